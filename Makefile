@@ -1,0 +1,71 @@
+# The verbs of this project. `make help` lists them.
+# Installing is skipped while the stamp in .venv is newer than pyproject.toml and constraints.txt.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+CORE   := $(VENV)/.parakit-core
+DEV    := $(VENV)/.parakit-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help install install-core check format test test-long quickstart bench bench-table exports clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Parakit needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "  Install one and name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(CORE): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $(CORE) $@
+
+install: $(DEV) ## make .venv with everything that developing needs
+
+install-core: $(CORE) ## make .venv with what using Parakit needs
+
+check: $(DEV) ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DEV) ## put the code into the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(DEV) ## the test suite (some minutes on two cores)
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(DEV) ## the whole suite with the long tests
+	$(BIN)/python -m pytest
+
+quickstart: $(CORE) ## install, build the built-in recipe, say how to chat
+	$(BIN)/parakit build
+	@echo
+	@echo "Talk to it:       $(BIN)/parakit chat builds/primer"
+	@echo "Read the report:  builds/primer/report.html"
+
+bench: $(DEV) ## run one benchmark: make bench NAME=baseline_char_gpt
+	@test -n "$(NAME)" || { $(BIN)/python -m benchmarks; exit 2; }
+	$(BIN)/python -m benchmarks $(NAME) $(ARGS)
+
+bench-table: $(DEV) ## write the README's table from benchmarks/results/
+	$(BIN)/python -m benchmarks.table
+
+exports: $(DEV) ## pin the exported names anew after a wanted change
+	$(BIN)/python tests/architecture/exported_names.py
+
+clean: ## remove caches; builds and .venv stay
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,21 @@
+"""Model folders on disk, in the Hugging Face layout. The only room that knows foreign names; nothing here
+runs code or unpickles.
+
+Loading is lazy: reading a folder's settings never imports torch.
+"""
+
+from parakit.common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "load_model": "model_folder",
+        "save_model": "model_folder",
+        "read_config": "model_folder",
+        "is_model_folder": "folder_safety",
+        "read_header": "safetensors_io",
+        "read_tensors": "safetensors_io",
+    },
+)
+
+__all__ = ["is_model_folder", "load_model", "read_config", "read_header", "read_tensors", "save_model"]

@@ -1,0 +1,154 @@
+"""What a model folder may not contain, checked before anything in it is used.
+
+A folder that a stranger published is data. Whatever would have to be executed or unpickled to be useful is
+refused with the reason: `auto_map` entries and Python files (remote code), pickled weights, links and shard
+names that lead out of the folder, pipes and devices in the place of files. Also here: saying what a folder
+*is* when it is no model folder.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from parakit.common.errors import DamagedArtifact, UserError
+
+MAX_JSON_BYTES = 64_000_000
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".msgpack", ".h5"}
+CODE = {".py", ".pyc", ".pyd", ".so", ".dll", ".dylib"}
+CHECKED_JSON = ("config.json", "tokenizer_config.json", "generation_config.json")
+
+
+def is_model_folder(path: str | Path) -> bool:
+    """True where `config.json` and safetensors weights lie in a folder. Says nothing about whether they are
+    sound.
+    """
+    path = Path(path)
+    return (path / "config.json").is_file() and any(
+        (path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")
+    )
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse a folder that holds code, pickles, or links that lead out of it. Raises `UserError` naming the
+    file and the reason.
+    """
+    folder = Path(folder)
+    inside = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UserError(
+                f"{path}: is a link to {path.resolve()}, outside the model folder",
+                "copy the real files: cp -rL FOLDER COPY",
+            )
+        if path.is_dir():
+            continue
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: is not a plain file", "remove it from the model folder")
+        if path.suffix.lower() in PICKLES:
+            raise UserError(
+                f"{path}: may be a pickle, which runs code when it is read",
+                f"{_safetensors_hint(folder)}; then remove this file",
+            )
+        if path.suffix.lower() in CODE:
+            raise UserError(
+                f"{path}: is program code, and Parakit runs none from a model folder",
+                "remove it if the model is of a known architecture without it",
+            )
+    for name in CHECKED_JSON:
+        if (folder / name).is_file() and "auto_map" in read_small_json(folder / name):
+            raise UserError(
+                f"{folder / name}: has an `auto_map`, which asks for code from the folder or the network to "
+                f"be run",
+                "Parakit runs no remote code; remove the entry if the model is of a known architecture "
+                "without it",
+            )
+
+
+def regular_file(folder: Path, name: str) -> Path:
+    """`folder/name`, sure to be a plain file that lies in the folder."""
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", "the model folder is not complete: fetch it again")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{path}: is a link to {path.resolve()}, outside the model folder",
+            "copy the real files: cp -rL FOLDER COPY",
+        )
+    return path
+
+
+def read_small_json(path: Path) -> dict[str, Any]:
+    """A JSON mapping from a stranger: bounded in size and depth."""
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise UserError(
+            f"{path}: has {path.stat().st_size} bytes; {MAX_JSON_BYTES} is the limit for a JSON file of a "
+            f"model folder",
+            "fetch it again",
+        )
+    try:
+        value = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DamagedArtifact(
+            f"{path}: not readable as JSON: {error}", "the file is damaged: fetch it again"
+        ) from None
+    if not isinstance(value, dict):
+        raise DamagedArtifact(
+            f"{path}: holds a {type(value).__name__}, not a mapping", "the file is damaged: fetch it again"
+        )
+    return value
+
+
+def require_model_folder(path: str | Path) -> Path:
+    """`path` as a folder that holds a model; anything else is a `UserError` saying what it is instead."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such model folder",
+            "check the path; a name on a hub is not looked up: fetch the folder first",
+        )
+    if not is_model_folder(path):
+        what, hint = _what_instead(path)
+        raise UserError(f"{path}: not a model folder: {what}", hint)
+    return path
+
+
+def _what_instead(path: Path) -> tuple[str, str]:
+    """What lies at `path`, and the way out, in words."""
+    needed = "a model folder has config.json and model.safetensors"
+    if path.is_file():
+        if path.suffix == ".safetensors":
+            return "it is a file of weights alone", f"name the folder that holds it: {path.parent}"
+        return "it is a file", "GGUF and single-file checkpoints are not read; " + needed
+    names = {p.name for p in path.iterdir()}
+    if not names:
+        return "the folder is empty", needed
+    if "lineage.json" in names:
+        kind = read_small_json(path / "lineage.json").get("kind")
+        return (
+            f"it holds an artifact of kind {kind!r}",
+            f"`parakit show {path}` tells more; name the folder of a model",
+        )
+    if models := sorted(p.name for p in path.iterdir() if p.is_dir() and is_model_folder(p)):
+        return "but folders inside it are", "name one of: " + ", ".join(
+            str(path / name) for name in models[:5]
+        )
+    if "adapter_config.json" in names:
+        return "it holds an adapter without its base model", "merge the adapter into its base first"
+    if any(Path(name).suffix.lower() in PICKLES for name in names):
+        return "its weights are pickled", _safetensors_hint(path)
+    if any(name.endswith(".gguf") for name in names):
+        return "it holds GGUF files", "take the model's original folder: " + needed
+    if "config.json" in names:
+        return "it has a config.json and no weights", "fetch model.safetensors too"
+    if "tokenizer.json" in names:
+        return "it holds a tokenizer", needed
+    return f"it holds {', '.join(sorted(names)[:3])}{' ...' if len(names) > 3 else ''}", needed
+
+
+def _safetensors_hint(folder: Path) -> str:
+    if (folder / "model.safetensors").exists():
+        return "model.safetensors is there and enough"
+    return "have its publisher's safetensors files, or convert them on a machine that you can lose"

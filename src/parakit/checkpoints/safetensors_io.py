@@ -1,0 +1,199 @@
+"""Reading safetensors files that strangers wrote: the header is checked before a byte of data is touched.
+
+The format is eight bytes of header length, a JSON header of `name -> dtype, shape, data_offsets`, and the raw
+data. Here every tensor must lie inside the file, have as many bytes as its shape and dtype say, and touch its
+neighbours without gap or overlap. Tensors are then memory-mapped and handed out one at a time, already in the
+wanted dtype and on the wanted device, so that peak memory is the model plus one tensor. Left out: writing
+shards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from parakit.checkpoints.folder_safety import read_small_json, regular_file
+from parakit.common.errors import DamagedArtifact, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000
+WEIGHT_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+DTYPE_BITS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+_HINT = "the file is damaged or was not written as safetensors: fetch it again"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where one tensor lies: `start` and `stop` are byte offsets into the data part of `file`."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def read_header(path: str | Path) -> dict[str, TensorEntry]:
+    """Check one safetensors file's header against the file's size and return its tensors in the order of
+    their bytes.
+
+    Raises `DamagedArtifact` naming the file and the first fault.
+    """
+    path = Path(path)
+    n_file = path.stat().st_size
+    with open(path, "rb") as file:
+        n_header = int.from_bytes(file.read(8), "little")
+        if n_file < 8 or n_header > n_file - 8:
+            raise DamagedArtifact(
+                f"{path}: has {n_file} bytes, and its header alone claims {n_header} after the first 8", _HINT
+            )
+        if n_header > MAX_HEADER_BYTES:
+            raise DamagedArtifact(
+                f"{path}: its header claims {n_header} bytes; {MAX_HEADER_BYTES} is the limit", _HINT
+            )
+        raw = file.read(n_header)
+    entries = [
+        (name, _entry(path, name, value))
+        for name, value in _parse_header(path, raw).items()
+        if name != "__metadata__"
+    ]
+    entries.sort(key=lambda item: (item[1].start, item[1].stop))
+    _check_layout(path, entries, n_file - 8 - n_header)
+    return dict(entries)
+
+
+def folder_tensors(folder: str | Path) -> dict[str, TensorEntry]:
+    """All tensors of a model folder, whether in one file or in shards with an index. Every file named must
+    lie in the folder itself.
+    """
+    folder = Path(folder)
+    if not (folder / INDEX).is_file():
+        return read_header(regular_file(folder, SINGLE))
+    weight_map = read_small_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise DamagedArtifact(f"{folder / INDEX}: has no `weight_map` of tensor names to file names", _HINT)
+    entries: dict[str, TensorEntry] = {}
+    for shard in sorted(set(weight_map.values())):
+        if PurePosixPath(shard).name != shard or "\\" in shard:
+            raise UserError(
+                f"{folder / INDEX}: names the shard {shard!r}, which is outside the folder",
+                "only files of the folder itself are read",
+            )
+        found = read_header(regular_file(folder, shard))
+        promised = {tensor for tensor, file in weight_map.items() if file == shard}
+        if missing := sorted(promised - found.keys()):
+            raise DamagedArtifact(
+                f"{folder / shard}: lacks the tensor {missing[0]!r} that {INDEX} promises", _HINT
+            )
+        if extra := sorted(found.keys() - promised):
+            raise DamagedArtifact(
+                f"{folder / shard}: holds the tensor {extra[0]!r} that {INDEX} does not name", _HINT
+            )
+        entries |= found
+    return entries
+
+
+def read_tensors(
+    entries: Mapping[str, TensorEntry], device: str | torch.device = "cpu"
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (name, tensor) from memory-mapped files, one at a time. On the CPU a tensor is a view of the
+    file: copy it, never write to it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    by_file: dict[Path, list[str]] = {}
+    for name, entry in entries.items():
+        by_file.setdefault(entry.file, []).append(name)
+    for path, names in by_file.items():
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                for name in names:
+                    yield name, file.get_tensor(name)
+        except SafetensorError as error:
+            raise DamagedArtifact(f"{path}: {error}", _HINT) from None
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Write one safetensors file as transformers expects it. The same tensors give the same bytes."""
+    from safetensors.torch import save_file
+
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+        os.fspath(path),
+        metadata={"format": "pt"},
+    )
+
+
+def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("a name stands twice")
+        return dict(pairs)
+
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise DamagedArtifact(f"{path}: its header is not readable: {error}", _HINT) from None
+    if not isinstance(header, dict):
+        raise DamagedArtifact(f"{path}: its header is not a mapping of names to tensors", _HINT)
+    return header
+
+
+def _entry(path: Path, name: str, value: Any) -> TensorEntry:
+    """One tensor's header entry, with its size checked."""
+    fields: dict[str, Any] = value if isinstance(value, dict) else {}
+    shape, offsets, dtype = fields.get("shape"), fields.get("data_offsets"), fields.get("dtype")
+    if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2 and isinstance(dtype, str)):
+        raise DamagedArtifact(f"{path}: tensor {name!r} has no proper dtype, shape and data_offsets", _HINT)
+    bits = DTYPE_BITS.get(dtype)
+    if bits is None:
+        raise UserError(
+            f"{path}: tensor {name!r} has the dtype {value['dtype'][:40]!r}",
+            f"known dtypes: {', '.join(DTYPE_BITS)}",
+        )
+    start, stop = offsets
+    n_bytes = math.prod(shape) * bits // 8
+    if stop - start != n_bytes:
+        raise DamagedArtifact(
+            f"{path}: tensor {name!r} of shape {tuple(shape)} and dtype {value['dtype']} takes {n_bytes} "
+            f"bytes, its offsets {start} to {stop} do not",
+            _HINT,
+        )
+    return TensorEntry(path, dtype, tuple(shape), start, stop)
+
+
+def _naturals(value: Any) -> TypeGuard[list[int]]:
+    return (
+        isinstance(value, list) and len(value) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in value)
+    )
+
+
+def _check_layout(path: Path, entries: list[tuple[str, TensorEntry]], n_data: int) -> None:
+    """Tensors follow each other from byte 0 to the end of the file."""
+    reached = 0
+    for name, entry in entries:
+        if entry.start != reached:
+            fault = "overlaps the tensor before it" if entry.start < reached else "leaves a gap before it"
+            raise DamagedArtifact(
+                f"{path}: tensor {name!r} starts at byte {entry.start} of the data, where {reached} was due: "
+                f"it {fault}",
+                _HINT,
+            )
+        reached = entry.stop
+    if reached != n_data:
+        raise DamagedArtifact(
+            f"{path}: its tensors take {reached} bytes, and {n_data} follow the header", _HINT
+        )

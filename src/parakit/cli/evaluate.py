@@ -1,0 +1,123 @@
+"""`parakit evaluate`: a model's loss, perplexity and bits per byte on shards or raw text, and its score
+on the primer's suites.
+"""
+
+import json
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from parakit.common.files import read_json
+from parakit.common.progress import progress, say
+from parakit.evaluation.config import EvaluationConfig
+from parakit.text.config import PrimerConfig
+
+SUMMARY = "Measure a model: bits per byte of text, scores on the built-in suites."
+
+
+class EvaluateCommandConfig(EvaluationConfig):
+    """Measure a model on token shards, on raw text, and on the primer's suites."""
+
+    model: tyro.conf.Positional[str] = Field(description="A model folder.")
+    suites: Annotated[PrimerConfig | None, tyro.conf.Suppress] = None
+    run_suites: Annotated[bool, tyro.conf.arg(name="suites")] = Field(
+        default=False, description="Run the primer's held-out suites."
+    )
+    n_suite_items: int = Field(default=250, ge=8, description="Questions in each suite.")
+    seed: int = Field(default=0, description="The seed of the suites' questions.")
+    output: str | None = Field(
+        default=None, description="Keep the results, every answer included, in this folder."
+    )
+    compare: str | None = Field(
+        default=None, description="An evaluation folder of another model: compare suites item by item."
+    )
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print the figures as one JSON object."
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit evaluate` with these arguments; 0 when everything asked for was measured."""
+    command = tyro.cli(
+        EvaluateCommandConfig, args=argv, prog="parakit evaluate", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    config = _evaluation_config(command)
+    from parakit.common.artifacts import open_artifact
+    from parakit.common.devices import pick_device
+    from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
+    from parakit.evaluation.suites import compare_suites
+
+    check_output(command.output, overwrite=command.overwrite)
+    other = open_artifact(command.compare, "evaluation").path / RESULTS if command.compare else None
+    with progress("evaluate", unit="tokens and questions") as bar:
+        results = evaluate_model(
+            command.model, config, device=str(pick_device(command.device)), advance=bar.advance
+        )
+    if command.output:
+        write_evaluation(command.output, results, config, overwrite=command.overwrite)
+        say(f"kept in {command.output}")
+    differences = compare_suites(read_json(other)["suites"], results["suites"]) if other else {}
+    figures = summary(results) | {"compared": {name: vars(found) for name, found in differences.items()}}
+    if command.as_json:
+        print(json.dumps(figures, ensure_ascii=False))
+    else:
+        _show(figures)
+    return 0
+
+
+def _evaluation_config(command: EvaluateCommandConfig) -> EvaluationConfig:
+    names = set(EvaluationConfig.model_fields) & command.model_fields_set
+    values = {name: getattr(command, name) for name in names - {"suites"}}
+    if command.run_suites:
+        values["suites"] = {"seed": command.seed, "n_suite_items": command.n_suite_items}
+    return EvaluationConfig.parse(values, "parakit evaluate")
+
+
+def _show(figures: dict[str, Any]) -> None:
+    console = Console()
+    if figures["loss"]:
+        table = Table(
+            "text",
+            "nats/token",
+            "perplexity",
+            "bits/byte",
+            "tokens",
+            "bytes",
+            title=escape(figures["model"]["path"]),
+        )
+        for name, loss in figures["loss"].items():
+            bits = "" if loss["bits_per_byte"] is None else f"{loss['bits_per_byte']:.4f}"
+            table.add_row(
+                escape(name),
+                f"{loss['loss_nats_per_token']:.4f}",
+                f"{loss['perplexity']:.2f}",
+                bits,
+                f"{loss['n_tokens']:,}",
+                f"{loss['n_bytes']:,}",
+            )
+        console.print(table)
+    if figures["suites"]:
+        table = Table("suite", "right", "95 % interval", "items", "asked as", "against the other")
+        for name, suite in figures["suites"].items():
+            table.add_row(
+                name,
+                f"{suite['accuracy']:.1%}",
+                f"{suite['low']:.1%} to {suite['high']:.1%}",
+                str(suite["n"]),
+                suite["prompting"],
+                _difference(figures["compared"].get(name)),
+            )
+        console.print(table)
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    interval = f"{found['low']:+.1%} to {found['high']:+.1%}"
+    return f"{found['difference']:+.1%} ({interval}, p = {found['p_value']:.2g})"

@@ -1,0 +1,66 @@
+"""`parakit VERB ...`: finds the verb's module and hands over. Only the verb that runs is imported, so help is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+VERBS = {
+    "build": "Make a model from a recipe or from your text: the whole life in one command.",
+    "text": "Read text (files, folders, or the built-in primer) into a corpus folder.",
+    "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
+    "pretrain": "Train a language model from scratch on encoded text.",
+    "finetune": "Tune a model on conversations.",
+    "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
+    "generate": "Continue a prompt.",
+    "chat": "Talk to a model.",
+    "doctor": "Look for silent mistakes in a model and its data.",
+    "show": "Tell what a folder holds and where it came from.",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] in ("-V", "--version", "version"):
+        from parakit.common.hardware import parakit_version
+
+        print(f"parakit {parakit_version()}")
+        return 0
+    if argv[0] not in VERBS:
+        from parakit.common.settings import nearest
+
+        close = nearest(argv[0], VERBS)
+        meant = f"did you mean `parakit {close}`?" if close else "`parakit --help` lists the commands"
+        print(f"error: no command {argv[0]!r}\n  {meant}", file=sys.stderr)
+        return 2
+    return _run(argv[0], argv[1:])
+
+
+def _run(verb: str, argv: list[str]) -> int:
+    from parakit.common.errors import UserError
+
+    try:
+        return importlib.import_module(f"parakit.cli.{verb}").main(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{interrupt or 'stopped'}", file=sys.stderr)
+        return 128 + getattr(interrupt, "signal_number", 2)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        return 0
+
+
+def _help() -> str:
+    lines = ["usage: parakit VERB [options]        parakit VERB --help", "", "Make for language models.", ""]
+    lines += [f"  {verb:<10} {summary}" for verb, summary in VERBS.items()]
+    return "\n".join([*lines, "", "Begin with `parakit build`, which needs no text of yours, or `parakit build --text PATH`."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

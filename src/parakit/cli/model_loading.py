@@ -1,0 +1,39 @@
+"""What `generate` and `chat` share: a model folder becomes a model that can be talked to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parakit.common.devices import pick_device, pick_dtype
+from parakit.common.errors import UserError
+
+if TYPE_CHECKING:
+    from parakit.model.heads import LanguageModel
+    from parakit.tokens.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Talker:
+    """A model, its tokenizer, and whether it is asked by the chat template."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    chat: bool
+
+
+def load_talker(path: str, device: str, dtype: str, prompting: str) -> Talker:
+    """Load a model folder; one without a tokenizer, or without turn markers where chat is wanted, is a
+    `UserError`.
+    """
+    from parakit.checkpoints.model_folder import load_model
+    from parakit.inference.chat_tuned import is_chat_tuned
+
+    target = pick_device(device)
+    model, tokenizer = load_model(path, target, pick_dtype(dtype, target))
+    if tokenizer is None:
+        raise UserError(
+            f"{path}: has no tokenizer.json, so it cannot read or write", "put the model's tokenizer there"
+        )
+    chat = is_chat_tuned(path) if prompting == "auto" else prompting == "chat"
+    return Talker(model, tokenizer, chat)

@@ -1,0 +1,107 @@
+"""`parakit show`: what a folder is and where it came from, without building or changing anything."""
+
+import json
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.tree import Tree
+
+from parakit.cli.show_details import describe
+from parakit.common.settings import Config
+from parakit.recipe.report_figures import number, seconds, size
+
+SUMMARY = "Tell what a folder holds and where it came from."
+
+
+class ShowCommandConfig(Config):
+    """Tell what a folder holds (corpus, tokenizer, shards, model, evaluation, build) and where it came from."""
+
+    path: tyro.conf.Positional[str] = Field(description="The folder to look at.")
+    verify: bool = Field(default=True, description="Check every file's sha256 sum, which reads all of it.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print it as one JSON object."
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit show` with these arguments; 0 when the folder is whole."""
+    command = tyro.cli(ShowCommandConfig, args=argv, prog="parakit show")
+    found = describe(command.path, verify=command.verify)
+    if command.as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        _show(found, Console())
+    return 0
+
+
+def _show(found: dict[str, Any], console: Console) -> None:
+    console.print(f"[bold]{_safe(found['path'])}[/bold]  {_safe(found['what'])}", highlight=False)
+    for title, figures in found["figures"].items():
+        console.print()
+        console.print(f"[bold]{_safe(title)}[/bold]", highlight=False)
+        console.print(Padding(_table(figures), (0, 0, 0, 2)))
+    for title, texts in found["samples"].items():
+        console.print()
+        console.print(f"[bold]{_safe(title)}[/bold]", highlight=False)
+        for text in texts:
+            console.print(Padding(_safe(text), (0, 0, 1, 2)), highlight=False)
+    if found["lineage"]:
+        console.print()
+        console.print("[bold]where it came from[/bold]")
+        console.print(Padding(_tree(found["lineage"]), (0, 0, 0, 2)), highlight=False)
+    if found["files"]:
+        total = size(sum(file["size"] for file in found["files"]))
+        names = ", ".join(f"{_safe(file['name'])} ({size(file['size'])})" for file in found["files"])
+        checked = {True: "every byte as written", False: "not checked", None: "no manifest to check against"}[
+            found["intact"]
+        ]
+        console.print()
+        console.print(f"[bold]files[/bold]  {total}; {checked}\n  {names}", highlight=False)
+
+
+def _table(figures: Any) -> Table:
+    """A mapping as two columns, or rows of equal keys as a table."""
+    if isinstance(figures, list):
+        columns = list(figures[0])
+        table = Table(*(_safe(name) for name in columns), box=None, pad_edge=False)
+        for column, name in zip(table.columns, columns, strict=True):
+            column.justify = "left" if isinstance(figures[0][name], str) else "right"
+        for row in figures:
+            table.add_row(*(_cell(row.get(name)) for name in columns))
+        return table
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in figures.items():
+        table.add_row(_safe(name), _cell(value))
+    return table
+
+
+def _tree(entry: dict[str, Any], tree: Tree | None = None) -> Tree:
+    took = f", {seconds(entry['seconds'])}" if entry.get("seconds") is not None else ""
+    note = f"  [yellow]{_safe(entry['note'])}[/yellow]" if entry.get("note") else ""
+    label = f"{_safe(entry['kind'])} {_safe(entry['digest'][:12])}  {_safe(entry['path'])}{took}{note}"
+    branch = Tree(label) if tree is None else tree.add(label)
+    for parent in entry["parents"]:
+        _tree(parent, branch)
+    return branch
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int | float) else _safe(value)
+
+
+def _safe(text: Any) -> str:
+    """Text from a file or a model: no markup of rich's, no control codes that a terminal would obey."""
+    kept = "".join(
+        letter if letter in "\n\t" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for letter in str(text)
+    )
+    return escape(kept)

@@ -1,0 +1,119 @@
+"""`parakit text`: files and folders, or the primer, become a corpus; conversation files a set to tune on."""
+
+import json
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from parakit.common.artifacts import open_artifact
+from parakit.common.files import read_json
+from parakit.common.progress import progress, quantity
+from parakit.text import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
+
+SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
+
+_MAX_NAMES = 5
+_COUNTS = {
+    "duplicates": "duplicates left out",
+    "validation_duplicates": "duplicates of validation documents left out",
+    "headers_stripped": "Project Gutenberg headers left out",
+    "windows_newlines": "Windows line ends made plain",
+    "bad_bytes": "bytes that are not UTF-8 replaced",
+    "broken_rows": "broken rows left out",
+    "empty_rows": "empty rows left out",
+    "long_lines": "lines over the limit left out",
+}
+
+
+class TextCommandConfig(TextConfig):
+    """Read text into a corpus folder: cleaned, without duplicates, split into train, validation and test."""
+
+    paths: tyro.conf.Positional[tuple[str, ...]] = Field(default=(), description="Files and folders to read.")
+    primer: Annotated[PrimerConfig | None, tyro.conf.Suppress] = None
+    output: str = Field(description="The folder to write.")
+    use_primer: Annotated[bool, tyro.conf.arg(name="primer")] = Field(
+        default=False, description="Generate the built-in primer instead of reading files."
+    )
+    seed: int = Field(default=0, description="The primer's seed.")
+    conversations: bool = Field(
+        default=False, description="Read (or generate) conversations to tune on instead of text."
+    )
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print the report as JSON."
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit text` with these arguments; 0 when the folder was written."""
+    command = tyro.cli(
+        TextCommandConfig, args=argv, prog="parakit text", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    prepare = _conversations if command.conversations else _corpus
+    prepare(command)
+    report = read_json(f"{command.output}/report.json")
+    if command.as_json:
+        artifact = open_artifact(command.output, verify=False)
+        print(json.dumps({"path": command.output, "kind": artifact.kind, "digest": artifact.digest} | report))
+    else:
+        _show(command, report)
+    return 0
+
+
+def _corpus(command: TextCommandConfig) -> None:
+    values = {
+        name: getattr(command, name) for name in TextConfig.model_fields if name in command.model_fields_set
+    }
+    if command.use_primer:
+        values["primer"] = {"seed": command.seed}
+    config = TextConfig.parse(values, "parakit text")
+    with progress("text", unit="bytes") as bar:
+        prepare_corpus(config, command.output, command.overwrite, bar)
+
+
+def _conversations(command: TextCommandConfig) -> None:
+    source = PrimerConfig(seed=command.seed) if command.use_primer else command.paths
+    with progress("conversations", unit="conversations") as bar:
+        prepare_conversations(
+            source,
+            command.output,
+            validation_fraction=command.validation_fraction,
+            overwrite=command.overwrite,
+            progress=bar,
+        )
+
+
+def _show(command: TextCommandConfig, report: dict[str, Any]) -> None:
+    console = Console()
+    table = Table("split", "documents", "bytes", title=escape(command.output), title_justify="left")
+    for split, counts in report["splits"].items():
+        n_documents, n_bytes = (
+            (counts["documents"], counts["bytes"]) if isinstance(counts, dict) else (counts, None)
+        )
+        table.add_row(split, f"{n_documents:,}", "" if n_bytes is None else quantity(n_bytes))
+    console.print(table)
+    if (
+        max_chars := report.get("max_document_chars", command.max_document_chars)
+    ) < command.max_document_chars:
+        console.print(f"texts cut to at most {max_chars:,} characters, so that every split has documents")
+    for line in _notes(report):
+        console.print(escape(line), highlight=False)
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    """What was changed or left out, a line each, with the first few names."""
+    notes = [f"{report[name]:,} {meaning}" for name, meaning in _COUNTS.items() if report.get(name)]
+    bad = sorted(report.get("bad_files", {}).items(), key=lambda item: -item[1])
+    notes += [f"  {name}: {n:,} bytes that are not UTF-8" for name, n in bad[:_MAX_NAMES]]
+    broken = report.get("broken_files", {}).items()
+    notes += [
+        f"  {name}: {rows['n']:,} broken rows; {rows['why']}" for name, rows in list(broken)[:_MAX_NAMES]
+    ]
+    notes += [f"{n:,} skipped: {reason}" for reason, n in report.get("skipped", {}).items()]
+    skipped = [entry for entry in report.get("skipped_files", []) if entry["reason"] != "hidden"]
+    notes += [f"  {entry['source']}: {entry['reason']}" for entry in skipped[:_MAX_NAMES]]
+    return notes

@@ -1,0 +1,198 @@
+"""`parakit tokenizer`: train one on your text, see what it makes of a text, compare several."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.errors import UserError
+from parakit.common.progress import progress
+from parakit.common.settings import Config, nearest
+from parakit.tokens.config import TokenizerConfig
+
+if TYPE_CHECKING:
+    from parakit.tokens.tokenizer import Tokenizer
+
+SUMMARY = "Train a tokenizer, encode text with one, or compare several."
+
+_COLOURS = ("on dark_blue", "on dark_green", "on dark_magenta", "on dark_red", "on grey30")
+_SOURCE_HELP = "A corpus folder that `parakit text` wrote, or files and folders of text."
+_MAX_COLOURED = 2000
+
+
+class TokenizerTrainCommandConfig(TokenizerConfig):
+    """Train a tokenizer and write it as a folder that transformers can load, too."""
+
+    source: tyro.conf.Positional[tuple[str, ...]] = Field(description=_SOURCE_HELP)
+    output: str = Field(description="The folder to write.")
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+
+
+class TokenizerEncodeCommandConfig(Config):
+    """Show the tokens of a text: colours on a terminal, ids with --json."""
+
+    tokenizer: tyro.conf.Positional[str] = Field(description="A tokenizer or model folder, or NAME:PATH.")
+    text: tyro.conf.Positional[str | None] = Field(default=None, description="The text; else standard input.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+
+
+class TokenizerCompareCommandConfig(Config):
+    """Tokens per word and bytes per token of several tokenizers on the same text."""
+
+    tokenizers: tyro.conf.Positional[tuple[str, ...]] = Field(
+        description="Tokenizer or model folders, or NAME:PATH for a published one, such as cl100k_base:DIR."
+    )
+    text: str | None = Field(default=None, description="The text; else --file, else standard input.")
+    file: str | None = Field(default=None, description="A UTF-8 file to compare on.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit tokenizer train|encode|compare`; 0 when it was done."""
+    verbs: dict[str, tuple[Any, Callable[[Any], None]]] = {
+        "train": (TokenizerTrainCommandConfig, _train),
+        "encode": (TokenizerEncodeCommandConfig, _encode),
+        "compare": (TokenizerCompareCommandConfig, _compare),
+    }
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = [
+            f"  {verb:8} {(config.__doc__ or '').splitlines()[0]}" for verb, (config, _) in verbs.items()
+        ]
+        print("\n".join(["usage: parakit tokenizer {train,encode,compare} ...", "", *lines]))
+        return 0
+    verb, *rest = argv
+    if verb not in verbs:
+        close = nearest(verb, verbs)
+        raise UserError(
+            f"parakit tokenizer: unknown verb {verb!r}",
+            f"did you mean {close!r}?" if close else f"verbs: {', '.join(verbs)}",
+        )
+    config, run = verbs[verb]
+    command = tyro.cli(
+        config, args=rest, prog=f"parakit tokenizer {verb}", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    run(command)
+    return 0
+
+
+def _train(command: TokenizerTrainCommandConfig) -> None:
+    from parakit.tokens.tokenizer_training import train_tokenizer
+
+    names = TokenizerConfig.model_fields
+    values = {name: getattr(command, name) for name in names if name in command.model_fields_set}
+    config = TokenizerConfig.parse(values, "parakit tokenizer train")
+    if not command.source:
+        raise UserError("there is nothing to train on", "name a corpus folder, or files and folders of text")
+    is_corpus = len(command.source) == 1 and (Path(command.source[0]) / LINEAGE).is_file()
+    parents = [open_artifact(command.source[0], "corpus").path] if is_corpus else []
+    lineage = Lineage("tokenizer", config.model_dump(mode="json"), [*parents])
+    with writing_artifact(command.output, lineage, command.overwrite) as folder:
+        with progress("tokenizer", unit="bytes") as bar:
+            texts = _texts(command.source, is_corpus)
+            tokenizer = train_tokenizer(_counted(texts, bar.advance), config)
+        tokenizer.save(folder)
+        lineage.result["vocab_size"] = tokenizer.vocab_size
+    facts = {"path": command.output, "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+    facts |= {"digest": tokenizer.digest, "special_tokens": tokenizer.special_tokens}
+    if command.as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        print(f"{command.output}: {tokenizer.kind} tokenizer, {tokenizer.vocab_size:,} tokens")
+
+
+def _texts(source: tuple[str, ...], is_corpus: bool) -> Iterator[str]:
+    from parakit.text.config import TextConfig
+    from parakit.text.corpus import iter_corpus
+    from parakit.text.readers import read_documents
+    from parakit.text.report import ReadReport
+
+    if is_corpus:
+        documents = iter_corpus(source[0], "train")
+    else:
+        documents = read_documents(TextConfig(paths=source), ReadReport())
+    return (document.text for document in documents)
+
+
+def _counted(texts: Iterator[str], advance: Callable[[float], None]) -> Iterator[str]:
+    for text in texts:
+        yield text
+        advance(len(text))
+
+
+def _encode(command: TokenizerEncodeCommandConfig) -> None:
+    from parakit.tokens.comparison import token_pieces
+
+    tokenizer = _load(command.tokenizer)
+    text = sys.stdin.read() if command.text is None else command.text
+    token_ids = tokenizer.encode(text)
+    if command.as_json:
+        tokens = [tokenizer.token(token_id) for token_id in token_ids]
+        print(json.dumps({"token_ids": token_ids, "tokens": tokens}, ensure_ascii=False))
+        return
+    Console().print(_coloured(token_pieces(tokenizer, text)))
+    print(" ".join(map(str, token_ids)))
+    print(f"{len(token_ids)} tokens, {len(text)} characters, {len(text.split())} words")
+
+
+def _compare(command: TokenizerCompareCommandConfig) -> None:
+    from parakit.tokens.comparison import compare_tokenizers, token_pieces
+
+    if not command.tokenizers:
+        raise UserError("there is nothing to compare", "name two or more tokenizer folders")
+    tokenizers = {name: _load(name) for name in command.tokenizers}
+    text = _text_to_compare(command)
+    figures = compare_tokenizers(tokenizers, [text])
+    if command.as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in figures], ensure_ascii=False))
+        return
+    console = Console()
+    headings = "tokenizer", "kind", "vocabulary", "tokens", "tokens per word", "bytes per token", "unknown"
+    table = Table(*headings)
+    for row in figures:
+        per_word, per_token = f"{row.tokens_per_word:.2f}", f"{row.bytes_per_token:.2f}"
+        numbers = f"{row.vocab_size:,}", f"{row.n_tokens:,}", per_word, per_token, f"{row.n_unknown:,}"
+        table.add_row(Text(row.name), row.kind, *numbers)
+    console.print(table)
+    for name, tokenizer in tokenizers.items():
+        console.print(Text(name, style="bold"))
+        console.print(_coloured(token_pieces(tokenizer, text[:_MAX_COLOURED])))
+
+
+def _text_to_compare(command: TokenizerCompareCommandConfig) -> str:
+    if command.text is not None:
+        return command.text
+    if command.file is None:
+        return sys.stdin.read()
+    path = Path(command.file)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", "give --file a UTF-8 text, or use --text")
+    return path.read_bytes().decode("utf-8", "replace")
+
+
+def _load(name: str) -> "Tokenizer":
+    """A tokenizer folder, or NAME:PATH for a published vocabulary."""
+    from parakit.tokens.published import published_tokenizer
+    from parakit.tokens.tokenizer import Tokenizer
+
+    published, _, path = name.partition(":")
+    if path and not Path(name).exists():
+        return published_tokenizer(path, published)
+    return Tokenizer.load(name)
+
+
+def _coloured(pieces: list[tuple[int, str]]) -> Text:
+    """Neighbouring tokens in different colours."""
+    text = Text()
+    for number, (_, piece) in enumerate(pieces):
+        text.append(piece.replace("\n", "⏎\n"), style=_COLOURS[number % len(_COLOURS)])
+    return text

@@ -1,0 +1,22 @@
+"""What every room needs: settings, artifact folders with lineage, seeds, devices, progress, errors. Imports
+no other room, and torch only inside functions.
+"""
+
+from parakit.common.artifacts import Artifact, Lineage, open_artifact, verify_manifest, writing_artifact
+from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.settings import Config, config_digest, load_yaml, nearest, unread
+
+__all__ = [
+    "Artifact",
+    "Config",
+    "DamagedArtifact",
+    "Lineage",
+    "UserError",
+    "config_digest",
+    "load_yaml",
+    "nearest",
+    "open_artifact",
+    "unread",
+    "verify_manifest",
+    "writing_artifact",
+]

@@ -1,0 +1,224 @@
+"""Artifact folders: written aside, flushed, renamed; each with its lineage and a manifest of sha256 sums.
+
+A thing one can keep is a folder. `writing_artifact` hands out a temporary sibling; only a block that ends
+well turns it into the real folder, so a half-written artifact cannot be met. `lineage.json` tells what it
+is, from which parents, under which settings, and what was measured; `manifest.json` lets `open_artifact`
+notice a flipped bit. The digest names the content: the sha256 of the manifest and the lineage's
+unchanging part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.files import (
+    disk_errors,
+    fsync_file,
+    fsync_folder,
+    read_json,
+    sha256_file,
+    write_json_atomic,
+)
+from parakit.common.hardware import describe_hardware, parakit_version
+from parakit.common.settings import config_digest
+
+LINEAGE, MANIFEST = "lineage.json", "manifest.json"
+_RESTORE = "restore it from a copy, or delete the folder and run the stage again"
+
+
+@dataclass
+class Lineage:
+    """What an artifact is and where it comes from. `result` may be filled until the writing block ends."""
+
+    kind: str
+    config: dict[str, Any] = field(default_factory=dict)
+    parents: list[str | Path] = field(default_factory=list)
+    seed: int | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened artifact folder."""
+
+    path: Path
+    kind: str
+    digest: str
+    lineage: dict[str, Any]
+
+
+@contextlib.contextmanager
+def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a folder to fill; when the block ends well it becomes `path`, when it raises nothing is left of
+    it.
+
+    An existing `path` is refused unless `overwrite`; then the old folder stays until the new one is
+    complete.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists already", "choose another folder, or pass --overwrite to replace it")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file, and an artifact is a folder", "choose another name")
+    if path.exists() and any(path.iterdir()) and not (path / LINEAGE).is_file():
+        raise UserError(
+            f"{path}: is no Parakit artifact and is not replaced",
+            "choose another folder, or empty it yourself",
+        )
+    started = time.monotonic()
+    parents = [_parent(parent) for parent in lineage.parents]
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield folder
+            _seal(folder, lineage, parents, time.monotonic() - started)
+            os.chmod(folder, 0o755)
+            _put_in_place(folder, path)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, verify: bool = True) -> Artifact:
+    """Read an artifact's lineage and check every file against the manifest.
+
+    Raises `UserError` when `path` is no artifact or of another kind, `DamagedArtifact` naming the first
+    file that is missing, extra or altered.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such folder", "check the path; `parakit show PATH` describes what a folder holds"
+        )
+    if not (path / LINEAGE).is_file():
+        raise UserError(
+            f"{path}: not a Parakit artifact: it has no {LINEAGE}",
+            "point to a folder that a parakit command wrote",
+        )
+    if verify:
+        verify_manifest(path)
+    lineage = read_json(path / LINEAGE)
+    if not isinstance(lineage, dict) or not {"kind", "digest"} <= set(lineage):
+        raise DamagedArtifact(f"{path / LINEAGE}: does not say what the folder is", _RESTORE)
+    wanted = (kind,) if isinstance(kind, str) else kind
+    if wanted and lineage["kind"] not in wanted:
+        raise UserError(
+            f"{path}: holds a {lineage['kind']}, and a {' or '.join(wanted)} is needed",
+            "point to the right folder",
+        )
+    return Artifact(path, lineage["kind"], lineage["digest"], lineage)
+
+
+def verify_manifest(path: str | Path) -> None:
+    """Compare every file of an artifact with its recorded size and sha256; `DamagedArtifact` names the first
+    that differs.
+    """
+    path = Path(path)
+    recorded = _recorded(path / MANIFEST)
+    for name, (sha256, size) in recorded.items():
+        file = path / name
+        if not file.is_file():
+            raise DamagedArtifact(f"{file}: is missing", _RESTORE)
+        if file.stat().st_size != size:
+            raise DamagedArtifact(f"{file}: has {file.stat().st_size} bytes, {size} were written", _RESTORE)
+        if sha256_file(file) != sha256:
+            raise DamagedArtifact(
+                f"{file}: its bytes are not those that were written (sha256 differs)", _RESTORE
+            )
+    if extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST}):
+        raise DamagedArtifact(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
+
+
+def _recorded(manifest: Path) -> dict[str, tuple[str, int]]:
+    """sha256 and size by relative path, as a manifest says."""
+    if not manifest.is_file():
+        raise DamagedArtifact(f"{manifest}: is missing", _RESTORE)
+    try:
+        return {
+            name: (entry["sha256"], entry["size"]) for name, entry in read_json(manifest)["files"].items()
+        }
+    except (KeyError, TypeError, AttributeError):
+        raise DamagedArtifact(f"{manifest}: is not the manifest that was written", _RESTORE) from None
+
+
+def _parent(path: str | Path) -> dict[str, str]:
+    parent = open_artifact(path, verify=False)
+    return {"kind": parent.kind, "digest": parent.digest, "path": str(parent.path)}
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def _seal(folder: Path, lineage: Lineage, parents: list[dict[str, str]], seconds: float) -> None:
+    """Write lineage and manifest, and flush every byte to the disk."""
+    files = {
+        name: {"sha256": sha256_file(folder / name), "size": (folder / name).stat().st_size}
+        for name in _files(folder)
+    }
+    identity = {
+        "kind": lineage.kind,
+        "config": lineage.config,
+        "seed": lineage.seed,
+        "parents": [p["digest"] for p in parents],
+    }
+    record = {
+        "kind": lineage.kind,
+        "digest": config_digest(identity | {"files": files}),
+        "parents": parents,
+        "config": lineage.config,
+        "version": parakit_version(),
+        "seed": lineage.seed,
+        "hardware": describe_hardware(),
+        "seconds": round(seconds, 3),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "result": lineage.result,
+    }
+    write_json_atomic(folder / LINEAGE, record)
+    files[LINEAGE] = {"sha256": sha256_file(folder / LINEAGE), "size": (folder / LINEAGE).stat().st_size}
+    write_json_atomic(folder / MANIFEST, {"files": files})
+    for name in files:
+        fsync_file(folder / name)
+    for inner in {folder / parent for name in files for parent in Path(name).parents}:
+        fsync_folder(inner)
+
+
+def _put_in_place(folder: Path, path: Path) -> None:
+    """Rename `folder` to `path`; an artifact that stands there already is swapped for it and then deleted."""
+    if not path.exists():
+        os.rename(folder, path)
+        fsync_folder(path.parent)
+        return
+    if not _exchange(folder, path):  # the old one must step aside: for a moment there is nothing at `path`
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        os.rename(path, aside)  # over the empty folder
+        try:
+            os.rename(folder, path)
+        except BaseException:
+            os.rename(aside, path)
+            raise
+        folder = aside
+    fsync_folder(path.parent)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step where the kernel can (Linux, renameat2 with RENAME_EXCHANGE); False
+    elsewhere.
+    """
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here = -100  # AT_FDCWD: both paths are as the process sees them
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0

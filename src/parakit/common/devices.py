@@ -1,0 +1,44 @@
+"""Where and in which precision to compute. `auto` takes the GPU when there is one; torch is imported inside
+the functions only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from parakit.common.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto`: cuda, then mps, then cpu. A named device that is not there is a `UserError`."""
+    import torch
+
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            "use --device auto or --device cpu",
+        ) from None
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 on a GPU that computes in it, float32 elsewhere."""
+    import torch
+
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"dtype {name!r} is not known", f"use one of: auto, {', '.join(DTYPES)}")
+    return getattr(torch, name)

@@ -1,0 +1,107 @@
+"""Files that appear whole or not at all.
+
+A write goes to a temporary sibling, is flushed to the disk, and is renamed over its target; the folder is
+flushed too, for a rename is only durable then. Left out: locking. Two processes that write the same path
+leave one of the two results, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from parakit.common.errors import DamagedArtifact, UserError
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_folder(path: str | Path) -> None:
+    """Make renames and new names inside a folder durable. A no-op where folders cannot be opened."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def fsync_file(path: str | Path) -> None:
+    """Flush one file's bytes to the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def writing_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a temporary sibling for writing; on success it replaces `path`, on any exception it vanishes and
+    `path` is untouched.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with writing_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json_atomic(path: str | Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all. NaN and infinity are refused: they are not JSON."""
+    write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; a missing or damaged one is a `UserError` that names it."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", "check the path") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedArtifact(
+            f"{path}: not readable as JSON: {error}", "the file is damaged: make it again or restore it"
+        ) from None
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | Path, clean_up: Callable[[], None] | None = None) -> Iterator[None]:
+    """Turn a full disk, a read-only folder or an I/O error while writing `path` into a `UserError` that says
+    what to do. Where such blocks nest, the outermost names its path: inner ones are temporary.
+    """
+    try:
+        yield
+    except (OSError, UserError) as error:
+        cause = error.__cause__ if isinstance(error, UserError) else error
+        if clean_up:
+            clean_up()
+        if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError) or cause.errno is None:
+            raise
+        raise UserError(
+            f"{path}: cannot be written: {os.strerror(cause.errno)}",
+            "free some space or choose another folder; nothing that existed was changed, "
+            "and the same command goes on from here",
+        ) from cause

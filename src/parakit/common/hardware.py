@@ -1,0 +1,57 @@
+"""What machine this is and which versions run, for lineage files and benchmark results. Imports torch only
+when it is loaded already.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+
+def parakit_version() -> str:
+    """The installed version of Parakit."""
+    try:
+        return metadata.version("parakit")
+    except metadata.PackageNotFoundError:
+        return "0.0.0+uninstalled"
+
+
+def n_cores() -> int:
+    """Cores this process may use (containers and taskset respected)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def describe_hardware() -> dict[str, object]:
+    """Processor, cores, memory in GiB, and the accelerator when torch has been imported and sees one."""
+    hardware: dict[str, object] = {"processor": _processor(), "cores": n_cores(), "system": platform.system()}
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        hardware["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        hardware["accelerator"] = torch.cuda.get_device_name()
+    return hardware
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, Parakit and the libraries that decide its numbers."""
+    found = {"python": platform.python_version(), "parakit": parakit_version()}
+    for name in ("torch", "tokenizers", "tiktoken", "numpy", "transformers"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,28 @@
+"""Re-exports that import their module on first use.
+
+A package lists what it exports; the module behind a name is imported when the name is touched. `parakit
+--help` therefore never pays for torch, and a room's torch-free `config.py` can be imported without waking
+the rest of the room.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazy_exports(
+    package: str, where: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for `package`; `where` maps an exported name to its submodule."""
+
+    def getattr_(name: str) -> Any:
+        if name in where:
+            return getattr(importlib.import_module(f"{package}.{where[name]}"), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    def dir_() -> list[str]:
+        return sorted(where)
+
+    return getattr_, dir_

@@ -1,0 +1,124 @@
+"""What the user sees while something takes long: a live bar on a terminal, a plain line every few seconds
+elsewhere.
+
+Everything goes to stderr, so that stdout stays clean for `--json` and for text that a model writes. Only
+this module and `cli/` print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+PLAIN_LINE_SECONDS = 10.0
+
+
+def say(text: str = "") -> None:
+    """Print one line of news to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Bar:
+    """A running count of something, with its rate, time left and whatever figures the caller adds."""
+
+    def __init__(self, name: str, total: float | None, unit: str) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.done = self.done_before = 0.0
+        self.figures: dict[str, str] = {}
+        self.started = time.monotonic()
+
+    def advance(self, amount: float = 1, **figures: str) -> None:
+        """Count `amount` more units; `figures` such as loss="1.23" are shown beside the count."""
+        self.done += amount
+        self.figures.update(figures)
+        self._show()
+
+    def resume_at(self, done: float) -> None:
+        """Begin with `done` units from an earlier run; they do not enter the rate."""
+        self.done = self.done_before = done
+
+    def line(self) -> str:
+        """The state as one plain line."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        rate = (self.done - self.done_before) / seconds
+        parts = [
+            f"{self.name}: {quantity(self.done)}"
+            + (f"/{quantity(self.total)}" if self.total else "")
+            + f" {self.unit}"
+        ]
+        parts.append(f"{quantity(rate)} {self.unit}/s")
+        parts += [f"{key} {value}" for key, value in self.figures.items()]
+        if self.total and rate > 0 and self.done < self.total:
+            parts.append(f"{duration((self.total - self.done) / rate)} left")
+        elif self.total is None or self.done >= self.total:
+            parts.append(f"{duration(seconds)}")
+        return ", ".join(parts)
+
+    def _show(self) -> None:
+        """Overridden by what draws."""
+
+
+class _PlainBar(Bar):
+    shown_at = 0.0
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - max(self.shown_at, self.started) >= PLAIN_LINE_SECONDS:
+            self.shown_at = now
+            say(self.line())
+
+
+@contextlib.contextmanager
+def progress(name: str, total: float | None = None, unit: str = "steps") -> Iterator[Bar]:
+    """Show progress for the length of the block. The last state stays visible as one plain line."""
+    if sys.stderr.isatty():
+        with _live_bar(name, total, unit) as bar:
+            yield bar
+    else:
+        bar = _PlainBar(name, total, unit)
+        yield bar
+    if bar.done:
+        say(bar.line())
+
+
+@contextlib.contextmanager
+def _live_bar(name: str, total: float | None, unit: str) -> Iterator[Bar]:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(stderr=True), refresh_per_second=8, transient=True) as live:
+
+        class LiveBar(Bar):
+            def _show(self) -> None:
+                share = min(self.done / self.total, 1.0) if self.total else 0.0
+                filled = round(24 * share)
+                live.update(
+                    Text.assemble(
+                        (("━" * filled), "green"), (("━" * (24 - filled)), "bright_black"), " ", self.line()
+                    )
+                )
+
+        yield LiveBar(name, total, unit)
+
+
+def quantity(value: float) -> str:
+    """1234567 as `1.23M`; small whole numbers as they are."""
+    if abs(value) < 1e3 and float(value).is_integer():
+        return f"{value:.0f}"
+    if abs(value) < 999.5:
+        return f"{value:.3g}"
+    power = next((power for power in (1, 2, 3) if abs(value) < 999.5 * 1000**power), 4)
+    return f"{value / 1000**power:.3g}{' kMGT'[power]}"
+
+
+def duration(seconds: float) -> str:
+    """75 as `1m15s`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"

@@ -1,0 +1,41 @@
+"""Settings of evaluation: what a model is measured on. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from parakit.common.settings import Config
+from parakit.text.config import PrimerConfig
+
+
+class EvaluationConfig(Config):
+    """What a model is measured on: token shards, raw text, the primer's suites; each only where it is
+    asked for.
+    """
+
+    tokens: str | None = Field(
+        None, description="A folder of token shards, made with the model's own tokenizer."
+    )
+    split: Literal["train", "validation", "test"] = Field(
+        "validation", description="Which split of the shards."
+    )
+    text: tuple[str, ...] = Field((), description="Files and folders of raw text.")
+    suites: PrimerConfig | None = Field(None, description="Run the primer's held-out suites.")
+    prompting: Literal["auto", "chat", "plain"] = Field(
+        "auto",
+        description="How suites are asked: by the chat template, as plain text, or as the model was tuned.",
+    )
+    max_new_tokens: int = Field(
+        120, ge=1, le=100_000, description="Longest answer to a suite's question, in tokens."
+    )
+    seq_len: int | None = Field(
+        None,
+        ge=2,
+        description="Longest context while measuring loss, in tokens; none: the model's whole window.",
+    )
+    overlap: int = Field(
+        0,
+        ge=0,
+        description="Tokens of context, not counted again, before each further window of a long document.",
+    )
+    micro_batch_size: int = Field(64, ge=1, le=65_536, description="Sequences in one forward pass.")

@@ -1,0 +1,145 @@
+"""One evaluation: everything that was asked for, measured on one model folder, kept as an artifact.
+
+The folder holds `results.json`: `model`, `loss` by name of the text, and `suites` with every answer. Its
+lineage names the model and the shards it stands on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from parakit.checkpoints.model_folder import load_model
+from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
+from parakit.common.errors import UserError
+from parakit.common.files import write_json_atomic
+from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
+from parakit.evaluation.suites import run_suites
+from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.model.heads import LanguageModel
+from parakit.text import primer
+from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer import Tokenizer
+
+RESULTS = "results.json"
+
+
+def evaluate_model(
+    path: str | Path,
+    config: EvaluationConfig,
+    *,
+    device: str = "cpu",
+    advance: Callable[[int], object] | None = None,
+) -> dict[str, Any]:
+    """Measure the model folder `path`; returns what `results.json` holds.
+
+    `advance` is called with the number of counted tokens and answered questions as they are done. Raises
+    `UserError` when nothing is asked for, when the model has no tokenizer though text or suites are to be
+    measured, or when shards were made with another tokenizer.
+    """
+    if config.tokens is None and not config.text and config.suites is None:
+        raise UserError("nothing to measure on", "name --text FILE, --tokens FOLDER or --suites")
+    model, tokenizer = load_model(path, device)
+    chat = is_chat_tuned(path) if config.prompting == "auto" else config.prompting == "chat"
+    results: dict[str, Any] = {
+        "model": {
+            "path": str(path),
+            "chat_tuned": is_chat_tuned(path),
+            "parameters": model.config.n_params()["total"],
+        },
+        "loss": _losses(model, tokenizer, config, advance),
+        "suites": {},
+    }
+    if config.suites is not None:
+        suites = run_suites(
+            model,
+            _needed(tokenizer, path),
+            primer.suites(config.suites),
+            chat=chat,
+            max_new_tokens=config.max_new_tokens,
+            micro_batch_size=config.micro_batch_size,
+            advance=advance,
+        )
+        results["suites"] = {name: dataclasses.asdict(suite) for name, suite in suites.items()}
+    return results
+
+
+def check_output(path: str | Path | None, *, overwrite: bool) -> None:
+    """Refuse an output folder that exists before hours of measuring, not after."""
+    if path is not None and Path(path).exists() and not overwrite:
+        raise UserError(f"{path}: exists already", "choose another folder, or pass --overwrite to replace it")
+
+
+def write_evaluation(
+    path: str | Path,
+    results: dict[str, Any],
+    config: EvaluationConfig,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Keep results as an artifact of kind "evaluation", with the model (and shards) as parents."""
+    parents = [Path(results["model"]["path"]), *([Path(config.tokens)] if config.tokens else [])]
+    lineage = Lineage(
+        kind="evaluation",
+        config=config.model_dump(mode="json"),
+        parents=[
+            parent for parent in parents if (parent / LINEAGE).is_file()
+        ],  # a foreign model has no lineage
+        seed=config.suites.seed if config.suites else None,
+        result=summary(results),
+    )
+    with writing_artifact(path, lineage, overwrite) as folder:
+        write_json_atomic(folder / RESULTS, results)
+    return Path(path)
+
+
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """The figures without the answers."""
+    suites = {
+        name: {key: value for key, value in suite.items() if key != "samples"}
+        for name, suite in results["suites"].items()
+    }
+    return {**results, "suites": suites}
+
+
+def _losses(
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    config: EvaluationConfig,
+    advance: Callable[[int], object] | None,
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {"seq_len": config.seq_len, "overlap": config.overlap, "advance": advance}
+    losses: dict[str, Any] = {}
+    unk_id = tokenizer.unk_id if tokenizer is not None else None
+    if config.tokens is not None:
+        shards = _matching_shards(config.tokens, config.split, tokenizer, model)
+        losses[config.split] = dataclasses.asdict(evaluate_loss(model, shards, unk_id=unk_id, **settings))
+    if config.text:
+        reader = _needed(tokenizer, "the model folder")
+        losses["text"] = dataclasses.asdict(evaluate_text(model, reader, config.text, **settings))
+    return losses
+
+
+def _matching_shards(path: str, split: str, tokenizer: Tokenizer | None, model: LanguageModel) -> TokenShards:
+    """Shards whose ids mean to this model what they meant to the tokenizer that made them."""
+    shards = TokenShards.open(path, split)
+    hint = "give the raw text with --text, or shards made with the model's tokenizer"
+    if tokenizer is not None and shards.tokenizer_digest != tokenizer.digest:
+        raise UserError(f"{path}: these token shards were made with another tokenizer than the model's", hint)
+    if shards.vocab_size > model.config.vocab_size:
+        raise UserError(
+            f"{path}: made for {shards.vocab_size} token ids, and the model has {model.config.vocab_size}",
+            hint,
+        )
+    return shards
+
+
+def _needed(tokenizer: Tokenizer | None, path: str | Path) -> Tokenizer:
+    if tokenizer is None:
+        raise UserError(
+            f"{path}: has no tokenizer.json, so no text can be read", "put the model's tokenizer there"
+        )
+    return tokenizer

@@ -1,0 +1,86 @@
+"""How sure a measured share is: Wilson's interval, and paired comparisons of two models on the same items.
+
+The Wilson score interval (Wilson 1927) stays inside [0, 1] and is honest at 0 and 100 %, where the
+textbook's normal interval has width zero. Two models measured on the same items are compared item by
+item: exact McNemar test (McNemar 1947) and a paired bootstrap (Efron 1979) of the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from parakit.common.seeds import rng
+
+
+def wilson_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval (low, high) of a share of `n_correct` in `n`; (0, 1) when nothing was
+    measured.
+    """
+    assert 0 <= n_correct <= n, f"{n_correct} of {n}"
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = n_correct / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # at the edges the interval ends exactly there; rounding must not say 1e-17
+    return (0.0 if n_correct == 0 else centre - half), (1.0 if n_correct == n else centre + half)
+
+
+def mcnemar_p_value(n_only_first: int, n_only_second: int) -> float:
+    """Exact two-sided McNemar test: the chance of so uneven a split of the items that only one model got
+    right.
+    """
+    n = n_only_first + n_only_second
+    if n == 0:
+        return 1.0
+    fewer = min(n_only_first, n_only_second)
+    # lgamma keeps the binomial coefficients of thousands of items finite
+    tail = sum(math.exp(_log_choose(n, k) - n * math.log(2)) for k in range(fewer + 1))
+    return min(1.0, 2 * tail)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Second minus first, in share correct, on the same items."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+
+def paired_difference(
+    first: Sequence[bool],
+    second: Sequence[bool],
+    *,
+    seed: int = 0,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+) -> PairedDifference:
+    """Compare two models' right and wrong answers on the same items in the same order.
+
+    `low` and `high`: percentile bootstrap over items. `p_value`: exact McNemar.
+    """
+    assert len(first) == len(second), "paired results need the same items in the same order"
+    assert first, "nothing to compare"
+    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    n, n_first, n_second = len(a), int((a & ~b).sum()), int((b & ~a).sum())
+    # resampling n items with replacement, only three kinds of which matter: a multinomial draw
+    shares = np.array([n_first, n_second, n - n_first - n_second]) / n
+    counts = rng(seed, "paired_difference").multinomial(n, shares, size=n_resamples)
+    differences = (counts[:, 1] - counts[:, 0]) / n
+    low, high = np.quantile(differences, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return PairedDifference(
+        (n_second - n_first) / n, float(low), float(high), mcnemar_p_value(n_first, n_second), n
+    )
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

@@ -1,0 +1,190 @@
+"""Loss, perplexity and bits per byte, exact.
+
+Counted are all tokens of all documents but each document's first (BOS), its EOS included: the figure is
+the length of a code for the documents *and* where they end. Nats are summed in float64 over the whole
+split, so neither the mean of batch means nor the batch size enters. Bits per byte divides by the bytes of
+the raw text as it was read, not of what decodes from the tokens; it compares models of different
+vocabularies. Left out: a strided window of one token a step.
+
+Shapes: B rows, T tokens, D width, N counted tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from parakit.common.errors import UserError
+from parakit.inference.decoding import evaluation_mode
+from parakit.model.heads import LanguageModel
+from parakit.text.config import TextConfig
+from parakit.text.documents import Document
+from parakit.text.readers import read_documents
+from parakit.text.report import ReadReport
+from parakit.tokens.batches import Batch, evaluation_batches
+from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer import Tokenizer
+
+TOKENS_PER_FORWARD = 8192
+TOKENS_PER_HEAD = 2048  # logits are (N, vocab_size): the widest tensor there is
+ENCODED_TOGETHER = 1000  # documents
+
+
+@dataclass(frozen=True)
+class LossResult:
+    """Exact figures of one model on one text. `bits_per_byte` is None where only a part of the tokens
+    counts.
+    """
+
+    loss_nats_per_token: float
+    perplexity: float
+    bits_per_byte: float | None
+    n_tokens: int
+    """Counted tokens: EOS is one, BOS is not."""
+    n_bytes: int
+    """Bytes of the raw text that the counted tokens stand for; of conversations, of the assistant's words."""
+    n_unknown: int = 0
+    """Counted tokens that are UNK: they hide text, and bits per byte is then too low."""
+
+
+@torch.inference_mode()
+def evaluate_loss(
+    model: LanguageModel,
+    shards: TokenShards,
+    *,
+    seq_len: int | None = None,
+    overlap: int = 0,
+    rows_per_batch: int | None = None,
+    unk_id: int | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> LossResult:
+    """Measure a model on a whole split.
+
+    Documents longer than `seq_len` (the model's window when None) are read in windows, each after the
+    first with `overlap` tokens of context. `advance` is called with the number of counted tokens of each
+    batch. A model whose loss is no number is a `UserError`.
+    """
+    window = model.config.max_seq_len
+    seq_len = window if seq_len is None else seq_len
+    if seq_len > window:
+        raise UserError(
+            f"seq_len {seq_len} is over the model's context window of {window} tokens", "lower it"
+        )
+    rows = rows_per_batch or max(1, TOKENS_PER_FORWARD // seq_len)
+    nats, n_tokens, n_unknown = 0.0, 0, 0
+    with evaluation_mode(model):
+        for batch in evaluation_batches(shards, seq_len, rows, overlap):
+            losses, targets = token_losses(model, batch)
+            nats += float(losses.sum(dtype=torch.float64))
+            n_tokens += batch.n_counted
+            n_unknown += 0 if unk_id is None else int((targets == unk_id).sum())
+            if advance is not None:
+                advance(batch.n_counted)
+    return _result(nats, n_tokens, shards.n_bytes, n_unknown)
+
+
+def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss in nats (N,) of every counted token of a batch, and the tokens (N,). Packed documents do
+    not see each other.
+    """
+    device = model.lm_head.weight.device
+    counted = torch.from_numpy(batch.loss_mask).to(device)
+    targets = torch.from_numpy(batch.target_ids).to(device)[counted]  # (N,)
+    attention_mask = None
+    if not batch.single_document:
+        documents = torch.from_numpy(batch.document_ids).to(device)
+        attention_mask = torch.tril(documents[:, :, None] == documents[:, None, :])[:, None]  # (B, 1, T, T)
+    hidden = model.hidden(
+        torch.from_numpy(batch.input_ids).to(device),
+        position_ids=torch.from_numpy(batch.position_ids).to(device),
+        attention_mask=attention_mask,
+    )[counted]  # (N, D)
+    losses = []
+    for vectors, wanted in zip(hidden.split(TOKENS_PER_HEAD), targets.split(TOKENS_PER_HEAD), strict=True):
+        logits = model.lm_head(vectors)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
+    return (torch.cat(losses) if losses else hidden.new_zeros(0)), targets
+
+
+def evaluate_text(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    paths: Sequence[str],
+    *,
+    seq_len: int | None = None,
+    overlap: int = 0,
+    rows_per_batch: int | None = None,
+    config: TextConfig | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> LossResult:
+    """Measure a model on raw text, read and encoded as a corpus is, but with nothing left out as a duplicate.
+
+    Raises `UserError` as the readers do: a missing path, a binary file, no text at all.
+    """
+    config = (config or TextConfig()).replace(paths=tuple(paths), deduplicate=False)
+    text = encode_documents(tokenizer, read_documents(config, ReadReport()))
+    if text.n_bytes == 0:
+        raise UserError(f"{', '.join(paths)}: no text to measure on", "point to files that hold text")
+    return evaluate_loss(
+        model,
+        text,
+        seq_len=seq_len,
+        overlap=overlap,
+        rows_per_batch=rows_per_batch,
+        unk_id=tokenizer.unk_id,
+        advance=advance,
+    )
+
+
+def encode_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> TokenShards:
+    """Documents as token shards in memory: each opened by BOS (EOS where there is none) and closed by EOS."""
+    opener = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    if opener is None or tokenizer.eos_id is None:
+        raise UserError("this tokenizer has no EOS, so documents cannot be told apart", "use one that has it")
+    pieces, lengths, n_bytes = [np.zeros(0, np.uint32)], [0], 0
+    for group in _groups(documents, ENCODED_TOGETHER):
+        n_bytes += sum(document.n_bytes for document in group)
+        for ids in tokenizer.encode_bulk([document.text for document in group]):
+            pieces += [np.concatenate([[opener], ids, [tokenizer.eos_id]]).astype(np.uint32)]
+            lengths.append(len(pieces[-1]))
+    return TokenShards(
+        token_ids=np.concatenate(pieces),
+        offsets=np.cumsum(lengths, dtype=np.int64),
+        n_bytes=n_bytes,
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        tokenizer_digest=tokenizer.digest,
+    )
+
+
+def _groups(documents: Iterable[Document], size: int) -> Iterable[list[Document]]:
+    group: list[Document] = []
+    for document in documents:
+        group.append(document)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _result(nats: float, n_tokens: int, n_bytes: int, n_unknown: int) -> LossResult:
+    if n_tokens == 0:
+        raise UserError("there is not one token to predict in this text", "give it more text")
+    if not math.isfinite(nats):
+        raise UserError(f"the model's loss is {nats}", "its weights are damaged, or its training diverged")
+    loss = nats / n_tokens
+    return LossResult(
+        loss_nats_per_token=loss,
+        perplexity=math.exp(min(loss, 700.0)),  # the largest that a float holds is e^709
+        bits_per_byte=nats / math.log(2) / n_bytes if n_bytes else None,
+        n_tokens=n_tokens,
+        n_bytes=n_bytes,
+        n_unknown=n_unknown,
+    )

@@ -1,0 +1,113 @@
+"""The primer's suites: held-out questions, answered greedily in batches, judged by the primer, with
+Wilson's 95 % intervals.
+
+A model is asked in the form it was tuned with, by the chat template, or as plain text that stops at a
+line's end; the result says which, for a model asked in the wrong form looks worse than it is. Every
+answer is kept, so that two models can be compared item by item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from parakit.common.errors import UserError
+from parakit.evaluation.intervals import PairedDifference, paired_difference, wilson_interval
+from parakit.inference.config import SamplingConfig
+from parakit.inference.decoding import MICRO_BATCH_SIZE
+from parakit.inference.text import Prompt, generate_batch
+from parakit.model.heads import LanguageModel
+from parakit.text.primer import SuiteItem, is_correct, plain_prompt
+from parakit.tokens.tokenizer import Tokenizer
+
+Prompting = Literal["chat", "plain"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question and what the model said."""
+
+    question: str
+    answer: str
+    """An answer that passes."""
+    completion: str
+    correct: bool
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """The share of a suite's questions answered rightly, and its 95 % interval."""
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    prompting: Prompting
+    samples: tuple[Sample, ...]
+
+
+def run_suites(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    suites: Mapping[str, Sequence[SuiteItem]],
+    *,
+    chat: bool,
+    max_new_tokens: int = 120,
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+    advance: Callable[[int], object] | None = None,
+) -> dict[str, SuiteResult]:
+    """Ask a model every question of every suite. `chat`: by the chat template, else as plain text.
+
+    `advance` is called with the number of questions answered. A question over the model's context window
+    is a `UserError` naming the suite.
+    """
+    config = SamplingConfig(temperature=0.0, max_new_tokens=max_new_tokens, stop=() if chat else ("\n",))
+    results = {}
+    for name, items in suites.items():
+        prompts: list[Prompt] = [item.messages if chat else plain_prompt(item) for item in items]
+        try:
+            completions = generate_batch(model, tokenizer, prompts, config, micro_batch_size=micro_batch_size)
+        except UserError as error:
+            raise UserError(f"suite {name}: {error.message}", error.hint) from None
+        samples = tuple(
+            Sample(
+                question=item.messages[-1].content,
+                answer=item.answer,
+                completion=completion.text.strip(),
+                correct=is_correct(item, completion.text),
+                finish_reason=completion.finish_reason,
+            )
+            for item, completion in zip(items, completions, strict=True)
+        )
+        results[name] = summarise(samples, "chat" if chat else "plain")
+        if advance is not None:
+            advance(len(items))
+    return results
+
+
+def summarise(samples: tuple[Sample, ...], prompting: Prompting) -> SuiteResult:
+    """Accuracy and interval of judged answers."""
+    n, n_correct = len(samples), sum(sample.correct for sample in samples)
+    low, high = wilson_interval(n_correct, n)
+    return SuiteResult(n_correct / n if n else 0.0, low, high, n, prompting, samples)
+
+
+def compare_suites(
+    first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]
+) -> dict[str, PairedDifference]:
+    """Second minus first for every suite that both hold, item by item; from the `suites` part of two
+    results.json.
+    """
+    differences = {}
+    for name in first:
+        if name not in second:
+            continue
+        a, b = first[name]["samples"], second[name]["samples"]
+        if [sample["question"] for sample in a] != [sample["question"] for sample in b]:
+            raise UserError(
+                f"suite {name}: the two evaluations asked different questions", "evaluate both with one seed"
+            )
+        differences[name] = paired_difference([s["correct"] for s in a], [s["correct"] for s in b])
+    return differences

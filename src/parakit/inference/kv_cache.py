@@ -1,0 +1,133 @@
+"""The key-value cache: what attention computed for earlier tokens, kept so that a new token costs one
+step and not a whole pass.
+
+Each row has a length of its own, and token i of a row lies in slot i: a token's slot is its position. One
+rule therefore serves prefill, decoding and any chunk between: a token at position p may attend to slots
+0..p. What lies in later slots (padding of a shorter prompt, tokens taken back) is never seen and will be
+overwritten. Tensors are allocated once. Left out: pages shared between requests.
+
+Shapes: B rows, G key-value heads, T new tokens, S slots, D head_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from parakit.model.config import DecoderConfig
+
+
+class KVCache:
+    """Keys and values of `n_rows` sequences with room for `max_seq_len` tokens each."""
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        n_rows: int,
+        max_seq_len: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        shape = (n_rows, config.n_kv_heads, max_seq_len, config.head_dim)
+        # zeros: a slot that the mask hides still enters a product with 0, and 0 * NaN is NaN
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+        self.max_seq_len = max_seq_len
+        self.seq_len = 0
+        """Tokens of the longest row."""
+        self.lengths = [0] * n_rows
+        """Tokens of each row."""
+        self._slots = torch.arange(max_seq_len, device=device)
+        self._positions: torch.Tensor | None = None  # (B,) next slot of each row, when they differ
+        self._targets: torch.Tensor | None = None  # (B * G * T,) where the step under way writes
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether rows differ in length, so that steps need a mask and scattered writes."""
+        return self._positions is not None
+
+    def position_ids(self, n_new: int) -> torch.Tensor:
+        """Positions of the next `n_new` tokens: (T,) when all rows agree, else (B, T)."""
+        if self._positions is None:
+            return self._slots[self.seq_len : self.seq_len + n_new]
+        return self._positions[:, None] + self._slots[:n_new]
+
+    def attention_mask(self, n_new: int) -> torch.Tensor | None:
+        """What the next `n_new` tokens may attend to: bool (B or 1, 1, T, S); None where plain causal
+        attention is right.
+        """
+        if self._positions is None and (n_new == 1 or self.seq_len == 0):
+            return None
+        seen = (
+            self._slots[: self.seq_len + n_new] <= self.position_ids(n_new)[..., None]
+        )  # (B, T, S) or (T, S)
+        return seen[:, None] if seen.ndim == 3 else seen[None, None]
+
+    def update(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the new tokens' (B, G, T, D) to every row; return views (B, G, S, D) of all slots in use.
+
+        The rows grow when the last layer has been served, that is once per forward pass.
+        """
+        n_new = key.shape[2]
+        end = self.seq_len + n_new
+        assert end <= self.max_seq_len, f"{end} tokens in a cache made for {self.max_seq_len}"
+        keys, values = self.keys[layer], self.values[layer]
+        if self._positions is None:
+            keys[:, :, self.seq_len : end] = key
+            values[:, :, self.seq_len : end] = value
+        else:
+            if layer == 0:
+                self._targets = self._target_slots(n_new, keys.shape[1])
+            assert self._targets is not None
+            head_dim = keys.shape[3]
+            keys.view(-1, head_dim).index_copy_(0, self._targets, key.reshape(-1, head_dim))
+            values.view(-1, head_dim).index_copy_(0, self._targets, value.reshape(-1, head_dim))
+        if layer == len(self.keys) - 1:
+            self.seq_len = end
+            self.lengths = [length + n_new for length in self.lengths]
+            if self._positions is not None:
+                self._positions = self._positions + n_new
+        return keys[:, :, :end], values[:, :, :end]
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        """Take back tokens: row b keeps its first `lengths[b]`. Costs nothing: the slots are overwritten
+        later.
+        """
+        assert len(lengths) == self.n_rows
+        assert all(0 <= new <= old for new, old in zip(lengths, self.lengths, strict=True))
+        self._set_lengths(list(lengths))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Row i becomes what row `rows[i]` was; the others leave. Only rows that move are copied."""
+        moved = [i for i, row in enumerate(rows) if i != row]
+        n_rows, used = len(rows), self.seq_len
+        if moved:
+            to = torch.tensor(moved, device=self._slots.device)
+            come_from = torch.tensor([rows[i] for i in moved], device=self._slots.device)
+        for tensors in (self.keys, self.values):
+            for layer, tensor in enumerate(tensors):
+                if moved:
+                    tensor[:, :, :used].index_copy_(0, to, tensor[:, :, :used].index_select(0, come_from))
+                tensors[layer] = tensor[:n_rows]
+        self._set_lengths([self.lengths[row] for row in rows])
+
+    def _set_lengths(self, lengths: list[int]) -> None:
+        self.lengths = lengths
+        self.seq_len = max(lengths, default=0)
+        if all(length == self.seq_len for length in lengths):
+            self._positions = None
+        else:
+            self._positions = torch.tensor(lengths, device=self._slots.device)
+
+    def _target_slots(self, n_new: int, n_heads: int) -> torch.Tensor:
+        """Indices of the new tokens' rows in a (B * G * S, D) view, in the order of a flattened (B, G, T,
+        D).
+        """
+        heads = torch.arange(self.n_rows * n_heads, device=self._slots.device).view(self.n_rows, n_heads, 1)
+        slots = self.position_ids(n_new)[:, None]  # (B, 1, T)
+        return (heads * self.max_seq_len + slots).flatten()

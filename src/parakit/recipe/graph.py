@@ -1,0 +1,111 @@
+"""The build graph: which stages run, in which order, and why.
+
+A stage is a function from folders to one folder. Its key is a digest of its settings, of its parents' content digests and of the input files it reads; a stage whose folder
+stands under the same key is skipped. Keys hold *content* digests of parents: a corpus that was read again and came out the same rebuilds nothing behind it.
+`build.json` remembers the key under which each folder was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parakit.common.artifacts import open_artifact
+from parakit.common.errors import UserError
+from parakit.common.files import read_json, write_json_atomic
+from parakit.common.settings import config_digest
+
+STATE = "build.json"
+# Raised when a stage's code changes what it makes from the same settings: earlier results are then made anew.
+CODE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a build. `run(out)` writes the artifact folder `out`; `settings` is all that decides its content but its parents."""
+
+    name: str
+    settings: dict[str, Any]
+    parents: tuple[str, ...]
+    run: Callable[[Path], None] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What will be done about a stage, and why."""
+
+    stage: Stage
+    run: bool
+    reason: str
+
+
+class Build:
+    """A build folder and what was made in it."""
+
+    def __init__(self, folder: Path, stages: Sequence[Stage]) -> None:
+        self.folder, self.stages = folder, list(stages)
+        path = folder / STATE
+        self.made: dict[str, dict[str, str]] = read_json(path)["stages"] if path.exists() else {}
+
+    def path(self, stage: str) -> Path:
+        """Where a stage's artifact stands."""
+        return self.folder / stage
+
+    def plan(self) -> Iterator[Decision]:
+        """Decide for every stage in order, as things stand now. Behind a stage that will run, the decision can only be 'as it turns out'."""
+        changing: set[str] = set()
+        for stage in self.stages:
+            decision = self._decide(stage, changing)
+            if decision.run:
+                changing.add(stage.name)
+            yield decision
+
+    def run(self, on_decision: Callable[[Decision], None]) -> None:
+        """Walk the stages; what is up to date is skipped, the rest is made, whole or not at all."""
+        for stage in self.stages:
+            decision = self._decide(stage, set())
+            on_decision(decision)
+            if decision.run:
+                key = self._key(stage)
+                stage.run(self.path(stage.name))
+                self.made[stage.name] = {"key": key, "digest": self._digest(stage.name)}
+                write_json_atomic(self.folder / STATE, {"stages": self.made})
+
+    def _decide(self, stage: Stage, changing: set[str]) -> Decision:
+        before = self.made.get(stage.name)
+        if waiting := [parent for parent in stage.parents if parent in changing]:
+            return Decision(stage, True, f"{' and '.join(waiting)} will be made anew")
+        if before is None:
+            return Decision(stage, True, "not made yet")
+        if not self.path(stage.name).exists():
+            return Decision(stage, True, "its folder is gone")
+        try:
+            digest = self._digest(stage.name)
+        except UserError:
+            return Decision(stage, True, "its folder is not whole")
+        if digest != before["digest"]:
+            return Decision(stage, True, "its folder holds something else")
+        if before["key"] != self._key(stage):
+            return Decision(stage, True, "its settings or inputs changed")
+        return Decision(stage, False, "up to date")
+
+    def _digest(self, name: str) -> str:
+        return open_artifact(self.path(name), verify=False).digest
+
+    def _key(self, stage: Stage) -> str:
+        parents = {parent: self._digest(parent) for parent in stage.parents}
+        return config_digest({"stage": stage.name, "settings": stage.settings, "parents": parents, "code": CODE_VERSION})
+
+
+def fingerprint(paths: Sequence[str]) -> list[list[Any]]:
+    """Name, size and time of change of every file below `paths`: notices an edit without reading a corpus twice."""
+    rows: list[list[Any]] = []
+    for name in paths:
+        path = Path(name)
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if file.exists():
+                rows.append([file.as_posix(), file.stat().st_size, file.stat().st_mtime_ns])
+    return rows

@@ -1,0 +1,216 @@
+"""The stages that make a model: pre-training on token shards, tuning on conversations.
+
+Both draw up a plan, keep it beside their checkpoints (an interrupted run goes on under the plan it began with), hand over to `run_training`, and write a model folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.common.devices import pick_device
+from parakit.common.files import read_json, write_json_atomic
+from parakit.common.progress import say
+from parakit.common.seeds import seed_everything
+from parakit.inference.config import SamplingConfig
+from parakit.inference.text import generate
+from parakit.model.config import DecoderConfig
+from parakit.model.heads import LanguageModel
+from parakit.model.presets import SizePlan, size_dial
+from parakit.planning.time import choose_size
+from parakit.recipe.model_card import model_card
+from parakit.recipe.training_run import TrainingInputs, chart_rows, check_splits, describe_plan, run_training
+from parakit.text.conversations import Message
+from parakit.tokens.batches import BatchSource
+from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.training.compilation import time_step
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training.objectives import next_token, to_micro_batch
+from parakit.training.throughput import measured_peak_flops
+
+PLAN = "plan.json"
+N_PROMPTS, PROMPT_CHARS = 4, 60
+# A timed step leaves out the optimizer and the loop; a time budget is kept, not overrun.
+STEP_OVERHEAD = 1.25
+SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=80, seed=0)
+TUNED_LEARNING_RATE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a person says about pre-training a model. `seconds` is the time that it may take; `size` a parameter count."""
+
+    shards: Path
+    tokenizer: Path
+    work: Path
+    training: TrainingConfig
+    size: str | None = None
+    seconds: float | None = None
+    max_seq_len: int = 256
+    prompts: tuple[str, ...] = ()
+
+
+def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Train a decoder from scratch and write it to the model folder `out`; returns the figures."""
+    tokenizer = Tokenizer.load(job.tokenizer)
+    train, validation = TokenShards.open(job.shards, "train"), TokenShards.open(job.shards, "validation")
+    check_splits(train, validation)
+    shape, plan = _kept_plan(job.work) or _plan_pretraining(job, tokenizer, train)
+    _keep_plan(job.work, shape, plan)
+    seed_everything(plan.seed)
+    model = LanguageModel(shape)
+    say(f"pretrain: {describe_plan(plan)}")
+    inputs = TrainingInputs("pretrain", "pretrain", model, tokenizer, train, validation, plan, job.work)
+    figures = run_training(inputs) | chart_rows(job.work)
+    figures["samples"] = _continuations(model, tokenizer, job.prompts or _openings(validation, tokenizer))
+    _save(model, tokenizer, out, overwrite, "pretrain", plan, [job.shards, job.tokenizer], figures)
+    shutil.rmtree(job.work, ignore_errors=True)
+    return figures
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What a person says about tuning `model` on conversation shards."""
+
+    model: Path
+    shards: Path
+    work: Path
+    training: TrainingConfig
+    questions: tuple[str, ...] = ()
+
+
+def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Tune all weights on conversations, counting only what the assistant says and its end of turn."""
+    device = pick_device(job.training.device)
+    model, tokenizer = load_model(job.model, device)
+    assert tokenizer is not None, "conversation shards cannot be made without the model's tokenizer"
+    train, validation = TokenShards.open(job.shards, "train"), TokenShards.open(job.shards, "validation")
+    check_splits(train, validation)
+    kept = _kept_plan(job.work)
+    plan = kept[1] if kept else _plan_finetuning(job, model.config, train)
+    _keep_plan(job.work, model.config, plan)
+    seed_everything(plan.seed)
+    say(f"finetune: {describe_plan(plan)}")
+    inputs = TrainingInputs("finetune", "chat", model, tokenizer, train, validation, plan, job.work)
+    figures = run_training(inputs) | chart_rows(job.work)
+    figures["samples"] = _answers(model, tokenizer, job.questions)
+    _save(model, tokenizer, out, overwrite, "finetune", plan, [job.model, job.shards], figures)
+    shutil.rmtree(job.work, ignore_errors=True)
+    return figures
+
+
+def _plan_pretraining(job: Pretraining, tokenizer: Tokenizer, train: TokenShards) -> tuple[DecoderConfig, TrainingPlan]:
+    dial = _dial(job, tokenizer.vocab_size, train)
+    say(f"pretrain: {dial.describe()}")
+    training = job.training
+    if job.seconds and not (training.max_steps or training.max_tokens or training.epochs):
+        training = training.replace(max_steps=_steps_in(job.seconds, dial, training, train))
+    plan = resolve(
+        training,
+        learning_rate=dial.learning_rate,
+        embedding_learning_rate=dial.embedding_learning_rate,
+        batch_tokens=dial.batch_tokens,
+        max_seq_len=job.max_seq_len,
+        n_train_tokens=train.n_tokens,
+    )
+    return dial.config, plan
+
+
+def _dial(job: Pretraining, vocab_size: int, train: TokenShards) -> SizePlan:
+    if job.size:
+        return size_dial(job.size, vocab_size, job.max_seq_len)
+    device = pick_device(job.training.device)
+    import torch
+
+    peak = measured_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    return choose_size(job.seconds or 600.0, peak, train.n_tokens, vocab_size, job.max_seq_len)
+
+
+def _steps_in(seconds: float, dial: SizePlan, training: TrainingConfig, train: TokenShards) -> int:
+    """Time a few steps of this very shape and return how many fit."""
+    plan = resolve(
+        training.replace(max_steps=1),
+        learning_rate=dial.learning_rate,
+        embedding_learning_rate=dial.embedding_learning_rate,
+        batch_tokens=dial.batch_tokens,
+        max_seq_len=dial.config.max_seq_len,
+        n_train_tokens=train.n_tokens,
+    )
+    device = pick_device(plan.device)
+    model = LanguageModel(dial.config).to(device)
+    source = BatchSource(train, plan.seq_len, plan.seed)
+    batches = [to_micro_batch(source.rows(0, plan.micro_batch_size), device)]
+    n_forwards = -(-plan.n_rows // plan.micro_batch_size)
+    step = time_step(model, next_token, batches, repeats=4) * n_forwards * STEP_OVERHEAD
+    return max(1, int(seconds / step))
+
+
+def _plan_finetuning(job: Finetuning, shape: DecoderConfig, train: TokenShards) -> TrainingPlan:
+    dial = size_dial(shape.n_params()["total"], shape.vocab_size, shape.max_seq_len)
+    return resolve(
+        job.training,
+        learning_rate=dial.learning_rate * TUNED_LEARNING_RATE_SHARE,
+        embedding_learning_rate=dial.embedding_learning_rate * TUNED_LEARNING_RATE_SHARE,
+        batch_tokens=dial.batch_tokens,
+        max_seq_len=shape.max_seq_len,
+        n_train_tokens=train.n_tokens,
+        default_epochs=2.0,
+    )
+
+
+def _kept_plan(work: Path) -> tuple[DecoderConfig, TrainingPlan] | None:
+    """The plan of an interrupted run, if there is one with a checkpoint."""
+    if not (work / PLAN).exists() or not any(work.glob("step-*")):
+        return None
+    kept = read_json(work / PLAN)
+    return DecoderConfig.parse(kept["shape"], str(work / PLAN)), TrainingPlan.parse(kept["plan"], str(work / PLAN))
+
+
+def _keep_plan(work: Path, shape: DecoderConfig, plan: TrainingPlan) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(work / PLAN, {"shape": shape.model_dump(mode="json"), "plan": plan.model_dump(mode="json")})
+
+
+def _save(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    out: Path,
+    overwrite: bool,
+    stage: str,
+    plan: TrainingPlan,
+    parents: list[Path],
+    figures: dict[str, Any],
+) -> None:
+    config = {"stage": stage, "chat": stage == "finetune", "plan": plan.model_dump(mode="json")}
+    known = [parent for parent in parents if (parent / LINEAGE).is_file()]  # a foreign model folder has no lineage
+    lineage = Lineage("model", config, list(known), plan.seed, figures)
+    card = model_card({"name": out.resolve().parent.name, "stages": {stage: figures}}, stage)
+    started = time.monotonic()
+    save_model(model, tokenizer, out, lineage, overwrite, card=card)
+    say(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")
+
+
+def _openings(validation: TokenShards, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The first words of held-out documents, to be continued for the report."""
+    openings = []
+    for start, end in zip(validation.offsets[:N_PROMPTS], validation.offsets[1:], strict=False):
+        text = tokenizer.decode(validation.token_ids[start : min(end, start + 64)].tolist()).strip()
+        words = text[:PROMPT_CHARS].rsplit(" ", 1)[0]
+        openings.append(words or text)
+    return tuple(opening for opening in openings if opening)
+
+
+def _continuations(model: LanguageModel, tokenizer: Tokenizer, prompts: tuple[str, ...]) -> list[dict[str, str]]:
+    return [{"prompt": p, "completion": generate(model, tokenizer, p, SAMPLING).text} for p in prompts]
+
+
+def _answers(model: LanguageModel, tokenizer: Tokenizer, questions: tuple[str, ...]) -> list[dict[str, str]]:
+    greedy = SAMPLING.replace(temperature=0.0)
+    asked = [(question, (Message("user", question),)) for question in questions]
+    return [{"prompt": q, "completion": generate(model, tokenizer, messages, greedy).text} for q, messages in asked]

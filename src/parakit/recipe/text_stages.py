@@ -1,0 +1,85 @@
+"""The stages before the first step: corpus, tokenizer, token shards; conversations and theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from parakit.common.artifacts import Lineage, writing_artifact
+from parakit.common.progress import progress
+from parakit.recipe.config import ConversationsConfig
+from parakit.text.config import TextConfig
+from parakit.text.conversation_sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
+from parakit.text.corpus import iter_corpus, prepare_corpus
+from parakit.text.splits import SPLITS
+from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.shards import write_shards
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer_training import train_tokenizer
+
+N_SHOWN_DOCUMENTS = 3
+SHOWN_CHARS = 300
+
+
+def make_corpus(config: TextConfig, out: Path, overwrite: bool = False) -> Path:
+    """Read the text of `config` into a corpus folder."""
+    with progress("text", unit="bytes") as bar:
+        return prepare_corpus(config, out, overwrite, bar)
+
+
+def make_tokenizer(corpus: Path, config: TokenizerConfig, out: Path, overwrite: bool = False) -> Tokenizer:
+    """Train a tokenizer on the training split of a corpus; its efficiency is measured on the validation split."""
+    lineage = Lineage("tokenizer", config.model_dump(mode="json"), [corpus])
+    with progress("tokenizer", unit="bytes") as bar, writing_artifact(out, lineage, overwrite) as folder:
+        tokenizer = train_tokenizer(_counted_texts(corpus, bar), config)
+        tokenizer.save(folder)
+        lineage.result = _efficiency(tokenizer, corpus)
+    return tokenizer
+
+
+def make_shards(corpus: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False) -> Path:
+    """Encode every split of a corpus."""
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    splits = {split: iter_corpus(corpus, split) for split in SPLITS}
+    with progress("tokens", unit="bytes") as bar:
+        return write_shards(splits, tokenizer, out, [corpus, tokenizer_dir], overwrite=overwrite, progress=bar)
+
+
+def make_conversations(config: ConversationsConfig, out: Path, overwrite: bool = False) -> Path:
+    """Read or generate the conversations to tune on."""
+    source = config.primer or config.paths
+    with progress("conversations", unit="conversations") as bar:
+        return prepare_conversations(
+            source, out, validation_fraction=config.validation_fraction, overwrite=overwrite, progress=bar
+        )
+
+
+def make_conversation_shards(conversations: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False) -> Path:
+    """Compile conversations to ids through the tokenizer's chat template."""
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    splits = {split: iter_conversations(conversations, split) for split in CONVERSATION_SPLITS}
+    with progress("conversation tokens", unit="bytes") as bar:
+        parents = [conversations, tokenizer_dir]
+        return write_shards(splits, tokenizer, out, parents, overwrite=overwrite, progress=bar)
+
+
+def _counted_texts(corpus: Path, bar: Any) -> Iterator[str]:
+    for document in iter_corpus(corpus, "train"):
+        bar.advance(document.n_bytes)
+        yield document.text
+
+
+def _efficiency(tokenizer: Tokenizer, corpus: Path) -> dict[str, Any]:
+    """Bytes a token and tokens a word on held-out text, and a few documents cut into their tokens."""
+    texts = [document.text for document in islice(iter_corpus(corpus, "validation"), 200)]
+    n_tokens = sum(len(ids) for ids in tokenizer.encode_bulk(texts)) or 1
+    shown = [text[:SHOWN_CHARS] for text in texts[:N_SHOWN_DOCUMENTS]]
+    return {
+        "kind": tokenizer.kind,
+        "vocab_size": tokenizer.vocab_size,
+        "bytes_per_token": sum(len(text.encode()) for text in texts) / n_tokens,
+        "tokens_per_word": n_tokens / (sum(len(text.split()) for text in texts) or 1),
+        "samples": [[tokenizer.decode([i]) for i in tokenizer.encode(text)] for text in shown],
+    }

@@ -1,0 +1,123 @@
+"""Conversations: messages with roles, one conversation a line of JSON: {"messages": [{"role": "user",
+"content": "..."}, ...]}.
+
+Tuning data is small and chosen by hand, so nothing is guessed and nothing is left out: the first row that
+cannot be understood is an error that names it. Other keys of a row (an id, a source) are ignored; other
+keys of a message are not, because they carry meaning that would be lost.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from parakit.common.errors import UserError
+from parakit.common.settings import nearest
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn: who speaks (`system`, `user`, `assistant` or `tool`) and what is said."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages in the order they were said."""
+
+    messages: tuple[Message, ...]
+
+    def to_row(self) -> dict:
+        """The JSON object that `read_conversations` reads."""
+        return {"messages": [{"role": m.role, "content": m.content} for m in self.messages]}
+
+    def to_line(self) -> str:
+        """The row as one line of JSON, line end included."""
+        return json.dumps(self.to_row(), ensure_ascii=False) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the JSON row, in hexadecimal."""
+        return hashlib.sha256(self.to_line().encode()).hexdigest()
+
+
+def read_conversations(path: str | Path) -> Iterator[Conversation]:
+    """Stream the conversations of a `.jsonl` file (or `.jsonl.gz`).
+
+    Raises `UserError` with the row's number (from 1) where a row is no conversation, and for a file that is
+    missing or damaged.
+    """
+    path = Path(path)
+    try:
+        with _open(path) as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _parse(line, f"{path.name}, row {number}")
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path} cannot be read: {error}", "give a file of conversations, one JSON object a line"
+        ) from None
+
+
+def write_conversations(path: str | Path, conversations: Iterable[Conversation]) -> int:
+    """Write one JSON row a conversation, in UTF-8, and return how many."""
+    n = 0
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for conversation in conversations:
+            file.write(conversation.to_line())
+            n += 1
+    return n
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else open(path, "rb")
+
+
+def _parse(line: bytes, where: str) -> Conversation:
+    hint = 'a row looks like {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", ...}]}'
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError too
+        raise UserError(f"{where}: not JSON ({error})", hint) from None
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not messages:
+        found = (
+            f"its keys are {', '.join(map(repr, row))}"
+            if isinstance(row, dict) and row
+            else f"it is {line[:60]!r}"
+        )
+        raise UserError(f"{where}: no list of messages; {found}", hint)
+    return Conversation(tuple(_message(m, f"{where}, message {k}") for k, m in enumerate(messages, 1)))
+
+
+def _message(message: object, where: str) -> Message:
+    if not isinstance(message, dict):
+        raise UserError(f"{where}: not an object with a role and a content")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        near = nearest(role, ROLES) if isinstance(role, str) else None
+        raise UserError(
+            f"{where}: unknown role {role!r}",
+            f"did you mean {near!r}?" if near else f"roles are {', '.join(ROLES)}",
+        )
+    if not isinstance(content, str):
+        raise UserError(f"{where}: content is {type(content).__name__}, not text")
+    if extra := sorted(set(message) - {"role", "content"}):
+        raise UserError(f"{where}: {extra[0]!r} is not understood", "a message has a role and a content")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{where}: content holds half of a surrogate pair", "write the character itself, or both halves"
+        ) from None
+    return Message(role, content)

@@ -1,0 +1,63 @@
+"""Long texts become documents: cut where the content says so, preferably between paragraphs.
+
+Content-defined cutting (Muthitacharoen et al. 2001, "A low-bandwidth network file system"): between a least
+and a greatest length, the cut is the boundary whose preceding characters have the smallest checksum. The
+choice looks at nothing but nearby text, so two versions of a file soon agree on their cuts again after an
+insertion, and their later documents stay the same, each in its split. Boundaries are paragraphs; where the
+window has none, lines; then sentences; then spaces; then the greatest length. Nothing is dropped: the
+documents, joined, are the text.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+
+_BOUNDARIES = (
+    re.compile(r"\n(?:[ \t\r]*\n)+"),  # the end of a paragraph, with the blank lines after it
+    re.compile(r"\n"),
+    re.compile(r"[.!?][\"'”’)\]]*\s+|[。！？]"),
+    re.compile(r"\s+"),
+)
+_CONTEXT = 64  # characters before a boundary that decide about it
+
+
+def cut(blocks: Iterable[str], max_chars: int) -> Iterator[str]:
+    """Cut a stream of text into documents of at most `max_chars` characters (at least a quarter of that,
+    but for a short text).
+
+    How the text was divided into blocks does not matter. Memory: two blocks and two documents.
+    """
+    least = max(1, max_chars // 4)
+    held, start = "", 0
+    for block in blocks:
+        held, start = held[start:] + block, 0
+        while len(held) - start > max_chars + least:
+            end = _cut_point(held, start, start + least, start + max_chars)
+            yield held[start:end]
+            start = end
+    while len(held) - start > max_chars:
+        rest = len(held) - start - least  # leave no crumb at the end
+        end = _cut_point(held, start, start + least, start + max(least, min(max_chars, rest)))
+        yield held[start:end]
+        start = end
+    if start < len(held):
+        yield held[start:]
+
+
+def _cut_point(text: str, start: int, low: int, high: int) -> int:
+    """The boundary in low..high (both included) with the smallest checksum, of the best kind that occurs
+    there.
+    """
+    for boundary in _BOUNDARIES:
+        # one character beyond `high` is looked at: a boundary that goes on there is not over, and is none
+        matches = boundary.finditer(text, max(start, low - 1), high + 1)
+        ends = [end for match in matches if low <= (end := match.end()) <= high]
+        if ends:
+            return min(ends, key=lambda end: (_checksum(text, start, end), -end))
+    return high
+
+
+def _checksum(text: str, start: int, end: int) -> int:
+    return zlib.crc32(text[max(start, end - _CONTEXT) : end].encode("utf-8", "surrogatepass"))

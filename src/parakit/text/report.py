@@ -1,0 +1,90 @@
+"""What reading did: everything that was read, changed or left out, in counts and with names.
+
+Counts are exact; lists of names stop at a thousand, so that a folder of a million broken files does not
+fill memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_NAMED = 1_000
+MAX_ROWS = 20
+
+
+@dataclass
+class BrokenRows:
+    """Rows of one file that could not be read: how many, the first of their numbers (from 1), and what was
+    wrong first.
+    """
+
+    n: int = 0
+    rows: list[int] = field(default_factory=list)
+    why: str = ""
+
+
+@dataclass
+class ReadReport:
+    """Counts over all files read so far; `bytes` are the raw bytes of the documents' text
+    (`Document.n_bytes`).
+    """
+
+    files: int = 0
+    documents: int = 0
+    bytes: int = 0
+    bad_bytes: int = 0
+    bad_files: dict[str, int] = field(default_factory=dict)
+    windows_newlines: int = 0
+    headers_stripped: int = 0
+    stripped_chars: int = 0
+    long_lines: int = 0
+    long_line_bytes: int = 0
+    rows: int = 0
+    empty_rows: int = 0
+    broken_rows: int = 0
+    broken_files: dict[str, BrokenRows] = field(default_factory=dict)
+    duplicates: int = 0
+    validation_duplicates: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    skipped_files: list[tuple[str, str]] = field(default_factory=list)
+
+    def skip(self, source: str, reason: str, detail: str = "") -> None:
+        """A file or folder was left out. `reason` is one of a few that are counted; `detail` stands beside
+        the name.
+        """
+        self.skipped[reason] += 1
+        if len(self.skipped_files) < MAX_NAMED:
+            self.skipped_files.append((source, f"{reason}: {detail}" if detail else reason))
+
+    def count_bad_bytes(self, source: str, n: int) -> None:
+        """`n` bytes of `source` were no UTF-8 (or NUL), and U+FFFD stands for each of them."""
+        self.bad_bytes += n
+        if source in self.bad_files or len(self.bad_files) < MAX_NAMED:
+            self.bad_files[source] = self.bad_files.get(source, 0) + n
+
+    def count_broken_row(self, source: str, row: int, why: str) -> None:
+        """Row `row` of `source` could not be read."""
+        self.broken_rows += 1
+        if source not in self.broken_files and len(self.broken_files) >= MAX_NAMED:
+            return
+        broken = self.broken_files.setdefault(source, BrokenRows(why=why))
+        broken.n += 1
+        if len(broken.rows) < MAX_ROWS:
+            broken.rows.append(row)
+
+    def count_long_line(self, n_bytes: int) -> None:
+        """A line of `n_bytes` was over the limit and is left out."""
+        self.long_lines += 1
+        self.long_line_bytes += n_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, in the order of the fields."""
+        values = dict(vars(self))
+        values["broken_files"] = {name: vars(broken) for name, broken in self.broken_files.items()}
+        values["skipped"] = dict(sorted(self.skipped.items()))
+        values["skipped_files"] = [
+            {"source": source, "reason": reason} for source, reason in self.skipped_files
+        ]
+        return values

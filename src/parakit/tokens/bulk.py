@@ -1,0 +1,289 @@
+"""Text to ids with no special token in sight, and fast.
+
+Whatever the text contains, these encoders cannot produce a control id: they work on a copy of the vocabulary
+from which the control tokens are gone. Byte BPE goes through tiktoken, several times as fast as `tokenizers`,
+when its ids are proven equal; single characters go through a table; the rest through `tokenizers`.
+
+The proof. tiktoken merges any two neighbours whose join is a token, by the token's rank; `tokenizers` merges
+the listed pairs only, by the list's order. Let each merge make a new token, and let the encoding of every
+token's own bytes be that token. Whether L and R ever stand side by side before merge k depends on their own
+bytes alone (merges act leftmost-first inside them), so the neighbours that can join into token T when its
+turn comes are exactly T's listed pair, and both procedures walk through the same states. `prove_equal` checks
+those two premises on the whole vocabulary; the splitting patterns are equal as they come from a list of
+patterns on which both regular-expression engines agree for every code point (held by a test).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORD, _SYMBOLS = r"[^\r\n\p{L}\p{N}]?\p{L}+", r" ?[^\s\p{L}\p{N}]+[\r\n]*"
+_UPPER, _LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
+PATTERNS = {
+    # GPT-2; words with their leading space, runs of digits
+    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    # cl100k, Llama 3: up to three digits, any one character may lead a word
+    "three_digits": rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}{{1,3}}|{_SYMBOLS}|{_SPACES}",
+    # Qwen 2 and 3: each digit alone
+    "one_digit": rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}|{_SYMBOLS}|{_SPACES}",
+    # o200k: breaks words where the case changes
+    "case_aware": "|".join(
+        [
+            rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+{_CONTRACTIONS}?",
+            rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]+[{_LOWER}]*{_CONTRACTIONS}?",
+            r"\p{N}{1,3}",
+            r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+            _SPACES,
+        ]
+    ),
+}
+LONG_TEXT, LONG_SPACE = 100_000, re.compile(r"\s{50000}")  # tiktoken's stack overflows at 500,000 spaces
+_HARD_CASES = (
+    "",
+    " ",
+    "  a  b\n\n c\t",
+    "it's 'S 12345 x9",
+    "<|bos|>",
+    "\u00e9e\u0301 \u4f60\u597d \U0001f600\u200d",
+    "\x00\x7f\xa0\u3000\u2028",
+)
+
+
+class TextEncoder(Protocol):
+    """Turns text into ids; never into a control id."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of one well-formed text."""
+        ...
+
+    def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of many texts, one uint32 array each, in order."""
+        ...
+
+
+@lru_cache(maxsize=1)
+def byte_alphabet() -> tuple[str, ...]:
+    """GPT-2's printable stand-in for each byte: itself where it is printable, else the next free character
+    from U+0100 on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    spare = iter(range(0x100, 0x200))
+    return tuple(chr(byte if byte in printable else next(spare)) for byte in range(256))
+
+
+@lru_cache(maxsize=1)
+def _bytes_of() -> dict[str, int]:
+    return {char: byte for byte, char in enumerate(byte_alphabet())}
+
+
+def token_bytes(token: str) -> bytes | None:
+    """The bytes a byte-level token stands for, or None when it is not written in the byte alphabet."""
+    try:
+        return bytes([_bytes_of()[char] for char in token])
+    except KeyError:
+        return None
+
+
+def well_formed(text: str) -> str:
+    """`text` with lone surrogates (which no encoding can express) replaced by U+FFFD, and pairs of them
+    joined.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+class PlainEncoder:
+    """`tokenizers` on a copy of the tokenizer in which the control tokens have unguessable names."""
+
+    def __init__(self, description: dict[str, Any], control_ids: set[int]) -> None:
+        self.tokenizer = HuggingFaceTokenizer.from_str(json.dumps(without_control(description, control_ids)))
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, np.uint32) for encoding in encodings]
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and, for each, the characters of `text` it covers."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+
+class TiktokenEncoder:
+    """Byte BPE through tiktoken; texts that tiktoken cannot digest go through `tokenizers`, with the same
+    ids.
+    """
+
+    def __init__(self, ranks: dict[bytes, int], pattern: str, slow: PlainEncoder) -> None:
+        import tiktoken
+
+        self._encode = tiktoken.Encoding(
+            "parakit", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
+        ).encode_ordinary
+        self._slow = slow
+        self._normalizer = slow.tokenizer.normalizer
+
+    def encode(self, text: str) -> list[int]:
+        if self._normalizer is not None:
+            text = self._normalizer.normalize_str(text)
+        if len(text) > LONG_TEXT and LONG_SPACE.search(text):
+            return self._slow.encode(text)
+        return self._encode(text)
+
+    def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
+        n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if n_threads == 1 or len(texts) < 2 * n_threads:
+            return [np.array(self.encode(text), np.uint32) for text in texts]
+        size = max(1, len(texts) // (8 * n_threads))
+        pieces = [texts[i : i + size] for i in range(0, len(texts), size)]
+        with ThreadPoolExecutor(n_threads) as pool:  # tiktoken works outside the interpreter lock
+            done = pool.map(lambda piece: [np.array(self.encode(text), np.uint32) for text in piece], pieces)
+            return [ids for piece in done for ids in piece]
+
+
+class CharacterEncoder:
+    """One id per code point, through a table."""
+
+    def __init__(self, vocabulary: dict[str, int], unk_id: int) -> None:
+        self._table = np.full(0x110000, unk_id, np.uint32)
+        for token, token_id in vocabulary.items():
+            if len(token) == 1:
+                self._table[ord(token)] = token_id
+
+    def encode(self, text: str) -> list[int]:
+        return self._ids(text).tolist()
+
+    def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [self._ids(text) for text in texts]
+
+    def _ids(self, text: str) -> np.ndarray:
+        return self._table[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
+
+
+def text_encoder(description: dict[str, Any], kind: str, control_ids: set[int]) -> TextEncoder:
+    """The fastest encoder whose ids are those of `tokenizers` for `description` (a parsed tokenizer.json)."""
+    model = description["model"]
+    if kind == "char" and model["type"] == "WordLevel" and description.get("normalizer") is None:
+        return CharacterEncoder(model["vocab"], model["vocab"][model["unk_token"]])
+    plain = PlainEncoder(description, control_ids)
+    pattern = splitting_pattern(description.get("pre_tokenizer"))
+    if kind != "byte_bpe" or pattern is None or any(not t["special"] for t in text_added_tokens(description)):
+        return plain
+    ranks = prove_equal(description, control_ids)
+    if ranks is None:
+        return plain
+    fast = TiktokenEncoder(ranks, pattern, plain)
+    return fast if all(fast.encode(text) == plain.encode(text) for text in _HARD_CASES) else plain
+
+
+def splitting_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
+    """The pattern by which a byte-level pre-tokeniser splits, if it is one that both engines are known to
+    agree on.
+    """
+    if pre_tokenizer is None:
+        return None
+    steps = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
+    last = steps[-1]
+    if last["type"] != "ByteLevel" or last["add_prefix_space"] or len(steps) > 2:
+        return None
+    if len(steps) == 1:
+        return PATTERNS["gpt2"] if last["use_regex"] else None
+    split = steps[0]
+    if split["type"] != "Split" or split["behavior"] != "Isolated" or split["invert"] or last["use_regex"]:
+        return None
+    pattern = split["pattern"].get("Regex")
+    return pattern if pattern in PATTERNS.values() else None
+
+
+def prove_equal(description: dict[str, Any], control_ids: set[int]) -> dict[bytes, int] | None:
+    """tiktoken's ranks (token bytes -> id) if its ids are certain to be those of `tokenizers`; None when that
+    cannot be shown.
+    """
+    model = description["model"]
+    if any(
+        model.get(name)
+        for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+    ):
+        return None
+    vocabulary = {
+        token: token_id for token, token_id in model["vocab"].items() if token_id not in control_ids
+    }
+    ranks = {token_bytes(token): token_id for token, token_id in vocabulary.items()}
+    if None in ranks or not all(bytes([byte]) in ranks for byte in range(256)):
+        return None
+    pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in model["merges"]]
+    made = ["".join(pair) for pair in pairs]
+    if len(vocabulary) != len(made) + 256:
+        return None  # a token made twice, or tokens that no merge makes
+    made_ids = [vocabulary.get(token, -1) for token in made]
+    if any(later <= earlier for earlier, later in pairwise([-1, *made_ids])):
+        return None  # ids not in the order of merges
+    order = {token: i for i, token in enumerate(made)}
+    if any(order.get(part, -1) >= i for i, pair in enumerate(pairs) for part in pair):
+        return None  # a merge of what is made only later
+    copy = {"version": "1.0", "added_tokens": [], "model": model | {"ignore_merges": False}}
+    merges_only = HuggingFaceTokenizer.from_str(json.dumps(copy)).model
+    for token in made:
+        pieces = merges_only.tokenize(token)
+        if len(pieces) != 1 or pieces[0].value != token:
+            return None
+    return {data: token_id for data, token_id in ranks.items() if data is not None}
+
+
+def text_added_tokens(description: dict[str, Any]) -> list[dict[str, Any]]:
+    """Added tokens that are ordinary text (runs of spaces, plain words); those that look like markers are
+    control tokens, whatever their flag says.
+    """
+    return [
+        t
+        for t in description.get("added_tokens", [])
+        if not t["special"] and re.fullmatch(r"[\w\s]+", t["content"])
+    ]
+
+
+def without_control(description: dict[str, Any], control_ids: set[int]) -> dict[str, Any]:
+    """A copy of a tokenizer.json in which no text matches a control token: they lose their place among the
+    added tokens, and inside the model each gets a random name of 128 bits that no text can guess. Merges that
+    would make one are dropped."""
+    model = dict(description["model"])
+    nonce = secrets.token_hex(16)
+
+    def rename(token: str, token_id: int) -> str:
+        return f"{nonce}{token_id}" if token_id in control_ids else token
+
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {rename(token, token_id): token_id for token, token_id in vocabulary.items()}
+    else:  # Unigram: a list of (piece, score)
+        model["vocab"] = [[rename(piece, i), score] for i, (piece, score) in enumerate(vocabulary)]
+    if "merges" in model:
+        pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in model["merges"]]
+        model["merges"] = [
+            pair for pair in pairs if all(part in model["vocab"] for part in (*pair, "".join(pair)))
+        ]
+    kept = text_added_tokens(description)
+    return description | {
+        "model": model,
+        "added_tokens": kept,
+        "post_processor": None,
+        "truncation": None,
+        "padding": None,
+    }

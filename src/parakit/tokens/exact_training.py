@@ -1,0 +1,215 @@
+"""Trainers of our own, where the library's result hangs on ties or on chance.
+
+`learn_merges` is BPE by the textbook: the most frequent pair merges, of equals the one with the greater
+bytes. `tokenizers` breaks ties by token id, which for WordPiece follows the random order of a hash map; for
+byte BPE it is sound and many times faster, so this serves as the reference there. `learn_unigram` is Kudo's
+unigram model (2018) by expectation and maximisation, on whole arrays; the library's sums floats in random
+order. Both give the same result on every run. Pair counts are kept up to date merge by merge, through a heap
+whose outdated entries are skipped on arrival.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+Pair = tuple[bytes, bytes]
+Entry = tuple[int, tuple[int, ...], tuple[int, ...], Pair]
+MAX_PIECE, MAX_WORD, MAX_WORDS = 16, 48, 50_000  # characters, characters, most frequent words
+KEEP, SEEDS_PER_TOKEN, EM_ROUNDS = 0.75, 10, 2
+
+
+def count_words(texts: Iterable[str], pre_tokenizer: object, normalizer: object = None) -> Counter[str]:
+    """How often each word occurs after `tokenizers`' own normalising and splitting."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        if normalizer is not None:
+            text = normalizer.normalize_str(text)  # type: ignore[attr-defined]
+        counts.update(word for word, _ in pre_tokenizer.pre_tokenize_str(text))  # type: ignore[attr-defined]
+    return counts
+
+
+def learn_merges(words: Mapping[tuple[bytes, ...], int], n_merges: int, prefix: bytes = b"") -> list[Pair]:
+    """The first `n_merges` merges, in order; fewer when no pair occurs any more.
+
+    `words` maps a word's parts to its count; `prefix` begins parts that continue a word and is dropped when
+    they join to what stands before (WordPiece's ##).
+    """
+    state = [(list(parts), count) for parts, count in sorted(words.items())]
+    pair_counts: Counter[Pair] = Counter()
+    places: defaultdict[Pair, set[int]] = defaultdict(set)
+    for i, (parts, count) in enumerate(state):
+        for pair in pairwise(parts):
+            pair_counts[pair] += count
+            places[pair].add(i)
+    heap = [_entry(pair, count) for pair, count in pair_counts.items()]
+    heapq.heapify(heap)
+    merges: list[Pair] = []
+    while heap and len(merges) < n_merges:
+        negative, _, _, pair = heapq.heappop(heap)
+        if pair_counts[pair] != -negative or not negative:
+            continue
+        merges.append(pair)
+        joined = pair[0] + pair[1][len(prefix) :]
+        changes: Counter[Pair] = Counter()
+        for i in places.pop(pair):
+            parts, count = state[i]
+            merged = _merge(parts, pair, joined)
+            for old in pairwise(parts):
+                changes[old] -= count
+            for new in pairwise(merged):
+                changes[new] += count
+                places[new].add(i)
+            state[i] = (merged, count)
+        for other, change in changes.items():
+            if change:
+                pair_counts[other] += change
+                heapq.heappush(heap, _entry(other, pair_counts[other]))
+    return merges
+
+
+def _merge(parts: list[bytes], pair: Pair, joined: bytes) -> list[bytes]:
+    merged, i = [], 0
+    while i < len(parts):
+        if i + 1 < len(parts) and parts[i] == pair[0] and parts[i + 1] == pair[1]:
+            merged.append(joined)
+            i += 2
+        else:
+            merged.append(parts[i])
+            i += 1
+    return merged
+
+
+def _entry(pair: Pair, count: int) -> Entry:
+    """Sorts the most frequent first, then the greater bytes: each byte turned round, with an end that sorts
+    last.
+    """
+    left, right = ((*(255 - byte for byte in part), 256) for part in pair)
+    return -count, left, right, pair
+
+
+def learn_unigram(word_counts: Mapping[str, int], n_pieces: int) -> list[tuple[str, float]]:
+    """At most `n_pieces` pieces with their log-probabilities, most probable first; single characters stay as
+    far as they fit.
+
+    Uses the most frequent words of moderate length (constants above), which bounds time and memory.
+    """
+    usable = [(word, count) for word, count in word_counts.items() if len(word) <= MAX_WORD]
+    frequent = sorted(usable, key=lambda item: (-item[1], item[0]))[:MAX_WORDS]
+    words, counts = [word for word, _ in frequent], np.array([count for _, count in frequent], np.float64)
+    seeds = _seeds(frequent, n_pieces)
+    names, scores = list(seeds), np.array(list(seeds.values()), np.float64)
+    lattice, among_pieces = _Lattice.build(words, names), _Lattice.build(names, names)
+    while True:
+        for _ in range(EM_ROUNDS):
+            expected = lattice.expected_counts(counts, scores / scores.sum())
+            scores = np.where(scores > 0, np.maximum(expected, 1e-3), 0.0)
+        n_left = int((scores > 0).sum())
+        if n_left <= n_pieces:
+            break
+        scores = _prune(names, scores, max(n_pieces, int(KEEP * n_left)), among_pieces)
+        lattice, among_pieces = lattice.only(scores > 0), among_pieces.only(scores > 0)
+    order = sorted(np.flatnonzero(scores).tolist(), key=lambda i: (-scores[i], names[i]))
+    return [(names[i], float(np.log(scores[i] / scores.sum()))) for i in order]
+
+
+def _seeds(words: list[tuple[str, int]], n_pieces: int) -> dict[str, float]:
+    """Characters, and the substrings that cover most text."""
+    found: Counter[str] = Counter()
+    for word, count in words:
+        for start in range(len(word)):
+            for end in range(start + 1, min(start + MAX_PIECE, len(word)) + 1):
+                found[word[start:end]] += count
+    chars = sorted((p for p in found if len(p) == 1), key=lambda p: (-found[p], p))[:n_pieces]
+    longer = [piece for piece, count in found.items() if len(piece) > 1 and count > 1]
+    longer.sort(key=lambda p: (-found[p] * len(p), p))
+    return {piece: float(found[piece]) for piece in chars + longer[: SEEDS_PER_TOKEN * n_pieces]}
+
+
+def _prune(names: list[str], scores: np.ndarray, n_kept: int, among_pieces: _Lattice) -> np.ndarray:
+    """Scores with 0 for all but the characters and the pieces whose loss would cost the most likelihood."""
+    probability = scores / scores.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss = scores * (np.log(probability) - np.log(among_pieces.best_without_whole(probability)))
+    alive = np.flatnonzero(scores).tolist()
+    rank = {i: np.inf if len(names[i]) == 1 else loss[i] for i in alive}
+    kept = sorted(alive, key=lambda i: (-rank[i], names[i]))[:n_kept]
+    pruned = np.zeros_like(scores)
+    pruned[kept] = scores[kept]
+    return pruned
+
+
+@dataclass(frozen=True)
+class _Lattice:
+    """Every way to spell every word: an edge per place where a piece fits; nodes of all words are numbered
+    through.
+    """
+
+    first_node: np.ndarray  # (n_words,)
+    last_node: np.ndarray  # (n_words,)
+    word: np.ndarray  # (n_edges,) as the next four, sorted by position
+    start: np.ndarray
+    end: np.ndarray
+    piece: np.ndarray
+    position: np.ndarray  # of the end, within its word
+    slices: list[slice]  # edges that end at position 1, 2, ...
+
+    @classmethod
+    def build(cls, words: list[str], names: list[str]) -> _Lattice:
+        number = {name: i for i, name in enumerate(names)}
+        first = np.cumsum([0, *(len(word) + 1 for word in words)])
+        edges = []
+        for w, word in enumerate(words):
+            for begin in range(len(word)):
+                for end in range(begin + 1, min(begin + MAX_PIECE, len(word)) + 1):
+                    piece = number.get(word[begin:end])
+                    if piece is not None:
+                        edges.append((end, w, begin, piece))
+        table = np.array(edges, np.int64).reshape(-1, 4)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        position, of_word, at, of_piece = table.T
+        begin_node, end_node = first[of_word] + at, first[of_word] + position
+        edges = (of_word, begin_node, end_node, of_piece, position)
+        return cls(first[:-1], first[1:] - 1, *edges, _slices(position))
+
+    def only(self, alive: np.ndarray) -> _Lattice:
+        """The lattice without the edges of dead pieces."""
+        kept = alive[self.piece]
+        arrays = (self.word, self.start, self.end, self.piece, self.position)
+        edges = [array[kept] for array in arrays]
+        return _Lattice(self.first_node, self.last_node, *edges, _slices(edges[-1]))
+
+    def expected_counts(self, counts: np.ndarray, probability: np.ndarray) -> np.ndarray:
+        """How often each piece is used when every spelling counts by its probability."""
+        edge = probability[self.piece]
+        forward, backward = (np.zeros(int(self.last_node[-1]) + 1) for _ in range(2))
+        forward[self.first_node] = backward[self.last_node] = 1.0
+        for part in self.slices:
+            np.add.at(forward, self.end[part], forward[self.start[part]] * edge[part])
+        for part in reversed(self.slices):
+            np.add.at(backward, self.start[part], backward[self.end[part]] * edge[part])
+        total = forward[self.last_node]
+        weight = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+        use = weight[self.word] * forward[self.start] * edge * backward[self.end]
+        return np.bincount(self.piece, use, len(probability))
+
+    def best_without_whole(self, probability: np.ndarray) -> np.ndarray:
+        """Probability of each word's best spelling in two or more pieces; 0 where there is none."""
+        whole = (self.start == self.first_node[self.word]) & (self.end == self.last_node[self.word])
+        edge = np.where(whole, 0.0, probability[self.piece])
+        best = np.zeros(int(self.last_node[-1]) + 1)
+        best[self.first_node] = 1.0
+        for part in self.slices:
+            np.maximum.at(best, self.end[part], best[self.start[part]] * edge[part])
+        return best[self.last_node]
+
+
+def _slices(position: np.ndarray) -> list[slice]:
+    """Where the edges that end at position 1, 2, ... lie."""
+    limits = np.searchsorted(position, np.arange(1, int(position.max(initial=0)) + 2))
+    return [slice(a, b) for a, b in pairwise(limits)]

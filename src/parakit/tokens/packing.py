@@ -1,0 +1,68 @@
+"""Which documents share a row: best-fit decreasing, and the cutting of long documents into windows.
+
+Each document (or window) is placed, longest first, into the row whose free space it fills best. Which rows
+have how much space is kept in one integer's bits, so that finding the best row costs a shift and no search.
+The result depends on the multiset of lengths alone, and so the number of rows is the same in every epoch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def best_fit_decreasing(lengths: np.ndarray, capacity: int) -> np.ndarray:
+    """Row number of each item, given lengths sorted from long to short, none above `capacity`."""
+    rows_by_space: list[list[int]] = [[] for _ in range(capacity + 1)]
+    spaces = 0  # bit s is set when some row has s places free
+    rows = np.empty(len(lengths), np.int64)
+    n_rows = 0
+    for i, length in enumerate(lengths.tolist()):
+        fitting = spaces >> length
+        if fitting and length:
+            space = length + (fitting & -fitting).bit_length() - 1
+            row = rows_by_space[space].pop()
+            if not rows_by_space[space]:
+                spaces ^= 1 << space
+        else:
+            space, row, n_rows = capacity, n_rows, n_rows + 1
+        left = space - length
+        if left:
+            rows_by_space[left].append(row)
+            spaces |= 1 << left
+        rows[i] = row
+    return rows
+
+
+def windows(
+    n_pairs: np.ndarray, seq_len: int, overlap: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cut documents of `n_pairs` predictions each into windows of at most `seq_len`.
+
+    Returns, per window: its document, its first pair, its length, and how many leading pairs are context only
+    (0 in a document's first window, `overlap` in the others). Every pair is counted in exactly one window.
+    """
+    stride = seq_len - overlap
+    n_more = np.maximum(-(-(n_pairs - seq_len) // stride), 0)
+    n_windows = np.where(n_pairs > 0, 1 + n_more, 0)
+    document = np.repeat(np.arange(len(n_pairs)), n_windows)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
+    start = number * stride
+    length = np.minimum(n_pairs[document] - start, seq_len)
+    return document, start, length, np.where(number > 0, overlap, 0)
+
+
+def cut_at_offsets(
+    n_pairs: np.ndarray, seq_len: int, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut each document at `offsets[d]`, `offsets[d] + seq_len`, ...; documents of at most `seq_len` stay
+    whole.
+
+    Returns, per piece: its document, its first pair, its length. The pieces of a document tile it exactly.
+    """
+    first = np.where(n_pairs > seq_len, offsets, seq_len)  # length of the first piece, 1..seq_len
+    n_pieces = np.where(n_pairs > 0, 1 + np.maximum(-(-(n_pairs - first) // seq_len), 0), 0)
+    document = np.repeat(np.arange(len(n_pairs)), n_pieces)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
+    start = np.where(number > 0, first[document] + (number - 1) * seq_len, 0)
+    end = np.minimum(first[document] + number * seq_len, n_pairs[document])
+    return document, start, end - start

@@ -1,0 +1,212 @@
+"""Token shards: a corpus as ids on disk, memory-mapped, with every document's boundaries kept.
+
+Per split one flat file of ids (uint16 where the vocabulary allows, else uint32), the offsets at which
+documents begin, and for conversations a loss mask. A document is BOS, its ids, EOS (a tokenizer without BOS
+opens with EOS, as GPT-2 does); a conversation is what the chat template makes of it. `n_bytes` counts the raw
+text that the counted tokens stand for: whole documents, or the assistant's words. Written in bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
+from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.files import read_json, write_json_atomic
+from parakit.common.progress import Bar
+from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.tokenizer import Tokenizer
+
+_INDEX = "index.json"
+_CHARS_PER_CHUNK = 4_000_000
+_HINT = "restore it from a copy, or delete the folder and write the shards again"
+
+
+@dataclass(frozen=True)
+class TokenShards:
+    """One split, opened. Also made from arrays in memory."""
+
+    token_ids: np.ndarray  # (n_tokens,) uint16 or uint32
+    offsets: np.ndarray  # (n_documents + 1,) int64
+    loss_mask: np.ndarray | None = None  # (n_tokens,) uint8; None: everything but each first token counts
+    n_bytes: int = 0
+    vocab_size: int = 0
+    pad_id: int | None = None
+    tokenizer_digest: str = ""
+
+    @property
+    def n_tokens(self) -> int:
+        """Stored tokens, BOS and EOS included."""
+        return int(self.offsets[-1])
+
+    @property
+    def n_documents(self) -> int:
+        """Documents or conversations."""
+        return len(self.offsets) - 1
+
+    @cached_property
+    def n_counted(self) -> int:
+        """Tokens that a loss over the whole split counts: all but each document's first, or those of the loss
+        mask.
+        """
+        first = self.offsets[:-1][np.diff(self.offsets) > 0]
+        if self.loss_mask is None:
+            return self.n_tokens - len(first)
+        return int(np.count_nonzero(self.loss_mask)) - int(np.count_nonzero(self.loss_mask[first]))
+
+    @classmethod
+    def open(cls, path: str | Path, split: str, verify: bool = True) -> TokenShards:
+        """Map a split. `UserError` when there is none; `DamagedArtifact` naming the file when bytes or sizes
+        are not those written.
+        """
+        path = Path(path)
+        open_artifact(path, "shards", verify=verify)
+        index = read_json(path / _INDEX)
+        if split not in index["splits"]:
+            raise UserError(f"{path}: has no split {split!r}", f"it has {', '.join(index['splits'])}")
+        facts = index["splits"][split]
+        offsets_path = path / f"{split}.offsets.npy"
+        try:
+            offsets = np.load(offsets_path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DamagedArtifact(f"{offsets_path}: not readable: {error}", _HINT) from None
+        n_tokens = facts["n_tokens"]
+        if (
+            len(offsets) != facts["n_documents"] + 1
+            or offsets[-1] != n_tokens
+            or (np.diff(offsets) < 0).any()
+        ):
+            raise DamagedArtifact(f"{offsets_path}: does not fit the index", _HINT)
+        loss_mask = (
+            _map(path / f"{split}.loss_mask.bin", "uint8", n_tokens) if facts["has_loss_mask"] else None
+        )
+        return cls(
+            token_ids=_map(path / f"{split}.bin", index["dtype"], n_tokens),
+            offsets=offsets,
+            loss_mask=loss_mask,
+            n_bytes=facts["n_bytes"],
+            vocab_size=index["vocab_size"],
+            pad_id=index["pad_id"],
+            tokenizer_digest=index["tokenizer_digest"],
+        )
+
+
+def _map(path: Path, dtype: str, n: int) -> np.ndarray:
+    size = path.stat().st_size if path.is_file() else -1
+    if size != n * np.dtype(dtype).itemsize:
+        raise DamagedArtifact(f"{path}: has {size} bytes where {n * np.dtype(dtype).itemsize} belong", _HINT)
+    return np.memmap(path, dtype=dtype, mode="r", shape=(n,)) if n else np.empty(0, dtype)
+
+
+def write_shards(
+    splits: Mapping[str, Iterable[Any]],
+    tokenizer: Tokenizer,
+    path: str | Path,
+    parents: Sequence[str | Path] = (),
+    *,
+    overwrite: bool = False,
+    progress: Bar | None = None,
+) -> Path:
+    """Write one shard set from `splits`: name -> documents (with `text` and `n_bytes`) or conversations (with
+    `messages`).
+
+    `parents` are the artifact folders it was made from. `progress` is advanced by bytes of text.
+    """
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    lineage = Lineage("shards", {"tokenizer": tokenizer.digest, "dtype": dtype}, list(parents))
+    with writing_artifact(path, lineage, overwrite) as folder:
+        facts = {
+            name: _write_split(folder, name, items, tokenizer, dtype, progress)
+            for name, items in splits.items()
+        }
+        index = {
+            "splits": facts,
+            "dtype": dtype,
+            "vocab_size": tokenizer.vocab_size,
+            "pad_id": tokenizer.pad_id,
+            "tokenizer_digest": tokenizer.digest,
+        }
+        write_json_atomic(folder / _INDEX, index)
+        lineage.result.update(facts)
+    return Path(path)
+
+
+def _write_split(
+    folder: Path, name: str, items: Iterable[Any], tokenizer: Tokenizer, dtype: str, progress: Bar | None
+) -> dict[str, Any]:
+    lengths, n_bytes, mask_path = [np.zeros(1, np.int64)], 0, folder / f"{name}.loss_mask.bin"
+    with open(folder / f"{name}.bin", "wb") as ids_file, open(mask_path, "wb") as mask_file:
+        for chunk in _chunks(items):
+            are_chats = {hasattr(item, "messages") for item in chunk}
+            if len(are_chats) > 1:
+                raise UserError(
+                    f"split {name!r} mixes documents and conversations", "write them as two shard sets"
+                )
+            ids, masks, n_chunk_bytes = (_chat_ids if are_chats.pop() else _document_ids)(chunk, tokenizer)
+            np.concatenate(ids).astype(dtype).tofile(ids_file)
+            if masks:
+                np.concatenate(masks).tofile(mask_file)
+            lengths.append(np.array([len(one) for one in ids], np.int64))
+            n_bytes += n_chunk_bytes
+            if progress is not None:
+                progress.advance(n_chunk_bytes)
+    offsets = np.cumsum(np.concatenate(lengths))
+    has_loss_mask = mask_path.stat().st_size > 0
+    if not has_loss_mask:
+        mask_path.unlink()
+    np.save(folder / f"{name}.offsets.npy", offsets)
+    return {
+        "n_documents": len(offsets) - 1,
+        "n_tokens": int(offsets[-1]),
+        "n_bytes": n_bytes,
+        "has_loss_mask": has_loss_mask,
+    }
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Items in lists of a few million characters, so that memory stays bounded."""
+    chunk: list[Any] = []
+    n_chars = 0
+    for item in items:
+        chunk.append(item)
+        n_chars += 100 + (
+            len(item.text) if hasattr(item, "text") else sum(len(m.content) for m in item.messages)
+        )
+        if n_chars >= _CHARS_PER_CHUNK:
+            yield chunk
+            chunk, n_chars = [], 0
+    if chunk:
+        yield chunk
+
+
+def _document_ids(
+    documents: list[Any], tokenizer: Tokenizer
+) -> tuple[list[np.ndarray], list[np.ndarray], int]:
+    opener = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    if opener is None or tokenizer.eos_id is None:
+        raise UserError(
+            "this tokenizer has no EOS, so documents cannot be told apart", "use one that parakit trained"
+        )
+    before, after = np.array([opener], np.uint32), np.array([tokenizer.eos_id], np.uint32)
+    encoded = tokenizer.encode_bulk([document.text for document in documents])
+    ids = [np.concatenate([before, one, after]) for one in encoded]
+    return ids, [], sum(document.n_bytes for document in documents)
+
+
+def _chat_ids(
+    conversations: list[Any], tokenizer: Tokenizer
+) -> tuple[list[np.ndarray], list[np.ndarray], int]:
+    chats = [compile_chat(tokenizer, conversation) for conversation in conversations]
+    said = (m.content for c in conversations for m in c.messages if m.role == "assistant")
+    ids = [np.array(chat.token_ids, np.uint32) for chat in chats]
+    return (
+        ids,
+        [np.array(chat.loss_mask, np.uint8) for chat in chats],
+        sum(len(text.encode()) for text in said),
+    )

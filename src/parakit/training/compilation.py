@@ -1,0 +1,104 @@
+"""Compilation when it pays.
+
+Every block is compiled by itself: the blocks of a model are alike, so the compiler works once and the rest is a look-up, which costs a fraction of compiling the
+whole model and runs as fast. Whether it pays is decided from figures, not from a flag: the eager step is timed on the first batch, the gain and the cost of compiling
+are those that this machine showed before (kept beside PyTorch's own compile cache), or careful guesses the first time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from parakit.common.files import read_json, write_json_atomic
+from parakit.common.settings import config_digest
+from parakit.training.objectives import MicroBatch, Objective
+
+# What compiling brought on the machines we measured (benchmarks/results): used until this machine has its own figures.
+GUESSED_SPEEDUP, GUESSED_COLD_SECONDS = 1.3, 30.0
+
+
+@dataclass(frozen=True)
+class CompileChoice:
+    """Whether to compile, and the figures behind it."""
+
+    compiled: bool
+    reason: str
+
+
+def cache_folder() -> Path:
+    """Where compiled code and its figures live between runs: PARAKIT_CACHE, or `~/.cache/parakit`."""
+    return Path(os.environ.get("PARAKIT_CACHE", Path.home() / ".cache" / "parakit"))
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each block of `model` in place; parameter names stay as they are."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    for block in model.decoder.blocks:
+        block.compile(dynamic=False)
+
+
+def choose(setting: str, model: nn.Module, objective: Objective, batches: Sequence[MicroBatch], n_steps: int) -> CompileChoice:
+    """Decide for a run of `n_steps` steps, each like `batches`. Leaves weights, gradients and random state as they were."""
+    if setting != "auto":
+        return CompileChoice(setting == "on", f"compile: {setting}")
+    device = batches[0].input_ids.device
+    if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        return CompileChoice(False, "no C++ compiler on this machine")
+    eager = time_step(model, objective, batches)
+    known = _known(model, batches)
+    speedup, cost = known.get("speedup", GUESSED_SPEEDUP), known.get("seconds", GUESSED_COLD_SECONDS)
+    saved = n_steps * eager * (1 - 1 / speedup)
+    figures = f"{n_steps} steps of {eager * 1e3:.0f} ms; compiling saves {saved:.0f} s and costs {cost:.0f} s"
+    return CompileChoice(saved > 1.2 * cost, figures)
+
+
+def time_step(model: nn.Module, objective: Objective, batches: Sequence[MicroBatch], repeats: int = 2) -> float:
+    """Seconds of one eager forward and backward pass (the fastest of some), without a trace in the state."""
+    random = torch.get_rng_state()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for batch in batches:
+            if batch.n_counted:
+                objective(model, batch).backward()
+        if batches[0].input_ids.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    for parameter in model.parameters():
+        parameter.grad = None
+    torch.set_rng_state(random)
+    return min(seconds)
+
+
+def _key(model: nn.Module, batches: Sequence[MicroBatch]) -> str:
+    """Names the combination that compiled code is good for."""
+    shape = {"shape": list(batches[0].input_ids.shape), "masked": batches[0].attention_mask is not None}
+    return config_digest(model.config.model_dump() | shape | {"torch": torch.__version__})[:16]
+
+
+def _known(model: nn.Module, batches: Sequence[MicroBatch]) -> dict[str, float]:
+    """What this machine showed for this combination before: `speedup` and the `seconds` that compiling took with the cache as it is now."""
+    path = cache_folder() / "compile.json"
+    with contextlib.suppress(ValueError, OSError):
+        return read_json(path).get(_key(model, batches), {})
+    return {}
+
+
+def remember(model: nn.Module, batches: Sequence[MicroBatch], first_seconds: float, eager_seconds: float, seconds: float) -> None:
+    """Keep the figures of a compiled run: its first step, an eager step and a compiled step, in seconds."""
+    path = cache_folder() / "compile.json"
+    with contextlib.suppress(ValueError, OSError):  # a cache that cannot be written costs time, not correctness
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = read_json(path) if path.exists() else {}
+        # The next run finds compiled code in the cache: loading it took about a fifth of compiling it.
+        table[_key(model, batches)] = {"speedup": eager_seconds / seconds, "seconds": first_seconds / 5}
+        write_json_atomic(path, table)

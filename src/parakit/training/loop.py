@@ -1,0 +1,135 @@
+"""The one training loop: a generator of step records.
+
+Every stage is this loop with its own batches and objective. One iteration is one optimizer step: micro-batches forward and backward, clip, step. The loss is a sum
+over counted tokens divided by the counted tokens of the whole optimizer batch, so accumulation changes nothing. A step whose loss or gradient is not finite, or
+whose loss leaps, is skipped. Logging, validation and checkpoints happen in the body of the caller's `for` loop.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from parakit.common.errors import UserError
+from parakit.training.objectives import MicroBatch, Objective
+from parakit.training.optimizers import Optimizer
+from parakit.training.precision import Precision
+from parakit.training.schedules import learning_rate_factor
+
+MAX_SKIPPED_IN_A_ROW = 10
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What happened in one optimizer step. `step` counts from 1; `loss` is in nats per counted token; `learning_rate` is the matrices'."""
+
+    step: int
+    loss: float
+    n_counted: int
+    n_tokens: int
+    grad_norm: float
+    learning_rate: float
+    seconds: float
+    skipped: bool
+
+
+class TrainingDiverged(UserError):
+    """Too many steps in a row had to be skipped."""
+
+
+@dataclass
+class SpikeGuard:
+    """Decides whether a step's loss is believable: finite, and not far above its running mean. Part of the training state."""
+
+    mean: float = 0.0
+    n_seen: int = 0
+    n_skipped_in_a_row: int = 0
+
+    def accepts(self, loss: float, grad_norm: float) -> bool:
+        """True when the step may be taken. Raises `TrainingDiverged` after ten refusals in a row."""
+        limit = 2 * self.mean + 1 if self.n_seen >= 20 else 1e4
+        good = math.isfinite(loss) and math.isfinite(grad_norm) and loss <= limit
+        self.n_skipped_in_a_row = 0 if good else self.n_skipped_in_a_row + 1
+        if self.n_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise TrainingDiverged(
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped: loss {loss:.4g}, gradient norm {grad_norm:.4g}, believable up to {limit:.4g}",
+                "lower learning_rate or look at the data with `parakit doctor`; the last good checkpoint is kept",
+            )
+        if good:
+            self.n_seen += 1
+            self.mean += (loss - self.mean) / min(self.n_seen, 50)
+        return good
+
+
+def train_steps(
+    model: nn.Module,
+    batches: Iterable[Sequence[MicroBatch]],
+    objective: Objective,
+    optimizer: Optimizer,
+    *,
+    first_step: int = 0,
+    precision: Precision | None = None,
+    guard: SpikeGuard | None = None,
+) -> Iterator[StepRecord]:
+    """Take one optimizer step for every element of `batches` (the micro-batches of one step) and yield its record.
+
+    `first_step` is the number of steps taken before, which the schedule continues from.
+    """
+    plan = optimizer.plan
+    precision = precision or Precision("float32", optimizer.parameters[0].device)
+    guard = guard or SpikeGuard()
+    for step, micro_batches in enumerate(batches, start=first_step):
+        started = time.perf_counter()
+        model.train()
+        n_counted = sum(batch.n_counted for batch in micro_batches)
+        loss = accumulate_gradients(model, micro_batches, objective, precision, n_counted)
+        precision.unscale(optimizer.parameters)
+        grad_norm = _clip(optimizer.parameters, plan.grad_clip)
+        factor = learning_rate_factor(plan, step)
+        good = n_counted > 0 and guard.accepts(loss, grad_norm)
+        precision.update(overflowed=not math.isfinite(grad_norm))
+        if good:
+            optimizer.set_factor(factor)
+            optimizer.step()
+        optimizer.zero_grad()
+        yield StepRecord(
+            step=step + 1,
+            loss=loss,
+            n_counted=n_counted,
+            n_tokens=sum(batch.input_ids.numel() for batch in micro_batches),
+            grad_norm=grad_norm,
+            learning_rate=plan.learning_rate * factor,
+            seconds=time.perf_counter() - started,
+            skipped=not good,
+        )
+
+
+def accumulate_gradients(
+    model: nn.Module, micro_batches: Sequence[MicroBatch], objective: Objective, precision: Precision, n_counted: int
+) -> float:
+    """Accumulate the gradients of the mean loss over all counted tokens; return that loss."""
+    total = torch.zeros((), dtype=torch.float64)
+    for batch in micro_batches:
+        if batch.n_counted == 0:
+            continue  # nothing to learn from, and 0 / 0 must not reach the weights
+        with precision.autocast():
+            loss = objective(model, batch) / n_counted
+        (loss * precision.scale).backward()
+        total += loss.detach().to(total)
+    return float(total)
+
+
+def _clip(parameters: list[torch.Tensor], grad_clip: float) -> float:
+    """Scale all gradients so that their joint norm is at most `grad_clip` (0: leave them); return the norm before."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return 0.0
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if grad_clip:
+        torch.nn.utils.clip_grads_with_norm_(parameters, grad_clip, norm)
+    return float(norm)

@@ -1,0 +1,73 @@
+"""Muon: momentum whose update is made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
+
+A matrix's step is the nearest semi-orthogonal matrix to its Nesterov momentum, by five Newton-Schulz iterations. `torch.optim.Muon` does the same, one matrix at a
+time and in bfloat16; here matrices of one shape are stacked and multiplied as a batch, in their own precision, which is what a CPU wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+# Coefficients of the quintic iteration (Jordan et al. 2024): steepest at zero while singular values stay near one.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalize(x: Tensor, n_iterations: int = 5) -> Tensor:
+    """Bring the singular values of a batch of matrices (N, R, C), R <= C, close to one."""
+    a, b, c = NEWTON_SCHULZ
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(n_iterations):
+        gram = x @ x.mT  # (N, R, R)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x
+
+
+class Muon:
+    """The optimizer for two-dimensional weights. `learning_rate` may be changed between steps."""
+
+    def __init__(
+        self, named_weights: Iterable[tuple[str, Tensor]], learning_rate: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
+        self.groups: dict[tuple[int, int], list[tuple[str, Tensor]]] = {}
+        for name, weight in named_weights:
+            short, long = sorted(weight.shape)
+            self.groups.setdefault((short, long), []).append((name, weight))
+        self.buffers = {shape: torch.zeros(len(ws), *shape, device=ws[0][1].device) for shape, ws in self.groups.items()}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every weight from its gradient."""
+        for shape, weights in self.groups.items():
+            gradients = torch.stack([_wide(weight.grad) for _, weight in weights]).float()
+            buffer = self.buffers[shape].lerp_(gradients, 1 - self.momentum)
+            updates = orthogonalize(gradients.lerp_(buffer, self.momentum))
+            for (_, weight), update in zip(weights, updates, strict=True):
+                rows, columns = weight.shape
+                step_size = self.learning_rate * max(1.0, rows / columns) ** 0.5
+                if self.weight_decay:
+                    weight.mul_(1 - self.learning_rate * self.weight_decay)
+                weight.add_(update if rows <= columns else update.mT, alpha=-step_size)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The momentum of every weight, by the weight's name."""
+        return {
+            f"{name}.momentum": buffer[i]
+            for shape, buffer in self.buffers.items()
+            for i, (name, _) in enumerate(self.groups[shape])
+        }
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state_tensors` returned."""
+        for name, momentum in self.state_tensors().items():
+            momentum.copy_(tensors[name])
+
+
+def _wide(matrix: Tensor | None) -> Tensor:
+    """The matrix, lying down: rows <= columns."""
+    assert matrix is not None, "a weight without gradient reached the optimizer"
+    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT

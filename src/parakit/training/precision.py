@@ -1,0 +1,48 @@
+"""Mixed precision: in which type the forward pass computes, and the loss scale that fp16 needs.
+
+Weights, gradients and moments stay in float32; autocast lowers the matrix products, and the loss is taken in float32 always. In float16 small gradients vanish,
+so the loss is scaled up (Micikevicius et al. 2018, section 3.2): doubled after 2,000 good steps, halved after an overflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+GROW_AFTER_STEPS = 2000
+
+
+class Precision:
+    """The autocast context and the loss scale of one run; `scale` and `n_good_steps` belong to the training state."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        from parakit.common.devices import pick_dtype
+
+        self.dtype = pick_dtype(name, device)
+        self.device = device
+        self.scale = 2.0**16 if self.dtype == torch.float16 else 1.0
+        self.n_good_steps = 0
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context of a forward pass."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def unscale(self, parameters: list[torch.Tensor]) -> None:
+        """Bring gradients back to their true size, before they are clipped."""
+        if self.scale != 1.0:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(1 / self.scale)
+
+    def update(self, overflowed: bool) -> None:
+        """Adapt the scale after a step; a no-op outside float16."""
+        if self.dtype != torch.float16:
+            return
+        self.n_good_steps = 0 if overflowed else self.n_good_steps + 1
+        if overflowed:
+            self.scale = max(1.0, self.scale / 2)
+        elif self.n_good_steps % GROW_AFTER_STEPS == 0:
+            self.scale *= 2

@@ -1,0 +1,24 @@
+"""Learning-rate schedules: the share of the full rate at a step, as pure functions of the optimizer step (never of micro-steps).
+
+Warm-up-stable-decay (Hu et al. 2024, "MiniCPM") holds the rate and lets it fall linearly in the last part; cosine is Loshchilov and Hutter 2017.
+"""
+
+from __future__ import annotations
+
+import math
+
+from parakit.training.config import TrainingPlan
+
+
+def learning_rate_factor(plan: TrainingPlan, step: int) -> float:
+    """Share of the learning rate at `step` (0 is the first), between 0 and 1."""
+    if step < plan.warmup_steps:
+        return (step + 1) / plan.warmup_steps
+    done = (step - plan.warmup_steps) / max(1, plan.max_steps - plan.warmup_steps)
+    if plan.schedule == "wsd":
+        fall = min(1.0, (1 - done) / plan.decay_fraction) if plan.decay_fraction else 1.0
+    elif plan.schedule == "cosine":
+        fall = 0.5 * (1 + math.cos(math.pi * done))
+    else:
+        fall = 1.0
+    return plan.final_fraction + (1 - plan.final_fraction) * fall

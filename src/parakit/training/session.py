@@ -1,0 +1,136 @@
+"""A run that survives: one model, its batches and optimizer, with a checkpoint folder.
+
+`steps()` yields step records like the loop beneath it; around each it saves when it is time to, and stops cleanly on Ctrl-C or SIGTERM. Begun again with the same
+plan and folder it goes on where the newest whole checkpoint stands. The batch of a step is a pure function of the step's number, so nothing else must be remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from parakit.common.devices import pick_device
+from parakit.model.heads import LanguageModel
+from parakit.tokens.batches import BatchSource
+from parakit.training import compilation
+from parakit.training.config import TrainingPlan
+from parakit.training.loop import SpikeGuard, StepRecord, train_steps
+from parakit.training.objectives import MicroBatch, Objective, to_micro_batch
+from parakit.training.optimizers import Optimizer
+from parakit.training.precision import Precision
+from parakit.training.train_state import load_train_state, save_train_state
+
+SAVE_SECONDS = 60.0
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """The run was asked to stop; its checkpoint is written and the same command goes on from there."""
+
+    def __init__(self, step: int, max_steps: int, signal_number: int) -> None:
+        super().__init__(f"stopped after step {step} of {max_steps}; the same command goes on from there")
+        self.signal_number = signal_number
+
+
+class TrainingSession:
+    """`folder` is where checkpoints go; None trains without any."""
+
+    def __init__(
+        self, model: LanguageModel, source: BatchSource, objective: Objective, plan: TrainingPlan, folder: Path | None
+    ) -> None:
+        self.device = pick_device(plan.device)
+        self.model = model.to(self.device)
+        self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
+        self.optimizer = Optimizer(self.model, plan)
+        self.precision = Precision(plan.precision, self.device)
+        self.guard = SpikeGuard()
+        self.first_step, extra = 0, {}
+        if folder is not None and folder.exists():
+            self.first_step, extra = load_train_state(folder, self.model, self.optimizer, self.precision, self.guard)
+        self.seconds = float(extra.get("seconds", 0.0))
+        self.compile_choice = self._choose_compilation(extra.get("compiled"))
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """The micro-batches of `step` (0 is the first): a pure function of the plan's seed and the step."""
+        first, n_rows = self.plan.rows_before(step), self.plan.rows_at(step)
+        starts = range(0, n_rows, self.plan.micro_batch_size)
+        sizes = [min(self.plan.micro_batch_size, n_rows - start) for start in starts]
+        batches = [self.source.rows(first + start, size) for start, size in zip(starts, sizes, strict=True)]
+        return [to_micro_batch(batch, self.device) for batch in batches]
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Train to the end of the plan. Raises `TrainingInterrupted` after a save when asked to stop."""
+        batches = (self.micro_batches(step) for step in range(self.first_step, self.plan.max_steps))
+        saved_at, saved_step = time.monotonic(), self.first_step
+        with _stop_signals() as stopped:
+            for record in self._timed(batches):
+                yield record
+                due = self._save_due(record.step, time.monotonic() - saved_at)
+                if self.folder is not None and (due or stopped) and not record.skipped:
+                    self.save(record.step)
+                    saved_at, saved_step = time.monotonic(), record.step
+                if stopped:
+                    raise TrainingInterrupted(saved_step, self.plan.max_steps, stopped[0])
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint now."""
+        assert self.folder is not None
+        extra = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
+        save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
+
+    def _timed(self, batches: Iterator[Sequence[MicroBatch]]) -> Iterator[StepRecord]:
+        records = train_steps(
+            self.model,
+            batches,
+            self.objective,
+            self.optimizer,
+            first_step=self.first_step,
+            precision=self.precision,
+            guard=self.guard,
+        )
+        for record in records:
+            self.seconds += record.seconds
+            yield record
+
+    def _save_due(self, step: int, seconds_since: float) -> bool:
+        if self.plan.save_every:
+            return step % self.plan.save_every == 0
+        return seconds_since >= SAVE_SECONDS
+
+    def _choose_compilation(self, compiled_before: bool | None) -> compilation.CompileChoice:
+        """A resumed run computes as it did before: another kernel order would change the last bits."""
+        n_left = self.plan.max_steps - self.first_step
+        if compiled_before is not None:
+            choice = compilation.CompileChoice(compiled_before, "as before the interruption")
+        elif n_left == 0:
+            choice = compilation.CompileChoice(False, "nothing left to do")
+        else:
+            with self.precision.autocast():
+                batches = self.micro_batches(self.first_step)
+                choice = compilation.choose(self.plan.compile, self.model, self.objective, batches, n_left)
+        if choice.compiled:
+            compilation.compile_blocks(self.model)
+        return choice
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM append to; a second Ctrl-C stops at once. Outside the main thread signals cannot be caught."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {}
+    with contextlib.suppress(ValueError):
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,120 @@
+"""Training checkpoints: everything a resume needs, and nothing that a reader must trust.
+
+One folder a checkpoint, `step-00001234`: weights and moments as safetensors, the rest (position, guard, loss scale) as JSON, torch's random state as a tensor. It is
+an artifact folder like any other, so it appears whole, and a cut or flipped byte is noticed; then the one before it is used. The two newest are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.errors import UserError
+from parakit.common.files import read_json, write_json_atomic
+from parakit.common.progress import say
+from parakit.training.config import TrainingPlan
+from parakit.training.loop import SpikeGuard
+from parakit.training.optimizers import Optimizer
+from parakit.training.precision import Precision
+
+KEEP = 2
+
+
+def save_train_state(
+    folder: Path, step: int, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard, extra: dict[str, Any]
+) -> Path:
+    """Write the checkpoint after `step` steps and delete all but the newest two."""
+    path = folder / f"step-{step:08d}"
+    if path.exists() and not (path / LINEAGE).is_file():  # refused when this run began, and in the way now
+        shutil.rmtree(path, ignore_errors=True)
+    lineage = Lineage("train_state", config=optimizer.plan.model_dump(mode="json"), seed=optimizer.plan.seed)
+    with writing_artifact(path, lineage, overwrite=True) as inside:
+        _write(_distinct(model), inside / "weights.safetensors")
+        _write({k: v.contiguous() for k, v in optimizer.state_tensors().items()}, inside / "optimizer.safetensors")
+        _write(_random_states(), inside / "random.safetensors")
+        state = {
+            "step": step,
+            "guard": asdict(guard),
+            "loss_scale": precision.scale,
+            "n_good_steps": precision.n_good_steps,
+            "extra": extra,
+        }
+        write_json_atomic(inside / "state.json", state)
+    others = sorted(folder.glob("step-*"))
+    refused = [other for other in others if other > path]  # damaged: a whole one would have been gone on from
+    for old in [*others[: -KEEP - len(refused)], *refused]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def load_train_state(
+    folder: Path, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard
+) -> tuple[int, dict[str, Any]]:
+    """Take over the newest whole checkpoint below `folder`; returns (steps taken, extra), (0, {}) when there is none.
+
+    A damaged checkpoint is named on the terminal and the one before it is used. One made under another plan is a `UserError`.
+    """
+    for half_written in folder.glob(".step-*"):  # a kill inside a save leaves one
+        shutil.rmtree(half_written, ignore_errors=True)
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            open_artifact(path, "train_state")
+        except UserError as error:
+            say(f"checkpoint left aside: {error}")
+            continue
+        return _load(path, model, optimizer, precision, guard)
+    return 0, {}
+
+
+def _load(
+    path: Path, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard
+) -> tuple[int, dict[str, Any]]:
+    made_under = read_json(path / "lineage.json")["config"]
+    plan = optimizer.plan.model_dump(mode="json")
+    if differing := sorted(key for key in plan if made_under.get(key) != plan[key]):
+        key = differing[0]
+        raise UserError(
+            f"{path}: was made with {key} = {made_under.get(key)}, and this run has {key} = {plan[key]}",
+            "run with the earlier settings, or delete the folder to begin anew",
+        )
+    state = read_json(path / "state.json")
+    weights = load_file(path / "weights.safetensors")
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    tied = set(model.state_dict()) - set(_distinct(model))
+    assert not unexpected and set(missing) <= tied, (missing, unexpected)
+    optimizer.load_state_tensors(load_file(path / "optimizer.safetensors"))
+    random = load_file(path / "random.safetensors")
+    torch.set_rng_state(random["cpu"])
+    if "cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random["cuda"])
+    precision.scale, precision.n_good_steps = state["loss_scale"], state["n_good_steps"]
+    for name, value in state["guard"].items():
+        setattr(guard, name, value)
+    return state["step"], state["extra"]
+
+
+def _write(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # the library's word for a full disk, too
+        raise UserError(f"{path.parent}: a checkpoint cannot be written: {error}", "free some space; the checkpoint before it is kept") from None
+
+
+def _distinct(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's tensors by name, a tied one once (`named_parameters` skips the second name)."""
+    return {name: p.detach().contiguous() for name, p in model.named_parameters()}
+
+
+def _random_states() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states

@@ -1,0 +1,168 @@
+"""Who may import whom: the table of the design, held against every import statement, wherever it stands.
+
+Imports inside functions and under TYPE_CHECKING count for the table between rooms: a dependency is a
+dependency. For foreign packages it matters where the statement stands: torch may be imported inside a
+function where it may not be at the top.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from house import ROOT, at, is_type_checking, python_files, room_of, tree
+
+_FOUNDATION = {"common", "text", "tokens", "model", "checkpoints", "inference"}
+_MEASURING = {"evaluation", "inspection", "planning", "assistants"}
+_CHANGING = {"training", "alignment", "compression"}
+_ALIGNING = {"common", "text", "tokens", "model", "checkpoints", "inference", "training"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "": {"cli"},  # __main__.py
+    "common": set(),
+    "text": {"common"},
+    "tokens": {"common", "text"},
+    "model": {"common"},
+    "checkpoints": {"common", "tokens", "model"},
+    "inference": {"common", "tokens", "model", "checkpoints"},
+    "training": {"common", "tokens", "model", "checkpoints"},
+    "planning": {"common", "model"},
+    "alignment": _ALIGNING,
+    "compression": _ALIGNING,
+    "evaluation": _FOUNDATION - {"inference"} | {"inference"},
+    "inspection": set(_FOUNDATION),
+    "assistants": _FOUNDATION - {"model"},
+    "serving": _FOUNDATION | _MEASURING,
+    "recipe": _FOUNDATION | _MEASURING | _CHANGING,
+    "cli": _FOUNDATION | _MEASURING | _CHANGING | {"serving", "recipe"},
+}
+TORCH_FREE_ROOMS = {"common", "text", "tokens", "cli"}
+NEVER_TORCH_ROOMS = {"text"}
+WEB = {"fastapi", "starlette", "uvicorn"}
+EXTRA_OF_ROOM = {"text": "data", "serving": "serve", "evaluation": "eval", "assistants": "assist"}
+IMPORT_NAME = {
+    "pyyaml": "yaml",
+    "tensorboardx": "tensorboardX",
+    "lm-eval": "lm_eval",
+    "rouge-score": "rouge_score",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement: the module named, and where it stands."""
+
+    module: str
+    line: int
+    inside: bool  # inside a function, where it costs nothing until called
+    typing_only: bool
+
+    @property
+    def top(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def imports(path: Path, house: Path) -> list[Import]:
+    """Every import of a file, relative ones resolved."""
+    package = ["parakit", *path.relative_to(house).parts[:-1]]
+    return list(_walk(tree(path), package, inside=False, typing_only=False))
+
+
+def _walk(node: ast.AST, package: list[str], inside: bool, typing_only: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(alias.name, node.lineno, inside, typing_only)
+    elif isinstance(node, ast.ImportFrom):
+        anchor = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+        module = ".".join(part for part in (anchor, node.module or "") if part)
+        names = [f"{module}.{a.name}" for a in node.names] if module in ("", "parakit") else [module]
+        for name in names:
+            yield Import(name, node.lineno, inside, typing_only)
+    if isinstance(node, ast.If) and is_type_checking(node):
+        for child in node.body:
+            yield from _walk(child, package, inside, True)
+        for child in node.orelse:
+            yield from _walk(child, package, inside, typing_only)
+        return
+    deeper = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, package, deeper, typing_only)
+
+
+def rooms_out_of_order(house: Path) -> list[str]:
+    """Imports between rooms that the design's table does not list, and rooms that it does not know."""
+    violations = []
+    for path in python_files(house):
+        room = room_of(path, house)
+        if room not in MAY_IMPORT:
+            violations.append(f"{at(path, 1, house)}: the design knows no room called {room}")
+            continue
+        for found in imports(path, house):
+            parts = found.module.split(".")
+            if parts[0] != "parakit" or len(parts) < 2 or parts[1].startswith("__"):
+                continue
+            if parts[1] != room and parts[1] not in MAY_IMPORT[room]:
+                violations.append(
+                    f"{at(path, found.line, house)}: {room or 'the top'} may not import {parts[1]}"
+                )
+    return violations
+
+
+def torch_where_it_must_not_be(house: Path) -> list[str]:
+    """torch at the top of a torch-free room, of any config.py or __init__.py, or anywhere in `text`."""
+    violations = []
+    for path in python_files(house):
+        room = room_of(path, house)
+        torch_free = room in TORCH_FREE_ROOMS or room == "" or path.name in ("config.py", "__init__.py")
+        for found in imports(path, house):
+            if found.top != "torch" or found.typing_only:
+                continue
+            if room in NEVER_TORCH_ROOMS:
+                violations.append(f"{at(path, found.line, house)}: {room} never imports torch")
+            elif torch_free and not found.inside:
+                violations.append(f"{at(path, found.line, house)}: torch only inside functions here")
+    return violations
+
+
+def foreign_packages_out_of_place(house: Path, project: Path = ROOT / "pyproject.toml") -> list[str]:
+    """A web framework outside serving, an undeclared package, an extra's package at a core module's top."""
+    core, extras = declared(project)
+    violations = []
+    for path in python_files(house):
+        room = room_of(path, house)
+        at_top = core | extras.get(EXTRA_OF_ROOM.get(room, ""), set())
+        for found in imports(path, house):
+            where = at(path, found.line, house)
+            if found.top == "parakit" or found.top in sys.stdlib_module_names or found.typing_only:
+                continue
+            if found.top in WEB and room != "serving":
+                violations.append(f"{where}: only serving/ may import {found.top}")
+            elif found.top not in core.union(*extras.values()):
+                violations.append(f"{where}: {found.top} is not among pyproject.toml's dependencies")
+            elif found.top in extras["dev"] and found.top not in core:
+                violations.append(f"{where}: {found.top} is for tests and benchmarks only")
+            elif not found.inside and found.top not in at_top:
+                violations.append(
+                    f"{where}: {found.top} belongs to an extra: import it inside the function that needs it"
+                )
+    return violations
+
+
+def declared(project: Path) -> tuple[set[str], dict[str, set[str]]]:
+    """Import names of the core dependencies, and of each extra's."""
+    table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+    extras = {
+        name: _import_names(lines) | ({"starlette"} if name == "serve" else set())
+        for name, lines in table["optional-dependencies"].items()
+    }
+    return _import_names(table["dependencies"]), extras
+
+
+def _import_names(requirements: list[str]) -> set[str]:
+    names = {re.match(r"[\w.-]+", line).group().lower() for line in requirements}  # type: ignore[union-attr]
+    return {IMPORT_NAME.get(name, name.replace("-", "_")) for name in names}

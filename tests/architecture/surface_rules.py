@@ -1,0 +1,123 @@
+"""What a room shows: `__init__.py` files, exported names, types of public functions, and who may print."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from house import at, is_type_checking, parameters, python_files, room_of, tree
+
+_LAZY_TARGETS = {"__all__", "__version__", "__getattr__", "__dir__"}
+_CONSOLES = {"sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write", "sys.__stdout__.write"}
+
+
+def init_files_with_code(house: Path) -> list[str]:
+    """`__init__.py` files that hold more than a docstring, re-exports and `__all__`."""
+    violations = []
+    for path in python_files(house):
+        if path.name != "__init__.py":
+            continue
+        module = tree(path)
+        if ast.get_docstring(module) is None:
+            violations.append(f"{at(path, 1, house)}: a room says in a docstring what it is")
+        if exported(module) is None:
+            violations.append(f"{at(path, 1, house)}: a room lists its exports in __all__")
+        violations += [
+            f"{at(path, node, house)}: only a docstring, re-exports and __all__ stand in an __init__.py"
+            for node in module.body[1:]
+            if not _belongs_in_init(node)
+        ]
+    return violations
+
+
+def _belongs_in_init(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom) or is_type_checking(node):
+        return True
+    if isinstance(node, ast.Assign):
+        targets = [e for t in node.targets for e in (t.elts if isinstance(t, ast.Tuple) else [t])]
+        return all(isinstance(target, ast.Name) and target.id in _LAZY_TARGETS for target in targets)
+    return False
+
+
+def exported(module: ast.Module) -> list[str] | None:
+    """The names in `__all__`, or None where there is none."""
+    for node in module.body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets
+        ):
+            return [ast.literal_eval(element) for element in node.value.elts]  # type: ignore[attr-defined]
+    return None
+
+
+def exports(house: Path) -> list[str]:
+    """Every exported name of every package, as `parakit.room.name`, sorted."""
+    names = []
+    for path in python_files(house):
+        if path.name == "__init__.py":
+            package = ".".join(["parakit", *path.relative_to(house).parts[:-1]])
+            names += [f"{package}.{name}" for name in exported(tree(path)) or []]
+    return sorted(names)
+
+
+def stray_printing(house: Path) -> list[str]:
+    """print and consoles outside cli/, common/progress.py and recipe/."""
+    violations = []
+    for path in python_files(house):
+        if (
+            room_of(path, house) in ("cli", "recipe")
+            or path.relative_to(house).as_posix() == "common/progress.py"
+        ):
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                if name in ("print", "pprint", "input") or name in _CONSOLES:
+                    violations.append(
+                        f"{at(path, node, house)}: {name}: only cli/, common/progress.py and recipe/ print"
+                    )
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                names = (
+                    [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+                )
+                if any(name.partition(".")[0] == "rich" for name in names):
+                    violations.append(
+                        f"{at(path, node, house)}: rich: only cli/, common/progress.py and recipe/ print"
+                    )
+    return violations
+
+
+def untyped_public_functions(house: Path) -> list[str]:
+    """Public functions and methods with a parameter or a result that has no type."""
+    violations = []
+    for path in python_files(house):
+        for owner in [tree(path), *_public_classes(tree(path))]:
+            for function in owner.body:
+                if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                if function.name.startswith("_") and function.name != "__init__":
+                    continue
+                untyped = [
+                    a.arg
+                    for a in parameters(function)
+                    if a.annotation is None and a.arg not in ("self", "cls")
+                ]
+                if function.returns is None and function.name != "__init__":
+                    untyped.append("its result")
+                if untyped:
+                    violations.append(
+                        f"{at(path, function, house)}: {function.name}: no type for {', '.join(untyped)}"
+                    )
+    return violations
+
+
+def _public_classes(module: ast.Module) -> list[ast.ClassDef]:
+    return [node for node in module.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+
+
+def modules_without_docstring(house: Path) -> list[str]:
+    """Files that do not say what they are."""
+    return [
+        f"{at(path, 1, house)}: a module says in its docstring what it does"
+        for path in python_files(house)
+        if ast.get_docstring(tree(path)) is None
+    ]

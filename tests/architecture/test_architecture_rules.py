@@ -1,0 +1,82 @@
+"""The house keeps its rules. Each rule runs on src/parakit (and where it makes sense on benchmarks and
+tests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import import_rules
+import pytest
+import size_rules
+import surface_rules
+import vocabulary_rules
+import written_rules
+from house import HOUSE, ROOT
+
+Rule = Callable[[Path], list[str]]
+
+HOUSE_RULES: list[Rule] = [
+    import_rules.rooms_out_of_order,
+    import_rules.torch_where_it_must_not_be,
+    import_rules.foreign_packages_out_of_place,
+    size_rules.long_files,
+    size_rules.long_functions,
+    size_rules.full_folders,
+    size_rules.empty_names,
+    size_rules.unfinished_code,
+    vocabulary_rules.synonyms,
+    vocabulary_rules.public_synonyms,
+    vocabulary_rules.class_suffixes,
+    vocabulary_rules.foreign_weight_names,
+    surface_rules.init_files_with_code,
+    surface_rules.modules_without_docstring,
+    surface_rules.stray_printing,
+    surface_rules.untyped_public_functions,
+]
+EVERYWHERE_RULES: list[Rule] = [
+    size_rules.long_files,
+    size_rules.long_functions,
+    size_rules.full_folders,
+    size_rules.empty_names,
+]
+BENCHMARK_RULES: list[Rule] = [
+    *EVERYWHERE_RULES,
+    size_rules.unfinished_code,
+    vocabulary_rules.synonyms,
+    vocabulary_rules.class_suffixes,
+    surface_rules.modules_without_docstring,
+]
+
+
+def _name(rule: object) -> str:
+    return getattr(rule, "__name__", str(rule))
+
+
+@pytest.mark.parametrize("rule", HOUSE_RULES, ids=_name)
+def test_the_house_keeps_the_rule(rule: Rule) -> None:
+    assert rule(HOUSE) == []
+
+
+@pytest.mark.parametrize("rule", BENCHMARK_RULES, ids=_name)
+def test_benchmarks_keep_the_rule(rule: Rule) -> None:
+    assert rule(ROOT / "benchmarks") == []
+
+
+@pytest.mark.parametrize("rule", EVERYWHERE_RULES, ids=_name)
+def test_tests_keep_the_rule(rule: Rule) -> None:
+    assert rule(ROOT / "tests") == []
+
+
+def test_test_files_have_unique_names_and_mirror_the_rooms() -> None:
+    paths = sorted((ROOT / "tests").rglob("test_*.py"))
+    names = [path.name for path in paths]
+    assert sorted(set(names)) == sorted(names)
+    strangers = {p.relative_to(ROOT / "tests").parts[0] for p in paths}
+    allowed = set(import_rules.MAY_IMPORT) | {"architecture", "benchmarks", "contracts"}
+    assert strangers <= allowed
+
+
+def test_no_personal_traces_are_left() -> None:
+    assert written_rules.personal_traces(ROOT) == []

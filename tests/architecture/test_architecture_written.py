@@ -1,0 +1,32 @@
+"""Every command, flag, make target and link in README, CONTRIBUTING and docs/ exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import command_line
+import pytest
+import written_rules
+from house import ROOT
+
+PAGES = written_rules.documents(ROOT)
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def test_there_are_pages_to_check() -> None:
+    assert {"README.md", "CONTRIBUTING.md"} <= {_name(page) for page in PAGES}
+
+
+@pytest.mark.skipif(not command_line.exists(), reason="there is no cli/main.py yet")
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_and_flags_that_are_written_exist(page: Path) -> None:
+    assert written_rules.wrong_commands(page, ROOT, command_line.help_of) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_make_targets_and_links_that_are_written_exist(page: Path) -> None:
+    assert written_rules.missing_make_targets(page, ROOT) == []
+    assert written_rules.dead_links(page, ROOT) == []

@@ -1,0 +1,106 @@
+"""A model folder with its tokenizer: transformers reads both, and sizes that do not fit are refused."""
+
+import json
+
+import pytest
+import torch
+
+from parakit.checkpoints import load_model, save_model
+from parakit.common import Lineage, UserError
+from parakit.model.config import DecoderConfig
+from parakit.model.heads import LanguageModel
+from parakit.tokens import Tokenizer, TokenizerConfig, compile_chat, train_tokenizer
+
+transformers = pytest.importorskip("transformers")
+
+SHAPE = {
+    "d_model": 16,
+    "n_layers": 1,
+    "n_heads": 2,
+    "n_kv_heads": 1,
+    "head_dim": 8,
+    "d_ff": 24,
+    "max_seq_len": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    torch.set_num_threads(1)
+    return train_tokenizer(
+        iter(["The parrot said it was late. It was not late."] * 20), TokenizerConfig(vocab_size=290)
+    )
+
+
+@pytest.fixture
+def folder(tokenizer, tmp_path):
+    torch.manual_seed(1)
+    model = LanguageModel(DecoderConfig(vocab_size=tokenizer.vocab_size, **SHAPE))
+    return save_model(model, tokenizer, tmp_path / "m", Lineage("model"))
+
+
+def test_transformers_reads_our_tokenizer_from_the_model_folder(folder, tokenizer):
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    for text in ("The parrot said: it was not late!", "café <|end|> 12345 \U0001f99c"):
+        if "<|" not in text:
+            assert theirs(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text)
+        assert theirs.decode(tokenizer.encode(text)) == text
+    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (
+        tokenizer.bos_id,
+        tokenizer.eos_id,
+        tokenizer.pad_id,
+    )
+
+
+def test_the_same_conversation_gives_the_same_ids(folder, tokenizer):
+    from parakit.text.conversations import Message
+
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    said = [("user", "Is it late?"), ("assistant", "It was not late."), ("user", "And now?")]
+    ours = compile_chat(tokenizer, [Message(*turn) for turn in said], add_generation_prompt=True)
+    messages = [{"role": role, "content": content} for role, content in said]
+    ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert list(ours.token_ids) == list(ids)
+
+
+def test_greedy_text_is_that_of_transformers(folder, tokenizer):
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    model, loaded = load_model(folder)
+    assert loaded.digest == tokenizer.digest
+    token_ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode("The parrot")]])
+    made = theirs.generate(
+        token_ids, max_new_tokens=8, do_sample=False, attention_mask=torch.ones_like(token_ids)
+    )
+    ours = token_ids
+    with torch.no_grad():
+        while ours.shape[1] < made.shape[1]:
+            ours = torch.cat([ours, model(ours)[:, -1:].argmax(-1)], 1)
+    assert torch.equal(ours, made)
+
+
+def test_the_ids_that_end_a_completion_are_written(folder, tokenizer):
+    written = json.loads((folder / "generation_config.json").read_text())
+    assert written["eos_token_id"] == [tokenizer.eos_id, tokenizer.turn_ids["end"]]
+    assert (
+        json.loads((folder / "config.json").read_text())["pad_token_id"]
+        == tokenizer.pad_id
+        != tokenizer.eos_id
+    )
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tokenizer, tmp_path):
+    model = LanguageModel(DecoderConfig(vocab_size=tokenizer.vocab_size - 1, **SHAPE))
+    said = f"{tokenizer.vocab_size} tokens.*{tokenizer.vocab_size - 1} rows"
+    with pytest.raises(UserError, match=said):
+        save_model(model, tokenizer, tmp_path / "m", Lineage("model"))
+    assert not (tmp_path / "m").exists()
+    save_model(model, None, tmp_path / "m", Lineage("model"))
+    tokenizer.save(tmp_path / "m")
+    with pytest.raises(UserError, match=said):
+        load_model(tmp_path / "m", verify=False)
+
+
+def test_an_embedding_larger_than_the_tokenizer_is_fine(tokenizer, tmp_path):
+    model = LanguageModel(DecoderConfig(vocab_size=tokenizer.vocab_size + 14, **SHAPE))
+    save_model(model, tokenizer, tmp_path / "m", Lineage("model"))
+    assert load_model(tmp_path / "m")[0].config.vocab_size == tokenizer.vocab_size + 14

@@ -1,0 +1,124 @@
+"""`parakit generate`, `chat` and `evaluate`: what goes to standard output, and what machines read."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from parakit.checkpoints import save_model
+from parakit.cli import chat, evaluate, generate
+from parakit.common import Lineage, UserError
+from parakit.model import DecoderConfig, LanguageModel
+from parakit.tokens import TokenizerConfig, train_tokenizer
+
+TEXT = "the small bird sees a red tree and sings near the old house. "
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, str]:
+    """The same random model twice: as a base model, and as one that was tuned to talk."""
+    tokenizer = train_tokenizer(iter([TEXT * 20]), TokenizerConfig(vocab_size=300))
+    torch.manual_seed(0)
+    shape = {"d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 2, "head_dim": 8, "d_ff": 16}
+    model = LanguageModel(DecoderConfig(vocab_size=tokenizer.vocab_size, max_seq_len=200, **shape))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.3)
+    path: Path = tmp_path_factory.mktemp("models")
+    return {
+        "base": str(save_model(model, tokenizer, path / "base", Lineage("model"))),
+        "tuned": str(save_model(model, tokenizer, path / "tuned", Lineage("model", {"chat": True}))),
+    }
+
+
+def test_generate_prints_the_completion_and_json_says_the_same(folders, capsys):
+    arguments = [
+        folders["base"],
+        "the bird",
+        "--temperature",
+        "0",
+        "--max-new-tokens",
+        "12",
+        "--device",
+        "cpu",
+    ]
+    assert generate.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert generate.main([*arguments, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert text == figures["text"] + "\n"
+    assert figures["n_tokens"] == 12 or figures["finish_reason"] == "stop"
+    assert figures["prompting"] == "plain"
+
+
+def test_generate_reads_standard_input_and_asks_a_tuned_model_by_its_template(folders, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("the bird"))
+    assert generate.main([folders["tuned"], "--seed", "1", "--max-new-tokens", "3", "--json"]) == 0
+    piped = json.loads(capsys.readouterr().out)
+    assert piped["prompting"] == "chat"
+    assert (
+        generate.main([folders["tuned"], "the bird", "--seed", "1", "--max-new-tokens", "3", "--json"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["text"] == piped["text"]
+
+
+def test_mistakes_of_generate_reach_the_caller(folders):
+    with pytest.raises(UserError, match="200"):
+        generate.main([folders["base"], "bird " * 200])
+    with pytest.raises(UserError, match="--system"):
+        generate.main([folders["base"], "the", "--system", "sing"])
+    for wrong in (["--temperature", "-1"], ["--temprature", "1"], ["--max-new-tokens", "0"]):
+        with pytest.raises((SystemExit, UserError)):
+            generate.main([folders["base"], "the", *wrong])
+
+
+def test_chat_keeps_answers_on_standard_output_and_all_else_apart(folders, capsys, monkeypatch):
+    lines = ["/temperature 0", "the bird", "/nonsense", "/stats", "/quit", "never reached"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    assert chat.main([folders["tuned"], "--max-new-tokens", "5", "--json"]) == 0
+    out, err = capsys.readouterr()
+    [answer] = [json.loads(line) for line in out.splitlines()]
+    assert set(answer) == {"text", "n_tokens", "finish_reason", "tokens_per_second"}
+    assert "/nonsense: no such command" in err
+    assert "answers: 1" in err
+    monkeypatch.setattr("sys.stdin", io.StringIO("/temperature 0\nthe bird"))
+    assert chat.main([folders["tuned"], "--max-new-tokens", "5"]) == 0
+    assert capsys.readouterr().out == answer["text"] + "\n"
+
+
+def test_chat_warns_of_a_model_that_was_not_tuned(folders, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert chat.main([folders["base"]]) == 0
+    assert "not tuned to talk" in capsys.readouterr().err
+
+
+def test_evaluate_measures_text_and_suites_keeps_and_compares(folders, capsys, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text(TEXT)
+    kept = tmp_path / "kept"
+    arguments = ["--suites", "--n-suite-items", "8", "--max-new-tokens", "2", "--device", "cpu"]
+    assert (
+        evaluate.main([folders["tuned"], "--text", str(file), *arguments, "--output", str(kept), "--json"])
+        == 0
+    )
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["loss"]["text"]["n_bytes"] == len(TEXT)
+    assert figures["suites"]["facts"]["n"] == 8
+    assert (kept / "results.json").is_file()
+    assert (
+        evaluate.main([folders["base"], *arguments, "--prompting", "chat", "--compare", str(kept), "--json"])
+        == 0
+    )
+    compared = json.loads(capsys.readouterr().out)["compared"]
+    assert compared["facts"]["difference"] == 0
+    assert evaluate.main([folders["base"], "--text", str(file), *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "bits/byte" in shown
+    assert "95 % interval" in shown
+    with pytest.raises(UserError, match="exists already"):
+        evaluate.main([folders["base"], "--text", str(file), "--output", str(kept)])

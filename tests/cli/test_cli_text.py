@@ -1,0 +1,67 @@
+"""`parakit text`: what it prints for people and for machines."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from parakit.cli.text import main
+from parakit.common.errors import UserError
+from parakit.text import iter_conversations, iter_corpus
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for k in range(80):
+        (folder / f"{k}.txt").write_text(f"The text of file {k}, which is about the number {k}.\n" * 3)
+    (folder / "80.txt").write_bytes("déjà vu, déjà lu".encode("latin-1"))
+    (folder / "[photo].jpg").write_bytes(b"\xff\xd8")
+    return folder
+
+
+def test_a_folder_becomes_a_corpus_and_people_read_what_happened(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(folder), "--output", str(tmp_path / "corpus")]) == 0
+    shown = capsys.readouterr().out
+    assert "train" in shown
+    assert "4 bytes that are not UTF-8" in shown
+    assert "in/80.txt: 4" in shown
+    assert "1 skipped: unknown kind" in shown
+    assert "in/[photo].jpg: unknown kind: .jpg" in shown
+    assert len(list(iter_corpus(tmp_path / "corpus", "train"))) > 60
+
+
+def test_machines_read_one_json_object(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [str(folder), "--output", str(tmp_path / "corpus"), "--validation-fraction", "0.2", "--json"]
+    assert main(argv) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["kind"] == "corpus"
+    assert report["documents"] == 81
+    assert sum(split["documents"] for split in report["splits"].values()) == 81
+
+
+def test_conversations_become_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"{k}?"}, {"role": "assistant", "content": "Yes"}]}
+        for k in range(90)
+    ]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main([str(tmp_path / "c.jsonl"), "--conversations", "--output", str(tmp_path / "set")]) == 0
+    assert "validation" in capsys.readouterr().out
+    assert list(iter_conversations(tmp_path / "set", "train"))
+
+
+def test_mistakes_are_errors_for_the_caller_to_print(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        main([str(tmp_path / "none"), "--output", str(tmp_path / "corpus")])
+    with pytest.raises(UserError, match="no text was given"):
+        main(["--output", str(tmp_path / "corpus")])
+    main([str(folder), "--output", str(tmp_path / "corpus")])
+    with pytest.raises(UserError, match="exists already"):
+        main([str(folder), "--output", str(tmp_path / "corpus")])
+    assert main([str(folder), "--output", str(tmp_path / "corpus"), "--overwrite"]) == 0

@@ -1,0 +1,203 @@
+"""Settings: typos are caught at any depth, what nobody read is known, equal values have equal digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from parakit.common.errors import UserError
+from parakit.common.settings import Config, canonical_json, config_digest, load_yaml, nearest, unread
+
+
+class Schedule(Config):
+    kind: Literal["cosine", "stable"] = "stable"
+    warmup_steps: int = 100
+
+
+class Cooldown(Config):
+    share: float = 0.2
+
+
+class Stage(Config):
+    name: str
+    max_steps: int = 10
+    schedule: Schedule = Schedule()
+    alternatives: tuple[Schedule, ...] = ()
+    by_name: dict[str, Schedule] = Field(default_factory=dict)
+    maybe: Schedule | None = None
+    either: Schedule | Cooldown | None = None
+
+
+@pytest.mark.parametrize(
+    ("mapping", "path", "near"),
+    [
+        ({"name": "a", "max_stpes": 3}, "max_stpes", "max_steps"),
+        ({"name": "a", "schedule": {"warmup_step": 3}}, "schedule.warmup_step", "warmup_steps"),
+        (
+            {"name": "a", "alternatives": [{}, {"warmupsteps": 3}]},
+            "alternatives.1.warmupsteps",
+            "warmup_steps",
+        ),
+        ({"name": "a", "by_name": {"x": {"kimd": "cosine"}}}, "by_name.x.kimd", "kind"),
+        ({"name": "a", "maybe": {"warm_up_steps": 1}}, "maybe.warm_up_steps", "warmup_steps"),
+        ({"name": "a", "either": {"shares": 1}}, "either.Cooldown.shares", "share"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_path_and_the_nearest_name(
+    mapping: dict, path: str, near: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        Stage.parse(mapping, where="my.yaml")
+    assert "my.yaml" in caught.value.message
+    assert f"unknown key `{path}`" in caught.value.message
+    assert f"did you mean `{near}`?" in caught.value.hint
+
+
+def test_a_key_that_resembles_nothing_is_refused_with_the_list_of_known_ones() -> None:
+    with pytest.raises(UserError, match="known keys here: kind, warmup_steps"):
+        Stage.parse({"name": "a", "schedule": {"zzzzzz": 1}})
+
+
+def test_a_wrong_value_is_named_with_its_path_and_all_faults_are_told_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        Stage.parse({"max_steps": "many", "schedule": {"kind": "cosin"}})
+    message = str(caught.value)
+    assert "`name`" in message
+    assert "`max_steps`" in message
+    assert "'many'" in message
+    assert "`schedule.kind`" in message
+    assert "'cosine' or 'stable'" in message
+
+
+def test_a_key_that_is_no_text_is_refused() -> None:
+    with pytest.raises(UserError):
+        Stage.parse({"name": "a", 3: 4})
+
+
+def test_settings_are_frozen() -> None:
+    stage = Stage(name="a")
+    with pytest.raises(ValueError, match="frozen"):
+        stage.max_steps = 3
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("n_layer", ["n_layers", "n_heads"], "n_layers"),
+        ("lerning_rate", ["learning_rate"], "learning_rate"),
+        ("q", ["abc"], None),
+        ("x", [], None),
+    ],
+)
+def test_nearest_finds_the_name_that_was_meant(name: str, known: list[str], expected: str | None) -> None:
+    assert nearest(name, known) == expected
+
+
+def test_unread_lists_the_keys_that_were_set_and_that_nobody_looked_at() -> None:
+    stage = Stage.parse({"name": "a", "max_steps": 3, "schedule": {"kind": "cosine", "warmup_steps": 5}})
+    assert unread(stage) == ["max_steps", "name", "schedule"]
+    assert stage.name == "a"
+    assert stage.schedule.kind == "cosine"
+    assert unread(stage) == ["max_steps", "schedule.warmup_steps"]
+    assert (stage.max_steps, stage.schedule.warmup_steps) == (3, 5)
+    assert unread(stage) == []
+
+
+def test_defaults_are_never_called_unread() -> None:
+    assert unread(Schedule()) == []
+
+
+def test_dumping_comparing_and_digesting_do_not_count_as_reading() -> None:
+    stage = Stage.parse({"name": "a", "max_steps": 3})
+    stage.model_dump()
+    repr(stage)
+    config_digest(stage)
+    assert stage == Stage.parse({"name": "a", "max_steps": 3})
+    assert unread(stage) == ["max_steps", "name"]
+
+
+def test_replace_gives_a_validated_copy_and_keeps_what_was_set() -> None:
+    stage = Stage.parse({"name": "a", "schedule": {"warmup_steps": 5}})
+    other = stage.replace(max_steps=7)
+    assert (other.name, other.max_steps, other.schedule.warmup_steps) == ("a", 7, 5)
+    assert stage.max_steps == 10
+    with pytest.raises(UserError, match="max_step"):
+        stage.replace(max_step=7)
+
+
+def test_digest_is_of_the_values_not_of_how_they_were_written() -> None:
+    short = Stage.parse({"name": "a"})
+    long = Stage.parse({"schedule": {"warmup_steps": 100, "kind": "stable"}, "max_steps": 10, "name": "a"})
+    assert config_digest(short) == config_digest(long) == config_digest(short.model_dump(mode="json"))
+    assert config_digest(short) != config_digest(short.replace(max_steps=11))
+
+
+def test_digest_is_pinned() -> None:
+    expected = "0c187fb652afca8017b5ef38178eeef09a9dfef844316f80ba4207cdf1995ee5"
+    assert config_digest({"b": [1, 2.5, None, True], "a": "é"}) == expected
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=5))
+def test_canonical_json_does_not_depend_on_the_order_of_keys(mapping: dict) -> None:
+    assert canonical_json(mapping) == canonical_json(dict(reversed(list(mapping.items()))))
+
+
+def _yaml(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_yaml_is_read(tmp_path: Path) -> None:
+    assert load_yaml(_yaml(tmp_path, "name: é\nnested: {a: 1, b: [2, 3]}\n")) == {
+        "name": "é",
+        "nested": {"a": 1, "b": [2, 3]},
+    }
+    assert load_yaml(_yaml(tmp_path, "")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a: 1\nb: 2\na: 3\n", ["'a'", "line 3"]),
+        ("x:\n  - y: 1\n    y: 2\n", ["'y'", "line 3"]),
+        ("x: {y: 1, y: 2}\n", ["'y'", "line 1"]),
+        ("? [a, b]\n: c\n", ["line 1"]),
+        ("- a\n- b\n", ["list"]),
+        ("just words\n", ["str"]),
+        ("a:\n\tb: 1\n", ["YAML", "spaces"]),
+        ("a: [1, 2\n", ["YAML"]),
+        ("a: !!python/object/apply:os.getcwd []\n", ["YAML"]),
+    ],
+)
+def test_a_faulty_yaml_file_is_refused_by_name(text: str, names: list[str], tmp_path: Path) -> None:
+    path = _yaml(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_yaml(path)
+    for name in [str(path), *names]:
+        assert name in str(caught.value)
+
+
+def test_a_missing_or_undecodable_yaml_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such recipe"):
+        load_yaml(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(UserError, match=r"latin\.yaml"):
+        load_yaml(tmp_path / "latin.yaml")
+
+
+def test_keys_merged_by_an_anchor_are_no_duplicates(tmp_path: Path) -> None:
+    text = "base: &base {a: 1, b: 2}\nother:\n  <<: *base\n  b: 3\n"
+    assert load_yaml(_yaml(tmp_path, text))["other"] == {"a": 1, "b": 3}

@@ -1,0 +1,61 @@
+"""What every test gets: reproducible property tests, a place for public data, one thread for torch where
+torch is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Threads are set in the environment, before torch is imported by whoever needs it: importing it here would
+# cost every run.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+settings.register_profile(
+    "parakit",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("parakit")
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Callable[[str], Path]:
+    """`public_data("tok_gpt2")`: a folder of the public data sets, or a skip that says where it was looked
+    for.
+    """
+    home = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
+
+    def folder(name: str) -> Path:
+        path = home / name
+        if not path.is_dir():
+            pytest.skip(f"public data {name!r} is not at {home} (set PARAKIT_DATA)")
+        return path
+
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _quiet_torch() -> None:
+    """One thread and a fixed seed for torch, in tests that have imported it."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches and home of a test are its own: nothing is read from or written to the developer's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))

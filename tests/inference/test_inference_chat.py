@@ -1,0 +1,206 @@
+"""A chat session: history, commands, and a context window that is never overrun in silence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from parakit.common.errors import UserError
+from parakit.inference.chat import COMMANDS, ChatSession
+from parakit.inference.chat_files import Message, load_messages, save_messages
+from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.inference.config import ChatConfig, SamplingConfig
+from parakit.inference.text import generate
+
+GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=6)
+
+
+@pytest.fixture
+def session(talker) -> ChatSession:
+    return ChatSession(*talker, ChatConfig(sampling=GREEDY))
+
+
+def speak(session: ChatSession, line: str) -> str:
+    answer = session.handle(line).answer
+    assert answer is not None
+    return "".join(answer)
+
+
+def roles(session: ChatSession) -> str:
+    return "".join(message.role[0] for message in session.messages)
+
+
+def test_an_answer_is_what_generate_gives_for_the_whole_history(talker, session):
+    session.system = "a bird"
+    first = speak(session, "the tree")
+    assert first == generate(*talker, [Message("system", "a bird"), Message("user", "the tree")], GREEDY).text
+    second = speak(session, "and")
+    history = [Message("system", "a bird"), *session.messages[:-1]]
+    assert second == generate(*talker, history, GREEDY).text
+    assert roles(session) == "uaua"
+    assert session.last is not None
+    assert session.last.n_tokens > 0
+
+
+def test_undo_retry_and_reset(session):
+    first = speak(session, "the tree")
+    speak(session, "the house")
+    session.handle("/undo")
+    assert roles(session) == "ua"
+    assert speak(session, "/retry") == first
+    assert roles(session) == "ua"
+    session.handle("/reset")
+    assert session.messages == []
+    for command in ("/undo", "/retry", "/save x"):
+        with pytest.raises(UserError, match="nothing has been said"):
+            session.handle(command)
+
+
+def test_a_seeded_session_repeats_itself_and_retry_is_a_new_attempt(talker):
+    config = ChatConfig(sampling=SamplingConfig(temperature=1.5, seed=1, max_new_tokens=12))
+    sessions = [ChatSession(*talker, config) for _ in range(2)]
+    said = [[speak(s, "the tree"), speak(s, "/retry"), speak(s, "/retry")] for s in sessions]
+    assert said[0] == said[1]
+    assert len(set(said[0])) == 3
+
+
+def test_commands_set_show_and_explain(session):
+    assert set(COMMANDS) == {line.split()[0][1:] for line in session.handle("/help").notice.splitlines()}
+    session.handle("/system be brief")
+    assert session.system == "be brief"
+    assert "be brief" in session.handle("/system").notice
+    assert session.handle("/temperature 0.25").notice == "temperature: 0.25"
+    assert session.sampling.temperature == 0.25
+    assert session.sampling.max_new_tokens == GREEDY.max_new_tokens
+    with pytest.raises(UserError, match="temperature"):
+        session.handle("/temperature hot")
+    with pytest.raises(UserError, match="did you mean /retry"):
+        session.handle("/retyr")
+    assert session.handle("/quit").quit
+    assert session.handle("/exit").quit
+    assert session.handle("   ").answer is None
+    assert "context window: " in session.handle("/help").notice or session.messages == []
+
+
+def test_a_doubled_slash_begins_a_message(session):
+    speak(session, "//help")
+    assert session.messages[0].content == "/help"
+
+
+def test_stats_count_tokens_and_speed(session):
+    speak(session, "the tree")
+    notice = session.handle("/stats").notice
+    assert "of 64 tokens" in notice
+    assert f"answers: 1, {session.last.n_tokens} tokens" in notice
+    assert "tokens/s" in notice
+
+
+def test_a_full_window_refuses_naming_both_numbers_and_keeps_the_conversation(session):
+    speak(session, "the tree")
+    before = list(session.messages)
+    with pytest.raises(UserError, match=r"conversation has \d+ tokens.* 64[^$]*/undo or /reset.*drop_oldest"):
+        session.handle("bird " * 80)
+    assert session.messages == before
+
+
+def test_dropping_the_oldest_turns_is_said_and_history_stays_whole(talker):
+    session = ChatSession(*talker, ChatConfig(when_full="drop_oldest", sampling=GREEDY, system="sing"))
+    notices = []
+    for n in range(10):
+        reply = session.handle(f"the old house {n}")
+        assert reply.answer is not None
+        "".join(reply.answer)
+        assert session.last.n_prompt_tokens + GREEDY.max_new_tokens <= 64
+        notices.append(reply.notice)
+    assert len(session.messages) == 20
+    assert notices[0] == ""
+    said = [notice for notice in notices if notice]
+    assert "“the old house 0”" in said[0]
+    for n in range(8):  # every turn is named once, when it goes
+        assert sum(f"“the old house {n}”" in notice for notice in said) <= 1
+    assert "left out: " in session.handle("/stats").notice
+    with pytest.raises(UserError, match="64"):
+        session.handle("bird " * 80)
+    session.handle("/reset")
+    assert session.handle("the").notice == ""
+
+
+def test_saved_conversations_come_back_and_are_tuning_data(session, tmp_path):
+    from parakit.text import read_conversations
+
+    session.handle("/system sing")
+    speak(session, "the “tree”\n🌳")
+    file = tmp_path / "talk.jsonl"
+    session.handle(f"/save {file}")
+    said = list(session.messages)
+    [conversation] = read_conversations(file)
+    assert [message.role for message in conversation.messages] == ["system", "user", "assistant"]
+    session.handle("/reset")
+    session.system = ""
+    session.handle(f"/load {file}")
+    assert session.messages == said
+    assert session.system == "sing"
+    session.handle(f"/save {file}")  # its own file may be replaced, another may not
+    other = tmp_path / "other.jsonl"
+    other.write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        session.handle(f"/save {other}")
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "no json",
+        "[]",
+        "{}",
+        '{"messages": []}',
+        '{"messages": [{"role": "king", "content": "x"}]}',
+        '{"messages": [{"role": "user", "content": 1}]}',
+        "\x00\xff",
+        "[" * 100_000,
+    ],
+)
+def test_a_file_that_holds_no_conversation_is_refused(session, tmp_path, content):
+    file = tmp_path / "bad.jsonl"
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"bad\.jsonl"):
+        session.handle(f"/load {file}")
+    assert session.messages == []
+
+
+def test_files_that_are_not_there(session, tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        load_messages(tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match="does not exist"):
+        save_messages(tmp_path / "no" / "x.jsonl", [Message("user", "a")])
+    for command in ("/load", "/save"):
+        with pytest.raises(UserError, match="no file is named"):
+            session.handle(command)
+
+
+def test_an_interrupted_answer_stays_in_the_history(session):
+    reply = session.handle("the tree")
+    piece = next(reply.answer)
+    reply.answer.close()
+    assert session.messages[-1] == Message("assistant", piece)
+    assert session.last.finish_reason == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, False),
+        ({"generation_config.json": {"chat": True}}, True),
+        ({"generation_config.json": {"eos_token_id": 1}, "lineage.json": {"config": {"chat": True}}}, True),
+        ({"lineage.json": {"config": {}, "result": {"chat": True}}}, True),
+        ({"generation_config.json": {"chat": False}, "lineage.json": {"result": {"chat": True}}}, False),
+        ({"lineage.json": {"config": None, "result": {"chat": "yes"}}}, False),
+    ],
+)
+def test_a_model_folder_says_whether_it_was_tuned_to_talk(tmp_path, files, expected):
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    assert is_chat_tuned(tmp_path) is expected
