@@ -1,5 +1,4 @@
-"""The small published character-level GPT on tinyshakespeare, as a plain PyTorch program: the baseline of
-figure 2.
+"""The small published character-level GPT on tinyshakespeare, as a plain PyTorch program.
 
 4 layers, 4 heads, width 128, context 64, 12 sequences a step, GELU, LayerNorm, learned positions, tied
 embeddings; AdamW at 1e-3 (betas 0.9 and 0.99, weight decay 0.1 on matrices), 100 steps of warm-up, cosine

@@ -8,7 +8,7 @@ from pathlib import Path
 from house import at, is_type_checking, parameters, python_files, room_of, tree
 
 _LAZY_TARGETS = {"__all__", "__version__", "__getattr__", "__dir__"}
-_CONSOLES = {"sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write", "sys.__stdout__.write"}
+_CONSOLES = {"sys.stdout.write", "sys.stderr.write", "sys.__stdout__.write"}
 
 
 def init_files_with_code(house: Path) -> list[str]:
@@ -33,6 +33,8 @@ def init_files_with_code(house: Path) -> list[str]:
 def _belongs_in_init(node: ast.stmt) -> bool:
     if isinstance(node, ast.Import | ast.ImportFrom) or is_type_checking(node):
         return True
+    if isinstance(node, ast.AnnAssign):
+        return isinstance(node.target, ast.Name) and node.target.id in _LAZY_TARGETS
     if isinstance(node, ast.Assign):
         targets = [e for t in node.targets for e in (t.elts if isinstance(t, ast.Tuple) else [t])]
         return all(isinstance(target, ast.Name) and target.id in _LAZY_TARGETS for target in targets)
@@ -42,10 +44,11 @@ def _belongs_in_init(node: ast.stmt) -> bool:
 def exported(module: ast.Module) -> list[str] | None:
     """The names in `__all__`, or None where there is none."""
     for node in module.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets
-        ):
-            return [ast.literal_eval(element) for element in node.value.elts]  # type: ignore[attr-defined]
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+            return list(ast.literal_eval(node.value))
     return None
 
 
@@ -57,6 +60,26 @@ def exports(house: Path) -> list[str]:
             package = ".".join(["parakit", *path.relative_to(house).parts[:-1]])
             names += [f"{package}.{name}" for name in exported(tree(path)) or []]
     return sorted(names)
+
+
+def exports_hidden_by_a_module(house: Path) -> list[str]:
+    """Lazily exported names that a module or folder beside the `__init__.py` bears too.
+
+    Once that module is imported, the package's attribute is the module, and the name is never looked up lazily.
+    """
+    violations = []
+    for path in python_files(house):
+        if path.name == "__init__.py":
+            imports = [node for node in tree(path).body if isinstance(node, ast.ImportFrom)]
+            bound = {alias.asname or alias.name for node in imports for alias in node.names}
+            beside = {
+                p.stem for p in path.parent.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()
+            }
+            hidden = sorted(set(exported(tree(path)) or []) & beside - bound)
+            violations += [
+                f"{at(path, 1, house)}: the module {name} hides the export {name}" for name in hidden
+            ]
+    return violations
 
 
 def stray_printing(house: Path) -> list[str]:

@@ -261,6 +261,22 @@ def test_serving_may_import_the_web_framework_at_the_top(tmp_path: Path) -> None
     assert import_rules.foreign_packages_out_of_place(tmp_path) == []
 
 
+def test_an_export_that_a_module_hides_is_noticed(tmp_path: Path) -> None:
+    _write(tmp_path, "model/__init__.py", DOC + "__all__ = ['build', 'Thing']")
+    _write(tmp_path, "model/thing.py", "x = 1")
+    _write(tmp_path, "text/__init__.py", DOC + "from parakit.text.read import read\n__all__ = ['read']")
+    _write(tmp_path, "text/read.py", "def read(): ...")
+    assert surface_rules.exports_hidden_by_a_module(tmp_path) == []
+    _write(tmp_path, "model/build.py", "x = 1")
+    assert len(surface_rules.exports_hidden_by_a_module(tmp_path)) == 1
+
+
+def test_an_annotated_list_of_exports_is_read(tmp_path: Path) -> None:
+    _write(tmp_path, "cli/__init__.py", DOC + "__all__: list[str] = []")
+    assert surface_rules.init_files_with_code(tmp_path) == []
+    assert surface_rules.exports(tmp_path) == []
+
+
 def test_every_room_of_the_table_is_a_room_of_the_table() -> None:
     rooms = set(import_rules.MAY_IMPORT)
     for room, allowed in import_rules.MAY_IMPORT.items():

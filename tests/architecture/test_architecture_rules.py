@@ -32,6 +32,7 @@ HOUSE_RULES: list[Rule] = [
     vocabulary_rules.foreign_weight_names,
     surface_rules.init_files_with_code,
     surface_rules.modules_without_docstring,
+    surface_rules.exports_hidden_by_a_module,
     surface_rules.stray_printing,
     surface_rules.untyped_public_functions,
 ]

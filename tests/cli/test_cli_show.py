@@ -20,8 +20,8 @@ def build(tmp_path_factory):
     from parakit.checkpoints import save_model
     from parakit.model.config import DecoderConfig
     from parakit.model.heads import LanguageModel
-    from parakit.text.corpus import iter_corpus, prepare_corpus
     from parakit.text.config import TextConfig
+    from parakit.text.corpus import iter_corpus, prepare_corpus
     from parakit.tokens import TokenizerConfig, train_tokenizer, write_shards
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Every kind of file, plain and gzipped, alone and in folders, gives its text exactly; the report says the rest."""
+"""Every kind of file, plain, gzipped and in folders, gives its text exactly; the report says the rest."""
 
 import gzip
 import io
@@ -227,8 +227,8 @@ def test_memory_is_bounded_by_documents_and_not_by_files(tmp_path: Path) -> None
     path = tmp_path / "long.txt"
     line = b"a line of some text that goes on for a while, and then ends\n"
     with open(path, "wb") as file:
-        for _ in range(30):
-            file.write(line * 10_000)  # 18 MB in all
+        for _ in range(20):
+            file.write(line * 10_000)  # 12 MB in all
     config = TextConfig(paths=(str(path),))
     tracemalloc.start()
     n = sum(document.n_bytes for document in read_documents(config, ReadReport()))

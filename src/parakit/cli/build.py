@@ -1,4 +1,6 @@
-"""`parakit build`: the whole life in one command, from a recipe file, from the built-in recipe, or from text."""
+"""`parakit build`: the whole life in one command, from a recipe file, from the built-in recipe, or from
+text.
+"""
 
 import json
 from pathlib import Path
@@ -24,7 +26,9 @@ class BuildConfig(Config):
     text: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH ...")] = Field(
         default=(), description="Files and folders of text, instead of a recipe."
     )
-    conversations: tuple[str, ...] = Field(default=(), description="With --text: files of conversations to tune on.")
+    conversations: tuple[str, ...] = Field(
+        default=(), description="With --text: files of conversations to tune on."
+    )
     evaluate_text: tuple[str, ...] = Field(default=(), description="Other text to measure the models on.")
     exclude: tuple[str, ...] = Field(default=(), description="With --text: patterns of files to leave out.")
     size: str | None = Field(default=None, description="Parameters, for example 5m.")
@@ -36,13 +40,15 @@ class BuildConfig(Config):
     )
     builds: str = Field(default="builds", description="The folder that builds go to.")
     dry_run: bool = Field(default=False, description="Only tell what would run and why.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print the summary as JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print the summary as JSON."
+    )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit build` with these arguments."""
     command = tyro.cli(BuildConfig, args=argv, prog="parakit build", config=(tyro.conf.FlagCreatePairsOff,))
-    from parakit.recipe.build import build, dry_run
+    from parakit.recipe.building import build, dry_run
 
     recipe = _recipe(command)
     if command.dry_run:
@@ -59,7 +65,7 @@ def main(argv: list[str]) -> int:
 
 
 def _recipe(command: BuildConfig) -> Any:
-    from parakit.recipe.build import built_in_recipe, load_recipe, recipe_for_text
+    from parakit.recipe.building import built_in_recipe, load_recipe, recipe_for_text
 
     overrides = dict(_setting(text) for text in command.set)
     named = {"name": command.name, "size": command.size, "time": command.time, "seed": command.seed}
@@ -68,7 +74,9 @@ def _recipe(command: BuildConfig) -> Any:
         overrides["evaluate.texts"] = list(command.evaluate_text)
     if command.text:
         if command.recipe:
-            raise UserError("both a recipe and --text were given", "name the text in the recipe, under text.paths")
+            raise UserError(
+                "both a recipe and --text were given", "name the text in the recipe, under text.paths"
+            )
         if command.conversations:
             overrides["conversations.paths"] = list(command.conversations)
         if command.exclude:
@@ -76,7 +84,10 @@ def _recipe(command: BuildConfig) -> Any:
         return recipe_for_text(command.text, **overrides)
     for flag in ("conversations", "exclude"):
         if getattr(command, flag):
-            raise UserError(f"--{flag} goes with --text", f"in a recipe, write it under {'text' if flag == 'exclude' else flag}")
+            raise UserError(
+                f"--{flag} goes with --text",
+                f"in a recipe, write it under {'text' if flag == 'exclude' else flag}",
+            )
     return load_recipe(command.recipe or built_in_recipe(), overrides)
 
 
@@ -89,23 +100,33 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _plan_table(rows: list[dict[str, Any]]) -> str:
     width = max(len(row["stage"]) for row in rows)
-    return "\n".join(f"{'run ' if row['run'] else 'skip'}  {row['stage']:<{width}}  {row['reason']}" for row in rows)
+    return "\n".join(
+        f"{'run ' if row['run'] else 'skip'}  {row['stage']:<{width}}  {row['reason']}" for row in rows
+    )
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:
     console = Console(stderr=True)
     if summary["suites"]:
         models = list(summary["suite_mean"])
-        table = Table("suite", *models, "chance", title="held-out suites, % right (95 % interval)", title_justify="left")
+        table = Table(
+            "suite", *models, "chance", title="held-out suites, % right (95 % interval)", title_justify="left"
+        )
         for suite, results in summary["suites"].items():
-            cells = [f"{100 * r['accuracy']:.0f} ({100 * r['low']:.0f}-{100 * r['high']:.0f})" for r in results.values()]
+            cells = [
+                f"{100 * r['accuracy']:.0f} ({100 * r['low']:.0f}-{100 * r['high']:.0f})"
+                for r in results.values()
+            ]
             table.add_row(suite, *cells, f"{100 * summary['chance'].get(suite, 0):.0f}")
         table.add_row("mean", *(f"{100 * summary['suite_mean'][model]:.0f}" for model in models), "")
         console.print(table)
     base = summary["stages"]["pretrain"]
-    say(f"{base['parameters']:,} parameters, {base['bits_per_byte']:.3f} bits per byte on held-out text, {duration(summary['seconds'])}")
+    held_out = f"{base['bits_per_byte']:.3f} bits per byte on held-out text"
+    say(f"{base['parameters']:,} parameters, {held_out}, {duration(summary['seconds'])}")
     for row in summary["evaluations"]:
         say(f"{row['name']} ({row['model']}): {row['bits_per_byte']:.3f} bits per byte")
     say(f"report: {folder / 'report.html'}")
     tuned = "finetune" in summary["stages"]
-    say(f"talk to it: parakit {'chat' if tuned else 'generate'} {folder / ('finetune' if tuned else 'pretrain')}")
+    say(
+        f"talk to it: parakit {'chat' if tuned else 'generate'} {folder / ('finetune' if tuned else 'pretrain')}"
+    )

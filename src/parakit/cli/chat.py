@@ -42,12 +42,12 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         ChatCommandConfig, args=argv, prog="parakit chat", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.model_loading import load_talker
+    from parakit.cli.model_loading import load_talker, model_folder
     from parakit.inference.chat import ChatSession
     from parakit.inference.chat_tuned import is_chat_tuned
 
     talker = load_talker(command.model, command.device, command.dtype, "chat")
-    if not is_chat_tuned(command.model):
+    if not is_chat_tuned(model_folder(command.model)):
         say(f"{command.model} was not tuned to talk and may ramble; `parakit generate` goes on from a text")
     config = ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling_of(command))
     session = ChatSession(talker.model, talker.tokenizer, config)

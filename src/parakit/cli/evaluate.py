@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
         EvaluateCommandConfig, args=argv, prog="parakit evaluate", config=(tyro.conf.FlagCreatePairsOff,)
     )
     config = _evaluation_config(command)
+    from parakit.cli.model_loading import model_folder
     from parakit.common.artifacts import open_artifact
     from parakit.common.devices import pick_device
     from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
     other = open_artifact(command.compare, "evaluation").path / RESULTS if command.compare else None
     with progress("evaluate", unit="tokens and questions") as bar:
         results = evaluate_model(
-            command.model, config, device=str(pick_device(command.device)), advance=bar.advance
+            model_folder(command.model), config, device=str(pick_device(command.device)), advance=bar.advance
         )
     if command.output:
         write_evaluation(command.output, results, config, overwrite=command.overwrite)

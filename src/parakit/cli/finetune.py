@@ -14,13 +14,19 @@ SUMMARY = "Tune a model on conversations."
 
 
 class FinetuneCommandConfig(TrainingConfig):
-    """Tune all weights on conversations, counting what the assistant says. Interrupted, the same command goes on."""
+    """Tune all weights on conversations, counting what the assistant says. Interrupted, the same
+    command goes on.
+    """
 
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")
-    conversations: tuple[str, ...] = Field(description="JSON-lines files, or a folder that `parakit text` wrote.")
+    conversations: tuple[str, ...] = Field(
+        description="JSON-lines files, or a folder that `parakit text` wrote."
+    )
     output: str = Field(description="The model folder to write.")
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print the figures as JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print the figures as JSON."
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -42,7 +48,9 @@ def main(argv: list[str]) -> int:
         config = ConversationsConfig(paths=command.conversations)
         conversations = make_conversations(config, work / "conversations", overwrite=True)
     shards = make_conversation_shards(conversations, Path(command.model), work / "shards", overwrite=True)
-    figures = finetune(Finetuning(Path(command.model), shards, work, training_config(command)), out, command.overwrite)
+    figures = finetune(
+        Finetuning(Path(command.model), shards, work, training_config(command)), out, command.overwrite
+    )
     if command.as_json:
         print(json.dumps(figures))
     say(f"validation loss {figures['loss']:.3f} nats per counted token: parakit chat {out}")

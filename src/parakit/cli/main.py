@@ -1,4 +1,6 @@
-"""`parakit VERB ...`: finds the verb's module and hands over. Only the verb that runs is imported, so help is quick."""
+"""`parakit VERB ...`: finds the verb's module and hands over. Only the verb that runs is imported, so help
+is quick.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ VERBS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when
+    interrupted.
+    """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help())
@@ -59,7 +63,13 @@ def _run(verb: str, argv: list[str]) -> int:
 def _help() -> str:
     lines = ["usage: parakit VERB [options]        parakit VERB --help", "", "Make for language models.", ""]
     lines += [f"  {verb:<10} {summary}" for verb, summary in VERBS.items()]
-    return "\n".join([*lines, "", "Begin with `parakit build`, which needs no text of yours, or `parakit build --text PATH`."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Begin with `parakit build`, which needs no text of yours, or `parakit build --text PATH`.",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ class PretrainCommandConfig(TrainingConfig):
     time: str | None = Field(default=None, description="Time to train, for example 10min.")
     max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print the figures as JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print the figures as JSON."
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -48,5 +50,7 @@ def main(argv: list[str]) -> int:
     figures = pretrain(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
-    say(f"{figures['parameters']:,} parameters, {figures['bits_per_byte']:.3f} bits per byte: parakit generate {out}")
+    say(
+        f"{figures['parameters']:,} parameters, {figures['bits_per_byte']:.3f} bits per byte: parakit generate {out}"
+    )
     return 0

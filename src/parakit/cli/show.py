@@ -19,10 +19,12 @@ SUMMARY = "Tell what a folder holds and where it came from."
 
 
 class ShowCommandConfig(Config):
-    """Tell what a folder holds (corpus, tokenizer, shards, model, evaluation, build) and where it came from."""
+    """Tell what a folder holds (a corpus, a model, a whole build, ...) and where it came from."""
 
     path: tyro.conf.Positional[str] = Field(description="The folder to look at.")
-    verify: bool = Field(default=True, description="Check every file's sha256 sum, which reads all of it.")
+    verify: bool = Field(
+        default=True, description="Compare every file with its sha256 sum; off, only what is shown is read."
+    )
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print it as one JSON object."
     )
@@ -30,7 +32,9 @@ class ShowCommandConfig(Config):
 
 def main(argv: list[str]) -> int:
     """Run `parakit show` with these arguments; 0 when the folder is whole."""
-    command = tyro.cli(ShowCommandConfig, args=argv, prog="parakit show")
+    command = tyro.cli(
+        ShowCommandConfig, args=argv, prog="parakit show", config=(tyro.conf.FlagCreatePairsOff,)
+    )
     found = describe(command.path, verify=command.verify)
     if command.as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2))

@@ -242,7 +242,7 @@ def _model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], di
         if n
     ]
     groups = {"measured": measured, "parameters": parts, "architecture": config.model_dump(mode="json")}
-    said = [f"{row['prompt']} → {row['completion']}" for row in result.get("samples") or []]
+    said = [f"{row['prompt']} → {row['completion'].strip()}" for row in result.get("samples") or []]
     return (
         f"a language model of {total:,} parameters",
         groups,

@@ -117,10 +117,8 @@ def _texts(source: tuple[str, ...], is_corpus: bool) -> Iterator[str]:
     from parakit.text.report import ReadReport
 
     if is_corpus:
-        documents = iter_corpus(source[0], "train")
-    else:
-        documents = read_documents(TextConfig(paths=source), ReadReport())
-    return (document.text for document in documents)
+        return (document.text for document in iter_corpus(source[0], "train"))
+    return (document.text for document in read_documents(TextConfig(paths=source), ReadReport()))
 
 
 def _counted(texts: Iterator[str], advance: Callable[[float], None]) -> Iterator[str]:

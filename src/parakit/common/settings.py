@@ -31,6 +31,13 @@ class Config(BaseModel):
                 private["_read"].add(name)
         return value
 
+    def __eq__(self, other: object) -> bool:
+        """Equal values; what was read of them plays no part."""
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash((type(self), config_digest(self)))
+
     @classmethod
     def parse(cls, mapping: Mapping[str, Any], where: str = "settings") -> Self:
         """Validate `mapping`; raises `UserError` naming the key's path, the fault, and for an unknown key

@@ -11,19 +11,22 @@ Shapes: B rows, T tokens of the longest prompt, V vocabulary.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 
 from parakit.common.errors import UserError
 from parakit.inference.config import SamplingConfig
+from parakit.inference.fused_step import FusedStep, can_fuse
 from parakit.inference.kv_cache import KVCache
 from parakit.inference.sampling import Sampler, request_seeds
 from parakit.model.heads import LanguageModel
 
 MICRO_BATCH_SIZE = 64
+STEPS_THAT_PAY_FUSING = 4
 
 
 class StopCheck(Protocol):
@@ -86,7 +89,9 @@ class Decoding:
         max_new_tokens: int,
     ) -> None:
         weight = model.lm_head.weight
-        self.model = model
+        self.next_logits: Callable[[KVCache, torch.Tensor], torch.Tensor] = partial(decode_step, model)
+        if max_new_tokens >= STEPS_THAT_PAY_FUSING and can_fuse(model):
+            self.next_logits = FusedStep(model)
         capacity = min(max(len(prompt) for prompt in prompts) + max_new_tokens, model.config.max_seq_len)
         self.cache = KVCache(model.config, len(prompts), capacity, weight.device, weight.dtype)
         self.sampler = Sampler(
@@ -104,7 +109,7 @@ class Decoding:
     def step(self) -> torch.Tensor:
         """Choose every row's next token; token ids (B,)."""
         if self.logits is None:
-            self.logits = decode_step(self.model, self.cache, self.token_ids)
+            self.logits = self.next_logits(self.cache, self.token_ids)
         self.token_ids, self.logits = self.sampler.choose(self.logits), None
         return self.token_ids
 

@@ -1,4 +1,6 @@
-"""Every `nn.Module`, and the shapes they are built from. The trunk and heads are plain modules; capabilities wrap or replace them from outside."""
+"""Every `nn.Module`, and the shapes they are built from. The trunk and heads are plain modules;
+capabilities wrap or replace them from outside.
+"""
 
 from parakit.common.lazy import lazy_exports
 

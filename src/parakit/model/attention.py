@@ -1,7 +1,8 @@
 """Self-attention with grouped queries, rotary positions and normalised queries and keys.
 
-Scaled dot-product attention (Vaswani et al. 2017, eq. 1) through PyTorch's fused kernels; several query heads share one key-value head (Ainslie et al. 2023);
-queries and keys pass an RMSNorm per head, which keeps the logits bounded (Henry et al. 2020; Qwen3).
+Scaled dot-product attention (Vaswani et al. 2017, eq. 1) through PyTorch's fused kernels; several query
+heads share one key-value head (Ainslie et al. 2023); queries and keys pass an RMSNorm per head, which keeps
+the logits bounded (Henry et al. 2020; Qwen3).
 
 Shapes: B batch, T new tokens, S attended tokens, H heads, G key-value heads, D head_dim.
 """
@@ -49,8 +50,12 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x (B, T, d_model); mask (B or 1, 1, T, S), True = may attend, or None for plain causal attention."""
         n_batch, seq_len, _ = x.shape
-        query = self.query_norm(self.query(x).view(n_batch, seq_len, -1, self.head_dim)).transpose(1, 2)  # (B, H, T, D)
-        key = self.key_norm(self.key(x).view(n_batch, seq_len, -1, self.head_dim)).transpose(1, 2)  # (B, G, T, D)
+        query = self.query_norm(self.query(x).view(n_batch, seq_len, -1, self.head_dim)).transpose(
+            1, 2
+        )  # (B, H, T, D)
+        key = self.key_norm(self.key(x).view(n_batch, seq_len, -1, self.head_dim)).transpose(
+            1, 2
+        )  # (B, G, T, D)
         value = self.value(x).view(n_batch, seq_len, -1, self.head_dim).transpose(1, 2)
         query, key = rotate(query, *rotation), rotate(key, *rotation)
         if cache is not None:

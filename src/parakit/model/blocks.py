@@ -1,4 +1,6 @@
-"""One layer of a decoder: attention and feed-forward, each behind its norm and inside a residual connection (pre-norm, Xiong et al. 2020)."""
+"""One layer of a decoder: attention and feed-forward, each behind its norm and inside a residual connection
+(pre-norm, Xiong et al. 2020).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The shape of a decoder, and what follows from it without building anything: parameters by part, floating-point operations.
+"""The shape of a decoder, and what follows from it without building anything: parameters by part,
+floating-point operations.
 
-The default is Qwen3's shape: RMSNorm before each sublayer, rotary positions, grouped-query attention with normalised queries and keys, SwiGLU, tied
-embeddings. Imports no torch.
+The default is Qwen3's shape: RMSNorm before each sublayer, rotary positions, grouped-query attention with
+normalised queries and keys, SwiGLU, tied embeddings. Imports no torch.
 """
 
 from typing import Self
@@ -32,7 +33,9 @@ class DecoderConfig(Config):
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads = {self.n_heads} is not a multiple of n_kv_heads = {self.n_kv_heads}")
         if self.head_dim % 2:
-            raise ValueError(f"head_dim = {self.head_dim} is odd, and rotary positions turn pairs of features")
+            raise ValueError(
+                f"head_dim = {self.head_dim} is odd, and rotary positions turn pairs of features"
+            )
         return self
 
     def n_params(self) -> dict[str, int]:
@@ -49,7 +52,9 @@ class DecoderConfig(Config):
         return counts | {"total": sum(counts.values())}
 
     def n_matmul_params(self) -> int:
-        """Parameters that multiply every token: all matrices, the output head included, the embedding look-up not."""
+        """Parameters that multiply every token: all matrices, the output head included, the
+        embedding look-up not.
+        """
         d, h = self.d_model, self.head_dim
         layer = d * h * (2 * self.n_heads + 2 * self.n_kv_heads) + 3 * d * self.d_ff
         return self.n_layers * layer + self.vocab_size * d
@@ -57,8 +62,10 @@ class DecoderConfig(Config):
     def flops_per_token(self, seq_len: int, training: bool = True) -> float:
         """Floating-point operations for one token in a sequence of `seq_len`.
 
-        Forward: 2 per matrix parameter, and 2 * 2 * heads * head_dim per attended position, of which a causal token has (seq_len + 1) / 2 on average. Training
-        adds the backward pass at twice the forward (Kaplan et al. 2020, section 2.1). Norms, softmax and element-wise work are left out, as is customary.
+        Forward: 2 per matrix parameter, and 2 * 2 * heads * head_dim per attended position, of
+        which a causal token has (seq_len + 1) / 2 on average. Training adds the backward pass at
+        twice the forward (Kaplan et al. 2020, section 2.1). Norms, softmax and element-wise work
+        are left out, as is customary.
         """
         attended = (seq_len + 1) / 2
         forward = 2 * self.n_matmul_params() + 4 * self.n_layers * self.n_heads * self.head_dim * attended

@@ -1,4 +1,6 @@
-"""The decoder trunk: token embedding, blocks, final norm. From token ids to one vector a token; heads live in `heads.py`."""
+"""The decoder trunk: token embedding, blocks, final norm. From token ids to one vector a token; heads live
+in `heads.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,9 @@ from parakit.model.positions import RotaryPositions
 class Decoder(nn.Module):
     """A stack of causal blocks.
 
-    Without `attention_mask` every row is one sequence under plain causal attention. Packed or padded rows bring a mask (True = may attend) and their own
-    `position_ids`; with a cache, both are required as soon as earlier tokens are in it.
+    Without `attention_mask` every row is one sequence under plain causal attention. Packed or padded
+    rows bring a mask (True = may attend) and their own `position_ids`; with a cache, both are required
+    as soon as earlier tokens are in it.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -36,7 +39,9 @@ class Decoder(nn.Module):
         attention_mask: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """input_ids (B, T) -> hidden vectors (B, T, d_model); position_ids (B, T); attention_mask (B or 1, 1, T, S) bool."""
+        """input_ids (B, T) -> hidden vectors (B, T, d_model); position_ids (B, T); attention_mask
+        (B or 1, 1, T, S) bool.
+        """
         x = self.dropout(self.token_embedding(input_ids))
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)

@@ -1,7 +1,8 @@
 """Heads: what a trunk's vectors are turned into. `LanguageModel` predicts the next token.
 
-Initial weights: embeddings and matrices are normal with deviation 0.02 and 1 / sqrt(inputs); the two matrices that write into the residual stream start at
-zero, so every block begins as the identity and depth costs no stability (Zhang et al. 2019, "Fixup"; Yang et al. 2022, "Tensor Programs V", appendix D).
+Initial weights: embeddings and matrices are normal with deviation 0.02 and 1 / sqrt(inputs); the two
+matrices that write into the residual stream start at zero, so every block begins as the identity and depth
+costs no stability (Zhang et al. 2019, "Fixup"; Yang et al. 2022, "Tensor Programs V", appendix D).
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from torch.nn import functional
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + eps) * weight, computed in float32 at least."""
+    """Root-mean-square norm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + eps) * weight, computed in
+    float32 at least.
+    """
 
     def __init__(self, d_model: int, eps: float) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """Positions: rotary embeddings.
 
-Su et al. 2021, "RoFormer", eq. 34, in the layout of GPT-NeoX and Llama: feature i turns together with feature i + head_dim / 2. Angles are computed in
-float32 whatever the model's dtype: in bfloat16 positions beyond 256 would fall together.
+Su et al. 2021, "RoFormer", eq. 34, in the layout of GPT-NeoX and Llama: feature i turns together with
+feature i + head_dim / 2. Angles are computed in float32 whatever the model's dtype: in bfloat16 positions
+beyond 256 would fall together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From a time to a size: which model a machine can train well in the seconds at hand.
 
-Hoffmann et al. 2022 ("Chinchilla") put the compute-optimal run at about twenty tokens a parameter; small models trained with Muon on text that is read a few times do best with
-fewer. The largest shape is taken that still sees `TOKENS_PER_PARAMETER` in the time and reads no text more than `MAX_EPOCHS` times.
+Hoffmann et al. 2022 ("Chinchilla") put the compute-optimal run at about twenty tokens a parameter; small
+models trained with Muon on text that is read a few times do best with fewer. The largest shape is taken
+that still sees `TOKENS_PER_PARAMETER` in the time and reads no text more than `MAX_EPOCHS` times.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from parakit.model.presets import SizePlan, size_dial
 
 TOKENS_PER_PARAMETER = 12
 MAX_EPOCHS = 8
-# Share of the measured matrix-product peak that whole training steps reach (benchmarks/results): only the first guess, steps are then timed.
+# Share of the measured matrix-product peak that whole training steps reach (benchmarks/results): only the
+# first guess, steps are then timed.
 SHARE_OF_PEAK = 0.4
 SIZES = [round(3e5 * 1.25**i) for i in range(40)]  # 0.3 million to 1.8 billion
 
@@ -18,7 +20,9 @@ SIZES = [round(3e5 * 1.25**i) for i in range(40)]  # 0.3 million to 1.8 billion
 def choose_size(
     seconds: float, peak_flops: float, n_train_tokens: int, vocab_size: int, max_seq_len: int
 ) -> SizePlan:
-    """The largest size that learns enough in `seconds` on a machine of `peak_flops` FLOP/s, given `n_train_tokens` of text."""
+    """The largest size that learns enough in `seconds` on a machine of `peak_flops` FLOP/s, given
+    `n_train_tokens` of text.
+    """
     best = size_dial(_smallest(vocab_size), vocab_size, max_seq_len)
     for size in SIZES:
         if size < _smallest(vocab_size):

@@ -6,12 +6,20 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "RecipeConfig": "config",
-        "build": "build",
-        "built_in_recipe": "build",
-        "dry_run": "build",
-        "load_recipe": "build",
-        "recipe_for_text": "build",
+        "build": "building",
+        "built_in_recipe": "building",
+        "dry_run": "building",
+        "load_recipe": "building",
+        "recipe_for_text": "building",
         "write_report": "report",
     },
 )
-__all__ = ["RecipeConfig", "build", "built_in_recipe", "dry_run", "load_recipe", "recipe_for_text", "write_report"]
+__all__ = [
+    "RecipeConfig",
+    "build",
+    "built_in_recipe",
+    "dry_run",
+    "load_recipe",
+    "recipe_for_text",
+    "write_report",
+]

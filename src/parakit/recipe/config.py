@@ -1,7 +1,8 @@
 """The recipe: a model's whole life as one YAML file. Imports no torch.
 
-Every section is the settings group of the room that reads it, so a word means the same here, on the command line and in code. Paths are relative to where the command
-runs. What is left out is chosen: from the text, from the time that was given, from the size.
+Every section is the settings group of the room that reads it, so a word means the same here, on the command
+line and in code. Paths are relative to where the command runs. What is left out is chosen: from the text,
+from the time that was given, from the size.
 """
 
 import re
@@ -34,7 +35,9 @@ class EvaluateConfig(Config):
     """What the finished models are measured on, beside the held-out split."""
 
     suites: PrimerConfig | None = Field(default=None, description="The primer's held-out suites.")
-    texts: tuple[str, ...] = Field(default=(), description="Files or folders of text that was not trained on.")
+    texts: tuple[str, ...] = Field(
+        default=(), description="Files or folders of text that was not trained on."
+    )
     max_new_tokens: int = Field(default=100, ge=1, description="Longest answer to a suite's question.")
 
 
@@ -43,17 +46,25 @@ class RecipeConfig(Config):
 
     name: str = Field(default="my-model", description="The build goes to builds/NAME.")
     seed: int = Field(default=0, ge=0, description="Decides every draw: order, initial weights, samples.")
-    size: str | None = Field(default=None, description="Parameters, for example 5m; none: from the time and the text.")
+    size: str | None = Field(
+        default=None, description="Parameters, for example 5m; none: from the time and the text."
+    )
     time: str | None = Field(default=None, description="Time for the whole build, for example 30min or 2h.")
     max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
     text: TextConfig = Field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     pretrain: TrainingConfig = Field(default_factory=TrainingConfig)
     conversations: ConversationsConfig | None = None
-    finetune: TrainingConfig | None = Field(default=None, description="Settings of tuning; needs conversations.")
+    finetune: TrainingConfig | None = Field(
+        default=None, description="Settings of tuning; needs conversations."
+    )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
-    prompts: tuple[str, ...] = Field(default=(), description="Prompts to sample from the base model for the report.")
-    questions: tuple[str, ...] = Field(default=(), description="Questions to ask the tuned model for the report.")
+    prompts: tuple[str, ...] = Field(
+        default=(), description="Prompts to sample from the base model for the report."
+    )
+    questions: tuple[str, ...] = Field(
+        default=(), description="Questions to ask the tuned model for the report."
+    )
 
     @field_validator("size", mode="before")
     @classmethod
@@ -70,7 +81,9 @@ class RecipeConfig(Config):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.finetune is not None and self.conversations is None:
-            raise ValueError("finetune: is set and nothing reads it, for there are no conversations: add that section or drop this one")
+            raise ValueError(
+                "finetune: is set and nothing reads it, for there are no conversations: add that section or drop this one"
+            )
         return self
 
 

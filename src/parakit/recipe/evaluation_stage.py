@@ -18,8 +18,12 @@ from parakit.text.config import TextConfig
 N_KEPT_ANSWERS = 12  # of each suite and model, for the report; the wrong ones first
 
 
-def measure(config: EvaluateConfig, models: Mapping[str, Path], advance: Callable[[int], object]) -> dict[str, Any]:
-    """`suites.<suite>.<model>` with accuracy, interval and answers; `evaluations`, a row for each text and model."""
+def measure(
+    config: EvaluateConfig, models: Mapping[str, Path], advance: Callable[[int], object]
+) -> dict[str, Any]:
+    """`suites.<suite>.<model>` with accuracy, interval and answers; `evaluations`, a row for each text
+    and model.
+    """
     suites: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     items = primer.suites(config.suites) if config.suites else {}
@@ -36,9 +40,16 @@ def measure(config: EvaluateConfig, models: Mapping[str, Path], advance: Callabl
         for text in config.texts:
             reader = TextConfig(paths=(text,), deduplicate=False)
             loss = evaluate_text(model, tokenizer, (text,), config=reader, advance=advance)
-            rows.append({"name": Path(text).name, "model": name, "bytes": loss.n_bytes} | dataclasses.asdict(loss))
+            rows.append(
+                {"name": Path(text).name, "model": name, "bytes": loss.n_bytes} | dataclasses.asdict(loss)
+            )
     means = {name: _mean(suites, name) for name in models} if suites else {}
-    return {"suites": suites, "suite_mean": means, "chance": dict(primer.CHANCE) if suites else {}, "evaluations": rows}
+    return {
+        "suites": suites,
+        "suite_mean": means,
+        "chance": dict(primer.CHANCE) if suites else {},
+        "evaluations": rows,
+    }
 
 
 def _kept(result: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +59,12 @@ def _kept(result: dict[str, Any]) -> dict[str, Any]:
     chosen = answers[: min(n_wrong, N_KEPT_ANSWERS // 2)]
     chosen += answers[n_wrong : n_wrong + N_KEPT_ANSWERS - len(chosen)]
     shown = [
-        {"prompt": s["question"], "completion": s["completion"], "answer": s["answer"], "correct": s["correct"]}
+        {
+            "prompt": s["question"],
+            "completion": s["completion"],
+            "answer": s["answer"],
+            "correct": s["correct"],
+        }
         for s in chosen
     ]
     return result | {"samples": shown}

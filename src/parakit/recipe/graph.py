@@ -1,8 +1,9 @@
 """The build graph: which stages run, in which order, and why.
 
-A stage is a function from folders to one folder. Its key is a digest of its settings, of its parents' content digests and of the input files it reads; a stage whose folder
-stands under the same key is skipped. Keys hold *content* digests of parents: a corpus that was read again and came out the same rebuilds nothing behind it.
-`build.json` remembers the key under which each folder was made.
+A stage is a function from folders to one folder. Its key is a digest of its settings, of its parents'
+content digests and of the input files it reads; a stage whose folder stands under the same key is skipped.
+Keys hold *content* digests of parents: a corpus that was read again and came out the same rebuilds nothing
+behind it. `build.json` remembers the key under which each folder was made.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ CODE_VERSION = 1
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a build. `run(out)` writes the artifact folder `out`; `settings` is all that decides its content but its parents."""
+    """One step of a build. `run(out)` writes the artifact folder `out`; `settings` is all that decides
+    its content but its parents.
+    """
 
     name: str
     settings: dict[str, Any]
@@ -54,7 +57,9 @@ class Build:
         return self.folder / stage
 
     def plan(self) -> Iterator[Decision]:
-        """Decide for every stage in order, as things stand now. Behind a stage that will run, the decision can only be 'as it turns out'."""
+        """Decide for every stage in order, as things stand now. Behind a stage that will run, the
+        decision can only be 'as it turns out'.
+        """
         changing: set[str] = set()
         for stage in self.stages:
             decision = self._decide(stage, changing)
@@ -96,11 +101,15 @@ class Build:
 
     def _key(self, stage: Stage) -> str:
         parents = {parent: self._digest(parent) for parent in stage.parents}
-        return config_digest({"stage": stage.name, "settings": stage.settings, "parents": parents, "code": CODE_VERSION})
+        return config_digest(
+            {"stage": stage.name, "settings": stage.settings, "parents": parents, "code": CODE_VERSION}
+        )
 
 
 def fingerprint(paths: Sequence[str]) -> list[list[Any]]:
-    """Name, size and time of change of every file below `paths`: notices an edit without reading a corpus twice."""
+    """Name, size and time of change of every file below `paths`: notices an edit without reading a
+    corpus twice.
+    """
     rows: list[list[Any]] = []
     for name in paths:
         path = Path(name)

@@ -1,6 +1,7 @@
 """The stages that make a model: pre-training on token shards, tuning on conversations.
 
-Both draw up a plan, keep it beside their checkpoints (an interrupted run goes on under the plan it began with), hand over to `run_training`, and write a model folder.
+Both draw up a plan, keep it beside their checkpoints (an interrupted run goes on under the plan it began
+with), hand over to `run_training`, and write a model folder.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ TUNED_LEARNING_RATE_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a person says about pre-training a model. `seconds` is the time that it may take; `size` a parameter count."""
+    """What a person says about pre-training a model. `seconds` is the time that it may take; `size` a
+    parameter count.
+    """
 
     shards: Path
     tokenizer: Path
@@ -105,7 +108,9 @@ def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, A
     return figures
 
 
-def _plan_pretraining(job: Pretraining, tokenizer: Tokenizer, train: TokenShards) -> tuple[DecoderConfig, TrainingPlan]:
+def _plan_pretraining(
+    job: Pretraining, tokenizer: Tokenizer, train: TokenShards
+) -> tuple[DecoderConfig, TrainingPlan]:
     dial = _dial(job, tokenizer.vocab_size, train)
     say(f"pretrain: {dial.describe()}")
     training = job.training
@@ -169,12 +174,16 @@ def _kept_plan(work: Path) -> tuple[DecoderConfig, TrainingPlan] | None:
     if not (work / PLAN).exists() or not any(work.glob("step-*")):
         return None
     kept = read_json(work / PLAN)
-    return DecoderConfig.parse(kept["shape"], str(work / PLAN)), TrainingPlan.parse(kept["plan"], str(work / PLAN))
+    return DecoderConfig.parse(kept["shape"], str(work / PLAN)), TrainingPlan.parse(
+        kept["plan"], str(work / PLAN)
+    )
 
 
 def _keep_plan(work: Path, shape: DecoderConfig, plan: TrainingPlan) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(work / PLAN, {"shape": shape.model_dump(mode="json"), "plan": plan.model_dump(mode="json")})
+    write_json_atomic(
+        work / PLAN, {"shape": shape.model_dump(mode="json"), "plan": plan.model_dump(mode="json")}
+    )
 
 
 def _save(
@@ -188,7 +197,9 @@ def _save(
     figures: dict[str, Any],
 ) -> None:
     config = {"stage": stage, "chat": stage == "finetune", "plan": plan.model_dump(mode="json")}
-    known = [parent for parent in parents if (parent / LINEAGE).is_file()]  # a foreign model folder has no lineage
+    known = [
+        parent for parent in parents if (parent / LINEAGE).is_file()
+    ]  # a foreign model folder has no lineage
     lineage = Lineage("model", config, list(known), plan.seed, figures)
     card = model_card({"name": out.resolve().parent.name, "stages": {stage: figures}}, stage)
     started = time.monotonic()
@@ -206,11 +217,16 @@ def _openings(validation: TokenShards, tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(opening for opening in openings if opening)
 
 
-def _continuations(model: LanguageModel, tokenizer: Tokenizer, prompts: tuple[str, ...]) -> list[dict[str, str]]:
+def _continuations(
+    model: LanguageModel, tokenizer: Tokenizer, prompts: tuple[str, ...]
+) -> list[dict[str, str]]:
     return [{"prompt": p, "completion": generate(model, tokenizer, p, SAMPLING).text} for p in prompts]
 
 
 def _answers(model: LanguageModel, tokenizer: Tokenizer, questions: tuple[str, ...]) -> list[dict[str, str]]:
     greedy = SAMPLING.replace(temperature=0.0)
     asked = [(question, (Message("user", question),)) for question in questions]
-    return [{"prompt": q, "completion": generate(model, tokenizer, messages, greedy).text} for q, messages in asked]
+    return [
+        {"prompt": q, "completion": generate(model, tokenizer, messages, greedy).text}
+        for q, messages in asked
+    ]

@@ -15,7 +15,7 @@ from typing import Any
 from parakit.recipe.report_figures import Summary, compact, is_number, percent, roles, seconds, words
 
 MAX_POINTS = 300
-BOX = (140, 66)  # pixels of a lineage box
+BOX = (143, 66)  # pixels of a lineage box
 Point = tuple[float, float]
 
 
@@ -108,12 +108,12 @@ def suite_rows(summary: Summary) -> list[SuiteRow]:
         for role in roles(summary):
             result = results.get(role)
             if result and is_number(result.get("accuracy")):
+                score = result["accuracy"]
                 low, high = (
-                    result.get(key) if is_number(result.get(key)) else result["accuracy"]
-                    for key in ("low", "high")
+                    value if is_number(value := result.get(key)) else score for key in ("low", "high")
                 )
-                text = f"{percent(result['accuracy'])}, 95 % between {percent(low)} and {percent(high)}"
-                bars.append(SuiteBar(role, *(_share(v) for v in (result["accuracy"], low, high)), text))
+                text = f"{percent(score)}, 95 % between {percent(low)} and {percent(high)}"
+                bars.append(SuiteBar(role, _share(score), _share(low), _share(high), text))
         rows.append(
             SuiteRow(words(str(name)), bars, _share(chance[name]) if is_number(chance.get(name)) else None)
         )
@@ -139,8 +139,11 @@ def training_plots(figures: Mapping[str, Any]) -> list[Plot]:
 
 def time_slices(summary: Summary) -> list[Slice]:
     """How the build's time went, stage by stage."""
-    spent = {name: (figures or {}).get("seconds") for name, figures in (summary.get("stages") or {}).items()}
-    return slices({words(name): value for name, value in spent.items() if is_number(value)}, seconds)
+    stages = (summary.get("stages") or {}).items()
+    spent = {
+        words(name): value for name, figures in stages if is_number(value := (figures or {}).get("seconds"))
+    }
+    return slices(spent, seconds)
 
 
 def slices(amounts: Mapping[str, float], write: Callable[[Any], str]) -> list[Slice]:
@@ -172,7 +175,7 @@ def lineage_drawing(entries: Sequence[Mapping[str, Any]]) -> Drawing | None:
     rows: dict[int, int] = {}
     for node in nodes.values():
         row = rows[node.layer] = rows.get(node.layer, -1) + 1
-        node.x, node.y = node.layer * (width + 16) + 1, row * (height + 26) + 1
+        node.x, node.y = node.layer * (width + 12) + 1, row * (height + 26) + 1
     edges = [_edge(nodes[p], nodes[d], width, height) for d in nodes for p in parents[d]]
     right = max(node.x for node in nodes.values()) + width + 1
     bottom = (
@@ -193,7 +196,7 @@ def _node(entry: Mapping[str, Any]) -> Node:
 
 
 def _edge(parent: Node, child: Node, width: int, height: int) -> str:
-    """From the right side to the left side; below the boxes where another one stands between."""
+    """From the right side to the left side; around the boxes where another one stands between."""
     if child.layer - parent.layer > 1 and child.y == parent.y:
         x1, x2, y = parent.x + width // 2, child.x + width // 3, parent.y + height
         low = y + (
@@ -201,6 +204,9 @@ def _edge(parent: Node, child: Node, width: int, height: int) -> str:
         )  # neighbours' paths run beside each other, not on each other
         return f"M{x1} {y} Q{x1} {low} {x1 + 9} {low} H{x2 - 9} Q{x2} {low} {x2} {y + 1}"
     x1, y1, x2, y2 = parent.x + width, parent.y + height // 2, child.x, child.y + height // 2
+    if child.layer - parent.layer > 1 and child.y < parent.y:  # along the lower row, then up
+        x2 += width // 5
+        return f"M{x1} {y1} H{x2 - 12} Q{x2} {y1} {x2} {y1 - 12} V{child.y + height + 1}"
     middle = (x1 + x2) // 2
     return f"M{x1} {y1} C{middle} {y1} {middle} {y2} {x2} {y2}"
 
@@ -211,8 +217,11 @@ def _digests(parents: Any) -> list[str]:
 
 def _points(rows: Iterable[Mapping[str, Any]], key: str) -> list[Point]:
     """(tokens, value) of the rows that have both; the step stands in for tokens that were not counted."""
-    found = [(row.get("tokens", row.get("step")), row.get(key)) for row in rows]
-    return [(float(x), float(y)) for x, y in found if is_number(x) and is_number(y)]
+    return [
+        (float(x), float(y))
+        for row in rows
+        if is_number(x := row.get("tokens", row.get("step"))) and is_number(y := row.get(key))
+    ]
 
 
 def _plot(

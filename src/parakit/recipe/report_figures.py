@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 Summary = Mapping[str, Any]
 ROLES = {"base": "before tuning", "tuned": "after tuning"}
@@ -66,7 +66,7 @@ def seconds(value: Any) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """True for a finite number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -96,7 +96,9 @@ def _conversations(recipe: RecipeConfig) -> Stage:
     config = recipe.conversations
     assert config is not None
     settings = {"conversations": config.model_dump(mode="json"), "inputs": fingerprint(config.paths)}
-    return Stage("conversations", settings, (), lambda out: _discard(make_conversations(config, out, overwrite=True)))
+    return Stage(
+        "conversations", settings, (), lambda out: _discard(make_conversations(config, out, overwrite=True))
+    )
 
 
 def _conversation_shards(folder: Path) -> Stage:
@@ -125,14 +127,25 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
 def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
     config = recipe.evaluate
     models = {"base": "pretrain"} | ({"tuned": "finetune"} if recipe.conversations is not None else {})
-    settings = {"evaluate": config.model_dump(mode="json"), "inputs": fingerprint(config.texts), "models": models}
+    settings = {
+        "evaluate": config.model_dump(mode="json"),
+        "inputs": fingerprint(config.texts),
+        "models": models,
+    }
 
     def run(out: Path) -> None:
         from parakit.recipe.evaluation_stage import measure
 
-        lineage = Lineage("evaluation", config.model_dump(mode="json"), [folder / stage for stage in models.values()])
-        with progress("evaluate", unit="answers and tokens") as bar, writing_artifact(out, lineage, overwrite=True) as inside:
-            lineage.result = measure(config, {name: folder / stage for name, stage in models.items()}, bar.advance)
+        lineage = Lineage(
+            "evaluation", config.model_dump(mode="json"), [folder / stage for stage in models.values()]
+        )
+        with (
+            progress("evaluate", unit="answers and tokens") as bar,
+            writing_artifact(out, lineage, overwrite=True) as inside,
+        ):
+            lineage.result = measure(
+                config, {name: folder / stage for name, stage in models.items()}, bar.advance
+            )
             write_json_atomic(inside / "results.json", lineage.result)
 
     return Stage("evaluate", settings, tuple(models.values()), run)

@@ -1,7 +1,8 @@
-"""The summary of a build: everything that machines and the report page want, gathered from the artifacts' own lineages.
+"""The summary of a build: everything that machines and the report page want, gathered from the artifacts'
+own lineages.
 
-`stages.<stage>` holds what the stage measured, `suites.<suite>.<model>` accuracy and interval. Nothing is remembered elsewhere, so a build whose stages were all skipped
-gives the same summary.
+`stages.<stage>` holds what the stage measured, `suites.<suite>.<model>` accuracy and interval. Nothing is
+remembered elsewhere, so a build whose stages were all skipped gives the same summary.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from parakit.recipe.stages import stages_of
 
 def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
     """Read every stage's lineage below the build folder and put the figures in one mapping."""
-    artifacts = {stage.name: open_artifact(folder / stage.name, verify=False) for stage in stages_of(recipe, folder)}
+    artifacts = {
+        stage.name: open_artifact(folder / stage.name, verify=False) for stage in stages_of(recipe, folder)
+    }
     stages = {name: _figures(name, artifact.path, artifact.lineage) for name, artifact in artifacts.items()}
     measured = stages.pop("evaluate")
     stages["evaluate"] = {"seconds": measured["seconds"]}
@@ -36,7 +39,9 @@ def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
         "suite_mean": measured["suite_mean"],
         "chance": measured["chance"],
         "evaluations": measured["evaluations"],
-        "lineage": [_lineage_row(name, artifact.path, artifact.lineage) for name, artifact in artifacts.items()],
+        "lineage": [
+            _lineage_row(name, artifact.path, artifact.lineage) for name, artifact in artifacts.items()
+        ],
     }
 
 

@@ -30,7 +30,9 @@ def make_corpus(config: TextConfig, out: Path, overwrite: bool = False) -> Path:
 
 
 def make_tokenizer(corpus: Path, config: TokenizerConfig, out: Path, overwrite: bool = False) -> Tokenizer:
-    """Train a tokenizer on the training split of a corpus; its efficiency is measured on the validation split."""
+    """Train a tokenizer on the training split of a corpus; its efficiency is measured on the validation
+    split.
+    """
     lineage = Lineage("tokenizer", config.model_dump(mode="json"), [corpus])
     with progress("tokenizer", unit="bytes") as bar, writing_artifact(out, lineage, overwrite) as folder:
         tokenizer = train_tokenizer(_counted_texts(corpus, bar), config)
@@ -44,7 +46,9 @@ def make_shards(corpus: Path, tokenizer_dir: Path, out: Path, overwrite: bool = 
     tokenizer = Tokenizer.load(tokenizer_dir)
     splits = {split: iter_corpus(corpus, split) for split in SPLITS}
     with progress("tokens", unit="bytes") as bar:
-        return write_shards(splits, tokenizer, out, [corpus, tokenizer_dir], overwrite=overwrite, progress=bar)
+        return write_shards(
+            splits, tokenizer, out, [corpus, tokenizer_dir], overwrite=overwrite, progress=bar
+        )
 
 
 def make_conversations(config: ConversationsConfig, out: Path, overwrite: bool = False) -> Path:
@@ -56,7 +60,9 @@ def make_conversations(config: ConversationsConfig, out: Path, overwrite: bool =
         )
 
 
-def make_conversation_shards(conversations: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False) -> Path:
+def make_conversation_shards(
+    conversations: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False
+) -> Path:
     """Compile conversations to ids through the tokenizer's chat template."""
     tokenizer = Tokenizer.load(tokenizer_dir)
     splits = {split: iter_conversations(conversations, split) for split in CONVERSATION_SPLITS}

@@ -1,4 +1,5 @@
-"""The body of the training loop that pre-training and fine-tuning share: metrics, validation, progress, the final figures.
+"""The body of the training loop that pre-training and fine-tuning share: metrics, validation, progress, the
+final figures.
 
 The loop itself is `training.train_steps`; here stands what a person wants to happen around it.
 """
@@ -44,9 +45,11 @@ class TrainingInputs:
 
 
 def run_training(inputs: TrainingInputs) -> dict[str, Any]:
-    """Train to the end of the plan, going on from an earlier checkpoint in `work`; returns the figures for lineage and report.
+    """Train to the end of the plan, going on from an earlier checkpoint in `work`; returns the figures
+    for lineage and report.
 
-    Checkpoints and `metrics.jsonl` stand in `work`. Raises `DoctorError` before the first step when the doctor finds a fault.
+    Checkpoints and `metrics.jsonl` stand in `work`. Raises `DoctorError` before the first step when the
+    doctor finds a fault.
     """
     plan = inputs.plan
     packing = "stream" if inputs.kind == "pretrain" else "whole"
@@ -55,7 +58,9 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     session = TrainingSession(inputs.model, source, next_token, plan, inputs.work)
     if session.first_step:
         say(f"{inputs.title}: going on after step {session.first_step} of {plan.max_steps}")
-    say(f"{inputs.title}: {'compiled' if session.compile_choice.compiled else 'eager'} ({session.compile_choice.reason})")
+    say(
+        f"{inputs.title}: {'compiled' if session.compile_choice.compiled else 'eager'} ({session.compile_choice.reason})"
+    )
     metrics = MetricsLog(inputs.work, session.first_step)
     started = time.monotonic()
     try:
@@ -111,7 +116,9 @@ def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) 
     return result
 
 
-def _figures(inputs: TrainingInputs, session: TrainingSession, final: LossResult, wall: float) -> dict[str, Any]:
+def _figures(
+    inputs: TrainingInputs, session: TrainingSession, final: LossResult, wall: float
+) -> dict[str, Any]:
     plan, config = inputs.plan, inputs.model.config
     steps = [row for row in read_metrics(inputs.work / "metrics.jsonl") if row["kind"] == "step"]
     rates = sorted(row["tokens_per_second"] for row in steps)
@@ -159,10 +166,13 @@ def check_splits(train: TokenShards, validation: TokenShards) -> None:
     """A split without a token to predict is a `UserError` before any work is done."""
     for name, split in (("train", train), ("validation", validation)):
         if split.n_counted == 0:
-            raise UserError(f"the {name} split holds nothing to predict", "give more text, or raise validation_fraction")
+            raise UserError(
+                f"the {name} split holds nothing to predict", "give more text, or raise validation_fraction"
+            )
 
 
 def describe_plan(plan: TrainingPlan, seconds_per_step: float | None = None) -> str:
     """One line for people."""
-    line = f"{plan.max_steps} steps of {plan.n_rows} x {plan.seq_len} tokens ({quantity(plan.n_tokens())} in all), {plan.optimizer}, {plan.schedule}"
+    tokens = f"{plan.n_rows} x {plan.seq_len} tokens ({quantity(plan.n_tokens())} in all)"
+    line = f"{plan.max_steps} steps of {tokens}, {plan.optimizer}, {plan.schedule}"
     return line + (f", about {duration(plan.max_steps * seconds_per_step)}" if seconds_per_step else "")

@@ -54,17 +54,14 @@ def prepare_corpus(
     seed = config.primer.seed if config.primer else None
     lineage = Lineage("corpus", config=config.model_dump(mode="json"), seed=seed)
     with writing_artifact(path, lineage, overwrite) as folder:
-        finer, max_chars = config, config.max_document_chars
-        while True:
-            result = _write_splits(folder, finer, progress)
-            _check_size(result, config)
-            empty = _empty_splits(result, config)
-            if not empty:
-                break
-            if config.primer or max_chars // 2 < FINEST_CHARS:
-                raise _too_few(empty, result, config)
+        max_chars = config.max_document_chars
+        result = _write_splits(folder, config, progress)
+        _check_size(result, config)
+        while empty := _empty_splits(result, config):
             max_chars //= 2
-            finer, progress = config.replace(max_document_chars=max_chars), None  # bytes count once
+            if config.primer or max_chars < FINEST_CHARS:
+                raise _too_few(empty, result, config)
+            result = _write_splits(folder, config.replace(max_document_chars=max_chars), None)
         lineage.result = {"max_document_chars": max_chars, "splits": result.splits} | _headline(result.report)
         report = {"splits": result.splits, "max_document_chars": max_chars} | result.report.to_dict()
         write_json_atomic(folder / "report.json", report)
@@ -146,7 +143,7 @@ def _check_size(result: _Result, config: TextConfig) -> None:
     if n_bytes >= config.min_corpus_bytes:
         return
     n_out = result.report.duplicates + result.report.validation_duplicates
-    left_out = f" after {n_out} duplicates were left out" if n_out else ""
+    left_out = f" without {n_out} duplicate documents" if n_out else ""
     hint = "give more text, or lower min_corpus_bytes if you mean it"
     raise UserError(
         f"the corpus has {n_bytes:,} bytes{left_out}, and {config.min_corpus_bytes:,} are the least", hint

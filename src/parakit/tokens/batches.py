@@ -1,8 +1,9 @@
 """Batches: a pure function of (seed, row number), so that the data position is the step number.
 
 A document of n tokens gives n - 1 pairs (input, target); every pair is met exactly once an epoch. "stream"
-cuts documents longer than a row at a seeded offset that differs per epoch, permutes the pieces, and lays them
-end to end over all epochs; row r is pairs r * seq_len and following. "whole" never cuts: documents
+cuts documents longer than a row into windows, at a seeded offset that differs per epoch: a full window is a
+row of its own, so that its context is whole; what is shorter is laid end to end and cut into rows.
+"whole" never cuts: documents
 (conversations) are packed best-fit into padded rows, and the rows are permuted. In both, pieces of different
 documents in one row are told apart by `document_ids`, and positions restart with each.
 Numpy only; B rows, T = seq_len.
@@ -19,7 +20,13 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.tokens.packing import best_fit_decreasing, cut_at_offsets, windows
+from parakit.tokens.packing import (
+    best_fit_decreasing,
+    cut_at_offsets,
+    n_stream_rows,
+    seeded_offsets,
+    windows,
+)
 
 
 class TokenSource(Protocol):
@@ -57,6 +64,16 @@ class _Segments:
     n_context: np.ndarray | int = 0  # leading pairs that do not count
 
 
+@dataclass(frozen=True)
+class _StreamEpoch:
+    """The cut of one epoch: windows that fill a row, and rests that are laid end to end."""
+
+    full_starts: np.ndarray  # first token of each full window
+    rest_starts: np.ndarray  # first token of each rest, in laying order
+    places: np.ndarray  # where each rest begins in that line, and its end
+    order: np.ndarray  # which row comes when: numbers below len(full_starts) are windows, the others rests
+
+
 class BatchSource:
     """Rows of a split, in a seeded order without end."""
 
@@ -82,7 +99,7 @@ class BatchSource:
             self._row_of = best_fit_decreasing(self._n_pairs[self._order], seq_len)
             self.rows_per_epoch = float(self._row_of.max() + 1)
         else:
-            self.rows_per_epoch = self.n_pairs_per_epoch / seq_len
+            self.rows_per_epoch = float(n_stream_rows(self._n_pairs, seq_len))
         self._epoch = lru_cache(maxsize=3)(self._stream_epoch if packing == "stream" else self._whole_epoch)
 
     def rows(self, start_row: int, n_rows: int) -> Batch:
@@ -96,38 +113,42 @@ class BatchSource:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
 
-    # --- stream
-    def _stream_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """First token and length of each piece in this epoch's order, and the running total of lengths."""
+    def _stream_epoch(self, epoch: int) -> _StreamEpoch:
+        """Where this epoch cuts, and which of its rows is a full window and which is laid out of rests."""
         generator = rng(self.seed, "stream", epoch)
-        offsets = generator.integers(1, self.seq_len + 1, len(self._n_pairs))
+        offsets = seeded_offsets(self._n_pairs, self.seq_len, generator)
         document, first, length = cut_at_offsets(self._n_pairs, self.seq_len, offsets)
-        order = generator.permutation(len(document))
-        starts, length = (self._starts[document] + first)[order], length[order]
-        return starts, length, np.concatenate([[0], np.cumsum(length)])
+        starts = self._starts[document] + first
+        full = length == self.seq_len
+        rests = np.flatnonzero(~full)[generator.permutation(int((~full).sum()))]
+        places = np.concatenate([[0], np.cumsum(length[rests])])
+        order = generator.permutation(int(self.rows_per_epoch))
+        return _StreamEpoch(starts[full], starts[rests], places, order)
 
     def _stream_rows(self, start_row: int, n_rows: int) -> _Segments:
-        begin, end = start_row * self.seq_len, (start_row + n_rows) * self.seq_len
-        parts = []
-        for epoch in range(begin // self.n_pairs_per_epoch, (end - 1) // self.n_pairs_per_epoch + 1):
-            base = epoch * self.n_pairs_per_epoch
-            low, high = max(begin - base, 0), min(end - base, self.n_pairs_per_epoch)
-            starts, lengths, total = self._epoch(epoch)
-            first = np.searchsorted(total, low, "right") - 1
-            last = np.searchsorted(total, high, "left")
-            parts.append(
-                np.stack([starts[first:last], lengths[first:last], total[first:last] + base - begin])
-            )
-        starts, lengths, places = np.concatenate(parts, axis=1)
-        return _split_at_rows(starts, lengths, places, n_rows, self.seq_len)
+        parts = [self._stream_row(start_row + i, i) for i in range(n_rows)]
+        return _Segments(*np.concatenate(parts, axis=1))
 
-    # --- whole
+    def _stream_row(self, row: int, row_in_batch: int) -> np.ndarray:
+        """One row's segments as columns of (first token, length, row in the batch, column)."""
+        epoch = self._epoch(row // int(self.rows_per_epoch))
+        number = int(epoch.order[row % int(self.rows_per_epoch)])
+        if number < len(epoch.full_starts):
+            return np.array([[epoch.full_starts[number]], [self.seq_len], [row_in_batch], [0]])
+        low = (number - len(epoch.full_starts)) * self.seq_len
+        high = min(low + self.seq_len, int(epoch.places[-1]))
+        first, last = np.searchsorted(epoch.places, low, "right") - 1, np.searchsorted(epoch.places, high)
+        begin = np.maximum(epoch.places[first:last], low)
+        end = np.minimum(epoch.places[first + 1 : last + 1], high)
+        starts = epoch.rest_starts[first:last] + begin - epoch.places[first:last]
+        return np.stack([starts, end - begin, np.full(last - first, row_in_batch), begin - low])
+
     def _fit_whole(self, too_long: str) -> None:
         long = np.flatnonzero(self._n_pairs > self.seq_len)
         if len(long) and too_long == "refuse":
             longest = int(self._n_pairs.max()) + 1
             raise UserError(
-                f"{len(long)} conversations are longer than a row ({self.seq_len + 1} tokens): up to {longest}",
+                f"{len(long)} conversations have over {self.seq_len + 1} tokens (a row), up to {longest}",
                 "raise seq_len, shorten them, or set too_long: truncate",
             )
         self.n_truncated = len(long)
@@ -198,17 +219,6 @@ def evaluation_batches(
         chosen = order[low:high]
         segments = _side_by_side(starts[chosen], length[chosen], row[low:high] - start, n_context[chosen])
         yield _gather(shards, segments, n, seq_len)
-
-
-def _split_at_rows(
-    starts: np.ndarray, lengths: np.ndarray, places: np.ndarray, n_rows: int, seq_len: int
-) -> _Segments:
-    """Pieces laid end to end (`places` is where each begins) become segments that end with their row."""
-    edges = np.arange(n_rows + 1) * seq_len
-    cuts = np.union1d(np.clip(places, 0, None), edges)  # where segments begin, and the end of the last row
-    begin, end = cuts[:-1], cuts[1:]
-    piece = np.searchsorted(places, begin, "right") - 1
-    return _Segments(starts[piece] + begin - places[piece], end - begin, begin // seq_len, begin % seq_len)
 
 
 def _side_by_side(

@@ -19,7 +19,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer as HuggingFaceTokenizer
+from tokenizers.normalizers import Normalizer
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -56,7 +57,7 @@ _HARD_CASES = (
     " ",
     "  a  b\n\n c\t",
     "it's 'S 12345 x9",
-    "<|bos|>",
+    "|<b>|",
     "\u00e9e\u0301 \u4f60\u597d \U0001f600\u200d",
     "\x00\x7f\xa0\u3000\u2028",
 )
@@ -132,20 +133,26 @@ class TiktokenEncoder:
     ids.
     """
 
-    def __init__(self, ranks: dict[bytes, int], pattern: str, slow: PlainEncoder) -> None:
+    def __init__(
+        self,
+        ranks: dict[bytes, int],
+        pattern: str,
+        normalizer: Normalizer | None,
+        slow: Callable[[], PlainEncoder],
+    ) -> None:
         import tiktoken
 
         self._encode = tiktoken.Encoding(
             "parakit", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
         ).encode_ordinary
         self._slow = slow
-        self._normalizer = slow.tokenizer.normalizer
+        self._normalizer = normalizer
 
     def encode(self, text: str) -> list[int]:
         if self._normalizer is not None:
             text = self._normalizer.normalize_str(text)
         if len(text) > LONG_TEXT and LONG_SPACE.search(text):
-            return self._slow.encode(text)
+            return self._slow().encode(text)
         return self._encode(text)
 
     def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -178,20 +185,30 @@ class CharacterEncoder:
         return self._table[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
 
 
-def text_encoder(description: dict[str, Any], kind: str, control_ids: set[int]) -> TextEncoder:
-    """The fastest encoder whose ids are those of `tokenizers` for `description` (a parsed tokenizer.json)."""
+def text_encoder(
+    whole: HuggingFaceTokenizer,
+    description: dict[str, Any],
+    kind: str,
+    control_ids: set[int],
+    plain: Callable[[], PlainEncoder],
+) -> TextEncoder:
+    """The fastest encoder whose ids are those of `plain`.
+
+    `description` is the parsed tokenizer.json of `whole`; `plain` makes the `tokenizers` path when it is needed.
+    """
     model = description["model"]
     if kind == "char" and model["type"] == "WordLevel" and description.get("normalizer") is None:
         return CharacterEncoder(model["vocab"], model["vocab"][model["unk_token"]])
-    plain = PlainEncoder(description, control_ids)
     pattern = splitting_pattern(description.get("pre_tokenizer"))
-    if kind != "byte_bpe" or pattern is None or any(not t["special"] for t in text_added_tokens(description)):
-        return plain
-    ranks = prove_equal(description, control_ids)
+    if kind != "byte_bpe" or pattern is None or text_added_tokens(description):
+        return plain()
+    ranks = prove_equal(description, control_ids, whole)
     if ranks is None:
-        return plain
-    fast = TiktokenEncoder(ranks, pattern, plain)
-    return fast if all(fast.encode(text) == plain.encode(text) for text in _HARD_CASES) else plain
+        return plain()
+    fast = TiktokenEncoder(ranks, pattern, whole.normalizer, plain)
+    theirs = whole.encode_batch(list(_HARD_CASES), add_special_tokens=False)
+    agree = all(fast.encode(text) == one.ids for text, one in zip(_HARD_CASES, theirs, strict=True))
+    return fast if agree else plain()
 
 
 def splitting_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
@@ -213,7 +230,9 @@ def splitting_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
     return pattern if pattern in PATTERNS.values() else None
 
 
-def prove_equal(description: dict[str, Any], control_ids: set[int]) -> dict[bytes, int] | None:
+def prove_equal(
+    description: dict[str, Any], control_ids: set[int], whole: HuggingFaceTokenizer | None = None
+) -> dict[bytes, int] | None:
     """tiktoken's ranks (token bytes -> id) if its ids are certain to be those of `tokenizers`; None when that
     cannot be shown.
     """
@@ -239,8 +258,10 @@ def prove_equal(description: dict[str, Any], control_ids: set[int]) -> dict[byte
     order = {token: i for i, token in enumerate(made)}
     if any(order.get(part, -1) >= i for i, pair in enumerate(pairs) for part in pair):
         return None  # a merge of what is made only later
-    copy = {"version": "1.0", "added_tokens": [], "model": model | {"ignore_merges": False}}
-    merges_only = HuggingFaceTokenizer.from_str(json.dumps(copy)).model
+    if whole is None or model.get("ignore_merges"):
+        bare = {"version": "1.0", "added_tokens": [], "model": model | {"ignore_merges": False}}
+        whole = HuggingFaceTokenizer.from_str(json.dumps(bare))
+    merges_only = whole.model
     for token in made:
         pieces = merges_only.tokenize(token)
         if len(pieces) != 1 or pieces[0].value != token:

@@ -97,10 +97,13 @@ def learn_unigram(word_counts: Mapping[str, int], n_pieces: int) -> list[tuple[s
     """At most `n_pieces` pieces with their log-probabilities, most probable first; single characters stay as
     far as they fit.
 
-    Uses the most frequent words of moderate length (constants above), which bounds time and memory.
+    Uses the most frequent words, long ones cut up (constants above), which bounds time and memory.
     """
-    usable = [(word, count) for word, count in word_counts.items() if len(word) <= MAX_WORD]
-    frequent = sorted(usable, key=lambda item: (-item[1], item[0]))[:MAX_WORDS]
+    short: Counter[str] = Counter()
+    for word, count in word_counts.items():
+        for start in range(0, len(word), MAX_WORD):
+            short[word[start : start + MAX_WORD]] += count
+    frequent = sorted(short.items(), key=lambda item: (-item[1], item[0]))[:MAX_WORDS]
     words, counts = [word for word, _ in frequent], np.array([count for _, count in frequent], np.float64)
     seeds = _seeds(frequent, n_pieces)
     names, scores = list(seeds), np.array(list(seeds.values()), np.float64)
@@ -174,15 +177,17 @@ class _Lattice:
         table = table[np.argsort(table[:, 0], kind="stable")]
         position, of_word, at, of_piece = table.T
         begin_node, end_node = first[of_word] + at, first[of_word] + position
-        edges = (of_word, begin_node, end_node, of_piece, position)
-        return cls(first[:-1], first[1:] - 1, *edges, _slices(position))
+        return cls(
+            first[:-1], first[1:] - 1, of_word, begin_node, end_node, of_piece, position, _slices(position)
+        )
 
     def only(self, alive: np.ndarray) -> _Lattice:
         """The lattice without the edges of dead pieces."""
         kept = alive[self.piece]
         arrays = (self.word, self.start, self.end, self.piece, self.position)
-        edges = [array[kept] for array in arrays]
-        return _Lattice(self.first_node, self.last_node, *edges, _slices(edges[-1]))
+        word, start, end, piece, position = (array[kept] for array in arrays)
+        slices = _slices(position)
+        return _Lattice(self.first_node, self.last_node, word, start, end, piece, position, slices)
 
     def expected_counts(self, counts: np.ndarray, probability: np.ndarray) -> np.ndarray:
         """How often each piece is used when every spelling counts by its probability."""

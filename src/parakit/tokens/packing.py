@@ -66,3 +66,31 @@ def cut_at_offsets(
     start = np.where(number > 0, first[document] + (number - 1) * seq_len, 0)
     end = np.minimum(first[document] + number * seq_len, n_pairs[document])
     return document, start, end - start
+
+
+def seeded_offsets(n_pairs: np.ndarray, seq_len: int, generator: np.random.Generator) -> np.ndarray:
+    """Length of each document's first piece, drawn so that the number of full windows never varies.
+
+    A document of k * seq_len + r pairs keeps its k windows and splits r into a head and a tail; where r is
+    small, which would leave little to draw from, it gives up one window and splits r + seq_len instead.
+    """
+    rest = n_pairs % seq_len
+    draw = generator.random(len(n_pairs))
+    if_long = np.floor(draw * (rest + 1)).astype(np.int64)  # 0..r; 0 and r: head or tail is empty
+    if_short = rest + 1 + np.floor(draw * (seq_len - 1 - rest)).astype(np.int64)  # r+1..seq_len-1
+    offsets = np.where(_splits_a_window(rest, seq_len), if_short, if_long)
+    return np.where(offsets == 0, seq_len, offsets)
+
+
+def n_stream_rows(n_pairs: np.ndarray, seq_len: int) -> int:
+    """Rows of an epoch: a row for each full window, and the rests end to end, the last row padded."""
+    long = n_pairs[n_pairs > seq_len]
+    rest = long % seq_len
+    gives_up = _splits_a_window(rest, seq_len)
+    n_full = int((long // seq_len - gives_up).sum() + (n_pairs == seq_len).sum())
+    n_rest_pairs = int((rest + gives_up * seq_len).sum() + n_pairs[n_pairs < seq_len].sum())
+    return n_full - (-n_rest_pairs // seq_len)
+
+
+def _splits_a_window(rest: np.ndarray, seq_len: int) -> np.ndarray:
+    return (rest < seq_len // 2) & (rest + 1 < seq_len)

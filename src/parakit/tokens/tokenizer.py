@@ -98,7 +98,8 @@ class Tokenizer:
 
     @cached_property
     def _encoder(self) -> TextEncoder:
-        return text_encoder(self.description, self.kind, set(self.control_ids))
+        control_ids = set(self.control_ids)
+        return text_encoder(self._whole, self.description, self.kind, control_ids, lambda: self.plain)
 
     @cached_property
     def plain(self) -> PlainEncoder:

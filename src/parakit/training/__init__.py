@@ -1,4 +1,6 @@
-"""One training loop; a stage brings its loss and its batches. Runs that resume exactly, and a doctor that looks before the first step."""
+"""One training loop; a stage brings its loss and its batches. Runs that resume exactly, and a doctor that
+looks before the first step.
+"""
 
 from parakit.common.lazy import lazy_exports
 

@@ -1,8 +1,10 @@
 """Compilation when it pays.
 
-Every block is compiled by itself: the blocks of a model are alike, so the compiler works once and the rest is a look-up, which costs a fraction of compiling the
-whole model and runs as fast. Whether it pays is decided from figures, not from a flag: the eager step is timed on the first batch, the gain and the cost of compiling
-are those that this machine showed before (kept beside PyTorch's own compile cache), or careful guesses the first time.
+Every block is compiled by itself: the blocks of a model are alike, so the compiler works once and the rest
+is a look-up, which costs a fraction of compiling the whole model and runs as fast. Whether it pays is
+decided from figures, not from a flag: the eager step is timed on the first batch, the gain and the cost of
+compiling are those that this machine showed before (kept beside PyTorch's own compile cache), or careful
+guesses the first time.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from parakit.common.files import read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.training.objectives import MicroBatch, Objective
 
-# What compiling brought on the machines we measured (benchmarks/results): used until this machine has its own figures.
+# What compiling brought on the machines we measured (benchmarks/results): used until this machine has its
+# own figures.
 GUESSED_SPEEDUP, GUESSED_COLD_SECONDS = 1.3, 30.0
 
 
@@ -46,8 +49,12 @@ def compile_blocks(model: nn.Module) -> None:
         block.compile(dynamic=False)
 
 
-def choose(setting: str, model: nn.Module, objective: Objective, batches: Sequence[MicroBatch], n_steps: int) -> CompileChoice:
-    """Decide for a run of `n_steps` steps, each like `batches`. Leaves weights, gradients and random state as they were."""
+def choose(
+    setting: str, model: nn.Module, objective: Objective, batches: Sequence[MicroBatch], n_steps: int
+) -> CompileChoice:
+    """Decide for a run of `n_steps` steps, each like `batches`. Leaves weights, gradients and random
+    state as they were.
+    """
     if setting != "auto":
         return CompileChoice(setting == "on", f"compile: {setting}")
     device = batches[0].input_ids.device
@@ -61,7 +68,9 @@ def choose(setting: str, model: nn.Module, objective: Objective, batches: Sequen
     return CompileChoice(saved > 1.2 * cost, figures)
 
 
-def time_step(model: nn.Module, objective: Objective, batches: Sequence[MicroBatch], repeats: int = 2) -> float:
+def time_step(
+    model: nn.Module, objective: Objective, batches: Sequence[MicroBatch], repeats: int = 2
+) -> float:
     """Seconds of one eager forward and backward pass (the fastest of some), without a trace in the state."""
     random = torch.get_rng_state()
     seconds = []
@@ -86,17 +95,27 @@ def _key(model: nn.Module, batches: Sequence[MicroBatch]) -> str:
 
 
 def _known(model: nn.Module, batches: Sequence[MicroBatch]) -> dict[str, float]:
-    """What this machine showed for this combination before: `speedup` and the `seconds` that compiling took with the cache as it is now."""
+    """What this machine showed for this combination before: `speedup` and the `seconds` that compiling
+    took with the cache as it is now.
+    """
     path = cache_folder() / "compile.json"
     with contextlib.suppress(ValueError, OSError):
         return read_json(path).get(_key(model, batches), {})
     return {}
 
 
-def remember(model: nn.Module, batches: Sequence[MicroBatch], first_seconds: float, eager_seconds: float, seconds: float) -> None:
+def remember(
+    model: nn.Module,
+    batches: Sequence[MicroBatch],
+    first_seconds: float,
+    eager_seconds: float,
+    seconds: float,
+) -> None:
     """Keep the figures of a compiled run: its first step, an eager step and a compiled step, in seconds."""
     path = cache_folder() / "compile.json"
-    with contextlib.suppress(ValueError, OSError):  # a cache that cannot be written costs time, not correctness
+    with contextlib.suppress(
+        ValueError, OSError
+    ):  # a cache that cannot be written costs time, not correctness
         path.parent.mkdir(parents=True, exist_ok=True)
         table = read_json(path) if path.exists() else {}
         # The next run finds compiled code in the cache: loading it took about a fifth of compiling it.

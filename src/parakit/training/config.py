@@ -1,7 +1,9 @@
 """Settings of a training run, and the plan that they resolve to. Imports no torch.
 
-`TrainingConfig` is what a person writes; most of it may be left open. `resolve` fills what is open (from the size dial, the data, the time) and returns a
-`TrainingPlan`, in which nothing is open any more. A setting that the chosen optimizer or schedule never looks at stays unread, and an unread setting is an error.
+`TrainingConfig` is what a person writes; most of it may be left open. `resolve` fills what is open (from
+the size dial, the data, the time) and returns a `TrainingPlan`, in which nothing is open any more. A
+setting that the chosen optimizer or schedule never looks at stays unread, and an unread setting is an
+error.
 """
 
 from itertools import pairwise
@@ -16,30 +18,52 @@ from parakit.common.settings import Config
 class TrainingConfig(Config):
     """How to train. None means: chosen from the size, the data and the time."""
 
-    seq_len: int | None = Field(default=None, ge=2, description="tokens of one row; None: the model's max_seq_len")
-    batch_tokens: int | None = Field(default=None, ge=2, description="tokens of one optimizer step, padding included")
-    micro_batch_size: int | None = Field(default=None, ge=1, description="rows of one forward pass; None: the whole batch")
-    batch_growth: int = Field(default=1, ge=1, description="the batch starts this many times smaller and doubles on its way")
-    max_steps: int | None = Field(default=None, ge=1, description="optimizer steps; None: from max_tokens, epochs or the time")
+    seq_len: int | None = Field(
+        default=None, ge=2, description="tokens of one row; None: the model's max_seq_len"
+    )
+    batch_tokens: int | None = Field(
+        default=None, ge=2, description="tokens of one optimizer step, padding included"
+    )
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="rows of one forward pass; None: the whole batch"
+    )
+    batch_growth: int = Field(
+        default=1, ge=1, description="the batch starts this many times smaller and doubles on its way"
+    )
+    max_steps: int | None = Field(
+        default=None, ge=1, description="optimizer steps; None: from max_tokens, epochs or the time"
+    )
     max_tokens: int | None = Field(default=None, ge=1, description="tokens to train on")
     epochs: float | None = Field(default=None, gt=0, description="passes over the training split")
     optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: float | None = Field(default=None, gt=0, description="of the matrices")
-    embedding_learning_rate: float | None = Field(default=None, gt=0, description="of embeddings, head and norms (muon)")
-    weight_decay: float = Field(default=0.0, ge=0, description="on matrices only, never on norms and embeddings")
+    embedding_learning_rate: float | None = Field(
+        default=None, gt=0, description="of embeddings, head and norms (muon)"
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="on matrices only, never on norms and embeddings"
+    )
     momentum: float = Field(default=0.95, ge=0, lt=1, description="of Muon")
     adam_betas: tuple[float, float] = (0.9, 0.95)
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
     warmup_steps: int = Field(default=10, ge=0)
-    decay_fraction: float = Field(default=0.5, ge=0, le=1, description="last part of a wsd run in which the rate falls linearly")
-    final_fraction: float = Field(default=0.0, ge=0, le=1, description="share of the learning rate left at the end")
+    decay_fraction: float = Field(
+        default=0.5, ge=0, le=1, description="last part of a wsd run in which the rate falls linearly"
+    )
+    final_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="share of the learning rate left at the end"
+    )
     grad_clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0: no clipping")
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"
-    validate_every: int | None = Field(default=None, ge=1, description="steps between validations; None: eight in the run")
-    save_every: int | None = Field(default=None, ge=1, description="steps between checkpoints; None: about every minute")
+    validate_every: int | None = Field(
+        default=None, ge=1, description="steps between validations; None: eight in the run"
+    )
+    save_every: int | None = Field(
+        default=None, ge=1, description="steps between checkpoints; None: about every minute"
+    )
 
 
 class TrainingPlan(Config):
@@ -69,7 +93,9 @@ class TrainingPlan(Config):
     save_every: int | None
 
     def rows_at(self, step: int) -> int:
-        """Rows of the optimizer batch at `step` (0 is the first): the batch doubles in equal stages over the first half of the run."""
+        """Rows of the optimizer batch at `step` (0 is the first): the batch doubles in equal stages
+        over the first half of the run.
+        """
         n_doublings = self.batch_growth.bit_length() - 1
         if not n_doublings:
             return self.n_rows
@@ -100,10 +126,15 @@ def resolve(
     n_train_tokens: int,
     default_epochs: float = 1.0,
 ) -> TrainingPlan:
-    """Fill what `config` leaves open from the size dial's choices and the data; raises `UserError` where the two cannot meet."""
+    """Fill what `config` leaves open from the size dial's choices and the data; raises `UserError`
+    where the two cannot meet.
+    """
     seq_len = config.seq_len or max_seq_len
     if seq_len > max_seq_len:
-        raise UserError(f"seq_len = {seq_len} exceeds the model's max_seq_len = {max_seq_len}", "lower seq_len or raise max_seq_len")
+        raise UserError(
+            f"seq_len = {seq_len} exceeds the model's max_seq_len = {max_seq_len}",
+            "lower seq_len or raise max_seq_len",
+        )
     n_rows = max(1, (config.batch_tokens or batch_tokens) // seq_len)
     if n_train_tokens < n_rows * (seq_len + 1):
         raise UserError(
@@ -111,7 +142,10 @@ def resolve(
             f"add text, or lower batch_tokens below {max(2, n_train_tokens // 2):,} or seq_len",
         )
     if config.batch_growth & (config.batch_growth - 1) or config.batch_growth > n_rows:
-        raise UserError(f"batch_growth = {config.batch_growth}: must be a power of two and at most {n_rows} rows", "for example 2 or 4")
+        raise UserError(
+            f"batch_growth = {config.batch_growth}: must be a power of two and at most {n_rows} rows",
+            "for example 2 or 4",
+        )
     max_steps = _max_steps(config, n_rows * seq_len, n_train_tokens, default_epochs)
     muon, wsd = config.optimizer == "muon", config.schedule == "wsd"
     rate = config.learning_rate or (learning_rate if muon else embedding_learning_rate)
@@ -142,7 +176,11 @@ def resolve(
 
 
 def _max_steps(config: TrainingConfig, batch_tokens: int, n_train_tokens: int, default_epochs: float) -> int:
-    given = [name for name in ("max_steps", "max_tokens", "epochs") if name in config.model_fields_set and getattr(config, name) is not None]
+    given = [
+        name
+        for name in ("max_steps", "max_tokens", "epochs")
+        if name in config.model_fields_set and getattr(config, name) is not None
+    ]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} both say how long to train", "keep one of them")
     if config.max_steps:

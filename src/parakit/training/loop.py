@@ -1,8 +1,10 @@
 """The one training loop: a generator of step records.
 
-Every stage is this loop with its own batches and objective. One iteration is one optimizer step: micro-batches forward and backward, clip, step. The loss is a sum
-over counted tokens divided by the counted tokens of the whole optimizer batch, so accumulation changes nothing. A step whose loss or gradient is not finite, or
-whose loss leaps, is skipped. Logging, validation and checkpoints happen in the body of the caller's `for` loop.
+Every stage is this loop with its own batches and objective. One iteration is one optimizer step:
+micro-batches forward and backward, clip, step. The loss is a sum over counted tokens divided by the counted
+tokens of the whole optimizer batch, so accumulation changes nothing. A step whose loss or gradient is not
+finite, or whose loss leaps, is skipped. Logging, validation and checkpoints happen in the body of the
+caller's `for` loop.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ MAX_SKIPPED_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What happened in one optimizer step. `step` counts from 1; `loss` is in nats per counted token; `learning_rate` is the matrices'."""
+    """What happened in one optimizer step. `step` counts from 1; `loss` is in nats per counted token;
+    `learning_rate` is the matrices'.
+    """
 
     step: int
     loss: float
@@ -44,7 +48,9 @@ class TrainingDiverged(UserError):
 
 @dataclass
 class SpikeGuard:
-    """Decides whether a step's loss is believable: finite, and not far above its running mean. Part of the training state."""
+    """Decides whether a step's loss is believable: finite, and not far above its running mean. Part of
+    the training state.
+    """
 
     mean: float = 0.0
     n_seen: int = 0
@@ -57,7 +63,8 @@ class SpikeGuard:
         self.n_skipped_in_a_row = 0 if good else self.n_skipped_in_a_row + 1
         if self.n_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise TrainingDiverged(
-                f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped: loss {loss:.4g}, gradient norm {grad_norm:.4g}, believable up to {limit:.4g}",
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped: loss {loss:.4g} (believable up to {limit:.4g}),"
+                f" gradient norm {grad_norm:.4g}",
                 "lower learning_rate or look at the data with `parakit doctor`; the last good checkpoint is kept",
             )
         if good:
@@ -76,7 +83,8 @@ def train_steps(
     precision: Precision | None = None,
     guard: SpikeGuard | None = None,
 ) -> Iterator[StepRecord]:
-    """Take one optimizer step for every element of `batches` (the micro-batches of one step) and yield its record.
+    """Take one optimizer step for every element of `batches` (the micro-batches of one step) and yield
+    its record.
 
     `first_step` is the number of steps taken before, which the schedule continues from.
     """
@@ -110,7 +118,11 @@ def train_steps(
 
 
 def accumulate_gradients(
-    model: nn.Module, micro_batches: Sequence[MicroBatch], objective: Objective, precision: Precision, n_counted: int
+    model: nn.Module,
+    micro_batches: Sequence[MicroBatch],
+    objective: Objective,
+    precision: Precision,
+    n_counted: int,
 ) -> float:
     """Accumulate the gradients of the mean loss over all counted tokens; return that loss."""
     total = torch.zeros((), dtype=torch.float64)
@@ -125,7 +137,9 @@ def accumulate_gradients(
 
 
 def _clip(parameters: list[torch.Tensor], grad_clip: float) -> float:
-    """Scale all gradients so that their joint norm is at most `grad_clip` (0: leave them); return the norm before."""
+    """Scale all gradients so that their joint norm is at most `grad_clip` (0: leave them); return the
+    norm before.
+    """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return 0.0

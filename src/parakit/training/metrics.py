@@ -1,6 +1,7 @@
 """Metrics of a run: JSON lines that outlive a crash, and TensorBoard events beside them.
 
-One line a step, flushed at once. After a resume, lines beyond the resumed step are cut away, so that every step stands exactly once.
+One line a step, flushed at once. After a resume, lines beyond the resumed step are cut away, so that every
+step stands exactly once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class MetricsLog:
         self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1, flush_secs=5)
 
     def write(self, kind: str, step: int, **figures: Any) -> None:
-        """Log `figures` of a `kind` ("step", "validation", "sample") at `step`; numbers go to TensorBoard too."""
+        """Log `figures` of a `kind` ("step", "validation", "sample") at `step`; numbers go to
+        TensorBoard too.
+        """
         self.file.write(json.dumps({"kind": kind, "step": step} | figures) + "\n")
         self.file.flush()
         for name, value in figures.items():

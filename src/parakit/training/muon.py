@@ -1,7 +1,9 @@
-"""Muon: momentum whose update is made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
+"""Muon: momentum whose update is made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden
+layers").
 
-A matrix's step is the nearest semi-orthogonal matrix to its Nesterov momentum, by five Newton-Schulz iterations. `torch.optim.Muon` does the same, one matrix at a
-time and in bfloat16; here matrices of one shape are stacked and multiplied as a batch, in their own precision, which is what a CPU wants.
+A matrix's step is the nearest semi-orthogonal matrix to its Nesterov momentum, by five Newton-Schulz
+iterations. `torch.optim.Muon` does the same, one matrix at a time and in bfloat16; here matrices of one
+shape are stacked and multiplied as a batch, in their own precision, which is what a CPU wants.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-# Coefficients of the quintic iteration (Jordan et al. 2024): steepest at zero while singular values stay near one.
+# Coefficients of the quintic iteration (Jordan et al. 2024): steepest at zero while singular values stay
+# near one.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
@@ -30,14 +33,20 @@ class Muon:
     """The optimizer for two-dimensional weights. `learning_rate` may be changed between steps."""
 
     def __init__(
-        self, named_weights: Iterable[tuple[str, Tensor]], learning_rate: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        named_weights: Iterable[tuple[str, Tensor]],
+        learning_rate: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
         self.groups: dict[tuple[int, int], list[tuple[str, Tensor]]] = {}
         for name, weight in named_weights:
             short, long = sorted(weight.shape)
             self.groups.setdefault((short, long), []).append((name, weight))
-        self.buffers = {shape: torch.zeros(len(ws), *shape, device=ws[0][1].device) for shape, ws in self.groups.items()}
+        self.buffers = {
+            shape: torch.zeros(len(ws), *shape, device=ws[0][1].device) for shape, ws in self.groups.items()
+        }
 
     @torch.no_grad()
     def step(self) -> None:

@@ -1,7 +1,8 @@
 """Objectives: what a stage brings to the one training loop.
 
-An objective takes the model and one micro-batch and returns the *sum* of the losses over counted tokens, in float32. The loop divides by the number of counted
-tokens in the whole optimizer batch, so that gradients do not depend on how the batch was cut.
+An objective takes the model and one micro-batch and returns the *sum* of the losses over counted tokens, in
+float32. The loop divides by the number of counted tokens in the whole optimizer batch, so that gradients do
+not depend on how the batch was cut.
 
 Shapes: B rows, T tokens, V vocabulary, N counted tokens.
 """
@@ -20,7 +21,9 @@ from parakit.tokens.batches import Batch
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A batch as tensors on the device. `attention_mask` is None where every row is one document under plain causal attention."""
+    """A batch as tensors on the device. `attention_mask` is None where every row is one document under
+    plain causal attention.
+    """
 
     input_ids: Tensor  # (B, T) int64
     target_ids: Tensor  # (B, T) int64
@@ -53,8 +56,12 @@ def to_micro_batch(batch: Batch, device: torch.device) -> MicroBatch:
 
 
 def next_token(model: nn.Module, batch: MicroBatch) -> Tensor:
-    """Cross-entropy of the next token, summed over counted tokens (nats). Only counted positions pass through the output head."""
-    hidden = model.hidden(batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask)  # (B, T, D)
+    """Cross-entropy of the next token, summed over counted tokens (nats). Only counted positions pass
+    through the output head.
+    """
+    hidden = model.hidden(
+        batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
+    )  # (B, T, D)
     if batch.loss_mask is None:
         hidden, targets = hidden.flatten(0, 1), batch.target_ids.flatten()
     else:

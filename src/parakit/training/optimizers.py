@@ -1,7 +1,8 @@
 """The optimizer of a run: Muon for matrices with AdamW for the rest, or AdamW for everything.
 
-Embeddings, the output head and norms always go to AdamW: their rows are looked up, not multiplied. Weight decay falls on matrices only. The state is a flat
-dictionary of named tensors, so that a checkpoint is safetensors and nothing else.
+Embeddings, the output head and norms always go to AdamW: their rows are looked up, not multiplied. Weight
+decay falls on matrices only. The state is a flat dictionary of named tensors, so that a checkpoint is
+safetensors and nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from parakit.training.muon import Muon
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """True for a weight that multiplies activations inside a block: two-dimensional, and neither embedding nor head."""
+    """True for a weight that multiplies activations inside a block: two-dimensional, and neither
+    embedding nor head.
+    """
     return parameter.ndim == 2 and "embedding" not in name and "lm_head" not in name
 
 
@@ -36,7 +39,10 @@ class Optimizer:
         self.names = [name for group, _, _ in groups for name, _ in group]
         self.rates = [rate for _, rate, _ in groups]
         self.adamw = torch.optim.AdamW(
-            [{"params": [p for _, p in group], "lr": rate, "weight_decay": decay} for group, rate, decay in groups],
+            [
+                {"params": [p for _, p in group], "lr": rate, "weight_decay": decay}
+                for group, rate, decay in groups
+            ],
             betas=plan.adam_betas,
             fused=True,
         )
@@ -75,7 +81,11 @@ class Optimizer:
         for name, parameter in zip(self.names, parameters, strict=True):
             state = {key: tensors.get(f"{name}.{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if state["step"] is not None:
-                on_device = {key: value.to(parameter.device, copy=True) for key, value in state.items() if value is not None}
+                on_device = {
+                    key: value.to(parameter.device, copy=True)
+                    for key, value in state.items()
+                    if value is not None
+                }
                 self.adamw.state[parameter] = on_device
         if self.muon:
             self.muon.load_state_tensors(tensors)

@@ -1,7 +1,8 @@
 """Mixed precision: in which type the forward pass computes, and the loss scale that fp16 needs.
 
-Weights, gradients and moments stay in float32; autocast lowers the matrix products, and the loss is taken in float32 always. In float16 small gradients vanish,
-so the loss is scaled up (Micikevicius et al. 2018, section 3.2): doubled after 2,000 good steps, halved after an overflow.
+Weights, gradients and moments stay in float32; autocast lowers the matrix products, and the loss is taken
+in float32 always. In float16 small gradients vanish, so the loss is scaled up (Micikevicius et al. 2018,
+section 3.2): doubled after 2,000 good steps, halved after an overflow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ GROW_AFTER_STEPS = 2000
 
 
 class Precision:
-    """The autocast context and the loss scale of one run; `scale` and `n_good_steps` belong to the training state."""
+    """The autocast context and the loss scale of one run; `scale` and `n_good_steps` belong to the
+    training state.
+    """
 
     def __init__(self, name: str, device: torch.device) -> None:
         from parakit.common.devices import pick_dtype

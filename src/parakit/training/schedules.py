@@ -1,6 +1,8 @@
-"""Learning-rate schedules: the share of the full rate at a step, as pure functions of the optimizer step (never of micro-steps).
+"""Learning-rate schedules: the share of the full rate at a step, as pure functions of the optimizer step
+(never of micro-steps).
 
-Warm-up-stable-decay (Hu et al. 2024, "MiniCPM") holds the rate and lets it fall linearly in the last part; cosine is Loshchilov and Hutter 2017.
+Warm-up-stable-decay (Hu et al. 2024, "MiniCPM") holds the rate and lets it fall linearly in the last part;
+cosine is Loshchilov and Hutter 2017.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """A run that survives: one model, its batches and optimizer, with a checkpoint folder.
 
-`steps()` yields step records like the loop beneath it; around each it saves when it is time to, and stops cleanly on Ctrl-C or SIGTERM. Begun again with the same
-plan and folder it goes on where the newest whole checkpoint stands. The batch of a step is a pure function of the step's number, so nothing else must be remembered.
+`steps()` yields step records like the loop beneath it; around each it saves when it is time to, and stops
+cleanly on Ctrl-C or SIGTERM. Begun again with the same plan and folder it goes on where the newest whole
+checkpoint stands. The batch of a step is a pure function of the step's number, so nothing else must be
+remembered.
 """
 
 from __future__ import annotations
@@ -39,7 +41,12 @@ class TrainingSession:
     """`folder` is where checkpoints go; None trains without any."""
 
     def __init__(
-        self, model: LanguageModel, source: BatchSource, objective: Objective, plan: TrainingPlan, folder: Path | None
+        self,
+        model: LanguageModel,
+        source: BatchSource,
+        objective: Objective,
+        plan: TrainingPlan,
+        folder: Path | None,
     ) -> None:
         self.device = pick_device(plan.device)
         self.model = model.to(self.device)
@@ -49,7 +56,9 @@ class TrainingSession:
         self.guard = SpikeGuard()
         self.first_step, extra = 0, {}
         if folder is not None and folder.exists():
-            self.first_step, extra = load_train_state(folder, self.model, self.optimizer, self.precision, self.guard)
+            self.first_step, extra = load_train_state(
+                folder, self.model, self.optimizer, self.precision, self.guard
+            )
         self.seconds = float(extra.get("seconds", 0.0))
         self.compile_choice = self._choose_compilation(extra.get("compiled"))
 
@@ -118,7 +127,9 @@ class TrainingSession:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM append to; a second Ctrl-C stops at once. Outside the main thread signals cannot be caught."""
+    """A list that SIGINT and SIGTERM append to; a second Ctrl-C stops at once. Outside the main thread
+    signals cannot be caught.
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

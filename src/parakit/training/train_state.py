@@ -1,7 +1,9 @@
 """Training checkpoints: everything a resume needs, and nothing that a reader must trust.
 
-One folder a checkpoint, `step-00001234`: weights and moments as safetensors, the rest (position, guard, loss scale) as JSON, torch's random state as a tensor. It is
-an artifact folder like any other, so it appears whole, and a cut or flipped byte is noticed; then the one before it is used. The two newest are kept.
+One folder a checkpoint, `step-00001234`: weights and moments as safetensors, the rest (position, guard,
+loss scale) as JSON, torch's random state as a tensor. It is an artifact folder like any other, so it
+appears whole, and a cut or flipped byte is noticed; then the one before it is used. The two newest are
+kept.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_ar
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import say
-from parakit.training.config import TrainingPlan
 from parakit.training.loop import SpikeGuard
 from parakit.training.optimizers import Optimizer
 from parakit.training.precision import Precision
@@ -29,7 +30,13 @@ KEEP = 2
 
 
 def save_train_state(
-    folder: Path, step: int, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard, extra: dict[str, Any]
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: Optimizer,
+    precision: Precision,
+    guard: SpikeGuard,
+    extra: dict[str, Any],
 ) -> Path:
     """Write the checkpoint after `step` steps and delete all but the newest two."""
     path = folder / f"step-{step:08d}"
@@ -38,7 +45,10 @@ def save_train_state(
     lineage = Lineage("train_state", config=optimizer.plan.model_dump(mode="json"), seed=optimizer.plan.seed)
     with writing_artifact(path, lineage, overwrite=True) as inside:
         _write(_distinct(model), inside / "weights.safetensors")
-        _write({k: v.contiguous() for k, v in optimizer.state_tensors().items()}, inside / "optimizer.safetensors")
+        _write(
+            {k: v.contiguous() for k, v in optimizer.state_tensors().items()},
+            inside / "optimizer.safetensors",
+        )
         _write(_random_states(), inside / "random.safetensors")
         state = {
             "step": step,
@@ -58,9 +68,11 @@ def save_train_state(
 def load_train_state(
     folder: Path, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard
 ) -> tuple[int, dict[str, Any]]:
-    """Take over the newest whole checkpoint below `folder`; returns (steps taken, extra), (0, {}) when there is none.
+    """Take over the newest whole checkpoint below `folder`; returns (steps taken, extra), (0, {}) when
+    there is none.
 
-    A damaged checkpoint is named on the terminal and the one before it is used. One made under another plan is a `UserError`.
+    A damaged checkpoint is named on the terminal and the one before it is used. One made under another
+    plan is a `UserError`.
     """
     for half_written in folder.glob(".step-*"):  # a kill inside a save leaves one
         shutil.rmtree(half_written, ignore_errors=True)
@@ -89,7 +101,8 @@ def _load(
     weights = load_file(path / "weights.safetensors")
     missing, unexpected = model.load_state_dict(weights, strict=False)
     tied = set(model.state_dict()) - set(_distinct(model))
-    assert not unexpected and set(missing) <= tied, (missing, unexpected)
+    assert not unexpected, unexpected
+    assert set(missing) <= tied, missing
     optimizer.load_state_tensors(load_file(path / "optimizer.safetensors"))
     random = load_file(path / "random.safetensors")
     torch.set_rng_state(random["cpu"])
@@ -105,7 +118,10 @@ def _write(tensors: dict[str, torch.Tensor], path: Path) -> None:
     try:
         save_file(tensors, path)
     except SafetensorError as error:  # the library's word for a full disk, too
-        raise UserError(f"{path.parent}: a checkpoint cannot be written: {error}", "free some space; the checkpoint before it is kept") from None
+        raise UserError(
+            f"{path.parent}: a checkpoint cannot be written: {error}",
+            "free some space; the checkpoint before it is kept",
+        ) from None
 
 
 def _distinct(model: nn.Module) -> dict[str, torch.Tensor]:

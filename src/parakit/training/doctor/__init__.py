@@ -1,4 +1,6 @@
-"""The doctor: looks at data, template, batches, objective and model before the first step, and stops what would fail in silence."""
+"""The doctor: looks at data, template, batches, objective and model before the first step, and stops what
+would fail in silence.
+"""
 
 from parakit.common.lazy import lazy_exports
 
@@ -14,4 +16,12 @@ __getattr__, __dir__ = lazy_exports(
         "trained_view": "folders",
     },
 )
-__all__ = ["DoctorError", "Finding", "TokenView", "examine", "examine_folder", "require_healthy", "trained_view"]
+__all__ = [
+    "DoctorError",
+    "Finding",
+    "TokenView",
+    "examine",
+    "examine_folder",
+    "require_healthy",
+    "trained_view",
+]

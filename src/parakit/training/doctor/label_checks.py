@@ -1,4 +1,5 @@
-"""Checks on labels and templates (pitfalls 1 to 9): what is counted, how conversations begin and end, and whether training and serving write them alike.
+"""Checks on labels and templates (pitfalls 1 to 9): what is counted, how conversations begin and end, and
+whether training and serving write them alike.
 
 Each function takes what it looks at and returns the fault in words, or None.
 """
@@ -32,7 +33,11 @@ def pad_is_eos(tokenizer: Tokenizer, shards: TokenShards) -> str | None:
 def ids_outside(documents: Sequence[Stretch], vocab_size: int) -> str | None:
     """Ids that the embedding has no row for."""
     greatest = max((max(document.token_ids) for document in documents), default=0)
-    return f"the shards hold id {greatest}, the model's vocabulary ends at {vocab_size - 1}" if greatest >= vocab_size else None
+    return (
+        f"the shards hold id {greatest}, the model's vocabulary ends at {vocab_size - 1}"
+        if greatest >= vocab_size
+        else None
+    )
 
 
 def tokenizer_differs(tokenizer: Tokenizer, shards: TokenShards) -> str | None:
@@ -52,12 +57,18 @@ def all_masked(batches: Iterable[Batch], documents: Sequence[Stretch]) -> str | 
 
 
 def truncation(source: BatchSource, shards: TokenShards, most: int = 512) -> str | None:
-    """Conversations of which cutting at the row's end leaves nothing counted. A rare one (up to 1 %) is let pass; many are a fault."""
+    """Conversations of which cutting at the row's end leaves nothing counted. A rare one (up to 1 %) is let
+    pass; many are a fault.
+    """
     if source.packing != "whole" or shards.loss_mask is None:
         return None
     n_pairs = np.diff(shards.offsets) - 1
     long = np.flatnonzero(n_pairs > source.seq_len)
-    looked = long[np.unique(np.linspace(0, len(long) - 1, min(most, len(long))).astype(int))] if len(long) else long
+    looked = (
+        long[np.unique(np.linspace(0, len(long) - 1, min(most, len(long))).astype(int))]
+        if len(long)
+        else long
+    )
     lost = 0
     for start, n in zip(np.asarray(shards.offsets)[looked].tolist(), n_pairs[looked].tolist(), strict=True):
         counted = np.asarray(shards.loss_mask[start + 1 : start + 1 + n]) > 0
@@ -74,11 +85,19 @@ def only_last_turn(stretches: Iterable[Stretch], grammar: Grammar | None) -> str
         return None
     hit = n = 0
     for stretch in stretches:
-        said = [any(stretch.counted[i] for i in turn) for turn in grammar.assistant_turns(stretch.token_ids) if turn.start > 0]
+        said = [
+            any(stretch.counted[i] for i in turn)
+            for turn in grammar.assistant_turns(stretch.token_ids)
+            if turn.start > 0
+        ]
         if len(said) > 1:
             n += 1
             hit += said[-1] and not any(said[:-1])
-    return f"in {hit} of {n} conversations with several assistant turns only the last one counts" if hit else None
+    return (
+        f"in {hit} of {n} conversations with several assistant turns only the last one counts"
+        if hit
+        else None
+    )
 
 
 def no_end_of_turn(stretches: Iterable[Stretch], tokenizer: Tokenizer, grammar: Grammar | None) -> str | None:
@@ -88,7 +107,11 @@ def no_end_of_turn(stretches: Iterable[Stretch], tokenizer: Tokenizer, grammar: 
         return "the chat template has no token that ends an assistant's turn"
     ends = counted = 0
     for stretch in stretches:
-        last = [turn[-1] for turn in grammar.assistant_turns(stretch.token_ids)] if grammar else range(len(stretch.token_ids))
+        last = (
+            [turn[-1] for turn in grammar.assistant_turns(stretch.token_ids)]
+            if grammar
+            else range(len(stretch.token_ids))
+        )
         closing = [i for i in last if i and stretch.token_ids[i] == end_id]
         ends += len(closing)
         counted += sum(stretch.counted[i] for i in closing)
@@ -98,14 +121,23 @@ def no_end_of_turn(stretches: Iterable[Stretch], tokenizer: Tokenizer, grammar: 
     return None
 
 
-def no_end_of_text(documents: Sequence[Stretch], stretches: Iterable[Stretch], eos_id: int | None) -> str | None:
+def no_end_of_text(
+    documents: Sequence[Stretch], stretches: Iterable[Stretch], eos_id: int | None
+) -> str | None:
     """Documents that do not end in EOS, or whose EOS does not count: the model never stops."""
     if eos_id is None:
         return "the tokenizer has no EOS"
-    open_ends = sum(document.token_ids[-1] != eos_id for document in documents if len(document.token_ids) < 2048)
+    open_ends = sum(
+        document.token_ids[-1] != eos_id for document in documents if len(document.token_ids) < 2048
+    )
     if open_ends:
         return f"{open_ends} of {len(documents)} documents do not end in EOS"
-    eos = [counts for s in stretches for token, counts in zip(s.token_ids[1:], s.counted[1:], strict=True) if token == eos_id]
+    eos = [
+        counts
+        for s in stretches
+        for token, counts in zip(s.token_ids[1:], s.counted[1:], strict=True)
+        if token == eos_id
+    ]
     return f"{len(eos) - sum(eos)} of {len(eos)} EOS targets do not count" if not all(eos) else None
 
 
@@ -118,10 +150,16 @@ def loss_on_prompt(stretches: Iterable[Stretch], grammar: Grammar | None) -> str
             wrong += all(stretch.counted[1:]) and len(stretch.counted) > 1
         else:
             expected = grammar.expected(stretch.token_ids)
-            wrong += sum(counts and known is False for known, counts in zip(expected, stretch.counted, strict=True))
+            wrong += sum(
+                counts and known is False for known, counts in zip(expected, stretch.counted, strict=True)
+            )
     if not wrong:
         return None
-    return f"{wrong} of {counted} counted tokens are the prompt's" if grammar else f"in {wrong} conversations every token counts"
+    return (
+        f"{wrong} of {counted} counted tokens are the prompt's"
+        if grammar
+        else f"in {wrong} conversations every token counts"
+    )
 
 
 def answer_not_counted(stretches: Iterable[Stretch], grammar: Grammar | None) -> str | None:
@@ -152,14 +190,22 @@ def bos_at_start(documents: Sequence[Stretch], tokenizer: Tokenizer, chat: bool)
     return None
 
 
-def template_differs(documents: Sequence[Stretch], tokenizer: Tokenizer, grammar: Grammar | None, most: int = 8) -> str | None:
-    """The shards' conversations, written again by the tokenizer's own template, must give the same ids; a prompt must be how an answer's conversation begins."""
+def template_differs(
+    documents: Sequence[Stretch], tokenizer: Tokenizer, grammar: Grammar | None, most: int = 8
+) -> str | None:
+    """The shards' conversations, written again by the tokenizer's own template, must give the same ids; a
+    prompt must be how an answer's conversation begins.
+    """
     try:
         prompt = compile_chat(tokenizer, _PROBE[:1], add_generation_prompt=True).token_ids
         whole = compile_chat(tokenizer, _PROBE).token_ids
         if whole[: len(prompt)] != prompt:
             return "the generation prompt is not how an assistant's turn begins in training"
-        return grammar and next(filter(None, (_rewritten(d.token_ids, tokenizer, grammar) for d in documents[:most])), None)
+        if grammar is None:
+            return None
+        return next(
+            filter(None, (_rewritten(d.token_ids, tokenizer, grammar) for d in documents[:most])), None
+        )
     except UserError as error:
         return f"the chat template fails: {error.message}"
 
@@ -169,10 +215,15 @@ def _rewritten(token_ids: list[int], tokenizer: Tokenizer, grammar: Grammar) -> 
     if not spans or spans[-1][1].stop != len(token_ids) - 1:
         return None  # cut short, or it ends in what is no turn
     contents = [token_ids[span.start : span.stop] for _, span in spans]
-    turns = [{"role": role, "content": tokenizer.decode(ids)} for (role, _), ids in zip(spans, contents, strict=True)]
+    turns = [
+        {"role": role, "content": tokenizer.decode(ids)}
+        for (role, _), ids in zip(spans, contents, strict=True)
+    ]
     exact = all(tokenizer.encode(turn["content"]) == ids for turn, ids in zip(turns, contents, strict=True))
 
-    def comparable(ids: list[int]) -> list[int]:  # text that does not survive decoding is left out of the comparison
+    def comparable(
+        ids: list[int],
+    ) -> list[int]:  # text that does not survive decoding is left out of the comparison
         return ids if exact else [i for i in ids if i in tokenizer.control_ids]
 
     if comparable(compile_chat(tokenizer, turns).token_ids) != comparable(token_ids):

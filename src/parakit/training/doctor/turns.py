@@ -1,7 +1,9 @@
-"""What a stream of tokens says about itself: where documents begin, who speaks, which tokens an assistant says.
+"""What a stream of tokens says about itself: where documents begin, who speaks, which tokens an assistant
+says.
 
-Everything here is derived from the ids alone, by their turn markers, and never from a loss mask or from the code that made one: the checks hold the two against
-each other. A foreign tokenizer without our turn markers gives no grammar, and the checks that need one say so.
+Everything here is derived from the ids alone, by their turn markers, and never from a loss mask or from the
+code that made one: the checks hold the two against each other. A foreign tokenizer without our turn markers
+gives no grammar, and the checks that need one say so.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from parakit.tokens.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive tokens of one document; `counted[i]` says whether token i counts as a target. The first of a batch's piece never does."""
+    """Consecutive tokens of one document; `counted[i]` says whether token i counts as a target. The first of
+    a batch's piece never does.
+    """
 
     token_ids: list[int]
     counted: list[bool]
@@ -39,10 +43,14 @@ class Grammar:
         turns = tokenizer.turn_ids
         if END_OF_TURN not in turns or "assistant" not in turns:
             return None
-        return cls({turns[role]: role for role in ROLES if role in turns}, turns[END_OF_TURN], tokenizer.bos_id)
+        return cls(
+            {turns[role]: role for role in ROLES if role in turns}, turns[END_OF_TURN], tokenizer.bos_id
+        )
 
     def expected(self, token_ids: list[int]) -> list[bool | None]:
-        """Whether each token is an assistant's word or the end of its turn; None before the first marker of a cut piece."""
+        """Whether each token is an assistant's word or the end of its turn; None before the first marker of a
+        cut piece.
+        """
         state: bool | None = None
         answers = []
         for token_id in token_ids:
@@ -81,14 +89,23 @@ def sampled_documents(shards: TokenShards, most: int = 192, max_tokens: int = 20
     n = len(shards.offsets) - 1
     documents = []
     for i in np.unique(np.linspace(0, n - 1, min(most, n)).astype(int)) if n else ():
-        start, end = int(shards.offsets[i]), min(int(shards.offsets[i + 1]), int(shards.offsets[i]) + max_tokens)
-        counted = [False] + [True] * (end - start - 1) if shards.loss_mask is None else (shards.loss_mask[start:end] > 0).tolist()
+        start, end = (
+            int(shards.offsets[i]),
+            min(int(shards.offsets[i + 1]), int(shards.offsets[i]) + max_tokens),
+        )
+        counted = (
+            [False] + [True] * (end - start - 1)
+            if shards.loss_mask is None
+            else (shards.loss_mask[start:end] > 0).tolist()
+        )
         documents.append(Stretch(shards.token_ids[start:end].tolist(), counted))
     return [document for document in documents if document.token_ids]
 
 
 def pieces(batch: Batch) -> Iterator[Stretch]:
-    """The documents' pieces in a batch's rows, each as its first input followed by its targets; padding is left out."""
+    """The documents' pieces in a batch's rows, each as its first input followed by its targets; padding is
+    left out.
+    """
     for row in range(len(batch.input_ids)):
         documents = batch.document_ids[row]
         for begin, end in runs(documents):
@@ -105,7 +122,9 @@ def runs(values: np.ndarray) -> list[tuple[int, int]]:
 
 
 def breaks(batch: Batch, row: int, bos_id: int | None) -> list[int]:
-    """Columns of `row` at which another document begins, seen from the tokens alone: the text does not go on there, or BOS stands there."""
+    """Columns of `row` at which another document begins, seen from the tokens alone: the text does not go on
+    there, or BOS stands there.
+    """
     inputs, targets, real = batch.input_ids[row], batch.target_ids[row], batch.document_ids[row] >= 0
     new = inputs[1:] != targets[:-1]
     if bos_id is not None:

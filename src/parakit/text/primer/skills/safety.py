@@ -15,7 +15,7 @@ from parakit.text.primer.world import NAMES
 
 NAME = "safety"
 LABELS = ("harmful", "unknowable", "harmless")
-HELD_OUT_PERCENT = 25
+HELD_OUT_PERCENT = 30
 
 _STOLEN = (
     "a car",

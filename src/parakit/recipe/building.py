@@ -1,7 +1,7 @@
 """`parakit build`: from a recipe to a folder of artifacts, a report and a summary.
 
-What is up to date is skipped, what was interrupted goes on, and `dry_run` only tells. One build at a time works in a folder (a lock says so), for two would tread on each
-other's checkpoints.
+What is up to date is skipped, what was interrupted goes on, and `dry_run` only tells. One build at a time
+works in a folder (a lock says so), for two would tread on each other's checkpoints.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ BUILDS = Path("builds")
 
 
 def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
-    """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which also stands there as `summary.json`."""
+    """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which also stands
+    there as `summary.json`.
+    """
     from parakit.recipe.report import write_report
     from parakit.recipe.summary import summarize
 
@@ -59,7 +61,9 @@ def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Re
 
 
 def built_in_recipe() -> Path:
-    """The recipe that `parakit build` makes when none is named: installed with the package, or in the checkout."""
+    """The recipe that `parakit build` makes when none is named: installed with the package, or in the
+    checkout.
+    """
     here = Path(__file__).resolve()
     for folder in (here.parents[1] / "recipes", here.parents[3] / "recipes"):
         if (folder / f"{BUILT_IN}.yaml").is_file():
@@ -68,7 +72,9 @@ def built_in_recipe() -> Path:
 
 
 def recipe_for_text(paths: tuple[str, ...], **settings: Any) -> RecipeConfig:
-    """A recipe for somebody's own text, everything else chosen: the vocabulary from the amount of text, the size from the time."""
+    """A recipe for somebody's own text, everything else chosen: the vocabulary from the amount of text,
+    the size from the time.
+    """
     missing = [path for path in paths if not Path(path).exists()]
     if missing:
         raise UserError(f"{missing[0]}: no such file or folder", "check the path")
@@ -87,7 +93,9 @@ def recipe_for_text(paths: tuple[str, ...], **settings: Any) -> RecipeConfig:
 
 
 def check_read(recipe: RecipeConfig, folder: Path) -> None:
-    """A known key that no stage reads is an error before any work is done. Drawing up the plans reads what counts."""
+    """A known key that no stage reads is an error before any work is done. Drawing up the plans reads
+    what counts.
+    """
     from parakit.training.config import TrainingConfig, resolve
 
     if recipe.time:
@@ -109,7 +117,10 @@ def check_read(recipe: RecipeConfig, folder: Path) -> None:
     for name, training in trainings.items():
         if paths := unread(training, f"{name}."):
             chosen = f"optimizer: {training.optimizer}, schedule: {training.schedule}"
-            raise UserError(f"`{paths[0]}` is set, and nothing reads it with {chosen}", "take it out, or change what should read it")
+            raise UserError(
+                f"`{paths[0]}` is set, and nothing reads it with {chosen}",
+                "take it out, or change what should read it",
+            )
 
 
 def _tell(decision: Decision) -> None:
@@ -123,7 +134,9 @@ def _only_one(folder: Path) -> Iterator[None]:
     if lock.exists():
         owner = lock.read_text().strip()
         if owner.isdigit() and _alive(int(owner)):
-            raise UserError(f"{folder}: process {owner} is building here", "wait for it, stop it, or choose another name")
+            raise UserError(
+                f"{folder}: process {owner} is building here", "wait for it, stop it, or choose another name"
+            )
     lock.write_text(str(os.getpid()))
     try:
         yield
@@ -164,7 +177,9 @@ def _text_bytes(paths: tuple[str, ...]) -> int:
 
 
 def _vocab_size(n_bytes: int) -> int:
-    """A power of two that grows with the cube root or so of the text: 1,024 for 1 MB, 4,096 for 50 MB, 32,768 for 25 GB."""
+    """A power of two that grows with the cube root or so of the text: 1,024 for 1 MB, 4,096 for 50 MB,
+    32,768 for 25 GB.
+    """
     size = 512
     while size < 65_536 and n_bytes > 2e5 * (size / 512) ** 2.6:
         size *= 2

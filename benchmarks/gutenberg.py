@@ -1,0 +1,46 @@
+"""28 books, one command, half an hour: `parakit build --text gutenberg --time 30min` end to end.
+
+The size is the build's own choice for the time. Bits per byte are those of the held-out split and of
+WikiText-2's test text, which is another kind of English.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.harness import ROOT, Figures, report, run_process
+
+
+def main(words: list[str]) -> None:
+    """Build and write the result."""
+    home = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
+    parser = argparse.ArgumentParser(prog="make bench NAME=gutenberg", description=__doc__)
+    parser.add_argument("--data", type=Path, default=home)
+    parser.add_argument("--time", default="30min")
+    arguments = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / "wikitext-2-test.txt"
+        other.write_bytes(gzip.decompress((arguments.data / "wikitext-2" / "test.txt.gz").read_bytes()))
+        command = [
+            *(sys.executable, "-m", "parakit.cli.main", "build", "--text", arguments.data / "gutenberg"),
+            *("--exclude", "SOURCE.txt", "--time", arguments.time, "--evaluate-text", other, "--json"),
+            *("--builds", folder),
+        ]
+        run = run_process(command)
+    stage = run.figures["stages"]["pretrain"]
+    figures: Figures = {
+        "minutes": run.seconds / 60,
+        "held_out_bits_per_byte": stage["bits_per_byte"],
+        "wikitext_2_test_bits_per_byte": run.figures["evaluations"][0]["bits_per_byte"],
+        "parameters": stage["parameters"],
+        "tokens": stage["tokens"],
+        "tokens_per_second": stage["tokens_per_second"],
+        "share_of_peak": stage["share_of_peak"],
+        "peak_memory_mib": run.peak_memory_mib,
+    }
+    report("gutenberg", figures, {"minutes": "<= 30"})

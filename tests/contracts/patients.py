@@ -1,0 +1,168 @@
+"""A small healthy run of each kind, real in every part, which tests then make ill in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from parakit.model import DecoderConfig, LanguageModel
+from parakit.text.conversations import Conversation, Message
+from parakit.text.documents import Document
+from parakit.tokens.batches import Batch, BatchSource
+from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training.doctor import DoctorError, Finding, examine, require_healthy
+from parakit.training.objectives import Objective, next_token
+
+NAMES = ["Ann", "Bob", "Cleo", "Dan", "Eve", "Finn"]
+THINGS = ["a lamp", "the old map", "two apples", "her red coat", "a drum", "some bread"]
+
+
+def sentences(number: int) -> str:
+    who, what = NAMES[number % 6], THINGS[number // 6 % 6]
+    return f"{who} found {what} on day {number}. " * (1 + number % 4) + f"Then {who} went home."
+
+
+DOCUMENTS = [Document(text, "made", len(text.encode())) for text in map(sentences, range(60))]
+
+
+def conversation(number: int) -> Conversation:
+    turns = [Message("system", "Be brief.")] if number % 3 == 0 else []
+    for turn in range(1 + number % 3):
+        turns += [
+            Message("user", f"Who found {THINGS[(number + turn) % 6]}?"),
+            Message("assistant", f"{NAMES[number % 6]} did, on day {number}."),
+        ]
+    return Conversation(tuple(turns))
+
+
+CONVERSATIONS = [conversation(number) for number in range(60)]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Everything that the doctor looks at."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    shards: TokenShards
+    source: BatchSource
+    plan: TrainingPlan
+    kind: Any
+    objective: Objective = next_token
+    frozen: Callable[[str], bool] | None = None
+
+    def but(self, **changes: Any) -> Patient:
+        """The same with one thing changed. Other shards bring other batches."""
+        if "shards" in changes and "source" not in changes:
+            changes["source"] = BatchSource(
+                changes["shards"], self.source.seq_len, self.source.seed, self.source.packing
+            )
+        return replace(self, **changes)
+
+    def findings(self) -> list[Finding]:
+        return examine(
+            self.model, self.tokenizer, self.source, self.shards, self.plan, self.objective, self.kind,
+            frozen=self.frozen,
+        )  # fmt: skip
+
+    def faults(self) -> list[str]:
+        return [finding.name for finding in self.findings() if not finding.passed]
+
+    def verdict(self) -> str:
+        """The name of the error that stops the run, or "healthy"."""
+        try:
+            require_healthy(self.findings())
+        except DoctorError as error:
+            return error.name
+        return "healthy"
+
+
+def make_model(vocab_size: int, **changes: Any) -> LanguageModel:
+    settings = {
+        "vocab_size": vocab_size, "d_model": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1,
+        "head_dim": 8, "d_ff": 24, "max_seq_len": 96,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    return LanguageModel(DecoderConfig(**settings | changes))
+
+
+def shards_of(ids: list[list[int]], masks: list[list[bool]] | None, tokenizer: Tokenizer) -> TokenShards:
+    return TokenShards(
+        token_ids=np.concatenate([np.array(one, np.uint16) for one in ids]),
+        offsets=np.cumsum([0, *map(len, ids)]),
+        loss_mask=None if masks is None else np.concatenate([np.array(one, np.uint8) for one in masks]),
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        tokenizer_digest=tokenizer.digest,
+    )
+
+
+def plain_shards(tokenizer: Tokenizer) -> TokenShards:
+    ids = [[tokenizer.bos_id, *tokenizer.encode(d.text), tokenizer.eos_id] for d in DOCUMENTS]
+    return shards_of(ids, None, tokenizer)
+
+
+def chat_shards(tokenizer: Tokenizer, conversations: list[Conversation] = CONVERSATIONS) -> TokenShards:
+    chats = [compile_chat(tokenizer, one) for one in conversations]
+    return shards_of([c.token_ids for c in chats], [c.loss_mask for c in chats], tokenizer)
+
+
+def make_plan(shards: TokenShards, seq_len: int = 64, **changes: Any) -> TrainingPlan:
+    config = TrainingConfig(seq_len=seq_len, batch_tokens=8 * seq_len, max_steps=20, device="cpu", **changes)
+    return resolve(
+        config, learning_rate=0.02, embedding_learning_rate=0.004, batch_tokens=512, max_seq_len=96,
+        n_train_tokens=shards.n_tokens,
+    )  # fmt: skip
+
+
+def make_patient(
+    tokenizer: Tokenizer, kind: str, packing: str | None = None, seq_len: int = 96, **shape: Any
+) -> Patient:
+    shards = plain_shards(tokenizer) if kind == "pretrain" else chat_shards(tokenizer)
+    source = BatchSource(shards, seq_len, 0, packing or ("stream" if kind == "pretrain" else "whole"))
+    model = make_model(tokenizer.vocab_size, **shape)
+    return Patient(model, tokenizer, shards, source, make_plan(shards, seq_len), kind)
+
+
+class ChangedSource(BatchSource):
+    """Real batches with one thing wrong."""
+
+    def __init__(self, source: BatchSource, change: Callable[[Batch], Batch]) -> None:
+        super().__init__(source.shards, source.seq_len, source.seed, source.packing)
+        self.change = change
+
+    def rows(self, start_row: int, n_rows: int) -> Batch:
+        return self.change(super().rows(start_row, n_rows))
+
+
+def with_batches(patient: Patient, change: Callable[[Batch], dict[str, Any]]) -> Patient:
+    """`change` returns the fields of a batch that are wrong."""
+    return patient.but(source=ChangedSource(patient.source, lambda batch: replace(batch, **change(batch))))
+
+
+def with_masks(patient: Patient, change: Callable[[list[int], list[bool]], list[bool]]) -> Patient:
+    """`change` makes another loss mask of a conversation's ids and mask."""
+    chats = [compile_chat(patient.tokenizer, one) for one in CONVERSATIONS]
+    masks = [change(chat.token_ids, list(chat.loss_mask)) for chat in chats]
+    return patient.but(shards=shards_of([chat.token_ids for chat in chats], masks, patient.tokenizer))
+
+
+def with_ids(patient: Patient, change: Callable[[list[int]], list[int]]) -> Patient:
+    """`change` makes other ids of a document's or conversation's; in conversations every token then counts as before."""
+    shards = patient.shards
+    ids, masks = [], []
+    for begin, end in zip(shards.offsets[:-1].tolist(), shards.offsets[1:].tolist(), strict=True):
+        old = shards.token_ids[begin:end].tolist()
+        new = change(old)
+        ids.append(new)
+        if shards.loss_mask is not None:
+            mask = (shards.loss_mask[begin:end] > 0).tolist()
+            masks.append([False] * max(len(new) - len(old), 0) + mask[max(len(old) - len(new), 0) :])
+    return patient.but(shards=shards_of(ids, masks or None, patient.tokenizer))

@@ -1,0 +1,115 @@
+"""No false alarm: healthy runs pass every check, and the examination leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.training.doctor.checks import BATCH_CHECKS, LABEL_CHECKS, MODEL_CHECKS
+from tests.contracts.patients import CONVERSATIONS, DOCUMENTS, Patient, chat_shards, make_patient
+
+
+@pytest.mark.parametrize(
+    ("kind", "packing"),
+    [("pretrain", "stream"), ("pretrain", "whole"), ("chat", "whole"), ("chat", "stream")],
+)
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_healthy_run_passes_every_check(
+    kind: str, packing: str, tied: bool, healthy_patient: Callable[..., Patient]
+) -> None:
+    patient = healthy_patient(kind, packing, tie_embeddings=tied)
+    assert not patient.source.rows(0, 8).single_document
+    assert patient.faults() == []
+
+
+def test_rows_of_one_document_each_are_healthy(tokenizer: Tokenizer) -> None:
+    patient = make_patient(tokenizer, "chat")
+    long = [c for c in CONVERSATIONS if len(compile_chat(tokenizer, c).token_ids) > 49]
+    alone = patient.but(shards=chat_shards(tokenizer, long))
+    assert alone.source.rows(0, 8).single_document
+    assert alone.faults() == []
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"n_heads": 4, "n_kv_heads": 4, "head_dim": 4},
+        {"n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "n_layers": 1},
+        {"dropout": 0.3},
+        {"d_model": 20, "d_ff": 7},
+    ],
+)
+def test_the_shape_of_the_model_does_not_matter(
+    shape: dict[str, Any], healthy_patient: Callable[..., Patient]
+) -> None:
+    assert healthy_patient("pretrain", **shape).faults() == []
+    assert healthy_patient("chat", **shape).faults() == []
+
+
+@pytest.mark.parametrize("seq_len", [7, 16, 96])
+def test_short_and_long_rows_are_healthy_where_documents_are_cut(
+    seq_len: int, healthy_patient: Callable[..., Patient]
+) -> None:
+    assert healthy_patient("pretrain", "stream", seq_len).faults() == []
+
+
+@pytest.mark.parametrize("kind", ["char", "word", "wordpiece", "unigram"])
+def test_tokenizers_that_lose_text_are_healthy(kind: str) -> None:
+    texts = [document.text for document in DOCUMENTS]
+    tokenizer = train_tokenizer(iter(texts), TokenizerConfig(kind=kind, vocab_size=120))
+    assert make_patient(tokenizer, "chat").faults() == []
+    assert make_patient(tokenizer, "pretrain").faults() == []
+
+
+def test_a_model_that_was_trained_before_is_healthy(chat: Patient) -> None:
+    with torch.no_grad():
+        for parameter in chat.model.parameters():
+            parameter.normal_(std=0.3)
+    assert chat.faults() == []
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "chat"])
+def test_the_examination_leaves_weights_gradients_modes_and_random_state_untouched(
+    kind: str, healthy_patient: Callable[..., Patient]
+) -> None:
+    patient = healthy_patient(kind, dropout=0.1)
+    model = patient.model.train()
+    model.decoder.blocks[0].eval()
+    model.lm_head.weight.grad = torch.full_like(model.lm_head.weight, 0.5)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    random = torch.get_rng_state()
+    assert patient.faults() == []
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [module.training for module in model.modules()] == modes
+    for name, value in model.state_dict().items():
+        assert value.numpy().tobytes() == weights[name].numpy().tobytes(), name
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    kept = gradients.pop("decoder.token_embedding.weight")
+    assert kept is not None
+    assert torch.equal(kept, torch.full_like(kept, 0.5))
+    assert set(gradients.values()) == {None}
+
+
+def test_a_check_that_raises_still_puts_the_weights_back(pretrain: Patient) -> None:
+    weights = {name: value.clone() for name, value in pretrain.model.state_dict().items()}
+
+    def fails(model: Any, batch: Any) -> torch.Tensor:
+        raise RuntimeError("broken objective")
+
+    with pytest.raises(RuntimeError, match="broken objective"):
+        pretrain.but(objective=fails).findings()
+    assert all(torch.equal(value, weights[name]) for name, value in pretrain.model.state_dict().items())
+
+
+def test_names_are_slugs_and_every_pitfall_of_the_first_issue_has_a_check() -> None:
+    checks = [*LABEL_CHECKS, *BATCH_CHECKS, *MODEL_CHECKS]
+    assert all(check.name == check.name.lower().replace(" ", "-") and check.hint for check in checks)
+    assert {*range(1, 8), *range(11, 17), 21} <= {check.pitfall for check in checks}
