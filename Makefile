@@ -18,7 +18,7 @@ help: ## list the verbs
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "Parakit needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "Parakit needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
 	  echo "  Install one and name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
@@ -52,9 +52,7 @@ test-long: $(DEV) ## the whole suite with the long tests
 
 quickstart: $(CORE) ## install, build the built-in recipe, say how to chat
 	$(BIN)/parakit build
-	@echo
-	@echo "Talk to it:       $(BIN)/parakit chat builds/primer"
-	@echo "Read the report:  builds/primer/report.html"
+	@echo "Here parakit is $(BIN)/parakit; after '. $(BIN)/activate' it is just parakit."
 
 bench: $(DEV) ## run one benchmark: make bench NAME=baseline_char_gpt
 	@test -n "$(NAME)" || { $(BIN)/python -m benchmarks; exit 2; }

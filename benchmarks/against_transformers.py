@@ -31,13 +31,15 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args(words)
     peer = python_of("transformers")
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"ratio": {}}
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             made = run_process([peer, "-m", THEIRS, "make", folder, size])
             figures[size] = {"n_params": made.figures["n_params"]}
             for task in arguments.tasks:
                 figures[size][task] = compare(task, Path(folder), size, peer, arguments.repeats)
+                speed = "seconds" if task == "start" else "tokens_per_second"
+                figures["ratio"][f"{task} {size} {speed}"] = figures[size][task]["ratio"][speed]
     report("against_transformers", figures)
 
 

@@ -80,12 +80,10 @@ def _ours(
     name: str, seed: int, settings: list[str], train: Path, validation: Path, folder: Path, cache: Path
 ) -> dict[str, Any]:
     """One `parakit build` in a process of its own; loss in nats per character of the raw text."""
-    command = [
-        *(sys.executable, "-m", "parakit.cli.main", "build", "--text", train, "--name", name, "--json"),
-        *("--builds", folder, "--seed", str(seed), *SHAPE, f"text.validation_paths=[{validation}]"),
-        *("text.test_fraction=0", "text.max_document_chars=10000000", "pretrain.validate_every=1000000"),
-        *settings,
-    ]
+    options = f"--name {name} --builds {folder} --seed {seed} --json --text".split()
+    quiet = ["text.test_fraction=0", "text.max_document_chars=10000000", "pretrain.validate_every=1000000"]
+    command: list[str | Path] = [sys.executable, "-m", "parakit.cli.main", "build", *options, train]
+    command += [*SHAPE, *quiet, f"text.validation_paths=[{validation}]", *settings]
     environment = {"PARAKIT_CACHE": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor")}
     run = run_process(command, environment=environment)
     stage = run.figures["stages"]["pretrain"]

@@ -26,11 +26,11 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "wikitext-2-test.txt"
         other.write_bytes(gzip.decompress((arguments.data / "wikitext-2" / "test.txt.gz").read_bytes()))
-        command = [
-            *(sys.executable, "-m", "parakit.cli.main", "build", "--text", arguments.data / "gutenberg"),
-            *("--exclude", "SOURCE.txt", "--time", arguments.time, "--evaluate-text", other, "--json"),
-            *("--builds", folder),
-        ]
+        options = (
+            f"--exclude SOURCE.txt --time {arguments.time} --builds {folder} --json --evaluate-text".split()
+        )
+        command: list[str | Path] = [sys.executable, "-m", "parakit.cli.main", "build", *options, other]
+        command += ["--text", arguments.data / "gutenberg"]
         run = run_process(command)
     stage = run.figures["stages"]["pretrain"]
     figures: Figures = {

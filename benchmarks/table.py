@@ -1,7 +1,7 @@
 """Write the README's table of measured results from benchmarks/results/*.json: `make bench-table`.
 
-One row for every figure that has a bar; a result without a bar is a baseline and shows its plain figures.
-The table stands between two markers, and everything outside them is left as it is.
+One row for every figure that has a bar; a result without a bar is a baseline and shows its ratios, or all
+it has. The table stands between two markers, and everything outside them is left as it is.
 """
 
 from __future__ import annotations
@@ -42,8 +42,12 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    bar = result["bar"]
-    for path, value in _flat(result["figures"]):
+    bar, figures = result["bar"], result["figures"]
+    if not bar and isinstance(
+        figures.get("ratio"), Mapping
+    ):  # a comparison: what divides the sides says it all
+        figures = {"ratio": figures["ratio"]}
+    for path, value in _flat(figures):
         if path in bar or not bar:
             verdict = {True: "yes", False: "**no**", None: ""}[_holds_alone(value, bar.get(path))]
             yield (

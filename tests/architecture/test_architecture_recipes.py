@@ -13,9 +13,11 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 # What makes any recipe take seconds. A key applies where the recipe has its section; the stages stay the
 # recipe's own.
 TINY: dict[str, Any] = {
+    "time": None,
     "size": "30k",
     "text.primer.n_documents": 300,
     "tokenizer.vocab_size": 512,
+    "pretrain.epochs": None,
     "pretrain.max_tokens": 2_000,
     "pretrain.batch_tokens": 1024,
     "pretrain.validate_every": 2,
@@ -35,12 +37,13 @@ def tiny_overrides(path: Path) -> dict[str, Any]:
     recipe = load_yaml(path)
 
     def applies(key: str) -> bool:
+        *sections, last = key.split(".")
         found: Any = recipe
-        for part in key.split(".")[:-1]:
+        for part in sections:
             if not isinstance(found, dict) or part not in found:
                 return False
             found = found[part]
-        return True
+        return TINY[key] is not None or last in found  # None takes away what the recipe says
 
     return {key: value for key, value in TINY.items() if applies(key)}
 

@@ -48,6 +48,12 @@ def test_a_result_without_a_bar_shows_its_figures() -> None:
     assert "| speed | n | 3 |  |  |" in text
 
 
+def test_a_comparison_without_a_bar_shows_its_ratios_only() -> None:
+    text = table([_result(bar={}, holds=None)])
+    assert "| speed | ratio, seconds | 0.3123" in text
+    assert "loss" not in text
+
+
 def test_no_results_is_said() -> None:
     assert table([]).startswith("No results yet")
 

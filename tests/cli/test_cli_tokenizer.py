@@ -19,7 +19,7 @@ def trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     (tmp_path / "text.txt").write_text("the cat sat on the mat and said hello. " * 60, encoding="utf-8")
     output = tmp_path / "tokenizer"
     assert main(["train", str(tmp_path / "text.txt"), "--output", str(output), "--vocab-size", "300"]) == 0
-    assert "300 tokens" in capsys.readouterr().out
+    assert "byte_bpe tokenizer" in capsys.readouterr().out
     return output
 
 

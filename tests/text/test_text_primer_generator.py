@@ -131,7 +131,9 @@ def test_documents_state_every_fact_many_times_and_none_against_the_world():
     assert {(who, how, what) for who, how, what in told if who not in ("He", "She", "It", "That")} <= true
     assert told.total() > 800
     kinds = set(re.findall(rf"\b([A-Z]\w+) is an? ({'|'.join(KINDS)})\b", text))
-    assert {(animal.name, animal.kind) for animal in ANIMALS} == {k for k in kinds if k[0] not in ("It", "There")}
+    assert {(animal.name, animal.kind) for animal in ANIMALS} == {
+        k for k in kinds if k[0] not in ("It", "There")
+    }
 
 
 def test_every_fact_is_asked_about_in_training():

@@ -65,19 +65,23 @@ def assert_sound(batch: Batch, shards: TokenShards) -> None:
 def test_stream_epochs_are_exact(lengths: list[int], seq_len: int, seed: int, masked: bool) -> None:
     shards = shards_of(lengths, masked)
     source = BatchSource(shards, seq_len, seed)
-    n_pairs = source.n_pairs_per_epoch
-    assert n_pairs == sum(max(n - 1, 0) for n in lengths) == all_pairs(shards).total()
-    n_rows = -(-3 * n_pairs // seq_len)
-    batch = source.rows(0, n_rows)
-    assert_sound(batch, shards)
-    assert not (batch.document_ids < 0).any()
-    stream = pairs_in(batch)
+    n_rows = int(source.rows_per_epoch)
+    assert source.n_pairs_per_epoch == all_pairs(shards).total() == sum(max(n - 1, 0) for n in lengths)
     for epoch in range(3):
-        assert Counter(stream[epoch * n_pairs : (epoch + 1) * n_pairs]) == all_pairs(shards)
-    if masked:
-        assert np.array_equal(batch.loss_mask, shards.loss_mask[batch.target_ids - 1] > 0)
-    else:
-        assert batch.loss_mask.all()
+        batch = source.rows(epoch * n_rows, n_rows)
+        assert_sound(batch, shards)
+        assert Counter(pairs_in(batch)) == all_pairs(shards)
+        assert (batch.document_ids < 0).sum() < seq_len  # at most one row an epoch is not full
+        real = batch.document_ids >= 0
+        wanted = shards.loss_mask[batch.target_ids - 1] > 0 if masked else real
+        assert np.array_equal(batch.loss_mask, wanted & real)
+
+
+def test_a_long_document_is_cut_into_rows_of_their_own() -> None:
+    source = BatchSource(shards_of([100]), 8, 0)
+    batch = source.rows(0, int(source.rows_per_epoch))
+    alone = (batch.document_ids == 0).all(axis=1)
+    assert alone.sum() >= 11  # of 99 pairs all but the two ends of the document
 
 
 @given(
@@ -131,10 +135,12 @@ def test_seeds_and_epochs_differ_and_cuts_move() -> None:
     shards = shards_of([50, 3, 80, 12])
     first, second = (BatchSource(shards, 8, seed) for seed in (0, 1))
     assert not np.array_equal(first.rows(0, 8).input_ids, second.rows(0, 8).input_ids)
-    starts = [set(first._epoch(epoch)[0].tolist()) for epoch in range(4)]
-    assert len(set(map(frozenset, starts))) > 1
+    n_rows = int(first.rows_per_epoch)
+    epochs = [first.rows(epoch * n_rows, n_rows) for epoch in range(4)]
+    cuts = {frozenset(batch.input_ids[batch.position_ids == 0].tolist()) for batch in epochs}
+    assert len(cuts) > 1
     assert first.epoch_of(0) == 0
-    assert first.epoch_of(1000) == pytest.approx(1000 * 8 / 141)
+    assert first.epoch_of(3 * n_rows) == 3
 
 
 def test_too_long_conversations_are_cut_or_refused_and_counted() -> None:

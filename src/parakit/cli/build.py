@@ -12,6 +12,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from parakit.cli.main import gathered
 from parakit.common.errors import UserError
 from parakit.common.progress import duration, say
 from parakit.common.settings import Config
@@ -47,6 +48,7 @@ class BuildConfig(Config):
 
 def main(argv: list[str]) -> int:
     """Run `parakit build` with these arguments."""
+    argv = gathered(argv, ("--text", "--set", "--conversations", "--evaluate-text", "--exclude"))
     command = tyro.cli(BuildConfig, args=argv, prog="parakit build", config=(tyro.conf.FlagCreatePairsOff,))
     from parakit.recipe.building import build, dry_run
 
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> int:
     if command.dry_run:
         decisions = dry_run(recipe, Path(command.builds))
         rows = [{"stage": d.stage.name, "run": d.run, "reason": d.reason} for d in decisions]
-        print(json.dumps(rows) if command.as_json else _plan_table(rows))
+        print(json.dumps({"name": recipe.name, "stages": rows}) if command.as_json else _plan_table(rows))
         return 0
     summary = build(recipe, Path(command.builds))
     if command.as_json:
@@ -81,7 +83,7 @@ def _recipe(command: BuildConfig) -> Any:
             overrides["conversations.paths"] = list(command.conversations)
         if command.exclude:
             overrides["text.exclude"] = list(command.exclude)
-        return recipe_for_text(command.text, **overrides)
+        return recipe_for_text(command.text, overrides)
     for flag in ("conversations", "exclude"):
         if getattr(command, flag):
             raise UserError(
@@ -95,7 +97,12 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"--set {text!r} is no KEY=VALUE", "write for example --set pretrain.max_steps=100")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(
+            f"--set {text!r}: {value!r} is not readable as a YAML value", f"quote it: --set '{key}=\"...\"'"
+        ) from None
 
 
 def _plan_table(rows: list[dict[str, Any]]) -> str:

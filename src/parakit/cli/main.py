@@ -4,8 +4,16 @@ is quick.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import signal
 import sys
+from collections.abc import Collection, Iterator
+from types import FrameType
+
+# What the machine refuses, not our mistake: told in one line, as a user's mistake is.
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 
 VERBS = {
     "build": "Make a model from a recipe or from your text: the whole life in one command.",
@@ -48,7 +56,8 @@ def _run(verb: str, argv: list[str]) -> int:
     from parakit.common.errors import UserError
 
     try:
-        return importlib.import_module(f"parakit.cli.{verb}").main(argv)
+        with _sigterm_unwinds():
+            return importlib.import_module(f"parakit.cli.{verb}").main(argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,6 +67,51 @@ def _run(verb: str, argv: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}\n  make room or change the permissions", file=sys.stderr)
+        return 2
+
+
+class _Terminated(KeyboardInterrupt):
+    signal_number = signal.SIGTERM
+
+
+@contextlib.contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, so that half-written folders are removed on the way out."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # outside the main thread signals cannot be caught
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def gathered(argv: list[str], flags: Collection[str]) -> list[str]:
+    """`--set A --set B` as `--set A B`: given twice, a flag that takes several values keeps them all."""
+    rest: list[str] = []
+    values: dict[str, list[str]] = {}
+    into = rest
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        flag = flag.replace("_", "-")
+        if flag in flags:
+            into = values.setdefault(flag, [])
+            into += [value] if equals else []
+        else:
+            into = rest if word.startswith("--") else into
+            into.append(word)
+    return rest + [word for flag, given in values.items() for word in (flag, *given)]
 
 
 def _help() -> str:

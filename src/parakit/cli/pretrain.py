@@ -7,7 +7,9 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
+from parakit.common.errors import UserError
 from parakit.common.progress import say
+from parakit.model.presets import parse_size
 from parakit.training.config import TrainingConfig
 
 SUMMARY = "Train a language model from scratch on encoded text."
@@ -34,20 +36,30 @@ def main(argv: list[str]) -> int:
         PretrainCommandConfig, args=argv, prog="parakit pretrain", config=(tyro.conf.FlagCreatePairsOff,)
     )
     from parakit.cli.training_command import output_folder, training_config
-    from parakit.recipe.config import parse_time
-    from parakit.recipe.model_stages import Pretraining, pretrain
+    from parakit.recipe.config import parse_time, says_how_long
 
-    out, work = output_folder(command.output, command.overwrite)
-    job = Pretraining(
-        shards=Path(command.shards),
-        tokenizer=Path(command.tokenizer),
-        work=work,
-        training=training_config(command),
-        size=command.size,
-        seconds=parse_time(command.time) if command.time else None,
-        max_seq_len=command.max_seq_len,
-    )
-    figures = pretrain(job, out, command.overwrite)
+    training = training_config(command)
+    seconds = parse_time(command.time) if command.time else None
+    if command.size:
+        parse_size(command.size)
+        if seconds and says_how_long(training):
+            raise UserError(
+                "--time is set, and nothing reads it: the size and the length are both given",
+                "take --time out, or the size, or the length",
+            )
+    with output_folder(command.output, command.overwrite) as (out, work):
+        from parakit.recipe.model_stages import Pretraining, pretrain
+
+        job = Pretraining(
+            shards=Path(command.shards),
+            tokenizer=Path(command.tokenizer),
+            work=work,
+            training=training,
+            size=command.size,
+            seconds=seconds,
+            max_seq_len=command.max_seq_len,
+        )
+        figures = pretrain(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
     say(

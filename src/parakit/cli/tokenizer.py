@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
-from parakit.common.progress import progress
 from parakit.common.settings import Config, nearest
 from parakit.tokens.config import TokenizerConfig
 
@@ -39,10 +38,16 @@ class TokenizerTrainCommandConfig(TokenizerConfig):
 
 
 class TokenizerEncodeCommandConfig(Config):
-    """Show the tokens of a text: colours on a terminal, ids with --json."""
+    """Show the tokens of a text, or with --output encode a whole corpus for training."""
 
     tokenizer: tyro.conf.Positional[str] = Field(description="A tokenizer or model folder, or NAME:PATH.")
-    text: tyro.conf.Positional[str | None] = Field(default=None, description="The text; else standard input.")
+    text: tyro.conf.Positional[str | None] = Field(
+        default=None, description="The text (else standard input); with --output, a corpus folder."
+    )
+    output: str | None = Field(
+        default=None, description="Write token shards of a corpus or conversations here."
+    )
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
 
 
@@ -86,7 +91,7 @@ def main(argv: list[str]) -> int:
 
 
 def _train(command: TokenizerTrainCommandConfig) -> None:
-    from parakit.tokens.tokenizer_training import train_tokenizer
+    from parakit.recipe.text_stages import make_tokenizer
 
     names = TokenizerConfig.model_fields
     values = {name: getattr(command, name) for name in names if name in command.model_fields_set}
@@ -94,14 +99,8 @@ def _train(command: TokenizerTrainCommandConfig) -> None:
     if not command.source:
         raise UserError("there is nothing to train on", "name a corpus folder, or files and folders of text")
     is_corpus = len(command.source) == 1 and (Path(command.source[0]) / LINEAGE).is_file()
-    parents = [open_artifact(command.source[0], "corpus").path] if is_corpus else []
-    lineage = Lineage("tokenizer", config.model_dump(mode="json"), [*parents])
-    with writing_artifact(command.output, lineage, command.overwrite) as folder:
-        with progress("tokenizer", unit="bytes") as bar:
-            texts = _texts(command.source, is_corpus)
-            tokenizer = train_tokenizer(_counted(texts, bar.advance), config)
-        tokenizer.save(folder)
-        lineage.result["vocab_size"] = tokenizer.vocab_size
+    source = open_artifact(command.source[0], "corpus").path if is_corpus else command.source
+    tokenizer = make_tokenizer(source, config, Path(command.output), command.overwrite)
     facts = {"path": command.output, "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
     facts |= {"digest": tokenizer.digest, "special_tokens": tokenizer.special_tokens}
     if command.as_json:
@@ -110,26 +109,12 @@ def _train(command: TokenizerTrainCommandConfig) -> None:
         print(f"{command.output}: {tokenizer.kind} tokenizer, {tokenizer.vocab_size:,} tokens")
 
 
-def _texts(source: tuple[str, ...], is_corpus: bool) -> Iterator[str]:
-    from parakit.text.config import TextConfig
-    from parakit.text.corpus import iter_corpus
-    from parakit.text.readers import read_documents
-    from parakit.text.report import ReadReport
-
-    if is_corpus:
-        return (document.text for document in iter_corpus(source[0], "train"))
-    return (document.text for document in read_documents(TextConfig(paths=source), ReadReport()))
-
-
-def _counted(texts: Iterator[str], advance: Callable[[float], None]) -> Iterator[str]:
-    for text in texts:
-        yield text
-        advance(len(text))
-
-
 def _encode(command: TokenizerEncodeCommandConfig) -> None:
     from parakit.tokens.comparison import token_pieces
 
+    if command.output is not None:
+        _write_shards(command, Path(command.output))
+        return
     tokenizer = _load(command.tokenizer)
     text = sys.stdin.read() if command.text is None else command.text
     token_ids = tokenizer.encode(text)
@@ -140,6 +125,21 @@ def _encode(command: TokenizerEncodeCommandConfig) -> None:
     Console().print(_coloured(token_pieces(tokenizer, text)))
     print(" ".join(map(str, token_ids)))
     print(f"{len(token_ids)} tokens, {len(text)} characters, {len(text.split())} words")
+
+
+def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> None:
+    from parakit.recipe.text_stages import make_conversation_shards, make_shards
+
+    if command.text is None:
+        raise UserError("--output is given and no corpus", "name a folder that `parakit text` wrote")
+    source = open_artifact(command.text, ("corpus", "conversations"))
+    make = make_shards if source.kind == "corpus" else make_conversation_shards
+    make(source.path, Path(command.tokenizer), out, command.overwrite)
+    splits = open_artifact(out, "shards", verify=False).lineage["result"]
+    if command.as_json:
+        print(json.dumps({"path": str(out), "splits": splits}))
+    else:
+        print("\n".join(f"{out}: {name}, {facts['n_tokens']:,} tokens" for name, facts in splits.items()))
 
 
 def _compare(command: TokenizerCompareCommandConfig) -> None:

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import DamagedArtifact, ForeignFile, UserError
 from parakit.common.files import (
     disk_errors,
     fsync_file,
@@ -139,7 +139,7 @@ def verify_manifest(path: str | Path) -> None:
                 f"{file}: its bytes are not those that were written (sha256 differs)", _RESTORE
             )
     if extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST}):
-        raise DamagedArtifact(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
+        raise ForeignFile(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
 
 
 def _recorded(manifest: Path) -> dict[str, tuple[str, int]]:

@@ -17,3 +17,7 @@ class UserError(ValueError):
 
 class DamagedArtifact(UserError):
     """A file on disk is not what was written there: cut short, altered or missing."""
+
+
+class ForeignFile(DamagedArtifact):
+    """A file lies in an artifact folder that was not written with it; it may be the user's own."""

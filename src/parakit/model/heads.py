@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parakit.model.attention import Cache
+from parakit.model.blocks import DecoderBlock
 from parakit.model.config import DecoderConfig
 from parakit.model.decoder import Decoder
 
@@ -60,5 +61,6 @@ class LanguageModel(nn.Module):
         if not self.config.tie_embeddings:
             nn.init.zeros_(self.lm_head.weight)
         for block in self.decoder.blocks:
+            assert isinstance(block, DecoderBlock)
             nn.init.zeros_(block.attention.output.weight)
             nn.init.zeros_(block.feed_forward.down.weight)

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, write_json_atomic, write_text_atomic
 from parakit.common.progress import say
-from parakit.common.settings import load_yaml, unread
-from parakit.recipe.config import RecipeConfig, parse_time
-from parakit.recipe.graph import Build, Decision
-from parakit.recipe.stages import stages_of
+from parakit.common.settings import load_yaml
+from parakit.model.presets import parse_size
+from parakit.recipe.config import RecipeConfig, parse_time, unread_keys
+from parakit.recipe.graph import STATE, Build, Decision
+from parakit.recipe.stages import WORK, stages_of
+from parakit.text.inputs import check_paths
 
 BUILT_IN = "primer"
 BUILDS = Path("builds")
+FILES = (STATE, "recipe.json", "summary.json", "report.html")  # beside the stages' folders
 
 
 def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
@@ -32,13 +37,15 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
     from parakit.recipe.summary import summarize
 
     folder = builds / recipe.name
-    check_read(recipe, folder)
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder):
-        write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
-        Build(folder, stages_of(recipe, folder)).run(_tell)
+    check_recipe(recipe)
+    stages = stages_of(recipe, folder)
+    with _build_folder(folder):
+        _sweep(folder, [*(stage.name for stage in stages), *FILES])
+        Build(folder, stages).run(_tell)
+        with contextlib.suppress(OSError):
+            (folder / WORK).rmdir()
         summary = summarize(recipe, folder)
+        write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
         write_json_atomic(folder / "summary.json", summary)
         write_report(summary, folder / "report.html")
     return summary
@@ -47,11 +54,12 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
 def dry_run(recipe: RecipeConfig, builds: Path = BUILDS) -> list[Decision]:
     """What `build` would do, stage by stage, and why. Writes nothing."""
     folder = builds / recipe.name
-    check_read(recipe, folder)
+    check_recipe(recipe)
+    _refuse_foreign(folder)
     return list(Build(folder, stages_of(recipe, folder)).plan())
 
 
-def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> RecipeConfig:
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RecipeConfig:
     """Read a recipe file; the name defaults to the file's. `overrides` (dotted keys) are laid over it."""
     path = Path(path)
     mapping = {"name": path.stem} | load_yaml(path)
@@ -71,56 +79,44 @@ def built_in_recipe() -> Path:
     raise UserError("the built-in recipe is not installed", "name a recipe file, or give text with --text")
 
 
-def recipe_for_text(paths: tuple[str, ...], **settings: Any) -> RecipeConfig:
+def recipe_for_text(paths: Sequence[str], overrides: Mapping[str, Any] | None = None) -> RecipeConfig:
     """A recipe for somebody's own text, everything else chosen: the vocabulary from the amount of text,
-    the size from the time.
+    the size from the time. `overrides` (dotted keys) are laid over it.
     """
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing:
-        raise UserError(f"{missing[0]}: no such file or folder", "check the path")
-    name = Path(paths[0]).resolve().stem.split(".")[0] or "my-model"
-    mapping = {
-        "name": "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("._-") or "my-model",
+    check_paths(paths)
+    overrides = overrides or {}
+    name = Path(paths[0]).resolve().stem.split(".")[0]
+    mapping: dict[str, Any] = {
+        "name": "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "-" for c in name).strip("_-")[
+            :100
+        ]
+        or "my-model",
         "text": {"paths": list(paths)},
         "tokenizer": {"vocab_size": _vocab_size(_text_bytes(paths))},
     }
-    for key, value in settings.items():
-        if value is not None:
-            _put(mapping, key.split("."), value)
-    if not {"time", "size"} & {key for key, value in settings.items() if value is not None}:
+    for dotted, value in overrides.items():
+        _put(mapping, dotted.split("."), value)
+    if not mapping.get("time") and not mapping.get("size"):
         mapping["time"] = "10min"
     return RecipeConfig.parse(mapping, "parakit build --text")
 
 
-def check_read(recipe: RecipeConfig, folder: Path) -> None:
-    """A known key that no stage reads is an error before any work is done. Drawing up the plans reads
-    what counts.
+def check_recipe(recipe: RecipeConfig) -> None:
+    """What can be known to be wrong before any work is done: a path that is not there, a size or time that
+    is none, a key that no stage reads.
     """
-    from parakit.training.config import TrainingConfig, resolve
-
+    if not recipe.text.paths and not recipe.text.primer:
+        raise UserError("no text was given", "name files or folders under text.paths, or give --text PATH")
+    conversations = recipe.conversations.paths if recipe.conversations else ()
+    check_paths([*recipe.text.paths, *recipe.text.validation_paths, *conversations, *recipe.evaluate.texts])
     if recipe.time:
         parse_time(recipe.time)
-    trainings = {"pretrain": recipe.pretrain}
-    if recipe.finetune is not None:
-        trainings["finetune"] = recipe.finetune
-    n_enough = 10**15  # tokens: whether there is enough text is known later, and said then
-    for training in trainings.values():
-        assert isinstance(training, TrainingConfig)
-        resolve(
-            training,
-            learning_rate=1.0,
-            embedding_learning_rate=1.0,
-            batch_tokens=1 << 20,
-            max_seq_len=max(recipe.max_seq_len, training.seq_len or 0),
-            n_train_tokens=n_enough,
+    if recipe.size:
+        parse_size(recipe.size)
+    for key, reason in unread_keys(recipe):
+        raise UserError(
+            f"`{key}` is set, and nothing reads it: {reason}", "take it out, or change what should read it"
         )
-    for name, training in trainings.items():
-        if paths := unread(training, f"{name}."):
-            chosen = f"optimizer: {training.optimizer}, schedule: {training.schedule}"
-            raise UserError(
-                f"`{paths[0]}` is set, and nothing reads it with {chosen}",
-                "take it out, or change what should read it",
-            )
 
 
 def _tell(decision: Decision) -> None:
@@ -128,44 +124,92 @@ def _tell(decision: Decision) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the build folder's lock; a lock that a dead process left is taken over."""
-    lock = folder / ".lock"
-    if lock.exists():
-        owner = lock.read_text().strip()
-        if owner.isdigit() and _alive(int(owner)):
-            raise UserError(
-                f"{folder}: process {owner} is building here", "wait for it, stop it, or choose another name"
-            )
-    lock.write_text(str(os.getpid()))
+def _build_folder(folder: Path) -> Iterator[None]:
+    """The folder to build in: an earlier build's, or a new one, which vanishes if nothing came to stand in
+    it.
+    """
+    _refuse_foreign(folder)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        with _only_one(folder):
+            yield
     finally:
-        lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # none of them is removed while anything is in it
+            for path in new:
+                path.rmdir()
 
 
-def _alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
+def _sweep(folder: Path, names: Sequence[str]) -> None:
+    """Remove what a kill left half-written; the lock is ours, so nobody is writing it now."""
+    for name in names:
+        for temporary in folder.glob(f".{name}.????????"):
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A folder of somebody else's files is not built in."""
+    if not folder.is_dir() or (folder / STATE).exists():
+        return
+    for entry in sorted(folder.iterdir()):
+        if not (entry.name.startswith(".") or (entry / LINEAGE).is_file()):
+            raise UserError(
+                f"{folder}: holds {entry.name}, which no build wrote",
+                "choose another name (--name), or another place (--builds)",
+            )
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the build folder's lock. The system gives it back when its owner dies, however it dies. Where
+    there are no such locks (Windows, some network disks) nothing is checked.
+    """
+    path = folder / ".lock"
+    with contextlib.ExitStack() as stack:
+        with disk_errors(folder):
+            file = stack.enter_context(open(path, "a+", encoding="utf-8"))
+            if not _locked(file, path):
+                file.seek(0)
+                raise UserError(
+                    f"{folder}: process {file.read().strip() or 'unknown'} is building here",
+                    "wait for it, stop it, or choose another name with --name",
+                )
+            stack.callback(path.unlink, missing_ok=True)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        yield
+
+
+def _locked(file: IO[str], path: Path) -> bool:
+    """Take the lock; False while another holds it, or held this file when we opened it."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except BlockingIOError:
         return False
-    except PermissionError:
+    except (ImportError, OSError):
         return True
-    return True
 
 
 def _put(mapping: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        inner = mapping.setdefault(key, {})
+        if mapping.get(key) is None:
+            mapping[key] = {}
+        inner = mapping[key]
         if not isinstance(inner, dict):
             raise UserError(f"`{'.'.join(keys)}`: `{key}` is no group of settings", "check the key's path")
         mapping = inner
     mapping[keys[-1]] = value
 
 
-def _text_bytes(paths: tuple[str, ...]) -> int:
+def _text_bytes(paths: Sequence[str]) -> int:
     """Roughly how much text there is; compressed files count threefold."""
     total = 0
     for name in paths:

@@ -6,15 +6,25 @@ from the time that was given, from the size.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from parakit.common.errors import UserError
-from parakit.common.settings import Config
+from parakit.common.settings import Config, unread
 from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
-from parakit.training.config import TrainingConfig
+from parakit.training.config import TrainingConfig, resolve
+
+# What the primer is asked for, by the section that asks.
+_PRIMER_PART = {
+    "text.primer": "n_documents",
+    "conversations.primer": "n_conversations",
+    "evaluate.suites": "n_suite_items",
+}
+_READ_WITH_A_PRIMER = {"primer", "deduplicate", "validation_fraction", "test_fraction", "validation_paths"}
+_READ_WITH_A_PRIMER |= {"min_corpus_bytes"}
 
 
 class ConversationsConfig(Config):
@@ -82,7 +92,7 @@ class RecipeConfig(Config):
     def _fits_together(self) -> Self:
         if self.finetune is not None and self.conversations is None:
             raise ValueError(
-                "finetune: is set and nothing reads it, for there are no conversations: add that section or drop this one"
+                "`finetune` is set, and nothing reads it without conversations: add that section or drop this one"
             )
         return self
 
@@ -93,3 +103,68 @@ def parse_time(time: str) -> float:
     if not match or float(match[1]) <= 0:
         raise UserError(f"time {time!r} is not a length of time", "write for example 90s, 30min or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2][0]]
+
+
+def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+    """Every key that was set though no stage reads it in this recipe, with the reason."""
+    yield from _unread_text(recipe.text)
+    for section, primer in _primers(recipe).items():
+        for key in sorted(primer.model_fields_set - {"seed", _PRIMER_PART[section]}):
+            yield (
+                f"{section}.{key}",
+                f"this section takes only seed and {_PRIMER_PART[section]} of the primer",
+            )
+    yield from _unread_tokenizer(recipe.tokenizer)
+    for section in ("pretrain", "finetune"):
+        training = getattr(recipe, section)
+        for key in unread_training(training) if training else ():
+            yield f"{section}.{key}", f"with optimizer: {training.optimizer}, schedule: {training.schedule}"
+    if recipe.time and recipe.size and says_how_long(recipe.pretrain):
+        yield "time", "the size and the length of pre-training are both given"
+    if recipe.questions and recipe.conversations is None:
+        yield "questions", "without conversations there is no tuned model to ask"
+    if "max_new_tokens" in recipe.evaluate.model_fields_set and recipe.evaluate.suites is None:
+        yield "evaluate.max_new_tokens", "there are no suites"
+
+
+def unread_training(config: TrainingConfig) -> list[str]:
+    """The keys of a training section that were set and that its optimizer and schedule never look at.
+    Drawing up a plan reads what counts.
+    """
+    watched = config.replace()  # what others read of it is not ours to know
+    resolve(
+        watched,
+        learning_rate=1.0,
+        embedding_learning_rate=1.0,
+        batch_tokens=1 << 20,
+        max_seq_len=config.seq_len or 8,
+        n_train_tokens=10**15,  # whether the text is enough is known later, and said then
+    )
+    return [key for key in unread(watched) if getattr(config, key) is not None]
+
+
+def says_how_long(training: TrainingConfig) -> bool:
+    """Whether the settings themselves say how long to train, so that no time is needed for that."""
+    return bool(training.max_steps or training.max_tokens or training.epochs)
+
+
+def _primers(recipe: RecipeConfig) -> dict[str, PrimerConfig]:
+    conversations = recipe.conversations.primer if recipe.conversations else None
+    found = (recipe.text.primer, conversations, recipe.evaluate.suites)
+    return {section: primer for section, primer in zip(_PRIMER_PART, found, strict=True) if primer}
+
+
+def _unread_text(text: TextConfig) -> Iterator[tuple[str, str]]:
+    if text.primer and not text.validation_paths:
+        for key in sorted(text.model_fields_set - _READ_WITH_A_PRIMER):
+            if getattr(text, key) != TextConfig.model_fields[key].default:
+                yield f"text.{key}", "the primer is generated, not read from files"
+    if text.validation_paths and "validation_fraction" in text.model_fields_set:
+        yield "text.validation_fraction", "validation_paths are the validation split"
+
+
+def _unread_tokenizer(tokenizer: TokenizerConfig) -> Iterator[tuple[str, str]]:
+    if "ties" in tokenizer.model_fields_set and tokenizer.kind != "byte_bpe":
+        yield "tokenizer.ties", f"a {tokenizer.kind} tokenizer has no such ties"
+    if "split_digits" in tokenizer.model_fields_set and tokenizer.kind == "char":
+        yield "tokenizer.split_digits", "each character is a token of its own"

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import open_artifact
-from parakit.common.errors import UserError
+from parakit.common.errors import DamagedArtifact, ForeignFile, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.settings import config_digest
+from parakit.text.config import TextConfig
+from parakit.text.deduplication import DigestSet
+from parakit.text.inputs import input_files
+from parakit.text.report import ReadReport
 
 STATE = "build.json"
 # Raised when a stage's code changes what it makes from the same settings: earlier results are then made anew.
@@ -49,8 +53,7 @@ class Build:
 
     def __init__(self, folder: Path, stages: Sequence[Stage]) -> None:
         self.folder, self.stages = folder, list(stages)
-        path = folder / STATE
-        self.made: dict[str, dict[str, str]] = read_json(path)["stages"] if path.exists() else {}
+        self.made = _read_state(folder / STATE)
 
     def path(self, stage: str) -> Path:
         """Where a stage's artifact stands."""
@@ -87,9 +90,11 @@ class Build:
         if not self.path(stage.name).exists():
             return Decision(stage, True, "its folder is gone")
         try:
-            digest = self._digest(stage.name)
-        except UserError:
-            return Decision(stage, True, "its folder is not whole")
+            digest = open_artifact(self.path(stage.name)).digest
+        except ForeignFile:
+            raise  # making the stage anew would delete a file that is not ours
+        except UserError as error:
+            return Decision(stage, True, f"its folder is not whole: {error.message}")
         if digest != before["digest"]:
             return Decision(stage, True, "its folder holds something else")
         if before["key"] != self._key(stage):
@@ -106,15 +111,27 @@ class Build:
         )
 
 
-def fingerprint(paths: Sequence[str]) -> list[list[Any]]:
-    """Name, size and time of change of every file below `paths`: notices an edit without reading a
-    corpus twice.
+def fingerprint(paths: Sequence[str], config: TextConfig | None = None) -> list[list[Any]]:
+    """Name, size and time of change of every file that reading `paths` would open: notices an edit without
+    reading a corpus twice.
     """
     rows: list[list[Any]] = []
-    for name in paths:
-        path = Path(name)
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            if file.exists():
-                rows.append([file.as_posix(), file.stat().st_size, file.stat().st_mtime_ns])
+    seen, report = DigestSet(), ReadReport()
+    for path in paths:
+        if Path(path).expanduser().exists():
+            for file in input_files(path, config or TextConfig(), report, seen):
+                facts = file.path.stat()
+                rows.append([file.path.as_posix(), facts.st_size, facts.st_mtime_ns])
     return rows
+
+
+def _read_state(path: Path) -> dict[str, dict[str, str]]:
+    if not path.exists():
+        return {}
+    try:
+        rows = read_json(path)["stages"].items()
+        return {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in rows}
+    except (DamagedArtifact, KeyError, TypeError, AttributeError):
+        raise DamagedArtifact(
+            f"{path}: does not say what was made here", "delete it; every stage is then made anew"
+        ) from None

@@ -1,29 +1,34 @@
 """The stages that make a model: pre-training on token shards, tuning on conversations.
 
 Both draw up a plan, keep it beside their checkpoints (an interrupted run goes on under the plan it began
-with), hand over to `run_training`, and write a model folder.
+with), hand over to `run_training`, and write a model folder. A run's checkpoints stand in a folder named
+after its settings and inputs, so a run with others begins anew and takes nothing from them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.model_folder import load_model, save_model
-from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
 from parakit.common.devices import pick_device
-from parakit.common.files import read_json, write_json_atomic
+from parakit.common.files import disk_errors, read_json, write_json_atomic
 from parakit.common.progress import say
 from parakit.common.seeds import seed_everything
+from parakit.common.settings import config_digest
 from parakit.inference.config import SamplingConfig
 from parakit.inference.text import generate
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 from parakit.model.presets import SizePlan, size_dial
 from parakit.planning.time import choose_size
+from parakit.recipe.config import says_how_long
 from parakit.recipe.model_card import model_card
 from parakit.recipe.training_run import TrainingInputs, chart_rows, check_splits, describe_plan, run_training
 from parakit.text.conversations import Message
@@ -39,14 +44,15 @@ PLAN = "plan.json"
 N_PROMPTS, PROMPT_CHARS = 4, 60
 # A timed step leaves out the optimizer and the loop; a time budget is kept, not overrun.
 STEP_OVERHEAD = 1.25
+LEAST_SECONDS = 10.0  # trained even where the stages before used up the time
 SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=80, seed=0)
 TUNED_LEARNING_RATE_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a person says about pre-training a model. `seconds` is the time that it may take; `size` a
-    parameter count.
+    """What a person says about pre-training a model. `seconds` is the time that it may take, of which
+    `seconds_spent` are gone already; `size` a parameter count.
     """
 
     shards: Path
@@ -55,6 +61,7 @@ class Pretraining:
     training: TrainingConfig
     size: str | None = None
     seconds: float | None = None
+    seconds_spent: float = 0.0
     max_seq_len: int = 256
     prompts: tuple[str, ...] = ()
 
@@ -64,16 +71,17 @@ def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, 
     tokenizer = Tokenizer.load(job.tokenizer)
     train, validation = TokenShards.open(job.shards, "train"), TokenShards.open(job.shards, "validation")
     check_splits(train, validation)
-    shape, plan = _kept_plan(job.work) or _plan_pretraining(job, tokenizer, train)
-    _keep_plan(job.work, shape, plan)
-    seed_everything(plan.seed)
-    model = LanguageModel(shape)
-    say(f"pretrain: {describe_plan(plan)}")
-    inputs = TrainingInputs("pretrain", "pretrain", model, tokenizer, train, validation, plan, job.work)
-    figures = run_training(inputs) | chart_rows(job.work)
-    figures["samples"] = _continuations(model, tokenizer, job.prompts or _openings(validation, tokenizer))
-    _save(model, tokenizer, out, overwrite, "pretrain", plan, [job.shards, job.tokenizer], figures)
-    shutil.rmtree(job.work, ignore_errors=True)
+    said = {"size": job.size, "seconds": job.seconds, "max_seq_len": job.max_seq_len}
+    with _workplace(job.work, job.training, [job.shards, job.tokenizer], said) as work:
+        shape, plan = _kept_plan(work) or _plan_pretraining(job, tokenizer, train)
+        _keep_plan(work, shape, plan)
+        seed_everything(plan.seed)
+        model = LanguageModel(shape)
+        say(f"pretrain: {describe_plan(plan)}")
+        inputs = TrainingInputs("pretrain", "pretrain", model, tokenizer, train, validation, plan, work)
+        figures = run_training(inputs) | chart_rows(work)
+        figures["samples"] = _continuations(model, tokenizer, job.prompts or _openings(validation, tokenizer))
+        _save(model, tokenizer, out, overwrite, "pretrain", plan, [job.shards, job.tokenizer], figures)
     return figures
 
 
@@ -95,17 +103,47 @@ def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, A
     assert tokenizer is not None, "conversation shards cannot be made without the model's tokenizer"
     train, validation = TokenShards.open(job.shards, "train"), TokenShards.open(job.shards, "validation")
     check_splits(train, validation)
-    kept = _kept_plan(job.work)
-    plan = kept[1] if kept else _plan_finetuning(job, model.config, train)
-    _keep_plan(job.work, model.config, plan)
-    seed_everything(plan.seed)
-    say(f"finetune: {describe_plan(plan)}")
-    inputs = TrainingInputs("finetune", "chat", model, tokenizer, train, validation, plan, job.work)
-    figures = run_training(inputs) | chart_rows(job.work)
-    figures["samples"] = _answers(model, tokenizer, job.questions)
-    _save(model, tokenizer, out, overwrite, "finetune", plan, [job.model, job.shards], figures)
-    shutil.rmtree(job.work, ignore_errors=True)
+    with _workplace(job.work, job.training, [job.model, job.shards], {}) as work:
+        kept = _kept_plan(work)
+        plan = kept[1] if kept else _plan_finetuning(job, model.config, train)
+        _keep_plan(work, model.config, plan)
+        seed_everything(plan.seed)
+        say(f"finetune: {describe_plan(plan)}")
+        inputs = TrainingInputs("finetune", "chat", model, tokenizer, train, validation, plan, work)
+        figures = run_training(inputs) | chart_rows(work)
+        figures["samples"] = _answers(model, tokenizer, job.questions)
+        _save(model, tokenizer, out, overwrite, "finetune", plan, [job.model, job.shards], figures)
     return figures
+
+
+@contextlib.contextmanager
+def _workplace(
+    work: Path, training: TrainingConfig, inputs: list[Path], said: dict[str, Any]
+) -> Iterator[Path]:
+    """The folder below `work` for a run of these settings and inputs. It stays when the run breaks off with
+    a checkpoint to go on from; a run that ends well clears all of `work`.
+    """
+    settings = {"training": training.model_dump(mode="json"), "said": said}
+    inside = work / config_digest(settings | {"inputs": [_identity(path) for path in inputs]})[:16]
+    try:
+        with disk_errors(inside):
+            inside.mkdir(parents=True, exist_ok=True)
+        yield inside
+    except BaseException:
+        if not any(inside.glob("step-*")):
+            shutil.rmtree(inside, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                work.rmdir()
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _identity(path: Path) -> Any:
+    """An artifact's digest; of a foreign model folder its files' sizes and times."""
+    if (path / LINEAGE).is_file():
+        return open_artifact(path, verify=False).digest
+    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(path.iterdir()) if p.is_file()]
+    return [list(facts) for facts in files]
 
 
 def _plan_pretraining(
@@ -114,8 +152,9 @@ def _plan_pretraining(
     dial = _dial(job, tokenizer.vocab_size, train)
     say(f"pretrain: {dial.describe()}")
     training = job.training
-    if job.seconds and not (training.max_steps or training.max_tokens or training.epochs):
-        training = training.replace(max_steps=_steps_in(job.seconds, dial, training, train))
+    if job.seconds and not says_how_long(training):
+        left = max(LEAST_SECONDS, job.seconds - job.seconds_spent)
+        training = training.replace(max_steps=_steps_in(left, dial, training, train))
     plan = resolve(
         training,
         learning_rate=dial.learning_rate,
@@ -134,7 +173,8 @@ def _dial(job: Pretraining, vocab_size: int, train: TokenShards) -> SizePlan:
     import torch
 
     peak = measured_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
-    return choose_size(job.seconds or 600.0, peak, train.n_tokens, vocab_size, job.max_seq_len)
+    seconds = max(LEAST_SECONDS, (job.seconds or 600.0) - job.seconds_spent)
+    return choose_size(seconds, peak, train.n_tokens, vocab_size, job.max_seq_len)
 
 
 def _steps_in(seconds: float, dial: SizePlan, training: TrainingConfig, train: TokenShards) -> int:
@@ -180,7 +220,6 @@ def _kept_plan(work: Path) -> tuple[DecoderConfig, TrainingPlan] | None:
 
 
 def _keep_plan(work: Path, shape: DecoderConfig, plan: TrainingPlan) -> None:
-    work.mkdir(parents=True, exist_ok=True)
     write_json_atomic(
         work / PLAN, {"shape": shape.model_dump(mode="json"), "plan": plan.model_dump(mode="json")}
     )

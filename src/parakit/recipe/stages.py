@@ -30,7 +30,7 @@ def _corpus(recipe: RecipeConfig) -> Stage:
     from parakit.recipe.text_stages import make_corpus
 
     text = recipe.text
-    inputs = fingerprint([*text.paths, *text.validation_paths])
+    inputs = fingerprint([*text.paths, *text.validation_paths], text)
     settings = {"text": text.model_dump(mode="json"), "inputs": inputs}
     return Stage("corpus", settings, (), lambda out: _discard(make_corpus(text, out, overwrite=True)))
 
@@ -74,14 +74,14 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
     def run(out: Path) -> None:
         from parakit.recipe.model_stages import Pretraining, pretrain
 
-        left = seconds - (time.monotonic() - started) if seconds else None
         job = Pretraining(
             shards=folder / "shards",
             tokenizer=folder / "tokenizer",
             work=folder / WORK / "pretrain",
             training=training,
             size=recipe.size,
-            seconds=max(10.0, left) if left is not None else None,
+            seconds=seconds,
+            seconds_spent=time.monotonic() - started,
             max_seq_len=recipe.max_seq_len,
             prompts=recipe.prompts,
         )

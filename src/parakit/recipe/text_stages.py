@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import Lineage, writing_artifact
-from parakit.common.progress import progress
+from parakit.common.progress import Bar, progress
 from parakit.recipe.config import ConversationsConfig
 from parakit.text.config import TextConfig
 from parakit.text.conversation_sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
 from parakit.text.corpus import iter_corpus, prepare_corpus
+from parakit.text.documents import Document
+from parakit.text.readers import read_documents
+from parakit.text.report import ReadReport
 from parakit.text.splits import SPLITS
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import write_shards
@@ -29,15 +32,19 @@ def make_corpus(config: TextConfig, out: Path, overwrite: bool = False) -> Path:
         return prepare_corpus(config, out, overwrite, bar)
 
 
-def make_tokenizer(corpus: Path, config: TokenizerConfig, out: Path, overwrite: bool = False) -> Tokenizer:
-    """Train a tokenizer on the training split of a corpus; its efficiency is measured on the validation
-    split.
+def make_tokenizer(
+    source: Path | Sequence[str], config: TokenizerConfig, out: Path, overwrite: bool = False
+) -> Tokenizer:
+    """Train a tokenizer on a corpus folder's training split, or on files and folders of text.
+
+    Its efficiency is measured on the validation split where there is one.
     """
-    lineage = Lineage("tokenizer", config.model_dump(mode="json"), [corpus])
+    corpus = source if isinstance(source, Path) else None
+    lineage = Lineage("tokenizer", config.model_dump(mode="json"), [corpus] if corpus else [])
     with progress("tokenizer", unit="bytes") as bar, writing_artifact(out, lineage, overwrite) as folder:
-        tokenizer = train_tokenizer(_counted_texts(corpus, bar), config)
+        tokenizer = train_tokenizer(_counted_texts(_documents(source, "train"), bar), config)
         tokenizer.save(folder)
-        lineage.result = _efficiency(tokenizer, corpus)
+        lineage.result = _efficiency(tokenizer, _documents(source, "validation"))
     return tokenizer
 
 
@@ -71,15 +78,21 @@ def make_conversation_shards(
         return write_shards(splits, tokenizer, out, parents, overwrite=overwrite, progress=bar)
 
 
-def _counted_texts(corpus: Path, bar: Any) -> Iterator[str]:
-    for document in iter_corpus(corpus, "train"):
+def _documents(source: Path | Sequence[str], split: str) -> Iterator[Document]:
+    if isinstance(source, Path):
+        return iter_corpus(source, split)
+    return read_documents(TextConfig(paths=tuple(source)), ReadReport())
+
+
+def _counted_texts(documents: Iterator[Document], bar: Bar) -> Iterator[str]:
+    for document in documents:
         bar.advance(document.n_bytes)
         yield document.text
 
 
-def _efficiency(tokenizer: Tokenizer, corpus: Path) -> dict[str, Any]:
-    """Bytes a token and tokens a word on held-out text, and a few documents cut into their tokens."""
-    texts = [document.text for document in islice(iter_corpus(corpus, "validation"), 200)]
+def _efficiency(tokenizer: Tokenizer, documents: Iterator[Document]) -> dict[str, Any]:
+    """Bytes a token and tokens a word on some documents, and a few of them cut into their tokens."""
+    texts = [document.text for document in islice(documents, 200)]
     n_tokens = sum(len(ids) for ids in tokenizer.encode_bulk(texts)) or 1
     shown = [text[:SHOWN_CHARS] for text in texts[:N_SHOWN_DOCUMENTS]]
     return {

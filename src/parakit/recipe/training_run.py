@@ -7,12 +7,9 @@ The loop itself is `training.train_steps`; here stands what a person wants to ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from parakit.common.errors import UserError
 from parakit.common.progress import Bar, duration, progress, quantity, say
@@ -22,6 +19,7 @@ from parakit.tokens.batches import BatchSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training import doctor
+from parakit.training.compilation import discard_compiled_code
 from parakit.training.config import TrainingPlan
 from parakit.training.loop import StepRecord
 from parakit.training.metrics import MetricsLog, read_metrics
@@ -69,7 +67,9 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
             for record in session.steps():
                 _log(record, metrics, bar)
                 if record.step % plan.validate_every == 0 and record.step < plan.max_steps:
-                    _validate(inputs, record.step, metrics, bar)
+                    with session.as_used():
+                        _validate(inputs, record.step, metrics, bar)
+            discard_compiled_code(session.model)
             final = _validate(inputs, plan.max_steps, metrics, bar)
     finally:
         metrics.close()
@@ -153,13 +153,6 @@ def chart_rows(work: Path, most: int = 400) -> dict[str, list[dict[str, Any]]]:
             steps.append(row | {"tokens": seen})
     keep = max(1, -(-len(steps) // most))
     return {"metrics": steps[::keep], "validations": [row for row in rows if row["kind"] == "validation"]}
-
-
-def sample(model: LanguageModel, make: Callable[[], list[dict[str, str]]]) -> list[dict[str, str]]:
-    """Run `make` (which generates text) with the model as it will be used: evaluation mode, no gradients."""
-    model.eval()
-    with torch.inference_mode():
-        return make()
 
 
 def check_splits(train: TokenShards, validation: TokenShards) -> None:

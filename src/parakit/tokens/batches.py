@@ -32,10 +32,25 @@ from parakit.tokens.packing import (
 class TokenSource(Protocol):
     """What batches need of token shards."""
 
-    token_ids: np.ndarray  # (n_tokens,)
-    offsets: np.ndarray  # (n_documents + 1,) int64
-    loss_mask: np.ndarray | None  # (n_tokens,), None: everything counts
-    pad_id: int | None
+    @property
+    def token_ids(self) -> np.ndarray:
+        """(n_tokens,)"""
+        ...
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """(n_documents + 1,) int64"""
+        ...
+
+    @property
+    def loss_mask(self) -> np.ndarray | None:
+        """(n_tokens,), True = counts; None: everything counts."""
+        ...
+
+    @property
+    def pad_id(self) -> int | None:
+        """What fills the rest of a row."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,8 @@ class BatchSource:
             self.rows_per_epoch = float(self._row_of.max() + 1)
         else:
             self.rows_per_epoch = float(n_stream_rows(self._n_pairs, seq_len))
-        self._epoch = lru_cache(maxsize=3)(self._stream_epoch if packing == "stream" else self._whole_epoch)
+        self._stream_cut = lru_cache(maxsize=3)(self._stream_epoch)
+        self._whole_order = lru_cache(maxsize=3)(self._whole_epoch)
 
     def rows(self, start_row: int, n_rows: int) -> Batch:
         """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed, whoever asks and
@@ -131,13 +147,13 @@ class BatchSource:
 
     def _stream_row(self, row: int, row_in_batch: int) -> np.ndarray:
         """One row's segments as columns of (first token, length, row in the batch, column)."""
-        epoch = self._epoch(row // int(self.rows_per_epoch))
+        epoch = self._stream_cut(row // int(self.rows_per_epoch))
         number = int(epoch.order[row % int(self.rows_per_epoch)])
         if number < len(epoch.full_starts):
             return np.array([[epoch.full_starts[number]], [self.seq_len], [row_in_batch], [0]])
         low = (number - len(epoch.full_starts)) * self.seq_len
         high = min(low + self.seq_len, int(epoch.places[-1]))
-        first, last = np.searchsorted(epoch.places, low, "right") - 1, np.searchsorted(epoch.places, high)
+        first, last = np.searchsorted(epoch.places, [low + 1, high]) - [1, 0]
         begin = np.maximum(epoch.places[first:last], low)
         end = np.minimum(epoch.places[first + 1 : last + 1], high)
         starts = epoch.rest_starts[first:last] + begin - epoch.places[first:last]
@@ -179,7 +195,7 @@ class BatchSource:
         while row < start_row + n_rows:
             epoch, first = divmod(row, per_epoch)
             n = min(per_epoch - first, start_row + n_rows - row)
-            order, begins = self._epoch(epoch)
+            order, begins = self._whole_order(epoch)
             documents.append(order[begins[first] : begins[first + n]])
             counts = np.diff(begins[first : first + n + 1])
             rows.append(np.repeat(np.arange(row - start_row, row - start_row + n), counts))

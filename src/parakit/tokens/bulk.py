@@ -281,30 +281,29 @@ def text_added_tokens(description: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def without_control(description: dict[str, Any], control_ids: set[int]) -> dict[str, Any]:
-    """A copy of a tokenizer.json in which no text matches a control token: they lose their place among the
-    added tokens, and inside the model each gets a random name of 128 bits that no text can guess. Merges that
-    would make one are dropped."""
-    model = dict(description["model"])
-    nonce = secrets.token_hex(16)
+    """A copy of a tokenizer.json in which no text matches a control token or UNK: wherever one is named, it gets
+    a random name of 128 bits that no text can guess. Merges that would make one are dropped.
+    """
+    model, nonce = dict(description["model"]), secrets.token_hex(16)
+    text_ids = {token["id"] for token in text_added_tokens(description)}
+    added = description.get("added_tokens", [])
+    hidden = control_ids | {token["id"] for token in added if token["id"] not in text_ids}
 
     def rename(token: str, token_id: int) -> str:
-        return f"{nonce}{token_id}" if token_id in control_ids else token
+        return f"{nonce}{token_id}" if token_id in hidden else token
 
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         model["vocab"] = {rename(token, token_id): token_id for token, token_id in vocabulary.items()}
+        unk = model.get("unk_token")
+        if unk is not None and unk in vocabulary:
+            model["unk_token"] = rename(unk, vocabulary[unk])
     else:  # Unigram: a list of (piece, score)
         model["vocab"] = [[rename(piece, i), score] for i, (piece, score) in enumerate(vocabulary)]
     if "merges" in model:
         pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in model["merges"]]
-        model["merges"] = [
-            pair for pair in pairs if all(part in model["vocab"] for part in (*pair, "".join(pair)))
-        ]
-    kept = text_added_tokens(description)
-    return description | {
-        "model": model,
-        "added_tokens": kept,
-        "post_processor": None,
-        "truncation": None,
-        "padding": None,
-    }
+        kept = model["vocab"]
+        model["merges"] = [pair for pair in pairs if all(part in kept for part in (*pair, "".join(pair)))]
+    renamed = [token | {"content": rename(token["content"], token["id"])} for token in added]
+    outside = {"post_processor": None, "truncation": None, "padding": None}
+    return description | {"model": model, "added_tokens": renamed, **outside}

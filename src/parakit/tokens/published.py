@@ -12,6 +12,7 @@ import binascii
 import gzip
 import json
 import zlib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,15 +106,15 @@ def _from_ranks(data: bytes) -> tuple[dict[str, int], list[list[str]]]:
 def _encode_below(token: bytes, ranks: dict[bytes, int], limit: int) -> list[bytes]:
     """Byte BPE of `token` by the merges whose rank is below `limit`."""
     parts = [token[i : i + 1] for i in range(len(token))]
-    while len(parts) > 2:
-        best, place = limit, -1
-        for i in range(len(parts) - 1):
-            rank = ranks.get(parts[i] + parts[i + 1], limit)
-            if rank < best:
-                best, place = rank, i
-        if place < 0:
-            break
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
+    joins = [ranks.get(left + right, limit) for left, right in pairwise(parts)]
+    while len(parts) > 2 and (best := min(joins)) < limit:
+        i = joins.index(best)
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+        del joins[i]
+        if i > 0:
+            joins[i - 1] = ranks.get(parts[i - 1] + parts[i], limit)
+        if i < len(joins):
+            joins[i] = ranks.get(parts[i] + parts[i + 1], limit)
     return parts
 
 

@@ -93,8 +93,10 @@ def _environment() -> Any:
         def _item(self, obj: Any, argument: Any) -> Any:
             with contextlib.suppress(Exception):
                 return obj[argument]
-            if isinstance(argument, str) and hasattr(obj, argument) and not isinstance(obj, Mapping):
-                return self.unsafe_undefined(obj, argument)
+            if isinstance(argument, str) and (
+                argument.startswith("_") or (hasattr(obj, argument) and not isinstance(obj, Mapping))
+            ):
+                raise TemplateError(f"it reaches for the attribute {argument!r}")
             return self.undefined(obj=obj, name=argument)
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -102,21 +104,23 @@ def _environment() -> Any:
                 raise TemplateError(f"operator {operator} on these values is not for templates")
             return super().call_binop(context, operator, left, right)
 
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    def to_json(value: Any, indent: int | None = None, ensure_ascii: bool = False, **options: Any) -> str:
-        return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, **options)
-
     environment = ClosedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
     for name in ("attr", "format", "pprint", "xmlattr", "center", "indent"):
         environment.filters.pop(name, None)
-    environment.filters["tojson"] = to_json
+    environment.filters["tojson"] = _to_json
     environment.globals = {k: environment.globals[k] for k in ("range", "dict", "namespace")}
-    environment.globals["raise_exception"] = refuse
+    environment.globals["raise_exception"] = _refuse
     return environment
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _to_json(value: Any, indent: int | None = None, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, **options)
 
 
 class TemplateWorker:

@@ -13,15 +13,15 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.settings import config_digest
+from parakit.model.heads import LanguageModel
 from parakit.training.objectives import MicroBatch, Objective
 
 # What compiling brought on the machines we measured (benchmarks/results): used until this machine has its
@@ -35,6 +35,7 @@ class CompileChoice:
 
     compiled: bool
     reason: str
+    eager_seconds: float = 0.0  # forward and backward of one step, where it was timed
 
 
 def cache_folder() -> Path:
@@ -42,15 +43,34 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PARAKIT_CACHE", Path.home() / ".cache" / "parakit"))
 
 
-def compile_blocks(model: nn.Module) -> None:
+def compile_blocks(model: LanguageModel) -> None:
     """Compile each block of `model` in place; parameter names stay as they are."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     for block in model.decoder.blocks:
         block.compile(dynamic=False)
 
 
+@contextlib.contextmanager
+def without_compiled_code(model: LanguageModel) -> Iterator[None]:
+    """Run the blocks as plain Python for the length of the block."""
+    kept = [block._compiled_call_impl for block in model.decoder.blocks]
+    for block in model.decoder.blocks:
+        block._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for block, compiled in zip(model.decoder.blocks, kept, strict=True):
+            block._compiled_call_impl = compiled
+
+
+def discard_compiled_code(model: LanguageModel) -> None:
+    """Make the blocks plain Python again."""
+    for block in model.decoder.blocks:
+        block._compiled_call_impl = None
+
+
 def choose(
-    setting: str, model: nn.Module, objective: Objective, batches: Sequence[MicroBatch], n_steps: int
+    setting: str, model: LanguageModel, objective: Objective, batches: Sequence[MicroBatch], n_steps: int
 ) -> CompileChoice:
     """Decide for a run of `n_steps` steps, each like `batches`. Leaves weights, gradients and random
     state as they were.
@@ -65,11 +85,11 @@ def choose(
     speedup, cost = known.get("speedup", GUESSED_SPEEDUP), known.get("seconds", GUESSED_COLD_SECONDS)
     saved = n_steps * eager * (1 - 1 / speedup)
     figures = f"{n_steps} steps of {eager * 1e3:.0f} ms; compiling saves {saved:.0f} s and costs {cost:.0f} s"
-    return CompileChoice(saved > 1.2 * cost, figures)
+    return CompileChoice(saved > 1.2 * cost, figures, eager)
 
 
 def time_step(
-    model: nn.Module, objective: Objective, batches: Sequence[MicroBatch], repeats: int = 2
+    model: LanguageModel, objective: Objective, batches: Sequence[MicroBatch], repeats: int = 2
 ) -> float:
     """Seconds of one eager forward and backward pass (the fastest of some), without a trace in the state."""
     random = torch.get_rng_state()
@@ -88,13 +108,13 @@ def time_step(
     return min(seconds)
 
 
-def _key(model: nn.Module, batches: Sequence[MicroBatch]) -> str:
+def _key(model: LanguageModel, batches: Sequence[MicroBatch]) -> str:
     """Names the combination that compiled code is good for."""
-    shape = {"shape": list(batches[0].input_ids.shape), "masked": batches[0].attention_mask is not None}
-    return config_digest(model.config.model_dump() | shape | {"torch": torch.__version__})[:16]
+    about = {"shape": list(batches[0].input_ids.shape), "torch": torch.__version__}
+    return config_digest(model.config.model_dump() | about)[:16]
 
 
-def _known(model: nn.Module, batches: Sequence[MicroBatch]) -> dict[str, float]:
+def _known(model: LanguageModel, batches: Sequence[MicroBatch]) -> dict[str, float]:
     """What this machine showed for this combination before: `speedup` and the `seconds` that compiling
     took with the cache as it is now.
     """
@@ -105,19 +125,22 @@ def _known(model: nn.Module, batches: Sequence[MicroBatch]) -> dict[str, float]:
 
 
 def remember(
-    model: nn.Module,
-    batches: Sequence[MicroBatch],
-    first_seconds: float,
-    eager_seconds: float,
-    seconds: float,
+    model: LanguageModel, batches: Sequence[MicroBatch], choice: CompileChoice, seconds: Sequence[float]
 ) -> None:
-    """Keep the figures of a compiled run: its first step, an eager step and a compiled step, in seconds."""
+    """Keep what compiling brought: `seconds` of a run's first steps, the first of which paid for compiling.
+
+    The next run finds the compiled code in the cache; loading it takes about a fifth of compiling it.
+    """
+    typical = sorted(seconds[1:])[len(seconds) // 2 - 1]
+    warm = "seconds" in _known(model, batches)
+    figures = {
+        "speedup": choice.eager_seconds / typical,
+        "seconds": (seconds[0] - typical) * (1.0 if warm else 0.2),
+    }
     path = cache_folder() / "compile.json"
     with contextlib.suppress(
         ValueError, OSError
     ):  # a cache that cannot be written costs time, not correctness
         path.parent.mkdir(parents=True, exist_ok=True)
         table = read_json(path) if path.exists() else {}
-        # The next run finds compiled code in the cache: loading it took about a fifth of compiling it.
-        table[_key(model, batches)] = {"speedup": eager_seconds / seconds, "seconds": first_seconds / 5}
-        write_json_atomic(path, table)
+        write_json_atomic(path, table | {_key(model, batches): figures})

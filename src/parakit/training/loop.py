@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from parakit.common.errors import UserError
+from parakit.model.heads import LanguageModel
 from parakit.training.objectives import MicroBatch, Objective
 from parakit.training.optimizers import Optimizer
 from parakit.training.precision import Precision
@@ -74,7 +74,7 @@ class SpikeGuard:
 
 
 def train_steps(
-    model: nn.Module,
+    model: LanguageModel,
     batches: Iterable[Sequence[MicroBatch]],
     objective: Objective,
     optimizer: Optimizer,
@@ -118,7 +118,7 @@ def train_steps(
 
 
 def accumulate_gradients(
-    model: nn.Module,
+    model: LanguageModel,
     micro_batches: Sequence[MicroBatch],
     objective: Objective,
     precision: Precision,
@@ -136,7 +136,7 @@ def accumulate_gradients(
     return float(total)
 
 
-def _clip(parameters: list[torch.Tensor], grad_clip: float) -> float:
+def _clip(parameters: Sequence[torch.Tensor], grad_clip: float) -> float:
     """Scale all gradients so that their joint norm is at most `grad_clip` (0: leave them); return the
     norm before.
     """

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from parakit.model.heads import LanguageModel
 from parakit.tokens.batches import Batch
 
 
@@ -33,13 +34,16 @@ class MicroBatch:
     n_counted: int
 
 
-Objective = Callable[[nn.Module, MicroBatch], Tensor]
+Objective = Callable[[LanguageModel, MicroBatch], Tensor]
 
 
-def to_micro_batch(batch: Batch, device: torch.device) -> MicroBatch:
-    """Move a batch of numpy arrays to `device`; packed documents get a block-diagonal causal mask."""
+def to_micro_batch(batch: Batch, device: torch.device, always_masked: bool = False) -> MicroBatch:
+    """Move a batch of numpy arrays to `device`; packed documents get a block-diagonal causal mask.
+
+    `always_masked` gives one to rows of single documents, too: compiled code then meets one kind of batch.
+    """
     attention_mask = position_ids = None
-    if not batch.single_document:
+    if always_masked or not batch.single_document:
         documents = torch.from_numpy(batch.document_ids).to(device)
         same = documents[:, :, None] == documents[:, None, :]  # (B, T, T)
         attention_mask = torch.tril(same).unsqueeze(1)
@@ -55,7 +59,7 @@ def to_micro_batch(batch: Batch, device: torch.device) -> MicroBatch:
     )
 
 
-def next_token(model: nn.Module, batch: MicroBatch) -> Tensor:
+def next_token(model: LanguageModel, batch: MicroBatch) -> Tensor:
     """Cross-entropy of the next token, summed over counted tokens (nats). Only counted positions pass
     through the output head.
     """

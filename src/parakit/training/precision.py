@@ -8,6 +8,7 @@ section 3.2): doubled after 2,000 good steps, halved after an overflow.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 import torch
 
@@ -33,7 +34,7 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    def unscale(self, parameters: list[torch.Tensor]) -> None:
+    def unscale(self, parameters: Iterable[torch.Tensor]) -> None:
         """Bring gradients back to their true size, before they are clipped."""
         if self.scale != 1.0:
             for parameter in parameters:

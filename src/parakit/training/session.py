@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from parakit.common.devices import pick_device
 from parakit.model.heads import LanguageModel
@@ -27,6 +28,7 @@ from parakit.training.precision import Precision
 from parakit.training.train_state import load_train_state, save_train_state
 
 SAVE_SECONDS = 60.0
+N_WATCHED_STEPS = 12  # steps of a compiled run whose times tell what compiling brought
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -54,12 +56,14 @@ class TrainingSession:
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)
         self.guard = SpikeGuard()
-        self.first_step, extra = 0, {}
+        self.first_step = 0
+        extra: dict[str, Any] = {}
         if folder is not None and folder.exists():
             self.first_step, extra = load_train_state(
                 folder, self.model, self.optimizer, self.precision, self.guard
             )
         self.seconds = float(extra.get("seconds", 0.0))
+        self.compile_choice = compilation.CompileChoice(False, "not chosen yet")
         self.compile_choice = self._choose_compilation(extra.get("compiled"))
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
@@ -68,7 +72,8 @@ class TrainingSession:
         starts = range(0, n_rows, self.plan.micro_batch_size)
         sizes = [min(self.plan.micro_batch_size, n_rows - start) for start in starts]
         batches = [self.source.rows(first + start, size) for start, size in zip(starts, sizes, strict=True)]
-        return [to_micro_batch(batch, self.device) for batch in batches]
+        masked = self.compile_choice.compiled
+        return [to_micro_batch(batch, self.device, always_masked=masked) for batch in batches]
 
     def steps(self) -> Iterator[StepRecord]:
         """Train to the end of the plan. Raises `TrainingInterrupted` after a save when asked to stop."""
@@ -83,6 +88,12 @@ class TrainingSession:
                     saved_at, saved_step = time.monotonic(), record.step
                 if stopped:
                     raise TrainingInterrupted(saved_step, self.plan.max_steps, stopped[0])
+
+    def as_used(self) -> contextlib.AbstractContextManager[object]:
+        """The model without its compiled code, for validation and samples: their shapes are all different,
+        and each would be compiled anew.
+        """
+        return compilation.without_compiled_code(self.model)
 
     def save(self, step: int) -> None:
         """Write a checkpoint now."""
@@ -100,11 +111,19 @@ class TrainingSession:
             precision=self.precision,
             guard=self.guard,
         )
+        first_seconds: list[float] = []
         for record in records:
             self.seconds += record.seconds
+            if self.compile_choice.eager_seconds and self.compile_choice.compiled:
+                first_seconds.append(record.seconds)
+                if len(first_seconds) == N_WATCHED_STEPS:
+                    batches_like = self.micro_batches(self.first_step)
+                    compilation.remember(self.model, batches_like, self.compile_choice, first_seconds)
             yield record
 
     def _save_due(self, step: int, seconds_since: float) -> bool:
+        if step == self.plan.max_steps:
+            return True
         if self.plan.save_every:
             return step % self.plan.save_every == 0
         return seconds_since >= SAVE_SECONDS

@@ -19,5 +19,5 @@ class PrimerConfig(Config):
 
     seed: int = 0
     n_documents: int = Field(default=25_000, ge=1)
-    n_conversations: int = Field(default=18_000, ge=1)
+    n_conversations: int = Field(default=22_000, ge=1)
     n_suite_items: int = Field(default=250, ge=8)

@@ -1,7 +1,8 @@
 """Sentiment of short opinions, negation included.
 
 An opinion is a subject and a predicate: "the film" and "was never boring". A negation turns the adjective
-round ("not bad" is positive here), "truly" does not. Held out are pairs of (subject, predicate).
+round ("not bad" is positive here), "truly" does not. The answer first quotes the words that decide, then
+judges them, as a careful reader does. Held out are pairs of (subject, predicate).
 """
 
 from __future__ import annotations
@@ -52,7 +53,6 @@ QUESTIONS = (
     "Tell me if this opinion is positive or negative: {}",
     "Is this review negative or positive: {}",
 )
-ANSWERS = {"positive": "Positive.", "negative": "Negative."}
 
 
 def _opinion(draws: Draws) -> tuple[tuple[str, str], str, str]:
@@ -79,12 +79,18 @@ def opinion(draws: Draws, held_out: bool = False) -> tuple[tuple[str, str], str,
             return found
 
 
+def deciding_words(combination: tuple[str, str]) -> str:
+    """The predicate without subject and auxiliary: "not bad", "did not like"."""
+    words = [word for word in combination[1].split() if word not in (*NAMES, "was", "it", "with", "about")]
+    return " ".join(words)
+
+
 def draw(draws: Draws, held_out: bool = False) -> Exercise:
     combination, text, label = opinion(draws, held_out)
     other = LABELS[1 - LABELS.index(label)]
     return Exercise(
         draws.pick(QUESTIONS).format(sentence(text)),
-        ANSWERS[label],
+        f"{sentence(deciding_words(combination))[:-1]}: {label}.",
         (NAME, *combination),
         accept=(label,),
         reject=(other,),

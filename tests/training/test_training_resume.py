@@ -1,0 +1,199 @@
+"""A run that was stopped, by whatever, goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parakit.common.errors import UserError
+from parakit.training import TrainingInterrupted, train_state
+from parakit.training import session as session_module
+from parakit.training.metrics import MetricsLog, read_metrics
+from tests.conftest import ROOT
+from tests.training.tiny_runs import facts, finish, tiny_session, weights
+
+RUNS: list[dict[str, Any]] = [
+    {"optimizer": "muon"},
+    {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine"},
+    {"optimizer": "muon", "micro_batch_size": 4, "batch_growth": 4, "weight_decay": 0.05},
+    {"packing": "whole", "micro_batch_size": 2},
+    {"max_steps": 30, "save_every": 7, "dropout": 0.0},
+]
+
+
+@pytest.mark.parametrize("settings", RUNS, ids=lambda s: "-".join(map(str, s.values())))
+def test_a_run_left_at_any_step_goes_on_to_the_same_losses_and_weights(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    unbroken = tiny_session(None, **settings)
+    wanted = [facts(record) for record in finish(unbroken)]
+    n = len(wanted)
+    for stop in (1, 3, n // 2, n - 1):
+        folder = tmp_path / str(stop)
+        seen = {}
+        for record in tiny_session(folder, **settings).steps():
+            seen[record.step] = facts(record)
+            if record.step == stop:
+                break
+        resumed = tiny_session(folder, **settings)
+        assert resumed.first_step <= stop
+        seen |= {record.step: facts(record) for record in finish(resumed)}
+        assert [seen[step] for step in sorted(seen)] == wanted
+        assert weights(resumed.model) == weights(unbroken.model)
+
+
+def test_the_rows_of_a_run_are_each_taken_once_across_a_resume(tmp_path: Path) -> None:
+    settings = {"batch_growth": 2, "micro_batch_size": 4, "max_steps": 16}
+    session = tiny_session(tmp_path, **settings)
+    asked: list[int] = []
+    real = session.source.rows
+
+    def noting(start: int, n: int) -> Any:
+        asked.extend(range(start, start + n))
+        return real(start, n)
+
+    session.source.rows = noting  # type: ignore[method-assign]
+    for record in session.steps():
+        if record.step == 7:
+            break
+    taken = asked[: session.plan.rows_before(6)]  # the checkpoint after step 6 is what counts
+    resumed = tiny_session(tmp_path, **settings)
+    asked.clear()
+    resumed.source.rows = noting  # type: ignore[method-assign]
+    finish(resumed)
+    assert resumed.first_step == 6
+    assert taken + asked == list(range(resumed.plan.rows_before(16)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_saves_and_ends(number: int, tmp_path: Path) -> None:
+    session = tiny_session(tmp_path, save_every=100)
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    steps = session.steps()
+    with pytest.raises(TrainingInterrupted, match=r"after step 5 of 12.*same command goes on") as caught:
+        for record in steps:
+            if record.step == 5:
+                os.kill(os.getpid(), number)
+    assert caught.value.signal_number == number
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
+    resumed = tiny_session(tmp_path, save_every=100)
+    assert resumed.first_step == 5
+    finish(resumed)
+    unbroken = tiny_session(None, save_every=100)
+    finish(unbroken)
+    assert weights(resumed.model) == weights(unbroken.model)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        for _ in tiny_session(tmp_path).steps():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+    assert not isinstance(caught.value, TrainingInterrupted)
+
+
+def test_a_checkpoint_is_due_after_a_minute_when_no_period_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: clock[0])
+    for _ in tiny_session(tmp_path, save_every=None).steps():
+        clock[0] += 25.0
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000009", "step-00000012"]
+
+
+def test_a_run_that_is_finished_has_nothing_left_to_do(tmp_path: Path) -> None:
+    done = tiny_session(tmp_path)
+    finish(done)
+    again = tiny_session(tmp_path)
+    assert again.first_step == 12
+    assert finish(again) == []
+    assert weights(again.model) == weights(done.model)
+
+
+def test_other_settings_are_not_mixed_into_an_earlier_run(tmp_path: Path) -> None:
+    finish(tiny_session(tmp_path))
+    with pytest.raises(UserError, match=r"grad_clip = 1\.0, and this run has grad_clip = 0\.5") as caught:
+        tiny_session(tmp_path, grad_clip=0.5)
+    assert "earlier settings" in caught.value.hint
+
+
+def test_a_resume_takes_the_choice_of_compiling_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for record in tiny_session(tmp_path, compile="off").steps():
+        if record.step == 3:
+            break
+    monkeypatch.setattr(session_module.compilation, "choose", lambda *a: pytest.fail("chosen anew"))
+    assert tiny_session(tmp_path, compile="off").compile_choice.reason == "as before the interruption"
+
+
+# ---- metrics
+
+
+def test_the_log_holds_each_step_once_after_a_resume(tmp_path: Path) -> None:
+    def run(first_step: int, end: int) -> None:
+        log = MetricsLog(tmp_path, first_step)
+        for step in range(first_step + 1, end + 1):
+            log.write("step", step, loss=1.0 / step, skipped=False)
+        log.close()
+
+    run(0, 7)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "step": 8, "lo')  # what a kill leaves
+    run(4, 9)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 10))
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+# ---- kill -9
+
+
+def killed(folder: Path, n_kills: int, seed: int) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "tests.training.killed_runs", str(folder), str(n_kills), str(seed)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check_killed(found: list[dict[str, Any]], n_kills: int, n_inside: int) -> None:
+    assert sum(one["kills"] for one in found) == n_kills
+    assert sum(one["inside"] for one in found) >= n_inside
+    assert all(one["most_lost"] <= one["save_every"] for one in found)
+    assert all(one["left"] == [] for one in found), "half-written checkpoints stay behind"
+
+
+def test_ten_kills_at_random_moments_some_inside_a_save_change_nothing(tmp_path: Path) -> None:
+    check_killed(killed(tmp_path, 10, seed=1), 10, 3)
+
+
+@pytest.mark.long
+def test_a_hundred_kills_change_nothing(tmp_path: Path) -> None:
+    check_killed(killed(tmp_path, 100, seed=2), 100, 30)
+
+
+def test_all_that_a_resume_needs_is_in_the_checkpoint(tmp_path: Path) -> None:
+    session = tiny_session(tmp_path)
+    for record in session.steps():
+        if record.step == 3:
+            break
+    session.precision.scale, session.precision.n_good_steps = 512.0, 17
+    session.guard.n_skipped_in_a_row = 4
+    session.save(3)
+    resumed = tiny_session(tmp_path)
+    assert (resumed.precision.scale, resumed.precision.n_good_steps) == (512.0, 17)
+    assert resumed.guard == session.guard
+    assert resumed.seconds == session.seconds > 0
+    ours, theirs = session.optimizer.state_tensors(), resumed.optimizer.state_tensors()
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+    assert {name.rsplit(".", 1)[1] for name in ours} == {"momentum", "step", "exp_avg", "exp_avg_sq"}
+    assert len(list(tmp_path.glob("step-*"))) == train_state.KEEP
