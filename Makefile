@@ -11,7 +11,7 @@ DEV    := $(VENV)/.parakit-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-core check format test test-long quickstart bench bench-table exports clean
+.PHONY: help install install-core check format test test-long quickstart bench bench-table exports schema clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-table: $(DEV) ## write the README's table from benchmarks/results/
 
 exports: $(DEV) ## pin the exported names anew after a wanted change
 	$(BIN)/python tests/architecture/exported_names.py
+
+schema: $(DEV) ## write recipes/recipe.schema.json anew after a wanted change
+	$(BIN)/python -m parakit.recipe.schema recipes/recipe.schema.json
 
 clean: ## remove caches; builds and .venv stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

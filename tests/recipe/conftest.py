@@ -39,7 +39,24 @@ TINY_TEXT: dict[str, Any] = {
     "pretrain.batch_tokens": 128,
     "prompts": ["the bird"],
 }
-WORDS = "the a small old red bird tree house river sees likes finds near under and again".split()
+WORDS = [
+    "the",
+    "a",
+    "small",
+    "old",
+    "red",
+    "bird",
+    "tree",
+    "house",
+    "river",
+    "sees",
+    "likes",
+    "finds",
+    "near",
+    "under",
+    "and",
+    "again",
+]
 
 
 def sentences(seed: int, n: int) -> str:

@@ -1,7 +1,8 @@
 """A program that kills training runs and lets them go on: `python -m tests.training.killed_runs FOLDER N_KILLS SEED`.
 
-It imports torch once and forks a child for every attempt. Half of the attempts are killed from outside at a random moment; the others kill themselves (SIGKILL, nothing is
-cleaned up) at a random operation on files inside a save, which an audit hook counts. Prints one JSON object a configuration.
+It imports torch once and forks a child for every attempt. Half of the attempts are killed from outside at a
+random moment; the others kill themselves (SIGKILL, nothing is cleaned up) at a random operation on files
+inside a save, which an audit hook counts. Prints one JSON object a configuration.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.training import TrainingInterrupted, train_state
+from parakit.training import TrainingInterrupted, TrainingSession, train_state
 from parakit.training import session as session_module
 from parakit.training.metrics import MetricsLog, read_metrics
 from tests.conftest import ROOT
@@ -35,7 +35,7 @@ def test_a_run_left_at_any_step_goes_on_to_the_same_losses_and_weights(
     unbroken = tiny_session(None, **settings)
     wanted = [facts(record) for record in finish(unbroken)]
     n = len(wanted)
-    for stop in (1, 3, n // 2, n - 1):
+    for stop in (1, n // 2 + 1):
         folder = tmp_path / str(stop)
         seen = {}
         for record in tiny_session(folder, **settings).steps():
@@ -72,15 +72,19 @@ def test_the_rows_of_a_run_are_each_taken_once_across_a_resume(tmp_path: Path) -
     assert taken + asked == list(range(resumed.plan.rows_before(16)))
 
 
+def ask_to_stop(session: TrainingSession, *numbers: int, at_step: int) -> None:
+    for record in session.steps():
+        if record.step == at_step:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_saves_and_ends(number: int, tmp_path: Path) -> None:
     session = tiny_session(tmp_path, save_every=100)
     handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
-    steps = session.steps()
     with pytest.raises(TrainingInterrupted, match=r"after step 5 of 12.*same command goes on") as caught:
-        for record in steps:
-            if record.step == 5:
-                os.kill(os.getpid(), number)
+        ask_to_stop(session, number, at_step=5)
     assert caught.value.signal_number == number
     assert isinstance(caught.value, KeyboardInterrupt)
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
@@ -94,9 +98,7 @@ def test_a_request_to_stop_saves_and_ends(number: int, tmp_path: Path) -> None:
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
-        for _ in tiny_session(tmp_path).steps():
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+        ask_to_stop(tiny_session(tmp_path), signal.SIGINT, signal.SIGINT, at_step=1)
     assert not isinstance(caught.value, TrainingInterrupted)
 
 

@@ -62,7 +62,7 @@ def _run(verb: str, argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"\n{interrupt or 'stopped'}", file=sys.stderr)
+        print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signal_number", 2)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()

@@ -141,22 +141,33 @@ def _explain(cls: type[Config], error: ValidationError, where: str) -> UserError
     """Turn pydantic's report into one message: every fault on its line, with the way out."""
     lines, hints = [], []
     for fault in error.errors():
-        path = ".".join(str(part) for part in fault["loc"])
+        loc = fault["loc"]
+        path = ".".join(str(part) for part in loc)
+        groups = _groups_at(cls, loc[:-1])
+        known = {name: field for group in groups for name, field in group.__pydantic_fields__.items()}
         if fault["type"] == "extra_forbidden":
-            known = sorted(_fields_at(cls, fault["loc"][:-1]))
-            close = nearest(str(fault["loc"][-1]), known)
+            close = nearest(str(loc[-1]), sorted(known))
             lines.append(f"{where}: unknown key `{path}`")
-            hints.append(f"did you mean `{close}`?" if close else f"known keys here: {', '.join(known)}")
-        else:
-            value = repr(fault.get("input"))
-            lines.append(
-                f"{where}: `{path}`: {fault['msg']} (got {value if len(value) < 80 else value[:77] + '...'})"
+            hints.append(
+                f"did you mean `{close}`?" if close else f"known keys here: {', '.join(sorted(known))}"
             )
+            continue
+        told = fault["msg"].removeprefix("Value error, ")
+        value = repr(fault.get("input"))
+        if isinstance(fault.get("input"), Mapping):  # a whole group: its keys are named in the message
+            lines.append(f"{where}: `{path}`: {told}" if path else f"{where}: {told}")
+        else:
+            lines.append(
+                f"{where}: `{path}`: {told} (got {value if len(value) < 80 else value[:77] + '...'})"
+            )
+        field = known.get(str(loc[-1])) if loc else None
+        if field is not None and field.description:
+            hints.append(f"`{path}`: {field.description}")
     return UserError("\n".join(lines), "; ".join(hints))
 
 
-def _fields_at(cls: Any, loc: tuple[Any, ...]) -> set[str]:
-    """The field names of the settings group that `loc` (a pydantic error location) leads to."""
+def _groups_at(cls: type[Config], loc: tuple[Any, ...]) -> list[type[Config]]:
+    """The settings groups that `loc` (a pydantic error location) leads to."""
     groups = [cls]
     for part in loc:
         following = []
@@ -164,7 +175,7 @@ def _fields_at(cls: Any, loc: tuple[Any, ...]) -> set[str]:
             field = group.__pydantic_fields__.get(part) if isinstance(part, str) else None
             following += list(_groups_in(field.annotation)) if field else [group]
         groups = following
-    return {name for group in groups for name in group.__pydantic_fields__}
+    return groups
 
 
 def _groups_in(annotation: Any) -> Iterator[type[Config]]:

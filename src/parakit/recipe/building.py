@@ -42,8 +42,6 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
     with _build_folder(folder):
         _sweep(folder, [*(stage.name for stage in stages), *FILES])
         Build(folder, stages).run(_tell)
-        with contextlib.suppress(OSError):
-            (folder / WORK).rmdir()
         summary = summarize(recipe, folder)
         write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
         write_json_atomic(folder / "summary.json", summary)
@@ -137,6 +135,8 @@ def _build_folder(folder: Path) -> Iterator[None]:
             yield
     finally:
         with contextlib.suppress(OSError):  # none of them is removed while anything is in it
+            (folder / WORK).rmdir()
+        with contextlib.suppress(OSError):
             for path in new:
                 path.rmdir()
 

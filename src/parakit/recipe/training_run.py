@@ -6,12 +6,15 @@ The loop itself is `training.train_steps`; here stands what a person wants to ha
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.files import disk_errors
 from parakit.common.progress import Bar, duration, progress, quantity, say
 from parakit.evaluation.perplexity import LossResult, evaluate_loss
 from parakit.model.heads import LanguageModel
@@ -59,21 +62,36 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     say(
         f"{inputs.title}: {'compiled' if session.compile_choice.compiled else 'eager'} ({session.compile_choice.reason})"
     )
-    metrics = MetricsLog(inputs.work, session.first_step)
     started = time.monotonic()
-    try:
-        with progress(inputs.title, plan.n_tokens(), "tokens") as bar:
-            bar.resume_at(plan.n_tokens(session.first_step))
-            for record in session.steps():
-                _log(record, metrics, bar)
-                if record.step % plan.validate_every == 0 and record.step < plan.max_steps:
-                    with session.as_used():
-                        _validate(inputs, record.step, metrics, bar)
-            discard_compiled_code(session.model)
-            final = _validate(inputs, plan.max_steps, metrics, bar)
-    finally:
-        metrics.close()
+    with (
+        disk_errors(inputs.work),
+        _metrics(inputs.work, session.first_step) as metrics,
+        progress(inputs.title, plan.n_tokens(), "tokens") as bar,
+    ):
+        bar.resume_at(plan.n_tokens(session.first_step))
+        for record in session.steps():
+            _log(record, metrics, bar)
+            if record.step % plan.validate_every == 0 and record.step < plan.max_steps:
+                with session.as_used():
+                    _validate(inputs, record.step, metrics, bar)
+        discard_compiled_code(session.model)
+        final = _validate(inputs, plan.max_steps, metrics, bar)
     return _figures(inputs, session, final, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _metrics(work: Path, first_step: int) -> Iterator[MetricsLog]:
+    """A metrics log for the length of the run. When the run has failed, a failure to close is not worth
+    hiding its reason.
+    """
+    metrics = MetricsLog(work, first_step)
+    try:
+        yield metrics
+    except BaseException:
+        with contextlib.suppress(OSError):
+            metrics.close()
+        raise
+    metrics.close()
 
 
 def _examine(inputs: TrainingInputs, source: BatchSource) -> None:

@@ -1,31 +1,67 @@
 """Metrics of a run: JSON lines that outlive a crash, and TensorBoard events beside them.
 
 One line a step, flushed at once. After a resume, lines beyond the resumed step are cut away, so that every
-step stands exactly once.
+step stands exactly once. Events are written in the same thread: tensorboardX's own writer has one beside,
+and when a full disk ends that, the training waits for it for ever.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 from parakit.common.files import write_text_atomic
+
+FLUSH_SECONDS = 5.0
+
+
+class EventsLog:
+    """TensorBoard's event file in `folder`. Steps from `first_step + 1` on replace those of an earlier run."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        self.records = RecordWriter(str(folder / f"events.out.tfevents.{now:.0f}.{os.getpid()}"))
+        self._write(Event(wall_time=now, file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._write(Event(step=first_step + 1, wall_time=now, session_log=start))
+        self.flushed_at = time.monotonic()
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """One point of the curve `name`."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        self._write(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+        if time.monotonic() - self.flushed_at > FLUSH_SECONDS:
+            self.records.flush()
+            self.flushed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Write what is left and close."""
+        self.records.close()
+
+    def _write(self, event: Any) -> None:
+        self.records.write(event.SerializeToString())
 
 
 class MetricsLog:
     """Appends to `folder/metrics.jsonl` and to event files in `folder/tensorboard`."""
 
     def __init__(self, folder: Path, first_step: int = 0) -> None:
-        from tensorboardX import SummaryWriter
-
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         if self.path.exists():
             kept = [row for row in read_metrics(self.path) if row["step"] <= first_step]
             write_text_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self.file = self.path.open("a", encoding="utf-8")
-        self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1, flush_secs=5)
+        self.events = EventsLog(folder / "tensorboard", first_step)
 
     def write(self, kind: str, step: int, **figures: Any) -> None:
         """Log `figures` of a `kind` ("step", "validation", "sample") at `step`; numbers go to
@@ -39,8 +75,10 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close both."""
-        self.file.close()
-        self.events.close()
+        try:
+            self.file.close()
+        finally:
+            self.events.close()
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ safetensors and nothing else.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from parakit.training.adamw import AdamW
 from parakit.training.config import TrainingPlan
 from parakit.training.muon import Muon
 
@@ -30,35 +30,24 @@ class Optimizer:
         rest = [(name, p) for name, p in named if not is_matrix(name, p)]
         self.plan = plan
         self.parameters = [p for _, p in named]
-        self.muon: Muon | None = None
-        groups = [(rest, plan.embedding_learning_rate, 0.0)]
-        if plan.optimizer == "muon" and matrices:
-            self.muon = Muon(matrices, plan.learning_rate, plan.momentum, plan.weight_decay)
-        elif matrices:
-            groups.append((matrices, plan.learning_rate, plan.weight_decay))
-        self.names = [name for group, _, _ in groups for name, _ in group]
-        self.rates = [rate for _, rate, _ in groups]
-        self.adamw = torch.optim.AdamW(
-            [
-                {"params": [p for _, p in group], "lr": rate, "weight_decay": decay}
-                for group, rate, decay in groups
-            ],
-            betas=plan.adam_betas,
-            fused=True,
-        )
+        of_rest = AdamW(rest, plan.embedding_learning_rate, plan.adam_betas)
+        of_matrices: Muon | AdamW
+        if plan.optimizer == "muon":
+            of_matrices = Muon(matrices, plan.learning_rate, plan.momentum, plan.weight_decay)
+        else:
+            of_matrices = AdamW(matrices, plan.learning_rate, plan.adam_betas, plan.weight_decay)
+        self.parts = (of_rest, of_matrices)
+        self.rates = [part.learning_rate for part in self.parts]
 
     def set_factor(self, factor: float) -> None:
         """Set every learning rate to `factor` times its planned value."""
-        for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-        if self.muon:
-            self.muon.learning_rate = self.plan.learning_rate * factor
+        for part, rate in zip(self.parts, self.rates, strict=True):
+            part.learning_rate = rate * factor
 
     def step(self) -> None:
         """Update the parameters from their gradients."""
-        self.adamw.step()
-        if self.muon:
-            self.muon.step()
+        for part in self.parts:
+            part.step()
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
@@ -66,26 +55,10 @@ class Optimizer:
             parameter.grad = None
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """All moments by parameter name; empty moments (before the first step) are absent."""
-        parameters = [p for group in self.adamw.param_groups for p in group["params"]]
-        tensors = {
-            f"{name}.{key}": value
-            for name, parameter in zip(self.names, parameters, strict=True)
-            for key, value in self.adamw.state.get(parameter, {}).items()
-        }
-        return tensors | (self.muon.state_tensors() if self.muon else {})
+        """All moments, by parameter name."""
+        return self.parts[0].state_tensors() | self.parts[1].state_tensors()
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take over what `state_tensors` returned."""
-        parameters = [p for group in self.adamw.param_groups for p in group["params"]]
-        for name, parameter in zip(self.names, parameters, strict=True):
-            state = {key: tensors.get(f"{name}.{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if state["step"] is not None:
-                on_device = {
-                    key: value.to(parameter.device, copy=True)
-                    for key, value in state.items()
-                    if value is not None
-                }
-                self.adamw.state[parameter] = on_device
-        if self.muon:
-            self.muon.load_state_tensors(tensors)
+        for part in self.parts:
+            part.load_state_tensors(tensors)

@@ -29,14 +29,14 @@ SKILLS = {skill.NAME: skill for skill in (
 )}  # fmt: skip
 # How often each skill is practised, in documents and conversations alike: the knobs if a suite falls short.
 SHARES = {
-    "facts": 0.11,
-    "arithmetic": 0.17,
+    "facts": 0.10,
+    "arithmetic": 0.24,
     "translation": 0.19,
-    "sentiment": 0.09,
-    "reference": 0.20,
-    "agreement": 0.08,
-    "audience": 0.06,
-    "safety": 0.10,
+    "sentiment": 0.07,
+    "reference": 0.19,
+    "agreement": 0.07,
+    "audience": 0.05,
+    "safety": 0.09,
 }
 
 _HAILS = ("Hello", "Hi", "Good morning", "Good evening", "Hey")
@@ -182,12 +182,12 @@ def reading(draws: Draws) -> str:
 
 
 KINDS = {
-    "story": (story, 0.28),
+    "story": (story, 0.26),
     "facts": (fact_paragraph, 0.12),
     "dialogue": (dialogue, 0.12),
     "sheet": (sheet, 0.32),
     "two_languages": (two_languages, 0.06),
-    "numbers": (numbers, 0.05),
+    "numbers": (numbers, 0.07),
     "explanation": (explanation, 0.02),
     "reading": (reading, 0.03),
 }

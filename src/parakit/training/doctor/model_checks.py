@@ -28,7 +28,7 @@ Gradient = dict[str, Tensor]
 SKETCHED = 4096  # elements of each gradient that are kept for a comparison
 
 
-def micro_batch(model: nn.Module, batch: Batch) -> MicroBatch:
+def micro_batch(model: LanguageModel, batch: Batch) -> MicroBatch:
     """As training makes it, on the model's device."""
     return objectives.to_micro_batch(batch, next(model.parameters()).device)
 
@@ -40,7 +40,7 @@ def _logits(model: LanguageModel, batch: Batch) -> Tensor:
     return logits.double().cpu()  # (B, T, V)
 
 
-def _differ(one: Tensor, other: Tensor, model: nn.Module) -> bool:
+def _differ(one: Tensor, other: Tensor, model: LanguageModel) -> bool:
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
     return bool((one - other).abs().max() > (5e-2 if half else 1e-3) * (1e-6 + other.std()))
 
@@ -91,7 +91,9 @@ def documents_leak(model: LanguageModel, batch: Batch, bos_id: int | None) -> st
     return None
 
 
-def gradient(model: nn.Module, batches: Sequence[Batch], objective: Objective, n_counted: int) -> Gradient:
+def gradient(
+    model: LanguageModel, batches: Sequence[Batch], objective: Objective, n_counted: int
+) -> Gradient:
     """A sketch of the gradient, in float64, that the training loop makes of these micro-batches."""
     drop_gradients(model)
     micro_batches = [micro_batch(model, batch) for batch in batches]
@@ -116,7 +118,7 @@ def _distance(one: Gradient, other: Gradient) -> float:
     return apart / (norm + 1e-12) if np.isfinite(apart) else float("inf")
 
 
-def _apart(model: nn.Module, one: Gradient, other: Gradient) -> str | None:
+def _apart(model: LanguageModel, one: Gradient, other: Gradient) -> str | None:
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
     distance = _distance(one, other)
     return f"{distance:.2g} of its norm" if distance > (5e-2 if half else 1e-3) else None
@@ -127,7 +129,9 @@ def _cut(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
     return [row_slice(batch, begin, end) for begin, end in pairwise(edges)]
 
 
-def accumulation_weights(model: nn.Module, batch: Batch, objective: Objective, whole: Gradient) -> str | None:
+def accumulation_weights(
+    model: LanguageModel, batch: Batch, objective: Objective, whole: Gradient
+) -> str | None:
     """A gradient that depends on how the batch was cut into micro-batches of one size."""
     uneven = unevenly_counted(batch)
     n, total = len(uneven.input_ids), uneven.n_counted
@@ -139,7 +143,7 @@ def accumulation_weights(model: nn.Module, batch: Batch, objective: Objective, w
     return None
 
 
-def last_window(model: nn.Module, batch: Batch, objective: Objective, whole: Gradient) -> str | None:
+def last_window(model: LanguageModel, batch: Batch, objective: Objective, whole: Gradient) -> str | None:
     """A gradient that changes when the last micro-batch is smaller than the others."""
     uneven = unevenly_counted(batch)
     n = len(uneven.input_ids)
@@ -149,7 +153,7 @@ def last_window(model: nn.Module, batch: Batch, objective: Objective, whole: Gra
     return f"with a smaller last micro-batch, the gradient differs by {found}" if found else None
 
 
-def masked_micro_batch(model: nn.Module, batch: Batch, objective: Objective) -> str | None:
+def masked_micro_batch(model: LanguageModel, batch: Batch, objective: Objective) -> str | None:
     """A micro-batch without a counted token that gives NaN, or changes the gradient."""
     uneven = unevenly_counted(batch, empty_row=True)
     n = len(uneven.input_ids)
@@ -164,7 +168,7 @@ def masked_micro_batch(model: nn.Module, batch: Batch, objective: Objective) -> 
     return f"with a micro-batch without counted tokens, the gradient differs by {found}" if found else None
 
 
-def rank_weights(model: nn.Module, batch: Batch, objective: Objective, whole: Gradient) -> str | None:
+def rank_weights(model: LanguageModel, batch: Batch, objective: Objective, whole: Gradient) -> str | None:
     """Ranks whose gradients do not add up to that of the whole batch, when they hold different numbers of
     counted tokens.
     """
@@ -241,7 +245,9 @@ def objective_differs(model: LanguageModel, batch: Batch, objective: Objective) 
     )
 
 
-def half_precision_loss(model: nn.Module, batch: Batch, objective: Objective, precision: str) -> str | None:
+def half_precision_loss(
+    model: LanguageModel, batch: Batch, objective: Objective, precision: str
+) -> str | None:
     """A loss that is taken in half precision."""
     used = Precision(precision, next(model.parameters()).device)
     with torch.no_grad(), used.autocast():
@@ -249,7 +255,7 @@ def half_precision_loss(model: nn.Module, batch: Batch, objective: Objective, pr
     return None if dtype in (torch.float32, torch.float64) else f"the loss is computed in {dtype}"
 
 
-def touched(model: nn.Module, batch: Batch, objective: Objective) -> set[str]:
+def touched(model: LanguageModel, batch: Batch, objective: Objective) -> set[str]:
     """Names of the parameters that a gradient reaches."""
     every = counted_as(batch, batch.document_ids >= 0)
     drop_gradients(model)
@@ -260,13 +266,13 @@ def touched(model: nn.Module, batch: Batch, objective: Objective) -> set[str]:
     return reached
 
 
-def no_gradient(model: nn.Module, reached: set[str], frozen: Callable[[str], bool]) -> str | None:
+def no_gradient(model: LanguageModel, reached: set[str], frozen: Callable[[str], bool]) -> str | None:
     """Parameters that should train, and that no gradient reaches."""
     idle = [name for name, _ in model.named_parameters() if not frozen(name) and name not in reached]
     return f"no gradient reaches {_few(idle)}" if idle else None
 
 
-def frozen_gradient(model: nn.Module, reached: set[str], frozen: Callable[[str], bool]) -> str | None:
+def frozen_gradient(model: LanguageModel, reached: set[str], frozen: Callable[[str], bool]) -> str | None:
     """Parameters that should stay as they are, and that would be trained."""
     moving = [
         name for name, p in model.named_parameters() if frozen(name) and (p.requires_grad or name in reached)
@@ -297,7 +303,7 @@ def ties_differ(model: LanguageModel) -> str | None:
     return None if n == wanted else f"the model has {n:,} parameters, its settings say {wanted:,}"
 
 
-def decay_on_norms(model: nn.Module) -> str | None:
+def decay_on_norms(model: LanguageModel) -> str | None:
     """Norms, biases or embeddings that weight decay, or an optimizer for matrices, would fall on."""
     looked_up = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     wrong = [

@@ -1,0 +1,123 @@
+"""`parakit` itself: help, unknown commands, and how a command ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from parakit.cli import main as cli
+from parakit.cli.main import VERBS, gathered, main
+from parakit.common import UserError
+
+
+def raising(error: BaseException):
+    def run(argv):
+        raise error
+
+    return run
+
+
+def test_help_lists_every_verb(capsys):
+    for argv in ([], ["--help"], ["-h"], ["help"]):
+        assert main(argv) == 0
+        shown = capsys.readouterr().out
+        assert all(f"  {verb} " in shown for verb in VERBS)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("parakit ")
+
+
+def test_every_verb_has_a_module_that_says_the_same_in_its_summary():
+    import importlib
+
+    for verb, summary in VERBS.items():
+        module = importlib.import_module(f"parakit.cli.{verb}")
+        assert callable(module.main)
+        assert (verb in ("build", "pretrain", "finetune") and summary == module.SUMMARY) or module.SUMMARY
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("biuld", "build"), ("pre-train", "pretrain"), ("zzz", "--help")]
+)
+def test_an_unknown_command_names_the_nearest(capsys, typed, meant):
+    assert main([typed]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert repr(typed) in said.err
+    assert meant in said.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (UserError("the size is wrong", "give another"), 2, "error: the size is wrong\n  give another"),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "error: No space left on device\n"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "a.txt"), 2, "error: a.txt: Permission"),
+    ],
+)
+def test_what_goes_wrong_is_told_in_a_line_with_an_exit_status(capsys, monkeypatch, error, status, told):
+    import parakit.cli.show
+
+    monkeypatch.setattr(parakit.cli.show, "main", raising(error))
+    assert main(["show", "x"]) == status
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert told in said.err
+
+
+def test_a_mistake_of_our_own_is_not_hidden(monkeypatch):
+    import parakit.cli.show
+
+    for error in (ValueError("ours"), OSError(errno.EBADF, "ours"), AssertionError("ours")):
+        monkeypatch.setattr(parakit.cli.show, "main", raising(error))
+        with pytest.raises(type(error), match="ours"):
+            main(["show", "x"])
+
+
+def test_sigterm_unwinds_and_the_handler_is_put_back(monkeypatch, capsys):
+    import parakit.cli.show
+
+    cleaned = []
+
+    def run(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            cleaned.append(True)
+
+    monkeypatch.setattr(parakit.cli.show, "main", run)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["show", "x"]) == 143
+    assert cleaned == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "stopped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("--set a=1 --size 5m --set b=2", "--size 5m --set a=1 b=2"),
+        ("r.yaml --set a=1 b=2 --json", "r.yaml --json --set a=1 b=2"),
+        ("--text=a --text b c", "--text a b c"),
+        ("--size 1m --size 2m", "--size 1m --size 2m"),
+        ("--set", "--set"),
+        ("", ""),
+    ],
+)
+def test_a_flag_given_twice_keeps_all_its_values(argv, expected):
+    assert gathered(argv.split(), ("--set", "--text")) == expected.split()
+
+
+def test_the_command_runs_as_a_module_and_survives_a_reader_that_goes_away():
+    command = [sys.executable, "-m", "parakit.cli.main"]
+    done = subprocess.run([*command, "no-such"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert cli.__name__ == "parakit.cli.main"

@@ -1,0 +1,42 @@
+"""The size that a time buys."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parakit.planning import choose_size
+from parakit.planning.time import MAX_EPOCHS, TOKENS_PER_PARAMETER
+
+PEAK = 5e10
+
+
+def n_params(seconds: float, tokens: int = 10**9, vocab_size: int = 4096, peak: float = PEAK) -> int:
+    return choose_size(seconds, peak, tokens, vocab_size, 256).config.n_params()["total"]
+
+
+@settings(max_examples=15)
+@given(st.floats(1, 1e6), st.floats(1, 1e6))
+def test_more_time_never_gives_a_smaller_model(one, other):
+    short, long = sorted((one, other))
+    assert n_params(short) <= n_params(long)
+
+
+@settings(max_examples=10)
+@given(st.integers(10**4, 10**10), st.integers(10**4, 10**10))
+def test_more_text_never_gives_a_smaller_model(one, other):
+    few, many = sorted((one, other))
+    assert n_params(1e6, few) <= n_params(1e6, many)
+
+
+def test_a_faster_machine_is_as_good_as_more_time():
+    assert n_params(600, peak=8 * PEAK) == n_params(4800) > n_params(600)
+
+
+def test_little_text_bounds_the_model_whatever_the_time():
+    assert n_params(1e9, tokens=10**6) * TOKENS_PER_PARAMETER <= MAX_EPOCHS * 10**6
+
+
+def test_no_time_still_gives_a_model_that_the_vocabulary_admits():
+    for vocab_size in (320, 4096, 65_536):
+        assert n_params(0.1, tokens=100, vocab_size=vocab_size) > 0

@@ -1,0 +1,140 @@
+"""A build that was interrupted goes on, and ends in the same weights as one that was not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parakit.recipe import build, training_run
+from parakit.training import TrainingInterrupted
+
+STEPS = {"pretrain__max_steps": 30, "pretrain__save_every": 2}
+UNBROKEN: list[str] = []
+
+
+def weights(folder: Path) -> str:
+    return hashlib.sha256((folder / "mine/pretrain/model.safetensors").read_bytes()).hexdigest()
+
+
+def at_step(n: int, action, monkeypatch) -> None:
+    """Do `action` when step `n` of pre-training is logged."""
+    log = training_run._log
+
+    def log_then_act(record, *rest):
+        log(record, *rest)
+        if record.step == n:
+            action()
+
+    monkeypatch.setattr(training_run, "_log", log_then_act)
+
+
+def ctrl_c_in_a_library() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def unbroken(text_recipe, tmp_path) -> str:
+    """The weights of a build that nobody disturbed; made once, for its text is the same in every test."""
+    if not UNBROKEN:
+        build(text_recipe(**STEPS), tmp_path / "unbroken")
+        UNBROKEN.append(weights(tmp_path / "unbroken"))
+    return UNBROKEN[0]
+
+
+@pytest.mark.parametrize(
+    ("action", "raised"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), TrainingInterrupted),
+        (lambda: os.kill(os.getpid(), signal.SIGINT), TrainingInterrupted),
+        (ctrl_c_in_a_library, KeyboardInterrupt),
+    ],
+)
+def test_an_interrupted_build_goes_on_to_the_same_weights(
+    text_recipe, tmp_path, monkeypatch, capsys, unbroken, action, raised
+):
+    with monkeypatch.context() as patched:
+        at_step(9, action, patched)
+        with pytest.raises(raised):
+            build(text_recipe(**STEPS), tmp_path / "builds")
+    mine = tmp_path / "builds/mine"
+    assert {path.name for path in mine.iterdir()} == {"build.json", "corpus", "tokenizer", "shards", "work"}
+    capsys.readouterr()
+    build(text_recipe(**STEPS), tmp_path / "builds")
+    said = capsys.readouterr().err
+    assert f"going on after step {9 if raised is TrainingInterrupted else 8} of 30" in said
+    assert "[shards] skipped" in said
+    assert weights(tmp_path / "builds") == unbroken
+    assert not (mine / "work").exists()
+
+
+def test_a_change_after_an_interruption_begins_anew_and_the_old_settings_go_on(
+    text_recipe, tmp_path, monkeypatch, capsys
+):
+    """Checkpoints of one set of settings are never continued under another."""
+    with monkeypatch.context() as patched:
+        at_step(9, ctrl_c_in_a_library, patched)
+        with pytest.raises(KeyboardInterrupt):
+            build(text_recipe(**STEPS), tmp_path / "builds")
+        at_step(5, ctrl_c_in_a_library, patched)
+        with pytest.raises(KeyboardInterrupt):
+            build(text_recipe(**STEPS, pretrain__learning_rate=0.01), tmp_path / "builds")
+        assert "going on" not in capsys.readouterr().err
+    build(text_recipe(**STEPS), tmp_path / "builds")
+    assert "going on after step 8 of 30" in capsys.readouterr().err
+
+
+def test_an_interruption_before_the_first_checkpoint_leaves_no_work_behind(
+    text_recipe, tmp_path, monkeypatch
+):
+    at_step(1, ctrl_c_in_a_library, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        build(text_recipe(**STEPS), tmp_path / "builds")
+    assert list((tmp_path / "builds/mine").rglob("plan.json")) == []
+
+
+def test_an_interruption_in_the_first_stage_leaves_nothing(text_recipe, tmp_path, monkeypatch):
+    from parakit.text import corpus
+
+    monkeypatch.setattr(corpus, "_write", lambda *_: ctrl_c_in_a_library())
+    with pytest.raises(KeyboardInterrupt):
+        build(text_recipe(), tmp_path / "builds")
+    assert not (tmp_path / "builds").exists()
+
+
+KILLED_AT_STEP_NINE = """
+import os, signal, sys
+from parakit.cli.main import main
+from parakit.recipe import training_run
+log = training_run._log
+def log_then_die(record, *rest):
+    log(record, *rest)
+    if record.step == 9:
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+training_run._log = log_then_die
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "status", "last"), [("SIGTERM", 143, 9), ("SIGKILL", -9, 8)])
+def test_a_killed_command_goes_on_to_the_same_weights(
+    text_recipe, text, tmp_path, capsys, unbroken, number, status, last
+):
+    recipe = text_recipe(**STEPS)
+    given = [f"{key.replace('__', '.')}={value}" for key, value in STEPS.items()]
+    given += ["size=40k", "max_seq_len=32", "tokenizer.vocab_size=320", "pretrain.batch_tokens=128"]
+    given += ["name=mine", "prompts=[the bird]"]
+    arguments = ["build", "--text", str(text), "--builds", str(tmp_path / "builds"), "--set", *given]
+    command = [sys.executable, "-c", KILLED_AT_STEP_NINE, number, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert number == "SIGKILL" or "stopped after step 9 of 30" in done.stderr
+    build(recipe, tmp_path / "builds")
+    assert f"going on after step {last} of 30" in capsys.readouterr().err
+    assert weights(tmp_path / "builds") == unbroken

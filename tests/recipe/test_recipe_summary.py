@@ -1,0 +1,66 @@
+"""The summary's keys are a contract with whoever reads `summary.json` by machine."""
+
+from __future__ import annotations
+
+import json
+
+from parakit.common import open_artifact
+from parakit.recipe.config import RecipeConfig
+
+
+def test_stages_have_seconds_parameters_tokens_and_bits_per_byte(primer_build):
+    stages = primer_build[1]["stages"]
+    for stage, figures in stages.items():
+        assert figures["seconds"] >= 0, stage
+    for stage in ("pretrain", "finetune"):
+        figures = stages[stage]
+        assert isinstance(figures["parameters"], int)
+        assert isinstance(figures["tokens"], int)
+        assert 0 < figures["bits_per_byte"] < 20
+    assert stages["shards"]["tokens"] == sum(
+        split["n_tokens"] for split in stages["shards"]["splits"].values()
+    )
+    assert primer_build[1]["seconds"] == sum(figures["seconds"] for figures in stages.values())
+
+
+def test_suites_have_accuracy_interval_and_count_for_every_model(primer_build):
+    summary = primer_build[1]
+    assert len(summary["suites"]) == 8
+    for results in summary["suites"].values():
+        assert list(results) == ["base", "tuned"]
+        for result in results.values():
+            assert 0 <= result["low"] <= result["accuracy"] <= result["high"] <= 1
+            assert result["n"] == 8
+    for model in ("base", "tuned"):
+        accuracies = [results[model]["accuracy"] for results in summary["suites"].values()]
+        assert summary["suite_mean"][model] == sum(accuracies) / 8
+
+
+def test_the_summary_is_json_and_its_recipe_can_be_read_back(primer_build, primer_recipe):
+    summary = json.loads(json.dumps(primer_build[1], allow_nan=False))
+    assert RecipeConfig.parse(summary["recipe"]) == primer_recipe()
+    kept = json.loads((primer_build[0] / "primer/recipe.json").read_text())
+    assert RecipeConfig.parse(kept) == primer_recipe()
+
+
+def test_the_lineage_leads_from_the_models_back_to_the_text(primer_build):
+    builds, summary = primer_build
+    rows = {row["stage"]: row for row in summary["lineage"]}
+    digests = {stage: row["digest"] for stage, row in rows.items()}
+    assert rows["corpus"]["parents"] == []
+    assert set(rows["shards"]["parents"]) == {digests["corpus"], digests["tokenizer"]}
+    assert set(rows["pretrain"]["parents"]) == {digests["shards"], digests["tokenizer"]}
+    assert set(rows["finetune"]["parents"]) == {digests["pretrain"], digests["conversation_shards"]}
+    assert set(rows["evaluate"]["parents"]) == {digests["pretrain"], digests["finetune"]}
+    for stage, digest in digests.items():
+        assert open_artifact(builds / "primer" / stage).digest == digest == summary_digest(summary, stage)
+
+
+def summary_digest(summary: dict, stage: str) -> str:
+    return next(row["digest"] for row in summary["lineage"] if row["stage"] == stage)
+
+
+def test_samples_answer_what_the_recipe_asked(primer_build):
+    stages = primer_build[1]["stages"]
+    assert [sample["prompt"] for sample in stages["pretrain"]["samples"]] == ["One morning"]
+    assert [sample["prompt"] for sample in stages["finetune"]["samples"]] == ["What is your name?"]

@@ -1,0 +1,147 @@
+"""Schedules, batch growth, and how a plan is made of settings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parakit.common.errors import UserError
+from parakit.common.settings import unread
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training.schedules import learning_rate_factor
+from tests.training.tiny_runs import tiny_plan
+
+
+def factors(**settings: Any) -> list[float]:
+    plan = tiny_plan(**settings)
+    return [learning_rate_factor(plan, step) for step in range(plan.max_steps)]
+
+
+def test_warm_up_climbs_in_equal_steps_to_the_whole_rate() -> None:
+    for schedule in ("wsd", "cosine", "constant"):
+        assert factors(schedule=schedule, max_steps=40, warmup_steps=4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert factors(schedule="constant", max_steps=40, warmup_steps=0) == [1.0] * 40
+
+
+def test_warm_up_stable_decay_holds_and_then_falls_in_a_line() -> None:
+    got = factors(schedule="wsd", max_steps=100, warmup_steps=20, decay_fraction=0.25)
+    assert got[20:81] == [1.0] * 61
+    assert got[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
+    floor = factors(schedule="wsd", max_steps=100, warmup_steps=0, decay_fraction=1.0, final_fraction=0.2)
+    assert floor == pytest.approx([0.2 + 0.8 * (1 - step / 100) for step in range(100)])
+    assert factors(schedule="wsd", max_steps=50, warmup_steps=0, decay_fraction=0.0) == [1.0] * 50
+
+
+def test_cosine_is_its_formula() -> None:
+    got = factors(schedule="cosine", max_steps=60, warmup_steps=10, final_fraction=0.1)
+    wanted = [0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (step - 10) / 50)) for step in range(10, 60)]
+    assert got[10:] == pytest.approx(wanted)
+
+
+@given(
+    st.sampled_from(["wsd", "cosine", "constant"]),
+    st.integers(1, 300),
+    st.integers(0, 400),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_a_rate_stays_between_nothing_and_its_full_value(
+    schedule: str, max_steps: int, warmup_steps: int, decay_fraction: float, final_fraction: float
+) -> None:
+    got = factors(
+        schedule=schedule, max_steps=max_steps, warmup_steps=warmup_steps, decay_fraction=decay_fraction,
+        final_fraction=final_fraction,
+    )  # fmt: skip
+    assert all(0 <= factor <= 1 + 1e-12 for factor in got)
+    peak = min(warmup_steps, max_steps // 2)
+    assert got[peak:] == sorted(got[peak:], reverse=True)
+    assert got[:peak] == sorted(got[:peak])
+
+
+plans = st.builds(
+    lambda doublings, extra, max_steps: tiny_plan(
+        batch_growth=2**doublings, batch_tokens=12 * (2**doublings + extra), max_steps=max_steps
+    ),
+    st.integers(0, 5),
+    st.integers(0, 70),
+    st.integers(1, 120),
+)
+
+
+@given(plans)
+def test_the_rows_before_a_step_are_those_of_all_earlier_steps(plan: TrainingPlan) -> None:
+    total = 0
+    for step in range(plan.max_steps + 1):
+        assert plan.rows_before(step) == total
+        assert plan.n_tokens(step) == total * plan.seq_len
+        total += plan.rows_at(step)
+    assert plan.n_tokens() == plan.n_tokens(plan.max_steps)
+
+
+@given(plans)
+def test_the_batch_grows_from_its_fraction_to_its_whole_by_doubling(plan: TrainingPlan) -> None:
+    rows = [plan.rows_at(step) for step in range(plan.max_steps)]
+    assert rows[0] == max(1, plan.n_rows // plan.batch_growth)
+    assert rows == sorted(rows)
+    assert set(rows) <= {plan.n_rows >> n for n in range(plan.batch_growth.bit_length())}
+    assert all(n == plan.n_rows for n in rows[math.ceil(plan.max_steps / 2) :])
+
+
+def made(config: TrainingConfig | None = None, **changes: Any) -> TrainingPlan:
+    settings = {
+        "learning_rate": 0.02, "embedding_learning_rate": 0.004, "batch_tokens": 4096, "max_seq_len": 256,
+        "n_train_tokens": 1_000_000,
+    }  # fmt: skip
+    return resolve(config or TrainingConfig(), **settings | changes)
+
+
+def test_what_is_left_open_follows_from_the_size_and_the_data() -> None:
+    plan = made()
+    assert (plan.seq_len, plan.n_rows, plan.max_steps) == (256, 16, 244)
+    assert (plan.learning_rate, plan.embedding_learning_rate) == (0.02, 0.004)
+    assert made(TrainingConfig(epochs=3)).max_steps == 732
+    assert made(TrainingConfig(max_tokens=40_960)).max_steps == 10
+    assert made(default_epochs=2.0).max_steps == 488
+    adamw = made(TrainingConfig(optimizer="adamw"))
+    assert adamw.learning_rate == adamw.embedding_learning_rate == 0.004
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "words"),
+    [
+        ({"seq_len": 512}, {}, ["seq_len = 512", "max_seq_len = 256"]),
+        ({}, {"n_train_tokens": 4000}, ["4,000 tokens", "16 rows of 256"]),
+        ({"batch_growth": 3}, {}, ["batch_growth = 3", "power of two"]),
+        ({"batch_growth": 32}, {}, ["batch_growth = 32", "16 rows"]),
+        ({"max_steps": 5, "epochs": 2.0}, {}, ["max_steps and epochs", "keep one"]),
+    ],
+)
+def test_settings_that_cannot_meet_the_data_are_errors_with_a_way_out(
+    settings: dict[str, Any], changes: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        made(TrainingConfig(**settings), **changes)
+    assert all(word in str(caught.value) for word in words)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "unused"),
+    [
+        ({"optimizer": "adamw", "momentum": 0.9}, ["momentum"]),
+        ({"optimizer": "adamw", "embedding_learning_rate": 0.1}, ["embedding_learning_rate"]),
+        ({"schedule": "cosine", "decay_fraction": 0.2}, ["decay_fraction"]),
+        ({"schedule": "constant", "final_fraction": 0.2}, ["final_fraction"]),
+        ({"optimizer": "muon", "momentum": 0.9, "schedule": "wsd", "decay_fraction": 0.2, "seed": 3}, []),
+    ],
+)
+def test_a_setting_that_the_run_never_looks_at_stays_unread(
+    settings: dict[str, Any], unused: list[str]
+) -> None:
+    config = TrainingConfig(**settings)
+    made(config)
+    assert unread(config) == unused
