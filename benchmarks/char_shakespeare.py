@@ -20,10 +20,12 @@ from benchmarks.baseline_char_gpt import default_data
 from benchmarks.harness import ROOT, Figures, report, run_process, summary
 
 TARGET_LOSS, BEST_LOSS = 1.88, 1.56
-# Ours: the size dial's 0.8 million parameters, rows of 128 characters; tuned on seeds that are not measured.
-SHAPE = ["--size=0.8m", "--set", "max_seq_len=128", "tokenizer.kind=char", "tokenizer.vocab_size=128"]
-SHORT = ["pretrain.batch_tokens=2048", "pretrain.max_steps=165"]
-LONG = ["pretrain.batch_tokens=2048"]
+# Rows of 128 characters, 8 a step. For the short run a smaller model is the quicker way to the same loss. These
+# figures were chosen on another seed than those that are measured.
+SHAPE = ["--set", "max_seq_len=128", "tokenizer.kind=char", "tokenizer.vocab_size=128"]
+SHAPE += ["pretrain.batch_tokens=1024"]
+SHORT = ["size=0.45m", "pretrain.max_steps=320", "pretrain.embedding_learning_rate=0.01"]
+LONG = ["size=0.8m", "pretrain.embedding_learning_rate=0.006"]
 SHARE_OF_TIME = (
     0.85  # of the baseline's time that is planned for steps; the rest is start, text and evaluation
 )
@@ -38,7 +40,8 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         train, validation = _split(arguments.data, Path(folder))
         rounds = [
-            _round(seed, arguments.data, train, validation, Path(folder)) for seed in range(arguments.rounds)
+            _round(seed, arguments.data, train, validation, Path(folder))
+            for seed in range(1, arguments.rounds + 1)
         ]
     figures: Figures = {name: summary([round_[name] for round_ in rounds]) for name in rounds[0]}
     bar = {

@@ -112,10 +112,28 @@ def cut(text: str) -> list[str]:
     return text.split("|")
 
 
-def full_summary() -> dict:
+EVALUATIONS = [
+    {
+        "name": "held-out split",
+        "model": "pretrain",
+        "bits_per_byte": 0.6132,
+        "perplexity": 4.71,
+        "bytes": 490_122,
+    },
+    {
+        "name": "wikitext-2 test",
+        "model": "pretrain",
+        "bits_per_byte": 2.4178,
+        "perplexity": 488.2,
+        "bytes": 1_256_449,
+    },
+]
+
+
+def full_stages() -> dict:
     pieces = cut("The| fox| did| not| find| the| key|,| so| it| asked| M|ira| for| 2|7| more|.")
     french = cut("Le| ch|at| n|'|est| pas| content|\n|:| «| O|ù| est| la| cl|é| ?| »")
-    stages = {
+    return {
         "corpus": {
             **{"seconds": 11.2, "documents": 24_310, "bytes": 9_812_442, "bad_bytes": 3, "duplicates": 118},
             **{"train_documents": 21_880, "validation_documents": 1_214, "test_documents": 1_216},
@@ -135,6 +153,9 @@ def full_summary() -> dict:
         "finetune": training(180, 2.4, 0.42, 4096, **TUNED),
         "evaluate": {"seconds": 41.0},
     }
+
+
+def full_chain() -> list:
     chain = [
         ("corpus", "corpus", []),
         ("tokenizer", "tokenizer", ["corpus"]),
@@ -147,6 +168,11 @@ def full_summary() -> dict:
         ("finetune", "model", ["pretrain", "conversation_shards"]),
     ]
     chain += [("evaluate", "evaluation", ["pretrain", "finetune"])]
+    return chain
+
+
+def full_summary() -> dict:
+    chain = full_chain()
     digest = {name: f"{i + 10:x}9f86d081884c7d6" for i, (name, _, _) in enumerate(chain)}
     return {
         **{
@@ -168,26 +194,11 @@ def full_summary() -> dict:
             "text": {"primer": {"seed": 0, "n_documents": 24_000}},
             "pretrain": {"size": "5m", "max_steps": 600},
         },
-        "stages": stages,
+        "stages": full_stages(),
         "suites": suites(),
         "suite_mean": {"base": 0.2551, "tuned": 0.8894},
         "chance": {name: chance for name, (_, _, chance) in SUITES.items()},
-        "evaluations": [
-            {
-                "name": "held-out split",
-                "model": "pretrain",
-                "bits_per_byte": 0.6132,
-                "perplexity": 4.71,
-                "bytes": 490_122,
-            },
-            {
-                "name": "wikitext-2 test",
-                "model": "pretrain",
-                "bits_per_byte": 2.4178,
-                "perplexity": 488.2,
-                "bytes": 1_256_449,
-            },
-        ],
+        "evaluations": EVALUATIONS,
         "lineage": [
             {
                 "stage": name,

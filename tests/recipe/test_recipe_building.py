@@ -14,8 +14,8 @@ from parakit.recipe import build, building, dry_run
 from parakit.recipe.graph import Build
 
 STAGES = [
-    *("corpus", "tokenizer", "shards", "pretrain"),
-    *("conversations", "conversation_shards", "finetune", "evaluate"),
+    *("corpus", "tokenizer", "shards", "conversations", "conversation_shards"),
+    *("pretrain", "finetune", "evaluate"),
 ]
 
 
@@ -71,6 +71,7 @@ def test_a_second_build_skips_everything_and_gives_the_same_summary(
     [
         ({}, []),
         ({"evaluate__max_new_tokens": 3}, ["evaluate"]),
+        ({"prompts": ["Another morning"], "questions": ["Who are you?"]}, ["evaluate"]),
         ({"finetune__max_steps": 4}, ["finetune", "evaluate"]),
         ({"pretrain__max_steps": 7}, ["pretrain", "finetune", "evaluate"]),
         ({"size": "70k"}, ["pretrain", "finetune", "evaluate"]),
@@ -116,8 +117,8 @@ def test_own_text_with_own_conversations(text_recipe, conversations, text, tmp_p
     )
     summary = build(recipe, tmp_path / "builds")
     assert list(summary["stages"]) == [
-        *("corpus", "tokenizer", "shards", "pretrain"),
-        *("conversations", "conversation_shards", "finetune", "evaluate"),
+        *("corpus", "tokenizer", "shards", "conversations", "conversation_shards"),
+        *("pretrain", "finetune", "evaluate"),
     ]
     assert {(row["name"], row["model"]) for row in summary["evaluations"]} == {
         ("0.txt", "base"),

@@ -20,7 +20,7 @@ def test_tuning_stages_come_with_conversations(primer_recipe, text_recipe, tmp_p
         "evaluate",
     ]
     names = list(settings(primer_recipe(), tmp_path))
-    assert names[4:] == ["conversations", "conversation_shards", "finetune", "evaluate"]
+    assert names[3:] == ["conversations", "conversation_shards", "pretrain", "finetune", "evaluate"]
 
 
 def test_every_parent_comes_before_its_child(primer_recipe, tmp_path):

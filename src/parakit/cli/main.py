@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Collection, Iterator
@@ -33,7 +34,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when
     interrupted.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        status = _main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 0
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -64,9 +74,6 @@ def _run(verb: str, argv: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signal_number", 2)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stderr.close()
-        return 0
     except OSError as error:
         if error.errno not in REFUSALS:
             raise

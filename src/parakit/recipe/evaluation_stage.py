@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.model_folder import load_model
 from parakit.evaluation.perplexity import evaluate_text
+from parakit.evaluation.samples import answers, continuations
 from parakit.evaluation.suites import run_suites
 from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.recipe.config import EvaluateConfig
@@ -19,19 +20,27 @@ N_KEPT_ANSWERS = 12  # of each suite and model, for the report; the wrong ones f
 
 
 def measure(
-    config: EvaluateConfig, models: Mapping[str, Path], advance: Callable[[int], object]
+    config: EvaluateConfig,
+    models: Mapping[str, Path],
+    advance: Callable[[int], object],
+    prompts: Sequence[str] = (),
+    questions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`suites.<suite>.<model>` with accuracy, interval and answers; `evaluations`, a row for each text
-    and model.
+    and model; `samples.<model>`, its continuations of `prompts` or answers to `questions`.
     """
+    samples = {}
     suites: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     items = primer.suites(config.suites) if config.suites else {}
     for name, path in models.items():
         model, tokenizer = load_model(path)
         assert tokenizer is not None, "a model that a build made has its tokenizer"
+        chat = is_chat_tuned(path)
+        samples[name] = (
+            answers(model, tokenizer, questions) if chat else continuations(model, tokenizer, prompts)
+        )
         if items:
-            chat = is_chat_tuned(path)
             results = run_suites(
                 model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
             )
@@ -49,15 +58,16 @@ def measure(
         "suite_mean": means,
         "chance": dict(primer.CHANCE) if suites else {},
         "evaluations": rows,
+        "samples": samples,
     }
 
 
 def _kept(result: dict[str, Any]) -> dict[str, Any]:
     """The figures, and a few of the answers under the names that the report uses."""
-    answers = sorted(result["samples"], key=lambda sample: sample["correct"])
-    n_wrong = sum(not sample["correct"] for sample in answers)
-    chosen = answers[: min(n_wrong, N_KEPT_ANSWERS // 2)]
-    chosen += answers[n_wrong : n_wrong + N_KEPT_ANSWERS - len(chosen)]
+    found = sorted(result["samples"], key=lambda sample: sample["correct"])
+    n_wrong = sum(not sample["correct"] for sample in found)
+    chosen = found[: min(n_wrong, N_KEPT_ANSWERS // 2)]
+    chosen += found[n_wrong : n_wrong + N_KEPT_ANSWERS - len(chosen)]
     shown = [
         {
             "prompt": s["question"],

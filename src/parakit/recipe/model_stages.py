@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +23,6 @@ from parakit.common.files import disk_errors, read_json, write_json_atomic
 from parakit.common.progress import say
 from parakit.common.seeds import seed_everything
 from parakit.common.settings import config_digest
-from parakit.inference.config import SamplingConfig
-from parakit.inference.text import generate
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 from parakit.model.presets import SizePlan, size_dial
@@ -31,21 +30,19 @@ from parakit.planning.time import choose_size
 from parakit.recipe.config import says_how_long
 from parakit.recipe.model_card import model_card
 from parakit.recipe.training_run import TrainingInputs, chart_rows, check_splits, describe_plan, run_training
-from parakit.text.conversations import Message
 from parakit.tokens.batches import BatchSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
-from parakit.training.compilation import time_step
+from parakit.training import compilation
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
-from parakit.training.objectives import next_token, to_micro_batch
+from parakit.training.objectives import next_token
+from parakit.training.session import TrainingSession
 from parakit.training.throughput import measured_peak_flops
 
 PLAN = "plan.json"
-N_PROMPTS, PROMPT_CHARS = 4, 60
-# A timed step leaves out the optimizer and the loop; a time budget is kept, not overrun.
-STEP_OVERHEAD = 1.25
+N_TIMED_STEPS = 8  # on a model that is thrown away, to learn how many steps fit into a time
+STEP_OVERHEAD = 1.08  # batches, metrics, validation: a time budget is kept, not overrun
 LEAST_SECONDS = 10.0  # trained even where the stages before used up the time
-SAMPLING = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=80, seed=0)
 TUNED_LEARNING_RATE_SHARE = 0.25
 
 
@@ -63,7 +60,6 @@ class Pretraining:
     seconds: float | None = None
     seconds_spent: float = 0.0
     max_seq_len: int = 256
-    prompts: tuple[str, ...] = ()
 
 
 def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -80,7 +76,6 @@ def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, 
         say(f"pretrain: {describe_plan(plan)}")
         inputs = TrainingInputs("pretrain", "pretrain", model, tokenizer, train, validation, plan, work)
         figures = run_training(inputs) | chart_rows(work)
-        figures["samples"] = _continuations(model, tokenizer, job.prompts or _openings(validation, tokenizer))
         _save(model, tokenizer, out, overwrite, "pretrain", plan, [job.shards, job.tokenizer], figures)
     return figures
 
@@ -93,7 +88,6 @@ class Finetuning:
     shards: Path
     work: Path
     training: TrainingConfig
-    questions: tuple[str, ...] = ()
 
 
 def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -111,7 +105,6 @@ def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, A
         say(f"finetune: {describe_plan(plan)}")
         inputs = TrainingInputs("finetune", "chat", model, tokenizer, train, validation, plan, work)
         figures = run_training(inputs) | chart_rows(work)
-        figures["samples"] = _answers(model, tokenizer, job.questions)
         _save(model, tokenizer, out, overwrite, "finetune", plan, [job.model, job.shards], figures)
     return figures
 
@@ -154,7 +147,7 @@ def _plan_pretraining(
     training = job.training
     if job.seconds and not says_how_long(training):
         left = max(LEAST_SECONDS, job.seconds - job.seconds_spent)
-        training = training.replace(max_steps=_steps_in(left, dial, training, train))
+        training = training.replace(**_steps_in(left, dial, training, train))
     plan = resolve(
         training,
         learning_rate=dial.learning_rate,
@@ -177,23 +170,27 @@ def _dial(job: Pretraining, vocab_size: int, train: TokenShards) -> SizePlan:
     return choose_size(seconds, peak, train.n_tokens, vocab_size, job.max_seq_len)
 
 
-def _steps_in(seconds: float, dial: SizePlan, training: TrainingConfig, train: TokenShards) -> int:
-    """Time a few steps of this very shape and return how many fit."""
+def _steps_in(seconds: float, dial: SizePlan, training: TrainingConfig, train: TokenShards) -> dict[str, Any]:
+    """Time a few steps of this very shape; how many fit into the time, compiled if more do that way."""
     plan = resolve(
-        training.replace(max_steps=1),
+        training.replace(max_steps=N_TIMED_STEPS, compile="off"),
         learning_rate=dial.learning_rate,
         embedding_learning_rate=dial.embedding_learning_rate,
         batch_tokens=dial.batch_tokens,
         max_seq_len=dial.config.max_seq_len,
         n_train_tokens=train.n_tokens,
     )
-    device = pick_device(plan.device)
-    model = LanguageModel(dial.config).to(device)
     source = BatchSource(train, plan.seq_len, plan.seed)
-    batches = [to_micro_batch(source.rows(0, plan.micro_batch_size), device)]
-    n_forwards = -(-plan.n_rows // plan.micro_batch_size)
-    step = time_step(model, next_token, batches, repeats=4) * n_forwards * STEP_OVERHEAD
-    return max(1, int(seconds / step))
+    session = TrainingSession(LanguageModel(dial.config), source, next_token, plan, folder=None)
+    timed = [record.seconds for record in session.steps()][N_TIMED_STEPS // 2 :]
+    step = statistics.median(timed) * STEP_OVERHEAD
+    eager = {"max_steps": max(1, int(seconds / step)), "compile": "off"}
+    if training.compile == "off" or not compilation.can_compile(session.device):
+        return eager
+    speedup, cost = compilation.expected_gain(session.model, session.micro_batches(0))
+    compiled = {"max_steps": max(1, int((seconds - cost) / step * speedup)), "compile": "on"}
+    more = training.compile == "on" or compiled["max_steps"] > eager["max_steps"]
+    return compiled if more else eager
 
 
 def _plan_finetuning(job: Finetuning, shape: DecoderConfig, train: TokenShards) -> TrainingPlan:
@@ -244,28 +241,3 @@ def _save(
     started = time.monotonic()
     save_model(model, tokenizer, out, lineage, overwrite, card=card)
     say(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")
-
-
-def _openings(validation: TokenShards, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """The first words of held-out documents, to be continued for the report."""
-    openings = []
-    for start, end in zip(validation.offsets[:N_PROMPTS], validation.offsets[1:], strict=False):
-        text = tokenizer.decode(validation.token_ids[start : min(end, start + 64)].tolist()).strip()
-        words = text[:PROMPT_CHARS].rsplit(" ", 1)[0]
-        openings.append(words or text)
-    return tuple(opening for opening in openings if opening)
-
-
-def _continuations(
-    model: LanguageModel, tokenizer: Tokenizer, prompts: tuple[str, ...]
-) -> list[dict[str, str]]:
-    return [{"prompt": p, "completion": generate(model, tokenizer, p, SAMPLING).text} for p in prompts]
-
-
-def _answers(model: LanguageModel, tokenizer: Tokenizer, questions: tuple[str, ...]) -> list[dict[str, str]]:
-    greedy = SAMPLING.replace(temperature=0.0)
-    asked = [(question, (Message("user", question),)) for question in questions]
-    return [
-        {"prompt": q, "completion": generate(model, tokenizer, messages, greedy).text}
-        for q, messages in asked
-    ]

@@ -20,10 +20,14 @@ SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.9
 
 def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
     """Every stage of `recipe`, in order, for a build in `folder`."""
-    found = [_corpus(recipe), _tokenizer(recipe, folder), _shards(folder), _pretrain(recipe, folder)]
-    if recipe.conversations is not None:
-        found += [_conversations(recipe), _conversation_shards(folder), _finetune(recipe, folder)]
-    return [*found, _evaluate(recipe, folder)]
+    found = [_corpus(recipe), _tokenizer(recipe, folder), _shards(folder)]
+    if recipe.conversations is None:
+        return [*found, _pretrain(recipe, folder), _evaluate(recipe, folder)]
+    found += [
+        _conversations(recipe),
+        _conversation_shards(folder),
+    ]  # their faults show before hours are spent
+    return [*found, _pretrain(recipe, folder), _finetune(recipe, folder), _evaluate(recipe, folder)]
 
 
 def _corpus(recipe: RecipeConfig) -> Stage:
@@ -67,7 +71,6 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
         "size": recipe.size,
         "seconds": seconds,
         "max_seq_len": recipe.max_seq_len,
-        "prompts": list(recipe.prompts),
     }
     started = time.monotonic()
 
@@ -83,7 +86,6 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
             seconds=seconds,
             seconds_spent=time.monotonic() - started,
             max_seq_len=recipe.max_seq_len,
-            prompts=recipe.prompts,
         )
         pretrain(job, out, overwrite=True)
 
@@ -112,14 +114,13 @@ def _conversation_shards(folder: Path) -> Stage:
 
 def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     training = _seeded(recipe.finetune or TrainingConfig(), recipe.seed)
-    questions = recipe.questions
-    settings = {"training": training.model_dump(mode="json"), "questions": list(questions)}
+    settings = {"training": training.model_dump(mode="json")}
 
     def run(out: Path) -> None:
         from parakit.recipe.model_stages import Finetuning, finetune
 
         shards, work = folder / "conversation_shards", folder / WORK / "finetune"
-        finetune(Finetuning(folder / "pretrain", shards, work, training, questions), out, overwrite=True)
+        finetune(Finetuning(folder / "pretrain", shards, work, training), out, overwrite=True)
 
     return Stage("finetune", settings, ("pretrain", "conversation_shards"), run)
 
@@ -131,10 +132,13 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
         "evaluate": config.model_dump(mode="json"),
         "inputs": fingerprint(config.texts),
         "models": models,
+        "samples": [list(recipe.prompts), list(recipe.questions)],
     }
 
     def run(out: Path) -> None:
+        from parakit.evaluation.samples import openings
         from parakit.recipe.evaluation_stage import measure
+        from parakit.text.corpus import iter_corpus
 
         lineage = Lineage(
             "evaluation", config.model_dump(mode="json"), [folder / stage for stage in models.values()]
@@ -143,9 +147,9 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
             progress("evaluate", unit="answers and tokens") as bar,
             writing_artifact(out, lineage, overwrite=True) as inside,
         ):
-            lineage.result = measure(
-                config, {name: folder / stage for name, stage in models.items()}, bar.advance
-            )
+            folders = {name: folder / stage for name, stage in models.items()}
+            prompts = recipe.prompts or openings(iter_corpus(folder / "corpus", "validation"))
+            lineage.result = measure(config, folders, bar.advance, prompts, recipe.questions)
             write_json_atomic(inside / "results.json", lineage.result)
 
     return Stage("evaluate", settings, tuple(models.values()), run)

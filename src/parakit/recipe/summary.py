@@ -26,6 +26,9 @@ def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
     stages = {name: _figures(name, artifact.path, artifact.lineage) for name, artifact in artifacts.items()}
     measured = stages.pop("evaluate")
     stages["evaluate"] = {"seconds": measured["seconds"]}
+    for stage, model in (("pretrain", "base"), ("finetune", "tuned")):
+        if stage in stages:
+            stages[stage]["samples"] = measured["samples"].get(model, [])
     return {
         "name": recipe.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

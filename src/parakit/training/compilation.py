@@ -26,7 +26,7 @@ from parakit.training.objectives import MicroBatch, Objective
 
 # What compiling brought on the machines we measured (benchmarks/results): used until this machine has its
 # own figures.
-GUESSED_SPEEDUP, GUESSED_COLD_SECONDS = 1.3, 30.0
+GUESSED_SPEEDUP, GUESSED_COLD_SECONDS = 1.3, 22.0
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,26 @@ def choose(
     """
     if setting != "auto":
         return CompileChoice(setting == "on", f"compile: {setting}")
-    device = batches[0].input_ids.device
-    if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+    if not can_compile(batches[0].input_ids.device):
         return CompileChoice(False, "no C++ compiler on this machine")
     eager = time_step(model, objective, batches)
-    known = _known(model, batches)
-    speedup, cost = known.get("speedup", GUESSED_SPEEDUP), known.get("seconds", GUESSED_COLD_SECONDS)
+    speedup, cost = expected_gain(model, batches)
     saved = n_steps * eager * (1 - 1 / speedup)
     figures = f"{n_steps} steps of {eager * 1e3:.0f} ms; compiling saves {saved:.0f} s and costs {cost:.0f} s"
     return CompileChoice(saved > 1.2 * cost, figures, eager)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether PyTorch's compiler finds what it needs: on a CPU, a C++ compiler."""
+    return device.type != "cpu" or shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def expected_gain(model: LanguageModel, batches: Sequence[MicroBatch]) -> tuple[float, float]:
+    """How many times faster compiled steps are, and the seconds that compiling costs: as this machine showed
+    for such a model and batch, or a guess.
+    """
+    known = _known(model, batches)
+    return known.get("speedup", GUESSED_SPEEDUP), known.get("seconds", GUESSED_COLD_SECONDS)
 
 
 def time_step(

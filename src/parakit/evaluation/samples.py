@@ -1,0 +1,39 @@
+"""Samples for people: what a model says, where figures do not tell enough. Seeded, so a report is repeatable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from parakit.inference.config import SamplingConfig
+from parakit.inference.text import generate
+from parakit.model.heads import LanguageModel
+from parakit.text.conversations import Message
+from parakit.text.documents import Document
+from parakit.tokens.tokenizer import Tokenizer
+
+N_OPENINGS, OPENING_CHARS = 4, 60
+DRAWN = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=80, seed=0)
+GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=80)
+
+Samples = list[dict[str, str]]
+
+
+def continuations(model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str]) -> Samples:
+    """How the model goes on from each prompt, drawn at temperature 0.7."""
+    return [{"prompt": p, "completion": generate(model, tokenizer, p, DRAWN).text} for p in prompts]
+
+
+def answers(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[str]) -> Samples:
+    """What a tuned model answers to each question, greedily, through its chat template."""
+    asked = [(question, (Message("user", question),)) for question in questions]
+    return [{"prompt": q, "completion": generate(model, tokenizer, m, GREEDY).text} for q, m in asked]
+
+
+def openings(documents: Iterable[Document]) -> tuple[str, ...]:
+    """The first words of some documents, to be continued."""
+    found = []
+    for document in islice(documents, N_OPENINGS):
+        text = document.text.strip()[:OPENING_CHARS]
+        found.append(text.rsplit(None, 1)[0] if " " in text else text)
+    return tuple(opening for opening in found if opening)
