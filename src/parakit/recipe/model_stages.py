@@ -184,13 +184,14 @@ def _steps_in(seconds: float, dial: SizePlan, training: TrainingConfig, train: T
     session = TrainingSession(LanguageModel(dial.config), source, next_token, plan, folder=None)
     timed = [record.seconds for record in session.steps()][N_TIMED_STEPS // 2 :]
     step = statistics.median(timed) * STEP_OVERHEAD
-    eager = {"max_steps": max(1, int(seconds / step)), "compile": "off"}
+    n_eager = max(1, int(seconds / step))
     if training.compile == "off" or not compilation.can_compile(session.device):
-        return eager
+        return {"max_steps": n_eager}
     speedup, cost = compilation.expected_gain(session.model, session.micro_batches(0))
-    compiled = {"max_steps": max(1, int((seconds - cost) / step * speedup)), "compile": "on"}
-    more = training.compile == "on" or compiled["max_steps"] > eager["max_steps"]
-    return compiled if more else eager
+    n_compiled = max(1, int((seconds - cost) / step * speedup))
+    if training.compile == "on" or n_compiled > n_eager:
+        return {"max_steps": n_compiled, "compile": "on"}
+    return {"max_steps": n_eager, "compile": "off"}
 
 
 def _plan_finetuning(job: Finetuning, shape: DecoderConfig, train: TokenShards) -> TrainingPlan:
