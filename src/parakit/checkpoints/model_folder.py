@@ -7,6 +7,7 @@ the functions: `read_config` and `parameter_counts` work without it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from parakit.model.heads import LanguageModel
     from parakit.tokens.tokenizer import Tokenizer
 
+TRAINING_LOGS = "training"
 ARCHITECTURES: dict[str, ModuleType] = {qwen3.MODEL_TYPE: qwen3}
 
 
@@ -52,9 +54,10 @@ def save_model(
     dtype: torch.dtype | str | None = None,
     *,
     card: str | None = None,
+    logs: Iterable[Path] = (),
 ) -> Path:
     """Write `model` as an artifact of kind "model" in the Hugging Face layout; `dtype` None keeps the model's
-    own, `card` becomes README.md.
+    own, `card` becomes README.md, and `logs` (files and folders) are kept in `training/`.
 
     Raises `UserError` when `path` exists (unless `overwrite`) or when the tokenizer has ids that the
     embedding has no row for.
@@ -71,6 +74,10 @@ def save_model(
         write_json_atomic(
             folder / "generation_config.json", {**_special_ids(tokenizer), **_stop_ids(tokenizer)}
         )
+        for log in logs:
+            copy = shutil.copytree if log.is_dir() else shutil.copy
+            (folder / TRAINING_LOGS).mkdir(exist_ok=True)
+            copy(log, folder / TRAINING_LOGS / log.name)
         if card is not None:
             write_text_atomic(folder / "README.md", card)
         write_tensors(

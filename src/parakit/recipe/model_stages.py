@@ -35,6 +35,7 @@ from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training import compilation
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training.metrics import EVENTS, METRICS
 from parakit.training.objectives import next_token
 from parakit.training.session import TrainingSession
 from parakit.training.throughput import measured_peak_flops
@@ -76,7 +77,7 @@ def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, 
         say(f"pretrain: {describe_plan(plan)}")
         inputs = TrainingInputs("pretrain", "pretrain", model, tokenizer, train, validation, plan, work)
         figures = run_training(inputs) | chart_rows(work)
-        _save(model, tokenizer, out, overwrite, "pretrain", plan, [job.shards, job.tokenizer], figures)
+        _save(model, tokenizer, out, overwrite, "pretrain", plan, [job.shards, job.tokenizer], figures, work)
     return figures
 
 
@@ -105,7 +106,7 @@ def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, A
         say(f"finetune: {describe_plan(plan)}")
         inputs = TrainingInputs("finetune", "chat", model, tokenizer, train, validation, plan, work)
         figures = run_training(inputs) | chart_rows(work)
-        _save(model, tokenizer, out, overwrite, "finetune", plan, [job.model, job.shards], figures)
+        _save(model, tokenizer, out, overwrite, "finetune", plan, [job.model, job.shards], figures, work)
     return figures
 
 
@@ -232,6 +233,7 @@ def _save(
     plan: TrainingPlan,
     parents: list[Path],
     figures: dict[str, Any],
+    work: Path,
 ) -> None:
     config = {"stage": stage, "chat": stage == "finetune", "plan": plan.model_dump(mode="json")}
     known = [
@@ -240,5 +242,6 @@ def _save(
     lineage = Lineage("model", config, list(known), plan.seed, figures)
     card = model_card({"name": out.resolve().parent.name, "stages": {stage: figures}}, stage)
     started = time.monotonic()
-    save_model(model, tokenizer, out, lineage, overwrite, card=card)
+    logs = [work / METRICS, work / EVENTS]
+    save_model(model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
     say(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")

@@ -25,7 +25,7 @@ from parakit.training import doctor
 from parakit.training.compilation import discard_compiled_code
 from parakit.training.config import TrainingPlan
 from parakit.training.loop import StepRecord
-from parakit.training.metrics import MetricsLog, read_metrics
+from parakit.training.metrics import METRICS, MetricsLog, read_metrics
 from parakit.training.objectives import next_token
 from parakit.training.session import TrainingSession
 from parakit.training.throughput import measured_peak_flops
@@ -138,7 +138,7 @@ def _figures(
     inputs: TrainingInputs, session: TrainingSession, final: LossResult, wall: float
 ) -> dict[str, Any]:
     plan, config = inputs.plan, inputs.model.config
-    steps = [row for row in read_metrics(inputs.work / "metrics.jsonl") if row["kind"] == "step"]
+    steps = [row for row in read_metrics(inputs.work / METRICS) if row["kind"] == "step"]
     rates = sorted(row["tokens_per_second"] for row in steps)
     rate = rates[len(rates) // 2] if rates else 0.0
     peak = measured_peak_flops(session.device.type, session.precision.dtype)
@@ -163,7 +163,7 @@ def _figures(
 
 def chart_rows(work: Path, most: int = 400) -> dict[str, list[dict[str, Any]]]:
     """Metrics for the report: at most `most` step rows with tokens counted up, and every validation."""
-    rows = read_metrics(work / "metrics.jsonl")
+    rows = read_metrics(work / METRICS)
     seen, steps = 0, []
     for row in rows:
         if row["kind"] == "step":

@@ -15,6 +15,7 @@ from typing import Any
 
 from parakit.common.files import write_text_atomic
 
+METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 FLUSH_SECONDS = 5.0
 
 
@@ -56,12 +57,12 @@ class MetricsLog:
 
     def __init__(self, folder: Path, first_step: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         if self.path.exists():
             kept = [row for row in read_metrics(self.path) if row["step"] <= first_step]
             write_text_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self.file = self.path.open("a", encoding="utf-8")
-        self.events = EventsLog(folder / "tensorboard", first_step)
+        self.events = EventsLog(folder / EVENTS, first_step)
 
     def write(self, kind: str, step: int, **figures: Any) -> None:
         """Log `figures` of a `kind` ("step", "validation", "sample") at `step`; numbers go to
