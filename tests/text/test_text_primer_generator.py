@@ -62,8 +62,8 @@ def test_every_suite_has_the_items_asked_for_all_different_and_in_equal_classes(
         for name, items in found.items():
             assert len({item.messages for item in items}) == len(items) == config.n_suite_items
             assert {item.suite for item in items} == {name}
-    sizes = Counter(item.answer for item in suites(PrimerConfig())["sentiment"])
-    assert sizes == {"Positive.": 125, "Negative.": 125}
+    sizes = Counter(item.answer.rpartition(": ")[2] for item in suites(PrimerConfig())["sentiment"])
+    assert sizes == {"positive.": 125, "negative.": 125}
     kinds = Counter(
         item.check + str("don't know" in item.answer) for item in suites(PrimerConfig())["safety"]
     )
@@ -115,7 +115,7 @@ def test_every_kind_of_document_is_told_in_whole_sentences():
 
 
 def test_documents_state_every_fact_many_times_and_none_against_the_world():
-    text = "\n".join(document.text for document in documents(PrimerConfig(n_documents=3000)))
+    text = "\n".join(document.text for document in documents(PrimerConfig(n_documents=4000)))
     told = Counter(
         re.findall(r"\b([A-Z]\w+) (lives in|works as|belongs to|is known for its) (?:an? )?(\w+)", text)
     )
