@@ -197,5 +197,10 @@ def test_all_that_a_resume_needs_is_in_the_checkpoint(tmp_path: Path) -> None:
     ours, theirs = session.optimizer.state_tensors(), resumed.optimizer.state_tensors()
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
-    assert {name.rsplit(".", 1)[1] for name in ours} == {"momentum", "n_steps", "first_moment", "second_moment"}
+    assert {name.rsplit(".", 1)[1] for name in ours} == {
+        "momentum",
+        "n_steps",
+        "first_moment",
+        "second_moment",
+    }
     assert len(list(tmp_path.glob("step-*"))) == train_state.KEEP
