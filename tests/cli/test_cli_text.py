@@ -65,3 +65,9 @@ def test_mistakes_are_errors_for_the_caller_to_print(folder: Path, tmp_path: Pat
     with pytest.raises(UserError, match="exists already"):
         main([str(folder), "--output", str(tmp_path / "corpus")])
     assert main([str(folder), "--output", str(tmp_path / "corpus"), "--overwrite"]) == 0
+
+
+def test_statistics_are_the_primers(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--statistics describes the primer"):
+        main([str(folder), "--output", str(tmp_path / "corpus"), "--statistics"])
+    assert not (tmp_path / "corpus").exists()

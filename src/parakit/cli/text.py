@@ -10,9 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from parakit.common.artifacts import open_artifact
+from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.common.progress import progress, quantity
 from parakit.text import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
+from parakit.text.primer import statistics
 
 SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
 
@@ -42,6 +44,10 @@ class TextCommandConfig(TextConfig):
     conversations: bool = Field(
         default=False, description="Read (or generate) conversations to tune on instead of text."
     )
+    statistics: bool = Field(
+        default=False,
+        description="With --primer: tell how varied it is, and how much of the suites is in it.",
+    )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print the report as JSON."
@@ -53,14 +59,22 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         TextCommandConfig, args=argv, prog="parakit text", config=(tyro.conf.FlagCreatePairsOff,)
     )
+    if command.statistics and not command.use_primer:
+        raise UserError(
+            "--statistics describes the primer, and text was given", "take it out, or add --primer"
+        )
     prepare = _conversations if command.conversations else _corpus
     prepare(command)
     report = read_json(f"{command.output}/report.json")
+    if command.statistics:
+        report["primer"] = statistics(PrimerConfig(seed=command.seed))
     if command.as_json:
         artifact = open_artifact(command.output, verify=False)
         print(json.dumps({"path": command.output, "kind": artifact.kind, "digest": artifact.digest} | report))
     else:
         _show(command, report)
+        if command.statistics:
+            print(json.dumps(report["primer"], indent=2))
     return 0
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from parakit.common.errors import UserError
 from parakit.inference.decoding import evaluation_mode
+from parakit.model.attention import document_mask
 from parakit.model.heads import LanguageModel
 from parakit.text.config import TextConfig
 from parakit.text.documents import Document
@@ -97,8 +98,7 @@ def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torc
     targets = torch.from_numpy(batch.target_ids).to(device)[counted]  # (N,)
     attention_mask = None
     if not batch.single_document:
-        documents = torch.from_numpy(batch.document_ids).to(device)
-        attention_mask = torch.tril(documents[:, :, None] == documents[:, None, :])[:, None]  # (B, 1, T, T)
+        attention_mask = document_mask(torch.from_numpy(batch.document_ids).to(device))
     hidden = model.hidden(
         torch.from_numpy(batch.input_ids).to(device),
         position_ids=torch.from_numpy(batch.position_ids).to(device),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +26,12 @@ class Cache(Protocol):
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Take in (B, G, T, D) of the new tokens; return (B, G, S, D) of all so far."""
         ...
+
+
+def document_mask(document_ids: Tensor) -> Tensor:
+    """Who may attend in packed rows: document_ids (B, T) -> (B, 1, T, T) bool, causal within each document."""
+    same = document_ids[:, :, None] == document_ids[:, None, :]
+    return torch.tril(same).unsqueeze(1)
 
 
 class Attention(nn.Module):

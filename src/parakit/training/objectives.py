@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from parakit.model.attention import document_mask
 from parakit.model.heads import LanguageModel
 from parakit.tokens.batches import Batch
 
@@ -44,9 +45,7 @@ def to_micro_batch(batch: Batch, device: torch.device, always_masked: bool = Fal
     """
     attention_mask = position_ids = None
     if always_masked or not batch.single_document:
-        documents = torch.from_numpy(batch.document_ids).to(device)
-        same = documents[:, :, None] == documents[:, None, :]  # (B, T, T)
-        attention_mask = torch.tril(same).unsqueeze(1)
+        attention_mask = document_mask(torch.from_numpy(batch.document_ids).to(device))
         position_ids = torch.from_numpy(batch.position_ids).to(device)
     all_count = batch.n_counted == batch.loss_mask.size
     return MicroBatch(
