@@ -44,8 +44,9 @@ def main(words: list[str]) -> None:
             for seed in range(1, arguments.rounds + 1)
         ]
     figures: Figures = {name: summary([round_[name] for round_ in rounds]) for name in rounds[0]}
+    figures["short_validation_loss_of_the_worst_seed"] = figures["short_validation_loss"]["high"]
     bar = {
-        "short_validation_loss.high": f"<= {TARGET_LOSS}",
+        "short_validation_loss_of_the_worst_seed": f"<= {TARGET_LOSS}",
         "cold_share_of_baseline_time": "<= 0.333",
         "warm_share_of_baseline_time": "<= 0.2",
         "long_validation_loss": f"<= {BEST_LOSS}",

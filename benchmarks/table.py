@@ -17,6 +17,7 @@ from parakit.common.files import read_json, write_text_atomic
 
 START, END = "<!-- bench-table:start -->", "<!-- bench-table:end -->"
 HEAD = "| benchmark | figure | measured | bar | holds |\n| --- | --- | --- | --- | --- |"
+FEW = 8  # a result of so few figures is shown whole, those without a bar too
 KEYS = {"name", "figures", "bar", "holds", "hardware", "versions", "commit", "date"}
 
 
@@ -47,8 +48,9 @@ def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         figures.get("ratio"), Mapping
     ):  # a comparison: what divides the sides says it all
         figures = {"ratio": figures["ratio"]}
-    for path, value in _flat(figures):
-        if path in bar or not bar:
+    found = list(_flat(figures))
+    for path, value in found:
+        if path in bar or not bar or len(found) <= FEW:
             verdict = {True: "yes", False: "**no**", None: ""}[_holds_alone(value, bar.get(path))]
             yield (
                 result["name"],
