@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import RESULTS, ROOT, holds
+from benchmarks.harness import RESULTS, ROOT, SHOWN, holds
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_text_atomic
 
 START, END = "<!-- bench-table:start -->", "<!-- bench-table:end -->"
 HEAD = "| benchmark | figure | measured | bar | holds |\n| --- | --- | --- | --- | --- |"
-FEW = 8  # a result of so few figures is shown whole, those without a bar too
 KEYS = {"name", "figures", "bar", "holds", "hardware", "versions", "commit", "date"}
 
 
@@ -48,9 +47,8 @@ def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         figures.get("ratio"), Mapping
     ):  # a comparison: what divides the sides says it all
         figures = {"ratio": figures["ratio"]}
-    found = list(_flat(figures))
-    for path, value in found:
-        if path in bar or not bar or len(found) <= FEW:
+    for path, value in _flat(figures):
+        if path in bar or not bar:
             verdict = {True: "yes", False: "**no**", None: ""}[_holds_alone(value, bar.get(path))]
             yield (
                 result["name"],
@@ -71,7 +69,7 @@ def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _holds_alone(value: Any, limit: str | None) -> bool | None:
-    return holds({"it": value}, {"it": limit}) if limit else None
+    return holds({"it": value}, {"it": limit or SHOWN})
 
 
 def _shown(value: Any) -> str:
