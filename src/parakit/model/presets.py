@@ -82,7 +82,7 @@ def _nearest_shape(wanted: int, vocab_size: int, max_seq_len: int) -> DecoderCon
 
 
 def _shape(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int = 0) -> DecoderConfig:
-    head_dim = 32 if d_model < 128 else 64 if d_model <= 1536 else 128
+    head_dim = 32 if d_model <= 384 else 64 if d_model <= 1536 else 128
     n_heads = max(1, round(d_model / head_dim))
     aspect = 32 * (d_model / 128) ** 0.4
     return DecoderConfig(
