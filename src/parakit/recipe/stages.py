@@ -15,7 +15,7 @@ from parakit.training.config import TrainingConfig
 
 WORK = "work"
 # Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
-SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.9
+SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.82
 
 
 def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
