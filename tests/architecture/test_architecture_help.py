@@ -8,31 +8,25 @@ import subprocess
 import sys
 
 import command_line
-import pytest
 from house import HOUSE, python_files
 
 HEAVY = {"torch", "transformers", "tokenizers", "tiktoken", "pyarrow", "tensorboardX"}
 MAX_SECONDS = 0.5
 MAX_MODULES = 900  # tyro with pydantic and rich takes about 600; torch alone brings 1,000 more
 
-needs_cli = pytest.mark.skipif(not command_line.exists(), reason="there is no cli/main.py yet")
 
-
-@needs_cli
 def test_help_imports_neither_torch_nor_transformers() -> None:
     loaded = command_line.modules_loaded_by_help(())
     assert loaded & HEAVY == set()
     assert len(loaded) < MAX_MODULES
 
 
-@needs_cli
 def test_no_verbs_help_imports_torch_or_transformers() -> None:
     words = [(verb,) for verb in command_line.verbs()]
     assert words
     assert command_line.modules_loaded_by_help(*words) & {"torch", "transformers"} == set()
 
 
-@needs_cli
 def test_help_answers_within_half_a_second() -> None:
     # Processor time, the best of up to twenty tries: other work on the machine cannot fail it, a new heavy
     # import does.

@@ -20,7 +20,6 @@ def test_there_are_pages_to_check() -> None:
     assert {"README.md", "CONTRIBUTING.md"} <= {_name(page) for page in PAGES}
 
 
-@pytest.mark.skipif(not command_line.exists(), reason="there is no cli/main.py yet")
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_commands_and_flags_that_are_written_exist(page: Path) -> None:
     assert written_rules.wrong_commands(page, ROOT, command_line.help_of) == []

@@ -149,15 +149,26 @@ def _plan_pretraining(
     if job.seconds and not says_how_long(training):
         left = max(LEAST_SECONDS, job.seconds - job.seconds_spent)
         training = training.replace(**_steps_in(left, dial, training, train))
-    plan = resolve(
+    return dial.config, _resolved(training, dial, train)
+
+
+def _resolved(
+    training: TrainingConfig,
+    dial: SizePlan,
+    train: TokenShards,
+    learning_rate_share: float = 1.0,
+    default_epochs: float = 1.0,
+) -> TrainingPlan:
+    """The plan that the size dial's choices make of what was left open."""
+    return resolve(
         training,
-        learning_rate=dial.learning_rate,
-        embedding_learning_rate=dial.embedding_learning_rate,
+        learning_rate=dial.learning_rate * learning_rate_share,
+        embedding_learning_rate=dial.embedding_learning_rate * learning_rate_share,
         batch_tokens=dial.batch_tokens,
-        max_seq_len=job.max_seq_len,
+        max_seq_len=dial.config.max_seq_len,
         n_train_tokens=train.n_tokens,
+        default_epochs=default_epochs,
     )
-    return dial.config, plan
 
 
 def _dial(job: Pretraining, vocab_size: int, train: TokenShards) -> SizePlan:
@@ -173,14 +184,7 @@ def _dial(job: Pretraining, vocab_size: int, train: TokenShards) -> SizePlan:
 
 def _steps_in(seconds: float, dial: SizePlan, training: TrainingConfig, train: TokenShards) -> dict[str, Any]:
     """Time a few steps of this very shape; how many fit into the time, compiled if more do that way."""
-    plan = resolve(
-        training.replace(max_steps=N_TIMED_STEPS, compile="off"),
-        learning_rate=dial.learning_rate,
-        embedding_learning_rate=dial.embedding_learning_rate,
-        batch_tokens=dial.batch_tokens,
-        max_seq_len=dial.config.max_seq_len,
-        n_train_tokens=train.n_tokens,
-    )
+    plan = _resolved(training.replace(max_steps=N_TIMED_STEPS, compile="off"), dial, train)
     source = BatchSource(train, plan.seq_len, plan.seed)
     session = TrainingSession(LanguageModel(dial.config), source, next_token, plan, folder=None)
     timed = [record.seconds for record in session.steps()][N_TIMED_STEPS // 2 :]
@@ -197,15 +201,7 @@ def _steps_in(seconds: float, dial: SizePlan, training: TrainingConfig, train: T
 
 def _plan_finetuning(job: Finetuning, shape: DecoderConfig, train: TokenShards) -> TrainingPlan:
     dial = size_dial(shape.n_params()["total"], shape.vocab_size, shape.max_seq_len)
-    return resolve(
-        job.training,
-        learning_rate=dial.learning_rate * TUNED_LEARNING_RATE_SHARE,
-        embedding_learning_rate=dial.embedding_learning_rate * TUNED_LEARNING_RATE_SHARE,
-        batch_tokens=dial.batch_tokens,
-        max_seq_len=shape.max_seq_len,
-        n_train_tokens=train.n_tokens,
-        default_epochs=2.0,
-    )
+    return _resolved(job.training, dial, train, TUNED_LEARNING_RATE_SHARE, default_epochs=2.0)
 
 
 def _kept_plan(work: Path) -> tuple[DecoderConfig, TrainingPlan] | None:
