@@ -9,17 +9,19 @@ from pathlib import Path
 
 from parakit.common.settings import nearest
 
-_NOT_BENCHMARKS = {"__init__", "__main__", "harness", "table"}
+_NOT_BENCHMARKS = {"__main__", "harness", "table", "peers"}
 
 
 def names() -> dict[str, str]:
-    """The benchmarks, each with the first line of its docstring."""
+    """The benchmarks, files and folders, each with the first line of its docstring."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in _NOT_BENCHMARKS:
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *here.glob("*/__init__.py")]):
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        if path != here / "__init__.py" and name not in _NOT_BENCHMARKS:
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            found[path.stem] = docstring.partition("\n")[0]
-    return found
+            found[name] = docstring.partition("\n")[0]
+    return dict(sorted(found.items()))
 
 
 def main(words: list[str]) -> int:

@@ -29,7 +29,8 @@ def train(folder: Path, size: str) -> dict[str, Any]:
     from parakit.checkpoints import load_model
     from parakit.training.config import TrainingPlan
     from parakit.training.loop import train_steps
-    from parakit.training.objectives import MicroBatch, next_token
+    from parakit.training.micro_batches import MicroBatch
+    from parakit.training.objectives import next_token
     from parakit.training.optimizers import Optimizer
 
     model, _ = load_model(folder, dtype="float32")

@@ -14,7 +14,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 # recipe's own.
 TINY: dict[str, Any] = {
     "time": None,
-    "size": "30k",
+    "size": "60k",
     "text.primer.n_documents": 300,
     "tokenizer.vocab_size": 512,
     "pretrain.epochs": None,
@@ -22,6 +22,8 @@ TINY: dict[str, Any] = {
     "pretrain.batch_tokens": 1024,
     "pretrain.validate_every": 2,
     "conversations.primer.n_conversations": 120,
+    "examples.primer.n_examples": 150,
+    "examples.primer.n_test_examples": 12,
     "finetune.epochs": None,
     "finetune.max_steps": 2,
     "finetune.batch_tokens": 1024,
@@ -37,6 +39,8 @@ def tiny_overrides(path: Path) -> dict[str, Any]:
     recipe = load_yaml(path)
 
     def applies(key: str) -> bool:
+        if key == "finetune.batch_tokens" and "conversations" not in recipe:
+            return False  # examples are counted in rows
         *sections, last = key.split(".")
         found: Any = recipe
         for part in sections:

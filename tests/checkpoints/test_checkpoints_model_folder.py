@@ -4,6 +4,8 @@ tensors byte for byte.
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -129,11 +131,21 @@ def test_settings_survive_the_round_trip(tmp_path):
     assert parameter_counts(tmp_path / "m") == config.n_params()
 
 
+def test_what_a_folder_says_is_read_without_torch(tmp_path):
+    save_model(random_model(), None, tmp_path / "m", Lineage("model"))
+    program = (
+        "import sys; from parakit.checkpoints import parameter_counts, read_config, read_head\n"
+        f"folder = {str(tmp_path / 'm')!r}; read_config(folder), read_head(folder), parameter_counts(folder)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_a_tied_matrix_is_stored_once_and_stays_one_after_loading(tmp_path):
     model = random_model()
     save_model(model, None, tmp_path / "m", Lineage("model"))
     loaded, _ = load_model(tmp_path / "m")
-    assert loaded.lm_head.weight is loaded.decoder.token_embedding.weight
+    assert loaded.lm_head.weight is loaded.trunk.token_embedding.weight
     assert sum(p.numel() for p in loaded.parameters()) == model.config.n_params()["total"]
     size = (tmp_path / "m/model.safetensors").stat().st_size
     assert size < model.config.n_params()["total"] * 4 + 4096
@@ -164,7 +176,7 @@ def test_the_dtype_is_kept_or_changed_as_asked_and_positions_stay_float32(tmp_pa
     assert json.loads((tmp_path / "half/config.json").read_text())["dtype"] == "bfloat16"
     kept, _ = load_model(tmp_path / "half")
     assert {p.dtype for p in kept.parameters()} == {torch.bfloat16}
-    assert kept.decoder.positions.cos.dtype == torch.float32
+    assert kept.trunk.positions.cos.dtype == torch.float32
     widened, _ = load_model(tmp_path / "half", dtype="float32")
     assert {p.dtype for p in widened.parameters()} == {torch.float32}
     for name, parameter in widened.named_parameters():
@@ -194,16 +206,16 @@ def test_an_existing_folder_is_not_touched(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("use_sliding_window", True, "sliding-window"),
-        ("attention_bias", True, "biases"),
-        ("hidden_act", "gelu", "activation"),
-        ("rope_scaling", {"type": "yarn", "factor": 4.0}, "rope_scaling"),
-        ("rope_parameters", {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}, "rope_parameters"),
+        ("add_cross_attention", True, "cross-attention"),
+        ("hidden_act", "mish", "activation"),
+        ("rope_scaling", {"type": "dynamic", "factor": 4.0}, r"rope_scaling.*change with the length"),
+        ("rope_parameters", {"rope_type": "longrope", "factor": 2.0}, "rope_parameters.*two sets"),
         ("rope_theta", 77.0, "different values"),
         ("layer_types", ["full_attention", "sliding_attention"], "layer_types"),
         ("quantization_config", {"bits": 4}, "quantized"),
         ("logit_softcapping", 30.0, "logit_softcapping"),
-        ("model_type", "gpt2", "'gpt2'"),
+        ("model_type", "rwkv", "'rwkv'"),
+        ("architectures", ["Qwen3ForQuestionAnswering"], "architectures"),
         ("hidden_size", None, "hidden_size"),
         ("hidden_size", "wide", "d_model"),
         ("max_position_embeddings", 10**12, "max_position_embeddings"),

@@ -34,7 +34,7 @@ def test_without_json_standard_output_is_empty_and_the_way_on_is_told(capsys, ti
     assert "[pretrain] skipped: up to date" in err
     assert "bits per byte on held-out text" in err
     assert f"report: {tiny_build / 'report.html'}" in err
-    assert f"talk to it: parakit generate {tiny_build / 'pretrain'}" in err
+    assert f"let it write: parakit generate {tiny_build / 'pretrain'}" in err
 
 
 def test_a_dry_run_tells_what_and_why_and_writes_nothing(capsys, text, tmp_path, monkeypatch):
@@ -122,8 +122,10 @@ def test_tuning_without_conversations_is_refused(capsys, text, tmp_path):
     command = ("build", "--text", text, "--builds", tmp_path / "b", "--set", "finetune.epochs=1")
     status, out, err = run(capsys, *command)
     assert (status, out) == (2, "")
-    told = "`finetune` is set, and nothing reads it without conversations: add that section or drop this one"
-    assert err == f"error: parakit build --text: {told}\n"
+    told = (
+        "`finetune` is set, and nothing reads it without conversations or examples: add one of these sections"
+    )
+    assert err == f"error: parakit build --text: {told} or drop this one\n"
 
 
 @pytest.mark.parametrize("flag", ["--tmie", "--sizee", "--dryrun"])

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from parakit.cli.main import VERBS, gathered, main
+from parakit.cli.main import VERBS, gathered, main, module_of
 from parakit.common import UserError
 
 
@@ -37,7 +37,7 @@ def test_every_verb_has_a_module_that_says_the_same_in_its_summary():
     import importlib
 
     for verb, summary in VERBS.items():
-        module = importlib.import_module(f"parakit.cli.{verb}")
+        module = importlib.import_module(module_of(verb))
         assert callable(module.main)
         assert (verb in ("build", "pretrain", "finetune") and summary == module.SUMMARY) or module.SUMMARY
 

@@ -9,7 +9,7 @@ import pytest
 
 from parakit.cli.main import main
 from parakit.common import open_artifact
-from parakit.recipe import training_run
+from parakit.recipe.training import running
 
 QUICK = ["--max-steps", "3", "--batch-tokens", "128"]
 
@@ -59,7 +59,7 @@ def test_an_existing_output_is_not_touched_unless_told(capsys, tiny_build, tmp_p
 
 
 def test_the_same_command_goes_on_after_an_interruption(capsys, tiny_build, tmp_path, monkeypatch):
-    log = training_run._log
+    log = running._log
 
     def interrupted(record, *rest):
         log(record, *rest)
@@ -67,10 +67,10 @@ def test_the_same_command_goes_on_after_an_interruption(capsys, tiny_build, tmp_
             raise KeyboardInterrupt
 
     out = tmp_path / "model"
-    monkeypatch.setattr(training_run, "_log", interrupted)
+    monkeypatch.setattr(running, "_log", interrupted)
     assert run(capsys, *command(tiny_build, out), "--save-every", "1")[0] == 130
     assert [path.name for path in tmp_path.iterdir()] == [".model.work"]
-    monkeypatch.setattr(training_run, "_log", log)
+    monkeypatch.setattr(running, "_log", log)
     status, _, err = run(capsys, *command(tiny_build, out), "--save-every", "1")
     assert status == 0
     assert "going on after step 1 of 3" in err

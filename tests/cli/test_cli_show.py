@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from parakit.cli.shared.show_details import describe
 from parakit.cli.show import main
-from parakit.cli.show_details import describe
 from parakit.common import DamagedArtifact, Lineage, UserError, writing_artifact
 
 
@@ -71,7 +71,11 @@ def build(tmp_path_factory):
         (
             "pretrain",
             [
-                "a language model of",
+                "a decoder of",
+                "that predicts the next token",
+                "qwen3 (Qwen3ForCausalLM)",
+                "KV cache of a token",
+                "<|mask|>",
                 "1.23",
                 "feed forward",
                 "d_model",
@@ -109,6 +113,66 @@ def test_json_is_one_object_and_counts_agree_with_the_shape(build, capsys):
     assert parts.pop("total") == sum(parts.values())
     assert found["figures"]["architecture"]["n_layers"] == 2
     assert {"config.json", "model.safetensors", "README.md"} <= {file["name"] for file in found["files"]}
+
+
+def test_a_mixture_of_experts_tells_what_is_in_use_and_what_it_takes(tmp_path, capsys):
+    import torch
+
+    from parakit.checkpoints import save_model
+    from parakit.model.config import DecoderConfig
+    from parakit.model.heads import LanguageModel
+
+    shape = {
+        "vocab_size": 50,
+        "d_model": 16,
+        "n_layers": 2,
+        "n_heads": 2,
+        "n_kv_heads": 1,
+        "head_dim": 8,
+        "d_ff": 24,
+    }
+    config = DecoderConfig(**shape, max_seq_len=32, n_experts=4, n_active_experts=1)
+    save_model(LanguageModel(config), None, tmp_path / "m", Lineage("model"), dtype=torch.bfloat16)
+    assert main([str(tmp_path / "m"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    total = next(row["parameters"] for row in figures["parameters"] if row["part"] == "total")
+    in_use = figures["model"]["parameters in use for a token"]
+    assert total - in_use == 2 * 3 * 3 * 16 * 24  # layers, idle experts, matrices
+    memory = {row["what"]: (row["bytes"], row["dtype"]) for row in figures["memory"]}
+    assert memory["weights"] == (2 * total, "bfloat16")
+    assert memory["KV cache of a token"] == (2 * 2 * 8 * 2, "bfloat16")
+    assert figures["special tokens"] == {"tokenizer": "none in this folder"}
+    assert "rope_theta" in figures["architecture"]
+    assert "low_rank_len" not in figures["architecture"]
+
+
+def test_a_classifier_tells_its_labels_and_an_embedder_its_pooling(tmp_path, capsys):
+    from parakit.checkpoints import save_model
+    from parakit.model.config import ClassifierConfig, EmbedderConfig, EncoderConfig
+    from parakit.model.heads import Classifier, Embedder
+
+    shape = {
+        "vocab_size": 50,
+        "d_model": 16,
+        "n_layers": 1,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "head_dim": 8,
+        "d_ff": 24,
+    }
+    config = EncoderConfig(**shape, max_seq_len=32)
+    labels = ClassifierConfig(labels=("good", "bad"), pooling="mean")
+    save_model(Classifier(config, labels), None, tmp_path / "c", Lineage("model"))
+    save_model(Embedder(config, EmbedderConfig(pooling="cls")), None, tmp_path / "e", Lineage("model"))
+    assert main([str(tmp_path / "c")]) == 0
+    shown = capsys.readouterr().out
+    assert "an encoder of" in shown
+    assert "labels texts" in " ".join(shown.split())
+    assert "good, bad" in shown
+    assert "KV cache" not in shown
+    assert main([str(tmp_path / "e"), "--json"]) == 0
+    model = json.loads(capsys.readouterr().out)["figures"]["model"]
+    assert (model["pooling"], model["vectors"]) == ("cls", "of length 1")
 
 
 def test_a_moved_build_still_finds_its_parents_and_a_missing_one_is_told(build, tmp_path):

@@ -10,6 +10,7 @@ from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.tokens.tokenizer_training import train_tokenizer
 from tests.contracts.patients import DOCUMENTS, Patient, make_patient
+from tests.contracts.task_patients import task_patient
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,14 @@ def chat(tokenizer: Tokenizer) -> Patient:
 @pytest.fixture
 def healthy_patient(tokenizer: Tokenizer) -> Callable[..., Patient]:
     return lambda *arguments, **settings: make_patient(tokenizer, *arguments, **settings)
+
+
+@pytest.fixture(scope="session")
+def noise_tokenizer() -> Tokenizer:
+    """With sentinels."""
+    return train_tokenizer((d.text for d in DOCUMENTS), TokenizerConfig(vocab_size=330, n_sentinels=12))
+
+
+@pytest.fixture
+def healthy_task(noise_tokenizer: Tokenizer) -> Callable[..., Patient]:
+    return lambda kind, *arguments, **settings: task_patient(kind, noise_tokenizer, *arguments, **settings)

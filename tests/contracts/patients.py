@@ -18,7 +18,8 @@ from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
 from parakit.training.doctor import DoctorError, Finding, examine, require_healthy
-from parakit.training.objectives import Objective, next_token
+from parakit.training.micro_batches import Objective
+from parakit.training.objectives import next_token
 
 NAMES = ["Ann", "Bob", "Cleo", "Dan", "Eve", "Finn"]
 THINGS = ["a lamp", "the old map", "two apples", "her red coat", "a drum", "some bread"]

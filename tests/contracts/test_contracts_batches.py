@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from parakit.tokens import batches as token_batches
 from parakit.tokens.batches import Batch, BatchSource
-from parakit.training import loop, objectives, optimizers
-from parakit.training.objectives import MicroBatch, next_token, to_micro_batch
+from parakit.training import loop, micro_batches, optimizers
+from parakit.training.micro_batches import MicroBatch, to_micro_batch
+from parakit.training.objectives import next_token
 from parakit.training.precision import Precision
 from tests.contracts.patients import Patient, make_model, make_plan, with_batches
 
@@ -180,7 +181,7 @@ def test_14_an_attention_mask_that_forgets_the_documents(
         micro = to_micro_batch(batch, device)
         return micro if micro.attention_mask is None else replace(micro, attention_mask=None)
 
-    monkeypatch.setattr(objectives, "to_micro_batch", plain)
+    monkeypatch.setattr(micro_batches, "to_micro_batch", plain)
     assert patient.verdict() == "documents-leak"
 
 
@@ -195,14 +196,14 @@ def test_14_an_attention_mask_that_cuts_a_document_in_two(
         near = torch.ones_like(micro.attention_mask).triu(-2)  # only the last three tokens
         return replace(micro, attention_mask=micro.attention_mask & near)
 
-    monkeypatch.setattr(objectives, "to_micro_batch", narrow)
+    monkeypatch.setattr(micro_batches, "to_micro_batch", narrow)
     assert patient.verdict() == "documents-leak"
 
 
 @BOTH
 def test_14_a_model_that_ignores_the_attention_mask(patient: Patient) -> None:
     model = patient.model
-    for block in model.decoder.blocks:
+    for block in model.trunk.blocks:
         inner = block.attention.forward
         block.attention.forward = lambda x, rotation, mask, cache, inner=inner: inner(
             x, rotation, None, cache
@@ -222,7 +223,7 @@ def test_14_positions_that_run_on(patient: Patient) -> None:
 @BOTH
 def test_a_model_that_sees_the_future(patient: Patient) -> None:
     model = patient.model
-    for block in model.decoder.blocks:
+    for block in model.trunk.blocks:
         inner = block.attention.forward
 
         def see_all(x: Tensor, rotation: Any, mask: Tensor | None, cache: Any, inner: Any = inner) -> Tensor:
@@ -318,7 +319,7 @@ def test_17_dropout_left_on_in_evaluation(pretrain: Patient) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return functional.dropout(x, 0.1, training=True)
 
-    pretrain.model.decoder.dropout = AlwaysOn()
+    pretrain.model.trunk.dropout = AlwaysOn()
     assert "dropout-in-evaluation" in pretrain.faults()
 
 
@@ -336,7 +337,7 @@ def test_20_an_output_matrix_that_came_untied(pretrain: Patient) -> None:
 
 def test_20_an_output_matrix_that_is_tied_unasked(tokenizer: Any, pretrain: Patient) -> None:
     model = make_model(tokenizer.vocab_size, tie_embeddings=False)
-    model.lm_head.weight = model.decoder.token_embedding.weight
+    model.lm_head.weight = model.trunk.token_embedding.weight
     assert pretrain.but(model=model).verdict() == "tied-embeddings"
 
 
@@ -344,11 +345,11 @@ def test_20_an_output_matrix_that_is_tied_unasked(tokenizer: Any, pretrain: Pati
 @pytest.mark.parametrize(
     "name",
     [
-        "decoder.token_embedding.weight",
-        "decoder.blocks.1.attention.query.weight",
-        "decoder.blocks.0.feed_forward.up.weight",
-        "decoder.blocks.1.attention.key_norm.weight",
-        "decoder.final_norm.weight",
+        "trunk.token_embedding.weight",
+        "trunk.blocks.1.attention.query.weight",
+        "trunk.blocks.0.feed_forward.up.weight",
+        "trunk.blocks.1.attention.key_norm.weight",
+        "trunk.final_norm.weight",
     ],
 )
 def test_21_a_parameter_that_is_frozen_by_mistake(name: str, patient: Patient) -> None:
@@ -358,13 +359,13 @@ def test_21_a_parameter_that_is_frozen_by_mistake(name: str, patient: Patient) -
 
 @BOTH
 def test_21_a_part_of_the_model_that_is_cut_off(patient: Patient) -> None:
-    inner = patient.model.decoder.blocks[0].attention.key.forward
-    patient.model.decoder.blocks[0].attention.key.forward = lambda x: inner(x).detach()
+    inner = patient.model.trunk.blocks[0].attention.key.forward
+    patient.model.trunk.blocks[0].attention.key.forward = lambda x: inner(x).detach()
     assert patient.verdict() == "no-gradient"
 
 
 def test_21_a_parameter_that_nothing_uses(pretrain: Patient) -> None:
-    pretrain.model.decoder.blocks[1].feed_forward.gate.forward = lambda x: torch.ones(*x.shape[:2], 24)
+    pretrain.model.trunk.blocks[1].feed_forward.gate.forward = lambda x: torch.ones(*x.shape[:2], 24)
     assert pretrain.verdict() == "no-gradient"
 
 

@@ -44,6 +44,7 @@ def test_rows_of_one_document_each_are_healthy(tokenizer: Tokenizer) -> None:
         {"n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "n_layers": 1},
         {"dropout": 0.3},
         {"d_model": 20, "d_ff": 7},
+        {"n_experts": 4, "n_active_experts": 1, "d_expert": 12},
     ],
 )
 def test_the_shape_of_the_model_does_not_matter(
@@ -81,7 +82,7 @@ def test_the_examination_leaves_weights_gradients_modes_and_random_state_untouch
 ) -> None:
     patient = healthy_patient(kind, dropout=0.1)
     model = patient.model.train()
-    model.decoder.blocks[0].eval()
+    model.trunk.blocks[0].eval()
     model.lm_head.weight.grad = torch.full_like(model.lm_head.weight, 0.5)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
@@ -92,7 +93,7 @@ def test_the_examination_leaves_weights_gradients_modes_and_random_state_untouch
     for name, value in model.state_dict().items():
         assert value.numpy().tobytes() == weights[name].numpy().tobytes(), name
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    kept = gradients.pop("decoder.token_embedding.weight")
+    kept = gradients.pop("trunk.token_embedding.weight")
     assert kept is not None
     assert torch.equal(kept, torch.full_like(kept, 0.5))
     assert set(gradients.values()) == {None}

@@ -219,9 +219,9 @@ def test_only_plain_models_in_full_precision_are_fused(make_model):
     assert can_fuse(make_model())
     assert not can_fuse(make_model(dtype=torch.bfloat16))
     wrapped, watched = make_model(), make_model()
-    wrapped.decoder.blocks[1].feed_forward.up = Wrapped(16, 24, bias=False)
+    wrapped.trunk.blocks[1].feed_forward.up = Wrapped(16, 24, bias=False)
     assert not can_fuse(wrapped)
-    watched.decoder.blocks[0].attention.register_forward_hook(lambda *_: None)
+    watched.trunk.blocks[0].attention.register_forward_hook(lambda *_: None)
     assert not can_fuse(watched)
 
 

@@ -1,72 +1,111 @@
-"""Parameters and operations from the settings alone, and the size dial."""
+"""Parameters and operations from the settings alone, against the built model and against what torch counts."""
 
 from __future__ import annotations
 
-import contextlib
-import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
-from parakit.common.errors import UserError
-from parakit.model import DecoderConfig, LanguageModel, size_dial
-from parakit.model.presets import parse_size
+from parakit.model import DecoderConfig, LanguageModel, MaskedLanguageModel, SequenceToSequence
+from parakit.model.config import EncoderDecoderConfig, ModelConfig
+from parakit.model.counts import _attended
+from parakit.model.masks import causal_mask, narrow_mask
+from tests.model.formulas import config_of, encoder_of, joined_of
+from tests.model.test_model_references import choices_of
 
-configs = st.builds(
-    lambda vocab, width, layers, groups, per_group, half, d_ff, tied: DecoderConfig(
-        vocab_size=vocab,
-        d_model=width,
-        n_layers=layers,
-        n_heads=groups * per_group,
-        n_kv_heads=groups,
-        head_dim=2 * half,
-        d_ff=d_ff,
-        max_seq_len=16,
-        tie_embeddings=tied,
-    ),
-    st.integers(1, 300),
-    st.integers(1, 40),
-    st.integers(1, 4),
-    st.integers(1, 3),
-    st.integers(1, 3),
-    st.integers(1, 9),
-    st.integers(1, 50),
-    st.booleans(),
-)
+MODELS: dict[str, Any] = {
+    "decoder": LanguageModel,
+    "encoder": MaskedLanguageModel,
+    "encoder-decoder": SequenceToSequence,
+}
 
 
-def counted(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def counted(*modules: torch.nn.Module | None) -> int:
+    return sum(p.numel() for module in modules if module is not None for p in module.parameters())
 
 
-@given(configs)
-@settings(max_examples=60)
-def test_parameters_by_part_are_those_of_the_built_model(config: DecoderConfig) -> None:
-    model, counts = LanguageModel(config), config.n_params()
-    trunk = model.decoder
-    assert counts["total"] == counted(model) == sum(n for part, n in counts.items() if part != "total")
-    assert counts["token_embedding"] == counted(trunk.token_embedding)
-    assert counts["attention"] == sum(counted(block.attention) for block in trunk.blocks)
-    assert counts["feed_forward"] == sum(counted(block.feed_forward) for block in trunk.blocks)
-    norms = [trunk.final_norm, *(n for b in trunk.blocks for n in (b.attention_norm, b.feed_forward_norm))]
-    assert counts["norms"] == sum(map(counted, norms))
-    assert counts["lm_head"] == (0 if config.tie_embeddings else counted(model.lm_head))
+def parts_of(stack: Any) -> dict[str, int]:
+    """What stands in a built stack, but for its token embedding."""
+    blocks = list(stack.blocks)
+    norms = [stack.embedding_norm, stack.final_norm]
+    norms += [n for b in blocks for n in (b.attention_norm, b.cross_attention_norm, b.feed_forward_norm)]
+    parts = {
+        "position_embedding": counted(stack.positions),
+        "attention": counted(*(b.attention for b in blocks)),
+        "cross_attention": counted(*(b.cross_attention for b in blocks)),
+        "feed_forward": counted(*(b.feed_forward for b in blocks)),
+        "norms": counted(*norms),
+    }
+    return {name: n for name, n in parts.items() if n}
 
 
-def test_published_sizes_come_out_right() -> None:
-    qwen3 = DecoderConfig(
-        vocab_size=151_936, d_model=1024, n_layers=28, n_heads=16, n_kv_heads=8, head_dim=128, d_ff=3072
+def check_counts(config: ModelConfig, device: str = "meta") -> None:
+    """By part and in total; on "meta" without touching memory."""
+    with torch.device(device):
+        model = MODELS[config.family](config)
+    found, trunk = config.n_params(), model.trunk
+    head = counted(model.transform) + sum(
+        p.numel()
+        for name, p in model.lm_head.named_parameters()
+        if name == "bias" or not config.tie_embeddings
     )
-    assert qwen3.n_params()["total"] == 596_049_920  # Qwen3-0.6B
-    large = DecoderConfig(
-        vocab_size=151_936, d_model=4096, n_layers=36, n_heads=32, n_kv_heads=8, head_dim=128, d_ff=12_288,
-        tie_embeddings=False,
-    )  # fmt: skip
-    assert large.n_params()["total"] == 8_190_735_360  # Qwen3-8B
+    if isinstance(config, EncoderDecoderConfig):
+        types = counted(trunk.encoder.type_embedding, trunk.decoder.type_embedding)
+        wanted = {
+            f"{side}_{name}": n
+            for side in ("encoder", "decoder")
+            for name, n in parts_of(getattr(trunk, side)).items()
+        }
+    else:
+        types, wanted = counted(trunk.type_embedding), parts_of(trunk)
+    wanted |= {"token_embedding": counted(trunk.token_embedding) + types, "lm_head": head}
+    assert found == wanted | {"total": counted(model)}
+    assert sum(n for part, n in found.items() if part != "total") == found["total"]
+    assert config.n_active_params() == found["total"] - idle_params(model, config)
+
+
+def idle_params(model: Any, config: ModelConfig) -> int:
+    """In the experts that a token does not pass."""
+    sides = (config.encoder, config.decoder) if isinstance(config, EncoderDecoderConfig) else (config,)
+    idle, n_experts = sides[0].n_experts - sides[0].n_active_experts, sides[0].n_experts
+    mixtures = [b.feed_forward for b in model.trunk.blocks if hasattr(b.feed_forward, "router")]
+    return sum(
+        idle * w.numel() // n_experts for m in mixtures for w in (m.gate, m.up, m.down) if w is not None
+    )
+
+
+@given(st.sampled_from([config_of, encoder_of, joined_of]), st.data())
+@settings(max_examples=80)
+def test_parameters_by_part_are_those_of_the_built_model(build: Any, data: st.DataObject) -> None:
+    sizes = {
+        "vocab_size": data.draw(st.integers(2, 300)),
+        "d_model": 2 * data.draw(st.integers(1, 20)),
+        "n_layers": data.draw(st.integers(2, 4)),
+        "head_dim": 2 * data.draw(st.integers(1, 9)),
+        "d_ff": data.draw(st.integers(1, 50)),
+        "d_expert": data.draw(st.sampled_from([None, 7])),
+    }
+    check_counts(build(**choices_of(data.draw, **sizes)), "cpu")
+
+
+@pytest.mark.parametrize("attention", ["linear", "low_rank"])
+def test_parameters_of_long_attention_are_those_of_the_built_model(attention: str) -> None:
+    check_counts(encoder_of(attention=attention, low_rank_len=5))
+    if attention == "linear":
+        check_counts(config_of(attention=attention))
+
+
+def torchs_operations(model: Any, *ids: torch.Tensor) -> float:
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+    ):
+        model(*ids)
+    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize(("n_heads", "n_kv_heads"), [(4, 4), (4, 2), (4, 1)])
@@ -76,84 +115,50 @@ def test_operations_are_those_that_torch_counts(n_heads: int, n_kv_heads: int, s
         vocab_size=50, d_model=24, n_layers=3, n_heads=n_heads, n_kv_heads=n_kv_heads, head_dim=8, d_ff=40,
         max_seq_len=64,
     )  # fmt: skip
-    model = LanguageModel(config)
     ids = torch.randint(0, 50, (2, seq_len))
-    with (
-        FlopCounterMode(display=False) as counter,
-        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-    ):
-        model(ids)
     # torch counts the whole square of attended positions, we the causal half that is needed
     square = 4 * config.n_layers * n_heads * config.head_dim * seq_len
     ours = config.flops_per_token(seq_len, training=False)
     causal = 4 * config.n_layers * n_heads * config.head_dim * (seq_len + 1) / 2
-    assert counter.get_total_flops() == (ours - causal + square) * ids.numel()
+    assert torchs_operations(LanguageModel(config), ids) == (ours - causal + square) * ids.numel()
     assert config.flops_per_token(seq_len) == 3 * ours
 
 
-def test_a_shape_that_does_not_fit_together_is_an_error() -> None:
-    shape = {
-        "vocab_size": 9,
-        "d_model": 8,
-        "n_layers": 1,
-        "n_heads": 4,
-        "n_kv_heads": 2,
-        "head_dim": 4,
-        "d_ff": 8,
-    }
-    DecoderConfig(**shape)
-    for changes, word in (
-        ({"n_kv_heads": 3}, "n_kv_heads"),
-        ({"head_dim": 5}, "head_dim"),
-        ({"dropout": 1.0}, "dropout"),
-    ):
-        with pytest.raises(ValidationError, match=word):
-            DecoderConfig(**shape | changes)
-
-
-# ---- the size dial
-
-SIZES = [int(1.15**n) for n in range(66, 160)]  # 10 thousand to 4 billion
-
-
-@pytest.mark.parametrize("vocab_size", [65, 4096, 16_384, 50_257, 151_936])
-def test_a_larger_size_never_gives_a_smaller_model_and_all_are_near(vocab_size: int) -> None:
-    totals = []
-    for size in SIZES:
-        if not totals and size < 16 * vocab_size + 4000:  # half of what the narrowest embedding takes
-            with pytest.raises(UserError, match="cannot be met"):
-                size_dial(size, vocab_size)
-            continue
-        with contextlib.suppress(UserError) if not totals else contextlib.nullcontext():
-            totals.append(size_dial(size, vocab_size).config.n_params()["total"])
-        if not totals:
-            continue
-        if size >= 128 * vocab_size + 1_000_000:  # where the embedding leaves room to choose
-            assert abs(totals[-1] / size - 1) <= 0.1, (size, totals[-1])
-        assert abs(math.log2(totals[-1] / size)) <= 1
-    assert len(totals) > 40
-    assert totals == sorted(totals)
-
-
-@pytest.mark.parametrize("size", ["1m", "5m", "30m", "124m", "1b"])
-def test_a_dialled_shape_can_be_built_and_read(size: str) -> None:
-    plan = size_dial(size, 4096, max_seq_len=512)
-    config = plan.config
-    assert config.n_heads * config.head_dim == pytest.approx(config.d_model, rel=0.26)
-    assert config.max_seq_len == 512
-    assert plan.batch_tokens & (plan.batch_tokens - 1) == 0
-    assert f"{config.n_params()['total']:,}" in plan.describe()
-
-
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [("5m", 5_000_000), ("1.5B", 1_500_000_000), (" 800k ", 800_000), (70_000, 70_000), ("12", 12)],
+    "changes",
+    [{}, {"gated": False}, {"head_transform": False}, {"attention": "low_rank", "low_rank_len": 5}],
+    ids=str,
 )
-def test_sizes_as_people_write_them(text: str | int, value: int) -> None:
-    assert parse_size(text) == value
+def test_operations_of_an_encoder_are_those_that_torch_counts(changes: dict[str, Any]) -> None:
+    config, ids = encoder_of(**changes), torch.randint(0, 61, (2, 11))
+    ours = config.flops_per_token(11, training=False) * ids.numel()
+    assert torchs_operations(MaskedLanguageModel(config), ids) == ours
 
 
-@pytest.mark.parametrize("text", ["", "big", "-5m", "5mm", "0", "m", "1e6", "5 000"])
-def test_what_is_no_size_is_an_error_that_shows_one(text: str) -> None:
-    with pytest.raises(UserError, match="--size 5m"):
-        parse_size(text)
+def test_operations_of_an_encoder_decoder_are_those_that_torch_counts() -> None:
+    config, ids = joined_of(n_layers=3), torch.randint(0, 61, (2, 11))
+    unseen = 4 * 3 * 4 * 6 * (11 - (11 + 1) / 2)  # of the decoder's square
+    ours = (config.flops_per_token(11, training=False) + unseen) * ids.numel()
+    assert torchs_operations(SequenceToSequence(config), ids, ids) == ours
+
+
+@given(st.integers(1, 20), st.integers(1, 25), st.booleans())
+@settings(max_examples=60)
+def test_attended_positions_are_those_of_the_mask(window: int, seq_len: int, causal: bool) -> None:
+    config = (config_of if causal else encoder_of)(sliding_window=window)
+    index = torch.arange(seq_len)
+    mask = causal_mask(index, seq_len) if causal else torch.ones(1, 1, seq_len, seq_len, dtype=torch.bool)
+    near = narrow_mask(mask, index, seq_len, window, causal)
+    assert near is not None
+    assert _attended(config, 0, seq_len) == pytest.approx(float(near.sum()) / seq_len)
+    whole = config.replace(sliding_window=None)
+    assert _attended(whole, 0, seq_len) == pytest.approx(float(mask.sum()) / seq_len)
+
+
+def test_experts_that_are_not_chosen_cost_nothing() -> None:
+    dense = config_of(d_ff=16)
+    mixed = config_of(d_ff=16, n_experts=8, n_active_experts=2)
+    one_expert, router = 3 * 16 * 16, 8 * 16
+    assert mixed.n_matmul_params() - dense.n_matmul_params() == 2 * (one_expert + router)
+    shared = mixed.replace(n_shared_experts=1)
+    assert shared.n_matmul_params() - mixed.n_matmul_params() == 2 * one_expert

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.planning import choose_size
-from parakit.planning.time import MAX_EPOCHS, TOKENS_PER_PARAMETER
+from parakit.planning.time import MAX_EPOCHS, TOKENS_PER_PARAMETER, flops_of_a_token
 
 PEAK = 5e10
 
@@ -40,3 +41,24 @@ def test_little_text_bounds_the_model_whatever_the_time():
 def test_no_time_still_gives_a_model_that_the_vocabulary_admits():
     for vocab_size in (320, 4096, 65_536):
         assert n_params(0.1, tokens=100, vocab_size=vocab_size) > 0
+
+
+@pytest.mark.parametrize(
+    ("family", "architecture"),
+    [("encoder", None), ("encoder", "bert"), ("encoder-decoder", None), ("encoder-decoder", "2017")],
+)
+def test_every_family_gets_a_size_that_grows_with_the_time(family, architecture):
+    short, long = (
+        choose_size(seconds, PEAK, 10**9, 1024, 128, family, architecture).config for seconds in (60, 3600)
+    )
+    assert short.family == long.family == family
+    assert short.n_params()["total"] < long.n_params()["total"]
+    assert long.max_seq_len == 128
+
+
+def test_a_token_of_a_pair_costs_the_mean_of_its_two_sides():
+    """Half of what one source token and one target token cost together; the head's share is the target's alone."""
+    config = choose_size(60, PEAK, 10**9, 1024, 128, "encoder-decoder").config
+    assert flops_of_a_token(config, 64) * 2 == config.flops_per_token(64)
+    alone = choose_size(60, PEAK, 10**9, 1024, 128).config
+    assert flops_of_a_token(alone, 64) == alone.flops_per_token(64)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from sample_text import sentences
 
-from parakit.common.seeds import rng
 from parakit.recipe import RecipeConfig, build, built_in_recipe, load_recipe, recipe_for_text
 
 TINY_PRIMER: dict[str, Any] = {
@@ -39,30 +39,6 @@ TINY_TEXT: dict[str, Any] = {
     "pretrain.batch_tokens": 128,
     "prompts": ["the bird"],
 }
-WORDS = [
-    "the",
-    "a",
-    "small",
-    "old",
-    "red",
-    "bird",
-    "tree",
-    "house",
-    "river",
-    "sees",
-    "likes",
-    "finds",
-    "near",
-    "under",
-    "and",
-    "again",
-]
-
-
-def sentences(seed: int, n: int) -> str:
-    """Some text that is the same on every machine."""
-    random = rng(seed, "sentences")
-    return "\n\n".join(" ".join(random.choice(WORDS, 9)) + "." for _ in range(n))
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from parakit.common import UserError
 from parakit.model.presets import parse_size
 from parakit.recipe import RecipeConfig, dry_run, load_recipe, recipe_for_text
 from parakit.recipe.building import BUILDS, _vocab_size
-from parakit.recipe.config import parse_time, unread_keys
+from parakit.recipe.config import parse_time
+from parakit.recipe.unread import unread_keys
 
 PRIMER = {"text": {"primer": {}}}
 

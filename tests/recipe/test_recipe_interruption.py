@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from parakit.recipe import build, training_run
+from parakit.recipe import build
+from parakit.recipe.training import running
 from parakit.training import TrainingInterrupted
 
 STEPS = {"pretrain__max_steps": 30, "pretrain__save_every": 2}
@@ -24,14 +25,14 @@ def weights(folder: Path) -> str:
 
 def at_step(n: int, action, monkeypatch) -> None:
     """Do `action` when step `n` of pre-training is logged."""
-    log = training_run._log
+    log = running._log
 
     def log_then_act(record, *rest):
         log(record, *rest)
         if record.step == n:
             action()
 
-    monkeypatch.setattr(training_run, "_log", log_then_act)
+    monkeypatch.setattr(running, "_log", log_then_act)
 
 
 def ctrl_c_in_a_library() -> None:
@@ -110,13 +111,13 @@ def test_an_interruption_in_the_first_stage_leaves_nothing(text_recipe, tmp_path
 KILLED_AT_STEP_NINE = """
 import os, signal, sys
 from parakit.cli.main import main
-from parakit.recipe import training_run
-log = training_run._log
+from parakit.recipe.training import running
+log = running._log
 def log_then_die(record, *rest):
     log(record, *rest)
     if record.step == 9:
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
-training_run._log = log_then_die
+running._log = log_then_die
 sys.exit(main(sys.argv[2:]))
 """
 

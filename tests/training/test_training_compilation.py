@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from parakit.model.heads import MaskedLanguageModel
 from parakit.training import compilation
 from parakit.training.compilation import (
     GUESSED_COLD_SECONDS,
     GUESSED_SPEEDUP,
     CompileChoice,
     choose,
+    expected_gain,
+    lengths_vary,
     remember,
 )
-from parakit.training.objectives import MicroBatch, next_token
+from parakit.training.micro_batches import MicroBatch
+from parakit.training.objectives import next_token
 from tests.training.tiny_runs import finish, tiny_model, tiny_session, weights
+from tests.training.tiny_tasks import task_session
 
 
 @pytest.fixture
@@ -83,6 +88,36 @@ def test_without_a_compiler_nothing_is_compiled(
     assert "compiler" in choice.reason
 
 
+def test_many_lengths_are_compiled_once_for_all_and_cost_more(batches: list[MicroBatch]) -> None:
+    session = task_session("classify")
+    one, other = session.micro_batches(0), session.micro_batches(4)
+    assert lengths_vary(one)
+    assert not lengths_vary(batches)
+    assert one[0].input_ids.shape != other[0].input_ids.shape
+    assert expected_gain(tiny_model(), batches) == (GUESSED_SPEEDUP, GUESSED_COLD_SECONDS)
+    assert expected_gain(session.model, one) == (GUESSED_SPEEDUP, 2 * GUESSED_COLD_SECONDS)
+    eager = CompileChoice(True, "", eager_seconds=0.1)
+    remember(session.model, one, eager, [10.05, 0.05, 0.05, 0.05, 0.05])
+    assert expected_gain(session.model, other) == (2.0, 2.0), "whatever lengths they have"
+    two_kinds_of_blocks = task_session("span")
+    guess = expected_gain(two_kinds_of_blocks.model, two_kinds_of_blocks.micro_batches(0))
+    assert guess == (GUESSED_SPEEDUP, 4 * GUESSED_COLD_SECONDS)
+
+
+def test_figures_are_kept_by_head_and_shape(
+    batches: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, 0.1)
+    session = task_session("classify")
+    model, first = session.model, session.micro_batches(0)
+    remember(model, first, CompileChoice(True, "", eager_seconds=0.1), [10.05, 0.05, 0.05, 0.05, 0.05])
+    assert choose("auto", model, session.objective, first, 200).compiled
+    masked = MaskedLanguageModel(model.config)
+    assert not choose("auto", masked, session.objective, first, 200).compiled
+    few = task_session("classify", batch_tokens=12).micro_batches(0)
+    assert not choose("auto", model, session.objective, few, 200).compiled
+
+
 def test_choosing_leaves_weights_gradients_and_random_state_as_they_were(batches: list[MicroBatch]) -> None:
     model = tiny_model(dropout=0.3)
     before, random = weights(model), torch.get_rng_state()
@@ -90,6 +125,19 @@ def test_choosing_leaves_weights_gradients_and_random_state_as_they_were(batches
     assert weights(model) == before
     assert torch.equal(torch.get_rng_state(), random)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["experts", "span", "classify"])
+def test_every_head_computes_the_same_when_compiled(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARAKIT_CACHE", str(tmp_path))
+    eager = [record.loss for record in finish(task_session(name, dropout=0.0, max_steps=6))]
+    session = task_session(name, dropout=0.0, max_steps=6, compile="on")
+    assert session.compile_choice.compiled
+    assert [record.loss for record in finish(session)] == pytest.approx(eager, rel=1e-3)
 
 
 @pytest.mark.long

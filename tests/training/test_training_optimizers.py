@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from parakit.model.config import DecoderConfig, EmbedderConfig, EncoderConfig
+from parakit.model.experts import MixtureOfExperts
+from parakit.model.heads import Embedder, RewardModel
 from parakit.training.adamw import AdamW
 from parakit.training.muon import NEWTON_SCHULZ, Muon, orthogonalize
 from parakit.training.optimizers import Optimizer, is_matrix
 from tests.training.tiny_runs import tiny_model, tiny_plan
+from tests.training.tiny_tasks import EXPERTS, SHAPE, classifier, language_model, masked_model, pair_model
 
 SHAPES = [(6, 6), (4, 9), (9, 4), (1, 5), (16, 3)]
 
@@ -83,6 +87,38 @@ def test_matrices_of_one_shape_do_not_mix() -> None:
         assert torch.allclose(weight, alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 7), (3, 7, 4), (1, 5, 5)])
+def test_each_expert_of_a_stack_is_a_matrix_of_its_own(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    stack, beside = nn.Parameter(torch.randn(shape)), nn.Parameter(torch.randn(shape[1:]))
+    alone = [nn.Parameter(matrix.clone()) for matrix in stack.detach()]
+    together = Muon([("beside", beside), ("stack", stack)], learning_rate=0.1, weight_decay=0.2)
+    singles = [Muon([("w", weight)], learning_rate=0.1, weight_decay=0.2) for weight in alone]
+    for _ in range(3):
+        stack.grad, beside.grad = torch.randn(shape), torch.randn(shape[1:])
+        for weight, gradient, single in zip(alone, stack.grad, singles, strict=True):
+            weight.grad = gradient.clone()
+            single.step()
+        together.step()
+    assert torch.allclose(stack, torch.stack(list(alone)), atol=1e-6)
+    momentum = together.state_tensors()["stack.momentum"]
+    kept = {name: value.clone() for name, value in together.state_tensors().items()}
+    assert momentum.shape == (shape[0], *sorted(shape[1:]))
+    again = Muon([("beside", beside), ("stack", stack)], learning_rate=0.1)
+    again.load_state_tensors(kept)
+    assert all(torch.equal(value, kept[name]) for name, value in again.state_tensors().items())
+
+
+def test_an_expert_that_no_token_chose_stays_where_it_is() -> None:
+    stack = nn.Parameter(torch.randn(2, 4, 6))
+    before = stack.detach().clone()
+    muon = Muon([("stack", stack)], learning_rate=0.1)
+    stack.grad = torch.stack([torch.randn(4, 6), torch.zeros(4, 6)])
+    muon.step()
+    assert torch.equal(stack[1], before[1])
+    assert not torch.equal(stack[0], before[0])
+
+
 def test_an_update_has_singular_values_near_one_whatever_the_gradients_size() -> None:
     for scale in (1e-4, 1.0, 1e5):
         values = torch.linalg.svdvals(orthogonalize(torch.randn(3, 8, 20) * scale))
@@ -133,9 +169,60 @@ def test_every_parameter_is_stepped_once_and_tied_ones_are_not_counted_twice(opt
         assert len([n for n in names if is_matrix(n, names[n])]) == 2 * 7
 
 
+MODELS = {
+    "decoder": lambda: language_model(tie_embeddings=False, query_key_norm=True),
+    "experts": lambda: language_model(**EXPERTS, n_shared_experts=1),
+    "encoder": lambda: masked_model(positions="learned", n_token_types=2, feed_forward_bias=True),
+    "low rank": lambda: masked_model(attention="low_rank", low_rank_len=4),
+    "relative": pair_model,
+    "classifier": classifier,
+    "reward": lambda: RewardModel(DecoderConfig(**SHAPE)),
+    "embedder": lambda: Embedder(EncoderConfig(**SHAPE), EmbedderConfig()),
+}
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_matrices_are_the_weights_of_layers_and_experts_and_nothing_else(name: str) -> None:
+    model = MODELS[name]()
+    wanted = set()
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear) and not path.endswith(
+            ("lm_head", "label_head", "reward_head", "router")
+        ):
+            wanted.add(f"{path}.weight")
+        if isinstance(module, MixtureOfExperts):
+            wanted |= {f"{path}.{part}" for part in ("gate", "up", "down")}
+    wanted |= {n for n, _ in model.named_parameters() if n.endswith(("squeeze_key", "squeeze_value"))}
+    assert {n for n, p in model.named_parameters() if is_matrix(n, p)} == wanted
+    assert wanted
+    Optimizer(model, tiny_plan())
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_queries_without_the_usual_scale_are_stepped_as_much_more_finely(optimizer: str) -> None:
+    def steps(**shape: float) -> dict[str, float]:
+        model = pair_model(**shape)
+        stepper = Optimizer(model, tiny_plan(optimizer=optimizer))
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        stepper.step()
+        kept = {name: tensor.clone() for name, tensor in stepper.state_tensors().items()}
+        again = Optimizer(model, tiny_plan(optimizer=optimizer))
+        again.load_state_tensors(kept)
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in again.state_tensors().items())
+        return {name: (p - before[name]).norm().item() for name, p in model.named_parameters()}
+
+    usual, unscaled = steps(), steps(attention_scale=1.0)
+    for name, distance in usual.items():
+        share = 6**-0.5 if name.endswith("attention.query.weight") else 1.0
+        assert unscaled[name] == pytest.approx(share * distance, rel=1e-4), name
+
+
 def test_frozen_parameters_are_left_alone() -> None:
     model = tiny_model()
-    model.decoder.blocks[0].requires_grad_(False)
+    model.trunk.blocks[0].requires_grad_(False)
     stepper = Optimizer(model, tiny_plan())
     assert len(stepper.parameters) == len([p for p in model.parameters() if p.requires_grad])
 
@@ -144,7 +231,7 @@ def test_adamw_is_its_formula() -> None:
     model = tiny_model()
     plan = tiny_plan(optimizer="adamw", learning_rate=0.01, weight_decay=0.1, adam_betas=(0.8, 0.9))
     stepper = Optimizer(model, plan)
-    name, weight = "decoder.blocks.0.attention.query.weight", model.decoder.blocks[0].attention.query.weight
+    name, weight = "trunk.blocks.0.attention.query.weight", model.trunk.blocks[0].attention.query.weight
     assert name in dict(model.named_parameters())
     value = weight.detach().double().clone()
     first = second = torch.zeros_like(value)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.common.settings import unread
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
 from parakit.training.schedules import learning_rate_factor
 from tests.training.tiny_runs import tiny_plan
 
@@ -42,8 +42,14 @@ def test_cosine_is_its_formula() -> None:
     assert got[10:] == pytest.approx(wanted)
 
 
+def test_inverse_square_root_is_its_formula() -> None:
+    got = factors(schedule="inverse_sqrt", max_steps=60, warmup_steps=10)
+    wanted = [min((step + 1) / 10, math.sqrt(10 / (step + 1))) for step in range(60)]
+    assert got == pytest.approx(wanted)
+
+
 @given(
-    st.sampled_from(["wsd", "cosine", "constant"]),
+    st.sampled_from(["wsd", "cosine", "inverse_sqrt", "constant"]),
     st.integers(1, 300),
     st.integers(0, 400),
     st.floats(0, 1),
@@ -145,3 +151,55 @@ def test_a_setting_that_the_run_never_looks_at_stays_unread(
     config = TrainingConfig(**settings)
     made(config)
     assert unread(config) == unused
+
+
+# ---- rows that are examples
+
+
+def made_of_examples(config: TrainingConfig | None = None, **changes: Any) -> TrainingPlan:
+    settings = {
+        "learning_rate": 0.02, "embedding_learning_rate": 0.004, "max_seq_len": 128, "n_train_examples": 1000,
+    }  # fmt: skip
+    return resolve_examples(config or TrainingConfig(), **settings | changes)
+
+
+def test_a_plan_of_examples_counts_examples() -> None:
+    plan = made_of_examples()
+    assert (plan.n_rows, plan.micro_batch_size, plan.seq_len, plan.max_steps) == (32, 32, 128, 94)
+    assert made_of_examples(TrainingConfig(batch_examples=100, epochs=2)).max_steps == 20
+    assert made_of_examples(TrainingConfig(batch_examples=100, max_steps=7)).max_steps == 7
+    assert made_of_examples(TrainingConfig(epochs=0.001)).max_steps == 1
+    few = made_of_examples(n_train_examples=5)
+    assert (few.n_rows, few.max_steps) == (5, 3)
+    cut = made_of_examples(TrainingConfig(batch_examples=64, micro_batch_size=16, seq_len=50))
+    assert (cut.n_rows, cut.micro_batch_size, cut.seq_len) == (64, 16, 50)
+    assert cut.rows_before(3) == 192
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "words"),
+    [
+        ({"seq_len": 512}, {}, ["seq_len = 512", "max_seq_len = 128"]),
+        ({"batch_examples": 32}, {"n_train_examples": 31}, ["31 examples", "batch of 32"]),
+        ({"batch_growth": 3}, {}, ["batch_growth = 3", "power of two"]),
+        ({"max_steps": 5, "epochs": 2.0}, {}, ["max_steps and epochs", "keep one"]),
+    ],
+)
+def test_settings_that_cannot_meet_the_examples_are_errors_with_a_way_out(
+    settings: dict[str, Any], changes: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        made_of_examples(TrainingConfig(**settings), **changes)
+    assert all(word in str(caught.value) for word in words)
+    assert caught.value.hint
+
+
+def test_each_way_of_counting_leaves_the_others_settings_unread() -> None:
+    tokens, examples = TrainingConfig(batch_examples=8), TrainingConfig(batch_tokens=512, max_tokens=10_000)
+    made(tokens)
+    made_of_examples(examples)
+    assert unread(tokens) == ["batch_examples"]
+    assert unread(examples) == ["batch_tokens", "max_tokens"]
+    both = TrainingConfig(batch_examples=8, epochs=2, seq_len=64, micro_batch_size=4)
+    made_of_examples(both)
+    assert unread(both) == []

@@ -11,11 +11,26 @@ __getattr__, __dir__ = lazy_exports(
     {
         "load_model": "model_folder",
         "save_model": "model_folder",
+        "parameter_counts": "model_folder",
         "read_config": "model_folder",
+        "read_head": "model_folder",
+        "import_model": "exchange",
+        "export_model": "exchange",
         "is_model_folder": "folder_safety",
         "read_header": "safetensors_io",
         "read_tensors": "safetensors_io",
     },
 )
 
-__all__ = ["is_model_folder", "load_model", "read_config", "read_header", "read_tensors", "save_model"]
+__all__ = [
+    "export_model",
+    "import_model",
+    "is_model_folder",
+    "load_model",
+    "parameter_counts",
+    "read_config",
+    "read_head",
+    "read_header",
+    "read_tensors",
+    "save_model",
+]

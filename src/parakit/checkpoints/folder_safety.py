@@ -80,8 +80,8 @@ def regular_file(folder: Path, name: str) -> Path:
     return path
 
 
-def read_small_json(path: Path) -> dict[str, Any]:
-    """A JSON mapping from a stranger: bounded in size and depth."""
+def read_small_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
+    """JSON from a stranger: bounded in size and depth, and a mapping, or a list where `kind` says so."""
     if path.stat().st_size > MAX_JSON_BYTES:
         raise UserError(
             f"{path}: has {path.stat().st_size} bytes; {MAX_JSON_BYTES} is the limit for a JSON file of a "
@@ -94,9 +94,10 @@ def read_small_json(path: Path) -> dict[str, Any]:
         raise DamagedArtifact(
             f"{path}: not readable as JSON: {error}", "the file is damaged: fetch it again"
         ) from None
-    if not isinstance(value, dict):
+    if not isinstance(value, kind):
+        wanted = "mapping" if kind is dict else "list"
         raise DamagedArtifact(
-            f"{path}: holds a {type(value).__name__}, not a mapping", "the file is damaged: fetch it again"
+            f"{path}: holds a {type(value).__name__}, not a {wanted}", "the file is damaged: fetch it again"
         )
     return value
 
@@ -107,7 +108,7 @@ def require_model_folder(path: str | Path) -> Path:
     if not path.exists():
         raise UserError(
             f"{path}: no such model folder",
-            "check the path; a name on a hub is not looked up: fetch the folder first",
+            "check the path; a model of the hub is fetched by `parakit import ORG/NAME --output FOLDER`",
         )
     if not is_model_folder(path):
         what, hint = _what_instead(path)

@@ -2,27 +2,24 @@
 
 A folder that Parakit wrote is an artifact (lineage and manifest) and is checked byte by byte; a stranger's
 has neither and is checked for shape. Nothing in a folder is executed or unpickled. Torch is imported inside
-the functions: `read_config` and `parameter_counts` work without it.
+the functions: `read_config`, `read_head` and `parameter_counts` work without it.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from parakit.checkpoints import qwen3
+from parakit.checkpoints import registry, weights
 from parakit.checkpoints.folder_safety import check_folder, read_small_json, require_model_folder
-from parakit.checkpoints.safetensors_io import (
-    SINGLE,
-    WEIGHT_DTYPES,
-    TensorEntry,
-    folder_tensors,
-    read_tensors,
-    write_tensors,
-)
+from parakit.checkpoints.mapping import Architecture, Head
+from parakit.checkpoints.pooling_files import read_pooling, write_pooling
+from parakit.checkpoints.registry import ARCHITECTURES
+from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, folder_tensors, write_shards
 from parakit.common.artifacts import (
     LINEAGE,
     MANIFEST,
@@ -31,22 +28,24 @@ from parakit.common.artifacts import (
     verify_manifest,
     writing_artifact,
 )
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic, write_text_atomic
-from parakit.model.config import DecoderConfig
+from parakit.model.config import EmbedderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
 
 if TYPE_CHECKING:
     import torch
 
-    from parakit.model.heads import LanguageModel
+    from parakit.model.heads import Model
     from parakit.tokens.tokenizer import Tokenizer
 
+__all__ = ["ARCHITECTURES", "load_model", "parameter_counts", "read_config", "read_head", "save_model"]
+
 TRAINING_LOGS = "training"
-ARCHITECTURES: dict[str, ModuleType] = {qwen3.MODEL_TYPE: qwen3}
+MAX_SHARD_BYTES = 5_000_000_000
 
 
 def save_model(
-    model: LanguageModel,
+    model: Model,
     tokenizer: Tokenizer | None,
     path: str | Path,
     lineage: Lineage,
@@ -55,34 +54,47 @@ def save_model(
     *,
     card: str | None = None,
     logs: Iterable[Path] = (),
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
-    """Write `model` as an artifact of kind "model" in the Hugging Face layout; `dtype` None keeps the model's
-    own, `card` becomes README.md, and `logs` (files and folders) are kept in `training/`.
+    """Write `model` as an artifact of kind "model" in the Hugging Face layout; `dtype` None keeps each
+    parameter's own, `card` becomes README.md, and `logs` (files and folders) are kept in `training/`. Weights of
+    more than `max_shard_bytes` are cut into several files with an index.
 
-    Raises `UserError` when `path` exists (unless `overwrite`) or when the tokenizer has ids that the
-    embedding has no row for.
+    Raises `UserError` when `path` exists (unless `overwrite`), when the tokenizer has ids that the embedding has
+    no row for, or when no published architecture computes such a model.
     """
-    config = model.config
+    config, head = model.config, head_of(model)
     _check_tokenizer(tokenizer, config, path)
-    state = model.state_dict()
-    target = _torch_dtype(dtype) or state[next(qwen3.named_tensors(config)).ours].dtype
-    foreign = qwen3.write_settings(config, str(target).removeprefix("torch.")) | _special_ids(tokenizer)
+    architecture = registry.architecture_for(config, head)
+    target = _torch_dtype(dtype)
+    counts: Counter[torch.dtype] = Counter()
+    for parameter in model.parameters():
+        counts[target or parameter.dtype] += parameter.numel()
+    foreign = {
+        "architectures": [registry.class_name(architecture, head)],
+        **architecture.write_settings(config),
+        **registry.write_labels(architecture, head),
+        **dict.fromkeys(("dtype", "torch_dtype"), str(counts.most_common(1)[0][0]).removeprefix("torch.")),
+        **_special_ids(tokenizer),
+    }
     with writing_artifact(path, lineage, overwrite) as folder:
         if tokenizer is not None:
-            tokenizer.save(folder)
+            from parakit.tokens.framing import framed_for
+
+            two_types = isinstance(config, EncoderConfig) and config.n_token_types > 1
+            framed_for(tokenizer, config.family).save(folder, token_types=two_types)
         write_json_atomic(folder / "config.json", foreign)
-        write_json_atomic(
-            folder / "generation_config.json", {**_special_ids(tokenizer), **_stop_ids(tokenizer)}
-        )
+        if head.kind in ("language_model", "sequence_to_sequence"):
+            write_json_atomic(folder / "generation_config.json", _generation(config, tokenizer))
+        if head.pooling is not None:
+            write_pooling(folder, head.pooling, config.d_model)
         for log in logs:
             copy = shutil.copytree if log.is_dir() else shutil.copy
             (folder / TRAINING_LOGS).mkdir(exist_ok=True)
             copy(log, folder / TRAINING_LOGS / log.name)
         if card is not None:
             write_text_atomic(folder / "README.md", card)
-        write_tensors(
-            {t.theirs: state[t.ours].to(target) for t in qwen3.named_tensors(config)}, folder / SINGLE
-        )
+        write_shards(weights.gathered(model, architecture, head, target), folder, max_shard_bytes)
     return Path(path)
 
 
@@ -91,9 +103,9 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
     verify: bool = True,
-) -> tuple[LanguageModel, Tokenizer | None]:
-    """Load a model, in evaluation mode, and its tokenizer when the folder has one; `dtype` None keeps the one
-    that is stored.
+) -> tuple[Model, Tokenizer | None]:
+    """Load a model with the head that it was saved with, in evaluation mode, and its tokenizer when the folder
+    has one; `dtype` None keeps the one that is stored, or the narrowest that holds all where they differ.
 
     Raises `UserError` saying what the folder is when it is no model, or naming the key, tensor or file that
     stands in the way; `DamagedArtifact` naming the file whose bytes changed. `verify=False` skips the sha256
@@ -102,19 +114,24 @@ def load_model(
     import torch
 
     folder = _open(path, verify)
-    architecture, config = _config(folder)
-    entries = _checked_entries(folder, architecture, config)
+    architecture, config, head = _read(folder)
+    entries = weights.checked_entries(folder, architecture, config, head)
     tokenizer = _load_tokenizer(folder)
     _check_tokenizer(tokenizer, config, folder)
-    target = _torch_dtype(dtype) or _stored_dtype(entries.values())
-    model = _empty_model(config, torch.device(device), target)
-    _fill(model, architecture, entries, folder)
+    target = _torch_dtype(dtype) or weights.stored_dtype(entries.values())
+    model = weights.empty_model(config, head, torch.device(device), target)
+    weights.fill(model, architecture, head, entries, folder)
     return model.eval(), tokenizer
 
 
-def read_config(path: str | Path) -> DecoderConfig:
+def read_config(path: str | Path) -> ModelConfig:
     """The architecture of a model folder, without touching its weights."""
-    return _config(require_model_folder(path))[1]
+    return _read(require_model_folder(path))[1]
+
+
+def read_head(path: str | Path) -> Head:
+    """Which head a model folder has, and its labels or its pooling."""
+    return _read(require_model_folder(path))[2]
 
 
 def parameter_counts(path: str | Path) -> dict[str, int]:
@@ -122,9 +139,30 @@ def parameter_counts(path: str | Path) -> dict[str, int]:
     exactly those shapes. Builds nothing.
     """
     folder = require_model_folder(path)
-    architecture, config = _config(folder)
-    _checked_entries(folder, architecture, config)
-    return config.n_params()
+    architecture, config, head = _read(folder)
+    weights.checked_entries(folder, architecture, config, head)
+    if head.kind in ("language_model", "masked_language_model", "sequence_to_sequence"):
+        return config.n_params()
+    named = weights.sizes(config, architecture, head)
+    parts = {name: n for name, n in config.n_params().items() if name not in ("lm_head", "total")}
+    return parts | {head.kind: sum(named.values()) - sum(parts.values()), "total": sum(named.values())}
+
+
+def head_of(model: Model) -> Head:
+    """The record of a built model's head."""
+    from parakit.model import heads
+
+    if isinstance(model, heads.Classifier):
+        return Head("classifier", model.classes)
+    if isinstance(model, heads.Embedder):
+        return Head("embedder", pooling=model.pooling)
+    if isinstance(model, heads.RewardModel):
+        return Head("reward_model")
+    if isinstance(model, heads.MaskedLanguageModel):
+        return Head("masked_language_model")
+    if isinstance(model, heads.SequenceToSequence):
+        return Head("sequence_to_sequence")
+    return Head("language_model")
 
 
 def _open(path: str | Path, verify: bool) -> Path:
@@ -138,117 +176,27 @@ def _open(path: str | Path, verify: bool) -> Path:
     return folder
 
 
-def _config(folder: Path) -> tuple[ModuleType, DecoderConfig]:
-    foreign = read_small_json(folder / "config.json")
-    kind = foreign.get("model_type")
-    architecture = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
-    if architecture is None:
-        raise UserError(
-            f"{folder / 'config.json'}: holds a model of type {kind!r}",
-            f"Parakit loads: {', '.join(ARCHITECTURES)}",
-        )
-    return architecture, architecture.read_settings(foreign, folder / "config.json")
-
-
-def _checked_entries(folder: Path, architecture: ModuleType, config: DecoderConfig) -> dict[str, TensorEntry]:
-    """The tensors on disk, one for every parameter that the settings ask for, each of its shape and a dtype
-    that weights can have.
-    """
-    entries = folder_tensors(folder)
-    found = dict(entries)
-    if config.n_layers > len(entries):  # before names are made up for a billion layers
-        raise UserError(
-            f"{folder}: config.json says {config.n_layers} layers, and the weights hold {len(entries)} "
-            f"tensors",
-            "fetch the folder again",
-        )
-    for tensor in architecture.named_tensors(config):
-        entry = found.pop(tensor.theirs, None)
-        if entry is None:
-            raise UserError(
-                f"{folder}: the weights lack the tensor {tensor.theirs!r}",
-                "the model folder is not complete: fetch it again",
-            )
-        if entry.shape != tensor.shape:
-            raise UserError(
-                f"{entry.file}: tensor {tensor.theirs!r} has shape {entry.shape}, config.json asks for "
-                f"{tensor.shape}",
-                "they belong to different models",
-            )
-        if entry.dtype not in WEIGHT_DTYPES:
-            raise UserError(
-                f"{entry.file}: tensor {tensor.theirs!r} has dtype {entry.dtype}",
-                f"weights of these dtypes are loaded: {', '.join(WEIGHT_DTYPES)}",
-            )
-    for name in found:
-        if not (
-            architecture.is_ignorable(name) or (config.tie_embeddings and name == architecture.TIED_COPY[0])
-        ):
-            raise UserError(
-                f"{found[name].file}: holds a tensor {name!r} that {architecture.ARCHITECTURE} has no place "
-                f"for",
-                "it belongs to another model",
-            )
-    return entries
-
-
-def _empty_model(config: DecoderConfig, device: torch.device, dtype: torch.dtype) -> LanguageModel:
-    """A model with unset weights: nothing is drawn at random to be thrown away.
-
-    The meta device would do the same, and import torch's compiler (seconds) as soon as an initialiser runs on
-    it.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    from parakit.model.heads import LanguageModel
-
-    class SkipInitialisers(TorchFunctionMode):
-        def __torch_function__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-        ) -> Any:
-            kwargs = kwargs or {}
-            if getattr(func, "__module__", "") == "torch.nn.init":
-                return args[0] if args else kwargs["tensor"]
-            return func(*args, **kwargs)
-
-    with torch.device(device), SkipInitialisers():
-        model = LanguageModel(config)
-    for parameter in model.parameters():  # not model.to(dtype), which would round the tables of positions
-        parameter.data = torch.empty_like(parameter, dtype=dtype)
-    return model
-
-
-def _fill(
-    model: LanguageModel, architecture: ModuleType, entries: dict[str, TensorEntry], folder: Path
-) -> None:
-    import torch
-
-    parameters = dict(model.named_parameters())
-    ours = {t.theirs: t.ours for t in architecture.named_tensors(model.config)}
-    copy, original = architecture.TIED_COPY
-    with torch.no_grad():
-        for name, tensor in read_tensors({name: entry for name, entry in entries.items() if name in ours}):
-            parameters[ours[name]].copy_(tensor)
-    if model.config.tie_embeddings and copy in entries:
-        (_, first), (_, second) = read_tensors({name: entries[name] for name in (copy, original)})
-        if not torch.equal(first, second):
-            raise DamagedArtifact(
-                f"{folder}: config.json says the output matrix is tied to the embedding, and {copy!r} holds "
-                f"other values",
-                "set tie_word_embeddings to false if the model was trained untied",
-            )
+def _read(folder: Path) -> tuple[Architecture, ModelConfig, Head]:
+    where = folder / "config.json"
+    foreign = read_small_json(where)
+    architecture, head = registry.architecture_of(foreign, where)
+    config = architecture.read_settings(foreign, where)
+    if hasattr(architecture, "settled"):
+        config = registry.settled(architecture, config, folder_tensors(folder).keys())
+    if head.kind == "embedder":
+        default = EmbedderConfig(pooling="last" if config.family == "decoder" else "mean")
+        head = replace(head, pooling=read_pooling(folder, default))
+    return architecture, config, head
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer | None:
-    if not (folder / "tokenizer.json").is_file():
-        return None
     from parakit.tokens.tokenizer import Tokenizer
+    from parakit.tokens.tokenizer_files import holds_tokenizer
 
-    return Tokenizer.load(folder)
+    return Tokenizer.load(folder) if holds_tokenizer(folder) else None
 
 
-def _check_tokenizer(tokenizer: Tokenizer | None, config: DecoderConfig, where: str | Path) -> None:
+def _check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: str | Path) -> None:
     if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
         raise UserError(
             f"{where}: the tokenizer has {tokenizer.vocab_size} tokens, and the model's embedding "
@@ -268,14 +216,21 @@ def _special_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:
     }
 
 
-def _stop_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """What ends a completion: the end of the text, and the end of a turn where the tokenizer has one."""
+def _generation(config: ModelConfig, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """What begins a text, and what ends a completion: the end of the text, and the end of a turn where the
+    tokenizer has one.
+    """
+    start = (
+        {"decoder_start_token_id": config.decoder_start_id}
+        if isinstance(config, EncoderDecoderConfig)
+        else {}
+    )
     if tokenizer is None:
-        return {}
+        return start
     stops = [
         token_id for token_id in (tokenizer.eos_id, tokenizer.turn_ids.get("end")) if token_id is not None
     ]
-    return {"eos_token_id": stops} if stops else {}
+    return {**_special_ids(tokenizer), **start, **({"eos_token_id": stops} if stops else {})}
 
 
 def _torch_dtype(name: torch.dtype | str | None) -> torch.dtype | None:
@@ -288,19 +243,5 @@ def _torch_dtype(name: torch.dtype | str | None) -> torch.dtype | None:
             f"dtype {name!r} is none that weights are kept in",
             f"use one of: {', '.join(WEIGHT_DTYPES.values())}",
         )
-    return getattr(torch, name)
-
-
-def _stored_dtype(entries: Iterable[TensorEntry]) -> torch.dtype:
-    """The dtype in which every stored weight keeps its value: theirs when they agree, else the narrowest that
-    holds all.
-    """
-    import torch
-
-    dtype = None
-    for entry in entries:
-        if entry.dtype in WEIGHT_DTYPES:
-            stored = getattr(torch, WEIGHT_DTYPES[entry.dtype])
-            dtype = stored if dtype is None else torch.promote_types(dtype, stored)
-    assert dtype is not None
-    return dtype
+    found: torch.dtype = getattr(torch, name)
+    return found

@@ -3,22 +3,23 @@
 The format is eight bytes of header length, a JSON header of `name -> dtype, shape, data_offsets`, and the raw
 data. Here every tensor must lie inside the file, have as many bytes as its shape and dtype say, and touch its
 neighbours without gap or overlap. Tensors are then memory-mapped and handed out one at a time, already in the
-wanted dtype and on the wanted device, so that peak memory is the model plus one tensor. Left out: writing
-shards.
+wanted dtype and on the wanted device, so that peak memory is the model plus one tensor.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.files import write_json_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +38,10 @@ _HINT = "the file is damaged or was not written as safetensors: fetch it again"
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where one tensor lies: `start` and `stop` are byte offsets into the data part of `file`."""
+    """Where one tensor lies: under `name` in `file`, whose data part has it at the bytes `start` to `stop`."""
 
     file: Path
+    name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
@@ -109,21 +111,65 @@ def folder_tensors(folder: str | Path) -> dict[str, TensorEntry]:
 def read_tensors(
     entries: Mapping[str, TensorEntry], device: str | torch.device = "cpu"
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (name, tensor) from memory-mapped files, one at a time. On the CPU a tensor is a view of the
+    """Yield (key of `entries`, tensor) from memory-mapped files, one at a time. On the CPU a tensor is a view of the
     file: copy it, never write to it.
     """
     from safetensors import SafetensorError, safe_open
 
-    by_file: dict[Path, list[str]] = {}
+    by_file: dict[Path, list[tuple[str, str]]] = {}
     for name, entry in entries.items():
-        by_file.setdefault(entry.file, []).append(name)
+        by_file.setdefault(entry.file, []).append((name, entry.name))
     for path, names in by_file.items():
+        _read_ahead(path)
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
-                for name in names:
-                    yield name, file.get_tensor(name)
+                for name, stored in names:
+                    yield name, file.get_tensor(stored)
         except SafetensorError as error:
             raise DamagedArtifact(f"{path}: {error}", _HINT) from None
+
+
+def _read_ahead(path: Path) -> None:
+    """Ask for the whole file at once: reading a mapping page by page keeps a cold disk waiting."""
+    if hasattr(os, "posix_fadvise"):
+        with open(path, "rb") as file, contextlib.suppress(OSError):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+def write_shards(
+    tensors: Iterable[tuple[str, torch.Tensor]], folder: str | Path, max_shard_bytes: int
+) -> None:
+    """Write a folder's weights: one file where they fit into `max_shard_bytes`, else several and an index. Only
+    one shard's tensors are held at a time.
+    """
+    folder = Path(folder)
+    shards: list[list[str]] = []
+    held: dict[str, torch.Tensor] = {}
+    n_held = n_total = n_params = 0
+
+    def write() -> None:
+        write_tensors(held, folder / f"{len(shards)}.part")
+        shards.append(list(held))
+        held.clear()
+
+    for name, tensor in tensors:
+        if held and n_held + tensor.nbytes > max_shard_bytes:
+            write()
+            n_held = 0
+        held[name] = tensor
+        n_held += tensor.nbytes
+        n_total += tensor.nbytes
+        n_params += tensor.numel()
+    write()
+    if len(shards) == 1:
+        os.replace(folder / "0.part", folder / SINGLE)
+        return
+    files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    for i, file in enumerate(files):
+        os.replace(folder / f"{i}.part", folder / file)
+    where = {name: file for names, file in zip(shards, files, strict=True) for name in names}
+    metadata = {"total_parameters": n_params, "total_size": n_total}
+    write_json_atomic(folder / INDEX, {"metadata": metadata, "weight_map": dict(sorted(where.items()))})
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
@@ -172,7 +218,7 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
             f"bytes, its offsets {start} to {stop} do not",
             _HINT,
         )
-    return TensorEntry(path, dtype, tuple(shape), start, stop)
+    return TensorEntry(path, name, dtype, tuple(shape), start, stop)
 
 
 def _naturals(value: Any) -> TypeGuard[list[int]]:

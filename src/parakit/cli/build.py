@@ -13,10 +13,19 @@ from rich.console import Console
 from rich.table import Table
 
 from parakit.cli.main import gathered
+from parakit.cli.shared.tables import show_task
 from parakit.common.errors import UserError
 from parakit.common.progress import duration, say
 from parakit.common.settings import Config
+from parakit.model.config import Family
+from parakit.recipe.families import Task
+from parakit.recipe.report.figures import final_stage, next_command
 
+_WITH_TEXT = {
+    "conversations": "conversations.paths",
+    "examples": "examples.paths",
+    "exclude": "text.exclude",
+}
 SUMMARY = "Make a model from a recipe or from your text: the whole life in one command."
 
 
@@ -29,6 +38,13 @@ class BuildConfig(Config):
     )
     conversations: tuple[str, ...] = Field(
         default=(), description="With --text: files of conversations to tune on."
+    )
+    examples: tuple[str, ...] = Field(
+        default=(), description="With --text and --task: files of examples to tune on."
+    )
+    task: Task | None = Field(default=None, description="What the model is tuned for, for example classify.")
+    family: Family | None = Field(
+        default=None, description="decoder (as it is, where nothing is said), encoder, encoder-decoder."
     )
     evaluate_text: tuple[str, ...] = Field(default=(), description="Other text to measure the models on.")
     exclude: tuple[str, ...] = Field(default=(), description="With --text: patterns of files to leave out.")
@@ -48,7 +64,9 @@ class BuildConfig(Config):
 
 def main(argv: list[str]) -> int:
     """Run `parakit build` with these arguments."""
-    argv = gathered(argv, ("--text", "--set", "--conversations", "--evaluate-text", "--exclude"))
+    argv = gathered(
+        argv, ("--text", "--set", "--conversations", "--examples", "--evaluate-text", "--exclude")
+    )
     command = tyro.cli(BuildConfig, args=argv, prog="parakit build", config=(tyro.conf.FlagCreatePairsOff,))
     from parakit.recipe.building import build, dry_run
 
@@ -70,7 +88,8 @@ def _recipe(command: BuildConfig) -> Any:
     from parakit.recipe.building import built_in_recipe, load_recipe, recipe_for_text
 
     overrides = dict(_setting(text) for text in command.set)
-    named = {"name": command.name, "size": command.size, "time": command.time, "seed": command.seed}
+    names = ("name", "size", "time", "seed", "family", "task")
+    named = {name: getattr(command, name) for name in names}
     overrides = {key: value for key, value in named.items() if value is not None} | overrides
     if command.evaluate_text:
         overrides["evaluate.texts"] = list(command.evaluate_text)
@@ -79,17 +98,13 @@ def _recipe(command: BuildConfig) -> Any:
             raise UserError(
                 "both a recipe and --text were given", "name the text in the recipe, under text.paths"
             )
-        if command.conversations:
-            overrides["conversations.paths"] = list(command.conversations)
-        if command.exclude:
-            overrides["text.exclude"] = list(command.exclude)
+        for flag, key in _WITH_TEXT.items():
+            if getattr(command, flag):
+                overrides[key] = list(getattr(command, flag))
         return recipe_for_text(command.text, overrides)
-    for flag in ("conversations", "exclude"):
+    for flag, key in _WITH_TEXT.items():
         if getattr(command, flag):
-            raise UserError(
-                f"--{flag} goes with --text",
-                f"in a recipe, write it under {'text' if flag == 'exclude' else flag}",
-            )
+            raise UserError(f"--{flag} goes with --text", f"in a recipe, write it under {key}")
     return load_recipe(command.recipe or built_in_recipe(), overrides)
 
 
@@ -127,13 +142,14 @@ def _show(summary: dict[str, Any], folder: Path) -> None:
             table.add_row(suite, *cells, f"{100 * summary['chance'].get(suite, 0):.0f}")
         table.add_row("mean", *(f"{100 * summary['suite_mean'][model]:.0f}" for model in models), "")
         console.print(table)
-    base = summary["stages"]["pretrain"]
-    held_out = f"{base['bits_per_byte']:.3f} bits per byte on held-out text"
-    say(f"{base['parameters']:,} parameters, {held_out}, {duration(summary['seconds'])}")
+    show_task(summary.get("task"), console)
+    made = summary["stages"][final_stage(summary)]
+    base = summary["stages"].get("pretrain") or made
+    bits = base.get("bits_per_byte")
+    held_out = f"{bits:.3f} bits per byte" if bits else f"loss {base['loss']:.3f} {base['loss_unit']}"
+    say(f"{base['parameters']:,} parameters, {held_out} on held-out text, {duration(summary['seconds'])}")
     for row in summary["evaluations"]:
         say(f"{row['name']} ({row['model']}): {row['bits_per_byte']:.3f} bits per byte")
     say(f"report: {folder / 'report.html'}")
-    tuned = "finetune" in summary["stages"]
-    say(
-        f"talk to it: parakit {'chat' if tuned else 'generate'} {folder / ('finetune' if tuned else 'pretrain')}"
-    )
+    what = next_command({**summary, "path": str(folder / final_stage(summary))})
+    say(f"{what['what'].lower()}: {what['command']}")

@@ -20,12 +20,13 @@ from parakit.common.settings import Config
 if TYPE_CHECKING:
     from parakit.training.doctor import Finding, TokenView
 
+_DATA = ("shards", "example_shards")
 SUMMARY = "Look for silent mistakes in data, labels and model before training."
 
 
 class DoctorCommandConfig(Config):
-    """Examine a model folder and token shards: labels, templates, batches, gradients. Status 1 when a fault
-    is found.
+    """Examine a model folder and the tokens of text, conversations or examples: labels, templates, batches,
+    gradients. Status 1 when a fault is found.
     """
 
     model: tyro.conf.Positional[str] = Field(description="A model folder.")
@@ -56,6 +57,8 @@ def main(argv: list[str]) -> int:
     findings = examine_folder(command.model, data, command.split, command.seq_len)
     views: list[list[TokenView]] = []
     if command.show:
+        if open_artifact(data, verify=False).kind != "shards":
+            raise UserError(f"{data}: --show is for tokens of text", "`parakit show` shows examples")
         shards = TokenShards.open(data, command.split, verify=False)
         views = trained_view(Tokenizer.load(command.model), shards, command.n_documents)
     healthy = all(finding.passed for finding in findings)
@@ -69,7 +72,7 @@ def main(argv: list[str]) -> int:
 def _made_from(model: str) -> str:
     """The shards folder that a model's lineage names."""
     parents = open_artifact(model, "model", verify=False).lineage.get("parents", [])
-    found = next((parent["path"] for parent in parents if parent["kind"] == "shards"), None)
+    found = next((parent["path"] for parent in parents if parent["kind"] in _DATA), None)
     if found is None or not Path(found).is_dir():
         raise UserError(
             f"{model}: its shards are not there to be looked at",

@@ -1,8 +1,9 @@
-"""`parakit evaluate`: a model's loss, perplexity and bits per byte on shards or raw text, and its score
-on the primer's suites.
+"""`parakit evaluate`: a model's loss, perplexity and bits per byte on shards or raw text, its figures on the
+examples of its task, and its score on the primer's suites.
 """
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -11,16 +12,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parakit.cli.shared.tables import show_task
+from parakit.common.artifacts import LINEAGE
+from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.common.progress import progress, say
 from parakit.evaluation.config import EvaluationConfig
 from parakit.text.config import PrimerConfig
 
-SUMMARY = "Measure a model: bits per byte of text, scores on the built-in suites."
+SUMMARY = "Measure a model: bits per byte of text, examples of its task, the built-in suites."
 
 
 class EvaluateCommandConfig(EvaluationConfig):
-    """Measure a model on token shards, on raw text, and on the primer's suites."""
+    """Measure a model on token shards, on raw text, on examples of its task, and on the primer's suites."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder.")
     suites: Annotated[PrimerConfig | None, tyro.conf.Suppress] = None
@@ -48,7 +52,9 @@ def main(argv: list[str]) -> int:
         EvaluateCommandConfig, args=argv, prog="parakit evaluate", config=(tyro.conf.FlagCreatePairsOff,)
     )
     config = _evaluation_config(command)
-    from parakit.cli.model_loading import model_folder
+    if command.examples and not (Path(command.examples) / LINEAGE).is_file():
+        return _measure_file(command, config)
+    from parakit.cli.shared.model_loading import model_folder
     from parakit.common.artifacts import open_artifact
     from parakit.common.devices import pick_device
     from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
@@ -69,6 +75,25 @@ def main(argv: list[str]) -> int:
         print(json.dumps(figures, ensure_ascii=False))
     else:
         _show(figures)
+    return 0
+
+
+def _measure_file(command: EvaluateCommandConfig, config: EvaluationConfig) -> int:
+    """The figures of a model's task on a file of examples, all of which are measured."""
+    from parakit.cli.shared.predictions import measure_file
+
+    for name in ("tokens", "text", "suites", "output", "compare", "examples_split"):
+        if getattr(command, name):
+            raise UserError(
+                f"--{name.replace('_', '-')} goes with a folder of examples, and {command.examples} is a file",
+                "make the folder with `parakit text --task`, or take the flag out",
+            )
+    with progress("evaluate", unit="examples") as bar:
+        found = measure_file(command.model, str(command.examples), config, command.device, bar.advance)
+    if command.as_json:
+        print(json.dumps({"examples": found}, ensure_ascii=False))
+    else:
+        show_task(found, Console())
     return 0
 
 
@@ -103,6 +128,8 @@ def _show(figures: dict[str, Any]) -> None:
                 f"{loss['n_bytes']:,}",
             )
         console.print(table)
+    if figures.get("examples"):
+        show_task(figures["examples"], console)
     if figures["suites"]:
         table = Table("suite", "right", "95 % interval", "items", "asked as", "against the other")
         for name, suite in figures["suites"].items():

@@ -1,4 +1,4 @@
-"""`parakit finetune`: tune a model on conversations, so that it answers."""
+"""`parakit finetune`: tune a model on conversations, so that it answers, or on the examples of another task."""
 
 import json
 from pathlib import Path
@@ -8,25 +8,39 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.main import gathered
-from parakit.cli.model_loading import model_folder
+from parakit.cli.shared.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import say
-from parakit.training.config import TrainingConfig
+from parakit.model.config import Family
+from parakit.recipe.families import Task, check_task
+from parakit.recipe.training.config import FinetuneConfig
 
-SUMMARY = "Tune a model on conversations."
+SUMMARY = "Tune a model on conversations, or for another task."
+_FILES = ("conversations", "examples", "validation_examples", "test_examples")
 
 
-class FinetuneCommandConfig(TrainingConfig):
-    """Tune all weights on conversations, counting what the assistant says. Interrupted, the same
-    command goes on.
+class FinetuneCommandConfig(FinetuneConfig):
+    """Tune all weights: for chat on conversations, counting what the assistant says; for classify, tag, regress,
+    translate and embed on examples. Interrupted, the same command goes on.
     """
 
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")
-    conversations: tuple[str, ...] = Field(
-        description="JSON-lines files, or a folder that `parakit text` wrote."
-    )
     output: str = Field(description="The model folder to write.")
+    task: Task = Field(default="chat", description="What the model is tuned for.")
+    conversations: tuple[str, ...] = Field(
+        default=(), description="chat: JSON-lines files, or a folder that `parakit text` wrote."
+    )
+    examples: tuple[str, ...] = Field(
+        default=(),
+        description="Other tasks: JSON-lines, CSV or TSV files, or a folder that `parakit text --task` wrote.",
+    )
+    validation_examples: tuple[str, ...] = Field(
+        default=(), description="Files that are the validation split; else a twentieth of the examples."
+    )
+    test_examples: tuple[str, ...] = Field(
+        default=(), description="Files that must not be trained on; `parakit evaluate` measures on them."
+    )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print the figures as JSON."
@@ -35,34 +49,76 @@ class FinetuneCommandConfig(TrainingConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit finetune` with these arguments."""
-    argv = gathered(argv, ("--conversations",))
+    argv = gathered(argv, [f"--{name.replace('_', '-')}" for name in _FILES])
     command = tyro.cli(
         FinetuneCommandConfig, args=argv, prog="parakit finetune", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.training_command import output_folder, training_config
+    from parakit.cli.shared.training_command import output_folder, training_config
 
-    training = training_config(command)
-    if not command.conversations:
-        raise UserError("no conversations were given", "name JSON-lines files: --conversations chats.jsonl")
+    training = training_config(command, FinetuneConfig, command.task)
+    _check_data(command)
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.recipe.model_stages import Finetuning, finetune
+        from parakit.checkpoints.model_folder import read_config
+        from parakit.recipe.training.jobs import Finetuning, finetune
 
         model = model_folder(command.model)
-        shards = _conversation_shards(command.conversations, model, work)
-        figures = finetune(Finetuning(model, shards, work, training), out, command.overwrite)
+        family = read_config(model).family
+        check_task(command.task, family, command.model)
+        make = _conversation_shards if command.task == "chat" else _example_shards
+        shards = make(command, model, family, work)
+        figures = finetune(Finetuning(model, shards, work, training, command.task), out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
-    say(f"validation loss {figures['loss']:.3f} nats per counted token: parakit chat {out}")
+    verb = "chat" if command.task == "chat" else "predict"
+    say(f"validation loss {figures['loss']:.3f} {figures['loss_unit']}: parakit {verb} {out}")
     return 0
 
 
-def _conversation_shards(conversations: tuple[str, ...], model: Path, work: Path) -> Path:
+def _check_data(command: FinetuneCommandConfig) -> None:
+    """A task and the files that it learns from."""
+    chat = command.task == "chat"
+    wanted, other = ("conversations", "examples") if chat else ("examples", "conversations")
+    if not getattr(command, wanted):
+        sample = "chats.jsonl" if chat else f"{command.task}.jsonl"
+        raise UserError(
+            f"no {wanted} were given for the task {command.task!r}", f"name files: --{wanted} {sample}"
+        )
+    for name in _FILES:
+        if getattr(command, name) and (name.endswith("examples") if chat else name == other):
+            raise UserError(
+                f"--{name.replace('_', '-')} is set, and the task {command.task!r} learns from {wanted}",
+                f"take it out, or name another --task (with --{other})",
+            )
+
+
+def _conversation_shards(command: FinetuneCommandConfig, model: Path, family: Family, work: Path) -> Path:
     """Conversations, from files or from a folder of them, compiled through the model's template."""
     from parakit.recipe.config import ConversationsConfig
-    from parakit.recipe.text_stages import make_conversation_shards, make_conversations
+    from parakit.recipe.stages.text import make_conversation_shards, make_conversations
 
-    folder = Path(conversations[0])
-    if len(conversations) > 1 or not (folder / LINEAGE).is_file():
-        config = ConversationsConfig(paths=conversations)
+    folder = Path(command.conversations[0])
+    if len(command.conversations) > 1 or not (folder / LINEAGE).is_file():
+        config = ConversationsConfig(paths=command.conversations)
         folder = make_conversations(config, work / "conversations", overwrite=True)
     return make_conversation_shards(folder, model, work / "shards", overwrite=True)
+
+
+def _example_shards(command: FinetuneCommandConfig, model: Path, family: Family, work: Path) -> Path:
+    """Examples, from files or from a folder of them, as the model's family reads them."""
+    from parakit.recipe.config import ExamplesConfig
+    from parakit.recipe.stages.examples import make_example_shards, make_examples
+
+    folder = Path(command.examples[0])
+    if len(command.examples) > 1 or not (folder / LINEAGE).is_file():
+        config = ExamplesConfig(
+            paths=command.examples,
+            validation_paths=command.validation_examples,
+            test_paths=command.test_examples,
+            test_fraction=0.0,
+        )
+        folder = make_examples(config, command.task, work / "examples", overwrite=True)
+    elif command.validation_examples or command.test_examples:
+        raise UserError(
+            f"{folder}: is split already, and files for its splits were named", "take those files out"
+        )
+    return make_example_shards(folder, model, work / "shards", family, overwrite=True)

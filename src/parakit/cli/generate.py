@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         GenerateCommandConfig, args=argv, prog="parakit generate", config=(tyro.conf.FlagCreatePairsOff,)
     )
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
-    from parakit.cli.model_loading import load_talker
+    from parakit.cli.shared.model_loading import load_talker
     from parakit.inference.text import Prompt, stream
     from parakit.text.conversations import Message
 

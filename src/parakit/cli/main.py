@@ -25,9 +25,14 @@ VERBS = {
     "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
     "generate": "Continue a prompt.",
     "chat": "Talk to a model.",
+    "predict": "Classify, tag, score, translate, embed, or fill masks.",
+    "import": "Bring in a published model, from a folder or by its name on the hub.",
+    "export": "Write a model as a plain Hugging Face folder.",
     "doctor": "Look for silent mistakes in a model and its data.",
     "show": "Tell what a folder holds and where it came from.",
 }
+# `import` is a word of Python's, so its module has another name; `export` keeps it company.
+_MODULES = {"import": "import_model", "export": "export_model"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,12 +67,17 @@ def _main(argv: list[str]) -> int:
     return _run(argv[0], argv[1:])
 
 
+def module_of(verb: str) -> str:
+    """The module that runs a verb."""
+    return f"parakit.cli.{_MODULES.get(verb, verb)}"
+
+
 def _run(verb: str, argv: list[str]) -> int:
     from parakit.common.errors import UserError
 
     try:
         with _sigterm_unwinds():
-            return importlib.import_module(f"parakit.cli.{verb}").main(argv)
+            return importlib.import_module(module_of(verb)).main(argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

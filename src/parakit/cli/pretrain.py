@@ -1,4 +1,4 @@
-"""`parakit pretrain`: a language model from scratch, on token shards that `parakit tokenizer encode` wrote."""
+"""`parakit pretrain`: a model from scratch, on token shards that `parakit tokenizer encode` wrote."""
 
 import json
 from pathlib import Path
@@ -9,18 +9,33 @@ from pydantic import Field
 
 from parakit.common.errors import UserError
 from parakit.common.progress import say
+from parakit.model.config import Family
 from parakit.model.presets import parse_size
-from parakit.training.config import TrainingConfig
+from parakit.recipe.families import OBJECTIVES, Objective, check_objective
+from parakit.recipe.training.config import PretrainConfig
 
-SUMMARY = "Train a language model from scratch on encoded text."
+SUMMARY = "Train a model from scratch on encoded text."
 
 
-class PretrainCommandConfig(TrainingConfig):
-    """Train a decoder on token shards and write a model folder. Interrupted, the same command goes on."""
+class PretrainCommandConfig(PretrainConfig):
+    """Train a decoder, an encoder or an encoder-decoder on token shards and write a model folder. Interrupted, the
+    same command goes on.
+    """
 
     shards: tyro.conf.Positional[str] = Field(description="The folder of token shards.")
     tokenizer: str = Field(description="The tokenizer that encoded them.")
     output: str = Field(description="The model folder to write.")
+    family: Family = Field(
+        default="decoder",
+        description="decoder goes on with a text, encoder reads one, encoder-decoder turns one into another.",
+    )
+    architecture: str | None = Field(
+        default=None,
+        description="A published shape of that family, for example bert; none: the family's own.",
+    )
+    objective: Annotated[Objective | None, tyro.conf.arg(metavar="NAME")] = Field(
+        default=None, description="What is learned, for example prefix; none: the family's own objective."
+    )
     size: str | None = Field(default=None, description="Parameters, for example 5m; none: from the time.")
     time: str | None = Field(default=None, description="Time to train, for example 10min.")
     max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
@@ -35,10 +50,14 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         PretrainCommandConfig, args=argv, prog="parakit pretrain", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.training_command import output_folder, training_config
+    from parakit.cli.shared.training_command import output_folder, training_config
     from parakit.recipe.config import parse_time, says_how_long
 
-    training = training_config(command)
+    objective = command.objective or OBJECTIVES[command.family][0]
+    check_objective(objective, command.family)
+    if objective == "none":
+        raise UserError("objective 'none' trains nothing here", "in a recipe it goes straight to the task")
+    training = training_config(command, PretrainConfig, objective)
     seconds = parse_time(command.time) if command.time else None
     if command.size:
         parse_size(command.size)
@@ -48,21 +67,35 @@ def main(argv: list[str]) -> int:
                 "take --time out, or the size, or the length",
             )
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.recipe.model_stages import Pretraining, pretrain
+        from parakit.recipe.training.jobs import Pretraining, pretrain
+        from parakit.recipe.training.plans import SizeWanted
 
         job = Pretraining(
             shards=Path(command.shards),
             tokenizer=Path(command.tokenizer),
             work=work,
             training=training,
-            size=command.size,
-            seconds=seconds,
-            max_seq_len=command.max_seq_len,
+            wanted=SizeWanted(
+                family=command.family,
+                architecture=command.architecture,
+                size=command.size,
+                seconds=seconds,
+                max_seq_len=command.max_seq_len,
+            ),
+            objective=objective,
         )
         figures = pretrain(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
-    say(
-        f"{figures['parameters']:,} parameters, {figures['bits_per_byte']:.3f} bits per byte: parakit generate {out}"
-    )
+    bits = figures.get("bits_per_byte")
+    held_out = f"{bits:.3f} bits per byte" if bits else f"loss {figures['loss']:.3f} {figures['loss_unit']}"
+    say(f"{figures['parameters']:,} parameters, {held_out}: {_next(command.family, out)}")
     return 0
+
+
+def _next(family: Family, out: Path) -> str:
+    if family == "decoder":
+        return f"parakit generate {out}"
+    if family == "encoder":
+        return f'parakit predict {out} --text "A text with a [MASK] in it."'
+    return f"parakit finetune {out} --task translate --examples FILE --output FOLDER"

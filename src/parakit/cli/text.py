@@ -1,6 +1,7 @@
 """`parakit text`: files and folders, or the primer, become a corpus; conversation files a set to tune on."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -13,6 +14,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.common.progress import progress, quantity
+from parakit.recipe.families import ExampleTask
 from parakit.text import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
 from parakit.text.primer import statistics
 
@@ -44,6 +46,9 @@ class TextCommandConfig(TextConfig):
     conversations: bool = Field(
         default=False, description="Read (or generate) conversations to tune on instead of text."
     )
+    task: ExampleTask | None = Field(
+        default=None, description="Read (or generate) examples of this task instead of text."
+    )
     statistics: bool = Field(
         default=False,
         description="With --primer: tell how varied it is, and how much of the suites is in it.",
@@ -63,7 +68,11 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "--statistics describes the primer, and text was given", "take it out, or add --primer"
         )
-    prepare = _conversations if command.conversations else _corpus
+    if command.task and command.conversations:
+        raise UserError(
+            "--task and --conversations were both given", "keep one: chat learns from conversations"
+        )
+    prepare = _examples if command.task else _conversations if command.conversations else _corpus
     prepare(command)
     report = read_json(f"{command.output}/report.json")
     if command.statistics:
@@ -101,12 +110,27 @@ def _conversations(command: TextCommandConfig) -> None:
         )
 
 
+def _examples(command: TextCommandConfig) -> None:
+    from parakit.recipe.config import ExamplesConfig
+    from parakit.recipe.stages.examples import make_examples
+
+    values: dict[str, Any] = {"validation_paths": command.validation_paths}
+    values |= {"primer": {"seed": command.seed}} if command.use_primer else {"paths": command.paths}
+    for name in ("validation_fraction", "test_fraction"):
+        if name in command.model_fields_set:
+            values[name] = getattr(command, name)
+    assert command.task is not None
+    config = ExamplesConfig.parse(values, "parakit text")
+    make_examples(config, command.task, Path(command.output), command.overwrite)
+
+
 def _show(command: TextCommandConfig, report: dict[str, Any]) -> None:
     console = Console()
-    table = Table("split", "documents", "bytes", title=escape(command.output), title_justify="left")
+    unit = "examples" if command.task else "documents"
+    table = Table("split", unit, "bytes", title=escape(command.output), title_justify="left")
     for split, counts in report["splits"].items():
         n_documents, n_bytes = (
-            (counts["documents"], counts["bytes"]) if isinstance(counts, dict) else (counts, None)
+            (counts[unit], counts.get("bytes")) if isinstance(counts, dict) else (counts, None)
         )
         table.add_row(split, f"{n_documents:,}", "" if n_bytes is None else quantity(n_bytes))
     console.print(table)

@@ -16,6 +16,7 @@ from rich.text import Text
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.settings import Config, nearest
+from parakit.model.config import Family
 from parakit.tokens.config import TokenizerConfig
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 SUMMARY = "Train a tokenizer, encode text with one, or compare several."
 
 _COLOURS = ("on dark_blue", "on dark_green", "on dark_magenta", "on dark_red", "on grey30")
-_SOURCE_HELP = "A corpus folder that `parakit text` wrote, or files and folders of text."
+_SOURCE_HELP = "A corpus or examples folder that `parakit text` wrote, or files and folders of text."
 _MAX_COLOURED = 2000
 
 
@@ -45,7 +46,10 @@ class TokenizerEncodeCommandConfig(Config):
         default=None, description="The text (else standard input); with --output, a corpus folder."
     )
     output: str | None = Field(
-        default=None, description="Write token shards of a corpus or conversations here."
+        default=None, description="Write token shards of a corpus, conversations or examples here."
+    )
+    family: Family = Field(
+        default="decoder", description="With --output: the family of models that will read the tokens."
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
@@ -91,7 +95,7 @@ def main(argv: list[str]) -> int:
 
 
 def _train(command: TokenizerTrainCommandConfig) -> None:
-    from parakit.recipe.text_stages import make_tokenizer
+    from parakit.recipe.stages.text import make_tokenizer
 
     names = TokenizerConfig.model_fields
     values = {name: getattr(command, name) for name in names if name in command.model_fields_set}
@@ -99,7 +103,8 @@ def _train(command: TokenizerTrainCommandConfig) -> None:
     if not command.source:
         raise UserError("there is nothing to train on", "name a corpus folder, or files and folders of text")
     is_corpus = len(command.source) == 1 and (Path(command.source[0]) / LINEAGE).is_file()
-    source = open_artifact(command.source[0], "corpus").path if is_corpus else command.source
+    kinds = ("corpus", "examples")
+    source = open_artifact(command.source[0], kinds).path if is_corpus else command.source
     tokenizer = make_tokenizer(source, config, Path(command.output), command.overwrite)
     facts = {"path": command.output, "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
     facts |= {"digest": tokenizer.digest, "special_tokens": tokenizer.special_tokens}
@@ -128,18 +133,30 @@ def _encode(command: TokenizerEncodeCommandConfig) -> None:
 
 
 def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> None:
-    from parakit.recipe.text_stages import make_conversation_shards, make_shards
+    from parakit.recipe.stages.examples import make_example_shards
+    from parakit.recipe.stages.text import make_conversation_shards, make_shards
 
     if command.text is None:
         raise UserError("--output is given and no corpus", "name a folder that `parakit text` wrote")
-    source = open_artifact(command.text, ("corpus", "conversations"))
-    make = make_shards if source.kind == "corpus" else make_conversation_shards
-    make(source.path, Path(command.tokenizer), out, command.overwrite)
-    splits = open_artifact(out, "shards", verify=False).lineage["result"]
+    source = open_artifact(command.text, ("corpus", "conversations", "examples"))
+    tokenizer, family = Path(command.tokenizer), command.family
+    if source.kind == "examples":
+        make_example_shards(source.path, tokenizer, out, family, command.overwrite)
+    elif source.kind == "corpus":
+        make_shards(source.path, tokenizer, out, command.overwrite, family)
+    elif family != "decoder":
+        raise UserError(f"conversations are for decoders, and --family is {family}", "take --family out")
+    else:
+        make_conversation_shards(source.path, tokenizer, out, command.overwrite)
+    splits = open_artifact(out, verify=False).lineage["result"]
     if command.as_json:
         print(json.dumps({"path": str(out), "splits": splits}))
     else:
-        print("\n".join(f"{out}: {name}, {facts['n_tokens']:,} tokens" for name, facts in splits.items()))
+        print("\n".join(f"{out}: {name}, {_counted(facts)}" for name, facts in splits.items()))
+
+
+def _counted(facts: dict[str, Any]) -> str:
+    return f"{facts['examples']:,} examples" if "examples" in facts else f"{facts['n_tokens']:,} tokens"
 
 
 def _compare(command: TokenizerCompareCommandConfig) -> None:
@@ -179,7 +196,7 @@ def _text_to_compare(command: TokenizerCompareCommandConfig) -> str:
 
 def _load(name: str) -> "Tokenizer":
     """A tokenizer folder, or NAME:PATH for a published vocabulary."""
-    from parakit.tokens.published import published_tokenizer
+    from parakit.tokens.foreign.published import published_tokenizer
     from parakit.tokens.tokenizer import Tokenizer
 
     published, _, path = name.partition(":")

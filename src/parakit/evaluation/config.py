@@ -9,8 +9,8 @@ from parakit.text.config import PrimerConfig
 
 
 class EvaluationConfig(Config):
-    """What a model is measured on: token shards, raw text, the primer's suites; each only where it is
-    asked for.
+    """What a model is measured on: token shards, raw text, examples of its task, the primer's suites; each
+    only where it is asked for.
     """
 
     tokens: str | None = Field(
@@ -20,13 +20,20 @@ class EvaluationConfig(Config):
         "validation", description="Which split of the shards."
     )
     text: tuple[str, ...] = Field((), description="Files and folders of raw text.")
+    examples: str | None = Field(
+        None, description="A folder of examples of the task that the model was tuned for."
+    )
+    examples_split: Literal["train", "validation", "test"] | None = Field(
+        None, description="Which split of the examples; none: test where there is one, else validation."
+    )
+    n_beams: int = Field(1, ge=1, le=1000, description="Beams that translations are searched with.")
     suites: PrimerConfig | None = Field(None, description="Run the primer's held-out suites.")
     prompting: Literal["auto", "chat", "plain"] = Field(
         "auto",
         description="How suites are asked: by the chat template, as plain text, or as the model was tuned.",
     )
     max_new_tokens: int = Field(
-        120, ge=1, le=100_000, description="Longest answer to a suite's question, in tokens."
+        120, ge=1, le=100_000, description="Longest answer to a suite's question, or translation, in tokens."
     )
     seq_len: int | None = Field(
         None,

@@ -1,7 +1,7 @@
 """One evaluation: everything that was asked for, measured on one model folder, kept as an artifact.
 
-The folder holds `results.json`: `model`, `loss` by name of the text, and `suites` with every answer. Its
-lineage names the model and the shards it stands on.
+The folder holds `results.json`: `model`, `loss` by name of the text, `examples` with the figures of the model's task,
+and `suites` with every answer. Its lineage names the model and the data it stands on.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
 from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.examples import evaluate_examples
 from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
 from parakit.evaluation.suites import run_suites
 from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.model.heads import LanguageModel
 from parakit.text import primer
+from parakit.text.examples import examples_report, iter_examples
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 
@@ -40,8 +43,11 @@ def evaluate_model(
     `UserError` when nothing is asked for, when the model has no tokenizer though text or suites are to be
     measured, or when shards were made with another tokenizer.
     """
-    if config.tokens is None and not config.text and config.suites is None:
-        raise UserError("nothing to measure on", "name --text FILE, --tokens FOLDER or --suites")
+    if config.tokens is None and not config.text and config.suites is None and config.examples is None:
+        raise UserError(
+            "nothing to measure on", "name --text FILE, --tokens FOLDER, --examples FOLDER or --suites"
+        )
+    model: Any  # each measurement says so when the model is made for something else
     model, tokenizer = load_model(path, device)
     chat = is_chat_tuned(path) if config.prompting == "auto" else config.prompting == "chat"
     results: dict[str, Any] = {
@@ -51,8 +57,11 @@ def evaluate_model(
             "parameters": model.config.n_params()["total"],
         },
         "loss": _losses(model, tokenizer, config, advance),
+        "examples": None,
         "suites": {},
     }
+    if config.examples is not None:
+        results["examples"] = measure_examples(model, _needed(tokenizer, path), config, advance)
     if config.suites is not None:
         suites = run_suites(
             model,
@@ -65,6 +74,34 @@ def evaluate_model(
         )
         results["suites"] = {name: dataclasses.asdict(suite) for name, suite in suites.items()}
     return results
+
+
+def measure_examples(
+    model: Any,
+    tokenizer: Tokenizer,
+    config: EvaluationConfig,
+    advance: Callable[[int], object] | None = None,
+) -> dict[str, Any]:
+    """The figures of the task that the folder `config.examples` is for: an `ExampleResult` as plain data, and the
+    `split` that was measured.
+    """
+    assert config.examples is not None
+    report = examples_report(config.examples)
+    split = config.examples_split
+    if split is None:
+        split = "test" if report["splits"]["test"]["examples"] else "validation"
+    greedy = SamplingConfig(temperature=0.0, max_new_tokens=config.max_new_tokens)
+    beams = BeamConfig(n_beams=config.n_beams, max_new_tokens=config.max_new_tokens)
+    result = evaluate_examples(
+        model,
+        tokenizer,
+        report["task"],
+        iter_examples(config.examples, split),
+        decoding=greedy if config.n_beams == 1 else beams,
+        micro_batch_size=config.micro_batch_size,
+        advance=advance,
+    )
+    return dataclasses.asdict(result) | {"split": split}
 
 
 def check_output(path: str | Path | None, *, overwrite: bool) -> None:
@@ -81,7 +118,8 @@ def write_evaluation(
     overwrite: bool = False,
 ) -> Path:
     """Keep results as an artifact of kind "evaluation", with the model (and shards) as parents."""
-    parents = [Path(results["model"]["path"]), *([Path(config.tokens)] if config.tokens else [])]
+    data = (path for path in (config.tokens, config.examples) if path)
+    parents = [Path(results["model"]["path"]), *map(Path, data)]
     lineage = Lineage(
         kind="evaluation",
         config=config.model_dump(mode="json"),
@@ -102,7 +140,10 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
         name: {key: value for key, value in suite.items() if key != "samples"}
         for name, suite in results["suites"].items()
     }
-    return {**results, "suites": suites}
+    examples = results.get("examples")
+    if examples is not None:
+        examples = {key: value for key, value in examples.items() if key != "samples"}
+    return {**results, "examples": examples, "suites": suites}
 
 
 def _losses(

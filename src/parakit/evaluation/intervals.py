@@ -1,20 +1,65 @@
 """How sure a measured share is: Wilson's interval, and paired comparisons of two models on the same items.
 
 The Wilson score interval (Wilson 1927) stays inside [0, 1] and is honest at 0 and 100 %, where the
-textbook's normal interval has width zero. Two models measured on the same items are compared item by
-item: exact McNemar test (McNemar 1947) and a paired bootstrap (Efron 1979) of the difference.
+textbook's normal interval has width zero. Figures that are no share get the percentile bootstrap over items
+(Efron 1979), seeded. Two models measured on the same items are compared item by
+item: exact McNemar test (McNemar 1947) and a paired bootstrap of the difference.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 from parakit.common.seeds import rng
+
+CONFIDENCE = 0.95
+N_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrapped(
+    statistic: Callable[[np.ndarray], float],
+    n: int,
+    *,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Figure:
+    """`statistic` of all n items, given as their numbers (n,), with its percentile bootstrap interval."""
+    generator = rng(seed, "bootstrap")
+    drawn = [statistic(generator.integers(0, n, n)) for _ in range(n_resamples)]
+    return Figure(float(statistic(np.arange(n))), *percentiles(np.array(drawn), confidence))
+
+
+def bootstrapped_mean(
+    values: np.ndarray, weights: np.ndarray | None = None, *, seed: int = 0, n_resamples: int = N_RESAMPLES
+) -> Figure:
+    """The mean of `values` (n,), or sum(values) / sum(weights), with its percentile bootstrap interval."""
+    weights = np.ones(len(values)) if weights is None else weights
+
+    def mean(items: np.ndarray) -> float:
+        return float(values[items].sum() / max(weights[items].sum(), 1e-12))
+
+    return bootstrapped(mean, len(values), seed=seed, n_resamples=n_resamples)
+
+
+def percentiles(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The middle `confidence` of some values: (low, high)."""
+    low, high = np.quantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(low), float(high)
 
 
 def wilson_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -76,10 +121,8 @@ def paired_difference(
     shares = np.array([n_first, n_second, n - n_first - n_second]) / n
     counts = rng(seed, "paired_difference").multinomial(n, shares, size=n_resamples)
     differences = (counts[:, 1] - counts[:, 0]) / n
-    low, high = np.quantile(differences, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return PairedDifference(
-        (n_second - n_first) / n, float(low), float(high), mcnemar_p_value(n_first, n_second), n
-    )
+    low, high = percentiles(differences, confidence)
+    return PairedDifference((n_second - n_first) / n, low, high, mcnemar_p_value(n_first, n_second), n)
 
 
 def _log_choose(n: int, k: int) -> float:

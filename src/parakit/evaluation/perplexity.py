@@ -20,9 +20,10 @@ import torch
 from torch.nn import functional
 
 from parakit.common.errors import UserError
+from parakit.inference.abilities import require
 from parakit.inference.decoding import evaluation_mode
-from parakit.model.attention import document_mask
 from parakit.model.heads import LanguageModel
+from parakit.model.masks import document_mask
 from parakit.text.config import TextConfig
 from parakit.text.documents import Document
 from parakit.text.readers import read_documents
@@ -68,8 +69,9 @@ def evaluate_loss(
 
     Documents longer than `seq_len` (the model's window when None) are read in windows, each after the
     first with `overlap` tokens of context. `advance` is called with the number of counted tokens of each
-    batch. A model whose loss is no number is a `UserError`.
+    batch. A model whose loss is no number, or that predicts no next tokens, is a `UserError`.
     """
+    require(model, "next tokens")
     window = model.config.max_seq_len
     seq_len = window if seq_len is None else seq_len
     if seq_len > window:
@@ -106,7 +108,7 @@ def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torc
     )[counted]  # (N, D)
     losses = []
     for vectors, wanted in zip(hidden.split(TOKENS_PER_HEAD), targets.split(TOKENS_PER_HEAD), strict=True):
-        logits = model.lm_head(vectors)
+        logits = model.logits(vectors)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
     return (torch.cat(losses) if losses else hidden.new_zeros(0)), targets

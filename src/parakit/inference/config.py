@@ -56,6 +56,27 @@ class SamplingConfig(Config):
     )
 
 
+class BeamConfig(Config):
+    """How beam search looks for the likeliest completion."""
+
+    n_beams: int = Field(
+        4, ge=1, le=1000, description="Unfinished completions kept in every step; 1 is greedy."
+    )
+    length_penalty: float = Field(
+        1.0,
+        ge=-10.0,
+        le=10.0,
+        allow_inf_nan=False,
+        description="A score is log probability / tokens ** this: above 0 longer ones gain, 0 is the plain sum.",
+    )
+    stop_when: Literal["unlikely", "full", "impossible"] = Field(
+        "unlikely",
+        description="Having n_beams finished ones, go on until the best unfinished one is worse as it stands"
+        " (unlikely), not at all (full), or until none could become better at its best (impossible).",
+    )
+    max_new_tokens: int = Field(200, ge=1, le=10_000_000, description="Longest completion in tokens.")
+
+
 class ChatConfig(Config):
     """A conversation: its system prompt, its sampling, and what happens when it outgrows the context
     window.

@@ -14,19 +14,41 @@ import contextlib
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from parakit.common.errors import UserError
-from parakit.inference.config import SamplingConfig
+from parakit.inference.abilities import require
+from parakit.inference.batching import padded, rows_by_length
+from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.fused_step import FusedStep, can_fuse
 from parakit.inference.kv_cache import KVCache
 from parakit.inference.sampling import Sampler, request_seeds
-from parakit.model.heads import LanguageModel
+from parakit.model.config import DecoderConfig
 
 MICRO_BATCH_SIZE = 64
 STEPS_THAT_PAY_FUSING = 4
+
+
+class NextTokenModel(Protocol):
+    """What decoding needs of a model: `LanguageModel` has it, and the target side of an encoder-decoder."""
+
+    config: DecoderConfig
+    lm_head: torch.nn.Linear
+    training: bool
+
+    def hidden(self, input_ids: torch.Tensor, *, cache: KVCache, **context: Any) -> torch.Tensor:
+        """The vectors (B, T, d_model) of new tokens; `context` as for `Stack.forward`."""
+        ...
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Vectors (..., d_model) to logits (..., V)."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Dropout on or off."""
+        ...
 
 
 class StopCheck(Protocol):
@@ -43,15 +65,14 @@ class StopCheck(Protocol):
 
 
 @torch.inference_mode()
-def prefill(model: LanguageModel, cache: KVCache, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+def prefill(model: NextTokenModel, cache: KVCache, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
     """Run each row's new tokens (none may be empty) through the model in one pass; logits (B, V) after
     each row's last.
     """
     lengths = [len(prompt) for prompt in prompts]
     assert min(lengths) > 0, "an empty prompt has no last token to go on from"
     before, longest = list(cache.lengths), max(lengths)
-    padded = [[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts]
-    input_ids = torch.tensor(padded, device=cache.keys[0].device)  # (B, T)
+    input_ids, _ = padded(prompts, cache.keys[0].device)  # (B, T)
     hidden = model.hidden(
         input_ids,
         position_ids=cache.position_ids(longest),
@@ -60,19 +81,33 @@ def prefill(model: LanguageModel, cache: KVCache, prompts: Sequence[Sequence[int
     )
     cache.truncate([old + new for old, new in zip(before, lengths, strict=True)])
     last = torch.tensor(lengths, device=input_ids.device) - 1
-    return model.lm_head(hidden[torch.arange(len(lengths), device=input_ids.device), last])
+    return model.logits(hidden[torch.arange(len(lengths), device=input_ids.device), last])
 
 
 @torch.inference_mode()
-def decode_step(model: LanguageModel, cache: KVCache, token_ids: torch.Tensor) -> torch.Tensor:
+def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) -> torch.Tensor:
     """Run one new token per row, (B,), through the model; logits (B, V) of the token after it."""
-    logits = model(
+    hidden = model.hidden(
         token_ids[:, None],
         position_ids=cache.position_ids(1),
         attention_mask=cache.attention_mask(1),
         cache=cache,
     )
-    return logits[:, 0]
+    return model.logits(hidden[:, 0])
+
+
+def step_of(model: NextTokenModel, n_steps: int) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
+    """`decode_step` for this model, fused where it can be and `n_steps` pay for it."""
+    if n_steps >= STEPS_THAT_PAY_FUSING and can_fuse(model):
+        return FusedStep(model)
+    return partial(decode_step, model)
+
+
+def cache_for(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:
+    """An empty cache with room for these prompts and their completions."""
+    weight = model.lm_head.weight
+    capacity = min(max(len(prompt) for prompt in prompts) + max_new_tokens, model.config.max_seq_len)
+    return KVCache(model.config, len(prompts), capacity, weight.device, weight.dtype)
 
 
 class Decoding:
@@ -81,7 +116,7 @@ class Decoding:
     @torch.inference_mode()
     def __init__(
         self,
-        model: LanguageModel,
+        model: NextTokenModel,
         prompts: Sequence[Sequence[int]],
         config: SamplingConfig,
         seeds: Sequence[int],
@@ -89,11 +124,8 @@ class Decoding:
         max_new_tokens: int,
     ) -> None:
         weight = model.lm_head.weight
-        self.next_logits: Callable[[KVCache, torch.Tensor], torch.Tensor] = partial(decode_step, model)
-        if max_new_tokens >= STEPS_THAT_PAY_FUSING and can_fuse(model):
-            self.next_logits = FusedStep(model)
-        capacity = min(max(len(prompt) for prompt in prompts) + max_new_tokens, model.config.max_seq_len)
-        self.cache = KVCache(model.config, len(prompts), capacity, weight.device, weight.dtype)
+        self.next_logits = step_of(model, max_new_tokens)
+        self.cache = cache_for(model, prompts, max_new_tokens)
         self.sampler = Sampler(
             config,
             prompts,
@@ -123,7 +155,7 @@ class Decoding:
 
 
 def generate_ids(
-    model: LanguageModel,
+    model: NextTokenModel,
     prompts: Sequence[Sequence[int]],
     config: SamplingConfig,
     stop_ids: Collection[int] = (),
@@ -136,16 +168,16 @@ def generate_ids(
 
     A completion ends with a stop id (which is kept), when `stop_check` confirms, after
     `config.max_new_tokens`, or at the model's `max_seq_len`. Prompt i is sampled with `seeds[i]`, or with
-    one derived from (config.seed, i). An empty prompt or one over `max_seq_len` is a `UserError`.
+    one derived from (config.seed, i). An empty prompt, one over `max_seq_len`, or a model that is no
+    language model is a `UserError`.
     """
+    require(model, "generate")
     for prompt in prompts:
         check_prompt(len(prompt), model.config.max_seq_len)
     seeds = request_seeds(config.seed, len(prompts)) if seeds is None else seeds
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # neighbours in length pad little
     completions: list[list[int]] = [[] for _ in prompts]
     with evaluation_mode(model):
-        for start in range(0, len(prompts), micro_batch_size):
-            members = by_length[start : start + micro_batch_size]
+        for members in rows_by_length(prompts, micro_batch_size):
             parts = _complete(
                 model,
                 [prompts[i] for i in members],
@@ -160,7 +192,7 @@ def generate_ids(
 
 
 def stream_ids(
-    model: LanguageModel,
+    model: NextTokenModel,
     prompt: Sequence[int],
     config: SamplingConfig,
     stop_ids: Collection[int] = (),
@@ -168,6 +200,7 @@ def stream_ids(
     seed: int | None = None,
 ) -> Generator[int, None, None]:
     """Complete one prompt token by token: the same ids as `generate_ids`, each as soon as it is known."""
+    require(model, "generate")
     check_prompt(len(prompt), model.config.max_seq_len)
     seed = request_seeds(config.seed, 1)[0] if seed is None else seed
     n_new = room(len(prompt), config, model.config.max_seq_len)
@@ -192,17 +225,17 @@ def check_prompt(n_prompt_tokens: int, max_seq_len: int) -> None:
         raise UserError("the prompt has no tokens", "give some text to go on from")
 
 
-def room(n_prompt_tokens: int, config: SamplingConfig, max_seq_len: int) -> int:
+def room(n_prompt_tokens: int, config: SamplingConfig | BeamConfig, max_seq_len: int) -> int:
     """How many tokens a completion may have: prompt and completion share the context window."""
     return min(config.max_new_tokens, max_seq_len - n_prompt_tokens)
 
 
 @contextlib.contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+def evaluation_mode(model: torch.nn.Module | NextTokenModel) -> Iterator[None]:
     """Dropout off for the block, whatever the model is being used for outside."""
     was_training = model.training
     if was_training:
-        model.eval()
+        model.train(False)
     try:
         yield
     finally:
@@ -220,7 +253,7 @@ class _Row:
 
 
 def _complete(
-    model: LanguageModel,
+    model: NextTokenModel,
     prompts: Sequence[Sequence[int]],
     config: SamplingConfig,
     stop_ids: Collection[int],

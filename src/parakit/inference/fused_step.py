@@ -11,6 +11,7 @@ Shapes: B rows, H heads, G key-value heads, D head_dim, W width (d_model), F d_f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +19,18 @@ from torch.nn import functional
 
 from parakit.inference.kv_cache import KVCache
 from parakit.model.attention import Attention
-from parakit.model.blocks import DecoderBlock
-from parakit.model.decoder import Decoder
+from parakit.model.blocks import Block
+from parakit.model.config import DecoderConfig
 from parakit.model.feed_forward import FeedForward
 from parakit.model.heads import LanguageModel
-from parakit.model.norms import RMSNorm
+from parakit.model.norms import Dropout, RMSNorm
 from parakit.model.positions import RotaryPositions
+from parakit.model.trunks import Decoder
 
 MAX_PARAMS = 50_000_000
 PLAIN = {
-    LanguageModel, Decoder, DecoderBlock, Attention, FeedForward, RMSNorm, RotaryPositions,
-    nn.Linear, nn.Embedding, nn.Dropout, nn.ModuleList,
+    LanguageModel, Decoder, Block, Attention, FeedForward, RMSNorm, RotaryPositions,
+    nn.Linear, nn.Embedding, Dropout, nn.ModuleList, nn.Identity,
 }  # fmt: skip
 
 
@@ -48,11 +50,12 @@ class FusedStep:
         config = model.config
         self.model, self.eps = model, config.norm_eps
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.head_dim
-        self.layers = [self._fuse(block) for block in model.decoder.blocks]
-        self.head = (model.lm_head.weight * model.decoder.final_norm.weight).T
+        trunk: Any = model.trunk
+        self.positions = trunk.positions
+        self.layers = [self._fuse(block) for block in trunk.blocks]
+        self.head = (model.lm_head.weight * trunk.final_norm.weight).T
 
-    def _fuse(self, block: nn.Module) -> _Layer:
-        assert isinstance(block, DecoderBlock)
+    def _fuse(self, block: Any) -> _Layer:
         attention, feed_forward = block.attention, block.feed_forward
         query_key_value = torch.cat([attention.query.weight, attention.key.weight, attention.value.weight])
         norms: list[Tensor] = [attention.query_norm.weight] * self.n_heads
@@ -69,9 +72,9 @@ class FusedStep:
     @torch.inference_mode()
     def __call__(self, cache: KVCache, token_ids: Tensor) -> Tensor:
         """Run one new token per row, (B,), through the model; logits (B, V) of the token after it."""
-        x = functional.embedding(token_ids, self.model.decoder.token_embedding.weight)  # (B, W)
+        x = functional.embedding(token_ids, self.model.trunk.token_embedding.weight)  # (B, W)
         attention_mask = cache.attention_mask(1)
-        cos, sin = self.model.decoder.positions(cache.position_ids(1))
+        cos, sin = self.positions(cache.position_ids(1))
         half = self.head_dim // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)  # a roll then does what rotate does
         for number, layer in enumerate(self.layers):
@@ -94,14 +97,24 @@ class FusedStep:
         return x * x.square().mean(-1, keepdim=True).add_(self.eps).rsqrt_()
 
 
-def can_fuse(model: LanguageModel) -> bool:
+def can_fuse(model: object) -> TypeGuard[LanguageModel]:
     """Whether `FusedStep` computes what the model does, and its copies are small."""
-    weight = model.lm_head.weight
     return (
-        weight.dtype in (torch.float32, torch.float64)
+        type(model) is LanguageModel
+        and model.lm_head.weight.dtype in (torch.float32, torch.float64)
+        and _is_default_shape(model.config)
         and model.config.n_params()["total"] <= MAX_PARAMS
         and all(type(module) in PLAIN and not _is_watched(module) for module in model.modules())
     )
+
+
+def _is_default_shape(config: DecoderConfig) -> bool:
+    """Whether all choices but the sizes are the default's, which is what `FusedStep` computes."""
+    sizes = {"vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "max_seq_len"}
+    free = sizes | {"rope_theta", "rope_scaling", "norm_eps", "tie_embeddings"}
+    free |= {"dropout", "attention_dropout", "feed_forward_dropout"}
+    fields = type(config).model_fields
+    return all(getattr(config, name) == field.default for name, field in fields.items() if name not in free)
 
 
 def _is_watched(module: nn.Module) -> bool:

@@ -4,9 +4,11 @@ step and not a whole pass.
 Each row has a length of its own, and token i of a row lies in slot i: a token's slot is its position. One
 rule therefore serves prefill, decoding and any chunk between: a token at position p may attend to slots
 0..p. What lies in later slots (padding of a shorter prompt, tokens taken back) is never seen and will be
-overwritten. Tensors are allocated once. Left out: pages shared between requests.
+overwritten. Tensors are allocated once. A decoder that looks at a source has the source's keys and values
+here too, made once; they and the source's mask stay in step with the rows. Left out: pages shared between
+requests, and forgetting what a sliding window no longer sees.
 
-Shapes: B rows, G key-value heads, T new tokens, S slots, D head_dim.
+Shapes: B rows, G key-value heads, T new tokens, S slots or source tokens, D head_dim.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class KVCache:
         self._slots = torch.arange(max_seq_len, device=device)
         self._positions: torch.Tensor | None = None  # (B,) next slot of each row, when they differ
         self._targets: torch.Tensor | None = None  # (B * G * T,) where the step under way writes
+        self.source_mask: torch.Tensor | None = None
+        """(B, S) bool, the source's real tokens; None where every one is, or where there is no source."""
+        self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._source_of = list(range(n_rows))  # rows that share a number share a source
 
     @property
     def n_rows(self) -> int:
@@ -102,19 +108,47 @@ class KVCache:
         assert all(0 <= new <= old for new, old in zip(lengths, self.lengths, strict=True))
         self._set_lengths(list(lengths))
 
+    def source(self, layer: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Keys and values (B, G, S, D) of the rows' sources, once `keep_source` was given them."""
+        return self._sources.get(layer)
+
+    def keep_source(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Keep the sources' keys and values, (B, G, S, D) each, for the steps to come."""
+        self._sources[layer] = key.contiguous(), value.contiguous()
+
     def keep(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row `rows[i]` was; the others leave. Only rows that move are copied."""
-        moved = [i for i, row in enumerate(rows) if i != row]
-        n_rows, used = len(rows), self.seq_len
-        if moved:
-            to = torch.tensor(moved, device=self._slots.device)
-            come_from = torch.tensor([rows[i] for i in moved], device=self._slots.device)
+        """Row i becomes what row `rows[i]` was; the others leave. Only rows that move are copied.
+
+        A row may be named several times, as beam search does; more rows than before are allocated anew.
+        """
         for tensors in (self.keys, self.values):
-            for layer, tensor in enumerate(tensors):
-                if moved:
-                    tensor[:, :, :used].index_copy_(0, to, tensor[:, :, :used].index_select(0, come_from))
-                tensors[layer] = tensor[:n_rows]
+            tensors[:] = self._moved(tensors, rows, range(self.n_rows), self.seq_len)
+        if self._sources:
+            for layer, pair in self._sources.items():
+                key, value = self._moved(pair, rows, self._source_of, pair[0].shape[2])
+                self._sources[layer] = key, value
+            if self.source_mask is not None:
+                self.source_mask = self.source_mask[list(rows)]
+        self._source_of = [self._source_of[row] for row in rows]
         self._set_lengths([self.lengths[row] for row in rows])
+
+    def _moved(
+        self, tensors: Sequence[torch.Tensor], rows: Sequence[int], contents: Sequence[int], used: int
+    ) -> list[torch.Tensor]:
+        """`tensors` (B, G, S, D) with row i what row `rows[i]` was, in the first `used` slots. Rows that have
+        equal numbers in `contents` hold the same.
+        """
+        device = self._slots.device
+        if len(rows) > self.n_rows:
+            everything = torch.tensor(rows, device=device)
+            return [tensor.index_select(0, everything) for tensor in tensors]
+        moved = [i for i, row in enumerate(rows) if contents[i] != contents[row]]
+        if moved:
+            to = torch.tensor(moved, device=device)
+            come_from = torch.tensor([rows[i] for i in moved], device=device)
+            for tensor in tensors:
+                tensor[:, :, :used].index_copy_(0, to, tensor[:, :, :used].index_select(0, come_from))
+        return [tensor[: len(rows)] for tensor in tensors]
 
     def _set_lengths(self, lengths: list[int]) -> None:
         self.lengths = lengths

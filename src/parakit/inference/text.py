@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from parakit.common.errors import UserError
+from parakit.inference.abilities import require
 from parakit.inference.config import SamplingConfig
 from parakit.inference.decoding import MICRO_BATCH_SIZE, check_prompt, generate_ids, stream_ids
 from parakit.inference.text_stream import StopStringCheck, TextStream
@@ -83,6 +84,7 @@ class CompletionStream:
         *,
         seed: int | None = None,
     ) -> None:
+        require(model, "generate")
         self._ends = frozenset(stop_ids(tokenizer))
         self._text = TextStream(tokenizer, config.stop)
         self._pieces: list[str] = []

@@ -6,6 +6,45 @@ from parakit.common.lazy import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
-    {"Decoder": "decoder", "DecoderConfig": "config", "LanguageModel": "heads", "size_dial": "presets"},
+    {
+        "Classifier": "heads",
+        "ClassifierConfig": "config",
+        "Decoder": "trunks",
+        "DecoderConfig": "config",
+        "Embedder": "heads",
+        "EmbedderConfig": "config",
+        "Encoder": "trunks",
+        "EncoderConfig": "config",
+        "EncoderDecoder": "trunks",
+        "EncoderDecoderConfig": "config",
+        "LanguageModel": "heads",
+        "MaskedLanguageModel": "heads",
+        "RewardModel": "heads",
+        "SequenceToSequence": "heads",
+        "expert_load": "experts",
+        "preset": "published",
+        "router_losses": "experts",
+        "size_dial": "presets",
+    },
 )
-__all__ = ["Decoder", "DecoderConfig", "LanguageModel", "size_dial"]
+
+__all__ = [
+    "Classifier",
+    "ClassifierConfig",
+    "Decoder",
+    "DecoderConfig",
+    "Embedder",
+    "EmbedderConfig",
+    "Encoder",
+    "EncoderConfig",
+    "EncoderDecoder",
+    "EncoderDecoderConfig",
+    "LanguageModel",
+    "MaskedLanguageModel",
+    "RewardModel",
+    "SequenceToSequence",
+    "expert_load",
+    "preset",
+    "router_losses",
+    "size_dial",
+]

@@ -1,66 +1,282 @@
-"""Heads: what a trunk's vectors are turned into. `LanguageModel` predicts the next token.
+"""Heads: what a trunk's vectors are turned into. Every model is a `trunk` and a head.
 
-Initial weights: embeddings and matrices are normal with deviation 0.02 and 1 / sqrt(inputs); the two
-matrices that write into the residual stream start at zero, so every block begins as the identity and depth
-costs no stability (Zhang et al. 2019, "Fixup"; Yang et al. 2022, "Tensor Programs V", appendix D).
+`LanguageModel` predicts the next token, `MaskedLanguageModel` the hidden ones, `SequenceToSequence` a target after
+a source; `Classifier` chooses among labels, `RewardModel` gives one number, `Embedder` one vector.
+
+Initial weights: embeddings and matrices are normal with deviation 0.02 and 1 / sqrt(inputs); the matrices that
+write into the residual stream start at zero, so every block begins as the identity and depth costs no stability
+(Zhang et al. 2019, "Fixup"; Yang et al. 2022, "Tensor Programs V", appendix D).
+
+Shapes: B batch, T tokens, S source tokens, V vocabulary, L labels.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from parakit.model.attention import Cache
-from parakit.model.blocks import DecoderBlock
-from parakit.model.config import DecoderConfig
-from parakit.model.decoder import Decoder
+from parakit.model.blocks import Block
+from parakit.model.config import (
+    ClassifierConfig,
+    DecoderConfig,
+    EmbedderConfig,
+    EncoderConfig,
+    EncoderDecoderConfig,
+    TransformerConfig,
+)
+from parakit.model.experts import MixtureOfExperts
+from parakit.model.feed_forward import ACTIVATIONS, FeedForward
+from parakit.model.long_attention import LowRankAttention
+from parakit.model.norms import Dropout, RMSNorm, make_norm
+from parakit.model.positions import LearnedPositions, RelativePositions
+from parakit.model.trunks import Decoder, Encoder, EncoderDecoder, Stack
 
 
-class LanguageModel(nn.Module):
-    """A decoder and an output matrix; tied, the matrix is the token embedding itself."""
+class Transform(nn.Module):
+    """norm(act(dense(x))): what encoders put between the trunk and their last matrix (BERT, ModernBERT)."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.config = config
-        self.decoder = Decoder(config)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.dense = nn.Linear(config.d_model, config.d_model, bias=config.feed_forward_bias)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = make_norm(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.activation(self.dense(x)))
+
+
+class TokenPredictor(nn.Module):
+    """A trunk and an output matrix over the vocabulary; tied, the matrix is the token embedding itself."""
+
+    trunk: Encoder | Decoder | EncoderDecoder
+
+    def _add_head(self, config: TransformerConfig) -> None:
+        self.transform = Transform(config) if config.head_transform else nn.Identity()
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=config.lm_head_bias)
         if config.tie_embeddings:
-            self.lm_head.weight = self.decoder.token_embedding.weight
+            self.lm_head.weight = self.trunk.token_embedding.weight
+        self.logit_scale, self.logit_soft_cap = config.logit_scale, config.logit_soft_cap
         self.reset()
 
-    def hidden(
-        self,
-        input_ids: Tensor,
-        *,
-        position_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        """The trunk's vectors (B, T, d_model), from which `lm_head` makes logits."""
-        return self.decoder(input_ids, position_ids=position_ids, attention_mask=attention_mask, cache=cache)
+    def head_input(self, hidden: Tensor) -> Tensor:
+        """What the output matrix is given of vectors (..., d_model) that `hidden` gave."""
+        return hidden if self.logit_scale == 1.0 else hidden * self.logit_scale
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        *,
-        position_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        """input_ids (B, T) -> logits (B, T, vocab_size); see `Decoder.forward` for the other arguments."""
-        hidden = self.hidden(input_ids, position_ids=position_ids, attention_mask=attention_mask, cache=cache)
-        return self.lm_head(hidden)
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Vectors (..., d_model), as `hidden` gives them, to logits (..., vocab_size)."""
+        logits = self.lm_head(self.head_input(hidden))
+        if self.logit_soft_cap is not None:
+            logits = self.logit_soft_cap * torch.tanh(logits / self.logit_soft_cap)
+        return logits
 
     @torch.no_grad()
     def reset(self) -> None:
         """Draw fresh initial weights from torch's global generator."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear) and module is not self.lm_head:
-                nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        nn.init.normal_(self.decoder.token_embedding.weight, std=0.02)
-        if not self.config.tie_embeddings:
+        reset_weights(self)
+        if self.lm_head.weight is not self.trunk.token_embedding.weight:
             nn.init.zeros_(self.lm_head.weight)
-        for block in self.decoder.blocks:
-            assert isinstance(block, DecoderBlock)
-            nn.init.zeros_(block.attention.output.weight)
-            nn.init.zeros_(block.feed_forward.down.weight)
+
+
+class LanguageModel(TokenPredictor):
+    """A decoder that predicts the next token."""
+
+    trunk: Decoder
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config, self.trunk = config, Decoder(config)
+        self._add_head(config)
+
+    def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
+        """The vectors (B, T, d_model) from which `logits` makes logits; `context` as for `Stack.forward`."""
+        return self.transform(self.trunk(input_ids, **context))
+
+    def forward(self, input_ids: Tensor, **context: Any) -> Tensor:
+        """input_ids (B, T) -> logits (B, T, V); `context` as for `Stack.forward`."""
+        return self.logits(self.hidden(input_ids, **context))
+
+
+class MaskedLanguageModel(TokenPredictor):
+    """An encoder that predicts the tokens at masked places (Devlin et al. 2019)."""
+
+    trunk: Encoder
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config, self.trunk = config, Encoder(config)
+        self._add_head(config)
+
+    def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
+        """The trunk's vectors (B, T, d_model); choose the places that count before `logits`."""
+        return self.trunk(input_ids, **context)
+
+    def head_input(self, hidden: Tensor) -> Tensor:
+        """What the output matrix is given. The transform runs here, on the chosen places only."""
+        return super().head_input(self.transform(hidden))
+
+    def forward(self, input_ids: Tensor, **context: Any) -> Tensor:
+        """input_ids (B, T) -> logits (B, T, V); `context` as for `Stack.forward`."""
+        return self.logits(self.hidden(input_ids, **context))
+
+
+class SequenceToSequence(TokenPredictor):
+    """An encoder-decoder that writes a target after reading a source (Vaswani et al. 2017; T5)."""
+
+    trunk: EncoderDecoder
+
+    def __init__(self, config: EncoderDecoderConfig) -> None:
+        super().__init__()
+        self.config, self.trunk = config, EncoderDecoder(config)
+        self._add_head(config.decoder)
+
+    def encode(self, source_ids: Tensor, **context: Any) -> Tensor:
+        """source_ids (B, S) -> the source's vectors (B, S, d_model); `context` as for `Stack.forward`."""
+        return self.trunk.encoder(source_ids, **context)
+
+    def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
+        """Target inputs (B, T) -> vectors (B, T, d_model). `context` as for `Stack.forward`: `source` is what
+        `encode` gave, `source_mask` (B, S) or (B, 1, T, S) says what of it may be attended to.
+        """
+        return self.transform(self.trunk.decoder(input_ids, **context))
+
+    def forward(
+        self, source_ids: Tensor, input_ids: Tensor, *, source_mask: Tensor | None = None, **context: Any
+    ) -> Tensor:
+        """source_ids (B, S), input_ids (B, T) -> logits (B, T, V); source_mask (B, S), True = a real token."""
+        source = self.encode(source_ids, attention_mask=source_mask)
+        return self.logits(self.hidden(input_ids, source=source, source_mask=source_mask, **context))
+
+
+def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
+    """Token vectors (B, T, d_model) -> one vector a row: the mean, the first ("cls") or the last real token.
+
+    attention_mask (B, T), True = a real token.
+    """
+    if pooling == "cls":
+        return hidden[:, 0]
+    if attention_mask is None:
+        return hidden.mean(1) if pooling == "mean" else hidden[:, -1]
+    if pooling == "mean":
+        weights = attention_mask.to(hidden.dtype)[..., None]
+        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    places = torch.arange(hidden.shape[1], device=hidden.device)
+    last = (places * attention_mask).argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+class Classifier(nn.Module):
+    """A trunk, and scores for every label: of the sequence, or of each token."""
+
+    def __init__(self, config: EncoderConfig | DecoderConfig, classes: ClassifierConfig) -> None:
+        super().__init__()
+        self.config, self.classes = config, classes
+        self.trunk: Encoder | Decoder = Decoder(config) if config.family == "decoder" else Encoder(config)
+        self.dense: nn.Module = nn.Identity()
+        if classes.head == "transform":
+            self.dense = Transform(config)
+        elif classes.head == "tanh":
+            self.dense = nn.Sequential(nn.Linear(config.d_model, config.d_model), nn.Tanh())
+        self.dropout = Dropout(config.dropout)
+        self.label_head = nn.Linear(config.d_model, len(classes.labels), bias=classes.bias)
+        self.reset()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **context: Any) -> Tensor:
+        """input_ids (B, T), attention_mask (B, T), True = a real token -> (B, L), or (B, T, L) of each token."""
+        hidden = self.trunk(input_ids, attention_mask=attention_mask, **context)
+        if self.classes.level == "sequence":
+            hidden = pool(hidden, attention_mask, self.classes.pooling)
+        return self.label_head(self.dropout(self.dense(hidden)))
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Draw fresh initial weights from torch's global generator."""
+        reset_weights(self)
+        nn.init.normal_(self.label_head.weight, std=0.02)
+
+
+class RewardModel(nn.Module):
+    """A trunk and one number for the whole sequence, read at its last token (Stiennon et al. 2020)."""
+
+    def __init__(self, config: EncoderConfig | DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk: Encoder | Decoder = Decoder(config) if config.family == "decoder" else Encoder(config)
+        self.reward_head = nn.Linear(config.d_model, 1, bias=False)
+        self.reset()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **context: Any) -> Tensor:
+        """input_ids (B, T), attention_mask (B, T), True = a real token -> rewards (B,)."""
+        hidden = self.trunk(input_ids, attention_mask=attention_mask, **context)
+        return self.reward_head(pool(hidden, attention_mask, "last")).squeeze(-1)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Draw fresh initial weights from torch's global generator; the reward starts at zero."""
+        reset_weights(self)
+        nn.init.zeros_(self.reward_head.weight)
+
+
+class Embedder(nn.Module):
+    """A trunk whose vectors become one vector a text."""
+
+    def __init__(self, config: EncoderConfig | DecoderConfig, pooling: EmbedderConfig) -> None:
+        super().__init__()
+        self.config, self.pooling = config, pooling
+        self.trunk: Encoder | Decoder = Decoder(config) if config.family == "decoder" else Encoder(config)
+        self.reset()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **context: Any) -> Tensor:
+        """input_ids (B, T), attention_mask (B, T), True = a real token -> (B, d_model)."""
+        hidden = self.trunk(input_ids, attention_mask=attention_mask, **context)
+        pooled = pool(hidden, attention_mask, self.pooling.pooling)
+        return nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Draw fresh initial weights from torch's global generator."""
+        reset_weights(self)
+
+
+Model = LanguageModel | MaskedLanguageModel | SequenceToSequence | Classifier | RewardModel | Embedder
+
+
+@torch.no_grad()
+def reset_weights(model: nn.Module) -> None:
+    """Fresh weights for everything in `model` but a `lm_head`; see the top of this file."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and name != "lm_head":
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, MixtureOfExperts | LowRankAttention | LearnedPositions | RelativePositions):
+            module.reset()
+        elif isinstance(module, RMSNorm | nn.LayerNorm):
+            nn.init.ones_(module.weight)
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, Stack):
+            _reset_embeddings(module)
+        elif isinstance(module, Block):
+            _reset_attention(module)
+        elif isinstance(module, FeedForward):
+            nn.init.zeros_(module.down.weight)
+
+
+def _reset_embeddings(stack: Stack) -> None:
+    """So that what enters the first block has a deviation of 0.02, or of 1 where the embedding is scaled up
+    to meet sines and cosines (Vaswani et al. 2017, section 3.4).
+    """
+    scale = stack.config.embedding_scale
+    nn.init.normal_(stack.token_embedding.weight, std=0.02 if scale == 1.0 else 1 / scale)
+    if stack.type_embedding is not None:
+        nn.init.normal_(stack.type_embedding.weight, std=0.02)
+
+
+def _reset_attention(block: Block) -> None:
+    """Each block begins as the identity, and scores begin as small as with the usual scale."""
+    for attention in (block.attention, block.cross_attention):
+        if attention is not None:
+            nn.init.zeros_(attention.output.weight)
+            if attention.scale is not None:
+                attention.query.weight *= attention.head_dim**-0.5 / attention.scale

@@ -1,32 +1,42 @@
-"""Positions: rotary embeddings.
+"""Positions: how a stack learns where a token stands.
 
-Su et al. 2021, "RoFormer", eq. 34, in the layout of GPT-NeoX and Llama: feature i turns together with
-feature i + head_dim / 2. Angles are computed in float32 whatever the model's dtype: in bfloat16 positions
-beyond 256 would fall together.
+Rotary (Su et al. 2021, eq. 34, in the layout of GPT-NeoX and Llama: feature i turns together with feature
+i + head_dim / 2), with the four usual ways to stretch it; sinusoidal (Vaswani et al. 2017, section 3.5, sines in the
+first half of the features, cosines in the second, as Marian lays them out); learned; relative in buckets (Raffel et
+al. 2020, section 2.1). Tables are computed in float64 and kept in float32 whatever the model's dtype: in bfloat16
+positions beyond 256 would fall together.
+
+Shapes: B batch, T new tokens, S attended tokens, H heads, D head_dim.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+from parakit.model.config import RopeScaling, TransformerConfig
 
 
 class RotaryPositions(nn.Module):
     """Tables of cos and sin for every position up to `max_seq_len`; not saved with the weights."""
 
-    def __init__(self, head_dim: int, max_seq_len: int, theta: float) -> None:
+    def __init__(
+        self, head_dim: int, max_seq_len: int, theta: float, scaling: RopeScaling | None = None
+    ) -> None:
         super().__init__()
-        self.head_dim, self.max_seq_len, self.theta = head_dim, max_seq_len, theta
+        self.head_dim, self.max_seq_len, self.theta, self.scaling = head_dim, max_seq_len, theta, scaling
         self.register_buffer("cos", torch.empty(0), persistent=False)
         self.register_buffer("sin", torch.empty(0), persistent=False)
         self.reset()
 
     def reset(self) -> None:
         """Fill the tables, (max_seq_len, head_dim) each, on the device that the module was built on."""
-        frequencies = self.theta ** (-torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim)
+        frequencies, factor = rotary_frequencies(self.head_dim, self.theta, self.scaling)
         angles = torch.outer(torch.arange(self.max_seq_len, dtype=torch.float64), frequencies)  # (S, D/2)
-        angles = torch.cat([angles, angles], dim=-1)
-        self.cos, self.sin = angles.cos().float(), angles.sin().float()
+        cos, sin = (angles.cos() * factor).float(), (angles.sin() * factor).float()
+        self.cos, self.sin = torch.cat([cos, cos], dim=-1), torch.cat([sin, sin], dim=-1)
 
     def forward(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin for `position_ids` (B, T) or (T,), each (B, 1, T, D) or (T, D)."""
@@ -39,3 +49,133 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     left, right = x.chunk(2, dim=-1)
     turned = torch.cat([-right, left], dim=-1)
     return (x * cos + turned * sin).to(x.dtype)
+
+
+def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[Tensor, float]:
+    """Radians per position of each pair of features, (D / 2,) float64, and what cos and sin are multiplied by."""
+    pairs = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
+    if scaling is None:
+        return theta**-pairs, 1.0
+    if (
+        scaling.kind == "linear"
+    ):  # Chen et al. 2023, "Extending context window ... via positional interpolation"
+        return theta**-pairs / scaling.factor, 1.0
+    if scaling.kind == "ntk":  # the base grows so that the slowest pair is stretched by the factor
+        return (theta * scaling.factor ** (head_dim / (head_dim - 2))) ** -pairs, 1.0
+    if scaling.kind == "llama3":
+        return _llama3(theta**-pairs, scaling), 1.0
+    return _yarn(theta**-pairs, head_dim, theta, scaling)
+
+
+def _llama3(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Slow pairs are stretched, fast ones stay, those between are mixed (Llama 3.1's published rule)."""
+    assert scaling.original_max_seq_len is not None
+    turns = scaling.original_max_seq_len * frequencies / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    keep = ((turns - low) / (high - low)).clamp(0, 1)  # 1: as it was
+    return keep * frequencies + (1 - keep) * frequencies / scaling.factor
+
+
+def _yarn(frequencies: Tensor, head_dim: int, theta: float, scaling: RopeScaling) -> tuple[Tensor, float]:
+    """NTK by parts with a temperature on the scores (Peng et al. 2023, "YaRN", eqs. 17 to 22)."""
+    assert scaling.original_max_seq_len is not None
+
+    def pair_that_turns(times: float) -> float:
+        """Which pair makes so many turns within the original context."""
+        length = scaling.original_max_seq_len or 0
+        return head_dim * math.log(length / (times * 2 * math.pi)) / (2 * math.log(theta))
+
+    first = max(math.floor(pair_that_turns(scaling.beta_fast)), 0)
+    last = min(math.ceil(pair_that_turns(scaling.beta_slow)), head_dim - 1)
+    ramp = (torch.arange(head_dim // 2, dtype=torch.float64) - first) / max(last - first, 0.001)
+    stretch = ramp.clamp(0, 1)  # 1: stretched by the whole factor
+    mixed = stretch * frequencies / scaling.factor + (1 - stretch) * frequencies
+    factor = scaling.attention_factor
+    if factor is None:
+        factor = 0.1 * math.log(scaling.factor) + 1.0
+    return mixed, factor
+
+
+class LearnedPositions(nn.Module):
+    """One trained vector a position; `offset` rows before position 0 are never looked at (BART has two)."""
+
+    def __init__(self, max_seq_len: int, d_model: int, offset: int) -> None:
+        super().__init__()
+        self.offset = offset
+        self.weight = nn.Parameter(torch.empty(max_seq_len + offset, d_model))
+        self.reset()
+
+    def reset(self) -> None:
+        """Draw fresh vectors, as small as the token embedding's."""
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, position_ids: Tensor) -> Tensor:
+        """position_ids (B, T) or (T,) -> vectors (..., d_model)."""
+        return nn.functional.embedding(position_ids + self.offset, self.weight)
+
+
+class SinusoidalPositions(nn.Module):
+    """A table of sines and cosines whose wavelengths grow from 2 pi to 10,000 * 2 pi; not saved."""
+
+    def __init__(self, max_seq_len: int, d_model: int) -> None:
+        super().__init__()
+        self.max_seq_len, self.d_model = max_seq_len, d_model
+        self.register_buffer("table", torch.empty(0), persistent=False)
+        self.reset()
+
+    def reset(self) -> None:
+        """Fill the table, (max_seq_len, d_model)."""
+        frequencies = 10_000.0 ** (-torch.arange(0, self.d_model, 2, dtype=torch.float64) / self.d_model)
+        angles = torch.outer(torch.arange(self.max_seq_len, dtype=torch.float64), frequencies)
+        self.table = torch.cat([angles.sin(), angles.cos()], dim=-1).float()
+
+    def forward(self, position_ids: Tensor) -> Tensor:
+        """position_ids (B, T) or (T,) -> vectors (..., d_model)."""
+        return self.table[position_ids]
+
+
+class RelativePositions(nn.Module):
+    """A trained number per head and bucket of distances, added to the attention scores of every layer."""
+
+    def __init__(self, config: TransformerConfig, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+        self.n_buckets, self.max_distance = config.n_relative_buckets, config.max_relative_distance
+        self.bias = nn.Embedding(config.n_relative_buckets, config.n_heads)
+
+    def reset(self) -> None:
+        """Begin without a preference for any distance."""
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, query_index: Tensor, n_keys: int) -> Tensor:
+        """query_index (T,) or (B, T) -> (B or 1, H, T, S) to add to the scores."""
+        keys = torch.arange(n_keys, device=query_index.device)
+        buckets = self.buckets(keys - query_index[..., None])  # (T, S) or (B, T, S)
+        bias = self.bias(buckets).movedim(-1, -3)
+        return bias if bias.ndim == 4 else bias[None]
+
+    def buckets(self, offset: Tensor) -> Tensor:
+        """Offsets (key minus query) to bucket numbers: half of them one distance each, the other half
+        growing logarithmically up to `max_distance` (T5, section 2.1).
+        """
+        n_buckets, first = self.n_buckets, torch.zeros_like(offset)
+        if self.causal:
+            distance = (-offset).clamp(min=0)
+        else:
+            n_buckets //= 2
+            first, distance = (offset > 0).long() * n_buckets, offset.abs()
+        exact = n_buckets // 2
+        far = torch.log(distance.float().clamp(min=1) / exact) / math.log(self.max_distance / exact)
+        far = (exact + (far * (n_buckets - exact)).long()).clamp(max=n_buckets - 1)
+        return first + torch.where(distance < exact, distance, far)
+
+
+def make_positions(config: TransformerConfig, causal: bool) -> nn.Module | None:
+    """The positions of a stack: rotary, learned, sinusoidal, relative, or none."""
+    if config.positions == "rotary":
+        return RotaryPositions(config.head_dim, config.max_seq_len, config.rope_theta, config.rope_scaling)
+    if config.positions == "learned":
+        return LearnedPositions(config.max_seq_len, config.d_model, config.position_offset)
+    if config.positions == "sinusoidal":
+        return SinusoidalPositions(config.max_seq_len, config.d_model)
+    return RelativePositions(config, causal) if config.positions == "relative" else None

@@ -3,15 +3,21 @@
 Depth grows more slowly than width (aspect ratio 32 at width 128, 64 at 768, 128 at 4,096: GPT-2, Llama and
 Qwen3 lie close to that line). The learning rate holds for Muon, whose step is normalised by the matrix's
 shape and so carries over between widths; the batch grows with the size, because the gradient's noise scale
-does (McCandlish et al. 2018). Imports no torch.
+does (McCandlish et al. 2018). Every shape is one that a published architecture computes, so that its folder can
+be loaded elsewhere; published sizes by name are in `published.py`. Imports no torch.
 """
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.model.config import DecoderConfig
+from parakit.common.settings import nearest
+from parakit.model.config import FAMILIES, DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
+from parakit.model.published import BERT, modernbert_windows, original, sizes, t5
 
 SUFFIXES = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -20,16 +26,18 @@ SUFFIXES = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 class SizePlan:
     """What the dial chose: the shape, the learning rates, and the tokens of one optimizer step."""
 
-    config: DecoderConfig
+    config: ModelConfig
     learning_rate: float
     embedding_learning_rate: float
     batch_tokens: int
 
     def describe(self) -> str:
         """One line for people."""
-        c = self.config
+        layers, c = str(self.config.n_layers), self.config
+        if isinstance(c, EncoderDecoderConfig):
+            layers, c = f"{c.encoder.n_layers} + {c.decoder.n_layers}", c.decoder
         return (
-            f"{c.n_params()['total']:,} parameters: {c.n_layers} layers, width {c.d_model}, {c.n_heads} heads"
+            f"{self.config.n_params()['total']:,} parameters: {layers} layers, width {c.d_model}, {c.n_heads} heads"
             f" ({c.n_kv_heads} key-value) of {c.head_dim}, feed-forward {c.d_ff}, context {c.max_seq_len};"
             f" learning rate {self.learning_rate:g} (embeddings {self.embedding_learning_rate:g}),"
             f" {self.batch_tokens:,} tokens a step"
@@ -47,12 +55,25 @@ def parse_size(size: str | int | float) -> int:
     return value
 
 
-def size_dial(size: str | int, vocab_size: int, max_seq_len: int = 256) -> SizePlan:
+ShapeOf = Callable[[int, int, int, int], ModelConfig]
+
+
+def size_dial(
+    size: str | int,
+    vocab_size: int,
+    max_seq_len: int = 256,
+    family: str = "decoder",
+    architecture: str | None = None,
+) -> SizePlan:
     """The shape whose parameter count comes closest to `size`, with the learning rates and batch that
     suit it.
+
+    `family` is "decoder", "encoder" or "encoder-decoder"; `architecture` one of `ARCHITECTURES`, None for the
+    family's default.
     """
+    shape_of = _shape_of(family, architecture)
     wanted = parse_size(size)
-    best = _nearest_shape(wanted, vocab_size, max_seq_len)
+    best = _nearest_shape(wanted, shape_of, vocab_size, max_seq_len)
     counts = best.n_params()
     if not 0.5 <= counts["total"] / wanted <= 2:
         raise UserError(
@@ -60,39 +81,118 @@ def size_dial(size: str | int, vocab_size: int, max_seq_len: int = 256) -> SizeP
             f" the nearest shape has {counts['total']:,} parameters",
             "choose a smaller vocabulary or another size",
         )
-    batch_tokens = 2 ** round(11 + 0.75 * math.log2(max(counts["total"], 8e5) / 8e5))
-    return SizePlan(best, learning_rate=0.02, embedding_learning_rate=0.004, batch_tokens=batch_tokens)
+    return plan_for(best)
 
 
-def _nearest_shape(wanted: int, vocab_size: int, max_seq_len: int) -> DecoderConfig:
+def plan_for(config: ModelConfig) -> SizePlan:
+    """The learning rates and batch that suit a model of this shape."""
+    n_params = config.n_params()["total"]
+    batch_tokens = 2 ** round(11 + 0.75 * math.log2(max(n_params, 8e5) / 8e5))
+    rate = 0.01 if config.family == "encoder-decoder" else 0.02  # measured on Multi30k: docs/log.md
+    return SizePlan(config, learning_rate=rate, embedding_learning_rate=0.004, batch_tokens=batch_tokens)
+
+
+def _shape_of(family: str, architecture: str | None) -> ShapeOf:
+    for name, known, given in (
+        ("family", FAMILIES, family),
+        ("architecture", ARCHITECTURES, architecture),
+    ):
+        if given is not None and given not in known:
+            close = nearest(given, known)
+            raise UserError(
+                f"no {name} {given!r}", f"did you mean {close!r}?" if close else f"one of: {', '.join(known)}"
+            )
+    of_family = [name for name, (theirs, _) in ARCHITECTURES.items() if theirs == family]
+    if architecture is None:
+        architecture = of_family[0]
+    theirs, shape_of = ARCHITECTURES[architecture]
+    if theirs != family:
+        raise UserError(
+            f"architecture {architecture!r} belongs to the family {theirs!r}, not to {family!r}",
+            f"set family: {theirs}, or architecture: {' or '.join(of_family)}",
+        )
+    return shape_of
+
+
+def _nearest_shape(wanted: int, shape_of: ShapeOf, vocab_size: int, max_seq_len: int) -> ModelConfig:
     """The nearest shape on the aspect line; where none comes within a tenth, layers are added or taken
     away, as few as it needs.
     """
     widths = [*range(32, 512, 32), *range(512, 2048, 64), *range(2048, 8193, 256)]
-    nearest: list[tuple[int, DecoderConfig]] = []
+    tried: list[tuple[int, int, int]] = []  # parameters off, width, more layers
     for extra in (0, 1, 2, 3):
-        shapes = [
-            _shape(width, vocab_size, max_seq_len, more) for width in widths for more in {extra, -extra}
-        ]
-        nearest += [(abs(shape.n_params()["total"] - wanted), shape) for shape in shapes]
-        off, best = min(nearest, key=lambda pair: pair[0])
+        for width in widths:
+            for more in {extra, -extra}:
+                total = _total_params(shape_of, width, vocab_size, max_seq_len, more)
+                tried.append((abs(total - wanted), width, more))
+        off, width, more = min(tried, key=lambda one: one[0])
         if off <= wanted / 10:
             break
-    return best
+    return shape_of(width, vocab_size, max_seq_len, more)
 
 
-def _shape(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int = 0) -> DecoderConfig:
-    head_dim = 32 if d_model <= 384 else 64 if d_model <= 1536 else 128
-    n_heads = max(1, round(d_model / head_dim))
+@lru_cache(maxsize=4096)  # who looks for a size that fits a budget asks for the same shapes again
+def _total_params(
+    shape_of: ShapeOf, d_model: int, vocab_size: int, max_seq_len: int, more_layers: int
+) -> int:
+    return shape_of(d_model, vocab_size, max_seq_len, more_layers).n_params()["total"]
+
+
+def _head_dim(d_model: int) -> int:
+    return 32 if d_model <= 384 else 64 if d_model <= 1536 else 128
+
+
+def _n_layers(d_model: int, more_layers: int) -> int:
     aspect = 32 * (d_model / 128) ** 0.4
-    return DecoderConfig(
-        vocab_size=vocab_size,
-        d_model=d_model,
-        n_layers=max(2, round(d_model / aspect) + more_layers),
-        n_heads=n_heads,
-        n_kv_heads=n_heads // 2 if n_heads % 2 == 0 and d_model >= 512 else n_heads,
-        head_dim=head_dim,
-        d_ff=round(8 / 3 * d_model / 32) * 32,
-        max_seq_len=max_seq_len,
-        tie_embeddings=d_model < 2048,
-    )
+    return max(2, round(d_model / aspect) + more_layers)
+
+
+def _gated_d_ff(d_model: int) -> int:
+    """So wide that three matrices cost what two of 4 * d_model would."""
+    return round(8 / 3 * d_model / 32) * 32
+
+
+def _qwen3(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> DecoderConfig:
+    head_dim = _head_dim(d_model)
+    n_heads, n_layers = max(1, round(d_model / head_dim)), _n_layers(d_model, more_layers)
+    n_kv_heads = n_heads // 2 if n_heads % 2 == 0 and d_model >= 512 else n_heads
+    d_ff = _gated_d_ff(d_model)
+    shape = sizes(vocab_size, d_model, n_layers, n_heads, d_ff, max_seq_len, n_kv_heads, head_dim)
+    return DecoderConfig(**shape, tie_embeddings=d_model < 2048)
+
+
+def _sizes(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int, d_ff: int) -> dict[str, Any]:
+    """Heads that share the width without a rest: these architectures know no other."""
+    n_heads = d_model // math.gcd(d_model, _head_dim(d_model))
+    return sizes(vocab_size, d_model, _n_layers(d_model, more_layers), n_heads, d_ff, max_seq_len)
+
+
+def _modernbert(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> EncoderConfig:
+    shape = _sizes(d_model, vocab_size, max_seq_len, more_layers, _gated_d_ff(d_model))
+    return EncoderConfig(**shape, **modernbert_windows(shape["n_layers"], max_seq_len))
+
+
+def _bert(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> EncoderConfig:
+    return EncoderConfig(**BERT, **_sizes(d_model, vocab_size, max_seq_len, more_layers, 4 * d_model))
+
+
+def _t5(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> EncoderDecoderConfig:
+    """Untied, as T5 v1.1 is: tied to an embedding that the output scales down, a model learns much more slowly
+    (docs/log.md).
+    """
+    shape = _sizes(d_model, vocab_size, max_seq_len, more_layers, _gated_d_ff(d_model))
+    return t5(shape, tied=False, activation="gelu_tanh")
+
+
+def _original(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> EncoderDecoderConfig:
+    return original(_sizes(d_model, vocab_size, max_seq_len, more_layers, 4 * d_model))
+
+
+# Each family's default comes first.
+ARCHITECTURES: Mapping[str, tuple[str, ShapeOf]] = {
+    "qwen3": ("decoder", _qwen3),
+    "modernbert": ("encoder", _modernbert),
+    "bert": ("encoder", _bert),
+    "t5": ("encoder-decoder", _t5),
+    "2017": ("encoder-decoder", _original),
+}

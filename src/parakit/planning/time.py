@@ -7,6 +7,7 @@ that still sees `TOKENS_PER_PARAMETER` in the time and reads no text more than `
 
 from __future__ import annotations
 
+from parakit.model.config import Family, ModelConfig
 from parakit.model.presets import SizePlan, size_dial
 
 TOKENS_PER_PARAMETER = 12
@@ -18,22 +19,35 @@ SIZES = [round(3e5 * 1.25**i) for i in range(40)]  # 0.3 million to 1.8 billion
 
 
 def choose_size(
-    seconds: float, peak_flops: float, n_train_tokens: int, vocab_size: int, max_seq_len: int
+    seconds: float,
+    peak_flops: float,
+    n_train_tokens: int,
+    vocab_size: int,
+    max_seq_len: int,
+    family: Family = "decoder",
+    architecture: str | None = None,
 ) -> SizePlan:
     """The largest size that learns enough in `seconds` on a machine of `peak_flops` FLOP/s, given
-    `n_train_tokens` of text.
+    `n_train_tokens` of text (of examples: sources and targets).
     """
-    best = size_dial(_smallest(vocab_size), vocab_size, max_seq_len)
+    smallest = _smallest(vocab_size)
+    best = size_dial(smallest, vocab_size, max_seq_len, family, architecture)
     for size in SIZES:
-        if size < _smallest(vocab_size):
+        if size < smallest:
             continue
-        plan = size_dial(size, vocab_size, max_seq_len)
+        plan = size_dial(size, vocab_size, max_seq_len, family, architecture)
         n_params = plan.config.n_params()["total"]
-        tokens = seconds * peak_flops * SHARE_OF_PEAK / plan.config.flops_per_token(max_seq_len)
+        tokens = seconds * peak_flops * SHARE_OF_PEAK / flops_of_a_token(plan.config, max_seq_len)
         if min(tokens, MAX_EPOCHS * n_train_tokens) < TOKENS_PER_PARAMETER * n_params:
             break
         best = plan
     return best
+
+
+def flops_of_a_token(config: ModelConfig, seq_len: int) -> float:
+    """Operations of training on one token; of an encoder-decoder the mean of a source's and a target's."""
+    flops = config.flops_per_token(seq_len)
+    return flops / 2 if config.family == "encoder-decoder" else flops
 
 
 def _smallest(vocab_size: int) -> int:

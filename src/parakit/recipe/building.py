@@ -18,10 +18,13 @@ from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, write_json_atomic, write_text_atomic
 from parakit.common.progress import say
 from parakit.common.settings import load_yaml
-from parakit.model.presets import parse_size
-from parakit.recipe.config import RecipeConfig, parse_time, unread_keys
+from parakit.evaluation.metrics.translations import require_libraries
+from parakit.model.presets import size_dial
+from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import STATE, Build, Decision
-from parakit.recipe.stages import WORK, stages_of
+from parakit.recipe.stages.chain import WORK, stages_of
+from parakit.recipe.stages.examples import example_files
+from parakit.recipe.unread import unread_keys
 from parakit.text.inputs import check_paths
 
 BUILT_IN = "primer"
@@ -33,7 +36,7 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
     """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which also stands
     there as `summary.json`.
     """
-    from parakit.recipe.report import write_report
+    from parakit.recipe.report.rendering import write_report
     from parakit.recipe.summary import summarize
 
     folder = builds / recipe.name
@@ -103,14 +106,20 @@ def check_recipe(recipe: RecipeConfig) -> None:
     """What can be known to be wrong before any work is done: a path that is not there, a size or time that
     is none, a key that no stage reads.
     """
-    if not recipe.text.paths and not recipe.text.primer:
+    if reads_text(recipe) and not recipe.text.paths and not recipe.text.primer:
         raise UserError("no text was given", "name files or folders under text.paths, or give --text PATH")
     conversations = recipe.conversations.paths if recipe.conversations else ()
     check_paths([*recipe.text.paths, *recipe.text.validation_paths, *conversations, *recipe.evaluate.texts])
+    if recipe.examples and recipe.task:
+        check_paths(example_files(recipe.examples, recipe.task))
+    if recipe.task == "translate":
+        require_libraries()
     if recipe.time:
         parse_time(recipe.time)
-    if recipe.size:
-        parse_size(recipe.size)
+    if (
+        recipe.size or recipe.architecture
+    ):  # with the smallest vocabulary: what fails now would fail later, too
+        size_dial(recipe.size or "10m", 256, recipe.max_seq_len, recipe.family, recipe.architecture)
     for key, reason in unread_keys(recipe):
         raise UserError(
             f"`{key}` is set, and nothing reads it: {reason}", "take it out, or change what should read it"

@@ -6,25 +6,18 @@ from the time that was given, from the size.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from parakit.common.errors import UserError
-from parakit.common.settings import Config, unread
+from parakit.common.settings import Config
+from parakit.model.config import Family
+from parakit.recipe.families import OBJECTIVES, Objective, Task, check_objective, check_task, tasks_of
+from parakit.recipe.training.config import FinetuneConfig, PretrainConfig
 from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
-from parakit.training.config import TrainingConfig, resolve
-
-# What the primer is asked for, by the section that asks.
-_PRIMER_PART = {
-    "text.primer": "n_documents",
-    "conversations.primer": "n_conversations",
-    "evaluate.suites": "n_suite_items",
-}
-_READ_WITH_A_PRIMER = {"primer", "deduplicate", "validation_fraction", "test_fraction", "validation_paths"}
-_READ_WITH_A_PRIMER |= {"min_corpus_bytes"}
+from parakit.training.config import TrainingConfig
 
 
 class ConversationsConfig(Config):
@@ -41,6 +34,34 @@ class ConversationsConfig(Config):
         return self
 
 
+class ExamplesConfig(Config):
+    """What the model is tuned on for a task other than chat: files of examples, or the primer's."""
+
+    paths: tuple[str, ...] = Field(
+        default=(), description="JSON-lines, CSV or TSV files; translate also takes two files, SOURCE:TARGET."
+    )
+    validation_paths: tuple[str, ...] = Field(default=(), description="Files that are the validation split.")
+    test_paths: tuple[str, ...] = Field(
+        default=(), description="Files that only the finished model meets: it is measured on them."
+    )
+    primer: PrimerConfig | None = Field(default=None, description="Generate the primer's examples.")
+    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+    test_fraction: float = Field(default=0.05, ge=0, lt=1)
+    labels: tuple[str, ...] | None = Field(
+        default=None, description="classify, tag: the labels in their order; none: those of the train split."
+    )
+    columns: tuple[str, ...] | None = Field(
+        default=None, description="Of tables without a header: their columns."
+    )
+    reverse: bool = Field(default=False, description="translate: from the target to the source.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.paths) == bool(self.primer):
+            raise ValueError("give either paths or a primer")
+        return self
+
+
 class EvaluateConfig(Config):
     """What the finished models are measured on, beside the held-out split."""
 
@@ -48,7 +69,12 @@ class EvaluateConfig(Config):
     texts: tuple[str, ...] = Field(
         default=(), description="Files or folders of text that was not trained on."
     )
-    max_new_tokens: int = Field(default=100, ge=1, description="Longest answer to a suite's question.")
+    max_new_tokens: int = Field(
+        default=100, ge=1, description="Longest answer to a suite's question, or longest translation."
+    )
+    n_beams: int = Field(
+        default=1, ge=1, description="Beams that translations are searched with; 1: greedily."
+    )
 
 
 class RecipeConfig(Config):
@@ -56,17 +82,35 @@ class RecipeConfig(Config):
 
     name: str = Field(default="my-model", description="The build goes to builds/NAME.")
     seed: int = Field(default=0, ge=0, description="Decides every draw: order, initial weights, samples.")
+    family: Family = Field(
+        default="decoder",
+        description="decoder goes on with a text, encoder reads one, encoder-decoder turns one into another.",
+    )
+    architecture: str | None = Field(
+        default=None,
+        description="A published shape of that family, for example bert; none: the family's own.",
+    )
     size: str | None = Field(
         default=None, description="Parameters, for example 5m; none: from the time and the text."
     )
     time: str | None = Field(default=None, description="Time for the whole build, for example 30min or 2h.")
     max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
+    objective: Objective | None = Field(
+        default=None,
+        description="Of pre-training; none of them (null): the family's own; 'none': no pre-training.",
+    )
+    task: Task | None = Field(
+        default=None, description="What the model is tuned for; left out: chat where there are conversations."
+    )
     text: TextConfig = Field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
-    pretrain: TrainingConfig = Field(default_factory=TrainingConfig)
+    pretrain: PretrainConfig = Field(default_factory=PretrainConfig)
     conversations: ConversationsConfig | None = None
-    finetune: TrainingConfig | None = Field(
-        default=None, description="Settings of tuning; needs conversations."
+    examples: ExamplesConfig | None = Field(
+        default=None, description="Examples of the task; chat has conversations."
+    )
+    finetune: FinetuneConfig | None = Field(
+        default=None, description="Settings of tuning; needs conversations or examples."
     )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     prompts: tuple[str, ...] = Field(
@@ -90,11 +134,49 @@ class RecipeConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.finetune is not None and self.conversations is None:
+        if self.finetune is not None and self.tuned_for is None:
             raise ValueError(
-                "`finetune` is set, and nothing reads it without conversations: add that section or drop this one"
+                "`finetune` is set, and nothing reads it without conversations or examples: add one of these"
+                " sections or drop this one"
             )
+        try:
+            if self.tuned_for:
+                check_task(self.tuned_for, self.family)
+            if self.objective:
+                check_objective(self.objective, self.family)
+        except UserError as error:
+            raise ValueError(f"{error.message}; {error.hint}") from None
+        self._check_task_data()
         return self
+
+    def _check_task_data(self) -> None:
+        """A task and what it learns from come together."""
+        if self.conversations and (self.examples or self.task not in (None, "chat")):
+            raise ValueError(
+                "`conversations` are for the task 'chat', and another is asked for: a model is tuned for one task"
+            )
+        if self.task == "chat" and not self.conversations:
+            raise ValueError("task 'chat' learns from `conversations`, and there is no such section")
+        if self.examples and self.task in (None, "chat"):
+            raise ValueError(
+                f"`examples` are given, and no task: add for example `task: {tasks_of(self.family)[-1]}`"
+            )
+        if self.task not in (None, "chat") and not self.examples:
+            raise ValueError(f"task {self.task!r} learns from `examples`, and there is no such section")
+        if self.objective == "none" and not self.examples:
+            raise ValueError(
+                "objective 'none' trains from scratch on `examples`, and there is no such section"
+            )
+
+    @property
+    def tuned_for(self) -> Task | None:
+        """The task; None for a model that is only pre-trained."""
+        return self.task or ("chat" if self.conversations else None)
+
+    @property
+    def pretrained_on(self) -> Objective:
+        """What pre-training learns: as asked for, or the family's own."""
+        return self.objective or OBJECTIVES[self.family][0]
 
 
 def parse_time(time: str) -> float:
@@ -105,66 +187,11 @@ def parse_time(time: str) -> float:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2][0]]
 
 
-def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
-    """Every key that was set though no stage reads it in this recipe, with the reason."""
-    yield from _unread_text(recipe.text)
-    for section, primer in _primers(recipe).items():
-        for key in sorted(primer.model_fields_set - {"seed", _PRIMER_PART[section]}):
-            yield (
-                f"{section}.{key}",
-                f"this section takes only seed and {_PRIMER_PART[section]} of the primer",
-            )
-    yield from _unread_tokenizer(recipe.tokenizer)
-    for section in ("pretrain", "finetune"):
-        training = getattr(recipe, section)
-        for key in unread_training(training) if training else ():
-            yield f"{section}.{key}", f"with optimizer: {training.optimizer}, schedule: {training.schedule}"
-    if recipe.time and recipe.size and says_how_long(recipe.pretrain):
-        yield "time", "the size and the length of pre-training are both given"
-    if recipe.questions and recipe.conversations is None:
-        yield "questions", "without conversations there is no tuned model to ask"
-    if "max_new_tokens" in recipe.evaluate.model_fields_set and recipe.evaluate.suites is None:
-        yield "evaluate.max_new_tokens", "there are no suites"
-
-
-def unread_training(config: TrainingConfig) -> list[str]:
-    """The keys of a training section that were set and that its optimizer and schedule never look at.
-    Drawing up a plan reads what counts.
-    """
-    watched = config.replace()  # what others read of it is not ours to know
-    resolve(
-        watched,
-        learning_rate=1.0,
-        embedding_learning_rate=1.0,
-        batch_tokens=1 << 20,
-        max_seq_len=config.seq_len or 8,
-        n_train_tokens=10**15,  # whether the text is enough is known later, and said then
-    )
-    return [key for key in unread(watched) if getattr(config, key) is not None]
-
-
 def says_how_long(training: TrainingConfig) -> bool:
     """Whether the settings themselves say how long to train, so that no time is needed for that."""
     return bool(training.max_steps or training.max_tokens or training.epochs)
 
 
-def _primers(recipe: RecipeConfig) -> dict[str, PrimerConfig]:
-    conversations = recipe.conversations.primer if recipe.conversations else None
-    found = (recipe.text.primer, conversations, recipe.evaluate.suites)
-    return {section: primer for section, primer in zip(_PRIMER_PART, found, strict=True) if primer}
-
-
-def _unread_text(text: TextConfig) -> Iterator[tuple[str, str]]:
-    if text.primer and not text.validation_paths:
-        for key in sorted(text.model_fields_set - _READ_WITH_A_PRIMER):
-            if getattr(text, key) != TextConfig.model_fields[key].default:
-                yield f"text.{key}", "the primer is generated, not read from files"
-    if text.validation_paths and "validation_fraction" in text.model_fields_set:
-        yield "text.validation_fraction", "validation_paths are the validation split"
-
-
-def _unread_tokenizer(tokenizer: TokenizerConfig) -> Iterator[tuple[str, str]]:
-    if "ties" in tokenizer.model_fields_set and tokenizer.kind != "byte_bpe":
-        yield "tokenizer.ties", f"a {tokenizer.kind} tokenizer has no such ties"
-    if "split_digits" in tokenizer.model_fields_set and tokenizer.kind == "char":
-        yield "tokenizer.split_digits", "each character is a token of its own"
+def reads_text(recipe: RecipeConfig) -> bool:
+    """Whether there is a corpus. Without pre-training a tokenizer can be made from the examples alone."""
+    return recipe.pretrained_on != "none" or bool(recipe.text.paths or recipe.text.primer)

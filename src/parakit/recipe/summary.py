@@ -15,7 +15,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.files import read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
 from parakit.recipe.config import RecipeConfig
-from parakit.recipe.stages import stages_of
+from parakit.recipe.stages.chain import stages_of
 
 
 def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
@@ -42,6 +42,7 @@ def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
         "suite_mean": measured["suite_mean"],
         "chance": measured["chance"],
         "evaluations": measured["evaluations"],
+        "task": measured.get("task"),
         "lineage": [
             _lineage_row(name, artifact.path, artifact.lineage) for name, artifact in artifacts.items()
         ],
@@ -55,6 +56,11 @@ def _figures(stage: str, path: Path, lineage: dict[str, Any]) -> dict[str, Any]:
         result |= _corpus_figures(path)
     if stage in ("shards", "conversation_shards"):
         result = {"tokens": sum(split["n_tokens"] for split in result.values()), "splits": result}
+    if stage == "examples":
+        result = {"examples": sum(split["examples"] for split in result["splits"].values())} | result
+    if stage == "example_shards":
+        tokens = sum(n for split in result.values() for n in split["tokens"].values())
+        result = {"tokens": tokens, "splits": result}
     seconds = max(lineage["seconds"], result.get("seconds", 0.0))
     return result | {"seconds": round(seconds, 2), "path": str(path), "digest": lineage["digest"]}
 

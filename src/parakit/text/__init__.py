@@ -1,5 +1,5 @@
-"""Text: documents and conversations, read, cleaned, deduplicated and split; and the built-in primer. Never
-imports torch.
+"""Text: documents, conversations and examples of tasks, read, cleaned, deduplicated and split; and the built-in
+primer. Never imports torch.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -13,13 +13,17 @@ __getattr__, __dir__ = lazy_exports(
         "PrimerConfig": "config",
         "ReadReport": "report",
         "TextConfig": "config",
+        "examples_report": "examples",
         "input_digest": "inputs",
         "iter_conversations": "conversation_sets",
         "iter_corpus": "corpus",
+        "iter_examples": "examples",
         "prepare_conversations": "conversation_sets",
         "prepare_corpus": "corpus",
+        "prepare_examples": "examples",
         "read_conversations": "conversations",
         "read_documents": "readers",
+        "read_examples": "examples",
         "split_of": "splits",
         "write_conversations": "conversations",
     },
@@ -32,13 +36,17 @@ __all__ = [
     "PrimerConfig",
     "ReadReport",
     "TextConfig",
+    "examples_report",
     "input_digest",
     "iter_conversations",
     "iter_corpus",
+    "iter_examples",
     "prepare_conversations",
     "prepare_corpus",
+    "prepare_examples",
     "read_conversations",
     "read_documents",
+    "read_examples",
     "split_of",
     "write_conversations",
 ]

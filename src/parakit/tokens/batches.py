@@ -5,7 +5,8 @@ cuts documents longer than a row into windows, at a seeded offset that differs p
 row of its own, so that its context is whole; what is shorter is laid end to end and cut into rows.
 "whole" never cuts: documents
 (conversations) are packed best-fit into padded rows, and the rows are permuted. In both, pieces of different
-documents in one row are told apart by `document_ids`, and positions restart with each.
+documents in one row are told apart by `document_ids`, and positions restart with each. With `shift` 0 each
+token is its own target, and a document of n tokens gives n pairs: what noising starts from.
 Numpy only; B rows, T = seq_len.
 """
 
@@ -99,10 +100,13 @@ class BatchSource:
         seed: int,
         packing: str = "stream",
         too_long: str = "truncate",
+        shift: int = 1,
     ) -> None:
+        assert shift in (0, 1)
         self.shards, self.seq_len, self.seed, self.packing = shards, seq_len, seed, packing
+        self.shift = shift  # how many places a target lies ahead of its input
         self._starts = np.asarray(shards.offsets[:-1], np.int64)
-        self._n_pairs = np.maximum(np.diff(shards.offsets) - 1, 0)
+        self._n_pairs = np.maximum(np.diff(shards.offsets) - shift, 0)
         self.n_truncated = self.n_lost = 0
         if packing == "whole":
             self._fit_whole(too_long)
@@ -123,7 +127,7 @@ class BatchSource:
         whenever.
         """
         segments = self._stream_rows if self.packing == "stream" else self._whole_rows
-        return _gather(self.shards, segments(start_row, n_rows), n_rows, self.seq_len)
+        return _gather(self.shards, segments(start_row, n_rows), n_rows, self.seq_len, self.shift)
 
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""
@@ -162,16 +166,16 @@ class BatchSource:
     def _fit_whole(self, too_long: str) -> None:
         long = np.flatnonzero(self._n_pairs > self.seq_len)
         if len(long) and too_long == "refuse":
-            longest = int(self._n_pairs.max()) + 1
+            longest = int(self._n_pairs.max()) + self.shift
             raise UserError(
-                f"{len(long)} conversations have over {self.seq_len + 1} tokens (a row), up to {longest}",
+                f"{len(long)} conversations have over {self.seq_len + self.shift} tokens (a row), up to {longest}",
                 "raise seq_len, shorten them, or set too_long: truncate",
             )
         self.n_truncated = len(long)
         if self.shards.loss_mask is not None:
             for document in long.tolist():
-                start, n = self._starts[document], self._n_pairs[document]
-                counted = np.asarray(self.shards.loss_mask[start + 1 : start + 1 + n], bool)
+                start, n = self._starts[document] + self.shift, self._n_pairs[document]
+                counted = np.asarray(self.shards.loss_mask[start : start + n], bool)
                 self.n_lost += bool(counted.any() and not counted[: self.seq_len].any())
         self._n_pairs = np.minimum(self._n_pairs, self.seq_len)
 
@@ -234,7 +238,7 @@ def evaluation_batches(
         low, high = np.searchsorted(row, [start, start + n])
         chosen = order[low:high]
         segments = _side_by_side(starts[chosen], length[chosen], row[low:high] - start, n_context[chosen])
-        yield _gather(shards, segments, n, seq_len)
+        yield _gather(shards, segments, n, seq_len, 1)
 
 
 def _side_by_side(
@@ -246,11 +250,12 @@ def _side_by_side(
     return _Segments(starts, lengths, row, before - before[first_of_row], n_context)
 
 
-def _gather(shards: TokenSource, segments: _Segments, n_rows: int, seq_len: int) -> Batch:
+def _gather(shards: TokenSource, segments: _Segments, n_rows: int, seq_len: int, shift: int) -> Batch:
     """Read the tokens of `segments` and lay them out; what no segment fills is padding."""
     n = segments.length
     step = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)  # 0, 1, ... within each segment
     source = np.repeat(segments.token_start, n) + step
+    target = source + shift
     place = np.repeat(segments.row * seq_len + segments.column, n) + step
     number_in_row = np.arange(len(n)) - np.searchsorted(segments.row, segments.row, "left")
 
@@ -259,12 +264,12 @@ def _gather(shards: TokenSource, segments: _Segments, n_rows: int, seq_len: int)
         flat[place] = values
         return flat.reshape(n_rows, seq_len)
 
-    counted = np.ones(len(source), bool) if shards.loss_mask is None else shards.loss_mask[source + 1] > 0
+    counted = np.ones(len(source), bool) if shards.loss_mask is None else shards.loss_mask[target] > 0
     counted &= step >= np.repeat(np.broadcast_to(segments.n_context, n.shape), n)
     pad_id = shards.pad_id or 0
     return Batch(
         input_ids=filled(shards.token_ids[source], pad_id, np.int64),
-        target_ids=filled(shards.token_ids[source + 1], pad_id, np.int64),
+        target_ids=filled(shards.token_ids[target], pad_id, np.int64),
         loss_mask=filled(counted, 0, np.bool_),
         document_ids=filled(np.repeat(number_in_row, n), -1, np.int32),
         position_ids=filled(step, 0, np.int64),

@@ -280,6 +280,27 @@ def text_added_tokens(description: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def inside_description(description: dict[str, Any]) -> dict[str, Any] | None:
+    """The tokenizer.json of text that does not stand first, where that differs: a Metaspace that prepends to the
+    first text alone prepends nothing here. None where it is the same.
+    """
+    splitter = description.get("pre_tokenizer")
+    if not isinstance(splitter, dict):
+        return None
+    is_sequence = splitter["type"] == "Sequence"
+    steps = splitter["pretokenizers"] if is_sequence else [splitter]
+    changed = [step | {"prepend_scheme": "never"} if _prepends_first(step) else step for step in steps]
+    if changed == steps:
+        return None
+    return description | {
+        "pre_tokenizer": splitter | {"pretokenizers": changed} if is_sequence else changed[0]
+    }
+
+
+def _prepends_first(step: dict[str, Any]) -> bool:
+    return step["type"] == "Metaspace" and step.get("prepend_scheme") == "first"
+
+
 def without_control(description: dict[str, Any], control_ids: set[int]) -> dict[str, Any]:
     """A copy of a tokenizer.json in which no text matches a control token or UNK: wherever one is named, it gets
     a random name of 128 bits that no text can guess. Merges that would make one are dropped.

@@ -189,12 +189,14 @@ def _cut_at_control(tokenizer: Tokenizer, pieces: list[_Piece]) -> list[_Piece |
 
 def _append_text(tokenizer: Tokenizer, chat: ChatIds, run: list[_Piece]) -> None:
     """Encode the text between two control tokens as one, as transformers does; specials are off."""
+    inside = tokenizer.plain_inside if chat.token_ids else None
     if len({piece.counted for piece in run}) < 2:
-        token_ids = tokenizer.encode("".join(piece.text for piece in run)) if run else []
+        encode = (inside or tokenizer).encode
+        token_ids = encode("".join(piece.text for piece in run)) if run else []
         chat.token_ids += token_ids
         chat.loss_mask += [bool(run) and run[0].counted] * len(token_ids)
         return
-    token_ids, spans = tokenizer.plain.spans("".join(piece.text for piece in run))
+    token_ids, spans = (inside or tokenizer.plain).spans("".join(piece.text for piece in run))
     edges, place = [], 0
     for piece in run:
         edges.append((place, place + len(piece.text), piece.counted))

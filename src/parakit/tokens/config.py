@@ -27,6 +27,9 @@ class TokenizerConfig(Config):
     split_digits: bool = Field(
         default=True, description="Each digit is a token of its own, which helps arithmetic."
     )
+    n_sentinels: int = Field(
+        default=0, ge=0, le=1000, description="Sentinels for span corruption; T5 has 100."
+    )
     max_train_bytes: int | None = Field(
         default=None, ge=1, description="Stop reading the training text after so many bytes."
     )

@@ -2,8 +2,10 @@
 
 Per split one flat file of ids (uint16 where the vocabulary allows, else uint32), the offsets at which
 documents begin, and for conversations a loss mask. A document is BOS, its ids, EOS (a tokenizer without BOS
-opens with EOS, as GPT-2 does); a conversation is what the chat template makes of it. `n_bytes` counts the raw
-text that the counted tokens stand for: whole documents, or the assistant's words. Written in bounded memory.
+opens with EOS, as GPT-2 does); for encoders it is CLS, its ids, SEP, for encoder-decoders its ids, EOS, or what
+a published tokenizer puts around a text. A conversation is what the chat template makes of it. `n_bytes` counts
+the raw text that the counted tokens stand for: whole documents, or the assistant's words. Written in bounded
+memory.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from parakit.common.errors import DamagedArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.examples.frames import frame_of
+from parakit.tokens.framing import Family
 from parakit.tokens.tokenizer import Tokenizer
 
 _INDEX = "index.json"
@@ -39,6 +43,7 @@ class TokenShards:
     vocab_size: int = 0
     pad_id: int | None = None
     tokenizer_digest: str = ""
+    framing: Family = "decoder"  # what opens and closes each document
 
     @property
     def n_tokens(self) -> int:
@@ -94,6 +99,7 @@ class TokenShards:
             vocab_size=index["vocab_size"],
             pad_id=index["pad_id"],
             tokenizer_digest=index["tokenizer_digest"],
+            framing=index.get("framing", "decoder"),
         )
 
 
@@ -110,19 +116,23 @@ def write_shards(
     path: str | Path,
     parents: Sequence[str | Path] = (),
     *,
+    framing: Family = "decoder",
     overwrite: bool = False,
     progress: Bar | None = None,
 ) -> Path:
     """Write one shard set from `splits`: name -> documents (with `text` and `n_bytes`) or conversations (with
     `messages`).
 
-    `parents` are the artifact folders it was made from. `progress` is advanced by bytes of text.
+    `parents` are the artifact folders it was made from. `framing` names the family of models that will read it:
+    what opens and closes a document. `progress` is advanced by bytes of text.
     """
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     lineage = Lineage("shards", {"tokenizer": tokenizer.digest, "dtype": dtype}, list(parents))
+    if framing != "decoder":
+        lineage.config["framing"] = framing
     with writing_artifact(path, lineage, overwrite) as folder:
         facts = {
-            name: _write_split(folder, name, items, tokenizer, dtype, progress)
+            name: _write_split(folder, name, items, tokenizer, dtype, framing, progress)
             for name, items in splits.items()
         }
         index = {
@@ -131,6 +141,7 @@ def write_shards(
             "vocab_size": tokenizer.vocab_size,
             "pad_id": tokenizer.pad_id,
             "tokenizer_digest": tokenizer.digest,
+            "framing": framing,
         }
         write_json_atomic(folder / _INDEX, index)
         lineage.result.update(facts)
@@ -138,7 +149,13 @@ def write_shards(
 
 
 def _write_split(
-    folder: Path, name: str, items: Iterable[Any], tokenizer: Tokenizer, dtype: str, progress: Bar | None
+    folder: Path,
+    name: str,
+    items: Iterable[Any],
+    tokenizer: Tokenizer,
+    dtype: str,
+    framing: Family,
+    progress: Bar | None,
 ) -> dict[str, Any]:
     lengths, n_bytes, mask_path = [np.zeros(1, np.int64)], 0, folder / f"{name}.loss_mask.bin"
     with open(folder / f"{name}.bin", "wb") as ids_file, open(mask_path, "wb") as mask_file:
@@ -148,7 +165,8 @@ def _write_split(
                 raise UserError(
                     f"split {name!r} mixes documents and conversations", "write them as two shard sets"
                 )
-            ids, masks, n_chunk_bytes = (_chat_ids if are_chats.pop() else _document_ids)(chunk, tokenizer)
+            encode = _chat_ids if are_chats.pop() else _document_ids
+            ids, masks, n_chunk_bytes = encode(chunk, tokenizer, framing)
             np.concatenate(ids).astype(dtype).tofile(ids_file)
             if masks:
                 np.concatenate(masks).tofile(mask_file)
@@ -186,22 +204,39 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _document_ids(
-    documents: list[Any], tokenizer: Tokenizer
+    documents: list[Any], tokenizer: Tokenizer, framing: Family
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
-    opener = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    if opener is None or tokenizer.eos_id is None:
-        raise UserError(
-            "this tokenizer has no EOS, so documents cannot be told apart", "use one that parakit trained"
-        )
-    before, after = np.array([opener], np.uint32), np.array([tokenizer.eos_id], np.uint32)
+    before, after = (np.array(ids, np.uint32) for ids in document_frame(tokenizer, framing))
     encoded = tokenizer.encode_bulk([document.text for document in documents])
     ids = [np.concatenate([before, one, after]) for one in encoded]
     return ids, [], sum(document.n_bytes for document in documents)
 
 
+def document_frame(tokenizer: Tokenizer, framing: Family) -> tuple[list[int], list[int]]:
+    """The ids before and after a document; `UserError` where the tokenizer lacks what must be there."""
+    if framing == "decoder":
+        if tokenizer.eos_id is None:
+            raise UserError(
+                "this tokenizer has no EOS, so documents cannot be told apart", "use one that parakit trained"
+            )
+        return [tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id], [tokenizer.eos_id]
+    before, after = frame_of(tokenizer, framing, 1).parts
+    if not after or (framing == "encoder" and not before):
+        raise UserError(
+            f"this tokenizer puts nothing around a text, and an {framing} must see where one begins and ends",
+            "use one that parakit trained, or one made for such models",
+        )
+    return list(before), list(after)
+
+
 def _chat_ids(
-    conversations: list[Any], tokenizer: Tokenizer
+    conversations: list[Any], tokenizer: Tokenizer, framing: Family
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
+    if framing != "decoder":
+        raise UserError(
+            f"conversations are tokens of a decoder, and {framing} was asked for",
+            "write documents, or leave the framing as it is",
+        )
     chats = [compile_chat(tokenizer, conversation) for conversation in conversations]
     said = (m.content for c in conversations for m in c.messages if m.role == "assistant")
     ids = [np.array(chat.token_ids, np.uint32) for chat in chats]

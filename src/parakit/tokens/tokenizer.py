@@ -3,7 +3,7 @@
 Wraps a `tokenizer.json`. `encode` never yields a control id, whatever the text contains: control ids are
 inserted as ids, by `chat_template` and `shards` alone. Lone surrogates, which are no text, are read as
 U+FFFD. Byte BPE gives back exactly what it was given. The truth about a tokenizer is the text of its
-tokenizer.json; its digest is the sha256 of that text.
+tokenizer.json; a translator that cuts what it writes by other rules than what it reads has a second one, `target`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from parakit.common.errors import UserError
 from parakit.tokens.bulk import (
     PlainEncoder,
     TextEncoder,
+    inside_description,
     text_added_tokens,
     text_encoder,
     token_bytes,
@@ -35,9 +36,16 @@ class Tokenizer:
     """A trained or loaded tokenizer."""
 
     def __init__(
-        self, tokenizer_json: str, *, kind: str, special: SpecialTokens, chat_template: str | None = None
+        self,
+        tokenizer_json: str,
+        *,
+        kind: str,
+        special: SpecialTokens,
+        chat_template: str | None = None,
+        target_json: str | None = None,
     ) -> None:
         self.json = tokenizer_json
+        self.target_json = target_json
         self.kind = kind
         self.special = special
         self.chat_template = chat_template
@@ -62,6 +70,12 @@ class Tokenizer:
     sep_id = property(lambda self: self._special_id("sep"), doc="Separates two texts.")
     cls_id = property(lambda self: self._special_id("cls"), doc="Stands for the whole text.")
     mask_id = property(lambda self: self._special_id("mask"), doc="Hides a token.")
+
+    @cached_property
+    def sentinel_ids(self) -> list[int]:
+        """Ids of the sentinels of span corruption, in the order of use; empty where there are none."""
+        ids = [self._whole.token_to_id(form) for form in self.special.sentinels]
+        return [token_id for token_id in ids if token_id is not None]
 
     @cached_property
     def turn_ids(self) -> dict[str, int]:
@@ -107,6 +121,14 @@ class Tokenizer:
         character spans.
         """
         return PlainEncoder(self.description, set(self.control_ids))
+
+    @cached_property
+    def plain_inside(self) -> PlainEncoder | None:
+        """The encoder of text that follows a control token, where it is another than `plain`: newer Llama tokenizers
+        open only the first text with a space (Metaspace's prepend_scheme "first").
+        """
+        inner = inside_description(self.description)
+        return None if inner is None else PlainEncoder(inner, set(self.control_ids))
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`. No BOS, no EOS, no control token even if the text spells one."""
@@ -162,6 +184,13 @@ class Tokenizer:
         """The id of a token as the vocabulary writes it, special tokens included."""
         return self._whole.token_to_id(token)
 
+    @cached_property
+    def target(self) -> Tokenizer:
+        """The tokenizer of texts that the model writes: this one, but for Marian's two models over one vocabulary."""
+        if self.target_json is None:
+            return self
+        return Tokenizer(self.target_json, kind=self.kind, special=self.special)
+
     # --- facts and files
     @cached_property
     def vocab_size(self) -> int:
@@ -170,21 +199,26 @@ class Tokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) of tokenizer.json."""
-        return hashlib.sha256(self.json.encode()).hexdigest()
+        """sha256 (hex) of tokenizer.json, the frame that it puts around a text left out: ids of texts do not
+        depend on it.
+        """
+        described = [self.description | {"post_processor": None}]
+        if self.target_json is not None:
+            described.append(json.loads(self.target_json) | {"post_processor": None})
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, token_types: bool = False) -> None:
         """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and chat_template.jinja, as
-        transformers reads them.
+        transformers reads them; `token_types` where the model reads which of two texts a token is of.
         """
         from parakit.tokens.tokenizer_files import save_tokenizer
 
-        save_tokenizer(self, Path(folder))
+        save_tokenizer(self, Path(folder), token_types)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Read a folder that holds a tokenizer.json, ours or foreign. Runs no code from it; `UserError` when
-        it is none or damaged.
+        """Read a folder that holds a tokenizer, ours or foreign: a tokenizer.json, or the files of GPT-2, BERT, T5,
+        Llama or Marian. Runs no code from it; `UserError` when it is none or damaged.
         """
         from parakit.tokens.tokenizer_files import load_tokenizer
 

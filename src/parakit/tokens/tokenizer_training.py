@@ -29,7 +29,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
 
     Raises `UserError` when there is no text or `vocab_size` cannot hold the special tokens and the alphabet.
     """
-    special = default_special_tokens(config.kind)
+    special = default_special_tokens(config.kind, config.n_sentinels)
     n_fixed = len(special.all_forms()) + (256 if config.kind == "byte_bpe" else 1)
     if config.vocab_size < n_fixed:
         raise UserError(

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+FUSED_ON = ("cpu", "cuda")
+
 
 class AdamW:
     """One group of parameters with one rate and one decay. `learning_rate` may be changed between steps."""
@@ -37,8 +39,33 @@ class AdamW:
             return
         parameters = [p for _, p in self.named]
         gradients = [_gradient(name, p) for name, p in self.named]
-        beta1, beta2 = self.betas
         self.n_steps += 1
+        if all(p.device.type in FUSED_ON for p in parameters):
+            self._step_fused(parameters, gradients)
+        else:
+            self._step_by_lists(parameters, gradients)
+
+    def _step_fused(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        """One pass over memory, by the kernel beneath `torch.optim.AdamW(fused=True)`."""
+        count = torch.tensor(float(self.n_steps), device=parameters[0].device)
+        torch._fused_adamw_(
+            parameters,
+            gradients,
+            self.first,
+            self.second,
+            [],
+            [count] * len(parameters),
+            lr=self.learning_rate,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _step_by_lists(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        beta1, beta2 = self.betas
         if self.weight_decay:
             torch._foreach_mul_(parameters, 1 - self.learning_rate * self.weight_decay)
         torch._foreach_lerp_(self.first, gradients, 1 - beta1)

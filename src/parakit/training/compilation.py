@@ -21,8 +21,8 @@ import torch
 
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.settings import config_digest
-from parakit.model.heads import LanguageModel
-from parakit.training.objectives import MicroBatch, Objective
+from parakit.model.heads import Model, SequenceToSequence
+from parakit.training.micro_batches import MicroBatch, Objective, TrainingBatch, device_of, tensors
 
 # What compiling brought on the machines we measured (benchmarks/results): used until this machine has its
 # own figures.
@@ -43,41 +43,47 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PARAKIT_CACHE", Path.home() / ".cache" / "parakit"))
 
 
-def compile_blocks(model: LanguageModel) -> None:
-    """Compile each block of `model` in place; parameter names stay as they are."""
+def compile_blocks(model: Model, dynamic: bool = False) -> None:
+    """Compile each block of `model` in place, once for all lengths where they are `dynamic`; parameter names stay
+    as they are.
+    """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
-    for block in model.decoder.blocks:
-        block.compile(dynamic=False)
+    for block in model.trunk.blocks:
+        block.compile(dynamic=dynamic)
 
 
 @contextlib.contextmanager
-def without_compiled_code(model: LanguageModel) -> Iterator[None]:
+def without_compiled_code(model: Model) -> Iterator[None]:
     """Run the blocks as plain Python for the length of the block."""
-    kept = [block._compiled_call_impl for block in model.decoder.blocks]
-    for block in model.decoder.blocks:
+    kept = [block._compiled_call_impl for block in model.trunk.blocks]
+    for block in model.trunk.blocks:
         block._compiled_call_impl = None
     try:
         yield
     finally:
-        for block, compiled in zip(model.decoder.blocks, kept, strict=True):
+        for block, compiled in zip(model.trunk.blocks, kept, strict=True):
             block._compiled_call_impl = compiled
 
 
-def discard_compiled_code(model: LanguageModel) -> None:
+def discard_compiled_code(model: Model) -> None:
     """Make the blocks plain Python again."""
-    for block in model.decoder.blocks:
+    for block in model.trunk.blocks:
         block._compiled_call_impl = None
 
 
 def choose(
-    setting: str, model: LanguageModel, objective: Objective, batches: Sequence[MicroBatch], n_steps: int
+    setting: str,
+    model: Model,
+    objective: Objective,
+    batches: Sequence[TrainingBatch],
+    n_steps: int,
 ) -> CompileChoice:
     """Decide for a run of `n_steps` steps, each like `batches`. Leaves weights, gradients and random
     state as they were.
     """
     if setting != "auto":
         return CompileChoice(setting == "on", f"compile: {setting}")
-    if not can_compile(batches[0].input_ids.device):
+    if not can_compile(device_of(batches[0])):
         return CompileChoice(False, "no C++ compiler on this machine")
     eager = time_step(model, objective, batches)
     speedup, cost = expected_gain(model, batches)
@@ -91,16 +97,18 @@ def can_compile(device: torch.device) -> bool:
     return device.type != "cpu" or shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def expected_gain(model: LanguageModel, batches: Sequence[MicroBatch]) -> tuple[float, float]:
+def expected_gain(model: Model, batches: Sequence[TrainingBatch]) -> tuple[float, float]:
     """How many times faster compiled steps are, and the seconds that compiling costs: as this machine showed
-    for such a model and batch, or a guess.
+    for such a model and batches, or a guess.
     """
     known = _known(model, batches)
-    return known.get("speedup", GUESSED_SPEEDUP), known.get("seconds", GUESSED_COLD_SECONDS)
+    guess = GUESSED_COLD_SECONDS * (2 if isinstance(model, SequenceToSequence) else 1)  # two kinds of blocks
+    guess *= 2 if lengths_vary(batches) else 1
+    return known.get("speedup", GUESSED_SPEEDUP), known.get("seconds", guess)
 
 
 def time_step(
-    model: LanguageModel, objective: Objective, batches: Sequence[MicroBatch], repeats: int = 2
+    model: Model, objective: Objective, batches: Sequence[TrainingBatch], repeats: int = 2
 ) -> float:
     """Seconds of one eager forward and backward pass (the fastest of some), without a trace in the state."""
     random = torch.get_rng_state()
@@ -110,7 +118,7 @@ def time_step(
         for batch in batches:
             if batch.n_counted:
                 objective(model, batch).backward()
-        if batches[0].input_ids.is_cuda:
+        if device_of(batches[0]).type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     for parameter in model.parameters():
@@ -119,13 +127,28 @@ def time_step(
     return min(seconds)
 
 
-def _key(model: LanguageModel, batches: Sequence[MicroBatch]) -> str:
+def lengths_vary(batches: Sequence[TrainingBatch]) -> bool:
+    """Whether other batches have other lengths: windows of text do not, examples and pairs are padded batch by
+    batch.
+    """
+    return not isinstance(batches[0], MicroBatch)
+
+
+def _shape(batch: TrainingBatch) -> list[int]:
+    """Of the first ids; masks may come and go."""
+    return list(next(iter(tensors(batch).values())).shape)
+
+
+def _key(model: Model, batches: Sequence[TrainingBatch]) -> str:
     """Names the combination that compiled code is good for."""
-    about = {"shape": list(batches[0].input_ids.shape), "torch": torch.__version__}
-    return config_digest(model.config.model_dump() | about)[:16]
+    first, about = batches[0], {"model": type(model).__name__, "torch": torch.__version__}
+    where = (
+        {"rows": _shape(first)[0]} if lengths_vary(batches) else {"shape": _shape(first), "n": first.n_tokens}
+    )
+    return config_digest(model.config.model_dump() | about | where)[:16]
 
 
-def _known(model: LanguageModel, batches: Sequence[MicroBatch]) -> dict[str, float]:
+def _known(model: Model, batches: Sequence[TrainingBatch]) -> dict[str, float]:
     """What this machine showed for this combination before: `speedup` and the `seconds` that compiling
     took with the cache as it is now.
     """
@@ -136,7 +159,7 @@ def _known(model: LanguageModel, batches: Sequence[MicroBatch]) -> dict[str, flo
 
 
 def remember(
-    model: LanguageModel, batches: Sequence[MicroBatch], choice: CompileChoice, seconds: Sequence[float]
+    model: Model, batches: Sequence[TrainingBatch], choice: CompileChoice, seconds: Sequence[float]
 ) -> None:
     """Keep what compiling brought: `seconds` of a run's first steps, the first of which paid for compiling.
 

@@ -3,7 +3,8 @@
 `TrainingConfig` is what a person writes; most of it may be left open. `resolve` fills what is open (from
 the size dial, the data, the time) and returns a `TrainingPlan`, in which nothing is open any more. A
 setting that the chosen optimizer or schedule never looks at stays unread, and an unread setting is an
-error.
+error. Rows of text are counted in tokens (`resolve`), rows that are examples of a task in examples
+(`resolve_examples`).
 """
 
 from itertools import pairwise
@@ -19,10 +20,15 @@ class TrainingConfig(Config):
     """How to train. None means: chosen from the size, the data and the time."""
 
     seq_len: int | None = Field(
-        default=None, ge=2, description="tokens of one row; None: the model's max_seq_len"
+        default=None,
+        ge=2,
+        description="tokens of one row, at most of an example; None: the model's max_seq_len",
     )
     batch_tokens: int | None = Field(
         default=None, ge=2, description="tokens of one optimizer step, padding included"
+    )
+    batch_examples: int | None = Field(
+        default=None, ge=1, description="examples of one optimizer step, of a task that has examples"
     )
     micro_batch_size: int | None = Field(
         default=None, ge=1, description="rows of one forward pass; None: the whole batch"
@@ -45,7 +51,7 @@ class TrainingConfig(Config):
     )
     momentum: float = Field(default=0.95, ge=0, lt=1, description="of Muon")
     adam_betas: tuple[float, float] = (0.9, 0.95)
-    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
+    schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"] = "wsd"
     warmup_steps: int = Field(default=10, ge=0)
     decay_fraction: float = Field(
         default=0.5, ge=0, le=1, description="last part of a wsd run in which the rate falls linearly"
@@ -80,7 +86,7 @@ class TrainingPlan(Config):
     weight_decay: float
     momentum: float
     adam_betas: tuple[float, float]
-    schedule: Literal["wsd", "cosine", "constant"]
+    schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"]
     warmup_steps: int
     decay_fraction: float
     final_fraction: float
@@ -129,24 +135,80 @@ def resolve(
     """Fill what `config` leaves open from the size dial's choices and the data; raises `UserError`
     where the two cannot meet.
     """
-    seq_len = config.seq_len or max_seq_len
-    if seq_len > max_seq_len:
-        raise UserError(
-            f"seq_len = {seq_len} exceeds the model's max_seq_len = {max_seq_len}",
-            "lower seq_len or raise max_seq_len",
-        )
+    seq_len = _seq_len(config, max_seq_len)
     n_rows = max(1, (config.batch_tokens or batch_tokens) // seq_len)
     if n_train_tokens < n_rows * (seq_len + 1):
         raise UserError(
             f"the training split has {n_train_tokens:,} tokens, fewer than one batch of {n_rows} rows of {seq_len} + 1",
             f"add text, or lower batch_tokens below {max(2, n_train_tokens // 2):,} or seq_len",
         )
+    given = _says_how_long(config, "max_steps", "max_tokens", "epochs")
+    tokens = given.get("max_tokens") or (given.get("epochs") or default_epochs) * n_train_tokens
+    max_steps = int(given.get("max_steps") or max(1, round(tokens / (n_rows * seq_len))))
+    return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
+
+
+def resolve_examples(
+    config: TrainingConfig,
+    *,
+    learning_rate: float,
+    embedding_learning_rate: float,
+    max_seq_len: int,
+    n_train_examples: int,
+    batch_examples: int = 32,
+    default_epochs: float = 3.0,
+) -> TrainingPlan:
+    """The same for a task whose rows are examples: `batch_examples` a step, epochs over examples. batch_tokens
+    and max_tokens stay unread.
+    """
+    seq_len = _seq_len(config, max_seq_len)
+    n_rows = config.batch_examples or min(batch_examples, n_train_examples)
+    if n_rows > n_train_examples:
+        raise UserError(
+            f"the training split has {n_train_examples:,} examples, fewer than one batch of {n_rows:,}",
+            f"add examples, or lower batch_examples to {n_train_examples:,} at most",
+        )
+    given = _says_how_long(config, "max_steps", "epochs")
+    examples = (given.get("epochs") or default_epochs) * n_train_examples
+    max_steps = int(given.get("max_steps") or max(1, round(examples / n_rows)))
+    return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
+
+
+def _seq_len(config: TrainingConfig, max_seq_len: int) -> int:
+    seq_len = config.seq_len or max_seq_len
+    if seq_len > max_seq_len:
+        raise UserError(
+            f"seq_len = {seq_len} exceeds the model's max_seq_len = {max_seq_len}",
+            "lower seq_len or raise max_seq_len",
+        )
+    return seq_len
+
+
+def _says_how_long(config: TrainingConfig, *names: str) -> dict[str, float]:
+    """Which of these settings was made; two of them are a `UserError`."""
+    given = {
+        name: value
+        for name in names
+        if name in config.model_fields_set and (value := getattr(config, name)) is not None
+    }
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} both say how long to train", "keep one of them")
+    return given
+
+
+def _plan(
+    config: TrainingConfig,
+    seq_len: int,
+    n_rows: int,
+    max_steps: int,
+    learning_rate: float,
+    embedding_learning_rate: float,
+) -> TrainingPlan:
     if config.batch_growth & (config.batch_growth - 1) or config.batch_growth > n_rows:
         raise UserError(
             f"batch_growth = {config.batch_growth}: must be a power of two and at most {n_rows} rows",
             "for example 2 or 4",
         )
-    max_steps = _max_steps(config, n_rows * seq_len, n_train_tokens, default_epochs)
     muon, wsd = config.optimizer == "muon", config.schedule == "wsd"
     rate = config.learning_rate or (learning_rate if muon else embedding_learning_rate)
     return TrainingPlan(
@@ -173,17 +235,3 @@ def resolve(
         validate_every=config.validate_every or max(1, max_steps // 8),
         save_every=config.save_every,
     )
-
-
-def _max_steps(config: TrainingConfig, batch_tokens: int, n_train_tokens: int, default_epochs: float) -> int:
-    given = [
-        name
-        for name in ("max_steps", "max_tokens", "epochs")
-        if name in config.model_fields_set and getattr(config, name) is not None
-    ]
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} both say how long to train", "keep one of them")
-    if config.max_steps:
-        return config.max_steps
-    tokens = config.max_tokens or (config.epochs or default_epochs) * n_train_tokens
-    return max(1, round(tokens / batch_tokens))

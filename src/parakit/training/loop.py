@@ -1,8 +1,8 @@
 """The one training loop: a generator of step records.
 
 Every stage is this loop with its own batches and objective. One iteration is one optimizer step:
-micro-batches forward and backward, clip, step. The loss is a sum over counted tokens divided by the counted
-tokens of the whole optimizer batch, so accumulation changes nothing. A step whose loss or gradient is not
+micro-batches forward and backward, clip, step. The loss is a sum over counted tokens or examples, divided by those
+of the whole optimizer batch, so accumulation changes nothing. A step whose loss or gradient is not
 finite, or whose loss leaps, is skipped. Logging, validation and checkpoints happen in the body of the
 caller's `for` loop.
 """
@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from parakit.common.errors import UserError
-from parakit.model.heads import LanguageModel
-from parakit.training.objectives import MicroBatch, Objective
+from parakit.training.micro_batches import Objective, TrainingBatch
 from parakit.training.optimizers import Optimizer
 from parakit.training.precision import Precision
 from parakit.training.schedules import learning_rate_factor
@@ -28,8 +28,8 @@ MAX_SKIPPED_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What happened in one optimizer step. `step` counts from 1; `loss` is in nats per counted token;
-    `learning_rate` is the matrices'.
+    """What happened in one optimizer step. `step` counts from 1; `loss` is the objective's, per counted
+    token or example; `n_tokens` counts padding too; `learning_rate` is the matrices'.
     """
 
     step: int
@@ -74,8 +74,8 @@ class SpikeGuard:
 
 
 def train_steps(
-    model: LanguageModel,
-    batches: Iterable[Sequence[MicroBatch]],
+    model: nn.Module,
+    batches: Iterable[Sequence[TrainingBatch]],
     objective: Objective,
     optimizer: Optimizer,
     *,
@@ -109,7 +109,7 @@ def train_steps(
             step=step + 1,
             loss=loss,
             n_counted=n_counted,
-            n_tokens=sum(batch.input_ids.numel() for batch in micro_batches),
+            n_tokens=sum(batch.n_tokens for batch in micro_batches),
             grad_norm=grad_norm,
             learning_rate=plan.learning_rate * factor,
             seconds=time.perf_counter() - started,
@@ -118,8 +118,8 @@ def train_steps(
 
 
 def accumulate_gradients(
-    model: LanguageModel,
-    micro_batches: Sequence[MicroBatch],
+    model: nn.Module,
+    micro_batches: Sequence[TrainingBatch],
     objective: Objective,
     precision: Precision,
     n_counted: int,

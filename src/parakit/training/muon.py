@@ -3,7 +3,10 @@ layers").
 
 A matrix's step is the nearest semi-orthogonal matrix to its Nesterov momentum, by five Newton-Schulz
 iterations. `torch.optim.Muon` does the same, one matrix at a time and in bfloat16; here matrices of one
-shape are stacked and multiplied as a batch, in their own precision, which is what a CPU wants.
+shape are stacked and multiplied as a batch, in their own precision, which is what a CPU wants. The experts of a
+layer come as a stack already, and each is a matrix of its own.
+
+Shapes: N matrices of one shape, R rows, C columns, E experts.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ def orthogonalize(x: Tensor, n_iterations: int = 5) -> Tensor:
 
 
 class Muon:
-    """The optimizer for two-dimensional weights. `learning_rate` may be changed between steps."""
+    """The optimizer for weights (R, C), or stacks of them (E, R, C). `learning_rate` may be changed between
+    steps.
+    """
 
     def __init__(
         self,
@@ -42,33 +47,37 @@ class Muon:
         self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
         self.groups: dict[tuple[int, int], list[tuple[str, Tensor]]] = {}
         for name, weight in named_weights:
-            short, long = sorted(weight.shape)
+            short, long = sorted(weight.shape[-2:])
             self.groups.setdefault((short, long), []).append((name, weight))
         self.buffers = {
-            shape: torch.zeros(len(ws), *shape, device=ws[0][1].device) for shape, ws in self.groups.items()
+            shape: torch.zeros(sum(_n_matrices(w) for _, w in named), *shape, device=named[0][1].device)
+            for shape, named in self.groups.items()
         }
 
     @torch.no_grad()
     def step(self) -> None:
         """Update every weight from its gradient."""
         for shape, weights in self.groups.items():
-            gradients = torch.stack([_wide(weight.grad) for _, weight in weights]).float()
+            gradients = torch.cat([_wide(weight.grad).reshape(-1, *shape) for _, weight in weights]).float()
             buffer = self.buffers[shape].lerp_(gradients, 1 - self.momentum)
             updates = orthogonalize(gradients.lerp_(buffer, self.momentum))
-            for (_, weight), update in zip(weights, updates, strict=True):
-                rows, columns = weight.shape
+            parts = updates.split([_n_matrices(weight) for _, weight in weights])
+            for (_, weight), update in zip(weights, parts, strict=True):
+                rows, columns = weight.shape[-2:]
                 step_size = self.learning_rate * max(1.0, rows / columns) ** 0.5
                 if self.weight_decay:
                     weight.mul_(1 - self.learning_rate * self.weight_decay)
-                weight.add_(update if rows <= columns else update.mT, alpha=-step_size)
+                update = update if rows <= columns else update.mT
+                weight.add_(update.reshape(weight.shape), alpha=-step_size)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The momentum of every weight, by the weight's name."""
-        return {
-            f"{name}.momentum": buffer[i]
-            for shape, buffer in self.buffers.items()
-            for i, (name, _) in enumerate(self.groups[shape])
-        }
+        """The momentum of every weight, lying down (rows <= columns), by the weight's name."""
+        tensors = {}
+        for shape, buffer in self.buffers.items():
+            parts = buffer.split([_n_matrices(weight) for _, weight in self.groups[shape]])
+            for (name, weight), part in zip(self.groups[shape], parts, strict=True):
+                tensors[f"{name}.momentum"] = part if weight.ndim == 3 else part[0]
+        return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take over what `state_tensors` returned."""
@@ -76,7 +85,11 @@ class Muon:
             momentum.copy_(tensors[name])
 
 
+def _n_matrices(weight: Tensor) -> int:
+    return len(weight) if weight.ndim == 3 else 1
+
+
 def _wide(matrix: Tensor | None) -> Tensor:
-    """The matrix, lying down: rows <= columns."""
+    """The matrix, or each of a stack, lying down: rows <= columns."""
     assert matrix is not None, "a weight without gradient reached the optimizer"
-    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
+    return matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT

@@ -50,3 +50,8 @@ class Precision:
             self.scale = max(1.0, self.scale / 2)
         elif self.n_good_steps % GROW_AFTER_STEPS == 0:
             self.scale *= 2
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Where a loss is taken: float32, or float64 where the model computes in that."""
+    return x if x.dtype == torch.float64 else x.float()

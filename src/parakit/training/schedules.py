@@ -2,7 +2,8 @@
 (never of micro-steps).
 
 Warm-up-stable-decay (Hu et al. 2024, "MiniCPM") holds the rate and lets it fall linearly in the last part;
-cosine is Loshchilov and Hutter 2017.
+cosine is Loshchilov and Hutter 2017; inverse_sqrt falls with the root of the step and never ends (Vaswani et
+al. 2017, section 5.3; T5).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ def learning_rate_factor(plan: TrainingPlan, step: int) -> float:
         fall = min(1.0, (1 - done) / plan.decay_fraction) if plan.decay_fraction else 1.0
     elif plan.schedule == "cosine":
         fall = 0.5 * (1 + math.cos(math.pi * done))
+    elif plan.schedule == "inverse_sqrt":
+        fall = math.sqrt(max(1, plan.warmup_steps) / (step + 1))
     else:
         fall = 1.0
     return plan.final_fraction + (1 - plan.final_fraction) * fall

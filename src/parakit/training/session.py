@@ -14,21 +14,33 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from parakit.common.devices import pick_device
-from parakit.model.heads import LanguageModel
-from parakit.tokens.batches import BatchSource
+from parakit.model.heads import Model
 from parakit.training import compilation
 from parakit.training.config import TrainingPlan
 from parakit.training.loop import SpikeGuard, StepRecord, train_steps
-from parakit.training.objectives import MicroBatch, Objective, to_micro_batch
+from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
 from parakit.training.optimizers import Optimizer
 from parakit.training.precision import Precision
 from parakit.training.train_state import load_train_state, save_train_state
 
 SAVE_SECONDS = 60.0
 N_WATCHED_STEPS = 12  # steps of a compiled run whose times tell what compiling brought
+
+
+class RowSource(Protocol):
+    """Rows of a training split in a seeded order without end: windows of text, or examples."""
+
+    @property
+    def rows_per_epoch(self) -> float:
+        """Rows of one pass over the split."""
+        ...
+
+    def rows(self, start_row: int, n_rows: int, /) -> Any:
+        """A batch of numpy arrays: the same rows for the same seed, whoever asks and whenever."""
+        ...
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -44,14 +56,14 @@ class TrainingSession:
 
     def __init__(
         self,
-        model: LanguageModel,
-        source: BatchSource,
+        model: Model,
+        source: RowSource,
         objective: Objective,
         plan: TrainingPlan,
         folder: Path | None,
     ) -> None:
         self.device = pick_device(plan.device)
-        self.model = model.to(self.device)
+        self.model: Model = model.to(self.device)
         self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)
@@ -66,7 +78,7 @@ class TrainingSession:
         self.compile_choice = compilation.CompileChoice(False, "not chosen yet")
         self.compile_choice = self._choose_compilation(extra.get("compiled"))
 
-    def micro_batches(self, step: int) -> list[MicroBatch]:
+    def micro_batches(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of `step` (0 is the first): a pure function of the plan's seed and the step."""
         first, n_rows = self.plan.rows_before(step), self.plan.rows_at(step)
         starts = range(0, n_rows, self.plan.micro_batch_size)
@@ -101,7 +113,7 @@ class TrainingSession:
         extra = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
         save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
 
-    def _timed(self, batches: Iterator[Sequence[MicroBatch]]) -> Iterator[StepRecord]:
+    def _timed(self, batches: Iterator[Sequence[TrainingBatch]]) -> Iterator[StepRecord]:
         records = train_steps(
             self.model,
             batches,
@@ -140,7 +152,8 @@ class TrainingSession:
                 batches = self.micro_batches(self.first_step)
                 choice = compilation.choose(self.plan.compile, self.model, self.objective, batches, n_left)
         if choice.compiled:
-            compilation.compile_blocks(self.model)
+            varied = compilation.lengths_vary(self.micro_batches(self.first_step))
+            compilation.compile_blocks(self.model, dynamic=varied)
         return choice
 
 

@@ -1,8 +1,8 @@
 """The primer: a small closed world in plain English, written by a generator that is deterministic in its
 seed.
 
-It gives documents to read, conversations to tune on, and eight suites of held-out questions, so that the
-whole life of a model can be shown and measured without a network. What is held out is decided by a keyed
+It gives documents to read, conversations to tune on, examples of tasks, and eight suites of held-out questions, so
+that the whole life of a model can be shown and measured without a network. What is held out is decided by a keyed
 hash of the combination asked about (`draws.is_held_out`), never by luck. One module of `skills/` stands
 behind each suite; `world.py` holds what is true.
 """
@@ -18,6 +18,7 @@ __getattr__, __dir__ = lazy_exports(
         "SuiteItem": "checking",
         "conversations": "assembly",
         "documents": "assembly",
+        "examples": "tasks",
         "is_correct": "checking",
         "plain_prompt": "checking",
         "statistics": "measures",
@@ -32,6 +33,7 @@ __all__ = [
     "SuiteItem",
     "conversations",
     "documents",
+    "examples",
     "is_correct",
     "plain_prompt",
     "statistics",

@@ -1,5 +1,4 @@
-"""Checks on batches (pitfalls 1, 11, 14, 16, 24): shifted once, documents told apart, padding uncounted, the
-same rows however they are asked for.
+"""Checks on batches of tokens (pitfalls 1, 11, 14, 16): shifted once, documents told apart, padding uncounted.
 
 Each function takes what it looks at and returns the fault in words, or None.
 """
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from parakit.tokens import batches as token_batches
-from parakit.tokens.batches import Batch, BatchSource
+from parakit.tokens.batches import Batch
 from parakit.tokens.shards import TokenShards
 from parakit.training.doctor.turns import Stretch, breaks, runs
 
@@ -91,19 +90,6 @@ def positions_run_on(batch: Batch) -> str | None:
             positions = batch.position_ids[row, begin:end]
             if batch.document_ids[row, begin] >= 0 and (positions != np.arange(end - begin)).any():
                 return f"row {row}: the document at column {begin} has positions {positions[0]} to {positions[-1]}"
-    return None
-
-
-def rows_change(source: BatchSource, batch: Batch, start_row: int) -> str | None:
-    """Rows that differ when they are asked for again, or in other portions: then a resume is none."""
-    n_rows = len(batch.input_ids)
-    cut = max(1, n_rows // 3)
-    again = [source.rows(start_row, cut)] + (
-        [source.rows(start_row + cut, n_rows - cut)] if n_rows > cut else []
-    )
-    for name in ("input_ids", "target_ids", "loss_mask", "position_ids"):
-        if not np.array_equal(getattr(batch, name), np.concatenate([getattr(part, name) for part in again])):
-            return f"{name} of the same rows differ when they are read again in two portions"
     return None
 
 

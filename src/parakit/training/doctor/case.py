@@ -1,7 +1,8 @@
 """What is examined, and what a check is.
 
-Parts that several checks look at (the first rows, a sample of documents, a small probe for the model) are
-made once, when the first check asks for them.
+A kind is what is learned: its batches, its objective and what is expected of both. Parts that several checks look
+at (the first rows, a sample of documents, a small probe for the model) are made once, when the first check asks for
+them.
 """
 
 from __future__ import annotations
@@ -9,30 +10,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
-from parakit.model.heads import LanguageModel
-from parakit.tokens.batches import Batch, BatchSource
-from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
-from parakit.training.doctor import model_checks
-from parakit.training.doctor.probes import cropped, unevenly_counted
+from parakit.training.doctor import gradients
+from parakit.training.doctor.probes import probe_of, unevenly_counted
 from parakit.training.doctor.turns import Grammar, Stretch, pieces, sampled_documents
-from parakit.training.objectives import Objective
+from parakit.training.micro_batches import Objective
 
-Kind = Literal["pretrain", "chat"]
+Kind = Literal[
+    "pretrain",
+    "chat",
+    "prefix",
+    "masked",
+    "span_corruption",
+    "translate",
+    "classify",
+    "tag",
+    "regress",
+    "embed",
+]
 MAX_BATCH_TOKENS = 16_384
+MAX_SAMPLED_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Case:
     """What is examined, and what several checks look at."""
 
-    model: LanguageModel
+    model: Any
     tokenizer: Tokenizer
-    source: BatchSource
-    shards: TokenShards
+    source: Any  # a `session.RowSource`
+    shards: Any  # `TokenShards` or `ExampleShards`
     plan: TrainingPlan
     objective: Objective
     kind: Kind
@@ -52,31 +62,42 @@ class Case:
         return sampled_documents(self.shards)
 
     @cached_property
-    def batch(self) -> Batch:
+    def batch(self) -> Any:
         """The first rows that training would see."""
-        n_rows = min(max(self.plan.n_rows, 4), 32, max(4, MAX_BATCH_TOKENS // self.source.seq_len))
-        return self.source.rows(0, n_rows)
+        n = min(max(self.plan.n_rows, 4), 32, max(4, MAX_BATCH_TOKENS // self.plan.seq_len))
+        return self.source.rows(0, n)
+
+    @cached_property
+    def sample(self) -> list[Any]:
+        """Rows of the first epoch in batches, all of them where they are not too many."""
+        n = min(int(self.source.rows_per_epoch), MAX_SAMPLED_ROWS)
+        return [self.source.rows(start, min(64, n - start)) for start in range(0, n, 64)]
+
+    @property
+    def sample_is_all(self) -> bool:
+        """Whether the sample is the whole split."""
+        return self.source.rows_per_epoch <= MAX_SAMPLED_ROWS
 
     @cached_property
     def pieces(self) -> list[Stretch]:
-        """The documents' pieces in those rows."""
+        """The documents' pieces in the first rows."""
         return list(pieces(self.batch))
 
     @cached_property
-    def probe(self) -> Batch:
-        """A small part of those rows, for what needs the model."""
-        return cropped(self.batch, self.tokenizer.bos_id)
+    def probe(self) -> Any:
+        """A small part of the first rows, for what needs the model."""
+        return probe_of(self.batch, self.tokenizer.bos_id)
 
     @cached_property
-    def gradient(self) -> model_checks.Gradient:
+    def gradient(self) -> gradients.Gradient:
         """Of the probe as one micro-batch, its rows unevenly counted: what every way of cutting it must give."""
         uneven = unevenly_counted(self.probe)
-        return model_checks.gradient(self.model, [uneven], self.objective, uneven.n_counted)
+        return gradients.gradient(self.model, [uneven], self.objective, uneven.n_counted)
 
     @cached_property
     def reached(self) -> set[str]:
         """Parameters that a gradient reaches."""
-        return model_checks.touched(self.model, self.probe, self.objective)
+        return gradients.touched(self.model, self.probe, self.objective)
 
 
 @dataclass(frozen=True)
@@ -88,4 +109,4 @@ class Check:
     title: str
     hint: str
     look: Callable[[Case], str | None]
-    only: Kind | None = None
+    only: tuple[Kind, ...] = ()  # none: every kind that its list is for

@@ -1,4 +1,4 @@
-"""The list of checks: names that stay, the pitfall each is there for, the way out.
+"""The list of checks of decoders: names that stay, the pitfall each is there for, the way out.
 
 The order matters: the first fault found is the one a run is stopped with, so the narrow ones (only the last
 turn counts) stand before the wide ones (some answer is not counted).
@@ -6,14 +6,24 @@ turn counts) stand before the wide ones (some answer is not counted).
 
 from __future__ import annotations
 
-from parakit.training.doctor import batch_checks, label_checks, model_checks
-from parakit.training.doctor.case import Case, Check
+from parakit.training.doctor import batch_checks, gradients, label_checks, model_checks
+from parakit.training.doctor.case import Case, Check, Kind
+from parakit.training.doctor.tasks import behaviour, row_checks
+from parakit.training.doctor.tasks.lists import model_differs
 
 _SHARDS = "write the shards again with this version and this tokenizer"
 _BATCHES = "the batches are not what training needs; leave a changed batch source out, or report this as a fault of Parakit"
 _LOSS = "an objective returns the sum over the batch's counted tokens, nothing else"
+_ONE_WAY: tuple[Kind, ...] = ("pretrain", "chat")
 
 LABEL_CHECKS = (
+    Check(
+        "head-differs",
+        21,
+        "The model has the head for this",
+        "train a decoder that predicts tokens",
+        model_differs,
+    ),
     Check(
         "pad-is-eos",
         5,
@@ -55,7 +65,7 @@ LABEL_CHECKS = (
         "No control token inside a document",
         _SHARDS,
         lambda c: label_checks.control_in_text(c.documents, c.tokenizer),
-        "pretrain",
+        ("pretrain", "prefix"),
     ),
     Check(
         "all-masked",
@@ -70,7 +80,7 @@ LABEL_CHECKS = (
         "Cutting long conversations leaves their answers",
         "raise seq_len, or shorten the conversations",
         lambda c: label_checks.truncation(c.source, c.shards),
-        "chat",
+        ("chat",),
     ),
     Check(
         "only-last-turn",
@@ -78,10 +88,15 @@ LABEL_CHECKS = (
         "Every assistant turn counts",
         _SHARDS,
         lambda c: label_checks.only_last_turn([*c.documents, *c.pieces], c.grammar),
-        "chat",
+        ("chat",),
     ),
     Check(
-        "no-end-of-turn", 4, "The end of an answer is learned", _SHARDS, lambda c: _no_end_of_turn(c), "chat"
+        "no-end-of-turn",
+        4,
+        "The end of an answer is learned",
+        _SHARDS,
+        lambda c: _no_end_of_turn(c),
+        ("chat",),
     ),
     Check(
         "no-end-of-text",
@@ -89,7 +104,7 @@ LABEL_CHECKS = (
         "The end of a document is learned",
         _SHARDS,
         lambda c: label_checks.no_end_of_text(c.documents, c.pieces, c.tokenizer.eos_id),
-        "pretrain",
+        ("pretrain", "prefix"),
     ),
     Check(
         "loss-on-padding",
@@ -104,7 +119,7 @@ LABEL_CHECKS = (
         "Only the assistant's words count",
         _SHARDS,
         lambda c: label_checks.loss_on_prompt([*c.documents, *c.pieces], c.grammar),
-        "chat",
+        ("chat",),
     ),
     Check(
         "answer-not-counted",
@@ -112,7 +127,7 @@ LABEL_CHECKS = (
         "All of the assistant's words count",
         _SHARDS,
         lambda c: label_checks.answer_not_counted([*c.documents, *c.pieces], c.grammar),
-        "chat",
+        ("chat",),
     ),
     Check(
         "template-differs",
@@ -120,7 +135,7 @@ LABEL_CHECKS = (
         "Training and serving write a conversation alike",
         "write the shards again with the chat template that will serve",
         lambda c: label_checks.template_differs(c.documents, c.tokenizer, c.grammar),
-        "chat",
+        ("chat",),
     ),
 )
 BATCH_CHECKS = (
@@ -164,7 +179,7 @@ BATCH_CHECKS = (
         24,
         "A row is the same whenever it is read",
         _BATCHES,
-        lambda c: batch_checks.rows_change(c.source, c.batch, 0),
+        lambda c: row_checks.rows_change(c.source, c.batch),
     ),
     Check(
         "rank-rows",
@@ -195,6 +210,23 @@ MODEL_CHECKS = (
         "A prediction does not see what comes after it",
         "attention must be causal",
         lambda c: model_checks.future_leaks(c.model, c.probe),
+        _ONE_WAY,
+    ),
+    Check(
+        "future-leak",
+        14,
+        "A prediction does not see its target",
+        "only places whose target is behind the prefix may count, and behind it attention must be causal",
+        lambda c: behaviour.answers_visible(c.model, c.probe),
+        ("prefix",),
+    ),
+    Check(
+        "attention-direction",
+        14,
+        "A prefix is read both ways",
+        "within a prefix every token may attend to every other",
+        lambda c: behaviour.prefix_one_way(c.model, c.probe),
+        ("prefix",),
     ),
     Check(
         "documents-leak",
@@ -202,6 +234,15 @@ MODEL_CHECKS = (
         "Packed documents do not see each other",
         "packed rows need a block-diagonal attention mask",
         lambda c: model_checks.documents_leak(c.model, c.probe, c.tokenizer.bos_id),
+        _ONE_WAY,
+    ),
+    Check(
+        "documents-leak",
+        14,
+        "Packed documents do not see each other",
+        "packed rows need a block-diagonal attention mask",
+        lambda c: behaviour.documents_leak(c.model, c.probe),
+        ("prefix",),
     ),
     Check(
         "dropout-in-evaluation",
@@ -222,35 +263,35 @@ MODEL_CHECKS = (
         11,
         "Accumulation changes no gradient",
         _LOSS,
-        lambda c: model_checks.accumulation_weights(c.model, c.probe, c.objective, c.gradient),
+        lambda c: gradients.accumulation_weights(c.model, c.probe, c.objective, c.gradient),
     ),
     Check(
         "last-window",
         15,
         "A smaller last micro-batch changes no gradient",
         _LOSS,
-        lambda c: model_checks.last_window(c.model, c.probe, c.objective, c.gradient),
+        lambda c: gradients.last_window(c.model, c.probe, c.objective, c.gradient),
     ),
     Check(
         "rank-weights",
         12,
         "The ranks' gradients add up",
         _LOSS,
-        lambda c: model_checks.rank_weights(c.model, c.probe, c.objective, c.gradient),
+        lambda c: gradients.rank_weights(c.model, c.probe, c.objective, c.gradient),
     ),
     Check(
         "loss-on-prompt",
         1,
         "The objective looks at counted targets only",
         _LOSS,
-        lambda c: model_checks.uncounted_targets_matter(c.model, c.probe, c.objective),
+        lambda c: gradients.uncounted_targets_matter(c.model, c.probe, c.objective),
     ),
     Check(
         "masked-micro-batch",
         13,
         "A micro-batch without counted tokens does no harm",
         _LOSS,
-        lambda c: model_checks.masked_micro_batch(c.model, c.probe, c.objective),
+        lambda c: gradients.masked_micro_batch(c.model, c.probe, c.objective),
     ),
     Check(
         "objective-differs",
@@ -264,21 +305,21 @@ MODEL_CHECKS = (
         22,
         "The loss is taken in float32",
         _LOSS,
-        lambda c: model_checks.half_precision_loss(c.model, c.probe, c.objective, c.plan.precision),
+        lambda c: gradients.half_precision_loss(c.model, c.probe, c.objective, c.plan.precision),
     ),
     Check(
         "no-gradient",
         21,
         "Every parameter that should train does",
         "set requires_grad, and leave no part of the model unused",
-        lambda c: model_checks.no_gradient(c.model, c.reached, c.frozen),
+        lambda c: gradients.no_gradient(c.model, c.reached, c.frozen),
     ),
     Check(
         "frozen-gradient",
         21,
         "What should stay as it is does",
         "set requires_grad to False",
-        lambda c: model_checks.frozen_gradient(c.model, c.reached, c.frozen),
+        lambda c: gradients.frozen_gradient(c.model, c.reached, c.frozen),
     ),
 )
 

@@ -7,19 +7,33 @@ put back to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from parakit.common.errors import UserError
-from parakit.model.heads import LanguageModel
-from parakit.tokens.batches import BatchSource
+from parakit.model.heads import LanguageModel, Model
+from parakit.tokens.examples import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 from parakit.training.doctor.case import Case, Check, Kind
 from parakit.training.doctor.checks import BATCH_CHECKS, LABEL_CHECKS, MODEL_CHECKS
 from parakit.training.doctor.probes import tried_out
-from parakit.training.objectives import Objective
+from parakit.training.doctor.tasks.lists import BEHAVIOUR_CHECKS, ROW_CHECKS
+from parakit.training.micro_batches import Objective
+from parakit.training.session import RowSource
+
+# Faults with which nothing else can be looked at.
+STOPPING = (
+    "head-differs",
+    "ids-outside-vocabulary",
+    "rows-too-long",
+    "labels-differ",
+    "label-out-of-range",
+    "all-masked",
+    "source-empty",
+    "texts-empty",
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +57,10 @@ class DoctorError(UserError):
 
 
 def examine(
-    model: LanguageModel,
+    model: Model,
     tokenizer: Tokenizer,
-    source: BatchSource,
-    shards: TokenShards,
+    source: RowSource,
+    shards: TokenShards | ExampleShards,
     plan: TrainingPlan,
     objective: Objective,
     kind: Kind,
@@ -61,12 +75,16 @@ def examine(
     left out.
     """
     case = Case(model, tokenizer, source, shards, plan, objective, kind, frozen or (lambda name: False))
-    findings = _look(case, LABEL_CHECKS)
-    if any(f.name in ("ids-outside-vocabulary", "all-masked") and not f.passed for f in findings):
-        return findings
-    findings += _look(case, BATCH_CHECKS)
+    decodes = kind in ("pretrain", "chat") or (kind == "prefix" and isinstance(model, LanguageModel))
+    of_rows: Sequence[Sequence[Check]] = (LABEL_CHECKS, BATCH_CHECKS) if decodes else (ROW_CHECKS,)
+    findings: list[Finding] = []
+    for checks in of_rows:
+        for finding in _look(case, checks):
+            findings.append(finding)
+            if finding.name in STOPPING and not finding.passed:
+                return findings
     with tried_out(model):
-        return findings + _look(case, MODEL_CHECKS)
+        return findings + list(_look(case, MODEL_CHECKS if decodes else BEHAVIOUR_CHECKS))
 
 
 def require_healthy(findings: list[Finding]) -> None:
@@ -76,19 +94,9 @@ def require_healthy(findings: list[Finding]) -> None:
             raise DoctorError(finding)
 
 
-def _look(case: Case, checks: tuple[Check, ...]) -> list[Finding]:
-    findings = []
+def _look(case: Case, checks: Sequence[Check]) -> Iterator[Finding]:
     for check in checks:
-        if check.only in (None, case.kind):
+        if not check.only or case.kind in check.only:
             fault = check.look(case)
-            findings.append(
-                Finding(
-                    check.name,
-                    check.title,
-                    not fault,
-                    fault or "",
-                    check.hint if fault else "",
-                    check.pitfall,
-                )
-            )
-    return findings
+            hint = check.hint if fault else ""
+            yield Finding(check.name, check.title, not fault, fault or "", hint, check.pitfall)

@@ -1,28 +1,48 @@
-"""The doctor on folders: a model, token shards, and what of them would be trained.
+"""The doctor on folders: a model, tokens of text, conversations or examples, and what of them would be trained.
 
-Whether the shards are conversations is seen from their loss mask. `trained_view` is for people: token by
-token, what counts and what does not.
+What would be learned is seen from the data: a loss mask means conversations, the framing of text names the family,
+examples name their task. `trained_view` is for people: token by token, what counts and what does not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from parakit.checkpoints.model_folder import load_model
+from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
-from parakit.model.heads import LanguageModel
+from parakit.model.config import ModelConfig
+from parakit.model.heads import Model
 from parakit.tokens.batches import BatchSource
+from parakit.tokens.examples import ExampleShards, LabelledSource, PairSource, TextPairSource
+from parakit.tokens.noising import MaskedSource, PrefixSource, SpanCorruptionSource, token_facts
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training import objectives
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
 from parakit.training.doctor.case import Kind
 from parakit.training.doctor.examination import Finding, examine
-from parakit.training.objectives import next_token
+from parakit.training.micro_batches import Objective
+from parakit.training.session import RowSource
 
 N_ROWS = 4
+OBJECTIVES: dict[Kind, Objective] = {
+    "pretrain": objectives.next_token,
+    "chat": objectives.next_token,
+    "masked": objectives.masked_token,
+    "span_corruption": objectives.sequence_to_sequence(),
+    "prefix": objectives.sequence_to_sequence(),
+    "translate": objectives.sequence_to_sequence(),
+    "classify": objectives.classification,
+    "tag": objectives.token_classification,
+    "regress": objectives.regression,
+    "embed": objectives.contrastive(),
+}
+_RATES: dict[str, Any] = {"learning_rate": 0.01, "embedding_learning_rate": 0.01}
 
 
 @dataclass(frozen=True)
@@ -35,10 +55,10 @@ class TokenView:
 
 
 def examine_folder(
-    model_path: str | Path, shards_path: str | Path, split: str = "train", seq_len: int | None = None
+    model_path: str | Path, data_path: str | Path, split: str = "train", seq_len: int | None = None
 ) -> list[Finding]:
-    """Examine a model folder with the shards it is to be trained on. `seq_len` None: the model's window, or
-    less where the split is small.
+    """Examine a model folder with the shards or example shards it is to be trained on. `seq_len` None: the model's
+    window, or less where the split is small.
     """
     model, tokenizer = load_model(model_path, dtype="float32")
     if tokenizer is None:
@@ -46,28 +66,67 @@ def examine_folder(
             f"{model_path}: has no tokenizer.json, so its tokens mean nothing",
             "put the model's tokenizer there",
         )
-    shards = TokenShards.open(shards_path, split)
+    if open_artifact(data_path, verify=False).kind == "example_shards":
+        examples = ExampleShards.open(data_path, split)
+        kind, plan = cast(Kind, examples.task), _plan_of_examples(model.config, examples, seq_len)
+        source = _examples(examples, plan.seq_len, model.config)
+        return examine(model, tokenizer, source, examples, plan, OBJECTIVES[kind], kind)
+    shards = TokenShards.open(data_path, split)
     if shards.n_counted == 0:
         raise UserError(
-            f"{shards_path}: nothing in split {split!r} counts, so nothing can be trained",
+            f"{data_path}: nothing in split {split!r} counts, so nothing can be trained",
             "write the shards again",
         )
-    kind: Kind = "pretrain" if shards.loss_mask is None else "chat"
-    plan = _plan(model, shards, seq_len)
-    source = BatchSource(shards, plan.seq_len, plan.seed, "stream" if kind == "pretrain" else "whole")
-    return examine(model, tokenizer, source, shards, plan, next_token, kind)
+    plan = _plan(model.config, shards, seq_len)
+    kind, source = _text(shards, plan, model, tokenizer)
+    return examine(model, tokenizer, source, shards, plan, OBJECTIVES[kind], kind)
 
 
-def _plan(model: LanguageModel, shards: TokenShards, seq_len: int | None) -> TrainingPlan:
-    longest = max(2, min(model.config.max_seq_len, shards.n_tokens // N_ROWS - 1))
+def _text(
+    shards: TokenShards, plan: TrainingPlan, model: Model, tokenizer: Tokenizer
+) -> tuple[Kind, RowSource]:
+    """What text is pre-trained on by default, and its rows."""
+    if shards.framing == "decoder":
+        chat = shards.loss_mask is not None
+        rows = BatchSource(shards, plan.seq_len, plan.seed, "whole" if chat else "stream")
+        return ("chat" if chat else "pretrain"), rows
+    rows, facts = BatchSource(shards, plan.seq_len, plan.seed, shift=0), token_facts(tokenizer)
+    if shards.framing == "encoder":
+        return "masked", MaskedSource(rows, facts)
+    start = getattr(model.config, "decoder_start_id", 0)
+    if tokenizer.sentinel_ids:
+        return "span_corruption", SpanCorruptionSource(rows, facts, start)
+    return "prefix", PrefixSource(rows, facts, start)
+
+
+def _examples(examples: ExampleShards, seq_len: int, config: ModelConfig) -> RowSource:
+    if examples.task == "translate":
+        start = getattr(config, "decoder_start_id", 0)
+        return PairSource(examples, seq_len, seq_len, 0, start, n_rows_hint=N_ROWS)
+    if examples.task == "embed":
+        return TextPairSource(examples, seq_len, 0, n_rows_hint=N_ROWS)
+    return LabelledSource(examples, seq_len, 0, n_rows_hint=N_ROWS)
+
+
+def _plan(config: ModelConfig, shards: TokenShards, seq_len: int | None) -> TrainingPlan:
+    longest = max(2, min(config.max_seq_len, shards.n_tokens // N_ROWS - 1))
     seq_len = seq_len or longest
     return resolve(
         TrainingConfig(seq_len=seq_len, device="cpu"),
-        learning_rate=0.01,
-        embedding_learning_rate=0.01,
         batch_tokens=N_ROWS * seq_len,
-        max_seq_len=model.config.max_seq_len,
+        max_seq_len=config.max_seq_len,
         n_train_tokens=shards.n_tokens,
+        **_RATES,
+    )
+
+
+def _plan_of_examples(config: ModelConfig, examples: ExampleShards, seq_len: int | None) -> TrainingPlan:
+    return resolve_examples(
+        TrainingConfig(seq_len=seq_len, device="cpu"),
+        batch_examples=N_ROWS,
+        max_seq_len=config.max_seq_len,
+        n_train_examples=examples.n_examples,
+        **_RATES,
     )
 
 

@@ -1,0 +1,42 @@
+"""Llama 1, 2 and 3 (Touvron et al. 2023): rotary positions, scaled since 3.1, RMSNorm, a gated feed-forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from parakit.checkpoints.architectures import rotary_decoders as shared
+from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.model.config import DecoderConfig
+
+MODEL_TYPE = "llama"
+CLASSES = shared.classes("Llama")
+PREFIX, RENAMED, TIED_COPIES = shared.PREFIX, shared.RENAMED, shared.TIED_COPIES
+is_ignorable = shared.is_ignorable
+read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
+BIASES = {"attention_bias": "attention_bias", "feed_forward_bias": "mlp_bias"}
+DEFAULTS = {"attention_bias": False, "mlp_bias": False}
+
+
+def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+    """Llama's `attention_bias` means all four matrices of the attention."""
+    foreign = {"num_key_value_heads": None, **foreign}
+    settings = shared.read_shared(foreign, where, MODEL_TYPE, also=BIASES, defaults=DEFAULTS)
+    settings |= {"attention_output_bias": settings["attention_bias"], "query_key_norm": False}
+    return shared.finish(settings, where)
+
+
+def write_settings(config: DecoderConfig) -> dict[str, Any]:
+    """Our settings in this architecture's words."""
+    return {
+        "model_type": MODEL_TYPE,
+        **shared.write_shared(config),
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.feed_forward_bias,
+    }
+
+
+def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+    """Every tensor of the family's layout."""
+    return shared.decoder_tensors(config, head)

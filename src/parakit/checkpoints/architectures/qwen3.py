@@ -1,0 +1,43 @@
+"""Qwen3 (Yang et al. 2025), Parakit's own decoder: Llama with a norm on queries and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from parakit.checkpoints.architectures import rotary_decoders as shared
+from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.rope_reading import WINDOW, read_local_layers, write_local_layers
+from parakit.model.config import DecoderConfig
+
+MODEL_TYPE = "qwen3"
+CLASSES = shared.classes("Qwen3")
+PREFIX, RENAMED, TIED_COPIES = shared.PREFIX, shared.RENAMED, shared.TIED_COPIES
+is_ignorable = shared.is_ignorable
+read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
+DEFAULTS = {"attention_bias": False, "head_dim": 128}
+
+
+def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+    """`attention_bias` means all four matrices of the attention."""
+    also = {"attention_bias": "attention_bias"}
+    settings = shared.read_shared(foreign, where, MODEL_TYPE, also=also, handled=WINDOW, defaults=DEFAULTS)
+    settings |= {"attention_output_bias": settings["attention_bias"], "query_key_norm": True}
+    settings |= read_local_layers(foreign, settings["n_layers"], where)
+    return shared.finish(settings, where)
+
+
+def write_settings(config: DecoderConfig) -> dict[str, Any]:
+    """Our settings in this architecture's words."""
+    return {
+        "model_type": MODEL_TYPE,
+        **shared.write_shared(config),
+        "attention_bias": config.attention_bias,
+        **write_local_layers(config),
+    }
+
+
+def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+    """Every tensor of the family's layout."""
+    return shared.decoder_tensors(config, head)

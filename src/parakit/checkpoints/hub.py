@@ -1,0 +1,170 @@
+"""A published model becomes a folder of plain files: from the hub when the user names one, or from a folder.
+
+The hub is asked only by `fetch_model`, and only for files that are data: settings, safetensors weights, tokenizers,
+chat templates. Its cache keeps them as links into a store; `data_files` follows such links, and no others, and
+`gathered_folder` lends a folder in which the same files lie as plain ones. Left out: uploading, and other hubs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from parakit.checkpoints.folder_safety import PICKLES, read_small_json
+from parakit.checkpoints.pooling_files import POOLING
+from parakit.checkpoints.registry import architecture_of
+from parakit.checkpoints.safetensors_io import INDEX, SINGLE
+from parakit.common.errors import UserError
+
+_PREFIX = "hub:"
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_SUFFIXES = {".json", ".model", ".spm", ".txt", ".jinja"}
+_SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A model of the hub in the local cache, and the commit that was fetched."""
+
+    folder: Path
+    revision: str
+
+
+def hub_name(source: str) -> str | None:
+    """The name on the hub that `source` means, or None where it is a path: `hub:ORG/NAME` always is one, `ORG/NAME`
+    unless something lies there.
+    """
+    if source.startswith(_PREFIX):
+        name = source.removeprefix(_PREFIX)
+        if not _NAME.fullmatch(name):
+            raise UserError(f"{source}: is no name on the hub", "names are written hub:ORGANISATION/MODEL")
+        return name
+    return source if _NAME.fullmatch(source) and not os.path.lexists(source) else None
+
+
+def fetch_model(name: str, revision: str | None = None) -> Fetched:
+    """Fetch the model `name` ("org/model") into the hub's own cache, or find it there when the network is away.
+
+    Raises `UserError` with the way out: without the extra `hub`, without network, for a name that is not there or
+    needs leave, and for a model whose weights are pickled.
+    """
+    try:
+        import huggingface_hub as hub
+        from huggingface_hub import errors
+    except ImportError:
+        raise UserError(
+            f"{name}: fetching from the hub needs a package that is not installed", "pip install parakit[hub]"
+        ) from None
+    failures = (OSError, errors.HTTPError)
+    try:
+        info = hub.model_info(name, revision=revision)
+        wanted = wanted_files(name, [file.rfilename for file in info.siblings or ()])
+        settings = [file for file in wanted if not _SHARD.fullmatch(file)]
+        _check_settings(Path(hub.snapshot_download(name, revision=info.sha, allow_patterns=settings)), name)
+        folder = hub.snapshot_download(name, revision=info.sha, allow_patterns=wanted)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise _absent(name, revision, isinstance(error, errors.GatedRepoError)) from None
+    except failures as error:
+        try:  # no network: what was fetched before is in the cache
+            folder = hub.snapshot_download(name, revision=revision, local_files_only=True)
+        except failures:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"{name}: cannot be fetched, and was not before: {reason}",
+                "check the network and HF_HUB_OFFLINE, or fetch the folder elsewhere and name it",
+            ) from None
+    return Fetched(Path(folder), Path(folder).name)
+
+
+def _check_settings(folder: Path, name: str) -> None:
+    """Refuse an architecture that is not known before its weights, which may be many gigabytes, are fetched."""
+    where = folder / "config.json"
+    if not where.is_file():
+        raise UserError(f"{name}: has no config.json", "choose a model in the Hugging Face layout")
+    foreign = read_small_json(where)
+    architecture, _ = architecture_of(foreign, f"{name}/config.json")
+    architecture.read_settings(foreign, f"{name}/config.json")
+
+
+def _absent(name: str, revision: str | None, gated: bool) -> UserError:
+    if gated:
+        return UserError(
+            f"{name}: its publisher lends it only to those who asked",
+            "ask on the model's page, then run `hf auth login`",
+        )
+    what = f"has no revision {revision!r}" if revision else "is not on the hub, or is private"
+    return UserError(f"{name}: {what}", "check the name; a private one needs `hf auth login`")
+
+
+def wanted_files(name: str, files: Sequence[str]) -> list[str]:
+    """Which files of a model to fetch: settings, weights in safetensors, tokenizers. Raises `UserError` where the
+    weights are pickled, or there are none.
+    """
+    weights = [file for file in files if _SHARD.fullmatch(file)]
+    if not weights:
+        pickled = [file for file in files if PurePosixPath(file).suffix.lower() in PICKLES]
+        if pickled:
+            raise UserError(
+                f"{name}: its weights are pickled ({pickled[0]}), and a pickle runs code when it is read",
+                "choose a revision or another model with model.safetensors",
+            )
+        raise UserError(f"{name}: has no {SINGLE}", "choose a model whose weights are safetensors")
+    return sorted(file for file in files if _is_data(file))
+
+
+@contextlib.contextmanager
+def gathered_folder(source: Path) -> Iterator[Path]:
+    """The data files of `source` as plain files in a folder of their own, which lasts as long as the block; `source`
+    itself where nothing in it is a link. Hard links where the disk allows them, else copies.
+    """
+    if not any(path.is_symlink() for path in source.rglob("*")):
+        yield source
+        return
+    folder = Path(tempfile.mkdtemp(prefix="parakit-import-"))
+    try:
+        for name, file in data_files(source).items():
+            place = folder / name
+            place.parent.mkdir(exist_ok=True)
+            try:
+                os.link(file, place)
+            except OSError:
+                shutil.copyfile(file, place)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def data_files(source: Path) -> dict[str, Path]:
+    """Name and real place of each file of a model folder that is data. A link may lead into the folder itself, or,
+    from a snapshot in the hub's cache, into the store that belongs to it; any other is a `UserError`.
+    """
+    in_cache = source.parent.name == "snapshots" and (source.parent.parent / "blobs").is_dir()
+    home = (source.parent.parent if in_cache else source).resolve()
+    files = {}
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source).as_posix()
+        if path.is_dir() or not _is_data(name):
+            continue
+        real = path.resolve()
+        if not real.is_relative_to(home) or not real.is_file():
+            raise UserError(
+                f"{path}: is a link to {real}, outside the model folder",
+                "copy the real files: cp -rL FOLDER COPY",
+            )
+        files[name] = real
+    return files
+
+
+def _is_data(name: str) -> bool:
+    path = PurePosixPath(name)
+    if name == f"{POOLING}/config.json":
+        return True
+    return len(path.parts) == 1 and (
+        path.suffix in _SUFFIXES or name == INDEX or _SHARD.fullmatch(name) is not None
+    )

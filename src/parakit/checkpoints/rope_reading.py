@@ -1,0 +1,190 @@
+"""Rotary positions and local layers in a stranger's `config.json`, both ways. Torch-free.
+
+The rope base stands under `rope_theta` (old) or in `rope_parameters` (new), its scaling in `rope_scaling` (old) or
+`rope_parameters` (new); folders may have any of them as long as they agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from parakit.common.errors import UserError
+from parakit.model.config import RopeScaling, TransformerConfig
+
+ROPE = frozenset({"rope_theta", "rope_parameters", "rope_scaling"})
+WINDOW = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
+_REFUSED = {
+    "dynamic": "its angles change with the length of the text, so that keys in a cache would have to be turned "
+    "again",
+    "longrope": "it has two sets of factors and changes between them with the length of the text",
+}
+_KEYS = {
+    "default": set[str](),
+    "linear": {"factor"},
+    "yarn": {
+        *("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
+        *("attention_factor", "mscale", "mscale_all_dim", "truncate"),
+    },
+    "llama3": {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
+}
+_BASIC = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
+
+
+def read_rope(
+    foreign: Mapping[str, Any], where: str | Path, default_theta: float = 10_000.0
+) -> dict[str, Any]:
+    """`rope_theta` and `rope_scaling` as `TransformerConfig` has them."""
+    thetas = [foreign["rope_theta"]] if foreign.get("rope_theta") is not None else []
+    scalings = []
+    for key in ("rope_parameters", "rope_scaling"):
+        if foreign.get(key):
+            theta, scaling = read_rope_group(foreign[key], foreign, where, key)
+            thetas += [theta] if theta is not None else []
+            scalings.append(scaling)
+    for name, found in (("rope_theta", thetas), ("rope_scaling", scalings)):
+        if any(value != found[0] for value in found):
+            raise UserError(
+                f"{where}: `{name}` stands there with different values: {found}",
+                "keep the one that the model was trained with",
+            )
+    return {
+        "rope_theta": thetas[0] if thetas else default_theta,
+        "rope_scaling": scalings[0] if scalings else None,
+    }
+
+
+def read_rope_group(
+    group: Any, foreign: Mapping[str, Any], where: str | Path, key: str
+) -> tuple[float | None, RopeScaling | None]:
+    """One mapping of rope settings, which stands under `key`: its base, where it says one, and its scaling."""
+    if not isinstance(group, Mapping):
+        raise UserError(
+            f"{where}: `{key}` is a {type(group).__name__}, not a mapping",
+            "fetch the model's config.json again",
+        )
+    kind = group.get("rope_type", group.get("type", "default"))
+    if not isinstance(kind, str) or kind not in _KEYS or group.get("partial_rotary_factor", 1) != 1:
+        reason = _REFUSED.get(kind) if isinstance(kind, str) else None
+        raise UserError(
+            f"{where}: `{key}` is {dict(group)!r}: Parakit does not compute such rotary positions"
+            f"{f' ({reason})' if reason else ''}",
+            f"it needs a rope_type of {', '.join(_KEYS)}, on all features",
+        )
+    if kind == "default":  # transformers ignores leftovers here, and so may we
+        unknown = group.keys() - _BASIC - set[str]().union(*_KEYS.values())
+    else:
+        unknown = group.keys() - _BASIC - _KEYS[kind]
+    if unknown or group.get("truncate", True) is not True:
+        raise UserError(
+            f"{where}: `{key}` has `{min(unknown, default='truncate')}`, which Parakit does not compute for "
+            f"rope_type {kind!r}",
+            f"known: {', '.join(sorted(_BASIC | _KEYS[kind]))}",
+        )
+    return group.get("rope_theta"), None if kind == "default" else _scaling(kind, group, foreign, where, key)
+
+
+def write_rope(config: TransformerConfig) -> dict[str, Any]:
+    """The rope settings under their old and their new keys: engines of both ages read them."""
+    theta, scaling = plain_rope(config)
+    group: dict[str, Any] = {"rope_theta": theta, "rope_type": "default"}
+    if scaling is not None:
+        group |= {"rope_type": scaling.kind, "factor": scaling.factor}
+        if scaling.kind in ("yarn", "llama3"):
+            group["original_max_position_embeddings"] = scaling.original_max_seq_len
+        if scaling.kind == "yarn":
+            group |= {"beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow}
+            if scaling.attention_factor is not None:
+                group["attention_factor"] = scaling.attention_factor
+        if scaling.kind == "llama3":
+            group |= {
+                "low_freq_factor": scaling.low_freq_factor,
+                "high_freq_factor": scaling.high_freq_factor,
+            }
+    written = {"rope_theta": theta, "rope_parameters": group}
+    if scaling is not None:
+        written["rope_scaling"] = {name: value for name, value in group.items() if name != "rope_theta"}
+    return written
+
+
+def plain_rope(config: TransformerConfig) -> tuple[float, RopeScaling | None]:
+    """Base and scaling without "ntk", which is nothing but a larger base."""
+    scaling = config.rope_scaling
+    if scaling is None or scaling.kind != "ntk":
+        return config.rope_theta, scaling
+    return config.rope_theta * scaling.factor ** (config.head_dim / (config.head_dim - 2)), None
+
+
+def read_local_layers(
+    foreign: Mapping[str, Any], n_layers: Any, where: str | Path, max_window_layers: int = 28
+) -> dict[str, Any]:
+    """`sliding_window` and `local_layers`, from the four keys with which Qwen says them."""
+    window = foreign.get("sliding_window", 4096) if foreign.get("use_sliding_window") else None
+    if type(n_layers) is not int:  # the settings' own check names it
+        return {}
+    types = foreign.get("layer_types")
+    if types is None:
+        first = foreign.get("max_window_layers", max_window_layers)
+        if type(first) is not int:
+            raise UserError(
+                f"{where}: `max_window_layers` is {first!r}, not a count", "fetch the folder again"
+            )
+        local = [layer for layer in range(n_layers if window is not None else 0) if layer >= first]
+    else:
+        kinds = {"full_attention", "sliding_attention"}
+        if not isinstance(types, list) or len(types) != n_layers or not all(t in kinds for t in types):
+            raise UserError(
+                f"{where}: `layer_types` must name one of {', '.join(sorted(kinds))} for each of the {n_layers} "
+                f"layers",
+                "Parakit computes full and sliding-window attention only",
+            )
+        local = [layer for layer, kind in enumerate(types) if kind == "sliding_attention"]
+        if local and window is None:
+            raise UserError(
+                f"{where}: `layer_types` has a sliding window in layer {local[0]}, and `use_sliding_window` is "
+                f"{foreign.get('use_sliding_window')!r}",
+                "set use_sliding_window and sliding_window as the model was trained",
+            )
+    if not local:
+        return {"sliding_window": None, "local_layers": None}
+    return {"sliding_window": window, "local_layers": None if len(local) == n_layers else tuple(local)}
+
+
+def write_local_layers(config: TransformerConfig) -> dict[str, Any]:
+    """The four keys with which Qwen says which layers are local."""
+    local = [layer for layer in range(config.n_layers) if config.is_local(layer)]
+    written: dict[str, Any] = {
+        "use_sliding_window": bool(local),
+        "sliding_window": config.sliding_window if local else None,
+        "max_window_layers": local[0] if local else config.n_layers,
+    }
+    if local:
+        kinds = ("full_attention", "sliding_attention")
+        written["layer_types"] = [kinds[config.is_local(layer)] for layer in range(config.n_layers)]
+    return written
+
+
+def _scaling(
+    kind: str, group: Mapping[str, Any], foreign: Mapping[str, Any], where: str | Path, key: str
+) -> RopeScaling:
+    longest, original = foreign.get("max_position_embeddings"), group.get("original_max_position_embeddings")
+    values: dict[str, Any] = {"kind": kind, "factor": group.get("factor")}
+    if kind in ("yarn", "llama3"):
+        values["original_max_seq_len"] = longest if original is None else original
+    if kind == "yarn":
+        values |= {name: group[name] for name in ("beta_fast", "beta_slow") if group.get(name)}
+        values["attention_factor"] = group.get("attention_factor")
+        if values["factor"] is None and type(longest) is int and type(original) is int and original > 0:
+            values["factor"] = longest / original
+    if kind == "llama3":
+        values |= {name: group.get(name) for name in ("low_freq_factor", "high_freq_factor")}
+    scaling = RopeScaling.parse(values, f"{where}: `{key}`")
+    scales: list[Any] = [group.get("mscale"), group.get("mscale_all_dim")]
+    if scaling.attention_factor is None and all(scales):
+        if not all(type(scale) in (int, float) and scale > 0 for scale in scales):
+            raise UserError(f"{where}: `{key}` has the scales {scales!r}", "they are numbers above 0")
+        above, below = (0.1 * scale * math.log(scaling.factor) + 1 for scale in scales)
+        scaling = scaling.replace(attention_factor=above / below)
+    return scaling

@@ -1,0 +1,48 @@
+"""`parakit import`: a published model, from a folder or from the hub, becomes an artifact with lineage."""
+
+import json
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import Field
+
+from parakit.cli.shared.show_details import describe, one_line
+from parakit.common.settings import Config
+
+SUMMARY = "Bring in a published model, from a folder or by its name on the hub."
+
+StoredDtype = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+class ImportCommandConfig(Config):
+    """Check a published model, tensor by tensor, and write it as a model folder with lineage. Nothing of it is run."""
+
+    source: tyro.conf.Positional[str] = Field(
+        description="A model folder, or a name on the hub, such as org/model or hub:org/model: it is fetched."
+    )
+    output: str = Field(description="The model folder to write.")
+    revision: str | None = Field(default=None, description="A branch, tag or commit on the hub.")
+    dtype: Annotated[StoredDtype | None, tyro.conf.arg(metavar="DTYPE")] = Field(
+        default=None, description="Keep weights as float32, bfloat16, float16; none: as they are stored."
+    )
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit import` with these arguments; 0 when the model was written."""
+    command = tyro.cli(
+        ImportCommandConfig, args=argv, prog="parakit import", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    from parakit.checkpoints.exchange import import_model
+
+    written = import_model(
+        command.source,
+        command.output,
+        revision=command.revision,
+        dtype=command.dtype,
+        overwrite=command.overwrite,
+    )
+    found = describe(written, verify=False)
+    print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
+    return 0

@@ -1,0 +1,90 @@
+"""Labels against labels: accuracy, F1, Matthews' correlation, all from one table of counts.
+
+Where a figure is 0 / 0 (a label that nobody predicted, one class only) it is 0, as in scikit-learn. Bootstrap
+intervals resample items; only the cells of the table matter, so that is one multinomial draw.
+
+Shapes: L labels, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from parakit.common.seeds import rng
+from parakit.evaluation.intervals import CONFIDENCE, N_RESAMPLES, Figure, percentiles, wilson_interval
+
+Average = Literal["binary", "macro", "micro"]
+
+
+def confusion(
+    predictions: Sequence[Hashable], labels: Sequence[Hashable], names: Sequence[Hashable] | None = None
+) -> np.ndarray:
+    """How often each label (row) was predicted as each (column): (L, L) int64, in the order of `names`.
+
+    Without `names`, those that occur, sorted.
+    """
+    assert len(predictions) == len(labels), f"{len(predictions)} predictions for {len(labels)} labels"
+    names = sorted({*predictions, *labels}) if names is None else names  # type: ignore[type-var]
+    place = {name: i for i, name in enumerate(names)}
+    counts = np.zeros((len(place), len(place)), np.int64)
+    np.add.at(counts, ([place[one] for one in labels], [place[one] for one in predictions]), 1)
+    return counts
+
+
+def accuracy(counts: np.ndarray) -> np.ndarray:
+    """Share of right predictions: counts (..., L, L) -> (...)."""
+    return _share(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
+
+
+def f1(counts: np.ndarray, average: Average = "macro", positive: int = 1) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN): of the label `positive` (binary), of each label and averaged over those that occur
+    in labels or predictions (macro), or with all labels' counts added up (micro). counts (..., L, L) -> (...).
+    """
+    right = np.diagonal(counts, axis1=-2, axis2=-1)  # (..., L)
+    named = counts.sum(-1) + counts.sum(-2)  # 2 TP + FP + FN
+    if average == "binary":
+        return _share(2 * right[..., positive], named[..., positive])
+    if average == "micro":
+        return _share(2 * right.sum(-1), named.sum(-1))
+    return _share(_share(2 * right, named).sum(-1), (named > 0).sum(-1))
+
+
+def matthews(counts: np.ndarray) -> np.ndarray:
+    """Matthews' correlation for any number of labels (Gorodkin 2004): counts (..., L, L) -> (...)."""
+    counts = counts.astype(np.float64)
+    n = counts.sum((-2, -1))
+    labelled, predicted = counts.sum(-1), counts.sum(-2)  # (..., L)
+    together = np.trace(counts, axis1=-2, axis2=-1) * n - (labelled * predicted).sum(-1)
+    spread = (n**2 - (labelled**2).sum(-1)) * (n**2 - (predicted**2).sum(-1))
+    return _share(together, np.sqrt(spread))
+
+
+def accuracy_figure(counts: np.ndarray) -> Figure:
+    """Accuracy with Wilson's interval."""
+    n_right, n = int(np.trace(counts)), int(counts.sum())
+    return Figure(float(accuracy(counts)), *wilson_interval(n_right, n))
+
+
+def bootstrapped(
+    counts: np.ndarray,
+    figure: Callable[[np.ndarray], np.ndarray],
+    *,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Figure:
+    """A figure of a table of counts with its percentile bootstrap interval over items."""
+    n = int(counts.sum())
+    cells = counts.ravel() / n
+    drawn = rng(seed, "confusion").multinomial(n, cells, size=n_resamples)
+    low, high = percentiles(figure(drawn.reshape(-1, *counts.shape)), confidence)
+    return Figure(float(figure(counts)), low, high)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, 0 where there is nothing to share."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)

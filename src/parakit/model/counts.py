@@ -1,0 +1,190 @@
+"""What follows from a shape: parameters by part, and floating-point operations. Imports no torch.
+
+Parameter counts are exact: a test holds them against the built model for every preset. Operations count 2 per
+matrix parameter and 4 * heads * head_dim per attended position (Kaplan et al. 2020, section 2.1); norms, softmax
+and element-wise work are left out, as is customary. The backward pass costs twice the forward.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parakit.model.config import EncoderDecoderConfig, TransformerConfig
+
+
+def stack_params(
+    config: TransformerConfig, with_embedding: bool = True, cross: bool = False
+) -> dict[str, int]:
+    """Parameters of one stack and its language-model head, by part. `cross`: with attention to a source."""
+    c, d = config, config.d_model
+    per_norm = d * (2 if c.norm_bias else 1)
+    n_norms = c.n_layers * (3 if cross else 2) + c.final_norm + c.embedding_norm - skips_first_norm(c)
+    embedded = c.vocab_size * d if with_embedding else 0
+    parts = {
+        "token_embedding": embedded + c.n_token_types * d,
+        "position_embedding": _position_params(c),
+        "attention": c.n_layers * _attention_params(c),
+        "cross_attention": c.n_layers * _attention_params(c, cross=True) if cross else 0,
+        "feed_forward": sum(_layer_params(c, layer) for layer in range(c.n_layers)),
+        "norms": n_norms * per_norm,
+        "lm_head": _head_params(c, per_norm),
+    }
+    kept = {name: n for name, n in parts.items() if n or name in ("token_embedding", "lm_head")}
+    return kept | {"total": sum(kept.values())}
+
+
+def encoder_decoder_params(config: EncoderDecoderConfig) -> dict[str, int]:
+    """Both stacks; the shared embedding and the head count once, parts of a stack under `encoder_` and
+    `decoder_`.
+    """
+    encoder = stack_params(
+        config.encoder.replace(tie_embeddings=True, head_transform=False, lm_head_bias=False)
+    )
+    decoder = stack_params(config.decoder, with_embedding=False, cross=True)
+    parts = {"token_embedding": encoder["token_embedding"] + decoder["token_embedding"]}
+    for side, found in (("encoder", encoder), ("decoder", decoder)):
+        parts |= {
+            f"{side}_{name}": n
+            for name, n in found.items()
+            if name not in ("token_embedding", "lm_head", "total")
+        }
+    parts["lm_head"] = decoder["lm_head"]
+    return parts | {"total": sum(parts.values())}
+
+
+def active_params(config: TransformerConfig) -> int:
+    """Parameters that take part in one token: all but the experts that are not chosen."""
+    return stack_params(config)["total"] - _idle_params(config)
+
+
+def encoder_decoder_active_params(config: EncoderDecoderConfig) -> int:
+    """The same of both sides."""
+    idle = _idle_params(config.encoder) + _idle_params(config.decoder)
+    return encoder_decoder_params(config)["total"] - idle
+
+
+def matmul_params(config: TransformerConfig) -> int:
+    """Parameters that multiply every token, the output matrix included, the embedding look-up not."""
+    return _stack_matmul_params(config) + _head_matmul_params(config)
+
+
+def encoder_decoder_matmul_params(config: EncoderDecoderConfig) -> int:
+    """Parameters that multiply one source token and one target token together."""
+    cross = config.decoder.n_layers * _attention_matmul_params(config.decoder)
+    stacks = _stack_matmul_params(config.encoder) + _stack_matmul_params(config.decoder)
+    return stacks + cross + _head_matmul_params(config.decoder)
+
+
+def flops_per_token(config: TransformerConfig, seq_len: int, training: bool = True) -> float:
+    """Operations for one token in a sequence of `seq_len`; a causal token attends to half of it on average."""
+    forward = 2 * matmul_params(config) + _attended_flops(config, seq_len)
+    return float(forward * (3 if training else 1))
+
+
+def encoder_decoder_flops(config: EncoderDecoderConfig, seq_len: int, training: bool = True) -> float:
+    """Operations for one source and one target token at `seq_len` each."""
+    decoder = config.decoder
+    crossed = 4 * decoder.n_layers * decoder.n_heads * decoder.head_dim * seq_len
+    attended = _attended_flops(config.encoder, seq_len) + _attended_flops(decoder, seq_len) + crossed
+    return float((2 * encoder_decoder_matmul_params(config) + attended) * (3 if training else 1))
+
+
+def skips_first_norm(config: TransformerConfig) -> bool:
+    """Whether the first block has no attention norm: a pre-norm behind the embedding's norm would do nothing
+    new (ModernBERT).
+    """
+    return config.embedding_norm and not config.post_norm
+
+
+def _attended_flops(config: TransformerConfig, seq_len: int) -> float:
+    """Operations of one token, averaged over a sequence, that no parameter stands for."""
+    total = 0.0
+    for layer in range(config.n_layers):
+        if config.attention == "low_rank":  # keys and values are squeezed, in which each takes part once
+            squeezed = 4 * config.low_rank_len * config.n_kv_heads * config.head_dim
+            total += 4 * config.n_heads * config.head_dim * config.low_rank_len + squeezed
+        else:
+            total += 4 * config.n_heads * config.head_dim * _attended(config, layer, seq_len)
+    return total
+
+
+def _attended(config: TransformerConfig, layer: int, seq_len: int) -> float:
+    """Positions that a token looks at, averaged over a sequence. Linear attention looks at head_dim sums."""
+    if config.attention == "linear":
+        return config.head_dim
+    causal = config.family == "decoder"
+    if not config.is_local(layer):
+        return (seq_len + 1) / 2 if causal else seq_len
+    assert config.sliding_window is not None
+    if causal:
+        window = min(config.sliding_window, seq_len)
+        return window - window * (window - 1) / (2 * seq_len)
+    side = min(config.sliding_window // 2, seq_len - 1)
+    return 1 + 2 * side - side * (side + 1) / seq_len
+
+
+def _stack_matmul_params(config: TransformerConfig) -> int:
+    matrices = 3 if config.gated else 2
+    total = config.n_layers * _attention_matmul_params(config)
+    for layer in range(config.n_layers):
+        if config.has_experts(layer):
+            n_passed = config.n_active_experts + config.n_shared_experts
+            total += n_passed * matrices * config.d_model * (config.d_expert or config.d_ff)
+            total += config.n_experts * config.d_model
+        else:
+            total += matrices * config.d_model * config.d_ff
+    return total
+
+
+def _head_matmul_params(config: TransformerConfig) -> int:
+    return config.d_model * (config.vocab_size + (config.d_model if config.head_transform else 0))
+
+
+def _attention_matmul_params(config: TransformerConfig) -> int:
+    return config.d_model * config.head_dim * (2 * config.n_heads + 2 * config.n_kv_heads)
+
+
+def _attention_params(config: TransformerConfig, cross: bool = False) -> int:
+    c = config
+    n = _attention_matmul_params(c)
+    n += c.head_dim * (c.n_heads + 2 * c.n_kv_heads) if c.attention_bias else 0
+    n += c.d_model if c.attention_output_bias else 0
+    n += 2 * c.head_dim if c.query_key_norm else 0
+    n += 2 * c.low_rank_len * c.max_seq_len if c.attention == "low_rank" and not cross else 0
+    return n
+
+
+def _feed_forward_params(config: TransformerConfig, width: int) -> int:
+    d, matrices = config.d_model, 3 if config.gated else 2
+    return matrices * d * width + ((matrices - 1) * width + d if config.feed_forward_bias else 0)
+
+
+def _expert_params(config: TransformerConfig) -> int:
+    """Experts have no biases."""
+    return (3 if config.gated else 2) * config.d_model * (config.d_expert or config.d_ff)
+
+
+def _idle_params(config: TransformerConfig) -> int:
+    """Of the experts that a token does not pass."""
+    layers = sum(config.has_experts(layer) for layer in range(config.n_layers))
+    return layers * (config.n_experts - config.n_active_experts) * _expert_params(config)
+
+
+def _layer_params(config: TransformerConfig, layer: int) -> int:
+    if not config.has_experts(layer):
+        return _feed_forward_params(config, config.d_ff)
+    experts = (config.n_experts + config.n_shared_experts) * _expert_params(config)
+    return experts + config.n_experts * config.d_model  # the router
+
+
+def _position_params(config: TransformerConfig) -> int:
+    if config.positions == "learned":
+        return (config.max_seq_len + config.position_offset) * config.d_model
+    return config.n_relative_buckets * config.n_heads if config.positions == "relative" else 0
+
+
+def _head_params(config: TransformerConfig, per_norm: int) -> int:
+    d, vocab = config.d_model, config.vocab_size
+    transform = d * d + (d if config.feed_forward_bias else 0) + per_norm if config.head_transform else 0
+    return transform + (vocab if config.lm_head_bias else 0) + (0 if config.tie_embeddings else vocab * d)

@@ -1,0 +1,67 @@
+"""Who may attend to whom: boolean masks, True = may attend.
+
+A mask comes from outside as (B, S), the keys that are real, or as (B or 1, 1, T, S), pair by pair; None means
+all keys, or for a decoder all keys up to the query. From it follow the masks of full and of local layers. Every
+query may attend to itself, so that a padded row never softmaxes over nothing (0 / 0 would spread to real rows).
+
+Shapes: B batch, T new tokens (queries), S attended tokens (keys).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def document_mask(document_ids: Tensor, causal: bool = True) -> Tensor:
+    """Who may attend in packed rows: document_ids (B, T) -> (B, 1, T, T) bool, within each document."""
+    same = document_ids[:, :, None] == document_ids[:, None, :]
+    return (torch.tril(same) if causal else same).unsqueeze(1)
+
+
+def cross_document_mask(target_document_ids: Tensor, source_document_ids: Tensor) -> Tensor:
+    """Packed rows of pairs: (B, T) and (B, S) -> (B, 1, T, S), each target sees its own source."""
+    return (target_document_ids[:, :, None] == source_document_ids[:, None, :]).unsqueeze(1)
+
+
+def expand_mask(
+    attention_mask: Tensor | None, query_index: Tensor, n_keys: int, causal: bool
+) -> Tensor | None:
+    """The mask of full layers: (B or 1, 1, T, S), or None where plain attention is right.
+
+    query_index (T,) or (B, T): the key slot of each query itself.
+    """
+    if attention_mask is None or attention_mask.ndim == 4:
+        return attention_mask
+    keys = torch.arange(n_keys, device=attention_mask.device)
+    distance = _distance(query_index, keys)  # (B or 1, 1, T, S)
+    seen = attention_mask[:, None, None, :] | (distance == 0)
+    return seen & (distance >= 0) if causal else seen
+
+
+def narrow_mask(
+    attention_mask: Tensor | None, query_index: Tensor, n_keys: int, window: int, causal: bool
+) -> Tensor | None:
+    """The mask of local layers. Causal: the `window` newest tokens, the query included; else `window` // 2
+    to each side (Mistral; ModernBERT).
+    """
+    if attention_mask is None and n_keys <= (window if causal else window // 2 + 1):
+        return None
+    distance = _distance(query_index, torch.arange(n_keys, device=query_index.device))
+    near = (distance >= 0) & (distance < window) if causal else distance.abs() <= window // 2
+    if attention_mask is None:
+        return near
+    if attention_mask.dtype == torch.bool:
+        return (attention_mask & near) | (distance == 0)
+    return attention_mask.masked_fill(~near, -torch.inf)
+
+
+def causal_mask(query_index: Tensor, n_keys: int) -> Tensor:
+    """(B or 1, 1, T, S): each query sees the slots up to its own."""
+    return _distance(query_index, torch.arange(n_keys, device=query_index.device)) >= 0
+
+
+def _distance(query_index: Tensor, keys: Tensor) -> Tensor:
+    """How far each key lies behind each query: (B or 1, 1, T, S)."""
+    distance = query_index[..., :, None] - keys
+    return distance[:, None] if distance.ndim == 3 else distance[None, None]

@@ -1,0 +1,233 @@
+"""The stages of a recipe: which there are, what each reads, and how it is run.
+
+Text is read, cut into tokens and learned from; then the model is tuned on conversations or on the examples of a task.
+A recipe without pre-training (`objective: none`) goes from the examples straight to the task.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from parakit.common.artifacts import Lineage, writing_artifact
+from parakit.common.files import write_json_atomic
+from parakit.common.progress import progress
+from parakit.recipe.config import RecipeConfig, parse_time, reads_text
+from parakit.recipe.graph import Stage, fingerprint
+from parakit.recipe.training.config import FinetuneConfig
+from parakit.training.config import TrainingConfig
+
+WORK = "work"
+# Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
+SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.82
+
+
+def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
+    """Every stage of `recipe`, in order, for a build in `folder`."""
+    pretrained = recipe.pretrained_on != "none"
+    found = [_corpus(recipe)] if reads_text(recipe) else [_examples(recipe)]
+    found += [_tokenizer(recipe, folder)]
+    found += [_shards(recipe, folder)] if pretrained else []
+    # their faults show before hours are spent
+    if recipe.conversations is not None:
+        found += [_conversations(recipe), _conversation_shards(folder)]
+    elif recipe.examples is not None:
+        found += [_examples(recipe)] if reads_text(recipe) else []
+        found += [_example_shards(recipe, folder)]
+    found += [_pretrain(recipe, folder)] if pretrained else []
+    found += [_finetune(recipe, folder)] if recipe.tuned_for else []
+    return [*found, _evaluate(recipe, folder)]
+
+
+def _corpus(recipe: RecipeConfig) -> Stage:
+    from parakit.recipe.stages.text import make_corpus
+
+    text = recipe.text
+    inputs = fingerprint([*text.paths, *text.validation_paths], text)
+    settings = {"text": text.model_dump(mode="json"), "inputs": inputs}
+    return Stage("corpus", settings, (), lambda out: _discard(make_corpus(text, out, overwrite=True)))
+
+
+def _tokenizer(recipe: RecipeConfig, folder: Path) -> Stage:
+    from parakit.recipe.stages.text import make_tokenizer, n_sentinels_for
+
+    config, source = recipe.tokenizer, "corpus" if reads_text(recipe) else "examples"
+    if recipe.pretrained_on == "span_corruption" and "n_sentinels" not in config.model_fields_set:
+        config = config.replace(n_sentinels=n_sentinels_for(recipe.max_seq_len, recipe.pretrain))
+    return Stage(
+        "tokenizer",
+        config.model_dump(mode="json"),
+        (source,),
+        lambda out: _discard(make_tokenizer(folder / source, config, out, overwrite=True)),
+    )
+
+
+def _shards(recipe: RecipeConfig, folder: Path) -> Stage:
+    from parakit.recipe.stages.text import make_shards
+
+    corpus, tokenizer, family = folder / "corpus", folder / "tokenizer", recipe.family
+    return Stage(
+        "shards",
+        {} if family == "decoder" else {"family": family},
+        ("corpus", "tokenizer"),
+        lambda out: _discard(make_shards(corpus, tokenizer, out, overwrite=True, family=family)),
+    )
+
+
+def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
+    training = _seeded(recipe.pretrain, recipe.seed)
+    share = SHARE_WITHOUT_TUNING if recipe.tuned_for is None else SHARE_BEFORE_TUNING
+    seconds = parse_time(recipe.time) * share if recipe.time else None
+    settings: dict[str, Any] = {
+        "training": training.model_dump(mode="json"),
+        "size": recipe.size,
+        "seconds": seconds,
+        "max_seq_len": recipe.max_seq_len,
+        "family": recipe.family,
+        "architecture": recipe.architecture,
+        "objective": recipe.pretrained_on,
+    }
+    started = time.monotonic()
+
+    def run(out: Path) -> None:
+        from parakit.recipe.training.jobs import Pretraining, pretrain
+
+        job = Pretraining(
+            shards=folder / "shards",
+            tokenizer=folder / "tokenizer",
+            work=folder / WORK / "pretrain",
+            training=training,
+            wanted=_size_wanted(recipe, seconds, started),
+            objective=recipe.pretrained_on,
+        )
+        pretrain(job, out, overwrite=True)
+
+    return Stage("pretrain", settings, ("shards", "tokenizer"), run)
+
+
+def _conversations(recipe: RecipeConfig) -> Stage:
+    from parakit.recipe.stages.text import make_conversations
+
+    config = recipe.conversations
+    assert config is not None
+    settings = {"conversations": config.model_dump(mode="json"), "inputs": fingerprint(config.paths)}
+    return Stage(
+        "conversations", settings, (), lambda out: _discard(make_conversations(config, out, overwrite=True))
+    )
+
+
+def _conversation_shards(folder: Path) -> Stage:
+    from parakit.recipe.stages.text import make_conversation_shards
+
+    def run(out: Path) -> None:
+        make_conversation_shards(folder / "conversations", folder / "tokenizer", out, overwrite=True)
+
+    return Stage("conversation_shards", {}, ("conversations", "tokenizer"), run)
+
+
+def _examples(recipe: RecipeConfig) -> Stage:
+    from parakit.recipe.stages.examples import example_files, make_examples
+
+    config, task = recipe.examples, recipe.tuned_for
+    assert config is not None
+    assert task is not None
+    inputs = fingerprint(example_files(config, task))
+    settings = {"examples": config.model_dump(mode="json"), "task": task, "inputs": inputs}
+    return Stage(
+        "examples", settings, (), lambda out: _discard(make_examples(config, task, out, overwrite=True))
+    )
+
+
+def _example_shards(recipe: RecipeConfig, folder: Path) -> Stage:
+    from parakit.recipe.stages.examples import make_example_shards
+
+    def run(out: Path) -> None:
+        examples, tokenizer = folder / "examples", folder / "tokenizer"
+        make_example_shards(examples, tokenizer, out, recipe.family, overwrite=True)
+
+    return Stage("example_shards", {"family": recipe.family}, ("examples", "tokenizer"), run)
+
+
+def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
+    task = recipe.tuned_for
+    assert task is not None
+    training = _seeded(recipe.finetune or FinetuneConfig(), recipe.seed)
+    shards = "conversation_shards" if task == "chat" else "example_shards"
+    from_scratch = recipe.pretrained_on == "none"
+    settings: dict[str, Any] = {"training": training.model_dump(mode="json"), "task": task}
+    seconds = parse_time(recipe.time) * SHARE_WITHOUT_TUNING if recipe.time and from_scratch else None
+    if from_scratch:
+        settings |= {"family": recipe.family, "architecture": recipe.architecture, "size": recipe.size}
+        settings |= {"max_seq_len": recipe.max_seq_len, "seconds": seconds}
+    started = time.monotonic()
+
+    def run(out: Path) -> None:
+        from parakit.recipe.training.jobs import Finetuning, Fresh, finetune
+
+        fresh = Fresh(folder / "tokenizer", _size_wanted(recipe, seconds, started))
+        job = Finetuning(
+            model=fresh if from_scratch else folder / "pretrain",
+            shards=folder / shards,
+            work=folder / WORK / "finetune",
+            training=training,
+            task=task,
+        )
+        finetune(job, out, overwrite=True)
+
+    return Stage("finetune", settings, ("tokenizer" if from_scratch else "pretrain", shards), run)
+
+
+def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
+    config = recipe.evaluate
+    models = {"base": "pretrain"} if recipe.pretrained_on != "none" else {}
+    models |= {"tuned": "finetune"} if recipe.tuned_for else {}
+    settings: dict[str, Any] = {
+        "evaluate": config.model_dump(mode="json"),
+        "inputs": fingerprint(config.texts),
+        "models": models,
+        "samples": [list(recipe.prompts), list(recipe.questions)],
+    }
+    examples = ("examples",) if recipe.examples is not None else ()
+
+    def run(out: Path) -> None:
+        from parakit.recipe.stages.evaluation import measure, opening_prompts
+
+        folders = {name: folder / stage for name, stage in models.items()}
+        lineage = Lineage(
+            "evaluation",
+            config.model_dump(mode="json"),
+            [*folders.values(), *(folder / name for name in examples)],
+        )
+        with (
+            progress("evaluate", unit="answers and tokens") as bar,
+            writing_artifact(out, lineage, overwrite=True) as inside,
+        ):
+            prompts = recipe.prompts or (opening_prompts(folder / "corpus") if "base" in models else ())
+            rows = folder / "examples" if examples else None
+            lineage.result = measure(config, folders, bar.advance, prompts, recipe.questions, rows)
+            write_json_atomic(inside / "results.json", lineage.result)
+
+    return Stage("evaluate", settings, (*models.values(), *examples), run)
+
+
+def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> Any:
+    from parakit.recipe.training.plans import SizeWanted
+
+    return SizeWanted(
+        family=recipe.family,
+        architecture=recipe.architecture,
+        size=recipe.size,
+        seconds=seconds,
+        seconds_spent=time.monotonic() - started,
+        max_seq_len=recipe.max_seq_len,
+    )
+
+
+def _seeded(training: TrainingConfig, seed: int) -> Any:
+    """The recipe's seed, unless the stage has its own."""
+    return training if "seed" in training.model_fields_set else training.replace(seed=seed)
+
+
+def _discard(_: object) -> None:
+    """A stage's result is its folder."""

@@ -1,0 +1,139 @@
+"""The evaluation stage: the finished models on the suites, on texts and on examples that none of them was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from parakit.checkpoints.model_folder import load_model
+from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.evaluate import measure_examples
+from parakit.evaluation.perplexity import evaluate_text
+from parakit.evaluation.samples import answers, continuations, openings
+from parakit.evaluation.suites import run_suites
+from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.inference.reading.fill_mask import PLACEHOLDER, fill_masks
+from parakit.model.heads import LanguageModel, MaskedLanguageModel, Model
+from parakit.recipe.config import EvaluateConfig
+from parakit.text import primer
+from parakit.text.config import TextConfig
+from parakit.text.corpus import iter_corpus
+from parakit.tokens.tokenizer import Tokenizer
+
+N_KEPT_ANSWERS = 12  # of each suite and model, for the report; the wrong ones first
+
+Advance = Callable[[int], object]
+
+
+def measure(
+    config: EvaluateConfig,
+    models: Mapping[str, Path],
+    advance: Advance,
+    prompts: Sequence[str] = (),
+    questions: Sequence[str] = (),
+    examples: Path | None = None,
+) -> dict[str, Any]:
+    """`suites.<suite>.<model>` with accuracy, interval and answers; `evaluations`, a row for each text
+    and model; `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task`, the figures of
+    the tuned model on the held-out part of `examples`.
+    """
+    samples: dict[str, list[dict[str, Any]]] = {}
+    suites: dict[str, dict[str, Any]] = {}
+    rows: list[dict[str, Any]] = []
+    task = None
+    items = primer.suites(config.suites) if config.suites else {}
+    for name, path in models.items():
+        model, tokenizer = load_model(path)
+        assert tokenizer is not None, "a model that a build made has its tokenizer"
+        chat = is_chat_tuned(path)
+        samples[name] = _samples(model, tokenizer, chat, prompts, questions)
+        if items and isinstance(model, LanguageModel):
+            results = run_suites(
+                model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
+            )
+            for suite, result in results.items():
+                suites.setdefault(suite, {})[name] = _kept(dataclasses.asdict(result))
+        if isinstance(model, LanguageModel):
+            rows += _text_rows(config, name, model, tokenizer, advance)
+        if examples is not None and name == "tuned":
+            asked = EvaluationConfig(
+                examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
+            )
+            task = measure_examples(model, tokenizer, asked, advance)
+    means = {name: _mean(suites, name) for name in models} if suites else {}
+    return {
+        "suites": suites,
+        "suite_mean": means,
+        "chance": dict(primer.CHANCE) if suites else {},
+        "evaluations": rows,
+        "samples": samples,
+        "task": task,
+    }
+
+
+def opening_prompts(corpus: Path) -> tuple[str, ...]:
+    """Beginnings of documents that were held out."""
+    return openings(iter_corpus(corpus, "validation"))
+
+
+def _samples(
+    model: Model, tokenizer: Tokenizer, chat: bool, prompts: Sequence[str], questions: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What a model says by itself: only those that predict tokens of a text do."""
+    if isinstance(model, LanguageModel):
+        return answers(model, tokenizer, questions) if chat else continuations(model, tokenizer, prompts)
+    if isinstance(model, MaskedLanguageModel) and prompts:
+        masked = [prompt if PLACEHOLDER in prompt else _last_word_hidden(prompt) for prompt in prompts]
+        found = fill_masks(model, tokenizer, masked)
+        return [
+            {"prompt": prompt, "completion": "; ".join(map(_candidates, places))}
+            for prompt, places in zip(masked, found, strict=True)
+        ]
+    return []
+
+
+def _candidates(place: Any) -> str:
+    return ", ".join(f"{one.text.strip()} {one.probability:.0%}" for one in place.candidates)
+
+
+def _last_word_hidden(text: str) -> str:
+    """A text whose last word is to be guessed."""
+    words = text.split()
+    return " ".join([*words[:-1], PLACEHOLDER])
+
+
+def _text_rows(
+    config: EvaluateConfig, name: str, model: LanguageModel, tokenizer: Tokenizer, advance: Advance
+) -> list[dict[str, Any]]:
+    rows = []
+    for text in config.texts:
+        reader = TextConfig(paths=(text,), deduplicate=False)
+        loss = evaluate_text(model, tokenizer, (text,), config=reader, advance=advance)
+        rows.append(
+            {"name": Path(text).name, "model": name, "bytes": loss.n_bytes} | dataclasses.asdict(loss)
+        )
+    return rows
+
+
+def _kept(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures, and a few of the answers under the names that the report uses."""
+    found = sorted(result["samples"], key=lambda sample: sample["correct"])
+    n_wrong = sum(not sample["correct"] for sample in found)
+    chosen = found[: min(n_wrong, N_KEPT_ANSWERS // 2)]
+    chosen += found[n_wrong : n_wrong + N_KEPT_ANSWERS - len(chosen)]
+    shown = [
+        {
+            "prompt": s["question"],
+            "completion": s["completion"],
+            "answer": s["answer"],
+            "correct": s["correct"],
+        }
+        for s in chosen
+    ]
+    return result | {"samples": shown}
+
+
+def _mean(suites: Mapping[str, Mapping[str, Any]], model: str) -> float:
+    return sum(results[model]["accuracy"] for results in suites.values()) / len(suites)

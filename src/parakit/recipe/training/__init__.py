@@ -1,0 +1,16 @@
+"""The stages that make a model: what is trained on what, under which plan, and what happens around the loop."""
+
+from parakit.common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Finetuning": "jobs",
+        "Fresh": "jobs",
+        "Pretraining": "jobs",
+        "SizeWanted": "plans",
+        "finetune": "jobs",
+        "pretrain": "jobs",
+    },
+)
+__all__ = ["Finetuning", "Fresh", "Pretraining", "SizeWanted", "finetune", "pretrain"]

@@ -1,0 +1,195 @@
+"""The stages that make a model: pre-training on token shards, tuning for a task.
+
+Both draw up a plan, keep it beside their checkpoints (an interrupted run goes on under the plan it began
+with), hand over to `run_training`, and write a model folder. A run's checkpoints stand in a folder named
+after its settings and inputs, so a run with others begins anew and takes nothing from them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.common.devices import pick_device
+from parakit.common.progress import say
+from parakit.common.seeds import seed_everything
+from parakit.model.heads import Model
+from parakit.model.presets import plan_for
+from parakit.recipe.families import Objective, Task
+from parakit.recipe.report.model_card import model_card
+from parakit.recipe.training.config import FinetuneConfig, PretrainConfig
+from parakit.recipe.training.lessons import Lessons, Splits
+from parakit.recipe.training.plans import SizeWanted, chosen_size, planned, resolved
+from parakit.recipe.training.running import TrainingInputs, chart_rows, describe_plan, run_training
+from parakit.recipe.training.task_models import check_can_be_saved, fresh_model, task_model, with_dropout
+from parakit.recipe.training.workplace import keep_plan, kept_plan, workplace
+from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.training.config import TrainingPlan
+from parakit.training.metrics import EVENTS, METRICS
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a person says about pre-training a model."""
+
+    shards: Path
+    tokenizer: Path
+    work: Path
+    training: PretrainConfig
+    wanted: SizeWanted = field(default_factory=SizeWanted)
+    objective: Objective = "next_token"
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """In the place of a trained model: one with fresh weights, and the tokenizer it reads with."""
+
+    tokenizer: Path
+    wanted: SizeWanted
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What a person says about tuning `model` on the shards of a task."""
+
+    model: Path | Fresh
+    shards: Path
+    work: Path
+    training: FinetuneConfig
+    task: Task = "chat"
+
+
+def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Train a model from scratch and write it to the model folder `out`; returns the figures."""
+    tokenizer, parents = Tokenizer.load(job.tokenizer), [job.shards, job.tokenizer]
+    splits = Splits.of_text(job.shards, job.wanted.family)
+    said = job.wanted.said() | {"objective": job.objective}
+    with workplace(job.work, job.training, parents, said) as work:
+        run = _begun_afresh("pretrain", job.wanted, job.training, job.objective, tokenizer, splits, work)
+        figures = _train("pretrain", run, tokenizer, work)
+        _save(run, tokenizer, out, overwrite, "pretrain", job.objective, parents, figures, work)
+    return figures
+
+
+def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Train all weights on the answers of a task: on what the assistant says and its end of turn, on labels, on
+    translations.
+    """
+    first = job.model.tokenizer if isinstance(job.model, Fresh) else job.model
+    parents = [first, job.shards]
+    said: dict[str, Any] = {"task": job.task}
+    said |= job.model.wanted.said() if isinstance(job.model, Fresh) else {}
+    with workplace(job.work, job.training, parents, said) as work:
+        if isinstance(job.model, Fresh):
+            tokenizer = Tokenizer.load(job.model.tokenizer)
+            wanted, splits = job.model.wanted, _task_splits(job)
+            run = _begun_afresh("finetune", wanted, job.training, job.task, tokenizer, splits, work)
+        else:
+            run, tokenizer = _tuned(job, job.model, work)
+        figures = _train("finetune", run, tokenizer, work) | {"task": job.task}
+        _save(run, tokenizer, out, overwrite, "finetune", job.task, parents, figures, work)
+    return figures
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A model, what it learns, and under which plan."""
+
+    model: Model
+    lessons: Lessons
+    plan: TrainingPlan
+
+
+def _begun_afresh(
+    title: str,
+    wanted: SizeWanted,
+    training: PretrainConfig | FinetuneConfig,
+    learned: Objective | Task,
+    tokenizer: Tokenizer,
+    splits: Splits,
+    work: Path,
+) -> _Run:
+    """A fresh model of the size wanted, or the one that an interrupted run began with."""
+    if kept := kept_plan(work):
+        shape, plan = kept
+        lessons = Lessons(learned, splits, shape, tokenizer, training)
+    else:
+        dial = chosen_size(wanted, training, tokenizer.vocab_size, splits.train)
+        shape = with_dropout(dial.config, training.dropout)
+        check_can_be_saved(shape)
+        say(f"{title}: {dial.describe()}")
+        lessons = Lessons(learned, splits, shape, tokenizer, training)
+
+        def trial() -> Model:
+            return _with_head(fresh_model(shape), learned, training, splits)
+
+        plan = planned(wanted, training, dial, lessons, trial)
+        keep_plan(work, shape, plan)
+    seed_everything(plan.seed)
+    return _Run(_with_head(fresh_model(shape), learned, training, splits), lessons, plan)
+
+
+def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
+    """A trained model under the head of its task. Weights are trained in float32, whatever they were stored in."""
+    base, tokenizer = load_model(folder, pick_device(job.training.device), "float32")
+    assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
+    splits = _task_splits(job)
+    kept = kept_plan(work)
+    plan = kept[1] if kept else resolved(job.training, plan_for(base.config), splits.train, tuning=True)
+    keep_plan(work, base.config, plan)
+    seed_everything(plan.seed)
+    model = _with_head(base, job.task, job.training, splits)
+    return _Run(model, Lessons(job.task, splits, model.config, tokenizer, job.training), plan), tokenizer
+
+
+def _task_splits(job: Finetuning) -> Splits:
+    if job.task == "chat":
+        return Splits.of_text(job.shards, "decoder")
+    return Splits.of_examples(job.shards)
+
+
+def _with_head(
+    model: Model, learned: Objective | Task, training: PretrainConfig | FinetuneConfig, splits: Splits
+) -> Model:
+    """The model as it is pre-trained, or under the head of a task."""
+    if isinstance(training, PretrainConfig):
+        return model
+    assert learned in ("chat", "classify", "tag", "regress", "translate", "embed")
+    labels: tuple[str, ...] = ()
+    if isinstance(splits.train, ExampleShards):
+        labels = ("score",) if learned == "regress" else splits.train.labels
+    return task_model(model, learned, training, labels)
+
+
+def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str, Any]:
+    lesson = run.lessons.under(run.plan)
+    say(f"{title}: {describe_plan(run.plan, lesson.unit)}")
+    inputs = TrainingInputs(title, run.model, tokenizer, lesson, run.plan, work)
+    return run_training(inputs) | chart_rows(work)
+
+
+def _save(
+    run: _Run,
+    tokenizer: Tokenizer,
+    out: Path,
+    overwrite: bool,
+    stage: str,
+    learned: Objective | Task,
+    parents: list[Path],
+    figures: dict[str, Any],
+    work: Path,
+) -> None:
+    config = {"stage": stage, "learned": learned, "chat": learned == "chat"}
+    config |= {"plan": run.plan.model_dump(mode="json")}
+    known = [parent for parent in parents if (parent / LINEAGE).is_file()]  # a foreign folder has no lineage
+    lineage = Lineage("model", config, list(known), run.plan.seed, figures)
+    card = model_card({"name": out.resolve().parent.name, "stages": {stage: figures}}, stage)
+    started = time.monotonic()
+    logs = [work / METRICS, work / EVENTS]
+    save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
+    say(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")

@@ -1,0 +1,138 @@
+"""Keys of a recipe that were set though nothing reads them: found before any work is done. Imports no torch."""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from parakit.common.settings import unread
+from parakit.recipe.config import ExamplesConfig, RecipeConfig, says_how_long
+from parakit.recipe.families import ExampleTask, Objective, Task
+from parakit.recipe.training.config import READ_BY
+from parakit.text.config import PrimerConfig, TextConfig
+from parakit.tokens.config import TokenizerConfig
+from parakit.training.config import TrainingConfig, resolve, resolve_examples
+
+# What the primer is asked for, by the section that asks.
+_PRIMER_PART = {
+    "text.primer": ("n_documents",),
+    "conversations.primer": ("n_conversations",),
+    "evaluate.suites": ("n_suite_items",),
+    "examples.primer": ("n_examples", "n_test_examples"),
+}
+_READ_WITH_A_PRIMER = {"primer", "deduplicate", "validation_fraction", "test_fraction", "validation_paths"}
+_READ_WITH_A_PRIMER |= {"min_corpus_bytes"}
+
+
+def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+    """Every key that was set though no stage reads it in this recipe, with the reason."""
+    yield from _unread_text(recipe.text)
+    for section, primer in _primers(recipe).items():
+        read = ("seed", *_PRIMER_PART[section])
+        for key in sorted(primer.model_fields_set - set(read)):
+            yield f"{section}.{key}", f"this section takes only {' and '.join(read)} of the primer"
+    yield from _unread_tokenizer(recipe.tokenizer)
+    if recipe.tokenizer.n_sentinels and recipe.pretrained_on != "span_corruption":
+        yield "tokenizer.n_sentinels", f"{recipe.pretrained_on} hides no spans"
+    if recipe.examples:
+        yield from _unread_examples(recipe.examples, recipe.task)
+    for section, learned in (("pretrain", recipe.pretrained_on), ("finetune", recipe.tuned_for)):
+        training = getattr(recipe, section)
+        for key in unread_training(training, learned) if training and learned != "none" else ():
+            yield f"{section}.{key}", why_unread(key, training, learned)
+    yield from _unread_of_family(recipe)
+    longest = recipe.finetune if recipe.pretrained_on == "none" else recipe.pretrain
+    if recipe.time and recipe.size and longest and says_how_long(longest):
+        yield "time", "the size and the length of training are both given"
+    if recipe.questions and recipe.conversations is None:
+        yield "questions", "without conversations there is no tuned model to ask"
+    writes = recipe.evaluate.suites or recipe.task == "translate"
+    if "max_new_tokens" in recipe.evaluate.model_fields_set and not writes:
+        yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
+    if "n_beams" in recipe.evaluate.model_fields_set and recipe.task != "translate":
+        yield "evaluate.n_beams", "nothing is translated"
+
+
+def _unread_of_family(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+    """What only other families read, and what pre-training would have read."""
+    if recipe.family != "decoder":
+        for key in ("suites", "texts"):
+            if getattr(recipe.evaluate, key):
+                yield (
+                    f"evaluate.{key}",
+                    f"it measures how a decoder goes on, and the family is {recipe.family}",
+                )
+    if recipe.prompts and recipe.family == "encoder-decoder":
+        yield "prompts", "an encoder-decoder is shown by its task's examples"
+    if recipe.pretrained_on == "none":
+        if "pretrain" in recipe.model_fields_set:
+            yield "pretrain", "objective: none leaves pre-training out"
+        if recipe.prompts:
+            yield "prompts", "objective: none makes no base model to sample from"
+
+
+def unread_training(config: TrainingConfig, learned: Objective | Task | None = None) -> list[str]:
+    """The keys of a training section that were set and that its optimizer, its schedule and what is `learned`
+    never look at. Drawing up a plan reads what counts.
+    """
+    watched = config.replace()  # what others read of it is not ours to know
+    rates: dict[str, Any] = {
+        "learning_rate": 1.0,
+        "embedding_learning_rate": 1.0,
+        "max_seq_len": config.seq_len or 8,
+    }
+    enough = 10**15  # whether there is that much is known later, and said then
+    if learned in get_args(ExampleTask):
+        resolve_examples(watched, n_train_examples=enough, **rates)
+    else:
+        resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)
+    read = {"dropout"} | (READ_BY.get(learned, frozenset()) if learned else set())
+    return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
+
+
+def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | None) -> str:
+    """The reason that a person is told."""
+    if key in ("batch_tokens", "max_tokens"):
+        return "a task's rows are examples: batch_examples and epochs say it"
+    if key == "batch_examples":
+        return "text is counted in tokens: batch_tokens says it"
+    if key in TrainingConfig.model_fields:
+        return f"with optimizer: {training.optimizer}, schedule: {training.schedule}"
+    readers = [name for name, keys in READ_BY.items() if key in keys]
+    return f"it belongs to {' and '.join(readers)}, and this stage learns {learned}"
+
+
+def _primers(recipe: RecipeConfig) -> dict[str, PrimerConfig]:
+    conversations = recipe.conversations.primer if recipe.conversations else None
+    examples = recipe.examples.primer if recipe.examples else None
+    found = (recipe.text.primer, conversations, recipe.evaluate.suites, examples)
+    return {section: primer for section, primer in zip(_PRIMER_PART, found, strict=True) if primer}
+
+
+def _unread_text(text: TextConfig) -> Iterator[tuple[str, str]]:
+    if text.primer and not text.validation_paths:
+        for key in sorted(text.model_fields_set - _READ_WITH_A_PRIMER):
+            if getattr(text, key) != TextConfig.model_fields[key].default:
+                yield f"text.{key}", "the primer is generated, not read from files"
+    if text.validation_paths and "validation_fraction" in text.model_fields_set:
+        yield "text.validation_fraction", "validation_paths are the validation split"
+
+
+def _unread_examples(examples: ExamplesConfig, task: Task | None) -> Iterator[tuple[str, str]]:
+    given = examples.model_fields_set
+    if examples.labels is not None and task not in ("classify", "tag"):
+        yield "examples.labels", f"the task {task} has none"
+    if examples.reverse and task != "translate":
+        yield "examples.reverse", f"the task {task} has no source and target to swap"
+    if examples.primer and examples.columns is not None:
+        yield "examples.columns", "the primer is generated, not read from files"
+    if examples.primer and "test_fraction" in given:
+        yield "examples.test_fraction", "the primer holds out its own test split"
+    for split in ("validation", "test"):
+        if getattr(examples, f"{split}_paths") and f"{split}_fraction" in given:
+            yield f"examples.{split}_fraction", f"{split}_paths are the {split} split"
+
+
+def _unread_tokenizer(tokenizer: TokenizerConfig) -> Iterator[tuple[str, str]]:
+    if "ties" in tokenizer.model_fields_set and tokenizer.kind != "byte_bpe":
+        yield "tokenizer.ties", f"a {tokenizer.kind} tokenizer has no such ties"
+    if "split_digits" in tokenizer.model_fields_set and tokenizer.kind == "char":
+        yield "tokenizer.split_digits", "each character is a token of its own"

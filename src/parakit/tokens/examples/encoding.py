@@ -1,0 +1,154 @@
+"""Examples to token ids: written once, in bounded memory, as example shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parakit.common.artifacts import Lineage, writing_artifact
+from parakit.common.errors import UserError
+from parakit.common.files import write_json_atomic
+from parakit.common.progress import Bar
+from parakit.text.examples import EXAMPLE_SPLITS, Row, examples_report, iter_examples
+from parakit.text.examples.tasks import task_named
+from parakit.tokens.examples.frames import frame_of
+from parakit.tokens.examples.shards import INDEX
+from parakit.tokens.framing import Family
+from parakit.tokens.tokenizer import Tokenizer
+
+_ROWS_PER_CHUNK = 10_000
+_Encoded = tuple[list[np.ndarray], list[np.ndarray], int]  # ids, tags for each token, words without a token
+
+
+def encode_examples(
+    examples: str | Path,
+    tokenizer: Tokenizer,
+    path: str | Path,
+    *,
+    family: Family,
+    overwrite: bool = False,
+    progress: Bar | None = None,
+) -> Path:
+    """Encode the folder that `prepare_examples` wrote into the artifact folder `path` (kind "example_shards"), for
+    models of `family`. Splits without rows are left out. `progress` counts examples.
+    """
+    report = examples_report(examples)
+    task, labels = task_named(report["task"]), report["labels"]
+    if task.name == "translate" and tokenizer.eos_id is None:
+        raise UserError(
+            "this tokenizer has no EOS, so a translation would never end", "use one that parakit trained"
+        )
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    config = {"tokenizer": tokenizer.digest, "dtype": dtype, "family": family}
+    lineage = Lineage("example_shards", config, [examples])
+    with writing_artifact(path, lineage, overwrite) as folder:
+        splits = {}
+        for split in EXAMPLE_SPLITS:
+            if n := report["splits"][split]["examples"]:
+                writer = _SplitWriter(folder, split, tokenizer, dtype, {x: i for i, x in enumerate(labels)})
+                splits[split] = {"examples": n} | writer.write(iter_examples(examples, split), progress)
+        index = {
+            "task": task.name,
+            "family": family,
+            "splits": splits,
+            "answers": task.answer in ("label", "tags", "score"),
+            "labels": labels,
+            "frames": [frame_of(tokenizer, family, n).to_dict() for n in (1, 2)],
+            "dtype": dtype,
+            "vocab_size": tokenizer.vocab_size,
+            "pad_id": tokenizer.pad_id,
+            "eos_id": tokenizer.eos_id,
+            "tokenizer_digest": tokenizer.digest,
+        }
+        write_json_atomic(folder / INDEX, index)
+        lineage.result.update(splits)
+    return Path(path)
+
+
+class _SplitWriter:
+    """Writes the files of one split, a chunk of rows at a time."""
+
+    def __init__(
+        self, folder: Path, split: str, tokenizer: Tokenizer, dtype: str, label_ids: dict[str, int]
+    ) -> None:
+        self.folder, self.split, self.tokenizer, self.dtype = folder, split, tokenizer, dtype
+        self.label_ids = label_ids
+        self.lengths: dict[str, list[np.ndarray]] = {}
+        self.answers: list[np.ndarray] = []
+        self.n_untagged = 0
+
+    def write(self, rows: Iterable[Row], progress: Bar | None) -> dict[str, Any]:
+        n_before = 0
+        for chunk in _chunks(rows):
+            keys = [key for key in dict.fromkeys(k for row in chunk for k in row) if key not in _ANSWERS]
+            for key in dict.fromkeys([*self.lengths, *keys]):
+                self._add(key, self._ids(key, chunk), n_before)
+            self._add_answers(chunk)
+            n_before += len(chunk)
+            if progress is not None:
+                progress.advance(len(chunk))
+        n_tokens = {}
+        for key, lengths in self.lengths.items():
+            offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+            np.save(self.folder / f"{self.split}.{key}.offsets.npy", offsets)
+            n_tokens[key] = int(offsets[-1])
+        if self.answers:
+            np.save(self.folder / f"{self.split}.answers.npy", np.concatenate(self.answers))
+        return {"tokens": n_tokens} | ({"untagged_words": self.n_untagged} if "words" in n_tokens else {})
+
+    def _ids(self, key: str, chunk: Sequence[Row]) -> list[np.ndarray]:
+        if key != "words":
+            return self.tokenizer.encode_bulk([row.get(key, "") for row in chunk])
+        ids = []
+        for row in chunk:
+            token_ids, words = word_numbers(self.tokenizer, row["words"])
+            tags = np.array([self.label_ids[tag] for tag in row["tags"]], np.int64)
+            self.n_untagged += len(tags) - int((words >= 0).sum())
+            self.answers.append(np.where(words >= 0, tags[words], -1))
+            ids.append(np.array(token_ids, np.uint32))
+        return ids
+
+    def _add(self, key: str, ids: list[np.ndarray], n_before: int) -> None:
+        lengths = self.lengths.setdefault(key, [np.zeros(n_before, np.int64)])  # a key that comes late
+        lengths.append(np.array([len(one) for one in ids], np.int64))
+        with open(self.folder / f"{self.split}.{key}.bin", "ab") as file:
+            np.concatenate(ids).astype(self.dtype).tofile(file)
+
+    def _add_answers(self, chunk: Sequence[Row]) -> None:
+        if "label" in chunk[0]:
+            self.answers.append(np.array([self.label_ids[row["label"]] for row in chunk], np.int64))
+        elif "score" in chunk[0]:
+            self.answers.append(np.array([row["score"] for row in chunk], np.float32))
+
+
+def word_numbers(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[list[int], np.ndarray]:
+    """Ids of words set apart by spaces, and for each token the number of the word that it is the first token of,
+    or -1. A word of which the tokenizer keeps nothing has no token.
+    """
+    token_ids, spans = tokenizer.plain.spans(" ".join(words))
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    begins = ends - [len(word) for word in words]
+    begin, end = np.array(spans, np.int64).reshape(-1, 2).T
+    word = np.searchsorted(ends, begin, "right")  # the first that ends behind the token's beginning
+    inside = (word < len(words)) & (end > begin)
+    inside[inside] &= end[inside] > begins[word[inside]]
+    word = np.where(inside, word, -1)
+    earlier = np.maximum.accumulate(np.concatenate([[-1], word]))[:-1]
+    return token_ids, np.where(word > earlier, word, -1)
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == _ROWS_PER_CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+_ANSWERS = ("label", "score", "tags")

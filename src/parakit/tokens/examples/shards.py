@@ -1,0 +1,123 @@
+"""Example shards: the examples of a task as token ids on disk, memory-mapped.
+
+Per split and text one flat file of ids and the offsets at which examples begin; classes and scores as an array,
+tags as one number for each token (-1: not the first token of a word). Texts are stored without special tokens;
+the frames that go around them stand in the index. Example i of a split is row i of the examples it was made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parakit.common.artifacts import open_artifact
+from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.files import read_json
+from parakit.tokens.examples.frames import Frame
+
+INDEX = "index.json"
+_HINT = "restore it from a copy, or delete the folder and encode the examples again"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One text of every example."""
+
+    token_ids: np.ndarray  # (n_tokens,) uint16 or uint32
+    offsets: np.ndarray  # (n_examples + 1,) int64
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, example: int) -> np.ndarray:
+        return self.token_ids[self.offsets[example] : self.offsets[example + 1]]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(n_examples,) tokens of each."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class ExampleShards:
+    """One split, opened. `texts` by key: text, text_pair, words, source, target, positive."""
+
+    task: str
+    texts: dict[str, Texts]
+    answers: (
+        np.ndarray | None
+    )  # (n_examples,) int64 classes or float32 scores; (n_tokens,) int64 tags; or none
+    labels: tuple[str, ...]  # names of the classes or tags
+    frames: tuple[Frame, Frame]  # around one text, around two
+    vocab_size: int
+    pad_id: int | None
+    eos_id: int | None
+    tokenizer_digest: str = ""
+
+    @property
+    def n_examples(self) -> int:
+        """Examples of the split."""
+        return len(next(iter(self.texts.values())))
+
+    @classmethod
+    def open(cls, path: str | Path, split: str, verify: bool = True) -> ExampleShards:
+        """Map a split. `UserError` when there is none; `DamagedArtifact` naming the file when bytes or sizes
+        are not those written.
+        """
+        path = Path(path)
+        open_artifact(path, "example_shards", verify=verify)
+        index = read_json(path / INDEX)
+        if split not in index["splits"]:
+            raise UserError(f"{path}: has no split {split!r}", f"it has {', '.join(index['splits'])}")
+        facts = index["splits"][split]
+        texts = {
+            key: _texts(path, f"{split}.{key}", index["dtype"], facts["examples"], n_tokens)
+            for key, n_tokens in facts["tokens"].items()
+        }
+        answers = None
+        if index["answers"]:
+            n = facts["tokens"]["words"] if index["task"] == "tag" else facts["examples"]
+            answers = _array(path / f"{split}.answers.npy", n)
+        single, pair = map(Frame.from_dict, index["frames"])
+        return cls(
+            task=index["task"],
+            texts=texts,
+            answers=answers,
+            labels=tuple(index["labels"]),
+            frames=(single, pair),
+            vocab_size=index["vocab_size"],
+            pad_id=index["pad_id"],
+            eos_id=index["eos_id"],
+            tokenizer_digest=index["tokenizer_digest"],
+        )
+
+
+def read_index(path: str | Path) -> dict[str, Any]:
+    """What stands in a folder of example shards: `task`, `family`, `labels`, and counts by split."""
+    return read_json(open_artifact(path, "example_shards", verify=False).path / INDEX)
+
+
+def _texts(path: Path, name: str, dtype: str, n_examples: int, n_tokens: int) -> Texts:
+    offsets = _array(path / f"{name}.offsets.npy", n_examples + 1)
+    if offsets[-1] != n_tokens or (np.diff(offsets) < 0).any():
+        raise DamagedArtifact(f"{path / name}.offsets.npy: does not fit the index", _HINT)
+    file, size = path / f"{name}.bin", n_tokens * np.dtype(dtype).itemsize
+    if not file.is_file() or file.stat().st_size != size:
+        found = file.stat().st_size if file.is_file() else "no"
+        raise DamagedArtifact(f"{file}: has {found} bytes where {size} belong", _HINT)
+    ids = np.memmap(file, dtype=dtype, mode="r", shape=(n_tokens,)) if n_tokens else np.empty(0, dtype)
+    return Texts(ids, offsets)
+
+
+def _array(path: Path, n: int) -> np.ndarray:
+    try:
+        values = np.load(path, mmap_mode="r" if n else None, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DamagedArtifact(f"{path}: not readable: {error}", _HINT) from None
+    if values.shape != (n,):
+        raise DamagedArtifact(f"{path}: has shape {values.shape} where ({n},) belongs", _HINT)
+    return values

@@ -1,0 +1,22 @@
+"""Objectives: what a stage brings to the one training loop.
+
+An objective takes the model and one micro-batch and returns the *sum* of the losses over counted tokens or
+examples, in float32. The loop divides by the number of counted ones in the whole optimizer batch, so that
+gradients do not depend on how the batch was cut.
+"""
+
+from parakit.training.objectives.distribution_losses import divergence
+from parakit.training.objectives.label_losses import classification, regression, token_classification
+from parakit.training.objectives.pair_losses import contrastive
+from parakit.training.objectives.token_losses import masked_token, next_token, sequence_to_sequence
+
+__all__ = [
+    "classification",
+    "contrastive",
+    "divergence",
+    "masked_token",
+    "next_token",
+    "regression",
+    "sequence_to_sequence",
+    "token_classification",
+]

@@ -1,0 +1,33 @@
+"""What a mixture of experts adds to every objective while it trains: losses that keep its routers in balance.
+
+They are means over the tokens of a micro-batch, padding left out, and count as much as every counted token
+does. The balance is the micro-batch's own, so it depends, alone of all that is learned from, on how a batch is cut.
+In evaluation mode nothing is added: a validation loss is the objective's own.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from parakit.model.config import EncoderDecoderConfig, ModelConfig, TransformerConfig
+from parakit.model.experts import router_losses
+from parakit.model.heads import Model
+
+
+def with_router_loss(
+    loss: Tensor, model: Model, token_mask: Tensor | None, n_counted: int, source_mask: Tensor | None = None
+) -> Tensor:
+    """`loss` and, where `model` has experts and trains, the load-balancing loss and the z-loss of its last forward
+    pass, by the config's coefficients. token_mask (B, T) and source_mask (B, S), True = a real token; None: all.
+    """
+    config = _with_experts(model.config)
+    if config is None or not model.training:
+        return loss
+    balance, z = router_losses(model, token_mask, source_mask)
+    return loss + n_counted * (config.balance_coef * balance + config.router_z_coef * z)
+
+
+def _with_experts(config: ModelConfig) -> TransformerConfig | None:
+    """The settings of the stack that has experts, the decoder's where both have."""
+    stacks = (config.decoder, config.encoder) if isinstance(config, EncoderDecoderConfig) else (config,)
+    return next((stack for stack in stacks if stack.n_experts), None)

@@ -1,0 +1,58 @@
+"""The loss on what was not trained on, whatever the objective: all losses of a split summed, divided by what counts.
+
+Neither the mean of batch means nor the batch size enters (but for contrastive losses, whose wrong answers are a
+batch's own). A noising source with a seed of its own hides the same tokens every time, so that two figures of one
+run can be compared. What a language model's loss means in bytes is worked out in `evaluation.perplexity`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from parakit.common.errors import UserError
+from parakit.training.micro_batches import Objective, to_micro_batch
+
+
+@dataclass(frozen=True)
+class ValidationLoss:
+    """`loss` is the objective's, per counted token or example."""
+
+    loss: float
+    n_counted: int
+
+
+@torch.inference_mode()
+def validation_loss(model: nn.Module, batches: Iterable[Any], objective: Objective) -> ValidationLoss:
+    """Run `model` in evaluation mode over batches of numpy arrays. A loss that is no number is a `UserError`."""
+    device = next(model.parameters()).device
+    total, n_counted, mode = 0.0, 0, model.training
+    model.eval()
+    try:
+        for batch in batches:
+            if batch.n_counted:
+                total += float(objective(model, to_micro_batch(batch, device)))
+                n_counted += batch.n_counted
+    finally:
+        model.train(mode)
+    if n_counted == 0:
+        raise UserError("nothing in the validation split counts", "give it more text or examples")
+    if not math.isfinite(total):
+        raise UserError(f"the model's loss is {total}", "its weights are damaged, or its training diverged")
+    return ValidationLoss(total / n_counted, n_counted)
+
+
+def one_epoch(source: Any, rows_per_batch: int, max_rows: int | None = None) -> Iterator[Any]:
+    """The rows of one pass over a split, always the same, whatever was trained in between; `max_rows` of them at
+    most.
+    """
+    n_rows = math.ceil(source.rows_per_epoch)
+    if max_rows is not None:
+        n_rows = min(n_rows, max_rows)
+    for start in range(0, n_rows, rows_per_batch):
+        yield source.rows(start, min(rows_per_batch, n_rows - start))

@@ -1,0 +1,104 @@
+"""Decoders of every architecture: the logits, the greedy tokens and the folders of transformers."""
+
+import pytest
+import torch
+
+from parakit.checkpoints import load_model, read_config
+from tests.checkpoints.conformance import (
+    assert_bf16_close,
+    assert_decoder_conforms,
+    assert_round_trip,
+    assert_same_greedy_tokens,
+    foreign_model,
+    random_ids,
+    saved,
+)
+
+transformers = pytest.importorskip("transformers")
+
+SIZES = {
+    **{"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4},
+    **{"num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 128},
+    **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+}
+GPT2_SIZES = {
+    **{"vocab_size": 97, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128},
+    **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+}
+LLAMA3_ROPE = {
+    **{"rope_type": "llama3", "rope_theta": 5e4, "factor": 4.0, "original_max_position_embeddings": 16},
+    **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
+EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8}
+ALTERNATING = ["sliding_attention", "full_attention", "sliding_attention"]
+# name -> transformers' prefix and what the tiny model has beyond the sizes
+CASES = {
+    "gpt2": ("GPT2", {}),
+    "gpt2-variants": ("GPT2", {"n_inner": 40, "activation_function": "relu", "tie_word_embeddings": False}),
+    "gpt2-unscaled": ("GPT2", {"scale_attn_weights": False}),
+    "llama": ("Llama", {}),
+    "llama-biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    "llama-multi-head": ("Llama", {"num_key_value_heads": 4, "rms_norm_eps": 1e-3}),
+    "llama-wide-heads": ("Llama", {"head_dim": 12, "num_key_value_heads": 1, "hidden_act": "gelu"}),
+    "llama3-rope": ("Llama", {"rope_parameters": LLAMA3_ROPE}),
+    "linear-rope": ("Llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.5}}),
+    "yarn-rope": ("Llama", {"rope_parameters": YARN}),
+    "yarn-rope-said": ("Llama", {"rope_parameters": YARN | {"attention_factor": 0.7, "beta_fast": 20.0}}),
+    "yarn-rope-scales": ("Llama", {"rope_parameters": YARN | {"mscale": 1.5, "mscale_all_dim": 0.5}}),
+    "mistral": ("Mistral", {"sliding_window": 6}),
+    "mistral-no-window": ("Mistral", {"sliding_window": None}),
+    "qwen2": ("Qwen2", {}),
+    "qwen2-window": ("Qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+    "qwen3": ("Qwen3", {"head_dim": 8, "tie_word_embeddings": True}),
+    "qwen3-biases": ("Qwen3", {"head_dim": 8, "attention_bias": True}),
+    "qwen3-window": (
+        "Qwen3",
+        {"head_dim": 8, "use_sliding_window": True, "sliding_window": 5, "layer_types": ALTERNATING},
+    ),
+    "mixtral": ("Mixtral", {"num_local_experts": 4}),
+    "mixtral-window": ("Mixtral", {"num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 6}),
+    "qwen3-moe": ("Qwen3Moe", EXPERTS),
+    "qwen3-moe-some": ("Qwen3Moe", EXPERTS | {"mlp_only_layers": [1], "norm_topk_prob": True}),
+    "qwen3-moe-sparse": ("Qwen3Moe", EXPERTS | {"decoder_sparse_step": 2, "attention_bias": True}),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def tiny(prefix: str, changes: dict, head: str = "ForCausalLM"):
+    """A transformers model, tiny and random."""
+    sizes = GPT2_SIZES if prefix == "GPT2" else SIZES
+    head = "LMHeadModel" if (prefix, head) == ("GPT2", "ForCausalLM") else head
+    config = getattr(transformers, f"{prefix}Config")(**sizes | changes)
+    return foreign_model(getattr(transformers, f"{prefix}{head}"), config)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_and_folders_are_those_of_transformers(tmp_path, case):
+    theirs = tiny(*CASES[case])
+    folder = saved(theirs, tmp_path / "f")
+    model, tokenizer = load_model(folder)
+    assert tokenizer is None
+    assert not model.training
+    assert_decoder_conforms(model, theirs)
+    ids = random_ids(97, 3, 24)
+    written_as = "LlamaForCausalLM" if case == "mistral-no-window" else None  # the same without a window
+    assert_round_trip(theirs, folder, tmp_path / "g", lambda m: m(ids).logits, written_as)
+    assert read_config(tmp_path / "g") == read_config(folder) == model.config
+    exact = model(ids)
+    half, _ = load_model(folder, dtype="bfloat16")
+    with torch.no_grad():
+        assert_bf16_close(half(ids), theirs.to(torch.bfloat16)(ids).logits, exact)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.split("-")[-1] in ("window", "rope", "moe", case)]
+)
+def test_greedy_tokens_are_those_of_transformers(tmp_path, case):
+    theirs = tiny(*CASES[case])
+    model, _ = load_model(saved(theirs, tmp_path / "f"))
+    assert_same_greedy_tokens(model, theirs)

@@ -1,0 +1,181 @@
+"""A small healthy run of every other kind, real in every part: hidden tokens, pairs, labels, scores, equal texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from parakit.model.config import (
+    ClassifierConfig,
+    DecoderConfig,
+    EmbedderConfig,
+    EncoderConfig,
+    EncoderDecoderConfig,
+)
+from parakit.model.heads import (
+    Classifier,
+    Embedder,
+    LanguageModel,
+    MaskedLanguageModel,
+    SequenceToSequence,
+)
+from parakit.tokens.batches import BatchSource
+from parakit.tokens.examples import ExampleShards, LabelledSource, PairSource, TextPairSource
+from parakit.tokens.examples.frames import frame_of
+from parakit.tokens.examples.shards import Texts
+from parakit.tokens.noising import MaskedSource, PrefixSource, SpanCorruptionSource, token_facts
+from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
+from parakit.training.objectives import (
+    classification,
+    contrastive,
+    masked_token,
+    next_token,
+    regression,
+    sequence_to_sequence,
+    token_classification,
+)
+from tests.contracts.patients import DOCUMENTS, NAMES, Patient, make_plan, plain_shards, sentences, shards_of
+
+SHAPE: dict[str, Any] = {
+    "d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 2, "head_dim": 8, "d_ff": 24, "max_seq_len": 128,
+}  # fmt: skip
+LABELS = ("quiet", "loud", "between")
+PAIR_KINDS = ("span_corruption", "translate", "prefix pairs")
+LABEL_KINDS = ("classify", "tag", "regress")
+TASK_KINDS = ("masked", "prefix", *PAIR_KINDS, *LABEL_KINDS, "embed")
+SEQ_LEN = 64
+
+
+# ---- models
+
+
+def task_model(kind: str, vocab_size: int, decoder_trunk: bool = False, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    shape = SHAPE | {"vocab_size": vocab_size} | changes
+    if kind in PAIR_KINDS:
+        shape = {"positions": "relative"} | shape
+        sides = {"encoder": EncoderConfig(**shape), "decoder": DecoderConfig(**shape)}
+        return SequenceToSequence(EncoderDecoderConfig(**sides, decoder_start_id=0))
+    if kind == "prefix":
+        return LanguageModel(DecoderConfig(**shape))
+    config = DecoderConfig(**shape) if decoder_trunk else EncoderConfig(**shape)
+    pooling = "last" if decoder_trunk else "cls"
+    if kind == "masked":
+        return MaskedLanguageModel(EncoderConfig(**shape))
+    if kind == "embed":
+        return Embedder(config, EmbedderConfig(pooling="last" if decoder_trunk else "mean"))
+    labels = ("score",) if kind == "regress" else LABELS
+    level = "token" if kind == "tag" else "sequence"
+    classes = ClassifierConfig(labels=labels, level=level, regression=kind == "regress", pooling=pooling)
+    return Classifier(config, classes)
+
+
+# ---- data
+
+
+def framed_shards(tokenizer: Tokenizer, framing: Any) -> TokenShards:
+    before, after = (
+        ([tokenizer.cls_id], [tokenizer.sep_id]) if framing == "encoder" else ([], [tokenizer.eos_id])
+    )
+    ids = [[*before, *tokenizer.encode(d.text), *after] for d in DOCUMENTS]
+    return replace(shards_of(ids, None, tokenizer), framing=framing)
+
+
+def example_shards(kind: str, tokenizer: Tokenizer, family: Any) -> ExampleShards:
+    """60 examples; what they are answered with follows from the text."""
+    texts = [sentences(number) for number in range(60)]
+    encoded = [tokenizer.encode(text) for text in texts]
+    keys: dict[str, list[list[int]]] = {"text": encoded}
+    answers: np.ndarray | None = None
+    if kind == "classify":
+        keys["text_pair"] = [tokenizer.encode(NAMES[i % 6]) if i % 2 else [] for i in range(60)]
+        answers = np.arange(60) % 3
+    elif kind == "regress":
+        answers = np.array([len(text) / 50 for text in texts], np.float32)
+    elif kind == "tag":
+        keys = {"words": encoded}
+        flat = np.concatenate([np.arange(len(ids)) for ids in encoded])
+        answers = np.where(flat % 4 == 3, -1, flat % 3)
+    elif kind == "translate":
+        keys = {"source": encoded, "target": [tokenizer.encode(text.upper()) for text in texts]}
+    else:
+        keys["positive"] = [tokenizer.encode(f"It is said that {text}") for text in texts]
+    return ExampleShards(
+        task=kind,
+        texts={
+            key: Texts(np.concatenate(rows).astype(np.uint16), np.cumsum([0, *map(len, rows)]))
+            for key, rows in keys.items()
+        },
+        answers=answers,
+        labels=LABELS if kind in ("classify", "tag") else (),
+        frames=(frame_of(tokenizer, family, 1), frame_of(tokenizer, family, 2)),
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        eos_id=tokenizer.eos_id,
+        tokenizer_digest=tokenizer.digest,
+    )
+
+
+def examples_plan(**changes: Any) -> TrainingPlan:
+    config = TrainingConfig(batch_examples=12, max_steps=20, device="cpu", **changes)
+    return resolve_examples(
+        config, learning_rate=0.02, embedding_learning_rate=0.004, max_seq_len=128, n_train_examples=60
+    )
+
+
+# ---- patients
+
+
+def task_patient(kind: str, tokenizer: Tokenizer, decoder_trunk: bool = False, **shape: Any) -> Patient:
+    model, facts = task_model(kind, tokenizer.vocab_size, decoder_trunk, **shape), token_facts(tokenizer)
+    if kind in ("masked", "prefix", "span_corruption", "prefix pairs"):
+        if kind == "prefix":
+            shards = plain_shards(tokenizer)
+        else:
+            shards = framed_shards(tokenizer, "encoder" if kind == "masked" else "encoder-decoder")
+        windows = BatchSource(shards, SEQ_LEN, 0, "stream", shift=int(kind == "prefix"))
+        source: Any = {
+            "masked": lambda: MaskedSource(windows, facts),
+            "prefix": lambda: PrefixSource(windows, facts),
+            "span_corruption": lambda: SpanCorruptionSource(windows, facts, 0),
+            "prefix pairs": lambda: PrefixSource(windows, facts, 0),
+        }[kind]()
+        objective: Any = {"masked": masked_token, "prefix": next_token}.get(kind, sequence_to_sequence())
+        plan = make_plan(shards, SEQ_LEN)
+        return Patient(model, tokenizer, shards, source, plan, kind.split()[0], objective)
+    family = "decoder" if decoder_trunk else "encoder-decoder" if kind == "translate" else "encoder"
+    examples = example_shards(kind, tokenizer, family)
+    if kind == "translate":
+        source, objective = PairSource(examples, 128, 128, 0, 0, n_rows_hint=12), sequence_to_sequence(0.1)
+    elif kind == "embed":
+        source, objective = TextPairSource(examples, 128, 0, n_rows_hint=12), contrastive()
+    else:
+        source = LabelledSource(examples, 128, 0, n_rows_hint=12)
+        objective = {"classify": classification, "tag": token_classification, "regress": regression}[kind]
+    return Patient(model, tokenizer, examples, source, examples_plan(), kind, objective)
+
+
+class Changed:
+    """Real rows with one thing wrong: `change` returns the fields of a batch that are wrong."""
+
+    def __init__(self, source: Any, change: Callable[[Any], dict[str, Any]]) -> None:
+        self.source, self.change, self.rows_per_epoch = source, change, source.rows_per_epoch
+
+    def rows(self, start_row: int, n_rows: int) -> Any:
+        batch = self.source.rows(start_row, n_rows)
+        return replace(batch, **self.change(batch))
+
+
+def changed(patient: Patient, change: Callable[[Any], dict[str, Any]]) -> Patient:
+    return patient.but(source=Changed(patient.source, change))
+
+
+def as_kind(batch: Any, kind: type[Any], **values: Any) -> Any:
+    """`batch` as another class of batch, with what that has besides."""
+    return kind(**{field.name: getattr(batch, field.name) for field in fields(batch)} | values)

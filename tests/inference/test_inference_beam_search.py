@@ -1,0 +1,125 @@
+"""Beam search finds what an exhaustive search finds when it is wide enough, is greedy when it is one beam wide, and
+does not depend on who shares the batch. (Against transformers: see `test_inference_transformers`.)
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from parakit.common.errors import UserError
+from parakit.common.seeds import rng
+from parakit.inference.beam_search import search_ids
+from parakit.inference.config import BeamConfig, SamplingConfig
+from parakit.inference.decoding import generate_ids
+from parakit.inference.seq_to_seq import generate_sequences, search_sequences
+from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, SequenceToSequence
+
+SMALL = {
+    "vocab_size": 13,
+    "d_model": 16,
+    "n_layers": 2,
+    "n_heads": 4,
+    "n_kv_heads": 2,
+    "head_dim": 4,
+    "d_ff": 24,
+}
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    return make_model(DecoderConfig(**SMALL, max_seq_len=24), torch.float64)
+
+
+@pytest.fixture(scope="module")
+def translator():
+    torch.manual_seed(3)
+    sides = {**SMALL, "max_seq_len": 24}
+    model = SequenceToSequence(
+        EncoderDecoderConfig(encoder=EncoderConfig(**sides), decoder=DecoderConfig(**sides))
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    return model.to(torch.float64).eval()
+
+
+def prompts(n=12, longest=9):
+    generator = rng(1, "beams")
+    return [generator.integers(0, 13, length).tolist() for length in generator.integers(1, longest + 1, n)]
+
+
+@torch.no_grad()
+def exhaustive(model, prompt, stop_id, length, penalty):
+    """Every completion that ends with the stop id or after `length` tokens: its ids and its score."""
+    found = []
+    for n in range(1, length + 1):
+        for tokens in itertools.product(range(13), repeat=n):
+            if stop_id in tokens[:-1] or (n < length and tokens[-1] != stop_id):
+                continue
+            found.append(list(tokens))
+    longest = torch.tensor([[*prompt, *tokens, *[0] * (length - len(tokens))] for tokens in found])
+    steps = model(longest)[:, len(prompt) - 1 :].log_softmax(-1)
+    scores = []
+    for row, tokens in zip(steps, found, strict=True):
+        total = sum(row[i, token_id].item() for i, token_id in enumerate(tokens))
+        scores.append(total / len(tokens) ** penalty)
+    return sorted(zip(scores, found, strict=True), reverse=True)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0, -1.0])
+def test_a_search_as_wide_as_the_tree_finds_the_best_completions(model, penalty):
+    config = BeamConfig(n_beams=169, length_penalty=penalty, max_new_tokens=3, stop_when="impossible")
+    for prompt in prompts(3):
+        best = exhaustive(model, prompt, 5, 3, penalty)
+        found = search_ids(model, [prompt], config, {5})[0]
+        assert len(found) == 169
+        for beam, (score, tokens) in zip(found[:20], best, strict=False):
+            assert beam.token_ids == tokens
+            assert beam.score == pytest.approx(score, rel=1e-5)
+
+
+@pytest.mark.parametrize("stop_when", ["unlikely", "full"])
+def test_one_beam_is_greedy(model, translator, stop_when):
+    greedy = SamplingConfig(temperature=0.0, max_new_tokens=10)
+    config = BeamConfig(n_beams=1, max_new_tokens=10, stop_when=stop_when)
+    for stop_ids in ((), {3, 7}):
+        found = search_ids(model, prompts(), config, stop_ids)
+        assert [beams[0].token_ids for beams in found] == generate_ids(model, prompts(), greedy, stop_ids)
+        found = search_sequences(translator, prompts(), config, stop_ids)
+        expected = generate_sequences(translator, prompts(), greedy, stop_ids)
+        assert [beams[0].token_ids for beams in found] == expected
+        assert {len(beams) for beams in found} == {1}
+
+
+@pytest.mark.parametrize("stop_when", ["unlikely", "full", "impossible"])
+def test_a_prompt_finds_the_same_whoever_shares_its_batch(model, translator, stop_when):
+    config = BeamConfig(n_beams=3, max_new_tokens=12, stop_when=stop_when)
+    for search, asked in ((search_ids, model), (search_sequences, translator)):
+        together = search(asked, prompts(), config, {3, 7})
+        assert len({len(beams[0].token_ids) for beams in together}) > 2
+        alone = [search(asked, [prompt], config, {3, 7})[0] for prompt in prompts()]
+        smaller = search(asked, prompts(), config, {3, 7}, micro_batch_size=7)
+        for one, two, three in zip(together, alone, smaller, strict=True):
+            ids = [beam.token_ids for beam in one]
+            assert ids == [beam.token_ids for beam in two] == [beam.token_ids for beam in three]
+            assert [beam.score for beam in one] == pytest.approx([beam.score for beam in two], rel=1e-5)
+            assert sorted((beam.score for beam in one), reverse=True) == [beam.score for beam in one]
+
+
+def test_more_beams_than_tokens_and_a_full_window_are_no_trouble(model):
+    found = search_ids(model, [[1], [2] * 24, [3] * 22], BeamConfig(n_beams=20, max_new_tokens=3), {3})
+    assert [len(beams) for beams in found] == [20, 1, 20]
+    assert found[1][0].token_ids == []
+    assert all(beam.score > -1e6 for beam in found[0])
+    assert max(len(beam.token_ids) for beam in found[2]) == 2
+
+
+def test_limits_are_those_of_generation(model, translator):
+    with pytest.raises(UserError, match=r"25 tokens.* 24"):
+        search_ids(model, [[1] * 25], BeamConfig())
+    with pytest.raises(UserError, match=r"25 tokens.* 24"):
+        search_sequences(translator, [[1] * 25], BeamConfig())
+    assert search_ids(model, [], BeamConfig()) == []
