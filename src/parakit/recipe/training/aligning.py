@@ -1,0 +1,35 @@
+"""Alignment as a stage: which job a method is, and what a person says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parakit.alignment.config import AlignConfig, Method
+
+Job = Callable[["Aligning", Path, bool], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Aligning:
+    """What a person says about aligning `model`. `data` is a folder of preferences (reward, dpo) or of conversations
+    whose last questions are asked (ppo, grpo, best_of_n, constitution); `reward` a reward model's folder or the
+    name of a built-in reward.
+    """
+
+    model: Path
+    data: Path
+    work: Path
+    training: AlignConfig
+    method: Method
+    reward: str | None = None
+
+
+JOBS: Mapping[Method, Job] = {}
+
+
+def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Run the method's job, which writes the model folder `out`; returns the figures."""
+    return JOBS[job.method](job, out, overwrite)
