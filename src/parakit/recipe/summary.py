@@ -15,7 +15,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.files import read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
 from parakit.recipe.config import RecipeConfig
-from parakit.recipe.stages.chain import stages_of
+from parakit.recipe.stages.chain import models_of, stages_of
 
 
 def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
@@ -26,9 +26,9 @@ def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
     stages = {name: _figures(name, artifact.path, artifact.lineage) for name, artifact in artifacts.items()}
     measured = stages.pop("evaluate")
     stages["evaluate"] = {"seconds": measured["seconds"]}
-    for stage, model in (("pretrain", "base"), ("finetune", "tuned")):
-        if stage in stages:
-            stages[stage]["samples"] = measured["samples"].get(model, [])
+    models = models_of(recipe)
+    for model, stage in models.items():
+        stages[stage]["samples"] = measured["samples"].get(model, [])
     return {
         "name": recipe.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -37,10 +37,12 @@ def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
         "hardware": describe_hardware(),
         "recipe": recipe.model_dump(mode="json"),
         "seconds": sum(figures["seconds"] for figures in stages.values()),
+        "models": models,
         "stages": stages,
         "suites": measured["suites"],
         "suite_mean": measured["suite_mean"],
         "chance": measured["chance"],
+        "against_parent": measured["against_parent"],
         "evaluations": measured["evaluations"],
         "task": measured.get("task"),
         "lineage": [

@@ -183,3 +183,56 @@ def test_the_report_is_written_whole(tmp_path):
     path = write_report(full_summary(), tmp_path / "report.html")
     assert path.read_text(encoding="utf-8") == render_report(full_summary())
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def aligned_summary() -> dict:
+    """The same life with one more stage behind it."""
+    summary = full_summary()
+    for results in summary["suites"].values():
+        results["dpo"] = results["tuned"] | {"accuracy": min(1.0, results["tuned"]["accuracy"] + 0.01)}
+    summary["stages"] = {
+        **{name: found for name, found in summary["stages"].items() if name != "evaluate"},
+        "reward": {**summary["stages"]["finetune"], "samples": []},
+        "dpo": {**summary["stages"]["finetune"], "samples": [{"prompt": "Hello", "completion": "Good day."}]},
+        "evaluate": summary["stages"]["evaluate"],
+    }
+    summary["models"] = {"base": "pretrain", "tuned": "finetune", "dpo": "dpo"}
+    surely = {"low": 0.5, "high": 0.7, "p_value": 1e-9, "n": 250}
+    perhaps = {"difference": -0.004, "low": -0.02, "high": 0.01, "p_value": 0.6, "n": 250}
+    summary["against_parent"] = {
+        "tuned": {
+            "parent": "base",
+            "suites": {
+                "facts": {"difference": 0.724, **surely},
+                "sentiment": {"difference": -0.311, **surely},
+                "agreement": perhaps,
+            },
+            "all": {"difference": 0.634, **surely},
+        },
+        "dpo": {"parent": "tuned", "suites": {"facts": perhaps}, "all": perhaps},
+    }
+    return summary
+
+
+def test_every_stage_is_shown_against_its_parent():
+    shown = Page(render_report(aligned_summary())).words
+    assert "What each stage brought" in shown
+    assert (
+        "after tuning before tuning 25.5 % 88.9 % +63.4 +50.0 to +70.0 facts +72.4 sentiment -31.1" in shown
+    )
+    assert "after DPO after tuning" in shown
+    assert "agreement -0.4" not in shown, "a change within chance is not told as one"
+    assert "Direct preference optimization" in shown
+    assert "A reward model, from what people prefer" in shown
+    assert "Good day." in shown
+
+
+def test_the_last_model_of_a_life_is_the_one_that_the_page_tells_of():
+    summary = aligned_summary()
+    mean = sum(results["dpo"]["accuracy"] for results in summary["suites"].values()) / len(SUITES)
+    shown = Page(render_report(summary)).words
+    assert f"{100 * mean:.1f} % right on average; before tuning, 25.5 %." in shown
+
+
+def test_a_life_without_comparisons_has_no_such_section():
+    assert "What each stage brought" not in Page(render_report(full_summary())).words

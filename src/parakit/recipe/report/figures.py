@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 Summary = Mapping[str, Any]
-ROLES = {"base": "before tuning", "tuned": "after tuning"}
+# Models in the order of a life, each named after what made it.
+ROLES = {
+    "base": "before tuning",
+    "tuned": "after tuning",
+    "constitution": "after the constitution",
+    "best_of_n": "after best-of-n",
+    "dpo": "after DPO",
+    "ppo": "after PPO",
+    "grpo": "after GRPO",
+    "distill": "distilled",
+}
 ROLE_OF_STAGE = {"pretrain": "base", "finetune": "tuned"}
 
 
@@ -93,15 +103,22 @@ def stage(summary: Summary, name: str) -> Mapping[str, Any]:
     return (summary.get("stages") or {}).get(name) or {}
 
 
+def model_stages(summary: Summary) -> dict[str, str]:
+    """The stages that made a model which speaks or does its task, by the model's role, in the order of its life."""
+    made = summary.get("models") or {"base": "pretrain", "tuned": "finetune"}
+    return {role: name for role, name in made.items() if stage(summary, name)}
+
+
 def final_stage(summary: Summary) -> str:
     """The last stage that made a model."""
-    return "finetune" if stage(summary, "finetune") else "pretrain"
+    return next(reversed(model_stages(summary).values()), "pretrain")
 
 
 def roles(summary: Summary) -> list[str]:
-    """Models that the suites were run on: base first, tuned second, any other after them."""
+    """Models that the suites were run on, in the order of a life."""
     found = {role for results in (summary.get("suites") or {}).values() for role in results}
-    return [role for role in ROLES if role in found] + sorted(found - ROLES.keys())
+    known = [*(summary.get("models") or {}), *ROLES]
+    return [role for role in dict.fromkeys(known) if role in found] + sorted(found - set(known))
 
 
 def suite_means(summary: Summary) -> dict[str, float]:
@@ -178,7 +195,7 @@ def quality(summary: Summary) -> str:
     """How good it is: one or two sentences, empty when nothing was measured."""
     means, asked = suite_means(summary), roles(summary)
     if asked:
-        best = "tuned" if "tuned" in means else asked[-1]
+        best = asked[-1]
         n = len([results for results in summary["suites"].values() if best in results])
         text = f"On {n} suites of held-out questions it answers {percent(means[best])} right on average"
         if best != "base" and "base" in means:

@@ -23,6 +23,7 @@ from parakit.recipe.report.figures import (
     final_stage,
     is_number,
     model_name,
+    model_stages,
     next_command,
     number,
     origin,
@@ -37,12 +38,14 @@ from parakit.recipe.report.figures import (
     task,
     words,
 )
+from parakit.recipe.report.lives import steps, trained_stages
 from parakit.recipe.report.tasks import figure, figure_name, interval, main_figure, task_section
 
 PAGE = Path(__file__).with_name("page")
 MAX_SKIPPED, MAX_ANSWERS = 12, 8
 TITLES = {
     "suites": "What it knows",
+    "stages": "What each stage brought",
     "task": "How well it does its task",
     "text-quality": "How well it predicts text",
     "training": "How it learned",
@@ -53,6 +56,16 @@ TITLES = {
     "lineage": "Where it comes from",
     "settings": "Settings",
 }
+STAGE_TITLES = {
+    "pretrain": "Pre-training",
+    "reward": "A reward model, from what people prefer",
+    "constitution": "Tuning on answers revised under a constitution",
+    "best_of_n": "Tuning on the best of several answers",
+    "dpo": "Direct preference optimization",
+    "ppo": "Proximal policy optimization",
+    "grpo": "Group-relative policy optimization",
+    "distill": "Distillation",
+}
 KINDS = {
     "byte_bpe": "byte-level BPE",
     "wordpiece": "WordPiece",
@@ -60,7 +73,6 @@ KINDS = {
     "char": "characters",
     "word": "words",
 }
-STAGES = ("pretrain", "finetune")
 
 
 def write_report(summary: Summary, path: str | Path) -> Path:
@@ -96,9 +108,10 @@ def _page(summary: Summary) -> dict[str, Any]:
         "means": suite_means(summary),
         "suite_rows": charts.suite_rows(summary),
         "answers": _answers(summary),
+        "steps": steps(summary),
         "task": task_section(summary),
         "evaluations": summary.get("evaluations") or [],
-        "trained": [t for t in (_trained(summary, name) for name in STAGES) if t],
+        "trained": [t for t in (_trained(summary, name) for name in trained_stages(summary)) if t],
         "samples": _samples(summary),
         "tokenizer": _tokenizer(stage(summary, "tokenizer")),
         "corpus": _corpus(stage(summary, "corpus")),
@@ -109,6 +122,7 @@ def _page(summary: Summary) -> dict[str, Any]:
     }
     shown = {
         "suites": page["suite_rows"],
+        "stages": page["steps"],
         "task": page["task"],
         "text-quality": page["evaluations"],
         "training": page["trained"],
@@ -134,7 +148,7 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
         tiles.append({"name": title[0].upper() + title[1:], "value": figure(main), "note": note})
     means = suite_means(summary)
     if means:
-        best = "tuned" if "tuned" in means else roles(summary)[-1]
+        best = roles(summary)[-1]
         note = (
             f"{percent(means['base'])} before tuning"
             if best != "base" and "base" in means
@@ -206,12 +220,12 @@ def _trained(summary: Summary, name: str) -> dict[str, Any] | None:
 
 def _samples(summary: Summary) -> list[tuple[str, list[dict[str, str]]]]:
     found = []
-    for name in STAGES:
+    for name in model_stages(summary).values():
         title = _stage_title(summary, name)
         rows = [
             {
                 "prompt": str(row.get("prompt", "")),
-                "gap": "\n" if name == "finetune" else "",
+                "gap": "" if name == "pretrain" else "\n",
                 "completion": str(row.get("completion", "")),
             }
             for row in stage(summary, name).get("samples") or []
@@ -222,8 +236,10 @@ def _samples(summary: Summary) -> list[tuple[str, list[dict[str, str]]]]:
 
 
 def _stage_title(summary: Summary, name: str) -> str:
-    if name == "pretrain":
-        return "Pre-training"
+    if name in STAGE_TITLES:
+        return STAGE_TITLES[name]
+    if name != "finetune":
+        return words(name).capitalize()
     if task(summary) == "chat":
         return "Fine-tuning on conversations"
     return "Fine-tuning on examples" if stage(summary, "pretrain") else "Training on examples"

@@ -40,6 +40,14 @@ def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
     return [*found, _evaluate(recipe, folder)]
 
 
+def models_of(recipe: RecipeConfig) -> dict[str, str]:
+    """The models that a build measures, in the order of a life: what each is called, and the stage that makes it. Each
+    is made from the one before.
+    """
+    models = {"base": "pretrain"} if recipe.pretrained_on != "none" else {}
+    return models | ({"tuned": "finetune"} if recipe.tuned_for else {})
+
+
 def _corpus(recipe: RecipeConfig) -> Stage:
     from parakit.recipe.stages.text import make_corpus
 
@@ -179,9 +187,7 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
 
 
 def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
-    config = recipe.evaluate
-    models = {"base": "pretrain"} if recipe.pretrained_on != "none" else {}
-    models |= {"tuned": "finetune"} if recipe.tuned_for else {}
+    config, models = recipe.evaluate, models_of(recipe)
     settings: dict[str, Any] = {
         "evaluate": config.model_dump(mode="json"),
         "inputs": fingerprint(config.texts),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.model_folder import load_model
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import measure_examples
+from parakit.evaluation.intervals import paired_difference
 from parakit.evaluation.perplexity import evaluate_text
 from parakit.evaluation.samples import answers, continuations, openings
-from parakit.evaluation.suites import run_suites
+from parakit.evaluation.suites import SuiteResult, run_suites
 from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.inference.reading.fill_mask import PLACEHOLDER, fill_masks
 from parakit.model.heads import LanguageModel, MaskedLanguageModel, Model
@@ -35,12 +37,15 @@ def measure(
     questions: Sequence[str] = (),
     examples: Path | None = None,
 ) -> dict[str, Any]:
-    """`suites.<suite>.<model>` with accuracy, interval and answers; `evaluations`, a row for each text
-    and model; `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task`, the figures of
-    the tuned model on the held-out part of `examples`.
+    """`models` are in the order in which they were made, each from the one before.
+
+    `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>`, what its stage changed;
+    `evaluations`, a row for each text and model; `samples.<model>`, its continuations of `prompts` or answers to
+    `questions`; `task`, the figures of the tuned model on the held-out part of `examples`.
     """
     samples: dict[str, list[dict[str, Any]]] = {}
     suites: dict[str, dict[str, Any]] = {}
+    answered: dict[str, dict[str, SuiteResult]] = {}
     rows: list[dict[str, Any]] = []
     task = None
     items = primer.suites(config.suites) if config.suites else {}
@@ -53,6 +58,7 @@ def measure(
             results = run_suites(
                 model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
             )
+            answered[name] = results
             for suite, result in results.items():
                 suites.setdefault(suite, {})[name] = _kept(dataclasses.asdict(result))
         if isinstance(model, LanguageModel):
@@ -67,6 +73,7 @@ def measure(
         "suites": suites,
         "suite_mean": means,
         "chance": dict(primer.CHANCE) if suites else {},
+        "against_parent": _against_parents(answered),
         "evaluations": rows,
         "samples": samples,
         "task": task,
@@ -133,6 +140,23 @@ def _kept(result: dict[str, Any]) -> dict[str, Any]:
         for s in chosen
     ]
     return result | {"samples": shown}
+
+
+def _against_parents(answered: Mapping[str, Mapping[str, SuiteResult]]) -> dict[str, Any]:
+    """Every model against the one before it, on the same questions: by suite, and over all of them."""
+    found: dict[str, Any] = {}
+    for parent, model in pairwise(answered):
+        right = {
+            name: [[sample.correct for sample in answered[one][name].samples] for one in (parent, model)]
+            for name in answered[model]
+        }
+        whole = [[each for sides in right.values() for each in sides[side]] for side in (0, 1)]
+        found[model] = {
+            "parent": parent,
+            "suites": {name: dataclasses.asdict(paired_difference(*sides)) for name, sides in right.items()},
+            "all": dataclasses.asdict(paired_difference(*whole)),
+        }
+    return found
 
 
 def _mean(suites: Mapping[str, Mapping[str, Any]], model: str) -> float:
