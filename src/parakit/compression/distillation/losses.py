@@ -72,7 +72,9 @@ def distillation(teacher: Teacher | None, settings: DistillConfig) -> Objective:
         theirs = None
         if teacher is not None and (settings.hard_label_share < 1 or settings.hidden_coef):
             theirs = _counted(teacher.hidden(batch), batch)
-        loss = _soft_and_hard(model, ours, _targets(batch, teacher, theirs, settings), settings)
+        loss = _soft_and_hard(
+            model, ours, _targets(batch, teacher, theirs, settings, at_least_float32(ours).dtype), settings
+        )
         if settings.hidden_coef and theirs is not None:
             pair = at_least_float32(ours), at_least_float32(theirs)
             loss = loss + settings.hidden_coef * (1 - functional.cosine_similarity(*pair, dim=-1)).sum()
@@ -87,12 +89,16 @@ def _counted(values: Tensor, batch: MicroBatch) -> Tensor:
 
 
 def _targets(
-    batch: MicroBatch, teacher: Teacher | None, theirs: Tensor | None, settings: DistillConfig
+    batch: MicroBatch,
+    teacher: Teacher | None,
+    theirs: Tensor | None,
+    settings: DistillConfig,
+    dtype: torch.dtype,
 ) -> _Targets:
     heat = settings.distill_temperature
     shares: Tensor | float = settings.hard_label_share
     if isinstance(batch, OwnWordsMicroBatch):
-        shares = shares * (~_counted(batch.own_words, batch)).float()
+        shares = shares * (~_counted(batch.own_words, batch)).to(dtype)
     sides: Sides
     if isinstance(batch, CachedMicroBatch):
         top_ids, top_logs = _counted(batch.top_ids, batch), _counted(batch.top_logs, batch)
