@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from parakit.training.throughput import measured_peak_flops
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a run stands on: a model to train, what it learns from, and how."""
+    """What a run stands on: a model to train, what it learns from, and how. `examined` is the lesson that the doctor
+    looks at, where the run's own is that one with something in it that only the `further_checks` know.
+    """
 
     title: str
     model: Model
@@ -37,6 +39,8 @@ class TrainingInputs:
     lesson: Lesson
     plan: TrainingPlan
     work: Path
+    examined: Lesson | None = None
+    further_checks: Callable[[], list[doctor.Finding]] = list
 
 
 def run_training(inputs: TrainingInputs) -> dict[str, Any]:
@@ -90,11 +94,14 @@ def _metrics(work: Path, first_step: int) -> Iterator[MetricsLog]:
 
 
 def _examine(inputs: TrainingInputs) -> None:
-    lesson = inputs.lesson
+    lesson = inputs.examined or inputs.lesson
     findings = doctor.examine(
         inputs.model, inputs.tokenizer, lesson.source, lesson.data, inputs.plan, lesson.objective, lesson.kind
     )
     doctor.require_healthy(findings)
+    further = inputs.further_checks()
+    doctor.require_healthy(further)
+    findings += further
     say(f"{inputs.title}: the doctor made {len(findings)} checks and found nothing wrong")
 
 
