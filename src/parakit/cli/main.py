@@ -23,6 +23,7 @@ VERBS = {
     "pretrain": "Train a language model from scratch on encoded text.",
     "finetune": "Tune a model on conversations.",
     "distill": "Make a smaller model that has learned from a larger one.",
+    "align": "Align a tuned model: a reward model, DPO, PPO, GRPO, and more.",
     "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
     "generate": "Continue a prompt.",
     "chat": "Talk to a model.",
@@ -33,7 +34,12 @@ VERBS = {
     "show": "Tell what a folder holds and where it came from.",
 }
 # `import` is a word of Python's, so its module has another name; `export` keeps it company.
-_MODULES = {"import": "import_model", "export": "export_model", "distill": "improving.distill"}
+_MODULES = {
+    "import": "import_model",
+    "export": "export_model",
+    "distill": "improving.distill",
+    "align": "improving.align",
+}
 
 
 def main(argv: list[str] | None = None) -> int:

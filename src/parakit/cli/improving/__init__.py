@@ -1,3 +1,3 @@
-"""Verbs that start from a finished model and make another of it."""
+"""Verbs that start from a finished model: make another of it, or try it hard."""
 
 __all__: list[str] = []

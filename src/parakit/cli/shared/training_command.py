@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from parakit.alignment.config import Method
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
@@ -19,7 +20,7 @@ Settings = TypeVar("Settings", bound=TrainingConfig)
 def training_config(
     command: Config,
     kind: type[Settings],
-    learned: Objective | Task,
+    learned: Objective | Task | Method,
     unread_of_stage: Callable[[Settings], Mapping[str, str]] | None = None,
 ) -> Settings:
     """The training settings among a command's, as far as they differ from the defaults. One that the chosen
