@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
+from parakit.recipe.training.online_jobs import learn_online
 
 Job = Callable[["Aligning", Path, bool], dict[str, Any]]
 
@@ -27,7 +28,7 @@ class Aligning:
     reward: str | None = None
 
 
-JOBS: Mapping[Method, Job] = {}
+JOBS: Mapping[Method, Job] = {"ppo": learn_online, "grpo": learn_online}
 
 
 def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
