@@ -42,7 +42,8 @@ class AlignConfig(TrainingConfig):
         description="nats a token between the policy and its rollouts that end a phase early; none: never",
     )
     kl_estimator: Literal["k1", "k2", "k3"] | None = Field(
-        default=None, description="of the leash: k1 log ratio, k2 half its square, k3 unbiased and positive"
+        default=None,
+        description="of the leash: k1 the log ratio, k2 half its square, k3 exp(-ratio) - 1 + ratio",
     )
     kl_target: float | None = Field(
         default=None, gt=0, description="nats a completion that kl_coef adapts to; none: kl_coef is fixed"

@@ -198,7 +198,9 @@ class TrainingSession:
             choice = compilation.CompileChoice(compiled_before, "as before the interruption")
         elif n_left == 0:
             choice = compilation.CompileChoice(False, "nothing left to do")
-        elif isinstance(self.source, PhasedSource):  # its first rows are not to be made before they are needed
+        elif isinstance(
+            self.source, PhasedSource
+        ):  # its first rows are not to be made before they are needed
             choice = compilation.CompileChoice(False, "the model makes its own rows, of any lengths")
         else:
             with self.precision.autocast():

@@ -95,7 +95,9 @@ def test_grpo_is_its_derivation_token_by_token(loss_norm: Any, estimator: Any) -
     model = tiny_policy(torch.float64)
     config = tiny_config(clip_range=CLIP, kl_coef=KL_COEF, kl_estimator=estimator, loss_norm=loss_norm)
     plain = near_policy(model)
-    weights = torch.from_numpy(token_weights(plain.loss_mask.numpy(), loss_norm, config.max_new_tokens)).double()
+    weights = torch.from_numpy(
+        token_weights(plain.loss_mask.numpy(), loss_norm, config.max_new_tokens)
+    ).double()
     batch = replace(plain, weights=weights, n_counted=5)
     lengths = plain.loss_mask.sum(1).tolist()
     divisors = {"completion": lengths, "token": [1] * 5, "constant": [config.max_new_tokens] * 5}[loss_norm]

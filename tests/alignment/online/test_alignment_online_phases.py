@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from parakit.alignment.online.prompts import Sample
 from parakit.alignment.online.rewards import RewardError, Rule
 from parakit.common.errors import UserError
+from parakit.training.micro_batches import to_micro_batch
 from parakit.training.session import TrainingInterrupted
 from tests.alignment.online.tiny_policy import letters, tiny_config, tiny_session, weights
 
@@ -51,7 +55,7 @@ def test_prompts_are_asked_in_turn_each_once_a_pass() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("stop_after", [3, 4, 5, 11])
+@pytest.mark.parametrize("stop_after", [3, 4])
 def test_a_run_that_was_stopped_goes_on_to_the_bit(method: Any, stop_after: int, tmp_path: Path) -> None:
     """Between phases (4) and inside them: stopping waits for the phase's end."""
     unbroken = tiny_session(None, method, **ADAPTIVE)
@@ -104,12 +108,12 @@ def test_a_phase_ends_early_when_the_policy_has_moved_too_far(tmp_path: Path) ->
 
 
 def test_the_reward_goes_up() -> None:
-    session = tiny_session(None, "grpo", group_size=16, kl_coef=0.0, plan={"max_steps": 60})
+    session = tiny_session(None, "grpo", group_size=16, kl_coef=0.0, plan={"max_steps": 36})
     found = []
     source: Any = session.source
     for _ in session.steps():
         found.append(source.step_figures()["reward"])
-    assert sum(found[-8:]) / 8 > sum(found[:8]) / 8 + 0.5
+    assert sum(found[-4:]) / 4 > sum(found[:4]) / 4 + 0.3
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -143,6 +147,31 @@ def test_groups_of_equal_rewards_teach_nothing_and_are_counted() -> None:
         assert not record.skipped
         assert source.step_figures()["equal_groups"] == 1.0
     assert weights(session) == before
+
+
+def test_rows_that_teach_nothing_are_left_out_and_change_no_gradient() -> None:
+    """Without a leash a group of equal rewards has no loss; it still counts in what the sum is divided by."""
+
+    def some_equal(sample: Sample) -> float:
+        return letters(sample) if "sings" in sample.messages[-1].content else 0.0
+
+    gradients = []
+    for leave_out in (True, False):
+        session = tiny_session(
+            None, "grpo", Rule("some", some_equal), kl_coef=0.0, rollout_prompts=5, minibatches=1
+        )
+        source: Any = session.source
+        batch = source.rows(0, 20)
+        assert batch.n_counted == 20
+        assert len(batch.input_ids) == 4
+        if not leave_out:
+            batch = replace(source.phase, teaches=None).batch(np.arange(20))
+            assert len(batch.input_ids) == 20
+        micro = to_micro_batch(batch, torch.device("cpu"))
+        (session.objective(session.model, micro) / batch.n_counted).backward()
+        gradients.append({name: p.grad.clone() for name, p in session.model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-7), name
 
 
 def test_what_was_cut_pays_for_it() -> None:

@@ -47,10 +47,8 @@ def test_built_in_rewards(name: str, completion: str, wanted: float) -> None:
 
 
 def test_a_function_of_the_users_is_imported_by_its_name() -> None:
-    """It is given messages, completion and answer: `operator.contains(messages, completion)` needs two, so a
-    three-argument one of the standard library stands in.
-    """
-    reward = named_reward("python=tests.alignment.online.test_alignment_online_rewards:judge")
+    """It is given messages, completion and answer."""
+    reward = named_reward(f"python={__name__}:judge")
     assert reward([sample("abc"), sample("abcd")]) == [3.0, 4.0]
 
 

@@ -41,9 +41,13 @@ def test_prompts_end_where_the_assistant_begins_and_know_the_right_answer() -> N
     assert split_conversation(Conversation((Message("system", "a"),))) is None
 
 
-def test_prompts_without_room_are_left_out_and_none_left_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_without_room_are_left_out_and_none_left_is_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     long = Conversation((Message("user", "who sings? " * 20),))
-    found = compile_prompts(tiny_tokenizer(), [*tiny_conversations(), *tiny_conversations(), long], 30, "here")
+    found = compile_prompts(
+        tiny_tokenizer(), [*tiny_conversations(), *tiny_conversations(), long], 30, "here"
+    )
     assert len(found) == 5  # each once
     assert "here: 1 prompts left out" in capsys.readouterr().err
     with pytest.raises(UserError, match="holds no prompt"):
@@ -133,4 +137,4 @@ def test_the_exact_divergence_is_zero_from_itself_and_what_k1_estimates_otherwis
     exact = exact_kl(policy, reference, rollouts.rows)
     k1 = (rollouts.log_probs - rollouts.reference_log_probs).sum(1)
     assert exact.min() >= 0
-    assert exact.mean() == pytest.approx(k1.mean(), abs=5 * k1.std() / len(k1) ** 0.5)
+    assert float(exact.mean()) == pytest.approx(float(k1.mean()), abs=float(5 * k1.std() / len(k1) ** 0.5))

@@ -26,12 +26,20 @@ from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.training.config import TrainingPlan, resolve_examples
 from parakit.training.session import TrainingSession
 
-QUESTIONS = ("who sings?", "where is the bird?", "is it red?", "what does the old house see?", "how many eggs?")
+QUESTIONS = (
+    "who sings?",
+    "where is the bird?",
+    "is it red?",
+    "what does the old house see?",
+    "how many eggs?",
+)
 
 
 @functools.cache
 def tiny_tokenizer() -> Tokenizer:
-    words = "the small bird sees a red tree and sings near the old house while raining who where is what".split()
+    words = (
+        "the small bird sees a red tree and sings near the old house while raining who where is what".split()
+    )
     generator = rng(0, "tokenizer text")
     texts = [" ".join(generator.choice(words, 12)) for _ in range(60)]
     return train_tokenizer(iter(texts), TokenizerConfig(kind="byte_bpe", vocab_size=300))
@@ -60,7 +68,13 @@ def tiny_prompts() -> list[Prompt]:
 
 
 def tiny_config(method: Any = "grpo", **changes: Any) -> OnlineConfig:
-    settings = {"rollout_prompts": 4, "group_size": 4, "minibatches": 2, "max_new_tokens": 6, "phase_epochs": 2}
+    settings = {
+        "rollout_prompts": 4,
+        "group_size": 4,
+        "minibatches": 2,
+        "max_new_tokens": 6,
+        "phase_epochs": 2,
+    }
     return online_config(AlignConfig.parse(settings | {"seed": 3} | changes), method)
 
 
@@ -69,7 +83,14 @@ def letters(sample: Sample) -> float:
 
 
 def tiny_plan(config: OnlineConfig, **changes: Any) -> TrainingPlan:
-    settings = {"max_steps": 12, "warmup_steps": 0, "seed": 5, "device": "cpu", "compile": "off", "save_every": 1}
+    settings = {
+        "max_steps": 12,
+        "warmup_steps": 0,
+        "seed": 5,
+        "device": "cpu",
+        "compile": "off",
+        "save_every": 1,
+    }
     return resolve_examples(
         AlignConfig.parse(settings | changes),
         learning_rate=0.01,

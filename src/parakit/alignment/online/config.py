@@ -33,7 +33,7 @@ _DEFAULTS: dict[OnlineMethod, dict[str, Any]] = {
         "minibatches": 2,
         "phase_epochs": 1,
         "kl_coef": 0.04,
-        "kl_estimator": "k3",
+        "kl_estimator": "k2",
         "divide_by_std": True,
         "loss_norm": "completion",
     },
@@ -96,7 +96,7 @@ def online_config(config: AlignConfig, method: OnlineMethod) -> OnlineConfig:
     if method == "grpo" and found.kl_estimator == "k1" and found.kl_coef:
         raise UserError(
             "kl_estimator = k1: in a loss its gradient is zero on average, so it would be no leash",
-            "use k3 or k2",
+            "use k2, whose gradient is the divergence's own, or k3",
         )
     if method != "best_of_n" and found.n_rollouts % found.minibatches:
         raise UserError(

@@ -88,6 +88,7 @@ class GRPOLearning:
             values=values,
             returns=values,
             counts_tokens=config.loss_norm == "token",
+            teaches=None if self.leash.coefficient else advantages != 0,
             figures=figures,
         )
 

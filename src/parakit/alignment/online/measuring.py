@@ -45,7 +45,7 @@ def measure_policy(
     }
 
 
-def shown_samples(
+def greedy_samples(
     policy: LanguageModel,
     tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
@@ -53,9 +53,8 @@ def shown_samples(
     config: OnlineConfig,
 ) -> list[dict[str, Any]]:
     """Greedy completions of the first few prompts, with their rewards."""
-    samples, _ = complete(
-        policy, tokenizer, prompts[:N_SHOWN], config.replace(group_size=1), MEASURING_SEED, temperature=0.0
-    )
+    config = config.replace(group_size=1)
+    samples, _ = complete(policy, tokenizer, prompts[:N_SHOWN], config, MEASURING_SEED, temperature=0.0)
     rewards = judged(reward, samples)
     return [
         {"prompt": sample.messages[-1].content, "completion": sample.completion, "reward": float(value)}

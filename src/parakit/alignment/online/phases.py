@@ -35,11 +35,17 @@ class Phase:
     returns: np.ndarray
     counts_tokens: bool
     """Whether a step's loss is divided by its tokens, else by its completions."""
+    teaches: np.ndarray | None = None
+    """(N,) bool, False = the row's loss and gradient are zero, so it need not pass the network; None: all do."""
     figures: dict[str, float]
 
     def batch(self, members: np.ndarray) -> RolloutBatch:
-        """These rows, cut to the longest of them."""
+        """These rows, cut to the longest of them. Rows that teach nothing are counted and left out."""
         rows = self.rollouts.rows
+        n_counted = int(rows.loss_mask[members].sum()) if self.counts_tokens else len(members)
+        if self.teaches is not None:
+            teaching = members[self.teaches[members]]
+            members = teaching if len(teaching) else members[:1]
         longest = int(rows.lengths[members].max())
         arrays = {
             "input_ids": rows.input_ids,
@@ -53,7 +59,6 @@ class Phase:
             "returns": self.returns,
         }
         cut = {name: np.ascontiguousarray(array[members, :longest]) for name, array in arrays.items()}
-        n_counted = int(cut["loss_mask"].sum()) if self.counts_tokens else len(members)
         return RolloutBatch(**cut, n_counted=n_counted)
 
 

@@ -16,7 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.alignment.online.advantages import RunningMoments, generalised_advantages, token_rewards, whitened
+from parakit.alignment.online.advantages import (
+    RunningMoments,
+    generalised_advantages,
+    token_rewards,
+    whitened,
+)
 from parakit.alignment.online.batches import RolloutMicroBatch, StepFigures
 from parakit.alignment.online.config import OnlineConfig
 from parakit.alignment.online.kl import Leash, kl_estimate
@@ -35,7 +40,9 @@ def clipped_policy_loss(
     return -torch.minimum(plain, clipped), clipped < plain
 
 
-def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, value_clip_range: float) -> Tensor:
+def clipped_value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, value_clip_range: float
+) -> Tensor:
     """Half the squared error at each token (C,), of the value or of the clipped one, whichever is worse."""
     clipped = old_values + (values - old_values).clamp(-value_clip_range, value_clip_range)
     return torch.maximum((values - returns) ** 2, (clipped - returns) ** 2) / 2

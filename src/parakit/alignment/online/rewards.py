@@ -81,8 +81,12 @@ def _format(pattern: str) -> Rule:
     try:
         compiled = re.compile(pattern, re.DOTALL)
     except re.error as error:
-        raise UserError(f"format={pattern}: no regular expression: {error}", "write it as Python's re") from None
-    return Rule(f"format={pattern}", lambda sample: float(compiled.fullmatch(sample.completion.strip()) is not None))
+        raise UserError(
+            f"format={pattern}: no regular expression: {error}", "write it as Python's re"
+        ) from None
+    return Rule(
+        f"format={pattern}", lambda sample: float(compiled.fullmatch(sample.completion.strip()) is not None)
+    )
 
 
 def _length(words: str) -> Rule:

@@ -9,6 +9,7 @@ from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
 from parakit.recipe.training.online_jobs import learn_online
+from parakit.recipe.training.rejection_jobs import learn_from_the_best
 
 Job = Callable[["Aligning", Path, bool], dict[str, Any]]
 
@@ -28,7 +29,11 @@ class Aligning:
     reward: str | None = None
 
 
-JOBS: Mapping[Method, Job] = {"ppo": learn_online, "grpo": learn_online}
+JOBS: Mapping[Method, Job] = {
+    "ppo": learn_online,
+    "grpo": learn_online,
+    "best_of_n": learn_from_the_best,
+}
 
 
 def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import nn
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.online.config import OnlineConfig, OnlineMethod, online_config
 from parakit.alignment.online.grpo import GRPOLearning, GRPOObjective
-from parakit.alignment.online.measuring import measure_policy, shown_samples
+from parakit.alignment.online.measuring import greedy_samples, measure_policy
 from parakit.alignment.online.phases import OnPolicySource
 from parakit.alignment.online.ppo import PPOLearning, PPOObjective
 from parakit.alignment.online.prompts import Prompt, read_prompts
@@ -65,16 +65,29 @@ def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
     method: OnlineMethod = "ppo" if job.method == "ppo" else "grpo"
     config = online_config(job.training, method)
     _refuse_what_is_not_read(job.training)
-    said: dict[str, Any] = {"method": method, "reward": job.reward, "data": _data_identity(job.data)}
-    with workplace(job.work, job.training, [job.model], said) as work:
+    with workplace(job.work, job.training, [job.model], said_of(job)) as work:
         asked = ask(job, config)
         kept = kept_plan(work)
         plan = kept[1] if kept else plan_online(job.training, config, asked)
         keep_plan(work, asked.policy.config, plan)
         seed_everything(plan.seed)
         figures = _learn(method, asked, config, plan, work)
-        save_policy(job, asked, out, overwrite, method, plan.model_dump(mode="json"), figures, [work / METRICS])
+        save_policy(
+            job,
+            asked,
+            out,
+            overwrite,
+            method,
+            plan.model_dump(mode="json"),
+            figures,
+            [work / METRICS, work / EVENTS],
+        )
     return figures
+
+
+def said_of(job: Aligning) -> dict[str, Any]:
+    """What decides a run's result besides its settings and its model."""
+    return {"method": job.method, "reward": job.reward, "data": _data_identity(job.data)}
 
 
 def ask(job: Aligning, config: OnlineConfig) -> Asked:
@@ -87,7 +100,9 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
     require(policy, "generate")
     assert isinstance(policy, LanguageModel)
     if tokenizer is None or tokenizer.chat_template is None:
-        raise UserError(f"{job.model}: has no chat template, so it cannot be asked", "align a model tuned for chat")
+        raise UserError(
+            f"{job.model}: has no chat template, so it cannot be asked", "align a model tuned for chat"
+        )
     room = policy.config.max_seq_len - config.max_new_tokens
     if room < 1:
         raise UserError(
@@ -97,7 +112,9 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
         )
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
-    return Asked(policy, tokenizer, train, held_out[:N_MEASURED], named_reward(job.reward, job.training.device))
+    return Asked(
+        policy, tokenizer, train, held_out[:N_MEASURED], named_reward(job.reward, job.training.device)
+    )
 
 
 def without_dropout(model: nn.Module) -> None:
@@ -143,7 +160,6 @@ def save_policy(
     settings = {"stage": "align", "learned": learned, "chat": True, "reward": job.reward, "plan": plan}
     lineage = Lineage("model", settings, list(parents), job.training.seed, figures)
     card = model_card({"name": out.resolve().parent.name, "stages": {"align": figures}}, "align")
-    logs = [log for log in (*logs, *(path.with_name(EVENTS) for path in logs)) if log.exists()]
     save_model(asked.policy, asked.tokenizer, out, lineage, overwrite, card=card, logs=logs)
     say(f"{learned}: written to {out}")
 
@@ -185,7 +201,7 @@ def _learn(
         headline="reward",
     )
     before = measure(None)
-    shown_before = shown_samples(reference, tokenizer, asked.held_out, asked.reward, config)
+    shown = shown_samples(asked, config)
     n_phases = -(-plan.max_steps // config.steps_per_phase)
     say(
         f"{method}: {n_phases} phases of {config.n_rollouts} completions ({config.rollout_prompts} prompts),"
@@ -194,15 +210,24 @@ def _learn(
     figures = run_training(TrainingInputs(method, trained, tokenizer, lesson, plan, work))
     figures |= chart_rows(work) | {"task": "chat", "method": method, "reward_name": asked.reward.name}
     figures["before"] = before
-    after = shown_samples(policy, tokenizer, asked.held_out, asked.reward, config)
-    figures["samples"] = [
-        {"prompt": old["prompt"], "before": old["completion"], "after": new["completion"],
-         "reward_before": old["reward"], "reward_after": new["reward"]}
-        for old, new in zip(shown_before, after, strict=True)
-    ]  # fmt: skip
+    figures["samples"] = beside(shown, shown_samples(asked, config))
     figures["rollout_seconds"] = source.seconds
     figures["settings"] = config.model_dump(mode="json")
     return figures
+
+
+def shown_samples(asked: Asked, config: OnlineConfig) -> list[dict[str, Any]]:
+    """What the policy says, as it is now, to a few held-out prompts."""
+    return greedy_samples(asked.policy, asked.tokenizer, asked.held_out, asked.reward, config)
+
+
+def beside(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples of before beside those of after."""
+    return [
+        {"prompt": old["prompt"], "before": old["completion"], "after": new["completion"],
+         "reward_before": old["reward"], "reward_after": new["reward"]}
+        for old, new in zip(before, after, strict=True)
+    ]  # fmt: skip
 
 
 def _prompts(data: Path, tokenizer: Tokenizer, room: int) -> tuple[list[Prompt], list[Prompt]]:

@@ -178,6 +178,4 @@ def draw(draws: Draws, held_out: bool = False, n_steps: tuple[int, int] = (1, 3)
     start, changes = _chain(draws, held_out, n_steps)
     if len(changes) == 1 and draws.maybe(0.25):
         return _together(draws, person, objects, held_out)
-    return _exercise(
-        draws, person, objects, start, changes, story(draws, person, objects, start, changes)
-    )
+    return _exercise(draws, person, objects, start, changes, story(draws, person, objects, start, changes))
