@@ -23,6 +23,14 @@ METHODS = ("ppo", "grpo")
 ADAPTIVE: dict[str, Any] = {"kl_target": 0.5}
 
 
+def take_steps(session: Any, taken: list[float], stop_after: int) -> None:
+    """Take steps until the run stops, asked to after one of them."""
+    for record in session.steps():
+        taken.append(record.loss)
+        if record.step == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def finish(session: Any) -> list[float]:
     return [record.loss for record in session.steps()]
 
@@ -61,12 +69,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(method: Any, stop_after: int,
     unbroken = tiny_session(None, method, **ADAPTIVE)
     losses = finish(unbroken)
     first = tiny_session(tmp_path, method, **ADAPTIVE)
-    taken = []
+    taken: list[float] = []
     with pytest.raises(TrainingInterrupted):
-        for record in first.steps():
-            taken.append(record.loss)
-            if record.step == stop_after:
-                os.kill(os.getpid(), signal.SIGTERM)
+        take_steps(first, taken, stop_after)
     assert len(taken) == -(-stop_after // 4) * 4
     second = tiny_session(tmp_path, method, **ADAPTIVE)
     assert taken + finish(second) == losses

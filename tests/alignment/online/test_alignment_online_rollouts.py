@@ -17,8 +17,8 @@ from parakit.alignment.online.rollouts import (
     token_rows,
 )
 from parakit.common.errors import UserError
-from parakit.inference.sampling import filter_logits
 from parakit.inference.config import SamplingConfig
+from parakit.inference.sampling import filter_logits
 from parakit.model import PolicyWithValue
 from parakit.text.conversations import Conversation, Message
 from parakit.tokens.chat_template import compile_chat, stop_ids

@@ -26,6 +26,7 @@ from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.training.config import TrainingPlan, resolve_examples
 from parakit.training.session import TrainingSession
 
+WORDS = "the small bird sees a red tree and sings near the old house while raining who where is what"
 QUESTIONS = (
     "who sings?",
     "where is the bird?",
@@ -37,9 +38,7 @@ QUESTIONS = (
 
 @functools.cache
 def tiny_tokenizer() -> Tokenizer:
-    words = (
-        "the small bird sees a red tree and sings near the old house while raining who where is what".split()
-    )
+    words = WORDS.split()
     generator = rng(0, "tokenizer text")
     texts = [" ".join(generator.choice(words, 12)) for _ in range(60)]
     return train_tokenizer(iter(texts), TokenizerConfig(kind="byte_bpe", vocab_size=300))

@@ -13,8 +13,8 @@ import numpy as np
 
 from parakit.alignment.online.best_of_n import as_conversation, chosen, curve
 from parakit.alignment.online.config import OnlineConfig, online_config
-from parakit.alignment.online.prompts import Prompt, Sample
 from parakit.alignment.online.measuring import measure_policy
+from parakit.alignment.online.prompts import Prompt, Sample
 from parakit.alignment.online.rewards import judged
 from parakit.alignment.online.rollouts import complete, frozen_copy
 from parakit.common.errors import UserError
