@@ -26,6 +26,7 @@ from parakit.inference.fused_step import FusedStep, can_fuse
 from parakit.inference.kv_cache import KVCache
 from parakit.inference.sampling import Sampler, request_seeds
 from parakit.model.config import DecoderConfig
+from parakit.model.heads import LanguageModel
 
 MICRO_BATCH_SIZE = 64
 STEPS_THAT_PAY_FUSING = 4
@@ -129,7 +130,9 @@ class Decoding:
         self.next_logits = step_of(model, max_new_tokens)
         places: dict[tuple[int, ...], int] = {}
         rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
-        different = list(places)
+        different: Sequence[Sequence[int]] = list(places)
+        if not isinstance(model, LanguageModel):  # equal beginnings may follow sources that differ
+            different = prompts
         self.cache = cache_for(model, different, max_new_tokens)
         self.sampler = Sampler(
             config,
