@@ -83,7 +83,7 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
         "max_seq_len": config.seq_len or 8,
     }
     enough = 10**15  # whether there is that much is known later, and said then
-    if learned in (*get_args(ExampleTask), *READ_BY_METHOD):
+    if learned in (*get_args(ExampleTask), *READ_BY_METHOD) and learned != "best_of_n":  # which tunes on text
         resolve_examples(watched, n_train_examples=enough, **rates)
     else:
         resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)

@@ -40,11 +40,13 @@ class AlignCommandConfig(AlignConfig):
     )
     prompts: tuple[str, ...] = Field(
         default=(),
-        description="Other methods: JSON-lines files of conversations whose last question is asked, or a folder of"
-        " conversations.",
+        description="Other methods: JSON-lines files of conversations whose last question is asked (what follows it"
+        " is the right answer), or a folder of conversations.",
     )
     reward: str | None = Field(
-        default=None, description="Other methods: a reward model's folder, or a built-in reward's name."
+        default=None,
+        description="ppo, grpo, best_of_n: a reward model's folder, final_answer, exact_answer, contains_answer,"
+        " format=REGEX, length=WORDS, or python=module:function.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -101,7 +103,7 @@ def _data(command: AlignCommandConfig, work: Path) -> Path:
     wanted = _LEARNS_FROM[command.method]
     paths = getattr(command, wanted)
     folder = Path(paths[0])
-    if len(paths) == 1 and (folder / LINEAGE).is_file():
+    if len(paths) == 1 and ((folder / LINEAGE).is_file() or (wanted == "prompts" and folder.is_file())):
         return folder
     if wanted == "preferences":
         from parakit.text.preferences import prepare_preferences

@@ -9,7 +9,9 @@ from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
 from parakit.common.errors import UserError
+from parakit.recipe.training.online_jobs import learn_online
 from parakit.recipe.training.preference_jobs import train_reward_model, tune_on_preferences
+from parakit.recipe.training.rejection_jobs import learn_from_the_best
 
 Job = Callable[["Aligning", Path, bool], dict[str, Any]]
 
@@ -32,6 +34,9 @@ class Aligning:
 JOBS: Mapping[Method, Job] = {
     "reward": train_reward_model,
     "dpo": tune_on_preferences,
+    "ppo": learn_online,
+    "grpo": learn_online,
+    "best_of_n": learn_from_the_best,
 }
 
 

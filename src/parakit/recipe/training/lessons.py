@@ -80,12 +80,17 @@ class Lesson:
 
     kind: str
     source: RowSource
-    data: Data | EncodedRankings
+    data: Data | EncodedRankings | None
+    """What the rows come from; None where the model makes them, and there is nothing that the doctor could read."""
     objective: Objective
     loss_unit: str
     measure: Callable[[Model], dict[str, Any]]
     unit: str
     """What progress is told in: tokens where rows are of one length, else rows or examples."""
+    step_figures: Callable[[], dict[str, float]] | None = None
+    """More to log of the step that just ended."""
+    headline: str = "loss"
+    """The figure of `measure` and of a step that a person watches."""
 
     @property
     def every_token_counts(self) -> bool:

@@ -51,7 +51,8 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     doctor finds a fault.
     """
     plan, lesson = inputs.plan, inputs.lesson
-    _examine(inputs)
+    if lesson.data is not None:
+        _examine(inputs)
     session = TrainingSession(inputs.model, lesson.source, lesson.objective, plan, inputs.work)
     if session.first_step:
         say(f"{inputs.title}: going on after step {session.first_step} of {plan.max_steps}")
@@ -66,10 +67,10 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     ):
         bar.resume_at(_amount(inputs, session.first_step))
         for record in session.steps():
-            bar.advance(
-                _amount(inputs, record.step) - _amount(inputs, record.step - 1), loss=f"{record.loss:.3f}"
-            )
-            _log(record, metrics)
+            more = lesson.step_figures() if lesson.step_figures else {}
+            shown = {lesson.headline: f"{more.get(lesson.headline, record.loss):.3f}"}
+            bar.advance(_amount(inputs, record.step) - _amount(inputs, record.step - 1), **shown)
+            _log(record, metrics, more)
             if record.step % plan.validate_every == 0 and record.step < plan.max_steps:
                 with session.as_used():
                     _validate(inputs, record.step, metrics, bar)
@@ -111,7 +112,7 @@ def _amount(inputs: TrainingInputs, step: int) -> int:
     return plan.n_tokens(step) if inputs.lesson.unit == "tokens" else plan.rows_before(step)
 
 
-def _log(record: StepRecord, metrics: MetricsLog) -> None:
+def _log(record: StepRecord, metrics: MetricsLog, more: dict[str, float]) -> None:
     metrics.write(
         "step",
         record.step,
@@ -122,6 +123,7 @@ def _log(record: StepRecord, metrics: MetricsLog) -> None:
         seconds=record.seconds,
         tokens_per_second=record.n_tokens / record.seconds,
         skipped=record.skipped,
+        **more,
     )
     if record.skipped:
         say(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")
@@ -131,7 +133,7 @@ def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) 
     """Measure the whole validation split."""
     result = inputs.lesson.measure(inputs.model)
     metrics.write("validation", step, **result)
-    bar.figures["validation"] = f"{result['loss']:.3f}"
+    bar.figures["validation"] = f"{result[inputs.lesson.headline]:.3f}"
     return result
 
 
