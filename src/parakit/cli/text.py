@@ -126,13 +126,15 @@ def _conversations(command: TextCommandConfig) -> None:
 
 def _preferences(command: TextCommandConfig) -> None:
     source = PrimerConfig(seed=command.seed) if command.use_primer else command.paths
-    fractions = {
-        name: getattr(command, name)
-        for name in ("validation_fraction", "test_fraction")
-        if name in command.model_fields_set
-    }
     with progress("preferences", unit="rankings") as bar:
-        prepare_preferences(source, command.output, overwrite=command.overwrite, progress=bar, **fractions)
+        prepare_preferences(
+            source,
+            command.output,
+            validation_fraction=command.validation_fraction,
+            test_fraction=0.0 if command.use_primer else command.test_fraction,
+            overwrite=command.overwrite,
+            progress=bar,
+        )
 
 
 def _examples(command: TextCommandConfig) -> None:
