@@ -6,8 +6,10 @@ from typing import Any, get_args
 from parakit.alignment.config import READ_BY as READ_BY_METHOD
 from parakit.alignment.config import Method
 from parakit.common.settings import unread
+from parakit.compression.config import Lesson, unread_distilling
 from parakit.recipe.config import ExamplesConfig, RecipeConfig, says_how_long
 from parakit.recipe.families import ExampleTask, Objective, Task
+from parakit.recipe.stages.config import ASKING, REWARDED
 from parakit.recipe.training.config import READ_BY
 from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
@@ -20,6 +22,7 @@ _PRIMER_PART = {
     "conversations.primer": ("n_conversations",),
     "evaluate.suites": ("n_suite_items",),
     "examples.primer": ("n_examples", "n_test_examples"),
+    "preferences.primer": ("n_examples", "n_test_examples"),
 }
 _READ_WITH_A_PRIMER = {"primer", "deduplicate", "validation_fraction", "test_fraction", "validation_paths"}
 _READ_WITH_A_PRIMER |= {"min_corpus_bytes"}
@@ -41,6 +44,7 @@ def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
         training = getattr(recipe, section)
         for key in unread_training(training, learned) if training and learned != "none" else ():
             yield f"{section}.{key}", why_unread(key, training, learned)
+    yield from _unread_later(recipe)
     yield from _unread_of_family(recipe)
     longest = recipe.finetune if recipe.pretrained_on == "none" else recipe.pretrain
     if recipe.time and recipe.size and longest and says_how_long(longest):
@@ -52,6 +56,25 @@ def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
         yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
     if "n_beams" in recipe.evaluate.model_fields_set and recipe.task != "translate":
         yield "evaluate.n_beams", "nothing is translated"
+
+
+def _unread_later(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+    """Settings of alignment and distillation that the chosen method never looks at."""
+    for number, step in enumerate(recipe.align):
+        for key in unread_training(step.settings(), step.method):
+            yield f"align.{number}.{key}", why_unread(key, step, step.method)
+        for key, readers in (("prompts", ASKING), ("reward", REWARDED)):
+            if getattr(step, key) and step.method not in readers:
+                yield f"align.{number}.{key}", f"it belongs to {' and '.join(readers)}, not to {step.method}"
+    if recipe.distill is not None:
+        learned: Lesson = "masked" if recipe.family == "encoder" else "next_token"
+        learned = "chat" if recipe.tuned_for == "chat" else learned
+        training = recipe.distill.settings()
+        for key in unread_training(training, learned):
+            if key in TrainingConfig.model_fields:
+                yield f"distill.{key}", why_unread(key, training, learned)
+        for key, reason in unread_distilling(training, learned).items():
+            yield f"distill.{key}", reason
 
 
 def _unread_of_family(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
@@ -107,7 +130,8 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | M
 def _primers(recipe: RecipeConfig) -> dict[str, PrimerConfig]:
     conversations = recipe.conversations.primer if recipe.conversations else None
     examples = recipe.examples.primer if recipe.examples else None
-    found = (recipe.text.primer, conversations, recipe.evaluate.suites, examples)
+    preferences = recipe.preferences.primer if recipe.preferences else None
+    found = (recipe.text.primer, conversations, recipe.evaluate.suites, examples, preferences)
     return {section: primer for section, primer in zip(_PRIMER_PART, found, strict=True) if primer}
 
 
