@@ -1,7 +1,8 @@
 """A reward that was learnt from preferences: a reward model's folder judges each conversation as a whole.
 
-The reward model reads with its own tokenizer and template, so it may be another model than the policy. A
-conversation that is longer than its context window is an error that names it, not something that is cut.
+The reward model reads with its own tokenizer and template, so it may be another model than the policy. A conversation
+that is longer than its context window loses its beginning, as in the reward model's own training; a completion that
+does not fit by itself is an error that names it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from parakit.inference.batching import padded, rows_by_length
 from parakit.model.heads import RewardModel
 from parakit.text.conversations import Message
 from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.preferences.encoding import LEAST_PROMPT, cut_left
 
 MICRO_BATCH_SIZE = 64
 
@@ -49,11 +51,13 @@ class LearntReward:
 
     def _ids(self, sample: Sample) -> list[int]:
         messages = [*sample.messages, Message("assistant", sample.completion)]
-        token_ids = compile_chat(self.tokenizer, messages).token_ids
-        if len(token_ids) > self.model.config.max_seq_len:
+        chat, limit = compile_chat(self.tokenizer, messages), self.model.config.max_seq_len
+        over = len(chat.token_ids) - limit
+        if over <= 0:
+            return chat.token_ids
+        if sum(chat.loss_mask) > limit - LEAST_PROMPT:
             raise UserError(
-                f"{self.name}: reads up to {self.model.config.max_seq_len} tokens, and this has {len(token_ids)}:"
-                f" {sample.describe()}",
-                "lower max_new_tokens, or leave out long prompts",
+                f"{self.name}: reads up to {limit} tokens, and this has {limit + over}: {sample.describe()}",
+                "lower max_new_tokens",
             )
-        return list(token_ids)
+        return cut_left(self.tokenizer, chat.token_ids, over)

@@ -121,7 +121,7 @@ def encode_rankings(
             if len(prompt_ids) - over < LEAST_PROMPT:
                 n_left_out += 1
                 continue
-            prompt_ids = _cut_left(tokenizer, prompt_ids, over)
+            prompt_ids = cut_left(tokenizer, prompt_ids, over)
             n_cut += 1
         rows += [np.array(prompt_ids + answer, np.uint32) for answer in answers]
         prompt_lengths += [len(prompt_ids)] * len(answers)
@@ -145,7 +145,7 @@ def encode_rankings(
     )
 
 
-def _cut_left(tokenizer: Tokenizer, prompt_ids: list[int], n: int) -> list[int]:
-    """The prompt without `n` of its first tokens; a BOS at its very beginning stays."""
+def cut_left(tokenizer: Tokenizer, prompt_ids: list[int], n: int) -> list[int]:
+    """Ids without `n` of the first ones; a BOS at their very beginning stays."""
     opener = prompt_ids[:1] if prompt_ids[0] == tokenizer.bos_id else []
     return opener + prompt_ids[n + len(opener) :]
