@@ -43,8 +43,17 @@ def main(words: list[str]) -> None:
 def _built(name: str, changes: Sequence[str], folder: Path) -> dict[str, Any]:
     """One recipe's minutes and scores."""
     before = _processor_seconds()
-    command = [sys.executable, "-m", "parakit.cli.main", "build", ROOT / "recipes" / f"{name}.yaml"]
-    run = run_process([*command, "--json", "--builds", folder, *(["--set", *changes] if changes else [])])
+    words: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "parakit.cli.main",
+        "build",
+        "--json",
+        "--builds",
+        folder,
+    ]
+    words += [ROOT / "recipes" / f"{name}.yaml", *(["--set", *changes] if changes else [])]
+    run = run_process(words)
     minutes = (_processor_seconds() - before) / 60
     found = read_json(folder / name / "evaluate" / "results.json")["task"]
     stage = run.figures["stages"]["finetune"]
