@@ -60,7 +60,9 @@ def main(words: list[str]) -> None:
         "tokens_per_second": stage["tokens_per_second"],
         "epochs": recipe["finetune"]["epochs"],
         "peak_memory_mib": run.peak_memory_mib,
-        "recipe": recipe,
+        "recipe": {
+            name: value for name, value in recipe.items() if name != "examples"
+        },  # its paths are of here
         "samples": results["task"]["samples"][:6],
     }
     shown = {"chrf": SHOWN, "parameters": SHOWN}
@@ -78,7 +80,7 @@ def _multi30k(data: Path, work: Path) -> dict[str, Any]:
         "family": "encoder-decoder",
         "objective": "none",
         "task": "translate",
-        "size": "4m",
+        "size": "3m",
         "max_seq_len": 80,
         "tokenizer": {"vocab_size": 6000},
         "examples": {
@@ -86,7 +88,7 @@ def _multi30k(data: Path, work: Path) -> dict[str, Any]:
             "validation_paths": pair("val"),
             "test_paths": pair("test_2016_flickr"),
         },
-        "finetune": {"epochs": 8, "dropout": 0.1, "label_smoothing": 0.1},
+        "finetune": {"epochs": 14, "dropout": 0.1, "label_smoothing": 0.1},
         "evaluate": {"max_new_tokens": 70},
     }
 
@@ -103,7 +105,7 @@ def _wiki_split(data: Path, work: Path) -> dict[str, Any]:
         "family": "encoder-decoder",
         "objective": "none",
         "task": "translate",
-        "size": "3m",
+        "size": "2m",
         "max_seq_len": 128,
         "tokenizer": {"vocab_size": 4000},
         "examples": {"paths": [str(work / "validation.jsonl")], "test_paths": [str(work / "test.jsonl")]},
