@@ -40,7 +40,8 @@ def main(words: list[str]) -> None:
         work.mkdir(parents=True, exist_ok=True)
         write_tasks(arguments.data, work)
         figures: Figures = {"seeds": arguments.seeds, "epochs": arguments.epochs}
-        encoder = arguments.encoder or _pretrained(arguments, work, figures)
+        encoder = arguments.encoder or _pretrained(arguments, work)
+        figures["pretraining"] = _pretraining(encoder)
         starts = {"pretrained": encoder, "fresh": _fresh(encoder, work / "fresh")}
         for task in TASKS:
             figures[task] = {
@@ -56,7 +57,16 @@ def main(words: list[str]) -> None:
     report("encoder_tasks", figures, bar)
 
 
-def _pretrained(arguments: argparse.Namespace, work: Path, figures: Figures) -> Path:
+def _pretraining(encoder: Path) -> Figures:
+    """How the encoder was pre-trained, as its lineage tells."""
+    from parakit.common.artifacts import open_artifact
+
+    found = open_artifact(encoder, "model").lineage["result"]
+    told = ("parameters", "tokens", "loss", "loss_unit", "seconds", "tokens_per_second", "compiled")
+    return {name: found[name] for name in told}
+
+
+def _pretrained(arguments: argparse.Namespace, work: Path) -> Path:
     """An encoder that has read the books."""
     options = f"--family encoder --size {arguments.size} --time {arguments.time} --exclude SOURCE.txt --json"
     command: list[str | Path] = [
@@ -68,14 +78,7 @@ def _pretrained(arguments: argparse.Namespace, work: Path, figures: Figures) -> 
         "--builds",
         work,
     ]
-    run = run_process([*command, "--text", arguments.data / "gutenberg"], timeout=7200)
-    stage = run.figures["stages"]["pretrain"]
-    figures["pretraining"] = {
-        "minutes": run.seconds / 60,
-        "parameters": stage["parameters"],
-        "tokens": stage["tokens"],
-        "masked_loss": stage["loss"],
-    }
+    run_process([*command, "--text", arguments.data / "gutenberg"], timeout=7200)
     return next(path.parent for path in work.glob("*/pretrain/config.json"))
 
 
@@ -114,7 +117,7 @@ def _tuned(start: Path, task: str, name: str, work: Path, arguments: argparse.Na
         model, tokenizer = load_model(out)
         assert tokenizer is not None
         for split in TASKS[task].measured:
-            rows = list(read_examples([str(work / f"{task}.{split}.jsonl")], "classify"))
+            rows = [row for _, row in read_examples(work / f"{task}.{split}.jsonl", "classify")]
             value = evaluate_examples(model, tokenizer, "classify", rows).value(TASKS[task].figure)
             by_set.setdefault(split, []).append(value)
     main_set, *others = TASKS[task].measured

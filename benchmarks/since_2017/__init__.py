@@ -106,6 +106,7 @@ def _trained(
         "by_seed": [r["bits_per_byte"] for r in runs],
         "learning_rate": best,
         "other_rates": {str(rate): r["bits_per_byte"] for rate, r in first.items() if rate != best},
+        "diverged_rates": [rate for rate, r in first.items() if r["diverged"]],
         "parameters": runs[0]["parameters"],
         "bytes_seen": statistics.fmean(r["bytes_seen"] for r in runs),
     }

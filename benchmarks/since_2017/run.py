@@ -18,13 +18,14 @@ from parakit.model.heads import LanguageModel
 from parakit.tokens.batches import BatchSource, evaluation_batches
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
-from parakit.training.loop import train_steps
+from parakit.training.loop import TrainingDiverged, train_steps
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.objectives import next_token
 from parakit.training.optimizers import Optimizer
 
 ROWS = 16
 N_TIMED = 12
+UNLEARNED = math.log2(257)  # bits of a byte, for a run that went astray: every id equally likely
 CPU = torch.device("cpu")
 
 
@@ -38,14 +39,20 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     source = BatchSource(train, points.SEQ_LEN, job["seed"])
     batches = ([to_micro_batch(source.rows(step * ROWS, ROWS), CPU)] for step in range(plan.max_steps))
     started = time.process_time()
-    records = list(train_steps(model, batches, next_token, Optimizer(model, plan)))
+    diverged, skipped = False, 0
+    try:
+        for record in train_steps(model, batches, next_token, Optimizer(model, plan)):
+            skipped += record.skipped
+    except TrainingDiverged:  # a finding about this rate, and no reason to stop the others
+        diverged = True
     seconds = time.process_time() - started
     return {
-        "bits_per_byte": _bits_per_byte(model, held_out),
+        "bits_per_byte": UNLEARNED if diverged else _bits_per_byte(model, held_out),
+        "diverged": diverged,
         "parameters": before.n_parameters(model),
         "bytes_seen": plan.max_steps * ROWS * points.SEQ_LEN,
         "seconds": seconds,
-        "skipped": sum(record.skipped for record in records),
+        "skipped": skipped,
     }
 
 

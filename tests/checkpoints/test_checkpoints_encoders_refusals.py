@@ -80,6 +80,29 @@ def test_what_we_do_not_compute_is_refused_by_name(plain_configs, prefix, change
     assert "config.json" in refused.value.message
 
 
+SIZES = {
+    "Bert": ("vocab_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    "ModernBert": ("vocab_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    "T5": ("vocab_size", "d_model", "d_kv", "num_layers", "num_decoder_layers", "num_heads", "d_ff"),
+    "Bart": ("vocab_size", "encoder_layers", "decoder_layers", "decoder_attention_heads", "encoder_ffn_dim"),
+    "Marian": ("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_ffn_dim"),
+}
+
+
+@pytest.mark.parametrize("prefix", SIZES)
+def test_a_size_that_is_none_is_named_in_the_words_of_the_file(plain_configs, prefix):
+    plain = dict(plain_configs[prefix][1])
+    if prefix in ("Bart", "Marian"):
+        plain.pop("num_hidden_layers", None)  # it repeats encoder_layers
+    for key in SIZES[prefix]:
+        foreign = plain | {key: 0}
+        architecture, _ = architecture_of(foreign, "config.json")
+        with pytest.raises(UserError) as refused:
+            architecture.read_settings(foreign, "config.json")
+        assert f"`{key}`" in str(refused.value)
+        assert "0" in refused.value.message
+
+
 @pytest.mark.parametrize("prefix", ["Bert", "ModernBert", "T5", "Bart", "Marian"])
 def test_a_damaged_value_is_refused_or_honoured_and_never_a_crash(plain_configs, prefix):
     plain = plain_configs[prefix][1]

@@ -101,6 +101,7 @@ def test_a_config_that_cannot_be_is_refused_with_the_field_and_the_file(tmp_path
         ({"decoder_sparse_step": 0}, r"`decoder_sparse_step` 0"),
         ({"num_experts": 10**9, "num_local_experts": ...}, r"has shape \(5, 32\).*\(1000000000, 32\)"),
         ({"num_local_experts": ...}, r"lacks `num_experts`"),
+        ({"num_experts": 0, "num_local_experts": ...}, r"`num_experts` is 0"),
     ],
 )
 def test_experts_that_cannot_be_are_refused(tmp_path, changes, said):

@@ -52,7 +52,7 @@ def models(vocab_size):
             EncoderDecoderConfig(encoder=EncoderConfig(**t5, **T5_ENCODER), decoder=DecoderConfig(**t5))
         ),
         "encoder": MaskedLanguageModel(encoder),
-        "classifier": Classifier(encoder, ClassifierConfig(labels=("bad", "good"))),
+        "classifier": Classifier(encoder, ClassifierConfig(labels=("negative", "positive"))),
         "tagger": Classifier(encoder, ClassifierConfig(labels=("name", "verb"), level="token")),
         "scorer": Classifier(encoder, ClassifierConfig(labels=("score",), regression=True)),
         "embedder": Embedder(encoder, EmbedderConfig()),

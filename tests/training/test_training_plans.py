@@ -203,3 +203,8 @@ def test_each_way_of_counting_leaves_the_others_settings_unread() -> None:
     both = TrainingConfig(batch_examples=8, epochs=2, seq_len=64, micro_batch_size=4)
     made_of_examples(both)
     assert unread(both) == []
+
+
+def test_on_and_off_may_be_what_yaml_makes_of_them() -> None:
+    found = [TrainingConfig.parse({"compile": said}).compile for said in (True, False, "on", "off", "auto")]
+    assert found == ["on", "off", "on", "off", "auto"]

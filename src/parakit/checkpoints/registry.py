@@ -110,10 +110,8 @@ def obstacles(
     try:
         foreign = architecture.write_settings(config)
         again = architecture.read_settings(foreign, where)
-    except UserError as error:
-        return {"settings": (error.message, "a shape that it allows")}
-    except AttributeError:  # another family's config lacks the fields that this one writes
-        return None
+    except (UserError, AttributeError):
+        return None  # it allows no such shape, or lacks the fields that this one writes
     if again.family != config.family:
         return None
     again = settled(

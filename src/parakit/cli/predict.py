@@ -83,6 +83,11 @@ def _told(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
         return f"{len(answer['vector'])} numbers: {numbers}, ... (all of them with --json)"
     places = []
     for number, candidates in enumerate(answer["masks"], 1):
-        told = ", ".join(f"{one['token'].strip()} {100 * one['probability']:.1f} %" for one in candidates)
+        told = ", ".join(f"{_visible(one['token'])} {100 * one['probability']:.1f} %" for one in candidates)
         places.append(f"mask {number}: {told}" if len(answer["masks"]) > 1 else told)
     return "\n".join(places)
+
+
+def _visible(token: str) -> str:
+    """A token as a reader sees it; one of white space alone in quotation marks."""
+    return token.strip() or repr(token)

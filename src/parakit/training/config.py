@@ -8,9 +8,9 @@ error. Rows of text are counted in tokens (`resolve`), rows that are examples of
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
@@ -70,6 +70,12 @@ class TrainingConfig(Config):
     save_every: int | None = Field(
         default=None, ge=1, description="steps between checkpoints; None: about every minute"
     )
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _yaml_words(cls, value: Any) -> Any:
+        """`on` and `off` are True and False to YAML."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class TrainingPlan(Config):

@@ -161,3 +161,31 @@ def test_the_card_names_the_class_and_the_command(family, task, tag, auto, comma
     assert command in card.split("## Use")[1].split("```python")[0]
     assert "nats per" in card
     assert "Bits per byte" not in card
+
+
+def test_examples_are_said_to_be_wrong_only_where_some_are():
+    right = [sample for sample in CLASSIFIED["samples"] if sample["correct"]]
+    assert "Examples, the wrong ones first" in Page(render_report(summary())).words
+    shown = Page(render_report(summary(task=CLASSIFIED | {"samples": right}))).words
+    assert "Examples" in shown
+    assert "the wrong ones first" not in shown
+
+
+def test_a_model_that_said_nothing_is_seen_to():
+    silent = [{"input": "the cat", "said": "", "expected": "le chat", "correct": None}]
+    assert (
+        "(nothing)" in Page(render_report(summary("encoder-decoder", TRANSLATED | {"samples": silent}))).words
+    )
+
+
+def test_columns_that_nothing_fills_are_left_out():
+    made = summary()
+    made["stages"] = {name: dict(figures) for name, figures in made["stages"].items()}
+    assert "share of peak" in Page(render_report(made)).words
+    for figures in made["stages"].values():
+        for name in ("share_of_peak", "predicted_seconds"):
+            figures.pop(name, None)
+    shown = Page(render_report(made)).words
+    assert "tokens per second" in shown
+    assert "share of peak" not in shown
+    assert "predicted" not in shown

@@ -15,6 +15,7 @@ from parakit.checkpoints.mapping import Head, NamedTensor, Piece
 from parakit.checkpoints.settings_reading import (
     Fixed,
     check_lengths,
+    parsed,
     read_activation,
     read_head_dim,
     read_keys,
@@ -160,8 +161,9 @@ def read_pair(
         own = {ours: settings[f"{side}_{ours}"] for ours in SIDE}
         sides[side] = common | own | {"head_dim": head_dim, "n_kv_heads": own["n_heads"]}
         sides[side]["embedding_scale"] = common["d_model"] ** 0.5 if foreign.get("scale_embedding") else 1.0
-    encoder = EncoderConfig.parse(sides["encoder"] | {"lm_head_bias": False}, where=str(where))
-    decoder = DecoderConfig.parse(sides["decoder"] | {"lm_head_bias": True}, where=str(where))
+    names = {side: SETTINGS | {ours: keys[f"{side}_{ours}"] for ours in SIDE} for side in sides}
+    encoder = parsed(EncoderConfig, sides["encoder"] | {"lm_head_bias": False}, names["encoder"], where)
+    decoder = parsed(DecoderConfig, sides["decoder"] | {"lm_head_bias": True}, names["decoder"], where)
     check_lengths(encoder, where)
     return EncoderDecoderConfig.parse(
         {

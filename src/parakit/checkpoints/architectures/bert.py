@@ -15,6 +15,7 @@ from parakit.checkpoints.mapping import Head, NamedTensor, Piece
 from parakit.checkpoints.settings_reading import (
     Fixed,
     check_lengths,
+    parsed,
     read_activation,
     read_head_dim,
     read_keys,
@@ -87,7 +88,7 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderConfi
     settings["head_dim"] = read_head_dim(foreign, where, "hidden_size", "num_attention_heads")
     settings["n_kv_heads"] = settings["n_heads"]
     settings["activation"] = read_activation(foreign, "hidden_act", where, "gelu")
-    config = EncoderConfig.parse(settings | SHAPE, where=str(where))
+    config = parsed(EncoderConfig, settings | SHAPE, SETTINGS, where)
     check_lengths(config, where)
     return config
 

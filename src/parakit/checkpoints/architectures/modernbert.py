@@ -16,6 +16,7 @@ from parakit.checkpoints.mapping import Head, NamedTensor
 from parakit.checkpoints.rope_reading import read_rope_group, write_rope
 from parakit.checkpoints.settings_reading import (
     check_lengths,
+    parsed,
     read_activation,
     read_head_dim,
     read_keys,
@@ -96,7 +97,7 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderConfi
     settings |= _read_layers(foreign, settings["n_layers"], where) | _read_rope(foreign, where)
     if settings["sliding_window"] is None:
         settings["local_rope_theta"] = None
-    config = EncoderConfig.parse(settings, where=str(where))
+    config = parsed(EncoderConfig, settings, SETTINGS, where)
     check_lengths(config, where)
     return config
 

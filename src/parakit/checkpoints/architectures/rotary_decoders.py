@@ -19,6 +19,7 @@ from parakit.checkpoints.settings_reading import (
     read_keys,
     write_activation,
 )
+from parakit.common.errors import UserError
 from parakit.model.config import ClassifierConfig, DecoderConfig
 
 PREFIX = "model."
@@ -90,7 +91,13 @@ def finish(
     settings: Mapping[str, Any], where: str | Path, also: Mapping[str, str] | None = None
 ) -> DecoderConfig:
     """The settings, checked against each other; `also` as for `read_shared`."""
-    config = parsed(DecoderConfig, settings, {**SETTINGS, **(also or {})}, where)
+    names = {**SETTINGS, **(also or {})}
+    if settings.get("n_experts") == 0:  # to us that means one dense layer, which such a folder does not hold
+        raise UserError(
+            f"{where}: `{names['n_experts']}` is 0, and a mixture has 1 expert at least",
+            "fetch the model's config.json again",
+        )
+    config = parsed(DecoderConfig, settings, names, where)
     check_lengths(config, where)
     return config
 

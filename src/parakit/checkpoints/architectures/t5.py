@@ -16,6 +16,7 @@ from parakit.checkpoints.mapping import Head, NamedTensor
 from parakit.checkpoints.settings_reading import (
     Fixed,
     check_lengths,
+    parsed,
     read_activation,
     read_keys,
     write_activation,
@@ -56,6 +57,7 @@ SETTINGS = {
     "norm_eps": "layer_norm_epsilon",
     "dropout": "dropout_rate",
 }
+DECODER = {"n_layers": "num_decoder_layers"}
 DEFAULTS = {
     "n_positions": 512,  # what all were trained with; nothing in the model ends there
     "relative_attention_num_buckets": 32,
@@ -92,7 +94,7 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderDecod
     )
     settings |= SHAPE | _read_feed_forward(foreign, where)
     settings |= {"n_kv_heads": settings["n_heads"], "feed_forward_dropout": settings["dropout"]}
-    encoder = EncoderConfig.parse(settings, where=str(where))
+    encoder = parsed(EncoderConfig, settings, SETTINGS, where)
     check_lengths(encoder, where, "n_positions")
     if foreign.get("architectures") == ["T5EncoderModel"] or foreign.get("is_encoder_decoder") is False:
         return encoder
@@ -109,7 +111,7 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderDecod
     return EncoderDecoderConfig.parse(
         {
             "encoder": encoder.model_dump(),
-            "decoder": DecoderConfig.parse(settings | decoder, where=str(where)).model_dump(),
+            "decoder": parsed(DecoderConfig, settings | decoder, {**SETTINGS, **DECODER}, where).model_dump(),
             "decoder_start_id": (foreign.get("pad_token_id") or 0) if start is None else start,
         },
         where=str(where),

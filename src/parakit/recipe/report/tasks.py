@@ -43,6 +43,7 @@ def task_section(summary: Summary) -> dict[str, Any] | None:
     figures = [row for row in found.get("figures") or [] if is_number(row.get("value"))]
     if not figures:
         return None
+    samples = found.get("samples") or []
     split = {"test": "held out for the test", "validation": "held out for validation"}
     return {
         "title": TITLES.get(found.get("task", ""), "How well it does its task"),
@@ -51,7 +52,8 @@ def task_section(summary: Summary) -> dict[str, Any] | None:
         "bars": [_bar(row) for row in figures if row.get("unit") == "share" and is_number(row.get("low"))],
         "rows": [(figure_name(row), figure(row), interval(row), str(row.get("note", ""))) for row in figures],
         "confusion": _confusion(found),
-        "samples": found.get("samples") or [],
+        "samples": samples,
+        "some_wrong": any(sample.get("correct") is False for sample in samples),
     }
 
 

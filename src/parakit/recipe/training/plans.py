@@ -122,8 +122,8 @@ def n_tokens(data: Data) -> int:
 
 
 def _batch_examples(data: ExampleShards, batch_tokens: int) -> int:
-    """Examples of a step where nothing else was said. Translations fill it as text does, as far as that is not many:
-    short sentences learn more from many steps (docs/log.md). A small set gets fifty steps an epoch.
+    """Examples of a step where nothing else was said. Translations fill it as text does, but with twice the usual
+    number at most: short sentences would make few and large steps. A small set gets fifty steps an epoch.
     """
     if data.task != "translate":
         return BATCH_EXAMPLES
