@@ -66,9 +66,7 @@ def main(argv: list[str]) -> int:
         from parakit.recipe.training.aligning import Aligning, align
 
         data = _data(command, work)
-        job = Aligning(
-            model_folder(command.model), data, work / "steps", training, command.method, command.reward
-        )
+        job = Aligning(model_folder(command.model), data, work, training, command.method, command.reward)
         figures = align(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
