@@ -17,8 +17,8 @@ from parakit.common.files import read_json
 from parakit.text.config import PrimerConfig
 from parakit.text.conversations import Message
 from parakit.text.preferences import Ranking, iter_preferences, prepare_preferences, read_preferences
-from parakit.text.preferences.readers import LeftOut
 from parakit.text.preferences.shapes import NothingToLearn, ranking_of
+from parakit.text.records.left_out import LeftOut
 
 ASKED = (Message("user", "Hi"),)
 HI: dict[str, str] = {"role": "user", "content": "Hi"}

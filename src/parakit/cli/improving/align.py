@@ -40,8 +40,7 @@ class AlignCommandConfig(AlignConfig):
     )
     prompts: tuple[str, ...] = Field(
         default=(),
-        description="Other methods: JSON-lines files of conversations whose last question is asked, or a folder of"
-        " conversations.",
+        description="Other methods: a file of conversations whose last question is asked, or a folder of conversations.",
     )
     reward: str | None = Field(
         default=None, description="Other methods: a reward model's folder, or a built-in reward's name."
@@ -106,10 +105,11 @@ def _data(command: AlignCommandConfig, work: Path) -> Path:
 
         with progress("preferences", unit="rankings") as bar:
             return prepare_preferences(paths, work / "preferences", overwrite=True, progress=bar)
-    from parakit.recipe.config import ConversationsConfig
-    from parakit.recipe.stages.text import make_conversations
-
-    return make_conversations(ConversationsConfig(paths=paths), work / "prompts", overwrite=True)
+    if len(paths) > 1:
+        raise UserError(
+            f"{len(paths)} sets of prompts were given", "name one file, or one folder of conversations"
+        )
+    return folder
 
 
 def _last_line(method: Method, figures: dict[str, object], out: Path) -> str:

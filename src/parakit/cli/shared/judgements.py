@@ -13,7 +13,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import say
 from parakit.text.preferences import PREFERENCE_SPLITS, Ranking, iter_preferences, read_preferences
-from parakit.text.preferences.readers import LeftOut
+from parakit.text.records.left_out import LeftOut
 
 if TYPE_CHECKING:
     from parakit.model.heads import RewardModel
