@@ -1,10 +1,10 @@
 """What reward each method gains at what distance: PPO, GRPO and best of n on a task whose true reward is known.
 
 The policy is a tuned primer model; the gold reward (benchmarks/alignment/gold.py) is computed from prompt and
-completion. Each method starts from the same model and prompts; along its run reward and divergence are measured on
-held-out prompts (the divergence over the whole vocabulary at every token). Best of n needs no training: its reward is
-the unbiased estimate, its divergence the bound log n - (n - 1) / n. Everything runs in one process, one after the
-other; seconds are of the processor, and of the clock.
+completion. Each method starts from the same model and prompts; along its run reward and divergence are measured in
+fresh answers to these prompts (the divergence over the whole vocabulary at every token). Best of n needs no
+training: its reward is the unbiased estimate, its divergence the bound log n - (n - 1) / n. Everything runs in one
+process, one after the other; seconds are of the processor, and of the clock.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SETTINGS: dict[OnlineMethod, dict[str, Any]] = {
         "kl_coef": 0.02,
     },
 }
-N_DRAWN, N_HELD_OUT, N_ANSWERS, N_SAMPLED = 4000, 40, 6, 16
+N_DRAWN, N_ANSWERS, N_SAMPLED = 4000, 2, 16
 PICTURE = ROOT / "docs" / "alignment-frontier.svg"
 
 
@@ -91,8 +91,8 @@ def _round(folder: Path, seed: int, n_phases: int) -> dict[str, Any]:
 
 
 def _asked(folder: Path) -> Asked:
-    """The model as it was tuned, and what people say to it in small talk, some of it held out. There the model has
-    several answers to each; where it has but one, no reward could choose.
+    """The model as it was tuned, and everything that people say to it in small talk, where it has several answers to
+    each; where it has but one, no reward could choose. Measured is on the same prompts, in answers drawn apart.
     """
     model, tokenizer = load_model(folder, "cpu", "float32")
     assert isinstance(model, LanguageModel)
@@ -101,8 +101,7 @@ def _asked(folder: Path) -> Asked:
     draws = Draws(77, "frontier")
     asked = [Conversation((Message("user", small_talk.draw(draws)[0]),)) for _ in range(N_DRAWN)]
     prompts = compile_prompts(tokenizer, asked, 100, "small talk")
-    held_out = prompts[:N_HELD_OUT] * N_ANSWERS  # each measured in as many answers, drawn apart
-    return Asked(model, tokenizer, prompts[N_HELD_OUT:], held_out, Rule("gold", gold_of))
+    return Asked(model, tokenizer, prompts, prompts * N_ANSWERS, Rule("gold", gold_of))
 
 
 def _learned(folder: Path, method: OnlineMethod, seed: int, n_phases: int) -> dict[str, Any]:
@@ -133,7 +132,7 @@ def _best(folder: Path, seed: int) -> dict[str, Any]:
     asked = _asked(folder)
     config = online_config(AlignConfig.parse({"max_new_tokens": 40, "group_size": N_SAMPLED}), "best_of_n")
     started, clock = time.process_time(), time.monotonic()
-    samples, _ = complete(asked.policy, asked.tokenizer, asked.held_out[:N_HELD_OUT], config, seed)
+    samples, _ = complete(asked.policy, asked.tokenizer, asked.train, config, seed)
     rewards = judged(asked.reward, samples).reshape(-1, N_SAMPLED)
     line: Sequence[dict[str, float]] = curve(rewards)
     return {

@@ -72,19 +72,11 @@ def main(words: list[str]) -> None:
 def _round(
     model: Path, prompts: Path, out: Path, seed: int, n_steps: int, test: Sequence[Exercise]
 ) -> dict[str, Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "parakit.cli.main",
-        "align",
-        model,
-        "--method",
-        "grpo",
-        "--prompts",
-        prompts,
-    ]
+    command: list[str | Path] = [sys.executable, "-m", "parakit.cli.main", "align", model, "--method", "grpo"]
+    command += ["--prompts", prompts]
     command += ["--reward", "final_answer", "--output", out, "--seed", str(seed), "--max-steps", str(n_steps)]
-    run = run_process([*command, *SETTINGS.split(), "--json"], timeout=7200)
+    command += [*SETTINGS.split(), "--json"]
+    run = run_process(command, timeout=7200)
     accuracy, said = _answers(out, test)
     taught, _ = _answers(out, _taught())
     return {"accuracy": accuracy, "said": said, "taught": taught, "seconds": run.seconds}
