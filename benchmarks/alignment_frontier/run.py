@@ -1,6 +1,6 @@
 """What reward each method gains at what distance: PPO, GRPO and best of n on a task whose true reward is known.
 
-The policy is a tuned primer model; the gold reward (benchmarks/alignment/gold.py) is computed from prompt and
+The policy is a tuned primer model; the gold reward (benchmarks/alignment_frontier/gold.py) is computed from prompt and
 completion. Each method starts from the same model and prompts; along its run reward and divergence are measured in
 fresh answers to these prompts (the divergence over the whole vocabulary at every token). Best of n needs no
 training: its reward is the unbiased estimate, its divergence the bound log n - (n - 1) / n. Everything runs in one
@@ -16,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.alignment.gold import gold_of
-from benchmarks.alignment.picture import draw
+from benchmarks.alignment_frontier.gold import gold_of
+from benchmarks.alignment_frontier.picture import draw
 from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.online.best_of_n import curve
@@ -146,9 +146,3 @@ def _best(folder: Path, seed: int) -> dict[str, Any]:
             "seconds": time.monotonic() - clock,
         },
     }
-
-
-if __name__ == "__main__":
-    import sys
-
-    main(sys.argv[1:])

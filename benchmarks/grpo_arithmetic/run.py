@@ -39,12 +39,18 @@ def main(words: list[str]) -> None:
     parser.add_argument("--model", type=Path, required=True, help="a primer model tuned for chat")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--phases", type=int, default=60, help="of rollouts: 256 completions, two steps")
+    parser.add_argument(
+        "--taught-share", type=float, default=0.0, help="questions of the known kind among them"
+    )
     arguments = parser.parse_args(words)
     test = _exercises("test", N_TEST, held_out=True)
     before, said_before = _answers(arguments.model, test)
     with TemporaryDirectory() as folder:
         prompts = Path(folder) / "prompts.jsonl"
-        write_conversations(prompts, map(_conversation, _exercises("train", N_TRAIN, held_out=False)))
+        kept = _taught(held_out=False)[: round(arguments.taught_share * N_TRAIN)]
+        write_conversations(
+            prompts, map(_conversation, [*_exercises("train", N_TRAIN, held_out=False), *kept])
+        )
         rounds = [
             _round(arguments.model, prompts, Path(folder) / f"seed-{seed}", seed, 2 * arguments.phases, test)
             for seed in range(arguments.seeds)
@@ -54,7 +60,8 @@ def main(words: list[str]) -> None:
         "interval_before": list(wilson_interval(round(before * N_TEST), N_TEST)),
         "accuracy_after": summary([found["accuracy"] for found in rounds]),
         "points_gained": summary([100 * (found["accuracy"] - before) for found in rounds]),
-        "taught_suite_after": summary([found["taught"] for found in rounds]),
+        "taught_before": _answers(arguments.model, _taught())[0],
+        "taught_after": summary([found["taught"] for found in rounds]),
         "seconds": summary([found["seconds"] for found in rounds]),
         "samples": [
             {"question": test[i].question, "answer": test[i].answer, "before": said_before[i],
@@ -65,7 +72,7 @@ def main(words: list[str]) -> None:
     report(
         "grpo_arithmetic",
         figures,
-        {"points_gained": ">= 15", "accuracy_before": SHOWN, "accuracy_after": SHOWN},
+        {"points_gained": ">= 15", "accuracy_before": SHOWN, "accuracy_after": SHOWN, "taught_after": SHOWN},
     )
 
 
@@ -87,10 +94,10 @@ def _exercises(name: str, n: int, held_out: bool) -> list[Exercise]:
     return [arithmetic.draw_distracted(draws, held_out, N_STEPS) for _ in range(n)]
 
 
-def _taught() -> list[Exercise]:
-    """Held-out questions of the kind that tuning covered: what was known must not be lost."""
-    draws = Draws(0, "grpo", "taught")
-    return [arithmetic.draw(draws, held_out=True) for _ in range(N_TEST)]
+def _taught(held_out: bool = True) -> list[Exercise]:
+    """Questions of the kind that tuning covered: what was known must not be lost."""
+    draws = Draws(0, "grpo", "taught", "test" if held_out else "train")
+    return [arithmetic.draw(draws, held_out) for _ in range(N_TEST if held_out else N_TRAIN)]
 
 
 def _conversation(exercise: Exercise) -> Conversation:
@@ -107,7 +114,3 @@ def _answers(folder: Path, exercises: Sequence[Exercise]) -> tuple[float, list[s
     said = [completion.text for completion in generate_batch(model, tokenizer, asked, sampling)]
     right = [final_number(text) == final_number(e.answer) for text, e in zip(said, exercises, strict=True)]
     return sum(right) / len(right), said
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
