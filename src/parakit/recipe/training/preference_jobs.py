@@ -62,6 +62,7 @@ def train_reward_model(job: Aligning, out: Path, overwrite: bool = False) -> dic
 def tune_on_preferences(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Tune a policy on rankings (DPO, IPO, SimPO) and write it to the model folder `out`; returns the figures."""
     config = job.training
+    _check_loss(config)
 
     def lesson(run: _Run) -> Lesson:
         loss = config.preference_loss
@@ -75,6 +76,19 @@ def tune_on_preferences(job: Aligning, out: Path, overwrite: bool = False) -> di
         return run.lesson(objective, plain, unit)
 
     return _run(job, out, overwrite, _policy, lesson, (DPO_RATE_SHARE, DPO_EPOCHS))
+
+
+def _check_loss(config: AlignConfig) -> None:
+    """Settings that the chosen loss never looks at, or cannot use."""
+    unread = {"ipo": ("label_smoothing", "margin", "row_margins"), "dpo": (), "simpo": ()}
+    for name in unread[config.preference_loss]:
+        if value := getattr(config, name):
+            raise UserError(
+                f"{name} = {value} is set, and preference_loss: {config.preference_loss} never looks at it",
+                "take it out, or choose another preference_loss",
+            )
+    if config.kl_coef == 0:
+        raise UserError("kl_coef = 0: every answer would be worth the same", "give it a positive value")
 
 
 @dataclass
