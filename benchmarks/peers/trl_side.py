@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-not-found]  # the peer's own
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     TrainerCallback,
 )
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+from trl import (  # type: ignore[import-not-found]  # as is this
+    DPOConfig,
+    DPOTrainer,
+    RewardConfig,
+    RewardTrainer,
+)
 
 
 class Clock(TrainerCallback):

@@ -23,6 +23,7 @@ from parakit.common.errors import UserError
 from parakit.common.progress import progress, say
 from parakit.common.seeds import seed_everything
 from parakit.inference.abilities import require
+from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
 from parakit.model.presets import plan_for
 from parakit.recipe.report.model_card import model_card
@@ -216,7 +217,7 @@ def _plan(
 
 def _reward_model(base: LanguageModel, training: AlignConfig) -> RewardModel:
     shape = with_dropout(base.config, training.dropout)
-    assert shape.family == "decoder"
+    assert isinstance(shape, DecoderConfig)
     model = RewardModel(shape)
     take_over(model, base)
     return model
@@ -233,7 +234,7 @@ def _save(
     job: Aligning, run: _Run, tokenizer: Tokenizer, out: Path, overwrite: bool, figures: dict[str, Any]
 ) -> None:
     is_policy = job.method != "reward"
-    config = {"stage": "align", "learned": job.method, "chat": is_policy}
+    config: dict[str, Any] = {"stage": "align", "learned": job.method, "chat": is_policy}
     config |= {"plan": run.plan.model_dump(mode="json")}
     parents = [path for path in (job.model, job.data) if (path / LINEAGE).is_file()]
     lineage = Lineage("model", config, list(parents), run.plan.seed, figures)

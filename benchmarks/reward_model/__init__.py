@@ -61,7 +61,3 @@ def judged(model: Path, name: str, training: AlignConfig) -> dict[str, Any]:
         found = evaluate_preferences(judge, tokenizer, iter_preferences(data, "test"))  # type: ignore[arg-type]
     found["over_length_judge"] = found["accuracy"] - found["length_judge"]
     return found | {"steps": trained["steps"], "seconds": trained["seconds"]}
-
-
-if __name__ == "__main__":
-    main()

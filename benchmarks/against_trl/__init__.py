@@ -42,7 +42,7 @@ def compare(task: str, folder: Path, peer: str | Path, repeats: int) -> dict[str
     """One task: both sides' speed, their ratio, and by how much their losses differ at most."""
     said: dict[str, list[float]] = {}
     numbers = (pairs.N_PAIRS, pairs.N_STEPS, pairs.LEARNING_RATE, pairs.KL_COEF)
-    commands = {
+    commands: dict[str, list[str | Path]] = {
         OURS: [sys.executable, "-m", OURS, task, folder],
         THEIRS: [peer, "-m", THEIRS, task, folder, *map(str, numbers)],
     }
@@ -65,7 +65,3 @@ def compare(task: str, folder: Path, peer: str | Path, repeats: int) -> dict[str
         "losses_of_trl": said[THEIRS],
         "largest_difference": max(differences),
     }
-
-
-if __name__ == "__main__":
-    main()
