@@ -111,7 +111,8 @@ class _Run:
             if path.exists():
                 self.references[split] = np.load(path, allow_pickle=False)
                 continue
-            self.references[split] = reference_log_probs(self.base, self._source(split))
+            with progress("reference", self.data[split].n_examples, "rankings") as bar:
+                self.references[split] = reference_log_probs(self.base, self._source(split), bar.advance)
             np.save(path, self.references[split])
 
     def lesson(self, objective: Any, plain: Any, loss_unit: str) -> Lesson:
