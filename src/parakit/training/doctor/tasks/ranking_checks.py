@@ -19,7 +19,7 @@ from parakit.tokens.preferences.batches import RankingBatch
 from parakit.training import loop
 from parakit.training.doctor.probes import drop_gradients
 from parakit.training.doctor.turns import Grammar
-from parakit.training.doctor.views import micro_batch, other_ids, run
+from parakit.training.doctor.views import arrays, micro_batch, other_ids, run
 from parakit.training.micro_batches import Objective
 from parakit.training.precision import Precision
 
@@ -153,8 +153,10 @@ def _values(model: Any, micro: Any) -> Tensor:
 
 
 def prefers_the_worse(model: Any, batch: RankingBatch, objective: Objective) -> str | None:
-    """An objective whose gradient, followed downhill, lifts the worse completions above the best."""
-    micro = micro_batch(model, batch)
+    """An objective whose gradient, followed downhill, lifts the worse completion above the best. Looked at is one pair:
+    of several the gradients may point anywhere.
+    """
+    micro = micro_batch(model, _one_pair(batch))
     precision = Precision("float32", next(model.parameters()).device)
     slopes = []
     for wanted in (objective, lambda m, b: _lead(_values(m, b), b)):
@@ -171,6 +173,15 @@ def prefers_the_worse(model: Any, batch: RankingBatch, objective: Objective) -> 
         if change > 0
         else f"along the loss's gradient the best completions' lead changes by {change:.3g}"
     )
+
+
+def _one_pair(batch: RankingBatch) -> RankingBatch:
+    """The best and the worst completion of the first ranking."""
+    worst = int(batch.real_mask[0].any(-1).sum()) - 1
+    cut: dict[str, Any] = {
+        name: value[:1] if value.ndim == 1 else value[:1, [0, worst]] for name, value in arrays(batch).items()
+    }
+    return replace(batch, **cut, n_counted=1)
 
 
 def _lead(values: Tensor, micro: Any) -> Tensor:
