@@ -1,6 +1,6 @@
 """Keys of a recipe that were set though nothing reads them: found before any work is done. Imports no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from parakit.alignment.config import READ_BY as READ_BY_METHOD
@@ -15,7 +15,10 @@ from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples
 
-_READ_BY: Mapping[str, frozenset[str]] = {**READ_BY, **READ_BY_METHOD}
+_READ_BY: dict[str, frozenset[str]] = {
+    **{str(learned): keys for learned, keys in READ_BY.items()},
+    **{str(method): keys for method, keys in READ_BY_METHOD.items()},
+}
 # What the primer is asked for, by the section that asks.
 _PRIMER_PART = {
     "text.primer": ("n_documents",),

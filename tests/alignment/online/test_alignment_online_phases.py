@@ -113,12 +113,12 @@ def test_a_phase_ends_early_when_the_policy_has_moved_too_far(tmp_path: Path) ->
 
 
 def test_the_reward_goes_up() -> None:
-    session = tiny_session(None, "grpo", group_size=16, kl_coef=0.0, plan={"max_steps": 36})
+    session = tiny_session(None, "grpo", group_size=16, kl_coef=0.0, plan={"max_steps": 40})
     found = []
     source: Any = session.source
     for _ in session.steps():
         found.append(source.step_figures()["reward"])
-    assert sum(found[-4:]) / 4 > sum(found[:4]) / 4 + 0.3
+    assert sum(found[-12:]) / 12 > sum(found[:12]) / 12 + 0.3
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -71,7 +71,7 @@ def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
         plan = kept[1] if kept else plan_online(job.training, config, asked)
         keep_plan(work, asked.policy.config, plan)
         seed_everything(plan.seed)
-        figures = _learn(method, asked, config, plan, work)
+        figures = learn(method, asked, config, plan, work)
         save_policy(
             job,
             asked,
@@ -123,7 +123,7 @@ def without_dropout(model: nn.Module) -> None:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0
+            setattr(module, "dropout", 0.0)  # noqa: B010 (attention's own rate)
 
 
 def plan_online(training: AlignConfig, config: OnlineConfig, asked: Asked) -> TrainingPlan:
@@ -164,9 +164,10 @@ def save_policy(
     say(f"{learned}: written to {out}")
 
 
-def _learn(
+def learn(
     method: OnlineMethod, asked: Asked, config: OnlineConfig, plan: TrainingPlan, work: Path
 ) -> dict[str, Any]:
+    """Train `asked.policy` in place, with checkpoints in `work`; returns the figures."""
     policy, tokenizer = asked.policy, asked.tokenizer
     reference = frozen_copy(policy)
     trained: Any = PolicyWithValue(policy) if method == "ppo" else policy
