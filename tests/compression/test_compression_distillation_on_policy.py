@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from compression.pairs import pair
+from compression.pairs import micro, pair
 
 from parakit.common.errors import UserError
 from parakit.compression.config import DistillConfig
 from parakit.compression.distillation import OnPolicySource, distillation
+from parakit.compression.distillation.every_place import EveryPlace
 from parakit.inference.config import SamplingConfig
 from parakit.inference.decoding import generate_ids
 from parakit.training.session import TrainingSession
@@ -56,7 +57,7 @@ def test_answers_follow_a_prompt_of_the_data_and_are_the_students() -> None:
             assert ids[begin:] == answer[: 13 - begin]
             n_seen += 1
     assert n_seen >= 8
-    assert np.array_equal(own.own_words, own.loss_mask)
+    assert np.array_equal(own.unlabelled, own.loss_mask)
     assert own.n_counted == own.loss_mask.sum()
 
 
@@ -64,11 +65,11 @@ def test_only_the_share_is_answered_and_the_rest_stays_as_it_is() -> None:
     student, _ = pair(dtype=torch.float32)
     plain = tokens(masked=True).rows(0, 60)
     mixed = source(student, 0.4).rows(0, 60)
-    answered = mixed.own_words.any(1)
+    answered = mixed.unlabelled.any(1)
     assert 0.2 < answered.mean() < 0.6
     for name in ("input_ids", "target_ids", "loss_mask", "document_ids", "position_ids"):
         assert np.array_equal(getattr(mixed, name)[~answered], getattr(plain, name)[~answered])
-    assert not source(student, 0.0).rows(0, 60).own_words.any()
+    assert not source(student, 0.0).rows(0, 60).unlabelled.any()
 
 
 def test_rows_depend_on_their_number_and_the_student_alone() -> None:
@@ -117,3 +118,26 @@ def test_a_run_left_at_a_step_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     got = [facts(record) for record in finish(resumed)]
     assert got == wanted[resumed.first_step :]
     assert weights(resumed.model) == weights(unbroken.model)
+
+
+# ---- prompts, which have no labels either
+
+
+def test_prompts_count_and_only_the_teacher_tells_them() -> None:
+    plain, every = tokens(masked=True).rows(0, 8), EveryPlace(tokens(masked=True)).rows(0, 8)
+    real = plain.document_ids >= 0
+    assert np.array_equal(every.loss_mask, real)
+    assert every.n_counted == real.sum() > plain.n_counted
+    assert np.array_equal(every.unlabelled, real & ~plain.loss_mask)
+    student, teacher = pair()
+    labels_only = distillation(teacher, DistillConfig(hard_label_share=1.0))
+    losses = [labels_only(student, micro(batch)).item() for batch in (plain, every)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9), "with labels alone prompts teach nothing"
+
+
+def test_own_answers_stay_without_labels_when_prompts_count() -> None:
+    student, _ = pair(dtype=torch.float32)
+    own = source(student).rows(0, 6)
+    every = EveryPlace(source(student)).rows(0, 6)
+    assert own.unlabelled.any()
+    assert np.array_equal(every.unlabelled, own.document_ids >= 0)

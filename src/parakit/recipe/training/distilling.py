@@ -23,6 +23,7 @@ from parakit.compression.distillation.checks import (
     check_same_vocabulary,
     examine_distillation,
 )
+from parakit.compression.distillation.every_place import EveryPlace
 from parakit.compression.distillation.losses import distillation
 from parakit.compression.distillation.on_policy import OnPolicySource
 from parakit.compression.distillation.students import shape_from_layers, student_from_layers
@@ -105,7 +106,11 @@ def distill(job: Distilling, out: Path, overwrite: bool = False) -> dict[str, An
         figures = run_training(inputs) | chart_rows(work) | _against_teacher(run, plain)
         if run.lessons.learned == "chat":
             figures["task"] = "chat"
-        config = {"stage": "distill", "learned": run.lessons.learned, "chat": run.lessons.learned == "chat"}
+        config: dict[str, Any] = {
+            "stage": "distill",
+            "learned": run.lessons.learned,
+            "chat": run.lessons.learned == "chat",
+        }
         config |= {"distillation": job.training.model_dump(mode="json"), "student": job.student.said()}
         config |= {"plan": run.plan.model_dump(mode="json")}
         known = [parent for parent in parents if (parent / LINEAGE).is_file()]
@@ -223,6 +228,8 @@ def _with_teacher(job: Distilling, run: _Run, plain: Lesson, work: Path) -> Trai
 
     if training.on_policy_share:
         source = _on_policy(training, run, source)
+    if training.teach_prompts:
+        source = EveryPlace(source)
     lesson = replace(plain, kind="distill", source=source, objective=objective)
     return TrainingInputs(
         "distill", run.student, run.tokenizer, lesson, run.plan, work, plain, further_checks
@@ -240,7 +247,7 @@ def _on_policy(training: DistillConfig, run: _Run, source: Any) -> OnPolicySourc
 
 def _check_cache(training: DistillConfig, cached: bool) -> None:
     """A cache holds the answers to the data's rows, and nothing else of the teacher."""
-    for key in ("on_policy_share", "hidden_coef"):
+    for key in ("on_policy_share", "hidden_coef", "teach_prompts"):
         if cached and getattr(training, key):
             raise UserError(
                 f"{key} = {getattr(training, key)} asks the teacher at every step, and a cache of its answers is set",
