@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Figures, paired, report, summary
+from benchmarks.harness import ROOT, Figures, paired, report, summary
 
 SIDES = ("student", "labels_only", "fresh")
 # What the student is taught with, and how it learns; the other two have the same steps and rates (fresh: its own).
@@ -51,6 +51,7 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--steps", type=int, default=500, help="of each student of the decoder; the encoder's too"
     )
+    parser.add_argument("--encoder-tokens", type=int, default=1_500_000, help="that its teacher learns from")
     parser.add_argument("--suite-items", type=int, default=250, help="questions of each suite")
     arguments = parser.parse_args(words)
     import torch
@@ -93,8 +94,12 @@ def encoder(arguments: argparse.Namespace, folder: Path) -> Setting:
     """An encoder that fills masks in the primer's text, judged by how well it tells opinions apart once tuned."""
     from parakit.recipe import build, load_recipe
 
-    changes = {"finetune.epochs": None, "finetune.max_steps": 1, "size": "1m"}
-    recipe = load_recipe("recipes/encoder-classifier.yaml", changes)
+    changes = {
+        "finetune.epochs": None,
+        "finetune.max_steps": 1,
+        "pretrain.max_tokens": arguments.encoder_tokens,
+    }
+    recipe = load_recipe(ROOT / "recipes" / "encoder-classifier.yaml", changes)
     build(recipe, folder / "builds")
     made = folder / "builds" / "encoder-classifier"
     return Setting(

@@ -64,13 +64,12 @@ def test_a_fresh_student_of_a_size_learns_from_answers_that_are_kept(capsys, tin
     assert not (tmp_path / "three").exists()
 
 
-def test_a_student_that_answers_itself_and_reads_prompts(capsys, teacher, chats, tmp_path):
+def test_a_student_answers_itself(capsys, teacher, chats, tmp_path):
     flags = [
         "--on-policy-share",
         "0.5",
         "--max-new-tokens",
         "3",
-        "--teach-prompts",
         "--hidden-coef",
         "1",
         *QUICK,
@@ -117,7 +116,6 @@ def test_an_encoder_teaches_an_encoder_of_some_of_its_layers(capsys, tiny_build,
         (["--shards", "SHARDS", "--teacher-share", "0.3"], "--teacher-share is set"),
         (["--shards", "SHARDS", "--momentum", "0.3", "--optimizer", "adamw"], "--momentum is set"),
         (["--shards", "SHARDS", "--noise-rate", "0.3"], "--noise-rate is set"),
-        (["--shards", "SHARDS", "--teach-prompts"], "--teach-prompts is set"),
         (["--shards", "SHARDS", "--on-policy-share", "0.5"], "plain text asks nothing"),
         (["--shards", "SHARDS", "--hidden-coef", "1", "--cache-top-k", "4"], "hidden_coef = 1.0 asks"),
         (["--shards", "SHARDS", "--hard-label-share", "1", "--divergence", "reverse"], "leaves the teacher"),

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from compression.pairs import micro, pair
+from compression.pairs import pair
 
 from parakit.common.errors import UserError
 from parakit.compression.config import DistillConfig
 from parakit.compression.distillation import OnPolicySource, distillation
-from parakit.compression.distillation.every_place import EveryPlace
 from parakit.inference.config import SamplingConfig
 from parakit.inference.decoding import generate_ids
 from parakit.training.session import TrainingSession
@@ -118,26 +117,3 @@ def test_a_run_left_at_a_step_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     got = [facts(record) for record in finish(resumed)]
     assert got == wanted[resumed.first_step :]
     assert weights(resumed.model) == weights(unbroken.model)
-
-
-# ---- prompts, which have no labels either
-
-
-def test_prompts_count_and_only_the_teacher_tells_them() -> None:
-    plain, every = tokens(masked=True).rows(0, 8), EveryPlace(tokens(masked=True)).rows(0, 8)
-    real = plain.document_ids >= 0
-    assert np.array_equal(every.loss_mask, real)
-    assert every.n_counted == real.sum() > plain.n_counted
-    assert np.array_equal(every.unlabelled, real & ~plain.loss_mask)
-    student, teacher = pair()
-    labels_only = distillation(teacher, DistillConfig(hard_label_share=1.0))
-    losses = [labels_only(student, micro(batch)).item() for batch in (plain, every)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-9), "with labels alone prompts teach nothing"
-
-
-def test_own_answers_stay_without_labels_when_prompts_count() -> None:
-    student, _ = pair(dtype=torch.float32)
-    own = source(student).rows(0, 6)
-    every = EveryPlace(source(student)).rows(0, 6)
-    assert own.unlabelled.any()
-    assert np.array_equal(every.unlabelled, own.document_ids >= 0)

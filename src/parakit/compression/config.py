@@ -32,10 +32,6 @@ class DistillConfig(TrainingConfig):
     hidden_coef: float = Field(
         default=0.0, ge=0, description="weight of 1 - cosine of both sides' last hidden vectors"
     )
-    teach_prompts: bool = Field(
-        default=False,
-        description="conversations: ask the teacher about the prompts too, which have no labels",
-    )
     on_policy_share: float = Field(
         default=0.0, ge=0, le=1, description="part of the rows that the student answers itself"
     )
@@ -61,7 +57,6 @@ def unread_distilling(config: DistillConfig, learned: Lesson) -> dict[str, str]:
         "teacher_share": None if config.divergence == "jensen_shannon" else "it belongs to jensen_shannon",
         "rollout_temperature": None if config.on_policy_share else "on_policy_share is 0",
         "max_new_tokens": None if config.on_policy_share else "on_policy_share is 0",
-        "teach_prompts": None if learned == "chat" else "in plain text every place counts",
         "noise_rate": None if learned == "masked" else "it belongs to encoders",
         "whole_word": None if learned == "masked" else "it belongs to encoders",
     }

@@ -30,7 +30,7 @@ class CachedBatch(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class UnlabelledBatch(Batch):
-    """Rows in which some places that count have no label: the student wrote the token itself, or it is a prompt's."""
+    """Rows in which some places that count have no label: the student wrote the token itself."""
 
     unlabelled: np.ndarray  # (B, T) bool, True: only the teacher tells what belongs here
 

@@ -23,7 +23,6 @@ from parakit.compression.distillation.checks import (
     check_same_vocabulary,
     examine_distillation,
 )
-from parakit.compression.distillation.every_place import EveryPlace
 from parakit.compression.distillation.losses import distillation
 from parakit.compression.distillation.on_policy import OnPolicySource
 from parakit.compression.distillation.students import shape_from_layers, student_from_layers
@@ -228,8 +227,6 @@ def _with_teacher(job: Distilling, run: _Run, plain: Lesson, work: Path) -> Trai
 
     if training.on_policy_share:
         source = _on_policy(training, run, source)
-    if training.teach_prompts:
-        source = EveryPlace(source)
     lesson = replace(plain, kind="distill", source=source, objective=objective)
     return TrainingInputs(
         "distill", run.student, run.tokenizer, lesson, run.plan, work, plain, further_checks
@@ -247,7 +244,7 @@ def _on_policy(training: DistillConfig, run: _Run, source: Any) -> OnPolicySourc
 
 def _check_cache(training: DistillConfig, cached: bool) -> None:
     """A cache holds the answers to the data's rows, and nothing else of the teacher."""
-    for key in ("on_policy_share", "hidden_coef", "teach_prompts"):
+    for key in ("on_policy_share", "hidden_coef"):
         if cached and getattr(training, key):
             raise UserError(
                 f"{key} = {getattr(training, key)} asks the teacher at every step, and a cache of its answers is set",
