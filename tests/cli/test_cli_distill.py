@@ -64,6 +64,47 @@ def test_a_fresh_student_of_a_size_learns_from_answers_that_are_kept(capsys, tin
     assert not (tmp_path / "three").exists()
 
 
+def test_a_student_answers_itself(capsys, teacher, chats, tmp_path):
+    flags = [
+        "--on-policy-share",
+        "0.5",
+        "--max-new-tokens",
+        "3",
+        "--hidden-coef",
+        "1",
+        *QUICK,
+    ]
+    arguments = ["distill", teacher, "--conversations", chats, "--output", tmp_path / "student", *flags]
+    status, printed, err = run(capsys, *arguments, "--keep-layers", "1", "--json")
+    assert status == 0, err
+    assert json.loads(printed)["skipped_steps"] == 0
+
+
+def test_an_encoder_teaches_an_encoder_of_some_of_its_layers(capsys, tiny_build, tmp_path):
+    tokenizer, corpus, shards = tmp_path / "tokenizer", tiny_build / "corpus", tmp_path / "shards"
+    encoder = ["--family", "encoder"]
+    made = ["--tokenizer", tokenizer, "--output", tmp_path / "teacher", "--max-seq-len", 32, "--size", "80k"]
+    for words in (
+        ["tokenizer", "train", corpus, "--output", tokenizer, "--vocab-size", 330],
+        ["tokenizer", "encode", tokenizer, corpus, "--output", shards, *encoder],
+        ["pretrain", shards, *made, *encoder, *QUICK],
+    ):
+        status, _, err = run(capsys, *words)
+        assert status == 0, err
+    taught = ["--hidden-coef", "1", "--distill-temperature", "2", "--keep-layers", "1", "--noise-rate", "0.2"]
+    arguments = ["distill", tmp_path / "teacher", "--shards", shards, "--output", tmp_path / "student"]
+    status, printed, err = run(capsys, *arguments, *taught, *QUICK, "--json")
+    assert status == 0, err
+    figures = json.loads(printed)
+    assert figures["family"] == "encoder"
+    assert figures["loss_unit"] == figures["teacher"].get("loss_unit", "nats per masked token")
+    status, _, err = run(
+        capsys, "distill", tmp_path / "teacher", "--conversations", "chats.jsonl", "--output", tmp_path / "x"
+    )
+    assert status == 2
+    assert "answers no conversations" in err
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from parakit.compression.config import DistillConfig
 from parakit.compression.distillation import distillation, losses
 from parakit.compression.distillation.losses import gathered
-from parakit.compression.distillation.micro_batches import OwnWordsBatch, fields_of
+from parakit.compression.distillation.micro_batches import UnlabelledBatch, fields_of
 from parakit.training.objectives import head_loss, next_token
 from parakit.training.objectives.distribution_losses import apart
 from tests.training.tiny_tasks import cut, gradients
@@ -118,12 +118,12 @@ def test_the_loss_is_float32_under_half_precision(
     assert set(seen) <= {torch.float32}
 
 
-def test_own_words_have_no_labels() -> None:
+def test_unlabelled_have_no_labels() -> None:
     student, teacher = pair()
     batch, settings_ = rows(), DistillConfig(hard_label_share=0.4)
     own = np.zeros_like(batch.loss_mask)
     own[1:3] = True
-    mixed = OwnWordsBatch(**fields_of(batch), own_words=own)
+    mixed = UnlabelledBatch(**fields_of(batch), unlabelled=own)
     loss, got = loss_and_gradients(distillation(teacher, settings_), student, mixed)
     apart_ = [
         loss_and_gradients(distillation(teacher, s), student, cut(batch, *edges))

@@ -56,7 +56,7 @@ def test_answers_follow_a_prompt_of_the_data_and_are_the_students() -> None:
             assert ids[begin:] == answer[: 13 - begin]
             n_seen += 1
     assert n_seen >= 8
-    assert np.array_equal(own.own_words, own.loss_mask)
+    assert np.array_equal(own.unlabelled, own.loss_mask)
     assert own.n_counted == own.loss_mask.sum()
 
 
@@ -64,11 +64,11 @@ def test_only_the_share_is_answered_and_the_rest_stays_as_it_is() -> None:
     student, _ = pair(dtype=torch.float32)
     plain = tokens(masked=True).rows(0, 60)
     mixed = source(student, 0.4).rows(0, 60)
-    answered = mixed.own_words.any(1)
+    answered = mixed.unlabelled.any(1)
     assert 0.2 < answered.mean() < 0.6
     for name in ("input_ids", "target_ids", "loss_mask", "document_ids", "position_ids"):
         assert np.array_equal(getattr(mixed, name)[~answered], getattr(plain, name)[~answered])
-    assert not source(student, 0.0).rows(0, 60).own_words.any()
+    assert not source(student, 0.0).rows(0, 60).unlabelled.any()
 
 
 def test_rows_depend_on_their_number_and_the_student_alone() -> None:

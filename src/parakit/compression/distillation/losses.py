@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.compression.config import DistillConfig
-from parakit.compression.distillation.micro_batches import CachedMicroBatch, OwnWordsMicroBatch
+from parakit.compression.distillation.micro_batches import CachedMicroBatch, UnlabelledMicroBatch
 from parakit.compression.distillation.teacher import Predictor, Teacher
 from parakit.training.micro_batches import MicroBatch, Objective
 from parakit.training.objectives.distribution_losses import apart, log_shares
@@ -97,8 +97,8 @@ def _targets(
 ) -> _Targets:
     heat = settings.distill_temperature
     shares: Tensor | float = settings.hard_label_share
-    if isinstance(batch, OwnWordsMicroBatch):
-        shares = shares * (~_counted(batch.own_words, batch)).to(dtype)
+    if isinstance(batch, UnlabelledMicroBatch):
+        shares = shares * (~_counted(batch.unlabelled, batch)).to(dtype)
     sides: Sides
     if isinstance(batch, CachedMicroBatch):
         top_ids, top_logs = _counted(batch.top_ids, batch), _counted(batch.top_logs, batch)

@@ -1,4 +1,4 @@
-"""Batches of tokens that bring more than labels: the teacher's cached probabilities, or words of the student's own.
+"""Batches of tokens that bring more than labels: the teacher's cached probabilities, or places without a label.
 
 Shapes: B rows, T tokens, K cached ids.
 """
@@ -29,10 +29,10 @@ class CachedBatch(Batch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnWordsBatch(Batch):
-    """Rows of which the student wrote a part."""
+class UnlabelledBatch(Batch):
+    """Rows in which some places that count have no label: the student wrote the token itself."""
 
-    own_words: np.ndarray  # (B, T) bool, True: the target is the student's own, and no label
+    unlabelled: np.ndarray  # (B, T) bool, True: only the teacher tells what belongs here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +44,10 @@ class CachedMicroBatch(MicroBatch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnWordsMicroBatch(MicroBatch):
-    """As `OwnWordsBatch`."""
+class UnlabelledMicroBatch(MicroBatch):
+    """As `UnlabelledBatch`."""
 
-    own_words: Tensor  # (B, T) bool
+    unlabelled: Tensor  # (B, T) bool
 
 
 @to_micro_batch.register
@@ -58,9 +58,11 @@ def _cached(batch: CachedBatch, device: torch.device, always_masked: bool = Fals
 
 
 @to_micro_batch.register
-def _own_words(batch: OwnWordsBatch, device: torch.device, always_masked: bool = False) -> OwnWordsMicroBatch:
-    own_words = torch.from_numpy(batch.own_words).to(device)
-    return OwnWordsMicroBatch(**_plain(batch, Batch, device, always_masked), own_words=own_words)
+def _without_labels(
+    batch: UnlabelledBatch, device: torch.device, always_masked: bool = False
+) -> UnlabelledMicroBatch:
+    unlabelled = torch.from_numpy(batch.unlabelled).to(device)
+    return UnlabelledMicroBatch(**_plain(batch, Batch, device, always_masked), unlabelled=unlabelled)
 
 
 def fields_of(batch: Batch) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import derive_seed, rng
-from parakit.compression.distillation.micro_batches import OwnWordsBatch, fields_of
+from parakit.compression.distillation.micro_batches import UnlabelledBatch, fields_of
 from parakit.inference.config import SamplingConfig
 from parakit.inference.decoding import generate_ids
 from parakit.model.heads import LanguageModel
@@ -57,22 +58,22 @@ class OnPolicySource:
         self.share, self.sampling = share, sampling
         self.seed, self.seq_len, self.rows_per_epoch = source.seed, source.seq_len, source.rows_per_epoch
 
-    def rows(self, start_row: int, n_rows: int) -> OwnWordsBatch:
+    def rows(self, start_row: int, n_rows: int) -> UnlabelledBatch:
         """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed and the same student."""
         batch = self.source.rows(start_row, n_rows)
         chosen = [row for row in range(n_rows) if self._draw("on policy", start_row + row) < self.share]
         turns = [turn for row in chosen for turn in self._turns(batch, row, start_row + row)]
-        written = OwnWordsBatch(**_copied(batch), own_words=np.zeros_like(batch.loss_mask))
+        written = UnlabelledBatch(**_copied(batch), unlabelled=np.zeros_like(batch.loss_mask))
         by_row: dict[int, list[tuple[list[int], list[int]]]] = {}
         for turn, answer in zip(turns, self._answers(turns), strict=True):
             by_row.setdefault(turn.row, []).append((turn.prompt, answer))
         for row, answered in by_row.items():
             self._write(written, row, answered)
         numbers = written.document_ids
-        return OwnWordsBatch(
+        return UnlabelledBatch(
             **fields_of(written)
             | {"n_counted": int(written.loss_mask.sum()), "single_document": bool((numbers <= 0).all())},
-            own_words=written.own_words,
+            unlabelled=written.unlabelled,
         )
 
     def epoch_of(self, row: int) -> float:
@@ -105,11 +106,11 @@ class OnPolicySource:
         most = self.seq_len + 1
         return [answer[: most - len(turn.prompt)] for turn, answer in zip(turns, answers, strict=True)]
 
-    def _write(self, batch: OwnWordsBatch, row: int, answered: list[tuple[list[int], list[int]]]) -> None:
+    def _write(self, batch: UnlabelledBatch, row: int, answered: list[tuple[list[int], list[int]]]) -> None:
         """Lay prompts and answers side by side, as many as the row holds."""
         pad_id = self.source.shards.pad_id or 0
         fills = {"input_ids": pad_id, "target_ids": pad_id, "document_ids": -1, "position_ids": 0}
-        for name in ("loss_mask", "own_words"):
+        for name in ("loss_mask", "unlabelled"):
             getattr(batch, name)[row] = False
         for name, fill in fills.items():
             getattr(batch, name)[row] = fill
@@ -123,11 +124,11 @@ class OnPolicySource:
             batch.document_ids[row, places] = document
             batch.position_ids[row, places] = np.arange(len(tokens) - 1)
             own = slice(column + len(prompt) - 1, places.stop)
-            batch.loss_mask[row, own] = batch.own_words[row, own] = True
+            batch.loss_mask[row, own] = batch.unlabelled[row, own] = True
             column, document = places.stop, document + 1
 
 
-def _copied(batch: Batch) -> dict[str, object]:
+def _copied(batch: Batch) -> dict[str, Any]:
     """Its fields, arrays as copies that may be written to."""
     return {
         name: value.copy() if isinstance(value, np.ndarray) else value

@@ -105,7 +105,11 @@ def distill(job: Distilling, out: Path, overwrite: bool = False) -> dict[str, An
         figures = run_training(inputs) | chart_rows(work) | _against_teacher(run, plain)
         if run.lessons.learned == "chat":
             figures["task"] = "chat"
-        config = {"stage": "distill", "learned": run.lessons.learned, "chat": run.lessons.learned == "chat"}
+        config: dict[str, Any] = {
+            "stage": "distill",
+            "learned": run.lessons.learned,
+            "chat": run.lessons.learned == "chat",
+        }
         config |= {"distillation": job.training.model_dump(mode="json"), "student": job.student.said()}
         config |= {"plan": run.plan.model_dump(mode="json")}
         known = [parent for parent in parents if (parent / LINEAGE).is_file()]
