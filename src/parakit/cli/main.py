@@ -21,18 +21,19 @@ VERBS = {
     "text": "Read text (files, folders, or the built-in primer) into a corpus folder.",
     "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
     "pretrain": "Train a language model from scratch on encoded text.",
-    "finetune": "Tune a model on conversations.",
+    "finetune": "Tune a model on conversations, whole or by an adapter.",
     "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
     "generate": "Continue a prompt.",
     "chat": "Talk to a model.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
+    "merge": "Merge an adapter into its base, or several models into their mean.",
     "import": "Bring in a published model, from a folder or by its name on the hub.",
     "export": "Write a model as a plain Hugging Face folder.",
     "doctor": "Look for silent mistakes in a model and its data.",
     "show": "Tell what a folder holds and where it came from.",
 }
 # `import` is a word of Python's, so its module has another name; `export` keeps it company.
-_MODULES = {"import": "import_model", "export": "export_model"}
+_MODULES = {"import": "import_model", "export": "export_model", "merge": "improving.merge"}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from parakit.common.settings import unread
 from parakit.recipe.config import ExamplesConfig, RecipeConfig, says_how_long
 from parakit.recipe.families import ExampleTask, Objective, Task
-from parakit.recipe.training.config import READ_BY
+from parakit.recipe.training.config import READ_BY, READ_BY_METHOD, FinetuneConfig, for_adapters
 from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples
@@ -73,6 +73,8 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | None = N
     """The keys of a training section that were set and that its optimizer, its schedule and what is `learned`
     never look at. Drawing up a plan reads what counts.
     """
+    if isinstance(config, FinetuneConfig):
+        config = for_adapters(config)
     watched = config.replace()  # what others read of it is not ours to know
     rates: dict[str, Any] = {
         "learning_rate": 1.0,
@@ -84,7 +86,8 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | None = N
         resolve_examples(watched, n_train_examples=enough, **rates)
     else:
         resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)
-    read = {"dropout"} | (READ_BY.get(learned, frozenset()) if learned else set())
+    read = {"dropout", "method"} | (READ_BY.get(learned, frozenset()) if learned else set())
+    read |= READ_BY_METHOD.get(getattr(config, "method", "full"), frozenset())
     return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
 
 
@@ -96,6 +99,10 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | N
         return "text is counted in tokens: batch_tokens says it"
     if key in TrainingConfig.model_fields:
         return f"with optimizer: {training.optimizer}, schedule: {training.schedule}"
+    if isinstance(training, FinetuneConfig) and (
+        methods := [m for m, keys in READ_BY_METHOD.items() if key in keys]
+    ):
+        return f"it belongs to method {' and '.join(methods)}, and the method is {training.method}"
     readers = [name for name, keys in READ_BY.items() if key in keys]
     return f"it belongs to {' and '.join(readers)}, and this stage learns {learned}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class TrainingInputs:
     lesson: Lesson
     plan: TrainingPlan
     work: Path
+    frozen: Callable[[str], bool] | None = None
+    """Whether the run means to keep the parameter of this name as it is; None: everything trains."""
 
 
 def run_training(inputs: TrainingInputs) -> dict[str, Any]:
@@ -92,7 +94,14 @@ def _metrics(work: Path, first_step: int) -> Iterator[MetricsLog]:
 def _examine(inputs: TrainingInputs) -> None:
     lesson = inputs.lesson
     findings = doctor.examine(
-        inputs.model, inputs.tokenizer, lesson.source, lesson.data, inputs.plan, lesson.objective, lesson.kind
+        inputs.model,
+        inputs.tokenizer,
+        lesson.source,
+        lesson.data,
+        inputs.plan,
+        lesson.objective,
+        lesson.kind,
+        frozen=inputs.frozen,
     )
     doctor.require_healthy(findings)
     say(f"{inputs.title}: the doctor made {len(findings)} checks and found nothing wrong")
@@ -138,6 +147,7 @@ def _figures(
     figures = {
         "family": config.family,
         "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),
+        "trained_parameters": sum(p.numel() for p in inputs.model.parameters() if p.requires_grad),
         "tokens": sum(row["tokens"] for row in steps),
         "steps": plan.max_steps,
         "skipped_steps": sum(row["skipped"] for row in steps),
