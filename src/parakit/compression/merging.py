@@ -25,6 +25,7 @@ from parakit.model.adapters import detach
 from parakit.model.adapters.attaching import wrappers_of
 from parakit.model.adapters.lora import LowRank, Retrained
 from parakit.model.adapters.prefixes import PrefixedTrunk
+from parakit.model.adapters.token_rows import TrainedRows, TrainedRowsHead
 from parakit.model.heads import LanguageModel, Model
 
 MAX_LOST = 0.02  # of the update's norm
@@ -55,12 +56,15 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> Merged:
                 "a prompt or a prefix stands before the text, and no weight can hold it",
                 "keep the adapter's folder; it is used like a model's",
             )
-        if isinstance(wrapper, LowRank):
+        is_tied_head = isinstance(wrapper, TrainedRowsHead) and getattr(model.config, "tie_embeddings", False)
+        if isinstance(wrapper, LowRank | TrainedRows | TrainedRowsHead) and not is_tied_head:
             changed[place] = wrapper.base.weight.detach().double(), wrapper.merged_weight()
         elif isinstance(wrapper, Retrained):
             copies[place] = wrapper.copy
     detach(model)
-    model, untied = _untied_where_needed(model.to(dtype), changed)
+    apart = any(isinstance(wrappers.get(place), LowRank) for place in ("trunk.token_embedding", "lm_head"))
+    tied = apart and getattr(model.config, "tie_embeddings", False)
+    model = _untied(model.to(dtype)) if tied else model.to(dtype)
     lost = total = 0.0
     with torch.no_grad():
         for place, (before, after) in changed.items():
@@ -70,7 +74,7 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> Merged:
             total += float((after - before).square().sum())
         for place, copied in copies.items():
             model.get_submodule(place).load_state_dict(copied.state_dict())
-    return Merged(model.eval(), len(changed), (lost / total) ** 0.5 if total else 0.0, untied)
+    return Merged(model.eval(), len(changed), (lost / total) ** 0.5 if total else 0.0, tied)
 
 
 def merge_adapter_folder(
@@ -169,11 +173,8 @@ def _check_alike(
             )
 
 
-def _untied_where_needed(model: Model, changed: dict[str, tuple[Tensor, Tensor]]) -> tuple[Model, bool]:
-    """A model whose output matrix is its own where embedding and head no longer agree."""
-    places = {"trunk.token_embedding", "lm_head"}
-    if not places & changed.keys() or not getattr(model.config, "tie_embeddings", False):
-        return model, False
+def _untied(model: Model) -> Model:
+    """A model whose output matrix is its own: embedding and head no longer agree."""
     if not isinstance(model, LanguageModel):
         raise UserError(
             "the adapter changes an embedding that is tied to the output matrix",
@@ -183,7 +184,7 @@ def _untied_where_needed(model: Model, changed: dict[str, tuple[Tensor, Tensor]]
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     apart = LanguageModel(model.config.replace(tie_embeddings=False)).to(device, dtype)
     apart.load_state_dict(kept)
-    return apart, True
+    return apart
 
 
 def _lineage_config(folder: Path) -> dict[str, Any]:

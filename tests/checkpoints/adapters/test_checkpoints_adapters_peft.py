@@ -48,6 +48,7 @@ LORAS: dict[str, LoraConfig] = {
     "plain": LoraConfig(rank=2),
     "some": LoraConfig(rank=3, alpha=5, targets=("query", "value"), rank_stabilized=True),
     "tables": LoraConfig(rank=2, targets=("output", "token_embedding", "lm_head")),
+    "rows": LoraConfig(rank=2, token_ids=(3, 8)),
     "dora": LoraConfig(rank=2, dora=True),
     "pissa": LoraConfig(rank=2, init="pissa"),
     "olora": LoraConfig(rank=2, init="olora", rank_stabilized=True),
@@ -109,11 +110,12 @@ def test_peft_computes_what_ours_does(tmp_path, shape, kind):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "tables", "prompt", "prefix"])
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "tables", "rows", "prompt", "prefix"])
 def test_what_peft_wrote_is_loaded_and_has_its_gradients(tmp_path, shape, kind):
     model, base = base_of(shape, tmp_path)
     matrices = ["c_attn", "c_fc"] if shape == "gpt2" else ["q_proj", "v_proj", "down_proj"]
     tables = ["wte", "lm_head"] if shape == "gpt2" else ["embed_tokens", "lm_head"]
+    rows = [3, 8] if model.config.tie_embeddings else {name: [3, 8] for name in tables}
     task: dict[str, Any] = {"task_type": "CAUSAL_LM"}
     turned = {"fan_in_fan_out": shape == "gpt2" and kind != "tables"}
     settings = {
@@ -123,6 +125,9 @@ def test_what_peft_wrote_is_loaded_and_has_its_gradients(tmp_path, shape, kind):
         ),
         "dora": lambda: peft.LoraConfig(r=2, target_modules=matrices, use_dora=True, **task, **turned),
         "tables": lambda: peft.LoraConfig(r=2, target_modules=tables, **task),
+        "rows": lambda: peft.LoraConfig(
+            r=2, target_modules=matrices, trainable_token_indices=rows, **task, **turned
+        ),
         "prompt": lambda: peft.PromptTuningConfig(num_virtual_tokens=3, **task),
         "prefix": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3, **task),
     }

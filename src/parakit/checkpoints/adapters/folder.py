@@ -179,7 +179,7 @@ def _with_head(model: Model, said: Mapping[str, Any]) -> Model:
 def _lora(
     model: Model, adapter: Adapter, head: Head, base: str
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from parakit.checkpoints.adapters.lora_tensors import lora_tensors
+    from parakit.checkpoints.adapters.lora_tensors import lora_tensors, trained_tokens
 
     names, settings = Names(model.config, head), adapter.config
     tensors, sizes, retrained = lora_tensors(adapter.wrappers, names)
@@ -195,6 +195,7 @@ def _lora(
         dora=getattr(settings, "dora", False),
         is_turned=any(names.places[theirs].is_turned for theirs in sizes),
         retrained=retrained,
+        token_ids=trained_tokens(adapter.wrappers, names),
     )
     return config, tensors
 

@@ -20,9 +20,12 @@ from parakit.checkpoints.adapters.peft_config import lora_scale
 from parakit.common.errors import UserError
 from parakit.model.adapters.config import LoraConfig
 from parakit.model.adapters.lora import DoraLinear, LoraEmbedding, LowRank, Retrained, Wrapper
-from parakit.model.adapters.making import low_rank
+from parakit.model.adapters.making import low_rank, token_rows
+from parakit.model.adapters.token_rows import TrainedRows, TrainedRowsHead
+from parakit.model.heads import LanguageModel
 
 PREFIX = "base_model.model."
+_ROWS = "token_adapter.trainable_tokens_delta"
 _KINDS = {
     "lora_A.weight": "reduce",
     "lora_B.weight": "expand",
@@ -47,6 +50,7 @@ def lora_tensors(
         tensors |= {f"{PREFIX}{place.theirs}.{kind}": tensor for kind, tensor in written.items()}
         rank = next(iter(written.values())).shape[0]
         sizes[place.theirs] = rank, next(one.scale for one in found if one is not None)
+    tensors |= _token_rows(wrappers, names)
     for ours, wrapper in wrappers.items():
         if isinstance(wrapper, Retrained):
             for name, parameter in wrapper.copy.named_parameters():
@@ -54,6 +58,58 @@ def lora_tensors(
                 tensors[PREFIX + theirs] = parameter.detach()
                 retrained.add(theirs.rpartition(".")[0])
     return tensors, sizes, retrained
+
+
+def trained_tokens(wrappers: Mapping[str, Wrapper], names: Names) -> list[int] | dict[str, list[int]] | None:
+    """peft's `trainable_token_indices`: a list for a tied embedding, else the ids by module; None: no rows train."""
+    found = _rows_apart(wrappers)
+    if not found:
+        return None
+    if len(found) == 1:
+        return list(next(iter(found.values())).token_ids)
+    return {
+        names.place_of(ours).theirs.rpartition(".")[2]: list(one.token_ids) for ours, one in found.items()
+    }
+
+
+def _rows_apart(wrappers: Mapping[str, Wrapper]) -> dict[str, TrainedRows | TrainedRowsHead]:
+    """Wrappers with trained rows of their own: a tied head's are the embedding's."""
+    found = {ours: one for ours, one in wrappers.items() if isinstance(one, TrainedRows | TrainedRowsHead)}
+    if len({id(one.rows) for one in found.values()}) < len(found):
+        found.pop("lm_head")
+    return found
+
+
+def _token_rows(wrappers: Mapping[str, Wrapper], names: Names) -> dict[str, Tensor]:
+    found = _rows_apart(wrappers)
+    return {
+        f"{PREFIX}{names.place_of(ours).theirs}.{_ROWS}": one.rows.detach() for ours, one in found.items()
+    }
+
+
+def read_rows(model: nn.Module, rows: Mapping[str, Tensor], indices: Any, where: Path) -> dict[str, Wrapper]:
+    """The wrappers of trained rows, by our modules."""
+    by_module = list(indices.values()) if isinstance(indices, Mapping) else [indices]
+    ids = by_module[0] if by_module else None
+    one_list = isinstance(ids, list) and all(other == ids for other in by_module)
+    if not one_list or "trunk.token_embedding" not in rows:
+        raise UserError(
+            f"{where}: trainable_token_indices is {indices!r}, with rows for {sorted(rows)}",
+            "rows are loaded that belong to one list of tokens of the embedding",
+        )
+    known = isinstance(model, LanguageModel) and all(
+        type(one) is int and 0 <= one < model.config.vocab_size for one in ids
+    )
+    if not known:
+        raise UserError(
+            f"{where}: trains the tokens {ids}, which the base has not", "it belongs to another base"
+        )
+    assert isinstance(model, LanguageModel)
+    made = token_rows(model, ids)
+    for ours, tensor in rows.items():
+        own: Any = made[ours]
+        take(own.rows, tensor, f"the tokens' rows of {ours}", where)
+    return made
 
 
 def _joined(place: Place, found: list[LowRank | None]) -> dict[str, Tensor]:
@@ -94,12 +150,15 @@ def lora_wrappers(
     """The wrappers that hold these tensors. `UserError` names the tensor that this base has no place for."""
     by_place: dict[str, dict[str, Tensor]] = {}
     whole: dict[str, Tensor] = {}
+    rows: dict[str, Tensor] = {}
     ours_of = {theirs: ours for ours, theirs in names.parameters.items()}
     for key, tensor in tensors.items():
         theirs = key.removeprefix(PREFIX)
         kind = next((kind for kind in _KINDS if theirs.endswith(f".{kind}")), None)
         place = theirs.removesuffix(f".{kind}")
-        if kind is not None and place in names.places:
+        if theirs.endswith(f".{_ROWS}") and theirs.removesuffix(f".{_ROWS}") in names.places:
+            rows[names.places[theirs.removesuffix(f".{_ROWS}")].parts[0].ours] = tensor
+        elif kind is not None and place in names.places:
             by_place.setdefault(place, {})[_KINDS[kind]] = tensor
         elif theirs in ours_of:
             whole[ours_of[theirs]] = tensor
@@ -113,6 +172,8 @@ def lora_wrappers(
     found: dict[str, Wrapper] = {}
     for theirs, kinds in by_place.items():
         found |= dict(_split(model, names.places[theirs], kinds, peft, where))
+    if rows or peft.get("trainable_token_indices"):
+        found |= read_rows(model, rows, peft.get("trainable_token_indices"), where)
     return found | _retrained(model, whole, where)
 
 

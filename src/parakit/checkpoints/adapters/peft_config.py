@@ -33,7 +33,7 @@ _PASSED_OVER = {
     *("fan_in_fan_out", "megatron_core", "qalora_group_size", "ensure_weight_tying", "runtime_config"),
     *("num_virtual_tokens", "token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers"),
     *("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs"),
-    *("encoder_hidden_size", "init_weights", "bias", "init_lora_weights"),
+    *("encoder_hidden_size", "init_weights", "bias", "init_lora_weights", "trainable_token_indices"),
 }
 _MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -95,6 +95,7 @@ def lora_config(
     dora: bool,
     is_turned: bool,
     retrained: Collection[str],
+    token_ids: list[int] | dict[str, list[int]] | None = None,
 ) -> dict[str, Any]:
     """`sizes`: rank and scale of every foreign module; the commonest are the general ones, others are patterns."""
     values = list(sizes.values())
@@ -119,6 +120,7 @@ def lora_config(
         "bias": "none",
         "fan_in_fan_out": is_turned,
         "target_modules": sorted(shared_name),
+        "trainable_token_indices": token_ids,
         "modules_to_save": sorted(retrained) or None,
         "rank_pattern": {name: size[0] for name, size in others.items()},
         "alpha_pattern": {name: alpha(*size) for name, size in others.items()},

@@ -31,8 +31,12 @@ class Adapter:
     wrappers: dict[str, Wrapper]
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The adapter's own, by place and name."""
-        return {f"{place}.{name}": p for place, one in self.wrappers.items() for name, p in one.own().items()}
+        """The adapter's own, by place and name; what two wrappers share, once."""
+        found: dict[int, tuple[str, nn.Parameter]] = {}
+        for place, wrapper in self.wrappers.items():
+            for name, parameter in wrapper.own().items():
+                found.setdefault(id(parameter), (f"{place}.{name}", parameter))
+        return dict(found.values())
 
 
 def attach(model: Model, adapter: Adapter) -> None:
@@ -88,9 +92,8 @@ def is_adapted(model: nn.Module) -> bool:
 
 def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that the adapters of `model` brought, by their names in it."""
-    return {
-        f"{place}.{name}": p for place, wrapper in wrappers_of(model) for name, p in wrapper.own().items()
-    }
+    own = {id(p) for _, wrapper in wrappers_of(model) for p in wrapper.own().values()}
+    return {name: p for name, p in model.named_parameters() if id(p) in own}
 
 
 class AdapterSet:

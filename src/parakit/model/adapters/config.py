@@ -29,6 +29,10 @@ class LoraConfig(Config):
         default="kaiming",
         description="of the factors: uniform or normal and zero, or the weight's largest parts (SVD, QR)",
     )
+    token_ids: tuple[int, ...] = Field(
+        default=(),
+        description="tokens whose rows of embedding and output matrix train, such as new control tokens",
+    )
     retrained: tuple[str, ...] = Field(
         default=(), description="modules of which a copy is trained whole, such as a new head"
     )

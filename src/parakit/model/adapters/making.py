@@ -8,7 +8,7 @@ trains faster and more stably than noise (Lester et al. 2021, section 3.2; Li an
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from parakit.model.adapters.lora import (
     Wrapper,
 )
 from parakit.model.adapters.prefixes import PrefixTrunk, PromptTrunk, read_vectors
+from parakit.model.adapters.token_rows import TrainedRows, TrainedRowsHead
 from parakit.model.experts import MixtureOfExperts
 from parakit.model.heads import LanguageModel, Model
 from parakit.model.trunks import Decoder
@@ -42,10 +43,35 @@ def make_lora(model: Model, config: LoraConfig) -> Adapter:
         wrapper = low_rank(model.get_submodule(place), place, config.rank, config.scale, config)
         wrapper.reset(config.init)  # type: ignore[operator]
         wrappers[place] = wrapper
+    wrappers |= _token_rows(model, config.token_ids, wrappers)
     for place in config.retrained:
         base = model.get_submodule(place)
         wrappers[place] = Retrained(base, copy.deepcopy(base))
     return Adapter(config, wrappers)
+
+
+def token_rows(model: LanguageModel, token_ids: Sequence[int]) -> dict[str, Wrapper]:
+    """Wrappers that train the rows of these tokens; one set of rows for both sides where they are tied."""
+    embedding, head = model.trunk.token_embedding, model.lm_head
+    first = TrainedRows(embedding, token_ids, None)
+    shared = first.rows if head.weight is embedding.weight else None
+    return {"trunk.token_embedding": first, "lm_head": TrainedRowsHead(head, token_ids, shared)}
+
+
+def _token_rows(model: Model, token_ids: Sequence[int], others: Collection[str]) -> dict[str, Wrapper]:
+    if not token_ids:
+        return {}
+    if not isinstance(model, LanguageModel):
+        raise UserError(
+            "rows of tokens are trained in decoders that predict the next token", "leave token_ids out"
+        )
+    found = token_rows(model, token_ids)
+    if taken := sorted(found.keys() & set(others)):
+        raise UserError(
+            f"{taken[0]} is a LoRA target, and rows of its tokens were to be trained as well",
+            "leave one of them out (--no-train-turn-tokens)",
+        )
+    return found
 
 
 def low_rank(base: nn.Module, place: str, rank: int, scale: float, config: LoraConfig) -> LowRank:

@@ -43,14 +43,15 @@ class Tuning:
     frozen: Callable[[str], bool] | None = None
 
 
-def begin(model: Model, training: FinetuneConfig, tokenizer: Tokenizer) -> Tuning:
-    """Freeze what the method leaves alone, and put its adapter on."""
+def begin(model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turns: bool = False) -> Tuning:
+    """Freeze what the method leaves alone, and put its adapter on. `new_turns`: the model is to talk, and never did."""
     heads = _fresh_heads(model)
     if training.method == "full":
         return Tuning()
     if training.method == "layers":
         return Tuning(frozen=_only_layers(model, training.trained_layers, heads))
-    config = adapter_config(training, heads)
+    turns = new_turns if training.train_turn_tokens is None else training.train_turn_tokens
+    config = adapter_config(training, heads, tuple(sorted(tokenizer.turn_ids.values())) if turns else ())
     begins_with = tokenizer.encode(training.prompt_text) if training.prompt_text else None
     if isinstance(config, LoraConfig):
         adapter = make_lora(model, config)

@@ -46,6 +46,10 @@ class FinetuneConfig(TrainingConfig):
     )
     rank_stabilized: bool = Field(default=False, description="lora: scale by alpha / sqrt(rank)")
     dora: bool = Field(default=False, description="lora: train the lengths of the weights' rows as well")
+    train_turn_tokens: bool | None = Field(
+        default=None,
+        description="lora: train the vectors of the tokens that mark turns; None: where the model never talked",
+    )
     lora_init: LoraInit = Field(
         default="kaiming",
         description="lora: what the adapters begin with; pissa and olora: parts of the weight",
@@ -82,7 +86,16 @@ READ_BY: dict[Objective | Task, frozenset[str]] = {
 # What a method reads of the settings of tuning.
 READ_BY_METHOD: dict[TuningMethod, frozenset[str]] = {
     "lora": frozenset(
-        {"rank", "alpha", "lora_dropout", "lora_targets", "rank_stabilized", "dora", "lora_init"}
+        {
+            "rank",
+            "alpha",
+            "lora_dropout",
+            "lora_targets",
+            "rank_stabilized",
+            "dora",
+            "lora_init",
+            "train_turn_tokens",
+        }
     ),
     "prompt": frozenset({"n_prompt_tokens", "prompt_text"}),
     "prefix": frozenset({"n_prompt_tokens", "prompt_text"}),
@@ -91,9 +104,11 @@ READ_BY_METHOD: dict[TuningMethod, frozenset[str]] = {
 
 
 def adapter_config(
-    training: FinetuneConfig, retrained: tuple[str, ...]
+    training: FinetuneConfig, retrained: tuple[str, ...], token_ids: tuple[int, ...] = ()
 ) -> LoraConfig | PromptConfig | PrefixConfig:
-    """The settings of the adapter that `training` asks for; `retrained`: heads that begin afresh."""
+    """The settings of the adapter that `training` asks for; `retrained`: heads that begin afresh; `token_ids`: tokens
+    that the base never saw.
+    """
     if training.method == "prompt":
         return PromptConfig(n_prompt_tokens=training.n_prompt_tokens)
     if training.method == "prefix":
@@ -107,6 +122,7 @@ def adapter_config(
         "dora": training.dora,
         "init": training.lora_init,
         "retrained": retrained,
+        "token_ids": token_ids,
     }
     return LoraConfig.parse(values, "finetune")
 

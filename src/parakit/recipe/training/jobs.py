@@ -18,6 +18,7 @@ from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.devices import pick_device
 from parakit.common.progress import say
 from parakit.common.seeds import seed_everything
+from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.model.heads import Model
 from parakit.model.presets import plan_for
 from parakit.recipe.families import Objective, Task
@@ -153,7 +154,7 @@ def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
     keep_plan(work, base.config, plan)
     seed_everything(plan.seed)
     model = _with_head(base, job.task, job.training, splits)
-    tuning = adapting.begin(model, job.training, tokenizer)
+    tuning = adapting.begin(model, job.training, tokenizer, job.task == "chat" and not is_chat_tuned(folder))
     lessons = Lessons(job.task, splits, model.config, tokenizer, job.training)
     return _Run(model, lessons, plan, tuning), tokenizer
 
