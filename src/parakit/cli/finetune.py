@@ -60,9 +60,11 @@ def main(argv: list[str]) -> int:
     _check_data(command)
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.checkpoints.model_folder import read_config
+        from parakit.recipe.training.adapting import check_base
         from parakit.recipe.training.jobs import Finetuning, finetune
 
         model = model_folder(command.model)
+        check_base(model, training)
         family = read_config(model).family
         check_task(command.task, family, command.model)
         make = _conversation_shards if command.task == "chat" else _example_shards

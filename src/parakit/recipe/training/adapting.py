@@ -7,7 +7,8 @@ afresh always trains.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from parakit.checkpoints.adapters.folder import check_can_be_saved
 from parakit.checkpoints.adapters.tuned_on import is_adapter_folder
@@ -23,11 +24,10 @@ from parakit.model.adapters import (
     make_prompt,
     own_parameters,
 )
-from parakit.model.config import ModelConfig
+from parakit.model.config import DecoderConfig, ModelConfig
 from parakit.model.heads import Classifier, Model
 from parakit.model.presets import SizePlan
 from parakit.recipe.training.config import ADAPTERS, FinetuneConfig, adapter_config
-from parakit.recipe.training.task_models import with_dropout
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 
@@ -66,15 +66,14 @@ def begin(model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turn
     return Tuning(adapter, lambda name: name not in trained)
 
 
-def check_base(folder: object, training: FinetuneConfig) -> None:
-    """Refuse to tune what an adapter is on, and a method that needs a trained model where there is none."""
-    if isinstance(folder, str) or not hasattr(folder, "joinpath"):
-        if training.method != "full":
-            raise UserError(
-                f"method {training.method!r} tunes a trained model, and this one begins with fresh weights",
-                "leave the method out, or pre-train first",
-            )
-    elif is_adapter_folder(folder):  # type: ignore[arg-type]
+def check_base(folder: Path | None, training: FinetuneConfig) -> None:
+    """Refuse to tune what is an adapter already, and a method that needs a trained model where there is none (None)."""
+    if folder is None and training.method != "full":
+        raise UserError(
+            f"method {training.method!r} tunes a trained model, and this one begins with fresh weights",
+            "leave the method out, or pre-train first",
+        )
+    if folder is not None and is_adapter_folder(folder):
         raise UserError(
             f"{folder}: is an adapter, and tuning starts from a model",
             f"merge it into its base first: parakit merge {folder} --output FOLDER",
@@ -86,12 +85,9 @@ def tuned_dial(dial: SizePlan, training: FinetuneConfig) -> SizePlan:
     if training.method not in ADAPTERS:
         return dial
     rate = dial.embedding_learning_rate * RATE_SHARES[training.method]
-    changed = {
-        "learning_rate": rate,
-        "embedding_learning_rate": rate,
-        "config": _shortened(dial.config, training),
-    }
-    return SizePlan(**{**vars(dial), **changed})
+    return replace(
+        dial, learning_rate=rate, embedding_learning_rate=rate, config=_shortened(dial.config, training)
+    )
 
 
 def tuned_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
@@ -100,12 +96,9 @@ def tuned_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
 
 
 def _shortened(config: ModelConfig, training: FinetuneConfig) -> ModelConfig:
-    if training.method == "lora" or not hasattr(config, "max_seq_len"):
+    if training.method == "lora" or not isinstance(config, DecoderConfig):
         return config
-    left = config.max_seq_len - training.n_prompt_tokens
-    return (
-        config.replace(max_seq_len=max(1, left)) if config.family == "decoder" else with_dropout(config, None)
-    )
+    return config.replace(max_seq_len=max(2, config.max_seq_len - training.n_prompt_tokens))
 
 
 def _fresh_heads(model: Model) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.model.heads import Model
 from parakit.model.presets import plan_for
 from parakit.recipe.families import Objective, Task
+from parakit.recipe.report.adapter_card import adapter_card
 from parakit.recipe.report.model_card import model_card
 from parakit.recipe.training import adapting
 from parakit.recipe.training.config import FinetuneConfig, PretrainConfig, for_adapters
@@ -83,7 +84,7 @@ def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, A
     """Train all weights, or what the method says, on the answers of a task: on what the assistant says and its end of
     turn, on labels, on translations.
     """
-    adapting.check_base(job.model, job.training)
+    adapting.check_base(None if isinstance(job.model, Fresh) else job.model, job.training)
     job = replace(job, training=for_adapters(job.training))
     first = job.model.tokenizer if isinstance(job.model, Fresh) else job.model
     parents = [first, job.shards]
@@ -201,11 +202,13 @@ def _save(
     known = [parent for parent in parents if (parent / LINEAGE).is_file()]  # a foreign folder has no lineage
     adapter = run.tuning.adapter
     lineage = Lineage("adapter" if adapter else "model", config, list(known), run.plan.seed, figures)
-    card = model_card({"name": out.resolve().parent.name, "stages": {stage: figures}}, stage)
+    name = out.resolve().parent.name
     started = time.monotonic()
     logs = [work / METRICS, work / EVENTS]
     if adapter:
+        card = adapter_card(name, parents[0].name, getattr(run.lessons.training, "method", "full"), figures)
         save_adapter(run.model, adapter, parents[0], out, lineage, overwrite, card=card, logs=logs)
     else:
+        card = model_card({"name": name, "stages": {stage: figures}}, stage)
         save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
     say(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")
