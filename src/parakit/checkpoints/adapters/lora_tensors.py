@@ -90,7 +90,7 @@ def _token_rows(wrappers: Mapping[str, Wrapper], names: Names) -> dict[str, Tens
 def read_rows(model: nn.Module, rows: Mapping[str, Tensor], indices: Any, where: Path) -> dict[str, Wrapper]:
     """The wrappers of trained rows, by our modules."""
     by_module = list(indices.values()) if isinstance(indices, Mapping) else [indices]
-    ids = by_module[0] if by_module else None
+    ids: Any = by_module[0] if by_module else None
     one_list = isinstance(ids, list) and all(other == ids for other in by_module)
     if not one_list or "trunk.token_embedding" not in rows:
         raise UserError(
