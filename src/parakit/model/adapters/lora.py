@@ -11,6 +11,7 @@ Shapes: I inputs, O outputs, R rank, V vocabulary, D width; a weight is (O, I), 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class Wrapper(nn.Module):
         return {name: p for name, p in self.named_parameters() if not name.startswith("base.")}
 
 
-class LowRank(Wrapper):
+class LowRank(Wrapper, ABC):
     """The two factors beside a weight, and what they began with where that is to be taken away."""
 
     base: nn.Linear | nn.Embedding
@@ -55,9 +56,9 @@ class LowRank(Wrapper):
         """The base's, which others ask for its dtype, its device and whether it is tied."""
         return self.base.weight
 
+    @abstractmethod
     def delta(self) -> Tensor:
         """What the adapter adds to the weight, in the weight's own shape."""
-        raise NotImplementedError
 
     def merged_weight(self) -> Tensor:
         """The weight that alone computes what base and adapter do, in float64."""
@@ -155,8 +156,8 @@ class SplitLinear(LoraLinear):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """(2 R, I) and (O, 2 R): an ordinary LoRA of twice the rank."""
-        pairs = (self.reduce, self.reduce_start), (self.expand, -self.expand_start)
-        reduce, expand = (torch.cat([p.detach() for p in pair], dim) for dim, pair in enumerate(pairs))
+        reduce = torch.cat([self.reduce.detach(), self.reduce_start])
+        expand = torch.cat([self.expand.detach(), -self.expand_start], dim=1)
         return reduce, expand
 
     @torch.no_grad()

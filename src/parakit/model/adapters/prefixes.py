@@ -10,6 +10,7 @@ Shapes: B rows, T new tokens, S tokens in all, N prefix tokens, G key-value head
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from parakit.model.trunks import Decoder
 KeysValues = list[tuple[Tensor, Tensor]]
 
 
-class PrefixedTrunk(Wrapper):
+class PrefixedTrunk(Wrapper, ABC):
     """A decoder with keys and values before those of its tokens; subclasses say which."""
 
     base: Decoder
@@ -51,9 +52,9 @@ class PrefixedTrunk(Wrapper):
         """The base's."""
         return self.base.token_embedding
 
+    @abstractmethod
     def keys_and_values(self) -> KeysValues:
         """Of every layer, (1, G, N, D) each."""
-        raise NotImplementedError
 
     def forward(
         self,
