@@ -1,7 +1,7 @@
 """What do adapters cost in quality? Full tuning, LoRA, prompt and prefix tuning of the primer's base, side by side.
 
 Each method tunes the same base on the same conversations (`parakit finetune --method ...`) for the same number of
-tokens, with several seeds, and is asked the primer's suites. LoRA trains 2 % of the parameters at most. Also told: the
+tokens, with several seeds, and is asked the primer's suites. LoRA trains 2 % of the parameters at most, and once more with a rank of 16. Also told: the
 parameters that train, peak memory, and tokens a second of each, interleaved.
 """
 
@@ -18,7 +18,11 @@ from benchmarks.harness import SHOWN, Figures, report, run_process, summary
 
 METHODS: dict[str, list[str]] = {
     "full": [],
-    "lora": ["--method", "lora", "--rank", "1"],
+    "lora": [
+        *("--method", "lora", "--rank", "2"),
+        *("--lora-targets", "query", "value", "output", "gate", "up", "down"),
+    ],
+    "lora_rank_16": ["--method", "lora", "--rank", "16"],
     "prompt": ["--method", "prompt", "--n-prompt-tokens", "20"],
     "prefix": ["--method", "prefix", "--n-prompt-tokens", "20"],
 }

@@ -102,3 +102,17 @@ def test_a_mistake_leaves_nothing(capsys, tiny_build, chats, tmp_path, flags, to
     assert (status, printed) == (2, "")
     assert told in err
     assert {path.name for path in tmp_path.iterdir()} == {"chats.jsonl"}
+
+
+def test_a_recipe_may_tune_by_an_adapter(capsys, text, tiny, tmp_path):
+    chats = tmp_path / "chats.jsonl"
+    turn = '{"messages": [{"role": "user", "content": "a bird %d"}, {"role": "assistant", "content": "a tree"}]}\n'
+    chats.write_text("".join(turn % i for i in range(60)))
+    recipe = [f"conversations.paths=[{chats}]", "finetune.method=lora", "finetune.rank=2"]
+    recipe += ["finetune.max_steps=2", "finetune.batch_tokens=128", "questions=['what is a bird?']"]
+    arguments = ["--text", text, "--builds", tmp_path / "builds", "--name", "mine", "--set", *tiny, *recipe]
+    status, _, err = run(capsys, "build", *arguments)
+    assert status == 0, err
+    adapter = open_artifact(tmp_path / "builds" / "mine" / "finetune", "adapter")
+    assert adapter.lineage["config"]["adapter"]["rank"] == 2
+    assert run(capsys, "generate", tmp_path / "builds" / "mine", "a bird", "--max-new-tokens", "2")[0] == 0

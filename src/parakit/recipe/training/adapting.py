@@ -31,8 +31,10 @@ from parakit.recipe.training.config import ADAPTERS, FinetuneConfig, adapter_con
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 
-# Of the rate that AdamW has for a model of this size: adapters begin at nothing and have far to go (docs/log.md).
-RATE_SHARES = {"lora": 4.0, "prompt": 40.0, "prefix": 10.0}
+# Of the rate that AdamW has in tuning: adapters begin at nothing and have far to go. Measured at width 128
+# (docs/log.md); the rate of matrices falls with the width beyond (Yang et al. 2022, table 8).
+RATE_SHARES = {"lora": 8.0, "prompt": 150.0, "prefix": 400.0}
+MEASURED_WIDTH = 128
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def tuned_dial(dial: SizePlan, training: FinetuneConfig) -> SizePlan:
     if training.method not in ADAPTERS:
         return dial
     rate = dial.embedding_learning_rate * RATE_SHARES[training.method]
+    if training.method == "lora":
+        rate *= min(1.0, MEASURED_WIDTH / dial.config.d_model)
     return replace(
         dial, learning_rate=rate, embedding_learning_rate=rate, config=_shortened(dial.config, training)
     )
