@@ -1,8 +1,8 @@
 """What do adapters cost in quality? Full tuning, LoRA, prompt and prefix tuning of the primer's base, side by side.
 
 Each method tunes the same base on the same conversations (`parakit finetune --method ...`) for the same number of
-tokens, with several seeds, and is asked the primer's suites. LoRA trains 2 % of the parameters at most, and once more with a rank of 16. Also told: the
-parameters that train, peak memory, and tokens a second of each, interleaved.
+tokens, with several seeds, and is asked the primer's suites. LoRA trains 2 % of the parameters at most, and once more
+with a rank of 16. Also told: the parameters that train, peak memory, and tokens a second of each.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 loss.
 
 Both sides begin with one saved adapter, see the same windows of text under plain causal attention, and step with AdamW
-on one thread. Rounds of steps alternate between them. Run with an interpreter that has peft:
+on one thread, each in its own way: here the training loop's objective and optimizer, there transformers' logits,
+torch's cross-entropy and torch's fused AdamW. Rounds of steps alternate between them. Run with an interpreter that has peft:
 `python -m benchmarks.adapters.against_peft --build builds/primer`.
 """
 
@@ -12,7 +13,6 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,11 @@ from parakit.common.seeds import seed_everything
 from parakit.model.adapters import LoraConfig, attach, make_lora
 from parakit.tokens.batches import BatchSource
 from parakit.tokens.shards import TokenShards
+from parakit.training.adamw import AdamW
+from parakit.training.micro_batches import MicroBatch
+from parakit.training.objectives import next_token
 
-LEARNING_RATE, ROWS = 0.004, 8
+LEARNING_RATE, BETAS, ROWS = 0.004, (0.9, 0.95), 8
 
 
 def main(words: list[str]) -> None:
@@ -50,8 +53,7 @@ def main(words: list[str]) -> None:
         saved = save_adapter(model, adapter, base, Path(folder) / "adapter", Lineage("adapter"))
         theirs = _peft(base, saved)
     rows = BatchSource(shards, model.config.max_seq_len, 0)
-    ours = _Side(model, lambda ids: model(ids), rows, arguments.steps)  # type: ignore[arg-type]
-    other = _Side(theirs, lambda ids: theirs(input_ids=ids, use_cache=False).logits, rows, arguments.steps)
+    ours, other = _Ours(model, rows, arguments.steps), _Theirs(theirs, rows, arguments.steps)
     figures: Figures = paired(ours.round, other.round, arguments.rounds)
     apart = [abs(a - b) for a, b in zip(ours.losses, other.losses, strict=True)]
     figures |= {"largest_difference_of_losses": max(apart), "last_loss": ours.losses[-1]}
@@ -63,24 +65,52 @@ def main(words: list[str]) -> None:
 class _Side:
     """A model that trains, round after round, on rows that both sides see."""
 
-    def __init__(self, model: Any, logits: Callable[[Tensor], Tensor], rows: BatchSource, steps: int) -> None:
-        self.model, self.logits, self.rows, self.steps = model.train(), logits, rows, steps
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, weight_decay=0.0)
+    optimizer: Any
+
+    def __init__(self, model: Any, rows: BatchSource, steps: int) -> None:
+        self.model, self.rows, self.steps = model.train(), rows, steps
+        self.named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.parameters = [p for _, p in self.named]
         self.losses: list[float] = []
+
+    def loss(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
+        """Per token."""
+        raise AssertionError("each side has its own")
 
     def round(self) -> dict[str, float]:
         """Some steps, and how long one took."""
         started = time.perf_counter()
         for _ in range(self.steps):
             batch = self.rows.rows(len(self.losses) * ROWS, ROWS)
-            input_ids, target_ids = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.target_ids)
-            loss = functional.cross_entropy(self.logits(input_ids).flatten(0, 1), target_ids.flatten())
+            loss = self.loss(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.target_ids))
             loss.backward()
             self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.losses.append(float(loss))
+            for parameter in self.parameters:
+                parameter.grad = None
+            self.losses.append(float(loss.detach()))
         return {"seconds_per_step": (time.perf_counter() - started) / self.steps}
+
+
+class _Ours(_Side):
+    def __init__(self, model: Any, rows: BatchSource, steps: int) -> None:
+        super().__init__(model, rows, steps)
+        self.optimizer = AdamW(self.named, LEARNING_RATE, BETAS)
+
+    def loss(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
+        n = input_ids.numel()
+        return next_token(self.model, MicroBatch(input_ids, target_ids, None, None, None, n)) / n
+
+
+class _Theirs(_Side):
+    def __init__(self, model: Any, rows: BatchSource, steps: int) -> None:
+        super().__init__(model, rows, steps)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=LEARNING_RATE, betas=BETAS, weight_decay=0.0, fused=True
+        )
+
+    def loss(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
+        logits = self.model(input_ids=input_ids, use_cache=False).logits
+        return functional.cross_entropy(logits.flatten(0, 1), target_ids.flatten())
 
 
 def _peft(base: Path, adapter: Path) -> Any:
