@@ -21,8 +21,8 @@ _FILES = ("conversations", "examples", "validation_examples", "test_examples")
 
 
 class FinetuneCommandConfig(FinetuneConfig):
-    """Tune all weights: for chat on conversations, counting what the assistant says; for classify, tag, regress,
-    translate and embed on examples. Interrupted, the same command goes on.
+    """Tune all weights, or with --method an adapter or some layers: for chat on conversations, counting what the
+    assistant says; for classify, tag, regress, translate and embed on examples. Interrupted, the same command goes on.
     """
 
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")
@@ -49,7 +49,8 @@ class FinetuneCommandConfig(FinetuneConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit finetune` with these arguments."""
-    argv = gathered(argv, [f"--{name.replace('_', '-')}" for name in _FILES])
+    lists = (*_FILES, "lora_targets", "trained_layers")
+    argv = gathered(argv, [f"--{name.replace('_', '-')}" for name in lists])
     command = tyro.cli(
         FinetuneCommandConfig, args=argv, prog="parakit finetune", config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -59,9 +60,11 @@ def main(argv: list[str]) -> int:
     _check_data(command)
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.checkpoints.model_folder import read_config
+        from parakit.recipe.training.adapting import check_base
         from parakit.recipe.training.jobs import Finetuning, finetune
 
         model = model_folder(command.model)
+        check_base(model, training)
         family = read_config(model).family
         check_task(command.task, family, command.model)
         if command.task == "chat":

@@ -21,9 +21,10 @@ VERBS = {
     "text": "Read text (files, folders, or the built-in primer) into a corpus folder.",
     "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
     "pretrain": "Train a language model from scratch on encoded text.",
-    "finetune": "Tune a model on conversations.",
-    "distill": "Make a smaller model that has learned from a larger one.",
+    "finetune": "Tune a model on conversations, whole or by an adapter.",
     "align": "Align a tuned model: a reward model, DPO, PPO, GRPO, and more.",
+    "distill": "Make a smaller model that has learned from a larger one.",
+    "merge": "Merge an adapter into its base, or several models into their mean.",
     "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
     "generate": "Continue a prompt.",
     "chat": "Talk to a model.",
@@ -39,6 +40,7 @@ _MODULES = {
     "export": "export_model",
     "distill": "improving.distill",
     "align": "improving.align",
+    "merge": "improving.merge",
 }
 
 

@@ -3,21 +3,21 @@
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from parakit.alignment.config import READ_BY as READ_BY_METHOD
+from parakit.alignment.config import READ_BY as READ_BY_ALIGNMENT
 from parakit.alignment.config import Method
 from parakit.common.settings import unread
 from parakit.compression.config import Lesson, unread_distilling
 from parakit.recipe.config import ExamplesConfig, RecipeConfig, says_how_long
 from parakit.recipe.families import ExampleTask, Objective, Task
 from parakit.recipe.stages.config import ASKING, REWARDED
-from parakit.recipe.training.config import READ_BY
+from parakit.recipe.training.config import READ_BY, READ_BY_METHOD, FinetuneConfig, for_adapters
 from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples
 
 _READ_BY: dict[str, frozenset[str]] = {
     **{str(learned): keys for learned, keys in READ_BY.items()},
-    **{str(method): keys for method, keys in READ_BY_METHOD.items()},
+    **{str(method): keys for method, keys in READ_BY_ALIGNMENT.items()},
 }
 # What the primer is asked for, by the section that asks.
 _PRIMER_PART = {
@@ -102,6 +102,8 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
     """The keys of a training section that were set and that its optimizer, its schedule and what is `learned`
     never look at. Drawing up a plan reads what counts.
     """
+    if isinstance(config, FinetuneConfig):
+        config = for_adapters(config)
     watched = config.replace()  # what others read of it is not ours to know
     rates: dict[str, Any] = {
         "learning_rate": 1.0,
@@ -109,12 +111,15 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
         "max_seq_len": config.seq_len or 8,
     }
     enough = 10**15  # whether there is that much is known later, and said then
-    if learned in (*get_args(ExampleTask), *READ_BY_METHOD) and learned != "best_of_n":  # which tunes on text
+    if (
+        learned in (*get_args(ExampleTask), *READ_BY_ALIGNMENT) and learned != "best_of_n"
+    ):  # which tunes on text
         resolve_examples(watched, n_train_examples=enough, **rates)
     else:
         resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)
     read = _READ_BY.get(learned, frozenset()) if learned else frozenset()
-    read |= set() if learned in READ_BY_METHOD else {"dropout"}
+    read |= set() if learned in READ_BY_ALIGNMENT else {"dropout", "method"}
+    read |= READ_BY_METHOD.get(getattr(config, "method", "full"), frozenset())
     return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
 
 
@@ -126,6 +131,10 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | M
         return "text is counted in tokens: batch_tokens says it"
     if key in TrainingConfig.model_fields:
         return f"with optimizer: {training.optimizer}, schedule: {training.schedule}"
+    if isinstance(training, FinetuneConfig) and (
+        methods := [m for m, keys in READ_BY_METHOD.items() if key in keys]
+    ):
+        return f"it belongs to method {' and '.join(methods)}, and the method is {training.method}"
     readers = [name for name, keys in _READ_BY.items() if key in keys]
     return f"it belongs to {' and '.join(readers)}, and this stage learns {learned}"
 

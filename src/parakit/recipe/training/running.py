@@ -41,6 +41,8 @@ class TrainingInputs:
     work: Path
     examined: Lesson | None = None
     further_checks: Callable[[], list[doctor.Finding]] = list
+    frozen: Callable[[str], bool] | None = None
+    """Whether the run means to keep the parameter of this name as it is; None: everything trains."""
 
 
 def run_training(inputs: TrainingInputs) -> dict[str, Any]:
@@ -97,7 +99,14 @@ def _metrics(work: Path, first_step: int) -> Iterator[MetricsLog]:
 def _examine(inputs: TrainingInputs) -> None:
     lesson = inputs.examined or inputs.lesson
     findings = doctor.examine(
-        inputs.model, inputs.tokenizer, lesson.source, lesson.data, inputs.plan, lesson.objective, lesson.kind
+        inputs.model,
+        inputs.tokenizer,
+        lesson.source,
+        lesson.data,
+        inputs.plan,
+        lesson.objective,
+        lesson.kind,
+        frozen=inputs.frozen,
     )
     doctor.require_healthy(findings)
     further = inputs.further_checks()
@@ -147,6 +156,7 @@ def _figures(
     figures = {
         "family": config.family,
         "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),
+        "trained_parameters": sum(p.numel() for p in inputs.model.parameters() if p.requires_grad),
         "tokens": sum(row["tokens"] for row in steps),
         "steps": plan.max_steps,
         "skipped_steps": sum(row["skipped"] for row in steps),
