@@ -249,3 +249,20 @@ def test_a_build_of_text_takes_a_family_a_task_and_its_examples(capsys, text, tm
     status, _, err = run(capsys, "build", "--examples", rows, "--builds", tmp_path / "b")
     assert status == 2
     assert "--examples goes with --text" in err
+
+
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [("encoder", "classify"), ("decoder", "tag"), ("encoder", "embed"), ("encoder-decoder", "translate")],
+)
+def test_other_tasks_are_tuned_by_an_adapter_too(capsys, models, tmp_path, family, task):
+    rows, out = write_rows(tmp_path / "rows.jsonl", task), tmp_path / "adapter"
+    arguments = ["--task", task, "--examples", rows, "--output", out, "--method", "lora", "--rank", "2"]
+    tuned = figures(capsys, "finetune", models / family, *arguments, *QUICK)
+    assert tuned["trained_parameters"] < tuned["parameters"] / 2
+    assert open_artifact(out, "adapter").lineage["config"]["learned"] == task
+    status, said, err = run(capsys, "predict", out, "--text", "the small bird", "--json")
+    assert status == 0, err
+    assert json.loads(said)
+    if task != "embed":
+        assert figures(capsys, "evaluate", out, "--examples", rows)["examples"]["n"] == 80

@@ -233,3 +233,16 @@ def test_norm_weights_and_untied_heads_are_fused_too(make_model):
                 parameter.uniform_(0.5, 2)
     prompts = random_prompts(6, label="fused")
     assert generate_ids(model, prompts, GREEDY) == uncached_logits(model, prompts, 8)[0]
+
+
+def test_equal_prompts_are_read_once_and_answered_as_alone(model64):
+    """Groups of samples of one prompt share its prefill; what each says depends on its own seed alone."""
+    prompts = [[5, 9, 2], [7], [5, 9, 2], [5, 9, 2], [7], [3, 3]]
+    config, seeds = SamplingConfig(temperature=1.0, max_new_tokens=9), [11, 12, 13, 14, 15, 16]
+    together = generate_ids(model64, prompts, config, seeds=seeds)
+    alone = [
+        generate_ids(model64, [prompt], config, seeds=[seed])[0]
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    assert together == alone
+    assert len({tuple(ids) for ids in (together[0], together[2], together[3])}) > 1

@@ -10,6 +10,7 @@ from pydantic import Field
 from parakit.training.config import TrainingConfig
 
 Method = Literal["reward", "dpo", "ppo", "grpo", "best_of_n", "constitution"]
+PreferenceLoss = Literal["dpo", "ipo", "simpo"]
 
 
 class AlignConfig(TrainingConfig):
@@ -18,14 +19,82 @@ class AlignConfig(TrainingConfig):
     kl_coef: float | None = Field(
         default=None, ge=0, description="strength of the leash to the reference; dpo, ppo, grpo"
     )
+    # --- learning from preferences: reward, dpo
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="reward, dpo: in every block; None: the model's own"
+    )
+    preference_loss: PreferenceLoss = Field(
+        default="dpo", description="dpo: ipo asks for a fixed lead, simpo needs no reference"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5, description="dpo: share of the preferences taken to be wrong"
+    )
+    margin: float = Field(
+        default=0.0, description="reward, dpo: by how much, in units of reward, the better should lead"
+    )
+    row_margins: bool = Field(default=False, description="reward, dpo: add the data's own margins to it")
+    centre_coef: float = Field(
+        default=0.01, ge=0, description="reward: how strongly rewards are kept around zero"
+    )
+    # --- learning from one's own completions: ppo, grpo, best_of_n
+    group_size: int | None = Field(default=None, ge=1, description="completions of each prompt")
+    rollout_prompts: int | None = Field(
+        default=None, ge=1, description="prompts that are answered in one phase of rollouts"
+    )
+    max_new_tokens: int | None = Field(default=None, ge=1, description="longest completion in tokens")
+    temperature: float | None = Field(default=None, gt=0, le=100, description="of rollouts")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="of rollouts; 1 keeps every token")
+    cut_penalty: float | None = Field(
+        default=None, ge=0, description="taken from the reward of a completion that did not end by itself"
+    )
+    minibatches: int | None = Field(
+        default=None, ge=1, description="optimizer steps in one pass over the rollouts of a phase"
+    )
+    phase_epochs: int | None = Field(default=None, ge=1, description="passes over the rollouts of a phase")
+    clip_range: float | None = Field(
+        default=None, gt=0, lt=1, description="how far a token's probability ratio may pay"
+    )
+    max_kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="nats a token between the policy and its rollouts that end a phase early; none: never",
+    )
+    kl_estimator: Literal["k1", "k2", "k3"] | None = Field(
+        default=None,
+        description="of the leash: k1 the log ratio, k2 half its square, k3 exp(-ratio) - 1 + ratio",
+    )
+    kl_target: float | None = Field(
+        default=None, gt=0, description="nats a completion that kl_coef adapts to; none: kl_coef is fixed"
+    )
+    discount: float | None = Field(default=None, ge=0, le=1, description="ppo: of rewards, each token")
+    gae_lambda: float | None = Field(default=None, ge=0, le=1, description="ppo: 0 trusts values, 1 rewards")
+    value_coef: float | None = Field(default=None, ge=0, description="ppo: weight of the value loss")
+    value_clip_range: float | None = Field(
+        default=None, gt=0, description="ppo: how far a value may move in a phase and still be rewarded"
+    )
+    whiten_rewards: bool | None = Field(
+        default=None, description="ppo: rewards less their running mean, in running standard deviations"
+    )
+    divide_by_std: bool | None = Field(
+        default=None, description="grpo: advantages in standard deviations of the group"
+    )
+    loss_norm: Literal["completion", "token", "constant"] | None = Field(
+        default=None, description="grpo: a token's loss is divided by its completion's length, all tokens,"
+        " or max_new_tokens",
+    )  # fmt: skip
 
+
+_ROLLOUTS = {"group_size", "max_new_tokens", "temperature", "top_p", "cut_penalty"}
+_PHASES = {"rollout_prompts", "minibatches", "phase_epochs", "clip_range", "max_kl", "kl_coef"}
+_PHASES |= {"kl_estimator", "kl_target"}
+_PPO = {"discount", "gae_lambda", "value_coef", "value_clip_range", "whiten_rewards"}
 
 # The settings above that a method reads; each line is its method's own.
 READ_BY: dict[Method, frozenset[str]] = {
-    "reward": frozenset(),
-    "dpo": frozenset({"kl_coef"}),
-    "ppo": frozenset({"kl_coef"}),
-    "grpo": frozenset({"kl_coef"}),
-    "best_of_n": frozenset(),
+    "reward": frozenset({"dropout", "margin", "row_margins", "centre_coef"}),
+    "dpo": frozenset({"dropout", "kl_coef", "preference_loss", "label_smoothing", "margin", "row_margins"}),
+    "ppo": frozenset(_ROLLOUTS | _PHASES | _PPO),
+    "grpo": frozenset(_ROLLOUTS | _PHASES | {"divide_by_std", "loss_norm"}),
+    "best_of_n": frozenset(_ROLLOUTS),
     "constitution": frozenset({"kl_coef"}),
 }

@@ -137,7 +137,7 @@ def _what_instead(path: Path) -> tuple[str, str]:
             str(path / name) for name in models[:5]
         )
     if "adapter_config.json" in names:
-        return "it holds an adapter without its base model", "merge the adapter into its base first"
+        return "it holds an adapter", f"parakit merge {path} --output FOLDER makes a model of it and its base"
     if any(Path(name).suffix.lower() in PICKLES for name in names):
         return "its weights are pickled", _safetensors_hint(path)
     if any(name.endswith(".gguf") for name in names):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parakit.checkpoints import registry, weights
+from parakit.checkpoints.adapters.tuned_on import base_folder, is_adapter_folder
 from parakit.checkpoints.folder_safety import check_folder, read_small_json, require_model_folder
 from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.pooling_files import read_pooling, write_pooling
@@ -64,6 +65,7 @@ def save_model(
     no row for, or when no published architecture computes such a model.
     """
     config, head = model.config, head_of(model)
+    _check_plain(model, path)
     _check_tokenizer(tokenizer, config, path)
     architecture = registry.architecture_for(config, head)
     target = _torch_dtype(dtype)
@@ -109,10 +111,14 @@ def load_model(
 
     Raises `UserError` saying what the folder is when it is no model, or naming the key, tensor or file that
     stands in the way; `DamagedArtifact` naming the file whose bytes changed. `verify=False` skips the sha256
-    sums.
+    sums. The folder of an adapter stands for its base with the adapter on.
     """
     import torch
 
+    if is_adapter_folder(path):
+        from parakit.checkpoints.adapters.folder import load_adapted
+
+        return load_adapted(path, device, dtype, verify)
     folder = _open(path, verify)
     architecture, config, head = _read(folder)
     entries = weights.checked_entries(folder, architecture, config, head)
@@ -126,11 +132,15 @@ def load_model(
 
 def read_config(path: str | Path) -> ModelConfig:
     """The architecture of a model folder, without touching its weights."""
-    return _read(require_model_folder(path))[1]
+    return _read(_plain_folder(path))[1]
 
 
 def read_head(path: str | Path) -> Head:
     """Which head a model folder has, and its labels or its pooling."""
+    if is_adapter_folder(path):
+        from parakit.checkpoints.adapters.folder import read_adapted_head
+
+        return read_adapted_head(Path(path))
     return _read(require_model_folder(path))[2]
 
 
@@ -138,7 +148,7 @@ def parameter_counts(path: str | Path) -> dict[str, int]:
     """Parameters by part, from a model folder's settings, after checking that the weights on disk have
     exactly those shapes. Builds nothing.
     """
-    folder = require_model_folder(path)
+    folder = _plain_folder(path)
     architecture, config, head = _read(folder)
     weights.checked_entries(folder, architecture, config, head)
     if head.kind in ("language_model", "masked_language_model", "sequence_to_sequence"):
@@ -163,6 +173,21 @@ def head_of(model: Model) -> Head:
     if isinstance(model, heads.SequenceToSequence):
         return Head("sequence_to_sequence")
     return Head("language_model")
+
+
+def _plain_folder(path: str | Path) -> Path:
+    """The folder of a model; of an adapter that of its base."""
+    return require_model_folder(base_folder(path) if is_adapter_folder(path) else path)
+
+
+def _check_plain(model: Model, path: str | Path) -> None:
+    from parakit.model.adapters import is_adapted
+
+    if is_adapted(model):
+        raise UserError(
+            f"{path}: the model has an adapter on, and a model folder holds plain weights",
+            "merge it into its base first: parakit merge ADAPTER --output FOLDER",
+        )
 
 
 def _open(path: str | Path, verify: bool) -> Path:

@@ -21,8 +21,8 @@ _FILES = ("conversations", "examples", "validation_examples", "test_examples")
 
 
 class FinetuneCommandConfig(FinetuneConfig):
-    """Tune all weights: for chat on conversations, counting what the assistant says; for classify, tag, regress,
-    translate and embed on examples. Interrupted, the same command goes on.
+    """Tune all weights, or with --method an adapter or some layers: for chat on conversations, counting what the
+    assistant says; for classify, tag, regress, translate and embed on examples. Interrupted, the same command goes on.
     """
 
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")
@@ -49,23 +49,28 @@ class FinetuneCommandConfig(FinetuneConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit finetune` with these arguments."""
-    argv = gathered(argv, [f"--{name.replace('_', '-')}" for name in _FILES])
+    lists = (*_FILES, "lora_targets", "trained_layers")
+    argv = gathered(argv, [f"--{name.replace('_', '-')}" for name in lists])
     command = tyro.cli(
         FinetuneCommandConfig, args=argv, prog="parakit finetune", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.training_command import output_folder, training_config
+    from parakit.cli.shared.training_command import conversation_shards, output_folder, training_config
 
     training = training_config(command, FinetuneConfig, command.task)
     _check_data(command)
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.checkpoints.model_folder import read_config
+        from parakit.recipe.training.adapting import check_base
         from parakit.recipe.training.jobs import Finetuning, finetune
 
         model = model_folder(command.model)
+        check_base(model, training)
         family = read_config(model).family
         check_task(command.task, family, command.model)
-        make = _conversation_shards if command.task == "chat" else _example_shards
-        shards = make(command, model, family, work)
+        if command.task == "chat":
+            shards = conversation_shards(command.conversations, model, work)
+        else:
+            shards = _example_shards(command, model, family, work)
         figures = finetune(Finetuning(model, shards, work, training, command.task), out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
@@ -89,18 +94,6 @@ def _check_data(command: FinetuneCommandConfig) -> None:
                 f"--{name.replace('_', '-')} is set, and the task {command.task!r} learns from {wanted}",
                 f"take it out, or name another --task (with --{other})",
             )
-
-
-def _conversation_shards(command: FinetuneCommandConfig, model: Path, family: Family, work: Path) -> Path:
-    """Conversations, from files or from a folder of them, compiled through the model's template."""
-    from parakit.recipe.config import ConversationsConfig
-    from parakit.recipe.stages.text import make_conversation_shards, make_conversations
-
-    folder = Path(command.conversations[0])
-    if len(command.conversations) > 1 or not (folder / LINEAGE).is_file():
-        config = ConversationsConfig(paths=command.conversations)
-        folder = make_conversations(config, work / "conversations", overwrite=True)
-    return make_conversation_shards(folder, model, work / "shards", overwrite=True)
 
 
 def _example_shards(command: FinetuneCommandConfig, model: Path, family: Family, work: Path) -> Path:

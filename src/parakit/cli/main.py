@@ -21,7 +21,10 @@ VERBS = {
     "text": "Read text (files, folders, or the built-in primer) into a corpus folder.",
     "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
     "pretrain": "Train a language model from scratch on encoded text.",
-    "finetune": "Tune a model on conversations.",
+    "finetune": "Tune a model on conversations, whole or by an adapter.",
+    "align": "Align a tuned model: a reward model, DPO, PPO, GRPO, and more.",
+    "distill": "Make a smaller model that has learned from a larger one.",
+    "merge": "Merge an adapter into its base, or several models into their mean.",
     "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
     "generate": "Continue a prompt.",
     "chat": "Talk to a model.",
@@ -32,7 +35,13 @@ VERBS = {
     "show": "Tell what a folder holds and where it came from.",
 }
 # `import` is a word of Python's, so its module has another name; `export` keeps it company.
-_MODULES = {"import": "import_model", "export": "export_model"}
+_MODULES = {
+    "import": "import_model",
+    "export": "export_model",
+    "distill": "improving.distill",
+    "align": "improving.align",
+    "merge": "improving.merge",
+}
 
 
 def main(argv: list[str] | None = None) -> int:

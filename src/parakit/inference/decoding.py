@@ -26,6 +26,7 @@ from parakit.inference.fused_step import FusedStep, can_fuse
 from parakit.inference.kv_cache import KVCache
 from parakit.inference.sampling import Sampler, request_seeds
 from parakit.model.config import DecoderConfig
+from parakit.model.heads import LanguageModel
 
 MICRO_BATCH_SIZE = 64
 STEPS_THAT_PAY_FUSING = 4
@@ -111,7 +112,9 @@ def cache_for(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_t
 
 
 class Decoding:
-    """A batch in flight. `step` gives each row's next token; `keep` lets finished rows go."""
+    """A batch in flight. `step` gives each row's next token; `keep` lets finished rows go. Prompts that are equal are
+    read once, and their cache is copied.
+    """
 
     @torch.inference_mode()
     def __init__(
@@ -125,7 +128,12 @@ class Decoding:
     ) -> None:
         weight = model.lm_head.weight
         self.next_logits = step_of(model, max_new_tokens)
-        self.cache = cache_for(model, prompts, max_new_tokens)
+        places: dict[tuple[int, ...], int] = {}
+        rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
+        different: Sequence[Sequence[int]] = list(places)
+        if not isinstance(model, LanguageModel):  # equal beginnings may follow sources that differ
+            different = prompts
+        self.cache = cache_for(model, different, max_new_tokens)
         self.sampler = Sampler(
             config,
             prompts,
@@ -134,7 +142,10 @@ class Decoding:
             vocab_size=model.config.vocab_size,
             device=weight.device,
         )
-        self.logits: torch.Tensor | None = prefill(model, self.cache, prompts)
+        self.logits: torch.Tensor | None = prefill(model, self.cache, different)
+        if len(different) < len(prompts):
+            self.cache.keep(rows)
+            self.logits = self.logits[torch.tensor(rows, device=weight.device)]
         self.token_ids = torch.empty(0)
 
     @torch.inference_mode()

@@ -218,6 +218,37 @@ class RewardModel(nn.Module):
         nn.init.zeros_(self.reward_head.weight)
 
 
+class PolicyWithValue(nn.Module):
+    """A language model, and beside its output matrix a value head: what is still to come when a token is said
+    (Schulman et al. 2017). The head starts at zero, so it reads nothing into the trunk, nor moves it, at first.
+    """
+
+    def __init__(self, policy: LanguageModel) -> None:
+        super().__init__()
+        self.config, self.policy = policy.config, policy
+        weight = policy.lm_head.weight
+        self.value_head = nn.Linear(policy.config.d_model, 1, device=weight.device, dtype=weight.dtype)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    @property
+    def trunk(self) -> Decoder:
+        """The policy's own."""
+        return self.policy.trunk
+
+    def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
+        """The policy's vectors (B, T, d_model)."""
+        return self.policy.hidden(input_ids, **context)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Vectors (..., d_model) to logits (..., V)."""
+        return self.policy.logits(hidden)
+
+    def values(self, hidden: Tensor) -> Tensor:
+        """Vectors (..., d_model) to values (...): what is expected before the next token is said."""
+        return self.value_head(hidden).squeeze(-1)
+
+
 class Embedder(nn.Module):
     """A trunk whose vectors become one vector a text."""
 

@@ -63,8 +63,30 @@ class Stack(nn.Module):
         None: every row is one sequence without padding. Packed rows bring the full mask and their own
         `position_ids` (B, T); with a cache, both are required as soon as earlier tokens are in it.
         """
-        n_new = input_ids.shape[1]
-        index = torch.arange(n_new, device=input_ids.device)
+        return self.from_vectors(
+            self.token_embedding(input_ids),
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            cache=cache,
+            source=source,
+            source_mask=source_mask,
+        )
+
+    def from_vectors(
+        self,
+        vectors: Tensor,
+        *,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+    ) -> Tensor:
+        """As `forward`, from vectors (B, T, d_model) in the place of embedded tokens."""
+        n_new = vectors.shape[1]
+        index = torch.arange(n_new, device=vectors.device)
         if position_ids is None:
             position_ids = index
         n_keys = n_new
@@ -74,18 +96,19 @@ class Stack(nn.Module):
             source_mask = source_mask[:, None, None, :]
         masks = self._masks(attention_mask, index, n_keys)
         rotations = self._rotations(position_ids)
-        x = self._embed(input_ids, position_ids, token_type_ids)
+        x = self._embed(vectors, position_ids, token_type_ids)
         for block in self.blocks:
             assert isinstance(block, Block)
             x = block(x, rotations[block.local], masks[block.local], cache, source, source_mask)
         return self.final_norm(x)
 
-    def _embed(self, input_ids: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        x = self.token_embedding(input_ids)
+    def _embed(self, x: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         if self.config.embedding_scale != 1.0:
             x = x * self.config.embedding_scale
         if self.type_embedding is not None:
-            types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            types = token_type_ids
+            if types is None:
+                types = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
             x = x + self.type_embedding(types)
         if self.positions is not None and self.config.positions in ("learned", "sinusoidal"):
             x = x + self.positions(position_ids).to(x.dtype)

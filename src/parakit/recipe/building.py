@@ -109,7 +109,11 @@ def check_recipe(recipe: RecipeConfig) -> None:
     if reads_text(recipe) and not recipe.text.paths and not recipe.text.primer:
         raise UserError("no text was given", "name files or folders under text.paths, or give --text PATH")
     conversations = recipe.conversations.paths if recipe.conversations else ()
-    check_paths([*recipe.text.paths, *recipe.text.validation_paths, *conversations, *recipe.evaluate.texts])
+    later = [path for step in recipe.align for path in step.prompts]
+    later += recipe.preferences.paths if recipe.preferences else ()
+    check_paths(
+        [*recipe.text.paths, *recipe.text.validation_paths, *conversations, *later, *recipe.evaluate.texts]
+    )
     if recipe.examples and recipe.task:
         check_paths(example_files(recipe.examples, recipe.task))
     if recipe.task == "translate":

@@ -14,6 +14,7 @@ from parakit.common.errors import UserError
 from parakit.common.settings import Config
 from parakit.model.config import Family
 from parakit.recipe.families import OBJECTIVES, Objective, Task, check_objective, check_task, tasks_of
+from parakit.recipe.stages.config import REWARDED, AlignStageConfig, DistillStageConfig, PreferencesConfig
 from parakit.recipe.training.config import FinetuneConfig, PretrainConfig
 from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
@@ -112,6 +113,15 @@ class RecipeConfig(Config):
     finetune: FinetuneConfig | None = Field(
         default=None, description="Settings of tuning; needs conversations or examples."
     )
+    preferences: PreferencesConfig | None = Field(
+        default=None, description="Which answers are better; `align` learns from it."
+    )
+    align: tuple[AlignStageConfig, ...] = Field(
+        default=(), description="Steps of alignment, one after the other, each method at most once."
+    )
+    distill: DistillStageConfig | None = Field(
+        default=None, description="A smaller model that learns from the last one."
+    )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     prompts: tuple[str, ...] = Field(
         default=(), description="Prompts to sample from the base model for the report."
@@ -147,7 +157,35 @@ class RecipeConfig(Config):
         except UserError as error:
             raise ValueError(f"{error.message}; {error.hint}") from None
         self._check_task_data()
+        self._check_later()
         return self
+
+    def _check_later(self) -> None:
+        """Alignment and distillation have what they stand on."""
+        methods = [step.method for step in self.align]
+        if self.align and self.tuned_for != "chat":
+            raise ValueError("`align` needs a model that answers: give `conversations` to tune it on")
+        if twice := next((name for name in methods if methods.count(name) > 1), None):
+            raise ValueError(f"`align` has the method {twice!r} twice: a stage is named after its method")
+        learns = [name for name in methods if name in ("reward", "dpo")]
+        if learns and self.preferences is None:
+            raise ValueError(f"method {learns[0]!r} learns from `preferences`, and there is no such section")
+        if self.preferences is not None and not learns:
+            raise ValueError(
+                "`preferences` are given, and nothing in `align` learns from them: add reward or dpo"
+            )
+        for number, step in enumerate(self.align):
+            if step.method in REWARDED and step.reward is None and "reward" not in methods[:number]:
+                raise ValueError(
+                    f"method {step.method!r} has no reward: name one, or put `method: reward` before it"
+                )
+        if self.distill is not None and self.tuned_for not in (None, "chat"):
+            raise ValueError(
+                f"`distill` learns how likely tokens are, and this model is tuned for {self.tuned_for!r}:"
+                " distill the base model and tune the student"
+            )
+        if self.distill is not None and self.family == "encoder-decoder":
+            raise ValueError("`distill` is for decoders and encoders")
 
     def _check_task_data(self) -> None:
         """A task and what it learns from come together."""

@@ -3,20 +3,29 @@
 from collections.abc import Iterator
 from typing import Any, get_args
 
+from parakit.alignment.config import READ_BY as READ_BY_ALIGNMENT
+from parakit.alignment.config import Method
 from parakit.common.settings import unread
+from parakit.compression.config import Lesson, unread_distilling
 from parakit.recipe.config import ExamplesConfig, RecipeConfig, says_how_long
 from parakit.recipe.families import ExampleTask, Objective, Task
-from parakit.recipe.training.config import READ_BY
+from parakit.recipe.stages.config import ASKING, REWARDED
+from parakit.recipe.training.config import READ_BY, READ_BY_METHOD, FinetuneConfig, for_adapters
 from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples
 
+_READ_BY: dict[str, frozenset[str]] = {
+    **{str(learned): keys for learned, keys in READ_BY.items()},
+    **{str(method): keys for method, keys in READ_BY_ALIGNMENT.items()},
+}
 # What the primer is asked for, by the section that asks.
 _PRIMER_PART = {
     "text.primer": ("n_documents",),
     "conversations.primer": ("n_conversations",),
     "evaluate.suites": ("n_suite_items",),
     "examples.primer": ("n_examples", "n_test_examples"),
+    "preferences.primer": ("n_examples", "n_test_examples"),
 }
 _READ_WITH_A_PRIMER = {"primer", "deduplicate", "validation_fraction", "test_fraction", "validation_paths"}
 _READ_WITH_A_PRIMER |= {"min_corpus_bytes"}
@@ -38,6 +47,7 @@ def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
         training = getattr(recipe, section)
         for key in unread_training(training, learned) if training and learned != "none" else ():
             yield f"{section}.{key}", why_unread(key, training, learned)
+    yield from _unread_later(recipe)
     yield from _unread_of_family(recipe)
     longest = recipe.finetune if recipe.pretrained_on == "none" else recipe.pretrain
     if recipe.time and recipe.size and longest and says_how_long(longest):
@@ -49,6 +59,25 @@ def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
         yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
     if "n_beams" in recipe.evaluate.model_fields_set and recipe.task != "translate":
         yield "evaluate.n_beams", "nothing is translated"
+
+
+def _unread_later(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+    """Settings of alignment and distillation that the chosen method never looks at."""
+    for number, step in enumerate(recipe.align):
+        for key in unread_training(step.settings(), step.method):
+            yield f"align.{number}.{key}", why_unread(key, step, step.method)
+        for key, readers in (("prompts", ASKING), ("reward", REWARDED)):
+            if getattr(step, key) and step.method not in readers:
+                yield f"align.{number}.{key}", f"it belongs to {' and '.join(readers)}, not to {step.method}"
+    if recipe.distill is not None:
+        learned: Lesson = "masked" if recipe.family == "encoder" else "next_token"
+        learned = "chat" if recipe.tuned_for == "chat" else learned
+        training = recipe.distill.settings()
+        for key in unread_training(training, learned):
+            if key in TrainingConfig.model_fields:
+                yield f"distill.{key}", why_unread(key, training, learned)
+        for key, reason in unread_distilling(training, learned).items():
+            yield f"distill.{key}", reason
 
 
 def _unread_of_family(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
@@ -69,10 +98,12 @@ def _unread_of_family(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
             yield "prompts", "objective: none makes no base model to sample from"
 
 
-def unread_training(config: TrainingConfig, learned: Objective | Task | None = None) -> list[str]:
+def unread_training(config: TrainingConfig, learned: Objective | Task | Method | None = None) -> list[str]:
     """The keys of a training section that were set and that its optimizer, its schedule and what is `learned`
     never look at. Drawing up a plan reads what counts.
     """
+    if isinstance(config, FinetuneConfig):
+        config = for_adapters(config)
     watched = config.replace()  # what others read of it is not ours to know
     rates: dict[str, Any] = {
         "learning_rate": 1.0,
@@ -80,15 +111,19 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | None = N
         "max_seq_len": config.seq_len or 8,
     }
     enough = 10**15  # whether there is that much is known later, and said then
-    if learned in get_args(ExampleTask):
+    if (
+        learned in (*get_args(ExampleTask), *READ_BY_ALIGNMENT) and learned != "best_of_n"
+    ):  # which tunes on text
         resolve_examples(watched, n_train_examples=enough, **rates)
     else:
         resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)
-    read = {"dropout"} | (READ_BY.get(learned, frozenset()) if learned else set())
+    read = _READ_BY.get(learned, frozenset()) if learned else frozenset()
+    read |= set() if learned in READ_BY_ALIGNMENT else {"dropout", "method"}
+    read |= READ_BY_METHOD.get(getattr(config, "method", "full"), frozenset())
     return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
 
 
-def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | None) -> str:
+def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | Method | None) -> str:
     """The reason that a person is told."""
     if key in ("batch_tokens", "max_tokens"):
         return "a task's rows are examples: batch_examples and epochs say it"
@@ -96,14 +131,19 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | N
         return "text is counted in tokens: batch_tokens says it"
     if key in TrainingConfig.model_fields:
         return f"with optimizer: {training.optimizer}, schedule: {training.schedule}"
-    readers = [name for name, keys in READ_BY.items() if key in keys]
+    if isinstance(training, FinetuneConfig) and (
+        methods := [m for m, keys in READ_BY_METHOD.items() if key in keys]
+    ):
+        return f"it belongs to method {' and '.join(methods)}, and the method is {training.method}"
+    readers = [name for name, keys in _READ_BY.items() if key in keys]
     return f"it belongs to {' and '.join(readers)}, and this stage learns {learned}"
 
 
 def _primers(recipe: RecipeConfig) -> dict[str, PrimerConfig]:
     conversations = recipe.conversations.primer if recipe.conversations else None
     examples = recipe.examples.primer if recipe.examples else None
-    found = (recipe.text.primer, conversations, recipe.evaluate.suites, examples)
+    preferences = recipe.preferences.primer if recipe.preferences else None
+    found = (recipe.text.primer, conversations, recipe.evaluate.suites, examples, preferences)
     return {section: primer for section, primer in zip(_PRIMER_PART, found, strict=True) if primer}
 
 

@@ -193,9 +193,14 @@ class Tokenizer:
 
     # --- facts and files
     @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token as the vocabulary writes it, and its id; special tokens included."""
+        return self._whole.get_vocab(with_added_tokens=True)
+
+    @cached_property
     def vocab_size(self) -> int:
         """One more than the greatest id."""
-        return max(self._whole.get_vocab(with_added_tokens=True).values()) + 1
+        return max(self.vocabulary.values()) + 1
 
     @cached_property
     def digest(self) -> str:

@@ -48,17 +48,18 @@ class TrainingDiverged(UserError):
 
 @dataclass
 class SpikeGuard:
-    """Decides whether a step's loss is believable: finite, and not far above its running mean. Part of
-    the training state.
+    """Decides whether a step's loss is believable: finite, and not far above its running mean (unless the loss
+    has no level of its own, as a policy's, which may be anything about zero). Part of the training state.
     """
 
     mean: float = 0.0
     n_seen: int = 0
     n_skipped_in_a_row: int = 0
+    watches_leaps: bool = True
 
     def accepts(self, loss: float, grad_norm: float) -> bool:
         """True when the step may be taken. Raises `TrainingDiverged` after ten refusals in a row."""
-        limit = 2 * self.mean + 1 if self.n_seen >= 20 else 1e4
+        limit = 2 * self.mean + 1 if self.n_seen >= 20 and self.watches_leaps else 1e4
         good = math.isfinite(loss) and math.isfinite(grad_norm) and loss <= limit
         self.n_skipped_in_a_row = 0 if good else self.n_skipped_in_a_row + 1
         if self.n_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:

@@ -3,7 +3,8 @@
 `steps()` yields step records like the loop beneath it; around each it saves when it is time to, and stops
 cleanly on Ctrl-C or SIGTERM. Begun again with the same plan and folder it goes on where the newest whole
 checkpoint stands. The batch of a step is a pure function of the step's number, so nothing else must be
-remembered.
+remembered. Where the model makes its rows itself, in phases, checkpoints stand between phases, and hold the little
+that such a source remembers.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
+from parakit.common.progress import say
 from parakit.model.heads import Model
 from parakit.training import compilation
 from parakit.training.config import TrainingPlan
@@ -40,6 +43,23 @@ class RowSource(Protocol):
 
     def rows(self, start_row: int, n_rows: int, /) -> Any:
         """A batch of numpy arrays: the same rows for the same seed, whoever asks and whenever."""
+        ...
+
+
+@runtime_checkable
+class PhasedSource(Protocol):
+    """A `RowSource` whose rows are made by the model that learns from them, some steps' worth at a time."""
+
+    def resumable_at(self, step: int) -> bool:
+        """Whether a run can be gone on from exactly after `step` steps. Asked once, after each step."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers there, as JSON holds it."""
+        ...
+
+    def take_over(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
         ...
 
 
@@ -67,14 +87,17 @@ class TrainingSession:
         self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)
-        self.guard = SpikeGuard()
+        self.guard = SpikeGuard(watches_leaps=not isinstance(source, PhasedSource))
         self.first_step = 0
         extra: dict[str, Any] = {}
         if folder is not None and folder.exists():
             self.first_step, extra = load_train_state(
                 folder, self.model, self.optimizer, self.precision, self.guard
             )
+        if isinstance(source, PhasedSource) and "source" in extra:
+            source.take_over(extra["source"])
         self.seconds = float(extra.get("seconds", 0.0))
+        self._waiting = False
         self.compile_choice = compilation.CompileChoice(False, "not chosen yet")
         self.compile_choice = self._choose_compilation(extra.get("compiled"))
 
@@ -88,18 +111,29 @@ class TrainingSession:
         return [to_micro_batch(batch, self.device, always_masked=masked) for batch in batches]
 
     def steps(self) -> Iterator[StepRecord]:
-        """Train to the end of the plan. Raises `TrainingInterrupted` after a save when asked to stop."""
+        """Train to the end of the plan. Raises `TrainingInterrupted` after a save when asked to stop.
+
+        Where the rows come in phases, saving and stopping wait for the end of one; a mistake of the user's in the
+        making of the next phase is raised after a save.
+        """
         batches = (self.micro_batches(step) for step in range(self.first_step, self.plan.max_steps))
-        saved_at, saved_step = time.monotonic(), self.first_step
+        saved_at, saved_step, due, record = time.monotonic(), self.first_step, False, None
         with _stop_signals() as stopped:
-            for record in self._timed(batches):
-                yield record
-                due = self._save_due(record.step, time.monotonic() - saved_at)
-                if self.folder is not None and (due or stopped) and not record.skipped:
-                    self.save(record.step)
-                    saved_at, saved_step = time.monotonic(), record.step
-                if stopped:
-                    raise TrainingInterrupted(saved_step, self.plan.max_steps, stopped[0])
+            try:
+                for record in self._timed(batches):
+                    yield record
+                    due = due or self._save_due(record.step, time.monotonic() - saved_at)
+                    if not self._resumable_at(record.step, bool(stopped)):
+                        continue
+                    if self.folder is not None and (due or stopped) and not record.skipped:
+                        self.save(record.step)
+                        saved_at, saved_step = time.monotonic(), record.step
+                    due = False
+                    if stopped:
+                        raise TrainingInterrupted(saved_step, self.plan.max_steps, stopped[0])
+            except UserError:
+                self._save_what_is_whole(record, saved_step)
+                raise
 
     def as_used(self) -> contextlib.AbstractContextManager[object]:
         """The model without its compiled code, for validation and samples: their shapes are all different,
@@ -110,8 +144,25 @@ class TrainingSession:
     def save(self, step: int) -> None:
         """Write a checkpoint now."""
         assert self.folder is not None
-        extra = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
+        extra: dict[str, Any] = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
+        if isinstance(self.source, PhasedSource):
+            extra["source"] = self.source.state()
         save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
+
+    def _resumable_at(self, step: int, stopped: bool) -> bool:
+        """Whether a checkpoint may stand behind `step`. One who waits for the end is told for what."""
+        whole = not isinstance(self.source, PhasedSource) or self.source.resumable_at(step)
+        if stopped and not whole and step < self.plan.max_steps and not self._waiting:
+            say(f"stopping when the phase that step {step} belongs to is over; once more to stop at once")
+            self._waiting = True
+        return whole or step == self.plan.max_steps
+
+    def _save_what_is_whole(self, record: StepRecord | None, saved_step: int) -> None:
+        """Save what was reached when the next phase could not be made."""
+        if self.folder is None or record is None or not isinstance(self.source, PhasedSource):
+            return
+        if record.step > saved_step and not record.skipped and self.source.resumable_at(record.step):
+            self.save(record.step)
 
     def _timed(self, batches: Iterator[Sequence[TrainingBatch]]) -> Iterator[StepRecord]:
         records = train_steps(
@@ -147,6 +198,10 @@ class TrainingSession:
             choice = compilation.CompileChoice(compiled_before, "as before the interruption")
         elif n_left == 0:
             choice = compilation.CompileChoice(False, "nothing left to do")
+        elif isinstance(
+            self.source, PhasedSource
+        ):  # its first rows are not to be made before they are needed
+            choice = compilation.CompileChoice(False, "the model makes its own rows, of any lengths")
         else:
             with self.precision.autocast():
                 batches = self.micro_batches(self.first_step)

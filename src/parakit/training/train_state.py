@@ -1,6 +1,6 @@
 """Training checkpoints: everything a resume needs, and nothing that a reader must trust.
 
-One folder a checkpoint, `step-00001234`: weights and moments as safetensors, the rest (position, guard,
+One folder a checkpoint, `step-00001234`: weights that train and moments as safetensors, the rest (position, guard,
 loss scale) as JSON, torch's random state as a tensor. It is an artifact folder like any other, so it
 appears whole, and a cut or flipped byte is noticed; then the one before it is used. The two newest are
 kept.
@@ -22,6 +22,7 @@ from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_ar
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import say
+from parakit.model.adapters import own_parameters
 from parakit.training.loop import SpikeGuard
 from parakit.training.optimizers import Optimizer
 from parakit.training.precision import Precision
@@ -44,7 +45,7 @@ def save_train_state(
         shutil.rmtree(path, ignore_errors=True)
     lineage = Lineage("train_state", config=optimizer.plan.model_dump(mode="json"), seed=optimizer.plan.seed)
     with writing_artifact(path, lineage, overwrite=True) as inside:
-        _write(_distinct(model), inside / "weights.safetensors")
+        _write(_kept(model), inside / "weights.safetensors")
         _write(
             {k: v.contiguous() for k, v in optimizer.state_tensors().items()},
             inside / "optimizer.safetensors",
@@ -100,9 +101,9 @@ def _load(
     state = read_json(path / "state.json")
     weights = load_file(path / "weights.safetensors")
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    tied = set(model.state_dict()) - set(_distinct(model))
+    left_out = set(model.state_dict()) - set(_kept(model))
     assert not unexpected, unexpected
-    assert set(missing) <= tied, missing
+    assert set(missing) <= left_out, missing
     optimizer.load_state_tensors(load_file(path / "optimizer.safetensors"))
     random = load_file(path / "random.safetensors")
     torch.set_rng_state(random["cpu"])
@@ -124,9 +125,13 @@ def _write(tensors: dict[str, torch.Tensor], path: Path) -> None:
         ) from None
 
 
-def _distinct(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by name, a tied one once (`named_parameters` skips the second name)."""
-    return {name: p.detach().contiguous() for name, p in model.named_parameters()}
+def _kept(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's tensors by name, a tied one once (`named_parameters` skips the second name). What is frozen of the
+    base is where the run found it.
+    """
+    own = own_parameters(model)
+    named = model.named_parameters()
+    return {name: p.detach().contiguous() for name, p in named if p.requires_grad or name in own}
 
 
 def _random_states() -> dict[str, torch.Tensor]:

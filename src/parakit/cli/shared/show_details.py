@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from parakit.cli.shared.show_adapters import describe_adapter
 from parakit.cli.shared.show_models import describe_model, flat
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, verify_manifest
 from parakit.common.errors import UserError
@@ -31,6 +32,10 @@ def describe(path: str | Path, verify: bool = True) -> dict[str, Any]:
 
     if is_model_folder(path):
         return _foreign_model(path, verify)
+    if (path / "adapter_config.json").is_file():
+        what, figures, samples = describe_adapter(path, {})
+        told = f"{what}, from elsewhere: it has no lineage"
+        return _description(path, "adapter", told, figures, samples, None, None)
     inside = sorted(p for p in path.iterdir() if (p / LINEAGE).is_file()) if path.is_dir() else []
     if inside:
         return _build(path, inside)
@@ -278,5 +283,6 @@ READERS: dict[str, Reader] = {
     "tokenizer": _tokenizer,
     "shards": _shards,
     "model": describe_model,
+    "adapter": describe_adapter,
     "evaluation": _evaluation,
 }

@@ -1,11 +1,12 @@
-"""What `parakit pretrain` and `parakit finetune` share: their training settings and where their work goes."""
+"""What the verbs that train share: their training settings, the conversations they read, where their work goes."""
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from parakit.alignment.config import Method
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
@@ -16,19 +17,41 @@ from parakit.training.config import TrainingConfig
 Settings = TypeVar("Settings", bound=TrainingConfig)
 
 
-def training_config(command: Config, kind: type[Settings], learned: Objective | Task) -> Settings:
+def training_config(
+    command: Config,
+    kind: type[Settings],
+    learned: Objective | Task | Method,
+    unread_of_stage: Callable[[Settings], Mapping[str, str]] | None = None,
+) -> Settings:
     """The training settings among a command's, as far as they differ from the defaults. One that the chosen
-    optimizer, the schedule or what is `learned` never looks at is a `UserError`.
+    optimizer, the schedule or what is `learned` never looks at is a `UserError`. A stage with settings of its own says
+    which of these are unread, and why.
     """
     fields = kind.model_fields
     given = {name: getattr(command, name) for name in fields}
     training = kind.parse({name: value for name, value in given.items() if value != fields[name].default})
-    for key in unread_training(training, learned):
+    reasons = {key: why_unread(key, training, learned) for key in unread_training(training, learned)}
+    if unread_of_stage is not None:
+        shared = {key: reason for key, reason in reasons.items() if key in TrainingConfig.model_fields}
+        reasons = {**shared, **unread_of_stage(training)}
+    for key, reason in reasons.items():
         raise UserError(
-            f"--{key.replace('_', '-')} is set, and nothing reads it: {why_unread(key, training, learned)}",
+            f"--{key.replace('_', '-')} is set, and nothing reads it: {reason}",
             "take it out, or change what should read it",
         )
     return training
+
+
+def conversation_shards(conversations: Sequence[str], model: Path, work: Path) -> Path:
+    """Conversations, from files or from a folder of them, compiled through the model's template."""
+    from parakit.recipe.config import ConversationsConfig
+    from parakit.recipe.stages.text import make_conversation_shards, make_conversations
+
+    folder = Path(conversations[0])
+    if len(conversations) > 1 or not (folder / LINEAGE).is_file():
+        config = ConversationsConfig(paths=tuple(conversations))
+        folder = make_conversations(config, work / "conversations", overwrite=True)
+    return make_conversation_shards(folder, model, work / "shards", overwrite=True)
 
 
 @contextlib.contextmanager

@@ -163,10 +163,12 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
         perplexity = pretrain.get("perplexity")
         note = f"perplexity {number(perplexity)} per token" if is_number(perplexity) else "held-out text"
         tiles.append({"name": "Bits per byte", "value": number(pretrain["bits_per_byte"]), "note": note})
-    made = pretrain or stage(summary, final_stage(summary))
+    last = final_stage(summary)
+    made = stage(summary, last)
     if is_number(made.get("parameters")):
-        tokens = made.get("tokens")
+        tokens, larger = (pretrain or made).get("tokens"), pretrain.get("parameters")
         note = f"trained on {compact(tokens)} tokens" if is_number(tokens) else ""
+        note = f"distilled from {compact(larger)}" if last == "distill" and is_number(larger) else note
         tiles.append({"name": "Parameters", "value": compact(made["parameters"]), "note": note})
     if is_number(summary.get("seconds")):
         hardware = summary.get("hardware") or {}

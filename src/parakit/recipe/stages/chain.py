@@ -1,6 +1,7 @@
 """The stages of a recipe: which there are, what each reads, and how it is run.
 
 Text is read, cut into tokens and learned from; then the model is tuned on conversations or on the examples of a task.
+What may follow (alignment, a student) stands in `later.py`.
 A recipe without pre-training (`objective: none`) goes from the examples straight to the task.
 """
 
@@ -15,12 +16,13 @@ from parakit.common.files import write_json_atomic
 from parakit.common.progress import progress
 from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import Stage, fingerprint
+from parakit.recipe.stages.later import later_models, later_stages, seeded
 from parakit.recipe.training.config import FinetuneConfig
-from parakit.training.config import TrainingConfig
 
 WORK = "work"
 # Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
 SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.82
+SHARE_BEFORE_ALIGNMENT = 0.4
 
 
 def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
@@ -37,6 +39,7 @@ def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
         found += [_example_shards(recipe, folder)]
     found += [_pretrain(recipe, folder)] if pretrained else []
     found += [_finetune(recipe, folder)] if recipe.tuned_for else []
+    found += later_stages(recipe, folder, folder / WORK)
     return [*found, _evaluate(recipe, folder)]
 
 
@@ -45,7 +48,8 @@ def models_of(recipe: RecipeConfig) -> dict[str, str]:
     is made from the one before.
     """
     models = {"base": "pretrain"} if recipe.pretrained_on != "none" else {}
-    return models | ({"tuned": "finetune"} if recipe.tuned_for else {})
+    models |= {"tuned": "finetune"} if recipe.tuned_for else {}
+    return models | later_models(recipe)
 
 
 def _corpus(recipe: RecipeConfig) -> Stage:
@@ -84,8 +88,9 @@ def _shards(recipe: RecipeConfig, folder: Path) -> Stage:
 
 
 def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
-    training = _seeded(recipe.pretrain, recipe.seed)
+    training = seeded(recipe.pretrain, recipe.seed)
     share = SHARE_WITHOUT_TUNING if recipe.tuned_for is None else SHARE_BEFORE_TUNING
+    share = min(share, SHARE_BEFORE_ALIGNMENT) if recipe.align or recipe.distill else share
     seconds = parse_time(recipe.time) * share if recipe.time else None
     settings: dict[str, Any] = {
         "training": training.model_dump(mode="json"),
@@ -160,7 +165,7 @@ def _example_shards(recipe: RecipeConfig, folder: Path) -> Stage:
 def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     task = recipe.tuned_for
     assert task is not None
-    training = _seeded(recipe.finetune or FinetuneConfig(), recipe.seed)
+    training = seeded(recipe.finetune or FinetuneConfig(), recipe.seed)
     shards = "conversation_shards" if task == "chat" else "example_shards"
     from_scratch = recipe.pretrained_on == "none"
     settings: dict[str, Any] = {"training": training.model_dump(mode="json"), "task": task}
@@ -228,11 +233,6 @@ def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) ->
         seconds_spent=time.monotonic() - started,
         max_seq_len=recipe.max_seq_len,
     )
-
-
-def _seeded(training: TrainingConfig, seed: int) -> Any:
-    """The recipe's seed, unless the stage has its own."""
-    return training if "seed" in training.model_fields_set else training.replace(seed=seed)
 
 
 def _discard(_: object) -> None:

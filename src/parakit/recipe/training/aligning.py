@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
+from parakit.common.errors import UserError
+from parakit.recipe.training.online_jobs import learn_online
+from parakit.recipe.training.preference_jobs import train_reward_model, tune_on_preferences
+from parakit.recipe.training.rejection_jobs import learn_from_the_best
 
 Job = Callable[["Aligning", Path, bool], dict[str, Any]]
 
@@ -27,9 +31,17 @@ class Aligning:
     reward: str | None = None
 
 
-JOBS: Mapping[Method, Job] = {}
+JOBS: Mapping[Method, Job] = {
+    "reward": train_reward_model,
+    "dpo": tune_on_preferences,
+    "ppo": learn_online,
+    "grpo": learn_online,
+    "best_of_n": learn_from_the_best,
+}
 
 
 def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run the method's job, which writes the model folder `out`; returns the figures."""
+    if job.method not in JOBS:
+        raise UserError(f"method {job.method!r} is not there yet", f"there are {', '.join(JOBS)}")
     return JOBS[job.method](job, out, overwrite)

@@ -8,20 +8,24 @@ after its settings and inputs, so a run with others begins anew and takes nothin
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from parakit.checkpoints.adapters import save_adapter
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.devices import pick_device
 from parakit.common.progress import say
 from parakit.common.seeds import seed_everything
+from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.model.heads import Model
 from parakit.model.presets import plan_for
 from parakit.recipe.families import Objective, Task
+from parakit.recipe.report.adapter_card import adapter_card
 from parakit.recipe.report.model_card import model_card
-from parakit.recipe.training.config import FinetuneConfig, PretrainConfig
+from parakit.recipe.training import adapting
+from parakit.recipe.training.config import FinetuneConfig, PretrainConfig, for_adapters
 from parakit.recipe.training.lessons import Lessons, Splits
 from parakit.recipe.training.plans import SizeWanted, chosen_size, planned, resolved
 from parakit.recipe.training.running import TrainingInputs, chart_rows, describe_plan, run_training
@@ -77,9 +81,11 @@ def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, 
 
 
 def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Train all weights on the answers of a task: on what the assistant says and its end of turn, on labels, on
-    translations.
+    """Train all weights, or what the method says, on the answers of a task: on what the assistant says and its end of
+    turn, on labels, on translations.
     """
+    adapting.check_base(None if isinstance(job.model, Fresh) else job.model, job.training)
+    job = replace(job, training=for_adapters(job.training))
     first = job.model.tokenizer if isinstance(job.model, Fresh) else job.model
     parents = [first, job.shards]
     said: dict[str, Any] = {"task": job.task}
@@ -103,6 +109,7 @@ class _Run:
     model: Model
     lessons: Lessons
     plan: TrainingPlan
+    tuning: adapting.Tuning = field(default_factory=adapting.Tuning)
 
 
 def _begun_afresh(
@@ -140,11 +147,17 @@ def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
     assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
     splits = _task_splits(job)
     kept = kept_plan(work)
-    plan = kept[1] if kept else resolved(job.training, plan_for(base.config), splits.train, tuning=True)
+    if kept:
+        plan = kept[1]
+    else:
+        dial = adapting.tuned_dial(plan_for(base.config), job.training)
+        plan = adapting.tuned_plan(resolved(job.training, dial, splits.train, tuning=True), job.training)
     keep_plan(work, base.config, plan)
     seed_everything(plan.seed)
     model = _with_head(base, job.task, job.training, splits)
-    return _Run(model, Lessons(job.task, splits, model.config, tokenizer, job.training), plan), tokenizer
+    tuning = adapting.begin(model, job.training, tokenizer, job.task == "chat" and not is_chat_tuned(folder))
+    lessons = Lessons(job.task, splits, model.config, tokenizer, job.training)
+    return _Run(model, lessons, plan, tuning), tokenizer
 
 
 def _task_splits(job: Finetuning) -> Splits:
@@ -169,7 +182,7 @@ def _with_head(
 def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str, Any]:
     lesson = run.lessons.under(run.plan)
     say(f"{title}: {describe_plan(run.plan, lesson.unit)}")
-    inputs = TrainingInputs(title, run.model, tokenizer, lesson, run.plan, work)
+    inputs = TrainingInputs(title, run.model, tokenizer, lesson, run.plan, work, frozen=run.tuning.frozen)
     return run_training(inputs) | chart_rows(work)
 
 
@@ -187,9 +200,15 @@ def _save(
     config = {"stage": stage, "learned": learned, "chat": learned == "chat"}
     config |= {"plan": run.plan.model_dump(mode="json")}
     known = [parent for parent in parents if (parent / LINEAGE).is_file()]  # a foreign folder has no lineage
-    lineage = Lineage("model", config, list(known), run.plan.seed, figures)
-    card = model_card({"name": out.resolve().parent.name, "stages": {stage: figures}}, stage)
+    adapter = run.tuning.adapter
+    lineage = Lineage("adapter" if adapter else "model", config, list(known), run.plan.seed, figures)
+    name = out.resolve().parent.name
     started = time.monotonic()
     logs = [work / METRICS, work / EVENTS]
-    save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
+    if adapter:
+        card = adapter_card(name, parents[0].name, getattr(run.lessons.training, "method", "full"), figures)
+        save_adapter(run.model, adapter, parents[0], out, lineage, overwrite, card=card, logs=logs)
+    else:
+        card = model_card({"name": name, "stages": {stage: figures}}, stage)
+        save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
     say(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")

@@ -26,6 +26,7 @@ from parakit.tokens.noising.facts import token_facts
 from parakit.tokens.noising.masking import MaskedSource
 from parakit.tokens.noising.prefixes import PrefixSource
 from parakit.tokens.noising.spans import SpanCorruptionSource
+from parakit.tokens.preferences.encoding import EncodedRankings
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training import objectives
@@ -79,12 +80,17 @@ class Lesson:
 
     kind: str
     source: RowSource
-    data: Data
+    data: Data | EncodedRankings | None
+    """What the rows come from; None where the model makes them, and there is nothing that the doctor could read."""
     objective: Objective
     loss_unit: str
     measure: Callable[[Model], dict[str, Any]]
     unit: str
     """What progress is told in: tokens where rows are of one length, else rows or examples."""
+    step_figures: Callable[[], dict[str, float]] | None = None
+    """More to log of the step that just ended."""
+    headline: str = "loss"
+    """The figure of `measure` and of a step that a person watches."""
 
     @property
     def every_token_counts(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from parakit.training.throughput import measured_peak_flops
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a run stands on: a model to train, what it learns from, and how."""
+    """What a run stands on: a model to train, what it learns from, and how. `examined` is the lesson that the doctor
+    looks at, where the run's own is that one with something in it that only the `further_checks` know.
+    """
 
     title: str
     model: Model
@@ -37,6 +39,10 @@ class TrainingInputs:
     lesson: Lesson
     plan: TrainingPlan
     work: Path
+    examined: Lesson | None = None
+    further_checks: Callable[[], list[doctor.Finding]] = list
+    frozen: Callable[[str], bool] | None = None
+    """Whether the run means to keep the parameter of this name as it is; None: everything trains."""
 
 
 def run_training(inputs: TrainingInputs) -> dict[str, Any]:
@@ -47,7 +53,8 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     doctor finds a fault.
     """
     plan, lesson = inputs.plan, inputs.lesson
-    _examine(inputs)
+    if lesson.data is not None:
+        _examine(inputs)
     session = TrainingSession(inputs.model, lesson.source, lesson.objective, plan, inputs.work)
     if session.first_step:
         say(f"{inputs.title}: going on after step {session.first_step} of {plan.max_steps}")
@@ -62,10 +69,10 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     ):
         bar.resume_at(_amount(inputs, session.first_step))
         for record in session.steps():
-            bar.advance(
-                _amount(inputs, record.step) - _amount(inputs, record.step - 1), loss=f"{record.loss:.3f}"
-            )
-            _log(record, metrics)
+            more = lesson.step_figures() if lesson.step_figures else {}
+            shown = {lesson.headline: f"{more.get(lesson.headline, record.loss):.3f}"}
+            bar.advance(_amount(inputs, record.step) - _amount(inputs, record.step - 1), **shown)
+            _log(record, metrics, more)
             if record.step % plan.validate_every == 0 and record.step < plan.max_steps:
                 with session.as_used():
                     _validate(inputs, record.step, metrics, bar)
@@ -90,11 +97,21 @@ def _metrics(work: Path, first_step: int) -> Iterator[MetricsLog]:
 
 
 def _examine(inputs: TrainingInputs) -> None:
-    lesson = inputs.lesson
+    lesson = inputs.examined or inputs.lesson
     findings = doctor.examine(
-        inputs.model, inputs.tokenizer, lesson.source, lesson.data, inputs.plan, lesson.objective, lesson.kind
+        inputs.model,
+        inputs.tokenizer,
+        lesson.source,
+        lesson.data,
+        inputs.plan,
+        lesson.objective,
+        lesson.kind,
+        frozen=inputs.frozen,
     )
     doctor.require_healthy(findings)
+    further = inputs.further_checks()
+    doctor.require_healthy(further)
+    findings += further
     say(f"{inputs.title}: the doctor made {len(findings)} checks and found nothing wrong")
 
 
@@ -104,7 +121,7 @@ def _amount(inputs: TrainingInputs, step: int) -> int:
     return plan.n_tokens(step) if inputs.lesson.unit == "tokens" else plan.rows_before(step)
 
 
-def _log(record: StepRecord, metrics: MetricsLog) -> None:
+def _log(record: StepRecord, metrics: MetricsLog, more: dict[str, float]) -> None:
     metrics.write(
         "step",
         record.step,
@@ -115,6 +132,7 @@ def _log(record: StepRecord, metrics: MetricsLog) -> None:
         seconds=record.seconds,
         tokens_per_second=record.n_tokens / record.seconds,
         skipped=record.skipped,
+        **more,
     )
     if record.skipped:
         say(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")
@@ -124,7 +142,7 @@ def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) 
     """Measure the whole validation split."""
     result = inputs.lesson.measure(inputs.model)
     metrics.write("validation", step, **result)
-    bar.figures["validation"] = f"{result['loss']:.3f}"
+    bar.figures["validation"] = f"{result[inputs.lesson.headline]:.3f}"
     return result
 
 
@@ -138,6 +156,7 @@ def _figures(
     figures = {
         "family": config.family,
         "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),
+        "trained_parameters": sum(p.numel() for p in inputs.model.parameters() if p.requires_grad),
         "tokens": sum(row["tokens"] for row in steps),
         "steps": plan.max_steps,
         "skipped_steps": sum(row["skipped"] for row in steps),

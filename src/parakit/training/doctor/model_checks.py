@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from parakit.model.adapters import own_parameters
 from parakit.model.heads import LanguageModel
 from parakit.model.positions import LearnedPositions
 from parakit.tokens.batches import Batch
@@ -124,7 +125,8 @@ def ties_differ(model: Any) -> str | None:
     if tied != model.config.tie_embeddings:
         is_tied = "is" if tied else "is not"
         return f"tie_embeddings: {model.config.tie_embeddings}, and the output matrix {is_tied} the embedding"
-    n, wanted = sum(p.numel() for p in model.parameters()), model.config.n_params()["total"]
+    n = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in own_parameters(model).values())
+    wanted = model.trunk.config.n_params()["total"]
     return None if n == wanted else f"the model has {n:,} parameters, its settings say {wanted:,}"
 
 

@@ -2,13 +2,15 @@
 
 The Kullback-Leibler divergence from given distributions (Hinton et al. 2015, with a temperature that brings
 forward the unlikely ones). Forward, KL(given || model), asks the model to cover all that is given; reverse,
-KL(model || given), to keep to what is likely there (Gu et al. 2024, "MiniLLM").
+KL(model || given), to keep to what is likely there (Gu et al. 2024, "MiniLLM"). The generalised Jensen-Shannon
+divergence lies between the two (Agarwal et al. 2024, "GKD").
 
 Shapes: B rows, T tokens, V vocabulary, N counted tokens.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -19,9 +21,39 @@ from parakit.training.micro_batches import DistributionMicroBatch, Objective
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 
+Direction = Literal["forward", "reverse", "jensen_shannon"]
+
+
+def log_shares(logits: Tensor, distill_temperature: float) -> Tensor:
+    """Log-probabilities (..., V) of logits over a temperature, in float32 or better."""
+    return (at_least_float32(logits) / distill_temperature).log_softmax(-1)
+
+
+def apart(given: Tensor, ours: Tensor, direction: Direction, teacher_share: float = 0.5) -> Tensor:
+    """How far two distributions lie apart at each place (nats): log-probabilities (N, V) of both -> (N,).
+
+    With P given, Q ours and b the `teacher_share`, "jensen_shannon" is b KL(P || M) + (1 - b) KL(Q || M), where M is
+    b P + (1 - b) Q (Agarwal et al. 2024, section 2): over b it tends to the forward divergence as b goes to 0, over
+    1 - b to the reverse one as b goes to 1.
+    """
+    if direction == "forward":
+        return _kl(given, ours)
+    if direction == "reverse":
+        return _kl(ours, given)
+    assert 0 < teacher_share < 1, teacher_share
+    mixed = torch.logaddexp(given + math.log(teacher_share), ours + math.log1p(-teacher_share))
+    return teacher_share * _kl(given, mixed) + (1 - teacher_share) * _kl(ours, mixed)
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) of log-probabilities (N, V). Where p is zero, p log (p / q) is zero, whatever q: such places are
+    left out before they make 0 * inf.
+    """
+    return (p.exp() * torch.where(p > -torch.inf, p - q, 0.0)).sum(-1)
+
 
 def divergence(
-    direction: Literal["forward", "reverse"] = "forward", distill_temperature: float = 1.0
+    direction: Direction = "forward", distill_temperature: float = 1.0, teacher_share: float = 0.5
 ) -> Objective:
     """Divergence between the given distribution and the model's at each counted place, summed (nats).
 
@@ -29,7 +61,7 @@ def divergence(
     the size of gradients (Hinton et al. 2015, section 2).
     """
     assert distill_temperature > 0
-    assert direction in ("forward", "reverse")
+    assert direction in ("forward", "reverse", "jensen_shannon")
 
     def objective(model: LanguageModel, batch: DistributionMicroBatch) -> Tensor:
         hidden = model.hidden(
@@ -39,14 +71,8 @@ def divergence(
             hidden, given = hidden.flatten(0, 1), batch.target_logits.flatten(0, 1)
         else:
             hidden, given = hidden[batch.loss_mask], batch.target_logits[batch.loss_mask]  # (N, D), (N, V)
-        ours, given = (
-            (at_least_float32(logits) / distill_temperature).log_softmax(-1)
-            for logits in (model.logits(hidden), given)
-        )
-        p, q = (given, ours) if direction == "forward" else (ours, given)
-        # Where p is zero, p log (p / q) is zero, whatever q: such places are left out before they make 0 * inf.
-        apart = torch.where(p > -torch.inf, p - q, 0.0)
-        loss = (p.exp() * apart).sum() * distill_temperature**2
+        ours, given = (log_shares(logits, distill_temperature) for logits in (model.logits(hidden), given))
+        loss = apart(given, ours, direction, teacher_share).sum() * distill_temperature**2
         return with_router_loss(loss, model, batch.real_mask, batch.n_counted)
 
     return objective

@@ -1,4 +1,4 @@
-"""The output matrix and the cross-entropy behind it as one operation, some rows at a time.
+"""The output matrix and the loss behind it (cross-entropy, or another of logits) as one operation, some rows at a time.
 
 The logits of a batch are the widest tensors there are: forward and backward hold three of them and pass over each
 several times. Here the gradients of a few rows are taken as soon as their logits are known, while these are still in
@@ -11,6 +11,7 @@ Shapes: N counted tokens, C of them in a chunk, D width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,9 +22,13 @@ from parakit.model.heads import TokenPredictor
 
 CHUNK_ELEMENTS = 2**22  # logits at a time
 
+# Logits (C, V) of some rows, and which rows these are -> the sum of their losses, and what it changes by with each
+# logit (C, V).
+SlopeOf = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
+
 
 def can_join(model: TokenPredictor, hidden: Tensor) -> bool:
-    """Whether `joined_cross_entropy` computes what the model's `logits` and the cross-entropy do."""
+    """Whether `joined_loss` computes what the model's `logits` and the loss behind them do."""
     head = model.lm_head
     return (
         type(head) is nn.Linear
@@ -41,37 +46,47 @@ def joined_cross_entropy(
     model: TokenPredictor, hidden: Tensor, target_ids: Tensor, label_smoothing: float
 ) -> Tensor:
     """hidden (N, D), as `model.hidden` gives it, and target_ids (N,) -> the summed cross-entropy in nats."""
+
+    def slope_of(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        targets, vocab_size = target_ids[part, None], logits.shape[1]
+        logs = logits.log_softmax(-1)
+        loss = -(1 - label_smoothing) * logs.gather(1, targets).sum(dtype=torch.float64)
+        if label_smoothing:
+            loss -= label_smoothing / vocab_size * logs.sum(dtype=torch.float64)
+        slope = logs.exp_()  # p - target
+        if label_smoothing:
+            slope -= label_smoothing / vocab_size
+        slope.scatter_add_(1, targets, slope.new_full(targets.shape, label_smoothing - 1))
+        return loss, slope
+
+    return joined_loss(model, hidden, slope_of)
+
+
+def joined_loss(model: TokenPredictor, hidden: Tensor, slope_of: SlopeOf) -> Tensor:
+    """hidden (N, D), as `model.hidden` gives it -> the sum of a loss of its logits, which `slope_of` takes some rows
+    at a time.
+    """
     head = model.lm_head
-    loss: Tensor = _JoinedCrossEntropy.apply(
-        model.head_input(hidden), head.weight, head.bias, target_ids, label_smoothing
-    )
+    loss: Tensor = _JoinedLoss.apply(model.head_input(hidden), head.weight, head.bias, slope_of)
     return loss
 
 
-class _JoinedCrossEntropy(torch.autograd.Function):
+class _JoinedLoss(torch.autograd.Function):
     """Gradients for a loss of weight 1 are made on the way forward, and scaled on the way back."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor, smoothing: float
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, slope_of: SlopeOf) -> Tensor:
         wanted = ctx.needs_input_grad[:3]
         of_hidden = torch.empty_like(hidden) if wanted[0] else None
         of_weight = torch.zeros_like(weight) if wanted[1] else None
         of_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
-        total, vocab_size = hidden.new_zeros((), dtype=torch.float64), len(weight)
-        n_rows = max(1, CHUNK_ELEMENTS // vocab_size)
+        total = hidden.new_zeros((), dtype=torch.float64)
+        n_rows = max(1, CHUNK_ELEMENTS // len(weight))
         for start in range(0, len(hidden), n_rows):
             part = slice(start, start + n_rows)
-            rows, targets = hidden[part], target_ids[part, None]
-            logs = nn.functional.linear(rows, weight, bias).log_softmax(-1)  # (C, V)
-            total -= (1 - smoothing) * logs.gather(1, targets).sum(dtype=torch.float64)
-            if smoothing:
-                total -= smoothing / vocab_size * logs.sum(dtype=torch.float64)
-            slope = logs.exp_()  # what the loss changes by with each logit: p - target
-            if smoothing:
-                slope -= smoothing / vocab_size
-            slope.scatter_add_(1, targets, slope.new_full(targets.shape, smoothing - 1))
+            rows = hidden[part]
+            loss, slope = slope_of(nn.functional.linear(rows, weight, bias), part)  # (C, V)
+            total += loss
             if of_hidden is not None:
                 torch.mm(slope, weight, out=of_hidden[part])
             if of_weight is not None:
@@ -85,4 +100,4 @@ class _JoinedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if saved is None else saved * grad for saved in ctx.saved_tensors)
-        return (*scaled, None, None)
+        return (*scaled, None)

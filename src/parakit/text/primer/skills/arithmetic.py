@@ -119,23 +119,46 @@ def _together(draws: Draws, person: Person, objects: str, held_out: bool) -> Exe
     return Exercise(text, solution(first, [second]), combination, check="final_answer", label="1")
 
 
-def _chain(draws: Draws, held_out: bool) -> tuple[int, list[int]]:
+def _chain(draws: Draws, held_out: bool, n_steps: tuple[int, int]) -> tuple[int, list[int]]:
     while True:
-        start, changes = steps(draws, draws.between(1, 3))
+        start, changes = steps(draws, draws.between(*n_steps))
         chain = [str(start), *map(str, changes)]
         if len(changes) == 1 or is_held_out(CHAIN_HELD_OUT_PERCENT, NAME, "chain", *chain) == held_out:
             return start, changes
 
 
-def draw(draws: Draws, held_out: bool = False) -> Exercise:
+def _pair(draws: Draws, held_out: bool) -> tuple[Person, str]:
     while True:
         person, objects = draws.pick(PEOPLE), draws.pick(OBJECTS)
         if is_pair_held_out(person.name, objects) == held_out:
-            break
-    start, changes = _chain(draws, held_out)
-    if len(changes) == 1 and draws.maybe(0.25):
-        return _together(draws, person, objects, held_out)
-    text = story(draws, person, objects, start, changes)
+            return person, objects
+
+
+def _beside_the_point(draws: Draws, person: Person, objects: str, held_out: bool) -> str:
+    """What somebody else has of something else."""
+    other, others = _pair(draws, held_out)
+    while other is person or others == objects:
+        other, others = _pair(draws, held_out)
+    told = {"n": other.name, "o": others, "p": other.possessive, "k": draws.between(2, 12)}
+    return draws.pick(OPENINGS).format(**told)
+
+
+def draw_distracted(draws: Draws, held_out: bool = False, n_steps: tuple[int, int] = (1, 3)) -> Exercise:
+    """A story with a sentence in it that is beside the point, which no document, conversation or suite has: harder
+    than what is taught, and answered in the same words.
+    """
+    person, objects = _pair(draws, held_out)
+    start, changes = _chain(draws, held_out, n_steps)
+    sentences = story(draws, person, objects, start, changes).split(". ")
+    place = draws.between(0, len(sentences))
+    sentences = [sentence.rstrip(".") for sentence in sentences]
+    sentences.insert(place, _beside_the_point(draws, person, objects, held_out).rstrip("."))
+    return _exercise(draws, person, objects, start, changes, ". ".join(sentences) + ".")
+
+
+def _exercise(
+    draws: Draws, person: Person, objects: str, start: int, changes: list[int], text: str
+) -> Exercise:
     text += " " + draws.pick(QUESTIONS).format(n=person.name, o=objects)
     chain = "".join([str(start), *(f"{change:+d}" for change in changes)])
     return Exercise(
@@ -145,3 +168,14 @@ def draw(draws: Draws, held_out: bool = False) -> Exercise:
         check="final_answer",
         label=str(len(changes)),
     )
+
+
+def draw(draws: Draws, held_out: bool = False, n_steps: tuple[int, int] = (1, 3)) -> Exercise:
+    """A story and its question. `n_steps`: the fewest and the most events; documents and suites have up to three,
+    longer ones are for who wants to ask more.
+    """
+    person, objects = _pair(draws, held_out)
+    start, changes = _chain(draws, held_out, n_steps)
+    if len(changes) == 1 and draws.maybe(0.25):
+        return _together(draws, person, objects, held_out)
+    return _exercise(draws, person, objects, start, changes, story(draws, person, objects, start, changes))

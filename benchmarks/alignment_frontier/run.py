@@ -1,0 +1,148 @@
+"""What reward each method gains at what distance: PPO, GRPO and best of n on a task whose true reward is known.
+
+The policy is a tuned primer model; the gold reward (benchmarks/alignment_frontier/gold.py) is computed from prompt and
+completion. Each method starts from the same model and prompts; along its run reward and divergence are measured in
+fresh answers to these prompts (the divergence over the whole vocabulary at every token). Best of n needs no
+training: its reward is the unbiased estimate, its divergence the bound log n - (n - 1) / n. Everything runs in one
+process, one after the other; seconds are of the processor, and of the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.alignment_frontier.gold import gold_of
+from benchmarks.alignment_frontier.picture import draw
+from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
+from parakit.alignment.config import AlignConfig
+from parakit.alignment.online.best_of_n import curve
+from parakit.alignment.online.config import OnlineMethod, online_config
+from parakit.alignment.online.prompts import compile_prompts
+from parakit.alignment.online.rewards import Rule, judged
+from parakit.alignment.online.rollouts import complete
+from parakit.checkpoints.model_folder import load_model
+from parakit.model.heads import LanguageModel
+from parakit.recipe.training.online_jobs import Asked, learn, plan_online, without_dropout
+from parakit.text.conversations import Conversation, Message
+from parakit.text.primer.draws import Draws
+from parakit.text.primer.skills import small_talk
+
+SHARED: dict[str, Any] = {
+    "max_new_tokens": 40,
+    "optimizer": "adamw",
+    "schedule": "constant",
+    "warmup_steps": 2,
+}
+SETTINGS: dict[OnlineMethod, dict[str, Any]] = {
+    "ppo": {
+        "rollout_prompts": 128,
+        "minibatches": 4,
+        "phase_epochs": 2,
+        "learning_rate": 5e-4,
+        "kl_coef": 0.05,
+    },
+    "grpo": {
+        "rollout_prompts": 16,
+        "group_size": 8,
+        "minibatches": 2,
+        "learning_rate": 5e-4,
+        "kl_coef": 0.02,
+    },
+}
+N_DRAWN, N_ANSWERS, N_SAMPLED = 4000, 2, 16
+PICTURE = ROOT / "docs" / "alignment-frontier.svg"
+
+
+def main(words: list[str]) -> None:
+    """Run every method for every seed, write the result and the picture."""
+    parser = argparse.ArgumentParser(prog="make bench NAME=alignment_frontier", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="a primer model tuned for chat")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--phases", type=int, default=30, help="of rollouts, for each method")
+    arguments = parser.parse_args(words)
+    rounds = [_round(arguments.model, seed, arguments.phases) for seed in range(arguments.seeds)]
+    figures: Figures = {}
+    for method in ("ppo", "grpo", "best_of_n"):
+        figures[method] = {
+            name: summary([found[method]["figures"][name] for found in rounds])
+            for name in rounds[0][method]["figures"]
+        }
+    lines = {method: rounds[0][method]["points"] for method in ("ppo", "grpo", "best_of_n")}
+    figures["points"] = {
+        name: [[round(value, 3) for value in point] for point in line] for name, line in lines.items()
+    }
+    draw(PICTURE, "Gold reward against divergence, first seed", "nats a completion", "gold reward", lines)
+    bar = {f"{method}.gain_in_deviations": ">= 0.5" for method in lines}
+    bar |= {f"{method}.kl": "<= 10" for method in lines}
+    bar |= {f"{method}.processor_seconds": "<= 600" for method in lines}
+    report("alignment_frontier", figures, bar | {"grpo.seconds": SHOWN})
+
+
+def _round(folder: Path, seed: int, n_phases: int) -> dict[str, Any]:
+    return {
+        **{method: _learned(folder, method, seed, n_phases) for method in SETTINGS},
+        "best_of_n": _best(folder, seed),
+    }
+
+
+def _asked(folder: Path) -> Asked:
+    """The model as it was tuned, and everything that people say to it in small talk, where it has several answers to
+    each; where it has but one, no reward could choose. Measured is on the same prompts, in answers drawn apart.
+    """
+    model, tokenizer = load_model(folder, "cpu", "float32")
+    assert isinstance(model, LanguageModel)
+    assert tokenizer is not None
+    without_dropout(model)
+    draws = Draws(77, "frontier")
+    asked = [Conversation((Message("user", small_talk.draw(draws)[0]),)) for _ in range(N_DRAWN)]
+    prompts = compile_prompts(tokenizer, asked, 100, "small talk")
+    return Asked(model, tokenizer, prompts, prompts * N_ANSWERS, Rule("gold", gold_of))
+
+
+def _learned(folder: Path, method: OnlineMethod, seed: int, n_phases: int) -> dict[str, Any]:
+    asked = _asked(folder)
+    settings = SHARED | SETTINGS[method] | {"seed": seed}
+    config = online_config(AlignConfig.parse(settings), method)
+    training = AlignConfig.parse(settings | {"max_steps": n_phases * config.steps_per_phase})
+    started, clock = time.process_time(), time.monotonic()
+    with TemporaryDirectory() as work:
+        found = learn(method, asked, config, plan_online(training, config, asked), Path(work))
+    before = found["before"]
+    points = [(before["kl"], before["reward"])]
+    points += [(row["kl"], row["reward"]) for row in found["validations"]]
+    return {
+        "points": points,
+        "figures": {
+            "gain_in_deviations": (found["reward"] - before["reward"]) / before["reward_std"],
+            "reward_before": before["reward"],
+            "reward": found["reward"],
+            "kl": found["kl"],
+            "processor_seconds": time.process_time() - started,
+            "seconds": time.monotonic() - clock,
+        },
+    }
+
+
+def _best(folder: Path, seed: int) -> dict[str, Any]:
+    asked = _asked(folder)
+    config = online_config(AlignConfig.parse({"max_new_tokens": 40, "group_size": N_SAMPLED}), "best_of_n")
+    started, clock = time.process_time(), time.monotonic()
+    samples, _ = complete(asked.policy, asked.tokenizer, asked.train, config, seed)
+    rewards = judged(asked.reward, samples).reshape(-1, N_SAMPLED)
+    line: Sequence[dict[str, float]] = curve(rewards)
+    return {
+        "points": [(point["kl_bound"], point["reward"]) for point in line],
+        "figures": {
+            "gain_in_deviations": (line[-1]["reward"] - line[0]["reward"]) / float(rewards.std()),
+            "reward_before": line[0]["reward"],
+            "reward": line[-1]["reward"],
+            "kl": line[-1]["kl_bound"],
+            "processor_seconds": time.process_time() - started,
+            "seconds": time.monotonic() - clock,
+        },
+    }

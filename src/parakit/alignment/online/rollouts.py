@@ -1,0 +1,223 @@
+"""Rollouts: what a policy says to prompts, how likely it found that, and how likely its frozen reference does.
+
+Completions come from the inference engine, all prompts and their groups in one call. The log-probabilities are
+never those that sampling used: a forward pass in evaluation mode gives the policy's own, without temperature and
+without top-p. Rollouts are a pure function of the seed, the phase and the policy's weights.
+
+Shapes: N completions (those of one prompt follow each other), T targets, V vocabulary, C counted targets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from parakit.alignment.online.config import OnlineConfig
+from parakit.alignment.online.prompts import Prompt, Sample
+from parakit.common.seeds import derive_seed
+from parakit.inference.batching import rows_by_length
+from parakit.inference.config import SamplingConfig
+from parakit.inference.decoding import evaluation_mode, generate_ids
+from parakit.inference.sampling import request_seeds
+from parakit.model.heads import LanguageModel
+from parakit.tokens.chat_template import stop_ids
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.training.precision import at_least_float32
+
+ROWS_IN_FLIGHT = 256  # completions decoded together
+SCORED_TOGETHER = 64  # rows of one forward pass
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Prompts with their completions as rows for a decoder, padded on the right; targets are the inputs shifted
+    once.
+    """
+
+    input_ids: np.ndarray  # (N, T) int64
+    target_ids: np.ndarray  # (N, T) int64
+    loss_mask: np.ndarray  # (N, T) bool, True = a token that the policy said
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,): targets of each row up to its last counted one."""
+        return self.loss_mask.shape[1] - np.argmax(self.loss_mask[:, ::-1], axis=1)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """A phase of completions with everything that is learned from but their rewards."""
+
+    samples: tuple[Sample, ...]
+    rows: TokenRows
+    log_probs: np.ndarray  # (N, T) float32, the policy's own; zero outside completions
+    reference_log_probs: np.ndarray  # (N, T) float32
+    ended: np.ndarray  # (N,) bool, False = cut at max_new_tokens
+
+
+def frozen_copy(model: nn.Module) -> Any:
+    """A copy of `model` for a reference: nothing shared, nothing trained, no dropout."""
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    check_separate(model, reference)
+    return reference
+
+
+def check_separate(policy: nn.Module, reference: nn.Module) -> None:
+    """A reference that shares memory with the policy would drift along; one in training mode would be noisy."""
+    own = {tensor.data_ptr() for tensor in chain(policy.parameters(), policy.buffers()) if tensor.numel()}
+    theirs = chain(reference.parameters(), reference.buffers())
+    assert not any(tensor.data_ptr() in own for tensor in theirs if tensor.numel()), (
+        "the reference shares tensors with the policy"
+    )
+    assert not any(module.training for module in reference.modules()), "the reference is in training mode"
+    assert not any(p.requires_grad for p in reference.parameters()), "the reference would be trained"
+
+
+def complete(
+    policy: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    config: OnlineConfig,
+    seed: int,
+    temperature: float | None = None,
+) -> tuple[list[Sample], list[list[int]]]:
+    """`config.group_size` completions of each prompt, those of one prompt one after the other, and their ids."""
+    asked = [prompt for prompt in prompts for _ in range(config.group_size)]
+    sampling = SamplingConfig(
+        temperature=config.temperature if temperature is None else temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+    )
+    ends = frozenset(stop_ids(tokenizer))
+    seeds = request_seeds(seed, len(asked))
+    completions = generate_ids(
+        policy,
+        [prompt.token_ids for prompt in asked],
+        sampling,
+        ends,
+        seeds=seeds,
+        micro_batch_size=ROWS_IN_FLIGHT,
+    )
+    samples = []
+    for prompt, token_ids in zip(asked, completions, strict=True):
+        ended = token_ids[-1] in ends
+        text = tokenizer.decode(token_ids[:-1] if ended else token_ids)
+        samples.append(Sample(prompt.messages, prompt.answer, text, ended))
+    return samples, completions
+
+
+def token_rows(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> TokenRows:
+    """Rows of prompts and their completions."""
+    longest = max(len(prompt) + len(said) for prompt, said in zip(prompts, completions, strict=True)) - 1
+    shape = (len(prompts), longest)
+    rows = TokenRows(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool))
+    for i, (prompt, said) in enumerate(zip(prompts, completions, strict=True)):
+        token_ids = [*prompt, *said]
+        n = len(token_ids) - 1
+        rows.input_ids[i, :n], rows.target_ids[i, :n] = token_ids[:-1], token_ids[1:]
+        rows.loss_mask[i, len(prompt) - 1 : n] = True
+    return rows
+
+
+def counted_log_probs(
+    model: Any, input_ids: Tensor, target_ids: Tensor, loss_mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every counted target its log-probability (C,), the whole log distribution (C, V), and the vector (C, D)
+    that it was read from. Padding stands on the right, where causal attention cannot look.
+    """
+    hidden = model.hidden(input_ids)[loss_mask]
+    logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
+    return logs.gather(1, target_ids[loss_mask][:, None]).squeeze(1), logs, hidden
+
+
+@torch.no_grad()
+def token_log_probs(model: Any, rows: TokenRows) -> np.ndarray:
+    """(N, T) float32: how likely `model` finds each counted target, in evaluation mode; zero elsewhere."""
+    return scored(model, rows)[0]
+
+
+@torch.no_grad()
+def scored(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities (N, T) and, with `values`, the value head's values (N, T), float32, in evaluation mode."""
+    device = next(model.parameters()).device
+    found, expected = np.zeros(rows.loss_mask.shape, np.float32), np.zeros(rows.loss_mask.shape, np.float32)
+    with evaluation_mode(model):
+        for members, part in _parts(rows):
+            tensors = _on(part, device)
+            log_probs, _, hidden = counted_log_probs(model, *tensors)
+            places = (np.array(members)[:, None], np.arange(part.loss_mask.shape[1]))
+            _put(found, places, part.loss_mask, log_probs)
+            if values:
+                _put(expected, places, part.loss_mask, model.values(hidden))
+    return found, expected
+
+
+@torch.no_grad()
+def exact_kl(policy: Any, reference: Any, rows: TokenRows) -> np.ndarray:
+    """(N,): nats between policy and reference along each completion, every token's taken over the whole
+    vocabulary: the estimate of least variance that samples allow.
+    """
+    device = next(policy.parameters()).device
+    found = np.zeros(len(rows.loss_mask))
+    with evaluation_mode(policy):
+        for members, part in _parts(rows):
+            tensors = _on(part, device)
+            ours, theirs = (counted_log_probs(model, *tensors)[1] for model in (policy, reference))
+            nats = torch.zeros(part.loss_mask.shape, device=device, dtype=ours.dtype)
+            nats[tensors[2]] = (ours.exp() * (ours - theirs)).sum(-1)
+            found[members] = nats.sum(1).cpu().numpy()
+    return found
+
+
+def roll_out(
+    trained: Any,
+    reference: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    config: OnlineConfig,
+    phase: int,
+    values: bool = False,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> tuple[Rollouts, np.ndarray]:
+    """Completions of one phase with both log-probabilities; and the values (N, T) where `values` asks for them.
+    `trained` is the policy, or the policy with its value head; `autocast` the precision that training scores in.
+    """
+    policy = getattr(trained, "policy", trained)
+    seed = derive_seed(config.seed, "rollouts", phase) % 2**63
+    samples, completions = complete(policy, tokenizer, prompts, config, seed)
+    asked = [prompt.token_ids for prompt in prompts for _ in range(config.group_size)]
+    rows = token_rows(asked, completions)
+    with autocast():
+        log_probs, expected = scored(trained, rows, values)
+        reference_log_probs = token_log_probs(reference, rows)
+    ended = np.array([sample.ended for sample in samples])
+    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended), expected
+
+
+def _parts(rows: TokenRows) -> Iterator[tuple[list[int], TokenRows]]:
+    """The rows in groups of like length, cut to the longest of each group."""
+    lengths = rows.lengths
+    for members in rows_by_length([range(n) for n in lengths], SCORED_TOGETHER):
+        longest = int(lengths[members].max())
+        parts = (array[members, :longest] for array in (rows.input_ids, rows.target_ids, rows.loss_mask))
+        yield members, TokenRows(*parts)
+
+
+def _on(rows: TokenRows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    arrays = (rows.input_ids, rows.target_ids, rows.loss_mask)
+    first, second, third = (torch.from_numpy(array).to(device) for array in arrays)
+    return first, second, third
+
+
+def _put(into: np.ndarray, places: Any, loss_mask: np.ndarray, counted: Tensor) -> None:
+    part = np.zeros(loss_mask.shape, np.float32)
+    part[loss_mask] = counted.float().cpu().numpy()
+    into[places] = part

@@ -1,0 +1,16 @@
+"""Adapters on disk, in the format of the peft library: a small folder beside the base that it was tuned on."""
+
+from parakit.common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "base_folder": "tuned_on",
+        "is_adapter_folder": "tuned_on",
+        "load_adapted": "folder",
+        "load_adapter": "folder",
+        "save_adapter": "folder",
+    },
+)
+
+__all__ = ["base_folder", "is_adapter_folder", "load_adapted", "load_adapter", "save_adapter"]

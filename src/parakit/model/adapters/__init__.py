@@ -1,0 +1,40 @@
+"""Parameter-efficient tuning: wrappers that stand in the place of a plain model's modules. The base stays frozen and
+as it is, to the bit; taking the wrappers off gives it back.
+"""
+
+from parakit.common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Adapter": "attaching",
+        "AdapterSet": "attaching",
+        "LoraConfig": "config",
+        "PrefixConfig": "config",
+        "PromptConfig": "config",
+        "attach": "attaching",
+        "detach": "attaching",
+        "is_adapted": "attaching",
+        "make_lora": "making",
+        "make_prefix": "making",
+        "make_prompt": "making",
+        "own_parameters": "attaching",
+        "without_adapter": "attaching",
+    },
+)
+
+__all__ = [
+    "Adapter",
+    "AdapterSet",
+    "LoraConfig",
+    "PrefixConfig",
+    "PromptConfig",
+    "attach",
+    "detach",
+    "is_adapted",
+    "make_lora",
+    "make_prefix",
+    "make_prompt",
+    "own_parameters",
+    "without_adapter",
+]

@@ -1,0 +1,70 @@
+"""Settings of adapters: what a fresh one is made with. Imports no torch."""
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from parakit.common.settings import Config
+
+LoraInit = Literal["kaiming", "gaussian", "pissa", "olora"]
+
+
+class LoraConfig(Config):
+    """Low-rank adaptation (Hu et al. 2022): weight + scale * expand @ reduce."""
+
+    rank: int = Field(default=8, ge=1, description="columns of one factor and rows of the other")
+    alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="on what enters the factors")
+    targets: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="names of linear layers and embeddings; None: every matrix of the blocks but routers",
+    )
+    rank_stabilized: bool = Field(
+        default=False, description="scale by alpha / sqrt(rank) (Kalajdzievski 2023)"
+    )
+    dora: bool = Field(default=False, description="train each output's length apart (Liu et al. 2024)")
+    init: LoraInit = Field(
+        default="kaiming",
+        description="of the factors: uniform or normal and zero, or the weight's largest parts (SVD, QR)",
+    )
+    token_ids: tuple[int, ...] = Field(
+        default=(),
+        description="tokens whose rows of embedding and output matrix train, such as new control tokens",
+    )
+    retrained: tuple[str, ...] = Field(
+        default=(), description="modules of which a copy is trained whole, such as a new head"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.dora and self.init in ("pissa", "olora"):
+            raise ValueError(
+                f"dora starts from the weight's own lengths, and init = {self.init!r} moves them"
+            )
+        return self
+
+    @property
+    def scale(self) -> float:
+        """What the product of the factors is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilized else self.rank)
+
+
+class PromptConfig(Config):
+    """Prompt tuning (Lester et al. 2021): trained vectors before the embedded tokens."""
+
+    n_prompt_tokens: int = Field(
+        default=20, ge=1, description="trained vectors; they take up the context window"
+    )
+
+
+class PrefixConfig(Config):
+    """Prefix tuning (Li and Liang 2021): trained keys and values before those of the tokens, in every layer."""
+
+    n_prompt_tokens: int = Field(
+        default=20, ge=1, description="trained places; they take up the context window"
+    )
+
+
+AdapterConfig = LoraConfig | PromptConfig | PrefixConfig

@@ -1,0 +1,70 @@
+"""Rows of a few tokens that train while the rest of the embedding stays: those of control tokens that a base never saw.
+
+Low-rank factors cannot give a new token a vector of its own, and without one a chat model does not learn to end its
+turn. Where the output matrix is tied to the embedding, it has the same trained rows.
+
+Shapes: K trained tokens, V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from parakit.model.adapters.lora import Wrapper
+
+
+class _Rows(Wrapper):
+    base: nn.Embedding | nn.Linear
+
+    def __init__(
+        self, base: nn.Embedding | nn.Linear, token_ids: Sequence[int], rows: nn.Parameter | None
+    ) -> None:
+        super().__init__()
+        self.base, self.token_ids = base, tuple(token_ids)
+        chosen = torch.tensor(self.token_ids, device=base.weight.device)
+        self.rows = rows if rows is not None else nn.Parameter(base.weight.detach()[chosen].clone())  # (K, D)
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's, which others ask for its dtype, its device and whether it is tied."""
+        return self.base.weight
+
+    @torch.no_grad()
+    def merged_weight(self) -> Tensor:
+        """(V, D) float64: the weight with the trained rows in their places."""
+        whole = self.base.weight.detach().double().clone()
+        whole[list(self.token_ids)] = self.rows.double()
+        return whole
+
+
+class TrainedRows(_Rows):
+    """An embedding whose rows of some tokens are trained."""
+
+    base: nn.Embedding
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        found = self.base(token_ids)
+        for row, token_id in zip(self.rows, self.token_ids, strict=True):
+            found = torch.where((token_ids == token_id)[..., None], row, found)
+        return found
+
+
+class TrainedRowsHead(_Rows):
+    """An output matrix whose rows of some tokens are trained; `bias` stays the base's."""
+
+    base: nn.Linear
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base's."""
+        return self.base.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., V)"""
+        chosen = torch.tensor(self.token_ids, device=x.device)
+        bias = None if self.base.bias is None else self.base.bias[chosen]
+        logits: Tensor = self.base(x)
+        return logits.index_copy(-1, chosen, nn.functional.linear(x, self.rows, bias).to(logits.dtype))

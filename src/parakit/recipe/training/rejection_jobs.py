@@ -1,0 +1,127 @@
+"""Rejection sampling as a job: sample, keep the best answers, tune on them as on any conversations.
+
+The chosen conversations stay in the model folder (`training/chosen.jsonl`), so that what the model learned from
+can be read, and tuned on again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parakit.alignment.online.best_of_n import as_conversation, chosen, curve
+from parakit.alignment.online.config import OnlineConfig, online_config
+from parakit.alignment.online.measuring import measure_policy
+from parakit.alignment.online.prompts import Prompt, Sample
+from parakit.alignment.online.rewards import judged
+from parakit.alignment.online.rollouts import complete, frozen_copy
+from parakit.common.errors import UserError
+from parakit.common.progress import progress, say
+from parakit.common.seeds import derive_seed, seed_everything
+from parakit.model.presets import plan_for
+from parakit.recipe.stages.text import make_conversation_shards
+from parakit.recipe.training.config import FinetuneConfig
+from parakit.recipe.training.lessons import Lessons, Splits
+from parakit.recipe.training.online_jobs import Asked, ask, beside, said_of, save_policy, shown_samples
+from parakit.recipe.training.plans import resolved
+from parakit.recipe.training.running import TrainingInputs, chart_rows, run_training
+from parakit.recipe.training.workplace import keep_plan, kept_plan, workplace
+from parakit.text.conversation_sets import prepare_conversations
+from parakit.text.conversations import write_conversations
+from parakit.tokens.shards import TokenShards
+from parakit.training.config import TrainingConfig, TrainingPlan
+from parakit.training.metrics import EVENTS, METRICS
+
+if TYPE_CHECKING:
+    from parakit.recipe.training.aligning import Aligning
+
+PROMPTS_AT_A_TIME = 16  # between two looks at the clock; what was chosen is kept in a file
+LEAST_STEPS_AN_EPOCH = 8
+SAMPLED, CHOSEN = "sampled.npy", "chosen.jsonl"
+
+
+def learn_from_the_best(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Run `best_of_n` and write the tuned model to `out`; returns the figures, the curve over n among them."""
+    config = online_config(job.training, "best_of_n")
+    with workplace(job.work, job.training, [job.model], said_of(job)) as work:
+        asked = ask(job, config)
+        reference = frozen_copy(asked.policy)
+
+        def measure() -> dict[str, Any]:
+            return measure_policy(
+                asked.policy, reference, asked.tokenizer, asked.held_out, asked.reward, config
+            )
+
+        before, shown = measure(), shown_samples(asked, config)
+        rewards, n_chosen = _sampled(asked, config, work)
+        figures, plan = _tuned(job, asked, _shards(work, job.model), work)
+        figures |= measure() | {"task": "chat", "method": "best_of_n", "reward_name": asked.reward.name}
+        figures |= {"before": before, "curve": curve(rewards), "n_chosen": n_chosen}
+        figures |= {"samples": beside(shown, shown_samples(asked, config))}
+        figures |= {"settings": config.model_dump(mode="json")}
+        logs = [work / METRICS, work / EVENTS, work / CHOSEN]
+        save_policy(job, asked, out, overwrite, "best_of_n", plan.model_dump(mode="json"), figures, logs)
+    return figures
+
+
+def _tuned(job: Aligning, asked: Asked, shards: Path, work: Path) -> tuple[dict[str, Any], TrainingPlan]:
+    """Tune the policy on the chosen conversations as `parakit finetune` would."""
+    splits, dial = Splits.of_text(shards, "decoder"), plan_for(asked.policy.config)
+    given = {name: getattr(job.training, name) for name in job.training.model_fields_set}
+    named = {name: value for name, value in given.items() if name in TrainingConfig.model_fields}
+    assert isinstance(splits.train, TokenShards)
+    few = max(2, splits.train.n_tokens // LEAST_STEPS_AN_EPOCH)  # a few chosen answers fill no usual batch
+    named.setdefault("batch_tokens", max(min(dial.batch_tokens, few), asked.policy.config.max_seq_len))
+    training = FinetuneConfig.parse(named)
+    kept = kept_plan(work)
+    plan = kept[1] if kept else resolved(training, dial, splits.train, tuning=True)
+    keep_plan(work, asked.policy.config, plan)
+    seed_everything(plan.seed)
+    lesson = Lessons("chat", splits, asked.policy.config, asked.tokenizer, training).under(plan)
+    inputs = TrainingInputs("best_of_n", asked.policy, asked.tokenizer, lesson, plan, work)
+    return run_training(inputs) | chart_rows(work), plan
+
+
+def _sampled(asked: Asked, config: OnlineConfig, work: Path) -> tuple[np.ndarray, int]:
+    """Rewards (P, N) of completions of every prompt, and how many prompts have a best one; those are written to
+    `CHOSEN`. What an interrupted run sampled is taken as it is.
+    """
+    if (work / SAMPLED).exists():
+        with (work / CHOSEN).open(encoding="utf-8") as lines:
+            return np.load(work / SAMPLED), sum(1 for _ in lines)
+    rows: list[np.ndarray] = []
+    best: list[Sample] = []
+    with progress("best_of_n: sampling", len(asked.train), "prompts") as bar:
+        for start in range(0, len(asked.train), PROMPTS_AT_A_TIME):
+            part: list[Prompt] = asked.train[start : start + PROMPTS_AT_A_TIME]
+            seed = derive_seed(config.seed, "best_of_n", start) % 2**63
+            samples, _ = complete(asked.policy, asked.tokenizer, part, config, seed)
+            paid = judged(asked.reward, samples) - config.cut_penalty * np.array(
+                [not s.ended for s in samples]
+            )
+            rewards = paid.reshape(len(part), -1)
+            rows.append(rewards)
+            best += (sample for sample, _ in chosen(samples, rewards))
+            bar.advance(len(part), reward=f"{np.concatenate(rows).max(1).mean():.3f}")
+    usable = [sample for sample in best if sample.completion.strip()]
+    if not usable:
+        raise UserError(
+            f"best_of_n: for none of {len(asked.train)} prompts one completion was better than another",
+            "raise group_size or temperature, or take a reward that tells completions apart",
+        )
+    write_conversations(work / CHOSEN, map(as_conversation, usable))
+    rewards = np.concatenate(rows)
+    np.save(work / SAMPLED, rewards)
+    say(f"best_of_n: {len(usable)} of {len(rewards)} prompts have a best completion; tuning on those")
+    return rewards, len(usable)
+
+
+def _shards(work: Path, model: Path) -> Path:
+    """The chosen conversations as token shards; made once."""
+    conversations, shards = work / "conversations", work / "shards"
+    if not shards.exists():
+        prepare_conversations([str(work / CHOSEN)], conversations, overwrite=True)
+        make_conversation_shards(conversations, model, shards, overwrite=True)
+    return shards

@@ -1,0 +1,163 @@
+"""Adapters go to the peft library and come back: equal logits and gradients on tiny random models of transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from parakit.checkpoints import load_model, save_model
+from parakit.checkpoints.adapters import load_adapter, save_adapter
+from parakit.common.artifacts import Lineage
+from parakit.common.seeds import seed_everything
+from parakit.model import DecoderConfig, LanguageModel
+from parakit.model.adapters import (
+    LoraConfig,
+    PrefixConfig,
+    PromptConfig,
+    attach,
+    detach,
+    make_lora,
+    make_prefix,
+    make_prompt,
+)
+
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of peft and transformers, whose they are
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 37, "d_model": 16, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 4, "d_ff": 24,
+    "max_seq_len": 32,
+}  # fmt: skip
+GPT2: dict[str, Any] = {
+    "n_kv_heads": 4, "d_ff": 64, "positions": "learned", "query_key_norm": False, "norm": "layer", "norm_bias": True,
+    "norm_eps": 1e-5, "gated": False, "attention_bias": True, "attention_output_bias": True,
+    "feed_forward_bias": True, "activation": "gelu_tanh",
+}  # fmt: skip
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen3": {},
+    "llama": {"query_key_norm": False, "tie_embeddings": False},
+    "gpt2": GPT2,
+}
+LORAS: dict[str, LoraConfig] = {
+    "plain": LoraConfig(rank=2),
+    "some": LoraConfig(rank=3, alpha=5, targets=("query", "value"), rank_stabilized=True),
+    "tables": LoraConfig(rank=2, targets=("output", "token_embedding", "lm_head")),
+    "rows": LoraConfig(rank=2, token_ids=(3, 8)),
+    "dora": LoraConfig(rank=2, dora=True),
+    "pissa": LoraConfig(rank=2, init="pissa"),
+    "olora": LoraConfig(rank=2, init="olora", rank_stabilized=True),
+}
+IDS = torch.tensor([[1, 5, 9, 2, 30, 7, 7, 36], [3, 3, 8, 21, 0, 11, 19, 4]])
+
+
+def base_of(name: str, path: Path) -> tuple[LanguageModel, Path]:
+    seed_everything(3)
+    model = LanguageModel(DecoderConfig(**SIZES | SHAPES[name]))
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.15)
+    return model.eval(), save_model(model, None, path / name, Lineage("model"))
+
+
+def moved(model: LanguageModel) -> None:
+    """As if it had been trained."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            with torch.no_grad():
+                parameter.add_(torch.randn_like(parameter) * (0.1 if name.endswith("magnitude") else 0.15))
+
+
+def logits_of(model: Any) -> Tensor:
+    with torch.no_grad():
+        return (
+            model(IDS)
+            if isinstance(model, LanguageModel)
+            else model(input_ids=IDS).logits[:, -IDS.shape[1] :]
+        )
+
+
+def theirs_of(base: Path, adapter: Path) -> Any:
+    plain = transformers.AutoModelForCausalLM.from_pretrained(base)
+    return peft.PeftModel.from_pretrained(plain, adapter).eval()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", [*LORAS, "prompt", "prefix"])
+def test_peft_computes_what_ours_does(tmp_path, shape, kind):
+    model, base = base_of(shape, tmp_path)
+    if kind in LORAS:
+        adapter = make_lora(model, LORAS[kind])
+    elif kind == "prompt":
+        adapter = make_prompt(model, PromptConfig(n_prompt_tokens=3))
+    else:
+        adapter = make_prefix(model, PrefixConfig(n_prompt_tokens=3))
+    attach(model, adapter)
+    moved(model)
+    ours = logits_of(model)
+    saved = save_adapter(model, adapter, base, tmp_path / "adapter", Lineage("adapter", parents=[base]))
+    detach(model)
+    assert (ours - logits_of(model)).abs().max() > 0.1
+    theirs = theirs_of(base, saved)
+    assert (logits_of(theirs) - ours).abs().max() < 1e-4
+    back, _ = load_model(saved)
+    assert (logits_of(back) - ours).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "tables", "rows", "prompt", "prefix"])
+def test_what_peft_wrote_is_loaded_and_has_its_gradients(tmp_path, shape, kind):
+    model, base = base_of(shape, tmp_path)
+    matrices = ["c_attn", "c_fc"] if shape == "gpt2" else ["q_proj", "v_proj", "down_proj"]
+    tables = ["wte", "lm_head"] if shape == "gpt2" else ["embed_tokens", "lm_head"]
+    rows = [3, 8] if model.config.tie_embeddings else {name: [3, 8] for name in tables}
+    task: dict[str, Any] = {"task_type": "CAUSAL_LM"}
+    turned = {"fan_in_fan_out": shape == "gpt2" and kind != "tables"}
+    settings = {
+        "lora": lambda: peft.LoraConfig(r=2, lora_alpha=5, target_modules=matrices, **task, **turned),
+        "rslora": lambda: peft.LoraConfig(
+            r=2, target_modules=matrices, rank_pattern={matrices[0]: 3}, use_rslora=True, **task, **turned
+        ),
+        "dora": lambda: peft.LoraConfig(r=2, target_modules=matrices, use_dora=True, **task, **turned),
+        "tables": lambda: peft.LoraConfig(r=2, target_modules=tables, **task),
+        "rows": lambda: peft.LoraConfig(
+            r=2, target_modules=matrices, trainable_token_indices=rows, **task, **turned
+        ),
+        "prompt": lambda: peft.PromptTuningConfig(num_virtual_tokens=3, **task),
+        "prefix": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3, **task),
+    }
+    theirs = peft.get_peft_model(
+        transformers.AutoModelForCausalLM.from_pretrained(base), settings[kind]()
+    ).eval()
+    for name, parameter in theirs.named_parameters():
+        if parameter.requires_grad:
+            with torch.no_grad():
+                parameter.add_(torch.randn_like(parameter) * (0.1 if "magnitude" in name else 0.3))
+    theirs.save_pretrained(tmp_path / "theirs")
+    adapter = load_adapter(tmp_path / "theirs", model)
+    attach(model, adapter)
+    ours_logits, their_logits = model(IDS), theirs(input_ids=IDS).logits[:, -IDS.shape[1] :]
+    assert (ours_logits - their_logits).abs().max() < 1e-4
+    ours_logits.square().mean().backward()
+    their_logits.square().mean().backward()
+    ours = sum(
+        float(p.grad.double().square().sum()) for p in adapter.parameters().values() if p.grad is not None
+    )
+    other = sum(float(p.grad.double().square().sum()) for p in theirs.parameters() if p.grad is not None)
+    assert shape == "gpt2" or ours == pytest.approx(other, rel=1e-4)  # one factor there is three of ours
+    assert all(p.grad is None for name, p in model.named_parameters() if not p.requires_grad)
+
+
+def test_a_split_rank_is_written_as_patterns(tmp_path):
+    model, base = base_of("gpt2", tmp_path)
+    adapter = make_lora(model, LoraConfig(rank=2, alpha=6, targets=("query", "value", "up")))
+    saved = save_adapter(model, adapter, base, tmp_path / "adapter", Lineage("adapter", parents=[base]))
+    written = json.loads((saved / "adapter_config.json").read_text())
+    assert written["r"] in (2, 4)
+    assert set(written["rank_pattern"].values()) | {written["r"]} == {2, 4}
+    assert set(written["alpha_pattern"].values()) | {written["lora_alpha"]} == {6, 12}

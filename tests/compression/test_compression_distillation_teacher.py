@@ -1,0 +1,177 @@
+"""What goes wrong between a student and its teacher, re-injected: each is caught before the first step, or impossible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from compression.pairs import micro, pair, rows
+
+from parakit.common.errors import UserError
+from parakit.compression.config import DistillConfig
+from parakit.compression.distillation import (
+    Teacher,
+    check_same_vocabulary,
+    distillation,
+    examine_distillation,
+    layers_kept,
+    student_from_layers,
+)
+from parakit.compression.distillation.checks import check_same_outputs
+from parakit.compression.distillation.teacher import shared_tensors
+from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.training.loop import train_steps
+from parakit.training.optimizers import Optimizer
+from tests.training.tiny_runs import tiny_plan
+from tests.training.tiny_tasks import language_model, masked_model, woken
+
+TEXTS = [
+    "the cat sat on the mat and the dog sat on the log " * 3,
+    "a bird sings in a tree near the river " * 3,
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(TEXTS, TokenizerConfig(vocab_size=280))
+
+
+def faults(student: Any, teacher: Teacher, tokenizer: Tokenizer, objective: Any = None) -> list[str]:
+    objective = objective or distillation(teacher, DistillConfig())
+    found = examine_distillation(student, teacher, objective, rows(), tokenizer, tiny_plan())
+    return [finding.name for finding in found if not finding.passed]
+
+
+def test_a_right_pair_raises_no_alarm_and_is_left_as_it_was(tokenizer: Tokenizer) -> None:
+    student, teacher = pair(dtype=torch.float32)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    assert faults(student, teacher, tokenizer) == []
+    assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
+    assert all(p.grad is None for p in student.parameters())
+
+
+def test_a_teacher_in_training_mode_is_caught(tokenizer: Tokenizer) -> None:
+    student, teacher = pair(dtype=torch.float32, dropout=0.3)
+    objective, batch = distillation(teacher, DistillConfig()), micro(rows())
+    assert len({objective(student, batch).item() for _ in range(3)}) == 1
+    teacher.model.train()
+    assert faults(student, teacher, tokenizer) == ["teacher-trains"]
+    with pytest.raises(AssertionError, match="training mode"):
+        objective(student, batch)
+
+
+def test_a_teacher_that_would_be_trained_is_caught(tokenizer: Tokenizer) -> None:
+    student, teacher = pair(dtype=torch.float32)
+    teacher.model.lm_head.weight.requires_grad_()
+    assert faults(student, teacher, tokenizer) == ["teacher-trains"]
+
+
+def test_a_student_that_shares_tensors_with_its_teacher_is_caught(tokenizer: Tokenizer) -> None:
+    teacher = Teacher(woken(language_model(n_layers=3)))
+    student = woken(language_model())
+    student.trunk.blocks[0].feed_forward.down.weight = torch.nn.Parameter(
+        teacher.model.trunk.blocks[2].feed_forward.down.weight.data
+    )
+    assert faults(student, teacher, tokenizer) == ["teacher-shares-tensors"]
+
+
+def test_an_objective_that_averages_is_caught(tokenizer: Tokenizer) -> None:
+    student, teacher = pair(dtype=torch.float32)
+    right = distillation(teacher, DistillConfig())
+    mean = lambda model, batch: right(model, batch) / max(batch.n_counted, 1)  # noqa: E731
+    assert "accumulation-weights" in faults(student, teacher, tokenizer, mean)
+
+
+def test_an_objective_that_counts_the_prompt_is_caught(tokenizer: Tokenizer) -> None:
+    from dataclasses import replace
+
+    student, teacher = pair(dtype=torch.float32)
+    right = distillation(teacher, DistillConfig())
+    every = lambda model, batch: right(model, replace(batch, loss_mask=None))  # noqa: E731
+    assert {"loss-on-prompt", "masked-micro-batch"} <= set(faults(student, teacher, tokenizer, every))
+
+
+def test_a_step_moves_the_student_and_not_the_teacher() -> None:
+    student, teacher = pair(dtype=torch.float32)
+    before = [{n: v.clone() for n, v in m.state_dict().items()} for m in (student, teacher.model)]
+    optimizer = Optimizer(student, tiny_plan())
+    list(train_steps(student, [[micro(rows())]] * 2, distillation(teacher, DistillConfig()), optimizer))
+    assert not teacher.model.training
+    assert all(torch.equal(before[1][n], v) for n, v in teacher.model.state_dict().items())
+    assert not all(torch.equal(before[0][n], v) for n, v in student.state_dict().items())
+
+
+# ---- students
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "n_kept", "wanted"),
+    [(12, 6, [0, 2, 4, 7, 9, 11]), (5, 3, [0, 2, 4]), (4, 2, [0, 3]), (3, 1, [0]), (2, 2, [0, 1])],
+)
+def test_layers_are_spread_evenly(n_layers: int, n_kept: int, wanted: list[int]) -> None:
+    assert layers_kept(n_layers, n_kept) == wanted
+
+
+def test_more_layers_than_there_are_is_refused() -> None:
+    with pytest.raises(UserError, match=r"keep_layers = 4.*3 layers"):
+        layers_kept(3, 4)
+
+
+@pytest.mark.parametrize("make", [language_model, masked_model])
+def test_a_student_of_all_layers_is_its_teacher_with_weights_of_its_own(make: Any) -> None:
+    teacher = woken(make(n_layers=3)).eval()
+    student = student_from_layers(teacher, 3).eval()
+    ids = torch.arange(3, 15)[None]
+    assert torch.equal(student(ids), teacher(ids))
+    assert shared_tensors(student, teacher) == []
+    assert (student.lm_head.weight is student.trunk.token_embedding.weight) == (
+        teacher.lm_head.weight is teacher.trunk.token_embedding.weight
+    )
+
+
+def test_kept_layers_are_the_teachers_and_local_ones_stay_local() -> None:
+    windows = {"sliding_window": 4, "local_layers": (1, 2, 4)}
+    teacher = woken(masked_model(n_layers=5, **windows))
+    student = student_from_layers(teacher, 3)
+    assert student.config.local_layers == (1, 2)
+    for new, old in enumerate([0, 2, 4]):
+        ours, theirs = student.trunk.blocks[new], teacher.trunk.blocks[old]
+        assert ours.local == theirs.local
+        assert all(torch.equal(v, theirs.state_dict()[n]) for n, v in ours.state_dict().items())
+
+
+# ---- vocabularies
+
+
+def test_another_tokenizer_is_refused_with_both_names(tokenizer: Tokenizer) -> None:
+    smaller = train_tokenizer(TEXTS, TokenizerConfig(vocab_size=270))
+    with pytest.raises(UserError, match=r"TEACHER and STUDENT have different tokenizers: 280 tokens and 270"):
+        check_same_vocabulary(tokenizer, smaller, "TEACHER", "STUDENT")
+    other = train_tokenizer([text[::-1] for text in TEXTS], TokenizerConfig(vocab_size=280))
+    with pytest.raises(UserError, match=r"TEACHER and STUDENT have different tokenizers: id \d+ is"):
+        check_same_vocabulary(tokenizer, other, "TEACHER", "STUDENT")
+
+
+def test_an_equal_table_under_another_description_is_taken(tokenizer: Tokenizer) -> None:
+    import json
+
+    described = json.loads(tokenizer.json)
+    described["added_tokens"] = list(reversed(described["added_tokens"]))
+    same = Tokenizer(
+        json.dumps(described),
+        kind=tokenizer.kind,
+        special=tokenizer.special,
+        chat_template=tokenizer.chat_template,
+    )
+    assert same.digest != tokenizer.digest
+    check_same_vocabulary(tokenizer, same, "TEACHER", "STUDENT")
+
+
+def test_models_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UserError, match="31 ids, the other over 40"):
+        check_same_outputs(language_model(), language_model(vocab_size=40), "T", "S")
+    with pytest.raises(UserError, match="decoder and encoder"):
+        check_same_outputs(language_model(), masked_model(), "T", "S")

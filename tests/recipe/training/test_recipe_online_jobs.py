@@ -1,0 +1,131 @@
+"""Alignment by a model's own completions as a job: folders in, a plain model folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parakit.alignment.config import AlignConfig
+from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.common.artifacts import Lineage, open_artifact
+from parakit.common.errors import UserError
+from parakit.model import LanguageModel
+from parakit.recipe.training.aligning import Aligning, align
+from parakit.text.conversation_sets import prepare_conversations
+from parakit.text.conversations import Conversation, Message, read_conversations, write_conversations
+from tests.alignment.online.tiny_policy import QUESTIONS, tiny_policy, tiny_tokenizer
+
+SETTINGS: dict[str, Any] = {
+    "max_new_tokens": 6, "group_size": 4, "seed": 2, "warmup_steps": 0, "max_steps": 4, "device": "cpu",
+}  # fmt: skip
+PHASES: dict[str, Any] = {"rollout_prompts": 4, "minibatches": 2, "phase_epochs": 1}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_model(tiny_policy(), tiny_tokenizer(), tmp_path / "model", Lineage("model", {}))
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.jsonl"
+    asked = [f"{text} {place}" for text in QUESTIONS for place in ("here", "there", "now", "then")]
+    write_conversations(
+        file, (Conversation((Message("user", text), Message("assistant", "bird"))) for text in asked)
+    )
+    return file
+
+
+def job(model: Path, data: Path, method: Any, reward: str | None = "length=3", **settings: Any) -> Aligning:
+    training = AlignConfig.parse(SETTINGS | (PHASES if method != "best_of_n" else {}) | settings)
+    return Aligning(model, data, data.parent / "work", training, method, reward)
+
+
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_a_policy_is_written_as_a_plain_model_folder(
+    model: Path, prompts: Path, method: Any, tmp_path: Path
+) -> None:
+    figures = align(job(model, prompts, method), tmp_path / "out")
+    found, tokenizer = load_model(tmp_path / "out")
+    assert type(found) is LanguageModel
+    assert tokenizer is not None
+    assert not any("value_head" in name for name in found.state_dict())
+    lineage = open_artifact(tmp_path / "out", "model").lineage
+    assert lineage["parents"][0]["path"] == str(model)
+    assert lineage["config"]["learned"] == method
+    steps = figures["metrics"]
+    wanted = {"reward", "kl", "clipped", "entropy", "length", "advantage_std", "kl_coef", "kl_to_rollouts"}
+    wanted |= {"value_loss", "explained_variance"} if method == "ppo" else {"equal_groups", "kl_loss"}
+    assert all(wanted <= step.keys() for step in steps)
+    assert [step["phase"] for step in steps] == [1, 1, 2, 2]
+    assert {"reward", "kl", "length"} <= figures.keys()
+    assert figures["before"]["kl"] == pytest.approx(0, abs=1e-6)
+    assert {"prompt", "before", "after", "reward_before", "reward_after"} == figures["samples"][0].keys()
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_best_answers_are_tuned_on(model: Path, prompts: Path, tmp_path: Path) -> None:
+    folder = prepare_conversations([str(prompts)], tmp_path / "conversations", validation_fraction=0.2)
+    figures = align(job(model, folder, "best_of_n", max_steps=3), tmp_path / "out")
+    chosen = list(read_conversations(tmp_path / "out" / "training" / "chosen.jsonl"))
+    assert len(chosen) == figures["n_chosen"] > 1
+    assert all(conversation.messages[-1].role == "assistant" for conversation in chosen)
+    rewards = [point["reward"] for point in figures["curve"]]
+    assert rewards == sorted(rewards)
+    assert figures["steps"] == 3
+    assert isinstance(load_model(tmp_path / "out")[0], LanguageModel)
+
+
+@pytest.mark.parametrize(
+    ("method", "reward", "settings", "says"),
+    [
+        ("ppo", None, {}, "no reward was named"),
+        ("grpo", "length=3", {"max_new_tokens": 48}, "leaves no room"),
+        ("grpo", "length=3", {"batch_tokens": 64}, "counted otherwise"),
+        ("grpo", "length=3", {"compile": "on"}, "compile = on"),
+        ("grpo", "length=3", {"epochs": 2}, "both say how long"),
+        ("best_of_n", "format=never", {}, "none of"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    model: Path,
+    prompts: Path,
+    method: Any,
+    reward: str | None,
+    settings: dict[str, Any],
+    says: str,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match=says):
+        align(job(model, prompts, method, reward, **settings), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reward_that_fails_leaves_the_run_to_be_gone_on_with(
+    model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command, the reward put right, ends as if nothing had happened."""
+    asked = job(model, prompts, "grpo", f"python={__name__}:paid")
+    align(asked, tmp_path / "whole")
+    calls.clear()
+    monkeypatch.setitem(state, "fails_after", 25)
+    with pytest.raises(UserError, match="raised RuntimeError: not today"):
+        align(asked, tmp_path / "out")
+    assert list((tmp_path / "work").glob("*/step-*"))
+    monkeypatch.setitem(state, "fails_after", 10**9)
+    align(asked, tmp_path / "out")
+    one, other = (load_model(tmp_path / name)[0].state_dict() for name in ("whole", "out"))
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+state = {"fails_after": 10**9}
+calls: list[str] = []
+
+
+def paid(messages: list[dict[str, str]], completion: str, answer: str | None) -> float:
+    calls.append(completion)
+    if len(calls) > state["fails_after"]:
+        raise RuntimeError("not today")
+    return float(len(completion))
