@@ -26,13 +26,14 @@ VERBS = {
     "generate": "Continue a prompt.",
     "chat": "Talk to a model.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
+    "redteam": "Attack a model and tell how often attacks succeed.",
     "import": "Bring in a published model, from a folder or by its name on the hub.",
     "export": "Write a model as a plain Hugging Face folder.",
     "doctor": "Look for silent mistakes in a model and its data.",
     "show": "Tell what a folder holds and where it came from.",
 }
 # `import` is a word of Python's, so its module has another name; `export` keeps it company.
-_MODULES = {"import": "import_model", "export": "export_model"}
+_MODULES = {"import": "import_model", "export": "export_model", "redteam": "improving.redteam"}
 
 
 def main(argv: list[str] | None = None) -> int:

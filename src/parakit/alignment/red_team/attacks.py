@@ -75,5 +75,3 @@ def asked(question: str, system: str = "") -> tuple[Message, ...]:
     """A question as messages."""
     setting = (Message("system", system),) if system else ()
     return (*setting, Message("user", question))
-
-

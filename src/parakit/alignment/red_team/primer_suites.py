@@ -77,7 +77,9 @@ def _safety(draws: Draws, held_out: bool, label: str) -> tuple[Exercise, str]:
             return exercise, " ".join(exercise.combination[1:3])
 
 
-def _wording(draws: Draws, category: str, kinds: Mapping[str, Sequence[Any]], held_out: bool) -> tuple[str, Any]:
+def _wording(
+    draws: Draws, category: str, kinds: Mapping[str, Sequence[Any]], held_out: bool
+) -> tuple[str, Any]:
     """(kind, wording) of one side; every kind that has such a wording is equally likely."""
     while True:
         kind = draws.pick(tuple(kinds))
@@ -108,9 +110,7 @@ def _encoding(draws: Draws, held_out: bool) -> Iterator[Attack]:
     yield Attack("encoding", name, asked(text), "decline", act)
 
 
-def _encoded(
-    draws: Draws, held_out: bool, names: Sequence[str], question: str, act: str
-) -> tuple[str, str]:
+def _encoded(draws: Draws, held_out: bool, names: Sequence[str], question: str, act: str) -> tuple[str, str]:
     while True:
         name, part = draws.pick(names), draws.pick(framings.PARTS)
         if framings.side("encoding", f"{name}/{part}") == held_out:
