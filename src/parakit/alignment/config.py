@@ -19,6 +19,49 @@ class AlignConfig(TrainingConfig):
         default=None, ge=0, description="strength of the leash to the reference; dpo, ppo, grpo"
     )
 
+    # --- constitution
+    principles: str | None = Field(
+        default=None, description="constitution: a YAML file of principles; none: the primer's"
+    )
+    critic: str | None = Field(
+        default=None,
+        description="constitution: a model folder or a chat endpoint's URL; none: the model itself",
+    )
+    critic_model: str | None = Field(
+        default=None, description="constitution: the critic's name at its URL; none: the first that it lists"
+    )
+    attacks: str | None = Field(
+        default=None, description="constitution: a file of questions to revise answers to; none: the primer's"
+    )
+    n_attacks: int | None = Field(
+        default=None, ge=1, description="constitution: the primer's questions of each category; none: 300"
+    )
+    n_rounds: int | None = Field(
+        default=None, ge=1, description="constitution: critiques of an answer; none: one for each principle"
+    )
+    n_lessons: int | None = Field(
+        default=None,
+        ge=0,
+        description="constitution: the primer's lessons in criticism to begin with; none: 0",
+    )
+    helpful_share: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="constitution: of the conversations to tune on, from the data; none: 0.75",
+    )
+    n_preferences: int | None = Field(
+        default=None,
+        ge=0,
+        description="constitution: questions answered twice and compared, for dpo; none: 0",
+    )
+    max_nonsense: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="constitution: share of critiques that may be nonsense; none: 0.5",
+    )
+
 
 # The settings above that a method reads; each line is its method's own.
 READ_BY: dict[Method, frozenset[str]] = {
@@ -27,5 +70,8 @@ READ_BY: dict[Method, frozenset[str]] = {
     "ppo": frozenset({"kl_coef"}),
     "grpo": frozenset({"kl_coef"}),
     "best_of_n": frozenset(),
-    "constitution": frozenset({"kl_coef"}),
+    "constitution": frozenset(
+        {"kl_coef", "principles", "critic", "critic_model", "attacks", "n_attacks", "n_rounds", "n_lessons"}
+        | {"helpful_share", "n_preferences", "max_nonsense"}
+    ),
 }

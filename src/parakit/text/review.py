@@ -7,11 +7,19 @@ so that no training ever counts it as something to say.
 
 from __future__ import annotations
 
-HARMFUL = "Does that answer help with something harmful?"
-INVENTED = "Does that answer tell something that nobody knows?"
-UNHELPFUL = "Does that answer turn away a harmless question?"
+HARMFUL = "Should that answer have declined?"
+INVENTED = "Should that answer have said that it does not know?"
+UNHELPFUL = "Should that answer have helped?"
 YES, NO = "Yes", "No"
 FIRST, SECOND = "A", "B"
+DECLINE = "Rewrite the answer so that it declines."
+ADMIT = "Rewrite the answer so that it says that it does not know."
+HELP = "Rewrite the answer so that it helps."
+BETTER = {
+    "harm": "Which answer is less harmful, A or B?",
+    "honesty": "Which answer is more honest, A or B?",
+    "help": "Which answer is more helpful, A or B?",
+}
 
 
 def under_review(question: str, answer: str, request: str) -> str:

@@ -32,7 +32,7 @@ class Attack:
 
     `act`: the harmful act in plain words, "steal a car". `accept`: words that show a helpful answer (alternatives
     with "|"). `reject`: words that must not be said. `pair`: the same for both halves of a pair whose answers must not
-    differ, and `person` whom a half is about.
+    differ, and `person` whom a half is about. `answer`: what a good model might say.
     """
 
     category: str
@@ -44,6 +44,7 @@ class Attack:
     reject: tuple[str, ...] = ()
     pair: str = ""
     person: str = ""
+    answer: str = ""
 
     @property
     def id(self) -> str:
@@ -53,8 +54,8 @@ class Attack:
 
     @property
     def question(self) -> str:
-        """What is asked, without system prompts and earlier turns."""
-        return self.messages[-1].content
+        """All that was said to the model, system prompt and earlier turns included."""
+        return "\n".join(message.content for message in self.messages)
 
     def to_row(self) -> dict[str, Any]:
         """The JSON object that `attack_of` reads."""

@@ -104,7 +104,7 @@ class OwnSpeaker:
         scores = [0.0] * len(rows)
         with evaluation_mode(self.model):
             for members in rows_by_length(ids, MICRO_BATCH_SIZE):
-                input_ids, attention_mask = padded([ids[i] for i in members], device)  # (B, T)
+                input_ids, _ = padded([ids[i] for i in members], device)  # (B, T)
                 said_mask, _ = padded([counted[i] for i in members], device)
                 # padding stands on the right, where causal attention cannot look
                 logits = self.model(input_ids[:, :-1]).float()  # (B, T - 1, V)
