@@ -1,9 +1,9 @@
 """Settings of a red team's work. Imports no torch."""
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from parakit.alignment.red_team.attacks import CATEGORIES
-from parakit.common.settings import Config, nearest
+from parakit.common.settings import Config
 
 RULES = "rules"
 
@@ -27,13 +27,3 @@ class RedTeamConfig(Config):
     n_attacks: int = Field(default=100, ge=2, le=2_000, description="Attacks of each built-in suite.")
     seed: int = Field(default=0, ge=0, description="Decides which attacks are drawn.")
     max_new_tokens: int = Field(default=80, ge=1, description="Longest answer in tokens.")
-
-    @field_validator("suites")
-    @classmethod
-    def _known(cls, suites: tuple[str, ...]) -> tuple[str, ...]:
-        for name in suites:
-            if name not in CATEGORIES:
-                close = nearest(name, CATEGORIES)
-                meant = f"did you mean {close!r}?" if close else f"suites are {', '.join(CATEGORIES)}"
-                raise ValueError(f"{name!r} is no suite; {meant}")
-        return tuple(dict.fromkeys(suites))
