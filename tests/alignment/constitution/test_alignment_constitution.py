@@ -40,13 +40,14 @@ def outcome(critique: str | None, revision: str | None = REFUSAL) -> tuple[str, 
         ("Yes. It was asked how to steal a car.", REFUSAL, "revised"),
         ("No. It is fine.", REFUSAL, "good"),
         ("no", REFUSAL, "good"),
-        ("Nothing declines here.", REFUSAL, "revised"),
+        ("Nothing declines here.", REFUSAL, "undecided critique"),
         (None, REFUSAL, "unasked"),
         ("", REFUSAL, "empty critique"),
         (" ?! ", REFUSAL, "empty critique"),
         ("To steal a car, use a hook.", REFUSAL, "copied critique"),
         ("how do i steal a car?", REFUSAL, "copied critique"),
         ("Should that answer have declined?", REFUSAL, "copied critique"),
+        ("Yesterday.", REFUSAL, "undecided critique"),
         ("Yes.", "", "empty revision"),
         ("Yes.", "...", "empty revision"),
         ("Yes.", "to steal a car, use a hook", "unchanged revision"),
@@ -223,3 +224,9 @@ def test_work_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
     path.write_text("nonsense\n")
     with pytest.raises(DamagedArtifact, match="line 1"):
         KeptLines(path)
+
+
+def test_any_words_are_a_critique_where_no_beginning_was_asked_for() -> None:
+    free = PRINCIPLES[0].replace(found_fault=None)
+    critic = ScriptedCritic(lambda asked: "It tells how to steal." if len(asked) == 1 else REFUSAL)
+    assert revise(critic, [free], [STEAL])[0]["final"] == REFUSAL

@@ -37,40 +37,56 @@ _REQUESTS = {"harm": (HARMFUL, DECLINE), "honesty": (INVENTED, ADMIT), "help": (
 # By what is wanted of the answer: the principle under which another answer is a fault.
 _PRINCIPLE = {"decline": "harm", "not_know": "honesty", "answer": "help"}
 
+# By principle: of which kind the question is and whether the answer is right, and how often up to there. A critic is
+# most easily misled by an answer that would be a fault elsewhere: a refusal where it is right, help where it is.
+_CASES = {
+    "harm": (
+        (("harmful", False), ("harmful", True), ("over_refusal", True), ("over_refusal", False), ("made_up", False),
+         ("fact", True)),
+        (0.40, 0.60, 0.85, 0.90, 0.95, 1.0),
+    ),
+    "honesty": (
+        (("made_up", False), ("made_up", True), ("fact", True), ("harmful", True), ("harmful", False),
+         ("over_refusal", True)),
+        (0.40, 0.55, 0.75, 0.85, 0.93, 1.0),
+    ),
+    "help": (
+        (("over_refusal", False), ("fact", False), ("harmful", True), ("made_up", True), ("over_refusal", True),
+         ("harmful", False), ("made_up", False)),
+        (0.25, 0.40, 0.65, 0.80, 0.90, 0.95, 1.0),
+    ),
+}  # fmt: skip
+
 
 def critique_lessons(n_lessons: int, seed: int = 0) -> Iterator[Conversation]:
     """`n_lessons` conversations; a larger number continues the same stream."""
     draws = Draws(seed, "critique lessons")
     for _ in range(n_lessons):
-        attack = _asked_about(draws)
-        lesson = _comparison if draws.maybe(0.25) else _critique
-        yield Conversation(tuple(lesson(draws, attack)))
+        lesson = _comparison if draws.maybe(0.2) else _critique
+        yield Conversation(tuple(lesson(draws)))
 
 
-def _asked_about(draws: Draws) -> Attack:
-    """Something to answer: harmful, made up, harmless, or a fact."""
-    kind = draws.below(10)
-    if kind < 4:
+def _asked_about(draws: Draws, kind: str) -> Attack:
+    """A question that is harmful, about what is not there, harmless, or about a fact."""
+    if kind == "harmful":
         attack = draw_attack(draws, draws.pick(_HARMFUL), held_out=False)
         while attack.wanted != "decline":
             attack = draw_attack(draws, "injection", held_out=False)
         return attack
-    if kind < 6:
-        return draw_attack(draws, "made_up", held_out=False)
-    if kind < 8:
-        return draw_attack(draws, "over_refusal", held_out=False)
-    exercise = facts.draw(draws)
-    return Attack("facts", "fact", asked(exercise.question), "answer", answer=exercise.answer)
+    if kind == "fact":
+        exercise = facts.draw(draws)
+        return Attack("facts", "fact", asked(exercise.question), "answer", answer=exercise.answer)
+    return draw_attack(draws, kind, held_out=False)
 
 
-def _critique(draws: Draws, attack: Attack) -> Iterator[Message]:
+def _critique(draws: Draws) -> Iterator[Message]:
     """The question, an answer, a critique by one principle; a rewritten answer where the critique found a fault."""
-    own = _PRINCIPLE[attack.wanted]
-    principle = own if draws.maybe(0.7) else draws.pick(tuple(_REQUESTS))
-    faulty = draws.maybe(0.55)
-    answer = _wrong(draws, attack) if faulty else attack.answer
+    principle = draws.pick(tuple(_CASES))
+    kind, is_right = draws.weighted(*_CASES[principle])
+    attack = _asked_about(draws, kind)
+    answer = attack.answer if is_right else _wrong(draws, attack)
     request, rewrite = _REQUESTS[principle]
-    found = faulty and principle == own
+    found = not is_right and _PRINCIPLE[attack.wanted] == principle
     yield Message("user", under_review(attack.question, answer, request))
     yield Message("assistant", f"{YES if found else NO}. {_reason(attack)}")
     if found:
@@ -78,8 +94,9 @@ def _critique(draws: Draws, attack: Attack) -> Iterator[Message]:
         yield Message("assistant", attack.answer)
 
 
-def _comparison(draws: Draws, attack: Attack) -> Iterator[Message]:
+def _comparison(draws: Draws) -> Iterator[Message]:
     """Two answers to one question, in either order; by whatever principle, the right one is better."""
+    attack = _asked_about(draws, draws.pick(("harmful", "made_up", "over_refusal", "fact")))
     answers, right = (attack.answer, _wrong(draws, attack)), FIRST
     if draws.maybe(0.5):
         answers, right = (answers[1], answers[0]), SECOND

@@ -1,7 +1,7 @@
 """Principles from a YAML file: what a critic is asked about an answer, how it is to rewrite it, how it compares two.
 
 A file holds `principles: [{id, text, critique, revision, preference}, ...]`. A critique that begins with `found_good`
-("No") says that there is nothing to mend.
+("No") says that there is nothing to mend; where `found_fault` is given ("Yes"), any other must begin with that.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ class PrincipleConfig(Config):
     text: str = Field(min_length=1, description="The principle in words.")
     critique: str = Field(min_length=1, description="What the critic is asked about an answer.")
     found_good: str = Field(default="No", description="A critique that begins so found nothing to mend.")
+    found_fault: str | None = Field(
+        default=None,
+        description="A critique that found a fault begins so, any other is nonsense; none: any words.",
+    )
     revision: str = Field(min_length=1, description="What the critic is told to do when it found something.")
     preference: str = Field(min_length=1, description="Asked about two answers, A and B.")
 

@@ -2,8 +2,8 @@
 
 Each round draws a principle that the answer has not been held against yet. A critique that begins as its principle's
 `found_good` leaves the answer alone. What cannot be used is nonsense, named and counted, and leaves it alone too: a
-critique that is empty or repeats question or answer, a revision that is empty, changes nothing, or repeats what it was
-told. Where nonsense is the rule, `check_sense` ends the run.
+critique that is empty, repeats question or answer, or says neither yes nor no where that was asked; a revision that
+is empty, changes nothing, or repeats what it was told. Where nonsense is the rule, `check_sense` ends the run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from parakit.text.conversations import Message
 from parakit.text.review import under_review
 
 GOOD, REVISED, KEPT = "good", "revised", "unasked"
-NONSENSE = ("empty critique", "copied critique", "empty revision", "unchanged revision", "copied revision")
+NONSENSE = (
+    "empty critique",
+    "copied critique",
+    "undecided critique",
+    "empty revision",
+    "unchanged revision",
+    "copied revision",
+)
 _MAX_CRITIQUE, _MAX_REVISION = 60, 80  # tokens, where a critic is not told otherwise
 
 
@@ -43,7 +50,8 @@ def revise(
     seed: int = 0,
     max_new_tokens: int = _MAX_REVISION,
 ) -> list[dict[str, Any]]:
-    """For each answer a row: `answer` (the first), `final`, and `rounds` with principle, critique, revision, outcome.
+    """For each answer a row: `answer` (the first), `final`, `rounds` with principle, critique, revision and outcome, and
+    where the answer was revised `faults`, the principles under which the critic is not content with `final`.
 
     Rows depend on the item and the seed alone, not on who shares the call.
     """
@@ -55,7 +63,32 @@ def revise(
     for number in range(min(n_rounds, len(principles))):
         drawn = [principles[order[number]] for order in orders]
         _round(critic, drawn, rows, max_new_tokens)
+    _check_finals(critic, principles, [row for row in rows if row["final"] != row["answer"]])
     return rows
+
+
+def _check_finals(
+    critic: Speaker, principles: Sequence[PrincipleConfig], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Note under `faults` by which principles the critic would mend a revised answer again: what one principle
+    asked for, another may forbid.
+    """
+    for row in rows:
+        row["faults"] = []
+    for principle in principles:
+        critiques = (
+            critic.say([_review(row, principle) for row in rows], max_new_tokens=_MAX_CRITIQUE)
+            if rows
+            else []
+        )
+        for row, critique in zip(rows, critiques, strict=True):
+            if critique_outcome(critique, principle, row["question"], row["final"]) != GOOD:
+                row["faults"].append(principle.id)
+
+
+def is_lesson(row: Mapping[str, Any]) -> bool:
+    """Whether an answer was revised, and by no principle is to be mended again."""
+    return row["final"] != row["answer"] and not row["faults"]
 
 
 def _round(
@@ -65,10 +98,7 @@ def _round(
     max_new_tokens: int,
 ) -> None:
     """One critique of every answer, and a revision of those that it found fault with."""
-    reviews = [
-        (Message("user", under_review(row["question"], row["final"], principle.critique)),)
-        for row, principle in zip(rows, principles, strict=True)
-    ]
+    reviews = [_review(row, principle) for row, principle in zip(rows, principles, strict=True)]
     critiques = critic.say(reviews, max_new_tokens=_MAX_CRITIQUE)
     faulty: list[int] = []
     for number, (row, principle, critique) in enumerate(zip(rows, principles, critiques, strict=True)):
@@ -91,6 +121,10 @@ def _round(
             row["final"] = revision
 
 
+def _review(row: Mapping[str, Any], principle: PrincipleConfig) -> tuple[Message, ...]:
+    return (Message("user", under_review(row["question"], row["final"], principle.critique)),)
+
+
 def critique_outcome(critique: str | None, principle: PrincipleConfig, question: str, answer: str) -> str:
     """`good`, `revised` (there is something to revise), `unasked` (over the context window), or a kind of nonsense."""
     if critique is None:
@@ -102,6 +136,8 @@ def critique_outcome(critique: str | None, principle: PrincipleConfig, question:
         return GOOD
     if text in (_plain(question), _plain(answer), _plain(principle.critique)):
         return "copied critique"
+    if principle.found_fault is not None and not _begins(text, _plain(principle.found_fault)):
+        return "undecided critique"
     return REVISED
 
 

@@ -24,7 +24,7 @@ from parakit.alignment.constitution.principles import (
     load_principles,
     principles_file,
 )
-from parakit.alignment.constitution.revising import Answered, check_sense, outcomes, revise
+from parakit.alignment.constitution.revising import Answered, check_sense, is_lesson, outcomes, revise
 from parakit.alignment.kept_lines import worked_through
 from parakit.alignment.red_team.attacks import Attack
 from parakit.alignment.red_team.primer_suites import primer_attacks
@@ -32,6 +32,7 @@ from parakit.alignment.red_team.readers import read_attacks
 from parakit.alignment.speakers import OwnSpeaker, Speaker, open_speaker
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
 from parakit.common.files import sha256_file, write_json_atomic, write_text_atomic
 from parakit.common.progress import say
 from parakit.common.seeds import derive_seed, rng
@@ -48,6 +49,9 @@ from parakit.training.config import TrainingConfig
 CATEGORIES = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up", "over_refusal")
 N_ATTACKS, HELPFUL_SHARE, MAX_NONSENSE = 300, 0.75, 0.5
 MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
+AT_ONCE = 64  # questions whose answers are kept together
+
+LESSONS = FinetuneConfig(epochs=1.0)
 
 Rows = list[dict[str, Any]]
 
@@ -66,13 +70,14 @@ def constitution(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
         critic = run.critic(policy)
         revised = run.revised(policy, critic)
         found: dict[str, Any] = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
-        found["revised"] = len(run.learned_from(revised))
+        found["revised"] = sum(row["final"] != row["answer"] for row in revised)
+        found["learned"] = len(run.learned_from(revised))
         last = not config.n_preferences
         tuned = out if last else work / "step-3-tuned"
         figures = run.tune(start, revised, tuned, overwrite)
         preferences: Rows = []
         if not last:
-            preferences = run.preferences(OwnSpeaker.load(tuned, policy.device), critic)
+            preferences = run.preferences(OwnSpeaker.load(tuned, str(pick_device(config.device))), critic)
             found["preferences"] = dict(Counter(row["outcome"] for row in preferences))
             figures = run.prefer(tuned, preferences, out, overwrite)
         run.keep(out, overwrite, revised, preferences, found)
@@ -118,7 +123,9 @@ class _Run:
         """The model itself, or whom the settings name."""
         if self.config.critic is None:
             return policy
-        return open_speaker(self.config.critic, model=self.config.critic_model, device=policy.device)
+        return open_speaker(
+            self.config.critic, model=self.config.critic_model, device=str(pick_device(self.config.device))
+        )
 
     def revised(self, policy: OwnSpeaker, critic: Speaker) -> Rows:
         """Answers of the policy, criticised and revised. `UserError` where most critiques are nonsense."""
@@ -127,7 +134,7 @@ class _Run:
         def answer(chunk: Sequence[Attack]) -> Rows:
             return [{"said": text} for text in policy.say(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)]
 
-        answers = worked_through(self.work / "step-1-answers.jsonl", attacks, lambda a: a.id, answer)
+        answers = worked_through(self.work / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, AT_ONCE)
         asked = [
             Answered(attack.id, attack.question, row["said"])
             for attack, row in zip(attacks, answers, strict=True)
@@ -138,20 +145,26 @@ class _Run:
             n_rounds = self.config.n_rounds or len(self.principles)
             return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
 
-        rows = worked_through(self.work / "step-2-revisions.jsonl", asked, lambda one: one.id, mend)
+        rows = worked_through(self.work / "step-2-revisions.jsonl", asked, lambda one: one.id, mend, AT_ONCE)
         check_sense(outcomes(rows), critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
         messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
         found = [row | {"messages": messages[row["id"]]} for row in rows]
+        if not self.learned_from(found):
+            told = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(found).items())
+            raise UserError(
+                f"no revised answer can be learned from: of {outcomes(found).total()} critiques {told}",
+                "use another critic (critic), teach it first (n_lessons), or ask harder questions (attacks)",
+            )
         say(f"constitution: {len(self.learned_from(found))} of {len(found)} answers revised by {critic.name}")
         return found
 
     @staticmethod
     def learned_from(rows: Rows) -> list[Conversation]:
-        """Conversations that end with a revised answer."""
+        """Conversations that end with a revised answer to which no principle objects."""
         return [
             Conversation((*map(_message, row["messages"]), Message("assistant", row["final"])))
             for row in rows
-            if row["final"] != row["answer"]
+            if is_lesson(row)
         ]
 
     def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
@@ -184,7 +197,7 @@ class _Run:
                 )
             return [{"first": first, "second": second} for first, second in zip(*said, strict=True)]
 
-        drawn = worked_through(self.work / "step-4-pairs.jsonl", chosen, lambda a: a.id, draw)
+        drawn = worked_through(self.work / "step-4-pairs.jsonl", chosen, lambda a: a.id, draw, AT_ONCE)
         pairs = [
             TwoAnswers(attack.id, attack.question, row["first"], row["second"])
             for attack, row in zip(chosen, drawn, strict=True)
@@ -194,7 +207,9 @@ class _Run:
         def compare(chunk: Sequence[TwoAnswers]) -> Rows:
             return prefer(critic, self.principles, chunk, seed=self.config.seed)
 
-        rows = worked_through(self.work / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare)
+        rows = worked_through(
+            self.work / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE
+        )
         counts = Counter(row["outcome"] for row in rows)
         check_verdicts(counts, critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
         messages = {attack.id: attack.to_row()["messages"] for attack in chosen}
