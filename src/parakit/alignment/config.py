@@ -10,6 +10,7 @@ from pydantic import Field
 from parakit.training.config import TrainingConfig
 
 Method = Literal["reward", "dpo", "ppo", "grpo", "best_of_n", "constitution"]
+PreferenceLoss = Literal["dpo", "ipo", "simpo"]
 
 
 class AlignConfig(TrainingConfig):
@@ -17,6 +18,23 @@ class AlignConfig(TrainingConfig):
 
     kl_coef: float | None = Field(
         default=None, ge=0, description="strength of the leash to the reference; dpo, ppo, grpo"
+    )
+    # --- learning from preferences: reward, dpo
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="reward, dpo: in every block; None: the model's own"
+    )
+    preference_loss: PreferenceLoss = Field(
+        default="dpo", description="dpo: ipo asks for a fixed lead, simpo needs no reference"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5, description="dpo: share of the preferences taken to be wrong"
+    )
+    margin: float = Field(
+        default=0.0, description="reward, dpo: by how much, in units of reward, the better should lead"
+    )
+    row_margins: bool = Field(default=False, description="reward, dpo: add the data's own margins to it")
+    centre_coef: float = Field(
+        default=0.01, ge=0, description="reward: how strongly rewards are kept around zero"
     )
 
     # --- constitution
@@ -65,8 +83,8 @@ class AlignConfig(TrainingConfig):
 
 # The settings above that a method reads; each line is its method's own.
 READ_BY: dict[Method, frozenset[str]] = {
-    "reward": frozenset(),
-    "dpo": frozenset({"kl_coef"}),
+    "reward": frozenset({"dropout", "margin", "row_margins", "centre_coef"}),
+    "dpo": frozenset({"dropout", "kl_coef", "preference_loss", "label_smoothing", "margin", "row_margins"}),
     "ppo": frozenset({"kl_coef"}),
     "grpo": frozenset({"kl_coef"}),
     "best_of_n": frozenset(),

@@ -22,6 +22,7 @@ VERBS = {
     "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
     "pretrain": "Train a language model from scratch on encoded text.",
     "finetune": "Tune a model on conversations.",
+    "align": "Align a tuned model: a reward model, DPO, PPO, GRPO, and more.",
     "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
     "generate": "Continue a prompt.",
     "chat": "Talk to a model.",
@@ -33,7 +34,8 @@ VERBS = {
     "show": "Tell what a folder holds and where it came from.",
 }
 # `import` is a word of Python's, so its module has another name; `export` keeps it company.
-_MODULES = {"import": "import_model", "export": "export_model", "redteam": "improving.redteam"}
+_MODULES = {"import": "import_model", "export": "export_model"}
+_MODULES |= {"align": "improving.align", "redteam": "improving.redteam"}
 
 
 def main(argv: list[str] | None = None) -> int:

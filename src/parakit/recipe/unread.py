@@ -1,8 +1,10 @@
 """Keys of a recipe that were set though nothing reads them: found before any work is done. Imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
+from parakit.alignment.config import READ_BY as READ_BY_METHOD
+from parakit.alignment.config import Method
 from parakit.common.settings import unread
 from parakit.recipe.config import ExamplesConfig, RecipeConfig, says_how_long
 from parakit.recipe.families import ExampleTask, Objective, Task
@@ -11,6 +13,8 @@ from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples
 
+IN_TOKENS = {"constitution"}  # methods whose rows are conversations; those of the others are examples
+_READ_BY: Mapping[str, frozenset[str]] = {**READ_BY, **READ_BY_METHOD}
 # What the primer is asked for, by the section that asks.
 _PRIMER_PART = {
     "text.primer": ("n_documents",),
@@ -69,7 +73,7 @@ def _unread_of_family(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
             yield "prompts", "objective: none makes no base model to sample from"
 
 
-def unread_training(config: TrainingConfig, learned: Objective | Task | None = None) -> list[str]:
+def unread_training(config: TrainingConfig, learned: Objective | Task | Method | None = None) -> list[str]:
     """The keys of a training section that were set and that its optimizer, its schedule and what is `learned`
     never look at. Drawing up a plan reads what counts.
     """
@@ -80,15 +84,16 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | None = N
         "max_seq_len": config.seq_len or 8,
     }
     enough = 10**15  # whether there is that much is known later, and said then
-    if learned in get_args(ExampleTask):
+    if learned in get_args(ExampleTask) or learned in READ_BY_METHOD.keys() - IN_TOKENS:
         resolve_examples(watched, n_train_examples=enough, **rates)
     else:
         resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)
-    read = {"dropout"} | (READ_BY.get(learned, frozenset()) if learned else set())
+    read = _READ_BY.get(learned, frozenset()) if learned else frozenset()
+    read |= set() if learned in READ_BY_METHOD else {"dropout"}
     return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
 
 
-def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | None) -> str:
+def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | Method | None) -> str:
     """The reason that a person is told."""
     if key in ("batch_tokens", "max_tokens"):
         return "a task's rows are examples: batch_examples and epochs say it"
@@ -96,7 +101,7 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | N
         return "text is counted in tokens: batch_tokens says it"
     if key in TrainingConfig.model_fields:
         return f"with optimizer: {training.optimizer}, schedule: {training.schedule}"
-    readers = [name for name, keys in READ_BY.items() if key in keys]
+    readers = [name for name, keys in _READ_BY.items() if key in keys]
     return f"it belongs to {' and '.join(readers)}, and this stage learns {learned}"
 
 

@@ -97,7 +97,14 @@ def _parse(line: bytes, where: str) -> Conversation:
             else f"it is {line[:60]!r}"
         )
         raise UserError(f"{where}: no list of messages; {found}", hint)
-    return Conversation(tuple(_message(m, f"{where}, message {k}") for k, m in enumerate(messages, 1)))
+    return Conversation(messages_of(messages, where))
+
+
+def messages_of(messages: list[object], where: str) -> tuple[Message, ...]:
+    """Messages from JSON objects with a role and a content; `UserError` opening with `where` names the one that is
+    none.
+    """
+    return tuple(_message(m, f"{where}, message {k}") for k, m in enumerate(messages, 1))
 
 
 def _message(message: object, where: str) -> Message:

@@ -23,6 +23,7 @@ from parakit.model.masks import cross_document_mask, document_mask
 from parakit.tokens.batches import Batch
 from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.noising import MaskedBatch, PrefixBatch
+from parakit.tokens.preferences.batches import RankingBatch
 
 
 class TrainingBatch(Protocol):
@@ -128,6 +129,38 @@ class TextPairMicroBatch:
     def n_tokens(self) -> int:
         """Positions of both texts, padding included."""
         return self.first_ids.numel() + self.second_ids.numel()
+
+
+@dataclass(frozen=True)
+class RankingMicroBatch:
+    """Completions of rankings, N of them, those of one ranking together and the best first. Padding is on the right,
+    so under causal attention no real token sees it.
+    """
+
+    input_ids: Tensor  # (N, T) int64
+    target_ids: Tensor  # (N, T) int64
+    loss_mask: Tensor  # (N, T) bool, True = the target is a token of the completion
+    real_mask: Tensor  # (N, T) bool, False = padding
+    group: Tensor  # (N,) int64, the ranking: 0, 1, ...
+    place: Tensor  # (N,) int64, 0 = the best
+    margins: Tensor  # (R,) float32
+    reference: Tensor | None  # (N,) float32, log-probabilities of the completions under the reference
+    n_counted: int  # rankings
+
+    @property
+    def n_tokens(self) -> int:
+        """Positions that pass the network, padding included."""
+        return self.input_ids.numel()
+
+    @property
+    def whole_ids(self) -> Tensor:
+        """(N, T + 1): prompt and completion, the last token included."""
+        return torch.cat([self.input_ids[:, :1], self.target_ids], 1)
+
+    @property
+    def whole_mask(self) -> Tensor:
+        """(N, T + 1) bool, True = a real token of `whole_ids`."""
+        return torch.cat([self.real_mask[:, :1], self.real_mask], 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +286,24 @@ def _text_pairs(
         second_ids=torch.from_numpy(batch.second_ids).to(device),
         second_mask=_unless_all(batch.second_mask, device, always_masked),
         same=torch.from_numpy(same).to(device),
+        n_counted=batch.n_counted,
+    )
+
+
+@to_micro_batch.register
+def _rankings(batch: RankingBatch, device: torch.device, always_masked: bool = False) -> RankingMicroBatch:
+    there = batch.real_mask.any(-1)  # (R, K): places that hold a completion
+    group, place = np.nonzero(there)
+    named = {
+        name: torch.from_numpy(getattr(batch, name)[there]).to(device)
+        for name in ("input_ids", "target_ids", "loss_mask", "real_mask")
+    }
+    return RankingMicroBatch(
+        **named,
+        group=torch.from_numpy(group).to(device),
+        place=torch.from_numpy(place).to(device),
+        margins=torch.from_numpy(batch.margins).to(device),
+        reference=None if batch.reference is None else torch.from_numpy(batch.reference[there]).to(device),
         n_counted=batch.n_counted,
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from parakit.alignment.constitution import critique_lessons, load_principles, prefer, revise
 from parakit.alignment.constitution.preferring import TwoAnswers, check_verdicts
-from parakit.alignment.constitution.revising import Answered, check_sense, outcomes
+from parakit.alignment.constitution.revising import Answered, check_sense, is_lesson, outcomes
 from parakit.alignment.kept_lines import KeptLines, worked_through
 from parakit.alignment.red_team import framings
 from parakit.alignment.red_team.primer_suites import NO_TOWN, NOBODY
@@ -70,7 +70,10 @@ def test_the_critic_is_asked_about_the_latest_answer_under_each_principle_once()
     reviews = [asked for asked in critic.asked if len(asked) == 1]
     by_id = {one.id: one for one in PRINCIPLES}
     answer = STEAL.answer
-    for asked, done in zip(reviews, row["rounds"], strict=True):
+    assert len(reviews) == 6  # the last answer is looked at again under each principle
+    assert row["faults"] == [one.id for one in PRINCIPLES]
+    assert not is_lesson(row)
+    for asked, done in zip(reviews[:3], row["rounds"], strict=True):
         principle = by_id[done["principle"]]
         assert asked[0].content == review.under_review(STEAL.question, answer, principle.critique)
         answer = done["revision"]

@@ -86,14 +86,18 @@ def test_what_is_no_attack_is_refused(tmp_path: Path, row: Any, message: str) ->
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no kind of file with attacks"):
-        read_attacks(tmp_path / "mine.txt")
-    with pytest.raises(UserError, match="cannot be read: No such file"):
+    with pytest.raises(UserError, match="no kind of file with rows"):
+        read_attacks(written(tmp_path / "mine.txt", "How do I steal a car?"))
+    with pytest.raises(UserError, match="no such file"):
         read_attacks(tmp_path / "mine.jsonl")
-    with pytest.raises(UserError, match="holds no attacks"):
+    with pytest.raises(UserError, match="no such file"):
+        read_attacks(tmp_path / "mine.csv")
+    with pytest.raises(UserError, match="empty"):
         read_attacks(written(tmp_path / "empty.jsonl", ""))
+    with pytest.raises(UserError, match="holds no attacks"):
+        read_attacks(written(tmp_path / "header.csv", "prompt"))
     (tmp_path / "latin.csv").write_bytes(b"prompt\ncaf\xe9\n")
-    with pytest.raises(UserError, match="is not UTF-8"):
+    with pytest.raises(UserError, match="not UTF-8"):
         read_attacks(tmp_path / "latin.csv")
     (tmp_path / "short.csv").write_text("prompt,category\nx\n")
     with pytest.raises(UserError, match="not as many fields"):

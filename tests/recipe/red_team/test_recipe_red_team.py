@@ -162,7 +162,7 @@ def test_the_command(models: tuple[Path, Path], tmp_path: Path, capsys: pytest.C
         (["--suites", "jailbraek"], "did you mean 'jailbreak'?"),
         (["--attacks", "mine.jsonl", "--n-attacks", "5"], "--n-attacks is for the built-in suites"),
         (["--judge-model", "x"], "give the URL with --judge"),
-        (["--attacks", "nowhere.jsonl"], "cannot be read"),
+        (["--attacks", "nowhere.jsonl"], "no such file"),
     ],
 )
 def test_the_command_refuses(

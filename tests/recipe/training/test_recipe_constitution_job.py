@@ -10,6 +10,7 @@ import pytest
 
 from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.model_folder import load_model
+from parakit.cli.main import main
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.recipe.training import constitution_job
@@ -49,7 +50,8 @@ def critic(path: str, body: dict[str, Any], headers: Any) -> Answer:
     messages = body["messages"]
     if len(messages) == 3:
         return completion(REFUSAL)
-    return completion("Yes. It is harmful." if "declined?" in messages[0]["content"] else "No.")
+    faulty = "declined?" in messages[0]["content"] and REFUSAL not in messages[0]["content"]
+    return completion("Yes. It is harmful." if faulty else "No.")
 
 
 def job(inputs: tuple[Path, Path], work: Path, **settings: Any) -> Aligning:
@@ -66,6 +68,7 @@ def test_revised_answers_are_learned_and_kept(inputs: tuple[Path, Path], tmp_pat
         "critic": f"c at {url}",
         "outcomes": {"revised": n, "good": 2 * n},
         "revised": n,
+        "learned": n,
     }
     _, tokenizer = load_model(tmp_path / "out")
     assert tokenizer is not None
@@ -87,7 +90,7 @@ def test_what_was_done_is_not_done_again(
 
     def failing(path: str, body: dict[str, Any], headers: Any) -> Answer:
         asked.append(json.dumps(body["messages"]))
-        return (503, "gone") if len(asked) > 25 and not back else critic(path, body, headers)
+        return (503, "gone") if len(asked) > 70 and not back else critic(path, body, headers)
 
     back = False
     with chat_server(failing) as url:
@@ -100,9 +103,7 @@ def test_what_was_done_is_not_done_again(
         before = len(asked)
         monkeypatch.setattr(constitution_job.OwnSpeaker, "say", None)  # no answer is made again
         figures = constitution(wanted, tmp_path / "out")
-    assert len(asked) - before == 4 * (
-        14 - len(kept)
-    )  # three critiques and a revision of each that was missing
+    assert len(asked) - before == 7 * (14 - len(kept))  # three critiques, a revision, three looks at it
     assert figures["constitution"]["revised"] == 14
     again = (tmp_path / "out-constitution" / "revisions.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in again][: len(kept)] == [
@@ -141,3 +142,37 @@ def test_lessons_first_and_the_model_as_its_own_critic(inputs: tuple[Path, Path]
         constitution(wanted, tmp_path / "out")
     taught = next((tmp_path / "work").glob("*/step-0-taught"))
     assert open_artifact(taught, "model").lineage["config"]["stage"] == "finetune"
+
+
+def test_the_command_prefers_by_principle_after_revising(
+    inputs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def comparing(path: str, body: dict[str, Any], headers: Any) -> Answer:
+        content = body["messages"][0]["content"]
+        if "A or B?" not in content:
+            return critic(path, body, headers)
+        first, second = content.split('\nA: "')[1].split('\nB: "')
+        return completion("A" if first < second.rpartition("\n")[0] else "B")
+
+    with chat_server(comparing) as url:
+        words = ["align", str(inputs[0]), "--method", "constitution", "--output", str(tmp_path / "out")]
+        words += ["--prompts", str(inputs[1]), "--critic", url, "--critic-model", "c", "--n-attacks", "3"]
+        words += [
+            "--n-preferences",
+            "16",
+            "--helpful-share",
+            "0.5",
+            "--seq-len",
+            "128",
+            "--max-steps",
+            "2",
+            "--batch-tokens",
+            "256",
+        ]
+        assert main([*words, "--compile", "off", "--device", "cpu", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["method"] == "dpo"
+    assert figures["constitution"]["preferences"]["preferred"] > 8
+    kept = (tmp_path / "out-constitution" / "preferences.jsonl").read_text().splitlines()
+    assert len(kept) == 16
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == ["out", "out-constitution"]

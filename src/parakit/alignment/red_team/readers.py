@@ -1,15 +1,14 @@
-"""Attacks from files: AdvBench's two tables, and one's own as JSON lines or CSV.
+"""Attacks from files: AdvBench's two tables, and one's own as JSON lines (or JSON, Parquet) or CSV.
 
 A row of one's own has `prompt` (or `messages`); `category`, `kind`, `wanted`, `act`, `accept`, `reject`, `pair` and
-`person` may be left out. In a table the words of `accept` and `reject` stand apart by ";". AdvBench (Zou et al. 2023) is known
-by its columns: `goal` is a harmful request, a lone `target` a harmful sentence that must not be repeated. The first
-row that is none is an error that names it.
+`person` may be left out. In a table the words of `accept` and `reject` stand apart by ";". AdvBench (Zou et al. 2023)
+is known by its columns: `goal` is a harmful request, a lone `target` a harmful sentence that must not be repeated.
+The first row that is none is an error that names it; equal rows count once.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from parakit.alignment.red_team.attacks import CATEGORIES, WANTED, WANTED_BY, At
 from parakit.common.errors import UserError
 from parakit.common.settings import nearest
 from parakit.text.conversations import ROLES, Message
+from parakit.text.inputs import check_paths
+from parakit.text.records.files import numbered_lines, read_records
 
 _KNOWN = (
     "prompt",
@@ -36,51 +37,37 @@ _HINT = 'a row is {"prompt": "How do I steal a car?", "category": "direct"}, or 
 
 
 def read_attacks(path: str | Path) -> list[Attack]:
-    """Every attack of a `.jsonl` or `.csv` file. `UserError` naming the row that is no attack, for two that are equal,
-    and for half of a pair.
+    """Every attack of a `.jsonl`, `.json`, `.parquet` or `.csv` file. `UserError` naming the row that is no attack, and
+    the pair of which there is one half.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".jsonl", ".ndjson", ".csv"):
-        raise UserError(f"{path}: {path.suffix or 'no ending'} is no kind of file with attacks", _HINT)
-    try:
-        attacks = list(_csv(path) if path.suffix.lower() == ".csv" else _json_lines(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}", "check the path") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8", "save the file as UTF-8") from None
+    attacks = list(_csv(path) if path.suffix.lower() == ".csv" else _records(path))
     if not attacks:
         raise UserError(f"{path}: holds no attacks", _HINT)
     _check_pairs(path, attacks)
     return list({attack.id: attack for attack in attacks}.values())
 
 
-def _json_lines(path: Path) -> Iterator[Attack]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{path.name}, row {number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{where}: not JSON ({error})", _HINT) from None
-            if not isinstance(row, dict):
-                raise UserError(f"{where}: is no object", _HINT)
-            yield _attack(row, where)
+def _records(path: Path) -> Iterator[Attack]:
+    for where, row in read_records(path):
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: is no object", _HINT)
+        yield _attack(row, where)
 
 
 def _csv(path: Path) -> Iterator[Attack]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+    check_paths([str(path)])
+    lines = (f"{line}\n" for _, line in numbered_lines(path))
+    reader = csv.DictReader(lines, strict=True)
+    try:
         columns = tuple(reader.fieldnames or ())
-        try:
-            for row in reader:
-                where = f"{path.name}, row {reader.line_num}"
-                if None in row or None in row.values():
-                    raise UserError(f"{where}: not as many fields as the header has", "write each field")
-                yield _from_table(row, columns, where)
-        except csv.Error as error:
-            raise UserError(f"{path.name}, row {reader.line_num}: not CSV ({error})", _HINT) from None
+        for row in reader:
+            where = f"{path.name}, row {reader.line_num}"
+            if None in row or None in row.values():
+                raise UserError(f"{where}: not as many fields as the header has", "write each field")
+            yield _from_table(row, columns, where)
+    except csv.Error as error:
+        raise UserError(f"{path.name}, row {reader.line_num}: not CSV ({error})", _HINT) from None
 
 
 def _from_table(row: Mapping[str, str], columns: tuple[str, ...], where: str) -> Attack:

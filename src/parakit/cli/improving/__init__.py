@@ -1,3 +1,3 @@
-"""Verbs that make a trained model better, or show where it is not good."""
+"""Verbs that make a tuned model better at what people want of it, or show where it is not good."""
 
 __all__: list[str] = []

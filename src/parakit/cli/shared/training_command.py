@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from parakit.alignment.config import Method
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
@@ -16,7 +17,7 @@ from parakit.training.config import TrainingConfig
 Settings = TypeVar("Settings", bound=TrainingConfig)
 
 
-def training_config(command: Config, kind: type[Settings], learned: Objective | Task) -> Settings:
+def training_config(command: Config, kind: type[Settings], learned: Objective | Task | Method) -> Settings:
     """The training settings among a command's, as far as they differ from the defaults. One that the chosen
     optimizer, the schedule or what is `learned` never looks at is a `UserError`.
     """

@@ -61,6 +61,13 @@ KINDS: dict[tuple[str, Any], Kind] = {
         "AutoModelForCausalLM",
         "parakit chat FOLDER",
     ),
+    ("decoder", "reward"): Kind(
+        "reward model",
+        "A decoder that judges answers",
+        "text-classification",
+        _LABELS,
+        "parakit evaluate FOLDER --preferences FILE",
+    ),
     ("encoder", None): Kind(
         "base model",
         "An encoder that fills masked tokens",

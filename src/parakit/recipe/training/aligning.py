@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
+from parakit.common.errors import UserError
+from parakit.recipe.training.constitution_job import constitution
+from parakit.recipe.training.preference_jobs import train_reward_model, tune_on_preferences
 
 Job = Callable[["Aligning", Path, bool], dict[str, Any]]
 
@@ -27,9 +30,15 @@ class Aligning:
     reward: str | None = None
 
 
-JOBS: Mapping[Method, Job] = {}
+JOBS: Mapping[Method, Job] = {
+    "reward": train_reward_model,
+    "dpo": tune_on_preferences,
+    "constitution": constitution,
+}
 
 
 def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run the method's job, which writes the model folder `out`; returns the figures."""
+    if job.method not in JOBS:
+        raise UserError(f"method {job.method!r} is not there yet", f"there are {', '.join(JOBS)}")
     return JOBS[job.method](job, out, overwrite)

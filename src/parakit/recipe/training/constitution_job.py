@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.constitution.lessons import critique_lessons
@@ -38,13 +38,17 @@ from parakit.common.progress import say
 from parakit.common.seeds import derive_seed, rng
 from parakit.common.settings import canonical_json
 from parakit.recipe.stages.text import make_conversation_shards
-from parakit.recipe.training.aligning import JOBS, Aligning
 from parakit.recipe.training.config import FinetuneConfig
 from parakit.recipe.training.jobs import Finetuning, finetune
+from parakit.recipe.training.preference_jobs import tune_on_preferences
 from parakit.recipe.training.workplace import workplace
 from parakit.text.conversation_sets import iter_conversations, prepare_conversations
 from parakit.text.conversations import Conversation, Message, write_conversations
+from parakit.text.preferences.sets import prepare_preferences
 from parakit.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from parakit.recipe.training.aligning import Aligning
 
 CATEGORIES = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up", "over_refusal")
 N_ATTACKS, HELPFUL_SHARE, MAX_NONSENSE = 300, 0.75, 0.5
@@ -218,7 +222,20 @@ class _Run:
 
     def prefer(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
         """DPO on the critic's preferences."""
-        raise AssertionError(JOBS, start, rows, out, overwrite)
+        file, folder = self.work / "preferences.jsonl", self.work / "preferences"
+        pairs = [
+            {"prompt": row["messages"], "chosen": row["chosen"], "rejected": row["rejected"]}
+            for row in rows
+            if row["outcome"] == PREFERRED
+        ]
+        write_text_atomic(file, "".join(canonical_json(pair) + "\n" for pair in pairs))
+        if not (folder / LINEAGE).is_file():
+            prepare_preferences([str(file)], folder, overwrite=True)
+        training = AlignConfig(kl_coef=self.config.kl_coef, seed=self.config.seed, device=self.config.device)
+        job = replace(
+            self.job, model=start, data=folder, work=self.work / "step-6-dpo", training=training, method="dpo"
+        )
+        return tune_on_preferences(job, out, overwrite)
 
     def keep(
         self, out: Path, overwrite: bool, revised: Rows, preferences: Rows, found: dict[str, Any]

@@ -26,6 +26,7 @@ from parakit.tokens.noising.facts import token_facts
 from parakit.tokens.noising.masking import MaskedSource
 from parakit.tokens.noising.prefixes import PrefixSource
 from parakit.tokens.noising.spans import SpanCorruptionSource
+from parakit.tokens.preferences.encoding import EncodedRankings
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training import objectives
@@ -79,7 +80,7 @@ class Lesson:
 
     kind: str
     source: RowSource
-    data: Data
+    data: Data | EncodedRankings
     objective: Objective
     loss_unit: str
     measure: Callable[[Model], dict[str, Any]]

@@ -59,7 +59,7 @@ def task_model(base: Model, task: Task, training: FinetuneConfig, labels: Sequen
         model = Classifier(shape, classes_for(shape, task, labels))
     if type(model) is type(base) and shape == base.config and _same_head(model, base):
         return base
-    _take_over(model, base)
+    take_over(model, base)
     return model
 
 
@@ -94,8 +94,8 @@ def _same_head(model: Model, base: Model) -> bool:
     return True
 
 
-def _take_over(model: Model, base: Model) -> None:
-    """Copy what both have. A tagger's or classifier's labels are taken over only where they are the same."""
+def take_over(model: Model, base: Model) -> None:
+    """Copy into `model` what both have. A tagger's or classifier's labels are taken over only where they are the same."""
     trained = {_place(name): tensor for name, tensor in base.state_dict().items()}
     if not _same_head(model, base):
         trained = {name: tensor for name, tensor in trained.items() if not name.startswith("label_head.")}

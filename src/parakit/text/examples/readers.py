@@ -10,7 +10,6 @@ names the file and the row, as a spreadsheet and an editor count them (from 1, t
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -18,12 +17,9 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.common.settings import nearest
-from parakit.text.config import TextConfig
-from parakit.text.documents import repair
 from parakit.text.examples.tasks import Row, Task, checked, task_named
-from parakit.text.inputs import InputFile, check_paths
-from parakit.text.lines import LeftOutError, reading, whole_lines
-from parakit.text.report import ReadReport
+from parakit.text.inputs import check_paths
+from parakit.text.records.files import ending, numbered_lines, read_json_lines, short_name
 
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 _FORMAT_HINT = "give .jsonl, .csv or .tsv (plain or .gz)"
@@ -45,16 +41,16 @@ def read_examples(
         return
     check_paths([path])
     place = Path(path).expanduser()
-    name = _name(place)
+    name = short_name(place)
     if place.is_dir():
         raise UserError(f"{place}: is a folder", f"name its files: {_FORMAT_HINT}")
-    suffix = Path(place.stem if place.suffix.lower() == ".gz" else place.name).suffix.lower()
+    suffix = ending(place)
     if suffix not in _FORMATS:
         raise UserError(
             f"{place}: {suffix or 'no ending'} is no kind of file with rows",
             _FORMAT_HINT + (_PAIR_HINT if kind.name == "translate" else ""),
         )
-    rows = _json_rows(place) if _FORMATS[suffix] == "jsonl" else _table(place, suffix, kind, columns)
+    rows = read_json_lines(place) if _FORMATS[suffix] == "jsonl" else _table(place, suffix, kind, columns)
     for number, row in rows:
         where = f"{name}, row {number}"
         yield where, checked(kind, row, where)
@@ -70,51 +66,6 @@ def _is_pair(path: str, task: Task) -> bool:
     return task.name == "translate" and ":" in path and not Path(path).expanduser().exists()
 
 
-def _name(path: Path) -> str:
-    return repair(path.name)[0]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their ends; raises `UserError` for what is no text."""
-    file = InputFile(path, _name(path), "jsonl", path.suffix.lower() == ".gz", named=True)
-    config, report, number = TextConfig(), ReadReport(), 0
-    try:
-        with reading(file, config) as stream:
-            for block in whole_lines(stream, config.max_line_bytes, report):
-                if report.long_lines:
-                    break
-                for line in block.removesuffix(b"\n").split(b"\n"):
-                    number += 1
-                    yield number, _decoded(line.removesuffix(b"\r"), f"{_name(path)}, row {number}")
-    except LeftOutError as error:
-        detail = f" ({error.detail})" if error.detail else ""
-        raise UserError(f"{path}: {error.reason}{detail}", error.hint) from None
-    if report.long_lines:
-        limit = f"over {config.max_line_bytes:,} bytes"
-        raise UserError(f"{path}: a row after row {number} is {limit}", "cut its text, or take it out")
-
-
-def _decoded(line: bytes, where: str) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{where}: byte {error.start + 1} is not UTF-8", "save the file as UTF-8 (iconv)"
-        ) from None
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
-    for number, line in _lines(path):
-        if not line or line.isspace():
-            continue
-        try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{_name(path)}, row {number}: not JSON ({error})", "give one JSON object a line"
-            ) from None
-
-
 def _table(
     path: Path, suffix: str, task: Task, columns: Sequence[str] | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -122,15 +73,15 @@ def _table(
     fields = _csv_fields(path) if suffix == ".csv" else _tsv_fields(path)
     header = list(columns) if columns is not None else None
     if header is not None:
-        _check_header(header, task, _name(path), "`columns`")
+        _check_header(header, task, short_name(path), "`columns`")
     for number, values in fields:
         if not values or values == [""]:
             continue
         if header is None:
             header = [value.strip() for value in values]
-            _check_header(header, task, f"{_name(path)}, row {number}", "the header")
+            _check_header(header, task, f"{short_name(path)}, row {number}", "the header")
             continue
-        where = f"{_name(path)}, row {number}"
+        where = f"{short_name(path)}, row {number}"
         if len(values) != len(header):
             raise UserError(
                 f"{where}: {len(values)} fields where there are {len(header)} columns ({', '.join(header)})",
@@ -177,20 +128,20 @@ def _as_values(row: dict[str, str], task: Task, where: str) -> dict[str, Any]:
 
 def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbered records; a quoted field may hold line ends."""
-    reader = csv.reader((f"{line}\n" for _, line in _lines(path)), strict=True)
+    reader = csv.reader((f"{line}\n" for _, line in numbered_lines(path)), strict=True)
     number = 0
     try:
         for number, fields in enumerate(reader, 1):
             yield number, fields
     except csv.Error as error:
         raise UserError(
-            f"{_name(path)}, row {number + 1}: not CSV ({error})",
+            f"{short_name(path)}, row {number + 1}: not CSV ({error})",
             "double a quotation mark inside a field, or give JSON lines",
         ) from None
 
 
 def _tsv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    return ((number, line.split("\t")) for number, line in _lines(path))
+    return ((number, line.split("\t")) for number, line in numbered_lines(path))
 
 
 def _parallel(path: str, task: Task) -> Iterator[tuple[str, Row]]:
@@ -201,14 +152,14 @@ def _parallel(path: str, task: Task) -> Iterator[tuple[str, Row]]:
     check_paths(parts)
     first, second = (Path(part).expanduser() for part in parts)
     n_lines = [0, 0]
-    for one, other in zip_longest(_lines(first), _lines(second)):
+    for one, other in zip_longest(numbered_lines(first), numbered_lines(second)):
         n_lines = [n + (line is not None) for n, line in zip(n_lines, (one, other), strict=True)]
         if one is None or other is None:
             continue  # count on: the message gives both numbers
-        where = f"{_name(first)}:{_name(second)}, row {one[0]}"
+        where = f"{short_name(first)}:{short_name(second)}, row {one[0]}"
         yield where, checked(task, {"source": one[1].strip(), "target": other[1].strip()}, where)
     if n_lines[0] != n_lines[1]:
         raise UserError(
-            f"{_name(first)} has {n_lines[0]} lines and {_name(second)} {n_lines[1]}",
+            f"{short_name(first)} has {n_lines[0]} lines and {short_name(second)} {n_lines[1]}",
             "give two files in which the same lines belong together",
         )

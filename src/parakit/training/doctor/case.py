@@ -30,6 +30,8 @@ Kind = Literal[
     "tag",
     "regress",
     "embed",
+    "reward",
+    "dpo",
 ]
 MAX_BATCH_TOKENS = 16_384
 MAX_SAMPLED_ROWS = 4096

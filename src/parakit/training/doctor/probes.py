@@ -140,7 +140,7 @@ def taken(batch: Any, rows: np.ndarray, columns: slice | None = None) -> Any:
 def counted_as(batch: Any, loss_mask: np.ndarray | None = None) -> Any:
     """`batch` with another loss mask (None: its own), and the count that belongs to it."""
     mask = getattr(batch, "loss_mask", None) if loss_mask is None else loss_mask
-    if mask is None:
+    if mask is None or countable(batch) is None:
         return dataclasses.replace(batch, n_counted=n_rows(batch))
     return dataclasses.replace(batch, loss_mask=mask, n_counted=int(mask.sum()))
 

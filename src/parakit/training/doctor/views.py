@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parakit.model.heads import RewardModel
 from parakit.tokens.batches import Batch
 from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
+from parakit.tokens.preferences.batches import RankingBatch
 from parakit.training import micro_batches
 from parakit.training.micro_batches import (
     LabelledMicroBatch,
     MicroBatch,
     PairMicroBatch,
+    RankingMicroBatch,
     TextPairMicroBatch,
     TrainingBatch,
 )
@@ -69,6 +72,12 @@ def _of_text_pairs(batch: TextPairBatch, field: str) -> np.ndarray:
     return batch.second_mask if field.startswith("second") else batch.first_mask
 
 
+@real_places.register
+def _of_rankings(batch: RankingBatch, field: str) -> np.ndarray:
+    """(R, K, T), or (R, K) of what is one number a completion."""
+    return batch.real_mask if getattr(batch, field).ndim == 3 else batch.real_mask.any(-1)
+
+
 def target_places(batch: PairBatch) -> np.ndarray:
     """(B, T): places of real targets. Without document ids, a row's up to its last counted one."""
     if batch.document_ids is not None:
@@ -80,6 +89,8 @@ def countable(batch: Any) -> np.ndarray | None:
     """(B, T): places whose target may count; None where whole rows do."""
     if isinstance(batch, Batch):
         return batch.document_ids >= 0
+    if isinstance(batch, RankingBatch):
+        return None
     mask = getattr(batch, "loss_mask", None)
     return mask if isinstance(mask, np.ndarray) else None
 
@@ -100,13 +111,17 @@ def micro_batch(model: torch.nn.Module, batch: Any) -> Any:
 @torch.no_grad()
 def outputs(model: Any, batch: Any) -> Tensor:
     """What the model says to a batch, float64: (B, T, V) logits, (B, L) or (B, T, L) scores, (B, D) vectors of
-    the first texts.
+    the first texts, (B,) rewards.
     """
     return run(model, micro_batch(model, batch)).double().cpu()
 
 
 def run(model: Any, micro: TrainingBatch) -> Tensor:
     """One forward pass, every place through the head."""
+    if isinstance(micro, RankingMicroBatch):
+        if isinstance(model, RewardModel):
+            return model(micro.whole_ids, attention_mask=micro.whole_mask)
+        return model(micro.input_ids, attention_mask=micro.real_mask)
     if isinstance(micro, MicroBatch):
         return model(micro.input_ids, position_ids=micro.position_ids, attention_mask=micro.attention_mask)
     if isinstance(micro, PairMicroBatch):

@@ -20,6 +20,7 @@ from parakit.model.trunks import Decoder
 from parakit.tokens.batches import Batch
 from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.noising import PrefixBatch
+from parakit.tokens.preferences.batches import RankingBatch
 from parakit.training.doctor.probes import counted_as, row_slice, unevenly_counted
 from parakit.training.doctor.tasks.row_checks import targets
 from parakit.training.doctor.views import (
@@ -41,8 +42,9 @@ from parakit.training.micro_batches import LabelledMicroBatch, Objective
 def looks_wrong_way(model: Any, batch: Any) -> str | None:
     """An encoder that sees only what came before, or a decoder that sees what comes after."""
     name, real = next(iter(token_fields(batch).items()))
-    rows = np.argsort(-real.sum(axis=1), kind="stable")
-    ids = getattr(batch, name)[rows[0]][real[rows[0]]][:8]
+    all_ids, real = (one.reshape(-1, one.shape[-1]) for one in (getattr(batch, name), real))
+    longest = int(np.argmax(real.sum(axis=1)))
+    ids = all_ids[longest][real[longest]][:8]
     if len(ids) < 2:
         return None
     trunk = getattr(model.trunk, "encoder", model.trunk)
@@ -112,10 +114,18 @@ def _of_text_pairs(batch: TextPairBatch) -> TextPairBatch:
     return replace(batch, first_mask=_real_but_last(batch.first_mask))
 
 
+@_shortened.register
+def _of_rankings(batch: RankingBatch) -> RankingBatch:
+    real = _real_but_last(batch.real_mask.reshape(-1, batch.real_mask.shape[-1]))
+    return replace(batch, real_mask=real.reshape(batch.real_mask.shape))
+
+
 def _answers(batch: Any, out: Tensor) -> Tensor:
     """The outputs at real places: of tokens (B, T, ...) -> (N, ...); of rows all."""
     if out.ndim < 3:
         return out
+    if isinstance(batch, RankingBatch):
+        return out[torch.from_numpy(batch.real_mask[batch.real_mask.any(-1)])]
     return out[
         torch.from_numpy(real_places(batch, "target_ids" if isinstance(batch, PairBatch) else "input_ids"))
     ]

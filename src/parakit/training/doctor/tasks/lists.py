@@ -13,15 +13,17 @@ from parakit.model.heads import (
     Embedder,
     LanguageModel,
     MaskedLanguageModel,
+    RewardModel,
     SequenceToSequence,
 )
 from parakit.training.doctor import batch_checks, gradients, label_checks, model_checks
 from parakit.training.doctor.case import Case, Check, Kind
-from parakit.training.doctor.tasks import answer_checks, behaviour, row_checks
+from parakit.training.doctor.tasks import answer_checks, behaviour, ranking_checks, row_checks
 
 _DATA = "write the examples or shards again with this version and this tokenizer"
 _BATCHES = "the batches are not what training needs; leave a changed source out, or report this as a fault of Parakit"
 _LOSS = "an objective returns the sum over what counts in the batch, nothing else"
+_RANKINGS = "encode the preferences through the chat template, with Parakit's own encoder"
 _HEAD = "build the model for this task and these labels"
 
 TOKENS: tuple[Kind, ...] = ("masked", "span_corruption", "translate", "prefix")
@@ -30,6 +32,7 @@ CLASSES: tuple[Kind, ...] = ("classify", "tag")
 LABELLED: tuple[Kind, ...] = ("classify", "tag", "regress")
 # What a micro-batch's loss is made of is its own pairs in "embed", and no sum over places.
 SUMS: tuple[Kind, ...] = (*TOKENS, *LABELLED)
+RANKED: tuple[Kind, ...] = ("reward", "dpo")
 _MODELS: dict[str, type[Any]] = {
     "masked": MaskedLanguageModel,
     "span_corruption": SequenceToSequence,
@@ -41,6 +44,8 @@ _MODELS: dict[str, type[Any]] = {
     "embed": Embedder,
     "pretrain": LanguageModel,
     "chat": LanguageModel,
+    "reward": RewardModel,
+    "dpo": LanguageModel,
 }
 
 
@@ -121,10 +126,27 @@ ROW_CHECKS = (
     _check("rows-change", 24, "A row is the same whenever it is read", _BATCHES,
            lambda c: row_checks.rows_change(c.source, c.batch)),
     _check("rank-rows", 12, "Ranks share a step's rows", _BATCHES, lambda c: batch_checks.rank_rows_overlap(c.plan.n_rows)),
+    _check("lone-completion", 2, "A ranking has something to tell apart", _RANKINGS,
+           lambda c: ranking_checks.lone_completion(c.sample), *RANKED),
+    _check("loss-on-padding", 1, "Padding does not count", _BATCHES,
+           lambda c: ranking_checks.padding_counted(c.batch), *RANKED),
+    _check("targets-shift", 16, "Targets are the inputs, shifted once", _BATCHES,
+           lambda c: ranking_checks.targets_shift(c.batch), *RANKED),
+    _check("seam-differs", 33, "The completions of a ranking share their prompt's tokens", _RANKINGS,
+           lambda c: ranking_checks.seam_differs(c.sample), *RANKED),
+    _check("loss-on-prompt", 1, "Only the completion counts, and all of it", _RANKINGS,
+           lambda c: ranking_checks.prompt_counted(c.sample, c.grammar), *RANKED),
+    _check("no-end-of-turn", 4, "The end of an answer is learned", _RANKINGS,
+           lambda c: ranking_checks.end_not_counted(c.sample, c.grammar), *RANKED),
+    _check("identical-completions", 2, "No completion is ranked against itself", _RANKINGS,
+           lambda c: ranking_checks.identical_completions(c.sample), *RANKED),
+    _check("reference-differs", 34, "Policy and reference begin as one model", "compute what the reference says from the"
+           " model that is tuned, before its first step and in evaluation mode",
+           lambda c: ranking_checks.reference_differs(c.model, c.batch), "dpo"),
 )  # fmt: skip
 BEHAVIOUR_CHECKS = (
     _check("tied-embeddings", 20, "Embeddings are tied as the settings say", "build the model from its settings",
-           lambda c: model_checks.ties_differ(c.model), *TOKENS),
+           lambda c: model_checks.ties_differ(c.model), *TOKENS, "dpo"),
     _check("decay-on-norms", 19, "Weight decay falls on matrices only", "group parameters by what they are",
            lambda c: model_checks.decay_on_norms(c.model)),
     _check("dropout-in-evaluation", 17, "Evaluation is not random", "use nn.Dropout, and call model.eval()",
@@ -142,17 +164,21 @@ BEHAVIOUR_CHECKS = (
     _check("targets-shift", 16, "The objective does not shift again", _LOSS,
            lambda c: model_checks.objective_shifts(c.model, c.probe, c.objective), *TOKENS),
     _check("accumulation-weights", 11, "Accumulation changes no gradient", _LOSS,
-           lambda c: gradients.accumulation_weights(c.model, c.probe, c.objective, c.gradient), *SUMS),
+           lambda c: gradients.accumulation_weights(c.model, c.probe, c.objective, c.gradient), *SUMS, *RANKED),
     _check("last-window", 15, "A smaller last micro-batch changes no gradient", _LOSS,
-           lambda c: gradients.last_window(c.model, c.probe, c.objective, c.gradient), *SUMS),
+           lambda c: gradients.last_window(c.model, c.probe, c.objective, c.gradient), *SUMS, *RANKED),
     _check("rank-weights", 12, "The ranks' gradients add up", _LOSS,
-           lambda c: gradients.rank_weights(c.model, c.probe, c.objective, c.gradient), *SUMS),
+           lambda c: gradients.rank_weights(c.model, c.probe, c.objective, c.gradient), *SUMS, *RANKED),
     _check("uncounted-targets", 1, "The objective looks at counted targets only", _LOSS,
            lambda c: gradients.uncounted_targets_matter(c.model, c.probe, c.objective), *SUMS),
     _check("masked-micro-batch", 13, "A micro-batch without anything counted does no harm", _LOSS,
            lambda c: gradients.masked_micro_batch(c.model, c.probe, c.objective), *SUMS),
     _check("objective-differs", 11, "The loss is the sum over what counts", _LOSS,
            lambda c: behaviour.objective_differs(c.model, c.probe, c.objective), *SUMS),
+    _check("uncounted-targets", 1, "The objective looks at counted targets only", _LOSS,
+           lambda c: ranking_checks.prompt_matters_to_loss(c.model, c.probe, c.objective), "dpo"),
+    _check("prefers-the-worse", 35, "A step lifts the better completions", _LOSS,
+           lambda c: ranking_checks.prefers_the_worse(c.model, c.probe, c.objective), *RANKED),
     _check("half-precision-loss", 22, "The loss is taken in float32", _LOSS,
            lambda c: gradients.half_precision_loss(c.model, c.probe, c.objective, c.plan.precision)),
     _check("no-gradient", 21, "Every parameter that should train does",

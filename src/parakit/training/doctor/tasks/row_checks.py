@@ -17,7 +17,7 @@ from parakit.tokens.examples.batches import LabelledBatch, PairBatch
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.doctor import batch_checks
 from parakit.training.doctor.turns import runs
-from parakit.training.doctor.views import n_rows, row_content, target_places, token_fields
+from parakit.training.doctor.views import countable, n_rows, row_content, target_places, token_fields
 
 LEAST_MASKED_SHARE = 0.1  # of the chosen places that show MASK; 0.8 is usual
 MOST_CHOSEN_SHARE = 0.9  # of a text that is hidden
@@ -47,8 +47,8 @@ def too_long(batches: Sequence[Any], config: ModelConfig) -> str | None:
             limit = config.max_seq_len
             if isinstance(config, EncoderDecoderConfig):
                 limit = (config.encoder if name == "source_ids" else config.decoder).max_seq_len
-            if real.shape[1] > limit:
-                return f"{name} are {real.shape[1]} wide, the model's window has {limit} tokens"
+            if real.shape[-1] > limit:
+                return f"{name} are {real.shape[-1]} wide, the model's window has {limit} tokens"
     return None
 
 
@@ -70,7 +70,7 @@ def loss_on_padding(batch: Any, pad_id: int | None) -> str | None:
 def count_differs(batch: Any) -> str | None:
     """The number that the loss is divided by is not the number of what counts."""
     mask = getattr(batch, "loss_mask", None)
-    n = n_rows(batch) if mask is None else int(mask.sum())
+    n = n_rows(batch) if mask is None or countable(batch) is None else int(mask.sum())
     return None if n == batch.n_counted else f"n_counted says {batch.n_counted}, and {n} count"
 
 

@@ -1,0 +1,124 @@
+"""`parakit align`: a reward model from preferences, or a policy that follows them or a reward."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field
+
+from parakit.alignment.config import AlignConfig, Method
+from parakit.cli.main import gathered
+from parakit.cli.shared.model_loading import model_folder
+from parakit.common.artifacts import LINEAGE
+from parakit.common.errors import UserError
+from parakit.common.progress import progress, say
+
+SUMMARY = "Align a tuned model: a reward model, DPO, PPO, GRPO, and more."
+_LEARNS_FROM: dict[Method, str] = {
+    "reward": "preferences",
+    "dpo": "preferences",
+    "ppo": "prompts",
+    "grpo": "prompts",
+    "best_of_n": "prompts",
+    "constitution": "prompts",
+}
+_SAMPLES = {"preferences": "pairs.jsonl", "prompts": "chats.jsonl"}
+
+
+class AlignCommandConfig(AlignConfig):
+    """Align a model that was tuned for chat: `reward` learns to judge answers from preferences, `dpo` follows
+    preferences, the others follow a reward on prompts. Interrupted, the same command goes on.
+    """
+
+    model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")
+    output: str = Field(description="The model folder to write.")
+    method: Method = Field(description="How.")
+    preferences: tuple[str, ...] = Field(
+        default=(),
+        description="reward, dpo: JSON-lines, JSON or Parquet files, or a folder that `parakit text` wrote.",
+    )
+    prompts: tuple[str, ...] = Field(
+        default=(),
+        description="Other methods: JSON-lines files of conversations whose last question is asked, or a folder of"
+        " conversations.",
+    )
+    reward: str | None = Field(
+        default=None, description="Other methods: a reward model's folder, or a built-in reward's name."
+    )
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print the figures as JSON."
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit align` with these arguments."""
+    argv = gathered(argv, ["--preferences", "--prompts"])
+    command = tyro.cli(
+        AlignCommandConfig, args=argv, prog="parakit align", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    from parakit.cli.shared.training_command import output_folder, training_config
+
+    training = training_config(command, AlignConfig, command.method)
+    _check_data(command)
+    with output_folder(command.output, command.overwrite) as (out, work):
+        from parakit.recipe.training.aligning import Aligning, align
+
+        data = _data(command, work)
+        job = Aligning(
+            model_folder(command.model), data, work / "steps", training, command.method, command.reward
+        )
+        figures = align(job, out, command.overwrite)
+    if command.as_json:
+        print(json.dumps(figures))
+    say(_last_line(command.method, figures, out))
+    return 0
+
+
+def _check_data(command: AlignCommandConfig) -> None:
+    """A method, and the files that it learns from."""
+    wanted = _LEARNS_FROM[command.method]
+    other = "prompts" if wanted == "preferences" else "preferences"
+    if not getattr(command, wanted):
+        raise UserError(
+            f"no {wanted} were given for the method {command.method!r}",
+            f"name files: --{wanted} {_SAMPLES[wanted]}",
+        )
+    if getattr(command, other):
+        raise UserError(
+            f"--{other} is set, and the method {command.method!r} learns from {wanted}",
+            f"take it out, or name another --method (with --{wanted})",
+        )
+    if command.reward is not None and wanted == "preferences":
+        raise UserError(
+            f"--reward is set, and the method {command.method!r} learns from {wanted} alone", "take it out"
+        )
+
+
+def _data(command: AlignCommandConfig, work: Path) -> Path:
+    """The folder that the method learns from: the one that was named, or one made of the files."""
+    wanted = _LEARNS_FROM[command.method]
+    paths = getattr(command, wanted)
+    folder = Path(paths[0])
+    if len(paths) == 1 and (folder / LINEAGE).is_file():
+        return folder
+    if wanted == "preferences":
+        from parakit.text.preferences import prepare_preferences
+
+        with progress("preferences", unit="rankings") as bar:
+            return prepare_preferences(paths, work / "preferences", overwrite=True, progress=bar)
+    from parakit.recipe.config import ConversationsConfig
+    from parakit.recipe.stages.text import make_conversations
+
+    return make_conversations(ConversationsConfig(paths=paths), work / "prompts", overwrite=True)
+
+
+def _last_line(method: Method, figures: dict[str, object], out: Path) -> str:
+    if method == "reward":
+        return f"accuracy on held-out preferences {figures['accuracy']:.3f}: {out}"
+    told = "accuracy" if _LEARNS_FROM[method] == "preferences" else "reward"
+    before = figures.get("before")
+    start = f" (before: {before[told]:.3f})" if isinstance(before, dict) and told in before else ""
+    found = f"{told} {figures[told]:.3f}{start}: " if told in figures else ""
+    return f"{found}parakit chat {out}"

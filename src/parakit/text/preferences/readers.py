@@ -1,0 +1,44 @@
+"""Rankings from files, each row checked as it is read: JSON lines, a JSON array or Parquet, plain or gzipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parakit.text.preferences.rankings import Ranking
+from parakit.text.preferences.shapes import NothingToLearn, ranking_of
+from parakit.text.records.files import read_records
+
+MAX_NAMED = 20
+
+
+@dataclass
+class LeftOut:
+    """Rows that were understood and had nothing to teach: how many by reason, and the first places of each."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, where: str) -> None:
+        """Count one row."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        named = self.places.setdefault(reason, [])
+        if len(named) < MAX_NAMED:
+            named.append(where)
+
+    @property
+    def total(self) -> int:
+        """All rows left out."""
+        return sum(self.counts.values())
+
+
+def read_preferences(path: str | Path, left_out: LeftOut) -> Iterator[tuple[str, Ranking]]:
+    """Stream the rankings of one file, each with where it stands ("pairs.jsonl, row 7"). Rows with nothing to teach
+    are counted in `left_out`; the first that has no known shape is a `UserError`.
+    """
+    for where, row in read_records(path):
+        try:
+            yield where, ranking_of(row, where)
+        except NothingToLearn as nothing:
+            left_out.add(nothing.reason, where)

@@ -1,0 +1,151 @@
+"""Rankings to ids, through the chat template alone: the prompt with the assistant's turn opened, and each completion
+with the end of its turn.
+
+That the prompt's ids are the beginning of the whole conversation's is asserted, ranking by ranking: where a tokenizer
+joined prompt and completion at the seam, chosen and rejected would not share what they are judged on.
+
+Too long is counted and cut from the prompt's left, as far as the conversation's own beginning goes; a completion is
+never cut. One that leaves no room for a prompt is left out, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from parakit.common.errors import UserError
+from parakit.common.progress import Bar
+from parakit.text.conversations import Message
+from parakit.text.preferences.rankings import Ranking
+from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.tokenizer import Tokenizer
+
+TooLong = Literal["cut_prompt", "refuse"]
+LEAST_PROMPT = 4  # tokens that must be left of a prompt
+
+
+@dataclass(frozen=True)
+class EncodedRankings:
+    """Completions one behind the other, each as prompt and completion ids. Completion i has the tokens
+    `offsets[i]:offsets[i + 1]`, the first `prompt_lengths[i]` of which are the prompt; ranking r has the completions
+    `first[r]:first[r + 1]`, best first.
+    """
+
+    token_ids: np.ndarray  # uint32
+    offsets: np.ndarray  # (n_completions + 1,) int64
+    prompt_lengths: np.ndarray  # (n_completions,) int64
+    first: np.ndarray  # (n_rankings + 1,) int64
+    margins: np.ndarray  # (n_rankings,) float32; 0 where none was said
+    pad_id: int | None
+    tokenizer_digest: str
+    n_cut: int = 0
+    """Rankings whose prompt was cut."""
+    n_left_out: int = 0
+    """Rankings that had no room."""
+
+    @property
+    def n_examples(self) -> int:
+        """Rankings."""
+        return len(self.first) - 1
+
+    @property
+    def n_completions(self) -> int:
+        """Completions of all rankings."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n_completions,) tokens of prompt and completion together."""
+        return np.diff(self.offsets)
+
+    def whole(self, completion: int) -> np.ndarray:
+        """Prompt and completion ids."""
+        return self.token_ids[self.offsets[completion] : self.offsets[completion + 1]]
+
+
+def completion_ids(
+    tokenizer: Tokenizer, prompt: Sequence[Message], completion: str, prompt_ids: Sequence[int] | None = None
+) -> tuple[list[int], list[int]]:
+    """The ids of a prompt (the assistant's turn opened) and of a completion (its end of turn included).
+
+    Raises `UserError` where the whole conversation does not begin with the prompt's ids.
+    """
+    if prompt_ids is None:
+        prompt_ids = compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids
+    whole = compile_chat(tokenizer, [*prompt, Message("assistant", completion)])
+    n = len(prompt_ids)
+    if whole.token_ids[:n] != list(prompt_ids):
+        raise UserError(
+            "the tokenizer joins prompt and completion: the same prompt has other ids before another completion",
+            "use a chat template that ends the generation prompt with a control token",
+        )
+    counted = [i for i, counts in enumerate(whole.loss_mask) if counts and i >= n]
+    if not counted or counted != list(range(n, counted[-1] + 1)):
+        raise UserError(
+            "the chat template puts something between prompt and completion that no assistant says",
+            "use a template whose generation prompt is what stands before an assistant's words",
+        )
+    return list(prompt_ids), whole.token_ids[n : counted[-1] + 1]
+
+
+def encode_rankings(
+    tokenizer: Tokenizer,
+    rankings: Iterable[Ranking],
+    max_seq_len: int,
+    *,
+    too_long: TooLong = "cut_prompt",
+    progress: Bar | None = None,
+) -> EncodedRankings:
+    """Encode rankings for rows of at most `max_seq_len` tokens. `progress` counts rankings.
+
+    Raises `UserError` where `too_long` is "refuse" and a ranking is, and where none is left.
+    """
+    rows: list[np.ndarray] = []
+    prompt_lengths, first, margins = [], [0], []
+    n_cut = n_left_out = 0
+    for number, ranking in enumerate(rankings, 1):
+        prompt_ids = compile_chat(tokenizer, ranking.prompt, add_generation_prompt=True).token_ids
+        answers = [
+            completion_ids(tokenizer, ranking.prompt, answer, prompt_ids)[1] for answer in ranking.completions
+        ]
+        over = len(prompt_ids) + max(map(len, answers)) - max_seq_len
+        if over > 0:
+            if too_long == "refuse":
+                raise UserError(
+                    f"ranking {number} has {max_seq_len + over} tokens, over the {max_seq_len} of a row",
+                    "raise seq_len, or shorten it",
+                )
+            if len(prompt_ids) - over < LEAST_PROMPT:
+                n_left_out += 1
+                continue
+            prompt_ids = _cut_left(tokenizer, prompt_ids, over)
+            n_cut += 1
+        rows += [np.array(prompt_ids + answer, np.uint32) for answer in answers]
+        prompt_lengths += [len(prompt_ids)] * len(answers)
+        first.append(len(rows))
+        margins.append(ranking.margin or 0.0)
+        if progress:
+            progress.advance(1)
+    if not rows:
+        why = f" ({n_left_out} have completions longer than that)" if n_left_out else ""
+        raise UserError(f"no preferences fit into rows of {max_seq_len} tokens{why}", "raise seq_len")
+    return EncodedRankings(
+        token_ids=np.concatenate(rows),
+        offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        prompt_lengths=np.array(prompt_lengths, np.int64),
+        first=np.array(first, np.int64),
+        margins=np.array(margins, np.float32),
+        pad_id=tokenizer.pad_id,
+        tokenizer_digest=tokenizer.digest,
+        n_cut=n_cut,
+        n_left_out=n_left_out,
+    )
+
+
+def _cut_left(tokenizer: Tokenizer, prompt_ids: list[int], n: int) -> list[int]:
+    """The prompt without `n` of its first tokens; a BOS at its very beginning stays."""
+    opener = prompt_ids[:1] if prompt_ids[0] == tokenizer.bos_id else []
+    return opener + prompt_ids[n + len(opener) :]
