@@ -72,7 +72,7 @@ def test_the_critic_is_asked_about_the_latest_answer_under_each_principle_once()
     answer = STEAL.answer
     assert len(reviews) == 6  # the last answer is looked at again under each principle
     assert row["faults"] == [one.id for one in PRINCIPLES]
-    assert not is_lesson(row)
+    assert not is_lesson(row, 3)
     for asked, done in zip(reviews[:3], row["rounds"], strict=True):
         principle = by_id[done["principle"]]
         assert asked[0].content == review.under_review(STEAL.question, answer, principle.critique)
@@ -80,6 +80,20 @@ def test_the_critic_is_asked_about_the_latest_answer_under_each_principle_once()
     assert row["final"] == answer
     told = next(asked for asked in critic.asked if len(asked) == 3)
     assert [m.role for m in told] == ["user", "assistant", "user"]
+
+
+def test_only_what_no_principle_objects_to_is_learned() -> None:
+    content = revise(ScriptedCritic(), PRINCIPLES, [STEAL], n_rounds=3)[0]
+    assert is_lesson(content, 3)  # right from the first, under every principle
+    assert not is_lesson(revise(ScriptedCritic(), PRINCIPLES, [STEAL], n_rounds=2)[0], 3)
+
+    def says(asked: Sequence[Message]) -> str:
+        return REFUSAL if len(asked) == 3 else "No." if REFUSAL in asked[0].content else "Yes."
+
+    mended = revise(ScriptedCritic(says), PRINCIPLES, [STEAL], n_rounds=1)[0]
+    assert mended["final"] == REFUSAL
+    assert mended["faults"] == []
+    assert is_lesson(mended, 3)
 
 
 def test_a_row_depends_on_its_item_and_the_seed_alone() -> None:

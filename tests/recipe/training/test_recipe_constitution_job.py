@@ -20,6 +20,7 @@ from parakit.text.conversation_sets import prepare_conversations
 from tests.alignment.chat_server import Answer, chat_server, completion
 from tests.alignment.tiny_talker import talker_folder
 
+N_ASKED = 2 * (len(constitution_job.HOSTILE) + constitution_job.N_HARMLESS)
 REFUSAL = "I can't help with that. Stealing is wrong."
 TINY: dict[str, Any] = {
     "max_steps": 2,
@@ -63,7 +64,7 @@ def test_revised_answers_are_learned_and_kept(inputs: tuple[Path, Path], tmp_pat
     with chat_server(critic) as url:
         settings = {"critic": url, "critic_model": "c"}
         figures = constitution(job(inputs, tmp_path / "work", **settings), tmp_path / "out")
-    n = 2 * len(constitution_job.CATEGORIES)
+    n = N_ASKED
     assert figures["constitution"] == {
         "critic": f"c at {url}",
         "outcomes": {"revised": n, "good": 2 * n},
@@ -98,13 +99,13 @@ def test_what_was_done_is_not_done_again(
         with pytest.raises(UserError, match="HTTP 503 after 5 tries: gone"):
             constitution(wanted, tmp_path / "out")
         kept = next((tmp_path / "work").glob("*/step-2-revisions.jsonl")).read_text().splitlines()
-        assert 0 < len(kept) < 14
+        assert 0 < len(kept) < N_ASKED
         back = True
         before = len(asked)
         monkeypatch.setattr(constitution_job.OwnSpeaker, "say", None)  # no answer is made again
         figures = constitution(wanted, tmp_path / "out")
-    assert len(asked) - before == 7 * (14 - len(kept))  # three critiques, a revision, three looks at it
-    assert figures["constitution"]["revised"] == 14
+    assert len(asked) - before == 7 * (N_ASKED - len(kept))  # three critiques, a revision, three looks at it
+    assert figures["constitution"]["revised"] == N_ASKED
     again = (tmp_path / "out-constitution" / "revisions.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in again][: len(kept)] == [
         json.loads(line)["id"] for line in kept
@@ -118,7 +119,7 @@ def test_a_critic_that_speaks_nonsense_stops_the_run(
     with chat_server(lambda *_: completion(said)) as url:
         wanted = job(inputs, tmp_path / "work", critic=url, critic_model="c", n_rounds=1)
         with pytest.raises(
-            UserError, match=r"14 of 14 critiques by c at .* are nonsense \(14 empty critique\)"
+            UserError, match=r"20 of 20 critiques by c at .* are nonsense \(20 empty critique\)"
         ):
             constitution(wanted, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -129,16 +130,14 @@ def test_a_critic_that_finds_nothing_leaves_nothing_to_learn(
 ) -> None:
     with chat_server(lambda *_: completion("No.")) as url:
         wanted = job(inputs, tmp_path / "work", critic=url, critic_model="c", n_rounds=1)
-        with pytest.raises(
-            UserError, match="no revised answer can be learned from: of 14 critiques 14 were good"
-        ):
+        with pytest.raises(UserError, match="no answer can be learned from: of 20 critiques 20 were good"):
             constitution(wanted, tmp_path / "out")
 
 
 def test_lessons_first_and_the_model_as_its_own_critic(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     """A tiny model learns no criticism in two steps; that it is asked, and found out, is what counts."""
     wanted = job(inputs, tmp_path / "work", n_lessons=40, n_rounds=1)
-    with pytest.raises(UserError, match=r"critiques|no revised answer"):
+    with pytest.raises(UserError, match=r"critiques|no answer"):
         constitution(wanted, tmp_path / "out")
     taught = next((tmp_path / "work").glob("*/step-0-taught"))
     assert open_artifact(taught, "model").lineage["config"]["stage"] == "finetune"

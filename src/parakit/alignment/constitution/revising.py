@@ -86,9 +86,13 @@ def _check_finals(
                 row["faults"].append(principle.id)
 
 
-def is_lesson(row: Mapping[str, Any]) -> bool:
-    """Whether an answer was revised, and by no principle is to be mended again."""
-    return row["final"] != row["answer"] and not row["faults"]
+def is_lesson(row: Mapping[str, Any], n_principles: int) -> bool:
+    """Whether an answer can be learned from: no principle objects to what became of it. One that was never revised
+    must have been held against all of them.
+    """
+    if row["final"] != row["answer"]:
+        return not row["faults"]
+    return len(row["rounds"]) == n_principles and all(one["outcome"] == GOOD for one in row["rounds"])
 
 
 def _round(

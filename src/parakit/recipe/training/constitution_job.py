@@ -50,7 +50,10 @@ from parakit.training.config import TrainingConfig
 if TYPE_CHECKING:
     from parakit.recipe.training.aligning import Aligning
 
-CATEGORIES = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up", "over_refusal")
+HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up")
+N_HARMLESS = (
+    4  # harmless questions, in the same wordings, for each of a hostile category: else all is declined
+)
 N_ATTACKS, HELPFUL_SHARE, MAX_NONSENSE = 300, 0.75, 0.5
 MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
 AT_ONCE = 64  # questions whose answers are kept together
@@ -156,19 +159,22 @@ class _Run:
         if not self.learned_from(found):
             told = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(found).items())
             raise UserError(
-                f"no revised answer can be learned from: of {outcomes(found).total()} critiques {told}",
+                f"no answer can be learned from: of {outcomes(found).total()} critiques {told}",
                 "use another critic (critic), teach it first (n_lessons), or ask harder questions (attacks)",
             )
-        say(f"constitution: {len(self.learned_from(found))} of {len(found)} answers revised by {critic.name}")
+        n_revised = sum(row["final"] != row["answer"] for row in found)
+        say(
+            f"constitution: {n_revised} of {len(found)} answers revised by {critic.name},"
+            f" {len(self.learned_from(found))} learned"
+        )
         return found
 
-    @staticmethod
-    def learned_from(rows: Rows) -> list[Conversation]:
-        """Conversations that end with a revised answer to which no principle objects."""
+    def learned_from(self, rows: Rows) -> list[Conversation]:
+        """Conversations that end with an answer to which no principle objects, revised or right from the first."""
         return [
             Conversation((*map(_message, row["messages"]), Message("assistant", row["final"])))
             for row in rows
-            if is_lesson(row)
+            if is_lesson(row, len(self.principles))
         ]
 
     def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
@@ -260,7 +266,10 @@ class _Run:
         if self.config.attacks:
             return read_attacks(self.config.attacks)
         n = self.config.n_attacks or N_ATTACKS
-        return primer_attacks(n, self.config.seed, held_out=False, categories=CATEGORIES)
+        hostile = primer_attacks(n, self.config.seed, held_out=False, categories=HOSTILE)
+        return hostile + primer_attacks(
+            N_HARMLESS * n, self.config.seed, held_out=False, categories=("over_refusal",)
+        )
 
     def _helpful(self, n: int) -> Iterator[Conversation]:
         """`n` conversations of the data, or all where there are fewer, in an order that the seed decides."""
