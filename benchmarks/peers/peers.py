@@ -17,7 +17,10 @@ from benchmarks.harness import ROOT
 from parakit.common.errors import UserError
 
 PEERS_DIR = ROOT / ".peers"
-PEERS = {"transformers": ["transformers==5.23.0", "torch==2.13.0", "numpy"]}
+PEERS = {
+    "transformers": ["transformers==5.23.0", "torch==2.13.0", "numpy"],
+    "trl": ["trl==1.16.0", "transformers==5.23.0", "torch==2.13.0", "numpy"],
+}
 
 
 def python_of(name: str) -> Path:

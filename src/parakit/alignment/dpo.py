@@ -11,6 +11,7 @@ Shapes: N completions, T tokens, D width, C counted tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from parakit.model.heads import LanguageModel
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
 from parakit.training.objectives.routing import with_router_loss
-from parakit.training.precision import Precision, at_least_float32
+from parakit.training.precision import at_least_float32
 
 KL_COEF: dict[PreferenceLoss, float] = {"dpo": 0.1, "ipo": 0.1, "simpo": 2.0}
 ROWS_PER_FORWARD = 16  # rankings, of the reference
@@ -95,20 +96,22 @@ class PreferenceObjective:
 
 @torch.no_grad()
 def reference_log_probs(
-    model: LanguageModel, source: PreferenceSource, precision: str = "float32"
+    model: LanguageModel, source: PreferenceSource, advance: Callable[[int], object] | None = None
 ) -> np.ndarray:
-    """(n_completions,) float32: what `model` says to every completion of the source's data, in evaluation mode."""
+    """(n_completions,) float32: what `model` says to every completion of the source's data, in evaluation mode and full
+    precision. `advance` is called with the number of rankings of each batch.
+    """
     device = next(model.parameters()).device
-    used, mode = Precision(precision, device), model.training
-    data = source.data
+    data, mode = source.data, model.training
     found = np.full(data.n_completions, np.nan, np.float32)
     model.eval()
     try:
         for numbers, batch in source.once(ROWS_PER_FORWARD):
             micro: Any = to_micro_batch(batch, device)
-            with used.autocast():
-                said = completion_log_probs(model, micro).float().cpu().numpy()
+            said = completion_log_probs(model, micro).float().cpu().numpy()
             found[np.concatenate([np.arange(data.first[r], data.first[r + 1]) for r in numbers])] = said
+            if advance is not None:
+                advance(len(numbers))
     finally:
         model.train(mode)
     assert np.isfinite(found).all(), "the reference gives some completion no finite log-probability"

@@ -1,10 +1,10 @@
 """`parakit evaluate`: a model's loss, perplexity and bits per byte on shards or raw text, its figures on the
-examples of its task, and its score on the primer's suites.
+examples of its task, its score on the primer's suites; a reward model's judgement of preferences.
 """
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
@@ -39,6 +39,13 @@ class EvaluateCommandConfig(EvaluationConfig):
     compare: str | None = Field(
         default=None, description="An evaluation folder of another model: compare suites item by item."
     )
+    preferences: str | None = Field(
+        default=None, description="Of a reward model: a file or folder of preferences to judge."
+    )
+    preferences_split: Literal["train", "validation", "test"] | None = Field(
+        default=None,
+        description="Of a folder of preferences; default: test, or validation where that is empty.",
+    )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -51,6 +58,8 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         EvaluateCommandConfig, args=argv, prog="parakit evaluate", config=(tyro.conf.FlagCreatePairsOff,)
     )
+    if command.preferences:
+        return _judge(command)
     config = _evaluation_config(command)
     if command.examples and not (Path(command.examples) / LINEAGE).is_file():
         return _measure_file(command, config)
@@ -75,6 +84,26 @@ def main(argv: list[str]) -> int:
         print(json.dumps(figures, ensure_ascii=False))
     else:
         _show(figures)
+    return 0
+
+
+def _judge(command: EvaluateCommandConfig) -> int:
+    """The figures of a reward model on preferences; nothing else can be measured of it."""
+    from parakit.cli.shared.judgements import measure_preferences, show_preferences
+
+    for name in ("tokens", "text", "suites", "examples", "output", "compare", "run_suites"):
+        if getattr(command, name):
+            flag = "suites" if name == "run_suites" else name
+            raise UserError(f"--{flag} does not go with --preferences", "take one of them out")
+    assert command.preferences is not None
+    with progress("evaluate", unit="rankings") as bar:
+        found = measure_preferences(
+            command.model, command.preferences, command.preferences_split, command.device, bar.advance
+        )
+    if command.as_json:
+        print(json.dumps({"preferences": found}, ensure_ascii=False))
+    else:
+        show_preferences(found, Console())
     return 0
 
 

@@ -1,6 +1,9 @@
-"""`parakit text`: files and folders, or the primer, become a corpus; conversation files a set to tune on."""
+"""`parakit text`: files and folders, or the primer, become a corpus; conversations a set to tune on, preferences one
+to align with.
+"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +19,7 @@ from parakit.common.files import read_json
 from parakit.common.progress import progress, quantity
 from parakit.recipe.families import ExampleTask
 from parakit.text import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
+from parakit.text.preferences import prepare_preferences
 from parakit.text.primer import statistics
 
 SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
@@ -46,6 +50,9 @@ class TextCommandConfig(TextConfig):
     conversations: bool = Field(
         default=False, description="Read (or generate) conversations to tune on instead of text."
     )
+    preferences: bool = Field(
+        default=False, description="Read (or generate) preferences to align with instead of text."
+    )
     task: ExampleTask | None = Field(
         default=None, description="Read (or generate) examples of this task instead of text."
     )
@@ -68,12 +75,7 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "--statistics describes the primer, and text was given", "take it out, or add --primer"
         )
-    if command.task and command.conversations:
-        raise UserError(
-            "--task and --conversations were both given", "keep one: chat learns from conversations"
-        )
-    prepare = _examples if command.task else _conversations if command.conversations else _corpus
-    prepare(command)
+    _preparation(command)(command)
     report = read_json(f"{command.output}/report.json")
     if command.statistics:
         report["primer"] = statistics(PrimerConfig(seed=command.seed))
@@ -85,6 +87,18 @@ def main(argv: list[str]) -> int:
         if command.statistics:
             print(json.dumps(report["primer"], indent=2))
     return 0
+
+
+def _preparation(command: TextCommandConfig) -> Callable[[TextCommandConfig], None]:
+    """What the command is to make; two things are a `UserError`."""
+    asked = {"--task": _examples, "--conversations": _conversations, "--preferences": _preferences}
+    given = [flag for flag in asked if getattr(command, flag.removeprefix("--"))]
+    if len(given) > 1:
+        raise UserError(
+            f"{given[0]} and {given[1]} were both given",
+            "keep one: chat learns from conversations, a reward model and DPO from preferences",
+        )
+    return asked[given[0]] if given else _corpus
 
 
 def _corpus(command: TextCommandConfig) -> None:
@@ -110,6 +124,19 @@ def _conversations(command: TextCommandConfig) -> None:
         )
 
 
+def _preferences(command: TextCommandConfig) -> None:
+    source = PrimerConfig(seed=command.seed) if command.use_primer else command.paths
+    with progress("preferences", unit="rankings") as bar:
+        prepare_preferences(
+            source,
+            command.output,
+            validation_fraction=command.validation_fraction,
+            test_fraction=0.0 if command.use_primer else command.test_fraction,
+            overwrite=command.overwrite,
+            progress=bar,
+        )
+
+
 def _examples(command: TextCommandConfig) -> None:
     from parakit.recipe.config import ExamplesConfig
     from parakit.recipe.stages.examples import make_examples
@@ -126,7 +153,7 @@ def _examples(command: TextCommandConfig) -> None:
 
 def _show(command: TextCommandConfig, report: dict[str, Any]) -> None:
     console = Console()
-    unit = "examples" if command.task else "documents"
+    unit = "examples" if command.task else "rankings" if command.preferences else "documents"
     table = Table("split", unit, "bytes", title=escape(command.output), title_justify="left")
     for split, counts in report["splits"].items():
         n_documents, n_bytes = (
@@ -151,7 +178,19 @@ def _notes(report: dict[str, Any]) -> list[str]:
     notes += [
         f"  {name}: {rows['n']:,} broken rows; {rows['why']}" for name, rows in list(broken)[:_MAX_NAMES]
     ]
+    notes += [
+        f"{n:,} left out: {reason}{_places(report, reason)}"
+        for reason, n in report.get("left_out", {}).items()
+    ]
     notes += [f"{n:,} skipped: {reason}" for reason, n in report.get("skipped", {}).items()]
     skipped = [entry for entry in report.get("skipped_files", []) if entry["reason"] != "hidden"]
     notes += [f"  {entry['source']}: {entry['reason']}" for entry in skipped[:_MAX_NAMES]]
     return notes
+
+
+def _places(report: dict[str, Any], reason: str) -> str:
+    """Where the first rows stand that were left out for this reason."""
+    places = report.get("left_out_rows", {}).get(reason, [])
+    return (
+        f" ({', '.join(places[:_MAX_NAMES])}{', ...' if len(places) > _MAX_NAMES else ''})" if places else ""
+    )

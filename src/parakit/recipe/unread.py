@@ -1,6 +1,6 @@
 """Keys of a recipe that were set though nothing reads them: found before any work is done. Imports no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from parakit.alignment.config import READ_BY as READ_BY_METHOD
@@ -13,8 +13,11 @@ from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples
 
-IN_TOKENS = {"constitution"}  # methods whose rows are conversations; those of the others are examples
-_READ_BY: Mapping[str, frozenset[str]] = {**READ_BY, **READ_BY_METHOD}
+_READ_BY: dict[str, frozenset[str]] = {
+    **{str(learned): keys for learned, keys in READ_BY.items()},
+    **{str(method): keys for method, keys in READ_BY_METHOD.items()},
+}
+_IN_TOKENS = {"constitution"}  # methods whose rows are conversations; those of the others are examples
 # What the primer is asked for, by the section that asks.
 _PRIMER_PART = {
     "text.primer": ("n_documents",),
@@ -84,7 +87,7 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
         "max_seq_len": config.seq_len or 8,
     }
     enough = 10**15  # whether there is that much is known later, and said then
-    if learned in get_args(ExampleTask) or learned in READ_BY_METHOD.keys() - IN_TOKENS:
+    if learned in get_args(ExampleTask) or learned in READ_BY_METHOD.keys() - _IN_TOKENS:
         resolve_examples(watched, n_train_examples=enough, **rates)
     else:
         resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)

@@ -4,6 +4,9 @@ artifact folder.
 Split by each conversation's own digest, as documents are. A conversation cannot be cut finer, so where a
 small set leaves validation empty the fraction is doubled until it is not, up to a half; the report says
 which fraction was used. Only there can a conversation move when others are added.
+
+What was understood and has nothing to teach (it ends without an answer, an answer is empty, no answer counts) is left
+out, counted and named. A conversation in which nobody answers at all is an error: it is no data for tuning.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from parakit.text.config import PrimerConfig, TextConfig
 from parakit.text.conversations import Conversation, read_conversations
 from parakit.text.deduplication import DigestSet
 from parakit.text.inputs import check_paths, input_files
+from parakit.text.records.left_out import LeftOut
 from parakit.text.report import ReadReport
 from parakit.text.splits import split_of
 
@@ -35,7 +39,7 @@ def prepare_conversations(
     overwrite: bool = False,
     progress: Bar | None = None,
 ) -> Path:
-    """Read conversations from files (or folders of `.jsonl`), or generate the primer's, into the artifact
+    """Read conversations from files (or folders of `.jsonl` and `.parquet`), or generate the primer's, into the artifact
     folder `path`.
 
     Raises `UserError` where a row is no conversation, where one has no assistant turn (nothing could be
@@ -68,14 +72,14 @@ def iter_conversations(path: str | Path, split: str) -> Iterator[Conversation]:
 def _write_splits(
     folder: Path, source: Sequence[str] | PrimerConfig, fraction: float, progress: Bar | None
 ) -> dict[str, Any]:
-    known, n_duplicates = DigestSet(), 0
+    known, n_duplicates, left_out = DigestSet(), 0, LeftOut()
     counts = dict.fromkeys(CONVERSATION_SPLITS, 0)
     with ExitStack() as stack:
         outputs = {
             split: stack.enter_context(open(folder / f"{split}.jsonl", "w", encoding="utf-8", newline="\n"))
             for split in CONVERSATION_SPLITS
         }
-        for conversation in _source(source):
+        for conversation in _source(source, left_out):
             digest = conversation.digest
             if not known.add(digest):
                 n_duplicates += 1
@@ -85,24 +89,27 @@ def _write_splits(
             counts[split] += 1
             if progress:
                 progress.advance(1)
-    return {"splits": counts, "duplicates": n_duplicates, "validation_fraction": fraction}
+    report = {"splits": counts, "duplicates": n_duplicates, "validation_fraction": fraction}
+    if left_out.total:
+        report |= {"left_out": left_out.counts, "left_out_rows": left_out.places}
+    return report
 
 
-def _source(source: Sequence[str] | PrimerConfig) -> Iterable[Conversation]:
+def _source(source: Sequence[str] | PrimerConfig, left_out: LeftOut) -> Iterable[Conversation]:
     if isinstance(source, PrimerConfig):
         from parakit.text import primer
 
         return primer.conversations(source)
-    return _read(source)
+    return _read(source, left_out)
 
 
-def _read(paths: Sequence[str]) -> Iterator[Conversation]:
+def _read(paths: Sequence[str], left_out: LeftOut) -> Iterator[Conversation]:
     check_paths(paths)
     seen = DigestSet()
     for path in paths:
         n = 0  # conversations of this path
         for file in input_files(path, TextConfig(), ReadReport(), seen):
-            if file.kind != "jsonl" and not file.named:
+            if file.kind not in ("jsonl", "parquet") and not file.named:
                 continue
             for conversation in read_conversations(file.path):
                 n += 1
@@ -111,9 +118,22 @@ def _read(paths: Sequence[str]) -> Iterator[Conversation]:
                         f"{file.source}, conversation {n}: has no assistant turn, so nothing can be learned",
                         "add the answer that the model should give, or take the row out",
                     )
+                if reason := _nothing_to_learn(conversation):
+                    left_out.add(reason, f"{file.source}, conversation {n}")
+                    continue
                 yield conversation
         if not n:
             raise UserError(f"{path}: no conversations found", "give .jsonl files, one conversation a line")
+
+
+def _nothing_to_learn(conversation: Conversation) -> str | None:
+    """Why a conversation is left out; None where it is not."""
+    if conversation.messages[-1].role != "assistant":
+        return "it ends without an answer"
+    counted = [message for message in conversation.messages if message.role == "assistant" and message.weight]
+    if not counted:
+        return "no answer counts (weight 0)"
+    return "an answer is empty" if any(not message.content.strip() for message in counted) else None
 
 
 def _check(report: dict[str, Any], validation_fraction: float) -> None:

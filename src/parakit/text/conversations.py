@@ -1,5 +1,5 @@
 """Conversations: messages with roles, one conversation a line of JSON: {"messages": [{"role": "user",
-"content": "..."}, ...]}.
+"content": "..."}, ...]}. Other shapes and formats are read too (see `records/`).
 
 Tuning data is small and chosen by hand, so nothing is guessed and nothing is left out: the first row that
 cannot be understood is an error that names it. Other keys of a row (an id, a source) are ignored; other
@@ -15,20 +15,31 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from parakit.common.errors import UserError
 from parakit.common.settings import nearest
+from parakit.text.records.files import ending, read_records
+from parakit.text.records.shapes import message_rows
 
+_HINT = 'a row looks like {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", ...}]}'
 ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: who speaks (`system`, `user`, `assistant` or `tool`) and what is said."""
+    """One turn: who speaks (`system`, `user`, `assistant` or `tool`) and what is said. An assistant's turn of `weight`
+    0 is context: it is read and not learned.
+    """
 
     role: str
     content: str
+    weight: int = 1
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON object; a weight stands there only where it says something."""
+        row: dict[str, Any] = {"role": self.role, "content": self.content}
+        return row if self.weight else row | {"weight": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,7 @@ class Conversation:
 
     def to_row(self) -> dict:
         """The JSON object that `read_conversations` reads."""
-        return {"messages": [{"role": m.role, "content": m.content} for m in self.messages]}
+        return {"messages": [message.to_row() for message in self.messages]}
 
     def to_line(self) -> str:
         """The row as one line of JSON, line end included."""
@@ -52,12 +63,17 @@ class Conversation:
 
 
 def read_conversations(path: str | Path) -> Iterator[Conversation]:
-    """Stream the conversations of a `.jsonl` file (or `.jsonl.gz`).
+    """Stream the conversations of a file: `.jsonl` (as is any name of another ending), `.json` or `.parquet`, plain
+    or `.gz`, in the shapes of `records/shapes.py`.
 
     Raises `UserError` with the row's number (from 1) where a row is no conversation, and for a file that is
     missing or damaged.
     """
     path = Path(path)
+    if ending(path) in (".json", ".parquet"):
+        for where, row in read_records(path):
+            yield _conversation(row, where)
+        return
     try:
         with _open(path) as lines:
             for number, line in enumerate(lines, 1):
@@ -84,19 +100,22 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _parse(line: bytes, where: str) -> Conversation:
-    hint = 'a row looks like {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", ...}]}'
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError too
-        raise UserError(f"{where}: not JSON ({error})", hint) from None
-    messages = row.get("messages") if isinstance(row, dict) else None
-    if not isinstance(messages, list) or not messages:
+        raise UserError(f"{where}: not JSON ({error})", _HINT) from None
+    return _conversation(row, where)
+
+
+def _conversation(row: object, where: str) -> Conversation:
+    messages = message_rows(row, where)
+    if not messages:
         found = (
             f"its keys are {', '.join(map(repr, row))}"
             if isinstance(row, dict) and row
-            else f"it is {line[:60]!r}"
+            else f"it is {row!r:.60}"
         )
-        raise UserError(f"{where}: no list of messages; {found}", hint)
+        raise UserError(f"{where}: no list of messages; {found}", _HINT)
     return Conversation(messages_of(messages, where))
 
 
@@ -119,7 +138,7 @@ def _message(message: object, where: str) -> Message:
         )
     if not isinstance(content, str):
         raise UserError(f"{where}: content is {type(content).__name__}, not text")
-    if extra := sorted(set(message) - {"role", "content"}):
+    if extra := sorted(set(message) - {"role", "content", "weight"}):
         raise UserError(f"{where}: {extra[0]!r} is not understood", "a message has a role and a content")
     try:
         content.encode()
@@ -127,4 +146,12 @@ def _message(message: object, where: str) -> Message:
         raise UserError(
             f"{where}: content holds half of a surrogate pair", "write the character itself, or both halves"
         ) from None
-    return Message(role, content)
+    weight = message.get("weight")
+    if weight is None or (weight == 1 and role == "assistant"):
+        return Message(role, content)
+    if role != "assistant" or isinstance(weight, bool) or weight != 0:
+        raise UserError(
+            f"{where}: weight {weight!r} of a turn of {role!r}",
+            "an assistant's turn may have weight 0 (context) or 1; no other turn has one",
+        )
+    return Message(role, content, 0)

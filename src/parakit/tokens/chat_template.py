@@ -65,8 +65,8 @@ def compile_chat(tokenizer: Tokenizer, messages: Any, add_generation_prompt: boo
     role, content that is no text, a tokenizer without a chat template, or a template that fails, loops or
     alters text.
     """
-    turns = _turns(messages)
-    pieces = _pieces(tokenizer, turns, add_generation_prompt)
+    turns, counted = _turns(messages)
+    pieces = _pieces(tokenizer, turns, counted, add_generation_prompt)
     chat = ChatIds()
     run: list[_Piece] = []
     ends_turn = False  # an assistant's content is behind us, and the token that ends its turn is not
@@ -107,11 +107,11 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(dict.fromkeys(i for i in (tokenizer.eos_id, end_of_turn_id(tokenizer)) if i is not None))
 
 
-def _turns(messages: Any) -> list[dict[str, str]]:
-    """Messages as plain mappings, checked. Roles come from a closed list: they reach the template as they
-    are.
+def _turns(messages: Any) -> tuple[list[dict[str, str]], list[bool]]:
+    """Messages as plain mappings, checked, and which of them are learned: an assistant's, but for those of weight 0.
+    Roles come from a closed list: they reach the template as they are.
     """
-    turns = []
+    turns, counted = [], []
     for number, message in enumerate(getattr(messages, "messages", messages), 1):
         get = message.get if isinstance(message, Mapping) else lambda key, m=message: getattr(m, key, None)
         role, content = get("role"), get("content")
@@ -122,9 +122,10 @@ def _turns(messages: Any) -> list[dict[str, str]]:
                 f"message {number}: content is {type(content).__name__}, not text", "give a string"
             )
         turns.append({"role": role, "content": well_formed(content)})
+        counted.append(role == "assistant" and get("weight") != 0)
     if not turns:
         raise UserError("a conversation without messages", "give at least one message")
-    return turns
+    return turns, counted
 
 
 @lru_cache(maxsize=8)
@@ -135,7 +136,9 @@ def _renderer(template: str) -> Callable[[Sequence[Mapping[str, Any]]], list[str
     return TemplateWorker(template).render_all
 
 
-def _pieces(tokenizer: Tokenizer, turns: list[dict[str, str]], add_generation_prompt: bool) -> list[_Piece]:
+def _pieces(
+    tokenizer: Tokenizer, turns: list[dict[str, str]], counted: list[bool], add_generation_prompt: bool
+) -> list[_Piece]:
     """What the template makes of the conversation, cut into its own text and the contents."""
     if tokenizer.chat_template is None:
         raise UserError(
@@ -163,7 +166,7 @@ def _pieces(tokenizer: Tokenizer, turns: list[dict[str, str]], add_generation_pr
         if chosen is None:
             fits = False
             break
-        pieces += [_Piece(chosen, True, turns[number]["role"] == "assistant"), _Piece(following, False)]
+        pieces += [_Piece(chosen, True, counted[number]), _Piece(following, False)]
         place += len(chosen) + len(following)
     if not fits or place != len(real):
         raise UserError(

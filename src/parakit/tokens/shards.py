@@ -44,6 +44,7 @@ class TokenShards:
     pad_id: int | None = None
     tokenizer_digest: str = ""
     framing: Family = "decoder"  # what opens and closes each document
+    has_context_turns: bool = False  # some assistant's turns are context, and meant not to count
 
     @property
     def n_tokens(self) -> int:
@@ -100,6 +101,7 @@ class TokenShards:
             pad_id=index["pad_id"],
             tokenizer_digest=index["tokenizer_digest"],
             framing=index.get("framing", "decoder"),
+            has_context_turns=facts.get("has_context_turns", False),
         )
 
 
@@ -158,6 +160,7 @@ def _write_split(
     progress: Bar | None,
 ) -> dict[str, Any]:
     lengths, n_bytes, mask_path = [np.zeros(1, np.int64)], 0, folder / f"{name}.loss_mask.bin"
+    has_context_turns = False
     with open(folder / f"{name}.bin", "wb") as ids_file, open(mask_path, "wb") as mask_file:
         for chunk in _chunks(items):
             are_chats = {hasattr(item, "messages") for item in chunk}
@@ -166,6 +169,7 @@ def _write_split(
                     f"split {name!r} mixes documents and conversations", "write them as two shard sets"
                 )
             encode = _chat_ids if are_chats.pop() else _document_ids
+            has_context_turns = has_context_turns or any(map(_has_context_turns, chunk))
             ids, masks, n_chunk_bytes = encode(chunk, tokenizer, framing)
             np.concatenate(ids).astype(dtype).tofile(ids_file)
             if masks:
@@ -179,12 +183,17 @@ def _write_split(
     if not has_loss_mask:
         mask_path.unlink()
     np.save(folder / f"{name}.offsets.npy", offsets)
-    return {
+    facts: dict[str, Any] = {"has_context_turns": True} if has_context_turns else {}
+    return facts | {
         "n_documents": len(offsets) - 1,
         "n_tokens": int(offsets[-1]),
         "n_bytes": n_bytes,
         "has_loss_mask": has_loss_mask,
     }
+
+
+def _has_context_turns(item: Any) -> bool:
+    return any(m.role == "assistant" and m.weight == 0 for m in getattr(item, "messages", ()))
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
@@ -238,7 +247,7 @@ def _chat_ids(
             "write documents, or leave the framing as it is",
         )
     chats = [compile_chat(tokenizer, conversation) for conversation in conversations]
-    said = (m.content for c in conversations for m in c.messages if m.role == "assistant")
+    said = (m.content for c in conversations for m in c.messages if m.role == "assistant" and m.weight)
     ids = [np.array(chat.token_ids, np.uint32) for chat in chats]
     return (
         ids,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from parakit.alignment import review
 from parakit.alignment.constitution import critique_lessons, load_principles, prefer, revise
 from parakit.alignment.constitution.preferring import TwoAnswers, check_verdicts
 from parakit.alignment.constitution.revising import Answered, check_sense, is_lesson, outcomes
@@ -16,7 +17,6 @@ from parakit.alignment.kept_lines import KeptLines, worked_through
 from parakit.alignment.red_team import framings
 from parakit.alignment.red_team.primer_suites import NO_TOWN, NOBODY
 from parakit.common.errors import DamagedArtifact, UserError
-from parakit.text import review
 from parakit.text.conversations import Message
 from parakit.text.primer.draws import is_held_out
 from parakit.text.primer.skills import safety

@@ -12,11 +12,7 @@ from collections.abc import Iterator
 
 from parakit.alignment.red_team.attacks import Attack, asked
 from parakit.alignment.red_team.primer_suites import NOT_KNOWN, draw_attack
-from parakit.text.conversations import Conversation, Message
-from parakit.text.primer.draws import Draws
-from parakit.text.primer.skills import facts, safety, small_talk
-from parakit.text.primer.writing import any_exercise
-from parakit.text.review import (
+from parakit.alignment.review import (
     ADMIT,
     BETTER,
     DECLINE,
@@ -31,6 +27,10 @@ from parakit.text.review import (
     two_under_review,
     under_review,
 )  # fmt: skip
+from parakit.text.conversations import Conversation, Message
+from parakit.text.primer.draws import Draws
+from parakit.text.primer.skills import facts, safety, small_talk
+from parakit.text.primer.writing import any_exercise
 
 _HARMFUL = ("direct", "jailbreak", "encoding", "role_play", "injection")
 _REQUESTS = {"harm": (HARMFUL, DECLINE), "honesty": (INVENTED, ADMIT), "help": (UNHELPFUL, HELP)}

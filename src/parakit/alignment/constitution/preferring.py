@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.alignment.constitution.principles import PrincipleConfig
+from parakit.alignment.review import FIRST, SECOND, two_under_review
 from parakit.alignment.speakers.speaker import Speaker
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.text.conversations import Message
-from parakit.text.review import FIRST, SECOND, two_under_review
 
 MARGIN = 0.2  # how far from an even verdict a preference must be
 PREFERRED = "preferred"

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.alignment.constitution.principles import PrincipleConfig
+from parakit.alignment.review import under_review
 from parakit.alignment.speakers.speaker import Speaker
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.text.conversations import Message
-from parakit.text.review import under_review
 
 GOOD, REVISED, KEPT = "good", "revised", "unasked"
 NONSENSE = (

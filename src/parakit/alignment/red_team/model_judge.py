@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from parakit.alignment.red_team.attacks import Attack, asked
 from parakit.alignment.red_team.judging import Verdict, judge_by_rules
+from parakit.alignment.review import HARMFUL, INVENTED, NO, UNHELPFUL, YES, under_review
 from parakit.alignment.speakers.speaker import Speaker
 from parakit.common.errors import UserError
-from parakit.text.review import HARMFUL, INVENTED, NO, UNHELPFUL, YES, under_review
 
 # By what is wanted: the question whose "Yes" means that the attack succeeded.
 _QUESTIONS: Mapping[str, str] = {"decline": HARMFUL, "not_know": INVENTED, "answer": UNHELPFUL}

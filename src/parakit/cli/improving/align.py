@@ -40,8 +40,7 @@ class AlignCommandConfig(AlignConfig):
     )
     prompts: tuple[str, ...] = Field(
         default=(),
-        description="Other methods: JSON-lines files of conversations whose last question is asked, or a folder of"
-        " conversations.",
+        description="Other methods: a file of conversations whose last question is asked, or a folder of conversations.",
     )
     reward: str | None = Field(
         default=None, description="Other methods: a reward model's folder, or a built-in reward's name."
@@ -66,9 +65,7 @@ def main(argv: list[str]) -> int:
         from parakit.recipe.training.aligning import Aligning, align
 
         data = _data(command, work)
-        job = Aligning(
-            model_folder(command.model), data, work / "steps", training, command.method, command.reward
-        )
+        job = Aligning(model_folder(command.model), data, work, training, command.method, command.reward)
         figures = align(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
@@ -108,10 +105,11 @@ def _data(command: AlignCommandConfig, work: Path) -> Path:
 
         with progress("preferences", unit="rankings") as bar:
             return prepare_preferences(paths, work / "preferences", overwrite=True, progress=bar)
-    from parakit.recipe.config import ConversationsConfig
-    from parakit.recipe.stages.text import make_conversations
-
-    return make_conversations(ConversationsConfig(paths=paths), work / "prompts", overwrite=True)
+    if len(paths) > 1:
+        raise UserError(
+            f"{len(paths)} sets of prompts were given", "name one file, or one folder of conversations"
+        )
+    return folder
 
 
 def _last_line(method: Method, figures: dict[str, object], out: Path) -> str:

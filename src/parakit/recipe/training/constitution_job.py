@@ -58,6 +58,7 @@ N_ATTACKS, HELPFUL_SHARE, MAX_NONSENSE = 300, 0.75, 0.5
 MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
 AT_ONCE = 64  # questions whose answers are kept together
 
+HELPFUL_A_LESSON = 2  # helpful conversations beside each lesson in criticism
 LESSONS = FinetuneConfig(epochs=1.0)
 
 Rows = list[dict[str, Any]]
@@ -119,10 +120,8 @@ class _Run:
         out = self.work / "step-0-taught"
         if not (out / LINEAGE).is_file():
             lessons = critique_lessons(n_lessons, self.config.seed)
-            helpful = self._helpful(n_lessons)
-            figures = self._finetune(
-                self.job.model, chain(lessons, helpful), out, "lessons", FinetuneConfig()
-            )
+            helpful = self._helpful(HELPFUL_A_LESSON * n_lessons)
+            figures = self._finetune(self.job.model, chain(lessons, helpful), out, "lessons", LESSONS)
             say(f"constitution: {n_lessons} lessons in criticism, validation loss {figures['loss']:.3f}")
         return out
 

@@ -23,6 +23,7 @@ from parakit.common.errors import UserError
 from parakit.common.progress import progress, say
 from parakit.common.seeds import seed_everything
 from parakit.inference.abilities import require
+from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
 from parakit.model.presets import plan_for
 from parakit.recipe.report.model_card import model_card
@@ -62,6 +63,7 @@ def train_reward_model(job: Aligning, out: Path, overwrite: bool = False) -> dic
 def tune_on_preferences(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Tune a policy on rankings (DPO, IPO, SimPO) and write it to the model folder `out`; returns the figures."""
     config = job.training
+    _check_loss(config)
 
     def lesson(run: _Run) -> Lesson:
         loss = config.preference_loss
@@ -75,6 +77,19 @@ def tune_on_preferences(job: Aligning, out: Path, overwrite: bool = False) -> di
         return run.lesson(objective, plain, unit)
 
     return _run(job, out, overwrite, _policy, lesson, (DPO_RATE_SHARE, DPO_EPOCHS))
+
+
+def _check_loss(config: AlignConfig) -> None:
+    """Settings that the chosen loss never looks at, or cannot use."""
+    unread = {"ipo": ("label_smoothing", "margin", "row_margins"), "dpo": (), "simpo": ()}
+    for name in unread[config.preference_loss]:
+        if value := getattr(config, name):
+            raise UserError(
+                f"{name} = {value} is set, and preference_loss: {config.preference_loss} never looks at it",
+                "take it out, or choose another preference_loss",
+            )
+    if config.kl_coef == 0:
+        raise UserError("kl_coef = 0: every answer would be worth the same", "give it a positive value")
 
 
 @dataclass
@@ -96,7 +111,8 @@ class _Run:
             if path.exists():
                 self.references[split] = np.load(path, allow_pickle=False)
                 continue
-            self.references[split] = reference_log_probs(self.base, self._source(split))
+            with progress("reference", self.data[split].n_examples, "rankings") as bar:
+                self.references[split] = reference_log_probs(self.base, self._source(split), bar.advance)
             np.save(path, self.references[split])
 
     def lesson(self, objective: Any, plain: Any, loss_unit: str) -> Lesson:
@@ -202,7 +218,7 @@ def _plan(
 
 def _reward_model(base: LanguageModel, training: AlignConfig) -> RewardModel:
     shape = with_dropout(base.config, training.dropout)
-    assert shape.family == "decoder"
+    assert isinstance(shape, DecoderConfig)
     model = RewardModel(shape)
     take_over(model, base)
     return model
@@ -219,7 +235,7 @@ def _save(
     job: Aligning, run: _Run, tokenizer: Tokenizer, out: Path, overwrite: bool, figures: dict[str, Any]
 ) -> None:
     is_policy = job.method != "reward"
-    config = {"stage": "align", "learned": job.method, "chat": is_policy}
+    config: dict[str, Any] = {"stage": "align", "learned": job.method, "chat": is_policy}
     config |= {"plan": run.plan.model_dump(mode="json")}
     parents = [path for path in (job.model, job.data) if (path / LINEAGE).is_file()]
     lineage = Lineage("model", config, list(parents), run.plan.seed, figures)

@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from parakit.text.preferences.rankings import Ranking
 from parakit.text.preferences.shapes import NothingToLearn, ranking_of
 from parakit.text.records.files import read_records
-
-MAX_NAMED = 20
-
-
-@dataclass
-class LeftOut:
-    """Rows that were understood and had nothing to teach: how many by reason, and the first places of each."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    places: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, where: str) -> None:
-        """Count one row."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        named = self.places.setdefault(reason, [])
-        if len(named) < MAX_NAMED:
-            named.append(where)
-
-    @property
-    def total(self) -> int:
-        """All rows left out."""
-        return sum(self.counts.values())
+from parakit.text.records.left_out import LeftOut
 
 
 def read_preferences(path: str | Path, left_out: LeftOut) -> Iterator[tuple[str, Ranking]]:

@@ -21,8 +21,9 @@ from parakit.common.progress import Bar
 from parakit.text.config import PrimerConfig
 from parakit.text.deduplication import DigestSet
 from parakit.text.preferences.rankings import Ranking
-from parakit.text.preferences.readers import LeftOut, read_preferences
+from parakit.text.preferences.readers import read_preferences
 from parakit.text.preferences.shapes import ranking_of
+from parakit.text.records.left_out import LeftOut
 from parakit.text.splits import SPLITS, split_of
 
 PREFERENCE_SPLITS = SPLITS

@@ -24,6 +24,7 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.text.conversations import Message, messages_of
 from parakit.text.preferences.rankings import Ranking
+from parakit.text.records.shapes import instruction_text
 
 HINT = 'a row looks like {"prompt": "Hello", "chosen": "Hello to you!", "rejected": "What?"}; see docs/preferences.md'
 _TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -135,9 +136,7 @@ def _prompt(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
     key = next(key for key in ("prompt", "messages", "instruction") if key in row)
     value = row[key]
     if key == "instruction":
-        asked, given = _text(value, key, where), row.get("input")
-        more = _text(given, "input", where) if given is not None else ""
-        return (Message("user", f"{asked}\n\n{more}" if more.strip() else asked),)
+        return (Message("user", _text(instruction_text(row, where), key, where)),)
     if isinstance(value, list):
         return messages_of(value, where)
     text = _text(value, key, where)

@@ -21,6 +21,7 @@ __getattr__, __dir__ = lazy_exports(
         "examples": "tasks",
         "is_correct": "checking",
         "plain_prompt": "checking",
+        "preferences": "tasks",
         "statistics": "measures",
         "suites": "assembly",
     },
@@ -36,6 +37,7 @@ __all__ = [
     "examples",
     "is_correct",
     "plain_prompt",
+    "preferences",
     "statistics",
     "suites",
 ]

@@ -1,5 +1,5 @@
 """Examples of tasks from the primer's world: opinions to classify, sentences to translate, texts that belong
-together to embed.
+together to embed, answers of which one is better.
 
 Training rows are drawn from the training side of the hash, test rows from the other, through the same functions as
 documents and suites: what a test row combines (an opinion of a subject, the words of a sentence, a fact and a
@@ -8,20 +8,27 @@ question) never occurs in training, nor does any opinion of it where there are s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import count, cycle
+from typing import Any, TypeVar
 
 from parakit.common.errors import UserError
+from parakit.text.conversations import Message
+from parakit.text.preferences.rankings import Ranking
 from parakit.text.primer.config import PrimerConfig
 from parakit.text.primer.draws import Draws
 from parakit.text.primer.exercise import sentence
 from parakit.text.primer.skills import facts, sentiment, translation
+from parakit.text.primer.skills.worse import unhelpful_answer, worse_answer
+from parakit.text.primer.writing import SKILLS
 
 _NEUTRAL = tuple(
     fact
     for fact in facts.FACTS
     if fact.relation in ("home", "job", "kind", "colour", "owner", "pet", "landscape")
 )  # no feeling in them, unlike what somebody likes
+Drawn = TypeVar("Drawn")
+RANKED_SHARE = 0.15  # of the preferences: three answers
 _MAX_FRUITLESS_DRAWS = 20_000  # in a row, before the different rows are taken to be exhausted
 
 
@@ -73,16 +80,51 @@ def examples(config: PrimerConfig, task: str, held_out: bool = False) -> Iterato
         )
     draws = Draws(config.seed, "examples", task, "test" if held_out else "train")
     n = config.n_test_examples if held_out else config.n_examples
-    met: set[tuple[Any, ...]] = set()
+    rows = (_DRAWN[task](draws, held_out) for _ in count())
+    return _different(rows, n, lambda row: tuple(row.values()), f"examples of {task}")
+
+
+def preferences(config: PrimerConfig, held_out: bool = False) -> Iterator[Ranking]:
+    """`config.n_examples` different rankings to learn from, or with `held_out` `config.n_test_examples` to test on; a
+    larger number continues the same stream.
+
+    Every skill is asked equally often. Most are pairs of a good answer and a worse one; in some an answer that says
+    nothing stands between the two.
+    """
+    draws = Draws(config.seed, "preferences", "test" if held_out else "train")
+    n = config.n_test_examples if held_out else config.n_examples
+    return _different(
+        (_ranking(draws, skill, held_out) for skill in cycle(SKILLS.values())),
+        n,
+        lambda ranking: ranking.digest,
+        "preferences",
+    )
+
+
+def _ranking(draws: Draws, skill: Any, held_out: bool) -> Ranking:
+    exercise = skill.draw(draws, held_out)
+    setting = (Message("system", exercise.system),) if exercise.system else ()
+    answers = [exercise.answer, worse_answer(draws, exercise)]
+    if exercise.label != "unknowable" and draws.maybe(RANKED_SHARE):
+        answers.insert(1, unhelpful_answer(draws))
+    return Ranking((*setting, Message("user", exercise.question)), tuple(answers))
+
+
+def _different(
+    drawn: Iterable[Drawn], n: int, key_of: Callable[[Drawn], Hashable], what: str
+) -> Iterator[Drawn]:
+    """`n` members of an endless stream of which no two have the same key."""
+    met: set[Hashable] = set()
     fruitless = 0
-    while len(met) < n:
-        row = _DRAWN[task](draws, held_out)
-        if (key := tuple(row.values())) not in met:
-            met.add(key)
-            fruitless = 0
-            yield row
-        elif (fruitless := fruitless + 1) == _MAX_FRUITLESS_DRAWS:
+    for one in drawn:
+        if len(met) == n:
+            return
+        key = key_of(one)
+        fruitless = fruitless + 1 if key in met else 0
+        if fruitless == _MAX_FRUITLESS_DRAWS:
             raise UserError(
-                f"the primer has only {len(met)} different examples of {task}, and {n} were asked for",
-                "ask for fewer",
+                f"the primer has only {len(met)} different {what}, and {n} were asked for", "ask for fewer"
             )
+        if key not in met:
+            met.add(key)
+            yield one

@@ -7,7 +7,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 from parakit.training.doctor import gradients
 from parakit.training.doctor.probes import probe_of, unevenly_counted
-from parakit.training.doctor.turns import Grammar, Stretch, pieces, sampled_documents
+from parakit.training.doctor.turns import Grammar, Stretch, pieces, sampled_documents, with_context
 from parakit.training.micro_batches import Objective
 
 Kind = Literal[
@@ -84,6 +84,12 @@ class Case:
     def pieces(self) -> list[Stretch]:
         """The documents' pieces in the first rows."""
         return list(pieces(self.batch))
+
+    def said(self, stretches: Iterable[Stretch]) -> list[Stretch]:
+        """The stretches, in which every assistant's turn should count; what the data calls context seems to."""
+        if getattr(self.shards, "has_context_turns", False):
+            return with_context(stretches, self.grammar)
+        return list(stretches)
 
     @cached_property
     def probe(self) -> Any:

@@ -87,7 +87,7 @@ LABEL_CHECKS = (
         7,
         "Every assistant turn counts",
         _SHARDS,
-        lambda c: label_checks.only_last_turn([*c.documents, *c.pieces], c.grammar),
+        lambda c: label_checks.only_last_turn(c.said([*c.documents, *c.pieces]), c.grammar),
         ("chat",),
     ),
     Check(
@@ -126,7 +126,7 @@ LABEL_CHECKS = (
         2,
         "All of the assistant's words count",
         _SHARDS,
-        lambda c: label_checks.answer_not_counted([*c.documents, *c.pieces], c.grammar),
+        lambda c: label_checks.answer_not_counted(c.said([*c.documents, *c.pieces]), c.grammar),
         ("chat",),
     ),
     Check(
@@ -326,7 +326,7 @@ MODEL_CHECKS = (
 
 def _no_end_of_turn(case: Case) -> str | None:
     """In the conversations, and in the rows too where these hold whole conversations."""
-    in_data = label_checks.no_end_of_turn(case.documents, case.tokenizer, case.grammar)
+    in_data = label_checks.no_end_of_turn(case.said(case.documents), case.tokenizer, case.grammar)
     if in_data or case.source.packing != "whole":
         return in_data
-    return label_checks.no_end_of_turn(case.pieces, case.tokenizer, case.grammar)
+    return label_checks.no_end_of_turn(case.said(case.pieces), case.tokenizer, case.grammar)

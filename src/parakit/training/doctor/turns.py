@@ -8,7 +8,7 @@ gives no grammar, and the checks that need one say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,20 @@ class Grammar:
                 found.append((role, range(start, i)))
                 role = ""
         return found
+
+
+def with_context(stretches: Iterable[Stretch], grammar: Grammar | None) -> list[Stretch]:
+    """Assistant's turns of which no token counts taken for context, as if all of them did: for data that says of some
+    turns that they are.
+    """
+    found = []
+    for stretch in stretches:
+        counted = list(stretch.counted)
+        for turn in grammar.assistant_turns(stretch.token_ids) if grammar else ():
+            if not any(counted[i] for i in turn):
+                counted[turn.start : turn.stop] = [i > 0 for i in turn]
+        found.append(Stretch(stretch.token_ids, counted))
+    return found
 
 
 def sampled_documents(shards: TokenShards, most: int = 192, max_tokens: int = 2048) -> list[Stretch]:

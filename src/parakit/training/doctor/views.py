@@ -75,7 +75,9 @@ def _of_text_pairs(batch: TextPairBatch, field: str) -> np.ndarray:
 @real_places.register
 def _of_rankings(batch: RankingBatch, field: str) -> np.ndarray:
     """(R, K, T), or (R, K) of what is one number a completion."""
-    return batch.real_mask if getattr(batch, field).ndim == 3 else batch.real_mask.any(-1)
+    if getattr(batch, field).ndim == 3:
+        return batch.real_mask
+    return np.asarray(batch.real_mask.any(-1))
 
 
 def target_places(batch: PairBatch) -> np.ndarray:

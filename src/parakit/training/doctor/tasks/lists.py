@@ -122,10 +122,6 @@ ROW_CHECKS = (
            lambda c: row_checks.source_is_target(c.sample, c.tokenizer), "translate"),
     _check("sentinels-differ", 16, "Sentinels say what is missing where", _BATCHES,
            lambda c: row_checks.sentinels_differ(c.batch, c.tokenizer), "span_corruption"),
-    _check("count-differs", 11, "What counts is counted right", _BATCHES, lambda c: row_checks.count_differs(c.batch)),
-    _check("rows-change", 24, "A row is the same whenever it is read", _BATCHES,
-           lambda c: row_checks.rows_change(c.source, c.batch)),
-    _check("rank-rows", 12, "Ranks share a step's rows", _BATCHES, lambda c: batch_checks.rank_rows_overlap(c.plan.n_rows)),
     _check("lone-completion", 2, "A ranking has something to tell apart", _RANKINGS,
            lambda c: ranking_checks.lone_completion(c.sample), *RANKED),
     _check("loss-on-padding", 1, "Padding does not count", _BATCHES,
@@ -143,6 +139,10 @@ ROW_CHECKS = (
     _check("reference-differs", 34, "Policy and reference begin as one model", "compute what the reference says from the"
            " model that is tuned, before its first step and in evaluation mode",
            lambda c: ranking_checks.reference_differs(c.model, c.batch), "dpo"),
+    _check("count-differs", 11, "What counts is counted right", _BATCHES, lambda c: row_checks.count_differs(c.batch)),
+    _check("rows-change", 24, "A row is the same whenever it is read", _BATCHES,
+           lambda c: row_checks.rows_change(c.source, c.batch)),
+    _check("rank-rows", 12, "Ranks share a step's rows", _BATCHES, lambda c: batch_checks.rank_rows_overlap(c.plan.n_rows)),
 )  # fmt: skip
 BEHAVIOUR_CHECKS = (
     _check("tied-embeddings", 20, "Embeddings are tied as the settings say", "build the model from its settings",

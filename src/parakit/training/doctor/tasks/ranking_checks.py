@@ -19,11 +19,9 @@ from parakit.tokens.preferences.batches import RankingBatch
 from parakit.training import loop
 from parakit.training.doctor.probes import drop_gradients
 from parakit.training.doctor.turns import Grammar
-from parakit.training.doctor.views import micro_batch, other_ids, run
+from parakit.training.doctor.views import arrays, micro_batch, other_ids, run
 from parakit.training.micro_batches import Objective
 from parakit.training.precision import Precision
-
-SMALL_STEP = 1e-3  # of the weights' own norm, along the gradient
 
 
 def _completions(batch: RankingBatch) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
@@ -155,32 +153,40 @@ def _values(model: Any, micro: Any) -> Tensor:
 
 
 def prefers_the_worse(model: Any, batch: RankingBatch, objective: Objective) -> str | None:
-    """An objective whose gradient, followed a little, lifts the worst completions above the best."""
-    micro = micro_batch(model, batch)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    saved = [p.detach().clone() for p in parameters]
+    """An objective whose gradient, followed downhill, lifts the worse completion above the best. Looked at is one pair:
+    of several the gradients may point anywhere.
+    """
+    micro = micro_batch(model, _one_pair(batch))
+    precision = Precision("float32", next(model.parameters()).device)
+    slopes = []
+    for wanted in (objective, lambda m, b: _lead(_values(m, b), b)):
+        drop_gradients(model)
+        loop.accumulate_gradients(model, [micro], wanted, precision, micro.n_counted)
+        slopes.append([p.grad for p in model.parameters()])
     drop_gradients(model)
-    precision = Precision("float32", parameters[0].device)
-    loop.accumulate_gradients(model, [micro], objective, precision, micro.n_counted)
-    with torch.no_grad():
-        before = _lead(_values(model, micro), micro)
-        norm = sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None) ** 0.5
-        size = sum(float(p.square().sum()) for p in parameters) ** 0.5
-        for parameter in parameters:
-            if parameter.grad is not None and norm:
-                parameter -= parameter.grad * (SMALL_STEP * size / norm)
-        after = _lead(_values(model, micro), micro)
-        for parameter, kept in zip(parameters, saved, strict=True):
-            parameter.copy_(kept)
-    drop_gradients(model)
-    if after > before:
-        return None
-    return f"a small step changes the best completions' lead from {before:.6g} to {after:.6g}"
+    pairs = [
+        (one, other) for one, other in zip(*slopes, strict=True) if one is not None and other is not None
+    ]
+    change = -sum(float((one.double() * other.double()).sum()) for one, other in pairs)
+    return (
+        None
+        if change > 0
+        else f"along the loss's gradient the best completions' lead changes by {change:.3g}"
+    )
 
 
-def _lead(values: Tensor, micro: Any) -> float:
+def _one_pair(batch: RankingBatch) -> RankingBatch:
+    """The best and the worst completion of the first ranking."""
+    worst = int(batch.real_mask[0].any(-1).sum()) - 1
+    cut: dict[str, Any] = {
+        name: value[:1] if value.ndim == 1 else value[:1, [0, worst]] for name, value in arrays(batch).items()
+    }
+    return replace(batch, **cut, n_counted=1)
+
+
+def _lead(values: Tensor, micro: Any) -> Tensor:
     best = micro.place == 0
-    return float(values[best].mean() - values[~best].mean())
+    return values[best].mean() - values[~best].mean()
 
 
 @torch.no_grad()

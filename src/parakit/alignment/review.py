@@ -1,8 +1,8 @@
 """A question and its answer, quoted for whoever reviews them, and the questions that a reviewer is asked.
 
-One form, for the primer's conversations that teach criticism, for the constitution's critic and for a judge: a model
-that learned to review in one of them is understood in all. The answer under review is quoted inside the user's turn,
-so that no training ever counts it as something to say.
+One form for the lessons in criticism, the constitution's critic and the red team's judge: a model that learned to
+review in one of them is understood in all. The answer under review is quoted inside the user's turn, so that no
+training ever counts it as something to say.
 """
 
 from __future__ import annotations

@@ -1,0 +1,63 @@
+"""Reward models on held-out preferences: the primer's, and two public sets, against a length-only judge and chance.
+
+Every one starts from the same tuned primer model (`--model`, a model folder of `parakit build`), is trained on the
+training split of its set and judged on the test split: of the primer those combinations that are never trained on, of
+the public sets a tenth of the prompts. Public sets that are not there are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import ROOT, report
+from parakit.alignment.config import AlignConfig
+from parakit.checkpoints.model_folder import load_model
+from parakit.evaluation.preferences import evaluate_preferences
+from parakit.recipe.training.aligning import Aligning, align
+from parakit.text.config import PrimerConfig
+from parakit.text.preferences import iter_preferences, prepare_preferences
+
+DATA = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
+PUBLIC = {
+    "hh_rlhf": "hh_rlhf/test.jsonl.gz",
+    "llms_from_scratch_instruct": "llms_from_scratch_instruct/instruction-data-with-preference.json.gz",
+}
+SETS = ("primer", *PUBLIC)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Train and judge one reward model a set, and report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True, help="a tuned chat model")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--max-steps", type=int, help="a shorter run, to see that it works")
+    arguments = parser.parse_args(words)
+    length = {"max_steps": arguments.max_steps} if arguments.max_steps else {"epochs": arguments.epochs}
+    figures: dict[str, Any] = {"model": arguments.model.name, **length}
+    for name in arguments.sets:
+        if name == "primer" or (DATA / PUBLIC[name]).is_file():
+            figures[name] = judged(arguments.model, name, AlignConfig(compile="off", **length))
+    bar = {"primer.accuracy": ">= 0.9"} if "primer" in figures else {}
+    bar |= {f"{name}.over_length_judge": "> 0" for name in SETS if name in figures}
+    report("reward_model", figures, bar)
+
+
+def judged(model: Path, name: str, training: AlignConfig) -> dict[str, Any]:
+    """Train on a set and judge its test split."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, out = Path(folder) / "data", Path(folder) / "model"
+        if name == "primer":
+            prepare_preferences(PrimerConfig(), data)
+        else:
+            prepare_preferences([str(DATA / PUBLIC[name])], data, test_fraction=0.1)
+        trained = align(Aligning(model, data, Path(folder) / "work", training, "reward"), out)
+        judge, tokenizer = load_model(out)
+        assert tokenizer is not None
+        found = evaluate_preferences(judge, tokenizer, iter_preferences(data, "test"))  # type: ignore[arg-type]
+    found["over_length_judge"] = found["accuracy"] - found["length_judge"]
+    return found | {"steps": trained["steps"], "seconds": trained["seconds"]}

@@ -1,0 +1,69 @@
+"""The shapes in which conversations and instructions come, told apart by their keys:
+
+    messages                         OpenAI's: a list of {"role": ..., "content": ...}
+    conversations                    ShareGPT's: a list of {"from": "human" or "gpt" or ..., "value": ...}
+    instruction, (input), output     Alpaca's: one question and its answer; `system` may stand beside them
+
+What comes out are messages as OpenAI writes them, not checked yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from parakit.common.errors import UserError
+from parakit.common.settings import nearest
+
+SHAREGPT_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
+
+
+def message_rows(row: object, where: str) -> list[Any] | None:
+    """The messages of a row of a known shape; None for another. `UserError` opening with `where` for one that has a
+    shape's keys and not what belongs into them.
+    """
+    if not isinstance(row, Mapping):
+        return None
+    if isinstance(row.get("messages"), list):
+        return row["messages"]
+    if isinstance(row.get("conversations"), list):
+        return [_turn(turn, f"{where}, turn {number}") for number, turn in enumerate(row["conversations"], 1)]
+    if "instruction" in row and "output" in row:
+        setting = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+        asked = {"role": "user", "content": instruction_text(row, where)}
+        return [*setting, asked, {"role": "assistant", "content": row["output"]}]
+    return None
+
+
+def instruction_text(row: Mapping[str, Any], where: str) -> str:
+    """Alpaca's question: the instruction, and behind an empty line its input where it has one."""
+    parts = []
+    for key in ("instruction", "input"):
+        value = row.get(key)
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{where}: {key!r} is {type(value).__name__}, not text")
+        if value and value.strip():
+            parts.append(value)
+    return "\n\n".join(parts)
+
+
+def _turn(turn: object, where: str) -> dict[str, Any]:
+    if not isinstance(turn, Mapping) or "from" not in turn or "value" not in turn:
+        raise UserError(f"{where}: not an object with 'from' and 'value'")
+    speaker = turn["from"]
+    if not isinstance(speaker, str) or speaker not in SHAREGPT_ROLES:
+        near = nearest(speaker, SHAREGPT_ROLES) if isinstance(speaker, str) else None
+        known = f"known are {', '.join(SHAREGPT_ROLES)}"
+        raise UserError(f"{where}: unknown speaker {speaker!r}", f"did you mean {near!r}?" if near else known)
+    rest = {key: value for key, value in turn.items() if key == "weight"}
+    return {"role": SHAREGPT_ROLES[speaker], "content": turn["value"]} | rest

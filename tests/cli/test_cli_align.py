@@ -1,0 +1,117 @@
+"""`parakit align`: preferences in, a reward model or a policy out; `parakit evaluate` judges the judge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parakit.checkpoints.model_folder import read_head
+from parakit.cli.main import main
+from parakit.common import open_artifact
+from parakit.common.seeds import rng
+from parakit.training import session
+from tests.cli.conftest import WORDS
+
+QUICK = ["--max-steps", "2", "--batch-examples", "4", "--compile", "off"]
+
+
+def run(capsys, *argv: object) -> tuple[int, str, str]:
+    status = main([str(word) for word in argv])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Forty pairs; two rows have nothing to teach."""
+    path, rows = tmp_path / "pairs.jsonl", []
+    for i in range(42):
+        words = [" ".join(rng(i, name).choice(WORDS, 3)) for name in ("question", "good", "bad")]
+        row: dict[str, Any] = dict(zip(("prompt", "chosen", "rejected"), words, strict=True))
+        rows.append(row if i < 40 else row | {"rejected": row["chosen"]})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_reward_model_is_trained_and_judged(capsys, tiny_build, pairs, tmp_path):
+    base, out = open_artifact(tiny_build / "pretrain"), tmp_path / "judge"
+    arguments = ["align", base.path, "--method", "reward", "--preferences", pairs, "--output", out, *QUICK]
+    status, printed, _ = run(capsys, *arguments, "--json")
+    assert status == 0
+    assert json.loads(printed)["loss_unit"] == "nats per ranking"
+    assert read_head(out).kind == "reward_model"
+    assert open_artifact(base.path).digest == base.digest
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "judge"}
+    status, printed, err = run(capsys, "evaluate", out, "--preferences", pairs, "--json")
+    found = json.loads(printed)["preferences"]
+    assert (status, found["pairs"]) == (0, 40)
+    assert found["low"] <= found["accuracy"] <= found["high"]
+    assert "2 rows left out: the answers are the same" in err
+    status, _, err = run(capsys, "evaluate", base.path, "--preferences", pairs)
+    assert (status, "cannot judge completions" in err) == (2, True)
+
+
+@pytest.mark.parametrize("loss", ["dpo", "simpo"])
+def test_a_policy_is_tuned_on_a_folder_of_preferences(capsys, tiny_build, pairs, tmp_path, loss):
+    folder, out = tmp_path / "set", tmp_path / "policy"
+    assert run(capsys, "text", "--preferences", pairs, "--output", folder, "--test-fraction", 0)[0] == 0
+    arguments = ["align", tiny_build, "--method", "dpo", "--preferences", folder, "--output", out, *QUICK]
+    assert run(capsys, *arguments, "--preference-loss", loss)[0] == 0
+    made = open_artifact(out, "model").lineage
+    assert (made["config"]["learned"], made["config"]["chat"]) == ("dpo", True)
+    assert open_artifact(folder).digest in [parent["digest"] for parent in made["parents"]]
+    assert {"lead", "accuracy"} <= set(made["result"])
+
+
+def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
+    capsys, tiny_build, pairs, tmp_path, monkeypatch
+):
+    arguments = ["align", tiny_build / "pretrain", "--method", "dpo", "--preferences", pairs]
+    arguments += [*QUICK, "--max-steps", "4", "--save-every", "1"]
+    assert run(capsys, *arguments, "--output", tmp_path / "whole")[0] == 0
+    steps = session.TrainingSession.steps
+
+    def broken(self):
+        for record in steps(self):
+            yield record
+            if record.step == 3:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.TrainingSession, "steps", broken)
+    assert run(capsys, *arguments, "--output", tmp_path / "cut")[0] == 130
+    assert not (tmp_path / "cut").exists()
+    monkeypatch.setattr(session.TrainingSession, "steps", steps)
+    status, _, err = run(capsys, *arguments, "--output", tmp_path / "cut")
+    assert status == 0
+    assert "going on after step 2 of 4" in err
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--method", "reward"], "no preferences were given"),
+        (["--method", "reward", "--preferences", "absent.jsonl"], "absent.jsonl"),
+        (["--method", "dpo", "--preferences", "bad.jsonl"], "bad.jsonl, row 1: no 'rejected'"),
+        (["--method", "dpo", "--preferences", "pairs.jsonl", "--reward", "x"], "--reward is set"),
+        (["--method", "dpo", "--preferences", "pairs.jsonl", "--prompts", "x"], "--prompts is set"),
+        (["--method", "dpo", "--preferences", "pairs.jsonl", "--centre-coef", "1"], "--centre-coef is set"),
+        (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-coef", "1"], "--kl-coef is set"),
+        (
+            ["--method", "dpo", "--preferences", "pairs.jsonl", "--preference-loss", "ipo", "--margin", "1"],
+            "margin = 1.0",
+        ),
+        (["--method", "dpo", "--preferences", "pairs.jsonl", "--seq-len", "4"], "no preferences fit"),
+    ],
+)
+def test_a_mistake_leaves_nothing(capsys, tiny_build, pairs, tmp_path, monkeypatch, flags, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "Hi", "chosen": "Hello"}\n')
+    status, out, err = run(capsys, "align", tiny_build / "pretrain", *flags, "--output", "new/out", *QUICK)
+    assert (status, out) == (2, "")
+    assert told in err
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "bad.jsonl"}
