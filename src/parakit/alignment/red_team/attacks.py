@@ -49,8 +49,7 @@ class Attack:
     @property
     def id(self) -> str:
         """Names the attack by its content: equal in every run, and different for different attacks."""
-        row = asdict(self)
-        return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self._values(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def question(self) -> str:
@@ -59,7 +58,11 @@ class Attack:
 
     def to_row(self) -> dict[str, Any]:
         """The JSON object that `attack_of` reads."""
-        return {"id": self.id, **asdict(self)}
+        return {"id": self.id, **self._values()}
+
+    def _values(self) -> dict[str, Any]:
+        turns = [{"role": message.role, "content": message.content} for message in self.messages]
+        return asdict(self) | {"messages": turns}
 
 
 def attack_of(row: Mapping[str, Any]) -> Attack:
