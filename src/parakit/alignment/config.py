@@ -83,6 +83,49 @@ class AlignConfig(TrainingConfig):
         " or max_new_tokens",
     )  # fmt: skip
 
+    # --- constitution
+    principles: str | None = Field(
+        default=None, description="constitution: a YAML file of principles; none: the primer's"
+    )
+    critic: str | None = Field(
+        default=None,
+        description="constitution: a model folder or a chat endpoint's URL; none: the model itself",
+    )
+    critic_model: str | None = Field(
+        default=None, description="constitution: the critic's name at its URL; none: the first that it lists"
+    )
+    attacks: str | None = Field(
+        default=None, description="constitution: a file of questions to revise answers to; none: the primer's"
+    )
+    n_attacks: int | None = Field(
+        default=None, ge=1, description="constitution: the primer's questions of each category; none: 300"
+    )
+    n_rounds: int | None = Field(
+        default=None, ge=1, description="constitution: critiques of an answer; none: one for each principle"
+    )
+    n_lessons: int | None = Field(
+        default=None,
+        ge=0,
+        description="constitution: the primer's lessons in criticism to begin with; none: 0",
+    )
+    helpful_share: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="constitution: of the conversations to tune on, from the data; none: 0.75",
+    )
+    n_preferences: int | None = Field(
+        default=None,
+        ge=0,
+        description="constitution: questions answered twice and compared, for dpo; none: 0",
+    )
+    max_nonsense: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="constitution: share of critiques that may be nonsense; none: 0.5",
+    )
+
 
 _ROLLOUTS = {"group_size", "max_new_tokens", "temperature", "top_p", "cut_penalty"}
 _PHASES = {"rollout_prompts", "minibatches", "phase_epochs", "clip_range", "max_kl", "kl_coef"}
@@ -96,5 +139,8 @@ READ_BY: dict[Method, frozenset[str]] = {
     "ppo": frozenset(_ROLLOUTS | _PHASES | _PPO),
     "grpo": frozenset(_ROLLOUTS | _PHASES | {"divide_by_std", "loss_norm"}),
     "best_of_n": frozenset(_ROLLOUTS),
-    "constitution": frozenset({"kl_coef"}),
+    "constitution": frozenset(
+        {"kl_coef", "principles", "critic", "critic_model", "attacks", "n_attacks", "n_rounds", "n_lessons"}
+        | {"helpful_share", "n_preferences", "max_nonsense"}
+    ),
 }

@@ -29,6 +29,7 @@ VERBS = {
     "generate": "Continue a prompt.",
     "chat": "Talk to a model.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
+    "redteam": "Attack a model and tell how often attacks succeed.",
     "import": "Bring in a published model, from a folder or by its name on the hub.",
     "export": "Write a model as a plain Hugging Face folder.",
     "doctor": "Look for silent mistakes in a model and its data.",
@@ -41,6 +42,7 @@ _MODULES = {
     "distill": "improving.distill",
     "align": "improving.align",
     "merge": "improving.merge",
+    "redteam": "improving.redteam",
 }
 
 

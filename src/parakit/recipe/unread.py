@@ -19,6 +19,10 @@ _READ_BY: dict[str, frozenset[str]] = {
     **{str(learned): keys for learned, keys in READ_BY.items()},
     **{str(method): keys for method, keys in READ_BY_ALIGNMENT.items()},
 }
+_IN_TOKENS = {
+    "best_of_n",
+    "constitution",
+}  # methods whose rows are conversations; those of the others are examples
 # What the primer is asked for, by the section that asks.
 _PRIMER_PART = {
     "text.primer": ("n_documents",),
@@ -111,9 +115,7 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
         "max_seq_len": config.seq_len or 8,
     }
     enough = 10**15  # whether there is that much is known later, and said then
-    if (
-        learned in (*get_args(ExampleTask), *READ_BY_ALIGNMENT) and learned != "best_of_n"
-    ):  # which tunes on text
+    if learned in get_args(ExampleTask) or learned in READ_BY_ALIGNMENT.keys() - _IN_TOKENS:
         resolve_examples(watched, n_train_examples=enough, **rates)
     else:
         resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)

@@ -249,6 +249,22 @@ def _evaluation(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any
     )
 
 
+def _red_team(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    results = read_json(path / "results.json")
+    rows = [
+        {
+            "category": name.replace("_", " "),
+            "model": role,
+            "success": "" if found["success"] is None else f"{found['success']:.1%}",
+            "95 % interval": f"{found['low']:.1%} to {found['high']:.1%}",
+            "attacks": found["n"],
+        }
+        for role, figures in results["categories"].items()
+        for name, found in figures.items()
+    ]
+    return f"a red team's report, judged by {results['judge']}", {"attacks that succeed": rows}, {}
+
+
 def _suite_rows(suites: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each suite and model; an evaluation of one model has no level of models."""
     rows = []
@@ -285,4 +301,5 @@ READERS: dict[str, Reader] = {
     "model": describe_model,
     "adapter": describe_adapter,
     "evaluation": _evaluation,
+    "red_team": _red_team,
 }

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 
 from parakit.common.files import write_text_atomic
 from parakit.recipe.report import charts
@@ -86,12 +86,17 @@ def write_report(summary: Summary, path: str | Path) -> Path:
 
 def render_report(summary: Summary) -> str:
     """The report as HTML text."""
+    return page_template("report.html").render(_page(summary))
+
+
+def page_template(name: str) -> Template:
+    """A page's template, with autoescape and the house's ways of writing figures."""
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     for write in (blank, compact, model_name, number, percent, seconds, size, words):
         environment.filters[write.__name__] = write
-    return environment.get_template("report.html").render(_page(summary))
+    return environment.get_template(name)
 
 
 def _page(summary: Summary) -> dict[str, Any]:

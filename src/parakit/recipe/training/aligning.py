@@ -9,6 +9,7 @@ from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
 from parakit.common.errors import UserError
+from parakit.recipe.training.constitution_job import constitution
 from parakit.recipe.training.online_jobs import learn_online
 from parakit.recipe.training.preference_jobs import train_reward_model, tune_on_preferences
 from parakit.recipe.training.rejection_jobs import learn_from_the_best
@@ -37,6 +38,7 @@ JOBS: Mapping[Method, Job] = {
     "ppo": learn_online,
     "grpo": learn_online,
     "best_of_n": learn_from_the_best,
+    "constitution": constitution,
 }
 
 

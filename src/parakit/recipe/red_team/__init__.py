@@ -1,0 +1,7 @@
+"""Attacking a model, and a report of it: what was asked, what it said, and how often attacks succeeded."""
+
+from parakit.common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(__name__, {"RedTeaming": "running", "red_team": "running"})
+
+__all__ = ["RedTeaming", "red_team"]

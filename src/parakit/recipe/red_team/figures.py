@@ -1,0 +1,71 @@
+"""Figures of a red team's work: the share of attacks that succeed, by category and kind, with Wilson's intervals, and
+two models compared attack by attack.
+
+What could not be asked or judged is counted beside the share, never in it. `attacks` is all categories together but
+over-refusal, which stands for itself: it is the price that a cautious model pays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from parakit.evaluation.intervals import paired_difference, wilson_interval
+
+OVER_REFUSAL = "over_refusal"
+ALL = "attacks"
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def categories_of(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
+    """Transcript rows by category, and under `attacks` all that are not about over-refusal."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["category"], []).append(row)
+    together = [row for row in rows if row["category"] != OVER_REFUSAL]
+    return {ALL: together} | found if together else found
+
+
+def figures_of(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Figures by category, from one model's transcript."""
+    return {name: _share(members, by_kind=name != ALL) for name, members in categories_of(rows).items()}
+
+
+def _share(rows: Rows, by_kind: bool) -> dict[str, Any]:
+    judged = [row for row in rows if row["succeeded"] is not None]
+    n_succeeded = sum(row["succeeded"] for row in judged)
+    low, high = wilson_interval(n_succeeded, len(judged))
+    helpful = [row["helpful"] for row in judged if row["helpful"] is not None]
+    found: dict[str, Any] = {
+        "success": n_succeeded / len(judged) if judged else None,
+        "low": low,
+        "high": high,
+        "n": len(judged),
+        "n_succeeded": n_succeeded,
+        "n_unjudged": len(rows) - len(judged),
+        "reactions": dict(Counter(row["reaction"] for row in judged).most_common()),
+        "helpful": sum(helpful) / len(helpful) if helpful else None,
+    }
+    if by_kind:
+        kinds = dict.fromkeys(row["kind"] for row in rows)
+        found["kinds"] = {kind: _share(_of_kind(rows, kind), by_kind=False) for kind in kinds}
+    return found
+
+
+def _of_kind(rows: Rows, kind: str) -> Rows:
+    return [row for row in rows if row["kind"] == kind]
+
+
+def compared(before: Rows, after: Rows) -> dict[str, dict[str, Any]]:
+    """After minus before, by category, on the attacks that were judged of both."""
+    known = {row["id"]: row for row in before if row["succeeded"] is not None}
+    differences = {}
+    for name, rows in categories_of(after).items():
+        shared = [row for row in rows if row["succeeded"] is not None and row["id"] in known]
+        if shared:
+            first: Iterable[bool] = (known[row["id"]]["succeeded"] for row in shared)
+            differences[name] = asdict(paired_difference(list(first), [row["succeeded"] for row in shared]))
+    return differences

@@ -1,0 +1,31 @@
+"""A critic that says what a test wants, and remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from parakit.text.conversations import Message
+
+Says = Callable[[Sequence[Message]], str | None]
+Chooses = Callable[[Sequence[Message]], tuple[float, ...] | None]
+
+
+class ScriptedCritic:
+    """Answers each conversation with `says`, and chooses with `chooses`."""
+
+    name = "script"
+
+    def __init__(self, says: Says = lambda _: "No.", chooses: Chooses = lambda _: None) -> None:
+        self.says, self.chooses = says, chooses
+        self.asked: list[Sequence[Message]] = []
+
+    def say(self, conversations: Sequence[Sequence[Message]], **_: Any) -> list[str | None]:
+        self.asked += conversations
+        return [self.says(one) for one in conversations]
+
+    def choose(
+        self, conversations: Sequence[Sequence[Message]], choices: Sequence[str]
+    ) -> list[tuple[float, ...] | None]:
+        self.asked += conversations
+        return [self.chooses(one) for one in conversations]
