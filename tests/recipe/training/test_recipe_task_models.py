@@ -131,3 +131,16 @@ def test_a_shape_that_no_folder_can_hold_is_refused_before_it_is_trained():
     shape = size_dial("20k", 64, 16, "decoder").config
     with pytest.raises(UserError, match="no published architecture computes this shape"):
         check_can_be_saved(shape.replace(positions="sinusoidal", activation="squared_relu"))
+
+
+def test_an_encoder_reads_labels_from_all_its_vectors_where_its_architecture_leaves_that_open():
+    assert task_model(base("encoder"), "classify", FinetuneConfig(), LABELS).classes.pooling == "mean"
+    assert task_model(base("encoder", "bert"), "classify", FinetuneConfig(), LABELS).classes.pooling == "cls"
+    assert task_model(base("decoder"), "classify", FinetuneConfig(), LABELS).classes.pooling == "last"
+    asked = task_model(base("encoder"), "regress", FinetuneConfig(pooling="cls"), ("score",))
+    assert asked.classes.pooling == "cls"
+
+
+def test_a_pooling_that_the_architecture_cannot_say_is_refused():
+    with pytest.raises(UserError, match="pooling 'mean': a bert reads labels at 'cls' only"):
+        task_model(base("encoder", "bert"), "classify", FinetuneConfig(pooling="mean"), LABELS)

@@ -10,6 +10,7 @@ from parakit.training.config import TrainingConfig
 
 TuningMethod = Literal["full", "lora", "prompt", "prefix", "layers"]
 ADAPTERS = ("lora", "prompt", "prefix")  # written as a folder of their own, beside the base
+Pooling = Literal["mean", "cls", "last"]
 MASK_RATE, SPAN_RATE = 0.3, 0.15  # ModernBERT (Warner et al. 2024); T5 (Raffel et al. 2020)
 
 
@@ -70,8 +71,10 @@ class FinetuneConfig(TrainingConfig):
     temperature: float = Field(
         default=0.05, gt=0, description="embed: cosines are divided by it before texts compete"
     )
-    pooling: Literal["mean", "cls", "last"] = Field(
-        default="mean", description="embed: how token vectors become one vector"
+    pooling: Pooling | None = Field(
+        default=None,
+        description="classify, regress, embed: how token vectors become one vector; None: the mean, or what the"
+        " architecture prescribes",
     )
 
 
@@ -81,6 +84,8 @@ READ_BY: dict[Objective | Task, frozenset[str]] = {
     "span_corruption": frozenset({"noise_rate", "mean_span"}),
     "translate": frozenset({"label_smoothing"}),
     "embed": frozenset({"temperature", "pooling"}),
+    "classify": frozenset({"pooling"}),
+    "regress": frozenset({"pooling"}),
 }
 
 # What a method reads of the settings of tuning.

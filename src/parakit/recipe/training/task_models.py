@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parakit.checkpoints.mapping import Head
-from parakit.checkpoints.registry import architecture_for
+from parakit.checkpoints.registry import architecture_for, obstacles
 from parakit.common.errors import UserError
 from parakit.model.config import (
     ClassifierConfig,
@@ -27,7 +27,7 @@ from parakit.model.heads import (
     SequenceToSequence,
 )
 from parakit.recipe.families import Task, check_task
-from parakit.recipe.training.config import FinetuneConfig
+from parakit.recipe.training.config import FinetuneConfig, Pooling
 
 _PREDICTS: dict[str, Head] = {
     "decoder": Head("language_model"),
@@ -53,22 +53,35 @@ def task_model(base: Model, task: Task, training: FinetuneConfig, labels: Sequen
         model = fresh_model(shape)
     elif task == "embed":
         assert not isinstance(shape, EncoderDecoderConfig)
-        model = Embedder(shape, EmbedderConfig(pooling=training.pooling))
+        model = Embedder(shape, EmbedderConfig(pooling=training.pooling or "mean"))
     else:
         assert not isinstance(shape, EncoderDecoderConfig)
-        model = Classifier(shape, classes_for(shape, task, labels))
+        model = Classifier(shape, classes_for(shape, task, labels, training.pooling))
     if type(model) is type(base) and shape == base.config and _same_head(model, base):
         return base
     take_over(model, base)
     return model
 
 
-def classes_for(shape: ModelConfig, task: Task, labels: Sequence[str]) -> ClassifierConfig:
-    """The classifier that transformers puts on such a trunk, so that the finished folder can be loaded there."""
+def classes_for(
+    shape: ModelConfig, task: Task, labels: Sequence[str], pooling: Pooling | None = None
+) -> ClassifierConfig:
+    """The classifier that transformers puts on such a trunk, so that the finished folder can be loaded there. Where that
+    leaves the pooling open, an encoder's is the mean: filling masks teaches its first token nothing (docs/log.md).
+    """
     architecture = architecture_for(shape, _PREDICTS[shape.family])
     level = "token" if task == "tag" else "sequence"
     head = architecture.read_classifier(architecture.write_settings(shape), level)
-    return ClassifierConfig(labels=tuple(labels), level=level, regression=task == "regress", **head)
+    own = ClassifierConfig(labels=tuple(labels), level=level, regression=task == "regress", **head)
+    wanted = own.replace(pooling=pooling or ("mean" if shape.family == "encoder" else own.pooling))
+    if level == "token" or not obstacles(architecture, shape, Head("classifier", wanted)):
+        return wanted if level == "sequence" else own
+    if pooling is not None:
+        raise UserError(
+            f"pooling {pooling!r}: a {architecture.MODEL_TYPE} reads labels at {own.pooling!r} only",
+            "leave pooling out, or take another architecture",
+        )
+    return own
 
 
 def with_dropout(shape: ModelConfig, dropout: float | None) -> ModelConfig:
