@@ -27,6 +27,11 @@ TINY: dict[str, Any] = {
     "finetune.epochs": None,
     "finetune.max_steps": 2,
     "finetune.batch_tokens": 1024,
+    "preferences.primer.n_examples": 60,
+    "preferences.primer.n_test_examples": 8,
+    "distill.epochs": None,
+    "distill.max_steps": 2,
+    "distill.keep_layers": 1,
     "evaluate.max_new_tokens": 4,
     "evaluate.suites.n_suite_items": 8,
 }
@@ -49,7 +54,10 @@ def tiny_overrides(path: Path) -> dict[str, Any]:
             found = found[part]
         return TINY[key] is not None or last in found  # None takes away what the recipe says
 
-    return {key: value for key, value in TINY.items() if applies(key)}
+    overrides = {key: value for key, value in TINY.items() if applies(key)}
+    if "align" in recipe:
+        overrides["align"] = [step | {"epochs": None, "max_steps": 1} for step in recipe["align"]]
+    return overrides
 
 
 def test_there_are_recipes() -> None:
