@@ -137,14 +137,16 @@ def _draw(rows: list[dict[str, Any]]) -> None:
     names = [f"{row['name']} ({row['year']})" for row in rows]
     values = [row["bits_per_byte"] for row in rows]
     colours = ["#9aa5b1", "#9aa5b1", *["#2f6f9f"] * (len(rows) - 2)]
-    bars = axes.barh(range(len(rows)), values, color=colours)
-    for place, row in enumerate(rows):
-        seeds = row.get("by_seed", [])
-        axes.plot(seeds, [place] * len(seeds), "k|", markersize=7)
-    axes.bar_label(bars, [f"{value:.3f}" for value in values], padding=6, fontsize=9)
+    for place, (row, value, colour) in enumerate(zip(rows, values, colours, strict=True)):
+        seeds = row.get("by_seed") or [value]
+        axes.plot([min(seeds), max(seeds)], [place, place], color=colour, linewidth=2.5, alpha=0.5)
+        axes.plot([value], [place], "o", color=colour, markersize=8)
+        axes.annotate(f"{value:.2f}", (max(seeds), place), (10, -3), textcoords="offset points", fontsize=9)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set_xlim(min(values) * 0.93, max(values) * 1.04)
-    axes.set_xlabel("bits per byte of held-out books (lower is better; marks are seeds)")
+    axes.set_xlabel("bits per byte of held-out books (lower is better; lines join the seeds)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PICTURE, dpi=110)
