@@ -102,7 +102,7 @@ def one_seed(
         "helpfulness_lost": helpful["before"] - helpful["after"],
         "categories": shares,
         "suites": {"before": before, "after": after},
-        "constitution": aligned["constitution"],
+        "constitution": {k: v for k, v in aligned["constitution"].items() if k != "critic"},  # a path of here
     }
 
 
