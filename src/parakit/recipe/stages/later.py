@@ -72,6 +72,7 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
         "reward": learned,
         "prompts": fingerprint(step.prompts),
     }
+    settings |= {"watch": list(step.watch)} if step.watch else {}
 
     def run(out: Path) -> None:
         from parakit.recipe.stages.text import make_conversations
@@ -90,6 +91,7 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
             training=training,
             method=step.method,
             reward=str(folder / REWARD) if learned == REWARD else learned,
+            watched=step.watch,
         )
         align(job, out, overwrite=True)
 

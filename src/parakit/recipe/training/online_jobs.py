@@ -16,12 +16,14 @@ from torch import nn
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.online.config import OnlineConfig, OnlineMethod, online_config
 from parakit.alignment.online.grpo import GRPOLearning, GRPOObjective
+from parakit.alignment.online.learnt_reward import LearntReward
 from parakit.alignment.online.measuring import greedy_samples, measure_policy
 from parakit.alignment.online.phases import OnPolicySource
 from parakit.alignment.online.ppo import PPOLearning, PPOObjective
 from parakit.alignment.online.prompts import Prompt, read_prompts
 from parakit.alignment.online.rewards import Reward, named_reward
 from parakit.alignment.online.rollouts import frozen_copy, roll_out
+from parakit.alignment.online.signs import Watch
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.devices import pick_device
@@ -58,6 +60,8 @@ class Asked:
     train: list[Prompt]
     held_out: list[Prompt]
     reward: Reward
+    watched: tuple[Reward, ...] = ()
+    """Other judges of held-out prompts, which nothing is trained on."""
 
 
 def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -87,7 +91,8 @@ def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
 
 def said_of(job: Aligning) -> dict[str, Any]:
     """What decides a run's result besides its settings and its model."""
-    return {"method": job.method, "reward": job.reward, "data": _data_identity(job.data)}
+    rewards = {"reward": job.reward, "watched": job.watched}
+    return {"method": job.method, **rewards, "data": _data_identity(job.data)}
 
 
 def ask(job: Aligning, config: OnlineConfig) -> Asked:
@@ -112,9 +117,8 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
         )
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
-    return Asked(
-        policy, tokenizer, train, held_out[:N_MEASURED], named_reward(job.reward, job.training.device)
-    )
+    reward, *watched = (named_reward(name, job.training.device) for name in (job.reward, *job.watched))
+    return Asked(policy, tokenizer, train, held_out[:N_MEASURED], reward, tuple(watched))
 
 
 def without_dropout(model: nn.Module) -> None:
@@ -187,8 +191,13 @@ def learn(
 
     source = OnPolicySource(asked.train, roll, asked.reward, learning, objective.figures, config)
 
-    def measure(_: Any) -> dict[str, Any]:
-        return measure_policy(policy, reference, tokenizer, asked.held_out, asked.reward, config)
+    def measured() -> dict[str, Any]:
+        return measure_policy(
+            policy, reference, tokenizer, asked.held_out, asked.reward, config, asked.watched
+        )
+
+    before = measured()
+    watch = Watch(method, before, config, isinstance(asked.reward, LearntReward), work)
 
     lesson = Lesson(
         kind=method,
@@ -196,12 +205,12 @@ def learn(
         data=None,
         objective=objective,
         loss_unit="less the mean reward",
-        measure=measure,
+        measure=lambda _: watch.seen(measured()),
         unit="completions",
         step_figures=source.step_figures,
+        over_at=source.over_at,
         headline="reward",
     )
-    before = measure(None)
     shown = shown_samples(asked, config)
     n_phases = -(-plan.max_steps // config.steps_per_phase)
     say(
@@ -210,7 +219,8 @@ def learn(
     )
     figures = run_training(TrainingInputs(method, trained, tokenizer, lesson, plan, work))
     figures |= chart_rows(work) | {"task": "chat", "method": method, "reward_name": asked.reward.name}
-    figures["before"] = before
+    figures["before"], figures["signs"] = before, watch.signs()
+    figures["ended_by"] = "kl_limit" if figures["steps"] < plan.max_steps else "max_steps"
     figures["samples"] = beside(shown, shown_samples(asked, config))
     figures["rollout_seconds"] = source.seconds
     figures["settings"] = config.model_dump(mode="json")
