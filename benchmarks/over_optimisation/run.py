@@ -35,6 +35,7 @@ from parakit.recipe.training.online_jobs import Asked, learn, plan_online
 
 N_PAIRS, ERROR_RATE = 200, 0.15
 N_SAMPLED = 64
+N_MEASURED = 4  # answers to each held-out prompt, at every measurement
 SIZES = tuple(2**k for k in range(7))
 SHARED: dict[str, Any] = {
     "max_new_tokens": MAX_NEW_TOKENS,
@@ -144,7 +145,8 @@ def followed(
     config = online_config(AlignConfig.parse(settings), method)
     every = config.steps_per_phase * max(1, n_phases // 20)
     length = {"max_steps": n_phases * config.steps_per_phase, "validate_every": every}
-    asked = Asked(start.model, start.tokenizer, start.train, start.held_out, proxy, (GOLD,))
+    held_out = start.held_out * N_MEASURED
+    asked = Asked(start.model, start.tokenizer, start.train, held_out, proxy, (GOLD,))
     began = time.process_time()
     with TemporaryDirectory() as work:
         plan = plan_online(AlignConfig.parse(settings | length), config, asked)

@@ -98,7 +98,10 @@ def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
         (["--method", "reward", "--preferences", "absent.jsonl"], "absent.jsonl"),
         (["--method", "dpo", "--preferences", "bad.jsonl"], "bad.jsonl, row 1: no 'rejected'"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--reward", "x"], "--reward is set"),
+        (["--method", "dpo", "--preferences", "pairs.jsonl", "--watch", "x"], "--watch is set"),
+        (["--method", "constitution", "--prompts", "pairs.jsonl", "--reward", "x"], "--reward is set"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--prompts", "x"], "--prompts is set"),
+        (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-limit", "1"], "--kl-limit is set"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--centre-coef", "1"], "--centre-coef is set"),
         (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-coef", "1"], "--kl-coef is set"),
         (

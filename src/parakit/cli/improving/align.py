@@ -13,6 +13,7 @@ from parakit.cli.shared.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import progress, say
+from parakit.recipe.stages.config import REWARDED
 
 SUMMARY = "Align a tuned model: a reward model, DPO, PPO, GRPO, and more."
 _LEARNS_FROM: dict[Method, str] = {
@@ -97,10 +98,10 @@ def _check_data(command: AlignCommandConfig) -> None:
             f"take it out, or name another --method (with --{wanted})",
         )
     for name in ("reward", "watch"):
-        if getattr(command, name) and wanted == "preferences":
+        if getattr(command, name) and command.method not in REWARDED:
             raise UserError(
-                f"--{name} is set, and the method {command.method!r} learns from {wanted} alone",
-                "take it out",
+                f"--{name} is set, and the method {command.method!r} follows no reward: it learns from {wanted}",
+                f"take it out, or choose one of {', '.join(REWARDED)}",
             )
 
 
