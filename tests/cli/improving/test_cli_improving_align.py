@@ -99,7 +99,6 @@ def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
         (["--method", "dpo", "--preferences", "bad.jsonl"], "bad.jsonl, row 1: no 'rejected'"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--reward", "x"], "--reward is set"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--watch", "x"], "--watch is set"),
-        (["--method", "constitution", "--prompts", "pairs.jsonl", "--reward", "x"], "--reward is set"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--prompts", "x"], "--prompts is set"),
         (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-limit", "1"], "--kl-limit is set"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--centre-coef", "1"], "--centre-coef is set"),
@@ -118,3 +117,11 @@ def test_a_mistake_leaves_nothing(capsys, tiny_build, pairs, tmp_path, monkeypat
     assert (status, out) == (2, "")
     assert told in err
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "bad.jsonl"}
+
+
+def test_a_constitution_follows_no_reward(capsys, tiny_build, pairs, tmp_path):
+    flags = ["--method", "constitution", "--prompts", pairs, "--output", tmp_path / "out"]
+    status, _, err = run(capsys, "align", tiny_build / "pretrain", *flags, "--watch", "length=3")
+    assert status == 2
+    assert "--watch is set" in err
+    assert "choose one of ppo, grpo, best_of_n" in err
