@@ -26,7 +26,7 @@ GRPO = {
     "grpo_target": ("kl_target", "C4"),
     "grpo_limit": ("kl_limit, ends the run", "C2"),
 }
-TIME, KL, PROXY, GOLD = range(4)
+TIME, KL, PROXY, GOLD = range(4)  # of a point's coordinates
 
 
 def medians(lines: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
@@ -36,7 +36,7 @@ def medians(lines: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
 
 
 def draw(rounds: Sequence[Points], path: Path = PICTURE) -> None:
-    """Write the picture of these seeds' points, each (phase or n, kl, proxy, gold)."""
+    """Write the picture of these seeds' points, each (phase or n, kl, proxy, gold, ...)."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -110,6 +110,7 @@ def learnt_proxy(start: Start, n_pairs: int, error_rate: float, seed: int, work:
     samples = start.samples(start.train, N_COMPARED, seed)
     gold = judged(GOLD, samples).reshape(-1, N_COMPARED)
     rows = compared(samples, gold, n_pairs, error_rate, seed)
+    work.mkdir(parents=True, exist_ok=True)
     file = work / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     pairs = prepare_preferences([str(file)], work / "pairs", validation_fraction=0.1)

@@ -2,9 +2,9 @@
 
 For every seed a reward model is learnt from a few pairs (proxy.py); GRPO and PPO follow it from the same start, without
 a leash and with one, and on held-out prompts the proxy's reward, gold and the divergence are measured along the way.
-Gold is only watched, as `parakit align --watch` watches it. Best of n needs no training: what it would bring by the
-proxy, and of that in gold, has an exact estimate. Rewards are told in standard deviations of the start's, from its
-mean.
+Gold is only watched, as `parakit align --watch` watches it, and so is a second proxy, learnt from other pairs. Best of
+n needs no training: what it would bring by the proxy, and of that in gold, has an exact estimate. Rewards are told in
+standard deviations of the start's, from its mean.
 
 Bars, set before the measured seeds ran: without a leash gold falls by at least one deviation from its highest while
 the proxy rises; with every leash it ends within a quarter of a deviation of its own highest, and at least half a
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,10 +34,15 @@ from parakit.alignment.online.signs import WATCHED
 from parakit.common.files import read_json, write_json_atomic
 from parakit.recipe.training.online_jobs import Asked, learn, plan_online
 
-N_PAIRS, ERROR_RATE = 200, 0.15
+N_PAIRS, ERROR_RATE = 300, 0.1
 N_SAMPLED = 64
 N_MEASURED = 4  # answers to each held-out prompt, at every measurement
 SIZES = tuple(2**k for k in range(7))
+SECOND = 1000  # added to the seed of the second proxy's pairs
+PHASES: dict[OnlineMethod, int] = {
+    "grpo": 30,
+    "ppo": 16,
+}  # of 128 completions; PPO takes four times the steps in each
 SHARED: dict[str, Any] = {
     "max_new_tokens": MAX_NEW_TOKENS,
     "optimizer": "adamw",
@@ -65,7 +71,6 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="make bench NAME=over_optimisation", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a primer model tuned for chat")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--phases", type=int, default=40, help="of rollouts, for each run")
     parser.add_argument(
         "--work", type=Path, help="keeps what each seed gave; begun again, they are taken as they are"
     )
@@ -74,7 +79,7 @@ def main(words: list[str]) -> None:
     for seed in range(1, arguments.seeds + 1):
         kept = arguments.work / f"seed-{seed}.json" if arguments.work else None
         if kept is None or not kept.exists():
-            found = one_round(arguments.model, seed, arguments.phases)
+            found = one_round(arguments.model, seed, PHASES)
             if kept is not None:
                 write_json_atomic(kept, found)
         rounds.append(read_json(kept) if kept else found)
@@ -104,15 +109,19 @@ def summed(rounds: list[dict[str, Any]]) -> Figures:
     return figures
 
 
-def one_round(folder: Path, seed: int, n_phases: int) -> dict[str, Any]:
-    """A proxy, best of n by it, and every run; points are (phase, kl, proxy, gold)."""
+def one_round(folder: Path, seed: int, n_phases: Mapping[OnlineMethod, int]) -> dict[str, Any]:
+    """A proxy, best of n by it, and every run; points are (phase, kl, proxy, gold, second proxy)."""
     start = Start.load(folder)
     with TemporaryDirectory() as work:
-        proxy = learnt_proxy(start, N_PAIRS, ERROR_RATE, seed, Path(work))
+        proxy, second = (
+            learnt_proxy(start, N_PAIRS, ERROR_RATE, seed + apart, Path(work) / name)
+            for name, apart in (("proxy", 0), ("second", SECOND))
+        )
+        second.name = "second proxy"
         figures, points = best_of_n(start, proxy, seed)
         signs: dict[str, Any] = {}
         for name, (method, leash) in RUNS.items():
-            found = followed(folder, proxy, method, leash, seed, n_phases)
+            found = followed(folder, (proxy, second), method, leash, seed, n_phases[method])
             figures[name], points[name], signs[name] = ended(found["points"]), found["points"], found["signs"]
             figures[name]["processor_seconds"] = found["seconds"]
     for name, found in figures.items():
@@ -137,26 +146,31 @@ def best_of_n(start: Start, proxy: LearntReward, seed: int) -> tuple[Figures, di
 
 
 def followed(
-    folder: Path, proxy: LearntReward, method: OnlineMethod, leash: dict[str, Any], seed: int, n_phases: int
+    folder: Path,
+    proxies: tuple[LearntReward, LearntReward],
+    method: OnlineMethod,
+    leash: dict[str, Any],
+    seed: int,
+    n_phases: int,
 ) -> dict[str, Any]:
     """One run from the start, and its measurements."""
     start = Start.load(folder)
     settings = SHARED | METHODS[method] | leash | {"seed": seed}
     config = online_config(AlignConfig.parse(settings), method)
-    every = config.steps_per_phase * max(1, n_phases // 20)
+    every = config.steps_per_phase * max(1, n_phases // 15)
     length = {"max_steps": n_phases * config.steps_per_phase, "validate_every": every}
-    held_out = start.held_out * N_MEASURED
-    asked = Asked(start.model, start.tokenizer, start.train, held_out, proxy, (GOLD,))
+    held_out, (proxy, second) = start.held_out * N_MEASURED, proxies
+    asked = Asked(start.model, start.tokenizer, start.train, held_out, proxy, (GOLD, second))
     began = time.process_time()
     with TemporaryDirectory() as work:
         plan = plan_online(AlignConfig.parse(settings | length), config, asked)
         found = learn(method, asked, config, plan, Path(work))
-    before, gold = found["before"], f"{WATCHED}{GOLD.name}"
+    before, names = found["before"], ["reward", *(f"{WATCHED}{judge.name}" for judge in asked.watched)]
+    spreads = ["reward_std", *(f"{name} std" for name in names[1:])]
 
     def point(row: dict[str, Any]) -> list[float]:
         deviations = (
-            (row[name] - before[name]) / before[spread]
-            for name, spread in (("reward", "reward_std"), (gold, f"{gold} std"))
+            (row[name] - before[name]) / before[spread] for name, spread in zip(names, spreads, strict=True)
         )
         place = row.get("step", 0) / config.steps_per_phase
         return [round(value, 3) for value in (place, row["kl"], *deviations)]
@@ -168,13 +182,14 @@ def followed(
 
 def ended(points: list[list[float]]) -> Figures:
     """Where a run's gold reward was highest, and what became of it; all rewards in deviations from the start."""
-    kl, proxy, gold = np.array(points)[:, 1:].T
+    kl, proxy, gold, second = np.array(points)[:, 1:].T
     best = int(gold.argmax())
     return {
         "gold_highest": float(gold[best]),
         "kl_at_highest": float(kl[best]),
         "gold_end": float(gold[-1]),
         "proxy_end": float(proxy[-1]),
+        "second_proxy_fall": float(second.max() - second[-1]),
         "kl_end": float(kl[-1]),
         "gold_fall": float(gold[best] - gold[-1]),
         "proxy_rise_since": float(proxy[-1] - proxy[best]),

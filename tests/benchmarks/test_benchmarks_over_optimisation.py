@@ -42,15 +42,16 @@ def test_agreement_is_the_share_of_pairs_in_the_right_order() -> None:
 
 
 def test_a_run_is_judged_by_its_highest_gold() -> None:
-    points = [[0, 0.0, 0.0, 0.0], [2, 1.0, 0.5, 0.4], [4, 9.0, 2.0, -1.0]]
+    points = [[0, 0.0, 0.0, 0.0, 0.0], [2, 1.0, 0.5, 0.4, 0.8], [4, 9.0, 2.0, -1.0, 0.5]]
     found = ended(points)
     assert (found["gold_highest"], found["kl_at_highest"]) == (0.4, 1.0)
     assert found["gold_fall"] == pytest.approx(1.4)
     assert found["proxy_rise_since"] == pytest.approx(1.5)
+    assert found["second_proxy_fall"] == pytest.approx(0.3)
 
 
 def test_the_picture_is_drawn_of_lines_of_unlike_length(tmp_path: Path) -> None:
-    line = [[0.0, 0.0, 0.0, 0.0], [1.0, 4.0, 1.0, 0.5]]
+    line = [[0.0, 0.0, 0.0, 0.0, 0.0], [1.0, 4.0, 1.0, 0.5, 0.2]]
     assert medians([line, line[:1]]).tolist() == line
     rounds = [
         dict.fromkeys((*RUNS, "best_of_n"), line),
