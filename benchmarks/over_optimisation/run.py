@@ -30,7 +30,7 @@ from parakit.alignment.online.best_of_n import expected_best, kl_bound
 from parakit.alignment.online.config import OnlineMethod, online_config
 from parakit.alignment.online.learnt_reward import LearntReward
 from parakit.alignment.online.rewards import judged
-from parakit.alignment.online.signs import WATCHED
+from parakit.alignment.signs import WATCHED
 from parakit.common.files import read_json, write_json_atomic
 from parakit.recipe.training.online_jobs import Asked, learn, plan_online
 

@@ -13,7 +13,7 @@ from parakit.alignment.online.config import OnlineConfig
 from parakit.alignment.online.prompts import Prompt, ids_of
 from parakit.alignment.online.rewards import Reward, judged
 from parakit.alignment.online.rollouts import complete, exact_kl, token_rows
-from parakit.alignment.online.signs import WATCHED, texture
+from parakit.alignment.signs import WATCHED, texture
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer import Tokenizer
 

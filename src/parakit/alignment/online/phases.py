@@ -21,7 +21,7 @@ from parakit.alignment.online.kl import kl_estimate
 from parakit.alignment.online.prompts import Prompt
 from parakit.alignment.online.rewards import Reward, judged
 from parakit.alignment.online.rollouts import Rollouts
-from parakit.alignment.online.signs import texture
+from parakit.alignment.signs import texture
 from parakit.common.seeds import rng
 
 

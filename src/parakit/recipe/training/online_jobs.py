@@ -23,7 +23,7 @@ from parakit.alignment.online.ppo import PPOLearning, PPOObjective
 from parakit.alignment.online.prompts import Prompt, read_prompts
 from parakit.alignment.online.rewards import Reward, named_reward
 from parakit.alignment.online.rollouts import frozen_copy, roll_out
-from parakit.alignment.online.signs import Watch
+from parakit.alignment.signs import Watch
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.devices import pick_device

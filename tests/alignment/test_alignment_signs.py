@@ -11,7 +11,7 @@ import pytest
 from parakit.alignment.online.measuring import measure_policy
 from parakit.alignment.online.rewards import Rule
 from parakit.alignment.online.rollouts import frozen_copy
-from parakit.alignment.online.signs import Watch, first_signs, signs, texture
+from parakit.alignment.signs import Watch, first_signs, signs, texture
 from tests.alignment.online.tiny_policy import letters, tiny_config, tiny_policy, tiny_prompts, tiny_tokenizer
 
 START: dict[str, Any] = {
