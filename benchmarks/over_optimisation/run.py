@@ -6,9 +6,9 @@ Gold is only watched, as `parakit align --watch` watches it, and so is a second 
 n needs no training: what it would bring by the proxy, and of that in gold, has an exact estimate. Rewards are told in
 standard deviations of the start's, from its mean.
 
-Bars, set before the measured seeds ran: without a leash gold falls by at least one deviation from its highest while
-the proxy rises; with every leash it ends within a quarter of a deviation of its own highest, and at least half a
-deviation above the end without a leash.
+Bars, set before the measured seeds ran, on runs of another: without a leash gold falls by at least half a deviation
+from its highest while the proxy rises; with every leash it ends within a quarter of a deviation of its own highest,
+and at least as much above the end without one.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ N_MEASURED = 4  # answers to each held-out prompt, at every measurement
 SIZES = tuple(2**k for k in range(7))
 SECOND = 1000  # added to the seed of the second proxy's pairs
 PHASES: dict[OnlineMethod, int] = {
-    "grpo": 30,
+    "grpo": 32,
     "ppo": 16,
-}  # of 128 completions; PPO takes four times the steps in each
+}  # of 128 completions; PPO takes 8 steps in each, GRPO 2
 SHARED: dict[str, Any] = {
     "max_new_tokens": MAX_NEW_TOKENS,
     "optimizer": "adamw",
@@ -57,13 +57,13 @@ METHODS: dict[OnlineMethod, dict[str, Any]] = {
 # Each run: its method, and the leash.
 RUNS: dict[str, tuple[OnlineMethod, dict[str, Any]]] = {
     "grpo_no_leash": ("grpo", {"kl_coef": 0.0}),
-    "grpo_fixed": ("grpo", {"kl_coef": 0.1}),
-    "grpo_target": ("grpo", {"kl_coef": 0.1, "kl_target": 3.0}),
-    "grpo_limit": ("grpo", {"kl_coef": 0.0, "kl_limit": 3.0}),
+    "grpo_fixed": ("grpo", {"kl_coef": 1.0}),
+    "grpo_target": ("grpo", {"kl_coef": 0.5, "kl_target": 0.6}),
+    "grpo_limit": ("grpo", {"kl_coef": 0.0, "kl_limit": 1.0}),
     "ppo_no_leash": ("ppo", {"kl_coef": 0.0}),
-    "ppo_target": ("ppo", {"kl_coef": 0.1, "kl_target": 3.0}),
+    "ppo_target": ("ppo", {"kl_coef": 1.0, "kl_target": 0.6}),
 }
-FALL, KEPT, ABOVE = ">= 1", "<= 0.25", ">= 0.5"
+FALL, KEPT, ABOVE = ">= 0.5", "<= 0.25", ">= 0.25"
 
 
 def main(words: list[str]) -> None:
@@ -95,7 +95,7 @@ def bars() -> dict[str, str]:
             found |= {f"{name}.gold_fall": FALL, f"{name}.proxy_rise_since": "> 0"}
         else:
             found |= {f"{name}.gold_fall": KEPT, f"{name}.gold_above_no_leash": ABOVE}
-        found |= {f"{name}.gold_end": SHOWN, f"{name}.kl_end": SHOWN}
+        found |= {f"{name}.gold_end": SHOWN}
     return found
 
 
@@ -122,7 +122,8 @@ def one_round(folder: Path, seed: int, n_phases: Mapping[OnlineMethod, int]) -> 
         signs: dict[str, Any] = {}
         for name, (method, leash) in RUNS.items():
             found = followed(folder, (proxy, second), method, leash, seed, n_phases[method])
-            figures[name], points[name], signs[name] = ended(found["points"]), found["points"], found["signs"]
+            points[name], signs[name] = found["points"], found["signs"]
+            figures[name] = ended(points[name], signs[name])
             figures[name]["processor_seconds"] = found["seconds"]
     for name, found in figures.items():
         if name in RUNS and not name.endswith("no_leash"):
@@ -180,10 +181,16 @@ def followed(
     return {"points": points, "signs": signs, "seconds": time.process_time() - began}
 
 
-def ended(points: list[list[float]]) -> Figures:
-    """Where a run's gold reward was highest, and what became of it; all rewards in deviations from the start."""
+def ended(points: list[list[float]], signs: list[list[Any]]) -> Figures:
+    """Where a run's gold reward was highest, and what became of it; all rewards in deviations from the start. The
+    first sign is the first that was seen without gold, of which nobody has a judge; a run without one counts to its
+    end.
+    """
     kl, proxy, gold, second = np.array(points)[:, 1:].T
     best = int(gold.argmax())
+    phases = [point[0] for point in points]
+    first = min((phase for name, phase in signs if name != f"{WATCHED}{GOLD.name}"), default=phases[-1])
+    at_sign = phases.index(first)
     return {
         "gold_highest": float(gold[best]),
         "kl_at_highest": float(kl[best]),
@@ -193,4 +200,6 @@ def ended(points: list[list[float]]) -> Figures:
         "kl_end": float(kl[-1]),
         "gold_fall": float(gold[best] - gold[-1]),
         "proxy_rise_since": float(proxy[-1] - proxy[best]),
+        "kl_at_first_sign": float(kl[at_sign]),
+        "fall_at_first_sign": float(gold[: at_sign + 1].max() - gold[at_sign]),
     }

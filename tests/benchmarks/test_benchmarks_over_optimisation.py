@@ -43,7 +43,9 @@ def test_agreement_is_the_share_of_pairs_in_the_right_order() -> None:
 
 def test_a_run_is_judged_by_its_highest_gold() -> None:
     points = [[0, 0.0, 0.0, 0.0, 0.0], [2, 1.0, 0.5, 0.4, 0.8], [4, 9.0, 2.0, -1.0, 0.5]]
-    found = ended(points)
+    found = ended(points, [["watched gold", 2.0], ["alike", 4.0], ["far", 4.0]])
+    assert (found["kl_at_first_sign"], found["fall_at_first_sign"]) == (9.0, 1.4)
+    assert ended(points, [["far", 2]])["fall_at_first_sign"] == 0.0
     assert (found["gold_highest"], found["kl_at_highest"]) == (0.4, 1.0)
     assert found["gold_fall"] == pytest.approx(1.4)
     assert found["proxy_rise_since"] == pytest.approx(1.5)
@@ -60,6 +62,6 @@ def test_the_picture_is_drawn_of_lines_of_unlike_length(tmp_path: Path) -> None:
     draw(rounds, tmp_path / "one.svg")
     draw(rounds, tmp_path / "two.svg")
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
-    figures = {name: ended(line) for name in RUNS}
+    figures = {name: ended(line, []) for name in RUNS}
     found = summed([{"figures": figures, "points": {}, "signs": {}}] * 2)
     assert found["grpo_no_leash"]["gold_end"]["n"] == 2
