@@ -81,6 +81,7 @@ def main(words: list[str]) -> None:
         if kept is None or not kept.exists():
             found = one_round(arguments.model, seed, PHASES)
             if kept is not None:
+                kept.parent.mkdir(parents=True, exist_ok=True)
                 write_json_atomic(kept, found)
         rounds.append(read_json(kept) if kept else found)
     draw([found["points"] for found in rounds])
