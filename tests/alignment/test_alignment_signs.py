@@ -16,7 +16,7 @@ from tests.alignment.online.tiny_policy import letters, tiny_config, tiny_policy
 
 START: dict[str, Any] = {
     "reward": 1.0, "reward_std": 0.5, "reward_high": 2.0, "kl": 0.0, "length": 10.0, "distinct": 0.6,
-    "repeated": 0.0, "watched gold": 3.0, "watched gold std": 1.0,
+    "repeated": 0.0, "answers": 128, "watched gold": 3.0, "watched gold std": 1.0,
 }  # fmt: skip
 
 
@@ -74,6 +74,12 @@ def test_a_judge_that_is_watched_is_compared_with_its_best() -> None:
     rose = [START | {"watched gold": value} for value in (3.5, 4.0, 3.6)]
     found = signs(START, rose, tiny_config(), learnt=True)
     assert "fell from 4.000 to 3.600" in found["watched gold"]
+
+
+def test_a_fall_that_few_answers_could_show_by_chance_is_no_sign() -> None:
+    """Of 16 answers two means lie 0.35 deviations apart, one standard error of their difference."""
+    assert seen(answers=16, **{"watched gold": 2.35}) == {}
+    assert list(seen(answers=16, **{"watched gold": 2.25})) == ["watched gold"]
 
 
 def test_every_sign_is_told_once_and_kept_with_its_step(

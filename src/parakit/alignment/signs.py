@@ -22,7 +22,8 @@ SLIPPED = 2.0  # times its target: what an adaptive leash is taken to hold
 ALIKE = 0.5  # of the different answers that the start gave
 CIRCULAR = 0.1  # more of an answer's token triples than at the start
 OTHER_LENGTH = 1.5  # times as long or as short as at the start
-FALLEN = 0.25  # standard deviations of another judge's rewards at the start
+FALLEN = 0.25  # standard deviations of another judge's rewards at the start, and beyond chance:
+CHANCE = 2.0  # standard errors
 WATCHED = "watched "  # before the name of another judge, in a measurement's figures
 
 
@@ -109,7 +110,8 @@ def _beyond(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _fallen(name: str, before: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
     best, now = max(row[name] for row in (before, *measured)), measured[-1][name]
-    if now >= best - FALLEN * before[f"{name} std"]:
+    chance = CHANCE * (2 / measured[-1]["answers"]) ** 0.5  # the difference of two means of so many answers
+    if now >= best - max(FALLEN, chance) * before[f"{name} std"]:
         return ""
     return f"{name.removeprefix(WATCHED)}, which is only watched, fell from {best:.3f} to {now:.3f}"
 

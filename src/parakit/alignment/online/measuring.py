@@ -52,6 +52,7 @@ def measure_policy(
         "kl": float(kl.mean()),
         **texture(completions),
         "length": sum(map(len, completions)) / len(completions),
+        "answers": len(samples),
         "ended": sum(sample.ended for sample in samples) / len(samples),
         "loss": -float(rewards.mean()),
     }

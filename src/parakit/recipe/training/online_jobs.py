@@ -221,6 +221,10 @@ def learn(
     figures |= chart_rows(work) | {"task": "chat", "method": method, "reward_name": asked.reward.name}
     figures["before"], figures["signs"] = before, watch.signs()
     figures["ended_by"] = "kl_limit" if figures["steps"] < plan.max_steps else "max_steps"
+    if figures["ended_by"] == "kl_limit":
+        say(
+            f"{method}: ended after step {figures['steps']} of {plan.max_steps}: beyond kl_limit = {config.kl_limit}"
+        )
     figures["samples"] = beside(shown, shown_samples(asked, config))
     figures["rollout_seconds"] = source.seconds
     figures["settings"] = config.model_dump(mode="json")
