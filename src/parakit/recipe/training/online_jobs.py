@@ -175,13 +175,7 @@ def learn(
     policy, tokenizer = asked.policy, asked.tokenizer
     reference = frozen_copy(policy)
     trained: Any = PolicyWithValue(policy) if method == "ppo" else policy
-    learning: Any
-    objective: Any
-    if method == "ppo":
-        learning, objective = PPOLearning(config), PPOObjective(config)
-    else:
-        learning = GRPOLearning(config)
-        objective = GRPOObjective(config, learning.leash)
+    learning, objective = _learning(method, config)
     precision = Precision(plan.precision, policy.lm_head.weight.device)
 
     def roll(prompts: Any, phase: int) -> Any:
@@ -198,7 +192,6 @@ def learn(
 
     before = measured()
     watch = Watch(method, before, config, isinstance(asked.reward, LearntReward), work)
-
     lesson = Lesson(
         kind=method,
         source=source,
@@ -229,6 +222,14 @@ def learn(
     figures["rollout_seconds"] = source.seconds
     figures["settings"] = config.model_dump(mode="json")
     return figures
+
+
+def _learning(method: OnlineMethod, config: OnlineConfig) -> tuple[Any, Any]:
+    """What makes lessons of rollouts, and the loss of those."""
+    if method == "ppo":
+        return PPOLearning(config), PPOObjective(config)
+    learning = GRPOLearning(config)
+    return learning, GRPOObjective(config, learning.leash)
 
 
 def shown_samples(asked: Asked, config: OnlineConfig) -> list[dict[str, Any]]:
