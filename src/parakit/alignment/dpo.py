@@ -23,6 +23,7 @@ from parakit.alignment.config import PreferenceLoss
 from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce, squared_lead
 from parakit.alignment.tally import Tally
 from parakit.model.heads import LanguageModel
+from parakit.model.masks import can_branch
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
 from parakit.training.objectives.routing import with_router_loss
@@ -34,9 +35,12 @@ ROWS_PER_FORWARD = 16  # rankings, of the reference
 
 def completion_log_probs(model: LanguageModel, batch: RankingMicroBatch) -> Tensor:
     """(N,) nats: the log-probability of each completion, its end of turn included, given its prompt."""
-    hidden = model.hidden(batch.input_ids)[
-        batch.loss_mask
-    ]  # (C, D); the prompt never passes the output matrix
+    if batch.branched is not None:
+        assert can_branch(model.config), "this model's completions cannot share the reading of their prompt"
+        hidden = batch.branched.vectors(model.hidden, batch.loss_mask)
+    else:
+        hidden = model.hidden(batch.input_ids)[batch.loss_mask]
+    # (C, D): the prompt never passes the output matrix
     logits = at_least_float32(model.logits(hidden))
     log_probs = -functional.cross_entropy(logits, batch.target_ids[batch.loss_mask], reduction="none")
     rows = batch.loss_mask.nonzero()[:, 0]

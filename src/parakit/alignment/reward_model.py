@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce
 from parakit.alignment.tally import Tally
 from parakit.model.heads import RewardModel
+from parakit.model.masks import can_branch
 from parakit.training.micro_batches import RankingMicroBatch
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
@@ -20,6 +22,10 @@ from parakit.training.precision import at_least_float32
 
 def rewards_of(model: RewardModel, batch: RankingMicroBatch) -> Tensor:
     """(N,): each completion's reward, read at its end of turn."""
+    if batch.branched is not None:
+        assert can_branch(model.config), "this model's completions cannot share the reading of their prompt"
+        ends = batch.whole_mask & ~functional.pad(batch.whole_mask, (0, 1))[:, 1:]
+        return at_least_float32(model.reward_head(batch.branched.vectors(model.trunk, ends)).squeeze(-1))
     return at_least_float32(model(batch.whole_ids, attention_mask=batch.whole_mask))
 
 
