@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from parakit.alignment.branched_reading import read_at
 from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce
 from parakit.alignment.tally import Tally
 from parakit.model.heads import RewardModel
-from parakit.model.masks import can_branch
 from parakit.training.micro_batches import RankingMicroBatch
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
@@ -22,11 +22,17 @@ from parakit.training.precision import at_least_float32
 
 def rewards_of(model: RewardModel, batch: RankingMicroBatch) -> Tensor:
     """(N,): each completion's reward, read at its end of turn."""
-    if batch.branched is not None:
-        assert can_branch(model.config), "this model's completions cannot share the reading of their prompt"
-        ends = batch.whole_mask & ~functional.pad(batch.whole_mask, (0, 1))[:, 1:]
-        return at_least_float32(model.reward_head(batch.branched.vectors(model.trunk, ends)).squeeze(-1))
-    return at_least_float32(model(batch.whole_ids, attention_mask=batch.whole_mask))
+    return _judged(model, batch)[0]
+
+
+def _judged(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor | None]:
+    """The rewards, and which places that passed the network are real."""
+    whole = batch.whole_mask
+    if batch.branched is None:  # an encoder, too, must not see the padding
+        return at_least_float32(model(batch.whole_ids, attention_mask=whole)), whole
+    ends = whole & ~functional.pad(whole[:, 1:], (0, 1))
+    hidden, real_mask = read_at(model, batch.whole_ids, ends, batch.branched)
+    return at_least_float32(model.rewards(hidden)), real_mask
 
 
 class RewardObjective:
@@ -37,7 +43,7 @@ class RewardObjective:
         self.figures = Tally()
 
     def __call__(self, model: RewardModel, batch: RankingMicroBatch) -> Tensor:
-        rewards = rewards_of(model, batch)
+        rewards, real_mask = _judged(model, batch)
         scores, there = by_ranking(rewards, batch)
         margin = torch.full_like(scores[:, 0], self.margin)
         if self.row_margins:
@@ -49,4 +55,4 @@ class RewardObjective:
         self.figures.add("accuracy", (leads > 0).float())
         self.figures.add("lead", leads)
         self.figures.add("reward", rewards)
-        return with_router_loss(loss, model, batch.whole_mask, batch.n_counted)
+        return with_router_loss(loss, model, real_mask, batch.n_counted)

@@ -134,8 +134,8 @@ class TextPairMicroBatch:
 
 @dataclass(frozen=True)
 class BranchedInputs:
-    """Completions behind the prompts they share, for a model that `can_branch`: R rows of L places. `places` (N, S)
-    says where the tokens of N sequences stand in the flattened rows.
+    """Sequences behind the beginnings they share, for a model that `can_branch`: R rows of L places. `places` says where
+    the tokens of the N sequences stand in the flattened rows.
     """
 
     input_ids: Tensor  # (R, L) int64
@@ -144,15 +144,12 @@ class BranchedInputs:
     real_mask: Tensor  # (R, L) bool
     places: Tensor  # (N, S) int64
 
-    def vectors(self, read: Callable[..., Tensor], wanted: Tensor) -> Tensor:
-        """(C, D): what `read`, a model's way from ids to vectors, gives at the `wanted` places, (N, S) bool."""
-        made = read(self.input_ids, position_ids=self.position_ids, attention_mask=self.attention_mask)
-        return made.flatten(0, 1)[self.places[:, : wanted.shape[1]][wanted]]
-
 
 def branched(rows: BranchedRows, device: torch.device) -> BranchedInputs:
     """The rows as tensors on `device`, with their mask."""
-    ids, positions, trees, branches, places = (torch.from_numpy(one).to(device) for one in vars(rows).values())
+    ids, positions, trees, branches, places = (
+        torch.from_numpy(one).to(device) for one in vars(rows).values()
+    )
     return BranchedInputs(ids, positions, branch_mask(trees, branches), trees >= 0, places)
 
 
@@ -171,7 +168,9 @@ class RankingMicroBatch:
     margins: Tensor  # (R,) float32
     reference: Tensor | None  # (N,) float32, log-probabilities of the completions under the reference
     n_counted: int  # rankings
-    branched: BranchedInputs | None = None  # of the whole ids, prompts read once; None: a row for each completion
+    branched: BranchedInputs | None = (
+        None  # of the whole ids, prompts read once; None: a row for each completion
+    )
 
     @property
     def n_tokens(self) -> int:
