@@ -110,7 +110,8 @@ def _grpo(folder: Path, settings: Figures, shared: Figures, **changes: Any) -> t
     config = trl.GRPOConfig(
         num_generations=grpo["group_size"], max_completion_length=grpo["max_new_tokens"], beta=grpo["kl_coef"],
         temperature=grpo["temperature"], top_p=grpo["top_p"], top_k=0, epsilon=grpo["clip_range"],
-        loss_type="grpo", scale_rewards="group", **shared | {"per_device_train_batch_size": n_rows},
+        loss_type="grpo", scale_rewards="group",
+        use_bias_correction_kl=False, **shared | {"per_device_train_batch_size": n_rows},
     )  # fmt: skip
 
     def rewards(completions: list[Any], **_: Any) -> list[float]:

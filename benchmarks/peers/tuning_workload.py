@@ -36,12 +36,12 @@ from parakit.training.session import TrainingSession
 
 MAX_SEQ_LEN, N_ROWS, N_STEPS, LEARNING_RATE = 128, 32, 12, 3e-4
 DPO_KL_COEF = 0.1
-TALKER_CONVERSATIONS, TALKER_STEPS = 1200, 250  # what the policy of GRPO was tuned on
+TALKER_CONVERSATIONS, TALKER_STEPS = 1200, 120  # what the policy of GRPO was tuned on
 GRPO = OnlineConfig(
     method="grpo", group_size=8, rollout_prompts=8, max_new_tokens=32, temperature=1.0, top_p=1.0, cut_penalty=0.0,
     kl_coef=0.04, kl_estimator="k3", loss_norm="completion",
 )  # fmt: skip
-GRPO_STEPS, GRPO_RATE, GRPO_EPOCHS = 24, 1e-3, 6  # epochs: over the completions that are given
+GRPO_STEPS, GRPO_RATE, GRPO_EPOCHS = 24, 5e-4, 6  # epochs: over the completions that are given
 PAIRS, CONVERSATIONS, PROMPTS, GIVEN = "pairs.jsonl", "conversations.jsonl", "prompts.jsonl", "given.json"
 SETTINGS: dict[str, Any] = {
     "n_rows": N_ROWS, "n_steps": N_STEPS, "learning_rate": LEARNING_RATE, "dpo_kl_coef": DPO_KL_COEF,
