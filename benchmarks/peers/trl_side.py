@@ -37,7 +37,7 @@ class Clock(TrainerCallback):
         self.ended.append(time.perf_counter())
 
 
-def main(task: str, folder: Path) -> Figures:
+def main(task: str, folder: Path, seed: int = 0) -> Figures:
     """Train, and return the figures."""
     torch.set_num_threads(1)
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def main(task: str, folder: Path) -> Figures:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as out:
         shared: dict[str, Any] = {
-            "output_dir": out, "learning_rate": settings["learning_rate"], "lr_scheduler_type": "constant",
+            "output_dir": out, "seed": seed, "learning_rate": settings["learning_rate"], "lr_scheduler_type": "constant",
             "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1.0, "adam_beta2": 0.999, "logging_steps": 1,
             "save_strategy": "no", "report_to": "none", "use_cpu": True, "bf16": False,
             "gradient_checkpointing": False, "disable_tqdm": True, "max_steps": settings["n_steps"],
@@ -163,4 +163,4 @@ def _rows(path: Path) -> list[Figures]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))))

@@ -1,4 +1,5 @@
-"""Parakit's side of `against_trl`: `make FOLDER`, or a task (sft, dpo, reward, grpo, given) on the folder that was made.
+"""Parakit's side of `against_trl`: `make FOLDER`, or `TASK FOLDER SEED` (sft, dpo, reward, grpo, given) on the folder that
+was made. The seed is of sampling.
 
 The last line is a JSON object: the loss of every step, and rows (conversations, pairs or completions) per second after
 the first step; of grpo also the mean reward of every step. `given` learns from completions that are given, by grpo's
@@ -39,11 +40,12 @@ from parakit.training.session import TrainingSession
 Figures = dict[str, Any]
 
 
-def main(task: str, folder: Path) -> Figures:
+def main(task: str, folder: Path, seed: int = 0) -> Figures:
     """Train, and return the figures."""
     torch.set_num_threads(1)
     tasks: dict[str, Callable[[Path], Figures]] = {
-        "sft": tune, "dpo": prefer, "reward": judge, "grpo": roll, "given": learn_given,
+        "sft": tune, "dpo": prefer, "reward": judge, "given": learn_given,
+        "grpo": lambda place: roll(place, seed),
     }  # fmt: skip
     if task == "make":
         work.make(folder)
@@ -86,9 +88,9 @@ def _on_pairs(model: Any, source: PreferenceSource, objective: Any) -> Figures:
     return timed(TrainingSession(model, source, objective, plan, folder=None), work.N_ROWS)
 
 
-def roll(folder: Path) -> Figures:
+def roll(folder: Path, seed: int) -> Figures:
     """GRPO, one step for each phase of completions."""
-    session, source = _grpo(folder, work.GRPO_STEPS, work.GRPO)
+    session, source = _grpo(folder, work.GRPO_STEPS, work.GRPO.replace(seed=seed))
     rewards, lengths = [], []
 
     def look(_: StepRecord) -> None:
@@ -143,4 +145,4 @@ def timed(session: TrainingSession, n_rows: int, look: Callable[[StepRecord], No
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))))
