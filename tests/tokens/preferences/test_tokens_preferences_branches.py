@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.model.masks import branch_mask
-from parakit.tokens.preferences.branches import SHORT, BranchedRows, lay_branches
+from parakit.tokens.preferences.branches import BranchedRows, lay_branches
 
 # Groups: a prompt's tokens, and the lengths of what follows it
 GROUPS = st.lists(
@@ -22,7 +22,9 @@ GROUPS = st.lists(
 
 
 def laid(groups: list[tuple[list[int], list[int]]]) -> tuple[BranchedRows, list[list[int]]]:
-    """The rows, and the sequences that went in; every token behind a prompt is another."""
+    """The rows, and the sequences that went in; every token behind a prompt is another, and one sequence is so long that
+    no tree is too long.
+    """
     sequences, shared, group = [], [], []
     fresh = iter(range(10, 10_000))
     for number, (prompt, lengths) in enumerate(groups):
@@ -30,6 +32,9 @@ def laid(groups: list[tuple[list[int], list[int]]]) -> tuple[BranchedRows, list[
             sequences.append([*prompt, *(next(fresh) for _ in range(n))])
             shared.append(len(prompt))
             group.append(number)
+    sequences.append([*range(20_000, 20_020)])
+    shared.append(1)
+    group.append(len(groups))
     ids = np.zeros((len(sequences), max(map(len, sequences))), np.int64)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
@@ -57,9 +62,9 @@ def test_every_token_sees_its_own_sequence_up_to_itself(groups: list[tuple[list[
 @given(GROUPS)
 def test_what_is_shared_stands_once(groups: list[tuple[list[int], list[int]]]) -> None:
     rows, _ = laid(groups)
-    wanted = sum(len(prompt) + sum(lengths) for prompt, lengths in groups)
+    wanted = 20 + sum(len(prompt) + sum(lengths) for prompt, lengths in groups)
     assert int((rows.tree_ids >= 0).sum()) == wanted
-    assert len(np.unique(rows.tree_ids[rows.tree_ids >= 0])) == len(groups)
+    assert len(np.unique(rows.tree_ids[rows.tree_ids >= 0])) == len(groups) + 1
 
 
 def test_other_prompts_and_other_groups_share_nothing() -> None:
@@ -69,12 +74,7 @@ def test_other_prompts_and_other_groups_share_nothing() -> None:
 
 
 def test_a_tree_is_at_most_twice_as_long_as_the_longest_sequence() -> None:
-    n, own = 6, 2 * SHORT
-    ids = np.arange(n * own).reshape(n, own) + 10
-    ids[:, : own // 4] = 3
-    rows = lay_branches(ids, np.full(n, own), np.full(n, own // 4), np.zeros(n, np.int64))
-    assert rows.token_ids.shape[1] == own // 4 + 2 * (own - own // 4)
-    short = lay_branches(
-        ids[:, : own // 4 + 4], np.full(n, own // 4 + 4), np.full(n, own // 4), np.zeros(n, np.int64)
-    )
-    assert short.token_ids.shape == (1, own // 4 + 4 * n)
+    ids = np.arange(48).reshape(6, 8) + 10
+    ids[:, :2] = 3
+    rows = lay_branches(ids, np.full(6, 8), np.full(6, 2), np.zeros(6, np.int64))
+    assert rows.token_ids.shape == (3, 14)  # a prompt of 2 and two answers of 6

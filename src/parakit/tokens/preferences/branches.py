@@ -3,8 +3,8 @@ do not see each other.
 
 Each completion goes on from the prompt's last position, so under a mask that lets it see its prompt and itself alone it
 gets the vectors that it would get in a row of its own. Whole trees of a prompt and its branches are packed into rows
-best-fit, as documents are. A tree is at most twice as long as the longest sequence (short ones grow to `SHORT`), so
-that many long completions make no row whose attention costs more than what is saved.
+best-fit, as documents are. A tree is at most twice as long as the longest sequence, so that many completions make no
+row whose attention costs more than what is saved.
 
 Numpy only; N sequences, S places of the longest, R rows, T places of a row.
 """
@@ -16,8 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from parakit.tokens.packing import best_fit_decreasing
-
-SHORT = 256  # places of a tree whose attention costs little beside its matrices
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def _trees(
     token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray, group: np.ndarray
 ) -> list[list[int]]:
     """The numbers of the sequences that share a beginning, tree by tree."""
-    limit = max(2 * int(lengths.max()), SHORT)
+    limit = 2 * int(lengths.max())
     trees: list[list[int]] = []
     size, newest = 0, None
     for i in range(len(token_ids)):
