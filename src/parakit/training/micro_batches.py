@@ -329,7 +329,7 @@ def _rankings(batch: RankingBatch, device: torch.device, always_masked: bool = F
             one[there] for one in (batch.input_ids, batch.target_ids, batch.loss_mask, batch.real_mask)
         )
         whole = np.concatenate([ids[:, :1], targets], 1)
-        laid = branched(lay_branches(whole, real.sum(1) + 1, counted.argmax(1) + 1, group), device)
+        laid = branched(lay_branches(whole, real.sum(1) + 1, counted.argmax(1) + 1), device)
     return RankingMicroBatch(
         **named,
         branched=laid,

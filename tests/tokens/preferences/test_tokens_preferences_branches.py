@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -25,21 +27,19 @@ def laid(groups: list[tuple[list[int], list[int]]]) -> tuple[BranchedRows, list[
     """The rows, and the sequences that went in; every token behind a prompt is another, and one sequence is so long that
     no tree is too long.
     """
-    sequences, shared, group = [], [], []
+    sequences, shared = [], []
     fresh = iter(range(10, 10_000))
-    for number, (prompt, lengths) in enumerate(groups):
+    for prompt, lengths in groups:
         for n in lengths:
             sequences.append([*prompt, *(next(fresh) for _ in range(n))])
             shared.append(len(prompt))
-            group.append(number)
-    sequences.append([*range(20_000, 20_020)])
+    sequences.append([*range(20_000, 20_100)])
     shared.append(1)
-    group.append(len(groups))
     ids = np.zeros((len(sequences), max(map(len, sequences))), np.int64)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     lengths = np.array(list(map(len, sequences)))
-    return lay_branches(ids, lengths, np.array(shared), np.array(group)), sequences
+    return lay_branches(ids, lengths, np.array(shared)), sequences
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,19 +62,19 @@ def test_every_token_sees_its_own_sequence_up_to_itself(groups: list[tuple[list[
 @given(GROUPS)
 def test_what_is_shared_stands_once(groups: list[tuple[list[int], list[int]]]) -> None:
     rows, _ = laid(groups)
-    wanted = 20 + sum(len(prompt) + sum(lengths) for prompt, lengths in groups)
-    assert int((rows.tree_ids >= 0).sum()) == wanted
-    assert len(np.unique(rows.tree_ids[rows.tree_ids >= 0])) == len(groups) + 1
+    by_prompt = [list(part) for _, part in groupby(groups, lambda one: one[0])]
+    wanted = sum(len(part[0][0]) + sum(sum(lengths) for _, lengths in part) for part in by_prompt)
+    assert int((rows.tree_ids >= 0).sum()) == wanted + 100
+    assert len(np.unique(rows.tree_ids[rows.tree_ids >= 0])) == len(by_prompt) + 1
 
 
-def test_other_prompts_and_other_groups_share_nothing() -> None:
-    ids = np.array([[3, 4, 10], [3, 5, 11], [3, 4, 12], [3, 4, 13]])
-    rows = lay_branches(ids, np.full(4, 3), np.full(4, 2), np.array([0, 0, 0, 1]))
-    assert int((rows.tree_ids >= 0).sum()) == 12
+def test_other_prompts_share_nothing() -> None:
+    ids = np.array([[3, 4, 10], [3, 5, 11], [3, 4, 12]])
+    assert int((lay_branches(ids, np.full(3, 3), np.full(3, 2)).tree_ids >= 0).sum()) == 9
 
 
 def test_a_tree_is_at_most_twice_as_long_as_the_longest_sequence() -> None:
     ids = np.arange(48).reshape(6, 8) + 10
     ids[:, :2] = 3
-    rows = lay_branches(ids, np.full(6, 8), np.full(6, 2), np.zeros(6, np.int64))
+    rows = lay_branches(ids, np.full(6, 8), np.full(6, 2))
     assert rows.token_ids.shape == (3, 14)  # a prompt of 2 and two answers of 6

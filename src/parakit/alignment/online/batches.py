@@ -80,8 +80,7 @@ def _rollouts(batch: RolloutBatch, device: torch.device, always_masked: bool = F
 def branches_of(input_ids: np.ndarray, loss_mask: np.ndarray, device: torch.device) -> BranchedInputs:
     """Rows (B, T) of rollouts with the prompts of neighbours laid once."""
     lengths, n_prompt = counted_lengths(loss_mask), loss_mask.argmax(1) + 1
-    one_group = np.zeros(len(lengths), np.int64)  # equal prompts are known by their tokens
-    return branched(lay_branches(input_ids, lengths, n_prompt, one_group), device)
+    return branched(lay_branches(input_ids, lengths, n_prompt), device)
 
 
 def counted_lengths(loss_mask: np.ndarray) -> np.ndarray:

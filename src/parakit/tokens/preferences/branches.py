@@ -26,18 +26,14 @@ class BranchedRows:
     position_ids: np.ndarray  # (R, T) int64: where a token stands in its own sequence
     tree_ids: np.ndarray  # (R, T) int32, counted through all rows
     branch_ids: np.ndarray  # (R, T) int32; 0 = what all of a tree share
-    places: (
-        np.ndarray
-    )  # (N, S) int64: where each sequence's tokens stand in the flattened rows; 0 for padding
+    places: np.ndarray  # (N, S) int64: where a sequence's tokens stand in the flattened rows; 0 for padding
 
 
-def lay_branches(
-    token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray, group: np.ndarray
-) -> BranchedRows:
-    """Lay sequences `token_ids` (N, S), the first `lengths` (N,) tokens of each, as trees. Neighbours of one `group`
-    (N,) share their first `n_shared` (N,) tokens where these are the same; where they are not, nothing is shared.
+def lay_branches(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> BranchedRows:
+    """Lay sequences `token_ids` (N, S), the first `lengths` (N,) tokens of each, as trees. Neighbours share their first
+    `n_shared` (N,) tokens where these are the same; where they are not, nothing is shared.
     """
-    trees = _trees(token_ids, lengths, n_shared, group)
+    trees = _trees(token_ids, lengths, n_shared)
     sizes = np.array([n_shared[tree[0]] + (lengths - n_shared)[tree].sum() for tree in trees])
     order = np.argsort(-sizes, kind="stable")
     row_of = best_fit_decreasing(sizes[order], int(sizes.max()))
@@ -66,20 +62,18 @@ def lay_branches(
     return BranchedRows(ids, positions, tree_ids, branch_ids, places)
 
 
-def _trees(
-    token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray, group: np.ndarray
-) -> list[list[int]]:
+def _trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> list[list[int]]:
     """The numbers of the sequences that share a beginning, tree by tree."""
     limit = 2 * int(lengths.max())
     trees: list[list[int]] = []
-    size, newest = 0, None
+    size, newest = 0, b""
     for i in range(len(token_ids)):
-        key = int(group[i]), token_ids[i, : n_shared[i]].tobytes()
+        begins = token_ids[i, : n_shared[i]].tobytes()
         own = int(lengths[i] - n_shared[i])
-        if key == newest and size + own <= limit:
+        if begins == newest and size + own <= limit:
             trees[-1].append(i)
             size += own
         else:
             trees.append([i])
-            size, newest = int(lengths[i]), key
+            size, newest = int(lengths[i]), begins
     return trees
