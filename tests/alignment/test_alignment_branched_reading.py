@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,14 +27,14 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def both(model: Any, reference: bool = False) -> list[RankingMicroBatch]:
+def both(model: Any, reference: bool = False, sizes: Sequence[int] = SIZES) -> list[RankingMicroBatch]:
     """The same rankings with a row for each completion, and with their prompts laid once."""
     found = []
     for share in (False, True):
-        source = PreferenceSource(encoded(SIZES), 0, share_prompts=share)
+        source = PreferenceSource(encoded(list(sizes)), 0, share_prompts=share)
         if reference:
             source.reference = reference_log_probs(model, source)
-        found.append(to_micro_batch(source.batch_of(range(len(SIZES))), torch.device("cpu")))
+        found.append(to_micro_batch(source.batch_of(range(len(sizes))), torch.device("cpu")))
     return found
 
 
@@ -82,7 +83,7 @@ def test_adapters_see_the_same(kind: str) -> None:
 def test_completions_that_see_each_other_are_told_by_their_rewards() -> None:
     """The mistake that this layout makes possible, put back: without branches a later answer reads the earlier one."""
     model = reward_model()
-    apart, shared = both(model)
+    apart, shared = both(model, sizes=[2] * 5)
     assert shared.branched is not None
     real = shared.branched.real_mask
     trees = torch.where(real, (shared.branched.position_ids == 0).cumsum(1), -1)
