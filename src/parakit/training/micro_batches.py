@@ -328,8 +328,10 @@ def _rankings(batch: RankingBatch, device: torch.device, always_masked: bool = F
         ids, targets, counted, real = (
             one[there] for one in (batch.input_ids, batch.target_ids, batch.loss_mask, batch.real_mask)
         )
-        whole = np.concatenate([ids[:, :1], targets], 1)
-        laid = branched(lay_branches(whole, real.sum(1) + 1, counted.argmax(1) + 1), device)
+        rows, n = np.arange(len(ids)), real.sum(1)
+        whole = np.pad(ids, ((0, 0), (0, 1)))
+        whole[rows, n] = targets[rows, n - 1]  # what a completion ends with is no input
+        laid = branched(lay_branches(whole, n + 1, counted.argmax(1) + 1), device)
     return RankingMicroBatch(
         **named,
         branched=laid,
