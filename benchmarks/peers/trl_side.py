@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,19 @@ from transformers import (
     TrainerCallback,
 )
 
-from benchmarks.peers.tuning_rewards import near_twelve_words
+from benchmarks.peers.tuning_shared import Clock, near_twelve_words
 
 Figures = dict[str, Any]
 
 
-class Clock(TrainerCallback):
-    """When steps ended."""
+class Watch(TrainerCallback):
+    """Tells a clock when steps ended."""
 
-    def __init__(self) -> None:
-        self.ended: list[float] = []
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.ended.append(time.perf_counter())
+        self.clock.step_ended()
 
 
 def main(task: str, folder: Path, seed: int = 0) -> Figures:
@@ -54,14 +53,10 @@ def main(task: str, folder: Path, seed: int = 0) -> Figures:
             "per_device_train_batch_size": settings["n_rows"],
         }  # fmt: skip
         trainer, n_rows = trainers[task](folder, settings, shared)
-        trainer.add_callback(clock)
+        trainer.add_callback(Watch(clock))
         trainer.train()
     log = trainer.state.log_history
-    seconds = clock.ended[-1] - clock.ended[0]
-    figures = {
-        "losses": [row["loss"] for row in log if "loss" in row],
-        "rows_per_second": (len(clock.ended) - 1) * n_rows / seconds,
-    }
+    figures = {"losses": [row["loss"] for row in log if "loss" in row]} | clock.speed(n_rows)
     if task == "grpo":
         figures["rewards"] = [row["reward"] for row in log if "reward" in row]
         figures["lengths"] = [row["completions/mean_length"] for row in log if "reward" in row]

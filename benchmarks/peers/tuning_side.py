@@ -1,8 +1,8 @@
 """Parakit's side of `against_trl`: `make FOLDER`, or `TASK FOLDER SEED` (sft, dpo, reward, grpo, given) on the folder that
 was made. The seed is of sampling.
 
-The last line is a JSON object: the loss of every step, and rows (conversations, pairs or completions) per second after
-the first step; of grpo also the mean reward of every step. `given` learns from completions that are given, by grpo's
+The last line is a JSON object: the loss of every step, and how many rows (conversations, pairs or completions) were learned
+from in a second after the first step; of grpo also the mean reward of every step. `given` learns from completions that are given, by grpo's
 loss.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers import tuning_workload as work
-from benchmarks.peers.tuning_rewards import near_twelve_words
+from benchmarks.peers.tuning_shared import Clock, near_twelve_words
 from parakit.alignment.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.online.grpo import GRPOLearning, GRPOObjective
 from parakit.alignment.online.phases import OnPolicySource
@@ -134,14 +133,13 @@ def _grpo(
 
 def timed(session: TrainingSession, n_rows: int, look: Callable[[StepRecord], None] | None = None) -> Figures:
     """Run to the end; `n_rows` are what one step learns from."""
-    losses, started = [], 0.0
+    losses, clock = [], Clock()
     for record in session.steps():
-        started = started or time.perf_counter()
+        clock.step_ended()
         losses.append(record.loss)
         if look is not None:
             look(record)
-    seconds = time.perf_counter() - started
-    return {"losses": losses, "rows_per_second": (len(losses) - 1) * n_rows / seconds}
+    return {"losses": losses} | clock.speed(n_rows)
 
 
 if __name__ == "__main__":
