@@ -2,8 +2,8 @@
 was made. The seed is of sampling.
 
 The last line is a JSON object: the loss of every step, and how many rows (conversations, pairs or completions) were learned
-from in a second after the first step; of grpo also the mean reward of every step. `given` learns from completions that are given, by grpo's
-loss.
+from in a second after the first step; of grpo also the mean reward and length of every step. `given` learns from
+completions that are given, by grpo's loss.
 """
 
 from __future__ import annotations
