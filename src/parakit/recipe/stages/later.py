@@ -46,17 +46,9 @@ def _preferences(recipe: RecipeConfig) -> Stage:
     settings = {"preferences": config.model_dump(mode="json"), "inputs": fingerprint(config.paths)}
 
     def run(out: Path) -> None:
-        from parakit.common.progress import progress
-        from parakit.text.preferences import prepare_preferences
+        from parakit.recipe.stages.text import make_preferences
 
-        with progress("preferences", unit="rankings") as bar:
-            prepare_preferences(
-                config.primer or config.paths,
-                out,
-                validation_fraction=config.validation_fraction,
-                overwrite=True,
-                progress=bar,
-            )
+        make_preferences(config.primer or config.paths, out, config.validation_fraction, overwrite=True)
 
     return Stage("preferences", settings, (), run)
 

@@ -133,6 +133,8 @@ class _Run:
             loss_unit=loss_unit,
             measure=measure,
             unit="rankings",
+            step_figures=objective.figures.take,
+            beside="accuracy",
         )
 
     def _source(self, split: str) -> PreferenceSource:
@@ -164,7 +166,8 @@ def _run(
         lesson = lesson_of(run)
         say(f"{method}: {describe_plan(plan, lesson.unit)}")
         inputs = TrainingInputs(method, run.model, tokenizer, lesson, plan, work)
-        figures = run_training(inputs) | chart_rows(work)
+        before = lesson.measure(run.model)
+        figures = run_training(inputs) | chart_rows(work) | {"before": before}
         figures |= {"method": method, "rankings": data["train"].n_examples}
         figures |= {"task": "reward" if method == "reward" else "chat"}
         figures |= {"prompts_cut": data["train"].n_cut, "left_out": data["train"].n_left_out}
