@@ -101,17 +101,20 @@ def _data(command: AlignCommandConfig, work: Path) -> Path:
     wanted = _LEARNS_FROM[command.method]
     paths = getattr(command, wanted)
     folder = Path(paths[0])
-    if len(paths) == 1 and ((folder / LINEAGE).is_file() or (wanted == "prompts" and folder.is_file())):
+    if len(paths) == 1 and (folder / LINEAGE).is_file():
         return folder
     if wanted == "preferences":
         from parakit.recipe.stages.text import make_preferences
 
         return make_preferences(paths, work / "preferences", overwrite=True)
-    if len(paths) > 1:
-        raise UserError(
-            f"{len(paths)} sets of prompts were given", "name one file, or one folder of conversations"
-        )
-    return folder
+    if command.method == "constitution":
+        from parakit.recipe.config import ConversationsConfig
+        from parakit.recipe.stages.text import make_conversations
+
+        return make_conversations(ConversationsConfig(paths=paths), work / "conversations", overwrite=True)
+    from parakit.alignment.online.prompts import prompts_file
+
+    return prompts_file(paths, work / "prompts.jsonl")
 
 
 def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:

@@ -66,15 +66,9 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
     }
 
     def run(out: Path) -> None:
-        from parakit.recipe.stages.text import make_conversations
         from parakit.recipe.training.aligning import Aligning, align
 
-        asked = folder / data
-        if step.prompts:
-            from parakit.recipe.config import ConversationsConfig
-
-            config = ConversationsConfig(paths=step.prompts)
-            asked = make_conversations(config, work / f"{step.method}.prompts", overwrite=True)
+        asked = _asked(step, work / f"{step.method}.prompts") if step.prompts else folder / data
         job = Aligning(
             model=folder / policy,
             data=asked,
@@ -86,6 +80,17 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
         align(job, out, overwrite=True)
 
     return Stage(step.method, settings, tuple(parents), run)
+
+
+def _asked(step: AlignStageConfig, out: Path) -> Path:
+    """A step's own files of prompts as what its method reads: conversations that were answered, or questions."""
+    from parakit.alignment.online.prompts import prompts_file
+    from parakit.recipe.config import ConversationsConfig
+    from parakit.recipe.stages.text import make_conversations
+
+    if step.method == "constitution":
+        return make_conversations(ConversationsConfig(paths=step.prompts), out, overwrite=True)
+    return prompts_file(step.prompts, out.with_name(f"{out.name}.jsonl"))
 
 
 def _reward_of(recipe: RecipeConfig, step: AlignStageConfig) -> str | None:
