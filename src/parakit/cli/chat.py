@@ -56,7 +56,9 @@ def main(argv: list[str]) -> int:
     adapters = load_adapters(talker, command.model, command.adapters) if command.adapters else None
     if not any(is_chat_tuned(folder) for folder in (model_folder(command.model), *command.adapters)):
         say(f"{command.model} was not tuned to talk and may ramble; `parakit generate` goes on from a text")
-    config = ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling_of(command))
+    config = ChatConfig(
+        system=command.system, when_full=command.when_full, sampling=sampling_of(command, command.model, argv)
+    )
     session = ChatSession(talker.model, talker.tokenizer, config, adapters)
     if sys.stdin.isatty():
         say("/help lists the commands, /quit leaves")

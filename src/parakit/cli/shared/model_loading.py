@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device, pick_dtype
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
+from parakit.common.progress import say
 
 if TYPE_CHECKING:
     from parakit.model.adapters import AdapterSet
@@ -72,6 +74,19 @@ def load_adapters(talker: Talker, base: str, folders: Sequence[str]) -> AdapterS
     return adapters
 
 
+def tell_how_it_reads(path: str | Path) -> None:
+    """Say of a decoder that learned on prefixes that it is not read as it was trained."""
+    from parakit.checkpoints.model_folder import read_config
+
+    lineage = model_folder(path) / LINEAGE
+    learned = (read_json(lineage).get("config") or {}).get("learned") if lineage.is_file() else None
+    if learned == "prefix" and read_config(model_folder(path)).family == "decoder":
+        say(
+            f"{path}: was trained on prefixes that it read both ways, and a prompt is read one way here, as every program"
+            " reads such a folder: expect less of it than of its validation, or tune it first"
+        )
+
+
 def load_talker(path: str, device: str, dtype: str, prompting: str) -> Talker:
     """Load a model folder; one that writes no text, or has no tokenizer, is a `UserError`."""
     from parakit.checkpoints.model_folder import load_model
@@ -87,5 +102,6 @@ def load_talker(path: str, device: str, dtype: str, prompting: str) -> Talker:
         raise UserError(
             f"{path}: has no tokenizer, so it cannot read or write", "put the model's tokenizer there"
         )
+    tell_how_it_reads(path)
     chat = is_chat_tuned(folder) if prompting == "auto" else prompting == "chat"
     return Talker(model, tokenizer, chat)
