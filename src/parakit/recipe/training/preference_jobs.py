@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 REWARD_RATE_SHARE, DPO_RATE_SHARE = 0.25, 0.025  # of what pre-training takes; see docs/log.md, 2026-11-25
 REWARD_EPOCHS, DPO_EPOCHS = 2.0, 1.0
-BATCH_RANKINGS = 32
+BATCH_RANKINGS, LEAST_RANKINGS = 32, 4
+LEAST_STEPS = 16  # an epoch, as far as there are rankings for it: a small set is learned in smaller batches
 SPLITS = ("train", "validation")
 
 
@@ -214,7 +215,7 @@ def _plan(
         embedding_learning_rate=dial.embedding_learning_rate * rate_share,
         max_seq_len=base.config.max_seq_len,
         n_train_examples=data.n_examples,
-        batch_examples=BATCH_RANKINGS,
+        batch_examples=max(LEAST_RANKINGS, min(BATCH_RANKINGS, data.n_examples // LEAST_STEPS)),
         default_epochs=epochs,
     )
 
