@@ -43,6 +43,7 @@ def test_a_reward_model_is_trained_and_judged(capsys, tiny_build, pairs, tmp_pat
     status, printed, _ = run(capsys, *arguments, "--json")
     assert status == 0
     assert json.loads(printed)["loss_unit"] == "nats per ranking"
+    assert {"calibration_error", "length_judge", "length_correlation"} <= json.loads(printed)["judged"].keys()
     assert read_head(out).kind == "reward_model"
     assert open_artifact(base.path).digest == base.digest
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "judge"}

@@ -19,7 +19,7 @@ def outcome(figures: Mapping[str, Any]) -> list[str]:
             + f", and gained more in {percent(figures.get('accuracy'))}"
         )
     elif is_number(figures.get("lead")):
-        found.append(f"it finds the better of two held-out answers in {percent(figures.get('accuracy'))}")
+        found.append(_judge(figures, figures.get("judged") or {}))
     if is_number(figures.get("reward")) and is_number(before.get("reward")):
         found.append(
             f"reward on held-out prompts {number(figures['reward'])}" + _before(number(before["reward"]))
@@ -27,6 +27,17 @@ def outcome(figures: Mapping[str, Any]) -> list[str]:
         if is_number(figures.get("kl")):
             found.append(f"{number(figures['kl'])} nats an answer from where it began")
     return found
+
+
+def _judge(figures: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
+    told = f"it finds the better of two held-out answers in {percent(figures.get('accuracy'))}"
+    if not judged:
+        return told
+    return (
+        told
+        + f" (95 % between {percent(judged['low'])} and {percent(judged['high'])}; a judge of length alone"
+        f" {percent(judged['length_judge'])}), and its claims are off by {percent(judged['calibration_error'])}"
+    )
 
 
 def _before(value: str) -> str:

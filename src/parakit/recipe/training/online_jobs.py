@@ -202,6 +202,7 @@ def learn(
         unit="completions",
         step_figures=source.step_figures,
         headline="reward",
+        beside="kl",
     )
     before = measure(None)
     shown = shown_samples(asked, config)

@@ -22,6 +22,7 @@ from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import progress, say
 from parakit.common.seeds import seed_everything
+from parakit.evaluation.preferences import preference_report, rewards_of
 from parakit.inference.abilities import require
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
@@ -169,6 +170,9 @@ def _run(
         inputs = TrainingInputs(method, run.model, tokenizer, lesson, plan, work)
         before = lesson.measure(run.model)
         figures = run_training(inputs) | chart_rows(work) | {"before": before}
+        if isinstance(run.model, RewardModel):  # as `parakit evaluate --preferences` judges it
+            held_out = data["validation"]
+            figures["judged"] = preference_report(rewards_of(run.model, held_out), held_out)
         figures |= {"method": method, "rankings": data["train"].n_examples}
         figures |= {"task": "reward" if method == "reward" else "chat"}
         figures |= {"prompts_cut": data["train"].n_cut, "left_out": data["train"].n_left_out}
