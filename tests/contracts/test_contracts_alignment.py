@@ -103,7 +103,7 @@ def test_06_a_template_that_writes_bos_twice(tokenizer: Tokenizer) -> None:
     assert faults([prompt], tokenizer) == []
     assert tokenizer.bos_id is not None
     doubled = replace(prompt, token_ids=(tokenizer.bos_id, *prompt.token_ids))
-    assert faults([prompt, doubled], tokenizer) == ["bos-twice"]
+    assert faults([prompt, doubled], tokenizer) == ["bos-twice", "seam-differs"]
 
 
 def test_08_a_prompt_is_the_same_ids_wherever_it_is_asked(tokenizer: Tokenizer) -> None:
@@ -115,7 +115,18 @@ def test_08_a_prompt_is_the_same_ids_wherever_it_is_asked(tokenizer: Tokenizer) 
     assert data.whole(0)[: data.prompt_lengths[0]].tolist() == served
     assert tuned.token_ids[: tuned.loss_mask.index(True)] == served
     closed = replace(rolled, token_ids=rolled.token_ids[:-1])
-    assert faults([closed], tokenizer) == ["turn-not-opened"]
+    assert faults([closed], tokenizer) == ["turn-not-opened", "seam-differs"]
+
+
+def test_33_a_prompt_that_no_conversation_begins_with(tokenizer: Tokenizer) -> None:
+    """A template whose generation prompt is another, in a tokenizer without our markers too."""
+    other: Any = Other(
+        tokenizer, chat_template=CHAT_TEMPLATE + "{%- if add_generation_prompt -%}So: {%- endif -%}"
+    )
+    prompts = compile_prompts(other, [Conversation(ASKED)], 96, "prompts")
+    assert "seam-differs" in faults(prompts, other)
+    foreign: Any = Other(other, turn_ids={})
+    assert faults(prompts, foreign) == ["seam-differs"]
 
 
 def faults(prompts: list[Any], tokenizer: Tokenizer) -> list[str]:

@@ -20,7 +20,7 @@ from parakit.inference.abilities import require
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
 from parakit.text.preferences.rankings import Ranking
-from parakit.tokens.preferences.encoding import EncodedRankings, encode_rankings
+from parakit.tokens.preferences.encoding import EncodedRankings, completion_ids, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, resolve_examples
@@ -111,11 +111,14 @@ def ranking_views(tokenizer: Tokenizer, data: EncodedRankings, n: int) -> list[R
 
 
 def examine_prompts(prompts: list[Prompt], tokenizer: Tokenizer) -> list[Finding]:
-    """Whether each prompt opens the assistant's turn, once and at its end, and stands behind one BOS."""
+    """Whether each prompt opens the assistant's turn, once and at its end, stands behind one BOS, and is what a whole
+    conversation begins with.
+    """
     grammar = Grammar.of(tokenizer)
     checks = [
         ("turn-not-opened", 8, "Every prompt ends where the assistant begins", _not_opened(prompts, grammar)),
         ("bos-twice", 6, "Every prompt begins with one BOS at most", _bos_twice(prompts, tokenizer)),
+        ("seam-differs", 33, "A conversation begins with its prompt's tokens", _seam(prompts, tokenizer)),
     ]
     hint = "use the chat template that the model was tuned with"
     return [
@@ -160,6 +163,15 @@ def _not_opened(prompts: list[Prompt], grammar: Grammar | None) -> str | None:
     openers = {token_id for token_id, role in grammar.roles.items() if role == "assistant"}
     n = sum(prompt.token_ids[-1] not in openers for prompt in prompts)
     return f"{n} of {len(prompts)} prompts do not end with the opened turn of the assistant" if n else None
+
+
+def _seam(prompts: list[Prompt], tokenizer: Tokenizer, most: int = 16) -> str | None:
+    for prompt in prompts[:most]:
+        try:
+            completion_ids(tokenizer, prompt.messages, prompt.answer or "x", prompt.token_ids)
+        except UserError as error:
+            return f"of a prompt of {len(prompt.token_ids)} tokens: {error}"
+    return None
 
 
 def _bos_twice(prompts: list[Prompt], tokenizer: Tokenizer) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from parakit.alignment.config import AlignConfig
+from parakit.alignment.examining import examine_prompts
 from parakit.alignment.online.config import OnlineConfig, OnlineMethod, online_config
 from parakit.alignment.online.grpo import GRPOLearning, GRPOObjective
 from parakit.alignment.online.measuring import greedy_samples, measure_policy
@@ -38,6 +39,7 @@ from parakit.recipe.training.running import TrainingInputs, chart_rows, run_trai
 from parakit.recipe.training.workplace import keep_plan, kept_plan, workplace
 from parakit.text.splits import split_of
 from parakit.tokens.tokenizer import Tokenizer
+from parakit.training import doctor
 from parakit.training.config import TrainingPlan, resolve_examples
 from parakit.training.metrics import EVENTS, METRICS, read_metrics
 from parakit.training.precision import Precision
@@ -114,6 +116,7 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
         )
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
+    doctor.require_healthy(examine_prompts(train, tokenizer))
     return Asked(
         policy, tokenizer, train, held_out[:N_MEASURED], named_reward(job.reward, job.training.device)
     )
