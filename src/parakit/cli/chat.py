@@ -5,6 +5,7 @@ to standard error.
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -54,7 +55,8 @@ def main(argv: list[str]) -> int:
 
     talker = load_talker(command.model, command.device, command.dtype, "chat")
     adapters = load_adapters(talker, command.model, command.adapters) if command.adapters else None
-    if not any(is_chat_tuned(folder) for folder in (model_folder(command.model), *command.adapters)):
+    folders = [model_folder(command.model), *map(Path, command.adapters)]
+    if not any(map(is_chat_tuned, folders)):
         say(f"{command.model} was not tuned to talk and may ramble; `parakit generate` goes on from a text")
     config = ChatConfig(
         system=command.system, when_full=command.when_full, sampling=sampling_of(command, command.model, argv)

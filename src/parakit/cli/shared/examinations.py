@@ -18,6 +18,7 @@ from parakit.common.errors import UserError
 from parakit.common.progress import say
 
 if TYPE_CHECKING:
+    from parakit.alignment.examining import Learner
     from parakit.training.doctor import Finding, TokenView
 
 DoctorMethod = Literal["reward", "dpo", "ppo", "grpo", "best_of_n"]
@@ -117,7 +118,7 @@ def _preferences(
     from parakit.alignment.examining import examine_rankings, ranking_views
     from parakit.cli.shared.judgements import rankings_of
 
-    learner = "reward" if method == "reward" else "dpo" if method == "dpo" else None
+    learner: Learner | None = "reward" if method == "reward" else "dpo" if method == "dpo" else None
     findings, encoded, tokenizer = examine_rankings(model, list(rankings_of(data, split)), learner, seq_len)
     found = Examined(findings)
     for number, view in enumerate(ranking_views(tokenizer, encoded, n_shown), 1):
