@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce
+from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce, right_of
 from parakit.alignment.tally import Tally
 from parakit.model.heads import RewardModel
 from parakit.training.micro_batches import RankingMicroBatch
@@ -39,8 +39,7 @@ class RewardObjective:
         loss = plackett_luce(scores, there, margin).sum()
         if self.centre_coef:
             loss = loss + self.centre_coef * scores.sum(1).square().sum()
-        leads = leads_of(scores, there)
-        self.figures.add("accuracy", (leads > 0).float())
-        self.figures.add("lead", leads)
+        self.figures.add("accuracy", right_of(scores, there))
+        self.figures.add("lead", leads_of(scores, there))
         self.figures.add("reward", rewards)
         return with_router_loss(loss, model, batch.whole_mask, batch.n_counted)

@@ -21,6 +21,7 @@ from parakit.recipe.families import ExampleTask
 from parakit.text import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
 from parakit.text.preferences import prepare_preferences
 from parakit.text.primer import statistics
+from parakit.text.records.left_out import left_out_lines
 
 SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
 
@@ -178,19 +179,8 @@ def _notes(report: dict[str, Any]) -> list[str]:
     notes += [
         f"  {name}: {rows['n']:,} broken rows; {rows['why']}" for name, rows in list(broken)[:_MAX_NAMES]
     ]
-    notes += [
-        f"{n:,} left out: {reason}{_places(report, reason)}"
-        for reason, n in report.get("left_out", {}).items()
-    ]
+    notes += left_out_lines(report)
     notes += [f"{n:,} skipped: {reason}" for reason, n in report.get("skipped", {}).items()]
     skipped = [entry for entry in report.get("skipped_files", []) if entry["reason"] != "hidden"]
     notes += [f"  {entry['source']}: {entry['reason']}" for entry in skipped[:_MAX_NAMES]]
     return notes
-
-
-def _places(report: dict[str, Any], reason: str) -> str:
-    """Where the first rows stand that were left out for this reason."""
-    places = report.get("left_out_rows", {}).get(reason, [])
-    return (
-        f" ({', '.join(places[:_MAX_NAMES])}{', ...' if len(places) > _MAX_NAMES else ''})" if places else ""
-    )

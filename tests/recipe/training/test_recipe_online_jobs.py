@@ -103,19 +103,28 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("method", "fails_after"), [("grpo", 25), ("best_of_n", 70)])
 def test_a_reward_that_fails_leaves_the_run_to_be_gone_on_with(
-    model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path,
+    prompts: Path,
+    method: Any,
+    fails_after: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same command, the reward put right, ends as if nothing had happened."""
-    asked = job(model, prompts, "grpo", f"python={__name__}:paid")
+    """The same command, the reward put right, ends as if nothing had happened, and asks for nothing twice."""
+    asked = job(model, prompts, method, f"python={__name__}:paid")
     align(asked, tmp_path / "whole")
+    n_asked = len(calls)
     calls.clear()
-    monkeypatch.setitem(state, "fails_after", 25)
+    monkeypatch.setitem(state, "fails_after", fails_after)
     with pytest.raises(UserError, match="raised RuntimeError: not today"):
         align(asked, tmp_path / "out")
     assert list((tmp_path / "work").glob("*/step-*"))
     monkeypatch.setitem(state, "fails_after", 10**9)
+    calls.clear()
     align(asked, tmp_path / "out")
+    assert len(calls) < n_asked
     one, other = (load_model(tmp_path / name)[0].state_dict() for name in ("whole", "out"))
     assert all(one[name].equal(other[name]) for name in one)
 

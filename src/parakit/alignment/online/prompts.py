@@ -14,7 +14,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import say
 from parakit.text.conversation_sets import iter_conversations
-from parakit.text.conversations import Conversation, Message, read_conversations
+from parakit.text.conversations import Conversation, Message, read_conversations, write_conversations
 from parakit.tokens.chat_template import compile_chat
 from parakit.tokens.tokenizer import Tokenizer
 
@@ -82,6 +82,15 @@ def compile_prompts(
             "give conversations with a user's turn, or lower max_new_tokens",
         )
     return list(found.values())
+
+
+def prompts_file(paths: Sequence[str], out: Path) -> Path:
+    """One file of conversations: the only one that was named, else all of them one after the other, written to `out`."""
+    if len(paths) == 1:
+        return Path(paths[0])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_conversations(out, (conversation for path in paths for conversation in read_conversations(path)))
+    return out
 
 
 def read_prompts(path: Path, tokenizer: Tokenizer, room: int, split: str = "train") -> list[Prompt]:

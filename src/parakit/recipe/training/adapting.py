@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parakit.checkpoints.adapters.folder import check_can_be_saved
-from parakit.checkpoints.adapters.tuned_on import is_adapter_folder
+from parakit.checkpoints.adapters.tuned_on import require_whole
 from parakit.common.errors import UserError
 from parakit.model.adapters import (
     Adapter,
@@ -75,11 +75,8 @@ def check_base(folder: Path | None, training: FinetuneConfig) -> None:
             f"method {training.method!r} tunes a trained model, and this one begins with fresh weights",
             "leave the method out, or pre-train first",
         )
-    if folder is not None and is_adapter_folder(folder):
-        raise UserError(
-            f"{folder}: is an adapter, and tuning starts from a model",
-            f"merge it into its base first: parakit merge {folder} --output FOLDER",
-        )
+    if folder is not None:
+        require_whole(folder, "tuning")
 
 
 def tuned_dial(dial: SizePlan, training: FinetuneConfig) -> SizePlan:

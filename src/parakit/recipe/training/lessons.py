@@ -91,6 +91,8 @@ class Lesson:
     """More to log of the step that just ended."""
     headline: str = "loss"
     """The figure of `measure` and of a step that a person watches."""
+    beside: str | None = None
+    """A figure of both that is shown beside the headline."""
 
     @property
     def every_token_counts(self) -> bool:

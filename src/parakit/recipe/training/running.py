@@ -62,6 +62,8 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     say(
         f"{inputs.title}: {'compiled' if session.compile_choice.compiled else 'eager'} ({session.compile_choice.reason})"
     )
+    if lesson.step_figures:
+        lesson.step_figures()  # what the doctor and the compiler tried belongs to no step
     started = time.monotonic()
     with (
         disk_errors(inputs.work),
@@ -72,6 +74,8 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
         for record in session.steps():
             more = lesson.step_figures() if lesson.step_figures else {}
             shown = {lesson.headline: f"{more.get(lesson.headline, record.loss):.3f}"}
+            if lesson.beside in more:
+                shown[lesson.beside] = f"{more[lesson.beside]:.3f}"
             bar.advance(_amount(inputs, record.step) - _amount(inputs, record.step - 1), **shown)
             _log(record, metrics, more)
             if record.step % plan.validate_every == 0 and record.step < plan.max_steps:
@@ -146,10 +150,9 @@ def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) 
         metrics.write("experts", step, load=load)
     result = inputs.lesson.measure(inputs.model)
     metrics.write("validation", step, **result)
-    if load:
-        result = result | {"expert_load": load}
-    bar.figures["validation"] = f"{result[inputs.lesson.headline]:.3f}"
-    return result
+    named = (inputs.lesson.headline, inputs.lesson.beside)
+    bar.figures["validation"] = " and ".join(f"{result[name]:.3f}" for name in named if name)
+    return result | ({"expert_load": load} if load else {})
 
 
 def _figures(

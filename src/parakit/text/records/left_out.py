@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-MAX_NAMED = 20
+MAX_NAMED, MAX_TOLD = 20, 5
 
 
 @dataclass
@@ -25,3 +27,11 @@ class LeftOut:
     def total(self) -> int:
         """All rows left out."""
         return sum(self.counts.values())
+
+
+def left_out_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each reason in a set's `report.json`, with the first places of each."""
+    for reason, n in report.get("left_out", {}).items():
+        places = report.get("left_out_rows", {}).get(reason, [])
+        more = ", ..." if n > MAX_TOLD else ""
+        yield f"{n:,} left out: {reason}" + (f" ({', '.join(places[:MAX_TOLD])}{more})" if places else "")
