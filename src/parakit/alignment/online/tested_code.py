@@ -16,7 +16,7 @@ from parakit.alignment.online.prompts import Prompt, Sample
 from parakit.alignment.online.rewards import RewardError
 from parakit.common.errors import UserError
 from parakit.common.sandbox.judging import run_tests_of_many
-from parakit.common.sandbox.pool import walls
+from parakit.common.sandbox.pool import walls_here
 from parakit.common.sandbox.unit_tests import UnitTests, parse_tests
 
 _FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
@@ -43,7 +43,7 @@ class UnitTestReward:
         choice = name.removeprefix("unit_tests")
         if choice not in ("", "=share"):
             raise UserError(f"{name}: no way to count tests", "unit_tests (all of them) or unit_tests=share")
-        walls()
+        walls_here()
         self.name, self.by_share = name, bool(choice)
         self.figures: dict[str, float] = {}
 

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable
 from typing import IO, Any
 
-from parakit.common.sandbox.plain import MAX_LINE, NotPlain, from_line, to_line
+from parakit.common.sandbox.plain import MAX_LINE, NotPlain, WrongKind, from_line, to_line
 
 # Raised by a function in the midst of somebody's loop, these would end the loop as if all were well.
 _ENDS_LOOPS = ("StopIteration", "StopAsyncIteration", "GeneratorExit")
@@ -48,13 +48,18 @@ class Candidate:
     def _call(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         try:
             line = to_line([name, arguments, named])
-        except NotPlain as error:
+        except WrongKind as error:
             raise BrokenTest(f"arguments of {name}: {error}") from None
+        except NotPlain as error:  # too large or too deep, and perhaps made of what the program gave before
+            raise CandidateGone(f"arguments of {name}: {error}") from None
         self.n_calls += 1
         try:
             self.asking.write(line)
             self.asking.flush()
-            kind, value = from_line(self.answering.readline(MAX_LINE + 1))
+            answer = self.answering.readline(MAX_LINE + 1)
+            if not answer:
+                raise CandidateGone(f"the program ended before {name} answered")
+            kind, value = from_line(answer)
         except (OSError, NotPlain, ValueError, TypeError) as error:
             raise CandidateGone(f"{name} gave no answer ({error})") from None
         if kind == "gives":

@@ -15,12 +15,13 @@ import traceback
 import types
 from typing import Any
 
-from parakit.common.sandbox.calls import Candidate, CandidateGone, BrokenTest, answer_calls
+from parakit.common.sandbox.calls import BrokenTest, Candidate, CandidateGone, answer_calls
 from parakit.common.sandbox.limits import Limits
-from parakit.common.sandbox.walls import OPEN_FILES, Surroundings, raise_walls
+from parakit.common.sandbox.walls.raising import OPEN_FILES, Surroundings, raise_walls
 
 JOB, FIRST_WIRE = 3, 4
 CONFINED = b"confined"
+_TEST = "a test"
 
 
 def run_job(role: str, limits: Limits, around: Surroundings, report: int) -> int:
@@ -93,14 +94,14 @@ def _judge(job: dict[str, Any]) -> int:
         verdict.flush()
 
     if job["setup"]:
-        outcome, why = _tested(lambda: exec(compile(job["setup"], "setup", "exec"), namespace))
+        outcome, why = _tested(lambda: exec(compile(job["setup"], "the setup", "exec"), namespace))
         if outcome != "passed":
             tell("broken", f"the setup raised {why}")
             return 0
     for name in job["names"]:
         namespace[name] = candidate.function(name)
     for test in job["tests"]:
-        tell(*_tested(lambda test=test: exec(compile(test, "test", "exec"), namespace)))
+        tell(*_tested(lambda test=test: exec(compile(test, _TEST, "exec"), namespace)))
     return 0
 
 
@@ -114,8 +115,13 @@ def _tested(test: Any) -> tuple[str, str]:
         return "failed", str(error)
     except BaseException as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        own = isinstance(error, NameError | SyntaxError | ImportError) and not hasattr(
-            error, "from_candidate"
-        )
-        return ("broken" if own else "failed"), why
+        return ("broken" if _lacks_module(error) else "failed"), why
     return "passed", ""
+
+
+def _lacks_module(error: BaseException) -> bool:
+    """Whether a test imports what is not there, which is no fault of the program's."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return isinstance(error, ImportError) and place is not None and place.tb_frame.f_code.co_filename == _TEST

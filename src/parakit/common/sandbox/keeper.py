@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from parakit.common.sandbox import inside, kernel, landlock, rooms
+from parakit.common.sandbox import inside
 from parakit.common.sandbox.limits import Limits
-from parakit.common.sandbox.walls import Surroundings
+from parakit.common.sandbox.walls import kernel, landlock, rooms
+from parakit.common.sandbox.walls.raising import Surroundings
 
 MAX_MESSAGE, MAX_FILES = 1 << 16, 64
 # Those with libraries of their own must be there already, for the libraries cannot be read from behind the walls; the

@@ -14,7 +14,11 @@ _DEPTH = 100
 
 
 class NotPlain(Exception):
-    """A value that is no plain data, or bytes that say none."""
+    """A value that cannot travel, or bytes that say none."""
+
+
+class WrongKind(NotPlain):
+    """A value that is no plain data, of whatever size."""
 
 
 def to_line(value: Any) -> bytes:
@@ -67,7 +71,7 @@ def _packed_items(value: Any, depth: int) -> Any:
             return {kind.__name__: _all(value, depth)}
     if isinstance(value, Iterator | KeysView | ValuesView):
         return {"iterator": _all(value, depth)}
-    raise NotPlain(f"{type(value).__name__} is no plain data")
+    raise WrongKind(f"{type(value).__name__} is no plain data")
 
 
 def _all(values: Iterable[Any], depth: int) -> list[Any]:

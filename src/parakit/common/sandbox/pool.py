@@ -121,7 +121,7 @@ class _Pool:
 
     @contextlib.contextmanager
     def keeper(self) -> Iterator[Keeper]:
-        kind = walls()
+        kind = walls_here()
         with self.lock:
             if self.owner != os.getpid():
                 self.idle, self.owner = [], os.getpid()
@@ -174,7 +174,7 @@ def _examined() -> tuple[str | None, str]:
     return None, "; ".join(reasons)
 
 
-def walls() -> str:
+def walls_here() -> str:
     """The kind of walls that holds on this machine, tried once in this process; `SandboxError` where none does."""
     kind, told = _examined()
     if kind is None:

@@ -21,6 +21,7 @@ from parakit.common.errors import UserError
 from parakit.common.settings import nearest
 
 _KEYS = ("asserts", "check", "entry_point", "setup", "cpu_seconds")
+_EVERYWHERE = frozenset(dir(builtins)) | {"__name__", "__file__"}
 _HINT = 'write "tests": ["assert add(2, 3) == 5"], or {"check": "def check(candidate): ...", "entry_point": "add"}'
 
 
@@ -55,18 +56,23 @@ def parse_tests(value: object, where: str) -> UnitTests:
         raise UserError(f"{where}: cpu_seconds = {seconds!r}", "a whole number of seconds, 1 to 60")
     bound = _bound(_parsed(setup, f"{where}: setup"))
     if "check" in value:
-        tests, names = _check(value, where)
+        tests, names = _check(value, bound, where)
     else:
         tests, names = _asserts(value, bound, where)
     return UnitTests(tests, names, setup, seconds)
 
 
-def _check(value: Mapping[str, Any], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _check(value: Mapping[str, Any], bound: set[str], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     name = value.get("entry_point")
     if not isinstance(name, str) or not name.isidentifier():
         raise UserError(f"{where}: entry_point is {name!r}", "name the function that check is to be given")
-    if "check" not in _bound(_parsed(value["check"], f"{where}: check")):
+    tree = _parsed(value["check"], f"{where}: check")
+    own = _bound(tree)
+    if "check" not in own:
         raise UserError(f"{where}: check defines no function of that name", _HINT)
+    unknown = sorted(_loaded(tree) - own - bound - {name} - _EVERYWHERE)
+    if unknown and "*" not in own | bound:
+        raise UserError(f"{where}: check uses {unknown[0]!r}, which nothing defines", "define it in 'setup'")
     return (f"{value['check']}\ncheck({name})\n",), (name,)
 
 
@@ -78,11 +84,10 @@ def _asserts(
         raise UserError(f"{where}: asserts are {tests!r:.60}, not a list of tests", _HINT)
     trees = [_parsed(test, f"{where}: test {number}") for number, test in enumerate(tests, 1)]
     wanted = value.get("entry_point")
-    known = bound.union(*map(_bound, trees)) | set(dir(builtins))
+    known = bound.union(*map(_bound, trees)) | _EVERYWHERE
     names: set[str] = set()
     for number, tree in enumerate(trees, 1):
-        loaded = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        called = loaded & {wanted} if wanted else loaded - known
+        called = _loaded(tree) & {wanted} if wanted else _loaded(tree) - known
         if not called:
             raise UserError(
                 f"{where}: test {number} calls nothing of the program, so it tests nothing: {tests[number - 1]!r:.80}",
@@ -99,6 +104,10 @@ def _parsed(source: object, where: str) -> ast.Module:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{where} is no Python: {error}", "correct it") from None
+
+
+def _loaded(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _bound(tree: ast.AST) -> set[str]:

@@ -12,7 +12,7 @@ import ctypes
 import errno
 import struct
 
-from parakit.common.sandbox.kernel import SET_SECCOMP, architecture, set_process
+from parakit.common.sandbox.walls.kernel import SET_SECCOMP, architecture, set_process
 
 _LOAD, _EQUAL, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000

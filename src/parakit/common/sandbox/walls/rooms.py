@@ -10,8 +10,8 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from parakit.common.sandbox import kernel
-from parakit.common.sandbox.landlock import FOREIGN
+from parakit.common.sandbox.walls import kernel
+from parakit.common.sandbox.walls.landlock import FOREIGN
 
 SCRATCH = "/tmp"
 _STAGE, _OLD = "/tmp", "/old-root"  # any folder that is there serves as a place to build the new root on

@@ -8,10 +8,10 @@ import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from parakit.common.sandbox import kernel, landlock
 from parakit.common.sandbox.limits import Limits
-from parakit.common.sandbox.rooms import mount_scratch
-from parakit.common.sandbox.seccomp import install_filter
+from parakit.common.sandbox.walls import kernel, landlock
+from parakit.common.sandbox.walls.rooms import mount_scratch
+from parakit.common.sandbox.walls.seccomp import install_filter
 
 OPEN_FILES = 32
 

@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Sequence
 
-from parakit.common.sandbox.kernel import system_call
+from parakit.common.sandbox.walls.kernel import system_call
 
 FOREIGN = ("site-packages", "dist-packages")
 _EXECUTE, _READ_FILE, _READ_FOLDER = 1, 1 << 2, 1 << 3
