@@ -83,11 +83,17 @@ class Keeper:
         """Begin a group; the first is its leader."""
         asked = [{"role": job.role, "limits": asdict(job.limits), "n_files": len(job.files)} for job in jobs]
         message = json.dumps({"jobs": asked, "wall_seconds": wall_seconds}).encode()
-        socket.send_fds(self.control, [message], [file for job in jobs for file in job.files])
+        try:
+            socket.send_fds(self.control, [message], [file for job in jobs for file in job.files])
+        except OSError as error:
+            raise SandboxError(
+                f"{self.kind}: the keeper of confined programs is gone: {error}", _HINT
+            ) from None
 
     def stop(self) -> None:
         """Kill the group, if it is still there."""
-        self.control.send(b'{"stop": true}')
+        with contextlib.suppress(OSError):  # nobody is there any more
+            self.control.send(b'{"stop": true}')
 
     def ended(self) -> list[Ended]:
         """Wait for the whole group; `SandboxError` where one could not be confined, and so did not run."""
@@ -98,7 +104,9 @@ class Keeper:
         return found
 
     def _receive(self) -> Any:
-        message = self.control.recv(1 << 16)
+        message = b""
+        with contextlib.suppress(ConnectionError):
+            message = self.control.recv(1 << 16)
         if not message:
             raise SandboxError(f"{self.kind}: the keeper of confined programs ended by itself", _HINT)
         return json.loads(message)

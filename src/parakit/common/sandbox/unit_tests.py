@@ -91,7 +91,7 @@ def _asserts(
         if not called:
             raise UserError(
                 f"{where}: test {number} calls nothing of the program, so it tests nothing: {tests[number - 1]!r:.80}",
-                "take it out; imports and helpers belong into 'setup'",
+                "take it out, or name the function in 'entry_point'; imports and helpers belong into 'setup'",
             )
         names |= called
     return tuple(tests), tuple(sorted(names))

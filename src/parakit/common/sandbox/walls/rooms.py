@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Sequence
 
 from parakit.common.sandbox.walls import kernel
@@ -33,6 +34,7 @@ def enter_room(folders: Sequence[str]) -> None:
         os.closerange(0, 256)
         _, status = os.waitpid(first, 0)
         os._exit(abs(os.waitstatus_to_exitcode(status)))
+    kernel.set_process(kernel.SET_DEATH_SIGNAL, signal.SIGKILL)
     _build(folders)
 
 
