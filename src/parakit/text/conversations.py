@@ -2,8 +2,8 @@
 "content": "..."}, ...]}. Other shapes and formats are read too (see `records/`).
 
 Tuning data is small and chosen by hand, so nothing is guessed and nothing is left out: the first row that
-cannot be understood is an error that names it. Other keys of a row (an id, a source) are ignored; other
-keys of a message are not, because they carry meaning that would be lost.
+cannot be understood is an error that names it. Other keys of a row (an id, a source) are ignored, but for `tests`,
+which are handed on; other keys of a message are not, because they carry meaning that would be lost.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from parakit.common.sandbox.limits import Ended, Limits
 
 KINDS = ("namespaces", "landlock")
 MOST_AT_ONCE = 8
+_PATIENCE = 60.0  # seconds that a keeper may take to start
 _HINT = (
     "a Linux kernel of 5.13 or later with seccomp, and user namespaces or Landlock, on x86_64 or aarch64; in a"
     " container, one whose profile allows either"
@@ -73,11 +74,20 @@ class Keeper:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        said = self._receive()
+        said = self._first_word()
         if "error" in said:
             self.close()
             raise SandboxError(f"{kind}: {said['error']}", _HINT)
         self.landlock: int = said["landlock"]
+
+    def _first_word(self) -> dict[str, Any]:
+        self.control.settimeout(_PATIENCE)
+        try:
+            return self._receive()
+        except (TimeoutError, SandboxError) as error:
+            return {"error": f"the keeper did not start ({error})"}
+        finally:
+            self.control.settimeout(None)
 
     def start(self, jobs: Sequence[Job], wall_seconds: float) -> None:
         """Begin a group; the first is its leader."""
@@ -111,6 +121,11 @@ class Keeper:
             raise SandboxError(f"{self.kind}: the keeper of confined programs ended by itself", _HINT)
         return json.loads(message)
 
+    def forget(self) -> None:
+        """In a process that was forked off: leave the keeper to its parent."""
+        self.control.close()
+        self.process.returncode = 0  # not ours to wait for
+
     def close(self) -> None:
         """End the process and all it forked."""
         self.control.close()
@@ -132,6 +147,8 @@ class _Pool:
         kind = walls_here()
         with self.lock:
             if self.owner != os.getpid():
+                for theirs in self.idle:
+                    theirs.forget()
                 self.idle, self.owner = [], os.getpid()
             keeper = self.idle.pop() if self.idle else None
         keeper = keeper or Keeper(kind)
