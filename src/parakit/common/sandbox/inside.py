@@ -62,7 +62,7 @@ def _execute(source: str, namespace: dict[str, Any], name: str) -> int:
     except SystemExit as error:
         if error.code is None or isinstance(error.code, int):
             return (error.code or 0) & 0xFF
-        sys.stderr.write(f"{error.code}\n")
+        os.write(2, f"{error.code}\n".encode(errors="replace"))
         return 1
     except BaseException:
         traceback.print_exc(limit=-8)

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -73,14 +72,9 @@ def run_tests_of_many(rows: Sequence[tuple[str, UnitTests]], limits: Limits | No
     """`run_tests` of each (code, tests), some at a time; equal rows are run once."""
     different = list(dict.fromkeys(rows))
     with ThreadPoolExecutor(n_at_once()) as pool:
-        found = list(pool.map(lambda row: run_tests(*row, limits), different))
+        found = list(pool.map(lambda row: run_tests(row[0], row[1], limits), different))
     by_row = dict(zip(different, found, strict=True))
     return [by_row[row] for row in rows]
-
-
-def tally(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """How many verdicts of each outcome."""
-    return dict(Counter(verdict.outcome for verdict in verdicts))
 
 
 def _read(said: int) -> list[list[str | int]]:

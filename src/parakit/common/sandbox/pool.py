@@ -31,6 +31,9 @@ _HINT = (
     "a Linux kernel of 5.13 or later with seccomp, and user namespaces or Landlock, on x86_64 or aarch64; in a"
     " container, one whose profile allows either"
 )
+_GONE = (
+    "begin the same command again; if it happens again, see what ends processes here, such as want of memory"
+)
 _PACKAGES = Path(__file__).resolve().parents[2]
 # The packages around this folder, without running what they import.
 _BEGIN = """
@@ -118,7 +121,7 @@ class Keeper:
         with contextlib.suppress(ConnectionError):
             message = self.control.recv(1 << 16)
         if not message:
-            raise SandboxError(f"{self.kind}: the keeper of confined programs ended by itself", _HINT)
+            raise SandboxError(f"{self.kind}: the keeper of confined programs ended by itself", _GONE)
         return json.loads(message)
 
     def forget(self) -> None:

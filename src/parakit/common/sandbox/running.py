@@ -55,9 +55,10 @@ def run_with(keeper: Keeper, code: str, stdin: str, limits: Limits) -> Run:
         keeper.start([Job("program", limits, files)], limits.wall_seconds)
         out_end.close()
         err_end.close()
-        texts, flooded = _collect(keeper, [out, err], limits.output_bytes)
+        (stdout, stderr), flooded = _collect(keeper, [out, err], limits.output_bytes)
         (end,) = keeper.ended()
-    return Run(end.status, *texts, _limit(end, limits, flooded, texts[1]), end.seconds, end.cpu_seconds)
+    limit = _limit(end, limits, flooded, stderr)
+    return Run(end.status, stdout, stderr, limit, end.seconds, end.cpu_seconds)
 
 
 @contextlib.contextmanager
