@@ -19,7 +19,7 @@ from parakit.alignment.online.batches import RolloutBatch, StepFigures
 from parakit.alignment.online.config import OnlineConfig
 from parakit.alignment.online.kl import kl_estimate
 from parakit.alignment.online.prompts import Prompt
-from parakit.alignment.online.rewards import Reward, judged
+from parakit.alignment.online.rewards import Reward, judged, reward_figures
 from parakit.alignment.online.rollouts import Rollouts
 from parakit.common.seeds import rng
 
@@ -163,6 +163,7 @@ class OnPolicySource:
             length=float(loss_mask.sum()) / len(rewards),
             ended=float(ended.mean()),
             phase=number + 1,
+            **reward_figures(self.reward),
         )
         self.phase, self.n_phases = phase, number + 1
         self.first_step, self.next_step = step, step + config.steps_per_phase

@@ -46,7 +46,7 @@ class AlignCommandConfig(AlignConfig):
     reward: str | None = Field(
         default=None,
         description="ppo, grpo, best_of_n: a reward model's folder, final_answer, exact_answer, contains_answer,"
-        " format=REGEX, length=WORDS, or python=module:function.",
+        " format=REGEX, length=WORDS, unit_tests, or python=module:function.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(

@@ -21,7 +21,7 @@ from parakit.alignment.online.measuring import greedy_samples, measure_policy
 from parakit.alignment.online.phases import OnPolicySource
 from parakit.alignment.online.ppo import PPOLearning, PPOObjective
 from parakit.alignment.online.prompts import Prompt, read_prompts
-from parakit.alignment.online.rewards import Reward, named_reward
+from parakit.alignment.online.rewards import Reward, check_prompts, named_reward
 from parakit.alignment.online.rollouts import frozen_copy, roll_out
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
@@ -117,9 +117,9 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
     doctor.require_healthy(examine_prompts(train, tokenizer))
-    return Asked(
-        policy, tokenizer, train, held_out[:N_MEASURED], named_reward(job.reward, job.training.device)
-    )
+    reward = named_reward(job.reward, job.training.device)
+    check_prompts(reward, [*train, *held_out])
+    return Asked(policy, tokenizer, train, held_out[:N_MEASURED], reward)
 
 
 def without_dropout(model: nn.Module) -> None:
