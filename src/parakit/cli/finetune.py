@@ -54,7 +54,12 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         FinetuneCommandConfig, args=argv, prog="parakit finetune", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.training_command import conversation_shards, output_folder, training_config
+    from parakit.cli.shared.training_command import (
+        against_before,
+        conversation_shards,
+        output_folder,
+        training_config,
+    )
 
     training = training_config(command, FinetuneConfig, command.task)
     _check_data(command)
@@ -75,7 +80,8 @@ def main(argv: list[str]) -> int:
     if command.as_json:
         print(json.dumps(figures))
     verb = "chat" if command.task == "chat" else "predict"
-    say(f"validation loss {figures['loss']:.3f} {figures['loss_unit']}: parakit {verb} {out}")
+    told = f"validation loss {figures['loss']:.3f} {figures['loss_unit']}{against_before(figures)}"
+    say(f"{told}: parakit {verb} {out}")
     return 0
 
 

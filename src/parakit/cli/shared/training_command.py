@@ -4,7 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from parakit.alignment.config import Method
 from parakit.common.artifacts import LINEAGE
@@ -52,6 +52,17 @@ def conversation_shards(conversations: Sequence[str], model: Path, work: Path) -
         config = ConversationsConfig(paths=tuple(conversations))
         folder = make_conversations(config, work / "conversations", overwrite=True)
     return make_conversation_shards(folder, model, work / "shards", overwrite=True)
+
+
+def against_before(figures: Mapping[str, Any], name: str = "loss") -> str:
+    """What a trained model's figure `name` was before it went on, and what it has forgotten of earlier data, in words."""
+    if (before := figures.get("before")) is None:
+        return ""
+    told = f" ({before[name]:.3f} before)"
+    if "forgetting" in figures:
+        now, then = figures["earlier_loss"], before["earlier_loss"]
+        told += f"; earlier data: loss {now:.3f} ({then:.3f} before), forgetting {figures['forgetting']:+.3f} nats"
+    return told
 
 
 @contextlib.contextmanager

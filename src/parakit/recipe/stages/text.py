@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.progress import Bar, progress
 from parakit.model.config import Family
 from parakit.recipe.config import ConversationsConfig
@@ -50,6 +50,17 @@ def make_tokenizer(
         tokenizer = train_tokenizer(_counted(_texts(source, "train"), bar), config)
         tokenizer.save(folder)
         lineage.result = _efficiency(tokenizer, _texts(source, "validation"))
+    return tokenizer
+
+
+def copy_tokenizer(model: Path, corpus: Path, out: Path, overwrite: bool = False) -> Tokenizer:
+    """The tokenizer of a trained model, to go on with; its efficiency is measured on the new text."""
+    parents = [model] if (model / LINEAGE).is_file() else []
+    tokenizer = Tokenizer.load(model)
+    lineage = Lineage("tokenizer", {"of": "a model"}, list(parents))
+    with writing_artifact(out, lineage, overwrite) as folder:
+        tokenizer.save(folder)
+        lineage.result = _efficiency(tokenizer, _texts(corpus, "validation"))
     return tokenizer
 
 

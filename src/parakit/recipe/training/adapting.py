@@ -75,7 +75,13 @@ def check_base(folder: Path | None, training: FinetuneConfig) -> None:
             f"method {training.method!r} tunes a trained model, and this one begins with fresh weights",
             "leave the method out, or pre-train first",
         )
-    if folder is not None and is_adapter_folder(folder):
+    if folder is not None:
+        check_no_adapter(folder)
+
+
+def check_no_adapter(folder: Path) -> None:
+    """Refuse an adapter in the place of a model to start from."""
+    if is_adapter_folder(folder):
         raise UserError(
             f"{folder}: is an adapter, and tuning starts from a model",
             f"merge it into its base first: parakit merge {folder} --output FOLDER",
