@@ -18,6 +18,7 @@ from parakit.recipe.training.config import FinetuneConfig
 
 SUMMARY = "Tune a model on conversations, or for another task."
 _FILES = ("conversations", "examples", "validation_examples", "test_examples")
+_OF_CHAT = ("conversations", "shares")
 
 
 class FinetuneCommandConfig(FinetuneConfig):
@@ -30,6 +31,10 @@ class FinetuneCommandConfig(FinetuneConfig):
     task: Task = Field(default="chat", description="What the model is tuned for.")
     conversations: tuple[str, ...] = Field(
         default=(), description="chat: JSON-lines files, or a folder that `parakit text` wrote."
+    )
+    shares: tuple[float, ...] = Field(
+        default=(),
+        description="chat: proportions in which several files of conversations are mixed, e.g. 3 1.",
     )
     examples: tuple[str, ...] = Field(
         default=(),
@@ -49,7 +54,7 @@ class FinetuneCommandConfig(FinetuneConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit finetune` with these arguments."""
-    lists = (*_FILES, "lora_targets", "trained_layers")
+    lists = (*_FILES, "shares", "lora_targets", "trained_layers")
     argv = gathered(argv, [f"--{name.replace('_', '-')}" for name in lists])
     command = tyro.cli(
         FinetuneCommandConfig, args=argv, prog="parakit finetune", config=(tyro.conf.FlagCreatePairsOff,)
@@ -73,7 +78,7 @@ def main(argv: list[str]) -> int:
         family = read_config(model).family
         check_task(command.task, family, command.model)
         if command.task == "chat":
-            shards = conversation_shards(command.conversations, model, work)
+            shards = conversation_shards(command.conversations, model, work, command.shares, training.seed)
         else:
             shards = _example_shards(command, model, family, work)
         figures = finetune(Finetuning(model, shards, work, training, command.task), out, command.overwrite)
@@ -94,8 +99,8 @@ def _check_data(command: FinetuneCommandConfig) -> None:
         raise UserError(
             f"no {wanted} were given for the task {command.task!r}", f"name files: --{wanted} {sample}"
         )
-    for name in _FILES:
-        if getattr(command, name) and (name.endswith("examples") if chat else name == other):
+    for name in (*_FILES, "shares"):
+        if getattr(command, name) and (name.endswith("examples") if chat else name in _OF_CHAT):
             raise UserError(
                 f"--{name.replace('_', '-')} is set, and the task {command.task!r} learns from {wanted}",
                 f"take it out, or name another --task (with --{other})",

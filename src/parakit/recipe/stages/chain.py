@@ -134,8 +134,12 @@ def _conversations(recipe: RecipeConfig) -> Stage:
     config = recipe.conversations
     assert config is not None
     settings = {"conversations": config.model_dump(mode="json"), "inputs": fingerprint(config.paths)}
+    settings |= {"seed": recipe.seed} if config.shares else {}
     return Stage(
-        "conversations", settings, (), lambda out: _discard(make_conversations(config, out, overwrite=True))
+        "conversations",
+        settings,
+        (),
+        lambda out: _discard(make_conversations(config, out, overwrite=True, seed=recipe.seed)),
     )
 
 

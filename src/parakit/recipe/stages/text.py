@@ -88,12 +88,20 @@ def make_shards(
         )
 
 
-def make_conversations(config: ConversationsConfig, out: Path, overwrite: bool = False) -> Path:
-    """Read or generate the conversations to tune on."""
+def make_conversations(
+    config: ConversationsConfig, out: Path, overwrite: bool = False, seed: int = 0
+) -> Path:
+    """Read or generate the conversations to tune on; `seed` draws those that make up the shares of several files."""
     source = config.primer or config.paths
     with progress("conversations", unit="conversations") as bar:
         return prepare_conversations(
-            source, out, validation_fraction=config.validation_fraction, overwrite=overwrite, progress=bar
+            source,
+            out,
+            validation_fraction=config.validation_fraction,
+            shares=config.shares,
+            seed=seed,
+            overwrite=overwrite,
+            progress=bar,
         )
 
 

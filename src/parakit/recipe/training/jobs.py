@@ -41,6 +41,7 @@ from parakit.recipe.training.task_models import (
 )
 from parakit.recipe.training.workplace import keep_plan, kept_plan, workplace
 from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.replay import ReplayedSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training import doctor
@@ -253,10 +254,12 @@ def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str,
 
 
 def _examined_earlier(run: _Run, tokenizer: Tokenizer) -> list[doctor.Finding]:
-    """What the doctor says of the earlier data."""
+    """What the doctor says of the earlier data, and of the rows that both give together."""
     lesson, frozen = run.lessons.on_earlier(run.plan), run.tuning.frozen
+    mixed = run.lessons.under(run.plan).source
     assert isinstance(lesson.data, TokenShards)
-    return doctor.examine(
+    assert isinstance(mixed, ReplayedSource)
+    return doctor.examine_mixture(mixed, run.plan.n_rows) + doctor.examine(
         run.model,
         tokenizer,
         lesson.source,
