@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.adapters import save_adapter
-from parakit.checkpoints.model_folder import load_model, save_model
-from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.checkpoints.model_folder import load_model, require_model_folder, save_model
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import say
@@ -84,9 +84,9 @@ def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, 
     """Train a model from scratch, or go on with a trained one, and write it to the model folder `out`; returns the
     figures.
     """
-    first = Path(job.training.model) if job.training.model else job.tokenizer
+    first = require_model_folder(job.training.model) if job.training.model else job.tokenizer
     assert first is not None, "a fresh model needs a tokenizer"
-    parents = _with_replayed([job.shards, first], job.training)
+    parents = _with_replayed([_shards(job.shards), first], job.training)
     said = job.wanted.said() | {"objective": job.objective}
     with workplace(job.work, job.training, parents, said) as work:
         if job.training.model:
@@ -218,7 +218,12 @@ def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
 
 
 def _with_replayed(parents: list[Path], training: PretrainConfig | FinetuneConfig) -> list[Path]:
-    return [*parents, Path(training.replay)] if training.replay else parents
+    return [*parents, _shards(training.replay)] if training.replay else parents
+
+
+def _shards(path: str | Path) -> Path:
+    """`path`, where it holds token shards; they are verified when they are read."""
+    return open_artifact(path, "shards", verify=False).path
 
 
 def _task_splits(job: Finetuning) -> Splits:
@@ -246,11 +251,20 @@ def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str,
     inputs = TrainingInputs(
         title, run.model, tokenizer, lesson, run.plan, work, frozen=run.tuning.frozen, before=run.before
     )
-    if run.lessons.earlier:
-        say(f"{title}: {run.lessons.earlier.share:.0%} of the rows are earlier ones")
+    figures: dict[str, Any] = {}
+    if earlier := run.lessons.earlier:
+        say(f"{title}: {earlier.share:.0%} of the rows are earlier ones")
+        figures = {
+            "replay_share": earlier.share,
+            "earlier_documents_seen": earlier.n_seen(run.lessons.splits),
+        }
+        if n_seen := figures["earlier_documents_seen"]:
+            say(
+                f"{title}: {n_seen} held-out documents of the earlier data are in the new, and flatter its loss"
+            )
         further = partial(_examined_earlier, run, tokenizer)
         inputs = replace(inputs, examined=run.lessons.on_new(run.plan), further_checks=further)
-    return run_training(inputs) | chart_rows(work)
+    return run_training(inputs) | figures | chart_rows(work)
 
 
 def _examined_earlier(run: _Run, tokenizer: Tokenizer) -> list[doctor.Finding]:

@@ -28,7 +28,7 @@ from parakit.tokens.noising.prefixes import PrefixSource
 from parakit.tokens.noising.spans import SpanCorruptionSource
 from parakit.tokens.preferences.encoding import EncodedRankings
 from parakit.tokens.replay import ReplayedSource
-from parakit.tokens.shards import TokenShards
+from parakit.tokens.shards import TokenShards, n_shared_documents
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training import objectives
 from parakit.training.config import TrainingPlan
@@ -103,6 +103,14 @@ class Earlier:
                 "encode the earlier text again with the model's tokenizer: parakit tokenizer encode MODEL ...",
             )
         return found
+
+    def n_seen(self, new: Splits) -> int:
+        """How many held-out documents of the earlier data are trained on with the new: their loss says nothing of
+        forgetting.
+        """
+        assert isinstance(self.splits.validation, TokenShards)
+        assert isinstance(new.train, TokenShards)
+        return n_shared_documents(self.splits.validation, new.train)
 
 
 @dataclass(frozen=True)
