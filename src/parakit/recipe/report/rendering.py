@@ -21,6 +21,7 @@ from parakit.recipe.report.figures import (
     blank,
     compact,
     final_stage,
+    forgetting,
     is_number,
     model_name,
     model_stages,
@@ -218,6 +219,7 @@ def _trained(summary: Summary, name: str) -> dict[str, Any] | None:
     if is_number(figures.get("loss")):
         unit = figures.get("loss_unit") or charts.LOSS_UNIT
         parts.append(f"validation loss {number(figures['loss'])} {unit}")
+    parts.append(forgetting(figures))
     return {
         "title": _stage_title(summary, name),
         "line": "; ".join(part for part in parts if part),

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.adapters import save_adapter
-from parakit.checkpoints.model_folder import load_model, require_model_folder, save_model
+from parakit.checkpoints.folder_safety import require_model_folder
+from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
