@@ -130,7 +130,7 @@ def _mix(
     for name, share, n in zip(sources, shares, found, strict=True):
         if share and not n:
             raise UserError(
-                f"shares: {share} for {name}, and the train split has none of its conversations",
+                f"shares: {share:g} for {name}, and the train split has none of its conversations",
                 "they are duplicates of those before, or held out: give more of them, or take the source out",
             )
     parts = quotas(shares, len(source_of))

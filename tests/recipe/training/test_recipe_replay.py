@@ -16,6 +16,7 @@ from parakit.model import DecoderConfig, LanguageModel
 from parakit.recipe import build, dry_run
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.stages.text import make_corpus, make_shards, make_tokenizer
+from parakit.recipe.training import plans
 from parakit.recipe.training.config import PretrainConfig
 from parakit.recipe.training.jobs import Pretraining, pretrain
 from parakit.recipe.training.plans import SizeWanted
@@ -176,6 +177,16 @@ def test_a_pass_over_the_new_text_takes_more_steps_with_replay(life, tmp_path):
         found = gone_on(life, "decoder", tmp_path / str(share), replay_share=share, max_steps=None, epochs=1)
         steps.append(found["steps"])
     assert steps[1] == pytest.approx(2 * steps[0], abs=1)
+
+
+def test_a_time_says_how_long_a_model_goes_on(life, tmp_path, monkeypatch):
+    monkeypatch.setattr(plans, "LEAST_SECONDS", 0.2)
+    training = PretrainConfig(model=str(life["decoder"]), replay=str(life["old-decoder"]), **TINY)
+    training = training.replace(max_steps=None)
+    job = Pretraining(life["new-decoder"], None, tmp_path / "work", training, SizeWanted(seconds=0.2))
+    found = pretrain(job, tmp_path / "model")
+    assert found["steps"] >= 1
+    assert found["parameters"] == open_artifact(life["decoder"]).lineage["result"]["parameters"]
 
 
 def test_documents_that_two_sets_share_are_counted() -> None:

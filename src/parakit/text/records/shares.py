@@ -28,7 +28,7 @@ def check_shares(shares: Sequence[float], sources: Sequence[str]) -> None:
     for share, source in zip(shares, sources, strict=True):
         if not math.isfinite(share) or share < 0:
             raise UserError(
-                f"shares: {share} for {source}",
+                f"shares: {share:g} for {source}",
                 "a share is a number of at least 0; 3 and 1 mean three to one",
             )
     if not any(shares):
