@@ -132,6 +132,8 @@ class _Run:
     tuning: adapting.Tuning = field(default_factory=adapting.Tuning)
     before: dict[str, Any] | None = None
     """What the model scored before its first step, where that is compared."""
+    talks: bool = False
+    """Whether the model was tuned for chat before, and goes on with its template."""
 
 
 def _begun_afresh(
@@ -144,6 +146,10 @@ def _begun_afresh(
     work: Path,
 ) -> _Run:
     """A fresh model of the size wanted, or the one that an interrupted run began with."""
+    if training.replay:
+        raise UserError(
+            f"{training.replay}: a fresh model has nothing to forget", "name a model to go on from"
+        )
     if kept := kept_plan(work):
         shape, plan = kept
         lessons = Lessons(learned, splits, shape, tokenizer, training)
@@ -192,7 +198,8 @@ def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenize
         )
         keep_plan(work, model.config, plan)
     seed_everything(plan.seed)
-    return _Run(model, lessons, plan, before=lessons.under(plan).measure(model)), tokenizer
+    before = lessons.under(plan).measure(model)
+    return _Run(model, lessons, plan, before=before, talks=is_chat_tuned(folder)), tokenizer
 
 
 def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
@@ -297,7 +304,7 @@ def _save(
     figures: dict[str, Any],
     work: Path,
 ) -> None:
-    config = {"stage": stage, "learned": learned, "chat": learned == "chat"}
+    config = {"stage": stage, "learned": learned, "chat": learned == "chat" or run.talks}
     config |= {"replay_share": run.lessons.earlier.share} if run.lessons.earlier else {}
     config |= {"plan": run.plan.model_dump(mode="json")}
     known = [parent for parent in parents if (parent / LINEAGE).is_file()]  # a foreign folder has no lineage
