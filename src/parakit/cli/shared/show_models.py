@@ -69,6 +69,11 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
         groups["made from"] = [
             {"file": name, "sha256": str(sha256)[:12]} for name, sha256 in result["files"].items()
         ]
+    if result.get("expert_load"):
+        groups["share of the choices by expert"] = [
+            {"layer": layer, **{str(expert): f"{share:.1%}" for expert, share in enumerate(shares)}}
+            for layer, shares in result["expert_load"].items()
+        ]
     said = [f"{row['prompt']} → {row['completion'].strip()}" for row in result.get("samples") or []]
     what = f"{_ARTICLES[config.family]} of {total:,} parameters that {_doing(head)}"
     return what, groups, {"what it wrote": said[:N_SAMPLES]} if said else {}

@@ -15,6 +15,7 @@ from typing import Any
 
 from parakit.common.files import disk_errors
 from parakit.common.progress import Bar, progress, quantity, say
+from parakit.model.experts import take_expert_load
 from parakit.model.heads import Model
 from parakit.recipe.training.lessons import Lesson
 from parakit.tokens.tokenizer import Tokenizer
@@ -144,11 +145,16 @@ def _log(record: StepRecord, metrics: MetricsLog, more: dict[str, float]) -> Non
 
 
 def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) -> dict[str, Any]:
-    """Measure the whole validation split."""
+    """Measure the whole validation split, and tell how evenly experts were used since the last time."""
+    load = {str(layer): shares for layer, shares in take_expert_load(inputs.model).items()}
+    if load:
+        metrics.write("experts", step, load=load)
     result = inputs.lesson.measure(inputs.model)
     if inputs.before is not None:
         result = _compared(result, inputs.before)
     metrics.write("validation", step, **result)
+    if load:
+        result = result | {"expert_load": load}
     bar.figures["validation"] = f"{result[inputs.lesson.headline]:.3f}"
     if "forgetting" in result:
         bar.figures["forgetting"] = f"{result['forgetting']:+.3f}"
