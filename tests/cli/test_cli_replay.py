@@ -11,6 +11,8 @@ from parakit.checkpoints.model_folder import load_model
 from parakit.cli.main import main
 from parakit.common import open_artifact
 from parakit.evaluation.perplexity import evaluate_loss
+from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.recipe.building import check_recipe, recipe_for_text
 from parakit.recipe.training import running
 from parakit.text.conversation_sets import iter_conversations
 from parakit.tokens.shards import TokenShards
@@ -218,6 +220,21 @@ def test_tuning_replays_earlier_conversations_and_sees_where_they_are_the_new_on
     assert figures["replay_share"] == 0.25
     assert figures["earlier_documents_seen"] > 0  # the same file, of which another part is held out
     assert "flatter" in err
+
+
+def test_a_model_that_talked_still_does_after_it_went_on(capsys, tiny_build, new_shards, chats, tmp_path):
+    talker, out = tmp_path / "talker", tmp_path / "out"
+    words = ["finetune", tiny_build / "pretrain", "--conversations", chats, "--output", talker, *QUICK]
+    assert run(capsys, *words)[0] == 0
+    assert run(capsys, "pretrain", new_shards, "--model", talker, "--output", out, *QUICK)[0] == 0
+    assert is_chat_tuned(out)
+    assert not is_chat_tuned(tiny_build / "pretrain")
+
+
+def test_a_recipe_of_text_alone_takes_size_time_and_tokenizer_from_the_model(tiny_build, text):
+    recipe = recipe_for_text([str(text)], {"pretrain.model": str(tiny_build / "pretrain")})
+    check_recipe(recipe)
+    assert recipe.time is None
 
 
 def test_examples_are_not_replayed(capsys, tiny_build, tmp_path):

@@ -63,13 +63,13 @@ def main(argv: list[str]) -> int:
         raise UserError("objective 'none' trains nothing here", "in a recipe it goes straight to the task")
     training = training_config(command, PretrainConfig, objective)
     seconds = parse_time(command.time) if command.time else None
-    if command.size or command.model:
-        parse_size(command.size or "1m")
-        if seconds and says_how_long(training):
-            raise UserError(
-                "--time is set, and nothing reads it: the size and the length are both given",
-                "take --time out, or the size, or the length",
-            )
+    if command.size:
+        parse_size(command.size)
+    if (command.size or command.model) and seconds and says_how_long(training):
+        raise UserError(
+            "--time is set, and nothing reads it: the size and the length are both given",
+            "take --time out, or the size, or the length",
+        )
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.recipe.training.jobs import Pretraining, pretrain
         from parakit.recipe.training.plans import SizeWanted

@@ -99,7 +99,7 @@ def recipe_for_text(paths: Sequence[str], overrides: Mapping[str, Any] | None = 
         mapping["tokenizer"] = {"vocab_size": _vocab_size(_text_bytes(paths))}
     for dotted, value in overrides.items():
         _put(mapping, dotted.split("."), value)
-    if not mapping.get("time") and not mapping.get("size"):
+    if not (mapping.get("time") or mapping.get("size") or overrides.get("pretrain.model")):
         mapping["time"] = "10min"
     return RecipeConfig.parse(mapping, "parakit build --text")
 

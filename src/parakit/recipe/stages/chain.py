@@ -68,7 +68,7 @@ def _tokenizer(recipe: RecipeConfig, folder: Path) -> Stage:
     if model := recipe.pretrain.model:
         return Stage(
             "tokenizer",
-            outside(recipe.pretrain),
+            _outside(recipe.pretrain),
             ("corpus",),
             lambda out: _discard(copy_tokenizer(Path(model), folder / "corpus", out, overwrite=True)),
         )
@@ -109,7 +109,7 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
         "architecture": recipe.architecture,
         "objective": recipe.pretrained_on,
     }
-    settings |= outside(recipe.pretrain)
+    settings |= _outside(recipe.pretrain)
     started = time.monotonic()
 
     def run(out: Path) -> None:
@@ -182,7 +182,7 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     shards = "conversation_shards" if task == "chat" else "example_shards"
     from_scratch = recipe.pretrained_on == "none"
     settings: dict[str, Any] = {"training": training.model_dump(mode="json"), "task": task}
-    settings |= outside(training)
+    settings |= _outside(training)
     seconds = parse_time(recipe.time) * SHARE_WITHOUT_TUNING if recipe.time and from_scratch else None
     if from_scratch:
         settings |= {"family": recipe.family, "architecture": recipe.architecture, "size": recipe.size}
@@ -236,7 +236,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
     return Stage("evaluate", settings, (*models.values(), *examples), run)
 
 
-def outside(training: ReplayConfig) -> dict[str, Any]:
+def _outside(training: ReplayConfig) -> dict[str, Any]:
     """What stands for the folders from outside of the build that a stage reads, so that it is made anew when they change."""
     folders = {name: getattr(training, name, None) for name in ("model", "replay")}
     found = {name: Path(folder) for name, folder in folders.items() if folder}

@@ -198,7 +198,7 @@ def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenize
         )
         keep_plan(work, model.config, plan)
     seed_everything(plan.seed)
-    before = lessons.under(plan).measure(model)
+    before = lessons.measured(plan)(model)
     return _Run(model, lessons, plan, before=before, talks=is_chat_tuned(folder)), tokenizer
 
 
@@ -220,7 +220,7 @@ def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
     seed_everything(plan.seed)
     model = _with_head(base, job.task, job.training, splits)
     lessons = Lessons(job.task, splits, model.config, tokenizer, job.training, earlier)
-    before = lessons.under(plan).measure(model) if earlier else None
+    before = lessons.measured(plan)(model) if earlier else None
     tuning = adapting.begin(model, job.training, tokenizer, job.task == "chat" and not is_chat_tuned(folder))
     return _Run(model, lessons, plan, tuning, before), tokenizer
 

@@ -163,7 +163,12 @@ class Lessons:
             return lesson
         earlier = self.on_earlier(plan)
         source = ReplayedSource(lesson.source, earlier.source, self.earlier.share)
-        return replace(lesson, source=source, measure=_both(lesson.measure, earlier.measure))
+        return replace(lesson, source=source, measure=self.measured(plan))
+
+    def measured(self, plan: TrainingPlan) -> Callable[[Model], dict[str, Any]]:
+        """What `under` measures, without the rows to train on."""
+        new = self._measured(self.splits.validation, plan)
+        return _both(new, self._measured(self.earlier.splits.validation, plan)) if self.earlier else new
 
     def on_new(self, plan: TrainingPlan) -> Lesson:
         """The lesson on the new data alone."""
@@ -181,18 +186,19 @@ class Lessons:
 
     def _lesson(self, splits: Splits, plan: TrainingPlan, kind: str, packing: str) -> Lesson:
         objective, loss_unit = self._objective(self.training)
-        measure: Callable[[Model], dict[str, Any]]
-        if self.learned in ("next_token", "chat"):
-            assert isinstance(splits.validation, TokenShards)
-            measure = _bits_per_byte(splits.validation, plan.seq_len)
-        else:
-            source = self._source(splits.validation, plan, VALIDATION_SEED, packing)
-            plain, _ = self._objective(_without_smoothing(self.training))
-            measure = _objective_loss(source, plain, max(1, VALIDATION_TOKENS // plan.seq_len))
+        measure = self._measured(splits.validation, plan)
         source = self._source(splits.train, plan, plan.seed, packing)
         unit = "rows" if self.shape.family == "encoder-decoder" else "tokens"
         unit = "examples" if isinstance(splits.train, ExampleShards) else unit
         return Lesson(kind, source, splits.train, objective, loss_unit, measure, unit)
+
+    def _measured(self, validation: Data, plan: TrainingPlan) -> Callable[[Model], dict[str, Any]]:
+        if self.learned in ("next_token", "chat"):
+            assert isinstance(validation, TokenShards)
+            return _bits_per_byte(validation, plan.seq_len)
+        source = self._source(validation, plan, VALIDATION_SEED)
+        plain, _ = self._objective(_without_smoothing(self.training))
+        return _objective_loss(source, plain, max(1, VALIDATION_TOKENS // plan.seq_len))
 
     def _objective(self, training: PretrainConfig | FinetuneConfig) -> tuple[Objective, str]:
         """The loss, and what it is measured in."""
@@ -200,7 +206,7 @@ class Lessons:
             return objectives.sequence_to_sequence(), "nats per token behind its prefix"
         return _OBJECTIVES[self.learned](training)
 
-    def _source(self, data: Data, plan: TrainingPlan, seed: int, packing: str) -> RowSource:
+    def _source(self, data: Data, plan: TrainingPlan, seed: int, packing: str = "stream") -> RowSource:
         if isinstance(data, ExampleShards):
             return self._examples(data, plan, seed)
         if self.learned in ("next_token", "chat"):
