@@ -19,6 +19,7 @@ from parakit.recipe.report.figures import (
     ROLE_OF_STAGE,
     Summary,
     compact,
+    forgetting,
     is_number,
     machine,
     number,
@@ -173,6 +174,8 @@ def _measured(summary: Summary, role: str, figures: Any) -> str:
         unit = escaped(figures.get("loss_unit") or "nats per token")
         lines.append(f"- Loss on what was held out: **{number(figures['loss'], 4)}** {unit}.")
     lines += [f"- {escaped(part[0].upper() + part[1:])}." for part in outcome(figures)]
+    if told := forgetting(figures):
+        lines.append(f"- {told[0].upper()}{told[1:]}.")
     for row in (figures.get("measured") or {}).get("figures") or []:
         between = f" ({interval(row)})" if interval(row) else ""
         lines.append(f"- {escaped(figure_name(row))}: **{figure(row)}**{between}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ class TrainingInputs:
     further_checks: Callable[[], list[doctor.Finding]] = list
     frozen: Callable[[str], bool] | None = None
     """Whether the run means to keep the parameter of this name as it is; None: everything trains."""
+    before: Mapping[str, Any] | None = None
+    """What `lesson.measure` said of the model as it came; None: nothing is compared. Of the run's own weights it would
+    be too late after a resume."""
 
 
 def run_training(inputs: TrainingInputs) -> dict[str, Any]:
@@ -71,6 +74,8 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
         progress(inputs.title, _amount(inputs, plan.max_steps), lesson.unit) as bar,
     ):
         bar.resume_at(_amount(inputs, session.first_step))
+        if inputs.before is not None and not session.first_step:
+            metrics.write("validation", 0, **_compared(inputs.before, inputs.before))
         for record in session.steps():
             more = lesson.step_figures() if lesson.step_figures else {}
             shown = {lesson.headline: f"{more.get(lesson.headline, record.loss):.3f}"}
@@ -149,10 +154,21 @@ def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) 
     if load:
         metrics.write("experts", step, load=load)
     result = inputs.lesson.measure(inputs.model)
+    if inputs.before is not None:
+        result = _compared(result, inputs.before)
     metrics.write("validation", step, **result)
     named = (inputs.lesson.headline, inputs.lesson.beside)
     bar.figures["validation"] = " and ".join(f"{result[name]:.3f}" for name in named if name)
+    if "forgetting" in result:
+        bar.figures["forgetting"] = f"{result['forgetting']:+.3f}"
     return result | ({"expert_load": load} if load else {})
+
+
+def _compared(result: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """`result`, and `forgetting`: by how much the loss on earlier data has risen since before the first step."""
+    if "earlier_loss" not in result:
+        return dict(result)
+    return {**result, "forgetting": result["earlier_loss"] - before["earlier_loss"]}
 
 
 def _figures(
@@ -170,6 +186,7 @@ def _figures(
         "steps": plan.max_steps,
         "skipped_steps": sum(row["skipped"] for row in steps),
         **final,
+        **({"before": dict(inputs.before)} if inputs.before is not None else {}),
         "loss_unit": inputs.lesson.loss_unit,
         "training_seconds": session.seconds,
         "seconds": wall,
