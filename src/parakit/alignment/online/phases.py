@@ -46,6 +46,7 @@ class Phase:
         if self.teaches is not None:
             teaching = members[self.teaches[members]]
             members = teaching if len(teaching) else members[:1]
+        members = np.sort(members)  # those of one prompt together
         longest = int(rows.lengths[members].max())
         arrays = {
             "input_ids": rows.input_ids,
@@ -59,7 +60,7 @@ class Phase:
             "returns": self.returns,
         }
         cut = {name: np.ascontiguousarray(array[members, :longest]) for name, array in arrays.items()}
-        return RolloutBatch(**cut, n_counted=n_counted)
+        return RolloutBatch(**cut, n_counted=n_counted, share_prompts=self.rollouts.share_prompts)
 
 
 class Learning(Protocol):
