@@ -80,7 +80,7 @@ def _unread_later(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
     for number, step in enumerate(recipe.align):
         for key in unread_training(step.settings(), step.method):
             yield f"align.{number}.{key}", why_unread(key, step, step.method)
-        for key, readers in (("prompts", ASKING), ("reward", REWARDED)):
+        for key, readers in (("prompts", ASKING), ("reward", REWARDED), ("watch", REWARDED)):
             if getattr(step, key) and step.method not in readers:
                 yield f"align.{number}.{key}", f"it belongs to {' and '.join(readers)}, not to {step.method}"
     if recipe.distill is not None:

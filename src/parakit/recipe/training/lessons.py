@@ -130,6 +130,8 @@ class Lesson:
     """What progress is told in: tokens where rows are of one length, else rows or examples."""
     step_figures: Callable[[], dict[str, float]] | None = None
     """More to log of the step that just ended."""
+    over_at: Callable[[int], bool] | None = None
+    """Whether the run is over after so many steps, before its plan is; None: never."""
     headline: str = "loss"
     """The figure of `measure` and of a step that a person watches."""
     beside: str | None = None

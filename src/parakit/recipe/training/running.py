@@ -67,7 +67,7 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     )
     if lesson.step_figures:
         lesson.step_figures()  # what the doctor and the compiler tried belongs to no step
-    started = time.monotonic()
+    started, step = time.monotonic(), session.first_step
     with (
         disk_errors(inputs.work),
         _metrics(inputs.work, session.first_step) as metrics,
@@ -77,18 +77,21 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
         if inputs.before is not None and not session.first_step:
             metrics.write("validation", 0, **_compared(inputs.before, inputs.before))
         for record in session.steps():
+            step = record.step
             more = lesson.step_figures() if lesson.step_figures else {}
             shown = {lesson.headline: f"{more.get(lesson.headline, record.loss):.3f}"}
             if lesson.beside in more:
                 shown[lesson.beside] = f"{more[lesson.beside]:.3f}"
-            bar.advance(_amount(inputs, record.step) - _amount(inputs, record.step - 1), **shown)
+            bar.advance(_amount(inputs, step) - _amount(inputs, step - 1), **shown)
             _log(record, metrics, more)
-            if record.step % plan.validate_every == 0 and record.step < plan.max_steps:
+            if lesson.over_at and lesson.over_at(step):
+                break
+            if step % plan.validate_every == 0 and step < plan.max_steps:
                 with session.as_used():
-                    _validate(inputs, record.step, metrics, bar)
+                    _validate(inputs, step, metrics, bar)
         discard_compiled_code(session.model)
-        final = _validate(inputs, plan.max_steps, metrics, bar)
-    return _figures(inputs, session, final, time.monotonic() - started)
+        final = _validate(inputs, step, metrics, bar)
+    return _figures(inputs, session, final, step, time.monotonic() - started)
 
 
 @contextlib.contextmanager
@@ -172,7 +175,7 @@ def _compared(result: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str,
 
 
 def _figures(
-    inputs: TrainingInputs, session: TrainingSession, final: dict[str, Any], wall: float
+    inputs: TrainingInputs, session: TrainingSession, final: dict[str, Any], n_steps: int, wall: float
 ) -> dict[str, Any]:
     plan, config = inputs.plan, inputs.model.config
     steps = [row for row in read_metrics(inputs.work / METRICS) if row["kind"] == "step"]
@@ -183,7 +186,7 @@ def _figures(
         "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),
         "trained_parameters": sum(p.numel() for p in inputs.model.parameters() if p.requires_grad),
         "tokens": sum(row["tokens"] for row in steps),
-        "steps": plan.max_steps,
+        "steps": n_steps,
         "skipped_steps": sum(row["skipped"] for row in steps),
         **final,
         **({"before": dict(inputs.before)} if inputs.before is not None else {}),
