@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.adapters.fidelity import fidelity, weights_digest
 from benchmarks.harness import SHOWN, Figures, report, run_process, summary
 
-LORA = ("--method", "lora", "--lora-targets", "query", "value", "output", "gate", "up", "down")
+LORA = ("--method", "lora", "--lora-targets", "value", "output", "gate", "up", "down")
 METHODS: dict[str, list[str]] = {
     "full": [],
     "lora": [*LORA, "--rank", "2"],
