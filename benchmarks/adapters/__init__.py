@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.adapters.fidelity import fidelity, weights_digest
 from benchmarks.harness import SHOWN, Figures, report, run_process, summary
+from parakit.common.files import read_json, write_json_atomic
 
 LORA = ("--method", "lora", "--lora-targets", "value", "output", "gate", "up", "down")
 METHODS: dict[str, list[str]] = {
@@ -45,7 +46,9 @@ def main(words: list[str]) -> None:
     parser.add_argument("--max-steps", default=None, help="in the place of --epochs")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--n-suite-items", default="250")
-    parser.add_argument("--work", type=Path, default=None, help="keep all folders there")
+    parser.add_argument(
+        "--work", type=Path, default=None, help="keep all there; what is found there is not run again"
+    )
     arguments = parser.parse_args(words)
     base = arguments.build / "pretrain"
     before = weights_digest(base)
@@ -68,19 +71,24 @@ def main(words: list[str]) -> None:
 
 def _tuned(method: str, seed: int, work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run and its figures."""
-    out = work / f"{method}-{seed}"
+    out, kept = work / f"{method}-{seed}", work / f"{method}-{seed}.json"
+    if kept.is_file():
+        found: dict[str, Any] = read_json(kept)
+        return found
     length = ["--max-steps", arguments.max_steps] if arguments.max_steps else ["--epochs", arguments.epochs]
     tune = ["finetune", arguments.build / "pretrain", "--conversations", arguments.build / "conversations"]
     options = ["--output", out, "--seed", str(seed), "--overwrite", "--json", "--compile", "off"]
     run = run_process([*PARAKIT, *tune, *options, *length, *METHODS[method]], timeout=7200)
     trained, brought = run.figures["trained_parameters"], 0 if method == "full" else 1
-    return _suites(out, arguments) | {
+    figures = _suites(out, arguments) | {
         "loss": run.figures["loss"],
         "trained_parameters": trained,
         "trained_share": trained / (run.figures["parameters"] - brought * trained),
         "peak_mib": run.peak_memory_mib,
         "processor_seconds": run.processor_seconds,
     }
+    write_json_atomic(kept, figures)
+    return figures
 
 
 def _suites(model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
