@@ -77,17 +77,9 @@ def _tuned(method: str, seed: int, work: Path, arguments: argparse.Namespace) ->
         return found
     length = ["--max-steps", arguments.max_steps] if arguments.max_steps else ["--epochs", arguments.epochs]
     tune = ["finetune", arguments.build / "pretrain", "--conversations", arguments.build / "conversations"]
-    options: list[str | Path] = [
-        "--output",
-        out,
-        "--seed",
-        str(seed),
-        "--overwrite",
-        "--json",
-        "--compile",
-        "off",
-    ]
-    run = run_process([*PARAKIT, *tune, *options, *length, *METHODS[method]], timeout=7200)
+    where: list[str | Path] = ["--output", out, "--seed", str(seed)]
+    how = ["--overwrite", "--json", "--compile", "off", *length, *METHODS[method]]
+    run = run_process([*PARAKIT, *tune, *where, *how], timeout=7200)
     trained, brought = run.figures["trained_parameters"], 0 if method == "full" else 1
     figures = _suites(out, arguments) | {
         "loss": run.figures["loss"],
