@@ -67,6 +67,9 @@ class FinetuneConfig(ReplayConfig):
         default=None,
         description="lora: train the vectors of the tokens that mark turns; None: where the model never talked",
     )
+    train_norms: bool | None = Field(
+        default=None, description="lora: train the norms' weights as well; None: where the model never talked"
+    )
     lora_init: LoraInit = Field(
         default="kaiming",
         description="lora: what the adapters begin with; pissa and olora: parts of the weight",
@@ -123,6 +126,7 @@ READ_BY_METHOD: dict[TuningMethod, frozenset[str]] = {
             "dora",
             "lora_init",
             "train_turn_tokens",
+            "train_norms",
         }
     ),
     "prompt": frozenset({"n_prompt_tokens", "prompt_text"}),
