@@ -133,10 +133,8 @@ def _conversations(recipe: RecipeConfig) -> Stage:
 
     config = recipe.conversations
     assert config is not None
-    settings: dict[str, Any] = {
-        "conversations": config.model_dump(mode="json"),
-        "inputs": fingerprint(config.paths),
-    }
+    settings: dict[str, Any] = {"conversations": config.model_dump(mode="json")}
+    settings |= {"inputs": fingerprint(config.paths)}
     settings |= {"seed": recipe.seed} if config.shares else {}
     return Stage(
         "conversations",

@@ -18,13 +18,13 @@ import numpy as np
 from parakit.tokens.batches import Batch
 
 Rows = TypeVar("Rows", bound=Batch)
-RowsOut = TypeVar("RowsOut", bound=Batch, covariant=True)
+Given = TypeVar("Given", bound=Batch, covariant=True)
 FINEST = (
     1_000_000  # a share is a fraction with no larger denominator, so that rows are counted without rounding
 )
 
 
-class Side(Protocol[RowsOut]):
+class Side(Protocol[Given]):
     """What is mixed: `BatchSource` or one that hides a part of its rows in their places."""
 
     @property
@@ -32,7 +32,7 @@ class Side(Protocol[RowsOut]):
         """Rows of one pass."""
         ...
 
-    def rows(self, start_row: int, n_rows: int, /) -> RowsOut:
+    def rows(self, start_row: int, n_rows: int, /) -> Given:
         """A batch: the same rows for the same seed."""
         ...
 
