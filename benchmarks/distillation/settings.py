@@ -14,7 +14,7 @@ from benchmarks.distillation.encoder_suite import Suite
 from benchmarks.distillation.students import Setting
 from benchmarks.harness import ROOT
 
-DECODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0}
+DECODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0, "hidden_coef": 1.0}
 ENCODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0, "hidden_coef": 1.0}
 TEACHER_EPOCHS = 2
 QUIET: dict[str, Any] = {"device": "cpu", "compile": "off", "validate_every": 10**6}
@@ -30,12 +30,12 @@ def decoder(arguments: argparse.Namespace, folder: Path) -> Setting:
     shards = arguments.build / "conversation_shards"
     return Setting(
         name="decoder",
-        teacher=tuned_teacher(arguments.build / "pretrain", shards, folder),
+        teacher=arguments.teacher or tuned_teacher(arguments.build / "pretrain", shards, folder),
         shards=shards,
         keep_layers=2,
         max_steps=arguments.steps or 500,
         taught=DECODER,
-        rate="fast",
+        rates={"student": "fast", "labels_only": "slow", "fresh": "fast"},
         also={},
         score=lambda model, _: {"suite_mean": score(model)},
     )
@@ -78,9 +78,9 @@ def encoder(arguments: argparse.Namespace, folder: Path) -> Setting:
         teacher=made / "pretrain",
         shards=made / "shards",
         keep_layers=2,
-        max_steps=arguments.steps or 300,
+        max_steps=arguments.steps or 400,
         taught=ENCODER,
-        rate="fast",
+        rates=dict.fromkeys(("student", "labels_only", "fresh"), "fast"),
         also={"whole_word": True},  # as its recipe masks
         score=suite.scores,
     )
