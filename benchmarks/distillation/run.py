@@ -62,7 +62,7 @@ def main(words: list[str]) -> None:
 
 def bars(parts: Sequence[str]) -> dict[str, str]:
     """What must hold of each part."""
-    bar = {}
+    bar: dict[str, str] = {}
     for part in parts:
         bar |= {
             f"{part}.share_of_parameters": "<= 0.6",
