@@ -47,9 +47,13 @@ class TextCommandConfig(TextConfig):
     use_primer: Annotated[bool, tyro.conf.arg(name="primer")] = Field(
         default=False, description="Generate the built-in primer instead of reading files."
     )
-    seed: int = Field(default=0, description="The primer's seed.")
+    seed: int = Field(default=0, description="The primer's seed, and that of the draw by --shares.")
     conversations: bool = Field(
         default=False, description="Read (or generate) conversations to tune on instead of text."
+    )
+    shares: tuple[float, ...] = Field(
+        default=(),
+        description="With --conversations: proportions in which the paths are mixed, for example 3 1.",
     )
     preferences: bool = Field(
         default=False, description="Read (or generate) preferences to align with instead of text."
@@ -75,6 +79,11 @@ def main(argv: list[str]) -> int:
     if command.statistics and not command.use_primer:
         raise UserError(
             "--statistics describes the primer, and text was given", "take it out, or add --primer"
+        )
+    if command.shares and not command.conversations:
+        raise UserError(
+            "--shares is set, and nothing reads it: it mixes files of conversations",
+            "take it out, or add --conversations",
         )
     _preparation(command)(command)
     report = read_json(f"{command.output}/report.json")
@@ -120,6 +129,8 @@ def _conversations(command: TextCommandConfig) -> None:
             source,
             command.output,
             validation_fraction=command.validation_fraction,
+            shares=command.shares,
+            seed=command.seed,
             overwrite=command.overwrite,
             progress=bar,
         )
@@ -180,6 +191,11 @@ def _notes(report: dict[str, Any]) -> list[str]:
         f"  {name}: {rows['n']:,} broken rows; {rows['why']}" for name, rows in list(broken)[:_MAX_NAMES]
     ]
     notes += left_out_lines(report)
+    notes += [
+        f"{row['source']}: {row['taken']:,} in the mixture ({row['share']:.1%}), of {row['conversations']:,};"
+        f" {row['left_out']:,} left out"
+        for row in report.get("mixture", [])
+    ]
     notes += [f"{n:,} skipped: {reason}" for reason, n in report.get("skipped", {}).items()]
     skipped = [entry for entry in report.get("skipped_files", []) if entry["reason"] != "hidden"]
     notes += [f"  {entry['source']}: {entry['reason']}" for entry in skipped[:_MAX_NAMES]]

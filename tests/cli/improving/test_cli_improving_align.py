@@ -100,7 +100,9 @@ def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
         (["--method", "reward", "--preferences", "absent.jsonl"], "absent.jsonl"),
         (["--method", "dpo", "--preferences", "bad.jsonl"], "bad.jsonl, row 1: no 'rejected'"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--reward", "x"], "--reward is set"),
+        (["--method", "dpo", "--preferences", "pairs.jsonl", "--watch", "x"], "--watch is set"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--prompts", "x"], "--prompts is set"),
+        (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-limit", "1"], "--kl-limit is set"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--centre-coef", "1"], "--centre-coef is set"),
         (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-coef", "1"], "--kl-coef is set"),
         (
@@ -182,3 +184,11 @@ def test_prompts_of_several_files_and_rewards_that_are_all_the_same(capsys, tiny
     assert status == 0
     assert json.loads(printed)["equal_groups"] == 1
     assert "in 100% of the groups all completions had the same reward, and taught nothing" in err
+
+
+def test_a_constitution_follows_no_reward(capsys, tiny_build, pairs, tmp_path):
+    flags = ["--method", "constitution", "--prompts", pairs, "--output", tmp_path / "out"]
+    status, _, err = run(capsys, "align", tiny_build / "pretrain", *flags, "--watch", "length=3")
+    assert status == 2
+    assert "--watch is set" in err
+    assert "choose one of ppo, grpo, best_of_n" in err

@@ -26,6 +26,8 @@ class Prompt:
     messages: tuple[Message, ...]
     answer: str | None
     token_ids: tuple[int, ...]
+    tests: str | None = None
+    """Of a program that is asked for, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Sample:
     answer: str | None
     completion: str
     ended: bool = True
+    tests: str | None = None
 
     def describe(self) -> str:
         """Prompt and completion on one line, cut short where they are long."""
@@ -71,7 +74,7 @@ def compile_prompts(
         if len(token_ids) > room:
             n_long += 1
         else:
-            found.setdefault(messages, Prompt(messages, answer, token_ids))
+            found.setdefault(messages, Prompt(messages, answer, token_ids, conversation.tests))
     for n, why in ((n_long, f"longer than the {room} tokens that leave room for a completion"),
                    (n_empty, "conversations in which the user asks nothing")):  # fmt: skip
         if n:

@@ -13,6 +13,7 @@ from parakit.cli.shared.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import say
+from parakit.recipe.stages.config import REWARDED
 
 SUMMARY = "Align a tuned model: a reward model, DPO, PPO, GRPO, and more."
 _LEARNS_FROM: dict[Method, str] = {
@@ -46,7 +47,12 @@ class AlignCommandConfig(AlignConfig):
     reward: str | None = Field(
         default=None,
         description="ppo, grpo, best_of_n: a reward model's folder, final_answer, exact_answer, contains_answer,"
-        " format=REGEX, length=WORDS, or python=module:function.",
+        " format=REGEX, length=WORDS, unit_tests, or python=module:function.",
+    )
+    watch: tuple[str, ...] = Field(
+        default=(),
+        description="ppo, grpo, best_of_n: other rewards, named alike, that are measured on held-out prompts and"
+        " never followed; one that falls is a sign of following --reward too far.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -56,7 +62,7 @@ class AlignCommandConfig(AlignConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit align` with these arguments."""
-    argv = gathered(argv, ["--preferences", "--prompts"])
+    argv = gathered(argv, ["--preferences", "--prompts", "--watch"])
     command = tyro.cli(
         AlignCommandConfig, args=argv, prog="parakit align", config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -68,7 +74,8 @@ def main(argv: list[str]) -> int:
         from parakit.recipe.training.aligning import Aligning, align
 
         data = _data(command, work)
-        job = Aligning(model_folder(command.model), data, work, training, command.method, command.reward)
+        start = model_folder(command.model)
+        job = Aligning(start, data, work, training, command.method, command.reward, command.watch)
         figures = align(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
@@ -90,10 +97,12 @@ def _check_data(command: AlignCommandConfig) -> None:
             f"--{other} is set, and the method {command.method!r} learns from {wanted}",
             f"take it out, or name another --method (with --{wanted})",
         )
-    if command.reward is not None and wanted == "preferences":
-        raise UserError(
-            f"--reward is set, and the method {command.method!r} learns from {wanted} alone", "take it out"
-        )
+    for name in ("reward", "watch"):
+        if getattr(command, name) and command.method not in REWARDED:
+            raise UserError(
+                f"--{name} is set, and the method {command.method!r} follows no reward: it learns from {wanted}",
+                f"take it out, or choose one of {', '.join(REWARDED)}",
+            )
 
 
 def _data(command: AlignCommandConfig, work: Path) -> Path:

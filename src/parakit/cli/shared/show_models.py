@@ -21,6 +21,9 @@ MODEL_FIGURES = {
     "likelier": "held-out pairs in which it is the likelier one",
     "reward": "reward on held-out prompts",
     "kl": "nats an answer from where it began",
+    "earlier_loss": "loss on earlier data",
+    "forgetting": "of it, forgotten",
+    "replay_share": "share of replayed rows",
     "tokens": "tokens trained on",
     "tokens_per_second": "tokens per second",
     "seconds": "seconds of training",
@@ -65,6 +68,11 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
     if isinstance(result.get("files"), dict):
         groups["made from"] = [
             {"file": name, "sha256": str(sha256)[:12]} for name, sha256 in result["files"].items()
+        ]
+    if result.get("expert_load"):
+        groups["share of the choices by expert"] = [
+            {"layer": layer, **{str(expert): f"{share:.1%}" for expert, share in enumerate(shares)}}
+            for layer, shares in result["expert_load"].items()
         ]
     said = [f"{row['prompt']} → {row['completion'].strip()}" for row in result.get("samples") or []]
     what = f"{_ARTICLES[config.family]} of {total:,} parameters that {_doing(head)}"

@@ -22,6 +22,7 @@ from parakit.recipe.report.figures import (
     blank,
     compact,
     final_stage,
+    forgetting,
     is_number,
     model_name,
     model_stages,
@@ -220,6 +221,7 @@ def _trained(summary: Summary, name: str) -> dict[str, Any] | None:
         unit = figures.get("loss_unit") or charts.LOSS_UNIT
         parts.append(f"validation loss {number(figures['loss'])} {unit}")
     parts += outcome(figures)
+    parts.append(forgetting(figures))
     return {
         "title": _stage_title(summary, name),
         "line": "; ".join(part for part in parts if part),

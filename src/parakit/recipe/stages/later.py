@@ -64,6 +64,7 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
         "reward": learned,
         "prompts": fingerprint(step.prompts),
     }
+    settings |= {"watch": list(step.watch)} if step.watch else {}
 
     def run(out: Path) -> None:
         from parakit.recipe.training.aligning import Aligning, align
@@ -76,6 +77,7 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
             training=training,
             method=step.method,
             reward=str(folder / REWARD) if learned == REWARD else learned,
+            watched=step.watch,
         )
         align(job, out, overwrite=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.files import read_json
 from parakit.common.progress import Bar, progress, say
 from parakit.model.config import Family
@@ -56,6 +56,17 @@ def make_tokenizer(
     return tokenizer
 
 
+def copy_tokenizer(model: Path, corpus: Path, out: Path, overwrite: bool = False) -> Tokenizer:
+    """The tokenizer of a trained model, to go on with; its efficiency is measured on the new text."""
+    parents = [model] if (model / LINEAGE).is_file() else []
+    tokenizer = Tokenizer.load(model)
+    lineage = Lineage("tokenizer", {"of": "a model"}, list(parents))
+    with writing_artifact(out, lineage, overwrite) as folder:
+        tokenizer.save(folder)
+        lineage.result = _efficiency(tokenizer, _texts(corpus, "validation"))
+    return tokenizer
+
+
 def n_sentinels_for(max_seq_len: int, config: PretrainConfig) -> int:
     """As many sentinels as a text that fills a row needs."""
     rate = config.noise_rate or SPAN_RATE
@@ -80,12 +91,20 @@ def make_shards(
         )
 
 
-def make_conversations(config: ConversationsConfig, out: Path, overwrite: bool = False) -> Path:
-    """Read or generate the conversations to tune on."""
+def make_conversations(
+    config: ConversationsConfig, out: Path, overwrite: bool = False, seed: int = 0
+) -> Path:
+    """Read or generate the conversations to tune on; `seed` draws those that make up the shares of several files."""
     source = config.primer or config.paths
     with progress("conversations", unit="conversations") as bar:
         made = prepare_conversations(
-            source, out, validation_fraction=config.validation_fraction, overwrite=overwrite, progress=bar
+            source,
+            out,
+            validation_fraction=config.validation_fraction,
+            shares=config.shares,
+            seed=seed,
+            overwrite=overwrite,
+            progress=bar,
         )
     return _told("conversations", made)
 

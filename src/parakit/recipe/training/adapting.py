@@ -24,6 +24,7 @@ from parakit.model.adapters import (
     make_prompt,
     own_parameters,
 )
+from parakit.model.adapters.making import find_norms
 from parakit.model.config import DecoderConfig, ModelConfig
 from parakit.model.heads import Classifier, Model
 from parakit.model.presets import SizePlan
@@ -53,7 +54,9 @@ def begin(model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turn
     if training.method == "layers":
         return Tuning(frozen=_only_layers(model, training.trained_layers, heads))
     turns = new_turns if training.train_turn_tokens is None else training.train_turn_tokens
-    config = adapter_config(training, heads, tuple(sorted(tokenizer.turn_ids.values())) if turns else ())
+    norms = new_turns if training.train_norms is None else training.train_norms
+    whole = (*heads, *_norms_beside(model, heads)) if norms and training.method == "lora" else heads
+    config = adapter_config(training, whole, tuple(sorted(tokenizer.turn_ids.values())) if turns else ())
     begins_with = tokenizer.encode(training.prompt_text) if training.prompt_text else None
     if isinstance(config, LoraConfig):
         adapter = make_lora(model, config)
@@ -108,6 +111,11 @@ def _fresh_heads(model: Model) -> tuple[str, ...]:
     return tuple(
         name for name in ("dense", "label_head") if any(True for _ in getattr(model, name).parameters())
     )
+
+
+def _norms_beside(model: Model, heads: tuple[str, ...]) -> list[str]:
+    """Norms that are no part of a head, which trains whole as it is."""
+    return [place for place in find_norms(model) if place.split(".")[0] not in heads]
 
 
 def _only_layers(model: Model, layers: tuple[int, ...], heads: tuple[str, ...]) -> Callable[[str], bool]:

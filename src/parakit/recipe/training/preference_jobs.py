@@ -26,6 +26,7 @@ from parakit.evaluation.preferences import preference_report, rewards_of
 from parakit.inference.abilities import require
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
+from parakit.model.masks import can_branch
 from parakit.model.presets import plan_for
 from parakit.recipe.report.model_card import model_card
 from parakit.recipe.training.lessons import VALIDATION_SEED, VALIDATION_TOKENS, Lesson
@@ -142,7 +143,10 @@ class _Run:
     def _source(self, split: str) -> PreferenceSource:
         seed = self.plan.seed if split == "train" else VALIDATION_SEED
         reference = self.references.get(split)
-        return PreferenceSource(self.data[split], seed, reference, n_rows_hint=self.plan.n_rows)
+        share = can_branch(self.base.config)
+        return PreferenceSource(
+            self.data[split], seed, reference, n_rows_hint=self.plan.n_rows, share_prompts=share
+        )
 
 
 def _run(

@@ -53,7 +53,13 @@ def learn_from_the_best(job: Aligning, out: Path, overwrite: bool = False) -> di
 
         def measure() -> dict[str, Any]:
             return measure_policy(
-                asked.policy, reference, asked.tokenizer, asked.held_out, asked.reward, config
+                asked.policy,
+                reference,
+                asked.tokenizer,
+                asked.held_out,
+                asked.reward,
+                config,
+                asked.watched,
             )
 
         before, shown = measure(), shown_samples(asked, config)

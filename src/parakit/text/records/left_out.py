@@ -16,11 +16,11 @@ class LeftOut:
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, where: str) -> None:
-        """Count one row."""
+    def add(self, reason: str, where: str | None = None) -> None:
+        """Count one row; None: where it stands says nothing."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         named = self.places.setdefault(reason, [])
-        if len(named) < MAX_NAMED:
+        if where is not None and len(named) < MAX_NAMED:
             named.append(where)
 
     @property

@@ -31,9 +31,9 @@ from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, resolve_examples
 from parakit.training.session import TrainingSession
 from tests.alignment.online.tiny_policy import tiny_session
+from tests.contracts.improving.test_contracts_rankings import ALL, Changed, Healthy, healthy, ill, ranking
 from tests.contracts.patients import Patient
 from tests.contracts.task_patients import SHAPE
-from tests.contracts.test_contracts_rankings import ALL, Changed, Healthy, healthy, ill, ranking
 
 __all__ = ["healthy"]  # the fixture
 
