@@ -27,7 +27,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import Bar
 from parakit.text.config import PrimerConfig, TextConfig
-from parakit.text.conversations import Conversation, read_conversations
+from parakit.text.conversations import Conversation, numbered_conversations, read_conversations
 from parakit.text.deduplication import DigestSet
 from parakit.text.inputs import check_paths, input_files
 from parakit.text.records.left_out import LeftOut
@@ -166,22 +166,22 @@ def _read(paths: Sequence[str], left_out: LeftOut) -> Iterator[tuple[int, Conver
     check_paths(paths)
     seen = DigestSet()
     for number, path in enumerate(paths):
-        n = 0  # conversations of this path
+        empty = True
         for file in input_files(path, TextConfig(), ReadReport(), seen):
             if file.kind not in ("jsonl", "parquet") and not file.named:
                 continue
-            for conversation in read_conversations(file.path):
-                n += 1
+            for row, conversation in numbered_conversations(file.path):
+                empty = False
                 if all(message.role != "assistant" for message in conversation.messages):
                     raise UserError(
-                        f"{file.source}, conversation {n}: has no assistant turn, so nothing can be learned",
+                        f"{file.source}, row {row}: has no assistant turn, so nothing can be learned",
                         "add the answer that the model should give, or take the row out",
                     )
                 if reason := _nothing_to_learn(conversation):
-                    left_out.add(reason, f"{file.source}, conversation {n}")
+                    left_out.add(reason, f"{file.source}, row {row}")
                     continue
                 yield number, conversation
-        if not n:
+        if empty:
             raise UserError(f"{path}: no conversations found", "give .jsonl files, one conversation a line")
 
 

@@ -73,16 +73,21 @@ def read_conversations(path: str | Path) -> Iterator[Conversation]:
     Raises `UserError` with the row's number (from 1) where a row is no conversation, and for a file that is
     missing or damaged.
     """
+    return (conversation for _, conversation in numbered_conversations(path))
+
+
+def numbered_conversations(path: str | Path) -> Iterator[tuple[int, Conversation]]:
+    """The same, each with its row's number as an editor counts it."""
     path = Path(path)
     if ending(path) in (".json", ".parquet"):
-        for where, row in read_records(path):
-            yield _conversation(row, where)
+        for number, (where, row) in enumerate(read_records(path), 1):
+            yield number, _conversation(row, where)
         return
     try:
         with _open(path) as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _parse(line, f"{path.name}, row {number}")
+                    yield number, _parse(line, f"{path.name}, row {number}")
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"{path} cannot be read: {error}", "give a file of conversations, one JSON object a line"

@@ -28,6 +28,7 @@ def flawed(chats: Path) -> Path:
     turns = [{"role": "user", "content": "a bird"}, {"role": "assistant", "content": "a tree"}]
     rows = [[*turns, {"role": "user", "content": "and?"}], [turns[0], {"role": "assistant", "content": " "}]]
     with chats.open("a") as file:
+        file.write("\n")
         file.writelines(json.dumps({"messages": row}) + "\n" for row in rows)
     return chats
 
@@ -40,8 +41,8 @@ def test_conversations_without_an_answer_are_counted_named_and_left_out(
     kept = ["--keep-layers", "1"] if verb == "distill" else []
     status, _, err = run(capsys, verb, tiny_build, "--conversations", flawed, "--output", out, *QUICK, *kept)
     assert status == 0
-    assert "conversations: 1 left out: it ends without an answer (chats.jsonl, conversation 41)" in err
-    assert "conversations: 1 left out: an answer is empty (chats.jsonl, conversation 42)" in err
+    assert "conversations: 1 left out: it ends without an answer (chats.jsonl, row 42)" in err
+    assert "conversations: 1 left out: an answer is empty (chats.jsonl, row 43)" in err
 
 
 def test_one_in_which_nobody_answers_is_refused_and_leaves_nothing(capsys, tiny_build, chats, tmp_path):
@@ -50,7 +51,7 @@ def test_one_in_which_nobody_answers_is_refused_and_leaves_nothing(capsys, tiny_
     out = tmp_path / "new" / "out"
     status, _, err = run(capsys, "finetune", tiny_build, "--conversations", chats, "--output", out, *QUICK)
     assert status == 2
-    assert "chats.jsonl, conversation 41: has no assistant turn" in err
+    assert "chats.jsonl, row 41: has no assistant turn" in err
     assert {path.name for path in tmp_path.iterdir()} == {"chats.jsonl"}
 
 

@@ -94,7 +94,7 @@ def test_what_has_nothing_to_teach_is_left_out_counted_and_named(tmp_path: Path)
         "an answer is empty": 1,
         "no answer counts (weight 0)": 1,
     }
-    assert report["left_out_rows"]["an answer is empty"] == ["c.jsonl, conversation 32"]
+    assert report["left_out_rows"]["an answer is empty"] == ["c.jsonl, row 32"]
     assert sum(1 for split in ("train", "validation") for _ in iter_conversations(folder, split)) == 30
 
 
