@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 N_VALIDATION = 500  # of CoLA's training sentences: its development sets are what is measured
-N_FEW = 500
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task's figure, and the splits that it is taken on, the most telling first."""
+    """A task's figure, the splits that it is taken on, the most telling first, and how many labels are few."""
 
     name: str
     figure: str
     measured: tuple[str, ...]
+    few: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,11 @@ class Labels:
         return self.folder / f"{self.task.name}.{split}.jsonl"
 
 
-TASKS = (Task("sst2", "accuracy", ("test",)), Task("cola", "matthews", ("in_domain", "out_of_domain")))
+# Of 500 sentences of CoLA nothing is learned, by words alone either (Matthews -0.01).
+TASKS = (
+    Task("sst2", "accuracy", ("test",), few=(500,)),
+    Task("cola", "matthews", ("in_domain", "out_of_domain")),
+)
 
 
 def write_tasks(data: Path, work: Path) -> list[Labels]:
@@ -63,7 +67,7 @@ def write_tasks(data: Path, work: Path) -> list[Labels]:
     _write(work / "cola.in_domain.jsonl", _cola(cola / "in_domain_dev.tsv"))
     _write(work / "cola.out_of_domain.jsonl", _cola(cola / "out_of_domain_dev.tsv"))
     train["cola"] = train["cola"][N_VALIDATION:]
-    sets = [Labels(task, work, n) for task in TASKS for n in (None, N_FEW)]
+    sets = [Labels(task, work, n) for task in TASKS for n in (None, *task.few)]
     for labels in sets:
         _write(labels.train, iter(train[labels.task.name][: labels.n]))
     return sets

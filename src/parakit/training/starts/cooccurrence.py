@@ -58,7 +58,10 @@ def cooccurrence_vectors(
         torch.manual_seed(seed)
         left, values, _ = torch.svd_lowrank(information, min(rank + _EXTRA, vocab_size), _ITERATIONS)
     vectors = torch.zeros(vocab_size, d_vector)
-    vectors[:, :rank] = left[:, :rank] * values[:rank].sqrt()
+    told = information.indices()[
+        0
+    ].unique()  # of the others the decomposition leaves rounding errors, not zeros
+    vectors[told, :rank] = left[told, :rank] * values[:rank].sqrt()
     return nn.functional.normalize(vectors, dim=1)
 
 
