@@ -17,7 +17,11 @@ V = 24
 
 def shards_of(documents: list[list[int]]) -> TokenShards:
     offsets = np.cumsum([0, *(len(document) for document in documents)])
-    return TokenShards(np.array(sum(documents, []), np.uint16), offsets.astype(np.int64), vocab_size=V)
+    return TokenShards(
+        np.array([token for document in documents for token in document], np.uint16),
+        offsets.astype(np.int64),
+        vocab_size=V,
+    )
 
 
 def reference(documents: list[list[int]], d_vector: int, ignored: tuple[int, ...] = ()) -> np.ndarray:
@@ -71,7 +75,8 @@ def test_documents_never_meet_and_ignored_tokens_count_for_nothing() -> None:
 @given(st.lists(st.lists(st.integers(0, V - 1), max_size=12), max_size=6), st.integers(1, 40))
 def test_any_text_gives_finite_rows_of_length_one_or_zero(documents: list[list[int]], d_vector: int) -> None:
     vectors = cooccurrence_vectors(shards_of(documents), V, d_vector)
-    assert vectors.shape == (V, d_vector) and vectors.isfinite().all()
+    assert vectors.shape == (V, d_vector)
+    assert vectors.isfinite().all()
     lengths = vectors.norm(dim=1)
     assert ((lengths - 1).abs().lt(1e-4) | lengths.lt(1e-4)).all()
 
