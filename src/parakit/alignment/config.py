@@ -66,6 +66,9 @@ class AlignConfig(TrainingConfig):
     kl_target: float | None = Field(
         default=None, gt=0, description="nats a completion that kl_coef adapts to; none: kl_coef is fixed"
     )
+    kl_limit: float | None = Field(
+        default=None, gt=0, description="nats a completion from the reference that end the run; none: never"
+    )
     discount: float | None = Field(default=None, ge=0, le=1, description="ppo: of rewards, each token")
     gae_lambda: float | None = Field(default=None, ge=0, le=1, description="ppo: 0 trusts values, 1 rewards")
     value_coef: float | None = Field(default=None, ge=0, description="ppo: weight of the value loss")
@@ -129,7 +132,7 @@ class AlignConfig(TrainingConfig):
 
 _ROLLOUTS = {"group_size", "max_new_tokens", "temperature", "top_p", "cut_penalty"}
 _PHASES = {"rollout_prompts", "minibatches", "phase_epochs", "clip_range", "max_kl", "kl_coef"}
-_PHASES |= {"kl_estimator", "kl_target"}
+_PHASES |= {"kl_estimator", "kl_target", "kl_limit"}
 _PPO = {"discount", "gae_lambda", "value_coef", "value_clip_range", "whiten_rewards"}
 
 # The settings above that a method reads; each line is its method's own.

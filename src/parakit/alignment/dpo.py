@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from parakit.alignment.branched_reading import read_at
 from parakit.alignment.config import PreferenceLoss
-from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce, squared_lead
+from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce, right_of, squared_lead
 from parakit.alignment.tally import Tally
 from parakit.model.heads import LanguageModel
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -82,9 +82,9 @@ class PreferenceObjective:
         margin = torch.full_like(scores[:, 0], self.margin)
         if self.row_margins:
             margin = margin + batch.margins
-        leads = leads_of(scores, there)
-        self.figures.add("accuracy", (leads > 0).float())
-        self.figures.add("lead", leads)
+        self.figures.add("accuracy", right_of(scores, there))
+        self.figures.add("lead", leads_of(scores, there))
+        self.figures.add("likelier", right_of(by_ranking(log_probs, batch)[0], there))
         if self.loss == "ipo":  # in log ratios the wanted lead is 1 / (2 kl_coef)
             losses = squared_lead(scores / self.kl_coef, there, 1 / (2 * self.kl_coef))
         else:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.alignment.branched_reading import read_at
-from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce
+from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce, right_of
 from parakit.alignment.tally import Tally
 from parakit.model.heads import RewardModel
 from parakit.training.micro_batches import RankingMicroBatch
@@ -51,8 +51,7 @@ class RewardObjective:
         loss = plackett_luce(scores, there, margin).sum()
         if self.centre_coef:
             loss = loss + self.centre_coef * scores.sum(1).square().sum()
-        leads = leads_of(scores, there)
-        self.figures.add("accuracy", (leads > 0).float())
-        self.figures.add("lead", leads)
+        self.figures.add("accuracy", right_of(scores, there))
+        self.figures.add("lead", leads_of(scores, there))
         self.figures.add("reward", rewards)
         return with_router_loss(loss, model, real_mask, batch.n_counted)

@@ -51,7 +51,7 @@ class PhasedSource(Protocol):
     """A `RowSource` whose rows are made by the model that learns from them, some steps' worth at a time."""
 
     def resumable_at(self, step: int) -> bool:
-        """Whether a run can be gone on from exactly after `step` steps. Asked once, after each step."""
+        """Whether a run can be gone on from exactly after `step` steps. Asked after each step."""
         ...
 
     def state(self) -> dict[str, Any]:

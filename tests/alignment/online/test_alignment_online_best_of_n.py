@@ -23,6 +23,18 @@ def test_the_expected_best_is_the_mean_over_all_subsets(rows: list[list[float]])
         assert expected_best(rewards, n) == pytest.approx(float(wanted), abs=1e-9)
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=5, max_size=5, unique_by=lambda p: p[0]
+    )
+)
+def test_the_best_by_one_reward_is_judged_by_another(pairs: list[tuple[int, int]]) -> None:
+    by, rewards = (np.array(row, dtype=float)[None] for row in zip(*pairs, strict=True))
+    for n in range(1, 6):
+        wanted = np.mean([max(subset)[1] for subset in combinations(pairs, n)])
+        assert expected_best(rewards, n, by=by) == pytest.approx(float(wanted), abs=1e-9)
+
+
 def test_the_bound_on_the_divergence() -> None:
     assert kl_bound(1) == 0.0
     assert kl_bound(16) == pytest.approx(math.log(16) - 15 / 16)

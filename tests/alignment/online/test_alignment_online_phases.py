@@ -94,22 +94,51 @@ def test_a_run_that_was_killed_inside_a_phase_begins_that_phase_again(method: An
     assert weights(second) == weights(unbroken)
 
 
-def test_a_phase_ends_early_when_the_policy_has_moved_too_far(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_phase_ends_early_when_the_policy_has_moved_too_far(method: Any, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_kl": 1e-3, "plan": {"learning_rate": 0.05, "max_steps": 9}}
-    session = tiny_session(tmp_path, "grpo", **settings)
+    session = tiny_session(tmp_path, method, **settings)
     source: Any = session.source
     begins = []
     for _ in session.steps():
         begins.append(source.first_step)
     assert source.n_phases > 3  # of at most 4 steps each
     assert len(set(begins)) == source.n_phases
-    resumed = tiny_session(tmp_path / "other", "grpo", **settings)
+    resumed = tiny_session(tmp_path / "other", method, **settings)
     for record in resumed.steps():
         if record.step == 5:
             break
-    again = tiny_session(tmp_path / "other", "grpo", **settings)
+    again = tiny_session(tmp_path / "other", method, **settings)
     finish(again)
     assert weights(again) == weights(session)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_run_is_over_with_the_first_phase_beyond_the_limit(method: Any) -> None:
+    plan: dict[str, Any] = {"learning_rate": 0.05, "max_steps": 40}
+    limit = 0.2
+    session = tiny_session(None, method, kl_coef=0.0, kl_limit=limit, plan=plan)
+    source: Any = session.source
+    found: list[float] = []
+    for record in session.steps():
+        found.append(source.step_figures()["kl"])
+        over = source.over_at(record.step)
+        assert over == (found[-1] > limit and record.step == source.next_step)
+        if over:
+            break
+    assert len(found) < 40
+    assert all(kl <= limit for kl in found[: source.first_step])
+    assert not any(source.over_at(step) for step in (source.first_step + 1,))  # never inside a phase
+
+
+def test_an_adaptive_leash_of_grpo_reaches_the_loss() -> None:
+    """The coefficient that adapts is the one that the objective multiplies by."""
+    session = tiny_session(None, "grpo", kl_target=1e-6, kl_coef=0.5)
+    finish(session)
+    objective: Any = session.objective
+    source: Any = session.source
+    assert objective.leash is source.learning.leash
+    assert objective.leash.coefficient > 0.5
 
 
 def test_the_reward_goes_up() -> None:

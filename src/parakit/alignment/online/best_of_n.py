@@ -19,12 +19,15 @@ from parakit.alignment.online.prompts import Sample
 from parakit.text.conversations import Conversation, Message
 
 
-def expected_best(rewards: np.ndarray, n: int) -> float:
-    """The mean reward of the best of `n`, from rewards (P, N): over all subsets of size n, in closed form."""
+def expected_best(rewards: np.ndarray, n: int, by: np.ndarray | None = None) -> float:
+    """The mean reward of the best of `n`, from rewards (P, N): over all subsets of size n, in closed form. `by` (P, N)
+    is what the best is chosen by, such as a learnt reward whose choice another judges; none: the rewards themselves.
+    """
     n_sampled = rewards.shape[1]
     assert 1 <= n <= n_sampled, (n, n_sampled)
-    ordered = np.sort(rewards, axis=1)
-    whole = math.comb(n_sampled, n)  # the i-th smallest (from 0) is the best of comb(i, n - 1) subsets
+    order = np.argsort(rewards if by is None else by, axis=1, kind="stable")
+    ordered = np.take_along_axis(rewards, order, axis=1)
+    whole = math.comb(n_sampled, n)  # the i-th (from 0) is the best of comb(i, n - 1) subsets
     shares = np.array([math.comb(i, n - 1) / whole for i in range(n_sampled)])
     return float((ordered @ shares).mean())
 

@@ -58,6 +58,7 @@ class OnlineConfig(Config):
     kl_coef: float = 0.0
     kl_estimator: Literal["k1", "k2", "k3"] = "k1"
     kl_target: float | None = None
+    kl_limit: float | None = None
     discount: float = 1.0
     gae_lambda: float = 0.95
     value_coef: float = 0.1

@@ -13,6 +13,7 @@ from parakit.alignment.online.config import OnlineConfig
 from parakit.alignment.online.prompts import Prompt, ids_of
 from parakit.alignment.online.rewards import Reward, judged
 from parakit.alignment.online.rollouts import complete, exact_kl, token_rows
+from parakit.alignment.signs import WATCHED, texture
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer import Tokenizer
 
@@ -27,19 +28,31 @@ def measure_policy(
     prompts: Sequence[Prompt],
     reward: Reward,
     config: OnlineConfig,
+    watched: Sequence[Reward] = (),
 ) -> dict[str, Any]:
     """Figures over one sampled completion of each prompt. `kl` is in nats a completion, every token's taken over
-    the whole vocabulary.
+    the whole vocabulary; `watched` are other judges, whose rewards are told under `WATCHED` and their names.
     """
     config = config.replace(group_size=1)
     samples, completions = complete(policy, tokenizer, prompts, config, MEASURING_SEED)
     rewards = judged(reward, samples)
     kl = exact_kl(policy, reference, token_rows(ids_of(prompts), completions))
+    others: dict[str, float] = {}
+    for judge in watched:
+        found = judged(judge, samples)
+        others |= {
+            f"{WATCHED}{judge.name}": float(found.mean()),
+            f"{WATCHED}{judge.name} std": float(found.std()),
+        }
     return {
         "reward": float(rewards.mean()),
         "reward_std": float(rewards.std()),
+        "reward_high": float(rewards.max()),
+        **others,
         "kl": float(kl.mean()),
+        **texture(completions),
         "length": sum(map(len, completions)) / len(completions),
+        "answers": len(samples),
         "ended": sum(sample.ended for sample in samples) / len(samples),
         "loss": -float(rewards.mean()),
     }

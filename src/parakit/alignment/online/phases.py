@@ -19,8 +19,9 @@ from parakit.alignment.online.batches import RolloutBatch, StepFigures
 from parakit.alignment.online.config import OnlineConfig
 from parakit.alignment.online.kl import kl_estimate
 from parakit.alignment.online.prompts import Prompt
-from parakit.alignment.online.rewards import Reward, judged
+from parakit.alignment.online.rewards import Reward, judged, reward_figures
 from parakit.alignment.online.rollouts import Rollouts
+from parakit.alignment.signs import texture
 from parakit.common.seeds import rng
 
 
@@ -126,6 +127,14 @@ class OnPolicySource:
             self.next_step = min(self.next_step, step)
         return step >= self.next_step
 
+    def over_at(self, step: int) -> bool:
+        """Whether the run ends after `step` steps: with the first phase whose completions were found further from
+        the reference than `kl_limit`.
+        """
+        limit = self.config.kl_limit
+        too_far = limit is not None and self.phase is not None and self.phase.figures["kl"] > limit
+        return too_far and self.resumable_at(step)
+
     def step_figures(self) -> dict[str, float]:
         """Figures of the last step and of the phase it belongs to."""
         return self.figures.close_step() | (self.phase.figures if self.phase else {})
@@ -164,6 +173,8 @@ class OnPolicySource:
             length=float(loss_mask.sum()) / len(rewards),
             ended=float(ended.mean()),
             phase=number + 1,
+            **reward_figures(self.reward),
+            **texture([row[said] for row, said in zip(rollouts.rows.target_ids, loss_mask, strict=True)]),
         )
         self.phase, self.n_phases = phase, number + 1
         self.first_step, self.next_step = step, step + config.steps_per_phase

@@ -114,7 +114,7 @@ def complete(
     for prompt, token_ids in zip(asked, completions, strict=True):
         ended = token_ids[-1] in ends
         text = tokenizer.decode(token_ids[:-1] if ended else token_ids)
-        samples.append(Sample(prompt.messages, prompt.answer, text, ended))
+        samples.append(Sample(prompt.messages, prompt.answer, text, ended, prompt.tests))
     return samples, completions
 
 

@@ -14,10 +14,12 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.common.hardware import describe_hardware, parakit_version
+from parakit.recipe.report.alignment import outcome
 from parakit.recipe.report.figures import (
     ROLE_OF_STAGE,
     Summary,
     compact,
+    forgetting,
     is_number,
     machine,
     number,
@@ -171,6 +173,9 @@ def _measured(summary: Summary, role: str, figures: Any) -> str:
     elif is_number(figures.get("loss")):
         unit = escaped(figures.get("loss_unit") or "nats per token")
         lines.append(f"- Loss on what was held out: **{number(figures['loss'], 4)}** {unit}.")
+    lines += [f"- {escaped(part[0].upper() + part[1:])}." for part in outcome(figures)]
+    if told := forgetting(figures):
+        lines.append(f"- {told[0].upper()}{told[1:]}.")
     for row in (figures.get("measured") or {}).get("figures") or []:
         between = f" ({interval(row)})" if interval(row) else ""
         lines.append(f"- {escaped(figure_name(row))}: **{figure(row)}**{between}.")
@@ -241,4 +246,7 @@ def _limits(stage_name: str, figures: Mapping[str, Any]) -> str:
     text += "It was measured as told above and not checked for any other use."
     if stage_name == "pretrain" and (figures.get("family") or "decoder") == "decoder":
         text += " It continues text and was not tuned to answer or to refuse."
+    if signs := figures.get("signs"):
+        text += "\n\nWhile it followed its reward, there were signs of going too far:\n\n"
+        text += "\n".join(f"- step {number(sign['step'])}: {escaped(sign['says'])}" for sign in signs)
     return f"## Limits\n\n{text}"

@@ -46,6 +46,10 @@ class AlignStageConfig(AlignConfig):
         description="ppo, grpo, best_of_n: a built-in reward, for example final_answer, or a reward model's folder;"
         " none: the reward model that a stage before made.",
     )
+    watch: tuple[str, ...] = Field(
+        default=(),
+        description="ppo, grpo, best_of_n: other rewards, that are measured on held-out prompts and never followed.",
+    )
 
     def settings(self) -> AlignConfig:
         """The settings of the method itself."""

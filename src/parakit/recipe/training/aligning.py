@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
+from parakit.checkpoints.adapters import require_whole
 from parakit.common.errors import UserError
 from parakit.recipe.training.constitution_job import constitution
 from parakit.recipe.training.online_jobs import learn_online
@@ -21,7 +22,7 @@ Job = Callable[["Aligning", Path, bool], dict[str, Any]]
 class Aligning:
     """What a person says about aligning `model`. `data` is a folder of preferences (reward, dpo) or of conversations
     whose last questions are asked (ppo, grpo, best_of_n, constitution); `reward` a reward model's folder or the
-    name of a built-in reward.
+    name of a built-in reward; `watched` are others, that are measured and not followed.
     """
 
     model: Path
@@ -30,6 +31,7 @@ class Aligning:
     training: AlignConfig
     method: Method
     reward: str | None = None
+    watched: tuple[str, ...] = ()
 
 
 JOBS: Mapping[Method, Job] = {
@@ -46,4 +48,5 @@ def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run the method's job, which writes the model folder `out`; returns the figures."""
     if job.method not in JOBS:
         raise UserError(f"method {job.method!r} is not there yet", f"there are {', '.join(JOBS)}")
+    require_whole(job.model, "alignment")
     return JOBS[job.method](job, out, overwrite)

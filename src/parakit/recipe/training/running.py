@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ class TrainingInputs:
     further_checks: Callable[[], list[doctor.Finding]] = list
     frozen: Callable[[str], bool] | None = None
     """Whether the run means to keep the parameter of this name as it is; None: everything trains."""
+    before: Mapping[str, Any] | None = None
+    """What `lesson.measure` said of the model as it came; None: nothing is compared. Of the run's own weights it would
+    be too late after a resume."""
 
 
 def run_training(inputs: TrainingInputs) -> dict[str, Any]:
@@ -62,24 +65,33 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     say(
         f"{inputs.title}: {'compiled' if session.compile_choice.compiled else 'eager'} ({session.compile_choice.reason})"
     )
-    started = time.monotonic()
+    if lesson.step_figures:
+        lesson.step_figures()  # what the doctor and the compiler tried belongs to no step
+    started, step = time.monotonic(), session.first_step
     with (
         disk_errors(inputs.work),
         _metrics(inputs.work, session.first_step) as metrics,
         progress(inputs.title, _amount(inputs, plan.max_steps), lesson.unit) as bar,
     ):
         bar.resume_at(_amount(inputs, session.first_step))
+        if inputs.before is not None and not session.first_step:
+            metrics.write("validation", 0, **_compared(inputs.before, inputs.before))
         for record in session.steps():
+            step = record.step
             more = lesson.step_figures() if lesson.step_figures else {}
             shown = {lesson.headline: f"{more.get(lesson.headline, record.loss):.3f}"}
-            bar.advance(_amount(inputs, record.step) - _amount(inputs, record.step - 1), **shown)
+            if lesson.beside in more:
+                shown[lesson.beside] = f"{more[lesson.beside]:.3f}"
+            bar.advance(_amount(inputs, step) - _amount(inputs, step - 1), **shown)
             _log(record, metrics, more)
-            if record.step % plan.validate_every == 0 and record.step < plan.max_steps:
+            if lesson.over_at and lesson.over_at(step):
+                break
+            if step % plan.validate_every == 0 and step < plan.max_steps:
                 with session.as_used():
-                    _validate(inputs, record.step, metrics, bar)
+                    _validate(inputs, step, metrics, bar)
         discard_compiled_code(session.model)
-        final = _validate(inputs, plan.max_steps, metrics, bar)
-    return _figures(inputs, session, final, time.monotonic() - started)
+        final = _validate(inputs, step, metrics, bar)
+    return _figures(inputs, session, final, step, time.monotonic() - started)
 
 
 @contextlib.contextmanager
@@ -145,15 +157,25 @@ def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) 
     if load:
         metrics.write("experts", step, load=load)
     result = inputs.lesson.measure(inputs.model)
+    if inputs.before is not None:
+        result = _compared(result, inputs.before)
     metrics.write("validation", step, **result)
-    if load:
-        result = result | {"expert_load": load}
-    bar.figures["validation"] = f"{result[inputs.lesson.headline]:.3f}"
-    return result
+    named = (inputs.lesson.headline, inputs.lesson.beside)
+    bar.figures["validation"] = " and ".join(f"{result[name]:.3f}" for name in named if name)
+    if "forgetting" in result:
+        bar.figures["forgetting"] = f"{result['forgetting']:+.3f}"
+    return result | ({"expert_load": load} if load else {})
+
+
+def _compared(result: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """`result`, and `forgetting`: by how much the loss on earlier data has risen since before the first step."""
+    if "earlier_loss" not in result:
+        return dict(result)
+    return {**result, "forgetting": result["earlier_loss"] - before["earlier_loss"]}
 
 
 def _figures(
-    inputs: TrainingInputs, session: TrainingSession, final: dict[str, Any], wall: float
+    inputs: TrainingInputs, session: TrainingSession, final: dict[str, Any], n_steps: int, wall: float
 ) -> dict[str, Any]:
     plan, config = inputs.plan, inputs.model.config
     steps = [row for row in read_metrics(inputs.work / METRICS) if row["kind"] == "step"]
@@ -164,9 +186,10 @@ def _figures(
         "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),
         "trained_parameters": sum(p.numel() for p in inputs.model.parameters() if p.requires_grad),
         "tokens": sum(row["tokens"] for row in steps),
-        "steps": plan.max_steps,
+        "steps": n_steps,
         "skipped_steps": sum(row["skipped"] for row in steps),
         **final,
+        **({"before": dict(inputs.before)} if inputs.before is not None else {}),
         "loss_unit": inputs.lesson.loss_unit,
         "training_seconds": session.seconds,
         "seconds": wall,

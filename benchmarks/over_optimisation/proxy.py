@@ -1,0 +1,129 @@
+"""What people would have said about a model's answers, and the reward model that is learnt from it.
+
+The gold reward (benchmarks/alignment_frontier/gold.py) stands for what people mean. They compare pairs of answers of
+the start model, of which there are few, and now and then they err; the reward model is trained on nothing else. Most
+of the start's answers are short of the twelve words that gold asks for, so in what was compared longer was better,
+nearly always: a fair lesson from such pairs, and a wrong one beyond them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.alignment_frontier.gold import gold_of
+from parakit.alignment.config import AlignConfig
+from parakit.alignment.online.config import OnlineConfig, online_config
+from parakit.alignment.online.learnt_reward import LearntReward
+from parakit.alignment.online.prompts import Prompt, Sample, compile_prompts
+from parakit.alignment.online.rewards import Rule, judged
+from parakit.alignment.online.rollouts import complete
+from parakit.checkpoints.model_folder import load_model
+from parakit.common.seeds import rng
+from parakit.model.heads import LanguageModel
+from parakit.recipe.training.aligning import Aligning, align
+from parakit.recipe.training.online_jobs import without_dropout
+from parakit.text.conversations import Conversation, Message
+from parakit.text.preferences import prepare_preferences
+from parakit.text.primer.draws import Draws
+from parakit.text.primer.skills import small_talk
+from parakit.text.splits import split_of
+from parakit.tokens.tokenizer import Tokenizer
+
+GOLD = Rule("gold", gold_of)
+MAX_NEW_TOKENS, HELD_OUT = 40, 0.3
+N_DRAWN = 4000  # of small talk; what is said twice counts once
+N_COMPARED = 8  # answers to a prompt that pairs are taken from
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model before alignment, and what is said to it: prompts to learn on, and others to measure on."""
+
+    folder: Path
+    model: LanguageModel
+    tokenizer: Tokenizer
+    train: list[Prompt]
+    held_out: list[Prompt]
+
+    @classmethod
+    def load(cls, folder: Path) -> Start:
+        """A primer model tuned for chat, and small talk, where it has several answers to everything."""
+        model, tokenizer = load_model(folder, "cpu", "float32")
+        assert isinstance(model, LanguageModel)
+        assert tokenizer is not None
+        without_dropout(model)
+        draws = Draws(77, "over-optimisation")
+        asked = [Conversation((Message("user", small_talk.draw(draws)[0]),)) for _ in range(N_DRAWN)]
+        prompts = compile_prompts(tokenizer, asked, 100, "small talk")
+        sides: dict[bool, list[Prompt]] = {True: [], False: []}
+        for prompt in prompts:
+            digest = Conversation(prompt.messages).digest
+            sides[split_of(digest, HELD_OUT, 0.0) == "train"].append(prompt)
+        return cls(folder, model, tokenizer, sides[True], sides[False])
+
+    def samples(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Sample]:
+        """`n` answers to each prompt, those of one prompt one after the other."""
+        return complete(self.model, self.tokenizer, prompts, sampling(n), seed)[0]
+
+
+def sampling(n: int) -> OnlineConfig:
+    """How `n` answers to each prompt are sampled."""
+    return online_config(AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS, "group_size": n}), "best_of_n")
+
+
+def compared(
+    samples: Sequence[Sample], gold: np.ndarray, n_pairs: int, error_rate: float, seed: int
+) -> list[dict[str, str]]:
+    """Pairs of answers to one prompt, drawn at random, the better by `gold` (P, N) chosen; in a share of
+    `error_rate` the worse. Answers that are equally good are not compared.
+    """
+    drawn, rows = rng(seed, "pairs"), list[dict[str, str]]()
+    n_prompts, n_answers = gold.shape
+    assert (gold.max(1) > gold.min(1)).any(), "all answers are equally good"
+    while len(rows) < n_pairs:
+        prompt = int(drawn.integers(n_prompts))
+        better, worse = (int(n) for n in drawn.choice(n_answers, 2, replace=False))
+        errs = drawn.random() < error_rate
+        if gold[prompt, better] == gold[prompt, worse]:
+            continue
+        if (gold[prompt, better] < gold[prompt, worse]) != errs:
+            better, worse = worse, better
+        chosen, rejected = (samples[prompt * n_answers + n] for n in (better, worse))
+        if chosen.completion.strip() and rejected.completion.strip():
+            rows.append(
+                {
+                    "prompt": chosen.messages[-1].content,
+                    "chosen": chosen.completion,
+                    "rejected": rejected.completion,
+                }
+            )
+    return rows
+
+
+def learnt_proxy(start: Start, n_pairs: int, error_rate: float, seed: int, work: Path) -> LearntReward:
+    """A reward model, trained as `parakit align --method reward` trains one, on pairs of the start's answers."""
+    samples = start.samples(start.train, N_COMPARED, seed)
+    gold = judged(GOLD, samples).reshape(-1, N_COMPARED)
+    rows = compared(samples, gold, n_pairs, error_rate, seed)
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    pairs = prepare_preferences([str(file)], work / "pairs", validation_fraction=0.1)
+    training = AlignConfig.parse({"seed": seed, "compile": "off", "epochs": 4, "batch_examples": 16})
+    align(Aligning(start.folder, pairs, work / "work", training, "reward"), work / "proxy")
+    return LearntReward(work / "proxy")
+
+
+def agreement(proxy: np.ndarray, gold: np.ndarray) -> float:
+    """In what share of the pairs of unlike gold reward the proxy prefers the better answer; both (P, N)."""
+    right = n = 0.0
+    for ours, theirs in zip(proxy, gold, strict=True):
+        apart = np.sign(theirs[:, None] - theirs[None])
+        same = np.sign(ours[:, None] - ours[None]) == apart
+        right, n = right + float(same[apart > 0].sum()), n + float((apart > 0).sum())
+    return right / n
