@@ -48,10 +48,16 @@ def tuned(start: Start, labels: Labels, grid: tuple[str, ...], n_seeds: int, wor
 def _run(start: Start, labels: Labels, settings: str, seed: int, work: Path) -> dict[str, float]:
     """One run of `parakit finetune`, and its model's figure on every split."""
     from parakit.checkpoints import load_model
+    from parakit.common.artifacts import open_artifact
+    from parakit.common.files import read_json, write_json_atomic
     from parakit.evaluation.examples import evaluate_examples
     from parakit.text.examples import read_examples
 
     out = work / "tuned" / f"{start.name}-{labels.name}-{seed}"
+    words = [open_artifact(start.folder, "model").digest[:12], *settings.split()]
+    kept = out.with_name(f"{out.name}-{'-'.join(word.lstrip('-') for word in words)}.json")
+    if kept.exists():  # a benchmark that was stopped goes on in the same --work
+        return read_json(kept)
     options = f"--task classify --seed {seed} {settings} --overwrite --json"
     files = ["--examples", labels.train, "--validation-examples", labels.file("validation")]
     command = [sys.executable, "-m", "parakit.cli.main", "finetune", start.folder, *options.split()]
@@ -62,5 +68,6 @@ def _run(start: Start, labels: Labels, settings: str, seed: int, work: Path) -> 
     for split in ("validation", *labels.task.measured):
         rows = [row for _, row in read_examples(labels.file(split), "classify")]
         found[split] = evaluate_examples(model, tokenizer, "classify", rows).value(labels.task.figure)
+    write_json_atomic(kept, found)
     print(start.name, labels.name, settings, seed, found, file=sys.stderr, flush=True)
     return found
