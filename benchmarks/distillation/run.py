@@ -1,9 +1,9 @@
 """Distil with every seed, judge every student, compare, and report.
 
-Decoder: the primer's tuned model teaches two of its five layers on a fifth of the conversations that tuned it. Encoder:
-one that fills masks in the primer's text teaches two of its five layers on that text (DistilBERT's recipe); then all
-are tuned alike for a task. On the same rows, for as many steps, the same start learns from labels alone, and so does the
-same shape with fresh weights.
+Decoder: the primer's base, tuned for two epochs, teaches two of its five layers on a fifth of the conversations that
+tuned it. Encoder: one that fills masks in the primer's text teaches two of its five layers on that text (DistilBERT's
+recipe); then all are tuned alike for a task. On the same rows, for as many steps, the same start learns from labels alone,
+and so does the same shape with fresh weights.
 
 Shown are medians with lowest and highest, and the 95 % interval (Student's t) of the mean over seeds.
 """
@@ -39,6 +39,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--fresh-seeds", type=int, default=1, help="of them with fresh weights as well")
+    parser.add_argument("--teacher", type=Path, default=None, help="the decoder's, instead of tuning one")
     parser.add_argument("--steps", type=int, default=None, help="of every student; none: as was chosen")
     parser.add_argument("--suite-items", type=int, default=250, help="questions of each suite")
     parser.add_argument("--work", type=Path, default=None, help="keep all folders there, and go on with them")
