@@ -1,7 +1,7 @@
 """The two distillations that are measured: which teacher, on what, taught how, judged by what.
 
-The decoder's teacher is the tuned model of a finished build, which learned from all of its conversations; the labels that
-students have are a fifth of them, as where a model is published and its data is not. The encoder's is made here.
+The decoder's teacher is a build's base, tuned for two epochs on all of its conversations; the labels that students have
+are a fifth of them, as where a model is published and its data is not. The encoder's is made here by its recipe.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from benchmarks.harness import ROOT
 
 DECODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0, "hidden_coef": 1.0}
 ENCODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0, "hidden_coef": 1.0}
+TEACHER_EPOCHS = 2
 N_CONVERSATIONS = 4_000  # that students learn from: a fifth of those that tuned their teacher
 
 
@@ -28,7 +29,7 @@ def decoder(arguments: argparse.Namespace, folder: Path) -> Setting:
     def score(model: Path) -> float:
         return suite_mean(model, arguments.suite_items)
 
-    teacher = arguments.build / "finetune"
+    teacher = arguments.teacher or tuned_teacher(arguments.build, folder)
     return Setting(
         name="decoder",
         teacher=teacher,
@@ -54,6 +55,19 @@ def few_conversations(build: Path, teacher: Path, folder: Path) -> Path:
         make_conversations(ConversationsConfig(paths=(str(file),)), few, overwrite=True)
         make_conversation_shards(few, teacher, shards)
     return shards
+
+
+def tuned_teacher(build: Path, folder: Path) -> Path:
+    """The build's base, tuned on all of its conversations."""
+    from parakit.recipe.training.config import FinetuneConfig
+    from parakit.recipe.training.jobs import Finetuning, finetune
+
+    out = folder / "teacher"
+    if not out.exists():
+        training = FinetuneConfig(epochs=TEACHER_EPOCHS, device="cpu", compile="off", validate_every=10**6)
+        shards = build / "conversation_shards"
+        finetune(Finetuning(build / "pretrain", shards, folder / ".teacher", training, "chat"), out)
+    return out
 
 
 def suite_mean(model: Path, n_items: int) -> float:
