@@ -1,9 +1,9 @@
 """Distil with every seed, judge every student, compare, and report.
 
-Decoder: the primer's base, tuned twice as long as the recipe tunes it, teaches two of its five layers on the conversations
-that tuned it. Encoder: one that fills masks in the primer's text teaches two of its five layers on that text (DistilBERT's
-recipe); then all are tuned alike for a task. On the same rows, for as many steps, the same start learns from labels alone,
-and so does the same shape with fresh weights.
+Decoder: the primer's tuned model teaches two of its five layers on a fifth of the conversations that tuned it. Encoder:
+one that fills masks in the primer's text teaches two of its five layers on that text (DistilBERT's recipe); then all
+are tuned alike for a task. On the same rows, for as many steps, the same start learns from labels alone, and so does the
+same shape with fresh weights.
 
 Shown are medians with lowest and highest, and the 95 % interval (Student's t) of the mean over seeds.
 """
@@ -14,7 +14,6 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -39,8 +38,7 @@ def main(words: list[str]) -> None:
     )
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--fresh-seeds", type=int, default=2, help="of them with fresh weights as well")
-    parser.add_argument("--teacher", type=Path, default=None, help="the decoder's, instead of tuning one")
+    parser.add_argument("--fresh-seeds", type=int, default=1, help="of them with fresh weights as well")
     parser.add_argument("--steps", type=int, default=None, help="of every student; none: as was chosen")
     parser.add_argument("--suite-items", type=int, default=250, help="questions of each suite")
     parser.add_argument("--work", type=Path, default=None, help="keep all folders there, and go on with them")
@@ -52,11 +50,9 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = (arguments.work or Path(folder)).resolve()
         for part in arguments.parts:
-            started = time.process_time()
             (work / part).mkdir(parents=True, exist_ok=True)
             setting = PARTS[part](arguments, work / part)
             figures[part] = compared(setting, arguments, work / part)
-            figures[part]["cpu_minutes"] = (time.process_time() - started) / 60
     report("distillation", figures, bars(arguments.parts))
 
 

@@ -1,12 +1,14 @@
 """The two distillations that are measured: which teacher, on what, taught how, judged by what.
 
-Both teachers are made here: the decoder's from a build's base, the encoder's by its recipe.
+The decoder's teacher is the tuned model of a finished build, which learned from all of its conversations; the labels that
+students have are a fifth of them, as where a model is published and its data is not. The encoder's is made here.
 """
 
 from __future__ import annotations
 
 import argparse
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,7 @@ from benchmarks.harness import ROOT
 
 DECODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0, "hidden_coef": 1.0}
 ENCODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0, "hidden_coef": 1.0}
-TEACHER_EPOCHS = 2
-QUIET: dict[str, Any] = {"device": "cpu", "compile": "off", "validate_every": 10**6}
+N_CONVERSATIONS = 4_000  # that students learn from: a fifth of those that tuned their teacher
 
 
 def decoder(arguments: argparse.Namespace, folder: Path) -> Setting:
@@ -27,30 +28,32 @@ def decoder(arguments: argparse.Namespace, folder: Path) -> Setting:
     def score(model: Path) -> float:
         return suite_mean(model, arguments.suite_items)
 
-    shards = arguments.build / "conversation_shards"
+    teacher = arguments.build / "finetune"
     return Setting(
         name="decoder",
-        teacher=arguments.teacher or tuned_teacher(arguments.build / "pretrain", shards, folder),
-        shards=shards,
+        teacher=teacher,
+        shards=few_conversations(arguments.build, teacher, folder),
         keep_layers=2,
         max_steps=arguments.steps or 500,
         taught=DECODER,
-        rates={"student": "fast", "labels_only": "slow", "fresh": "fast"},
+        rates={"student": "slow", "labels_only": "slow", "fresh": "fast"},
         also={},
         score=lambda model, _: {"suite_mean": score(model)},
     )
 
 
-def tuned_teacher(base: Path, shards: Path, folder: Path) -> Path:
-    """`base` tuned on the conversations."""
-    from parakit.recipe.training.config import FinetuneConfig
-    from parakit.recipe.training.jobs import Finetuning, finetune
+def few_conversations(build: Path, teacher: Path, folder: Path) -> Path:
+    """The first of the build's conversations, as the teacher reads them: a part of what tuned it."""
+    from parakit.recipe.config import ConversationsConfig
+    from parakit.recipe.stages.text import make_conversation_shards, make_conversations
 
-    out = folder / "teacher"
-    if not out.exists():
-        training = FinetuneConfig(epochs=TEACHER_EPOCHS, **QUIET)
-        finetune(Finetuning(base, shards, folder / ".teacher", training, "chat"), out)
-    return out
+    file, few, shards = folder / "few.jsonl", folder / "few", folder / "few_shards"
+    if not shards.exists():
+        with (build / "conversations" / "train.jsonl").open(encoding="utf-8") as lines:
+            file.write_text("".join(islice(lines, N_CONVERSATIONS)), encoding="utf-8")
+        make_conversations(ConversationsConfig(paths=(str(file),)), few, overwrite=True)
+        make_conversation_shards(few, teacher, shards)
+    return shards
 
 
 def suite_mean(model: Path, n_items: int) -> float:
@@ -70,7 +73,12 @@ def encoder(arguments: argparse.Namespace, folder: Path) -> Setting:
 
     made = folder / "encoder-classifier"
     if not (made / "pretrain").exists():
-        changes = {"size": "1.2m", "finetune.epochs": None, "finetune.max_steps": 1}
+        changes = {
+            "size": "1.2m",  # of whose five layers two are half of the parameters
+            "pretrain.max_tokens": 1_200_000,
+            "finetune.epochs": None,
+            "finetune.max_steps": 1,
+        }
         build(load_recipe(ROOT / "recipes" / "encoder-classifier.yaml", changes), folder)
     suite = Suite(made, folder)
     return Setting(
@@ -78,7 +86,7 @@ def encoder(arguments: argparse.Namespace, folder: Path) -> Setting:
         teacher=made / "pretrain",
         shards=made / "shards",
         keep_layers=2,
-        max_steps=arguments.steps or 400,
+        max_steps=arguments.steps or 250,
         taught=ENCODER,
         rates=dict.fromkeys(("student", "labels_only", "fresh"), "fast"),
         also={"whole_word": True},  # as its recipe masks

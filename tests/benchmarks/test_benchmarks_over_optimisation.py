@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.over_optimisation.picture import draw, medians
+from benchmarks.over_optimisation.picture import by_distance, draw, medians
 from benchmarks.over_optimisation.proxy import agreement, compared
 from benchmarks.over_optimisation.run import RUNS, ended, summed
 from parakit.alignment.online.prompts import Sample
@@ -55,6 +55,8 @@ def test_a_run_is_judged_by_its_highest_gold() -> None:
 def test_the_picture_is_drawn_of_lines_of_unlike_length(tmp_path: Path) -> None:
     line = [[0.0, 0.0, 0.0, 0.0, 0.0], [1.0, 4.0, 1.0, 0.5, 0.2]]
     assert medians([line, line[:1]]).tolist() == line
+    away_and_back = [[0.0, 0.0, 0.0, 0.0], [1.0, 9.0, 1.0, 0.5], [2.0, 1.0, 2.0, 0.1]]
+    assert by_distance([away_and_back, away_and_back])[:, 1].tolist() == [0.0, 1.0, 9.0]
     rounds = [
         dict.fromkeys((*RUNS, "best_of_n"), line),
         dict.fromkeys((*RUNS, "best_of_n"), line[:1]),

@@ -46,6 +46,10 @@ class PretrainConfig(ReplayConfig):
     mean_span: float = Field(
         default=3.0, ge=1, description="span_corruption: tokens of a hidden span on average"
     )
+    embedding_start: Literal["random", "cooccurrence"] = Field(
+        default="random",
+        description="what token vectors begin with: draws, or counts of which tokens stand near each other",
+    )
 
 
 class FinetuneConfig(ReplayConfig):

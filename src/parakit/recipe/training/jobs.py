@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from parakit.checkpoints.adapters import save_adapter
 from parakit.checkpoints.adapters.tuned_on import require_whole
 from parakit.checkpoints.folder_safety import require_model_folder
@@ -43,12 +45,14 @@ from parakit.recipe.training.task_models import (
 )
 from parakit.recipe.training.workplace import keep_plan, kept_plan, workplace
 from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.noising.facts import token_facts
 from parakit.tokens.replay import ReplayedSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.starts import begin_with_cooccurrence
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,19 @@ def _begun_afresh(
         plan = planned(wanted, training, dial, lessons, trial)
         keep_plan(work, shape, plan)
     seed_everything(plan.seed)
-    return _Run(_with_head(fresh_model(shape), learned, training, splits), lessons, plan)
+    model = fresh_model(shape)
+    if not kept and getattr(training, "embedding_start", "random") == "cooccurrence":
+        _count_neighbours(model, splits, tokenizer, plan.seed)
+    return _Run(_with_head(model, learned, training, splits), lessons, plan)
+
+
+def _count_neighbours(model: Model, splits: Splits, tokenizer: Tokenizer, seed: int) -> None:
+    """Begin with token vectors from counts of the training split."""
+    assert isinstance(splits.train, TokenShards)
+    ignored = np.flatnonzero(token_facts(tokenizer).special).tolist()
+    started = time.monotonic()
+    n = begin_with_cooccurrence(model.trunk.token_embedding, splits.train, ignored, seed)
+    say(f"{n:,} token vectors counted in {time.monotonic() - started:.1f}s")
 
 
 def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
