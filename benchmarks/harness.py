@@ -39,12 +39,13 @@ Figures = dict[str, Any]
 @dataclass(frozen=True)
 class ProcessRun:
     """One finished process: the JSON object of its last line, its wall time from start to exit, its peak
-    memory.
+    memory, and the processor time it took, which other work on the machine hardly changes.
     """
 
     figures: Figures
     seconds: float
     peak_memory_mib: float
+    processor_seconds: float
 
 
 def summary(values: Sequence[float]) -> Figures:
@@ -115,7 +116,8 @@ def run_process(
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with status {process.returncode}:\n{out[-2000:]}")
     per_mib = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes there, KiB on Linux
-    return ProcessRun(_last_json(out), seconds, usage.ru_maxrss / per_mib)
+    processor = usage.ru_utime + usage.ru_stime
+    return ProcessRun(_last_json(out), seconds, usage.ru_maxrss / per_mib, processor)
 
 
 def _kill_after(process: subprocess.Popen[bytes], timeout: float) -> threading.Timer:

@@ -42,7 +42,8 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    bar, figures = result["bar"], result["figures"]
+    figures = result["figures"]
+    bar = {path.removesuffix(".median"): limit for path, limit in result["bar"].items()}
     if not bar and isinstance(
         figures.get("ratio"), Mapping
     ):  # a comparison: what divides the sides says it all

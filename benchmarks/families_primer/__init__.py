@@ -8,7 +8,6 @@ changes nothing; scores are those of the test split, whose combinations of words
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -42,7 +41,6 @@ def main(words: list[str]) -> None:
 
 def _built(name: str, changes: Sequence[str], folder: Path) -> dict[str, Any]:
     """One recipe's minutes and scores."""
-    before = _processor_seconds()
     words: list[str | Path] = [
         sys.executable,
         "-m",
@@ -54,7 +52,7 @@ def _built(name: str, changes: Sequence[str], folder: Path) -> dict[str, Any]:
     ]
     words += [ROOT / "recipes" / f"{name}.yaml", *(["--set", *changes] if changes else [])]
     run = run_process(words)
-    minutes = (_processor_seconds() - before) / 60
+    minutes = run.processor_seconds / 60
     found = read_json(folder / name / "evaluate" / "results.json")["task"]
     stage = run.figures["stages"]["finetune"]
     return {
@@ -66,12 +64,6 @@ def _built(name: str, changes: Sequence[str], folder: Path) -> dict[str, Any]:
         **{row["name"]: row["value"] for row in found["figures"]},
         "notes": {row["name"]: row["note"] for row in found["figures"] if row.get("note")},
     }
-
-
-def _processor_seconds() -> float:
-    """Of all child processes that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _key(name: str) -> str:

@@ -40,7 +40,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--phases", type=int, default=60, help="of rollouts: 256 completions, two steps")
     parser.add_argument(
-        "--taught-share", type=float, default=0.0, help="questions of the known kind among them"
+        "--taught-share", type=float, default=0.25, help="questions of the known kind among them"
     )
     arguments = parser.parse_args(words)
     test = _exercises("test", N_TEST, held_out=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,3 +154,16 @@ def test_35_rewards_fall_where_the_policy_leaves_the_reference() -> None:
     loss = float(objective(model, to_micro_batch(lifted.batch_of([0]), CPU)).detach())
     assert loss == pytest.approx(-math.log(1 / (1 + math.exp(-0.3))), abs=1e-5)
     assert objective.figures.take()["lead"] == pytest.approx(0.3, abs=1e-5)
+
+
+def test_where_nothing_leads_a_pair_is_half_right_and_likelihood_is_told_apart_from_reward() -> None:
+    """Before the first step every reward is zero, and accuracy is that of guessing; which answer is likelier is known."""
+    model, data = language_model(), encoded([2] * 6)
+    said = reference_log_probs(model, PreferenceSource(data, 0)).astype(np.float64)
+    objective = PreferenceObjective("dpo", 0.1)
+    batch = to_micro_batch(PreferenceSource(data, 0, said).batch_of(range(6)), CPU)
+    exact = replace(batch, reference=completion_log_probs(model, batch).detach())
+    objective(model, exact)
+    figures = objective.figures.take()
+    assert figures["accuracy"] == 0.5
+    assert figures["likelier"] == pytest.approx((said[0::2] > said[1::2]).mean())

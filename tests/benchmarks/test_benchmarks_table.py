@@ -36,6 +36,10 @@ def test_a_row_for_each_figure_that_has_a_bar() -> None:
     assert lines[3:] == ["", "Measured on Abacus, 2 cores, 24 GiB, torch 2.13.0."]
 
 
+def test_a_bar_that_names_the_median_shows_its_figure() -> None:
+    assert table([_result(bar={"ratio.seconds.median": "<= 0.333"})]) == table([_result()])
+
+
 def test_a_missed_bar_is_said_plainly_and_judged_anew() -> None:
     assert "| <= 0.3 | **no** |" in table([_result(bar={"ratio.seconds": "<= 0.3"}, holds=True)])
 

@@ -12,6 +12,8 @@ from parakit.checkpoints import save_model
 from parakit.cli.doctor import main
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
+from parakit.text.conversations import write_conversations
+from parakit.text.preferences import prepare_preferences
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer_training import train_tokenizer
@@ -98,3 +100,76 @@ def test_mistakes_are_errors_that_say_what_is_there(arguments: list[str], word: 
     places = [str(folders / a) if a in ("plain", "chats", "model", "nowhere") else a for a in arguments]
     with pytest.raises(UserError, match=word):
         main(places)
+
+
+PAIRS = [
+    {"prompt": f"Where is {place}?", "chosen": f"{place} is here.", "rejected": "No."}
+    for place in ("Ada", "Ben", "Cy")
+]
+
+
+def test_of_preferences_it_is_shown_what_is_chosen_and_rejected_behind_the_seam(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, three = tmp_path / "pairs.jsonl", {"prompt": "And?", "ranking": ["Good.", "So so.", "Bad."]}
+    same = {"prompt": "Same?", "chosen": "a", "rejected": "a"}
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in [*PAIRS, three, same]))
+    command = [str(folders / "model"), "--data", str(pairs), "--show", "--n-documents", "4"]
+    assert main([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert "1 left out: the answers are the same (pairs.jsonl, row 5)" in said.err
+    assert {"seam-differs", "reference-differs"} <= {finding["name"] for finding in told["findings"]}
+    first, last = told["shown"][0], told["shown"][3]
+    assert "".join(t["text"] for t in first["prompt"]) == "<|bos|><|user|>Where is Ada?<|end|><|assistant|>"
+    assert not any(t["counted"] for t in first["prompt"])
+    texts = {name: "".join(t["text"] for t in tokens) for name, tokens in first["completions"].items()}
+    assert texts == {"chosen": "Ada is here.<|end|>", "rejected": "No.<|end|>"}
+    assert all(t["counted"] for tokens in first["completions"].values() for t in tokens)
+    assert list(last["completions"]) == ["place 1 of 3", "place 2 of 3", "place 3 of 3"]
+    assert main(command) == 0
+    assert "‖Ada is here." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["reward", "dpo"])
+def test_a_folder_of_preferences_is_examined_as_its_learner_reads_it(
+    method: str, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(
+        "".join(
+            json.dumps(row | {"prompt": f"{row['prompt']} {i}"}) + "\n" for i in range(9) for row in PAIRS
+        )
+    )
+    prepare_preferences([str(pairs)], tmp_path / "set")
+    command = [str(folders / "model"), "--data", str(tmp_path / "set"), "--method", method, "--json"]
+    assert main(command) == 0
+    names = {finding["name"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert ("reference-differs" in names) == (method == "dpo")
+    assert "prefers-the-worse" in names
+
+
+def test_conversations_need_no_shards_and_prompts_are_shown_as_they_are_asked(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chats = tmp_path / "chats.jsonl"
+    write_conversations(chats, CONVERSATIONS)
+    command = [str(folders / "model"), "--data", str(chats), "--show", "--json"]
+    assert main(command) == 0
+    shown = json.loads(capsys.readouterr().out)["shown"]
+    answers = [m.content for m in CONVERSATIONS[0].messages if m.role == "assistant"]
+    assert "".join(t["text"] for t in shown[0] if t["counted"]) == "".join(f"{a}<|end|>" for a in answers)
+    assert main([*command, "--method", "grpo"]) == 0
+    said = capsys.readouterr()
+    prompt = json.loads(said.out)["shown"][0]
+    assert "".join(t["text"] for t in prompt["prompt"]).endswith("<|end|><|assistant|>")
+    assert prompt["answer"] == answers[-1]
+    assert "with a right answer behind" in said.err
+    for method, data, told in (
+        ("dpo", chats, "learns from no conversations"),
+        ("grpo", folders / "chats", "learns from no shards"),
+        ("ppo", tmp_path / "pairs.jsonl", "learns from prompts"),
+    ):
+        (tmp_path / "pairs.jsonl").write_text(json.dumps(PAIRS[0]) + "\n")
+        with pytest.raises(UserError, match=told):
+            main([str(folders / "model"), "--data", str(data), "--method", method])

@@ -226,3 +226,35 @@ def test_a_model_that_writes_no_text_is_not_asked_to(published: dict[str, Path],
     said = capsys.readouterr().err
     assert "cannot go on with a text" in said
     assert "classifier" in said
+
+
+def test_a_publishers_way_of_sampling_comes_along_and_is_what_is_done_unless_said_otherwise(
+    tiny_build, tmp_path, capsys
+):
+    """What nothing here reads is named; a value that cannot be is refused by its file."""
+    home = export_model(tiny_build / "pretrain", tmp_path / "home")
+    settings, seen = home / "generation_config.json", {"do_sample": True, "top_k": 3, "top_p": 0.9}
+    more = seen | {"no_repeat_ngram_size": 2, "transformers_version": "4"}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | more))
+    assert main(["import", str(home), "--output", str(tmp_path / "model")]) == 0
+    left_behind = "left behind of generation_config.json, for nothing here reads it: no_repeat_ngram_size\n"
+    assert left_behind in capsys.readouterr().err
+    away = export_model(tmp_path / "model", tmp_path / "away")
+    for folder in (tmp_path / "model", away):
+        written = json.loads((folder / "generation_config.json").read_text())
+        assert seen.items() <= written.items()
+        assert "no_repeat_ngram_size" not in written
+    asked = ["generate", str(away), "the bird", "--max-new-tokens", "2", "--device", "cpu"]
+    assert main(asked) == 0
+    assert "as its publisher has it: temperature 1, top_k 3, top_p 0.9\n" in capsys.readouterr().err
+    assert main([*asked, "--temperature", "0.7", "--top-k=0"]) == 0
+    assert "as its publisher has it: top_p 0.9\n" in capsys.readouterr().err
+    settings = away / "generation_config.json"
+    settings.write_text('{"do_sample": true, "top_p": 7}')
+    assert main(asked) == 2
+    told = capsys.readouterr().err
+    assert str(settings) in told
+    assert "top_p" in told
+    settings.write_text('{"do_sample": false, "temperature": 0.6}')
+    assert main([*asked, "--json"]) == 0
+    assert "as its publisher has it: temperature 0\n" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 
 from parakit.cli.shared.show_details import describe
 from parakit.cli.show import main
+from parakit.cli.text import main as prepare
 from parakit.common import DamagedArtifact, Lineage, UserError, writing_artifact
 
 
@@ -231,3 +232,24 @@ def test_a_model_is_shown_without_torch(build):
         [sys.executable, "-c", code, str(build / "pretrain")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_sets_of_preferences_and_of_examples_show_their_first_rows(tmp_path, capsys):
+    pairs, examples = tmp_path / "pairs.jsonl", tmp_path / "examples.jsonl"
+    rows = [{"prompt": f"Where is {i}?", "ranking": [f"Here is {i}.", "No."]} for i in range(9)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "ranking": ["a", "a"]}]))
+    examples.write_text(
+        "".join(json.dumps({"text": f"word {i}", "label": "ab"[i % 2]}) + "\n" for i in range(60))
+    )
+    assert prepare(["--preferences", str(pairs), "--output", str(tmp_path / "preferences")]) == 0
+    assert prepare([str(examples), "--task", "classify", "--output", str(tmp_path / "examples")]) == 0
+    capsys.readouterr()
+    found = {}
+    for name in ("preferences", "examples"):
+        assert main([str(tmp_path / name), "--json"]) == 0
+        found[name] = json.loads(capsys.readouterr().out)
+    assert found["preferences"]["what"] == "9 rankings of answers to align with"
+    assert found["preferences"]["figures"]["reading"]["left out: the answers are the same"] == 1
+    assert found["preferences"]["samples"]["first rankings"][0].splitlines()[1].startswith("1. Here is")
+    assert found["examples"]["what"] == "60 examples to classify"
+    assert sum(row["examples"] for row in found["examples"]["figures"]["splits"]) == 60

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from parakit.checkpoints import save_model
+from parakit.checkpoints import load_model, save_model
 from parakit.cli import chat, evaluate, generate
 from parakit.common import Lineage, UserError
 from parakit.model import DecoderConfig, LanguageModel
@@ -122,3 +122,12 @@ def test_evaluate_measures_text_and_suites_keeps_and_compares(folders, capsys, t
     assert "95 % interval" in shown
     with pytest.raises(UserError, match="exists already"):
         evaluate.main([folders["base"], "--text", str(file), "--output", str(kept)])
+
+
+def test_a_decoder_that_learned_on_prefixes_is_said_to_be_read_otherwise(folders, tmp_path, capsys):
+    model, tokenizer = load_model(folders["base"])
+    learned = save_model(model, tokenizer, tmp_path / "prefix", Lineage("model", {"learned": "prefix"}))
+    asked = ["the bird", "--max-new-tokens", "2", "--device", "cpu"]
+    for folder, told in ((str(learned), True), (folders["base"], False)):
+        assert generate.main([folder, *asked]) == 0
+        assert ("a prompt is read one way here" in capsys.readouterr().err) is told

@@ -116,3 +116,20 @@ def test_quantities_are_short(value: float, text: str) -> None:
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_slow_first_step_is_not_taken_for_the_pace(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A compiler runs in it; told at its pace, the first lines would show hours."""
+    with progress("train", total=100, unit="steps") as bar:
+        clock.now += 60
+        bar.advance(1)
+        for _ in range(99):
+            clock.now += 0.5
+            bar.advance(1)
+    first, *others = capsys.readouterr().err.splitlines()
+    assert "left" not in first
+    assert [line.rpartition(", ")[2] for line in others[:-1]] == [
+        f"{seconds}s left" for seconds in (40, 30, 20, 10)
+    ]

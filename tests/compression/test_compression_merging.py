@@ -20,6 +20,7 @@ from tests.training.tiny_runs import tiny_model
 
 IDS = torch.tensor([[4, 9, 7, 22, 5, 1], [3, 3, 8, 30, 2, 6]])
 TABLES = ("query", "token_embedding", "lm_head")
+NORMS = ("trunk.blocks.0.attention_norm", "trunk.blocks.0.attention.query_norm", "trunk.final_norm")
 
 
 def adapted(size: float = 0.2, config: LoraConfig | None = None, **changes: Any) -> LanguageModel:
@@ -56,6 +57,8 @@ def folders(root: Path, size: float = 0.2) -> tuple[Path, Path, Tensor]:
         LoraConfig(rank=3, targets=TABLES),
         LoraConfig(rank=2, token_ids=(5, 9)),
         LoraConfig(rank=3, targets=("lm_head",)),
+        LoraConfig(rank=2, retrained=NORMS),
+        LoraConfig(rank=2, retrained=("lm_head", "trunk.final_norm")),
     ],
     ids=str,
 )
@@ -65,7 +68,7 @@ def test_merged_is_unmerged(config, tied):
     wanted = model(IDS)
     merged = merge_adapter(model)
     assert (merged.model(IDS) - wanted).abs().max() < 1e-5
-    assert merged.untied is (tied and "lm_head" in (config.targets or ()))
+    assert merged.untied is (tied and "lm_head" in ((config.targets or ()) + config.retrained))
     assert merged.lost < 1e-6
     with pytest.raises(UserError, match="no adapter"):
         merge_adapter(merged.model)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
+import torch
 
 from parakit.common.errors import UserError
 from parakit.inference.chat import COMMANDS, ChatSession
@@ -12,6 +14,7 @@ from parakit.inference.chat_files import Message, load_messages, save_messages
 from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.text import generate
+from parakit.model.adapters import AdapterSet, LoraConfig, make_lora
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=6)
 
@@ -204,3 +207,29 @@ def test_a_model_folder_says_whether_it_was_tuned_to_talk(tmp_path, files, expec
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
     assert is_chat_tuned(tmp_path) is expected
+
+
+def test_several_adapters_wait_beside_one_base(make_model, talker):
+    """Each answers as the model with it on does, and the base is what it was."""
+    model, tokenizer = copy.deepcopy(talker[0]), talker[1]
+    adapters = AdapterSet(model)
+    for seed, name in enumerate(("pirate", "robot")):
+        torch.manual_seed(seed)
+        adapter = make_lora(model, LoraConfig(rank=2, targets=("query", "value")))
+        for parameter in adapter.parameters().values():
+            parameter.data = torch.randn_like(parameter, dtype=torch.float64)
+        adapters.add(name, adapter)
+    session = ChatSession(model, tokenizer, ChatConfig(sampling=GREEDY), adapters)
+    said = {}
+    for name in ("base", "pirate", "robot", "base"):
+        notice = session.handle(f"/adapter {name}").notice
+        assert f"* {name}" in notice.splitlines()
+        session.handle("/reset")
+        said.setdefault(name, []).append(speak(session, "the tree"))
+    assert said["base"] == [generate(*talker, [Message("user", "the tree")], GREEDY).text] * 2
+    assert len({texts[0] for texts in said.values()}) == 3
+    assert session.handle("/adapter").notice == "* base\n  pirate\n  robot"
+    with pytest.raises(UserError, match="no adapter 'cook'"):
+        session.handle("/adapter cook")
+    with pytest.raises(UserError, match="there are none"):
+        ChatSession(*talker).handle("/adapter")

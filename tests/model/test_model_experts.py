@@ -11,7 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parakit.model import LanguageModel, MaskedLanguageModel, SequenceToSequence, expert_load, router_losses
+from parakit.model import (
+    LanguageModel,
+    MaskedLanguageModel,
+    SequenceToSequence,
+    count_choices,
+    expert_load,
+    router_losses,
+    take_expert_load,
+)
 from parakit.model.experts import (
     MixtureOfExperts,
     Routing,
@@ -201,6 +209,24 @@ def test_both_sides_of_an_encoder_decoder_have_their_own_mask() -> None:
         for side, m in ((model.trunk.encoder, source_mask), (model.trunk.decoder, mask))
     ]
     assert float(router_losses(model, mask, source_mask)[0]) == pytest.approx(float(sum(sides)) / 2)
+
+
+def test_the_load_is_counted_over_passes_without_padding_and_begins_anew_when_taken() -> None:
+    model = drawn(LanguageModel(config_of(**WIDE, n_layers=2)))
+    masks = [torch.arange(9) < torch.tensor([[9], [2]]), torch.arange(9) < torch.tensor([[1], [5]])]
+    counted = torch.zeros(2, 4)
+    for mask in masks:
+        model(torch.randint(0, 61, (2, 9)))
+        count_choices(model, mask)
+        for layer in range(2):
+            chosen = model.trunk.blocks[layer].feed_forward.routing.chosen[mask.flatten()]
+            counted[layer] += chosen.flatten().bincount(minlength=4)
+    assert counted[0].sum() == 2 * 17
+    load = take_expert_load(copy.deepcopy(model))
+    assert load == {}, "a copy counts for itself"
+    load = take_expert_load(model)
+    assert [load[0], load[1]] == [pytest.approx((row / row.sum()).tolist()) for row in counted]
+    assert take_expert_load(model) == {}
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def test_what_cannot_be_tuned_on_is_an_error_and_leaves_nothing(tmp_path: Path) 
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
     for paths, says in (
-        ([silent], "conversation 2: has no assistant turn"),
+        ([silent], "row 2: has no assistant turn"),
         ([empty], "no conversations found"),
         ([tmp_path / "none.jsonl"], "no such file"),
         ([], "cannot be split"),

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from parakit.model import DecoderConfig, EncoderConfig, LanguageModel, MaskedLanguageModel
+from parakit.model.adapters.making import token_rows
 from parakit.training.objectives import head_loss
 from parakit.training.objectives.head_loss import can_join, joined_cross_entropy
 
@@ -19,10 +20,26 @@ SHAPE = {
     "head_dim": 4,
     "d_ff": 8,
 }
+
+
+def with_trained_rows(trains=("rows",), **changes):
+    """A decoder of which the rows of two tokens stand apart."""
+    model = LanguageModel(DecoderConfig(**SHAPE, **changes))
+    for place, wrapper in token_rows(model, (7, 2)).items():
+        parent, _, name = place.rpartition(".")
+        setattr(model.get_submodule(parent), name, wrapper)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.rpartition(".")[2] in trains)
+    return model
+
+
 MODELS = {
     "tied": lambda: LanguageModel(DecoderConfig(**SHAPE)),
     "scaled, untied": lambda: LanguageModel(DecoderConfig(**SHAPE, tie_embeddings=False, logit_scale=0.3)),
     "transform and bias": lambda: MaskedLanguageModel(EncoderConfig(**SHAPE)),
+    "trained rows": with_trained_rows,
+    "trained rows, untied": lambda: with_trained_rows(tie_embeddings=False, logit_scale=0.3),
+    "rows and all else": lambda: with_trained_rows(("rows", "weight", "bias"), lm_head_bias=True),
 }
 
 
@@ -42,7 +59,8 @@ def test_sum_and_gradients_are_those_of_the_ordinary_way(name, smoothing, rows_a
     model, targets = drawn(name), torch.randint(0, 23, (11,))
     hidden = torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
     assert can_join(model, hidden)
-    leaves = [hidden, *model.transform.parameters(), *model.lm_head.parameters()]
+    below = [*model.transform.parameters(), *model.lm_head.parameters()]
+    leaves = [hidden, *(parameter for parameter in below if parameter.requires_grad)]
     plain = functional.cross_entropy(
         model.logits(hidden), targets, reduction="sum", label_smoothing=smoothing
     )

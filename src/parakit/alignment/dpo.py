@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from parakit.alignment.branched_reading import read_at
 from parakit.alignment.config import PreferenceLoss
-from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce, squared_lead
+from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce, right_of, squared_lead
 from parakit.alignment.tally import Tally
 from parakit.model.heads import LanguageModel
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -34,13 +35,19 @@ ROWS_PER_FORWARD = 16  # rankings, of the reference
 
 def completion_log_probs(model: LanguageModel, batch: RankingMicroBatch) -> Tensor:
     """(N,) nats: the log-probability of each completion, its end of turn included, given its prompt."""
-    hidden = model.hidden(batch.input_ids)[
-        batch.loss_mask
-    ]  # (C, D); the prompt never passes the output matrix
+    return _said(model, batch)[0]
+
+
+def _said(model: LanguageModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor]:
+    """The log-probabilities, and which places that passed the network are real."""
+    hidden, real_mask = read_at(
+        model, batch.input_ids, batch.loss_mask, batch.branched
+    )  # (C, D); the prompt never passes the output matrix
     logits = at_least_float32(model.logits(hidden))
     log_probs = -functional.cross_entropy(logits, batch.target_ids[batch.loss_mask], reduction="none")
     rows = batch.loss_mask.nonzero()[:, 0]
-    return log_probs.new_zeros(len(batch.input_ids)).index_add(0, rows, log_probs)
+    summed = log_probs.new_zeros(len(batch.input_ids)).index_add(0, rows, log_probs)
+    return summed, batch.real_mask if real_mask is None else real_mask
 
 
 class PreferenceObjective:
@@ -62,7 +69,7 @@ class PreferenceObjective:
         self.figures = Tally()
 
     def __call__(self, model: LanguageModel, batch: RankingMicroBatch) -> Tensor:
-        log_probs = completion_log_probs(model, batch)
+        log_probs, real_mask = _said(model, batch)
         lengths = batch.loss_mask.sum(1)
         if self.loss == "simpo":
             rewards = self.kl_coef * log_probs / lengths
@@ -75,14 +82,14 @@ class PreferenceObjective:
         margin = torch.full_like(scores[:, 0], self.margin)
         if self.row_margins:
             margin = margin + batch.margins
-        leads = leads_of(scores, there)
-        self.figures.add("accuracy", (leads > 0).float())
-        self.figures.add("lead", leads)
+        self.figures.add("accuracy", right_of(scores, there))
+        self.figures.add("lead", leads_of(scores, there))
+        self.figures.add("likelier", right_of(by_ranking(log_probs, batch)[0], there))
         if self.loss == "ipo":  # in log ratios the wanted lead is 1 / (2 kl_coef)
             losses = squared_lead(scores / self.kl_coef, there, 1 / (2 * self.kl_coef))
         else:
             losses = plackett_luce(scores, there, margin, self.label_smoothing)
-        return with_router_loss(losses.sum(), model, batch.real_mask, batch.n_counted)
+        return with_router_loss(losses.sum(), model, real_mask, batch.n_counted)
 
     def _watch_drift(self, log_ratios: Tensor, batch: RankingMicroBatch, lengths: Tensor) -> None:
         """How far the policy went from the reference: nats a completion, of the best and of the others, and nats a

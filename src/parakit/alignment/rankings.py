@@ -67,6 +67,11 @@ def leads_of(scores: Tensor, there: Tensor) -> Tensor:
     return leads[pairs]
 
 
+def right_of(scores: Tensor, there: Tensor) -> Tensor:
+    """Of every pair of every ranking whether the better completion leads: 1, 0, or a half where neither does."""
+    return (leads_of(scores, there).detach().sign() + 1) / 2
+
+
 def _leads(scores: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
     """(R, K, K): scores[k] - scores[j], and where j is behind k and both are there."""
     behind = torch.ones(scores.shape[1], scores.shape[1], dtype=torch.bool, device=scores.device).triu(1)

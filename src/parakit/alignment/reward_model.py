@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce
+from parakit.alignment.branched_reading import read_at
+from parakit.alignment.rankings import by_ranking, leads_of, plackett_luce, right_of
 from parakit.alignment.tally import Tally
 from parakit.model.heads import RewardModel
 from parakit.training.micro_batches import RankingMicroBatch
@@ -20,7 +22,17 @@ from parakit.training.precision import at_least_float32
 
 def rewards_of(model: RewardModel, batch: RankingMicroBatch) -> Tensor:
     """(N,): each completion's reward, read at its end of turn."""
-    return at_least_float32(model(batch.whole_ids, attention_mask=batch.whole_mask))
+    return _judged(model, batch)[0]
+
+
+def _judged(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor | None]:
+    """The rewards, and which places that passed the network are real."""
+    whole = batch.whole_mask
+    if batch.branched is None:  # an encoder, too, must not see the padding
+        return at_least_float32(model(batch.whole_ids, attention_mask=whole)), whole
+    ends = whole & ~functional.pad(whole[:, 1:], (0, 1))
+    hidden, real_mask = read_at(model, batch.whole_ids, ends, batch.branched)
+    return at_least_float32(model.rewards(hidden)), real_mask
 
 
 class RewardObjective:
@@ -31,7 +43,7 @@ class RewardObjective:
         self.figures = Tally()
 
     def __call__(self, model: RewardModel, batch: RankingMicroBatch) -> Tensor:
-        rewards = rewards_of(model, batch)
+        rewards, real_mask = _judged(model, batch)
         scores, there = by_ranking(rewards, batch)
         margin = torch.full_like(scores[:, 0], self.margin)
         if self.row_margins:
@@ -39,8 +51,7 @@ class RewardObjective:
         loss = plackett_luce(scores, there, margin).sum()
         if self.centre_coef:
             loss = loss + self.centre_coef * scores.sum(1).square().sum()
-        leads = leads_of(scores, there)
-        self.figures.add("accuracy", (leads > 0).float())
-        self.figures.add("lead", leads)
+        self.figures.add("accuracy", right_of(scores, there))
+        self.figures.add("lead", leads_of(scores, there))
         self.figures.add("reward", rewards)
-        return with_router_loss(loss, model, batch.whole_mask, batch.n_counted)
+        return with_router_loss(loss, model, real_mask, batch.n_counted)

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from parakit.checkpoints.folder_safety import read_small_json, require_model_folder
+from parakit.checkpoints.generation_settings import published_settings
 from parakit.checkpoints.hub import data_files, fetch_model, gathered_folder, hub_name
 from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, load_model, save_model
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
@@ -58,8 +59,10 @@ def import_model(
             "dtype": dtype,
         }
         parents: list[str | Path] = [folder] if (folder / LINEAGE).is_file() else []
-        lineage = Lineage("model", config, parents, result={"files": read})
-        return save_model(model, tokenizer, output, lineage, overwrite)
+        sampling, left_behind = published_settings(plain)
+        result = {"files": read} | ({"left_behind": left_behind} if left_behind else {})
+        lineage = Lineage("model", config, parents, result=result)
+        return save_model(model, tokenizer, output, lineage, overwrite, sampling=sampling)
 
 
 def export_model(
@@ -88,6 +91,7 @@ def export_model(
                 Lineage("model"),
                 card=card,
                 max_shard_bytes=max_shard_bytes,
+                sampling=published_settings(folder)[0],
             )
             for name in (LINEAGE, MANIFEST):
                 (written / name).unlink()

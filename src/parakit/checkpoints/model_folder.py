@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from parakit.checkpoints import registry, weights
 from parakit.checkpoints.adapters.tuned_on import base_folder, is_adapter_folder
 from parakit.checkpoints.folder_safety import check_folder, read_small_json, require_model_folder
+from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.pooling_files import read_pooling, write_pooling
 from parakit.checkpoints.registry import ARCHITECTURES
@@ -56,10 +57,12 @@ def save_model(
     card: str | None = None,
     logs: Iterable[Path] = (),
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    sampling: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `model` as an artifact of kind "model" in the Hugging Face layout; `dtype` None keeps each
     parameter's own, `card` becomes README.md, and `logs` (files and folders) are kept in `training/`. Weights of
-    more than `max_shard_bytes` are cut into several files with an index.
+    more than `max_shard_bytes` are cut into several files with an index. `sampling`: a publisher's wishes, which go into
+    `generation_config.json`.
 
     Raises `UserError` when `path` exists (unless `overwrite`), when the tokenizer has ids that the embedding has
     no row for, or when no published architecture computes such a model.
@@ -87,7 +90,7 @@ def save_model(
             framed_for(tokenizer, config.family).save(folder, token_types=two_types)
         write_json_atomic(folder / "config.json", foreign)
         if head.kind in ("language_model", "sequence_to_sequence"):
-            write_json_atomic(folder / "generation_config.json", _generation(config, tokenizer))
+            write_json_atomic(folder / GENERATION, _generation(config, tokenizer) | dict(sampling or {}))
         if head.pooling is not None:
             write_pooling(folder, head.pooling, config.d_model)
         for log in logs:

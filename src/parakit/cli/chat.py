@@ -5,12 +5,14 @@ to standard error.
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from pydantic import Field
 
 from parakit.cli.generate import sampling_of
+from parakit.cli.main import gathered
 from parakit.common.errors import UserError
 from parakit.common.progress import say
 from parakit.inference.config import ChatConfig, SamplingConfig
@@ -25,6 +27,10 @@ class ChatCommandConfig(SamplingConfig):
     """Talk to a model. Lines that begin with / are commands; /help lists them, /quit leaves."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder.")
+    adapters: tuple[str, ...] = Field(
+        default=(),
+        description="Adapters' folders beside the model; the first is on, /adapter NAME takes another.",
+    )
     system: str = Field(default="", description="What the model is told before the conversation.")
     when_full: Literal["refuse", "drop_oldest"] = Field(
         default="refuse",
@@ -39,18 +45,23 @@ class ChatCommandConfig(SamplingConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit chat` with these arguments; 0 when the user left."""
+    argv = gathered(argv, ["--adapters"])
     command = tyro.cli(
         ChatCommandConfig, args=argv, prog="parakit chat", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.model_loading import load_talker, model_folder
+    from parakit.cli.shared.model_loading import load_adapters, load_talker, model_folder
     from parakit.inference.chat import ChatSession
     from parakit.inference.chat_tuned import is_chat_tuned
 
     talker = load_talker(command.model, command.device, command.dtype, "chat")
-    if not is_chat_tuned(model_folder(command.model)):
+    adapters = load_adapters(talker, command.model, command.adapters) if command.adapters else None
+    folders = [model_folder(command.model), *map(Path, command.adapters)]
+    if not any(map(is_chat_tuned, folders)):
         say(f"{command.model} was not tuned to talk and may ramble; `parakit generate` goes on from a text")
-    config = ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling_of(command))
-    session = ChatSession(talker.model, talker.tokenizer, config)
+    config = ChatConfig(
+        system=command.system, when_full=command.when_full, sampling=sampling_of(command, command.model, argv)
+    )
+    session = ChatSession(talker.model, talker.tokenizer, config, adapters)
     if sys.stdin.isatty():
         say("/help lists the commands, /quit leaves")
     for line in _lines():

@@ -18,6 +18,7 @@ from parakit.recipe.training.config import FinetuneConfig
 
 SUMMARY = "Tune a model on conversations, or for another task."
 _FILES = ("conversations", "examples", "validation_examples", "test_examples")
+_OF_CHAT = ("conversations", "shares")
 
 
 class FinetuneCommandConfig(FinetuneConfig):
@@ -30,6 +31,10 @@ class FinetuneCommandConfig(FinetuneConfig):
     task: Task = Field(default="chat", description="What the model is tuned for.")
     conversations: tuple[str, ...] = Field(
         default=(), description="chat: JSON-lines files, or a folder that `parakit text` wrote."
+    )
+    shares: tuple[float, ...] = Field(
+        default=(),
+        description="chat: proportions in which several files of conversations are mixed, e.g. 3 1.",
     )
     examples: tuple[str, ...] = Field(
         default=(),
@@ -49,12 +54,17 @@ class FinetuneCommandConfig(FinetuneConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit finetune` with these arguments."""
-    lists = (*_FILES, "lora_targets", "trained_layers")
+    lists = (*_FILES, "shares", "lora_targets", "trained_layers")
     argv = gathered(argv, [f"--{name.replace('_', '-')}" for name in lists])
     command = tyro.cli(
         FinetuneCommandConfig, args=argv, prog="parakit finetune", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.training_command import conversation_shards, output_folder, training_config
+    from parakit.cli.shared.training_command import (
+        against_before,
+        conversation_shards,
+        output_folder,
+        training_config,
+    )
 
     training = training_config(command, FinetuneConfig, command.task)
     _check_data(command)
@@ -68,14 +78,15 @@ def main(argv: list[str]) -> int:
         family = read_config(model).family
         check_task(command.task, family, command.model)
         if command.task == "chat":
-            shards = conversation_shards(command.conversations, model, work)
+            shards = conversation_shards(command.conversations, model, work, command.shares, training.seed)
         else:
             shards = _example_shards(command, model, family, work)
         figures = finetune(Finetuning(model, shards, work, training, command.task), out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
     verb = "chat" if command.task == "chat" else "predict"
-    say(f"validation loss {figures['loss']:.3f} {figures['loss_unit']}: parakit {verb} {out}")
+    told = f"validation loss {figures['loss']:.3f} {figures['loss_unit']}{against_before(figures)}"
+    say(f"{told}: parakit {verb} {out}")
     return 0
 
 
@@ -88,8 +99,8 @@ def _check_data(command: FinetuneCommandConfig) -> None:
         raise UserError(
             f"no {wanted} were given for the task {command.task!r}", f"name files: --{wanted} {sample}"
         )
-    for name in _FILES:
-        if getattr(command, name) and (name.endswith("examples") if chat else name == other):
+    for name in (*_FILES, "shares"):
+        if getattr(command, name) and (name.endswith("examples") if chat else name in _OF_CHAT):
             raise UserError(
                 f"--{name.replace('_', '-')} is set, and the task {command.task!r} learns from {wanted}",
                 f"take it out, or name another --task (with --{other})",

@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import tyro
 from pydantic import Field
 
 from parakit.common.errors import UserError
+from parakit.common.progress import say
 from parakit.inference.config import SamplingConfig
 
 SUMMARY = "Let a model go on from a prompt, or answer it."
@@ -48,7 +50,7 @@ def main(argv: list[str]) -> int:
     if talker.chat:
         system = [Message("system", command.system)] if command.system else []
         prompt = [*system, Message("user", text)]
-    pieces = stream(talker.model, talker.tokenizer, prompt, sampling_of(command))
+    pieces = stream(talker.model, talker.tokenizer, prompt, sampling_of(command, command.model, argv))
     for piece in pieces:
         if not command.as_json:
             print(piece, end="", flush=True)
@@ -69,7 +71,20 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def sampling_of(command: SamplingConfig) -> SamplingConfig:
-    """The sampling settings among a command's own; what the user set stays marked as set."""
-    set_here = command.model_fields_set & set(SamplingConfig.model_fields)
-    return SamplingConfig.parse({name: getattr(command, name) for name in set_here}, "sampling")
+def sampling_of(command: SamplingConfig, model: str, argv: Sequence[str]) -> SamplingConfig:
+    """The sampling settings among a command's own; those that no word of `argv` names are the publisher's, where the model
+    has one that said them.
+    """
+    from parakit.checkpoints.generation_settings import GENERATION, published_sampling
+    from parakit.cli.shared.model_loading import model_folder
+
+    folder = model_folder(model)
+    published = published_sampling(folder)
+    if published:
+        SamplingConfig.parse(published, str(folder / GENERATION))
+    said = {name: getattr(command, name) for name in SamplingConfig.model_fields}
+    named = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    taken = {name: value for name, value in published.items() if name not in named}
+    if taken:
+        say("as its publisher has it: " + ", ".join(f"{name} {value:g}" for name, value in taken.items()))
+    return SamplingConfig.parse(said | taken, "sampling")

@@ -7,6 +7,8 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.shared.show_details import describe, one_line
+from parakit.common.artifacts import open_artifact
+from parakit.common.progress import say
 from parakit.common.settings import Config
 
 SUMMARY = "Bring in a published model, from a folder or by its name on the hub."
@@ -35,6 +37,7 @@ def main(argv: list[str]) -> int:
         ImportCommandConfig, args=argv, prog="parakit import", config=(tyro.conf.FlagCreatePairsOff,)
     )
     from parakit.checkpoints.exchange import import_model
+    from parakit.checkpoints.generation_settings import GENERATION
 
     written = import_model(
         command.source,
@@ -43,6 +46,9 @@ def main(argv: list[str]) -> int:
         dtype=command.dtype,
         overwrite=command.overwrite,
     )
+    left_behind = open_artifact(written, verify=False).lineage["result"].get("left_behind")
+    if left_behind:
+        say(f"left behind of {GENERATION}, for nothing here reads it: {', '.join(left_behind)}")
     found = describe(written, verify=False)
     print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
     return 0

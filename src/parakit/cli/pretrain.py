@@ -1,4 +1,4 @@
-"""`parakit pretrain`: a model from scratch, on token shards that `parakit tokenizer encode` wrote."""
+"""`parakit pretrain`: on token shards that `parakit tokenizer encode` wrote, from scratch or from a trained model."""
 
 import json
 from pathlib import Path
@@ -14,16 +14,19 @@ from parakit.model.presets import parse_size
 from parakit.recipe.families import OBJECTIVES, Objective, check_objective
 from parakit.recipe.training.config import PretrainConfig
 
-SUMMARY = "Train a model from scratch on encoded text."
+SUMMARY = "Train a model on encoded text, from scratch or from a model."
+_OF_A_FRESH_MODEL = ("tokenizer", "family", "architecture", "size", "max_seq_len")
 
 
 class PretrainCommandConfig(PretrainConfig):
-    """Train a decoder, an encoder or an encoder-decoder on token shards and write a model folder. Interrupted, the
-    same command goes on.
+    """Train a decoder, an encoder or an encoder-decoder on token shards and write a model folder. With --model a trained
+    one goes on, with --replay it keeps what it knew. Interrupted, the same command goes on.
     """
 
     shards: tyro.conf.Positional[str] = Field(description="The folder of token shards.")
-    tokenizer: str = Field(description="The tokenizer that encoded them.")
+    tokenizer: str | None = Field(
+        default=None, description="The tokenizer that encoded them; with --model it is the model's."
+    )
     output: str = Field(description="The model folder to write.")
     family: Family = Field(
         default="decoder",
@@ -50,33 +53,34 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         PretrainCommandConfig, args=argv, prog="parakit pretrain", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.training_command import output_folder, training_config
+    from parakit.cli.shared.training_command import against_before, output_folder, training_config
     from parakit.recipe.config import parse_time, says_how_long
 
-    objective = command.objective or OBJECTIVES[command.family][0]
-    check_objective(objective, command.family)
+    family = _family(command)
+    objective = command.objective or OBJECTIVES[family][0]
+    check_objective(objective, family)
     if objective == "none":
         raise UserError("objective 'none' trains nothing here", "in a recipe it goes straight to the task")
     training = training_config(command, PretrainConfig, objective)
     seconds = parse_time(command.time) if command.time else None
     if command.size:
         parse_size(command.size)
-        if seconds and says_how_long(training):
-            raise UserError(
-                "--time is set, and nothing reads it: the size and the length are both given",
-                "take --time out, or the size, or the length",
-            )
+    if (command.size or command.model) and seconds and says_how_long(training):
+        raise UserError(
+            "--time is set, and nothing reads it: the size and the length are both given",
+            "take --time out, or the size, or the length",
+        )
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.recipe.training.jobs import Pretraining, pretrain
         from parakit.recipe.training.plans import SizeWanted
 
         job = Pretraining(
             shards=Path(command.shards),
-            tokenizer=Path(command.tokenizer),
+            tokenizer=Path(command.tokenizer) if command.tokenizer else None,
             work=work,
             training=training,
             wanted=SizeWanted(
-                family=command.family,
+                family=family,
                 architecture=command.architecture,
                 size=command.size,
                 seconds=seconds,
@@ -89,8 +93,28 @@ def main(argv: list[str]) -> int:
         print(json.dumps(figures))
     bits = figures.get("bits_per_byte")
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {figures['loss']:.3f} {figures['loss_unit']}"
-    say(f"{figures['parameters']:,} parameters, {held_out}: {_next(command.family, out)}")
+    before = against_before(figures, "bits_per_byte" if bits else "loss")
+    say(f"{figures['parameters']:,} parameters, {held_out}{before}: {_next(family, out)}")
     return 0
+
+
+def _family(command: PretrainCommandConfig) -> Family:
+    """What is trained: a fresh model of the family asked for, or one more of the kind that is there."""
+    if command.model is None:
+        if command.tokenizer is None:
+            raise UserError(
+                "no tokenizer was given", "name the one that encoded the shards: --tokenizer FOLDER"
+            )
+        return command.family
+    for name in _OF_A_FRESH_MODEL:
+        if getattr(command, name) != PretrainCommandConfig.model_fields[name].default:
+            raise UserError(
+                f"--{name.replace('_', '-')} is set, and nothing reads it: {command.model} has its own",
+                "take it out",
+            )
+    from parakit.checkpoints.model_folder import read_config
+
+    return read_config(command.model).family
 
 
 def _next(family: Family, out: Path) -> str:

@@ -21,6 +21,7 @@ from parakit.recipe.families import ExampleTask
 from parakit.text import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
 from parakit.text.preferences import prepare_preferences
 from parakit.text.primer import statistics
+from parakit.text.records.left_out import left_out_lines
 
 SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
 
@@ -46,9 +47,13 @@ class TextCommandConfig(TextConfig):
     use_primer: Annotated[bool, tyro.conf.arg(name="primer")] = Field(
         default=False, description="Generate the built-in primer instead of reading files."
     )
-    seed: int = Field(default=0, description="The primer's seed.")
+    seed: int = Field(default=0, description="The primer's seed, and that of the draw by --shares.")
     conversations: bool = Field(
         default=False, description="Read (or generate) conversations to tune on instead of text."
+    )
+    shares: tuple[float, ...] = Field(
+        default=(),
+        description="With --conversations: proportions in which the paths are mixed, for example 3 1.",
     )
     preferences: bool = Field(
         default=False, description="Read (or generate) preferences to align with instead of text."
@@ -74,6 +79,11 @@ def main(argv: list[str]) -> int:
     if command.statistics and not command.use_primer:
         raise UserError(
             "--statistics describes the primer, and text was given", "take it out, or add --primer"
+        )
+    if command.shares and not command.conversations:
+        raise UserError(
+            "--shares is set, and nothing reads it: it mixes files of conversations",
+            "take it out, or add --conversations",
         )
     _preparation(command)(command)
     report = read_json(f"{command.output}/report.json")
@@ -119,6 +129,8 @@ def _conversations(command: TextCommandConfig) -> None:
             source,
             command.output,
             validation_fraction=command.validation_fraction,
+            shares=command.shares,
+            seed=command.seed,
             overwrite=command.overwrite,
             progress=bar,
         )
@@ -178,19 +190,13 @@ def _notes(report: dict[str, Any]) -> list[str]:
     notes += [
         f"  {name}: {rows['n']:,} broken rows; {rows['why']}" for name, rows in list(broken)[:_MAX_NAMES]
     ]
+    notes += left_out_lines(report)
     notes += [
-        f"{n:,} left out: {reason}{_places(report, reason)}"
-        for reason, n in report.get("left_out", {}).items()
+        f"{row['source']}: {row['taken']:,} in the mixture ({row['share']:.1%}), of {row['conversations']:,};"
+        f" {row['left_out']:,} left out"
+        for row in report.get("mixture", [])
     ]
     notes += [f"{n:,} skipped: {reason}" for reason, n in report.get("skipped", {}).items()]
     skipped = [entry for entry in report.get("skipped_files", []) if entry["reason"] != "hidden"]
     notes += [f"  {entry['source']}: {entry['reason']}" for entry in skipped[:_MAX_NAMES]]
     return notes
-
-
-def _places(report: dict[str, Any], reason: str) -> str:
-    """Where the first rows stand that were left out for this reason."""
-    places = report.get("left_out_rows", {}).get(reason, [])
-    return (
-        f" ({', '.join(places[:_MAX_NAMES])}{', ...' if len(places) > _MAX_NAMES else ''})" if places else ""
-    )

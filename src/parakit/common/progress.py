@@ -26,12 +26,16 @@ class Bar:
     def __init__(self, name: str, total: float | None, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done = self.done_before = 0.0
+        self.first: tuple[float, float] | None = (
+            None  # what was done at the first step's end, and when that was
+        )
         self.figures: dict[str, str] = {}
         self.started = time.monotonic()
 
     def advance(self, amount: float = 1, **figures: str) -> None:
         """Count `amount` more units; `figures` such as loss="1.23" are shown beside the count."""
         self.done += amount
+        self.first = self.first or (self.done, time.monotonic())
         self.figures.update(figures)
         self._show()
 
@@ -50,11 +54,17 @@ class Bar:
         ]
         parts.append(f"{quantity(rate)} {self.unit}/s")
         parts += [f"{key} {value}" for key, value in self.figures.items()]
-        if self.total and rate > 0 and self.done < self.total:
-            parts.append(f"{duration((self.total - self.done) / rate)} left")
+        if self.total and self.done < self.total:
+            if steady := self._steady_rate():
+                parts.append(f"{duration((self.total - self.done) / steady)} left")
         elif self.total is None or self.done >= self.total:
             parts.append(f"{duration(seconds)}")
         return ", ".join(parts)
+
+    def _steady_rate(self) -> float:
+        """Units a second since the first step, which may have taken a compiler with it; 0: not known yet."""
+        done, since = self.first or (0.0, 0.0)
+        return (self.done - done) / max(time.monotonic() - since, 1e-9) if self.done > done else 0.0
 
     def _show(self) -> None:
         """Overridden by what draws."""

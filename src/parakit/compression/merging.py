@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from parakit.checkpoints.adapters import base_folder, is_adapter_folder, load_adapted
 from parakit.checkpoints.folder_safety import read_small_json
@@ -48,8 +48,7 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> Merged:
     wrappers = dict(wrappers_of(model))
     if not wrappers:
         raise UserError("there is no adapter on this model", "what was merged once is not merged again")
-    changed: dict[str, tuple[Tensor, Tensor]] = {}  # base and merged weight, exact
-    copies: dict[str, nn.Module] = {}
+    changed: dict[str, tuple[Tensor, Tensor]] = {}  # by parameter: as it is, and merged; exact
     for place, wrapper in wrappers.items():
         if isinstance(wrapper, PrefixedTrunk):
             raise UserError(
@@ -58,22 +57,23 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> Merged:
             )
         is_tied_head = isinstance(wrapper, TrainedRowsHead) and getattr(model.config, "tie_embeddings", False)
         if isinstance(wrapper, LowRank | TrainedRows | TrainedRowsHead) and not is_tied_head:
-            changed[place] = wrapper.base.weight.detach().double(), wrapper.merged_weight()
+            changed[f"{place}.weight"] = wrapper.base.weight.detach().double(), wrapper.merged_weight()
         elif isinstance(wrapper, Retrained):
-            copies[place] = wrapper.copy
+            before = dict(wrapper.base.named_parameters())
+            for name, copied in wrapper.copy.named_parameters():
+                changed[f"{place}.{name}"] = before[name].detach().double(), copied.detach().double()
     detach(model)
-    apart = any(isinstance(wrappers.get(place), LowRank) for place in ("trunk.token_embedding", "lm_head"))
+    tables = [wrappers.get(place) for place in ("trunk.token_embedding", "lm_head")]
+    apart = any(isinstance(table, LowRank | Retrained) for table in tables)
     tied = apart and getattr(model.config, "tie_embeddings", False)
     model = _untied(model.to(dtype)) if tied else model.to(dtype)
     lost = total = 0.0
     with torch.no_grad():
-        for place, (before, after) in changed.items():
-            weight: Any = model.get_submodule(place).weight
-            weight.copy_(after)
-            lost += float((weight.double() - after).square().sum())
-            total += float((after - before).square().sum())
-        for place, copied in copies.items():
-            model.get_submodule(place).load_state_dict(copied.state_dict())
+        for name, (old, new) in changed.items():
+            weight = model.get_parameter(name)
+            weight.copy_(new)
+            lost += float((weight.double() - new).square().sum())
+            total += float((new - old).square().sum())
     return Merged(model.eval(), len(changed), (lost / total) ** 0.5 if total else 0.0, tied)
 
 

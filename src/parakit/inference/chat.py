@@ -17,6 +17,7 @@ from parakit.common.settings import nearest
 from parakit.inference.chat_files import Message, load_messages, save_messages
 from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.text import Completion, CompletionStream, prompt_ids, stream
+from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer import Tokenizer
 
@@ -29,9 +30,11 @@ COMMANDS = {
     "save": "FILE  write the conversation as a line of JSON, as `parakit finetune` reads it",
     "load": "FILE  go on with a saved conversation",
     "temperature": "NUMBER  how freely answers are drawn; 0 is greedy; without NUMBER, show it",
+    "adapter": "NAME  speak with another adapter, or as the base; without NAME, list them",
     "stats": "tokens, context window and speed",
     "quit": "leave",
 }
+BASE = "base"  # what `/adapter` calls the model without any
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,15 @@ class Reply:
 class ChatSession:
     """One conversation. `messages` holds every turn but the system prompt, in the order they were said."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, config: ChatConfig | None = None) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        config: ChatConfig | None = None,
+        adapters: AdapterSet | None = None,
+    ) -> None:
         config = config or ChatConfig()
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.adapters = model, tokenizer, adapters
         self.system: str = config.system
         self.when_full = config.when_full
         self.sampling: SamplingConfig = config.sampling
@@ -189,6 +198,15 @@ class ChatSession:
         if text:
             self.sampling = self.sampling.replace(temperature=text)
         return Reply(f"temperature: {self.sampling.temperature:g}")
+
+    def _adapter(self, name: str) -> Reply:
+        adapters = self.adapters
+        if adapters is None:
+            raise UserError("/adapter: there are none", "start with --adapters FOLDER FOLDER")
+        if name:
+            adapters.use(None if name == BASE else name)
+        now = adapters.current or BASE
+        return Reply("\n".join(f"{'*' if one == now else ' '} {one}" for one in [BASE, *adapters.names]))
 
     def _stats(self, _: str) -> Reply:
         used = len(prompt_ids(self.tokenizer, self._with_system(self.messages[self._n_left_out :])))

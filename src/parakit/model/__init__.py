@@ -22,10 +22,12 @@ __getattr__, __dir__ = lazy_exports(
         "PolicyWithValue": "heads",
         "RewardModel": "heads",
         "SequenceToSequence": "heads",
+        "count_choices": "experts",
         "expert_load": "experts",
         "preset": "published",
         "router_losses": "experts",
         "size_dial": "presets",
+        "take_expert_load": "experts",
     },
 )
 
@@ -45,8 +47,10 @@ __all__ = [
     "PolicyWithValue",
     "RewardModel",
     "SequenceToSequence",
+    "count_choices",
     "expert_load",
     "preset",
     "router_losses",
     "size_dial",
+    "take_expert_load",
 ]

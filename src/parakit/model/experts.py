@@ -48,6 +48,7 @@ class MixtureOfExperts(nn.Module):
         shared = config.n_shared_experts
         self.shared = FeedForward(config, shared * width) if shared else None
         self.routing: Routing | None = None
+        self.choices: Tensor | None = None  # (E,): how often each was chosen, since `take_expert_load`
 
     def reset(self) -> None:
         """Fresh experts of its own (shared ones are plain layers): each begins by adding nothing."""
@@ -95,7 +96,7 @@ class MixtureOfExperts(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies do not take the last pass along: a tensor with a graph cannot be copied."""
-        return self.__dict__ | {"routing": None}
+        return self.__dict__ | {"routing": None, "choices": None}
 
 
 def grouped_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
@@ -178,8 +179,40 @@ def expert_load(
     return dict(sorted(load.items()))
 
 
+@torch.no_grad()
+def count_choices(
+    model: nn.Module, token_mask: Tensor | None = None, source_mask: Tensor | None = None
+) -> None:
+    """Add the last forward pass's choices to those that `take_expert_load` tells. Masks as for `router_losses`."""
+    for experts_of_stack, mask in zip(_experts_of(model), (token_mask, source_mask), strict=False):
+        for experts in experts_of_stack.values():
+            if experts.routing is not None:
+                choices = _choices(experts.routing, _token_weights(experts.routing, mask))
+                experts.choices = choices if experts.choices is None else experts.choices + choices
+
+
+@torch.no_grad()
+def take_expert_load(model: nn.Module) -> dict[int, list[float]]:
+    """As `expert_load`, of all passes that were counted since this was last asked, which begins the count anew."""
+    load = {}
+    for experts_of_stack in _experts_of(model):
+        for layer, experts in experts_of_stack.items():
+            if experts.choices is not None:
+                load[layer] = (experts.choices / experts.choices.sum().clamp(min=1)).tolist()
+                experts.choices = None
+    return dict(sorted(load.items()))
+
+
 def _routings(model: nn.Module) -> tuple[dict[int, Routing], ...]:
     """By layer: of the stack that reads `input_ids`, and of an encoder-decoder's encoder."""
+    return tuple(
+        {layer: experts.routing for layer, experts in found.items() if experts.routing is not None}
+        for found in _experts_of(model)
+    )
+
+
+def _experts_of(model: nn.Module) -> tuple[dict[int, MixtureOfExperts], ...]:
+    """The layers with experts, stack by stack as in `_routings`."""
     trunk: Any = model.trunk
     found = _of_blocks(trunk.blocks, 0)
     if not hasattr(trunk, "encoder"):
@@ -188,13 +221,9 @@ def _routings(model: nn.Module) -> tuple[dict[int, Routing], ...]:
     return _of_blocks(trunk.decoder.blocks, n_first), _of_blocks(trunk.encoder.blocks, 0)
 
 
-def _of_blocks(blocks: Iterable[Any], first_layer: int) -> dict[int, Routing]:
+def _of_blocks(blocks: Iterable[Any], first_layer: int) -> dict[int, MixtureOfExperts]:
     layers = ((layer, block.feed_forward) for layer, block in enumerate(blocks, start=first_layer))
-    return {
-        layer: experts.routing
-        for layer, experts in layers
-        if isinstance(experts, MixtureOfExperts) and experts.routing is not None
-    }
+    return {layer: experts for layer, experts in layers if isinstance(experts, MixtureOfExperts)}
 
 
 def _token_weights(routing: Routing, token_mask: Tensor | None) -> Tensor:

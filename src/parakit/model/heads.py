@@ -206,10 +206,18 @@ class RewardModel(nn.Module):
         self.reward_head = nn.Linear(config.d_model, 1, bias=False)
         self.reset()
 
+    def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
+        """The vectors (B, T, d_model) from which `rewards` reads; `context` as for `Stack.forward`."""
+        return self.trunk(input_ids, **context)
+
+    def rewards(self, hidden: Tensor) -> Tensor:
+        """Vectors (..., d_model) of last tokens to rewards (...)."""
+        return self.reward_head(hidden).squeeze(-1)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **context: Any) -> Tensor:
         """input_ids (B, T), attention_mask (B, T), True = a real token -> rewards (B,)."""
-        hidden = self.trunk(input_ids, attention_mask=attention_mask, **context)
-        return self.reward_head(pool(hidden, attention_mask, "last")).squeeze(-1)
+        hidden = self.hidden(input_ids, attention_mask=attention_mask, **context)
+        return self.rewards(pool(hidden, attention_mask, "last"))
 
     @torch.no_grad()
     def reset(self) -> None:

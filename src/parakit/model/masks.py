@@ -12,11 +12,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from parakit.model.config import TransformerConfig
+
 
 def document_mask(document_ids: Tensor, causal: bool = True) -> Tensor:
     """Who may attend in packed rows: document_ids (B, T) -> (B, 1, T, T) bool, within each document."""
     same = document_ids[:, :, None] == document_ids[:, None, :]
     return (torch.tril(same) if causal else same).unsqueeze(1)
+
+
+def branch_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
+    """Who may attend in rows of trees, (B, T) each -> (B, 1, T, T) bool: a token sees what stands before it in its own
+    branch and in what all branches of its tree share, branch 0.
+    """
+    same = tree_ids[:, :, None] == tree_ids[:, None, :]
+    seen = (branch_ids[:, :, None] == branch_ids[:, None, :]) | (branch_ids[:, None, :] == 0)
+    return torch.tril(same & seen).unsqueeze(1)
+
+
+def can_branch(config: TransformerConfig) -> bool:
+    """Whether branches behind one beginning get the vectors of rows of their own: a decoder's, whose layers see
+    distances through `position_ids` and the mask alone. Windows and relative positions count the places between.
+    """
+    return (
+        config.family == "decoder"
+        and config.attention == "softmax"
+        and config.sliding_window is None
+        and config.positions != "relative"
+    )
 
 
 def cross_document_mask(target_document_ids: Tensor, source_document_ids: Tensor) -> Tensor:

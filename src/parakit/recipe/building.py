@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from parakit.common.artifacts import LINEAGE
+from parakit.checkpoints.model_folder import read_config
+from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, write_json_atomic, write_text_atomic
 from parakit.common.progress import say
@@ -93,11 +94,12 @@ def recipe_for_text(paths: Sequence[str], overrides: Mapping[str, Any] | None = 
         ]
         or "my-model",
         "text": {"paths": list(paths)},
-        "tokenizer": {"vocab_size": _vocab_size(_text_bytes(paths))},
     }
+    if not overrides.get("pretrain.model"):  # a trained model brings its own
+        mapping["tokenizer"] = {"vocab_size": _vocab_size(_text_bytes(paths))}
     for dotted, value in overrides.items():
         _put(mapping, dotted.split("."), value)
-    if not mapping.get("time") and not mapping.get("size"):
+    if not (mapping.get("time") or mapping.get("size") or overrides.get("pretrain.model")):
         mapping["time"] = "10min"
     return RecipeConfig.parse(mapping, "parakit build --text")
 
@@ -124,10 +126,25 @@ def check_recipe(recipe: RecipeConfig) -> None:
         recipe.size or recipe.architecture
     ):  # with the smallest vocabulary: what fails now would fail later, too
         size_dial(recipe.size or "10m", 256, recipe.max_seq_len, recipe.family, recipe.architecture)
+    _check_going_on(recipe)
     for key, reason in unread_keys(recipe):
         raise UserError(
             f"`{key}` is set, and nothing reads it: {reason}", "take it out, or change what should read it"
         )
+
+
+def _check_going_on(recipe: RecipeConfig) -> None:
+    """A trained model to go on with is there, of the recipe's family, and so is what is replayed."""
+    if recipe.pretrain.model:
+        family = read_config(recipe.pretrain.model).family
+        if family != recipe.family:
+            raise UserError(
+                f"{recipe.pretrain.model}: is of the family {family!r}, and the recipe's family is {recipe.family!r}",
+                f"set family: {family}",
+            )
+    for section in (recipe.pretrain, recipe.finetune):
+        if section is not None and section.replay:
+            open_artifact(section.replay, "shards", verify=False)
 
 
 def _tell(decision: Decision) -> None:

@@ -17,6 +17,7 @@ from parakit.recipe.families import OBJECTIVES, Objective, Task, check_objective
 from parakit.recipe.stages.config import REWARDED, AlignStageConfig, DistillStageConfig, PreferencesConfig
 from parakit.recipe.training.config import FinetuneConfig, PretrainConfig
 from parakit.text.config import PrimerConfig, TextConfig
+from parakit.text.records.shares import check_shares
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig
 
@@ -25,6 +26,10 @@ class ConversationsConfig(Config):
     """What the model is tuned on: files of conversations, or the primer's."""
 
     paths: tuple[str, ...] = Field(default=(), description="JSON-lines files of conversations.")
+    shares: tuple[float, ...] = Field(
+        default=(),
+        description="In which proportions the paths are mixed, a number for each, for example [3, 1]; none: as they are.",
+    )
     primer: PrimerConfig | None = Field(default=None, description="Generate the primer's conversations.")
     validation_fraction: float = Field(default=0.03, ge=0, lt=1)
 
@@ -32,6 +37,11 @@ class ConversationsConfig(Config):
     def _one_source(self) -> Self:
         if bool(self.paths) == bool(self.primer):
             raise ValueError("give either paths or a primer")
+        if self.shares:
+            try:
+                check_shares(self.shares, self.paths)
+            except UserError as error:
+                raise ValueError(f"{error.message}; {error.hint}") from None
         return self
 
 

@@ -10,7 +10,15 @@ from parakit.compression.config import Lesson, unread_distilling
 from parakit.recipe.config import ExamplesConfig, RecipeConfig, says_how_long
 from parakit.recipe.families import ExampleTask, Objective, Task
 from parakit.recipe.stages.config import ASKING, REWARDED
-from parakit.recipe.training.config import READ_BY, READ_BY_METHOD, FinetuneConfig, for_adapters
+from parakit.recipe.training.config import (
+    READ_BY,
+    READ_BY_METHOD,
+    REPLAYING,
+    FinetuneConfig,
+    PretrainConfig,
+    ReplayConfig,
+    for_adapters,
+)
 from parakit.text.config import PrimerConfig, TextConfig
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples
@@ -53,8 +61,10 @@ def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
             yield f"{section}.{key}", why_unread(key, training, learned)
     yield from _unread_later(recipe)
     yield from _unread_of_family(recipe)
+    yield from _unread_going_on(recipe)
     longest = recipe.finetune if recipe.pretrained_on == "none" else recipe.pretrain
-    if recipe.time and recipe.size and longest and says_how_long(longest):
+    sized = recipe.size or recipe.pretrain.model
+    if recipe.time and sized and longest and says_how_long(longest):
         yield "time", "the size and the length of training are both given"
     if recipe.questions and recipe.conversations is None:
         yield "questions", "without conversations there is no tuned model to ask"
@@ -102,6 +112,15 @@ def _unread_of_family(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
             yield "prompts", "objective: none makes no base model to sample from"
 
 
+def _unread_going_on(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+    """What a model that goes on brings itself."""
+    if recipe.pretrain.model is None or recipe.pretrained_on == "none":
+        return
+    for key in ("size", "architecture", "max_seq_len", "tokenizer"):
+        if key in recipe.model_fields_set and getattr(recipe, key) is not None:
+            yield key, "the model that `pretrain.model` names has its own"
+
+
 def unread_training(config: TrainingConfig, learned: Objective | Task | Method | None = None) -> list[str]:
     """The keys of a training section that were set and that its optimizer, its schedule and what is `learned`
     never look at. Drawing up a plan reads what counts.
@@ -122,7 +141,18 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
     read = _READ_BY.get(learned, frozenset()) if learned else frozenset()
     read |= set() if learned in READ_BY_ALIGNMENT else {"dropout", "method"}
     read |= READ_BY_METHOD.get(getattr(config, "method", "full"), frozenset())
+    read |= _read_of_replay(config, learned)
     return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
+
+
+def _read_of_replay(config: TrainingConfig, learned: Objective | Task | Method | None) -> set[str]:
+    """Which settings of replay are read: where a trained model goes on with text or conversations."""
+    if isinstance(config, PretrainConfig):
+        reads = config.model is not None and learned in REPLAYING
+    else:
+        reads = isinstance(config, FinetuneConfig) and learned in REPLAYING
+    read = {"model"} | ({"replay"} if reads else set())
+    return read | ({"replay_share"} if reads and getattr(config, "replay", None) else set())
 
 
 def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | Method | None) -> str:
@@ -131,6 +161,8 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | M
         return "a task's rows are examples: batch_examples and epochs say it"
     if key == "batch_examples":
         return "text is counted in tokens: batch_tokens says it"
+    if key in ReplayConfig.model_fields and key not in TrainingConfig.model_fields:
+        return _why_no_replay(key, training, learned)
     if key in TrainingConfig.model_fields:
         return f"with optimizer: {training.optimizer}, schedule: {training.schedule}"
     if isinstance(training, FinetuneConfig) and (
@@ -139,6 +171,14 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | M
         return f"it belongs to method {' and '.join(methods)}, and the method is {training.method}"
     readers = [name for name, keys in _READ_BY.items() if key in keys]
     return f"it belongs to {' and '.join(readers)}, and this stage learns {learned}"
+
+
+def _why_no_replay(key: str, training: TrainingConfig, learned: Objective | Task | Method | None) -> str:
+    if learned not in REPLAYING:
+        return f"rows are mixed by {', '.join(REPLAYING)}, and this stage learns {learned}"
+    if isinstance(training, PretrainConfig) and training.model is None:
+        return "a fresh model has nothing to forget: name the `model` to go on from"
+    return f"{key} belongs to `replay`, and none is named"
 
 
 def _primers(recipe: RecipeConfig) -> dict[str, PrimerConfig]:

@@ -2,8 +2,8 @@
 "content": "..."}, ...]}. Other shapes and formats are read too (see `records/`).
 
 Tuning data is small and chosen by hand, so nothing is guessed and nothing is left out: the first row that
-cannot be understood is an error that names it. Other keys of a row (an id, a source) are ignored; other
-keys of a message are not, because they carry meaning that would be lost.
+cannot be understood is an error that names it. Other keys of a row (an id, a source) are ignored, but for `tests`,
+which are handed on; other keys of a message are not, because they carry meaning that would be lost.
 """
 
 from __future__ import annotations
@@ -44,13 +44,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in the order they were said."""
+    """Messages in the order they were said. `tests`: the row's own, as JSON, for who runs code that answers; they are
+    not read here.
+    """
 
     messages: tuple[Message, ...]
+    tests: str | None = None
 
     def to_row(self) -> dict:
         """The JSON object that `read_conversations` reads."""
-        return {"messages": [message.to_row() for message in self.messages]}
+        row: dict[str, Any] = {"messages": [message.to_row() for message in self.messages]}
+        return row if self.tests is None else row | {"tests": json.loads(self.tests)}
 
     def to_line(self) -> str:
         """The row as one line of JSON, line end included."""
@@ -69,16 +73,21 @@ def read_conversations(path: str | Path) -> Iterator[Conversation]:
     Raises `UserError` with the row's number (from 1) where a row is no conversation, and for a file that is
     missing or damaged.
     """
+    return (conversation for _, conversation in numbered_conversations(path))
+
+
+def numbered_conversations(path: str | Path) -> Iterator[tuple[int, Conversation]]:
+    """The same, each with its row's number as an editor counts it."""
     path = Path(path)
     if ending(path) in (".json", ".parquet"):
-        for where, row in read_records(path):
-            yield _conversation(row, where)
+        for number, (where, row) in enumerate(read_records(path), 1):
+            yield number, _conversation(row, where)
         return
     try:
         with _open(path) as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _parse(line, f"{path.name}, row {number}")
+                    yield number, _parse(line, f"{path.name}, row {number}")
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"{path} cannot be read: {error}", "give a file of conversations, one JSON object a line"
@@ -116,7 +125,9 @@ def _conversation(row: object, where: str) -> Conversation:
             else f"it is {row!r:.60}"
         )
         raise UserError(f"{where}: no list of messages; {found}", _HINT)
-    return Conversation(messages_of(messages, where))
+    tests = row.get("tests") if isinstance(row, dict) else None
+    kept = None if tests is None else json.dumps(tests, ensure_ascii=False, default=str)
+    return Conversation(messages_of(messages, where), kept)
 
 
 def messages_of(messages: list[object], where: str) -> tuple[Message, ...]:

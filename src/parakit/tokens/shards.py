@@ -105,6 +105,19 @@ class TokenShards:
         )
 
 
+def n_shared_documents(some: TokenShards, others: TokenShards) -> int:
+    """How many documents of `some` stand, token for token, among `others` too."""
+    lengths = np.unique(np.diff(some.offsets))
+    fitting = np.flatnonzero(np.isin(np.diff(others.offsets), lengths))
+    known = {_document(others, number) for number in fitting.tolist()}
+    return sum(_document(some, number) in known for number in range(some.n_documents))
+
+
+def _document(shards: TokenShards, number: int) -> bytes:
+    start, end = shards.offsets[number : number + 2].tolist()
+    return np.asarray(shards.token_ids[start:end], np.uint32).tobytes()
+
+
 def _map(path: Path, dtype: str, n: int) -> np.ndarray:
     size = path.stat().st_size if path.is_file() else -1
     if size != n * np.dtype(dtype).itemsize:

@@ -59,7 +59,7 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS
         if self.path.exists():
-            kept = [row for row in read_metrics(self.path) if row["step"] <= first_step]
+            kept = [row for row in read_metrics(self.path) if first_step and row["step"] <= first_step]
             write_text_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self.file = self.path.open("a", encoding="utf-8")
         self.events = EventsLog(folder / EVENTS, first_step)

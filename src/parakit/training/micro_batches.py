@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.model.masks import cross_document_mask, document_mask
+from parakit.model.masks import branch_mask, cross_document_mask, document_mask
 from parakit.tokens.batches import Batch
 from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.noising import MaskedBatch, PrefixBatch
 from parakit.tokens.preferences.batches import RankingBatch
+from parakit.tokens.preferences.branches import BranchedRows, lay_branches
 
 
 class TrainingBatch(Protocol):
@@ -132,6 +133,27 @@ class TextPairMicroBatch:
 
 
 @dataclass(frozen=True)
+class BranchedInputs:
+    """Sequences behind the beginnings they share, for a model that `can_branch`: R rows of L places. `places` says where
+    the tokens of the N sequences stand in the flattened rows.
+    """
+
+    input_ids: Tensor  # (R, L) int64
+    position_ids: Tensor  # (R, L) int64
+    attention_mask: Tensor  # (R, 1, L, L) bool
+    real_mask: Tensor  # (R, L) bool
+    places: Tensor  # (N, S) int64
+
+
+def branched(rows: BranchedRows, device: torch.device) -> BranchedInputs:
+    """The rows as tensors on `device`, with their mask."""
+    ids, positions, trees, branches, places = (
+        torch.from_numpy(one).to(device) for one in vars(rows).values()
+    )
+    return BranchedInputs(ids, positions, branch_mask(trees, branches), trees >= 0, places)
+
+
+@dataclass(frozen=True)
 class RankingMicroBatch:
     """Completions of rankings, N of them, those of one ranking together and the best first. Padding is on the right,
     so under causal attention no real token sees it.
@@ -146,11 +168,14 @@ class RankingMicroBatch:
     margins: Tensor  # (R,) float32
     reference: Tensor | None  # (N,) float32, log-probabilities of the completions under the reference
     n_counted: int  # rankings
+    branched: BranchedInputs | None = (
+        None  # of the whole ids, prompts read once; None: a row for each completion
+    )
 
     @property
     def n_tokens(self) -> int:
         """Positions that pass the network, padding included."""
-        return self.input_ids.numel()
+        return (self.input_ids if self.branched is None else self.branched.input_ids).numel()
 
     @property
     def whole_ids(self) -> Tensor:
@@ -298,8 +323,18 @@ def _rankings(batch: RankingBatch, device: torch.device, always_masked: bool = F
         name: torch.from_numpy(getattr(batch, name)[there]).to(device)
         for name in ("input_ids", "target_ids", "loss_mask", "real_mask")
     }
+    laid = None
+    if batch.share_prompts:
+        ids, targets, counted, real = (
+            one[there] for one in (batch.input_ids, batch.target_ids, batch.loss_mask, batch.real_mask)
+        )
+        rows, n = np.arange(len(ids)), real.sum(1)
+        whole = np.pad(ids, ((0, 0), (0, 1)))
+        whole[rows, n] = targets[rows, n - 1]  # what a completion ends with is no input
+        laid = branched(lay_branches(whole, n + 1, counted.argmax(1) + 1), device)
     return RankingMicroBatch(
         **named,
+        branched=laid,
         group=torch.from_numpy(group).to(device),
         place=torch.from_numpy(place).to(device),
         margins=torch.from_numpy(batch.margins).to(device),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from parakit.alignment.online.batches import branches_of
 from parakit.alignment.online.grpo import GRPOLearning, GRPOObjective, token_weights
 from parakit.alignment.online.kl import Leash
 from parakit.alignment.online.ppo import PPOObjective
@@ -168,3 +169,28 @@ def test_the_learning_state_of_grpo_is_its_leash() -> None:
     other = GRPOLearning(tiny_config(kl_coef=0.1, kl_target=2.0))
     other.take_over(learning.state())
     assert other.leash.coefficient == pytest.approx(0.1 * 1.02)
+
+
+@pytest.mark.parametrize("method", ["grpo", "ppo"])
+def test_prompts_read_once_change_neither_loss_nor_gradient(method: str) -> None:
+    """Three answers each to two prompts, in float64; the last row answers a prompt of its own."""
+    config = tiny_config(method, clip_range=CLIP, kl_coef=KL_COEF)
+    policy = tiny_policy(torch.float64)
+    model: Any = PolicyWithValue(policy) if method == "ppo" else policy
+    batch = random_micro_batch()
+    ids, counted = batch.input_ids.clone(), batch.loss_mask.clone()
+    for row in (1, 3):  # neighbours that answer the same
+        ids[row, :3], counted[row, :2] = ids[row - 1, :3], False
+        counted[row - 1, :2] = False
+        counted[[row - 1, row], 2] = True
+    apart = replace(batch, input_ids=ids, loss_mask=counted)
+    laid = branches_of(ids.numpy(), counted.numpy(), torch.device("cpu"))
+    shared = replace(apart, branched=laid)
+    assert int(laid.real_mask.sum()) == int(apart.real_mask.sum()) - 6
+
+    objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, Leash(KL_COEF))
+    losses = [objective(model, one) for one in (apart, shared)]
+    torch.testing.assert_close(*losses, rtol=1e-9, atol=1e-12)
+    first, second = (torch.autograd.grad(loss, list(model.parameters())) for loss in losses)
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from parakit.alignment.online import rollouts
 from parakit.alignment.online.prompts import compile_prompts, split_conversation
 from parakit.alignment.online.rollouts import (
     check_separate,
@@ -66,8 +67,8 @@ def test_log_probabilities_are_the_policys_own_whatever_sampling_did() -> None:
     """At temperature 0.5 and top-p 0.6 the engine draws from another distribution (pitfall 36)."""
     policy = tiny_policy()
     config = tiny_config(temperature=0.5, top_p=0.6)
-    rollouts, _ = roll_out(policy, frozen_copy(policy), tiny_tokenizer(), tiny_prompts()[:4], config, 0)
-    rows = rollouts.rows
+    made, _ = roll_out(policy, frozen_copy(policy), tiny_tokenizer(), tiny_prompts()[:4], config, 0)
+    rows = made.rows
     drawn = 0.0
     for i in range(len(rows.input_ids)):
         n = int(rows.lengths[i])
@@ -77,11 +78,11 @@ def test_log_probabilities_are_the_policys_own_whatever_sampling_did() -> None:
         sampled = filter_logits(logits, SamplingConfig(temperature=0.5, top_p=0.6)).log_softmax(-1)
         for place in np.flatnonzero(rows.loss_mask[i]):
             target = rows.target_ids[i, place]
-            assert rollouts.log_probs[i, place] == pytest.approx(float(own[place, target]), abs=1e-4)
-            drawn = max(drawn, abs(float(sampled[place, target]) - rollouts.log_probs[i, place]))
+            assert made.log_probs[i, place] == pytest.approx(float(own[place, target]), abs=1e-4)
+            drawn = max(drawn, abs(float(sampled[place, target]) - made.log_probs[i, place]))
     assert drawn > 0.1
-    assert not rollouts.log_probs[~rows.loss_mask].any()
-    assert np.array_equal(rollouts.log_probs, rollouts.reference_log_probs)  # the policy has not moved yet
+    assert not made.log_probs[~rows.loss_mask].any()
+    assert np.array_equal(made.log_probs, made.reference_log_probs)  # the policy has not moved yet
 
 
 def test_rollouts_are_a_pure_function_of_seed_phase_and_weights() -> None:
@@ -132,9 +133,23 @@ def test_the_exact_divergence_is_zero_from_itself_and_what_k1_estimates_otherwis
             theirs.copy_(0.9 * mine + 0.1 * theirs)
     config = tiny_config(group_size=300)
     reference = frozen_copy(other)
-    rollouts, _ = roll_out(policy, reference, tiny_tokenizer(), tiny_prompts()[:2], config, 0)
-    assert exact_kl(policy, frozen_copy(policy), rollouts.rows).max() < 1e-5
-    exact = exact_kl(policy, reference, rollouts.rows)
-    k1 = (rollouts.log_probs - rollouts.reference_log_probs).sum(1)
+    made, _ = roll_out(policy, reference, tiny_tokenizer(), tiny_prompts()[:2], config, 0)
+    assert exact_kl(policy, frozen_copy(policy), made.rows).max() < 1e-5
+    exact = exact_kl(policy, reference, made.rows)
+    k1 = (made.log_probs - made.reference_log_probs).sum(1)
     assert exact.min() >= 0
     assert float(exact.mean()) == pytest.approx(float(k1.mean()), abs=float(5 * k1.std() / len(k1) ** 0.5))
+
+
+def test_prompts_read_once_give_the_same_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, other = tiny_policy(torch.float64), tiny_policy(torch.float64, seed=4)
+    config = tiny_config()
+    shared, _ = roll_out(policy, frozen_copy(other), tiny_tokenizer(), tiny_prompts()[:4], config, 0)
+    nats = exact_kl(policy, other, shared.rows)
+    assert shared.share_prompts
+    monkeypatch.setattr(rollouts, "can_branch", lambda config: False)
+    apart, _ = roll_out(policy, frozen_copy(other), tiny_tokenizer(), tiny_prompts()[:4], config, 0)
+    assert not apart.share_prompts
+    np.testing.assert_allclose(shared.log_probs, apart.log_probs, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(shared.reference_log_probs, apart.reference_log_probs, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(nats, exact_kl(policy, other, shared.rows), rtol=1e-9, atol=1e-12)

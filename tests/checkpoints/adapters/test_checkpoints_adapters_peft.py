@@ -25,6 +25,7 @@ from parakit.model.adapters import (
     make_prefix,
     make_prompt,
 )
+from parakit.model.adapters.making import find_norms
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
@@ -52,6 +53,7 @@ LORAS: dict[str, LoraConfig] = {
     "dora": LoraConfig(rank=2, dora=True),
     "pissa": LoraConfig(rank=2, init="pissa"),
     "olora": LoraConfig(rank=2, init="olora", rank_stabilized=True),
+    "norms": LoraConfig(rank=2, token_ids=(3, 8)),
 }
 IDS = torch.tensor([[1, 5, 9, 2, 30, 7, 7, 36], [3, 3, 8, 21, 0, 11, 19, 4]])
 
@@ -92,7 +94,8 @@ def theirs_of(base: Path, adapter: Path) -> Any:
 def test_peft_computes_what_ours_does(tmp_path, shape, kind):
     model, base = base_of(shape, tmp_path)
     if kind in LORAS:
-        adapter = make_lora(model, LORAS[kind])
+        norms = tuple(find_norms(model)) if kind == "norms" else ()
+        adapter = make_lora(model, LORAS[kind].replace(retrained=norms))
     elif kind == "prompt":
         adapter = make_prompt(model, PromptConfig(n_prompt_tokens=3))
     else:
@@ -110,11 +113,12 @@ def test_peft_computes_what_ours_does(tmp_path, shape, kind):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "tables", "rows", "prompt", "prefix"])
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "tables", "rows", "norms", "prompt", "prefix"])
 def test_what_peft_wrote_is_loaded_and_has_its_gradients(tmp_path, shape, kind):
     model, base = base_of(shape, tmp_path)
     matrices = ["c_attn", "c_fc"] if shape == "gpt2" else ["q_proj", "v_proj", "down_proj"]
     tables = ["wte", "lm_head"] if shape == "gpt2" else ["embed_tokens", "lm_head"]
+    norms = ["ln_1", "ln_f"] if shape == "gpt2" else ["input_layernorm", "norm"]
     rows = [3, 8] if model.config.tie_embeddings else {name: [3, 8] for name in tables}
     task: dict[str, Any] = {"task_type": "CAUSAL_LM"}
     turned = {"fan_in_fan_out": shape == "gpt2" and kind != "tables"}
@@ -127,6 +131,9 @@ def test_what_peft_wrote_is_loaded_and_has_its_gradients(tmp_path, shape, kind):
         "tables": lambda: peft.LoraConfig(r=2, target_modules=tables, **task),
         "rows": lambda: peft.LoraConfig(
             r=2, target_modules=matrices, trainable_token_indices=rows, **task, **turned
+        ),
+        "norms": lambda: peft.LoraConfig(
+            r=2, target_modules=matrices, modules_to_save=norms, **task, **turned
         ),
         "prompt": lambda: peft.PromptTuningConfig(num_virtual_tokens=3, **task),
         "prefix": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3, **task),

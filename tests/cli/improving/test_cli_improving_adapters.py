@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -116,3 +117,40 @@ def test_a_recipe_may_tune_by_an_adapter(capsys, text, tiny, tmp_path):
     adapter = open_artifact(tmp_path / "builds" / "mine" / "finetune", "adapter")
     assert adapter.lineage["config"]["adapter"]["rank"] == 2
     assert run(capsys, "generate", tmp_path / "builds" / "mine", "a bird", "--max-new-tokens", "2")[0] == 0
+
+
+def test_several_adapters_of_one_base_are_talked_to(capsys, monkeypatch, tiny_build, chats, tmp_path):
+    base, names = tiny_build / "pretrain", ("one", "two")
+    for number, name in enumerate(names):
+        learn = ["--method", "lora", "--rank", "2", "--seed", number, *QUICK]
+        assert (
+            run(capsys, "finetune", base, "--conversations", chats, "--output", tmp_path / name, *learn)[0]
+            == 0
+        )
+    monkeypatch.setattr("sys.stdin", io.StringIO("a bird\n/adapter two\n/retry\n/adapter base\n/retry\n"))
+    asked = ["--temperature", "0", "--max-new-tokens", "3", "--json"]
+    status, printed, err = run(
+        capsys, "chat", base, "--adapters", *(tmp_path / name for name in names), *asked
+    )
+    assert (status, len(printed.splitlines())) == (0, 3)
+    assert "* two" in err
+    status, _, err = run(capsys, "chat", tmp_path / "one", "--adapters", tmp_path / "two")
+    assert status == 2
+    assert "this adapter was tuned on the model" in err
+
+
+@pytest.mark.parametrize("verb", ["align", "distill"])
+def test_an_adapter_is_refused_before_the_work_begins(capsys, tiny_build, chats, tmp_path, verb):
+    out, adapter = tmp_path / "out", tmp_path / "tuned"
+    learn = ["--method", "lora", "--rank", "2", *QUICK]
+    arguments = ["--conversations", chats, "--output", adapter]
+    assert run(capsys, "finetune", tiny_build, *arguments, *learn)[0] == 0
+    data = (
+        ["--method", "grpo", "--prompts", chats, "--reward", "length=3"]
+        if verb == "align"
+        else ["--conversations", chats]
+    )
+    status, _, err = run(capsys, verb, adapter, *data, "--output", out)
+    assert status == 2
+    assert "parakit merge" in err
+    assert not out.exists()

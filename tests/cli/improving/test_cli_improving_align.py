@@ -13,6 +13,7 @@ from parakit.cli.main import main
 from parakit.common import open_artifact
 from parakit.common.seeds import rng
 from parakit.training import session
+from parakit.training.metrics import METRICS, read_metrics
 from tests.cli.conftest import WORDS
 
 QUICK = ["--max-steps", "2", "--batch-examples", "4", "--compile", "off"]
@@ -42,6 +43,7 @@ def test_a_reward_model_is_trained_and_judged(capsys, tiny_build, pairs, tmp_pat
     status, printed, _ = run(capsys, *arguments, "--json")
     assert status == 0
     assert json.loads(printed)["loss_unit"] == "nats per ranking"
+    assert {"calibration_error", "length_judge", "length_correlation"} <= json.loads(printed)["judged"].keys()
     assert read_head(out).kind == "reward_model"
     assert open_artifact(base.path).digest == base.digest
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "judge"}
@@ -49,7 +51,7 @@ def test_a_reward_model_is_trained_and_judged(capsys, tiny_build, pairs, tmp_pat
     found = json.loads(printed)["preferences"]
     assert (status, found["pairs"]) == (0, 40)
     assert found["low"] <= found["accuracy"] <= found["high"]
-    assert "2 rows left out: the answers are the same" in err
+    assert "2 left out: the answers are the same" in err
     status, _, err = run(capsys, "evaluate", base.path, "--preferences", pairs)
     assert (status, "cannot judge completions" in err) == (2, True)
 
@@ -117,6 +119,71 @@ def test_a_mistake_leaves_nothing(capsys, tiny_build, pairs, tmp_path, monkeypat
     assert (status, out) == (2, "")
     assert told in err
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "bad.jsonl"}
+
+
+def test_every_step_tells_how_many_pairs_are_right_and_what_was_left_out_is_said(
+    capsys, tiny_build, pairs, tmp_path
+):
+    for method, figures in (
+        ("dpo", {"accuracy", "lead", "likelier", "drift"}),
+        ("reward", {"accuracy", "lead", "reward"}),
+    ):
+        out = tmp_path / method
+        arguments = ["align", tiny_build, "--method", method, "--preferences", pairs, "--output", out, *QUICK]
+        status, printed, err = run(capsys, *arguments, "--json")
+        assert status == 0
+        rows = read_metrics(out / "training" / METRICS)
+        assert {row["kind"] for row in rows} == {"step", "validation"}
+        assert all(figures <= row.keys() for row in rows)
+        assert "2 left out: the answers are the same (pairs.jsonl, row 41, pairs.jsonl, row 42)" in err
+        assert "accuracy 0." in err or "accuracy 1." in err
+        assert json.loads(printed)["before"]["accuracy"] == 0.5
+        assert (
+            rows[0]["accuracy"] == 0.5
+        )  # before the first step nothing leads, and the doctor's trials are no step's
+
+
+def test_rankings_that_people_made_go_into_the_reward_model_and_into_dpo(capsys, tiny_build, tmp_path):
+    """Ranked answers, scored ones and ranks in one file, as they are gathered elsewhere."""
+    file, rows = tmp_path / "ranked.jsonl", []
+    for i in range(12):
+        answers = [" ".join(rng(i, k).choice(WORDS, 3)) for k in range(3)]
+        shape = (
+            {"ranking": answers},
+            {"completions": answers, "ranks": [2, 1, 3]},
+            {"completions": answers, "rewards": [0.1, 2, -1]},
+        )
+        rows.append({"prompt": f"the bird {i}", "annotator": "x7"} | shape[i % 3])
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for method in ("reward", "dpo"):
+        arguments = [
+            "align",
+            tiny_build,
+            "--method",
+            method,
+            "--preferences",
+            file,
+            "--output",
+            tmp_path / method,
+        ]
+        status, printed, _ = run(capsys, *arguments, *QUICK, "--json")
+        assert status == 0
+        assert 0 <= json.loads(printed)["accuracy"] <= 1
+    status, printed, _ = run(capsys, "evaluate", tmp_path / "reward", "--preferences", file, "--json")
+    found = json.loads(printed)["preferences"]
+    assert (found["rankings"], found["pairs"]) == (12, 36)
+    assert {"calibration_error", "length_judge", "length_correlation"} <= found.keys()
+
+
+def test_prompts_of_several_files_and_rewards_that_are_all_the_same(capsys, tiny_build, chats, tmp_path):
+    more, out = tmp_path / "more.jsonl", tmp_path / "policy"
+    more.write_text('{"messages": [{"role": "user", "content": "who sees the bird"}]}\n')
+    arguments = ["align", tiny_build, "--method", "grpo", "--prompts", chats, more, "--output", out]
+    arguments += ["--reward", "format=.*", "--max-new-tokens", 3, "--rollout-prompts", 2, "--group-size", 2]
+    status, printed, err = run(capsys, *arguments, "--max-steps", 2, "--json")
+    assert status == 0
+    assert json.loads(printed)["equal_groups"] == 1
+    assert "in 100% of the groups all completions had the same reward, and taught nothing" in err
 
 
 def test_a_constitution_follows_no_reward(capsys, tiny_build, pairs, tmp_path):

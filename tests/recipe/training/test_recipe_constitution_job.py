@@ -155,7 +155,16 @@ def test_the_command_prefers_by_principle_after_revising(
 
     with chat_server(comparing) as url:
         words = ["align", str(inputs[0]), "--method", "constitution", "--output", str(tmp_path / "out")]
-        words += ["--prompts", str(inputs[1]), "--critic", url, "--critic-model", "c", "--n-attacks", "3"]
+        words += [
+            "--prompts",
+            str(inputs[1].with_name("chats.jsonl")),
+            "--critic",
+            url,
+            "--critic-model",
+            "c",
+            "--n-attacks",
+            "3",
+        ]
         words += [
             "--n-preferences",
             "16",

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sample_text import WORDS, sentences
 
+from parakit.checkpoints import load_model
 from parakit.common import UserError
 from parakit.common.seeds import rng
 from parakit.model.presets import plan_for, size_dial
@@ -18,8 +19,10 @@ from parakit.recipe.config import ExamplesConfig
 from parakit.recipe.stages.examples import make_example_shards, make_examples
 from parakit.recipe.stages.text import make_corpus, make_shards, make_tokenizer
 from parakit.recipe.training.config import FinetuneConfig, PretrainConfig
+from parakit.recipe.training.jobs import Pretraining, pretrain
 from parakit.recipe.training.lessons import Lesson, Lessons, Splits
-from parakit.recipe.training.plans import resolved
+from parakit.recipe.training.plans import SizeWanted, resolved
+from parakit.recipe.training.running import TrainingInputs, run_training
 from parakit.recipe.training.task_models import fresh_model, task_model
 from parakit.text.config import TextConfig
 from parakit.tokens.batches import Batch
@@ -27,6 +30,8 @@ from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.examples import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.noising import MaskedBatch, PrefixBatch
 from parakit.tokens.tokenizer import Tokenizer
+from parakit.training.metrics import METRICS, read_metrics
+from parakit.training.starts.cooccurrence import DEVIATION
 
 SEQ_LEN = 24
 PRETRAINING = [
@@ -183,3 +188,47 @@ def test_a_tokenizer_can_be_made_of_examples(made, tmp_path: Path):
     text = "the old bird sees a river"
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(tokenizer.encode(text)) < len(text) / 2
+
+
+def test_a_run_tells_how_evenly_its_experts_were_used(made, tmp_path):
+    tokenizer = made["tokenizer"]
+    shape = size_dial("50k", tokenizer.vocab_size, 32, "decoder").config
+    experts = {"n_experts": 4, "n_active_experts": 2, "d_expert": 16}
+    model = fresh_model(type(shape)(**shape.model_dump() | experts))
+    splits = Splits.of_text(made["decoder"], "decoder")
+    training = PretrainConfig(seq_len=SEQ_LEN, max_steps=3, batch_tokens=4 * SEQ_LEN, validate_every=2)
+    plan = resolved(training, plan_for(model.config), splits.train)
+    lesson = Lessons("next_token", splits, model.config, tokenizer, training).under(plan)
+    figures = run_training(TrainingInputs("experts", model, tokenizer, lesson, plan, tmp_path))
+    told = [row for row in read_metrics(tmp_path / METRICS) if row["kind"] == "experts"]
+    assert [row["step"] for row in told] == [2, 3]
+    assert told[-1]["load"] == figures["expert_load"]
+    for row in told:
+        assert set(row["load"]) == {str(layer) for layer in range(shape.n_layers)}
+        for shares in row["load"].values():
+            assert len(shares) == 4
+            assert sum(shares) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("objective", "family"), [row[:2] for row in PRETRAINING[:4] if row[0] != "prefix"])
+def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, family, tmp_path: Path):
+    shards, deviation = made[family], {}
+    for start in ("random", "cooccurrence"):
+        training = PretrainConfig(
+            seq_len=SEQ_LEN,
+            max_steps=1,
+            batch_tokens=4 * SEQ_LEN,
+            embedding_learning_rate=1e-9,
+            embedding_start=start,
+            compile="off",
+        )
+        wanted = SizeWanted(family, None, "50k", max_seq_len=32)
+        job = Pretraining(shards, shards.parent / "tokenizer", tmp_path / "work", training, wanted, objective)
+        pretrain(job, tmp_path / start)
+        model, _ = load_model(tmp_path / start)
+        seen = np.setdiff1d(
+            Splits.of_text(shards, family).train.token_ids, sorted(made["tokenizer"].control_ids)
+        )
+        deviation[start] = float(model.trunk.token_embedding.weight.detach()[seen.astype(np.int64)].std())
+    assert deviation["cooccurrence"] == pytest.approx(DEVIATION, rel=0.02)
+    assert deviation["random"] == pytest.approx(0.02, rel=0.05)

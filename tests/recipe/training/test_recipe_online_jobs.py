@@ -6,12 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import Lineage, open_artifact
 from parakit.common.errors import UserError
+from parakit.common.sandbox import SandboxError
+from parakit.common.sandbox.pool import walls_here
 from parakit.model import LanguageModel
 from parakit.recipe.training.aligning import Aligning, align
 from parakit.text.conversation_sets import prepare_conversations
@@ -135,19 +139,28 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("method", "fails_after"), [("grpo", 25), ("best_of_n", 70)])
 def test_a_reward_that_fails_leaves_the_run_to_be_gone_on_with(
-    model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path,
+    prompts: Path,
+    method: Any,
+    fails_after: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same command, the reward put right, ends as if nothing had happened."""
-    asked = job(model, prompts, "grpo", f"python={__name__}:paid")
+    """The same command, the reward put right, ends as if nothing had happened, and asks for nothing twice."""
+    asked = job(model, prompts, method, f"python={__name__}:paid")
     align(asked, tmp_path / "whole")
+    n_asked = len(calls)
     calls.clear()
-    monkeypatch.setitem(state, "fails_after", 25)
+    monkeypatch.setitem(state, "fails_after", fails_after)
     with pytest.raises(UserError, match="raised RuntimeError: not today"):
         align(asked, tmp_path / "out")
     assert list((tmp_path / "work").glob("*/step-*"))
     monkeypatch.setitem(state, "fails_after", 10**9)
+    calls.clear()
     align(asked, tmp_path / "out")
+    assert len(calls) < n_asked
     one, other = (load_model(tmp_path / name)[0].state_dict() for name in ("whole", "out"))
     assert all(one[name].equal(other[name]) for name in one)
 
@@ -161,3 +174,29 @@ def paid(messages: list[dict[str, str]], completion: str, answer: str | None) ->
     if len(calls) > state["fails_after"]:
         raise RuntimeError("not today")
     return float(len(completion))
+
+
+def test_answers_that_are_no_programs_earn_nothing_and_are_counted(model: Path, tmp_path: Path) -> None:
+    """Nonsense is no program: every group is equal, nothing is learned from it, and no figure is NaN."""
+    try:
+        walls_here()
+    except SandboxError as error:
+        pytest.skip(f"not on this machine: {error.message}")
+    file = tmp_path / "programs.jsonl"
+    asked = (Conversation((Message("user", f"{text} now"),), '["assert f(1) == 1"]') for text in QUESTIONS)
+    write_conversations(file, asked)
+    figures = align(job(model, file, "grpo", "unit_tests", kl_coef=0.0), tmp_path / "out")
+    for step in figures["metrics"]:
+        assert step["reward"] == step["tests_passed"] == step["tests_timed_out"] == 0
+        assert step["equal_groups"] == 1
+        assert np.isfinite([value for value in step.values() if isinstance(value, float)]).all()
+    before, after = load_model(model)[0].state_dict(), load_model(tmp_path / "out")[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before), "nothing to learn, nothing changed"
+
+
+def test_a_row_without_tests_is_named_before_anything_is_learned(
+    model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"needs tests, and there are none|cannot be confined"):
+        align(job(model, prompts, "grpo", "unit_tests"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

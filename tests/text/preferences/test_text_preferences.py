@@ -234,3 +234,16 @@ def test_public_sets_are_read(public_data: Callable[[str], Path]) -> None:
     }
     path = public_data("llms_from_scratch_instruct") / "instruction-data-with-preference.json.gz"
     assert sum(1 for _ in read_preferences(path, LeftOut())) == 1094
+
+
+@pytest.mark.parametrize("n_rows", [6, 12, 30])
+def test_a_small_set_widens_what_it_holds_out_and_says_so(tmp_path: Path, n_rows: int) -> None:
+    """What a person ranked by hand is rarely more; it fills every split all the same."""
+    rows = [{"prompt": f"Question {i}?", "ranking": [f"good {i}", f"bad {i}"]} for i in range(n_rows)]
+    (tmp_path / "by-hand.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = prepare_preferences([str(tmp_path / "by-hand.jsonl")], tmp_path / "set", test_fraction=0.05)
+    report = json.loads((path / "report.json").read_text())
+    assert all(report["splits"].values())
+    assert sum(report["splits"].values()) == n_rows
+    assert 0.05 <= report["validation_fraction"] <= 0.4
+    assert 0.05 <= report["test_fraction"] <= 0.4

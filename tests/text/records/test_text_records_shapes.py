@@ -60,6 +60,8 @@ def test_one_conversation_in_every_shape_and_format(ending: str, row: dict[str, 
         ({"conversations": [{"from": "humna", "value": "x"}]}, "did you mean 'human'"),
         ({"conversations": [{"value": "x"}]}, "turn 1: not an object with 'from' and 'value'"),
         ({"instruction": "x", "output": 3}, "message 2: content is int"),
+        ({"instruction": "x", "output": "y", "history": [["a"]]}, "'history' is no list of pairs"),
+        ({"messages": [{"role": "system", "content": "x"}], "system": "y"}, "'system' stands beside"),
         ({"messages": [{"role": "user", "content": "x", "weight": 0}]}, "weight 0 of a turn of 'user'"),
         ({"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}, "weight 0.5"),
     ],
@@ -92,5 +94,30 @@ def test_what_has_nothing_to_teach_is_left_out_counted_and_named(tmp_path: Path)
         "an answer is empty": 1,
         "no answer counts (weight 0)": 1,
     }
-    assert report["left_out_rows"]["an answer is empty"] == ["c.jsonl, conversation 32"]
+    assert report["left_out_rows"]["an answer is empty"] == ["c.jsonl, row 32"]
     assert sum(1 for split in ("train", "validation") for _ in iter_conversations(folder, split)) == 30
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "b", "output": "B", "history": [["a", "A"]]},
+        {
+            "conversations": [
+                {"from": w, "value": v} for w, v in zip(["human", "gpt"] * 2, "aAbB", strict=True)
+            ]
+        },
+        {
+            "messages": [
+                {"role": r, "content": c} for r, c in zip(["user", "assistant"] * 2, "aAbB", strict=True)
+            ]
+        },
+    ],
+    ids=["alpaca", "sharegpt", "openai"],
+)
+def test_what_the_system_says_beside_a_row_is_not_lost_nor_what_was_said_before(
+    row: dict[str, Any], tmp_path: Path
+) -> None:
+    (found,) = read_conversations(rows_in(tmp_path / "c.jsonl", [row | {"system": "Be brief."}]))
+    said = [(message.role, message.content) for message in found.messages]
+    assert said == [("system", "Be brief."), *zip(["user", "assistant"] * 2, "aAbB", strict=True)]

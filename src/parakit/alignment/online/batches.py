@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.training.micro_batches import to_micro_batch
+from parakit.tokens.preferences.branches import lay_branches
+from parakit.training.micro_batches import BranchedInputs, branched, to_micro_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class RolloutBatch:
     values: np.ndarray  # (B, T) float32; zeros where there is no value head
     returns: np.ndarray  # (B, T) float32
     n_counted: int
+    share_prompts: bool = False  # for a policy that `can_branch`: prompts of neighbours are read once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +49,20 @@ class RolloutMicroBatch:
     values: Tensor
     returns: Tensor
     n_counted: int
+    branched: BranchedInputs | None = None
 
     @property
     def n_tokens(self) -> int:
         """Positions that pass the network, padding included."""
-        return self.input_ids.numel()
+        return (self.input_ids if self.branched is None else self.branched.input_ids).numel()
 
     @property
     def real_mask(self) -> Tensor:
-        """(B, T) bool, False = padding: everything up to a row's last counted target is real."""
+        """(B, T), or as the rows of `branched`: bool, False = padding. Everything up to a row's last counted target is
+        real.
+        """
+        if self.branched is not None:
+            return self.branched.real_mask
         return self.loss_mask.flip(1).cumsum(1).flip(1) > 0
 
 
@@ -66,7 +73,19 @@ def _rollouts(batch: RolloutBatch, device: torch.device, always_masked: bool = F
         for name, value in vars(batch).items()
         if isinstance(value, np.ndarray)
     }
-    return RolloutMicroBatch(**named, n_counted=batch.n_counted)
+    laid = branches_of(batch.input_ids, batch.loss_mask, device) if batch.share_prompts else None
+    return RolloutMicroBatch(**named, n_counted=batch.n_counted, branched=laid)
+
+
+def branches_of(input_ids: np.ndarray, loss_mask: np.ndarray, device: torch.device) -> BranchedInputs:
+    """Rows (B, T) of rollouts with the prompts of neighbours laid once."""
+    lengths, n_prompt = counted_lengths(loss_mask), loss_mask.argmax(1) + 1
+    return branched(lay_branches(input_ids, lengths, n_prompt), device)
+
+
+def counted_lengths(loss_mask: np.ndarray) -> np.ndarray:
+    """(B,): targets of each row up to its last counted one."""
+    return loss_mask.shape[1] - np.argmax(loss_mask[:, ::-1], axis=1)
 
 
 class StepFigures:

@@ -18,6 +18,7 @@ from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.inference.abilities import require
 from parakit.inference.batching import padded, rows_by_length
+from parakit.inference.decoding import evaluation_mode
 from parakit.model.heads import RewardModel
 from parakit.text.conversations import Message
 from parakit.tokens.chat_template import compile_chat
@@ -43,10 +44,12 @@ class LearntReward:
         rows = [self._ids(sample) for sample in samples]
         found = [0.0] * len(rows)
         device = self.model.reward_head.weight.device
-        for members in rows_by_length(rows, MICRO_BATCH_SIZE):
-            input_ids, real = padded([rows[i] for i in members], device)
-            for i, value in zip(members, self.model(input_ids, attention_mask=real).tolist(), strict=True):
-                found[i] = value
+        with evaluation_mode(self.model):
+            for members in rows_by_length(rows, MICRO_BATCH_SIZE):
+                input_ids, real = padded([rows[i] for i in members], device)
+                values = self.model(input_ids, attention_mask=real).tolist()
+                for i, value in zip(members, values, strict=True):
+                    found[i] = value
         return found
 
     def _ids(self, sample: Sample) -> list[int]:

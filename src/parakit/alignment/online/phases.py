@@ -19,7 +19,7 @@ from parakit.alignment.online.batches import RolloutBatch, StepFigures
 from parakit.alignment.online.config import OnlineConfig
 from parakit.alignment.online.kl import kl_estimate
 from parakit.alignment.online.prompts import Prompt
-from parakit.alignment.online.rewards import Reward, judged
+from parakit.alignment.online.rewards import Reward, judged, reward_figures
 from parakit.alignment.online.rollouts import Rollouts
 from parakit.alignment.signs import texture
 from parakit.common.seeds import rng
@@ -47,6 +47,7 @@ class Phase:
         if self.teaches is not None:
             teaching = members[self.teaches[members]]
             members = teaching if len(teaching) else members[:1]
+        members = np.sort(members)  # those of one prompt together
         longest = int(rows.lengths[members].max())
         arrays = {
             "input_ids": rows.input_ids,
@@ -60,7 +61,7 @@ class Phase:
             "returns": self.returns,
         }
         cut = {name: np.ascontiguousarray(array[members, :longest]) for name, array in arrays.items()}
-        return RolloutBatch(**cut, n_counted=n_counted)
+        return RolloutBatch(**cut, n_counted=n_counted, share_prompts=self.rollouts.share_prompts)
 
 
 class Learning(Protocol):
@@ -172,6 +173,7 @@ class OnPolicySource:
             length=float(loss_mask.sum()) / len(rewards),
             ended=float(ended.mean()),
             phase=number + 1,
+            **reward_figures(self.reward),
             **texture([row[said] for row, said in zip(rollouts.rows.target_ids, loss_mask, strict=True)]),
         )
         self.phase, self.n_phases = phase, number + 1

@@ -56,7 +56,9 @@ class PPOObjective:
 
     def __call__(self, model: PolicyWithValue, batch: RolloutMicroBatch) -> Tensor:
         counted = batch.loss_mask
-        log_probs, logs, hidden = counted_log_probs(model, batch.input_ids, batch.target_ids, counted)
+        log_probs, logs, hidden = counted_log_probs(
+            model, batch.input_ids, batch.target_ids, counted, batch.branched
+        )
         old = batch.log_probs[counted].to(log_probs.dtype)
         advantages = batch.advantages[counted].to(log_probs.dtype)
         policy_loss, cut = clipped_policy_loss(log_probs, old, advantages, self.config.clip_range)

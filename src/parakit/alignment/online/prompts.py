@@ -14,7 +14,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import say
 from parakit.text.conversation_sets import iter_conversations
-from parakit.text.conversations import Conversation, Message, read_conversations
+from parakit.text.conversations import Conversation, Message, read_conversations, write_conversations
 from parakit.tokens.chat_template import compile_chat
 from parakit.tokens.tokenizer import Tokenizer
 
@@ -26,6 +26,8 @@ class Prompt:
     messages: tuple[Message, ...]
     answer: str | None
     token_ids: tuple[int, ...]
+    tests: str | None = None
+    """Of a program that is asked for, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Sample:
     answer: str | None
     completion: str
     ended: bool = True
+    tests: str | None = None
 
     def describe(self) -> str:
         """Prompt and completion on one line, cut short where they are long."""
@@ -71,7 +74,7 @@ def compile_prompts(
         if len(token_ids) > room:
             n_long += 1
         else:
-            found.setdefault(messages, Prompt(messages, answer, token_ids))
+            found.setdefault(messages, Prompt(messages, answer, token_ids, conversation.tests))
     for n, why in ((n_long, f"longer than the {room} tokens that leave room for a completion"),
                    (n_empty, "conversations in which the user asks nothing")):  # fmt: skip
         if n:
@@ -82,6 +85,15 @@ def compile_prompts(
             "give conversations with a user's turn, or lower max_new_tokens",
         )
     return list(found.values())
+
+
+def prompts_file(paths: Sequence[str], out: Path) -> Path:
+    """One file of conversations: the only one that was named, else all of them one after the other, written to `out`."""
+    if len(paths) == 1:
+        return Path(paths[0])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_conversations(out, (conversation for path in paths for conversation in read_conversations(path)))
+    return out
 
 
 def read_prompts(path: Path, tokenizer: Tokenizer, room: int, split: str = "train") -> list[Prompt]:

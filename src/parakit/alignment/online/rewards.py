@@ -2,8 +2,8 @@
 
 A reward that raises or gives no finite number stops the run and names the prompt, the completion and itself: a
 silent zero would teach the wrong thing. Functions are imported from where the user's Python finds them, and only
-when the user names one; nothing is downloaded. Unit tests as a reward are left out: they run code that a model
-wrote, and that wants a sandbox which not every machine has.
+when the user names one; nothing is downloaded. Unit tests run what the model wrote, in a sandbox or not at all
+(`tested_code.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from parakit.alignment.online.prompts import Sample
+from parakit.alignment.online.prompts import Prompt, Sample
 from parakit.common.errors import UserError
 from parakit.text.primer.checking import final_number, normalise
 
@@ -130,10 +130,14 @@ MAKERS: Mapping[str, Callable[[str], Rule]] = {"format": _format, "length": _len
 
 
 def named_reward(text: str, device: str = "cpu") -> Reward:
-    """The reward that `text` names: a rule, `format=REGEX`, `length=WORDS`, `python=module:function`, or the
-    folder of a reward model.
+    """The reward that `text` names: a rule, `format=REGEX`, `length=WORDS`, `python=module:function`, `unit_tests`, or
+    the folder of a reward model.
     """
     name, equals, argument = text.partition("=")
+    if name == "unit_tests":
+        from parakit.alignment.online.tested_code import UnitTestReward
+
+        return UnitTestReward(text)
     if text in RULES:
         return Rule(text, RULES[text], needs_answer=True)
     if equals and name in MAKERS:
@@ -142,10 +146,22 @@ def named_reward(text: str, device: str = "cpu") -> Reward:
         from parakit.alignment.online.learnt_reward import LearntReward
 
         return LearntReward(Path(text), device)
-    known = [*RULES, *(f"{name}=..." for name in MAKERS)]
+    known = [*RULES, "unit_tests", *(f"{name}=..." for name in MAKERS)]
     raise UserError(
         f"reward {text!r}: neither a folder nor a built-in reward", f"built in are {', '.join(known)}"
     )
+
+
+def check_prompts(reward: Reward, prompts: Iterable[Prompt]) -> None:
+    """`UserError` where a prompt lacks what the reward needs, found before anything is learned."""
+    check = getattr(reward, "check_prompts", None)
+    if check is not None:
+        check(prompts)
+
+
+def reward_figures(reward: Reward) -> dict[str, float]:
+    """What a reward has to tell of the completions it judged last, beside its numbers."""
+    return dict(getattr(reward, "figures", {}))
 
 
 def judged(reward: Reward, samples: Sequence[Sample]) -> np.ndarray:

@@ -20,16 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from parakit.alignment.branched_reading import read_at
+from parakit.alignment.online.batches import branches_of, counted_lengths
 from parakit.alignment.online.config import OnlineConfig
-from parakit.alignment.online.prompts import Prompt, Sample
+from parakit.alignment.online.prompts import Prompt, Sample, ids_of
 from parakit.common.seeds import derive_seed
-from parakit.inference.batching import rows_by_length
 from parakit.inference.config import SamplingConfig
 from parakit.inference.decoding import evaluation_mode, generate_ids
 from parakit.inference.sampling import request_seeds
 from parakit.model.heads import LanguageModel
+from parakit.model.masks import can_branch
 from parakit.tokens.chat_template import stop_ids
 from parakit.tokens.tokenizer import Tokenizer
+from parakit.training.micro_batches import BranchedInputs
 from parakit.training.precision import at_least_float32
 
 ROWS_IN_FLIGHT = 256  # completions decoded together
@@ -49,7 +52,7 @@ class TokenRows:
     @property
     def lengths(self) -> np.ndarray:
         """(N,): targets of each row up to its last counted one."""
-        return self.loss_mask.shape[1] - np.argmax(self.loss_mask[:, ::-1], axis=1)
+        return counted_lengths(self.loss_mask)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Rollouts:
     log_probs: np.ndarray  # (N, T) float32, the policy's own; zero outside completions
     reference_log_probs: np.ndarray  # (N, T) float32
     ended: np.ndarray  # (N,) bool, False = cut at max_new_tokens
+    share_prompts: bool = False  # the policy may read a prompt once for all its completions
 
 
 def frozen_copy(model: nn.Module) -> Any:
@@ -110,7 +114,7 @@ def complete(
     for prompt, token_ids in zip(asked, completions, strict=True):
         ended = token_ids[-1] in ends
         text = tokenizer.decode(token_ids[:-1] if ended else token_ids)
-        samples.append(Sample(prompt.messages, prompt.answer, text, ended))
+        samples.append(Sample(prompt.messages, prompt.answer, text, ended, prompt.tests))
     return samples, completions
 
 
@@ -128,12 +132,16 @@ def token_rows(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[
 
 
 def counted_log_probs(
-    model: Any, input_ids: Tensor, target_ids: Tensor, loss_mask: Tensor
+    model: Any,
+    input_ids: Tensor,
+    target_ids: Tensor,
+    loss_mask: Tensor,
+    branched: BranchedInputs | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of every counted target its log-probability (C,), the whole log distribution (C, V), and the vector (C, D)
-    that it was read from. Padding stands on the right, where causal attention cannot look.
+    that it was read from.
     """
-    hidden = model.hidden(input_ids)[loss_mask]
+    hidden, _ = read_at(model, input_ids, loss_mask, branched)
     logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
     return logs.gather(1, target_ids[loss_mask][:, None]).squeeze(1), logs, hidden
 
@@ -147,13 +155,11 @@ def token_log_probs(model: Any, rows: TokenRows) -> np.ndarray:
 @torch.no_grad()
 def scored(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities (N, T) and, with `values`, the value head's values (N, T), float32, in evaluation mode."""
-    device = next(model.parameters()).device
     found, expected = np.zeros(rows.loss_mask.shape, np.float32), np.zeros(rows.loss_mask.shape, np.float32)
     with evaluation_mode(model):
-        for members, part in _parts(rows):
-            tensors = _on(part, device)
+        for members, part, tensors in _parts(rows, model):
             log_probs, _, hidden = counted_log_probs(model, *tensors)
-            places = (np.array(members)[:, None], np.arange(part.loss_mask.shape[1]))
+            places = (members[:, None], np.arange(part.loss_mask.shape[1]))
             _put(found, places, part.loss_mask, log_probs)
             if values:
                 _put(expected, places, part.loss_mask, model.values(hidden))
@@ -165,13 +171,11 @@ def exact_kl(policy: Any, reference: Any, rows: TokenRows) -> np.ndarray:
     """(N,): nats between policy and reference along each completion, every token's taken over the whole
     vocabulary: the estimate of least variance that samples allow.
     """
-    device = next(policy.parameters()).device
     found = np.zeros(len(rows.loss_mask))
     with evaluation_mode(policy):
-        for members, part in _parts(rows):
-            tensors = _on(part, device)
+        for members, part, tensors in _parts(rows, policy):
             ours, theirs = (counted_log_probs(model, *tensors)[1] for model in (policy, reference))
-            nats = torch.zeros(part.loss_mask.shape, device=device, dtype=ours.dtype)
+            nats = torch.zeros(part.loss_mask.shape, device=ours.device, dtype=ours.dtype)
             nats[tensors[2]] = (ours.exp() * (ours - theirs)).sum(-1)
             found[members] = nats.sum(1).cpu().numpy()
     return found
@@ -193,28 +197,45 @@ def roll_out(
     policy = getattr(trained, "policy", trained)
     seed = derive_seed(config.seed, "rollouts", phase) % 2**63
     samples, completions = complete(policy, tokenizer, prompts, config, seed)
-    asked = [prompt.token_ids for prompt in prompts for _ in range(config.group_size)]
-    rows = token_rows(asked, completions)
+    asked = [prompt for prompt in prompts for _ in range(config.group_size)]
+    return scored_rollouts(trained, reference, asked, samples, completions, values, autocast)
+
+
+def scored_rollouts(
+    trained: Any,
+    reference: Any,
+    asked: Sequence[Prompt],
+    samples: Sequence[Sample],
+    completions: Sequence[Sequence[int]],
+    values: bool = False,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> tuple[Rollouts, np.ndarray]:
+    """Rollouts of completions that are there: `completions` are the ids that answer `asked`, one prompt each."""
+    rows = token_rows(ids_of(asked), completions)
     with autocast():
         log_probs, expected = scored(trained, rows, values)
         reference_log_probs = token_log_probs(reference, rows)
     ended = np.array([sample.ended for sample in samples])
-    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended), expected
+    shares = can_branch(trained.config)
+    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares), expected
 
 
-def _parts(rows: TokenRows) -> Iterator[tuple[list[int], TokenRows]]:
-    """The rows in groups of like length, cut to the longest of each group."""
-    lengths = rows.lengths
-    for members in rows_by_length([range(n) for n in lengths], SCORED_TOGETHER):
-        longest = int(lengths[members].max())
-        parts = (array[members, :longest] for array in (rows.input_ids, rows.target_ids, rows.loss_mask))
-        yield members, TokenRows(*parts)
+Scored = tuple[Tensor, Tensor, Tensor, BranchedInputs | None]
 
 
-def _on(rows: TokenRows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    arrays = (rows.input_ids, rows.target_ids, rows.loss_mask)
-    first, second, third = (torch.from_numpy(array).to(device) for array in arrays)
-    return first, second, third
+def _parts(rows: TokenRows, model: Any) -> Iterator[tuple[np.ndarray, TokenRows, Scored]]:
+    """The rows in groups, cut to the longest of each group, and as `counted_log_probs` takes them for `model`: of one
+    prompt after the other where it is read once, else of like length.
+    """
+    lengths, device, shares = rows.lengths, next(model.parameters()).device, can_branch(model.config)
+    order = np.arange(len(lengths)) if shares else np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), SCORED_TOGETHER):
+        members = order[start : start + SCORED_TOGETHER]
+        arrays = (rows.input_ids, rows.target_ids, rows.loss_mask)
+        part = TokenRows(*(array[members, : lengths[members].max()] for array in arrays))
+        first, second, third = (torch.from_numpy(array).to(device) for array in vars(part).values())
+        laid = branches_of(part.input_ids, part.loss_mask, device) if shares else None
+        yield members, part, (first, second, third, laid)
 
 
 def _put(into: np.ndarray, places: Any, loss_mask: np.ndarray, counted: Tensor) -> None:

@@ -9,8 +9,16 @@ __getattr__, __dir__ = lazy_exports(
         "is_adapter_folder": "tuned_on",
         "load_adapted": "folder",
         "load_adapter": "folder",
+        "require_whole": "tuned_on",
         "save_adapter": "folder",
     },
 )
 
-__all__ = ["base_folder", "is_adapter_folder", "load_adapted", "load_adapter", "save_adapter"]
+__all__ = [
+    "base_folder",
+    "is_adapter_folder",
+    "load_adapted",
+    "load_adapter",
+    "require_whole",
+    "save_adapter",
+]

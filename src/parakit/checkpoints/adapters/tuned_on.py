@@ -23,6 +23,15 @@ def is_adapter_folder(path: str | Path) -> bool:
     return (Path(path) / CONFIG).is_file() and not is_model_folder(path)
 
 
+def require_whole(path: str | Path, what: str) -> None:
+    """Refuse an adapter where only a whole model will do: for `what`, such as "tuning"."""
+    if is_adapter_folder(path):
+        raise UserError(
+            f"{path}: is an adapter, and {what} starts from a model",
+            f"merge it into its base first: parakit merge {path} --output FOLDER",
+        )
+
+
 def base_folder(folder: str | Path) -> Path:
     """The base's folder as `adapter_config.json` names it: an absolute path, or one relative to the adapter's folder
     or to where the command runs. `UserError` where there is no model.

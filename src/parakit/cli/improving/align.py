@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
@@ -12,7 +12,7 @@ from parakit.cli.main import gathered
 from parakit.cli.shared.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
-from parakit.common.progress import progress, say
+from parakit.common.progress import say
 from parakit.recipe.stages.config import REWARDED
 
 SUMMARY = "Align a tuned model: a reward model, DPO, PPO, GRPO, and more."
@@ -47,7 +47,7 @@ class AlignCommandConfig(AlignConfig):
     reward: str | None = Field(
         default=None,
         description="ppo, grpo, best_of_n: a reward model's folder, final_answer, exact_answer, contains_answer,"
-        " format=REGEX, length=WORDS, or python=module:function.",
+        " format=REGEX, length=WORDS, unit_tests, or python=module:function.",
     )
     watch: tuple[str, ...] = Field(
         default=(),
@@ -110,25 +110,36 @@ def _data(command: AlignCommandConfig, work: Path) -> Path:
     wanted = _LEARNS_FROM[command.method]
     paths = getattr(command, wanted)
     folder = Path(paths[0])
-    if len(paths) == 1 and ((folder / LINEAGE).is_file() or (wanted == "prompts" and folder.is_file())):
+    if len(paths) == 1 and (folder / LINEAGE).is_file():
         return folder
     if wanted == "preferences":
-        from parakit.text.preferences import prepare_preferences
+        from parakit.recipe.stages.text import make_preferences
 
-        with progress("preferences", unit="rankings") as bar:
-            return prepare_preferences(paths, work / "preferences", overwrite=True, progress=bar)
-    if len(paths) > 1:
-        raise UserError(
-            f"{len(paths)} sets of prompts were given", "name one file, or one folder of conversations"
-        )
-    return folder
+        return make_preferences(paths, work / "preferences", overwrite=True)
+    if command.method == "constitution":
+        from parakit.recipe.config import ConversationsConfig
+        from parakit.recipe.stages.text import make_conversations
+
+        return make_conversations(ConversationsConfig(paths=paths), work / "conversations", overwrite=True)
+    from parakit.alignment.online.prompts import prompts_file
+
+    return prompts_file(paths, work / "prompts.jsonl")
 
 
-def _last_line(method: Method, figures: dict[str, object], out: Path) -> str:
+def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:
+    before = figures.get("before") or {}
     if method == "reward":
-        return f"accuracy on held-out preferences {figures['accuracy']:.3f}: {out}"
-    told = "accuracy" if _LEARNS_FROM[method] == "preferences" else "reward"
-    before = figures.get("before")
-    start = f" (before: {before[told]:.3f})" if isinstance(before, dict) and told in before else ""
-    found = f"{told} {figures[told]:.3f}{start}: " if told in figures else ""
+        judged = figures["judged"]
+        return (
+            f"held out, {judged['accuracy']:.1%} of {judged['pairs']} pairs judged right ({judged['low']:.1%} to"
+            f" {judged['high']:.1%}), by length alone {judged['length_judge']:.1%}; calibration error"
+            f" {judged['calibration_error']:.1%}: parakit evaluate {out} --preferences FILE"
+        )
+    if method == "dpo":
+        return (
+            f"held out, the better answer is the likelier one in {figures['likelier']:.1%} of pairs (before:"
+            f" {before['likelier']:.1%}), and gained more in {figures['accuracy']:.1%}: parakit chat {out}"
+        )
+    start = f" (before: {before['reward']:.3f})" if "reward" in before else ""
+    found = f"reward {figures['reward']:.3f}{start}: " if "reward" in figures else ""
     return f"{found}parakit chat {out}"

@@ -62,6 +62,7 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         DistillCommandConfig, args=argv, prog="parakit distill", config=(tyro.conf.FlagCreatePairsOff,)
     )
+    from parakit.checkpoints.adapters import require_whole
     from parakit.cli.shared.training_command import conversation_shards, output_folder, training_config
 
     wanted = _wanted(command)
@@ -72,6 +73,7 @@ def main(argv: list[str]) -> int:
             "name --conversations FILES or --shards FOLDER",
         )
     teacher = model_folder(command.teacher)
+    require_whole(teacher, "distillation")
     learned = _learned(command, teacher)
     training = training_config(command, DistillConfig, learned, lambda read: unread_distilling(read, learned))
     with output_folder(command.output, command.overwrite) as (out, work):

@@ -13,7 +13,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import say
 from parakit.text.preferences import PREFERENCE_SPLITS, Ranking, iter_preferences, read_preferences
-from parakit.text.records.left_out import LeftOut
+from parakit.text.records.left_out import LeftOut, left_out_lines
 
 if TYPE_CHECKING:
     from parakit.model.heads import RewardModel
@@ -28,7 +28,7 @@ def measure_preferences(
     from parakit.common.devices import pick_device
     from parakit.evaluation.preferences import evaluate_preferences
 
-    rankings = list(_rankings(preferences, split))
+    rankings = list(rankings_of(preferences, split))
     model, tokenizer = load_model(model_folder(path), pick_device(device))
     if tokenizer is None:
         raise UserError(f"{path}: has no tokenizer, so it cannot read", "put the model's tokenizer there")
@@ -59,12 +59,13 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def _rankings(path: str, split: str | None) -> Iterator[Ranking]:
+def rankings_of(path: str, split: str | None) -> Iterator[Ranking]:
+    """The rankings of a file, of which it is told how many were left out, or of a split of a folder."""
     if not (Path(path) / LINEAGE).is_file():
         left_out = LeftOut()
         yield from (ranking for _, ranking in read_preferences(path, left_out))
-        for reason, n in left_out.counts.items():
-            say(f"{path}: {n:,} rows left out: {reason} ({', '.join(left_out.places[reason][:5])})")
+        for line in left_out_lines({"left_out": left_out.counts, "left_out_rows": left_out.places}):
+            say(f"{path}: {line}")
         return
     for name in (split,) if split else PREFERENCE_SPLITS[::-1]:  # test where there is one, else validation
         found = list(iter_preferences(path, name))

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device, pick_dtype
 from parakit.common.errors import UserError
+from parakit.common.files import read_json
+from parakit.common.progress import say
 
 if TYPE_CHECKING:
+    from parakit.model.adapters import AdapterSet
     from parakit.model.heads import LanguageModel
     from parakit.tokens.tokenizer import Tokenizer
+
+RECIPE = "recipe.json"  # what a build was made from, in its folder
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,17 @@ def model_folder(path: str | Path) -> Path:
     """The model that `path` means: a build's folder stands for the last model that was made in it."""
     path = Path(path)
     if (path / "build.json").is_file():
-        for stage in ("finetune", "pretrain"):
+        for stage in reversed(_models_of(path)):
             if (path / stage).is_dir():
                 return path / stage
     return path
+
+
+def _models_of(build: Path) -> list[str]:
+    """The stages of a build that make models which speak or do a task, in the order of its recipe."""
+    recipe = read_json(build / RECIPE) if (build / RECIPE).is_file() else {}
+    steps = [step["method"] for step in recipe.get("align") or [] if step["method"] != "reward"]
+    return ["pretrain", "finetune", *steps, *(["distill"] if recipe.get("distill") else [])]
 
 
 def parse_bytes(size: str) -> int:
@@ -43,6 +57,34 @@ def parse_bytes(size: str) -> int:
             f"{size!r} is no size of a file", "write a number with kB, MB or GB, for example 500MB"
         )
     return n_bytes
+
+
+def load_adapters(talker: Talker, base: str, folders: Sequence[str]) -> AdapterSet:
+    """The adapters of these folders beside one base, by their folders' names; the first is on."""
+    from parakit.checkpoints.adapters import load_adapter
+    from parakit.model.adapters import AdapterSet
+
+    adapters, device = AdapterSet(talker.model), next(talker.model.parameters()).device
+    for folder in folders:
+        name = Path(folder).resolve().name
+        adapters.add(name, load_adapter(folder, talker.model, model_folder(base)))
+        adapters.use(name)
+        talker.model.to(device)
+    adapters.use(adapters.names[0])
+    return adapters
+
+
+def tell_how_it_reads(path: str | Path) -> None:
+    """Say of a decoder that learned on prefixes that it is not read as it was trained."""
+    from parakit.checkpoints.model_folder import read_config
+
+    lineage = model_folder(path) / LINEAGE
+    learned = (read_json(lineage).get("config") or {}).get("learned") if lineage.is_file() else None
+    if learned == "prefix" and read_config(model_folder(path)).family == "decoder":
+        say(
+            f"{path}: was trained on prefixes that it read both ways, and a prompt is read one way here, as every program"
+            " reads such a folder: expect less of it than of its validation, or tune it first"
+        )
 
 
 def load_talker(path: str, device: str, dtype: str, prompting: str) -> Talker:
@@ -60,5 +102,6 @@ def load_talker(path: str, device: str, dtype: str, prompting: str) -> Talker:
         raise UserError(
             f"{path}: has no tokenizer, so it cannot read or write", "put the model's tokenizer there"
         )
+    tell_how_it_reads(path)
     chat = is_chat_tuned(folder) if prompting == "auto" else prompting == "chat"
     return Talker(model, tokenizer, chat)

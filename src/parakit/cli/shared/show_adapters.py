@@ -38,9 +38,9 @@ def describe_adapter(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str
         n += size
     about: dict[str, Any] = {"kind": _KINDS.get(str(peft.get("peft_type")), str(peft.get("peft_type")))}
     about |= {name: str(peft[key]) for key, name in _TOLD.items() if peft.get(key)}
-    targets = peft.get("target_modules")
-    if isinstance(targets, list):
-        about["on"] = ", ".join(map(str, targets[:12])) + (" ..." if len(targets) > 12 else "")
+    for key, name in (("target_modules", "on"), ("modules_to_save", "trained whole")):
+        if isinstance(modules := peft.get(key), list):
+            about[name] = ", ".join(map(str, modules[:12])) + (" ..." if len(modules) > 12 else "")
     about |= {"parameters": n, "base": str(peft.get(BASE))}
     try:
         about["base is at"] = str(base_folder(path).resolve())

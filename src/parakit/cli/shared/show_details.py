@@ -12,6 +12,7 @@ from typing import Any
 
 from parakit.cli.shared.show_adapters import describe_adapter
 from parakit.cli.shared.show_models import describe_model, flat
+from parakit.cli.shared.show_sets import describe_examples, describe_preferences
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, verify_manifest
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
@@ -296,6 +297,8 @@ Reader = Callable[[Path, dict[str, Any]], tuple[str, dict[str, Any], dict[str, l
 READERS: dict[str, Reader] = {
     "corpus": _corpus,
     "conversations": _conversations,
+    "preferences": describe_preferences,
+    "examples": describe_examples,
     "tokenizer": _tokenizer,
     "shards": _shards,
     "model": describe_model,

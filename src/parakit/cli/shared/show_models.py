@@ -16,7 +16,14 @@ N_SAMPLES, N_LABELS = 3, 10
 MODEL_FIGURES = {
     "bits_per_byte": "bits per byte",
     "perplexity": "perplexity",
-    "loss": "loss (nats per token)",
+    "loss": "loss",
+    "accuracy": "held-out pairs in which the better answer leads",
+    "likelier": "held-out pairs in which it is the likelier one",
+    "reward": "reward on held-out prompts",
+    "kl": "nats an answer from where it began",
+    "earlier_loss": "loss on earlier data",
+    "forgetting": "of it, forgotten",
+    "replay_share": "share of replayed rows",
     "tokens": "tokens trained on",
     "tokens_per_second": "tokens per second",
     "seconds": "seconds of training",
@@ -51,11 +58,7 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
         if n
     ]
     groups: dict[str, Any] = {
-        "measured": {
-            label: result[key]
-            for key, label in MODEL_FIGURES.items()
-            if isinstance(result.get(key), int | float)
-        },
+        "measured": _measured(result),
         "model": about,
         "parameters": parts,
         "memory": _memory(config, folder_tensors(path).values()),
@@ -66,9 +69,21 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
         groups["made from"] = [
             {"file": name, "sha256": str(sha256)[:12]} for name, sha256 in result["files"].items()
         ]
+    if result.get("expert_load"):
+        groups["share of the choices by expert"] = [
+            {"layer": layer, **{str(expert): f"{share:.1%}" for expert, share in enumerate(shares)}}
+            for layer, shares in result["expert_load"].items()
+        ]
     said = [f"{row['prompt']} → {row['completion'].strip()}" for row in result.get("samples") or []]
     what = f"{_ARTICLES[config.family]} of {total:,} parameters that {_doing(head)}"
     return what, groups, {"what it wrote": said[:N_SAMPLES]} if said else {}
+
+
+def _measured(result: dict[str, Any]) -> dict[str, Any]:
+    """The run's figures by what they are called; the loss in its own unit."""
+    shown = {key: label for key, label in MODEL_FIGURES.items() if isinstance(result.get(key), int | float)}
+    unit = result.get("loss_unit", "nats per token")
+    return {f"{label} ({unit})" if key == "loss" else label: result[key] for key, label in shown.items()}
 
 
 def _doing(head: Head) -> str:

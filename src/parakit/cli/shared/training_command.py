@@ -4,7 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from parakit.alignment.config import Method
 from parakit.common.artifacts import LINEAGE
@@ -42,16 +42,35 @@ def training_config(
     return training
 
 
-def conversation_shards(conversations: Sequence[str], model: Path, work: Path) -> Path:
-    """Conversations, from files or from a folder of them, compiled through the model's template."""
+def conversation_shards(
+    conversations: Sequence[str], model: Path, work: Path, shares: Sequence[float] = (), seed: int = 0
+) -> Path:
+    """Conversations, from files (mixed by `shares`) or from a folder of them, compiled through the model's template."""
     from parakit.recipe.config import ConversationsConfig
     from parakit.recipe.stages.text import make_conversation_shards, make_conversations
 
     folder = Path(conversations[0])
     if len(conversations) > 1 or not (folder / LINEAGE).is_file():
-        config = ConversationsConfig(paths=tuple(conversations))
-        folder = make_conversations(config, work / "conversations", overwrite=True)
+        config = ConversationsConfig.parse(
+            {"paths": tuple(conversations), "shares": tuple(shares)}, "--conversations"
+        )
+        folder = make_conversations(config, work / "conversations", overwrite=True, seed=seed)
+    elif shares:
+        raise UserError(
+            f"{folder}: is mixed already, and shares were given", "take them out, or name its files"
+        )
     return make_conversation_shards(folder, model, work / "shards", overwrite=True)
+
+
+def against_before(figures: Mapping[str, Any], name: str = "loss") -> str:
+    """What a trained model's figure `name` was before it went on, and what it has forgotten of earlier data, in words."""
+    if (before := figures.get("before")) is None:
+        return ""
+    told = f" ({before[name]:.3f} before)"
+    if "forgetting" in figures:
+        now, then = figures["earlier_loss"], before["earlier_loss"]
+        told += f"; earlier data: loss {now:.3f} ({then:.3f} before), forgetting {figures['forgetting']:+.3f} nats"
+    return told
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from parakit.model.adapters.prefixes import PrefixTrunk, PromptTrunk, read_vecto
 from parakit.model.adapters.token_rows import TrainedRows, TrainedRowsHead
 from parakit.model.experts import MixtureOfExperts
 from parakit.model.heads import LanguageModel, Model
+from parakit.model.norms import RMSNorm
 from parakit.model.trunks import Decoder
 
 
@@ -69,7 +70,7 @@ def _token_rows(model: Model, token_ids: Sequence[int], others: Collection[str])
     if taken := sorted(found.keys() & set(others)):
         raise UserError(
             f"{taken[0]} is a LoRA target, and rows of its tokens were to be trained as well",
-            "leave one of them out (--no-train-turn-tokens)",
+            "leave one of them out (--train-turn-tokens False)",
         )
     return found
 
@@ -138,6 +139,16 @@ def find_targets(model: Model, targets: Sequence[str] | None) -> list[str]:
                 )
         found |= dict.fromkeys(_named(model, target, nn.Linear | nn.Embedding))
     return list(found)
+
+
+def find_norms(model: Model) -> list[str]:
+    """Places of all norms that have weights."""
+    kinds = RMSNorm | nn.LayerNorm
+    return [
+        place
+        for place, module in model.named_modules()
+        if isinstance(module, kinds) and any(True for _ in module.parameters())
+    ]
 
 
 def _named(model: nn.Module, name: str, kinds: type | object) -> list[str]:

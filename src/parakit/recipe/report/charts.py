@@ -16,6 +16,11 @@ from parakit.recipe.report.figures import Summary, compact, is_number, percent, 
 
 MAX_POINTS = 300
 LOSS_UNIT = "nats per token"
+ALIGNED = (  # figures of alignment's steps and validations
+    ("accuracy", "Right pairs", "share of pairs in which the better answer leads"),
+    ("reward", "Reward", "mean of the answers"),
+    ("kl", "Distance from the start", "nats an answer"),
+)
 BOX = (143, 66)  # pixels of a lineage box
 Point = tuple[float, float]
 
@@ -122,7 +127,9 @@ def suite_rows(summary: Summary) -> list[SuiteRow]:
 
 
 def training_plots(figures: Mapping[str, Any]) -> list[Plot]:
-    """Loss, learning rate and throughput of one training stage; those without points are left out."""
+    """Loss, learning rate and throughput of one training stage, and of alignment what it is about; those without points
+    are left out.
+    """
     metrics, validations = figures.get("metrics") or [], figures.get("validations") or []
     loss = [
         ("training", "train", _points(metrics, "loss")),
@@ -132,6 +139,18 @@ def training_plots(figures: Mapping[str, Any]) -> list[Plot]:
     speed = [("", "plain", _points(metrics, "tokens_per_second"))]
     plots = [
         _plot("Loss", str(figures.get("loss_unit") or LOSS_UNIT), loss, _decimal),
+        *(
+            _plot(
+                title,
+                unit,
+                [
+                    ("training", "train", _points(metrics, key)),
+                    ("validation", "validation", _points(validations, key)),
+                ],
+                _decimal,
+            )
+            for key, title, unit in ALIGNED
+        ),
         _plot("Learning rate", "", rate, _plain, n_ticks=2, from_zero=True),
         _plot("Throughput", "tokens per second", speed, _round, n_ticks=2, from_zero=True),
     ]

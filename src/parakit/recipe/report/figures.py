@@ -98,6 +98,18 @@ def model_name(name: Any) -> str:
     )
 
 
+def forgetting(figures: Mapping[str, Any]) -> str:
+    """How the loss on earlier data changed while a model went on: a sentence's middle, or nothing."""
+    if not is_number(figures.get("forgetting")):
+        return ""
+    before, after = figures["before"]["earlier_loss"], figures["earlier_loss"]
+    share = percent(figures.get("replay_share"))
+    return (
+        f"loss on earlier data {number(before, 4)} before and {number(after, 4)} after, a forgetting of"
+        f" {figures['forgetting']:+.3f} nats per token with {share} of the rows replayed"
+    )
+
+
 def stage(summary: Summary, name: str) -> Mapping[str, Any]:
     """A stage's figures; empty where it did not run."""
     return (summary.get("stages") or {}).get(name) or {}

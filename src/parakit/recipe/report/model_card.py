@@ -14,10 +14,12 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.common.hardware import describe_hardware, parakit_version
+from parakit.recipe.report.alignment import outcome
 from parakit.recipe.report.figures import (
     ROLE_OF_STAGE,
     Summary,
     compact,
+    forgetting,
     is_number,
     machine,
     number,
@@ -171,6 +173,9 @@ def _measured(summary: Summary, role: str, figures: Any) -> str:
     elif is_number(figures.get("loss")):
         unit = escaped(figures.get("loss_unit") or "nats per token")
         lines.append(f"- Loss on what was held out: **{number(figures['loss'], 4)}** {unit}.")
+    lines += [f"- {escaped(part[0].upper() + part[1:])}." for part in outcome(figures)]
+    if told := forgetting(figures):
+        lines.append(f"- {told[0].upper()}{told[1:]}.")
     for row in (figures.get("measured") or {}).get("figures") or []:
         between = f" ({interval(row)})" if interval(row) else ""
         lines.append(f"- {escaped(figure_name(row))}: **{figure(row)}**{between}.")

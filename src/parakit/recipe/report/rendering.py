@@ -15,12 +15,14 @@ from jinja2 import Environment, FileSystemLoader, Template
 
 from parakit.common.files import write_text_atomic
 from parakit.recipe.report import charts
+from parakit.recipe.report.alignment import outcome
 from parakit.recipe.report.figures import (
     ROLES,
     Summary,
     blank,
     compact,
     final_stage,
+    forgetting,
     is_number,
     model_name,
     model_stages,
@@ -218,6 +220,8 @@ def _trained(summary: Summary, name: str) -> dict[str, Any] | None:
     if is_number(figures.get("loss")):
         unit = figures.get("loss_unit") or charts.LOSS_UNIT
         parts.append(f"validation loss {number(figures['loss'])} {unit}")
+    parts += outcome(figures)
+    parts.append(forgetting(figures))
     return {
         "title": _stage_title(summary, name),
         "line": "; ".join(part for part in parts if part),

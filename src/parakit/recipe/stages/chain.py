@@ -17,7 +17,8 @@ from parakit.common.progress import progress
 from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import Stage, fingerprint
 from parakit.recipe.stages.later import later_models, later_stages, seeded
-from parakit.recipe.training.config import FinetuneConfig
+from parakit.recipe.training.config import FinetuneConfig, ReplayConfig
+from parakit.recipe.training.workplace import identity
 
 WORK = "work"
 # Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
@@ -62,8 +63,15 @@ def _corpus(recipe: RecipeConfig) -> Stage:
 
 
 def _tokenizer(recipe: RecipeConfig, folder: Path) -> Stage:
-    from parakit.recipe.stages.text import make_tokenizer, n_sentinels_for
+    from parakit.recipe.stages.text import copy_tokenizer, make_tokenizer, n_sentinels_for
 
+    if model := recipe.pretrain.model:
+        return Stage(
+            "tokenizer",
+            _outside(recipe.pretrain),
+            ("corpus",),
+            lambda out: _discard(copy_tokenizer(Path(model), folder / "corpus", out, overwrite=True)),
+        )
     config, source = recipe.tokenizer, "corpus" if reads_text(recipe) else "examples"
     if recipe.pretrained_on == "span_corruption" and "n_sentinels" not in config.model_fields_set:
         config = config.replace(n_sentinels=n_sentinels_for(recipe.max_seq_len, recipe.pretrain))
@@ -101,6 +109,7 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
         "architecture": recipe.architecture,
         "objective": recipe.pretrained_on,
     }
+    settings |= _outside(recipe.pretrain)
     started = time.monotonic()
 
     def run(out: Path) -> None:
@@ -124,9 +133,14 @@ def _conversations(recipe: RecipeConfig) -> Stage:
 
     config = recipe.conversations
     assert config is not None
-    settings = {"conversations": config.model_dump(mode="json"), "inputs": fingerprint(config.paths)}
+    settings: dict[str, Any] = {"conversations": config.model_dump(mode="json")}
+    settings |= {"inputs": fingerprint(config.paths)}
+    settings |= {"seed": recipe.seed} if config.shares else {}
     return Stage(
-        "conversations", settings, (), lambda out: _discard(make_conversations(config, out, overwrite=True))
+        "conversations",
+        settings,
+        (),
+        lambda out: _discard(make_conversations(config, out, overwrite=True, seed=recipe.seed)),
     )
 
 
@@ -169,6 +183,7 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     shards = "conversation_shards" if task == "chat" else "example_shards"
     from_scratch = recipe.pretrained_on == "none"
     settings: dict[str, Any] = {"training": training.model_dump(mode="json"), "task": task}
+    settings |= _outside(training)
     seconds = parse_time(recipe.time) * SHARE_WITHOUT_TUNING if recipe.time and from_scratch else None
     if from_scratch:
         settings |= {"family": recipe.family, "architecture": recipe.architecture, "size": recipe.size}
@@ -220,6 +235,13 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
             write_json_atomic(inside / "results.json", lineage.result)
 
     return Stage("evaluate", settings, (*models.values(), *examples), run)
+
+
+def _outside(training: ReplayConfig) -> dict[str, Any]:
+    """What stands for the folders from outside of the build that a stage reads, so that it is made anew when they change."""
+    folders = {name: getattr(training, name, None) for name in ("model", "replay")}
+    found = {name: Path(folder) for name, folder in folders.items() if folder}
+    return {f"{name}_read": identity(path) for name, path in found.items() if path.is_dir()}
 
 
 def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> Any:

@@ -46,17 +46,9 @@ def _preferences(recipe: RecipeConfig) -> Stage:
     settings = {"preferences": config.model_dump(mode="json"), "inputs": fingerprint(config.paths)}
 
     def run(out: Path) -> None:
-        from parakit.common.progress import progress
-        from parakit.text.preferences import prepare_preferences
+        from parakit.recipe.stages.text import make_preferences
 
-        with progress("preferences", unit="rankings") as bar:
-            prepare_preferences(
-                config.primer or config.paths,
-                out,
-                validation_fraction=config.validation_fraction,
-                overwrite=True,
-                progress=bar,
-            )
+        make_preferences(config.primer or config.paths, out, config.validation_fraction, overwrite=True)
 
     return Stage("preferences", settings, (), run)
 
@@ -75,15 +67,9 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
     settings |= {"watch": list(step.watch)} if step.watch else {}
 
     def run(out: Path) -> None:
-        from parakit.recipe.stages.text import make_conversations
         from parakit.recipe.training.aligning import Aligning, align
 
-        asked = folder / data
-        if step.prompts:
-            from parakit.recipe.config import ConversationsConfig
-
-            config = ConversationsConfig(paths=step.prompts)
-            asked = make_conversations(config, work / f"{step.method}.prompts", overwrite=True)
+        asked = _asked(step, work / f"{step.method}.prompts") if step.prompts else folder / data
         job = Aligning(
             model=folder / policy,
             data=asked,
@@ -96,6 +82,17 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
         align(job, out, overwrite=True)
 
     return Stage(step.method, settings, tuple(parents), run)
+
+
+def _asked(step: AlignStageConfig, out: Path) -> Path:
+    """A step's own files of prompts as what its method reads: conversations that were answered, or questions."""
+    from parakit.alignment.online.prompts import prompts_file
+    from parakit.recipe.config import ConversationsConfig
+    from parakit.recipe.stages.text import make_conversations
+
+    if step.method == "constitution":
+        return make_conversations(ConversationsConfig(paths=step.prompts), out, overwrite=True)
+    return prompts_file(step.prompts, out.with_name(f"{out.name}.jsonl"))
 
 
 def _reward_of(recipe: RecipeConfig, step: AlignStageConfig) -> str | None:

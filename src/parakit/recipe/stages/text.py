@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
-from parakit.common.progress import Bar, progress
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.files import read_json
+from parakit.common.progress import Bar, progress, say
 from parakit.model.config import Family
 from parakit.recipe.config import ConversationsConfig
 from parakit.recipe.stages.examples import example_texts
 from parakit.recipe.training.config import SPAN_RATE, PretrainConfig
-from parakit.text.config import TextConfig
+from parakit.text.config import PrimerConfig, TextConfig
 from parakit.text.conversation_sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
 from parakit.text.corpus import iter_corpus, prepare_corpus
+from parakit.text.preferences.sets import prepare_preferences
 from parakit.text.readers import read_documents
+from parakit.text.records.left_out import left_out_lines
 from parakit.text.report import ReadReport
 from parakit.text.splits import SPLITS
 from parakit.tokens.config import TokenizerConfig
@@ -53,6 +56,17 @@ def make_tokenizer(
     return tokenizer
 
 
+def copy_tokenizer(model: Path, corpus: Path, out: Path, overwrite: bool = False) -> Tokenizer:
+    """The tokenizer of a trained model, to go on with; its efficiency is measured on the new text."""
+    parents = [model] if (model / LINEAGE).is_file() else []
+    tokenizer = Tokenizer.load(model)
+    lineage = Lineage("tokenizer", {"of": "a model"}, list(parents))
+    with writing_artifact(out, lineage, overwrite) as folder:
+        tokenizer.save(folder)
+        lineage.result = _efficiency(tokenizer, _texts(corpus, "validation"))
+    return tokenizer
+
+
 def n_sentinels_for(max_seq_len: int, config: PretrainConfig) -> int:
     """As many sentinels as a text that fills a row needs."""
     rate = config.noise_rate or SPAN_RATE
@@ -77,13 +91,36 @@ def make_shards(
         )
 
 
-def make_conversations(config: ConversationsConfig, out: Path, overwrite: bool = False) -> Path:
-    """Read or generate the conversations to tune on."""
+def make_conversations(
+    config: ConversationsConfig, out: Path, overwrite: bool = False, seed: int = 0
+) -> Path:
+    """Read or generate the conversations to tune on; `seed` draws those that make up the shares of several files."""
     source = config.primer or config.paths
     with progress("conversations", unit="conversations") as bar:
-        return prepare_conversations(
-            source, out, validation_fraction=config.validation_fraction, overwrite=overwrite, progress=bar
+        made = prepare_conversations(
+            source,
+            out,
+            validation_fraction=config.validation_fraction,
+            shares=config.shares,
+            seed=seed,
+            overwrite=overwrite,
+            progress=bar,
         )
+    return _told("conversations", made)
+
+
+def make_preferences(
+    source: Sequence[str] | PrimerConfig,
+    out: Path,
+    validation_fraction: float = 0.05,
+    overwrite: bool = False,
+) -> Path:
+    """Read or generate the preferences to align on."""
+    with progress("preferences", unit="rankings") as bar:
+        made = prepare_preferences(
+            source, out, validation_fraction=validation_fraction, overwrite=overwrite, progress=bar
+        )
+    return _told("preferences", made)
 
 
 def make_conversation_shards(
@@ -95,6 +132,13 @@ def make_conversation_shards(
     with progress("conversation tokens", unit="bytes") as bar:
         parents = [conversations, tokenizer_dir]
         return write_shards(splits, tokenizer, out, parents, overwrite=overwrite, progress=bar)
+
+
+def _told(title: str, made: Path) -> Path:
+    """`made`, when it was said which rows of its files were left out."""
+    for line in left_out_lines(read_json(made / "report.json")):
+        say(f"{title}: {line}")
+    return made
 
 
 def _texts(source: Path | Sequence[str], split: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parakit.checkpoints.adapters.folder import check_can_be_saved
-from parakit.checkpoints.adapters.tuned_on import is_adapter_folder
+from parakit.checkpoints.adapters.tuned_on import require_whole
 from parakit.common.errors import UserError
 from parakit.model.adapters import (
     Adapter,
@@ -24,6 +24,7 @@ from parakit.model.adapters import (
     make_prompt,
     own_parameters,
 )
+from parakit.model.adapters.making import find_norms
 from parakit.model.config import DecoderConfig, ModelConfig
 from parakit.model.heads import Classifier, Model
 from parakit.model.presets import SizePlan
@@ -53,7 +54,9 @@ def begin(model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turn
     if training.method == "layers":
         return Tuning(frozen=_only_layers(model, training.trained_layers, heads))
     turns = new_turns if training.train_turn_tokens is None else training.train_turn_tokens
-    config = adapter_config(training, heads, tuple(sorted(tokenizer.turn_ids.values())) if turns else ())
+    norms = new_turns if training.train_norms is None else training.train_norms
+    whole = (*heads, *_norms_beside(model, heads)) if norms and training.method == "lora" else heads
+    config = adapter_config(training, whole, tuple(sorted(tokenizer.turn_ids.values())) if turns else ())
     begins_with = tokenizer.encode(training.prompt_text) if training.prompt_text else None
     if isinstance(config, LoraConfig):
         adapter = make_lora(model, config)
@@ -75,11 +78,8 @@ def check_base(folder: Path | None, training: FinetuneConfig) -> None:
             f"method {training.method!r} tunes a trained model, and this one begins with fresh weights",
             "leave the method out, or pre-train first",
         )
-    if folder is not None and is_adapter_folder(folder):
-        raise UserError(
-            f"{folder}: is an adapter, and tuning starts from a model",
-            f"merge it into its base first: parakit merge {folder} --output FOLDER",
-        )
+    if folder is not None:
+        require_whole(folder, "tuning")
 
 
 def tuned_dial(dial: SizePlan, training: FinetuneConfig) -> SizePlan:
@@ -111,6 +111,11 @@ def _fresh_heads(model: Model) -> tuple[str, ...]:
     return tuple(
         name for name in ("dense", "label_head") if any(True for _ in getattr(model, name).parameters())
     )
+
+
+def _norms_beside(model: Model, heads: tuple[str, ...]) -> list[str]:
+    """Norms that are no part of a head, which trains whole as it is."""
+    return [place for place in find_norms(model) if place.split(".")[0] not in heads]
 
 
 def _only_layers(model: Model, layers: tuple[int, ...], heads: tuple[str, ...]) -> Callable[[str], bool]:

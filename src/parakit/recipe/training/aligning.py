@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
+from parakit.checkpoints.adapters import require_whole
 from parakit.common.errors import UserError
 from parakit.recipe.training.constitution_job import constitution
 from parakit.recipe.training.online_jobs import learn_online
@@ -47,4 +48,5 @@ def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run the method's job, which writes the model folder `out`; returns the figures."""
     if job.method not in JOBS:
         raise UserError(f"method {job.method!r} is not there yet", f"there are {', '.join(JOBS)}")
+    require_whole(job.model, "alignment")
     return JOBS[job.method](job, out, overwrite)

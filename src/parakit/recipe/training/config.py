@@ -14,9 +14,25 @@ Pooling = Literal["mean", "cls", "last"]
 MASK_RATE, SPAN_RATE = 0.3, 0.15  # ModernBERT (Warner et al. 2024); T5 (Raffel et al. 2020)
 
 
-class PretrainConfig(TrainingConfig):
+class ReplayConfig(TrainingConfig):
+    """A run that may begin with a trained model: what that model learned before, and is not to forget."""
+
+    replay: str | None = Field(
+        default=None,
+        description="folder of token shards that the model learned from before: rows of them are mixed in, and its loss"
+        " on their held-out part is measured before and after",
+    )
+    replay_share: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the rows that come from there; 0: only measure"
+    )
+
+
+class PretrainConfig(ReplayConfig):
     """How to pre-train. What is hidden from the model is told here, where its objective hides anything."""
 
+    model: str | None = Field(
+        default=None, description="a model folder to go on from; None: a fresh model of the size asked for"
+    )
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="in every block; None: the shape's own"
     )
@@ -30,9 +46,13 @@ class PretrainConfig(TrainingConfig):
     mean_span: float = Field(
         default=3.0, ge=1, description="span_corruption: tokens of a hidden span on average"
     )
+    embedding_start: Literal["random", "cooccurrence"] = Field(
+        default="random",
+        description="what token vectors begin with: draws, or counts of which tokens stand near each other",
+    )
 
 
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(ReplayConfig):
     """How to tune for a task: all weights, a part of them, or an adapter beside them."""
 
     method: TuningMethod = Field(
@@ -50,6 +70,9 @@ class FinetuneConfig(TrainingConfig):
     train_turn_tokens: bool | None = Field(
         default=None,
         description="lora: train the vectors of the tokens that mark turns; None: where the model never talked",
+    )
+    train_norms: bool | None = Field(
+        default=None, description="lora: train the norms' weights as well; None: where the model never talked"
     )
     lora_init: LoraInit = Field(
         default="kaiming",
@@ -88,6 +111,13 @@ READ_BY: dict[Objective | Task, frozenset[str]] = {
     "regress": frozenset({"pooling"}),
 }
 
+REPLAYING: tuple[Objective | Task, ...] = (
+    "next_token",
+    "prefix",
+    "masked",
+    "chat",
+)  # rows of these can be mixed
+
 # What a method reads of the settings of tuning.
 READ_BY_METHOD: dict[TuningMethod, frozenset[str]] = {
     "lora": frozenset(
@@ -100,6 +130,7 @@ READ_BY_METHOD: dict[TuningMethod, frozenset[str]] = {
             "dora",
             "lora_init",
             "train_turn_tokens",
+            "train_norms",
         }
     ),
     "prompt": frozenset({"n_prompt_tokens", "prompt_text"}),

@@ -1,4 +1,4 @@
-"""The stages that make a model: pre-training on token shards, tuning for a task.
+"""The stages that make a model: pre-training on token shards, from scratch or from a trained model; tuning for a task.
 
 Both draw up a plan, keep it beside their checkpoints (an interrupted run goes on under the plan it began
 with), hand over to `run_training`, and write a model folder. A run's checkpoints stand in a folder named
@@ -7,42 +7,60 @@ after its settings and inputs, so a run with others begins anew and takes nothin
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from parakit.checkpoints.adapters import save_adapter
+from parakit.checkpoints.adapters.tuned_on import require_whole
+from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.model_folder import load_model, save_model
-from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
 from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
 from parakit.common.progress import say
 from parakit.common.seeds import seed_everything
 from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.model.heads import Model
 from parakit.model.presets import plan_for
-from parakit.recipe.families import Objective, Task
+from parakit.recipe.families import Objective, Task, check_objective
 from parakit.recipe.report.adapter_card import adapter_card
 from parakit.recipe.report.model_card import model_card
 from parakit.recipe.training import adapting
 from parakit.recipe.training.config import FinetuneConfig, PretrainConfig, for_adapters
-from parakit.recipe.training.lessons import Lessons, Splits
+from parakit.recipe.training.lessons import Earlier, Lessons, Splits
 from parakit.recipe.training.plans import SizeWanted, chosen_size, planned, resolved
 from parakit.recipe.training.running import TrainingInputs, chart_rows, describe_plan, run_training
-from parakit.recipe.training.task_models import check_can_be_saved, fresh_model, task_model, with_dropout
+from parakit.recipe.training.task_models import (
+    check_can_be_saved,
+    fresh_model,
+    going_on,
+    task_model,
+    with_dropout,
+)
 from parakit.recipe.training.workplace import keep_plan, kept_plan, workplace
 from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.noising.facts import token_facts
+from parakit.tokens.replay import ReplayedSource
+from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
+from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.starts import begin_with_cooccurrence
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a person says about pre-training a model."""
+    """What a person says about pre-training a model. `tokenizer` is a fresh model's; one that goes on brings its own."""
 
     shards: Path
-    tokenizer: Path
+    tokenizer: Path | None
     work: Path
     training: PretrainConfig
     wanted: SizeWanted = field(default_factory=SizeWanted)
@@ -69,12 +87,19 @@ class Finetuning:
 
 
 def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Train a model from scratch and write it to the model folder `out`; returns the figures."""
-    tokenizer, parents = Tokenizer.load(job.tokenizer), [job.shards, job.tokenizer]
-    splits = Splits.of_text(job.shards, job.wanted.family)
+    """Train a model from scratch, or go on with a trained one, and write it to the model folder `out`; returns the
+    figures.
+    """
+    first = require_model_folder(job.training.model) if job.training.model else job.tokenizer
+    assert first is not None, "a fresh model needs a tokenizer"
+    parents = _with_replayed([_shards(job.shards), first], job.training)
     said = job.wanted.said() | {"objective": job.objective}
     with workplace(job.work, job.training, parents, said) as work:
-        run = _begun_afresh("pretrain", job.wanted, job.training, job.objective, tokenizer, splits, work)
+        if job.training.model:
+            run, tokenizer = _gone_on(job, first, work)
+        else:
+            tokenizer, splits = Tokenizer.load(first), Splits.of_text(job.shards, job.wanted.family)
+            run = _begun_afresh("pretrain", job.wanted, job.training, job.objective, tokenizer, splits, work)
         figures = _train("pretrain", run, tokenizer, work)
         _save(run, tokenizer, out, overwrite, "pretrain", job.objective, parents, figures, work)
     return figures
@@ -87,7 +112,7 @@ def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, A
     adapting.check_base(None if isinstance(job.model, Fresh) else job.model, job.training)
     job = replace(job, training=for_adapters(job.training))
     first = job.model.tokenizer if isinstance(job.model, Fresh) else job.model
-    parents = [first, job.shards]
+    parents = _with_replayed([first, job.shards], job.training)
     said: dict[str, Any] = {"task": job.task}
     said |= job.model.wanted.said() if isinstance(job.model, Fresh) else {}
     with workplace(job.work, job.training, parents, said) as work:
@@ -110,6 +135,10 @@ class _Run:
     lessons: Lessons
     plan: TrainingPlan
     tuning: adapting.Tuning = field(default_factory=adapting.Tuning)
+    before: dict[str, Any] | None = None
+    """What the model scored before its first step, where that is compared."""
+    talks: bool = False
+    """Whether the model was tuned for chat before, and goes on with its template."""
 
 
 def _begun_afresh(
@@ -122,6 +151,10 @@ def _begun_afresh(
     work: Path,
 ) -> _Run:
     """A fresh model of the size wanted, or the one that an interrupted run began with."""
+    if training.replay:
+        raise UserError(
+            f"{training.replay}: a fresh model has nothing to forget", "name a model to go on from"
+        )
     if kept := kept_plan(work):
         shape, plan = kept
         lessons = Lessons(learned, splits, shape, tokenizer, training)
@@ -138,7 +171,52 @@ def _begun_afresh(
         plan = planned(wanted, training, dial, lessons, trial)
         keep_plan(work, shape, plan)
     seed_everything(plan.seed)
-    return _Run(_with_head(fresh_model(shape), learned, training, splits), lessons, plan)
+    model = fresh_model(shape)
+    if not kept and getattr(training, "embedding_start", "random") == "cooccurrence":
+        _count_neighbours(model, splits, tokenizer, plan.seed)
+    return _Run(_with_head(model, learned, training, splits), lessons, plan)
+
+
+def _count_neighbours(model: Model, splits: Splits, tokenizer: Tokenizer, seed: int) -> None:
+    """Begin with token vectors from counts of the training split."""
+    assert isinstance(splits.train, TokenShards)
+    ignored = np.flatnonzero(token_facts(tokenizer).special).tolist()
+    started = time.monotonic()
+    n = begin_with_cooccurrence(model.trunk.token_embedding, splits.train, ignored, seed)
+    say(f"{n:,} token vectors counted in {time.monotonic() - started:.1f}s")
+
+
+def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
+    """A trained model that goes on with its pre-training, with smaller steps than a fresh one. Weights are trained in
+    float32, whatever they were stored in.
+    """
+    require_whole(folder, "pre-training")
+    base, tokenizer = load_model(folder, pick_device(job.training.device), "float32")
+    if tokenizer is None:
+        raise UserError(
+            f"{folder}: has no tokenizer, so no text can be read", "put the model's tokenizer there"
+        )
+    check_objective(job.objective, base.config.family)
+    splits = Splits.of_text(job.shards, base.config.family)
+    earlier = Earlier.of(job.training, job.shards, splits)
+    model = going_on(base, job.training.dropout)
+    check_can_be_saved(model.config)
+    lessons = Lessons(job.objective, splits, model.config, tokenizer, job.training, earlier)
+    if kept := kept_plan(work):
+        plan = kept[1]
+    else:
+        plan = planned(
+            job.wanted,
+            job.training,
+            plan_for(model.config),
+            lessons,
+            lambda: copy.deepcopy(model),
+            tuning=True,
+        )
+        keep_plan(work, model.config, plan)
+    seed_everything(plan.seed)
+    before = lessons.measured(plan)(model)
+    return _Run(model, lessons, plan, before=before, talks=is_chat_tuned(folder)), tokenizer
 
 
 def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
@@ -146,18 +224,31 @@ def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
     base, tokenizer = load_model(folder, pick_device(job.training.device), "float32")
     assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
     splits = _task_splits(job)
+    earlier = Earlier.of(job.training, job.shards, splits)
     kept = kept_plan(work)
     if kept:
         plan = kept[1]
     else:
         dial = adapting.tuned_dial(plan_for(base.config), job.training)
-        plan = adapting.tuned_plan(resolved(job.training, dial, splits.train, tuning=True), job.training)
+        new_share = 1.0 - earlier.share if earlier else 1.0
+        plan = resolved(job.training, dial, splits.train, tuning=True, new_share=new_share)
+        plan = adapting.tuned_plan(plan, job.training)
     keep_plan(work, base.config, plan)
     seed_everything(plan.seed)
     model = _with_head(base, job.task, job.training, splits)
+    lessons = Lessons(job.task, splits, model.config, tokenizer, job.training, earlier)
+    before = lessons.measured(plan)(model) if earlier else None
     tuning = adapting.begin(model, job.training, tokenizer, job.task == "chat" and not is_chat_tuned(folder))
-    lessons = Lessons(job.task, splits, model.config, tokenizer, job.training)
-    return _Run(model, lessons, plan, tuning), tokenizer
+    return _Run(model, lessons, plan, tuning, before), tokenizer
+
+
+def _with_replayed(parents: list[Path], training: PretrainConfig | FinetuneConfig) -> list[Path]:
+    return [*parents, _shards(training.replay)] if training.replay else parents
+
+
+def _shards(path: str | Path) -> Path:
+    """`path`, where it holds token shards; they are verified when they are read."""
+    return open_artifact(path, "shards", verify=False).path
 
 
 def _task_splits(job: Finetuning) -> Splits:
@@ -182,8 +273,41 @@ def _with_head(
 def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str, Any]:
     lesson = run.lessons.under(run.plan)
     say(f"{title}: {describe_plan(run.plan, lesson.unit)}")
-    inputs = TrainingInputs(title, run.model, tokenizer, lesson, run.plan, work, frozen=run.tuning.frozen)
-    return run_training(inputs) | chart_rows(work)
+    inputs = TrainingInputs(
+        title, run.model, tokenizer, lesson, run.plan, work, frozen=run.tuning.frozen, before=run.before
+    )
+    figures: dict[str, Any] = {}
+    if earlier := run.lessons.earlier:
+        say(f"{title}: {earlier.share:.0%} of the rows are earlier ones")
+        figures = {
+            "replay_share": earlier.share,
+            "earlier_documents_seen": earlier.n_seen(run.lessons.splits),
+        }
+        if n_seen := figures["earlier_documents_seen"]:
+            say(
+                f"{title}: {n_seen} held-out documents of the earlier data are in the new, and flatter its loss"
+            )
+        further = partial(_examined_earlier, run, tokenizer)
+        inputs = replace(inputs, examined=run.lessons.on_new(run.plan), further_checks=further)
+    return run_training(inputs) | figures | chart_rows(work)
+
+
+def _examined_earlier(run: _Run, tokenizer: Tokenizer) -> list[doctor.Finding]:
+    """What the doctor says of the earlier data, and of the rows that both give together."""
+    lesson, frozen = run.lessons.on_earlier(run.plan), run.tuning.frozen
+    mixed = run.lessons.under(run.plan).source
+    assert isinstance(lesson.data, TokenShards)
+    assert isinstance(mixed, ReplayedSource)
+    return doctor.examine_mixture(mixed, run.plan.n_rows) + doctor.examine(
+        run.model,
+        tokenizer,
+        lesson.source,
+        lesson.data,
+        run.plan,
+        lesson.objective,
+        lesson.kind,
+        frozen=frozen,
+    )
 
 
 def _save(
@@ -197,7 +321,8 @@ def _save(
     figures: dict[str, Any],
     work: Path,
 ) -> None:
-    config = {"stage": stage, "learned": learned, "chat": learned == "chat"}
+    config = {"stage": stage, "learned": learned, "chat": learned == "chat" or run.talks}
+    config |= {"replay_share": run.lessons.earlier.share} if run.lessons.earlier else {}
     config |= {"plan": run.plan.model_dump(mode="json")}
     known = [parent for parent in parents if (parent / LINEAGE).is_file()]  # a foreign folder has no lineage
     adapter = run.tuning.adapter

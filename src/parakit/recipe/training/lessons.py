@@ -7,7 +7,7 @@ run in `running.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from parakit.tokens.noising.masking import MaskedSource
 from parakit.tokens.noising.prefixes import PrefixSource
 from parakit.tokens.noising.spans import SpanCorruptionSource
 from parakit.tokens.preferences.encoding import EncodedRankings
-from parakit.tokens.shards import TokenShards
+from parakit.tokens.replay import ReplayedSource
+from parakit.tokens.shards import TokenShards, n_shared_documents
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training import objectives
 from parakit.training.config import TrainingPlan
@@ -73,6 +74,46 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What a model learned before: so large a share of the rows comes from there, and the loss on its held-out part tells
+    what is forgotten.
+    """
+
+    splits: Splits
+    share: float
+
+    @classmethod
+    def of(cls, training: PretrainConfig | FinetuneConfig, path: Path, new: Splits) -> Earlier | None:
+        """The data that `training` replays beside the `new` of the folder `path`; None where it replays nothing.
+        `UserError` where the two were not encoded alike.
+        """
+        if training.replay is None:
+            return None
+        if not isinstance(new.train, TokenShards) or new.train.framing == "encoder-decoder":
+            raise UserError(
+                f"{training.replay}: rows of {path} cannot be mixed with others",
+                "replay is for text and conversations of decoders and encoders",
+            )
+        found = cls(Splits.of_text(Path(training.replay), new.train.framing), training.replay_share)
+        assert isinstance(found.splits.train, TokenShards)
+        ours, theirs = new.train.tokenizer_digest, found.splits.train.tokenizer_digest
+        if ours != theirs:
+            raise UserError(
+                f"{training.replay}: these tokens were made by the tokenizer {theirs[:16]}, those of {path} by {ours[:16]}",
+                "encode the earlier text again with the model's tokenizer: parakit tokenizer encode MODEL ...",
+            )
+        return found
+
+    def n_seen(self, new: Splits) -> int:
+        """How many held-out documents of the earlier data are trained on with the new: their loss says nothing of
+        forgetting.
+        """
+        assert isinstance(self.splits.validation, TokenShards)
+        assert isinstance(new.train, TokenShards)
+        return n_shared_documents(self.splits.validation, new.train)
+
+
+@dataclass(frozen=True)
 class Lesson:
     """`kind` tells the doctor what to expect; `measure` returns the `loss` on the held-out part, and what follows
     from it.
@@ -93,6 +134,8 @@ class Lesson:
     """Whether the run is over after so many steps, before its plan is; None: never."""
     headline: str = "loss"
     """The figure of `measure` and of a step that a person watches."""
+    beside: str | None = None
+    """A figure of both that is shown beside the headline."""
 
     @property
     def every_token_counts(self) -> bool:
@@ -112,26 +155,54 @@ class Lessons:
         shape: ModelConfig,
         tokenizer: Tokenizer,
         training: PretrainConfig | FinetuneConfig,
+        earlier: Earlier | None = None,
     ) -> None:
         self.learned, self.splits, self.shape = learned, splits, shape
-        self.tokenizer, self.training = tokenizer, training
+        self.tokenizer, self.training, self.earlier = tokenizer, training, earlier
 
     def under(self, plan: TrainingPlan) -> Lesson:
-        """The lesson under this plan."""
-        objective, loss_unit = self._objective(self.training)
-        measure: Callable[[Model], dict[str, Any]]
-        if self.learned in ("next_token", "chat"):
-            assert isinstance(self.splits.validation, TokenShards)
-            measure = _bits_per_byte(self.splits.validation, plan.seq_len)
-        else:
-            source = self._source(self.splits.validation, plan, VALIDATION_SEED)
-            plain, _ = self._objective(_without_smoothing(self.training))
-            measure = _objective_loss(source, plain, max(1, VALIDATION_TOKENS // plan.seq_len))
+        """The lesson under this plan. With earlier data its rows are mixed in, and measured beside the new."""
+        lesson = self.on_new(plan)
+        if self.earlier is None:
+            return lesson
+        earlier = self.on_earlier(plan)
+        source = ReplayedSource(lesson.source, earlier.source, self.earlier.share)
+        return replace(lesson, source=source, measure=self.measured(plan))
+
+    def measured(self, plan: TrainingPlan) -> Callable[[Model], dict[str, Any]]:
+        """What `under` measures, without the rows to train on."""
+        new = self._measured(self.splits.validation, plan)
+        return _both(new, self._measured(self.earlier.splits.validation, plan)) if self.earlier else new
+
+    def on_new(self, plan: TrainingPlan) -> Lesson:
+        """The lesson on the new data alone."""
         kind = "pretrain" if self.learned == "next_token" else self.learned
-        source = self._source(self.splits.train, plan, plan.seed)
+        return self._lesson(self.splits, plan, kind, "whole" if self.learned == "chat" else "stream")
+
+    def on_earlier(self, plan: TrainingPlan) -> Lesson:
+        """The lesson on the earlier data alone: text, or conversations, whatever the new data are."""
+        assert self.earlier is not None
+        splits = self.earlier.splits
+        if self.learned not in ("next_token", "chat"):
+            return self._lesson(splits, plan, self.learned, "stream")
+        is_chat = isinstance(splits.train, TokenShards) and splits.train.loss_mask is not None
+        return self._lesson(splits, plan, "chat" if is_chat else "pretrain", "whole" if is_chat else "stream")
+
+    def _lesson(self, splits: Splits, plan: TrainingPlan, kind: str, packing: str) -> Lesson:
+        objective, loss_unit = self._objective(self.training)
+        measure = self._measured(splits.validation, plan)
+        source = self._source(splits.train, plan, plan.seed, packing)
         unit = "rows" if self.shape.family == "encoder-decoder" else "tokens"
-        unit = "examples" if isinstance(self.splits.train, ExampleShards) else unit
-        return Lesson(kind, source, self.splits.train, objective, loss_unit, measure, unit)
+        unit = "examples" if isinstance(splits.train, ExampleShards) else unit
+        return Lesson(kind, source, splits.train, objective, loss_unit, measure, unit)
+
+    def _measured(self, validation: Data, plan: TrainingPlan) -> Callable[[Model], dict[str, Any]]:
+        if self.learned in ("next_token", "chat"):
+            assert isinstance(validation, TokenShards)
+            return _bits_per_byte(validation, plan.seq_len)
+        source = self._source(validation, plan, VALIDATION_SEED)
+        plain, _ = self._objective(_without_smoothing(self.training))
+        return _objective_loss(source, plain, max(1, VALIDATION_TOKENS // plan.seq_len))
 
     def _objective(self, training: PretrainConfig | FinetuneConfig) -> tuple[Objective, str]:
         """The loss, and what it is measured in."""
@@ -139,11 +210,11 @@ class Lessons:
             return objectives.sequence_to_sequence(), "nats per token behind its prefix"
         return _OBJECTIVES[self.learned](training)
 
-    def _source(self, data: Data, plan: TrainingPlan, seed: int) -> RowSource:
+    def _source(self, data: Data, plan: TrainingPlan, seed: int, packing: str = "stream") -> RowSource:
         if isinstance(data, ExampleShards):
             return self._examples(data, plan, seed)
         if self.learned in ("next_token", "chat"):
-            return BatchSource(data, plan.seq_len, seed, "whole" if self.learned == "chat" else "stream")
+            return BatchSource(data, plan.seq_len, seed, packing)
         decoder_start_id = getattr(self.shape, "decoder_start_id", None)
         shift = 1 if self.shape.family == "decoder" else 0
         rows = BatchSource(data, plan.seq_len, seed, shift=shift)
@@ -204,6 +275,13 @@ def _bits_per_byte(validation: TokenShards, seq_len: int) -> Callable[[Model], d
         }
 
     return measure
+
+
+def _both(
+    new: Callable[[Model], dict[str, Any]], earlier: Callable[[Model], dict[str, Any]]
+) -> Callable[[Model], dict[str, Any]]:
+    """The figures of both held-out parts, those of the earlier data as `earlier_loss` and so on."""
+    return lambda model: new(model) | {f"earlier_{name}": value for name, value in earlier(model).items()}
 
 
 def _objective_loss(

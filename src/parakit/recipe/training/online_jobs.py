@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from parakit.alignment.config import AlignConfig
+from parakit.alignment.examining import examine_prompts
 from parakit.alignment.online.config import OnlineConfig, OnlineMethod, online_config
 from parakit.alignment.online.grpo import GRPOLearning, GRPOObjective
 from parakit.alignment.online.learnt_reward import LearntReward
@@ -21,13 +22,14 @@ from parakit.alignment.online.measuring import greedy_samples, measure_policy
 from parakit.alignment.online.phases import OnPolicySource
 from parakit.alignment.online.ppo import PPOLearning, PPOObjective
 from parakit.alignment.online.prompts import Prompt, read_prompts
-from parakit.alignment.online.rewards import Reward, named_reward
+from parakit.alignment.online.rewards import Reward, check_prompts, named_reward
 from parakit.alignment.online.rollouts import frozen_copy, roll_out
 from parakit.alignment.signs import Watch
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
+from parakit.common.files import sha256_file
 from parakit.common.progress import say
 from parakit.common.seeds import seed_everything
 from parakit.inference.abilities import require
@@ -39,14 +41,16 @@ from parakit.recipe.training.running import TrainingInputs, chart_rows, run_trai
 from parakit.recipe.training.workplace import keep_plan, kept_plan, workplace
 from parakit.text.splits import split_of
 from parakit.tokens.tokenizer import Tokenizer
+from parakit.training import doctor
 from parakit.training.config import TrainingPlan, resolve_examples
-from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.metrics import EVENTS, METRICS, read_metrics
 from parakit.training.precision import Precision
 
 if TYPE_CHECKING:
     from parakit.recipe.training.aligning import Aligning
 
 LEARNING_RATE_SHARE = 0.05  # of what pre-training takes; see docs/log.md, 2026-11-25
+MOST_EQUAL = 0.8  # of the groups, above which a run says that it was taught little
 N_MEASURED = 128  # held-out prompts at most
 HELD_OUT = 0.1  # of the prompts in a file that has no splits
 
@@ -117,7 +121,10 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
         )
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
+    doctor.require_healthy(examine_prompts(train, tokenizer))
     reward, *watched = (named_reward(name, job.training.device) for name in (job.reward, *job.watched))
+    for one in (reward, *watched):
+        check_prompts(one, [*train, *held_out])
     return Asked(policy, tokenizer, train, held_out[:N_MEASURED], reward, tuple(watched))
 
 
@@ -203,6 +210,7 @@ def learn(
         step_figures=source.step_figures,
         over_at=source.over_at,
         headline="reward",
+        beside="kl",
     )
     shown = shown_samples(asked, config)
     n_phases = -(-plan.max_steps // config.steps_per_phase)
@@ -221,7 +229,19 @@ def learn(
     figures["samples"] = beside(shown, shown_samples(asked, config))
     figures["rollout_seconds"] = source.seconds
     figures["settings"] = config.model_dump(mode="json")
-    return figures
+    return figures | ({"equal_groups": _equal_groups(work)} if method == "grpo" else {})
+
+
+def _equal_groups(work: Path) -> float:
+    """The share of all groups of a run whose rewards were equal; it is said where that is most of them."""
+    found = [row["equal_groups"] for row in read_metrics(work / METRICS) if "equal_groups" in row]
+    share = sum(found) / len(found) if found else 0.0
+    if share > MOST_EQUAL:
+        say(
+            f"grpo: in {share:.0%} of the groups all completions had the same reward, and taught nothing; try harder or"
+            " easier prompts, a higher temperature, or a reward that tells completions apart"
+        )
+    return share
 
 
 def _learning(method: OnlineMethod, config: OnlineConfig) -> tuple[Any, Any]:
@@ -272,7 +292,7 @@ def _split(prompt: Prompt) -> str:
 def _data_identity(data: Path) -> Any:
     if (data / LINEAGE).is_file() or not data.is_file():
         return str(data)
-    return [data.name, data.stat().st_size, data.stat().st_mtime_ns]
+    return sha256_file(data)
 
 
 def _refuse_what_is_not_read(training: AlignConfig) -> None:

@@ -63,10 +63,14 @@ def chosen_size(wanted: SizeWanted, training: TrainingConfig, vocab_size: int, d
     return choose_size(wanted.seconds_left or 600.0, peak, n_tokens(data), *shape)
 
 
-def resolved(training: TrainingConfig, dial: SizePlan, data: Data, tuning: bool = False) -> TrainingPlan:
+def resolved(
+    training: TrainingConfig, dial: SizePlan, data: Data, tuning: bool = False, new_share: float = 1.0
+) -> TrainingPlan:
     """The plan that the size dial's choices make of what was left open. `tuning` starts from a trained model: smaller
-    steps, fewer passes.
+    steps, fewer passes. `new_share` of the rows are `data`'s, so that a pass over them takes more steps.
     """
+    if training.epochs and new_share < 1:
+        training = training.replace(epochs=training.epochs / new_share)
     share = TUNED_LEARNING_RATE_SHARE if tuning else 1.0
     rates: dict[str, Any] = {
         "learning_rate": dial.learning_rate * share,
@@ -86,7 +90,7 @@ def resolved(training: TrainingConfig, dial: SizePlan, data: Data, tuning: bool 
         training,
         batch_tokens=dial.batch_tokens,
         n_train_tokens=data.n_tokens,
-        default_epochs=TUNED_EPOCHS if tuning else 1.0,
+        default_epochs=(TUNED_EPOCHS if tuning else 1.0) / new_share,
         **rates,
     )
 
@@ -97,21 +101,26 @@ def planned(
     dial: SizePlan,
     lessons: Lessons,
     trial: Callable[[], Model],
+    tuning: bool = False,
 ) -> TrainingPlan:
-    """The plan of a fresh model's run. A time says how long where nothing else does: steps of this very shape are
-    timed, on a `trial` model that is thrown away.
+    """The plan of a fresh model's run, or (`tuning`) of one that goes on from a trained model. A time says how long
+    where nothing else does: steps of this very shape are timed, on a `trial` model that is thrown away.
     """
-    data = lessons.splits.train
+    new_share = 1.0 - lessons.earlier.share if lessons.earlier else 1.0
+
+    def drawn_up(training: TrainingConfig) -> TrainingPlan:
+        return resolved(training, dial, lessons.splits.train, tuning, new_share)
+
     left = wanted.seconds_left
     if left is None or says_how_long(training):
-        return resolved(training, dial, data)
-    few = resolved(training.replace(max_steps=N_TIMED_STEPS, compile="off"), dial, data)
+        return drawn_up(training)
+    few = drawn_up(training.replace(max_steps=N_TIMED_STEPS, compile="off"))
     lesson = lessons.under(few)
     session = TrainingSession(trial(), lesson.source, lesson.objective, few, folder=None)
     timed = [record.seconds for record in session.steps()][N_TIMED_STEPS // 2 :]
     step = statistics.mean(timed) if lesson.unit == "examples" else statistics.median(timed)
     steps = _steps_in(left, step * STEP_OVERHEAD, training.compile, session)
-    return resolved(training.replace(**steps), dial, data)
+    return drawn_up(training.replace(**steps))
 
 
 def n_tokens(data: Data) -> int:

@@ -22,9 +22,11 @@ from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import progress, say
 from parakit.common.seeds import seed_everything
+from parakit.evaluation.preferences import preference_report, rewards_of
 from parakit.inference.abilities import require
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
+from parakit.model.masks import can_branch
 from parakit.model.presets import plan_for
 from parakit.recipe.report.model_card import model_card
 from parakit.recipe.training.lessons import VALIDATION_SEED, VALIDATION_TOKENS, Lesson
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
 
 REWARD_RATE_SHARE, DPO_RATE_SHARE = 0.25, 0.025  # of what pre-training takes; see docs/log.md, 2026-11-25
 REWARD_EPOCHS, DPO_EPOCHS = 2.0, 1.0
-BATCH_RANKINGS = 32
+BATCH_RANKINGS, LEAST_RANKINGS = 32, 4
+LEAST_STEPS = 16  # an epoch, as far as there are rankings for it: a small set is learned in smaller batches
 SPLITS = ("train", "validation")
 
 
@@ -133,12 +136,17 @@ class _Run:
             loss_unit=loss_unit,
             measure=measure,
             unit="rankings",
+            step_figures=objective.figures.take,
+            beside="accuracy",
         )
 
     def _source(self, split: str) -> PreferenceSource:
         seed = self.plan.seed if split == "train" else VALIDATION_SEED
         reference = self.references.get(split)
-        return PreferenceSource(self.data[split], seed, reference, n_rows_hint=self.plan.n_rows)
+        share = can_branch(self.base.config)
+        return PreferenceSource(
+            self.data[split], seed, reference, n_rows_hint=self.plan.n_rows, share_prompts=share
+        )
 
 
 def _run(
@@ -164,7 +172,11 @@ def _run(
         lesson = lesson_of(run)
         say(f"{method}: {describe_plan(plan, lesson.unit)}")
         inputs = TrainingInputs(method, run.model, tokenizer, lesson, plan, work)
-        figures = run_training(inputs) | chart_rows(work)
+        before = lesson.measure(run.model)
+        figures = run_training(inputs) | chart_rows(work) | {"before": before}
+        if isinstance(run.model, RewardModel):  # as `parakit evaluate --preferences` judges it
+            held_out = data["validation"]
+            figures["judged"] = preference_report(rewards_of(run.model, held_out), held_out)
         figures |= {"method": method, "rankings": data["train"].n_examples}
         figures |= {"task": "reward" if method == "reward" else "chat"}
         figures |= {"prompts_cut": data["train"].n_cut, "left_out": data["train"].n_left_out}
@@ -211,7 +223,7 @@ def _plan(
         embedding_learning_rate=dial.embedding_learning_rate * rate_share,
         max_seq_len=base.config.max_seq_len,
         n_train_examples=data.n_examples,
-        batch_examples=BATCH_RANKINGS,
+        batch_examples=max(LEAST_RANKINGS, min(BATCH_RANKINGS, data.n_examples // LEAST_STEPS)),
         default_epochs=epochs,
     )
 

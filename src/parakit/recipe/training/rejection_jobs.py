@@ -6,15 +6,17 @@ can be read, and tuned on again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from parakit.alignment.kept_lines import Row, worked_through
 from parakit.alignment.online.best_of_n import as_conversation, chosen, curve
 from parakit.alignment.online.config import OnlineConfig, online_config
 from parakit.alignment.online.measuring import measure_policy
-from parakit.alignment.online.prompts import Prompt, Sample
+from parakit.alignment.online.prompts import Prompt
 from parakit.alignment.online.rewards import judged
 from parakit.alignment.online.rollouts import complete, frozen_copy
 from parakit.common.errors import UserError
@@ -29,7 +31,7 @@ from parakit.recipe.training.plans import resolved
 from parakit.recipe.training.running import TrainingInputs, chart_rows, run_training
 from parakit.recipe.training.workplace import keep_plan, kept_plan, workplace
 from parakit.text.conversation_sets import prepare_conversations
-from parakit.text.conversations import write_conversations
+from parakit.text.conversations import Conversation, messages_of, write_conversations
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingConfig, TrainingPlan
 from parakit.training.metrics import EVENTS, METRICS
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 PROMPTS_AT_A_TIME = 16  # between two looks at the clock; what was chosen is kept in a file
 LEAST_STEPS_AN_EPOCH = 8
-SAMPLED, CHOSEN = "sampled.npy", "chosen.jsonl"
+SAMPLED, TUNING, CHOSEN = "step-1-sampled.jsonl", "step-2-tuning", "chosen.jsonl"
 
 
 def learn_from_the_best(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -62,12 +64,12 @@ def learn_from_the_best(job: Aligning, out: Path, overwrite: bool = False) -> di
 
         before, shown = measure(), shown_samples(asked, config)
         rewards, n_chosen = _sampled(asked, config, work)
-        figures, plan = _tuned(job, asked, _shards(work, job.model), work)
+        figures, plan = _tuned(job, asked, _shards(work, job.model), work / TUNING)
         figures |= measure() | {"task": "chat", "method": "best_of_n", "reward_name": asked.reward.name}
         figures |= {"before": before, "curve": curve(rewards), "n_chosen": n_chosen}
         figures |= {"samples": beside(shown, shown_samples(asked, config))}
         figures |= {"settings": config.model_dump(mode="json")}
-        logs = [work / METRICS, work / EVENTS, work / CHOSEN]
+        logs = [work / TUNING / METRICS, work / TUNING / EVENTS, work / CHOSEN]
         save_policy(job, asked, out, overwrite, "best_of_n", plan.model_dump(mode="json"), figures, logs)
     return figures
 
@@ -81,6 +83,7 @@ def _tuned(job: Aligning, asked: Asked, shards: Path, work: Path) -> tuple[dict[
     few = max(2, splits.train.n_tokens // LEAST_STEPS_AN_EPOCH)  # a few chosen answers fill no usual batch
     named.setdefault("batch_tokens", max(min(dial.batch_tokens, few), asked.policy.config.max_seq_len))
     training = FinetuneConfig.parse(named)
+    work.mkdir(exist_ok=True)
     kept = kept_plan(work)
     plan = kept[1] if kept else resolved(training, dial, splits.train, tuning=True)
     keep_plan(work, asked.policy.config, plan)
@@ -94,34 +97,40 @@ def _sampled(asked: Asked, config: OnlineConfig, work: Path) -> tuple[np.ndarray
     """Rewards (P, N) of completions of every prompt, and how many prompts have a best one; those are written to
     `CHOSEN`. What an interrupted run sampled is taken as it is.
     """
-    if (work / SAMPLED).exists():
-        with (work / CHOSEN).open(encoding="utf-8") as lines:
-            return np.load(work / SAMPLED), sum(1 for _ in lines)
-    rows: list[np.ndarray] = []
-    best: list[Sample] = []
+    starts = range(0, len(asked.train), PROMPTS_AT_A_TIME)
     with progress("best_of_n: sampling", len(asked.train), "prompts") as bar:
-        for start in range(0, len(asked.train), PROMPTS_AT_A_TIME):
-            part: list[Prompt] = asked.train[start : start + PROMPTS_AT_A_TIME]
-            seed = derive_seed(config.seed, "best_of_n", start) % 2**63
-            samples, _ = complete(asked.policy, asked.tokenizer, part, config, seed)
-            paid = judged(asked.reward, samples) - config.cut_penalty * np.array(
-                [not s.ended for s in samples]
-            )
-            rewards = paid.reshape(len(part), -1)
-            rows.append(rewards)
-            best += (sample for sample, _ in chosen(samples, rewards))
-            bar.advance(len(part), reward=f"{np.concatenate(rows).max(1).mean():.3f}")
-    usable = [sample for sample in best if sample.completion.strip()]
+
+        def sample(some: Sequence[int]) -> list[Row]:
+            rows = [_judged(asked, config, start) for start in some]
+            best = np.concatenate([np.max(row["rewards"], axis=1) for row in rows])
+            bar.advance(len(best), reward=f"{best.mean():.3f}")
+            return rows
+
+        found = worked_through(work / SAMPLED, list(starts), str, sample, at_once=1)
+    rewards = np.concatenate([np.array(row["rewards"]) for row in found])
+    best = [Conversation(messages_of(messages, SAMPLED)) for row in found for messages in row["chosen"]]
+    usable = [conversation for conversation in best if conversation.messages[-1].content.strip()]
     if not usable:
         raise UserError(
             f"best_of_n: for none of {len(asked.train)} prompts one completion was better than another",
             "raise group_size or temperature, or take a reward that tells completions apart",
         )
-    write_conversations(work / CHOSEN, map(as_conversation, usable))
-    rewards = np.concatenate(rows)
-    np.save(work / SAMPLED, rewards)
+    write_conversations(work / CHOSEN, usable)
     say(f"best_of_n: {len(usable)} of {len(rewards)} prompts have a best completion; tuning on those")
     return rewards, len(usable)
+
+
+def _judged(asked: Asked, config: OnlineConfig, start: int) -> Row:
+    """Rewards of completions of the prompts from `start` on, and the chosen conversations: a function of the seed and
+    the number alone.
+    """
+    part: list[Prompt] = asked.train[start : start + PROMPTS_AT_A_TIME]
+    seed = derive_seed(config.seed, "best_of_n", start) % 2**63
+    samples, _ = complete(asked.policy, asked.tokenizer, part, config, seed)
+    paid = judged(asked.reward, samples) - config.cut_penalty * np.array([not s.ended for s in samples])
+    rewards = paid.reshape(len(part), -1)
+    best = [as_conversation(sample).to_row()["messages"] for sample, _ in chosen(samples, rewards)]
+    return {"rewards": rewards.tolist(), "chosen": best}
 
 
 def _shards(work: Path, model: Path) -> Path:

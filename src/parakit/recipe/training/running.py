@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from parakit.common.files import disk_errors
 from parakit.common.progress import Bar, progress, quantity, say
+from parakit.model.experts import take_expert_load
 from parakit.model.heads import Model
 from parakit.recipe.training.lessons import Lesson
 from parakit.tokens.tokenizer import Tokenizer
@@ -43,6 +44,9 @@ class TrainingInputs:
     further_checks: Callable[[], list[doctor.Finding]] = list
     frozen: Callable[[str], bool] | None = None
     """Whether the run means to keep the parameter of this name as it is; None: everything trains."""
+    before: Mapping[str, Any] | None = None
+    """What `lesson.measure` said of the model as it came; None: nothing is compared. Of the run's own weights it would
+    be too late after a resume."""
 
 
 def run_training(inputs: TrainingInputs) -> dict[str, Any]:
@@ -61,6 +65,8 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
     say(
         f"{inputs.title}: {'compiled' if session.compile_choice.compiled else 'eager'} ({session.compile_choice.reason})"
     )
+    if lesson.step_figures:
+        lesson.step_figures()  # what the doctor and the compiler tried belongs to no step
     started, step = time.monotonic(), session.first_step
     with (
         disk_errors(inputs.work),
@@ -68,10 +74,14 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
         progress(inputs.title, _amount(inputs, plan.max_steps), lesson.unit) as bar,
     ):
         bar.resume_at(_amount(inputs, session.first_step))
+        if inputs.before is not None and not session.first_step:
+            metrics.write("validation", 0, **_compared(inputs.before, inputs.before))
         for record in session.steps():
             step = record.step
             more = lesson.step_figures() if lesson.step_figures else {}
             shown = {lesson.headline: f"{more.get(lesson.headline, record.loss):.3f}"}
+            if lesson.beside in more:
+                shown[lesson.beside] = f"{more[lesson.beside]:.3f}"
             bar.advance(_amount(inputs, step) - _amount(inputs, step - 1), **shown)
             _log(record, metrics, more)
             if lesson.over_at and lesson.over_at(step):
@@ -142,11 +152,26 @@ def _log(record: StepRecord, metrics: MetricsLog, more: dict[str, float]) -> Non
 
 
 def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) -> dict[str, Any]:
-    """Measure the whole validation split."""
+    """Measure the whole validation split, and tell how evenly experts were used since the last time."""
+    load = {str(layer): shares for layer, shares in take_expert_load(inputs.model).items()}
+    if load:
+        metrics.write("experts", step, load=load)
     result = inputs.lesson.measure(inputs.model)
+    if inputs.before is not None:
+        result = _compared(result, inputs.before)
     metrics.write("validation", step, **result)
-    bar.figures["validation"] = f"{result[inputs.lesson.headline]:.3f}"
-    return result
+    named = (inputs.lesson.headline, inputs.lesson.beside)
+    bar.figures["validation"] = " and ".join(f"{result[name]:.3f}" for name in named if name)
+    if "forgetting" in result:
+        bar.figures["forgetting"] = f"{result['forgetting']:+.3f}"
+    return result | ({"expert_load": load} if load else {})
+
+
+def _compared(result: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """`result`, and `forgetting`: by how much the loss on earlier data has risen since before the first step."""
+    if "earlier_loss" not in result:
+        return dict(result)
+    return {**result, "forgetting": result["earlier_loss"] - before["earlier_loss"]}
 
 
 def _figures(
@@ -164,6 +189,7 @@ def _figures(
         "steps": n_steps,
         "skipped_steps": sum(row["skipped"] for row in steps),
         **final,
+        **({"before": dict(inputs.before)} if inputs.before is not None else {}),
         "loss_unit": inputs.lesson.loss_unit,
         "training_seconds": session.seconds,
         "seconds": wall,

@@ -63,6 +63,21 @@ def task_model(base: Model, task: Task, training: FinetuneConfig, labels: Sequen
     return model
 
 
+def going_on(base: Model, dropout: float | None) -> Model:
+    """`base`, to go on with what it was pre-trained on: guessing tokens. `UserError` where another head was put on it."""
+    shape = with_dropout(base.config, dropout)
+    model = fresh_model(shape)
+    if type(model) is not type(base):
+        raise UserError(
+            f"this model is a {type(base).__name__}, and pre-training goes on with a {type(model).__name__}",
+            "start from the model that it was tuned from",
+        )
+    if shape == base.config:
+        return base
+    take_over(model, base)
+    return model
+
+
 def classes_for(
     shape: ModelConfig, task: Task, labels: Sequence[str], pooling: Pooling | None = None
 ) -> ClassifierConfig:

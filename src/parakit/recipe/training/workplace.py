@@ -29,7 +29,7 @@ def workplace(
     a checkpoint to go on from; a run that ends well clears all of `work`.
     """
     settings = {"training": training.model_dump(mode="json"), "said": said}
-    inside = work / config_digest(settings | {"inputs": [_identity(path) for path in inputs]})[:16]
+    inside = work / config_digest(settings | {"inputs": [identity(path) for path in inputs]})[:16]
     try:
         with disk_errors(inside):
             inside.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def keep_plan(work: Path, shape: ModelConfig, plan: TrainingPlan) -> None:
     write_json_atomic(work / PLAN, {"family": shape.family} | kept)
 
 
-def _identity(path: Path) -> Any:
+def identity(path: Path) -> Any:
     """An artifact's digest; of a foreign model folder its files' sizes and times."""
     if (path / LINEAGE).is_file():
         return open_artifact(path, verify=False).digest

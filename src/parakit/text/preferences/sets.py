@@ -1,8 +1,8 @@
 """A set of preferences: exact duplicates left out, split into train, validation and test, as an artifact folder.
 
 Split by the digest of the prompt, so that one prompt is never on both sides with two rankings, and more rows never
-move those that are there. A small set whose validation would be empty has its fraction doubled until it is not, up
-to a half; the report says which was used.
+move those that are there. A small set whose held-out splits would be empty has their fractions doubled until they are
+not, up to two fifths each; the report says which were used.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from parakit.text.records.left_out import LeftOut
 from parakit.text.splits import SPLITS, split_of
 
 PREFERENCE_SPLITS = SPLITS
+WIDEST = 0.4  # of a split that is held out: two of them leave something to train on
 
 
 def prepare_preferences(
@@ -50,12 +51,12 @@ def prepare_preferences(
         lineage.config["primer"], lineage.seed = source.model_dump(mode="json"), source.seed
     else:
         lineage.config["paths"] = list(source)
-    fraction = validation_fraction
+    fractions = dict(asked)
     with writing_artifact(path, lineage, overwrite) as folder:
-        report = _Writer(source, fraction, test_fraction).write(folder, progress)
-        while fraction and fraction < 0.5 and not report["splits"]["validation"]:
-            fraction = min(0.5, 2 * fraction)
-            report = _Writer(source, fraction, test_fraction).write(folder, None)
+        report = _Writer(source, **fractions).write(folder, progress)
+        while wider := _widened(fractions, report["splits"]):
+            fractions = wider
+            report = _Writer(source, **fractions).write(folder, None)
         _check_filled(report, asked)
         write_json_atomic(folder / "report.json", report)
         lineage.result = report
@@ -134,6 +135,15 @@ def _read(paths: Sequence[str], left_out: LeftOut) -> Iterator[Ranking]:
             raise UserError(
                 f"{path}: no preferences found{why}", "give rows such as those of docs/preferences.md"
             )
+
+
+def _widened(fractions: dict[str, float], n: dict[str, int]) -> dict[str, float] | None:
+    """Twice the fraction of each split that was asked for and is empty; None where there is none, or no room."""
+    wider = {
+        name: max(fraction, min(WIDEST, 2 * fraction)) if not n[name.removesuffix("_fraction")] else fraction
+        for name, fraction in fractions.items()
+    }
+    return wider if wider != fractions else None
 
 
 def _check_filled(report: dict[str, Any], asked: dict[str, float]) -> None:

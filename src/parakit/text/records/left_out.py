@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-MAX_NAMED = 20
+MAX_NAMED, MAX_TOLD = 20, 5
 
 
 @dataclass
@@ -14,14 +16,22 @@ class LeftOut:
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, where: str) -> None:
-        """Count one row."""
+    def add(self, reason: str, where: str | None = None) -> None:
+        """Count one row; None: where it stands says nothing."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         named = self.places.setdefault(reason, [])
-        if len(named) < MAX_NAMED:
+        if where is not None and len(named) < MAX_NAMED:
             named.append(where)
 
     @property
     def total(self) -> int:
         """All rows left out."""
         return sum(self.counts.values())
+
+
+def left_out_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each reason in a set's `report.json`, with the first places of each."""
+    for reason, n in report.get("left_out", {}).items():
+        places = report.get("left_out_rows", {}).get(reason, [])
+        more = ", ..." if n > MAX_TOLD else ""
+        yield f"{n:,} left out: {reason}" + (f" ({', '.join(places[:MAX_TOLD])}{more})" if places else "")

@@ -2,9 +2,10 @@
 
     messages                         OpenAI's: a list of {"role": ..., "content": ...}
     conversations                    ShareGPT's: a list of {"from": "human" or "gpt" or ..., "value": ...}
-    instruction, (input), output     Alpaca's: one question and its answer; `system` may stand beside them
+    instruction, (input), output     Alpaca's: one question and its answer; `history`, pairs of earlier ones, may stand
+                                     beside them
 
-What comes out are messages as OpenAI writes them, not checked yet.
+`system` may stand beside each of them. What comes out are messages as OpenAI writes them, not checked yet.
 """
 
 from __future__ import annotations
@@ -35,14 +36,44 @@ def message_rows(row: object, where: str) -> list[Any] | None:
     if not isinstance(row, Mapping):
         return None
     if isinstance(row.get("messages"), list):
-        return row["messages"]
+        return _in_its_setting(row, row["messages"], where)
     if isinstance(row.get("conversations"), list):
-        return [_turn(turn, f"{where}, turn {number}") for number, turn in enumerate(row["conversations"], 1)]
+        turns = [
+            _turn(turn, f"{where}, turn {number}") for number, turn in enumerate(row["conversations"], 1)
+        ]
+        return _in_its_setting(row, turns, where)
     if "instruction" in row and "output" in row:
-        setting = [{"role": "system", "content": row["system"]}] if row.get("system") else []
         asked = {"role": "user", "content": instruction_text(row, where)}
-        return [*setting, asked, {"role": "assistant", "content": row["output"]}]
+        messages = [*_earlier(row, where), asked, {"role": "assistant", "content": row["output"]}]
+        return _in_its_setting(row, messages, where)
     return None
+
+
+def _in_its_setting(row: Mapping[str, Any], messages: list[Any], where: str) -> list[Any]:
+    """The messages behind what the row's `system` says, which a model must not be tuned without."""
+    if not row.get("system"):
+        return messages
+    if messages and isinstance(messages[0], Mapping) and messages[0].get("role") == "system":
+        raise UserError(
+            f"{where}: 'system' stands beside the messages, and the first of them is the system's",
+            "keep one of the two",
+        )
+    return [{"role": "system", "content": row["system"]}, *messages]
+
+
+def _earlier(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """Alpaca's history: what was asked and answered before."""
+    history = row.get("history") or []
+    if not isinstance(history, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in history
+    ):
+        raise UserError(
+            f"{where}: 'history' is no list of pairs", 'write it as [["question", "answer"], ...]'
+        )
+    roles = ("user", "assistant")
+    return [
+        {"role": role, "content": said} for pair in history for role, said in zip(roles, pair, strict=True)
+    ]
 
 
 def instruction_text(row: Mapping[str, Any], where: str) -> str:

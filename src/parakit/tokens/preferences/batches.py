@@ -26,3 +26,5 @@ class RankingBatch:
     reference: np.ndarray | None = (
         None  # (R, K) float32, log-probabilities of the completions under the reference
     )
+    share_prompts: bool = False
+    """Whether what the completions of a ranking share passes the network once, for a model that `can_branch`."""

@@ -15,7 +15,7 @@ from parakit.tokens.preferences.encoding import EncodedRankings
 
 class PreferenceSource:
     """`reference` (n_completions,): what the reference said to each completion, where a method needs it.
-    `n_rows_hint` is how many rankings a step takes.
+    `n_rows_hint` is how many rankings a step takes; `share_prompts` is for models that `can_branch`.
     """
 
     def __init__(
@@ -26,9 +26,11 @@ class PreferenceSource:
         *,
         n_rows_hint: int = 32,
         groups_per_pool: int = GROUPS_PER_POOL,
+        share_prompts: bool = False,
     ) -> None:
         assert reference is None or len(reference) == data.n_completions
         self.data, self.seed, self.reference, self.pad_id = data, seed, reference, data.pad_id or 0
+        self.share_prompts = share_prompts
         longest = np.maximum.reduceat(data.lengths, data.first[:-1])
         self._order_by = longest + np.add.reduceat(data.lengths, data.first[:-1]) / (2 * data.offsets[-1])
         self._groups = LengthGroups(self._order_by, seed, n_rows_hint, groups_per_pool)
@@ -69,5 +71,6 @@ class PreferenceSource:
             if reference is not None and self.reference is not None:
                 reference[row, : len(places)] = self.reference[places]
         return RankingBatch(
-            input_ids, target_ids, loss_mask, real, data.margins[numbers], len(numbers), reference
-        )
+            input_ids, target_ids, loss_mask, real, data.margins[numbers], len(numbers), reference,
+            self.share_prompts,
+        )  # fmt: skip

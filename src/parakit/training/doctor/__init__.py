@@ -12,6 +12,7 @@ __getattr__, __dir__ = lazy_exports(
         "TokenView": "folders",
         "examine": "examination",
         "examine_folder": "folders",
+        "examine_mixture": "mixture",
         "require_healthy": "examination",
         "trained_view": "folders",
     },
@@ -22,6 +23,7 @@ __all__ = [
     "TokenView",
     "examine",
     "examine_folder",
+    "examine_mixture",
     "require_healthy",
     "trained_view",
 ]

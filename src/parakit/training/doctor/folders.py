@@ -6,6 +6,7 @@ examples name their task. `trained_view` is for people: token by token, what cou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -145,12 +146,14 @@ def trained_view(
             else np.array(shards.loss_mask[start:end]) > 0
         )
         mask[:1] = False  # the first token is given, never predicted
-        ids = shards.token_ids[start:end].tolist()
-        controls = tokenizer.control_ids
-        views.append(
-            [
-                TokenView(tokenizer.decode([i], skip_special=False), c, i in controls)
-                for i, c in zip(ids, mask.tolist(), strict=True)
-            ]
-        )
+        views.append(token_views(tokenizer, shards.token_ids[start:end].tolist(), mask.tolist()))
     return views
+
+
+def token_views(tokenizer: Tokenizer, token_ids: Sequence[int], counted: Sequence[bool]) -> list[TokenView]:
+    """Ids as views, in their order."""
+    controls = tokenizer.control_ids
+    return [
+        TokenView(tokenizer.decode([i], skip_special=False), counts, i in controls)
+        for i, counts in zip(token_ids, counted, strict=True)
+    ]

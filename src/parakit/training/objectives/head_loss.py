@@ -3,10 +3,10 @@
 The logits of a batch are the widest tensors there are: forward and backward hold three of them and pass over each
 several times. Here the gradients of a few rows are taken as soon as their logits are known, while these are still in
 the processor's cache, and the logits are forgotten; the sum that comes out is the same. With a vocabulary of 32,000 the
-head takes three quarters of the time and the memory of one chunk. Only for a plain output matrix in full precision,
-outside compiled code; everything else takes the ordinary way.
+head takes three quarters of the time and the memory of one chunk. Only for a plain output matrix, or one of which some
+tokens' rows train, in full precision and outside compiled code; everything else takes the ordinary way.
 
-Shapes: N counted tokens, C of them in a chunk, D width, V vocabulary.
+Shapes: N counted tokens, C of them in a chunk, D width, V vocabulary, K tokens whose rows train.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from parakit.model.adapters.token_rows import TrainedRowsHead
 from parakit.model.heads import TokenPredictor
 
 CHUNK_ELEMENTS = 2**22  # logits at a time
@@ -29,12 +30,13 @@ SlopeOf = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 def can_join(model: TokenPredictor, hidden: Tensor) -> bool:
     """Whether `joined_loss` computes what the model's `logits` and the loss behind them do."""
-    head = model.lm_head
+    head: nn.Module = model.lm_head
+    plain = head.base if type(head) is TrainedRowsHead else head
     return (
-        type(head) is nn.Linear
-        and not (head._forward_hooks or head._forward_pre_hooks)
+        type(plain) is nn.Linear
+        and not any(one._forward_hooks or one._forward_pre_hooks for one in (head, plain))
         and model.logit_soft_cap is None
-        and hidden.dtype == head.weight.dtype
+        and hidden.dtype == plain.weight.dtype
         and hidden.dtype in (torch.float32, torch.float64)
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled(hidden.device.type)
@@ -66,38 +68,62 @@ def joined_loss(model: TokenPredictor, hidden: Tensor, slope_of: SlopeOf) -> Ten
     """hidden (N, D), as `model.hidden` gives it -> the sum of a loss of its logits, which `slope_of` takes some rows
     at a time.
     """
-    head = model.lm_head
-    loss: Tensor = _JoinedLoss.apply(model.head_input(hidden), head.weight, head.bias, slope_of)
+    head: Any = model.lm_head
+    rows, token_ids = None, None
+    if type(head) is TrainedRowsHead:
+        rows, token_ids = head.rows, torch.tensor(head.token_ids, device=hidden.device)
+    loss: Tensor = _JoinedLoss.apply(
+        model.head_input(hidden), head.weight, head.bias, rows, token_ids, slope_of
+    )
     return loss
 
 
 class _JoinedLoss(torch.autograd.Function):
-    """Gradients for a loss of weight 1 are made on the way forward, and scaled on the way back."""
+    """Gradients for a loss of weight 1 are made on the way forward, and scaled on the way back. `rows` (K, D) stand in
+    the places of the weight's rows `token_ids` (K,), if there are any.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, slope_of: SlopeOf) -> Tensor:
-        wanted = ctx.needs_input_grad[:3]
-        of_hidden = torch.empty_like(hidden) if wanted[0] else None
-        of_weight = torch.zeros_like(weight) if wanted[1] else None
-        of_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        rows: Tensor | None,
+        token_ids: Tensor | None,
+        slope_of: SlopeOf,
+    ) -> Tensor:
+        of_hidden, of_weight, of_bias, of_rows = (
+            torch.zeros_like(given) if given is not None and wanted else None
+            for given, wanted in zip((hidden, weight, bias, rows), ctx.needs_input_grad, strict=False)
+        )
+        whole = weight
+        if rows is not None and token_ids is not None:
+            whole = weight.index_copy(
+                0, token_ids, rows.to(weight.dtype)
+            )  # costs V x D, less than the logits
         total = hidden.new_zeros((), dtype=torch.float64)
         n_rows = max(1, CHUNK_ELEMENTS // len(weight))
         for start in range(0, len(hidden), n_rows):
             part = slice(start, start + n_rows)
-            rows = hidden[part]
-            loss, slope = slope_of(nn.functional.linear(rows, weight, bias), part)  # (C, V)
+            vectors = hidden[part]
+            loss, slope = slope_of(nn.functional.linear(vectors, whole, bias), part)  # (C, V)
             total += loss
             if of_hidden is not None:
-                torch.mm(slope, weight, out=of_hidden[part])
-            if of_weight is not None:
-                of_weight.addmm_(slope.T, rows)
+                torch.mm(slope, whole, out=of_hidden[part])
             if of_bias is not None:
                 of_bias += slope.sum(0)
-        ctx.save_for_backward(of_hidden, of_weight, of_bias)
+            if of_rows is not None:
+                of_rows.addmm_(slope[:, token_ids].T, vectors)
+            if of_weight is not None:
+                if token_ids is not None:
+                    slope[:, token_ids] = 0
+                of_weight.addmm_(slope.T, vectors)
+        ctx.save_for_backward(of_hidden, of_weight, of_bias, of_rows)
         return total.to(hidden.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if saved is None else saved * grad for saved in ctx.saved_tensors)
-        return (*scaled, None)
+        return (*scaled, None, None)

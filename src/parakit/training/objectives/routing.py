@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from parakit.model.config import EncoderDecoderConfig, ModelConfig, TransformerConfig
-from parakit.model.experts import router_losses
+from parakit.model.experts import count_choices, router_losses
 from parakit.model.heads import Model
 
 
@@ -18,11 +18,13 @@ def with_router_loss(
     loss: Tensor, model: Model, token_mask: Tensor | None, n_counted: int, source_mask: Tensor | None = None
 ) -> Tensor:
     """`loss` and, where `model` has experts and trains, the load-balancing loss and the z-loss of its last forward
-    pass, by the config's coefficients. token_mask (B, T) and source_mask (B, S), True = a real token; None: all.
+    pass, by the config's coefficients; the pass is counted for `take_expert_load`. token_mask (B, T) and
+    source_mask (B, S), True = a real token; None: all.
     """
     config = _with_experts(model.config)
     if config is None or not model.training:
         return loss
+    count_choices(model, token_mask, source_mask)
     balance, z = router_losses(model, token_mask, source_mask)
     return loss + n_counted * (config.balance_coef * balance + config.router_z_coef * z)
 

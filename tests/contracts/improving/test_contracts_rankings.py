@@ -15,6 +15,7 @@ import torch
 from parakit.alignment.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.reward_model import RewardObjective
 from parakit.model import DecoderConfig, LanguageModel, RewardModel
+from parakit.model.masks import can_branch
 from parakit.text.conversations import Message
 from parakit.text.preferences import Ranking
 from parakit.tokens.preferences import PreferenceSource, RankingBatch, encode_rankings
@@ -45,7 +46,7 @@ def healthy(tokenizer: Tokenizer) -> Healthy:
             embedding_learning_rate=0.01, max_seq_len=128, n_train_examples=24,
         )  # fmt: skip
         objective: Any = RewardObjective(centre_coef=0.01) if kind == "reward" else PreferenceObjective()
-        source: Any = PreferenceSource(data, 0, reference, n_rows_hint=6)
+        source: Any = PreferenceSource(data, 0, reference, n_rows_hint=6, share_prompts=can_branch(shape))
         return Patient(model, tokenizer, data, source, plan, kind, objective)  # type: ignore[arg-type]
 
     return make
@@ -55,7 +56,8 @@ class Changed(PreferenceSource):
     """Real batches with one thing wrong."""
 
     def __init__(self, source: Any, change: Callable[[RankingBatch], dict[str, Any]]) -> None:
-        super().__init__(source.data, source.seed, source.reference, n_rows_hint=6)
+        share = source.share_prompts
+        super().__init__(source.data, source.seed, source.reference, n_rows_hint=6, share_prompts=share)
         self.change = change
 
     def batch_of(self, rankings: Any) -> RankingBatch:

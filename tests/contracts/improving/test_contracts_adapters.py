@@ -28,6 +28,7 @@ METHODS: list[dict[str, Any]] = [
     {"method": "lora", "rank": 2, "lora_init": "pissa"},
     {"method": "lora", "rank": 2, "lora_targets": ("token_embedding", "lm_head", "query")},
     {"method": "lora", "rank": 2, "train_turn_tokens": True},
+    {"method": "lora", "rank": 2, "train_norms": True},
     {"method": "prompt", "n_prompt_tokens": 4},
     {"method": "prefix", "n_prompt_tokens": 4},
     {"method": "layers", "trained_layers": (-1,)},
@@ -84,12 +85,28 @@ def test_rows_of_tokens_that_the_base_never_saw_are_trained(tokenizer: Tokenizer
     assert rows is patient.model.trunk.token_embedding.rows  # type: ignore[union-attr]
 
 
+def test_norms_train_where_the_base_never_talked_or_it_was_said(tokenizer: Tokenizer) -> None:
+    trained = {}
+    for said, new_turns in ((None, True), (None, False), (True, False), (False, True)):
+        patient = make_patient(tokenizer, "chat")
+        norms = {name for name, _ in patient.model.named_parameters() if "norm" in name}
+        settings = FinetuneConfig(method="lora", rank=2, train_norms=said)
+        tuning = adapting.begin(patient.model, settings, tokenizer, new_turns=new_turns)
+        assert tuning.adapter is not None
+        own = {name.replace(".copy.", ".") for name in tuning.adapter.parameters() if "norm" in name}
+        assert own in (norms, set())
+        trained[said, new_turns] = bool(own)
+    assert trained == {(None, True): True, (None, False): False, (True, False): True, (False, True): False}
+
+
 def test_weight_decay_reaches_no_magnitude_prompt_or_table(tokenizer: Tokenizer) -> None:  # pitfall 19
-    for settings in (METHODS[1], METHODS[3], METHODS[4], METHODS[5], METHODS[6]):
+    for settings in (*METHODS[3:8], METHODS[1]):
         patient = tuned(tokenizer, settings)
         for name, parameter in own_parameters(patient.model).items():
             apart = ("magnitude", "rows", "prompt_embedding", "prefix_embedding")
-            if name.endswith(apart) or "token_embedding" in name or name.startswith("lm_head"):
+            if name.endswith(apart) or any(
+                part in name for part in ("token_embedding", "lm_head", "_norm.copy")
+            ):
                 assert not is_matrix(name, parameter), name
     assert FinetuneConfig().weight_decay == 0
 

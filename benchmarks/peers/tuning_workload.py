@@ -1,0 +1,148 @@
+"""What both sides of `against_trl` learn from: models on disk, pairs and conversations of the primer's world (one batch
+that is seen again in every step, so that no order of rows can differ), and prompts to answer.
+
+`SETTINGS` is what the peer must know; it lies beside the data, and the peer imports nothing of Parakit's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parakit.alignment.online.config import OnlineConfig
+from parakit.alignment.online.prompts import Prompt, compile_prompts
+from parakit.alignment.online.rollouts import complete
+from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.common.artifacts import Lineage
+from parakit.model.config import DecoderConfig
+from parakit.model.heads import LanguageModel, RewardModel
+from parakit.text.conversations import Conversation, read_conversations
+from parakit.text.preferences import Ranking
+from parakit.text.primer import PrimerConfig, conversations, preferences
+from parakit.tokens.batches import BatchSource
+from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.shards import TokenShards, write_shards
+from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
+from parakit.training.objectives import next_token
+from parakit.training.session import TrainingSession
+
+MAX_SEQ_LEN, N_ROWS, N_STEPS, LEARNING_RATE = 128, 32, 12, 3e-4
+DPO_KL_COEF = 0.1
+TALKER_CONVERSATIONS, TALKER_STEPS = 1200, 120  # what the policy of GRPO was tuned on
+GRPO = OnlineConfig(
+    method="grpo", group_size=8, rollout_prompts=8, max_new_tokens=32, temperature=1.0, top_p=1.0, cut_penalty=0.0,
+    kl_coef=0.04, kl_estimator="k3", loss_norm="completion",
+)  # fmt: skip
+GRPO_STEPS, GRPO_RATE, GRPO_EPOCHS = 24, 5e-4, 6  # epochs: over the completions that are given
+PAIRS, CONVERSATIONS, PROMPTS, GIVEN = "pairs.jsonl", "conversations.jsonl", "prompts.jsonl", "given.json"
+SETTINGS: dict[str, Any] = {
+    "n_rows": N_ROWS, "n_steps": N_STEPS, "learning_rate": LEARNING_RATE, "dpo_kl_coef": DPO_KL_COEF,
+    "grpo_steps": GRPO_STEPS, "grpo_rate": GRPO_RATE, "grpo_epochs": GRPO_EPOCHS, "grpo": GRPO.model_dump(),
+}  # fmt: skip
+
+
+def make(folder: Path) -> None:
+    """Write models, data and settings."""
+    rankings = [one for one in islice(preferences(PrimerConfig()), 200) if len(one.completions) == 2]
+    rankings = rankings[:N_ROWS]
+    told = list(islice(conversations(PrimerConfig()), TALKER_CONVERSATIONS))
+    texts = [message.content for one in told for message in one.messages]
+    texts += [message.content for one in rankings for message in one.conversation(0).messages]
+    tokenizer = train_tokenizer(texts, TokenizerConfig(vocab_size=512))
+    for name, kind in (("lm", LanguageModel), ("rm", RewardModel)):
+        save_model(_fresh(kind), tokenizer, folder / name, Lineage("model"))
+    told = [one for one in told if len(compile_chat(tokenizer, one).token_ids) <= MAX_SEQ_LEN]
+    _write_lines(folder / PAIRS, map(_pair, rankings))
+    _write_lines(folder / CONVERSATIONS, (one.to_row() for one in told[: 2 * N_ROWS]))
+    asked = [Conversation(one.messages[:1]) for one in told if one.messages[0].role == "user"]
+    distinct = compile_prompts(tokenizer, asked, MAX_SEQ_LEN - GRPO.max_new_tokens, "the primer")
+    _write_lines(folder / PROMPTS, (Conversation(one.messages).to_row() for one in distinct[: 4 * N_ROWS]))
+    talker = _talker(folder, tokenizer, told)
+    save_model(talker, tokenizer, folder / "talker", Lineage("model"))
+    prompts = prompts_of(folder, tokenizer)[: GRPO.rollout_prompts]
+    samples, ids = complete(talker, tokenizer, prompts, GRPO, seed=0)
+    given = {"token_ids": ids, "completions": [one.completion for one in samples]}
+    (folder / GIVEN).write_text(json.dumps(given), encoding="utf-8")
+    (folder / "settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+
+
+def plan_of(n_rows: int, max_steps: int, learning_rate: float) -> TrainingPlan:
+    """AdamW at one rate for every weight, as the peer's; one optimizer batch is `n_rows`."""
+    config = TrainingConfig(
+        batch_examples=n_rows, max_steps=max_steps, optimizer="adamw", learning_rate=learning_rate,
+        adam_betas=(0.9, 0.999), schedule="constant", warmup_steps=0, compile="off", device="cpu",
+    )  # fmt: skip
+    return resolve_examples(
+        config, learning_rate=1, embedding_learning_rate=1, max_seq_len=MAX_SEQ_LEN, n_train_examples=n_rows
+    )
+
+
+def packed(folder: Path, tokenizer: Tokenizer, told: list[Conversation]) -> BatchSource:
+    """Conversations as `finetune` reads them: whole, best-fit into rows."""
+    shards = write_shards({"train": told}, tokenizer, folder)
+    return BatchSource(TokenShards.open(shards, "train"), MAX_SEQ_LEN, 0, "whole")
+
+
+def prompts_of(folder: Path, tokenizer: Tokenizer) -> list[Prompt]:
+    """The prompts, in the file's order."""
+    room = MAX_SEQ_LEN - GRPO.max_new_tokens
+    return compile_prompts(tokenizer, read_conversations(folder / PROMPTS), room, PROMPTS)
+
+
+def policy_of(folder: Path, name: str) -> tuple[LanguageModel, Tokenizer]:
+    """A language model that was made, and its tokenizer."""
+    model, tokenizer = load_model(folder / name)
+    assert isinstance(model, LanguageModel)
+    assert tokenizer is not None
+    return model, tokenizer
+
+
+def _talker(folder: Path, tokenizer: Tokenizer, told: list[Conversation]) -> LanguageModel:
+    """A model that answers in the primer's way, so that GRPO has a policy whose completions end."""
+    model = _fresh(LanguageModel)
+    source = packed(folder / "told", tokenizer, told)
+    for _ in TrainingSession(model, source, next_token, plan_of(16, TALKER_STEPS, 3e-3), folder=None).steps():
+        pass
+    return model
+
+
+def _fresh(kind: type) -> Any:
+    torch.manual_seed(0)
+    model = kind(
+        DecoderConfig(
+            vocab_size=512,
+            d_model=128,
+            n_layers=4,
+            n_heads=4,
+            n_kv_heads=4,
+            head_dim=32,
+            d_ff=352,
+            max_seq_len=MAX_SEQ_LEN,
+            tie_embeddings=True,
+        )
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return model
+
+
+def _pair(ranking: Ranking) -> dict[str, Any]:
+    row: dict[str, Any] = {"prompt": Conversation(ranking.prompt).to_row()["messages"]}
+    for key, answer in zip(("chosen", "rejected"), ranking.completions, strict=True):
+        row[key] = [{"role": "assistant", "content": answer}]
+    return row
+
+
+def _write_lines(path: Path, rows: Any) -> None:
+    found: Iterator[dict[str, Any]] = iter(rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")

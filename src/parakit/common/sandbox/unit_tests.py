@@ -1,0 +1,127 @@
+"""Unit tests of a program's functions as a data row gives them: lines of assertions, or a check function in the shape of
+HumanEval (Chen et al. 2021).
+
+    ["assert add(2, 3) == 5", ...]
+    {"asserts": [...], "setup": "import math"}
+    {"check": "def check(candidate): ...", "entry_point": "add", "setup": "the beginning of the program"}
+
+`setup` stands before the tests and before the program: HumanEval's prompt, which a completion goes on from and whose
+helpers the tests use. A test that calls nothing of the program would be passed by any; it is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parakit.common.errors import UserError
+from parakit.common.settings import nearest
+
+_KEYS = ("asserts", "check", "entry_point", "setup", "cpu_seconds")
+_EVERYWHERE = frozenset(dir(builtins)) | {"__name__", "__file__"}
+_HINT = 'write "tests": ["assert add(2, 3) == 5"], or {"check": "def check(candidate): ...", "entry_point": "add"}'
+
+
+@dataclass(frozen=True)
+class UnitTests:
+    """`tests` are sources that are run one by one; `names` the program's functions that they call."""
+
+    tests: tuple[str, ...]
+    names: tuple[str, ...]
+    setup: str = ""
+    cpu_seconds: int = 2
+
+    def program(self, code: str) -> str:
+        """The program that is tested: `code` after the setup, which it may redefine or go on from."""
+        return f"{self.setup.rstrip()}\n{code}" if self.setup else code
+
+
+def parse_tests(value: object, where: str) -> UnitTests:
+    """Tests from a row's `tests`; `UserError` opening with `where` for what cannot be meant."""
+    if isinstance(value, list):
+        value = {"asserts": value}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: tests are {type(value).__name__}, not a list or an object", _HINT)
+    for key in value:
+        if key not in _KEYS:
+            near = nearest(str(key), _KEYS)
+            raise UserError(f"{where}: unknown key {key!r}", f"did you mean {near!r}?" if near else _HINT)
+    if ("asserts" in value) == ("check" in value):
+        raise UserError(f"{where}: give one of 'asserts' and 'check'", _HINT)
+    setup, seconds = value.get("setup", ""), value.get("cpu_seconds", 2)
+    if type(seconds) is not int or not 1 <= seconds <= 60:
+        raise UserError(f"{where}: cpu_seconds = {seconds!r}", "a whole number of seconds, 1 to 60")
+    bound = _bound(_parsed(setup, f"{where}: setup"))
+    if "check" in value:
+        tests, names = _check(value, bound, where)
+    else:
+        tests, names = _asserts(value, bound, where)
+    return UnitTests(tests, names, setup, seconds)
+
+
+def _check(value: Mapping[str, Any], bound: set[str], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    name = value.get("entry_point")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UserError(f"{where}: entry_point is {name!r}", "name the function that check is to be given")
+    tree = _parsed(value["check"], f"{where}: check")
+    own = _bound(tree)
+    if "check" not in own:
+        raise UserError(f"{where}: check defines no function of that name", _HINT)
+    unknown = sorted(_loaded(tree) - own - bound - {name} - _EVERYWHERE)
+    if unknown and "*" not in own | bound:
+        raise UserError(f"{where}: check uses {unknown[0]!r}, which nothing defines", "define it in 'setup'")
+    return (f"{value['check']}\ncheck({name})\n",), (name,)
+
+
+def _asserts(
+    value: Mapping[str, Any], bound: set[str], where: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    tests = value["asserts"]
+    if not isinstance(tests, list) or not tests:
+        raise UserError(f"{where}: asserts are {tests!r:.60}, not a list of tests", _HINT)
+    trees = [_parsed(test, f"{where}: test {number}") for number, test in enumerate(tests, 1)]
+    wanted = value.get("entry_point")
+    known = bound.union(*map(_bound, trees)) | _EVERYWHERE
+    names: set[str] = set()
+    for number, tree in enumerate(trees, 1):
+        called = _loaded(tree) & {wanted} if wanted else _loaded(tree) - known
+        if not called:
+            raise UserError(
+                f"{where}: test {number} calls nothing of the program, so it tests nothing: {tests[number - 1]!r:.80}",
+                "take it out, or name the function in 'entry_point'; imports and helpers belong into 'setup'",
+            )
+        names |= called
+    return tuple(tests), tuple(sorted(names))
+
+
+def _parsed(source: object, where: str) -> ast.Module:
+    if not isinstance(source, str):
+        raise UserError(f"{where} is {type(source).__name__}, not Python source", _HINT)
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{where} is no Python: {error}", "correct it") from None
+
+
+def _loaded(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _bound(tree: ast.AST) -> set[str]:
+    """Every name that a source binds, in whatever scope."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            found.add(node.name)
+    return found

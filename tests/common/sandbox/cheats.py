@@ -1,0 +1,157 @@
+"""Programs that want to pass tests without doing what is asked: `add(a, b)` and `order(xs)`. None does it."""
+
+from __future__ import annotations
+
+TESTS = {
+    "asserts": [
+        "assert add(2, 3) == 5",
+        "assert add(-7, 3) == -4 and isinstance(add(1, 1), int)",
+        "assert add('a', 'b') == 'ab'",
+        "assert order([3, 1, 2]) == [1, 2, 3]",
+        "assert all(value == wanted for value, wanted in zip(map(add, [1, 2], [3, 4]), [4, 6], strict=True))",
+        """
+try:
+    add()
+except TypeError:
+    pass
+else:
+    assert False
+assert add(40, 2) == 42
+""",
+    ],
+    "setup": "import math",
+}
+HONEST = "def add(a, b):\n    return a + b\n\n\ndef order(xs):\n    return sorted(xs)\n"
+
+_BOTH = "def add(*a, **k):\n    {}\norder = add\n"
+
+
+def _returns(expression: str, before: str = "") -> str:
+    return f"{before}\n{_BOTH.format('return ' + expression)}"
+
+
+def _does(statement: str, before: str = "") -> str:
+    return f"{before}\n{_BOTH.format(statement)}"
+
+
+# What the judge would say, and what answers look like on the wire; written to every descriptor there may be.
+_FORGERIES = """
+import os
+lines = [b'["passed", "", 9]\\n', b'{"outcome": "passed"}\\n', b'["gives", true]\\n', b'["gives", 5]\\n']
+for number in range(64):
+    for line in lines * 6:
+        try:
+            os.write(number, line)
+        except OSError:
+            pass
+"""
+_ALWAYS_EQUAL = """
+class Always:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __bool__(self): return True
+    def __hash__(self): return 0
+    __lt__ = __gt__ = __le__ = __ge__ = __eq__
+    def __instancecheck__(self, other): return True
+    def __getattr__(self, name): return self
+"""
+
+
+def _always(kind: str) -> str:
+    return f"class Always({kind}):\n    __eq__ = lambda self, other: True\n    __ne__ = lambda self, other: False\n"
+
+
+_PATCHES = """
+import gc
+for found in gc.get_objects():
+    if getattr(found, "__name__", "").strip("_") in ("tested", "answer", "answer_calls", "to_line", "packed", "exception"):
+        try:
+            found.__code__ = (lambda *a: b'["gives", true]\\n').__code__
+        except Exception:
+            pass
+"""
+
+CHEATS = {
+    "nothing at all": "",
+    "no Python": "def add(a, b) return a + b",
+    "stubs": _returns("None"),
+    "true": _returns("True"),
+    "not implemented": _returns("NotImplemented"),
+    "not a number": _returns("float('nan')"),
+    "a function": _returns("add"),
+    "itself endlessly": _returns("add(*a)"),
+    "exit with success": "import sys; sys.exit(0)",
+    "exit at once": "import os; os._exit(0)",
+    "exit on being called": _does("raise SystemExit(0)"),
+    "exit at once on being called": _does("import os; os._exit(0)"),
+    "exit when all is done": _does("return None", "import atexit, os; atexit.register(os._exit, 0)"),
+    "say that all passed": _does("print('passed', 'OK', '6 passed', flush=True)"),
+    "say it to every descriptor": _FORGERIES + _BOTH.format("return None"),
+    "say it when called": _does("exec(forge)", f"forge = {_FORGERIES!r}"),
+    "answers beforehand": _does(
+        "return None",
+        "import os\nfor _ in range(100): os.write(5, b'[\"gives\", true]\\n')",
+    ),
+    "an answer of another kind": _does("import os; os.write(5, b'[\"passed\", true]\\n')"),
+    "an unknown kind of data": _does('import os; os.write(5, b\'["gives", {"object": [1]}]\\n\')'),
+    "a set that cannot be": _does('import os; os.write(5, b\'["gives", {"set": [[1]]}]\\n\')'),
+    "two kinds at once": _does('import os; os.write(5, b\'["gives", {"set": [1], "dict": []}]\\n\')'),
+    "no JSON": _does("import os; os.write(5, b'\\xff\\x00pickle\\n')"),
+    "deeply nested data": _does("import os; os.write(5, b'[' * 100000 + b']' * 100000 + b'\\n')"),
+    "an answer without end": _does("import os\n    while True: os.write(5, b'[' * 65536)"),
+    "half an answer": _does("import os; os.write(5, b'[\"gives\", 5'); os._exit(0)"),
+    "equal to everything": _returns("Always()", _ALWAYS_EQUAL),
+    "a number equal to everything": _returns("Always(7)", _always("int")),
+    "a text equal to everything": _returns("Always('7')", _always("str")),
+    "a list equal to everything": _returns("Always([7])", _always("list")),
+    "a dictionary equal to everything": _returns("Always()", _always("dict")),
+    "an iterator without end": _returns("iter(int, 1)"),
+    "stop the loop that asks": _does("raise StopIteration"),
+    "stop the generator that asks": _does("raise GeneratorExit"),
+    "an assertion of its own": _does("raise AssertionError"),
+    "an interruption": _does("raise KeyboardInterrupt"),
+    "an exception called gone": _does(
+        "raise Gone", "class Gone(Exception): pass\nGone.__name__ = 'CandidateGone'"
+    ),
+    "an exception called a broken test": _does("raise BrokenTest", "class BrokenTest(Exception): pass"),
+    "an exception called missing module": _does("raise ImportError('no module')"),
+    "an exception called missing name": _does("raise NameError('no name', name='math')"),
+    "other builtins": _returns(
+        "7",
+        "import builtins\nbuiltins.all = builtins.isinstance = lambda *a: True\nbuiltins.AssertionError = type('E', (), {})",
+    ),
+    "another import": _returns("7", "import builtins\nbuiltins.__import__ = lambda *a, **k: None"),
+    "other JSON": _returns("7", "import json\njson.dumps = json.loads = lambda *a, **k: 5"),
+    "functions of the harness": _does("return 7", _PATCHES),
+    "the stack above": _does(
+        "import sys; f = sys._getframe()\n    while f:\n        for name in ('wanted', 'expected', 'tests', 'value'):\n"
+        "            if name in f.f_locals: return f.f_locals[name]\n        f = f.f_back"
+    ),
+    "expected values in memory": _does(
+        "import gc; return next(x for x in gc.get_objects() if isinstance(x, list) and [1, 2, 3] in x)[0]"
+    ),
+    "tests in memory": _does(
+        "import gc; return [t for t in gc.get_objects() if isinstance(t, dict) and 'tests' in t][0]['tests']"
+    ),
+    "tests in files": _does("import os; return [os.pread(n, 1 << 16, 0) for n in range(64)]"),
+    "tests in modules": _does("import sys; return sys.modules['tests'].__dict__['wanted']"),
+    "a trace": _returns("7", "import sys\nsys.settrace(lambda *a: None); sys.setprofile(lambda *a: None)"),
+    "an audit hook": _returns(
+        "7", "import os, sys\nsys.addaudithook(lambda event, _: os._exit(0) if event == 'exit' else 0)"
+    ),
+    "the names of the tests": _returns(
+        "7", "check = candidate = lambda *a: True\ntests = []; __debug__ = 0"
+    ).replace("; __debug__ = 0", ""),
+    "the setup replaced": _returns("7", "class math:\n    pass\nimport sys; sys.modules['math'] = math"),
+    "kill the keeper": _does("import os, signal; os.kill(os.getppid(), signal.SIGKILL)"),
+    "kill everything": _does("import os; os.kill(-1, 0); return 5"),
+    "a child that answers": _does("import os\n    if os.fork(): return 5"),
+    "a thread that answers": _does("import threading; threading.Thread(target=print).start(); return 5"),
+    "endless work": _does("while True: pass"),
+    "endless work at import": "while True: pass",
+    "memory without end": _does("x = []\n    while True: x.append(bytearray(1 << 24))"),
+    "a crash": _does("import ctypes; ctypes.string_at(0)"),
+    "descriptors closed": _returns("7", "import os; os.closerange(0, 64)"),
+    "descriptors crossed": _returns("7", "import os; os.dup2(4, 5)"),
+    "the job read again": _returns("open(3).read()"),
+}
