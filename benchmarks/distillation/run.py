@@ -60,7 +60,7 @@ def main(words: list[str]) -> None:
 
 def bars(figures: Figures) -> dict[str, str]:
     """What must hold of each part, of what was measured."""
-    bar = {}
+    bar: dict[str, str] = {}
     for part in figures["seeds"]:
         bar |= {
             f"{part}.share_of_parameters": "<= 0.6",
