@@ -67,7 +67,7 @@ def main(words: list[str]) -> None:
         if "lora" in runs:
             figures["exact"] = fidelity(base, work / "lora-0", before)
     report(
-        "adapters_in_words" if arguments.words else "adapters",
+        "adapters",
         figures | _summaries(runs),
         _bar(figures, runs),
     )
