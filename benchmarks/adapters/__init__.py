@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.adapters.fidelity import fidelity, weights_digest
-from benchmarks.adapters.words import in_words
 from benchmarks.harness import SHOWN, Figures, report, run_process, summary
 from parakit.common.files import read_json, write_json_atomic
 
@@ -47,7 +46,6 @@ def main(words: list[str]) -> None:
     parser.add_argument("--max-steps", default=None, help="in the place of --epochs")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--n-suite-items", default="250")
-    parser.add_argument("--words", action="store_true", help="with a chat template of words (`words.py`)")
     parser.add_argument(
         "--work", type=Path, default=None, help="keep all there; what is found there is not run again"
     )
@@ -55,8 +53,6 @@ def main(words: list[str]) -> None:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.methods}
     with tempfile.TemporaryDirectory() as folder:
         work = arguments.work or Path(folder)
-        if arguments.words:
-            arguments.build = in_words(arguments.build, work / "words")
         base = arguments.build / "pretrain"
         before = weights_digest(base)
         for seed in range(max(arguments.seeds, arguments.other_seeds)):
@@ -71,7 +67,7 @@ def main(words: list[str]) -> None:
         if "lora" in runs:
             figures["exact"] = fidelity(base, work / "lora-0", before)
     report(
-        "adapters_in_words" if arguments.words else "adapters",
+        "adapters",
         figures | _summaries(runs),
         _bar(figures, runs),
     )

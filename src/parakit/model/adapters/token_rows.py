@@ -66,5 +66,5 @@ class TrainedRowsHead(_Rows):
         """(..., D) -> (..., V)"""
         chosen = torch.tensor(self.token_ids, device=x.device)
         bias = None if self.base.bias is None else self.base.bias[chosen]
-        logits: Tensor = self.base(x)
-        return logits.index_copy(-1, chosen, nn.functional.linear(x, self.rows, bias).to(logits.dtype))
+        logits: Tensor = self.base(x)  # in place: a copy would be as wide as the widest tensor there is
+        return logits.index_copy_(-1, chosen, nn.functional.linear(x, self.rows, bias).to(logits.dtype))
