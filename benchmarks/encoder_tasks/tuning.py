@@ -59,8 +59,15 @@ def _run(start: Start, labels: Labels, settings: str, seed: int, work: Path) -> 
     if kept.exists():  # a benchmark that was stopped goes on in the same --work
         return read_json(kept)
     options = f"--task classify --seed {seed} {settings} --overwrite --json"
-    files = ["--examples", labels.train, "--validation-examples", labels.file("validation")]
-    command = [sys.executable, "-m", "parakit.cli.main", "finetune", start.folder, *options.split()]
+    files: list[str | Path] = ["--examples", labels.train, "--validation-examples", labels.file("validation")]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "parakit.cli.main",
+        "finetune",
+        start.folder,
+        *options.split(),
+    ]
     run_process([*command, "--output", out, *files])
     model, tokenizer = load_model(out)
     assert tokenizer is not None

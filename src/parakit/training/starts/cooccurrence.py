@@ -34,7 +34,8 @@ def begin_with_cooccurrence(
 
     The vectors are centred and of deviation `DEVIATION`, turned at random so that no coordinate stands out.
     """
-    vectors = cooccurrence_vectors(shards, *embedding.weight.shape, ignored_ids, seed)
+    vocab_size, d_vector = embedding.weight.shape
+    vectors = cooccurrence_vectors(shards, vocab_size, d_vector, ignored_ids, seed)
     found = vectors.norm(dim=1) > 0
     if not found.any():
         return 0
@@ -71,7 +72,9 @@ def _counts(shards: TokenShards, vocab_size: int, ignored_ids: Collection[int]) 
     lengths = np.diff(np.minimum(shards.offsets, len(token_ids)))
     document = np.repeat(np.arange(len(lengths)), lengths)
     counted = ~np.isin(token_ids, list(ignored_ids))
-    total = torch.sparse_coo_tensor(size=(vocab_size, vocab_size), check_invariants=False).coalesce()
+    total = torch.sparse_coo_tensor(
+        torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0), (vocab_size, vocab_size), check_invariants=False
+    ).coalesce()
     for distance in range(1, WINDOW + 1):
         near, far = slice(None, -distance), slice(distance, None)
         kept = (document[near] == document[far]) & counted[near] & counted[far]
