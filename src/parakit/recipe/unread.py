@@ -142,6 +142,8 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
     read |= set() if learned in READ_BY_ALIGNMENT else {"dropout", "method"}
     read |= READ_BY_METHOD.get(getattr(config, "method", "full"), frozenset())
     read |= _read_of_replay(config, learned)
+    if isinstance(config, PretrainConfig) and config.model is None:
+        read |= {"embedding_start"}
     return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
 
 
@@ -161,6 +163,8 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | M
         return "a task's rows are examples: batch_examples and epochs say it"
     if key == "batch_examples":
         return "text is counted in tokens: batch_tokens says it"
+    if key == "embedding_start":
+        return "a model that goes on has its token vectors"
     if key in ReplayConfig.model_fields and key not in TrainingConfig.model_fields:
         return _why_no_replay(key, training, learned)
     if key in TrainingConfig.model_fields:
