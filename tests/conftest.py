@@ -47,6 +47,17 @@ def public_data() -> Callable[[str], Path]:
     return folder
 
 
+@pytest.fixture(scope="session")
+def walls() -> str:
+    """The kind of walls that confine generated programs here, or a skip that says why there are none."""
+    from parakit.common.sandbox.pool import SandboxError, walls_here
+
+    try:
+        return walls_here()
+    except SandboxError as error:
+        pytest.skip(f"not on this machine: {error.message}")
+
+
 @pytest.fixture(autouse=True)
 def _quiet_torch() -> None:
     """One thread and a fixed seed for torch, in tests that have imported it."""

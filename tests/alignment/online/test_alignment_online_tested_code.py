@@ -17,7 +17,7 @@ from parakit.alignment.online.rewards import RewardError, check_prompts, judged,
 from parakit.alignment.online.rollouts import counted_log_probs, frozen_copy, roll_out, token_rows
 from parakit.alignment.online.tested_code import code_of
 from parakit.common.errors import UserError
-from parakit.common.sandbox import SandboxError, pool
+from parakit.common.sandbox import pool
 from parakit.model import LanguageModel
 from parakit.text.conversation_sets import prepare_conversations
 from parakit.text.conversations import Conversation, Message, read_conversations
@@ -27,14 +27,6 @@ from tests.alignment.online.tiny_policy import QUESTIONS, tiny_config, tiny_plan
 
 ASKED = (Message("user", "Write add."),)
 TESTS = json.dumps(["assert add(2, 3) == 5", "assert add(0, 0) == 0"])
-
-
-@pytest.fixture
-def walls() -> None:
-    try:
-        pool.walls_here()
-    except SandboxError as error:
-        pytest.skip(f"not on this machine: {error.message}")
 
 
 def sample(completion: str, tests: str | None = TESTS) -> Sample:

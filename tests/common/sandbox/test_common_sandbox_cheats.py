@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from parakit.common.sandbox import SandboxError, UnitTests, Verdict, parse_tests, run_tests, run_tests_of_many
-from parakit.common.sandbox.pool import walls_here
+from parakit.common.sandbox import UnitTests, Verdict, parse_tests, run_tests, run_tests_of_many
 from tests.common.sandbox.cheats import CHEATS, HONEST, TESTS
 
-
-@pytest.fixture(autouse=True)
-def _needs_walls() -> None:
-    try:
-        walls_here()
-    except SandboxError as error:
-        pytest.skip(f"not on this machine: {error.message}")
+pytestmark = pytest.mark.usefixtures("walls")
 
 
 @pytest.fixture(scope="module")

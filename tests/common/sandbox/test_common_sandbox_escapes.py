@@ -45,11 +45,8 @@ def keeper(request: pytest.FixtureRequest) -> Iterator[Keeper]:
 
 
 @pytest.fixture(scope="module")
-def strongest() -> Iterator[Keeper]:
-    try:
-        found = Keeper(pool.walls_here())
-    except SandboxError as error:
-        pytest.skip(f"not on this machine: {error.message}")
+def strongest(walls: str) -> Iterator[Keeper]:
+    found = Keeper(walls)
     yield found
     found.close()
 

@@ -10,20 +10,15 @@ from typing import Any
 
 import pytest
 
-from parakit.common.sandbox import SandboxError, UnitTests, parse_tests, run_tests_of_many
-from parakit.common.sandbox.pool import walls_here
+from parakit.common.sandbox import UnitTests, parse_tests, run_tests_of_many
 
 PublicData = Callable[[str], Path]
+pytestmark = pytest.mark.usefixtures("walls")
 
 
 def problems(public_data: PublicData) -> list[dict[str, Any]]:
     with gzip.open(public_data("humaneval") / "HumanEval.jsonl.gz", "rt") as lines:
-        found = [json.loads(line) for line in lines]
-    try:
-        walls_here()
-    except SandboxError as error:
-        pytest.skip(f"not on this machine: {error.message}")
-    return found
+        return [json.loads(line) for line in lines]
 
 
 def row_tests(row: dict[str, Any]) -> UnitTests:

@@ -10,16 +10,10 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.common.sandbox import Limits, SandboxError, run_many, run_python, sandbox_status
-from parakit.common.sandbox.pool import borrowed_keeper, walls_here
+from parakit.common.sandbox.pool import borrowed_keeper
 from parakit.common.sandbox.running import run_with
 
-
-@pytest.fixture(autouse=True)
-def _needs_walls() -> None:
-    try:
-        walls_here()
-    except SandboxError as error:
-        pytest.skip(f"not on this machine: {error.message}")
+pytestmark = pytest.mark.usefixtures("walls")
 
 
 def test_a_program_gets_its_input_and_gives_its_output() -> None:

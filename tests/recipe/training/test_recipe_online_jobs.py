@@ -14,8 +14,6 @@ from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import Lineage, open_artifact
 from parakit.common.errors import UserError
-from parakit.common.sandbox import SandboxError
-from parakit.common.sandbox.pool import walls_here
 from parakit.model import LanguageModel
 from parakit.recipe.training.aligning import Aligning, align
 from parakit.text.conversation_sets import prepare_conversations
@@ -176,12 +174,9 @@ def paid(messages: list[dict[str, str]], completion: str, answer: str | None) ->
     return float(len(completion))
 
 
+@pytest.mark.usefixtures("walls")
 def test_answers_that_are_no_programs_earn_nothing_and_are_counted(model: Path, tmp_path: Path) -> None:
     """Nonsense is no program: every group is equal, nothing is learned from it, and no figure is NaN."""
-    try:
-        walls_here()
-    except SandboxError as error:
-        pytest.skip(f"not on this machine: {error.message}")
     file = tmp_path / "programs.jsonl"
     asked = (Conversation((Message("user", f"{text} now"),), '["assert f(1) == 1"]') for text in QUESTIONS)
     write_conversations(file, asked)
