@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.baseline_char_gpt import default_data
-from benchmarks.harness import ROOT, SHOWN, Figures, report, run_process, summary
+from benchmarks.harness import ROOT, SHOWN, Figures, report, run_parakit, run_process, summary
 
 TARGET_LOSS, BEST_LOSS = 1.88, 1.56
 # Rows of 128 characters, 8 a step. For the short run a smaller model is the quicker way to the same loss. These
@@ -88,10 +88,10 @@ def _ours(
     """One `parakit build` in a process of its own; loss in nats per character of the raw text."""
     options = f"--name {name} --builds {folder} --seed {seed} --json --text".split()
     quiet = ["text.test_fraction=0", "text.max_document_chars=10000000", "pretrain.validate_every=1000000"]
-    command: list[str | Path] = [sys.executable, "-m", "parakit.cli.main", "build", *options, train]
-    command += [*SHAPE, *quiet, f"text.validation_paths=[{validation}]", *settings]
+    words: list[str | Path] = ["build", *options, train]
+    words += [*SHAPE, *quiet, f"text.validation_paths=[{validation}]", *settings]
     environment = {"PARAKIT_CACHE": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor")}
-    run = run_process(command, environment=environment)
+    run = run_parakit(*words, environment=environment)
     stage = run.figures["stages"]["pretrain"]
     loss = stage["bits_per_byte"] * math.log(2)  # the text is ASCII: a byte is a character
     return {"seconds": run.seconds, "loss": loss, "parameters": stage["parameters"]}

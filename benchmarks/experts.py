@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import ROOT, SHOWN, Figures, interleaved, report, run_process
+from benchmarks.harness import DATA, SHOWN, Figures, interleaved, report, run_process
 
 VOCAB_SIZE, SEQ_LEN, ROWS = 257, 128, 16  # 256 is the end of a document
 N_EXPERTS, N_ACTIVE, N_TIMED = 8, 2, 12
@@ -43,9 +42,8 @@ SIDES: Mapping[str, dict[str, Any]] = {
 
 def main(words: list[str]) -> None:
     """Train every side in every round and report."""
-    home = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="make bench NAME=experts", description=__doc__)
-    parser.add_argument("--data", type=Path, default=home)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--seconds", type=float, default=180.0, help="processor time of one run")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, each with a seed of its own")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the process that trains

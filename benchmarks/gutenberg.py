@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import os
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.harness import ROOT, SHOWN, Figures, report, run_process
+from benchmarks.harness import DATA, SHOWN, Figures, report, run_parakit
 
 
 def main(words: list[str]) -> None:
     """Build and write the result."""
-    home = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="make bench NAME=gutenberg", description=__doc__)
-    parser.add_argument("--data", type=Path, default=home)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--time", default="30min")
     arguments = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
@@ -29,9 +26,7 @@ def main(words: list[str]) -> None:
         options = (
             f"--exclude SOURCE.txt --time {arguments.time} --builds {folder} --json --evaluate-text".split()
         )
-        command: list[str | Path] = [sys.executable, "-m", "parakit.cli.main", "build", *options, other]
-        command += ["--text", arguments.data / "gutenberg"]
-        run = run_process(command)
+        run = run_parakit("build", *options, other, "--text", arguments.data / "gutenberg")
     stage = run.figures["stages"]["pretrain"]
     figures: Figures = {
         "minutes": run.seconds / 60,

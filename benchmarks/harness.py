@@ -29,6 +29,9 @@ from parakit.common.hardware import describe_hardware, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+DATA = Path(
+    os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data"
+)  # public data, where it is there
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
 
 SHOWN = ""  # in place of a limit: no bar, but the figure belongs into the README's table
@@ -118,6 +121,14 @@ def run_process(
     per_mib = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes there, KiB on Linux
     processor = usage.ru_utime + usage.ru_stime
     return ProcessRun(_last_json(out), seconds, usage.ru_maxrss / per_mib, processor)
+
+
+def run_parakit(
+    *words: str | Path, timeout: float = 3600, environment: Mapping[str, str] | None = None
+) -> ProcessRun:
+    """`parakit` with these words, as `run_process` runs a program."""
+    command = [sys.executable, "-m", "parakit.cli.main", *words]
+    return run_process(command, timeout=timeout, environment=environment)
 
 
 def _kill_after(process: subprocess.Popen[bytes], timeout: float) -> threading.Timer:

@@ -15,12 +15,11 @@ import os
 import string
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from benchmarks.harness import ROOT, paired, report
+from benchmarks.harness import DATA, paired, report
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.tokens.bulk import PATTERNS, byte_alphabet
 from parakit.tokens.special_tokens import default_special_tokens
@@ -64,8 +63,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _texts(n_bytes: int) -> tuple[str, list[str]]:
-    home = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
-    files = sorted((home / "gutenberg").glob("*.txt.gz"))
+    files = sorted((DATA / "gutenberg").glob("*.txt.gz"))
     if not files:
         from parakit.text import PrimerConfig
         from parakit.text.primer import documents

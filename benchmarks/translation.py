@@ -11,13 +11,11 @@ import argparse
 import csv
 import gzip
 import json
-import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import ROOT, SHOWN, Figures, report, run_process
+from benchmarks.harness import DATA, SHOWN, Figures, report, run_parakit
 from parakit.common.files import read_json
 
 BARS = {"multi30k": {"bleu": ">= 25", "minutes": "<= 60"}, "wiki_split": {"bleu": SHOWN, "minutes": SHOWN}}
@@ -25,10 +23,9 @@ BARS = {"multi30k": {"bleu": ">= 25", "minutes": "<= 60"}, "wiki_split": {"bleu"
 
 def main(words: list[str]) -> None:
     """Build one task's recipe and write its result."""
-    home = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="make bench NAME=translation", description=__doc__)
     parser.add_argument("--task", choices=sorted(BARS), default="multi30k")
-    parser.add_argument("--data", type=Path, default=home)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--epochs", type=float, default=None)
     parser.add_argument("--size", default=None)
     parser.add_argument("--write", type=Path, default=None, help="write the recipe there and do not build")
@@ -43,8 +40,7 @@ def main(words: list[str]) -> None:
             arguments.write.write_text(text, encoding="utf-8")
             return
         (work / "recipe.yaml").write_text(text, encoding="utf-8")  # JSON is YAML
-        words = ["-m", "parakit.cli.main", "build", "--json", "--builds"]
-        run = run_process([sys.executable, *words, work, work / "recipe.yaml"], timeout=7200)
+        run = run_parakit("build", "--json", "--builds", work, work / "recipe.yaml", timeout=7200)
         results = read_json(work / arguments.task / "evaluate" / "results.json")
     stage = run.figures["stages"]["finetune"]
     found = {row["name"]: row for row in results["task"]["figures"]}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.adapters.fidelity import fidelity, weights_digest
-from benchmarks.harness import SHOWN, Figures, report, run_process, summary
+from benchmarks.harness import SHOWN, Figures, report, run_parakit, summary
 from parakit.common.files import read_json, write_json_atomic
 
 LORA = ("--method", "lora", "--lora-targets", "value", "output", "gate", "up", "down")
@@ -31,7 +31,6 @@ METHODS: dict[str, list[str]] = {
     "lora_rank_8": [*LORA, "--rank", "8"],
 }
 MAIN = ("full", "lora")  # with every seed; the others with as many as --other-seeds says
-PARAKIT = (sys.executable, "-m", "parakit.cli.main")
 
 
 def main(words: list[str]) -> None:
@@ -83,7 +82,7 @@ def _tuned(method: str, seed: int, work: Path, arguments: argparse.Namespace) ->
     tune = ["finetune", arguments.build / "pretrain", "--conversations", arguments.build / "conversations"]
     where: list[str | Path] = ["--output", out, "--seed", str(seed)]
     how = ["--overwrite", "--json", "--compile", "off", *length, *METHODS[method]]
-    run = run_process([*PARAKIT, *tune, *where, *how], timeout=7200)
+    run = run_parakit(*tune, *where, *how, timeout=7200)
     trained, brought = run.figures["trained_parameters"], 0 if method == "full" else 1
     figures = _suites(out, arguments) | {
         "loss": run.figures["loss"],
@@ -99,7 +98,7 @@ def _tuned(method: str, seed: int, work: Path, arguments: argparse.Namespace) ->
 def _suites(model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Accuracy by suite, and their mean."""
     asked = ["evaluate", model, "--suites", "--n-suite-items", arguments.n_suite_items, "--json"]
-    suites = run_process([*PARAKIT, *asked], timeout=7200).figures["suites"]
+    suites = run_parakit(*asked, timeout=7200).figures["suites"]
     accuracies = {name: suite["accuracy"] for name, suite in suites.items()}
     return {"suite_mean": statistics.mean(accuracies.values()), **accuracies}
 

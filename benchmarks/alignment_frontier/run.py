@@ -18,19 +18,14 @@ from typing import Any
 
 from benchmarks.alignment_frontier.gold import gold_of
 from benchmarks.alignment_frontier.picture import draw
+from benchmarks.alignment_frontier.talker import talker_and_prompts
 from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.online.best_of_n import curve
 from parakit.alignment.online.config import OnlineMethod, online_config
-from parakit.alignment.online.prompts import compile_prompts
 from parakit.alignment.online.rewards import Rule, judged
 from parakit.alignment.online.rollouts import complete
-from parakit.checkpoints.model_folder import load_model
-from parakit.model.heads import LanguageModel
-from parakit.recipe.training.online_jobs import Asked, learn, plan_online, without_dropout
-from parakit.text.conversations import Conversation, Message
-from parakit.text.primer.draws import Draws
-from parakit.text.primer.skills import small_talk
+from parakit.recipe.training.online_jobs import Asked, learn, plan_online
 
 SHARED: dict[str, Any] = {
     "max_new_tokens": 40,
@@ -54,7 +49,7 @@ SETTINGS: dict[OnlineMethod, dict[str, Any]] = {
         "kl_coef": 0.02,
     },
 }
-N_DRAWN, N_ANSWERS, N_SAMPLED = 4000, 2, 16
+N_ANSWERS, N_SAMPLED = 2, 16
 PICTURE = ROOT / "docs" / "alignment-frontier.svg"
 
 
@@ -91,16 +86,8 @@ def _round(folder: Path, seed: int, n_phases: int) -> dict[str, Any]:
 
 
 def _asked(folder: Path) -> Asked:
-    """The model as it was tuned, and everything that people say to it in small talk, where it has several answers to
-    each; where it has but one, no reward could choose. Measured is on the same prompts, in answers drawn apart.
-    """
-    model, tokenizer = load_model(folder, "cpu", "float32")
-    assert isinstance(model, LanguageModel)
-    assert tokenizer is not None
-    without_dropout(model)
-    draws = Draws(77, "frontier")
-    asked = [Conversation((Message("user", small_talk.draw(draws)[0]),)) for _ in range(N_DRAWN)]
-    prompts = compile_prompts(tokenizer, asked, 100, "small talk")
+    """The model as it was tuned, and what is said to it. Measured is on the same prompts, in answers drawn apart."""
+    model, tokenizer, prompts = talker_and_prompts(folder, "frontier")
     return Asked(model, tokenizer, prompts, prompts * N_ANSWERS, Rule("gold", gold_of))
 
 

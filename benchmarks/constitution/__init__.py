@@ -9,12 +9,11 @@ both models. Helpfulness is the mean of the eight suites and of the harmless que
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import SHOWN, Figures, report, run_process, summary
+from benchmarks.harness import SHOWN, Figures, report, run_parakit, summary
 
 BAR = {
     "ratio": "<= 0.5",
@@ -49,9 +48,7 @@ def main(words: list[str]) -> None:
 
 def parakit(*words: Any) -> Figures:
     """Run a command and read what it prints as JSON."""
-    return run_process(
-        [sys.executable, "-m", "parakit.cli.main", *map(str, words), "--json"], timeout=7200
-    ).figures
+    return run_parakit(*map(str, words), "--json", timeout=7200).figures
 
 
 def suites(model: Path, arguments: argparse.Namespace) -> dict[str, float]:

@@ -9,21 +9,19 @@ held-out text. The seed draws the order of the rows; shares take turns within ea
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.alignment_frontier.picture import draw
-from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
+from benchmarks.harness import DATA, ROOT, SHOWN, Figures, report, summary
 from parakit.common.progress import say
 from parakit.recipe.stages.text import make_corpus, make_shards
 from parakit.recipe.training.config import PretrainConfig
 from parakit.recipe.training.jobs import Pretraining, pretrain
 from parakit.text.config import TextConfig
 
-DATA = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
 BOOK = "gutenberg/The-Adventures-of-Sherlock-Holmes_1661.txt.gz"
 SHARES = (0.0, 0.1, 0.25, 0.5)
 JUDGED = 0.25

@@ -10,7 +10,6 @@ the out-of-domain development sets.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 from benchmarks.encoder_tasks.bag_of_words import bag_of_words
 from benchmarks.encoder_tasks.data import Labels, write_tasks
 from benchmarks.encoder_tasks.tuning import Start, tuned
-from benchmarks.harness import ROOT, SHOWN, Figures, report, run_process, summary
+from benchmarks.harness import DATA, SHOWN, Figures, report, run_parakit, summary
 
 # Words, not pieces, carry what the tasks ask for, and SST-2 is in small letters; a sentence has some 25 tokens.
 PRETRAINING = (
@@ -32,9 +31,8 @@ TUNING = "--optimizer adamw --learning-rate {rate} --dropout 0.3 --epochs {epoch
 
 def main(words: list[str]) -> None:
     """Pre-train once, tune on every set of labels from both starts, and write the result."""
-    home = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="make bench NAME=encoder_tasks", description=__doc__)
-    parser.add_argument("--data", type=Path, default=home)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--size", default="2m")
     parser.add_argument("--epochs", default="1", help="of pre-training, over the books")
     parser.add_argument("--seeds", type=int, default=3)
@@ -85,9 +83,8 @@ def _pretrained(arguments: argparse.Namespace, work: Path) -> Path:
     """An encoder that has read the books."""
     options = f"--family encoder --size {arguments.size} --exclude SOURCE.txt --json"
     settings = f"{PRETRAINING} pretrain.epochs={arguments.epochs}"
-    command: list[str | Path] = [sys.executable, "-m", "parakit.cli.main", "build", *options.split()]
-    command += ["--builds", work, "--text", arguments.data / "gutenberg", "--set", *settings.split()]
-    run_process(command, timeout=7200)
+    text: list[str | Path] = ["--builds", work, "--text", arguments.data / "gutenberg"]
+    run_parakit("build", *options.split(), *text, "--set", *settings.split(), timeout=7200)
     return next(path.parent for path in work.glob("*/pretrain/config.json"))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.encoder_tasks.data import Labels
-from benchmarks.harness import Figures, run_process, summary
+from benchmarks.harness import Figures, run_parakit, summary
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,7 @@ def _run(start: Start, labels: Labels, settings: str, seed: int, work: Path) -> 
         return read_json(kept)
     options = f"--task classify --seed {seed} {settings} --overwrite --json"
     files: list[str | Path] = ["--examples", labels.train, "--validation-examples", labels.file("validation")]
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "parakit.cli.main",
-        "finetune",
-        start.folder,
-        *options.split(),
-    ]
-    run_process([*command, "--output", out, *files])
+    run_parakit("finetune", start.folder, *options.split(), "--output", out, *files)
     model, tokenizer = load_model(out)
     assert tokenizer is not None
     found = {}

@@ -8,13 +8,12 @@ changes nothing; scores are those of the test split, whose combinations of words
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import ROOT, Figures, report, run_process
+from benchmarks.harness import ROOT, Figures, report, run_parakit
 from parakit.common.files import read_json
 
 SCORES = {"encoder-classifier": "accuracy", "translator": "bleu", "transformer-2017": "bleu"}
@@ -41,17 +40,8 @@ def main(words: list[str]) -> None:
 
 def _built(name: str, changes: Sequence[str], folder: Path) -> dict[str, Any]:
     """One recipe's minutes and scores."""
-    words: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "parakit.cli.main",
-        "build",
-        "--json",
-        "--builds",
-        folder,
-    ]
-    words += [ROOT / "recipes" / f"{name}.yaml", *(["--set", *changes] if changes else [])]
-    run = run_process(words)
+    settings = ["--set", *changes] if changes else []
+    run = run_parakit("build", "--json", "--builds", folder, ROOT / "recipes" / f"{name}.yaml", *settings)
     minutes = run.processor_seconds / 60
     found = read_json(folder / name / "evaluate" / "results.json")["task"]
     stage = run.figures["stages"]["finetune"]

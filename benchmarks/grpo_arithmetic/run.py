@@ -9,13 +9,12 @@ reward is 1 where the last number is right. `parakit align` runs as a user would
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.harness import SHOWN, Figures, report, run_process, summary
+from benchmarks.harness import SHOWN, Figures, report, run_parakit, summary
 from parakit.checkpoints.model_folder import load_model
 from parakit.evaluation.intervals import wilson_interval
 from parakit.inference import SamplingConfig, generate_batch
@@ -79,11 +78,9 @@ def main(words: list[str]) -> None:
 def _round(
     model: Path, prompts: Path, out: Path, seed: int, n_steps: int, test: Sequence[Exercise]
 ) -> dict[str, Any]:
-    command: list[str | Path] = [sys.executable, "-m", "parakit.cli.main", "align", model, "--method", "grpo"]
-    command += ["--prompts", prompts]
-    command += ["--reward", "final_answer", "--output", out, "--seed", str(seed), "--max-steps", str(n_steps)]
-    command += [*SETTINGS.split(), "--json"]
-    run = run_process(command, timeout=7200)
+    words: list[str | Path] = ["align", model, "--method", "grpo", "--prompts", prompts]
+    words += ["--reward", "final_answer", "--output", out, "--seed", str(seed), "--max-steps", str(n_steps)]
+    run = run_parakit(*words, *SETTINGS.split(), "--json", timeout=7200)
     accuracy, said = _answers(out, test)
     taught, _ = _answers(out, _taught())
     return {"accuracy": accuracy, "said": said, "taught": taught, "seconds": run.seconds}

@@ -16,27 +16,23 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.alignment_frontier.gold import gold_of
+from benchmarks.alignment_frontier.talker import talker_and_prompts
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.online.config import OnlineConfig, online_config
 from parakit.alignment.online.learnt_reward import LearntReward
-from parakit.alignment.online.prompts import Prompt, Sample, compile_prompts
+from parakit.alignment.online.prompts import Prompt, Sample
 from parakit.alignment.online.rewards import Rule, judged
 from parakit.alignment.online.rollouts import complete
-from parakit.checkpoints.model_folder import load_model
 from parakit.common.seeds import rng
 from parakit.model.heads import LanguageModel
 from parakit.recipe.training.aligning import Aligning, align
-from parakit.recipe.training.online_jobs import without_dropout
-from parakit.text.conversations import Conversation, Message
+from parakit.text.conversations import Conversation
 from parakit.text.preferences import prepare_preferences
-from parakit.text.primer.draws import Draws
-from parakit.text.primer.skills import small_talk
 from parakit.text.splits import split_of
 from parakit.tokens.tokenizer import Tokenizer
 
 GOLD = Rule("gold", gold_of)
 MAX_NEW_TOKENS, HELD_OUT = 40, 0.3
-N_DRAWN = 4000  # of small talk; what is said twice counts once
 N_COMPARED = 8  # answers to a prompt that pairs are taken from
 
 
@@ -52,14 +48,8 @@ class Start:
 
     @classmethod
     def load(cls, folder: Path) -> Start:
-        """A primer model tuned for chat, and small talk, where it has several answers to everything."""
-        model, tokenizer = load_model(folder, "cpu", "float32")
-        assert isinstance(model, LanguageModel)
-        assert tokenizer is not None
-        without_dropout(model)
-        draws = Draws(77, "over-optimisation")
-        asked = [Conversation((Message("user", small_talk.draw(draws)[0]),)) for _ in range(N_DRAWN)]
-        prompts = compile_prompts(tokenizer, asked, 100, "small talk")
+        """A primer model tuned for chat, and small talk, parted by the prompt's own digest."""
+        model, tokenizer, prompts = talker_and_prompts(folder, "over-optimisation")
         sides: dict[bool, list[Prompt]] = {True: [], False: []}
         for prompt in prompts:
             digest = Conversation(prompt.messages).digest

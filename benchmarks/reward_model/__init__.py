@@ -8,12 +8,11 @@ trained on, of the public sets a tenth of the prompts. Public sets that are not 
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import ROOT, SHOWN, report, summary
+from benchmarks.harness import DATA, SHOWN, report, summary
 from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.model_folder import load_model
 from parakit.evaluation.preferences import evaluate_preferences
@@ -21,7 +20,6 @@ from parakit.recipe.training.aligning import Aligning, align
 from parakit.text.config import PrimerConfig
 from parakit.text.preferences import iter_preferences, prepare_preferences
 
-DATA = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
 PUBLIC = {
     "hh_rlhf": "hh_rlhf/test.jsonl.gz",
     "llms_from_scratch_instruct": "llms_from_scratch_instruct/instruction-data-with-preference.json.gz",

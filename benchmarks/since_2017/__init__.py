@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import ROOT, SHOWN, Figures, report, run_process
+from benchmarks.harness import DATA, ROOT, SHOWN, Figures, report, run_process
 
 PICTURE = ROOT / "docs" / "since-2017.png"
 RATES = {"adamw": (1e-3, 3e-3), "muon": (0.01, 0.02), "lstm": (3e-3, 1e-2)}
@@ -28,9 +27,8 @@ N_GRAM_ORDERS = (3, 4, 5, 6, 7)
 
 def main(words: list[str]) -> None:
     """Measure the whole road, one process a run, and write result and picture."""
-    home = Path(os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="make bench NAME=since_2017", description=__doc__)
-    parser.add_argument("--data", type=Path, default=home)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--seconds", type=float, default=90.0, help="processor time of one run")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; at most one a core")

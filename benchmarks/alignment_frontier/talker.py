@@ -1,0 +1,30 @@
+"""The policy that methods of alignment are compared on, and what is said to it: a primer model tuned for chat, and small
+talk, where it has several answers to each; where it has but one, no reward could choose.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from parakit.alignment.online.prompts import Prompt, compile_prompts
+from parakit.checkpoints.model_folder import load_model
+from parakit.model.heads import LanguageModel
+from parakit.recipe.training.online_jobs import without_dropout
+from parakit.text.conversations import Conversation, Message
+from parakit.text.primer.draws import Draws
+from parakit.text.primer.skills import small_talk
+from parakit.tokens.tokenizer import Tokenizer
+
+N_DRAWN = 4000  # of small talk; what is said twice counts once
+MAX_PROMPT_TOKENS = 100
+
+
+def talker_and_prompts(folder: Path, draw: str) -> tuple[LanguageModel, Tokenizer, list[Prompt]]:
+    """The model of `folder` in float32 without dropout, its tokenizer, and prompts; `draw` names which are drawn."""
+    model, tokenizer = load_model(folder, "cpu", "float32")
+    assert isinstance(model, LanguageModel)
+    assert tokenizer is not None
+    without_dropout(model)
+    draws = Draws(77, draw)
+    asked = [Conversation((Message("user", small_talk.draw(draws)[0]),)) for _ in range(N_DRAWN)]
+    return model, tokenizer, compile_prompts(tokenizer, asked, MAX_PROMPT_TOKENS, "small talk")
