@@ -174,8 +174,7 @@ def expert_load(
     load = {}
     for routings, mask in zip(_routings(model), (token_mask, source_mask), strict=False):
         for layer, routing in routings.items():
-            choices = _choices(routing, _token_weights(routing, mask))
-            load[layer] = (choices / choices.sum().clamp(min=1)).tolist()
+            load[layer] = _shares(_choices(routing, _token_weights(routing, mask)))
     return dict(sorted(load.items()))
 
 
@@ -198,7 +197,7 @@ def take_expert_load(model: nn.Module) -> dict[int, list[float]]:
     for experts_of_stack in _experts_of(model):
         for layer, experts in experts_of_stack.items():
             if experts.choices is not None:
-                load[layer] = (experts.choices / experts.choices.sum().clamp(min=1)).tolist()
+                load[layer] = _shares(experts.choices)
                 experts.choices = None
     return dict(sorted(load.items()))
 
@@ -237,3 +236,9 @@ def _choices(routing: Routing, token_weights: Tensor) -> Tensor:
     """How often each expert was chosen, (E,) float32."""
     each = token_weights[:, None].expand_as(routing.chosen).flatten()
     return each.new_zeros(routing.logits.shape[1]).index_add(0, routing.chosen.flatten(), each)
+
+
+def _shares(choices: Tensor) -> list[float]:
+    """Of all choices (E,), what fell on each expert; zeros where nothing was chosen."""
+    shares: list[float] = (choices / choices.sum().clamp(min=1)).tolist()
+    return shares

@@ -329,7 +329,7 @@ def _rankings(batch: RankingBatch, device: torch.device, always_masked: bool = F
             one[there] for one in (batch.input_ids, batch.target_ids, batch.loss_mask, batch.real_mask)
         )
         rows, n = np.arange(len(ids)), real.sum(1)
-        whole = np.pad(ids, ((0, 0), (0, 1)))
+        whole = np.pad(ids, ((0, 0), (0, 1)))  # of inputs: a target that does not count must not be read
         whole[rows, n] = targets[rows, n - 1]  # what a completion ends with is no input
         laid = branched(lay_branches(whole, n + 1, counted.argmax(1) + 1), device)
     return RankingMicroBatch(

@@ -112,18 +112,11 @@ def _data(command: AlignCommandConfig, work: Path) -> Path:
     folder = Path(paths[0])
     if len(paths) == 1 and (folder / LINEAGE).is_file():
         return folder
+    from parakit.recipe.stages.text import make_asked, make_preferences
+
     if wanted == "preferences":
-        from parakit.recipe.stages.text import make_preferences
-
         return make_preferences(paths, work / "preferences", overwrite=True)
-    if command.method == "constitution":
-        from parakit.recipe.config import ConversationsConfig
-        from parakit.recipe.stages.text import make_conversations
-
-        return make_conversations(ConversationsConfig(paths=paths), work / "conversations", overwrite=True)
-    from parakit.alignment.online.prompts import prompts_file
-
-    return prompts_file(paths, work / "prompts.jsonl")
+    return make_asked(command.method, paths, work / "prompts")
 
 
 def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:

@@ -99,17 +99,13 @@ def _shards(model: str, data: str, split: str, seq_len: int | None, n_shown: int
 
 def _compiled(model: str, data: str, place: Path) -> Path:
     """Conversations as token shards below `place`, all of a file in the train split."""
-    from parakit.common.files import read_json
-    from parakit.recipe.stages.text import make_conversation_shards
+    from parakit.recipe.stages.text import make_conversation_shards, tell_left_out
     from parakit.text.conversation_sets import prepare_conversations
-    from parakit.text.records.left_out import left_out_lines
 
     folder = Path(data)
     if folder.is_file():
         folder = prepare_conversations([data], place / "conversations", validation_fraction=0.0)
-    for line in left_out_lines(read_json(folder / "report.json")):
-        say(f"{data}: {line}")
-    return make_conversation_shards(folder, Path(model), place / "shards")
+    return make_conversation_shards(tell_left_out(data, folder), Path(model), place / "shards")
 
 
 def _preferences(

@@ -43,9 +43,11 @@ def model_folder(path: str | Path) -> Path:
 
 def _models_of(build: Path) -> list[str]:
     """The stages of a build that make models which speak or do a task, in the order of its recipe."""
+    from parakit.recipe.stages.later import speaking
+
     recipe = read_json(build / RECIPE) if (build / RECIPE).is_file() else {}
-    steps = [step["method"] for step in recipe.get("align") or [] if step["method"] != "reward"]
-    return ["pretrain", "finetune", *steps, *(["distill"] if recipe.get("distill") else [])]
+    methods = (step["method"] for step in recipe.get("align") or [])
+    return ["pretrain", "finetune", *speaking(methods, bool(recipe.get("distill")))]
 
 
 def parse_bytes(size: str) -> int:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from parakit.common.sandbox.limits import Ended, Limits
+from parakit.common.sandbox.limits import Ended, Limit, Limits
 from parakit.common.sandbox.pool import Job, borrowed_keeper, n_at_once
 from parakit.common.sandbox.running import open_pipe, sealed
 from parakit.common.sandbox.unit_tests import UnitTests
@@ -65,7 +65,8 @@ def run_tests(code: str, tests: UnitTests, limits: Limits | None = None) -> Verd
             end.close()
         told = _read(said.fileno())
         judged, program_end = keeper.ended()
-    return _verdict(told, tests, judged, program_end, limits, time.monotonic() - started)
+    slow = program_end.limit(limits) or judged.limit(limits_of_judge)
+    return _verdict(told, tests, judged, slow, time.monotonic() - started)
 
 
 def run_tests_of_many(rows: Sequence[tuple[str, UnitTests]], limits: Limits | None = None) -> list[Verdict]:
@@ -89,10 +90,10 @@ def _verdict(
     told: list[list[str | int]],
     tests: UnitTests,
     judge: Ended,
-    program: Ended,
-    limits: Limits,
+    slow: Limit | None,
     seconds: float,
 ) -> Verdict:
+    """What the judge's lines and its end amount to; `slow`: which time was over, the program's before the judge's."""
     n_tests = len(tests.tests)
     n_passed = sum(outcome == "passed" for outcome, *_ in told)
     broken = next((str(why) for outcome, why, _ in told if outcome == "broken"), "")
@@ -104,7 +105,6 @@ def _verdict(
         return Verdict("broken", 0, n_tests, why, seconds)
     if len(told) == n_tests == n_passed and judge.status == 0:
         return Verdict("passed", n_passed, n_tests, "", seconds)
-    slow = program.limit(limits) or judge.limit(replace(limits, cpu_seconds=2 * limits.cpu_seconds))
     outcome: Outcome = "timed_out" if slow else "failed"
     return Verdict(
         outcome,

@@ -6,6 +6,7 @@ method. A reward model stands beside that line: later steps are rewarded by it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,14 @@ def later_stages(recipe: RecipeConfig, folder: Path, work: Path) -> list[Stage]:
 
 def later_models(recipe: RecipeConfig) -> dict[str, str]:
     """The models that these stages make and that speak, each by the name of its stage."""
-    made = [step.method for step in recipe.align if step.method != REWARD]
-    return {name: name for name in [*made, *(["distill"] if recipe.distill is not None else [])]}
+    return {
+        name: name for name in speaking((step.method for step in recipe.align), recipe.distill is not None)
+    }
+
+
+def speaking(methods: Iterable[str], distilled: bool) -> list[str]:
+    """Of these steps of alignment, and of distillation, the stages whose models speak, in their order."""
+    return [*(method for method in methods if method != REWARD), *(["distill"] if distilled else [])]
 
 
 def seeded(training: TrainingConfig, seed: int) -> Any:
@@ -67,9 +74,11 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
     settings |= {"watch": list(step.watch)} if step.watch else {}
 
     def run(out: Path) -> None:
+        from parakit.recipe.stages.text import make_asked
         from parakit.recipe.training.aligning import Aligning, align
 
-        asked = _asked(step, work / f"{step.method}.prompts") if step.prompts else folder / data
+        place = work / f"{step.method}.prompts"
+        asked = make_asked(step.method, step.prompts, place) if step.prompts else folder / data
         job = Aligning(
             model=folder / policy,
             data=asked,
@@ -82,17 +91,6 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
         align(job, out, overwrite=True)
 
     return Stage(step.method, settings, tuple(parents), run)
-
-
-def _asked(step: AlignStageConfig, out: Path) -> Path:
-    """A step's own files of prompts as what its method reads: conversations that were answered, or questions."""
-    from parakit.alignment.online.prompts import prompts_file
-    from parakit.recipe.config import ConversationsConfig
-    from parakit.recipe.stages.text import make_conversations
-
-    if step.method == "constitution":
-        return make_conversations(ConversationsConfig(paths=step.prompts), out, overwrite=True)
-    return prompts_file(step.prompts, out.with_name(f"{out.name}.jsonl"))
 
 
 def _reward_of(recipe: RecipeConfig, step: AlignStageConfig) -> str | None:

@@ -106,7 +106,7 @@ def make_conversations(
             overwrite=overwrite,
             progress=bar,
         )
-    return _told("conversations", made)
+    return tell_left_out("conversations", made)
 
 
 def make_preferences(
@@ -120,7 +120,18 @@ def make_preferences(
         made = prepare_preferences(
             source, out, validation_fraction=validation_fraction, overwrite=overwrite, progress=bar
         )
-    return _told("preferences", made)
+    return tell_left_out("preferences", made)
+
+
+def make_asked(method: str, paths: Sequence[str], out: Path) -> Path:
+    """Files of prompts as what a method of alignment reads: for a constitution a folder of conversations that were
+    answered, else questions, in one file.
+    """
+    from parakit.alignment.online.prompts import prompts_file
+
+    if method == "constitution":
+        return make_conversations(ConversationsConfig(paths=tuple(paths)), out, overwrite=True)
+    return prompts_file(paths, out.with_name(f"{out.name}.jsonl"))
 
 
 def make_conversation_shards(
@@ -134,8 +145,8 @@ def make_conversation_shards(
         return write_shards(splits, tokenizer, out, parents, overwrite=overwrite, progress=bar)
 
 
-def _told(title: str, made: Path) -> Path:
-    """`made`, when it was said which rows of its files were left out."""
+def tell_left_out(title: str, made: Path) -> Path:
+    """Say which rows of its files were left out of the set `made`, and return it."""
     for line in left_out_lines(read_json(made / "report.json")):
         say(f"{title}: {line}")
     return made

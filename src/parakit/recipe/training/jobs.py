@@ -172,7 +172,8 @@ def _begun_afresh(
         keep_plan(work, shape, plan)
     seed_everything(plan.seed)
     model = fresh_model(shape)
-    if not kept and getattr(training, "embedding_start", "random") == "cooccurrence":
+    counted = isinstance(training, PretrainConfig) and training.embedding_start == "cooccurrence"
+    if counted and not kept:  # else a checkpoint has the vectors
         _count_neighbours(model, splits, tokenizer, plan.seed)
     return _Run(_with_head(model, learned, training, splits), lessons, plan)
 
@@ -287,15 +288,14 @@ def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str,
             say(
                 f"{title}: {n_seen} held-out documents of the earlier data are in the new, and flatter its loss"
             )
-        further = partial(_examined_earlier, run, tokenizer)
+        further = partial(_examined_earlier, run, tokenizer, lesson.source)
         inputs = replace(inputs, examined=run.lessons.on_new(run.plan), further_checks=further)
     return run_training(inputs) | figures | chart_rows(work)
 
 
-def _examined_earlier(run: _Run, tokenizer: Tokenizer) -> list[doctor.Finding]:
+def _examined_earlier(run: _Run, tokenizer: Tokenizer, mixed: Any) -> list[doctor.Finding]:
     """What the doctor says of the earlier data, and of the rows that both give together."""
     lesson, frozen = run.lessons.on_earlier(run.plan), run.tuning.frozen
-    mixed = run.lessons.under(run.plan).source
     assert isinstance(lesson.data, TokenShards)
     assert isinstance(mixed, ReplayedSource)
     return doctor.examine_mixture(mixed, run.plan.n_rows) + doctor.examine(
