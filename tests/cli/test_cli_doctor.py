@@ -59,7 +59,7 @@ def test_what_counts_is_shown_token_by_token(folders: Path, capsys: pytest.Captu
     shown = json.loads(capsys.readouterr().out)["shown"]
     assert len(shown) == 2
     answers = [m.content for m in CONVERSATIONS[0].messages if m.role == "assistant"]
-    assert "".join(t["text"] for t in shown[0] if t["counted"]) == "".join(f"{a}<|end|>" for a in answers)
+    assert "".join(t["text"] for t in shown[0] if t["counted"]) == "".join(f" {a}<|end|>" for a in answers)
     assert shown[0][0] == {"text": "<|bos|>", "counted": False, "control": True}
     assert main(command) == 0
     out = capsys.readouterr().out
@@ -121,14 +121,14 @@ def test_of_preferences_it_is_shown_what_is_chosen_and_rejected_behind_the_seam(
     assert "1 left out: the answers are the same (pairs.jsonl, row 5)" in said.err
     assert {"seam-differs", "reference-differs"} <= {finding["name"] for finding in told["findings"]}
     first, last = told["shown"][0], told["shown"][3]
-    assert "".join(t["text"] for t in first["prompt"]) == "<|bos|><|user|>Where is Ada?<|end|><|assistant|>"
+    assert "".join(t["text"] for t in first["prompt"]) == "<|bos|><|user|> Where is Ada?<|end|><|assistant|>"
     assert not any(t["counted"] for t in first["prompt"])
     texts = {name: "".join(t["text"] for t in tokens) for name, tokens in first["completions"].items()}
-    assert texts == {"chosen": "Ada is here.<|end|>", "rejected": "No.<|end|>"}
+    assert texts == {"chosen": " Ada is here.<|end|>", "rejected": " No.<|end|>"}
     assert all(t["counted"] for tokens in first["completions"].values() for t in tokens)
     assert list(last["completions"]) == ["place 1 of 3", "place 2 of 3", "place 3 of 3"]
     assert main(command) == 0
-    assert "‖Ada is here." in capsys.readouterr().out
+    assert "‖ Ada is here." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["reward", "dpo"])
@@ -158,7 +158,7 @@ def test_conversations_need_no_shards_and_prompts_are_shown_as_they_are_asked(
     assert main(command) == 0
     shown = json.loads(capsys.readouterr().out)["shown"]
     answers = [m.content for m in CONVERSATIONS[0].messages if m.role == "assistant"]
-    assert "".join(t["text"] for t in shown[0] if t["counted"]) == "".join(f"{a}<|end|>" for a in answers)
+    assert "".join(t["text"] for t in shown[0] if t["counted"]) == "".join(f" {a}<|end|>" for a in answers)
     assert main([*command, "--method", "grpo"]) == 0
     said = capsys.readouterr()
     prompt = json.loads(said.out)["shown"][0]

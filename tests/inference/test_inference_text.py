@@ -14,7 +14,15 @@ from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.inference.config import SamplingConfig
 from parakit.inference.text import generate, generate_batch, prompt_ids, stream
-from parakit.inference.text_stream import CharacterStream, StopStringCheck, StopStrings, first_stop
+from parakit.inference.text_stream import (
+    CharacterStream,
+    StopStringCheck,
+    StopStrings,
+    TextStream,
+    first_stop,
+)
+from parakit.text.conversations import Message
+from parakit.tokens.chat_template import answer_text
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=40)
 KINDS = ("byte_bpe", "wordpiece", "unigram", "word", "char")
@@ -46,6 +54,34 @@ def test_text_is_held_back_no_longer_than_needed():
     assert watch.push("\n\nQ: never shown") == ""
     assert watch.stopped
     assert watch.push("more") == watch.flush() == ""
+
+
+@given(st.text("ab 😀", max_size=20), st.sampled_from(["", " ", "ab", " a"]), st.lists(ab, max_size=2))
+def test_what_a_template_writes_before_an_answer_is_not_shown(make_tokenizer, text, lead, stop):
+    tokenizer = make_tokenizer()
+    shown = TextStream(tokenizer, stop, lead)
+    token_ids = tokenizer.encode(text)
+    pieces = [shown.push(token_id) for token_id in token_ids]
+    answer = text.removeprefix(lead)
+    end = first_stop(answer, stop)
+    assert "".join([*pieces, shown.finish()]) == (answer if end is None else answer[: end[0]])
+    if stop:
+        assert StopStringCheck(tokenizer, stop, lead).confirms(token_ids) == (end is not None)
+
+
+def test_answers_in_a_conversation_are_equal_in_all_three_ways(talker):
+    """The template's space before an answer is neither shown nor part of what a stop string is looked for in."""
+    model, tokenizer = talker
+    asked = [(Message("user", text),) for text in ("the bird", "12", "sees")]
+    for stop in ((), (" ",), (generate(model, tokenizer, asked[0], GREEDY).text[:2],)):
+        config = GREEDY.replace(stop=stop)
+        alone = [generate(model, tokenizer, messages, config) for messages in asked]
+        batched = generate_batch(model, tokenizer, asked, config)
+        assert [(a.text, a.token_ids) for a in alone] == [(b.text, b.token_ids) for b in batched]
+        for completion in alone if not stop else ():
+            ended = completion.finish_reason == "stop"
+            said = answer_text(tokenizer, completion.token_ids[: -1 if ended else None])
+            assert completion.text.rstrip("\ufffd") == said.rstrip("\ufffd")
 
 
 @pytest.mark.parametrize("kind", KINDS)

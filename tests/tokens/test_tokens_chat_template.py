@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.text.conversations import Conversation, Message
-from parakit.tokens import Tokenizer, compile_chat
-from parakit.tokens.chat_template import CHAT_TEMPLATE, end_of_turn_id, stop_ids
+from parakit.tokens import ChatIds, Tokenizer, compile_chat
+from parakit.tokens.chat_template import CHAT_TEMPLATE, answer_lead, answer_text, end_of_turn_id, stop_ids
 from parakit.tokens.special_tokens import ROLES
 
 KINDS = ("byte_bpe", "wordpiece", "unigram", "word", "char")
 CHATML = (
     "{% for message in messages %}{{ '<|' + message.role + '|>\n' + message.content + '<|end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+INST = (  # of the kind of Llama 2: a space after the prompt's last word
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|> ' + m.content + ' <|tool|>' }}"
+    "{% else %}{{ ' ' + m.content + '<|end|>' }}{% endif %}{% endfor %}"
 )
 TRIMMED = CHATML.replace("message.content", "message['content'] | trim")
 
@@ -38,16 +42,16 @@ def test_a_conversation_is_framed_by_markers_and_only_the_assistant_counts(byte_
     compiled = compile_chat(byte_bpe, [{"role": "system", "content": "the"}, *chat("cat", "sat", "on", "")])
     expected = [
         ([byte_bpe.bos_id, turn["system"]], False),
-        (said("the"), False),
+        (said(" the"), False),
         ([turn["end"], turn["user"]], False),
-        (said("cat"), False),
+        (said(" cat"), False),
         ([turn["end"], turn["assistant"]], False),
-        (said("sat"), True),
+        (said(" sat"), True),
         ([turn["end"]], True),
         ([turn["user"]], False),
-        (said("on"), False),
+        (said(" on"), False),
         ([turn["end"], turn["assistant"]], False),
-        ([turn["end"]], True),
+        ([*said(" "), turn["end"]], True),
     ]
     assert compiled.token_ids == [i for ids, _ in expected for i in ids]
     assert compiled.loss_mask == [counts for ids, counts in expected for _ in ids]
@@ -154,9 +158,64 @@ def test_control_ids_are_those_of_the_template(
 @given(text=st.text())
 def test_contents_come_through_unchanged(byte_bpe: Tokenizer, text: str) -> None:
     compiled = compile_chat(byte_bpe, chat(text, text))
-    assert byte_bpe.decode(compiled.token_ids) == text + text
-    counted = [i for i, counts in zip(compiled.token_ids, compiled.loss_mask, strict=True) if counts]
-    assert byte_bpe.decode(counted) == text
+    assert byte_bpe.decode(compiled.token_ids) == f" {text} {text}"
+    assert answer_text(byte_bpe, said_ids(compiled)) == text
+
+
+def said_ids(compiled: ChatIds) -> list[int]:
+    return [i for i, counts in zip(compiled.token_ids, compiled.loss_mask, strict=True) if counts]
+
+
+@pytest.mark.parametrize(
+    ("kind", "template"),
+    [*((kind, CHAT_TEMPLATE) for kind in KINDS), *(("byte_bpe", t) for t in (CHATML, INST))],
+)
+def test_a_model_says_what_its_prompt_lacks(
+    tokenizers: dict[str, Tokenizer], kind: str, template: str
+) -> None:
+    """Every token between the generation prompt and the end of the answer counts, and its text is the answer."""
+    tokenizer = with_template(tokenizers[kind], template)
+    for answer in ("the cat", "12", "a"):
+        prompt = compile_chat(tokenizer, chat("hello"), add_generation_prompt=True).token_ids
+        whole = compile_chat(tokenizer, chat("hello", answer))
+        assert whole.token_ids[: len(prompt)] == prompt
+        ended = whole.token_ids.index(tokenizer.turn_ids["end"], len(prompt))
+        assert whole.loss_mask[len(prompt) : ended + 1] == [True] * (ended + 1 - len(prompt))
+        said = answer_text(tokenizer, whole.token_ids[len(prompt) : ended])
+        assert said == tokenizer.decode(tokenizer.encode(answer))
+
+
+def test_words_of_a_turn_are_the_tokens_that_a_text_has(byte_bpe: Tokenizer) -> None:
+    within, said = (
+        byte_bpe.encode("the cat sat on"),
+        said_ids(compile_chat(byte_bpe, chat("hello", "sat on"))),
+    )
+    assert within[-len(said) + 1 :] == said[:-1]
+    assert byte_bpe.encode("sat on") != said[:-1]
+
+
+@pytest.mark.parametrize(
+    ("template", "lead"),
+    [
+        (CHAT_TEMPLATE, " "),
+        (CHATML, ""),
+        (
+            "{% for m in messages %}{{ m.content }}{% endfor %}{{ 1 // 0 }}",
+            "",
+        ),  # fails, and says so when used
+        ("{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}", ""),  # a control token
+        ("{% if add_generation_prompt %}Go on: {% endif %}{{ messages[-1].content }}", ""),
+        (None, ""),
+    ],
+)
+def test_what_stands_before_an_answer(byte_bpe: Tokenizer, template: str | None, lead: str) -> None:
+    assert answer_lead(with_template(byte_bpe, template)) == lead
+
+
+def test_a_message_of_no_weight_has_no_lead_that_counts(byte_bpe: Tokenizer) -> None:
+    messages = [{"role": "assistant", "content": "12", "weight": 0}, *chat("hello", "12")]
+    compiled = compile_chat(byte_bpe, messages)
+    assert said_ids(compiled) == [*byte_bpe.encode(" 12"), byte_bpe.turn_ids["end"]]
 
 
 @pytest.mark.parametrize(

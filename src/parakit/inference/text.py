@@ -18,7 +18,7 @@ from parakit.inference.config import SamplingConfig
 from parakit.inference.decoding import MICRO_BATCH_SIZE, check_prompt, generate_ids, stream_ids
 from parakit.inference.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
-from parakit.tokens.chat_template import compile_chat, stop_ids
+from parakit.tokens.chat_template import answer_lead, compile_chat, stop_ids
 from parakit.tokens.tokenizer import Tokenizer
 
 
@@ -70,6 +70,11 @@ def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
     return list(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
 
 
+def _lead(tokenizer: Tokenizer, prompt: Prompt) -> str:
+    """What the chat template writes before an answer: the model says it, and nobody is shown it."""
+    return "" if isinstance(prompt, str) else answer_lead(tokenizer)
+
+
 class CompletionStream:
     """One completion as it grows. Iterate for pieces of text; `completion` tells the rest, also after an
     early stop.
@@ -86,7 +91,7 @@ class CompletionStream:
     ) -> None:
         require(model, "generate")
         self._ends = frozenset(stop_ids(tokenizer))
-        self._text = TextStream(tokenizer, config.stop)
+        self._text = TextStream(tokenizer, config.stop, _lead(tokenizer, prompt))
         self._pieces: list[str] = []
         self._token_ids: list[int] = []
         self._reason: FinishReason = "interrupted"
@@ -180,14 +185,15 @@ def generate_batch(
         except UserError as error:
             raise UserError(f"prompt {number} of {len(ids)}: {error.message}", error.hint) from None
     ends = frozenset(stop_ids(tokenizer))
-    check = StopStringCheck(tokenizer, config.stop) if config.stop else None
+    leads = [_lead(tokenizer, prompt) for prompt in prompts]
+    check = StopStringCheck(tokenizer, config.stop, max(leads)) if config.stop and leads else None
     completions = generate_ids(
         model, ids, config, ends, seeds=seeds, stop_check=check, micro_batch_size=micro_batch_size
     )
     seconds = time.perf_counter() - started
     return [
-        _completion(tokenizer, len(prompt_token_ids), token_ids, ends, config, seconds)
-        for prompt_token_ids, token_ids in zip(ids, completions, strict=True)
+        _completion(tokenizer, len(prompt_token_ids), token_ids, ends, config, seconds, lead)
+        for prompt_token_ids, token_ids, lead in zip(ids, completions, leads, strict=True)
     ]
 
 
@@ -198,8 +204,9 @@ def _completion(
     ends: frozenset[int],
     config: SamplingConfig,
     seconds: float,
+    lead: str,
 ) -> Completion:
-    text = TextStream(tokenizer, config.stop)
+    text = TextStream(tokenizer, config.stop, lead)
     shown = [text.push(token_id) for token_id in token_ids] + [text.finish()]
     ended = text.stopped or (bool(token_ids) and token_ids[-1] in ends)
     return Completion(

@@ -86,11 +86,14 @@ class StopStrings:
 
 
 class TextStream:
-    """Token ids in, text that may be shown out."""
+    """Token ids in, text that may be shown out. `lead` is not shown where the text begins with it: what a chat
+    template writes before an answer.
+    """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), lead: str = "") -> None:
         self._characters = CharacterStream(tokenizer)
         self._stop = StopStrings(stop)
+        self._lead, self._held = lead, ""
 
     @property
     def stopped(self) -> bool:
@@ -99,11 +102,23 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """What may be shown since the last call."""
-        return self._stop.push(self._characters.push(token_id))
+        return self._stop.push(self._led(self._characters.push(token_id)))
 
     def finish(self) -> str:
         """What may still be shown at the end. Bytes of a character that never became whole are left out."""
-        return self._stop.flush()
+        held, self._held = self._held, ""
+        return self._stop.push(held) + self._stop.flush()
+
+    def _led(self, text: str) -> str:
+        """`text`, or nothing as long as all of the text may still be the lead."""
+        if not self._lead:
+            return text
+        text = self._held + text
+        if len(text) < len(self._lead) and self._lead.startswith(text):
+            self._held = text
+            return ""
+        text, self._lead, self._held = text.removeprefix(self._lead), "", ""
+        return text
 
 
 class StopStringCheck:
@@ -113,8 +128,8 @@ class StopStringCheck:
     only then is text decoded.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], lead: str = "") -> None:
+        self._tokenizer, self._stop, self._lead = tokenizer, tuple(stop), lead
         self.suspects: Collection[int] | None = None
         if is_byte_level(tokenizer) and REPLACEMENT not in "".join(
             stop
@@ -127,12 +142,12 @@ class StopStringCheck:
             )
 
     def confirms(self, token_ids: Sequence[int]) -> bool:
-        """Whether the text of `token_ids` holds a stop string."""
+        """Whether the text of `token_ids` holds a stop string, behind the lead."""
         if is_byte_level(self._tokenizer):  # an unfinished character at the end is not text yet
             text = _utf8_decoder().decode(self._tokenizer.decode_bytes(token_ids))
         else:
             text = self._tokenizer.decode(token_ids)
-        return any(stop in text for stop in self._stop)
+        return any(stop in text.removeprefix(self._lead) for stop in self._stop)
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, int] | None:

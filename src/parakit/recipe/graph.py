@@ -24,7 +24,7 @@ from parakit.text.report import ReadReport
 
 STATE = "build.json"
 # Raised when a stage's code changes what it makes from the same settings: earlier results are then made anew.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,17 @@ putting the contents where the placeholders stand gives what the template means 
 other change of the text is refused). Control tokens are then looked for in the template's own characters
 alone, and all text between two of them is encoded with special tokens off: no content can forge one. On
 ordinary text the ids equal those of transformers' `apply_chat_template`.
+
+Our own template puts a space before every content: a word then has the token that it has within a text, which
+pre-training knows, and not that of a line's first word (docs/decisions/0012). What a template writes between the
+generation prompt and the answer is for the model to say: it counts, and it is taken off what was generated.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -28,7 +32,7 @@ CHAT_TEMPLATE = (
     "{{- bos_token -}}"
     "{%- for message in messages -%}"
     f"{{{{- {_MARKER_OF_ROLE}[message['role']] -}}}}"
-    "{{- message['content'] -}}"
+    "{{- ' ' + message['content'] -}}"
     f"{{{{- '{TURN_MARKERS[END_OF_TURN]}' -}}}}"
     "{%- endfor -%}"
     f"{{%- if add_generation_prompt -%}}{{{{- '{TURN_MARKERS['assistant']}' -}}}}{{%- endif -%}}"
@@ -102,6 +106,22 @@ def end_of_turn_id(tokenizer: Tokenizer) -> int | None:
     return ends[-1] if ends else None
 
 
+def answer_lead(tokenizer: Tokenizer) -> str:
+    """What the template writes between the generation prompt and an answer (a space in ours, often nothing), as it
+    stands in the answer's decoded tokens; "" without a template.
+    """
+    lead = _lead(tokenizer)
+    if not lead:
+        return ""
+    encode = (tokenizer.plain_inside or tokenizer).encode
+    return tokenizer.decode(encode(f"{lead}a")).removesuffix("a")
+
+
+def answer_text(tokenizer: Tokenizer, token_ids: Iterable[int]) -> str:
+    """The text of generated ids as a message's content: without what the template writes before it."""
+    return tokenizer.decode(token_ids).removeprefix(answer_lead(tokenizer))
+
+
 def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     """Ids at which generation ends: EOS and the end of an assistant's turn."""
     return tuple(dict.fromkeys(i for i in (tokenizer.eos_id, end_of_turn_id(tokenizer)) if i is not None))
@@ -136,6 +156,34 @@ def _renderer(template: str) -> Callable[[Sequence[Mapping[str, Any]]], list[str
     return TemplateWorker(template).render_all
 
 
+def _lead(tokenizer: Tokenizer) -> str:
+    """The template's own text, control tokens aside, between the generation prompt and an answer."""
+    if tokenizer.chat_template is None:
+        return ""
+    return _lead_of(
+        tokenizer.chat_template, tuple(tokenizer.special.forms.items()), tokenizer.control_pattern
+    )
+
+
+@lru_cache(maxsize=8)
+def _lead_of(template: str, forms: tuple[tuple[str, str], ...], control: re.Pattern[str] | None) -> str:
+    asked = [{"role": "user", "content": "a"}]
+    answered = [*asked, {"role": "assistant", "content": f"{_NONCE}x1x"}]
+    shared = {"tools": None, "documents": None, **{f"{purpose}_token": form for purpose, form in forms}}
+    try:
+        prompt, whole = _renderer(template)(
+            [
+                {"messages": asked, "add_generation_prompt": True, **shared},
+                {"messages": answered, "add_generation_prompt": False, **shared},
+            ]
+        )
+    except TemplateError:
+        return ""  # where the template is used it says what is wrong
+    before = _PLACEHOLDER.split(whole)[0]
+    lead = before.removeprefix(prompt) if before.startswith(prompt) else ""
+    return "" if control is not None and control.search(lead) else lead
+
+
 def _pieces(
     tokenizer: Tokenizer, turns: list[dict[str, str]], counted: list[bool], add_generation_prompt: bool
 ) -> list[_Piece]:
@@ -158,7 +206,7 @@ def _pieces(
         ) from None
     parts = _PLACEHOLDER.split(masked)  # own text, content number, own text, ...
     pieces, place = [_Piece(parts[0], False)], len(parts[0])
-    fits = real.startswith(parts[0])
+    fits, lead = real.startswith(parts[0]), _lead(tokenizer)
     for number, following in zip(map(int, parts[1::2]), parts[2::2], strict=True):
         content = turns[number]["content"]
         options = (variant(content) for variant in _VARIANTS)
@@ -166,6 +214,8 @@ def _pieces(
         if chosen is None:
             fits = False
             break
+        if counted[number] and lead and pieces[-1].text.endswith(lead):
+            pieces[-1:] = [_Piece(pieces[-1].text.removesuffix(lead), False), _Piece(lead, False, True)]
         pieces += [_Piece(chosen, True, counted[number]), _Piece(following, False)]
         place += len(chosen) + len(following)
     if not fits or place != len(real):
@@ -186,7 +236,7 @@ def _cut_at_control(tokenizer: Tokenizer, pieces: list[_Piece]) -> list[_Piece |
             continue
         for part in pattern.split(piece.text):
             if part:
-                cut.append(ids[part] if part in ids else _Piece(part, False))
+                cut.append(ids[part] if part in ids else _Piece(part, False, piece.counted))
     return cut
 
 

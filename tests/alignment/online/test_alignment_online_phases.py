@@ -133,7 +133,7 @@ def test_the_run_is_over_with_the_first_phase_beyond_the_limit(method: Any) -> N
 
 def test_an_adaptive_leash_of_grpo_reaches_the_loss() -> None:
     """The coefficient that adapts is the one that the objective multiplies by."""
-    session = tiny_session(None, "grpo", kl_target=1e-6, kl_coef=0.5)
+    session = tiny_session(None, "grpo", kl_target=1e-6, kl_coef=0.5, plan={"max_steps": 24})
     finish(session)
     objective: Any = session.objective
     source: Any = session.source

@@ -172,10 +172,10 @@ def test_grpo_learns_to_write_what_passes() -> None:
 
     reward = named_reward("unit_tests")
     source = OnPolicySource(prompts, roll, reward, learning, objective.figures, config)
-    plan = tiny_plan(config, max_steps=16, learning_rate=0.02)
+    plan = tiny_plan(config, max_steps=24, learning_rate=0.01)
     records = list(TrainingSession(policy, source, objective, plan, None).steps())
     figures = source.step_figures()
-    assert len(records) == 16
+    assert len(records) == 24
     assert all(np.isfinite(record.loss) for record in records)
     assert figures["reward"] == figures["tests_passed"] > 0.9
     assert figures["tests_timed_out"] == 0

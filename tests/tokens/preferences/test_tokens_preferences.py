@@ -10,7 +10,7 @@ import pytest
 from parakit.common.errors import UserError
 from parakit.text.conversations import Message
 from parakit.text.preferences import Ranking
-from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.chat_template import answer_text, compile_chat
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.preferences import PreferenceSource, completion_ids, encode_rankings
 from parakit.tokens.tokenizer import Tokenizer
@@ -110,5 +110,5 @@ def test_a_batch_holds_every_completion_best_first(tokenizer: Tokenizer) -> None
             ids = [int(batch.input_ids[row, place, 0]), *batch.target_ids[row, place][real].tolist()]
             assert ids == compile_chat(tokenizer, one.conversation(place)).token_ids
             said = batch.target_ids[row, place][counted].tolist()
-            assert tokenizer.decode(said[:-1]) == answer
+            assert answer_text(tokenizer, said[:-1]) == answer
             assert not counted[~real].any()

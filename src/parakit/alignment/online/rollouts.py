@@ -30,7 +30,7 @@ from parakit.inference.decoding import evaluation_mode, generate_ids
 from parakit.inference.sampling import request_seeds
 from parakit.model.heads import LanguageModel
 from parakit.model.masks import can_branch
-from parakit.tokens.chat_template import stop_ids
+from parakit.tokens.chat_template import answer_text, stop_ids
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.micro_batches import BranchedInputs
 from parakit.training.precision import at_least_float32
@@ -113,7 +113,7 @@ def complete(
     samples = []
     for prompt, token_ids in zip(asked, completions, strict=True):
         ended = token_ids[-1] in ends
-        text = tokenizer.decode(token_ids[:-1] if ended else token_ids)
+        text = answer_text(tokenizer, token_ids[:-1] if ended else token_ids)
         samples.append(Sample(prompt.messages, prompt.answer, text, ended, prompt.tests))
     return samples, completions
 

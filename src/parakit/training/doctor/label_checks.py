@@ -12,7 +12,7 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.tokens.batches import Batch, BatchSource
-from parakit.tokens.chat_template import compile_chat, end_of_turn_id
+from parakit.tokens.chat_template import answer_lead, compile_chat, end_of_turn_id
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer import Tokenizer
 from parakit.training.doctor.turns import Grammar, Stretch
@@ -203,11 +203,23 @@ def template_differs(
             return "the generation prompt is not how an assistant's turn begins in training"
         if grammar is None:
             return None
-        return next(
-            filter(None, (_rewritten(d.token_ids, tokenizer, grammar) for d in documents[:most])), None
-        )
+        found = (_rewritten(d.token_ids, tokenizer, grammar) for d in documents[:most])
+        return next(filter(None, found), None) or _unwritten_space(documents, tokenizer, grammar)
     except UserError as error:
         return f"the chat template fails: {error.message}"
+
+
+def _unwritten_space(documents: Sequence[Stretch], tokenizer: Tokenizer, grammar: Grammar) -> str | None:
+    """Users' turns that all begin with a space, as of a template that writes one, where this one writes none."""
+    asked = [
+        tokenizer.decode(document.token_ids[span.start : span.stop])
+        for document in documents
+        for role, span in grammar.messages(document.token_ids)
+        if role == "user"
+    ]
+    if len(asked) < 2 or answer_lead(tokenizer) or not all(text.startswith(" ") for text in asked):
+        return None
+    return "every user's turn of the shards begins with a space, and this template writes none"
 
 
 def _rewritten(token_ids: list[int], tokenizer: Tokenizer, grammar: Grammar) -> str | None:
@@ -215,11 +227,14 @@ def _rewritten(token_ids: list[int], tokenizer: Tokenizer, grammar: Grammar) -> 
     if not spans or spans[-1][1].stop != len(token_ids) - 1:
         return None  # cut short, or it ends in what is no turn
     contents = [token_ids[span.start : span.stop] for _, span in spans]
+    lead = answer_lead(tokenizer)
     turns = [
-        {"role": role, "content": tokenizer.decode(ids)}
+        {"role": role, "content": tokenizer.decode(ids).removeprefix(lead)}
         for (role, _), ids in zip(spans, contents, strict=True)
     ]
-    exact = all(tokenizer.encode(turn["content"]) == ids for turn, ids in zip(turns, contents, strict=True))
+    exact = all(
+        tokenizer.encode(lead + turn["content"]) == ids for turn, ids in zip(turns, contents, strict=True)
+    )
 
     def comparable(
         ids: list[int],
