@@ -66,7 +66,7 @@ def main(task: str, folder: Path, seed: int = 0) -> Figures:
 def _sft(folder: Path, settings: Figures, shared: Figures) -> tuple[Any, int]:
     model, tokenizer = _policy(folder / "lm")
     rows = _rows(folder / "conversations.jsonl")
-    said = "{{- message['content'] -}}{{- '<|end|>' -}}"  # what the peer must be told an assistant says
+    said = "{{- ' ' + message['content'] -}}{{- '<|end|>' -}}"  # what the peer must be told an assistant says
     marked = f"{{%- generation -%}}{said}{{%- endgeneration -%}}"
     assert said in tokenizer.chat_template
     tokenizer.chat_template = tokenizer.chat_template.replace(

@@ -148,6 +148,8 @@ def _show(summary: dict[str, Any], folder: Path) -> None:
     bits = base.get("bits_per_byte")
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {base['loss']:.3f} {base['loss_unit']}"
     say(f"{base['parameters']:,} parameters, {held_out} on held-out text, {duration(summary['seconds'])}")
+    if made.get("parameters", base["parameters"]) != base["parameters"]:
+        say(f"{final_stage(summary)}: {made['parameters']:,} parameters")
     for row in summary["evaluations"]:
         say(f"{row['name']} ({row['model']}): {row['bits_per_byte']:.3f} bits per byte")
     say(f"report: {folder / 'report.html'}")
