@@ -27,7 +27,8 @@ PRETRAINING = (
     " pretrain.embedding_start=cooccurrence pretrain.embedding_learning_rate=0.001"
 )
 # Learning rates to choose from, and passes over the labels.
-GRID = {"sst2": ((0.0005, 0.001), 3), "sst2_500": ((0.0005, 0.001, 0.002), 8), "cola": ((0.0005, 0.001), 3)}
+RATES = (0.0005, 0.001, 0.002, 0.004)
+GRID = {"sst2": (RATES, 3), "sst2_500": (RATES, 8), "cola": (RATES, 3)}
 TUNING = "--optimizer adamw --learning-rate {rate} --dropout 0.3 --epochs {epochs} --validate-every 10000"
 
 
