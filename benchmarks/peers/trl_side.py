@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import trl  # type: ignore[import-not-found]  # the peer's own
-from datasets import Dataset  # type: ignore[import-not-found]  # as is this
+import trl
+from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
