@@ -1,8 +1,8 @@
 """Distil with every seed, judge every student, compare, and report.
 
 Decoder: the primer's base, tuned for two epochs, teaches two of its five layers on two fifths of the conversations that
-tuned it. Encoder: one that fills masks in the primer's text teaches two of its five layers on that text (DistilBERT's
-recipe); then all are tuned alike for a task. On the same rows, for as many steps, the same start learns from labels alone,
+tuned it. Encoder: one that fills masks in the primer's text teaches two of its five layers on that text;
+then all are tuned alike for a task. On the same rows, for as many steps, the same start learns from labels alone,
 and so does the same shape with fresh weights.
 
 Shown are medians with lowest and highest, and the 95 % interval (Student's t) of the mean over seeds.

@@ -17,7 +17,7 @@ from benchmarks.distillation.students import Setting
 from benchmarks.harness import ROOT
 
 DECODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0, "hidden_coef": 1.0}
-ENCODER: dict[str, Any] = {"hard_label_share": 0.2, "distill_temperature": 2.0, "hidden_coef": 1.0}
+ENCODER: dict[str, Any] = {"hard_label_share": 0.5, "distill_temperature": 1.0}
 TEACHER_EPOCHS = 2
 N_CONVERSATIONS = 8_000  # that students learn from: two fifths of those that tuned their teacher
 
