@@ -159,6 +159,10 @@ def test_conversations_need_no_shards_and_prompts_are_shown_as_they_are_asked(
     shown = json.loads(capsys.readouterr().out)["shown"]
     answers = [m.content for m in CONVERSATIONS[0].messages if m.role == "assistant"]
     assert "".join(t["text"] for t in shown[0] if t["counted"]) == "".join(f" {a}<|end|>" for a in answers)
+    few = tmp_path / "few.jsonl"
+    write_conversations(few, CONVERSATIONS[:2])  # too few for a healthy verdict, and shown all the same
+    main([str(folders / "model"), "--data", str(few), "--show", "--json"])
+    assert len(json.loads(capsys.readouterr().out)["shown"]) == 2
     assert main([*command, "--method", "grpo"]) == 0
     said = capsys.readouterr()
     prompt = json.loads(said.out)["shown"][0]

@@ -6,6 +6,7 @@ examples name their task. `trained_view` is for people: token by token, what cou
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,9 +137,7 @@ def trained_view(
 ) -> list[list[TokenView]]:
     """The first documents of a split, token by token, each at most `max_tokens` long."""
     views = []
-    for start, end in zip(
-        shards.offsets[:n_documents].tolist(), shards.offsets[1 : n_documents + 1].tolist(), strict=True
-    ):
+    for start, end in itertools.pairwise(shards.offsets[: n_documents + 1].tolist()):
         end = min(end, start + max_tokens)
         mask = (
             np.ones(end - start, bool)
