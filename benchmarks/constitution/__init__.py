@@ -32,6 +32,9 @@ def main(words: list[str]) -> None:
     parser.add_argument("--n-lessons", type=int, default=5000)
     parser.add_argument("--n-attacks", type=int, default=100, help="of each category, to revise answers to")
     parser.add_argument("--n-preferences", type=int, default=0)
+    parser.add_argument(
+        "--helpful-share", type=float, default=0.9, help="of what is tuned on, other conversations"
+    )
     parser.add_argument("--n-measured", type=int, default=100, help="held-out attacks of each category")
     parser.add_argument("--n-suite-items", type=int, default=250)
     arguments = parser.parse_args(words)
@@ -65,7 +68,7 @@ def one_seed(
     aligned = parakit(
         "align", start, "--method", "constitution", "--prompts", build / "conversations", "--output", out,
         "--seed", seed, "--n-lessons", arguments.n_lessons, "--n-attacks", arguments.n_attacks,
-        "--n-preferences", arguments.n_preferences, "--epochs", 1,
+        "--n-preferences", arguments.n_preferences, "--helpful-share", arguments.helpful_share, "--epochs", 1,
     )  # fmt: skip
     attacked = parakit(
         "redteam",
