@@ -1,4 +1,4 @@
-"""What reward PPO, GRPO and best of n gain at what distance from the start, on a task whose true reward is known."""
+"""What reward PPO, DPO, GRPO and best of n gain at what distance from the start, on a task whose true reward is known."""
 
 from __future__ import annotations
 

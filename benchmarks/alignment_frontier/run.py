@@ -1,4 +1,4 @@
-"""What reward each method gains at what distance: PPO, GRPO and best of n on a task whose true reward is known.
+"""What reward each method gains at what distance: PPO, DPO, GRPO and best of n on a task whose true reward is known.
 
 The policy is a tuned primer model; the gold reward (benchmarks/alignment_frontier/gold.py) is computed from prompt and
 completion. Each method starts from the same model and prompts; along its run reward and divergence are measured in
@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.alignment_frontier.gold import gold_of
 from benchmarks.alignment_frontier.picture import draw
+from benchmarks.alignment_frontier.preferring import preferred
 from benchmarks.alignment_frontier.talker import talker_and_prompts
 from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
 from parakit.alignment.config import AlignConfig
@@ -49,6 +50,7 @@ SETTINGS: dict[OnlineMethod, dict[str, Any]] = {
         "kl_coef": 0.02,
     },
 }
+METHODS = ("ppo", "dpo", "grpo", "best_of_n")
 N_ANSWERS, N_SAMPLED = 2, 16
 PICTURE = ROOT / "docs" / "alignment-frontier.svg"
 
@@ -62,12 +64,12 @@ def main(words: list[str]) -> None:
     arguments = parser.parse_args(words)
     rounds = [_round(arguments.model, seed, arguments.phases) for seed in range(arguments.seeds)]
     figures: Figures = {}
-    for method in ("ppo", "grpo", "best_of_n"):
+    for method in METHODS:
         figures[method] = {
             name: summary([found[method]["figures"][name] for found in rounds])
             for name in rounds[0][method]["figures"]
         }
-    lines = {method: rounds[0][method]["points"] for method in ("ppo", "grpo", "best_of_n")}
+    lines = {method: rounds[0][method]["points"] for method in METHODS}
     figures["points"] = {
         name: [[round(value, 3) for value in point] for point in line] for name, line in lines.items()
     }
@@ -81,6 +83,7 @@ def main(words: list[str]) -> None:
 def _round(folder: Path, seed: int, n_phases: int) -> dict[str, Any]:
     return {
         **{method: _learned(folder, method, seed, n_phases) for method in SETTINGS},
+        "dpo": preferred(folder, _asked(folder), seed),
         "best_of_n": _best(folder, seed),
     }
 

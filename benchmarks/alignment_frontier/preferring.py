@@ -1,0 +1,92 @@
+"""DPO towards a known reward, in rounds: the policy answers each prompt several times, its better answers are preferred to
+its worse ones, and the next round begins with what came out. Each round's reference is the round's own start;
+measured is always against the first model.
+
+Pairs of the first model's answers alone lead astray: answers of the wanted kind are rare among them (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.harness import Figures
+from parakit.alignment.config import AlignConfig
+from parakit.alignment.online.config import online_config
+from parakit.alignment.online.measuring import measure_policy
+from parakit.alignment.online.rewards import judged
+from parakit.alignment.online.rollouts import complete, frozen_copy
+from parakit.checkpoints.model_folder import load_model
+from parakit.recipe.training.aligning import Aligning, align
+from parakit.recipe.training.online_jobs import Asked
+from parakit.text.preferences import prepare_preferences
+
+N_ROUNDS, N_ANSWERS, PAIRS_OF_A_PROMPT, MAX_NEW_TOKENS = 6, 16, 4, 40
+SETTINGS: dict[str, Any] = {
+    "optimizer": "adamw", "schedule": "constant", "learning_rate": 2e-4, "kl_coef": 0.3, "epochs": 1,
+    "batch_examples": 16, "compile": "off",
+}  # fmt: skip
+
+
+def preferred(start: Path, asked: Asked, seed: int) -> dict[str, Any]:
+    """Points of divergence and reward after every round, and the figures at the end."""
+    began, clock = time.process_time(), time.monotonic()
+    reference = frozen_copy(asked.policy)
+
+    def measured(policy: Any) -> Figures:
+        config = online_config(AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS}), "grpo")
+        return measure_policy(policy, reference, asked.tokenizer, asked.held_out, asked.reward, config)
+
+    found = [measured(asked.policy)]
+    model, policy = start, asked.policy
+    with TemporaryDirectory() as folder:
+        for number in range(N_ROUNDS):
+            data, out = Path(folder) / f"data-{number}", Path(folder) / f"model-{number}"
+            _write_pairs(policy, asked, N_ROUNDS * seed + number, data)
+            training = AlignConfig(seed=N_ROUNDS * seed + number, **SETTINGS)
+            align(Aligning(model, data, Path(folder) / f"work-{number}", training, "dpo"), out)
+            model, policy = out, load_model(out, "cpu", "float32")[0].eval()  # type: ignore[assignment]
+            found.append(measured(policy))
+    before, after = found[0], found[-1]
+    return {
+        "points": [(one["kl"], one["reward"]) for one in found],
+        "figures": {
+            "gain_in_deviations": (after["reward"] - before["reward"]) / before["reward_std"],
+            "reward_before": before["reward"],
+            "reward": after["reward"],
+            "kl": after["kl"],
+            "processor_seconds": time.process_time() - began,
+            "seconds": time.monotonic() - clock,
+        },
+    }
+
+
+def _write_pairs(policy: Any, asked: Asked, seed: int, path: Path) -> None:
+    """A set of preferences among the policy's own answers."""
+    config = online_config(
+        AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS, "group_size": N_ANSWERS}), "best_of_n"
+    )
+    samples, _ = complete(policy, asked.tokenizer, asked.train, config, seed)
+    rewards = judged(asked.reward, samples)
+    file = path.with_suffix(".jsonl")
+    with file.open("w", encoding="utf-8") as lines:
+        for first in range(0, len(samples), N_ANSWERS):
+            group = slice(first, first + N_ANSWERS)
+            said = dict(zip((s.completion for s in samples[group]), rewards[group], strict=True))
+            prompt = [{"role": m.role, "content": m.content} for m in samples[first].messages]
+            for better, worse in _pairs({text: reward for text, reward in said.items() if text.strip()}):
+                lines.write(json.dumps({"prompt": prompt, "chosen": better, "rejected": worse}) + "\n")
+    prepare_preferences([str(file)], path)
+
+
+def _pairs(said: dict[str, float]) -> Iterator[tuple[str, str]]:
+    """The best with the worst, the second best with the second worst, and so on, where one is better."""
+    order = sorted(said, key=lambda text: said[text], reverse=True)
+    for place in range(min(PAIRS_OF_A_PROMPT, len(order) // 2)):
+        better, worse = order[place], order[-1 - place]
+        if said[better] > said[worse]:
+            yield better, worse
