@@ -26,6 +26,7 @@ from parakit.recipe.training.online_jobs import Asked
 from parakit.text.preferences import prepare_preferences
 
 N_ROUNDS, N_ANSWERS, PAIRS_OF_A_PROMPT, MAX_NEW_TOKENS = 6, 16, 4, 40
+KL_LIMIT = 6.0  # nats a completion, after which no round begins
 SETTINGS: dict[str, Any] = {
     "optimizer": "adamw", "schedule": "constant", "learning_rate": 2e-4, "kl_coef": 0.3, "epochs": 1,
     "batch_examples": 16, "compile": "off",
@@ -51,6 +52,8 @@ def preferred(start: Path, asked: Asked, seed: int) -> dict[str, Any]:
             align(Aligning(model, data, Path(folder) / f"work-{number}", training, "dpo"), out)
             model, policy = out, load_model(out, "cpu", "float32")[0].eval()  # type: ignore[assignment]
             found.append(measured(policy))
+            if found[-1]["kl"] > KL_LIMIT:
+                break
     before, after = found[0], found[-1]
     return {
         "points": [(one["kl"], one["reward"]) for one in found],

@@ -48,6 +48,7 @@ SETTINGS: dict[OnlineMethod, dict[str, Any]] = {
         "minibatches": 2,
         "learning_rate": 5e-4,
         "kl_coef": 0.02,
+        "kl_limit": 7.0,
     },
 }
 METHODS = ("ppo", "dpo", "grpo", "best_of_n")
