@@ -8,12 +8,13 @@ Pairs of the first model's answers alone lead astray: answers of the wanted kind
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.alignment_frontier.course import Course
+from benchmarks.alignment_frontier.talker import MAX_NEW_TOKENS
 from benchmarks.harness import Figures
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.online.config import online_config
@@ -25,7 +26,7 @@ from parakit.recipe.training.aligning import Aligning, align
 from parakit.recipe.training.online_jobs import Asked
 from parakit.text.preferences import prepare_preferences
 
-N_ROUNDS, N_ANSWERS, PAIRS_OF_A_PROMPT, MAX_NEW_TOKENS = 6, 16, 4, 40
+N_ROUNDS, N_ANSWERS, PAIRS_OF_A_PROMPT = 6, 16, 4
 KL_LIMIT = 6.0  # nats a completion, after which no round begins
 SETTINGS: dict[str, Any] = {
     "optimizer": "adamw", "schedule": "constant", "learning_rate": 2e-4, "kl_coef": 0.3, "epochs": 1,
@@ -35,7 +36,7 @@ SETTINGS: dict[str, Any] = {
 
 def preferred(start: Path, asked: Asked, seed: int) -> dict[str, Any]:
     """Points of divergence and reward after every round, and the figures at the end."""
-    began, clock = time.process_time(), time.monotonic()
+    course = Course()
     reference = frozen_copy(asked.policy)
 
     def measured(policy: Any) -> Figures:
@@ -54,18 +55,7 @@ def preferred(start: Path, asked: Asked, seed: int) -> dict[str, Any]:
             found.append(measured(policy))
             if found[-1]["kl"] > KL_LIMIT:
                 break
-    before, after = found[0], found[-1]
-    return {
-        "points": [(one["kl"], one["reward"]) for one in found],
-        "figures": {
-            "gain_in_deviations": (after["reward"] - before["reward"]) / before["reward_std"],
-            "reward_before": before["reward"],
-            "reward": after["reward"],
-            "kl": after["kl"],
-            "processor_seconds": time.process_time() - began,
-            "seconds": time.monotonic() - clock,
-        },
-    }
+    return course.told(found[0], found[-1], found[1:])
 
 
 def _write_pairs(policy: Any, asked: Asked, seed: int, path: Path) -> None:

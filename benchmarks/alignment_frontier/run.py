@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -21,10 +20,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.alignment_frontier.course import Course
 from benchmarks.alignment_frontier.gold import gold_of
 from benchmarks.alignment_frontier.picture import draw
 from benchmarks.alignment_frontier.preferring import preferred
-from benchmarks.alignment_frontier.talker import talker_and_prompts
+from benchmarks.alignment_frontier.talker import MAX_NEW_TOKENS, talker_and_prompts
 from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.online.best_of_n import curve
@@ -34,7 +34,7 @@ from parakit.alignment.online.rollouts import complete
 from parakit.recipe.training.online_jobs import Asked, learn, plan_online
 
 SHARED: dict[str, Any] = {
-    "max_new_tokens": 40,
+    "max_new_tokens": MAX_NEW_TOKENS,
     "optimizer": "adamw",
     "schedule": "constant",
     "warmup_steps": 2,
@@ -114,29 +114,18 @@ def _learned(folder: Path, method: OnlineMethod, seed: int, n_phases: int) -> di
     settings = SHARED | SETTINGS[method] | {"seed": seed}
     config = online_config(AlignConfig.parse(settings), method)
     training = AlignConfig.parse(settings | {"max_steps": n_phases * config.steps_per_phase})
-    started, clock = time.process_time(), time.monotonic()
+    course = Course()
     with TemporaryDirectory() as work:
         found = learn(method, asked, config, plan_online(training, config, asked), Path(work))
-    before = found["before"]
-    points = [(before["kl"], before["reward"])]
-    points += [(row["kl"], row["reward"]) for row in found["validations"]]
-    return {
-        "points": points,
-        "figures": {
-            "gain_in_deviations": (found["reward"] - before["reward"]) / before["reward_std"],
-            "reward_before": before["reward"],
-            "reward": found["reward"],
-            "kl": found["kl"],
-            "processor_seconds": time.process_time() - started,
-            "seconds": time.monotonic() - clock,
-        },
-    }
+    return course.told(found["before"], found, found["validations"])
 
 
 def _best(folder: Path, seed: int) -> dict[str, Any]:
     asked = _asked(folder)
-    config = online_config(AlignConfig.parse({"max_new_tokens": 40, "group_size": N_SAMPLED}), "best_of_n")
-    started, clock = time.process_time(), time.monotonic()
+    config = online_config(
+        AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS, "group_size": N_SAMPLED}), "best_of_n"
+    )
+    course = Course()
     samples, _ = complete(asked.policy, asked.tokenizer, asked.train, config, seed)
     rewards = judged(asked.reward, samples).reshape(-1, N_SAMPLED)
     line: Sequence[dict[str, float]] = curve(rewards)
@@ -147,7 +136,6 @@ def _best(folder: Path, seed: int) -> dict[str, Any]:
             "reward_before": line[0]["reward"],
             "reward": line[-1]["reward"],
             "kl": line[-1]["kl_bound"],
-            "processor_seconds": time.process_time() - started,
-            "seconds": time.monotonic() - clock,
+            **course.seconds(),
         },
     }

@@ -15,6 +15,7 @@ from parakit.text.primer.draws import Draws
 from parakit.text.primer.skills import small_talk
 from parakit.tokens.tokenizer import Tokenizer
 
+MAX_NEW_TOKENS = 40
 N_DRAWN = 4000  # of small talk; what is said twice counts once
 MAX_PROMPT_TOKENS = 100
 

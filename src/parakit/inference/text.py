@@ -70,11 +70,6 @@ def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
     return list(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
 
 
-def _lead(tokenizer: Tokenizer, prompt: Prompt) -> str:
-    """What the chat template writes before an answer: the model says it, and nobody is shown it."""
-    return "" if isinstance(prompt, str) else answer_lead(tokenizer)
-
-
 class CompletionStream:
     """One completion as it grows. Iterate for pieces of text; `completion` tells the rest, also after an
     early stop.
@@ -91,7 +86,8 @@ class CompletionStream:
     ) -> None:
         require(model, "generate")
         self._ends = frozenset(stop_ids(tokenizer))
-        self._text = TextStream(tokenizer, config.stop, _lead(tokenizer, prompt))
+        lead = "" if isinstance(prompt, str) else answer_lead(tokenizer)
+        self._text = TextStream(tokenizer, config.stop, lead)
         self._pieces: list[str] = []
         self._token_ids: list[int] = []
         self._reason: FinishReason = "interrupted"
@@ -185,8 +181,10 @@ def generate_batch(
         except UserError as error:
             raise UserError(f"prompt {number} of {len(ids)}: {error.message}", error.hint) from None
     ends = frozenset(stop_ids(tokenizer))
-    leads = [_lead(tokenizer, prompt) for prompt in prompts]
-    check = StopStringCheck(tokenizer, config.stop, max(leads)) if config.stop and leads else None
+    talks = [not isinstance(prompt, str) for prompt in prompts]
+    lead = answer_lead(tokenizer) if any(talks) else ""
+    leads = [lead if in_turns else "" for in_turns in talks]
+    check = StopStringCheck(tokenizer, config.stop, lead) if config.stop else None
     completions = generate_ids(
         model, ids, config, ends, seeds=seeds, stop_check=check, micro_batch_size=micro_batch_size
     )

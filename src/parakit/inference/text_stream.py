@@ -147,7 +147,8 @@ class StopStringCheck:
             text = _utf8_decoder().decode(self._tokenizer.decode_bytes(token_ids))
         else:
             text = self._tokenizer.decode(token_ids)
-        return any(stop in text.removeprefix(self._lead) for stop in self._stop)
+        text = text.removeprefix(self._lead)
+        return any(stop in text for stop in self._stop)
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, int] | None:

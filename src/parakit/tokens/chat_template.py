@@ -165,11 +165,16 @@ def _lead(tokenizer: Tokenizer) -> str:
     )
 
 
+def _shared(forms: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What every rendering is told beside the messages: the special tokens, and that there are no tools."""
+    return {"tools": None, "documents": None, **{f"{purpose}_token": form for purpose, form in forms}}
+
+
 @lru_cache(maxsize=8)
 def _lead_of(template: str, forms: tuple[tuple[str, str], ...], control: re.Pattern[str] | None) -> str:
     asked = [{"role": "user", "content": "a"}]
     answered = [*asked, {"role": "assistant", "content": f"{_NONCE}x1x"}]
-    shared = {"tools": None, "documents": None, **{f"{purpose}_token": form for purpose, form in forms}}
+    shared = _shared(forms)
     try:
         prompt, whole = _renderer(template)(
             [
@@ -193,8 +198,7 @@ def _pieces(
             "this tokenizer has no chat template",
             "use a tokenizer that parakit trained, or add chat_template.jinja",
         )
-    names = {f"{purpose}_token": form for purpose, form in tokenizer.special.forms.items()}
-    shared = {"add_generation_prompt": add_generation_prompt, "tools": None, "documents": None, **names}
+    shared = {"add_generation_prompt": add_generation_prompt, **_shared(tokenizer.special.forms.items())}
     hidden = [turn | {"content": f"{_NONCE}x{i}x"} for i, turn in enumerate(turns)]
     try:
         real, masked = _renderer(tokenizer.chat_template)(

@@ -211,13 +211,15 @@ def template_differs(
 
 def _unwritten_space(documents: Sequence[Stretch], tokenizer: Tokenizer, grammar: Grammar) -> str | None:
     """Users' turns that all begin with a space, as of a template that writes one, where this one writes none."""
+    if answer_lead(tokenizer):
+        return None
     asked = [
         tokenizer.decode(document.token_ids[span.start : span.stop])
         for document in documents
         for role, span in grammar.messages(document.token_ids)
         if role == "user"
     ]
-    if len(asked) < 2 or answer_lead(tokenizer) or not all(text.startswith(" ") for text in asked):
+    if len(asked) < 2 or not all(text.startswith(" ") for text in asked):
         return None
     return "every user's turn of the shards begins with a space, and this template writes none"
 
