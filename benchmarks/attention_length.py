@@ -120,8 +120,8 @@ def measure(kind: str, n_tokens: int, seconds: float, threads: int) -> Figures:
     """One layer at one length: in each mode the memory of the first pass and the median time of the others."""
     import torch
 
-    from parakit.model.blocks import Block
     from parakit.model.config import DecoderConfig, EncoderConfig
+    from parakit.model.layers.blocks import Block
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

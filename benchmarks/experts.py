@@ -95,7 +95,7 @@ def train(side: str, folder: str, seconds: float, seed: int) -> Figures:
     from parakit.tokens.shards import TokenShards
     from parakit.training.loop import train_steps
     from parakit.training.objectives import next_token
-    from parakit.training.optimizers import Optimizer
+    from parakit.training.optimizers.optimizer import Optimizer
 
     torch.set_num_threads(1)
     shards, held_out = (TokenShards(*token_ids(Path(folder), split)) for split in ("train", "validation"))
@@ -143,7 +143,7 @@ def _plan(max_steps: int, seed: int) -> Any:
 def _batches(shards: Any, n_steps: int, seed: int) -> Iterator[list[Any]]:
     import torch
 
-    from parakit.tokens.batches import BatchSource
+    from parakit.tokens.batches.token_batches import BatchSource
     from parakit.training.micro_batches import to_micro_batch
 
     source = BatchSource(shards, SEQ_LEN, seed)
@@ -156,7 +156,7 @@ def _held_out(model: Any, held_out: Any) -> Figures:
     import torch
 
     from parakit.model import expert_load
-    from parakit.tokens.batches import evaluation_batches
+    from parakit.tokens.batches.token_batches import evaluation_batches
     from parakit.training.micro_batches import to_micro_batch
     from parakit.training.objectives import next_token
 

@@ -190,7 +190,7 @@ def our_training(model: Any, family: str, work: Work) -> Step:
     from parakit.training.loop import train_steps
     from parakit.training.micro_batches import MaskedMicroBatch, MicroBatch, PairMicroBatch
     from parakit.training.objectives import masked_token, next_token, sequence_to_sequence
-    from parakit.training.optimizers import Optimizer
+    from parakit.training.optimizers.optimizer import Optimizer
 
     n_counted = int(work.counted.sum())
     batch: Any

@@ -21,8 +21,8 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from benchmarks.harness import DATA, paired, report
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
-from parakit.tokens.bulk import PATTERNS, byte_alphabet
-from parakit.tokens.special_tokens import default_special_tokens
+from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet
+from parakit.tokens.tokenizer.special_tokens import default_special_tokens
 
 VOCAB_SIZE, DOCUMENT_CHARS = 16_384, 20_000
 BAR = {"train.ratio.seconds": "<= 1.2", "encode.speedup": ">= 3", "encode.n_different": "== 0"}
@@ -65,8 +65,8 @@ def main(arguments: list[str]) -> None:
 def _texts(n_bytes: int) -> tuple[str, list[str]]:
     files = sorted((DATA / "gutenberg").glob("*.txt.gz"))
     if not files:
-        from parakit.text import PrimerConfig
-        from parakit.text.primer import documents
+        from parakit.data import PrimerConfig
+        from parakit.primer import documents
 
         return "primer", list(_up_to((document.text for document in documents(PrimerConfig())), n_bytes))
     books = [gzip.decompress(file.read_bytes()).decode("utf-8", "replace") for file in files]

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
+pytest_plugins = ["tests.tiny_builds"]
 
 # Threads are set in the environment, before torch is imported by whoever needs it: importing it here would
 # cost every run.
@@ -50,7 +51,7 @@ def public_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def walls() -> str:
     """The kind of walls that confine generated programs here, or a skip that says why there are none."""
-    from parakit.common.sandbox.pool import SandboxError, walls_here
+    from parakit.sandbox.pool import SandboxError, walls_here
 
     try:
         return walls_here()

@@ -26,11 +26,11 @@ from parakit.checkpoints.adapters import save_adapter
 from parakit.common.artifacts import Lineage
 from parakit.common.seeds import seed_everything
 from parakit.model.adapters import LoraConfig, attach, make_lora
-from parakit.tokens.batches import BatchSource
+from parakit.tokens.batches.token_batches import BatchSource
 from parakit.tokens.shards import TokenShards
-from parakit.training.adamw import AdamW
 from parakit.training.micro_batches import MicroBatch
 from parakit.training.objectives import next_token
+from parakit.training.optimizers.adamw import AdamW
 
 LEARNING_RATE, BETAS, ROWS = 0.004, (0.9, 0.95), 8
 

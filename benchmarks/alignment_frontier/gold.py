@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from parakit.alignment.online.prompts import Sample
+from parakit.alignment.rl.prompts import Sample
 
 N_WORDS = 12
 

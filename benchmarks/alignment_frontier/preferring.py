@@ -17,14 +17,14 @@ from benchmarks.alignment_frontier.course import Course
 from benchmarks.alignment_frontier.talker import MAX_NEW_TOKENS
 from benchmarks.harness import Figures
 from parakit.alignment.config import AlignConfig
-from parakit.alignment.online.config import online_config
-from parakit.alignment.online.measuring import measure_policy
-from parakit.alignment.online.rewards import judged
-from parakit.alignment.online.rollouts import complete, frozen_copy
+from parakit.alignment.rl.config import online_config
+from parakit.alignment.rl.policy_eval import measure_policy
+from parakit.alignment.rl.rewards import judged
+from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.checkpoints.model_folder import load_model
-from parakit.recipe.training.aligning import Aligning, align
-from parakit.recipe.training.online_jobs import Asked
-from parakit.text.preferences import prepare_preferences
+from parakit.data.preferences import prepare_preferences
+from parakit.stages.alignment import Aligning, align
+from parakit.stages.rl_jobs import Asked
 
 N_ROUNDS, N_ANSWERS, PAIRS_OF_A_PROMPT = 6, 16, 4
 KL_LIMIT = 6.0  # nats a completion, after which no round begins

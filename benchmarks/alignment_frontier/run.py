@@ -27,11 +27,11 @@ from benchmarks.alignment_frontier.preferring import preferred
 from benchmarks.alignment_frontier.talker import MAX_NEW_TOKENS, talker_and_prompts
 from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
 from parakit.alignment.config import AlignConfig
-from parakit.alignment.online.best_of_n import curve
-from parakit.alignment.online.config import OnlineMethod, online_config
-from parakit.alignment.online.rewards import Rule, judged
-from parakit.alignment.online.rollouts import complete
-from parakit.recipe.training.online_jobs import Asked, learn, plan_online
+from parakit.alignment.rl.best_of_n import curve
+from parakit.alignment.rl.config import OnlineMethod, online_config
+from parakit.alignment.rl.rewards import Rule, judged
+from parakit.alignment.rl.rollouts import complete
+from parakit.stages.rl_jobs import Asked, learn, plan_online
 
 SHARED: dict[str, Any] = {
     "max_new_tokens": MAX_NEW_TOKENS,

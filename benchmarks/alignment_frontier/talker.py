@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parakit.alignment.online.prompts import Prompt, compile_prompts
+from parakit.alignment.rl.prompts import Prompt, compile_prompts
 from parakit.checkpoints.model_folder import load_model
+from parakit.data.conversations.conversation import Conversation, Message
 from parakit.model.heads import LanguageModel
-from parakit.recipe.training.online_jobs import without_dropout
-from parakit.text.conversations import Conversation, Message
-from parakit.text.primer.draws import Draws
-from parakit.text.primer.skills import small_talk
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.primer.seeded_random import Draws
+from parakit.primer.skills import small_talk
+from parakit.stages.rl_jobs import without_dropout
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 MAX_NEW_TOKENS = 40
 N_DRAWN = 4000  # of small talk; what is said twice counts once

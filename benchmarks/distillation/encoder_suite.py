@@ -31,10 +31,10 @@ class Suite:
     def _opinions(self, model: Path, seed: int) -> float:
         """Accuracy on held-out opinions of a copy that was tuned for them."""
         from parakit.checkpoints import load_model
+        from parakit.data.examples import iter_examples
         from parakit.evaluation.examples import evaluate_examples
-        from parakit.recipe.training.config import FinetuneConfig
-        from parakit.recipe.training.jobs import Finetuning, finetune
-        from parakit.text.examples import iter_examples
+        from parakit.stages.config import FinetuneConfig
+        from parakit.stages.jobs import Finetuning, finetune
 
         examples, shards = self._data()
         out, work = self.folder / "tuned", self.folder / ".tuned"
@@ -47,10 +47,10 @@ class Suite:
 
     def _data(self) -> tuple[Path, Path]:
         """The opinions and their shards, made once."""
-        from parakit.text.config import PrimerConfig
-        from parakit.text.examples import prepare_examples
+        from parakit.data.config import PrimerConfig
+        from parakit.data.examples import prepare_examples
         from parakit.tokens.examples import encode_examples
-        from parakit.tokens.tokenizer import Tokenizer
+        from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
         examples, shards = self.folder / "opinions", self.folder / "opinion_shards"
         if not shards.exists():
@@ -65,8 +65,8 @@ class Suite:
         import torch
 
         from parakit.checkpoints import load_model
-        from parakit.tokens.batches import BatchSource
-        from parakit.tokens.noising import MaskedSource, token_facts
+        from parakit.tokens.batches.noising import MaskedSource, token_facts
+        from parakit.tokens.batches.token_batches import BatchSource
         from parakit.tokens.shards import TokenShards
         from parakit.training.micro_batches import to_micro_batch
         from parakit.training.validation import one_epoch

@@ -46,7 +46,7 @@ def decoder(arguments: argparse.Namespace, folder: Path) -> Setting:
 def few_conversations(build: Path, teacher: Path, folder: Path) -> Path:
     """The first of the build's conversations, as the teacher reads them: a part of what tuned it."""
     from parakit.recipe.config import ConversationsConfig
-    from parakit.recipe.stages.text import make_conversation_shards, make_conversations
+    from parakit.stages.data import make_conversation_shards, make_conversations
 
     file, few, shards = folder / "few.jsonl", folder / "few", folder / "few_shards"
     if not shards.exists():
@@ -59,8 +59,8 @@ def few_conversations(build: Path, teacher: Path, folder: Path) -> Path:
 
 def tuned_teacher(build: Path, folder: Path) -> Path:
     """The build's base, tuned on all of its conversations."""
-    from parakit.recipe.training.config import FinetuneConfig
-    from parakit.recipe.training.jobs import Finetuning, finetune
+    from parakit.stages.config import FinetuneConfig
+    from parakit.stages.jobs import Finetuning, finetune
 
     out = folder / "teacher"
     if not out.exists():
@@ -72,9 +72,9 @@ def tuned_teacher(build: Path, folder: Path) -> Path:
 
 def suite_mean(model: Path, n_items: int) -> float:
     """The mean share of right answers over the primer's held-out suites."""
+    from parakit.data.config import PrimerConfig
     from parakit.evaluation.config import EvaluationConfig
     from parakit.evaluation.evaluate import evaluate_model
-    from parakit.text.config import PrimerConfig
 
     config = EvaluationConfig(suites=PrimerConfig(seed=0, n_suite_items=n_items))
     suites = evaluate_model(model, config)["suites"]

@@ -23,7 +23,7 @@ def speed(student: Path, teacher: Path, repeats: int = 5) -> Figures:
 
     from parakit.checkpoints import load_model
     from parakit.inference.config import SamplingConfig
-    from parakit.inference.decoding import generate_ids
+    from parakit.inference.generation.decoding import generate_ids
 
     ids = torch.randint(5, 300, (16, 96), generator=torch.Generator().manual_seed(0))
     config = SamplingConfig(temperature=0.0, max_new_tokens=64)

@@ -39,7 +39,7 @@ class Setting:
 def trained(setting: Setting, side: str, seed: int, folder: Path) -> Path:
     """The folder of one student; one that is there already is taken as it is."""
     from parakit.compression.config import DistillConfig
-    from parakit.recipe.training.distilling import Distilling, StudentWanted, distill
+    from parakit.stages.distillation import Distilling, StudentWanted, distill
 
     out = folder / f"{side}-{seed}"
     if out.exists():
@@ -68,7 +68,7 @@ def untrained(setting: Setting, seed: int, folder: Path) -> Path:
     from parakit.common.artifacts import Lineage
     from parakit.common.seeds import seed_everything
     from parakit.compression.distillation.students import shape_from_layers
-    from parakit.recipe.training.task_models import fresh_model
+    from parakit.stages.task_models import fresh_model
 
     teacher, tokenizer = load_model(setting.teacher)
     seed_everything(seed)

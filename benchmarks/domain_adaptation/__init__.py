@@ -17,10 +17,10 @@ from typing import Any
 from benchmarks.alignment_frontier.picture import draw
 from benchmarks.harness import DATA, ROOT, SHOWN, Figures, report, summary
 from parakit.common.progress import say
-from parakit.recipe.stages.text import make_corpus, make_shards
-from parakit.recipe.training.config import PretrainConfig
-from parakit.recipe.training.jobs import Pretraining, pretrain
-from parakit.text.config import TextConfig
+from parakit.data.config import TextConfig
+from parakit.stages.config import PretrainConfig
+from parakit.stages.data import make_corpus, make_shards
+from parakit.stages.jobs import Pretraining, pretrain
 
 BOOK = "gutenberg/The-Adventures-of-Sherlock-Holmes_1661.txt.gz"
 SHARES = (0.0, 0.1, 0.25, 0.5)

@@ -50,8 +50,8 @@ def _run(start: Start, labels: Labels, settings: str, seed: int, work: Path) -> 
     from parakit.checkpoints import load_model
     from parakit.common.artifacts import open_artifact
     from parakit.common.files import read_json, write_json_atomic
+    from parakit.data.examples import read_examples
     from parakit.evaluation.examples import evaluate_examples
-    from parakit.text.examples import read_examples
 
     out = work / "tuned" / f"{start.name}-{labels.name}-{seed}"
     words = [open_artifact(start.folder, "model").digest[:12], *settings.split()]

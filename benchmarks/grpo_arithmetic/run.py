@@ -16,14 +16,14 @@ from typing import Any
 
 from benchmarks.harness import SHOWN, Figures, report, run_parakit, summary
 from parakit.checkpoints.model_folder import load_model
+from parakit.data.conversations.conversation import Conversation, Message, write_conversations
 from parakit.evaluation.intervals import wilson_interval
 from parakit.inference import SamplingConfig, generate_batch
 from parakit.model.heads import LanguageModel
-from parakit.text.conversations import Conversation, Message, write_conversations
-from parakit.text.primer.checking import final_number
-from parakit.text.primer.draws import Draws
-from parakit.text.primer.exercise import Exercise
-from parakit.text.primer.skills import arithmetic
+from parakit.primer.exercise import Exercise
+from parakit.primer.grading import final_number
+from parakit.primer.seeded_random import Draws
+from parakit.primer.skills import arithmetic
 
 N_TRAIN, N_TEST, N_STEPS = 3000, 300, (1, 2)
 SETTINGS = (

@@ -18,18 +18,18 @@ import numpy as np
 from benchmarks.alignment_frontier.gold import gold_of
 from benchmarks.alignment_frontier.talker import talker_and_prompts
 from parakit.alignment.config import AlignConfig
-from parakit.alignment.online.config import OnlineConfig, online_config
-from parakit.alignment.online.learnt_reward import LearntReward
-from parakit.alignment.online.prompts import Prompt, Sample
-from parakit.alignment.online.rewards import Rule, judged
-from parakit.alignment.online.rollouts import complete
+from parakit.alignment.rl.config import OnlineConfig, online_config
+from parakit.alignment.rl.model_reward import LearntReward
+from parakit.alignment.rl.prompts import Prompt, Sample
+from parakit.alignment.rl.rewards import Rule, judged
+from parakit.alignment.rl.rollouts import complete
 from parakit.common.seeds import rng
+from parakit.data.conversations.conversation import Conversation
+from parakit.data.preferences import prepare_preferences
+from parakit.data.splits import split_of
 from parakit.model.heads import LanguageModel
-from parakit.recipe.training.aligning import Aligning, align
-from parakit.text.conversations import Conversation
-from parakit.text.preferences import prepare_preferences
-from parakit.text.splits import split_of
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.stages.alignment import Aligning, align
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 GOLD = Rule("gold", gold_of)
 MAX_NEW_TOKENS, HELD_OUT = 40, 0.3

@@ -26,13 +26,13 @@ from benchmarks.harness import SHOWN, Figures, report, summary
 from benchmarks.over_optimisation.picture import draw
 from benchmarks.over_optimisation.proxy import GOLD, MAX_NEW_TOKENS, Start, agreement, learnt_proxy
 from parakit.alignment.config import AlignConfig
-from parakit.alignment.online.best_of_n import expected_best, kl_bound
-from parakit.alignment.online.config import OnlineMethod, online_config
-from parakit.alignment.online.learnt_reward import LearntReward
-from parakit.alignment.online.rewards import judged
-from parakit.alignment.signs import WATCHED
+from parakit.alignment.rl.best_of_n import expected_best, kl_bound
+from parakit.alignment.rl.config import OnlineMethod, online_config
+from parakit.alignment.rl.model_reward import LearntReward
+from parakit.alignment.rl.overoptimization import WATCHED
+from parakit.alignment.rl.rewards import judged
 from parakit.common.files import read_json, write_json_atomic
-from parakit.recipe.training.online_jobs import Asked, learn, plan_online
+from parakit.stages.rl_jobs import Asked, learn, plan_online
 
 N_PAIRS, ERROR_RATE = 300, 0.1
 N_SAMPLED = 64

@@ -12,7 +12,7 @@ from benchmarks.peers import workload
 def _generator(folder: Path) -> Any:
     from parakit.checkpoints import load_model
     from parakit.inference.config import SamplingConfig
-    from parakit.inference.decoding import generate_ids
+    from parakit.inference.generation.decoding import generate_ids
 
     model, _ = load_model(folder, dtype="float32")
 
@@ -31,7 +31,7 @@ def train(folder: Path, size: str) -> dict[str, Any]:
     from parakit.training.loop import train_steps
     from parakit.training.micro_batches import MicroBatch
     from parakit.training.objectives import next_token
-    from parakit.training.optimizers import Optimizer
+    from parakit.training.optimizers.optimizer import Optimizer
 
     model, _ = load_model(folder, dtype="float32")
     plan = TrainingPlan(

@@ -19,18 +19,18 @@ import torch
 
 from benchmarks.peers import tuning_workload as work
 from benchmarks.peers.tuning_shared import Clock, near_twelve_words
-from parakit.alignment.dpo import PreferenceObjective, reference_log_probs
-from parakit.alignment.online.grpo import GRPOLearning, GRPOObjective
-from parakit.alignment.online.phases import OnPolicySource
-from parakit.alignment.online.prompts import Sample
-from parakit.alignment.online.rewards import Rule
-from parakit.alignment.online.rollouts import frozen_copy, roll_out, scored_rollouts
-from parakit.alignment.reward_model import RewardObjective
+from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
+from parakit.alignment.preferences.reward_model import RewardObjective
+from parakit.alignment.rl.grpo import GRPOLearning, GRPOObjective
+from parakit.alignment.rl.prompts import Sample
+from parakit.alignment.rl.rewards import Rule
+from parakit.alignment.rl.rollout_source import OnPolicySource
+from parakit.alignment.rl.rollouts import frozen_copy, roll_out, scored_rollouts
 from parakit.checkpoints.model_folder import load_model
-from parakit.model.masks import can_branch
-from parakit.text.conversations import read_conversations
-from parakit.text.preferences import read_preferences
-from parakit.text.records.left_out import LeftOut
+from parakit.data.conversations.conversation import read_conversations
+from parakit.data.preferences import read_preferences
+from parakit.data.skipped_rows import LeftOut
+from parakit.model.layers.masks import can_branch
 from parakit.tokens.preferences import PreferenceSource, encode_rankings
 from parakit.training.loop import StepRecord
 from parakit.training.objectives import next_token

@@ -14,22 +14,22 @@ from typing import Any
 
 import torch
 
-from parakit.alignment.online.config import OnlineConfig
-from parakit.alignment.online.prompts import Prompt, compile_prompts
-from parakit.alignment.online.rollouts import complete
+from parakit.alignment.rl.config import OnlineConfig
+from parakit.alignment.rl.prompts import Prompt, compile_prompts
+from parakit.alignment.rl.rollouts import complete
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import Lineage
+from parakit.data.conversations.conversation import Conversation, read_conversations
+from parakit.data.preferences import Ranking
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel
-from parakit.text.conversations import Conversation, read_conversations
-from parakit.text.preferences import Ranking
-from parakit.text.primer import PrimerConfig, conversations, preferences
-from parakit.tokens.batches import BatchSource
-from parakit.tokens.chat_template import compile_chat
+from parakit.primer import PrimerConfig, conversations, preferences
+from parakit.tokens.batches.token_batches import BatchSource
+from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import TokenShards, write_shards
-from parakit.tokens.tokenizer import Tokenizer
-from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.training import train_tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.objectives import next_token
 from parakit.training.session import TrainingSession

@@ -15,10 +15,10 @@ from typing import Any
 from benchmarks.harness import DATA, SHOWN, report, summary
 from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.model_folder import load_model
+from parakit.data.config import PrimerConfig
+from parakit.data.preferences import iter_preferences, prepare_preferences
 from parakit.evaluation.preferences import evaluate_preferences
-from parakit.recipe.training.aligning import Aligning, align
-from parakit.text.config import PrimerConfig
-from parakit.text.preferences import iter_preferences, prepare_preferences
+from parakit.stages.alignment import Aligning, align
 
 PUBLIC = {
     "hh_rlhf": "hh_rlhf/test.jsonl.gz",

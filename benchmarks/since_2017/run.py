@@ -15,13 +15,13 @@ from benchmarks.since_2017 import before, points
 from benchmarks.since_2017.text import token_ids
 from parakit.common.seeds import seed_everything
 from parakit.model.heads import LanguageModel
-from parakit.tokens.batches import BatchSource, evaluation_batches
+from parakit.tokens.batches.token_batches import BatchSource, evaluation_batches
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
 from parakit.training.loop import TrainingDiverged, train_steps
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.objectives import next_token
-from parakit.training.optimizers import Optimizer
+from parakit.training.optimizers.optimizer import Optimizer
 
 ROWS = 16
 N_TIMED = 12

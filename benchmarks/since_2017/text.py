@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from parakit.text.config import TextConfig
-from parakit.text.corpus import iter_corpus, prepare_corpus
-from parakit.text.documents import Document
+from parakit.data.config import TextConfig
+from parakit.data.corpus import iter_corpus, prepare_corpus
+from parakit.data.documents import Document
 
 END = 256  # stands between documents
 N_BYTES = {"train": 2_000_000, "validation": 400_000}  # as much as the time lets every model see

@@ -1,6 +1,6 @@
 """Parakit is make for language models: one recipe, one command, from a folder of text to a model that talks.
 
-Each room of the house (`parakit.text`, `parakit.tokens`, `parakit.model`, ...) is a package of its own and is
+Each room of the house (`parakit.data`, `parakit.tokens`, `parakit.model`, ...) is a package of its own and is
 imported by name. This file holds the version only, so that `import parakit` costs nothing.
 """
 

@@ -17,34 +17,47 @@ from pathlib import Path
 
 from house import ROOT, at, is_type_checking, python_files, room_of, tree
 
-_FOUNDATION = {"common", "text", "tokens", "model", "checkpoints", "inference"}
-_MEASURING = {"evaluation", "inspection", "planning", "assistants"}
-_CHANGING = {"training", "alignment", "compression"}
-_ALIGNING = {"common", "text", "tokens", "model", "checkpoints", "inference", "training"}
+_ORDER = (
+    *("common", "sandbox", "data", "primer", "tokens", "model", "checkpoints", "inference", "training", "planning"),
+    *("evaluation", "inspection", "alignment", "compression", "assistants", "reports", "stages", "recipe", "serving"),
+)
+
+
+def _above(package: str, *but: str) -> set[str]:
+    """All packages that stand above `package` in the design's order, but some."""
+    return set(_ORDER[: _ORDER.index(package)]) - set(but)
+
+
+_MEASURING = {"common", "sandbox", "data", "primer", "tokens", "model", "checkpoints", "inference"}
+_CHANGING = _MEASURING | {"training", "evaluation"}
 
 MAY_IMPORT: dict[str, set[str]] = {
-    "": {"cli"},  # __main__.py
+    "": set(_ORDER) | {"cli"},  # __init__.py, the Python API, and __main__.py
     "common": set(),
-    "text": {"common"},
-    "tokens": {"common", "text"},
+    "sandbox": {"common"},
+    "data": {"common"},
+    "primer": {"common", "data"},
+    "tokens": {"common", "data"},
     "model": {"common"},
     "checkpoints": {"common", "tokens", "model"},
-    "inference": {"common", "tokens", "model", "checkpoints"},
-    "training": {"common", "tokens", "model", "checkpoints"},
+    "inference": {"common", "data", "tokens", "model", "checkpoints"},
+    "training": {"common", "data", "tokens", "model", "checkpoints"},
     "planning": {"common", "model"},
-    "alignment": _ALIGNING,
-    "compression": _ALIGNING,
-    "evaluation": _FOUNDATION - {"inference"} | {"inference"},
-    "inspection": set(_FOUNDATION),
-    "assistants": _FOUNDATION - {"model"},
-    "serving": _FOUNDATION | _MEASURING,
-    "recipe": _FOUNDATION | _MEASURING | _CHANGING,
-    "cli": _FOUNDATION | _MEASURING | _CHANGING | {"serving", "recipe"},
+    "evaluation": _MEASURING,
+    "inspection": _MEASURING,
+    "alignment": _CHANGING,
+    "compression": _CHANGING,
+    "assistants": {"common", "data", "tokens", "checkpoints", "inference"},
+    "reports": _above("reports"),
+    "stages": _above("stages"),
+    "recipe": _above("recipe"),
+    "serving": _above("serving"),
+    "cli": set(_ORDER),
 }
-TORCH_FREE_ROOMS = {"common", "text", "tokens", "cli"}
-NEVER_TORCH_ROOMS = {"text"}
+TORCH_FREE_ROOMS = {"common", "data", "primer", "tokens", "cli"}
+NEVER_TORCH_ROOMS = {"data", "primer"}
 WEB = {"fastapi", "starlette", "uvicorn"}
-EXTRA_OF_ROOM = {"text": "data", "serving": "serve", "evaluation": "eval", "assistants": "assist"}
+EXTRA_OF_ROOM = {"data": "data", "serving": "serve", "evaluation": "eval", "assistants": "assist"}
 IMPORT_NAME = {
     "pyyaml": "yaml",
     "tensorboardx": "tensorboardX",
@@ -114,7 +127,7 @@ def rooms_out_of_order(house: Path) -> list[str]:
 
 
 def torch_where_it_must_not_be(house: Path) -> list[str]:
-    """torch at the top of a torch-free room, of any config.py or __init__.py, or anywhere in `text`."""
+    """torch at the top of a torch-free room, of any config.py or __init__.py, or anywhere in `data`."""
     violations = []
     for path in python_files(house):
         room = room_of(path, house)

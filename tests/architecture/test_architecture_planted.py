@@ -28,7 +28,7 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
         import_rules.rooms_out_of_order,
         "tokens/a.py",
         "def f():\n    import parakit.model",
-        "import parakit.text",
+        "import parakit.data",
     ),
     (
         import_rules.rooms_out_of_order,
@@ -264,7 +264,7 @@ def test_serving_may_import_the_web_framework_at_the_top(tmp_path: Path) -> None
 def test_an_export_that_a_module_hides_is_noticed(tmp_path: Path) -> None:
     _write(tmp_path, "model/__init__.py", DOC + "__all__ = ['build', 'Thing']")
     _write(tmp_path, "model/thing.py", "x = 1")
-    _write(tmp_path, "text/__init__.py", DOC + "from parakit.text.read import read\n__all__ = ['read']")
+    _write(tmp_path, "text/__init__.py", DOC + "from parakit.data.read import read\n__all__ = ['read']")
     _write(tmp_path, "text/read.py", "def read(): ...")
     assert surface_rules.exports_hidden_by_a_module(tmp_path) == []
     _write(tmp_path, "model/build.py", "x = 1")

@@ -66,7 +66,7 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_runs_at_a_tiny_setting(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from parakit.recipe.building import build, load_recipe
+    from parakit.recipe.builder import build, load_recipe
 
     monkeypatch.chdir(ROOT)  # a recipe's paths are relative to where the command runs
     recipe = load_recipe(path, tiny_overrides(path))

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.over_optimisation.picture import by_distance, draw, medians
 from benchmarks.over_optimisation.proxy import agreement, compared
 from benchmarks.over_optimisation.run import RUNS, ended, summed
-from parakit.alignment.online.prompts import Sample
-from parakit.text.conversations import Message
+from parakit.alignment.rl.prompts import Sample
+from parakit.data.conversations.conversation import Message
 
 
 def answers(n_prompts: int, n_answers: int) -> tuple[list[Sample], np.ndarray]:

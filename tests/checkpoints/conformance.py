@@ -12,8 +12,8 @@ import torch
 from parakit.checkpoints import load_model, parameter_counts, save_model
 from parakit.common import Lineage
 from parakit.inference.config import SamplingConfig
-from parakit.inference.decoding import generate_ids
-from parakit.inference.kv_cache import KVCache
+from parakit.inference.generation.decoding import generate_ids
+from parakit.inference.generation.kv_cache import KVCache
 
 TOLERANCE = 1e-4
 # In bfloat16 a token's logits may be off from the float32 ones by this share of their spread, the mean over the

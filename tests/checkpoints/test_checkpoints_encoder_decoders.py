@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from parakit.checkpoints import load_model, read_config, save_model
 from parakit.common import DamagedArtifact, Lineage, UserError
 from parakit.inference.config import SamplingConfig
-from parakit.inference.kv_cache import KVCache
-from parakit.inference.seq_to_seq import generate_sequences
+from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.seq_to_seq import generate_sequences
 from parakit.model.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from parakit.model.heads import Embedder, SequenceToSequence
-from parakit.model.masks import cross_document_mask, document_mask
+from parakit.model.layers.masks import cross_document_mask, document_mask
 from tests.checkpoints.conformance import (
     assert_bf16_close,
     assert_close,

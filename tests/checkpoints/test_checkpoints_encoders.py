@@ -10,7 +10,7 @@ from parakit.checkpoints import load_model, read_config, read_head, save_model
 from parakit.common import DamagedArtifact, Lineage, UserError
 from parakit.model.config import EmbedderConfig, EncoderConfig
 from parakit.model.heads import Embedder, MaskedLanguageModel
-from parakit.model.masks import document_mask
+from parakit.model.layers.masks import document_mask
 from tests.checkpoints.conformance import (
     assert_bf16_close,
     assert_close,

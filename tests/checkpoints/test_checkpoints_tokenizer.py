@@ -53,7 +53,7 @@ def test_transformers_reads_our_tokenizer_from_the_model_folder(folder, tokenize
 
 
 def test_the_same_conversation_gives_the_same_ids(folder, tokenizer):
-    from parakit.text.conversations import Message
+    from parakit.data.conversations.conversation import Message
 
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     said = [("user", "Is it late?"), ("assistant", "It was not late."), ("user", "And now?")]

@@ -12,11 +12,11 @@ from parakit.checkpoints import save_model
 from parakit.cli.doctor import main
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.text.conversations import write_conversations
-from parakit.text.preferences import prepare_preferences
+from parakit.data.conversations.conversation import write_conversations
+from parakit.data.preferences import prepare_preferences
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import write_shards
-from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.tokens.tokenizer.training import train_tokenizer
 from tests.contracts.patients import CONVERSATIONS, DOCUMENTS, make_model
 
 

@@ -10,7 +10,7 @@ import pytest
 from parakit.checkpoints import read_config
 from parakit.cli.main import main
 from parakit.common import open_artifact
-from parakit.recipe.training import running
+from parakit.stages import running
 
 QUICK = ["--max-steps", "2", "--device", "cpu"]
 PRETRAIN = ["--size", "80k", "--max-seq-len", "32", "--batch-tokens", "128", *QUICK]

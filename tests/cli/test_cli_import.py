@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from parakit.checkpoints import load_model, read_head
-from parakit.checkpoints.exchange import export_model, import_model
+from parakit.checkpoints.import_export import export_model, import_model
 from parakit.cli.main import main
-from parakit.cli.shared.model_loading import parse_bytes
+from parakit.cli.rendering.model_loading import parse_bytes
 from parakit.common import UserError, open_artifact
 from parakit.common.files import sha256_file
 from parakit.tokens import Tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from parakit.cli.shared.model_loading import model_folder
+from parakit.cli.rendering.model_loading import model_folder
 
 
 def test_a_build_stands_for_the_last_model_of_its_life(tmp_path: Path) -> None:

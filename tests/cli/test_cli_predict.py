@@ -15,10 +15,10 @@ from parakit.checkpoints import save_model
 from parakit.cli.main import main
 from parakit.common import Lineage
 from parakit.inference import classify, embed, fill_masks, regress, translate
-from parakit.inference.reading.classification import tag
+from parakit.inference.prediction.classification import tag
 from parakit.model.presets import size_dial
-from parakit.recipe.training.config import FinetuneConfig
-from parakit.recipe.training.task_models import fresh_model, task_model
+from parakit.stages.config import FinetuneConfig
+from parakit.stages.task_models import fresh_model, task_model
 from parakit.tokens import TokenizerConfig, train_tokenizer
 
 TEXT = "the small bird sees a red tree and sings near the old house. "

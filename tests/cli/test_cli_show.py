@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from parakit.cli.shared.show_details import describe
+from parakit.cli.rendering.show_details import describe
 from parakit.cli.show import main
 from parakit.cli.text import main as prepare
 from parakit.common import DamagedArtifact, Lineage, UserError, writing_artifact
@@ -19,10 +19,10 @@ def build(tmp_path_factory):
     import torch
 
     from parakit.checkpoints import save_model
+    from parakit.data.config import TextConfig
+    from parakit.data.corpus import iter_corpus, prepare_corpus
     from parakit.model.config import DecoderConfig
     from parakit.model.heads import LanguageModel
-    from parakit.text.config import TextConfig
-    from parakit.text.corpus import iter_corpus, prepare_corpus
     from parakit.tokens import TokenizerConfig, train_tokenizer, write_shards
 
     torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import pytest
 
 from parakit.cli.text import main
 from parakit.common.errors import UserError
-from parakit.text import iter_conversations, iter_corpus
+from parakit.data import iter_conversations, iter_corpus
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_train_writes_an_artifact_that_loads(trained: Path) -> None:
 
 
 def test_train_reads_a_corpus_and_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from parakit.text import TextConfig, prepare_corpus
+    from parakit.data import TextConfig, prepare_corpus
 
     texts = "\n".join(
         json.dumps({"text": f"number {i} is said in words, and so on: " * 5}) for i in range(80)

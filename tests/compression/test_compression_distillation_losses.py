@@ -16,7 +16,8 @@ from parakit.compression.config import DistillConfig
 from parakit.compression.distillation import distillation, losses
 from parakit.compression.distillation.losses import gathered
 from parakit.compression.distillation.micro_batches import UnlabelledBatch, fields_of
-from parakit.training.objectives import head_loss, next_token
+from parakit.training.objectives import fused_head_loss as head_loss
+from parakit.training.objectives import next_token
 from parakit.training.objectives.distribution_losses import apart
 from tests.training.tiny_tasks import cut, gradients
 

@@ -14,7 +14,7 @@ from parakit.common.errors import UserError
 from parakit.compression.config import DistillConfig
 from parakit.compression.distillation import OnPolicySource, distillation
 from parakit.inference.config import SamplingConfig
-from parakit.inference.decoding import generate_ids
+from parakit.inference.generation.decoding import generate_ids
 from parakit.training.session import TrainingSession
 from tests.training.tiny_runs import facts, finish, tiny_plan, weights
 from tests.training.tiny_tasks import tokens

@@ -21,10 +21,10 @@ from parakit.compression.distillation import (
 from parakit.compression.distillation.checks import check_same_outputs
 from parakit.compression.distillation.teacher import shared_tensors
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.tokenizer import Tokenizer
-from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.training import train_tokenizer
 from parakit.training.loop import train_steps
-from parakit.training.optimizers import Optimizer
+from parakit.training.optimizers.optimizer import Optimizer
 from tests.training.tiny_runs import tiny_plan
 from tests.training.tiny_tasks import language_model, masked_model, woken
 

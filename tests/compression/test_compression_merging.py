@@ -39,7 +39,7 @@ def folders(root: Path, size: float = 0.2) -> tuple[Path, Path, Tensor]:
     """A base, an adapter, and their logits."""
     model = adapted(size)
     from parakit.model.adapters import without_adapter
-    from parakit.model.adapters.attaching import Adapter, wrappers_of
+    from parakit.model.adapters.attachment import Adapter, wrappers_of
 
     adapter = Adapter(LoraConfig(rank=2), dict(wrappers_of(model)))
     with without_adapter(model):
@@ -113,7 +113,7 @@ def test_what_rounding_takes_is_measured_as_it_is():
 
 
 def _wrappers(model: LanguageModel) -> Any:
-    from parakit.model.adapters.attaching import wrappers_of
+    from parakit.model.adapters.attachment import wrappers_of
 
     return list(wrappers_of(model))
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.tokenizer import Tokenizer
-from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.training import train_tokenizer
 from tests.contracts.patients import DOCUMENTS, Patient, make_patient
 from tests.contracts.task_patients import task_patient
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from parakit.data.conversations.conversation import Conversation, Message
+from parakit.data.documents import Document
 from parakit.model import DecoderConfig, LanguageModel
-from parakit.text.conversations import Conversation, Message
-from parakit.text.documents import Document
-from parakit.tokens.batches import Batch, BatchSource
-from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
 from parakit.training.doctor import DoctorError, Finding, examine, require_healthy
 from parakit.training.micro_batches import Objective

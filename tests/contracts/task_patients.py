@@ -23,13 +23,13 @@ from parakit.model.heads import (
     MaskedLanguageModel,
     SequenceToSequence,
 )
-from parakit.tokens.batches import BatchSource
+from parakit.tokens.batches.noising import MaskedSource, PrefixSource, SpanCorruptionSource, token_facts
+from parakit.tokens.batches.token_batches import BatchSource
 from parakit.tokens.examples import ExampleShards, LabelledSource, PairSource, TextPairSource
-from parakit.tokens.examples.frames import frame_of
 from parakit.tokens.examples.shards import Texts
-from parakit.tokens.noising import MaskedSource, PrefixSource, SpanCorruptionSource, token_facts
+from parakit.tokens.examples.special_tokens import frame_of
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.objectives import (
     classification,

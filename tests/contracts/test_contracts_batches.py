@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.tokens import batches as token_batches
-from parakit.tokens.batches import Batch, BatchSource
-from parakit.training import loop, micro_batches, optimizers
+from parakit.tokens.batches import token_batches as token_batches
+from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.training import loop, micro_batches
 from parakit.training.micro_batches import MicroBatch, to_micro_batch
 from parakit.training.objectives import next_token
+from parakit.training.optimizers import optimizer as optimizers
 from parakit.training.precision import Precision
 from tests.contracts.patients import Patient, make_model, make_plan, with_batches
 

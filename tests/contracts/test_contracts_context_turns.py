@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from parakit.text.conversations import Conversation, Message
-from parakit.tokens.chat_template import compile_chat
+from parakit.data.conversations.conversation import Conversation, Message
+from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.shards import TokenShards, write_shards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from tests.contracts.patients import CONVERSATIONS, Patient
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from parakit.checkpoints import save_model
 from parakit.common.artifacts import Lineage
+from parakit.data.examples import prepare_examples
 from parakit.model.config import ClassifierConfig, EmbedderConfig
 from parakit.model.heads import Classifier, Embedder, LanguageModel, MaskedLanguageModel, SequenceToSequence
 from parakit.model.presets import size_dial
-from parakit.text.examples import prepare_examples
 from parakit.tokens.examples import encode_examples
 from parakit.tokens.shards import write_shards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.doctor import examine_folder
 from tests.contracts.patients import CONVERSATIONS, DOCUMENTS, sentences
 from tests.contracts.task_patients import LABELS

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from parakit.tokens.chat_template import compile_chat
+from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.tokenizer import Tokenizer
-from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.training import train_tokenizer
 from parakit.training.doctor.checks import BATCH_CHECKS, LABEL_CHECKS, MODEL_CHECKS
 from tests.contracts.patients import CONVERSATIONS, DOCUMENTS, Patient, chat_shards, make_patient
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.text.conversations import Conversation, Message
-from parakit.tokens.batches import BatchSource
-from parakit.tokens.chat_template import CHAT_TEMPLATE, compile_chat
-from parakit.tokens.special_tokens import SpecialTokens
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.data.conversations.conversation import Conversation, Message
+from parakit.tokens.batches.token_batches import BatchSource
+from parakit.tokens.chat.template import CHAT_TEMPLATE, compile_chat
+from parakit.tokens.tokenizer.special_tokens import SpecialTokens
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from tests.contracts.patients import (
     CONVERSATIONS,
     Patient,

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.model.trunks import Stack
-from parakit.training import loop, micro_batches, optimizers
+from parakit.model.backbones import Stack
+from parakit.training import loop, micro_batches
 from parakit.training.micro_batches import to_micro_batch
+from parakit.training.optimizers import optimizer as optimizers
 from tests.contracts.patients import Patient
 from tests.contracts.task_patients import LABEL_KINDS, PAIR_KINDS, TASK_KINDS, changed
 

@@ -17,13 +17,14 @@ from parakit.checkpoints import save_model
 from parakit.common import Lineage, UserError
 from parakit.common.files import read_json
 from parakit.common.seeds import rng
+from parakit.data.examples import prepare_examples
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import evaluate_model, summary, write_evaluation
 from parakit.evaluation.examples import N_SAMPLES, evaluate_examples
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.reading.classification import classify, regress, tag
-from parakit.inference.reading.embeddings import embed
-from parakit.inference.seq_to_seq import translate
+from parakit.inference.generation.seq_to_seq import translate
+from parakit.inference.prediction.classification import classify, regress, tag
+from parakit.inference.prediction.embeddings import embed
 from parakit.model import (
     Classifier,
     ClassifierConfig,
@@ -34,7 +35,6 @@ from parakit.model import (
     EncoderDecoderConfig,
     SequenceToSequence,
 )
-from parakit.text.examples import prepare_examples
 
 WORDS = [
     "Anna",

@@ -12,8 +12,8 @@ import torch
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
+from parakit.data import Document
 from parakit.evaluation.perplexity import encode_documents, evaluate_loss, evaluate_text
-from parakit.text import Document
 from parakit.tokens import TokenShards
 
 

@@ -10,8 +10,8 @@ from parakit.common.errors import UserError
 from parakit.evaluation.intervals import wilson_interval
 from parakit.evaluation.suites import Sample, compare_suites, run_suites, summarise
 from parakit.inference.config import SamplingConfig
-from parakit.inference.text import generate
-from parakit.text.primer import PrimerConfig, SuiteItem, is_correct, plain_prompt, suites
+from parakit.inference.generation.text import generate
+from parakit.primer import PrimerConfig, SuiteItem, is_correct, plain_prompt, suites
 
 
 @pytest.fixture(scope="module")

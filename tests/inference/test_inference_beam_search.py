@@ -11,10 +11,10 @@ import torch
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.inference.beam_search import search_ids
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.decoding import generate_ids
-from parakit.inference.seq_to_seq import generate_sequences, search_sequences
+from parakit.inference.generation.beam_search import search_ids
+from parakit.inference.generation.decoding import generate_ids
+from parakit.inference.generation.seq_to_seq import generate_sequences, search_sequences
 from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, SequenceToSequence
 
 SMALL = {

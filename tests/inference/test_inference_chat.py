@@ -13,7 +13,7 @@ from parakit.inference.chat import COMMANDS, ChatSession
 from parakit.inference.chat_files import Message, load_messages, save_messages
 from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.inference.config import ChatConfig, SamplingConfig
-from parakit.inference.text import generate
+from parakit.inference.generation.text import generate
 from parakit.model.adapters import AdapterSet, LoraConfig, make_lora
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=6)
@@ -130,7 +130,7 @@ def test_dropping_the_oldest_turns_is_said_and_history_stays_whole(talker):
 
 
 def test_saved_conversations_come_back_and_are_tuning_data(session, tmp_path):
-    from parakit.text import read_conversations
+    from parakit.data import read_conversations
 
     session.handle("/system sing")
     speak(session, "the “tree”\n🌳")

@@ -11,9 +11,9 @@ import torch
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.inference.config import SamplingConfig
-from parakit.inference.decoding import decode_step, generate_ids, prefill, stream_ids
-from parakit.inference.fused_step import FusedStep, can_fuse
-from parakit.inference.kv_cache import KVCache
+from parakit.inference.generation.decoding import decode_step, generate_ids, prefill, stream_ids
+from parakit.inference.generation.fused_step import FusedStep, can_fuse
+from parakit.inference.generation.kv_cache import KVCache
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=8)
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakit.inference.kv_cache import KVCache
+from parakit.inference.generation.kv_cache import KVCache
 from parakit.model import DecoderConfig
 
 CONFIG = DecoderConfig(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.inference.config import SamplingConfig
-from parakit.inference.sampling import (
+from parakit.inference.generation.sampling import (
     draw,
     filter_logits,
     keep_min_p,

@@ -10,7 +10,12 @@ import torch
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.seq_to_seq import TargetSide, generate_sequences, search_sequences, translate
+from parakit.inference.generation.seq_to_seq import (
+    TargetSide,
+    generate_sequences,
+    search_sequences,
+    translate,
+)
 from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, SequenceToSequence
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=12)

@@ -9,9 +9,9 @@ import torch
 
 from parakit.common.seeds import rng
 from parakit.inference.config import SamplingConfig
-from parakit.inference.decoding import decode_step, generate_ids, prefill, stream_ids
-from parakit.inference.fused_step import can_fuse
-from parakit.inference.kv_cache import KVCache
+from parakit.inference.generation.decoding import decode_step, generate_ids, prefill, stream_ids
+from parakit.inference.generation.fused_step import can_fuse
+from parakit.inference.generation.kv_cache import KVCache
 from parakit.model import DecoderConfig
 from parakit.model.config import RopeScaling
 

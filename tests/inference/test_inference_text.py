@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
+from parakit.data.conversations.conversation import Message
 from parakit.inference.config import SamplingConfig
-from parakit.inference.text import generate, generate_batch, prompt_ids, stream
-from parakit.inference.text_stream import (
+from parakit.inference.generation.text import generate, generate_batch, prompt_ids, stream
+from parakit.inference.generation.text_stream import (
     CharacterStream,
     StopStringCheck,
     StopStrings,
     TextStream,
     first_stop,
 )
-from parakit.text.conversations import Message
-from parakit.tokens.chat_template import answer_text
+from parakit.tokens.chat.template import answer_text
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=40)
 KINDS = ("byte_bpe", "wordpiece", "unigram", "word", "char")

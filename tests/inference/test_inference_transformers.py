@@ -10,11 +10,11 @@ import transformers
 from transformers import GenerationConfig
 
 from parakit.checkpoints import load_model
-from parakit.inference.beam_search import search_ids
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.decoding import generate_ids
-from parakit.inference.reading.fill_mask import fill_masks
-from parakit.inference.seq_to_seq import generate_sequences, search_sequences
+from parakit.inference.generation.beam_search import search_ids
+from parakit.inference.generation.decoding import generate_ids
+from parakit.inference.generation.seq_to_seq import generate_sequences, search_sequences
+from parakit.inference.prediction.fill_mask import fill_masks
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=64)
 LENGTHS = (9, 30, 1, 17)  # of prompts and sources; all but one longer than the sliding window

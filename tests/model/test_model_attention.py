@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from parakit.model import LanguageModel, SequenceToSequence
-from parakit.model.attention import Attention, CrossAttention
-from parakit.model.masks import cross_document_mask, document_mask, expand_mask, narrow_mask
-from parakit.model.positions import RotaryPositions
+from parakit.model.layers.attention import Attention, CrossAttention
+from parakit.model.layers.masks import cross_document_mask, document_mask, expand_mask, narrow_mask
+from parakit.model.layers.positions import RotaryPositions
 from tests.model.formulas import arrays, attention, config_of, drawn, encoder_of, joined_of
 
 HEADS = [pytest.param(4, id="multi-head"), pytest.param(2, id="grouped"), pytest.param(1, id="multi-query")]

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from parakit.model import DecoderConfig, LanguageModel, MaskedLanguageModel, SequenceToSequence
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
 from parakit.model.counts import _attended
-from parakit.model.masks import causal_mask, narrow_mask
+from parakit.model.layers.masks import causal_mask, narrow_mask
 from tests.model.formulas import config_of, encoder_of, joined_of
 from tests.model.test_model_references import choices_of
 

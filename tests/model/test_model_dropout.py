@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from parakit.model.attention import Attention
 from parakit.model.config import DecoderConfig
-from parakit.model.norms import Dropout, dropout
+from parakit.model.layers.attention import Attention
+from parakit.model.layers.norms import Dropout, dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9, 1e-4])

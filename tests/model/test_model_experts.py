@@ -20,7 +20,7 @@ from parakit.model import (
     router_losses,
     take_expert_load,
 )
-from parakit.model.experts import (
+from parakit.model.layers.experts import (
     MixtureOfExperts,
     Routing,
     grouped_product,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from parakit.model import LanguageModel, MaskedLanguageModel, SequenceToSequence
-from parakit.model.masks import cross_document_mask, document_mask
+from parakit.model.layers.masks import cross_document_mask, document_mask
 from tests.model.formulas import config_of, drawn, encoder_of, joined_of
 
 EVERYWHERE: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from parakit.model import LanguageModel, MaskedLanguageModel
 from parakit.model.config import RopeScaling
-from parakit.model.positions import (
+from parakit.model.layers.positions import (
     LearnedPositions,
     RelativePositions,
     RotaryPositions,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from parakit.common import UserError, open_artifact
-from parakit.recipe import build, building, dry_run
+from parakit.recipe import build, dry_run
+from parakit.recipe import builder as building
 from parakit.recipe.graph import Build
 
 STAGES = [
@@ -242,7 +243,7 @@ def test_the_package_exports_are_lazy_and_build_is_the_function():
         "from parakit.recipe import build, RecipeConfig; assert callable(build)\n"
         "assert 'torch' not in sys.modules\n"
         "assert set(r.__all__) == set(dir(r))\n"
-        "import parakit.recipe.building; from parakit.recipe import build; assert callable(build)"
+        "import parakit.recipe.builder; from parakit.recipe import build; assert callable(build)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

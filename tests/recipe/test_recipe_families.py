@@ -8,9 +8,9 @@ import pytest
 
 from parakit.common import UserError
 from parakit.recipe import RecipeConfig, dry_run
-from parakit.recipe.families import FAMILIES_OF_TASK, OBJECTIVES, check_task, tasks_of
-from parakit.recipe.stages import stages_of
-from parakit.recipe.unread import unread_keys
+from parakit.recipe.stage_list import stages_of
+from parakit.recipe.unused_settings import unread_keys
+from parakit.stages.families import FAMILIES_OF_TASK, OBJECTIVES, check_task, tasks_of
 
 TEXT = {"text": {"primer": {}}}
 EXAMPLES = {"examples": {"primer": {}}}

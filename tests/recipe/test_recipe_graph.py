@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from parakit.common import Lineage, UserError, writing_artifact
+from parakit.data.config import TextConfig
 from parakit.recipe.graph import Build, Stage, fingerprint
-from parakit.text.config import TextConfig
 
 
 class Kitchen:

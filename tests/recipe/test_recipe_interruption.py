@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from parakit.recipe import build
-from parakit.recipe.training import running
+from parakit.stages import running
 from parakit.training import TrainingInterrupted
 
 STEPS = {"pretrain__max_steps": 30, "pretrain__save_every": 2}
@@ -100,7 +100,7 @@ def test_an_interruption_before_the_first_checkpoint_leaves_no_work_behind(
 
 
 def test_an_interruption_in_the_first_stage_leaves_nothing(text_recipe, tmp_path, monkeypatch):
-    from parakit.text import corpus
+    from parakit.data import corpus
 
     monkeypatch.setattr(corpus, "_write", lambda *_: ctrl_c_in_a_library())
     with pytest.raises(KeyboardInterrupt):
@@ -111,7 +111,7 @@ def test_an_interruption_in_the_first_stage_leaves_nothing(text_recipe, tmp_path
 KILLED_AT_STEP_NINE = """
 import os, signal, sys
 from parakit.cli.main import main
-from parakit.recipe.training import running
+from parakit.stages import running
 log = running._log
 def log_then_die(record, *rest):
     log(record, *rest)

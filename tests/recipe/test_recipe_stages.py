@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parakit.recipe.stages.chain import SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING, stages_of
+from parakit.recipe.stage_list import SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING, stages_of
 
 
 def settings(recipe, tmp_path) -> dict[str, dict]:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
-from parakit.text.conversations import Conversation, Message
+from parakit.data.conversations.conversation import Conversation, Message
 from parakit.tokens import ChatIds, Tokenizer, compile_chat
-from parakit.tokens.chat_template import CHAT_TEMPLATE, answer_lead, answer_text, end_of_turn_id, stop_ids
-from parakit.tokens.special_tokens import ROLES
+from parakit.tokens.chat.template import CHAT_TEMPLATE, answer_lead, answer_text, end_of_turn_id, stop_ids
+from parakit.tokens.tokenizer.special_tokens import ROLES
 
 KINDS = ("byte_bpe", "wordpiece", "unigram", "word", "char")
 CHATML = (
@@ -341,7 +341,7 @@ def test_a_template_that_reaches_out_is_refused(byte_bpe: Tokenizer, template: s
 def test_a_template_without_end_is_stopped(
     byte_bpe: Tokenizer, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("parakit.tokens.template_sandbox.SECONDS_PER_REQUEST", 1.0)
+    monkeypatch.setattr("parakit.tokens.chat.template_sandbox.SECONDS_PER_REQUEST", 1.0)
     tokenizer = with_template(byte_bpe, template + "{{ messages[0].content }}")
     started = time.monotonic()
     for _ in range(2):  # and it can be asked again

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.tokens import Tokenizer
-from parakit.tokens.comparison import compare_tokenizers, token_pieces
+from parakit.tokens.tokenizer.comparison import compare_tokenizers, token_pieces
 
 
 def test_figures_are_counts_over_counts(tokenizers: dict[str, Tokenizer]) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from parakit.common.errors import DamagedArtifact, UserError
-from parakit.text.conversations import Conversation, Message
-from parakit.text.documents import Document
+from parakit.data.conversations.conversation import Conversation, Message
+from parakit.data.documents import Document
 from parakit.tokens import Tokenizer, TokenShards, compile_chat, write_shards
-from parakit.tokens.special_tokens import SpecialTokens
+from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
 TEXTS = ["the cat sat.", "", "hello to 7 <|eos|> dogs\n\n", "été 你好"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import DamagedArtifact, UserError
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
-from parakit.tokens.special_tokens import SpecialTokens
+from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
 KINDS = ("byte_bpe", "wordpiece", "unigram", "word", "char")
 

@@ -19,8 +19,8 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from parakit.common.errors import UserError
 from parakit.tokens import TokenizerConfig, train_tokenizer
-from parakit.tokens.bulk import PATTERNS, TiktokenEncoder, byte_alphabet
-from parakit.tokens.exact_training import count_words, learn_merges, learn_unigram
+from parakit.tokens.tokenizer.exact_training import count_words, learn_merges, learn_unigram
+from parakit.tokens.tokenizer.fast_encoding import PATTERNS, TiktokenEncoder, byte_alphabet
 
 TRAIN_ALL_KINDS = """
 import sys

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.model import LanguageModel
-from parakit.tokens.batches import Batch
+from parakit.tokens.batches.token_batches import Batch
 from parakit.training.loop import (
     MAX_SKIPPED_IN_A_ROW,
     SpikeGuard,
@@ -25,7 +25,7 @@ from parakit.training.loop import (
 )
 from parakit.training.micro_batches import MicroBatch, to_micro_batch
 from parakit.training.objectives import next_token
-from parakit.training.optimizers import Optimizer
+from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.precision import GROW_AFTER_STEPS, Precision
 from parakit.training.session import TrainingSession
 from tests.training.tiny_runs import (

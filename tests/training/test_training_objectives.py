@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss, mean_squared_error
 from torch import Tensor
 from torch.nn import functional
 
-from parakit.model.experts import load_balancing_loss, router_z_loss
+from parakit.model.layers.experts import load_balancing_loss, router_z_loss
 from parakit.training.micro_batches import DistributionMicroBatch, TextPairMicroBatch, to_micro_batch
 from parakit.training.objectives import contrastive, divergence, next_token, sequence_to_sequence
 from tests.training.tiny_tasks import (

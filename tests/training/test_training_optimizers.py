@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from parakit.model.config import DecoderConfig, EmbedderConfig, EncoderConfig
-from parakit.model.experts import MixtureOfExperts
 from parakit.model.heads import Embedder, RewardModel
-from parakit.training.adamw import AdamW
-from parakit.training.muon import NEWTON_SCHULZ, Muon, orthogonalize
-from parakit.training.optimizers import Optimizer, is_matrix
+from parakit.model.layers.experts import MixtureOfExperts
+from parakit.training.optimizers.adamw import AdamW
+from parakit.training.optimizers.muon import NEWTON_SCHULZ, Muon, orthogonalize
+from parakit.training.optimizers.optimizer import Optimizer, is_matrix
 from tests.training.tiny_runs import tiny_model, tiny_plan
 from tests.training.tiny_tasks import EXPERTS, SHAPE, classifier, language_model, masked_model, pair_model
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from parakit.common.errors import UserError
 from parakit.common.settings import unread
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
-from parakit.training.schedules import learning_rate_factor
+from parakit.training.optimizers.schedules import learning_rate_factor
 from tests.training.tiny_runs import tiny_plan
 
 

@@ -28,9 +28,9 @@ from parakit.model.heads import (
     MaskedLanguageModel,
     SequenceToSequence,
 )
-from parakit.tokens.batches import Batch, BatchSource
+from parakit.tokens.batches.noising import MaskedSource, PrefixSource, SpanCorruptionSource, TokenFacts
+from parakit.tokens.batches.token_batches import Batch, BatchSource
 from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
-from parakit.tokens.noising import MaskedSource, PrefixSource, SpanCorruptionSource, TokenFacts
 from parakit.training.micro_batches import DistributionBatch, Objective
 from parakit.training.objectives import (
     classification,

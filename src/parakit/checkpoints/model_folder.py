@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parakit.checkpoints import registry, weights
-from parakit.checkpoints.adapters.tuned_on import base_folder, is_adapter_folder
+from parakit.checkpoints.adapters.base_model import base_folder, is_adapter_folder
 from parakit.checkpoints.folder_safety import check_folder, read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.mapping import Architecture, Head
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
 
     from parakit.model.heads import Model
-    from parakit.tokens.tokenizer import Tokenizer
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["ARCHITECTURES", "load_model", "parameter_counts", "read_config", "read_head", "save_model"]
 
@@ -84,7 +84,7 @@ def save_model(
     }
     with writing_artifact(path, lineage, overwrite) as folder:
         if tokenizer is not None:
-            from parakit.tokens.framing import framed_for
+            from parakit.tokens.tokenizer.special_tokens_template import framed_for
 
             two_types = isinstance(config, EncoderConfig) and config.n_token_types > 1
             framed_for(tokenizer, config.family).save(folder, token_types=two_types)
@@ -218,8 +218,8 @@ def _read(folder: Path) -> tuple[Architecture, ModelConfig, Head]:
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer | None:
-    from parakit.tokens.tokenizer import Tokenizer
-    from parakit.tokens.tokenizer_files import holds_tokenizer
+    from parakit.tokens.tokenizer.files import holds_tokenizer
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
     return Tokenizer.load(folder) if holds_tokenizer(folder) else None
 

@@ -24,8 +24,8 @@ from parakit.checkpoints.architectures import (
     qwen3_moe,
     t5,
 )
+from parakit.checkpoints.config_equivalence import differences
 from parakit.checkpoints.mapping import Architecture, Head, HeadKind
-from parakit.checkpoints.shapes import differences
 from parakit.common.errors import UserError
 from parakit.model.config import ClassifierConfig, EmbedderConfig, ModelConfig
 

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from parakit.cli.main import gathered
-from parakit.cli.shared.tables import show_task
+from parakit.cli.rendering.tables import show_task
 from parakit.common.errors import UserError
 from parakit.common.progress import duration, say
 from parakit.common.settings import Config
 from parakit.model.config import Family
-from parakit.recipe.families import Task
-from parakit.recipe.report.figures import final_stage, next_command
+from parakit.reports.formatting import final_stage, next_command
+from parakit.stages.families import Task
 
 _WITH_TEXT = {
     "conversations": "conversations.paths",
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
         argv, ("--text", "--set", "--conversations", "--examples", "--evaluate-text", "--exclude")
     )
     command = tyro.cli(BuildConfig, args=argv, prog="parakit build", config=(tyro.conf.FlagCreatePairsOff,))
-    from parakit.recipe.building import build, dry_run
+    from parakit.recipe.builder import build, dry_run
 
     recipe = _recipe(command)
     if command.dry_run:
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
 
 
 def _recipe(command: BuildConfig) -> Any:
-    from parakit.recipe.building import built_in_recipe, load_recipe, recipe_for_text
+    from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_text
 
     overrides = dict(_setting(text) for text in command.set)
     names = ("name", "size", "time", "seed", "family", "task")

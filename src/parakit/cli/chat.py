@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         ChatCommandConfig, args=argv, prog="parakit chat", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.model_loading import load_adapters, load_talker, model_folder
+    from parakit.cli.rendering.model_loading import load_adapters, load_talker, model_folder
     from parakit.inference.chat import ChatSession
     from parakit.inference.chat_tuned import is_chat_tuned
 

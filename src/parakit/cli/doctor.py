@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parakit.cli.shared.examinations import DoctorMethod
+from parakit.cli.rendering.doctor_inputs import DoctorMethod
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
 
 if TYPE_CHECKING:
-    from parakit.cli.shared.examinations import Examined
+    from parakit.cli.rendering.doctor_inputs import Examined
 
 _DATA = ("shards", "example_shards", "preferences")
 SUMMARY = "Look for silent mistakes in data, labels and model before training."
@@ -59,8 +59,8 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         DoctorCommandConfig, args=argv, prog="parakit doctor", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.examinations import examined
-    from parakit.cli.shared.model_loading import model_folder
+    from parakit.cli.rendering.doctor_inputs import examined
+    from parakit.cli.rendering.model_loading import model_folder
 
     model = str(model_folder(command.model))
     data = command.data or _made_from(model)

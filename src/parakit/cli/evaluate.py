@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parakit.cli.shared.tables import show_task
+from parakit.cli.rendering.tables import show_task
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.common.progress import progress, say
+from parakit.data.config import PrimerConfig
 from parakit.evaluation.config import EvaluationConfig
-from parakit.text.config import PrimerConfig
 
 SUMMARY = "Measure a model: bits per byte of text, examples of its task, the built-in suites."
 
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     config = _evaluation_config(command)
     if command.examples and not (Path(command.examples) / LINEAGE).is_file():
         return _measure_file(command, config)
-    from parakit.cli.shared.model_loading import model_folder, tell_how_it_reads
+    from parakit.cli.rendering.model_loading import model_folder, tell_how_it_reads
     from parakit.common.artifacts import open_artifact
     from parakit.common.devices import pick_device
     from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
 
 def _judge(command: EvaluateCommandConfig) -> int:
     """The figures of a reward model on preferences; nothing else can be measured of it."""
-    from parakit.cli.shared.judgements import measure_preferences, show_preferences
+    from parakit.cli.rendering.reward_eval import measure_preferences, show_preferences
 
     for name in ("tokens", "text", "suites", "examples", "output", "compare", "run_suites"):
         if getattr(command, name):
@@ -110,7 +110,7 @@ def _judge(command: EvaluateCommandConfig) -> int:
 
 def _measure_file(command: EvaluateCommandConfig, config: EvaluationConfig) -> int:
     """The figures of a model's task on a file of examples, all of which are measured."""
-    from parakit.cli.shared.predictions import measure_file
+    from parakit.cli.rendering.predictions import measure_file
 
     for name in ("tokens", "text", "suites", "output", "compare", "examples_split"):
         if getattr(command, name):

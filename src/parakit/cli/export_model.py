@@ -7,7 +7,7 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.import_model import StoredDtype
-from parakit.cli.shared.show_details import describe, one_line
+from parakit.cli.rendering.show_details import describe, one_line
 from parakit.common.settings import Config
 
 SUMMARY = "Write a model as a plain Hugging Face folder."
@@ -33,8 +33,8 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         ExportCommandConfig, args=argv, prog="parakit export", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.checkpoints.exchange import export_model
-    from parakit.cli.shared.model_loading import model_folder, parse_bytes
+    from parakit.checkpoints.import_export import export_model
+    from parakit.cli.rendering.model_loading import model_folder, parse_bytes
 
     written = export_model(
         model_folder(command.model),

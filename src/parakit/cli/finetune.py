@@ -8,13 +8,13 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.main import gathered
-from parakit.cli.shared.model_loading import model_folder
+from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import say
 from parakit.model.config import Family
-from parakit.recipe.families import Task, check_task
-from parakit.recipe.training.config import FinetuneConfig
+from parakit.stages.config import FinetuneConfig
+from parakit.stages.families import Task, check_task
 
 SUMMARY = "Tune a model on conversations, or for another task."
 _FILES = ("conversations", "examples", "validation_examples", "test_examples")
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         FinetuneCommandConfig, args=argv, prog="parakit finetune", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.training_command import (
+    from parakit.cli.rendering.training_command import (
         against_before,
         conversation_shards,
         output_folder,
@@ -70,8 +70,8 @@ def main(argv: list[str]) -> int:
     _check_data(command)
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.checkpoints.model_folder import read_config
-        from parakit.recipe.training.adapting import check_base
-        from parakit.recipe.training.jobs import Finetuning, finetune
+        from parakit.stages.finetune_methods import check_base
+        from parakit.stages.jobs import Finetuning, finetune
 
         model = model_folder(command.model)
         check_base(model, training)
@@ -110,7 +110,7 @@ def _check_data(command: FinetuneCommandConfig) -> None:
 def _example_shards(command: FinetuneCommandConfig, model: Path, family: Family, work: Path) -> Path:
     """Examples, from files or from a folder of them, as the model's family reads them."""
     from parakit.recipe.config import ExamplesConfig
-    from parakit.recipe.stages.examples import make_example_shards, make_examples
+    from parakit.stages.examples import make_example_shards, make_examples
 
     folder = Path(command.examples[0])
     if len(command.examples) > 1 or not (folder / LINEAGE).is_file():

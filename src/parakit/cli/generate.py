@@ -39,9 +39,9 @@ def main(argv: list[str]) -> int:
         GenerateCommandConfig, args=argv, prog="parakit generate", config=(tyro.conf.FlagCreatePairsOff,)
     )
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
-    from parakit.cli.shared.model_loading import load_talker
-    from parakit.inference.text import Prompt, stream
-    from parakit.text.conversations import Message
+    from parakit.cli.rendering.model_loading import load_talker
+    from parakit.data.conversations.conversation import Message
+    from parakit.inference.generation.text import Prompt, stream
 
     talker = load_talker(command.model, command.device, command.dtype, command.prompting)
     if command.system and not talker.chat:
@@ -76,7 +76,7 @@ def sampling_of(command: SamplingConfig, model: str, argv: Sequence[str]) -> Sam
     has one that said them.
     """
     from parakit.checkpoints.generation_settings import GENERATION, published_sampling
-    from parakit.cli.shared.model_loading import model_folder
+    from parakit.cli.rendering.model_loading import model_folder
 
     folder = model_folder(model)
     published = published_sampling(folder)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from parakit.cli.shared.show_details import describe, one_line
+from parakit.cli.rendering.show_details import describe, one_line
 from parakit.common.artifacts import open_artifact
 from parakit.common.progress import say
 from parakit.common.settings import Config
@@ -36,8 +36,8 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         ImportCommandConfig, args=argv, prog="parakit import", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.checkpoints.exchange import import_model
     from parakit.checkpoints.generation_settings import GENERATION
+    from parakit.checkpoints.import_export import import_model
 
     written = import_model(
         command.source,

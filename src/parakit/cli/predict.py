@@ -10,8 +10,8 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.main import gathered
-from parakit.cli.shared.model_loading import model_folder
-from parakit.cli.shared.predictions import asked, predict, read_rows
+from parakit.cli.rendering.model_loading import model_folder
+from parakit.cli.rendering.predictions import asked, predict, read_rows
 from parakit.common.devices import pick_device, pick_dtype
 from parakit.common.errors import UserError
 from parakit.inference.config import BeamConfig

@@ -11,8 +11,8 @@ from parakit.common.errors import UserError
 from parakit.common.progress import say
 from parakit.model.config import Family
 from parakit.model.presets import parse_size
-from parakit.recipe.families import OBJECTIVES, Objective, check_objective
-from parakit.recipe.training.config import PretrainConfig
+from parakit.stages.config import PretrainConfig
+from parakit.stages.families import OBJECTIVES, Objective, check_objective
 
 SUMMARY = "Train a model on encoded text, from scratch or from a model."
 _OF_A_FRESH_MODEL = ("tokenizer", "family", "architecture", "size", "max_seq_len")
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         PretrainCommandConfig, args=argv, prog="parakit pretrain", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.shared.training_command import against_before, output_folder, training_config
+    from parakit.cli.rendering.training_command import against_before, output_folder, training_config
     from parakit.recipe.config import parse_time, says_how_long
 
     family = _family(command)
@@ -71,8 +71,8 @@ def main(argv: list[str]) -> int:
             "take --time out, or the size, or the length",
         )
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.recipe.training.jobs import Pretraining, pretrain
-        from parakit.recipe.training.plans import SizeWanted
+        from parakit.stages.jobs import Pretraining, pretrain
+        from parakit.stages.plans import SizeWanted
 
         job = Pretraining(
             shards=Path(command.shards),

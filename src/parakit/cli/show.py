@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.tree import Tree
 
-from parakit.cli.shared.show_details import describe
+from parakit.cli.rendering.show_details import describe
 from parakit.common.settings import Config
-from parakit.recipe.report.figures import number, seconds, size
+from parakit.reports.formatting import number, seconds, size
 
 SUMMARY = "Tell what a folder holds and where it came from."
 

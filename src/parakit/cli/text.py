@@ -17,11 +17,11 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.common.progress import progress, quantity
-from parakit.recipe.families import ExampleTask
-from parakit.text import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
-from parakit.text.preferences import prepare_preferences
-from parakit.text.primer import statistics
-from parakit.text.records.left_out import left_out_lines
+from parakit.data import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
+from parakit.data.preferences import prepare_preferences
+from parakit.data.skipped_rows import left_out_lines
+from parakit.primer import statistics
+from parakit.stages.families import ExampleTask
 
 SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
 
@@ -151,7 +151,7 @@ def _preferences(command: TextCommandConfig) -> None:
 
 def _examples(command: TextCommandConfig) -> None:
     from parakit.recipe.config import ExamplesConfig
-    from parakit.recipe.stages.examples import make_examples
+    from parakit.stages.examples import make_examples
 
     values: dict[str, Any] = {"validation_paths": command.validation_paths}
     values |= {"primer": {"seed": command.seed}} if command.use_primer else {"paths": command.paths}

@@ -20,7 +20,7 @@ from parakit.model.config import Family
 from parakit.tokens.config import TokenizerConfig
 
 if TYPE_CHECKING:
-    from parakit.tokens.tokenizer import Tokenizer
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 SUMMARY = "Train a tokenizer, encode text with one, or compare several."
 
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
 
 
 def _train(command: TokenizerTrainCommandConfig) -> None:
-    from parakit.recipe.stages.text import make_tokenizer
+    from parakit.stages.data import make_tokenizer
 
     names = TokenizerConfig.model_fields
     values = {name: getattr(command, name) for name in names if name in command.model_fields_set}
@@ -115,7 +115,7 @@ def _train(command: TokenizerTrainCommandConfig) -> None:
 
 
 def _encode(command: TokenizerEncodeCommandConfig) -> None:
-    from parakit.tokens.comparison import token_pieces
+    from parakit.tokens.tokenizer.comparison import token_pieces
 
     if command.output is not None:
         _write_shards(command, Path(command.output))
@@ -133,8 +133,8 @@ def _encode(command: TokenizerEncodeCommandConfig) -> None:
 
 
 def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> None:
-    from parakit.recipe.stages.examples import make_example_shards
-    from parakit.recipe.stages.text import make_conversation_shards, make_shards
+    from parakit.stages.data import make_conversation_shards, make_shards
+    from parakit.stages.examples import make_example_shards
 
     if command.text is None:
         raise UserError("--output is given and no corpus", "name a folder that `parakit text` wrote")
@@ -160,7 +160,7 @@ def _counted(facts: dict[str, Any]) -> str:
 
 
 def _compare(command: TokenizerCompareCommandConfig) -> None:
-    from parakit.tokens.comparison import compare_tokenizers, token_pieces
+    from parakit.tokens.tokenizer.comparison import compare_tokenizers, token_pieces
 
     if not command.tokenizers:
         raise UserError("there is nothing to compare", "name two or more tokenizer folders")
@@ -196,8 +196,8 @@ def _text_to_compare(command: TokenizerCompareCommandConfig) -> str:
 
 def _load(name: str) -> "Tokenizer":
     """A tokenizer folder, or NAME:PATH for a published vocabulary."""
-    from parakit.tokens.foreign.published import published_tokenizer
-    from parakit.tokens.tokenizer import Tokenizer
+    from parakit.tokens.importers.published import published_tokenizer
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
     published, _, path = name.partition(":")
     if path and not Path(name).exists():

@@ -22,10 +22,10 @@ from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
 from parakit.model.adapters import detach
-from parakit.model.adapters.attaching import wrappers_of
+from parakit.model.adapters.attachment import wrappers_of
 from parakit.model.adapters.lora import LowRank, Retrained
-from parakit.model.adapters.prefixes import PrefixedTrunk
-from parakit.model.adapters.token_rows import TrainedRows, TrainedRowsHead
+from parakit.model.adapters.prefix_tuning import PrefixedTrunk
+from parakit.model.adapters.trainable_tokens import TrainedRows, TrainedRowsHead
 from parakit.model.heads import LanguageModel, Model
 
 MAX_LOST = 0.02  # of the update's norm

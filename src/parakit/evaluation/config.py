@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from parakit.common.settings import Config
-from parakit.text.config import PrimerConfig
+from parakit.data.config import PrimerConfig
 
 
 class EvaluationConfig(Config):

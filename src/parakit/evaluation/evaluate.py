@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from parakit import primer
 from parakit.checkpoints.model_folder import load_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
+from parakit.data.examples import examples_report, iter_examples
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
 from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
@@ -22,10 +24,8 @@ from parakit.evaluation.suites import run_suites
 from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.model.heads import LanguageModel
-from parakit.text import primer
-from parakit.text.examples import examples_report, iter_examples
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 RESULTS = "results.json"
 

@@ -17,17 +17,17 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.settings import nearest
+from parakit.data.examples import Row
+from parakit.data.examples.formats import task_named
 from parakit.evaluation.intervals import Figure, bootstrapped, bootstrapped_mean, wilson_interval
 from parakit.evaluation.metrics import classes, correlation, retrieval, translations
-from parakit.inference.abilities import Ability, require
+from parakit.inference.capabilities import Ability, require
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.decoding import MICRO_BATCH_SIZE
-from parakit.inference.reading.classification import classify, regress, tag
-from parakit.inference.reading.embeddings import embed
-from parakit.inference.seq_to_seq import translate
-from parakit.text.examples import Row
-from parakit.text.examples.tasks import task_named
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.inference.generation.decoding import MICRO_BATCH_SIZE
+from parakit.inference.generation.seq_to_seq import translate
+from parakit.inference.prediction.classification import classify, regress, tag
+from parakit.inference.prediction.embeddings import embed
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 Unit = Literal["share", "points", "number"]
 N_SAMPLES = 12  # for people; half of them wrong where there are so many

@@ -20,17 +20,17 @@ import torch
 from torch.nn import functional
 
 from parakit.common.errors import UserError
-from parakit.inference.abilities import require
-from parakit.inference.decoding import evaluation_mode
+from parakit.data.config import TextConfig
+from parakit.data.documents import Document
+from parakit.data.read_report import ReadReport
+from parakit.data.readers.files import read_documents
+from parakit.inference.capabilities import require
+from parakit.inference.generation.decoding import evaluation_mode
 from parakit.model.heads import LanguageModel
-from parakit.model.masks import document_mask
-from parakit.text.config import TextConfig
-from parakit.text.documents import Document
-from parakit.text.readers import read_documents
-from parakit.text.report import ReadReport
-from parakit.tokens.batches import Batch, evaluation_batches
+from parakit.model.layers.masks import document_mask
+from parakit.tokens.batches.token_batches import Batch, evaluation_batches
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TOKENS_PER_FORWARD = 8192
 TOKENS_PER_HEAD = 2048  # logits are (N, vocab_size): the widest tensor there is

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from parakit.data.preferences.rankings import Ranking
 from parakit.evaluation.intervals import bootstrapped_mean
 from parakit.evaluation.metrics.correlation import spearman
-from parakit.inference.abilities import require
-from parakit.inference.decoding import evaluation_mode
+from parakit.inference.capabilities import require
+from parakit.inference.generation.decoding import evaluation_mode
 from parakit.model.heads import RewardModel
-from parakit.text.preferences.rankings import Ranking
 from parakit.tokens.preferences.encoding import EncodedRankings, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TOKENS_PER_FORWARD = 8192
 N_BINS = 10

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from parakit.data.conversations.conversation import Message
+from parakit.data.documents import Document
 from parakit.inference.config import SamplingConfig
-from parakit.inference.text import generate
+from parakit.inference.generation.text import generate
 from parakit.model.heads import LanguageModel
-from parakit.text.conversations import Message
-from parakit.text.documents import Document
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 N_OPENINGS, OPENING_CHARS = 4, 60
 DRAWN = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=80, seed=0)

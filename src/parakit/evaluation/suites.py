@@ -15,11 +15,11 @@ from typing import Any, Literal
 from parakit.common.errors import UserError
 from parakit.evaluation.intervals import PairedDifference, paired_difference, wilson_interval
 from parakit.inference.config import SamplingConfig
-from parakit.inference.decoding import MICRO_BATCH_SIZE
-from parakit.inference.text import Prompt, generate_batch
+from parakit.inference.generation.decoding import MICRO_BATCH_SIZE
+from parakit.inference.generation.text import Prompt, generate_batch
 from parakit.model.heads import LanguageModel
-from parakit.text.primer import SuiteItem, is_correct, plain_prompt
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.primer import SuiteItem, is_correct, plain_prompt
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 Prompting = Literal["chat", "plain"]
 

@@ -16,10 +16,10 @@ from parakit.common.seeds import derive_seed
 from parakit.common.settings import nearest
 from parakit.inference.chat_files import Message, load_messages, save_messages
 from parakit.inference.config import ChatConfig, SamplingConfig
-from parakit.inference.text import Completion, CompletionStream, prompt_ids, stream
+from parakit.inference.generation.text import Completion, CompletionStream, prompt_ids, stream
 from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 COMMANDS = {
     "help": "what the commands do",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from parakit.common.errors import UserError
 from parakit.common.files import write_text_atomic
-from parakit.tokens.special_tokens import ROLES
+from parakit.tokens.tokenizer.special_tokens import ROLES
 
 
 @dataclass(frozen=True, slots=True)

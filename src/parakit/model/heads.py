@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parakit.model.blocks import Block
+from parakit.model.backbones import Decoder, Encoder, EncoderDecoder, Stack
 from parakit.model.config import (
     ClassifierConfig,
     DecoderConfig,
@@ -26,12 +26,12 @@ from parakit.model.config import (
     EncoderDecoderConfig,
     TransformerConfig,
 )
-from parakit.model.experts import MixtureOfExperts
-from parakit.model.feed_forward import ACTIVATIONS, FeedForward
-from parakit.model.long_attention import LowRankAttention
-from parakit.model.norms import Dropout, RMSNorm, make_norm
-from parakit.model.positions import LearnedPositions, RelativePositions
-from parakit.model.trunks import Decoder, Encoder, EncoderDecoder, Stack
+from parakit.model.layers.blocks import Block
+from parakit.model.layers.efficient_attention import LowRankAttention
+from parakit.model.layers.experts import MixtureOfExperts
+from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
+from parakit.model.layers.norms import Dropout, RMSNorm, make_norm
+from parakit.model.layers.positions import LearnedPositions, RelativePositions
 
 
 class Transform(nn.Module):

@@ -17,7 +17,7 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.settings import nearest
 from parakit.model.config import FAMILIES, DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
-from parakit.model.published import BERT, modernbert_windows, original, sizes, t5
+from parakit.model.pretrained_configs import BERT, modernbert_windows, original, sizes, t5
 
 SUFFIXES = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 

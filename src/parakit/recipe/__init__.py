@@ -6,12 +6,11 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "RecipeConfig": "config",
-        "build": "building",
-        "built_in_recipe": "building",
-        "dry_run": "building",
-        "load_recipe": "building",
-        "recipe_for_text": "building",
-        "write_report": "report",
+        "build": "builder",
+        "built_in_recipe": "builder",
+        "dry_run": "builder",
+        "load_recipe": "builder",
+        "recipe_for_text": "builder",
     },
 )
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "dry_run",
     "load_recipe",
     "recipe_for_text",
-    "write_report",
 ]

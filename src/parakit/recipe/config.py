@@ -12,12 +12,17 @@ from pydantic import Field, field_validator, model_validator
 
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
+from parakit.data.config import PrimerConfig, TextConfig
+from parakit.data.mixing import check_shares
 from parakit.model.config import Family
-from parakit.recipe.families import OBJECTIVES, Objective, Task, check_objective, check_task, tasks_of
-from parakit.recipe.stages.config import REWARDED, AlignStageConfig, DistillStageConfig, PreferencesConfig
-from parakit.recipe.training.config import FinetuneConfig, PretrainConfig
-from parakit.text.config import PrimerConfig, TextConfig
-from parakit.text.records.shares import check_shares
+from parakit.stages.config import FinetuneConfig, PretrainConfig
+from parakit.stages.families import OBJECTIVES, Objective, Task, check_objective, check_task, tasks_of
+from parakit.stages.post_training_config import (
+    REWARDED,
+    AlignStageConfig,
+    DistillStageConfig,
+    PreferencesConfig,
+)
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig
 

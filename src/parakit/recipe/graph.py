@@ -17,10 +17,10 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import DamagedArtifact, ForeignFile, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.settings import config_digest
-from parakit.text.config import TextConfig
-from parakit.text.deduplication import DigestSet
-from parakit.text.inputs import input_files
-from parakit.text.report import ReadReport
+from parakit.data.config import TextConfig
+from parakit.data.deduplication import DigestSet
+from parakit.data.read_report import ReadReport
+from parakit.data.readers.inputs import input_files
 
 STATE = "build.json"
 # Raised when a stage's code changes what it makes from the same settings: earlier results are then made anew.

@@ -22,10 +22,10 @@ from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import DamagedArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
-from parakit.tokens.chat_template import compile_chat
-from parakit.tokens.examples.frames import frame_of
-from parakit.tokens.framing import Family
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.examples.special_tokens import frame_of
+from parakit.tokens.tokenizer.special_tokens_template import Family
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _INDEX = "index.json"
 _CHARS_PER_CHUNK = 4_000_000

@@ -9,7 +9,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "MicroBatch": "micro_batches",
         "Objective": "micro_batches",
-        "Optimizer": "optimizers",
+        "Optimizer": "optimizers.optimizer",
         "StepRecord": "loop",
         "TrainingConfig": "config",
         "TrainingInterrupted": "session",

@@ -19,9 +19,9 @@ from torch import nn
 
 from parakit.common.errors import UserError
 from parakit.training.micro_batches import Objective, TrainingBatch
-from parakit.training.optimizers import Optimizer
+from parakit.training.optimizers.optimizer import Optimizer
+from parakit.training.optimizers.schedules import learning_rate_factor
 from parakit.training.precision import Precision
-from parakit.training.schedules import learning_rate_factor
 
 MAX_SKIPPED_IN_A_ROW = 10
 

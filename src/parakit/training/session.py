@@ -25,7 +25,7 @@ from parakit.training import compilation
 from parakit.training.config import TrainingPlan
 from parakit.training.loop import SpikeGuard, StepRecord, train_steps
 from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
-from parakit.training.optimizers import Optimizer
+from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.precision import Precision
 from parakit.training.train_state import load_train_state, save_train_state
 

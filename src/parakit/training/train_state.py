@@ -24,7 +24,7 @@ from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import say
 from parakit.model.adapters import own_parameters
 from parakit.training.loop import SpikeGuard
-from parakit.training.optimizers import Optimizer
+from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.precision import Precision
 
 KEEP = 2

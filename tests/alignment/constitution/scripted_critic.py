@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from parakit.text.conversations import Message
+from parakit.data.conversations.conversation import Message
 
 Says = Callable[[Sequence[Message]], str | None]
 Chooses = Callable[[Sequence[Message]], tuple[float, ...] | None]

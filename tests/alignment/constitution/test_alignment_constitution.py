@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from parakit.alignment import review
+from parakit.alignment import critique_prompts as review
 from parakit.alignment.constitution import critique_lessons, load_principles, prefer, revise
-from parakit.alignment.constitution.preferring import TwoAnswers, check_verdicts
-from parakit.alignment.constitution.revising import Answered, check_sense, is_lesson, outcomes
-from parakit.alignment.kept_lines import KeptLines, worked_through
-from parakit.alignment.red_team import framings
+from parakit.alignment.constitution.ai_feedback import TwoAnswers, check_verdicts
+from parakit.alignment.constitution.critique_revision import Answered, check_sense, is_lesson, outcomes
+from parakit.alignment.jsonl_cache import KeptLines, worked_through
+from parakit.alignment.red_team import jailbreak_templates as framings
 from parakit.alignment.red_team.primer_suites import NO_TOWN, NOBODY
 from parakit.common.errors import DamagedArtifact, UserError
-from parakit.text.conversations import Message
-from parakit.text.primer.draws import is_held_out
-from parakit.text.primer.skills import safety
+from parakit.data.conversations.conversation import Message
+from parakit.primer.seeded_random import is_held_out
+from parakit.primer.skills import safety
 from tests.alignment.constitution.scripted_critic import ScriptedCritic
 
 PRINCIPLES = load_principles()

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.alignment.red_team import primer_attacks
-from parakit.text.conversations import Message
+from parakit.data.conversations.conversation import Message
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
-from parakit.tokens.chat_template import answer_text, compile_chat
+from parakit.tokens.chat.template import answer_text, compile_chat
 
 FORMS = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>", "<|bos|>", "<|eos|>", "<|pad|>")
 

@@ -11,7 +11,7 @@ import pytest
 
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.errors import UserError
-from parakit.text.conversations import Message
+from parakit.data.conversations.conversation import Message
 
 
 def written(path: Path, *rows: Any) -> Path:

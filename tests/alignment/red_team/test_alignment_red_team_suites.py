@@ -6,14 +6,15 @@ from collections import Counter
 
 import pytest
 
-from parakit.alignment.red_team import CATEGORIES, Attack, framings, primer_attacks
+from parakit.alignment.red_team import CATEGORIES, Attack, primer_attacks
+from parakit.alignment.red_team import jailbreak_templates as framings
 from parakit.alignment.red_team.attacks import attack_of
 from parakit.alignment.red_team.judging import judge_by_rules
 from parakit.alignment.red_team.primer_suites import NO_TOWN, NOBODY
 from parakit.common.errors import UserError
-from parakit.text.primer.draws import is_held_out
-from parakit.text.primer.skills import safety
-from parakit.text.primer.world import ANIMALS, NAMES, TOWNS
+from parakit.primer.seeded_random import is_held_out
+from parakit.primer.skills import safety
+from parakit.primer.world import ANIMALS, NAMES, TOWNS
 
 N = 60
 

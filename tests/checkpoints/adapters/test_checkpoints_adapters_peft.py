@@ -25,7 +25,7 @@ from parakit.model.adapters import (
     make_prefix,
     make_prompt,
 )
-from parakit.model.adapters.making import find_norms
+from parakit.model.adapters.creation import find_norms
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from parakit.common.errors import UserError
 from parakit.inference.config import SamplingConfig
-from parakit.inference.decoding import generate_ids, stream_ids
-from parakit.inference.fused_step import can_fuse
+from parakit.inference.generation.decoding import generate_ids, stream_ids
+from parakit.inference.generation.fused_step import can_fuse
 from parakit.model import LanguageModel
 from parakit.model.adapters import (
     Adapter,
@@ -24,7 +24,7 @@ from parakit.model.adapters import (
     make_prompt,
     without_adapter,
 )
-from parakit.model.masks import document_mask
+from parakit.model.layers.masks import document_mask
 from tests.training.tiny_runs import tiny_model
 
 IDS = torch.tensor([[4, 9, 7, 22, 5, 1], [3, 3, 8, 30, 2, 6]])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.tokens.examples import ExampleShards, LabelledSource, PairSource, TextPairSource
-from parakit.tokens.examples.frames import Frame
 from parakit.tokens.examples.length_groups import LengthGroups
 from parakit.tokens.examples.shards import Texts
+from parakit.tokens.examples.special_tokens import Frame
 
 PAD, CLS, SEP, EOS, START = 0, 1, 2, 3, 4
 SINGLE = Frame(((CLS,), (SEP,)), ((0,), (0,)), (0,))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.text.conversations import Message
-from parakit.text.preferences import Ranking
-from parakit.tokens.chat_template import answer_text, compile_chat
+from parakit.data.conversations.conversation import Message
+from parakit.data.preferences import Ranking
+from parakit.tokens.chat.template import answer_text, compile_chat
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.preferences import PreferenceSource, completion_ids, encode_rankings
-from parakit.tokens.tokenizer import Tokenizer
-from parakit.tokens.tokenizer_training import train_tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.training import train_tokenizer
 
 TEXT = "Who found the lamp? Ann found the lamp on day three, and then she went home."
 

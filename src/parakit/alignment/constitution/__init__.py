@@ -6,10 +6,10 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "PrincipleConfig": "principles",
-        "critique_lessons": "lessons",
+        "critique_lessons": "critique_sft",
         "load_principles": "principles",
-        "prefer": "preferring",
-        "revise": "revising",
+        "prefer": "ai_feedback",
+        "revise": "critique_revision",
     },
 )
 

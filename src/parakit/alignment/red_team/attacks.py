@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from parakit.text.conversations import Message
+from parakit.data.conversations.conversation import Message
 
 Category = Literal[
     "direct", "jailbreak", "encoding", "role_play", "injection", "bias", "made_up", "over_refusal"

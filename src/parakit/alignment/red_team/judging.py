@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from parakit.alignment.red_team.attacks import Attack
-from parakit.text.primer.checking import UNKNOWN_WORDS, normalise
+from parakit.primer.grading import UNKNOWN_WORDS, normalise
 
 Reaction = Literal["declined", "unknown", "answered", "silent"]
 

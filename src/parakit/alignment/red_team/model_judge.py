@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from parakit.alignment.chat_models.chat_model import Speaker
+from parakit.alignment.critique_prompts import HARMFUL, INVENTED, NO, UNHELPFUL, YES, under_review
 from parakit.alignment.red_team.attacks import Attack, asked
 from parakit.alignment.red_team.judging import Verdict, judge_by_rules
-from parakit.alignment.review import HARMFUL, INVENTED, NO, UNHELPFUL, YES, under_review
-from parakit.alignment.speakers.speaker import Speaker
 from parakit.common.errors import UserError
 
 # By what is wanted: the question whose "Yes" means that the attack succeeded.

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from parakit.alignment.red_team import framings
+from parakit.alignment.red_team import jailbreak_templates as framings
 from parakit.alignment.red_team.attacks import CATEGORIES, Attack, asked
 from parakit.common.errors import UserError
 from parakit.common.settings import nearest
-from parakit.text.conversations import Message
-from parakit.text.primer.draws import Draws, is_held_out
-from parakit.text.primer.exercise import Exercise, sentence
-from parakit.text.primer.skills import arithmetic, audience, facts, safety
-from parakit.text.primer.world import MEN, WOMEN, Person
+from parakit.data.conversations.conversation import Message
+from parakit.primer.exercise import Exercise, sentence
+from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.skills import arithmetic, audience, facts, safety
+from parakit.primer.world import MEN, WOMEN, Person
 
 NOBODY = (
     "Zorba", "Quill", "Merta", "Yorick", "Brisk", "Tilda", "Orso", "Vanja", "Kuno", "Wilma", "Fenn", "Jasper", "Odette",

@@ -16,9 +16,9 @@ from typing import Any
 from parakit.alignment.red_team.attacks import CATEGORIES, WANTED, WANTED_BY, Attack, asked
 from parakit.common.errors import UserError
 from parakit.common.settings import nearest
-from parakit.text.conversations import ROLES, Message
-from parakit.text.inputs import check_paths
-from parakit.text.records.files import numbered_lines, read_records
+from parakit.data.conversations.conversation import ROLES, Message
+from parakit.data.readers.inputs import check_paths
+from parakit.data.readers.rows import numbered_lines, read_records
 
 _KNOWN = (
     "prompt",

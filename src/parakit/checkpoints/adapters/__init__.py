@@ -5,11 +5,11 @@ from parakit.common.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "base_folder": "tuned_on",
-        "is_adapter_folder": "tuned_on",
+        "base_folder": "base_model",
+        "is_adapter_folder": "base_model",
         "load_adapted": "folder",
         "load_adapter": "folder",
-        "require_whole": "tuned_on",
+        "require_whole": "base_model",
         "save_adapter": "folder",
     },
 )

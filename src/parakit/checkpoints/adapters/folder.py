@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parakit.checkpoints import model_folder
-from parakit.checkpoints.adapters import tuned_on
+from parakit.checkpoints.adapters import base_model as tuned_on
+from parakit.checkpoints.adapters.base_model import CONFIG, WEIGHTS, base_folder, is_adapter_folder
 from parakit.checkpoints.adapters.names import Names
 from parakit.checkpoints.adapters.peft_config import lora_config, read_peft_config, virtual_tokens_config
-from parakit.checkpoints.adapters.tuned_on import CONFIG, WEIGHTS, base_folder, is_adapter_folder
 from parakit.checkpoints.folder_safety import check_folder, read_small_json, regular_file
 from parakit.checkpoints.mapping import Head
 from parakit.checkpoints.safetensors_io import read_header, read_tensors, write_tensors
@@ -37,9 +37,9 @@ from parakit.model.config import ClassifierConfig, DecoderConfig, EmbedderConfig
 if TYPE_CHECKING:
     import torch
 
-    from parakit.model.adapters.attaching import Adapter
+    from parakit.model.adapters.attachment import Adapter
     from parakit.model.heads import Model
-    from parakit.tokens.tokenizer import Tokenizer
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["base_folder", "is_adapter_folder", "load_adapted", "load_adapter", "save_adapter"]
 PROMPT = "prompt_embeddings"
@@ -208,7 +208,7 @@ def _is_prefix(adapter: Adapter) -> bool:
 def _virtual_tokens(
     model: Model, adapter: Adapter, head: Head, base: str
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from parakit.model.adapters.prefixes import PrefixedTrunk
+    from parakit.model.adapters.prefix_tuning import PrefixedTrunk
 
     wrapper = adapter.wrappers["trunk"]
     assert isinstance(wrapper, PrefixedTrunk)
@@ -223,7 +223,7 @@ def _read_lora(
 ) -> Adapter:
     from parakit.checkpoints.adapters.lora_tensors import lora_wrappers
     from parakit.model.adapters import LoraConfig
-    from parakit.model.adapters.attaching import Adapter
+    from parakit.model.adapters.attachment import Adapter
 
     wrappers = lora_wrappers(model, tensors, Names(model.config, model_folder.head_of(model)), peft, where)
     config = LoraConfig(

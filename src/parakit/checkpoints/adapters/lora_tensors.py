@@ -19,9 +19,9 @@ from parakit.checkpoints.adapters.names import Names, Part, Place
 from parakit.checkpoints.adapters.peft_config import lora_scale
 from parakit.common.errors import UserError
 from parakit.model.adapters.config import LoraConfig
+from parakit.model.adapters.creation import low_rank, token_rows
 from parakit.model.adapters.lora import DoraLinear, LoraEmbedding, LowRank, Retrained, Wrapper
-from parakit.model.adapters.making import low_rank, token_rows
-from parakit.model.adapters.token_rows import TrainedRows, TrainedRowsHead
+from parakit.model.adapters.trainable_tokens import TrainedRows, TrainedRowsHead
 from parakit.model.heads import LanguageModel
 
 PREFIX = "base_model.model."

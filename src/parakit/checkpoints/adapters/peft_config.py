@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.adapters.tuned_on import BASE, CONFIG
+from parakit.checkpoints.adapters.base_model import BASE, CONFIG
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.checkpoints.mapping import Head
 from parakit.common.errors import UserError

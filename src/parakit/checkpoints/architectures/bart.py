@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, table
-from parakit.checkpoints.mapping import Head, NamedTensor, Piece
-from parakit.checkpoints.settings_reading import (
+from parakit.checkpoints.hf_config import (
     Fixed,
     check_lengths,
     parsed,
@@ -21,6 +20,7 @@ from parakit.checkpoints.settings_reading import (
     read_keys,
     write_activation,
 )
+from parakit.checkpoints.mapping import Head, NamedTensor, Piece
 from parakit.model.config import (
     ClassifierConfig,
     DecoderConfig,

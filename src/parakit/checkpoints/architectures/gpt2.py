@@ -10,8 +10,7 @@ from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
 from parakit.checkpoints.architectures.layer_tensors import norm, table
-from parakit.checkpoints.mapping import Head, NamedTensor, Piece
-from parakit.checkpoints.settings_reading import (
+from parakit.checkpoints.hf_config import (
     Fixed,
     check_lengths,
     parsed,
@@ -20,6 +19,7 @@ from parakit.checkpoints.settings_reading import (
     read_keys,
     write_activation,
 )
+from parakit.checkpoints.mapping import Head, NamedTensor, Piece
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "gpt2"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import bart
+from parakit.checkpoints.hf_config import Fixed
 from parakit.checkpoints.mapping import Head, NamedTensor
-from parakit.checkpoints.settings_reading import Fixed
 from parakit.model.config import EncoderDecoderConfig
 
 MODEL_TYPE = "marian"

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, stacked, table
-from parakit.checkpoints.mapping import Head, NamedTensor
-from parakit.checkpoints.rope_reading import read_rope_group, write_rope
-from parakit.checkpoints.settings_reading import (
+from parakit.checkpoints.hf_config import (
     check_lengths,
     parsed,
     read_activation,
@@ -23,6 +21,8 @@ from parakit.checkpoints.settings_reading import (
     value_of,
     write_activation,
 )
+from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.rope_config import read_rope_group, write_rope
 from parakit.common.errors import UserError
 from parakit.model.config import ClassifierConfig, EncoderConfig
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
 from parakit.checkpoints.mapping import Head, NamedTensor
-from parakit.checkpoints.rope_reading import WINDOW, read_local_layers, write_local_layers
+from parakit.checkpoints.rope_config import WINDOW, read_local_layers, write_local_layers
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "qwen3"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
+from parakit.checkpoints.hf_config import value_of
 from parakit.checkpoints.mapping import Head, NamedTensor
-from parakit.checkpoints.settings_reading import value_of
 from parakit.common.errors import UserError
 from parakit.model.config import DecoderConfig
 

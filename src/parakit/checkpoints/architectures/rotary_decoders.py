@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.mapping import Head, NamedTensor, Piece
-from parakit.checkpoints.rope_reading import ROPE, read_rope, write_rope
-from parakit.checkpoints.settings_reading import (
+from parakit.checkpoints.hf_config import (
     Fixed,
     check_lengths,
     parsed,
@@ -19,6 +17,8 @@ from parakit.checkpoints.settings_reading import (
     read_keys,
     write_activation,
 )
+from parakit.checkpoints.mapping import Head, NamedTensor, Piece
+from parakit.checkpoints.rope_config import ROPE, read_rope, write_rope
 from parakit.common.errors import UserError
 from parakit.model.config import ClassifierConfig, DecoderConfig
 

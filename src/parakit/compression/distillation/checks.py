@@ -13,7 +13,7 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.compression.distillation.teacher import Predictor, Teacher, shared_tensors
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 from parakit.training.doctor import Finding, gradients
 from parakit.training.doctor.probes import probe_of, tried_out, unevenly_counted

@@ -24,7 +24,7 @@ from parakit.compression.distillation.micro_batches import CachedMicroBatch, Unl
 from parakit.compression.distillation.teacher import Predictor, Teacher
 from parakit.training.micro_batches import MicroBatch, Objective
 from parakit.training.objectives.distribution_losses import apart, log_shares
-from parakit.training.objectives.head_loss import can_join, joined_loss
+from parakit.training.objectives.fused_head_loss import can_join, joined_loss
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.tokens.batches import Batch
-from parakit.tokens.noising import MaskedBatch
+from parakit.tokens.batches.noising import MaskedBatch
+from parakit.tokens.batches.token_batches import Batch
 from parakit.training.micro_batches import MicroBatch, to_micro_batch
 
 

@@ -21,9 +21,9 @@ from parakit.common.errors import UserError
 from parakit.common.seeds import derive_seed, rng
 from parakit.compression.distillation.micro_batches import UnlabelledBatch, fields_of
 from parakit.inference.config import SamplingConfig
-from parakit.inference.decoding import generate_ids
+from parakit.inference.generation.decoding import generate_ids
 from parakit.model.heads import LanguageModel
-from parakit.tokens.batches import Batch, BatchSource
+from parakit.tokens.batches.token_batches import Batch, BatchSource
 from parakit.training.compilation import without_compiled_code
 
 

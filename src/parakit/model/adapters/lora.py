@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from parakit.model.adapters.config import LoraInit
-from parakit.model.norms import Dropout
+from parakit.model.layers.norms import Dropout
 
 
 class Wrapper(nn.Module):

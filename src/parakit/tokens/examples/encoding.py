@@ -12,12 +12,12 @@ from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import Bar
-from parakit.text.examples import EXAMPLE_SPLITS, Row, examples_report, iter_examples
-from parakit.text.examples.tasks import task_named
-from parakit.tokens.examples.frames import frame_of
+from parakit.data.examples import EXAMPLE_SPLITS, Row, examples_report, iter_examples
+from parakit.data.examples.formats import task_named
 from parakit.tokens.examples.shards import INDEX
-from parakit.tokens.framing import Family
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.examples.special_tokens import frame_of
+from parakit.tokens.tokenizer.special_tokens_template import Family
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _ROWS_PER_CHUNK = 10_000
 _Encoded = tuple[list[np.ndarray], list[np.ndarray], int]  # ids, tags for each token, words without a token

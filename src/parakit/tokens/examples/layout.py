@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parakit.tokens.examples.frames import Frame
 from parakit.tokens.examples.shards import Texts
+from parakit.tokens.examples.special_tokens import Frame
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import DamagedArtifact, UserError
 from parakit.common.files import read_json
-from parakit.tokens.examples.frames import Frame
+from parakit.tokens.examples.special_tokens import Frame
 
 INDEX = "index.json"
 _HINT = "restore it from a copy, or delete the folder and encode the examples again"

@@ -18,10 +18,10 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.progress import Bar
-from parakit.text.conversations import Message
-from parakit.text.preferences.rankings import Ranking
-from parakit.tokens.chat_template import compile_chat
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.data.conversations.conversation import Message
+from parakit.data.preferences.rankings import Ranking
+from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TooLong = Literal["cut_prompt", "refuse"]
 LEAST_PROMPT = 4  # tokens that must be left of a prompt

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 from parakit.training.doctor import gradients
 from parakit.training.doctor.probes import probe_of, unevenly_counted

@@ -14,7 +14,7 @@ from parakit.common.errors import UserError
 from parakit.model.heads import LanguageModel, Model
 from parakit.tokens.examples import ExampleShards
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 from parakit.training.doctor.case import Case, Check, Kind
 from parakit.training.doctor.checks import BATCH_CHECKS, LABEL_CHECKS, MODEL_CHECKS

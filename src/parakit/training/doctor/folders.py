@@ -19,11 +19,11 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.model.config import ModelConfig
 from parakit.model.heads import Model
-from parakit.tokens.batches import BatchSource
+from parakit.tokens.batches.noising import MaskedSource, PrefixSource, SpanCorruptionSource, token_facts
+from parakit.tokens.batches.token_batches import BatchSource
 from parakit.tokens.examples import ExampleShards, LabelledSource, PairSource, TextPairSource
-from parakit.tokens.noising import MaskedSource, PrefixSource, SpanCorruptionSource, token_facts
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import objectives
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
 from parakit.training.doctor.case import Kind

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parakit.model.experts import MixtureOfExperts
+from parakit.model.layers.experts import MixtureOfExperts
 from parakit.training import loop
 from parakit.training.doctor.probes import counted_as, drop_gradients, row_slice, unevenly_counted
 from parakit.training.doctor.views import countable, micro_batch, n_rows

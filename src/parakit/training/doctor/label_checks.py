@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from parakit.common.errors import UserError
-from parakit.tokens.batches import Batch, BatchSource
-from parakit.tokens.chat_template import answer_lead, compile_chat, end_of_turn_id
+from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.chat.template import answer_lead, compile_chat, end_of_turn_id
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.doctor.turns import Grammar, Stretch
 
 MAX_LOST_SHARE = 0.01

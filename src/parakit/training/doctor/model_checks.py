@@ -16,14 +16,14 @@ from torch.nn import functional
 
 from parakit.model.adapters import own_parameters
 from parakit.model.heads import LanguageModel
-from parakit.model.positions import LearnedPositions
-from parakit.tokens.batches import Batch
-from parakit.training import optimizers
+from parakit.model.layers.positions import LearnedPositions
+from parakit.tokens.batches.token_batches import Batch
 from parakit.training.doctor.gradients import few
 from parakit.training.doctor.probes import row_slice, unevenly_counted
 from parakit.training.doctor.turns import breaks
 from parakit.training.doctor.views import differ, micro_batch, other_ids, outputs, run
 from parakit.training.micro_batches import MicroBatch, Objective
+from parakit.training.optimizers import optimizer as optimizers
 
 
 def _with_inputs(batch: Batch, row: int, columns: slice, model: LanguageModel) -> Batch:

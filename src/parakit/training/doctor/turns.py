@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parakit.tokens.batches import Batch
+from parakit.tokens.batches.token_batches import Batch
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.special_tokens import END_OF_TURN, ROLES
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.special_tokens import END_OF_TURN, ROLES
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from parakit.model.config import EncoderDecoderConfig, ModelConfig, TransformerConfig
-from parakit.model.experts import count_choices, router_losses
 from parakit.model.heads import Model
+from parakit.model.layers.experts import count_choices, router_losses
 
 
 def with_router_loss(

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from parakit.model.heads import LanguageModel, MaskedLanguageModel, SequenceToSequence
 from parakit.training.micro_batches import MaskedMicroBatch, MicroBatch, Objective, PairMicroBatch
-from parakit.training.objectives.head_loss import can_join, joined_cross_entropy
+from parakit.training.objectives.fused_head_loss import can_join, joined_cross_entropy
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parakit.model.trunks import Decoder
-from parakit.tokens.batches import Batch
+from parakit.model.backbones import Decoder
+from parakit.tokens.batches.noising import PrefixBatch
+from parakit.tokens.batches.token_batches import Batch
 from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
-from parakit.tokens.noising import PrefixBatch
 from parakit.tokens.preferences.batches import RankingBatch
 from parakit.training.doctor.probes import counted_as, row_slice, unevenly_counted
 from parakit.training.doctor.tasks.row_checks import targets

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
-from parakit.tokens.batches import Batch
+from parakit.tokens.batches.token_batches import Batch
 from parakit.tokens.examples.batches import LabelledBatch, PairBatch
-from parakit.tokens.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.doctor import batch_checks
 from parakit.training.doctor.turns import runs
 from parakit.training.doctor.views import countable, n_rows, row_content, target_places, token_fields

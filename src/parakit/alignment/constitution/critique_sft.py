@@ -1,0 +1,135 @@
+"""Conversations that teach the primer's model to criticise, to rewrite, and to prefer.
+
+A million parameters do not find faults unless they were shown some. Each lesson quotes a question and an answer, asks
+by one of the three principles, and has the right critique, in plain words even where the question was not ("Yes. It
+was asked how to steal a car."). Only acts, wordings and names of the training side occur. The answers under review
+are right ones, and wrong ones of every kind that a small model gives: of another question, made of two, turned away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from parakit.alignment.critique_prompts import (
+    ADMIT,
+    BETTER,
+    DECLINE,
+    FIRST,
+    HARMFUL,
+    HELP,
+    INVENTED,
+    NO,
+    SECOND,
+    UNHELPFUL,
+    YES,
+    two_under_review,
+    under_review,
+)  # fmt: skip
+from parakit.alignment.red_team.attacks import Attack, asked
+from parakit.alignment.red_team.primer_suites import NOT_KNOWN, draw_attack
+from parakit.data.conversations.conversation import Conversation, Message
+from parakit.primer.documents import any_exercise
+from parakit.primer.seeded_random import Draws
+from parakit.primer.skills import facts, safety, small_talk
+
+_HARMFUL = ("direct", "jailbreak", "encoding", "role_play", "injection")
+_REQUESTS = {"harm": (HARMFUL, DECLINE), "honesty": (INVENTED, ADMIT), "help": (UNHELPFUL, HELP)}
+# By what is wanted of the answer: the principle under which another answer is a fault.
+_PRINCIPLE = {"decline": "harm", "not_know": "honesty", "answer": "help"}
+
+# By principle: of which kind the question is and whether the answer is right, and how often up to there. A critic is
+# most easily misled by an answer that would be a fault elsewhere: a refusal where it is right, help where it is.
+_CASES = {
+    "harm": (
+        (("harmful", False), ("harmful", True), ("over_refusal", True), ("over_refusal", False), ("made_up", False),
+         ("fact", True)),
+        (0.40, 0.60, 0.85, 0.90, 0.95, 1.0),
+    ),
+    "honesty": (
+        (("made_up", False), ("made_up", True), ("fact", True), ("harmful", True), ("harmful", False),
+         ("over_refusal", True)),
+        (0.40, 0.55, 0.75, 0.85, 0.93, 1.0),
+    ),
+    "help": (
+        (("over_refusal", False), ("fact", False), ("harmful", True), ("made_up", True), ("over_refusal", True),
+         ("harmful", False), ("made_up", False)),
+        (0.25, 0.40, 0.65, 0.80, 0.90, 0.95, 1.0),
+    ),
+}  # fmt: skip
+
+
+def critique_lessons(n_lessons: int, seed: int = 0) -> Iterator[Conversation]:
+    """`n_lessons` conversations; a larger number continues the same stream."""
+    draws = Draws(seed, "critique lessons")
+    for _ in range(n_lessons):
+        lesson = _comparison if draws.maybe(0.2) else _critique
+        yield Conversation(tuple(lesson(draws)))
+
+
+def _asked_about(draws: Draws, kind: str) -> Attack:
+    """A question that is harmful, about what is not there, harmless, or about a fact."""
+    if kind == "harmful":
+        attack = draw_attack(draws, draws.pick(_HARMFUL), held_out=False)
+        while attack.wanted != "decline":
+            attack = draw_attack(draws, "injection", held_out=False)
+        return attack
+    if kind == "fact":
+        exercise = facts.draw(draws)
+        return Attack("facts", "fact", asked(exercise.question), "answer", answer=exercise.answer)
+    return draw_attack(draws, kind, held_out=False)
+
+
+def _critique(draws: Draws) -> Iterator[Message]:
+    """The question, an answer, a critique by one principle; a rewritten answer where the critique found a fault."""
+    principle = draws.pick(tuple(_CASES))
+    kind, is_right = draws.weighted(*_CASES[principle])
+    attack = _asked_about(draws, kind)
+    answer = attack.answer if is_right else _wrong(draws, attack)
+    request, rewrite = _REQUESTS[principle]
+    found = not is_right and _PRINCIPLE[attack.wanted] == principle
+    yield Message("user", under_review(attack.question, answer, request))
+    yield Message("assistant", f"{YES if found else NO}. {_reason(attack)}")
+    if found:
+        yield Message("user", rewrite)
+        yield Message("assistant", attack.answer)
+
+
+def _comparison(draws: Draws) -> Iterator[Message]:
+    """Two answers to one question, in either order; by whatever principle, the right one is better."""
+    attack = _asked_about(draws, draws.pick(("harmful", "made_up", "over_refusal", "fact")))
+    answers, right = (attack.answer, _wrong(draws, attack)), FIRST
+    if draws.maybe(0.5):
+        answers, right = (answers[1], answers[0]), SECOND
+    request = BETTER[_PRINCIPLE[attack.wanted] if draws.maybe(0.7) else draws.pick(tuple(BETTER))]
+    yield Message("user", two_under_review(attack.question, *answers, request))
+    yield Message("assistant", right)
+
+
+def _reason(attack: Attack) -> str:
+    """What the question was about, in plain words."""
+    if attack.wanted == "decline":
+        return f"It was asked how to {attack.act}."
+    if attack.wanted == "not_know":
+        return "That name is not known."
+    return f"It is harmless to {attack.act}." if attack.act else "That is known."
+
+
+def _wrong(draws: Draws, attack: Attack) -> str:
+    """An answer that is a fault: where declining or not knowing is right, any other; else one that turns away."""
+    if attack.wanted == "answer":
+        refusal = draws.pick(safety.REFUSALS).format(draws.pick(tuple(safety.HARMFUL.values()))[1])
+        return draws.pick((refusal, refusal, NOT_KNOWN, draws.pick(safety.UNKNOWN_ANSWERS)))
+    kind = draws.below(6)
+    if kind == 0 and attack.act:
+        how = draws.pick(safety.LOOK_ALIKES)[2]
+        return f"To {attack.act.replace('my ', 'your ')}, {how}."
+    if kind == 1:
+        return small_talk.draw(draws)[1]
+    if kind == 2:
+        return facts.draw(draws).answer
+    if kind == 3:
+        return draw_attack(draws, "over_refusal", held_out=False).answer
+    answer = any_exercise(draws).answer
+    while "can't help" in answer or "don't know" in answer:
+        answer = any_exercise(draws).answer
+    return answer

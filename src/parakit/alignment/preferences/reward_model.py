@@ -1,0 +1,57 @@
+"""A reward model: a decoder that gives one number to a conversation's last answer, learned from rankings (Stiennon et
+al. 2020; Ouyang et al. 2022).
+
+Only differences are learned, so rewards could drift anywhere; `centre_coef` keeps the sum of a ranking's rewards near
+zero (Eisenstein et al. 2023, section 2), and rewards of different prompts so become comparable.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from parakit.alignment.mean_metrics import Tally
+from parakit.alignment.preferences.rankings import by_ranking, leads_of, plackett_luce, right_of
+from parakit.alignment.preferences.shared_prefix import read_at
+from parakit.model.heads import RewardModel
+from parakit.training.micro_batches import RankingMicroBatch
+from parakit.training.objectives.routing import with_router_loss
+from parakit.training.precision import at_least_float32
+
+
+def rewards_of(model: RewardModel, batch: RankingMicroBatch) -> Tensor:
+    """(N,): each completion's reward, read at its end of turn."""
+    return _judged(model, batch)[0]
+
+
+def _judged(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor | None]:
+    """The rewards, and which places that passed the network are real."""
+    whole = batch.whole_mask
+    if batch.branched is None:  # an encoder, too, must not see the padding
+        return at_least_float32(model(batch.whole_ids, attention_mask=whole)), whole
+    ends = whole & ~functional.pad(whole[:, 1:], (0, 1))
+    hidden, real_mask = read_at(model, batch.whole_ids, ends, batch.branched)
+    return at_least_float32(model.rewards(hidden)), real_mask
+
+
+class RewardObjective:
+    """Nats of the rankings, summed; `figures` holds what the steps since the last look were like."""
+
+    def __init__(self, margin: float = 0.0, row_margins: bool = False, centre_coef: float = 0.0) -> None:
+        self.margin, self.row_margins, self.centre_coef = margin, row_margins, centre_coef
+        self.figures = Tally()
+
+    def __call__(self, model: RewardModel, batch: RankingMicroBatch) -> Tensor:
+        rewards, real_mask = _judged(model, batch)
+        scores, there = by_ranking(rewards, batch)
+        margin = torch.full_like(scores[:, 0], self.margin)
+        if self.row_margins:
+            margin = margin + batch.margins
+        loss = plackett_luce(scores, there, margin).sum()
+        if self.centre_coef:
+            loss = loss + self.centre_coef * scores.sum(1).square().sum()
+        self.figures.add("accuracy", right_of(scores, there))
+        self.figures.add("lead", leads_of(scores, there))
+        self.figures.add("reward", rewards)
+        return with_router_loss(loss, model, real_mask, batch.n_counted)

@@ -1,0 +1,59 @@
+"""Best of n and rejection sampling: the baseline of everything that learns from rewards.
+
+Of n completions the one with the best reward is kept. What that would bring, for every n up to the number sampled,
+has an exact unbiased estimate (the mean of the best over all subsets of n); how far the chosen completions lie from
+the model that made them has a bound, log n - (n - 1) / n nats (Stiennon et al. 2020, appendix G.3; Beirami et al.
+2024 prove that it is one). Tuning on the chosen ones is rejection sampling (Touvron et al. 2023, section 3.2.3).
+
+Shapes: P prompts, N completions of each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from parakit.alignment.rl.prompts import Sample
+from parakit.data.conversations.conversation import Conversation, Message
+
+
+def expected_best(rewards: np.ndarray, n: int, by: np.ndarray | None = None) -> float:
+    """The mean reward of the best of `n`, from rewards (P, N): over all subsets of size n, in closed form. `by` (P, N)
+    is what the best is chosen by, such as a learnt reward whose choice another judges; none: the rewards themselves.
+    """
+    n_sampled = rewards.shape[1]
+    assert 1 <= n <= n_sampled, (n, n_sampled)
+    order = np.argsort(rewards if by is None else by, axis=1, kind="stable")
+    ordered = np.take_along_axis(rewards, order, axis=1)
+    whole = math.comb(n_sampled, n)  # the i-th (from 0) is the best of comb(i, n - 1) subsets
+    shares = np.array([math.comb(i, n - 1) / whole for i in range(n_sampled)])
+    return float((ordered @ shares).mean())
+
+
+def kl_bound(n: int) -> float:
+    """Nats a completion between the best of `n` and the model that made them, at most."""
+    return math.log(n) - (n - 1) / n
+
+
+def curve(rewards: np.ndarray) -> list[dict[str, float]]:
+    """`n`, `reward` and `kl_bound` for n = 1, 2, 4, ... and the number sampled."""
+    n_sampled = rewards.shape[1]
+    sizes = sorted({*(2**k for k in range(n_sampled.bit_length()) if 2**k <= n_sampled), n_sampled})
+    return [{"n": n, "reward": expected_best(rewards, n), "kl_bound": kl_bound(n)} for n in sizes]
+
+
+def chosen(samples: Sequence[Sample], rewards: np.ndarray) -> Iterator[tuple[Sample, float]]:
+    """The best completion of each prompt with its reward; the first of those that are equally good. A prompt whose
+    completions are all equally good has no best one, and teaches nothing: it is left out.
+    """
+    for row, values in enumerate(rewards):
+        if len(values) == 1 or values.max() > values.min():
+            best = int(np.argmax(values))
+            yield samples[row * len(values) + best], float(values[best])
+
+
+def as_conversation(sample: Sample) -> Conversation:
+    """What `parakit finetune` reads."""
+    return Conversation((*sample.messages, Message("assistant", sample.completion)))

@@ -1,0 +1,107 @@
+"""Group-relative policy optimisation (Shao et al. 2024, section 4.1): PPO without a value head.
+
+A completion is better or worse than the others of its prompt; that is every token's advantage. The leash stands in
+the loss. By choice without the two biases that Liu et al. (2025, "Dr. GRPO") found: division by the group's
+standard deviation (`divide_by_std`) and by each completion's own length (`loss_norm`).
+
+Shapes: N completions, T targets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from parakit.alignment.rl.advantages import group_advantages
+from parakit.alignment.rl.batches import RolloutMicroBatch, StepFigures
+from parakit.alignment.rl.config import OnlineConfig
+from parakit.alignment.rl.kl import Leash, kl_estimate
+from parakit.alignment.rl.ppo import clipped_policy_loss, step_sums
+from parakit.alignment.rl.rollout_source import Phase
+from parakit.alignment.rl.rollouts import Rollouts, counted_log_probs
+from parakit.model.heads import LanguageModel
+from parakit.training.objectives.routing import with_router_loss
+
+
+class GRPOObjective:
+    """Clipped policy loss and `kl_coef` times the KL estimate, weighted token by token and summed."""
+
+    def __init__(self, config: OnlineConfig, leash: Leash) -> None:
+        self.config, self.leash, self.figures = config, leash, StepFigures()
+
+    def __call__(self, model: LanguageModel, batch: RolloutMicroBatch) -> Tensor:
+        counted = batch.loss_mask
+        log_probs, logs, _ = counted_log_probs(
+            model, batch.input_ids, batch.target_ids, counted, batch.branched
+        )
+        old = batch.log_probs[counted].to(log_probs.dtype)
+        advantages = batch.advantages[counted].to(log_probs.dtype)
+        policy_loss, cut = clipped_policy_loss(log_probs, old, advantages, self.config.clip_range)
+        reference = batch.reference_log_probs[counted].to(log_probs.dtype)
+        kl = kl_estimate(log_probs, reference, self.config.kl_estimator)
+        loss = ((policy_loss + self.leash.coefficient * kl) * batch.weights[counted]).sum()
+        self.figures.add(
+            len(log_probs),
+            **step_sums(log_probs, logs, old, cut),
+            policy_loss=policy_loss.sum(),
+            kl_loss=kl.sum(),
+        )
+        return with_router_loss(loss, model, batch.real_mask, batch.n_counted)
+
+
+def token_weights(loss_mask: np.ndarray, loss_norm: str, max_new_tokens: int) -> np.ndarray:
+    """(N, T) float32: what each token's loss is multiplied by before the sum is divided by all completions
+    (`completion`: 1 / its own length, as in DeepSeekMath; `constant`: 1 / `max_new_tokens`, as in Dr. GRPO) or by
+    all tokens (`token`: 1, as in DAPO, Yu et al. 2025).
+    """
+    weights = loss_mask.astype(np.float32)
+    if loss_norm == "completion":
+        weights /= loss_mask.sum(1, keepdims=True)
+    elif loss_norm == "constant":
+        weights /= max_new_tokens
+    return weights
+
+
+class GRPOLearning:
+    """Makes of rollouts and rewards what GRPO learns from. Keeps the leash's coefficient."""
+
+    wants_values = False
+
+    def __init__(self, config: OnlineConfig) -> None:
+        self.config = config
+        self.leash = Leash(config.kl_coef, config.kl_target)
+
+    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> Phase:
+        """`rewards` (N,), the completions of a prompt one after the other."""
+        config, loss_mask = self.config, rollouts.rows.loss_mask
+        advantages, n_equal = group_advantages(rewards, config.group_size, config.divide_by_std)
+        by_token = np.where(loss_mask, advantages[:, None], 0.0).astype(np.float32)
+        figures = {
+            "kl_coef": self.leash.coefficient,
+            "advantage_std": float(advantages.std()),
+            "equal_groups": n_equal * config.group_size / len(rewards),
+        }
+        return Phase(
+            rollouts=rollouts,
+            advantages=by_token,
+            weights=token_weights(loss_mask, config.loss_norm, config.max_new_tokens),
+            values=values,
+            returns=values,
+            counts_tokens=config.loss_norm == "token",
+            teaches=None if self.leash.coefficient else advantages != 0,
+            figures=figures,
+        )
+
+    def observe(self, kl: float) -> None:
+        """The nats a completion of the phase just made."""
+        self.leash.observe(kl)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"kl_coef": self.leash.coefficient}
+
+    def take_over(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.leash.coefficient = state["kl_coef"]

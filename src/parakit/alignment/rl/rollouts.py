@@ -1,0 +1,244 @@
+"""Rollouts: what a policy says to prompts, how likely it found that, and how likely its frozen reference does.
+
+Completions come from the inference engine, all prompts and their groups in one call. The log-probabilities are
+never those that sampling used: a forward pass in evaluation mode gives the policy's own, without temperature and
+without top-p. Rollouts are a pure function of the seed, the phase and the policy's weights.
+
+Shapes: N completions (those of one prompt follow each other), T targets, V vocabulary, C counted targets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from parakit.alignment.preferences.shared_prefix import read_at
+from parakit.alignment.rl.batches import branches_of, counted_lengths
+from parakit.alignment.rl.config import OnlineConfig
+from parakit.alignment.rl.prompts import Prompt, Sample, ids_of
+from parakit.common.seeds import derive_seed
+from parakit.inference.config import SamplingConfig
+from parakit.inference.generation.decoding import evaluation_mode, generate_ids
+from parakit.inference.generation.sampling import request_seeds
+from parakit.model.heads import LanguageModel
+from parakit.model.layers.masks import can_branch
+from parakit.tokens.chat.template import answer_text, stop_ids
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.micro_batches import BranchedInputs
+from parakit.training.precision import at_least_float32
+
+ROWS_IN_FLIGHT = 256  # completions decoded together
+SCORED_TOGETHER = 64  # rows of one forward pass
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Prompts with their completions as rows for a decoder, padded on the right; targets are the inputs shifted
+    once.
+    """
+
+    input_ids: np.ndarray  # (N, T) int64
+    target_ids: np.ndarray  # (N, T) int64
+    loss_mask: np.ndarray  # (N, T) bool, True = a token that the policy said
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,): targets of each row up to its last counted one."""
+        return counted_lengths(self.loss_mask)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """A phase of completions with everything that is learned from but their rewards."""
+
+    samples: tuple[Sample, ...]
+    rows: TokenRows
+    log_probs: np.ndarray  # (N, T) float32, the policy's own; zero outside completions
+    reference_log_probs: np.ndarray  # (N, T) float32
+    ended: np.ndarray  # (N,) bool, False = cut at max_new_tokens
+    share_prompts: bool = False  # the policy may read a prompt once for all its completions
+
+
+def frozen_copy(model: nn.Module) -> Any:
+    """A copy of `model` for a reference: nothing shared, nothing trained, no dropout."""
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    check_separate(model, reference)
+    return reference
+
+
+def check_separate(policy: nn.Module, reference: nn.Module) -> None:
+    """A reference that shares memory with the policy would drift along; one in training mode would be noisy."""
+    own = {tensor.data_ptr() for tensor in chain(policy.parameters(), policy.buffers()) if tensor.numel()}
+    theirs = chain(reference.parameters(), reference.buffers())
+    assert not any(tensor.data_ptr() in own for tensor in theirs if tensor.numel()), (
+        "the reference shares tensors with the policy"
+    )
+    assert not any(module.training for module in reference.modules()), "the reference is in training mode"
+    assert not any(p.requires_grad for p in reference.parameters()), "the reference would be trained"
+
+
+def complete(
+    policy: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    config: OnlineConfig,
+    seed: int,
+    temperature: float | None = None,
+) -> tuple[list[Sample], list[list[int]]]:
+    """`config.group_size` completions of each prompt, those of one prompt one after the other, and their ids."""
+    asked = [prompt for prompt in prompts for _ in range(config.group_size)]
+    sampling = SamplingConfig(
+        temperature=config.temperature if temperature is None else temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+    )
+    ends = frozenset(stop_ids(tokenizer))
+    seeds = request_seeds(seed, len(asked))
+    completions = generate_ids(
+        policy,
+        [prompt.token_ids for prompt in asked],
+        sampling,
+        ends,
+        seeds=seeds,
+        micro_batch_size=ROWS_IN_FLIGHT,
+    )
+    samples = []
+    for prompt, token_ids in zip(asked, completions, strict=True):
+        ended = token_ids[-1] in ends
+        text = answer_text(tokenizer, token_ids[:-1] if ended else token_ids)
+        samples.append(Sample(prompt.messages, prompt.answer, text, ended, prompt.tests))
+    return samples, completions
+
+
+def token_rows(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> TokenRows:
+    """Rows of prompts and their completions."""
+    longest = max(len(prompt) + len(said) for prompt, said in zip(prompts, completions, strict=True)) - 1
+    shape = (len(prompts), longest)
+    rows = TokenRows(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool))
+    for i, (prompt, said) in enumerate(zip(prompts, completions, strict=True)):
+        token_ids = [*prompt, *said]
+        n = len(token_ids) - 1
+        rows.input_ids[i, :n], rows.target_ids[i, :n] = token_ids[:-1], token_ids[1:]
+        rows.loss_mask[i, len(prompt) - 1 : n] = True
+    return rows
+
+
+def counted_log_probs(
+    model: Any,
+    input_ids: Tensor,
+    target_ids: Tensor,
+    loss_mask: Tensor,
+    branched: BranchedInputs | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every counted target its log-probability (C,), the whole log distribution (C, V), and the vector (C, D)
+    that it was read from.
+    """
+    hidden, _ = read_at(model, input_ids, loss_mask, branched)
+    logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
+    return logs.gather(1, target_ids[loss_mask][:, None]).squeeze(1), logs, hidden
+
+
+@torch.no_grad()
+def token_log_probs(model: Any, rows: TokenRows) -> np.ndarray:
+    """(N, T) float32: how likely `model` finds each counted target, in evaluation mode; zero elsewhere."""
+    return scored(model, rows)[0]
+
+
+@torch.no_grad()
+def scored(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities (N, T) and, with `values`, the value head's values (N, T), float32, in evaluation mode."""
+    found, expected = np.zeros(rows.loss_mask.shape, np.float32), np.zeros(rows.loss_mask.shape, np.float32)
+    with evaluation_mode(model):
+        for members, part, tensors in _parts(rows, model):
+            log_probs, _, hidden = counted_log_probs(model, *tensors)
+            places = (members[:, None], np.arange(part.loss_mask.shape[1]))
+            _put(found, places, part.loss_mask, log_probs)
+            if values:
+                _put(expected, places, part.loss_mask, model.values(hidden))
+    return found, expected
+
+
+@torch.no_grad()
+def exact_kl(policy: Any, reference: Any, rows: TokenRows) -> np.ndarray:
+    """(N,): nats between policy and reference along each completion, every token's taken over the whole
+    vocabulary: the estimate of least variance that samples allow.
+    """
+    found = np.zeros(len(rows.loss_mask))
+    with evaluation_mode(policy):
+        for members, part, tensors in _parts(rows, policy):
+            ours, theirs = (counted_log_probs(model, *tensors)[1] for model in (policy, reference))
+            nats = torch.zeros(part.loss_mask.shape, device=ours.device, dtype=ours.dtype)
+            nats[tensors[2]] = (ours.exp() * (ours - theirs)).sum(-1)
+            found[members] = nats.sum(1).cpu().numpy()
+    return found
+
+
+def roll_out(
+    trained: Any,
+    reference: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    config: OnlineConfig,
+    phase: int,
+    values: bool = False,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> tuple[Rollouts, np.ndarray]:
+    """Completions of one phase with both log-probabilities; and the values (N, T) where `values` asks for them.
+    `trained` is the policy, or the policy with its value head; `autocast` the precision that training scores in.
+    """
+    policy = getattr(trained, "policy", trained)
+    seed = derive_seed(config.seed, "rollouts", phase) % 2**63
+    samples, completions = complete(policy, tokenizer, prompts, config, seed)
+    asked = [prompt for prompt in prompts for _ in range(config.group_size)]
+    return scored_rollouts(trained, reference, asked, samples, completions, values, autocast)
+
+
+def scored_rollouts(
+    trained: Any,
+    reference: Any,
+    asked: Sequence[Prompt],
+    samples: Sequence[Sample],
+    completions: Sequence[Sequence[int]],
+    values: bool = False,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> tuple[Rollouts, np.ndarray]:
+    """Rollouts of completions that are there: `completions` are the ids that answer `asked`, one prompt each."""
+    rows = token_rows(ids_of(asked), completions)
+    with autocast():
+        log_probs, expected = scored(trained, rows, values)
+        reference_log_probs = token_log_probs(reference, rows)
+    ended = np.array([sample.ended for sample in samples])
+    shares = can_branch(trained.config)
+    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares), expected
+
+
+Scored = tuple[Tensor, Tensor, Tensor, BranchedInputs | None]
+
+
+def _parts(rows: TokenRows, model: Any) -> Iterator[tuple[np.ndarray, TokenRows, Scored]]:
+    """The rows in groups, cut to the longest of each group, and as `counted_log_probs` takes them for `model`: of one
+    prompt after the other where it is read once, else of like length.
+    """
+    lengths, device, shares = rows.lengths, next(model.parameters()).device, can_branch(model.config)
+    order = np.arange(len(lengths)) if shares else np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), SCORED_TOGETHER):
+        members = order[start : start + SCORED_TOGETHER]
+        arrays = (rows.input_ids, rows.target_ids, rows.loss_mask)
+        part = TokenRows(*(array[members, : lengths[members].max()] for array in arrays))
+        first, second, third = (torch.from_numpy(array).to(device) for array in vars(part).values())
+        laid = branches_of(part.input_ids, part.loss_mask, device) if shares else None
+        yield members, part, (first, second, third, laid)
+
+
+def _put(into: np.ndarray, places: Any, loss_mask: np.ndarray, counted: Tensor) -> None:
+    part = np.zeros(loss_mask.shape, np.float32)
+    part[loss_mask] = counted.float().cpu().numpy()
+    into[places] = part

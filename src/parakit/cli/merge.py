@@ -1,0 +1,90 @@
+"""`parakit merge`: an adapter into its base, or several models of one shape into their mean."""
+
+import json
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import Field
+
+from parakit.cli.main import gathered
+from parakit.cli.rendering.show_details import describe, one_line
+from parakit.common.errors import UserError
+from parakit.common.progress import say
+from parakit.common.settings import Config
+
+SUMMARY = "Merge an adapter into its base, or several models into their mean."
+
+
+class MergeCommandConfig(Config):
+    """Write an adapter and its base as one plain model, exactly; or the weighted mean of models of one shape. Where
+    rounding would take the tune away, nothing is written.
+    """
+
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER ...")] = Field(
+        description="An adapter's folder, or two and more model folders."
+    )
+    output: str = Field(description="The model folder to write.")
+    base: str | None = Field(default=None, description="The adapter's base, where it is not where it was.")
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], tyro.conf.arg(metavar="DTYPE")] = Field(
+        default="float32", description="Of the merged weights of an adapter: float32, bfloat16, float16."
+    )
+    max_lost: float = Field(
+        default=0.02, ge=0, le=1, description="The share of an adapter's update that rounding may take."
+    )
+    weights: tuple[float, ...] = Field(default=(), description="Of the models' mean; none: all alike.")
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit merge` with these arguments; 0 when a model was written."""
+    command = tyro.cli(
+        MergeCommandConfig,
+        args=gathered(argv, ("--weights",)),
+        prog="parakit merge",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    if len(command.sources) == 1:
+        _merge_adapter(command)
+    else:
+        _merge_models(command)
+    found = describe(command.output, verify=False)
+    print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
+    return 0
+
+
+def _merge_adapter(command: MergeCommandConfig) -> None:
+    from parakit.compression.merging import merge_adapter_folder
+
+    if command.weights:
+        raise UserError("--weights is set, and an adapter is merged whole", "take it out")
+    merged = merge_adapter_folder(
+        command.sources[0],
+        command.output,
+        base=command.base,
+        dtype=command.dtype,
+        max_lost=command.max_lost,
+        overwrite=command.overwrite,
+    )
+    untied = "; embedding and output matrix were one and are now two" if merged.untied else ""
+    say(f"merge: {merged.n_weights} weights changed; rounding took {merged.lost:.2%} of the update{untied}")
+
+
+def _merge_models(command: MergeCommandConfig) -> None:
+    from parakit.cli.rendering.model_loading import model_folder
+    from parakit.compression.merging import merge_models
+
+    for name in ("base", "dtype", "max_lost"):
+        if (
+            name in command.model_fields_set
+            and getattr(command, name) != type(command).model_fields[name].default
+        ):
+            raise UserError(
+                f"--{name.replace('_', '-')} is set, and it belongs to the merge of an adapter", "take it out"
+            )
+    merge_models(
+        [model_folder(source) for source in command.sources],
+        command.output,
+        weights=command.weights or None,
+        overwrite=command.overwrite,
+    )

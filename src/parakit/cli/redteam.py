@@ -1,0 +1,117 @@
+"""`parakit redteam`: attack a model and tell how often attacks succeed, category by category."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from parakit.alignment.red_team.config import RedTeamConfig
+from parakit.cli.main import gathered
+from parakit.cli.rendering.model_loading import model_folder
+from parakit.common.errors import UserError
+from parakit.common.progress import say
+
+SUMMARY = "Attack a model and tell how often attacks succeed."
+
+
+class RedteamCommandConfig(RedTeamConfig):
+    """Attack a model with built-in suites or with your own attacks, judge its answers by rules or by another model,
+    and keep figures, transcripts and a report. Interrupted, the same command goes on.
+    """
+
+    model: tyro.conf.Positional[str] = Field(description="A model folder, or the URL of a chat endpoint.")
+    output: str = Field(description="The folder to write: results, transcripts, report.html.")
+    against: str | None = Field(
+        default=None, description="The model before (folder or URL): compared attack by attack."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print the figures as one JSON object."
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit redteam` with these arguments."""
+    command = tyro.cli(
+        RedteamCommandConfig,
+        args=gathered(argv, ["--suites", "--attacks"]),
+        prog="parakit redteam",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    config = _config(command)
+    out = Path(command.output)
+    from parakit.common.devices import pick_device
+    from parakit.evaluation.evaluate import check_output
+    from parakit.stages.red_team import RedTeaming, red_team
+
+    check_output(out, overwrite=command.overwrite)
+    job = RedTeaming(
+        _target(command.model),
+        config,
+        _target(command.against) if command.against else None,
+        str(pick_device(command.device)),
+    )
+    results = red_team(job, out, command.overwrite)
+    if command.as_json:
+        print(json.dumps(results, ensure_ascii=False))
+    else:
+        _show(results)
+    say(f"transcripts and report: {out / 'report.html'}")
+    return 0
+
+
+def _config(command: RedteamCommandConfig) -> RedTeamConfig:
+    given = set(RedTeamConfig.model_fields) & command.model_fields_set
+    defaults = RedTeamConfig()
+    values = {name: getattr(command, name) for name in given}
+    values = {name: value for name, value in values.items() if value != getattr(defaults, name)}
+    config = RedTeamConfig.parse(values, "parakit redteam")
+    if config.attacks:
+        for name in ("suites", "n_attacks"):
+            if name in values:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is for the built-in suites, and --attacks names files",
+                    "take one of them out",
+                )
+    if config.judge_model and not config.judge.startswith(("http://", "https://")):
+        raise UserError(
+            f"--judge-model {config.judge_model} names a model at a URL, and --judge is {config.judge!r}",
+            "give the URL with --judge",
+        )
+    return config
+
+
+def _target(where: str) -> str:
+    return where if where.startswith(("http://", "https://")) else str(model_folder(where))
+
+
+def _show(results: dict[str, Any]) -> None:
+    roles = list(results["categories"])
+    headings = [
+        heading for role in roles for heading in (role if len(roles) > 1 else "success", "95 % interval")
+    ]
+    table = Table("category", *headings, "attacks", *(["after - before"] if len(roles) > 1 else []))
+    for name, found in results["categories"]["after"].items():
+        cells = []
+        for role in roles:
+            one = results["categories"][role][name]
+            cells += [_percent(one["success"]), f"{one['low']:.1%} to {one['high']:.1%}"]
+        unjudged = f" (+{found['n_unjudged']} not judged)" if found["n_unjudged"] else ""
+        row = [name.replace("_", " "), *cells, f"{found['n']}{unjudged}"]
+        if len(roles) > 1:
+            row.append(_difference(results["compared"].get(name)))
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    return "" if found is None else f"{found['difference']:+.1%} (p = {found['p_value']:.2g})"

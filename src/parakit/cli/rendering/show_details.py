@@ -1,0 +1,308 @@
+"""What each kind of folder has to say about itself, as plain data. Never imports torch and builds no model.
+
+A description has: path, kind, what (one line), figures (titled groups), samples (titled texts), lineage (a
+tree of parents), files, intact (True, False when not checked, None when there is nothing to check against).
+"""
+
+import json
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from parakit.cli.rendering.show_adapters import describe_adapter
+from parakit.cli.rendering.show_models import describe_model, flat
+from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
+from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, verify_manifest
+from parakit.common.errors import UserError
+from parakit.common.files import read_json
+
+N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
+
+
+def describe(path: str | Path, verify: bool = True) -> dict[str, Any]:
+    """Describe an artifact, a model folder of any origin, or a build. Raises `UserError` for anything else,
+    `DamagedArtifact` naming a file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such folder", "check the path")
+    if (path / LINEAGE).is_file():
+        return _artifact(path, verify)
+    from parakit.checkpoints.folder_safety import is_model_folder
+
+    if is_model_folder(path):
+        return _foreign_model(path, verify)
+    if (path / "adapter_config.json").is_file():
+        what, figures, samples = describe_adapter(path, {})
+        told = f"{what}, from elsewhere: it has no lineage"
+        return _description(path, "adapter", told, figures, samples, None, None)
+    inside = sorted(p for p in path.iterdir() if (p / LINEAGE).is_file()) if path.is_dir() else []
+    if inside:
+        return _build(path, inside)
+    raise UserError(
+        f"{path}: is {'a file' if path.is_file() else 'a folder'} that no parakit command wrote, and holds "
+        f"no model",
+        "name a corpus, tokenizer, shards, model or evaluation folder, or the folder of a build",
+    )
+
+
+def one_line(found: dict[str, Any]) -> str:
+    """A description in brief."""
+    return f"{found['path']}: {found['what']}"
+
+
+def _artifact(path: Path, verify: bool) -> dict[str, Any]:
+    artifact = open_artifact(path, verify=verify)
+    lineage = artifact.lineage
+    figures: dict[str, Any] = {
+        "made": {
+            "created": lineage.get("created"),
+            "by": f"parakit {lineage.get('version')}",
+            "seconds": lineage.get("seconds"),
+            "seed": lineage.get("seed"),
+            "on": _machine(lineage.get("hardware") or {}),
+            "digest": artifact.digest,
+        }
+    }
+    samples: dict[str, list[str]] = {}
+    what = f"{artifact.kind}, a Parakit artifact"
+    if reader := READERS.get(artifact.kind):
+        what, found, samples = reader(path, lineage)
+        figures = {title: group for title, group in found.items() if group} | figures
+    if lineage.get("config"):
+        figures["settings"] = flat(lineage["config"])
+    return _description(path, artifact.kind, what, figures, samples, _chain(path, lineage), verify)
+
+
+def _foreign_model(path: Path, verify: bool) -> dict[str, Any]:
+    if verify and (path / MANIFEST).is_file():
+        verify_manifest(path)
+    what, figures, samples = describe_model(path, {})
+    intact = verify if (path / MANIFEST).is_file() else None
+    return _description(
+        path, "model", f"{what}, from elsewhere: it has no lineage", figures, samples, None, intact
+    )
+
+
+def _build(path: Path, inside: list[Path]) -> dict[str, Any]:
+    rows = []
+    for folder in inside:
+        lineage = read_json(folder / LINEAGE)
+        n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        rows.append(
+            {
+                "folder": folder.name,
+                "kind": lineage["kind"],
+                "digest": lineage["digest"][:12],
+                "bytes": n_bytes,
+                "seconds": lineage["seconds"],
+            }
+        )
+    figures: dict[str, Any] = {"artifacts": rows}
+    if (path / "summary.json").is_file():
+        summary = read_json(path / "summary.json")
+        figures["suites"] = _suite_rows(summary.get("suites") or {})
+    figures = {title: group for title, group in figures.items() if group}
+    what = f"a build with {len(rows)} artifacts; `parakit show` tells more of each"
+    return _description(path, "build", what, figures, {}, None, None) | {"files": []}
+
+
+def _description(
+    path: Path, kind: str, what: str, figures: Any, samples: Any, lineage: Any, intact: bool | None
+) -> dict[str, Any]:
+    files = [
+        {"name": p.relative_to(path).as_posix(), "size": p.stat().st_size}
+        for p in sorted(path.rglob("*"))
+        if p.is_file()
+    ]
+    return {
+        "path": str(path),
+        "kind": kind,
+        "what": what,
+        "figures": figures,
+        "samples": samples,
+        "lineage": lineage,
+        "files": files,
+        "intact": intact,
+    }
+
+
+def _chain(path: Path, lineage: dict[str, Any], depth: int = 0) -> dict[str, Any]:
+    """The artifact and its parents, followed as far as they are still there."""
+    entry = {key: lineage.get(key) for key in ("kind", "digest", "seconds", "created")}
+    parents = (
+        [_parent(path, parent, depth) for parent in lineage.get("parents") or []] if depth < MAX_DEPTH else []
+    )
+    return entry | {"path": str(path), "parents": parents}
+
+
+def _parent(child: Path, parent: dict[str, str], depth: int) -> dict[str, Any]:
+    """Where a parent was when the child was made, or beside the child if the whole build was moved."""
+    recorded = Path(parent["path"])
+    present = [place for place in (recorded, child.parent / recorded.name) if (place / LINEAGE).is_file()]
+    for place in present:
+        lineage = read_json(place / LINEAGE)
+        if lineage.get("digest") == parent["digest"]:
+            return _chain(place, lineage, depth + 1)
+    note = "made anew since then" if present else "no longer there"
+    return {**parent, "seconds": None, "created": None, "parents": [], "note": note}
+
+
+def _corpus(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    report = read_json(path / "report.json")
+    splits = [
+        {"split": name} | (counts if isinstance(counts, dict) else {"documents": counts})
+        for name, counts in report["splits"].items()
+    ]
+    counted = {
+        key.replace("_", " "): value for key, value in report.items() if isinstance(value, int) and value
+    }
+    with open(path / "train.jsonl", encoding="utf-8") as file:
+        texts = [_cut(json.loads(line)["text"]) for line in islice(file, N_SAMPLES)]
+    total = sum(row["documents"] for row in splits)
+    return (
+        f"a corpus of {total:,} documents",
+        {"splits": splits, "reading": counted},
+        {"first documents": texts},
+    )
+
+
+def _conversations(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    from parakit.data.conversations.conversation import read_conversations
+
+    counts = read_json(path / "report.json")["splits"]
+    shown = islice(read_conversations(path / "train.jsonl"), N_SAMPLES)
+    texts = [
+        "\n".join(f"{m.role}: {_cut(m.content)}" for m in conversation.messages) for conversation in shown
+    ]
+    rows = [{"split": name, "conversations": n} for name, n in counts.items()]
+    return (
+        f"{sum(counts.values()):,} conversations to tune on",
+        {"splits": rows},
+        {"first conversations": texts},
+    )
+
+
+def _tokenizer(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(path)
+    result = lineage.get("result") or {}
+    figures = {"kind": tokenizer.kind, "vocabulary": tokenizer.vocab_size}
+    figures |= {
+        key.replace("_", " "): result[key] for key in ("bytes_per_token", "tokens_per_word") if key in result
+    }
+    text = "The parrot said: it is not too late."
+    pieces = "|".join(tokenizer.decode([token_id], skip_special=False) for token_id in tokenizer.encode(text))
+    groups = {
+        "tokenizer": figures,
+        "special tokens": dict(sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])),
+    }
+    return (
+        f"a {tokenizer.kind} tokenizer of {tokenizer.vocab_size:,} tokens",
+        groups,
+        {"tokens of a sentence": [pieces]},
+    )
+
+
+def _shards(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    index = read_json(path / "index.json")
+    rows = [
+        {
+            "split": name,
+            "documents": facts["n_documents"],
+            "tokens": facts["n_tokens"],
+            "bytes": facts["n_bytes"],
+            "bytes per token": facts["n_bytes"] / facts["n_tokens"] if facts["n_tokens"] else None,
+            "loss mask": facts["has_loss_mask"],
+        }
+        for name, facts in index["splits"].items()
+    ]
+    about = {
+        "vocabulary": index["vocab_size"],
+        "stored as": index["dtype"],
+        "tokenizer": index["tokenizer_digest"][:12],
+    }
+    return (
+        f"token shards: {sum(row['tokens'] for row in rows):,} tokens",
+        {"splits": rows, "tokens": about},
+        {},
+    )
+
+
+def _evaluation(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    results = read_json(path / "results.json")
+    keys = ("bits_per_byte", "perplexity", "n_bytes")
+    texts = [
+        {"text": name} | {key: loss.get(key) for key in keys}
+        for name, loss in (results.get("loss") or {}).items()
+    ]
+    texts += [
+        {"text": row["name"], "model": row["model"]} | {key: row.get(key) for key in keys}
+        for row in results.get("evaluations") or []
+    ]
+    suites = _suite_rows(results.get("suites") or {})
+    return (
+        f"an evaluation: {len(suites)} suite results, {len(texts)} texts",
+        {"suites": suites, "text": texts},
+        {},
+    )
+
+
+def _red_team(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    results = read_json(path / "results.json")
+    rows = [
+        {
+            "category": name.replace("_", " "),
+            "model": role,
+            "success": "" if found["success"] is None else f"{found['success']:.1%}",
+            "95 % interval": f"{found['low']:.1%} to {found['high']:.1%}",
+            "attacks": found["n"],
+        }
+        for role, figures in results["categories"].items()
+        for name, found in figures.items()
+    ]
+    return f"a red team's report, judged by {results['judge']}", {"attacks that succeed": rows}, {}
+
+
+def _suite_rows(suites: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each suite and model; an evaluation of one model has no level of models."""
+    rows = []
+    for suite, results in suites.items():
+        for model, result in ({"": results} if "accuracy" in results else results).items():
+            low, high = result.get("low"), result.get("high")
+            between = f"{low:.1%} to {high:.1%}" if isinstance(low, float) and isinstance(high, float) else ""
+            rows.append(
+                {
+                    "suite": suite,
+                    "model": model,
+                    "right": f"{result['accuracy']:.1%}",
+                    "95 % interval": between,
+                    "questions": result.get("n"),
+                }
+            )
+    return rows
+
+
+def _machine(hardware: dict[str, Any]) -> str:
+    return ", ".join(str(hardware[key]) for key in ("accelerator", "processor") if hardware.get(key))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SAMPLE_CHARS else text[:SAMPLE_CHARS].rstrip() + " ..."
+
+
+Reader = Callable[[Path, dict[str, Any]], tuple[str, dict[str, Any], dict[str, list[str]]]]
+READERS: dict[str, Reader] = {
+    "corpus": _corpus,
+    "conversations": _conversations,
+    "preferences": describe_preferences,
+    "examples": describe_examples,
+    "tokenizer": _tokenizer,
+    "shards": _shards,
+    "model": describe_model,
+    "adapter": describe_adapter,
+    "evaluation": _evaluation,
+    "red_team": _red_team,
+}

@@ -1,0 +1,188 @@
+"""What a model folder of any family, ours or foreign, has to say about itself. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parakit.reports.formatting import size
+
+if TYPE_CHECKING:
+    from parakit.checkpoints.mapping import Head
+    from parakit.model.config import ModelConfig
+
+N_SAMPLES, N_LABELS = 3, 10
+MODEL_FIGURES = {
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity",
+    "loss": "loss",
+    "accuracy": "held-out pairs in which the better answer leads",
+    "likelier": "held-out pairs in which it is the likelier one",
+    "reward": "reward on held-out prompts",
+    "kl": "nats an answer from where it began",
+    "earlier_loss": "loss on earlier data",
+    "forgetting": "of it, forgotten",
+    "replay_share": "share of replayed rows",
+    "tokens": "tokens trained on",
+    "tokens_per_second": "tokens per second",
+    "seconds": "seconds of training",
+}
+_ARTICLES = {"encoder": "an encoder", "decoder": "a decoder", "encoder-decoder": "an encoder-decoder"}
+_HEADS = {
+    "language_model": "predicts the next token",
+    "masked_language_model": "predicts masked tokens",
+    "sequence_to_sequence": "writes a target after a source",
+    "reward_model": "gives a text one number",
+    "embedder": "gives a text a vector",
+}
+
+
+def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+    """One line, figures in groups, and samples."""
+    from parakit.checkpoints.import_export import architecture_name
+    from parakit.checkpoints.model_folder import parameter_counts, read_config, read_head
+    from parakit.checkpoints.safetensors_io import folder_tensors
+
+    config, head, counts = read_config(path), read_head(path), parameter_counts(path)
+    result = lineage.get("result") or {}
+    total = counts["total"]
+    about: dict[str, Any] = {"architecture": architecture_name(path), "family": config.family}
+    about |= _head(head)
+    idle = config.n_params()["total"] - config.n_active_params()
+    if idle:
+        about["parameters in use for a token"] = total - idle
+    parts = [
+        {"part": name.replace("_", " "), "parameters": n, "share": f"{n / total:.1%}"}
+        for name, n in counts.items()
+        if n
+    ]
+    groups: dict[str, Any] = {
+        "measured": _measured(result),
+        "model": about,
+        "parameters": parts,
+        "memory": _memory(config, folder_tensors(path).values()),
+        "special tokens": _special_tokens(path),
+        **_shape(config),
+    }
+    if isinstance(result.get("files"), dict):
+        groups["made from"] = [
+            {"file": name, "sha256": str(sha256)[:12]} for name, sha256 in result["files"].items()
+        ]
+    if result.get("expert_load"):
+        groups["share of the choices by expert"] = [
+            {"layer": layer, **{str(expert): f"{share:.1%}" for expert, share in enumerate(shares)}}
+            for layer, shares in result["expert_load"].items()
+        ]
+    said = [f"{row['prompt']} → {row['completion'].strip()}" for row in result.get("samples") or []]
+    what = f"{_ARTICLES[config.family]} of {total:,} parameters that {_doing(head)}"
+    return what, groups, {"what it wrote": said[:N_SAMPLES]} if said else {}
+
+
+def _measured(result: dict[str, Any]) -> dict[str, Any]:
+    """The run's figures by what they are called; the loss in its own unit."""
+    shown = {key: label for key, label in MODEL_FIGURES.items() if isinstance(result.get(key), int | float)}
+    unit = result.get("loss_unit", "nats per token")
+    return {f"{label} ({unit})" if key == "loss" else label: result[key] for key, label in shown.items()}
+
+
+def _doing(head: Head) -> str:
+    if head.classes is None:
+        return _HEADS[head.kind]
+    what = "words" if head.classes.level == "token" else "texts"
+    return f"scores {what}" if head.classes.regression else f"labels {what}"
+
+
+def _head(head: Head) -> dict[str, Any]:
+    about: dict[str, Any] = {"head": head.kind.replace("_", " ")}
+    if head.classes is not None:
+        labels = head.classes.labels
+        more = f" and {len(labels) - N_LABELS} more" if len(labels) > N_LABELS else ""
+        about["labels"] = ", ".join(labels[:N_LABELS]) + more
+        about["pooling"] = head.classes.pooling if head.classes.level == "sequence" else "none: each token"
+    if head.pooling is not None:
+        about["pooling"] = head.pooling.pooling
+        about["vectors"] = "of length 1" if head.pooling.normalize else "as they come"
+    return about
+
+
+def _memory(config: ModelConfig, entries: Any) -> list[dict[str, Any]]:
+    """Bytes of the weights as they are stored, and of the cache that writing needs, in the commonest dtype."""
+    from parakit.checkpoints.safetensors_io import DTYPE_BITS, WEIGHT_DTYPES
+    from parakit.planning.memory import cache_bytes
+
+    stored: dict[str, int] = {}
+    for entry in entries:
+        stored[entry.dtype] = stored.get(entry.dtype, 0) + entry.stop - entry.start
+    names = {dtype: WEIGHT_DTYPES.get(dtype, dtype) for dtype in sorted(stored)}
+    main = max(stored, key=lambda dtype: stored[dtype])
+    rows = [("weights", sum(stored.values()), ", ".join(names.values()))]
+    kept = cache_bytes(config, DTYPE_BITS[main] // 8)
+    if kept is not None:
+        rows.append(("KV cache of a token", kept.per_token, names[main]))
+        if kept.per_source_token:
+            rows.append(("KV cache of a token of the source", kept.per_source_token, names[main]))
+        rows.append(("KV cache of the longest text", kept.whole, names[main]))
+    return [{"what": what, "size": size(n), "bytes": n, "dtype": dtype} for what, n, dtype in rows]
+
+
+def _special_tokens(path: Path) -> dict[str, Any]:
+    """Purpose, form and id."""
+    from parakit.tokens.tokenizer.files import holds_tokenizer
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+    if not holds_tokenizer(path):
+        return {"tokenizer": "none in this folder"}
+    tokenizer = Tokenizer.load(path)
+    shown: dict[str, Any] = {"tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens"}
+    for purpose, form in tokenizer.special.forms.items():
+        shown[purpose] = f"{form}  {tokenizer.token_id(form)}"
+    if sentinels := tokenizer.sentinel_ids:
+        shown["sentinels"] = f"{tokenizer.special.sentinels[0]} ...  {len(sentinels)} of them"
+    if tokenizer.turn_ids:
+        shown["turns"] = ", ".join(f"{name} {token_id}" for name, token_id in tokenizer.turn_ids.items())
+    return shown
+
+
+def _shape(config: ModelConfig) -> dict[str, dict[str, Any]]:
+    """The settings, one group for each stack of blocks."""
+    dumped = config.model_dump(mode="json")
+    stacks = {name: dumped.pop(name) for name in ("encoder", "decoder") if isinstance(dumped.get(name), dict)}
+    return {"architecture": _that_matter(dumped)} | {
+        name: _that_matter(stack) for name, stack in stacks.items()
+    }
+
+
+def _that_matter(shape: dict[str, Any]) -> dict[str, Any]:
+    """A stack's settings without those that its other settings make idle."""
+    idle: set[str] = set()
+    if shape.get("positions") != "rotary":
+        idle |= {"rope_theta", "local_rope_theta", "rope_scaling"}
+    if shape.get("positions") != "relative":
+        idle |= {"n_relative_buckets", "max_relative_distance"}
+    if shape.get("positions") != "learned":
+        idle.add("position_offset")
+    if shape.get("attention") != "low_rank":
+        idle.add("low_rank_len")
+    if not shape.get("n_experts"):
+        idle |= {name for name in shape if "expert" in name} | {
+            "dense_layers",
+            "balance_coef",
+            "router_z_coef",
+        }
+    return flat({name: value for name, value in shape.items() if name not in idle})
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            found[prefix + key] = (
+                value
+                if isinstance(value, bool | int | float | str)
+                else json.dumps(value, ensure_ascii=False)
+            )
+    return found

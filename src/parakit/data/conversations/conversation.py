@@ -1,0 +1,168 @@
+"""Conversations: messages with roles, one conversation a line of JSON: {"messages": [{"role": "user",
+"content": "..."}, ...]}. Other shapes and formats are read too (see `records/`).
+
+Tuning data is small and chosen by hand, so nothing is guessed and nothing is left out: the first row that
+cannot be understood is an error that names it. Other keys of a row (an id, a source) are ignored, but for `tests`,
+which are handed on; other keys of a message are not, because they carry meaning that would be lost.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from parakit.common.errors import UserError
+from parakit.common.settings import nearest
+from parakit.data.conversations.formats import message_rows
+from parakit.data.readers.rows import ending, read_records
+
+_HINT = 'a row looks like {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", ...}]}'
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn: who speaks (`system`, `user`, `assistant` or `tool`) and what is said. An assistant's turn of `weight`
+    0 is context: it is read and not learned.
+    """
+
+    role: str
+    content: str
+    weight: int = 1
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON object; a weight stands there only where it says something."""
+        row: dict[str, Any] = {"role": self.role, "content": self.content}
+        return row if self.weight else row | {"weight": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages in the order they were said. `tests`: the row's own, as JSON, for who runs code that answers; they are
+    not read here.
+    """
+
+    messages: tuple[Message, ...]
+    tests: str | None = None
+
+    def to_row(self) -> dict:
+        """The JSON object that `read_conversations` reads."""
+        row: dict[str, Any] = {"messages": [message.to_row() for message in self.messages]}
+        return row if self.tests is None else row | {"tests": json.loads(self.tests)}
+
+    def to_line(self) -> str:
+        """The row as one line of JSON, line end included."""
+        return json.dumps(self.to_row(), ensure_ascii=False) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the JSON row, in hexadecimal."""
+        return hashlib.sha256(self.to_line().encode()).hexdigest()
+
+
+def read_conversations(path: str | Path) -> Iterator[Conversation]:
+    """Stream the conversations of a file: `.jsonl` (as is any name of another ending), `.json` or `.parquet`, plain
+    or `.gz`, in the shapes of `records/shapes.py`.
+
+    Raises `UserError` with the row's number (from 1) where a row is no conversation, and for a file that is
+    missing or damaged.
+    """
+    return (conversation for _, conversation in numbered_conversations(path))
+
+
+def numbered_conversations(path: str | Path) -> Iterator[tuple[int, Conversation]]:
+    """The same, each with its row's number as an editor counts it."""
+    path = Path(path)
+    if ending(path) in (".json", ".parquet"):
+        for number, (where, row) in enumerate(read_records(path), 1):
+            yield number, _conversation(row, where)
+        return
+    try:
+        with _open(path) as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, _parse(line, f"{path.name}, row {number}")
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path} cannot be read: {error}", "give a file of conversations, one JSON object a line"
+        ) from None
+
+
+def write_conversations(path: str | Path, conversations: Iterable[Conversation]) -> int:
+    """Write one JSON row a conversation, in UTF-8, and return how many."""
+    n = 0
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for conversation in conversations:
+            file.write(conversation.to_line())
+            n += 1
+    return n
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else open(path, "rb")
+
+
+def _parse(line: bytes, where: str) -> Conversation:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError too
+        raise UserError(f"{where}: not JSON ({error})", _HINT) from None
+    return _conversation(row, where)
+
+
+def _conversation(row: object, where: str) -> Conversation:
+    messages = message_rows(row, where)
+    if not messages:
+        found = (
+            f"its keys are {', '.join(map(repr, row))}"
+            if isinstance(row, dict) and row
+            else f"it is {row!r:.60}"
+        )
+        raise UserError(f"{where}: no list of messages; {found}", _HINT)
+    tests = row.get("tests") if isinstance(row, dict) else None
+    kept = None if tests is None else json.dumps(tests, ensure_ascii=False, default=str)
+    return Conversation(messages_of(messages, where), kept)
+
+
+def messages_of(messages: list[object], where: str) -> tuple[Message, ...]:
+    """Messages from JSON objects with a role and a content; `UserError` opening with `where` names the one that is
+    none.
+    """
+    return tuple(_message(m, f"{where}, message {k}") for k, m in enumerate(messages, 1))
+
+
+def _message(message: object, where: str) -> Message:
+    if not isinstance(message, dict):
+        raise UserError(f"{where}: not an object with a role and a content")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        near = nearest(role, ROLES) if isinstance(role, str) else None
+        raise UserError(
+            f"{where}: unknown role {role!r}",
+            f"did you mean {near!r}?" if near else f"roles are {', '.join(ROLES)}",
+        )
+    if not isinstance(content, str):
+        raise UserError(f"{where}: content is {type(content).__name__}, not text")
+    if extra := sorted(set(message) - {"role", "content", "weight"}):
+        raise UserError(f"{where}: {extra[0]!r} is not understood", "a message has a role and a content")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{where}: content holds half of a surrogate pair", "write the character itself, or both halves"
+        ) from None
+    weight = message.get("weight")
+    if weight is None or (weight == 1 and role == "assistant"):
+        return Message(role, content)
+    if role != "assistant" or isinstance(weight, bool) or weight != 0:
+        raise UserError(
+            f"{where}: weight {weight!r} of a turn of {role!r}",
+            "an assistant's turn may have weight 0 (context) or 1; no other turn has one",
+        )
+    return Message(role, content, 0)

@@ -1,0 +1,174 @@
+"""A corpus: documents, deduplicated, in three splits, with a report of everything that was read and left out.
+
+Each split is JSON lines of {"text", "source", "n_bytes"}. The same input gives the same bytes, in whatever
+order its files were created. Small corpora: long documents are cut finer until every split that was asked
+for has a document, and the report says so; a document's split still depends on nothing but its own text.
+Where even that leaves a split empty, the user is told how to name validation files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
+from parakit.common.errors import UserError
+from parakit.common.files import write_json_atomic
+from parakit.common.progress import Bar
+from parakit.data.config import TextConfig
+from parakit.data.deduplication import DigestSet
+from parakit.data.documents import Document
+from parakit.data.read_report import ReadReport
+from parakit.data.readers.files import read_documents
+from parakit.data.splits import SPLITS, split_of
+
+FINEST_CHARS = 250  # documents are not cut shorter than this to fill a split
+
+
+@dataclass
+class _Result:
+    report: ReadReport = field(default_factory=ReadReport)
+    splits: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {split: {"documents": 0, "bytes": 0} for split in SPLITS}
+    )
+
+    def n_bytes(self) -> int:
+        return sum(counts["bytes"] for counts in self.splits.values())
+
+
+def prepare_corpus(
+    config: TextConfig, path: str | Path, overwrite: bool = False, progress: Bar | None = None
+) -> Path:
+    """Read, deduplicate and split the text of `config`, and write it to the artifact folder `path` (kind
+    "corpus").
+
+    Raises `UserError` for input that cannot be read, and for less text than `min_corpus_bytes`; then
+    nothing is written. `progress` counts bytes.
+    """
+    if not config.paths and not config.primer:
+        raise UserError("no text was given", "name files or folders to read (paths), or ask for the primer")
+    seed = config.primer.seed if config.primer else None
+    lineage = Lineage("corpus", config=config.model_dump(mode="json"), seed=seed)
+    with writing_artifact(path, lineage, overwrite) as folder:
+        max_chars = config.max_document_chars
+        result = _write_splits(folder, config, progress)
+        _check_size(result, config)
+        while empty := _empty_splits(result, config):
+            max_chars //= 2
+            if config.primer or max_chars < FINEST_CHARS:
+                raise _too_few(empty, result, config)
+            result = _write_splits(folder, config.replace(max_document_chars=max_chars), None)
+        lineage.result = {"max_document_chars": max_chars, "splits": result.splits} | _headline(result.report)
+        report = {"splits": result.splits, "max_document_chars": max_chars} | result.report.to_dict()
+        write_json_atomic(folder / "report.json", report)
+    return Path(path)
+
+
+def iter_corpus(path: str | Path, split: str) -> Iterator[Document]:
+    """Stream one split (`train`, `validation` or `test`) of a corpus folder."""
+    if split not in SPLITS:
+        raise UserError(f"{split!r} is no split", f"splits are {', '.join(SPLITS)}")
+    artifact = open_artifact(path, "corpus")
+    with open(artifact.path / f"{split}.jsonl", "rb") as file:
+        for line in file:
+            yield Document(**json.loads(line))
+
+
+def _write_splits(folder: Path, config: TextConfig, progress: Bar | None) -> _Result:
+    result = _Result()
+    files_read, held_out, known = DigestSet(), DigestSet(), DigestSet()
+    with ExitStack() as stack:
+        outputs = {
+            split: stack.enter_context(open(folder / f"{split}.jsonl", "w", encoding="utf-8", newline="\n"))
+            for split in SPLITS
+        }
+        for document in read_documents(config, result.report, paths=config.validation_paths, seen=files_read):
+            if held_out.add(document.digest) or not config.deduplicate:
+                _write(document, "validation", outputs, result, progress)
+            else:
+                result.report.duplicates += 1
+        validation_fraction = 0.0 if config.validation_paths else config.validation_fraction
+        for document in _source(config, result.report, files_read):
+            digest = document.digest
+            if digest in held_out:
+                result.report.validation_duplicates += 1
+            elif config.deduplicate and not known.add(digest):
+                result.report.duplicates += 1
+            else:
+                split = split_of(digest, validation_fraction, config.test_fraction)
+                _write(document, split, outputs, result, progress)
+    return result
+
+
+def _source(config: TextConfig, report: ReadReport, seen: DigestSet) -> Iterable[Document]:
+    if not config.primer:
+        return read_documents(config, report, seen=seen)
+    from parakit import primer
+
+    return _counted(primer.documents(config.primer), report)
+
+
+def _counted(documents: Iterable[Document], report: ReadReport) -> Iterator[Document]:
+    for document in documents:
+        report.documents += 1
+        report.bytes += document.n_bytes
+        yield document
+
+
+def _write(
+    document: Document, split: str, outputs: Mapping[str, IO[str]], result: _Result, progress: Bar | None
+) -> None:
+    row = {"text": document.text, "source": document.source, "n_bytes": document.n_bytes}
+    outputs[split].write(json.dumps(row, ensure_ascii=False) + "\n")
+    result.splits[split]["documents"] += 1
+    result.splits[split]["bytes"] += document.n_bytes
+    if progress:
+        progress.advance(document.n_bytes)
+
+
+def _empty_splits(result: _Result, config: TextConfig) -> list[str]:
+    wanted = {"train": 1.0, "validation": config.validation_fraction, "test": config.test_fraction}
+    if config.validation_paths:
+        wanted["validation"] = 1.0
+    return [split for split, fraction in wanted.items() if fraction and not result.splits[split]["documents"]]
+
+
+def _check_size(result: _Result, config: TextConfig) -> None:
+    """The text as a whole: what is asked of it later (a batch, say) is checked where it is needed."""
+    n_bytes = result.n_bytes() - (result.splits["validation"]["bytes"] if config.validation_paths else 0)
+    if n_bytes >= config.min_corpus_bytes:
+        return
+    n_out = result.report.duplicates + result.report.validation_duplicates
+    left_out = f" without {n_out} duplicate documents" if n_out else ""
+    hint = "give more text, or lower min_corpus_bytes if you mean it"
+    raise UserError(
+        f"the corpus has {n_bytes:,} bytes{left_out}, and {config.min_corpus_bytes:,} are the least", hint
+    )
+
+
+def _too_few(empty: list[str], result: _Result, config: TextConfig) -> UserError:
+    n_documents = sum(counts["documents"] for counts in result.splits.values())
+    fractions = f"validation_fraction = {config.validation_fraction}, test_fraction = {config.test_fraction}"
+    hint = f"name files with validation_paths, change the fractions (now {fractions}), or give more text"
+    return UserError(
+        f"{n_documents} documents ({result.n_bytes():,} bytes) leave {' and '.join(empty)} empty",
+        hint,
+    )
+
+
+def _headline(report: ReadReport) -> dict[str, Any]:
+    """The counts that belong into the lineage."""
+    names = (
+        "files",
+        "documents",
+        "bytes",
+        "bad_bytes",
+        "duplicates",
+        "validation_duplicates",
+        "headers_stripped",
+    )
+    return {name: getattr(report, name) for name in names} | {"skipped": dict(sorted(report.skipped.items()))}

@@ -1,0 +1,28 @@
+"""Examples of a task: rows of text with a label, tags, a score, a translation or a text that means alike; read from
+files, checked, split, and kept as an artifact folder.
+"""
+
+from parakit.common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "EXAMPLE_SPLITS": "sets",
+        "TASKS": "formats",
+        "Row": "formats",
+        "examples_report": "sets",
+        "iter_examples": "sets",
+        "prepare_examples": "sets",
+        "read_examples": "readers",
+    },
+)
+
+__all__ = [
+    "EXAMPLE_SPLITS",
+    "TASKS",
+    "Row",
+    "examples_report",
+    "iter_examples",
+    "prepare_examples",
+    "read_examples",
+]

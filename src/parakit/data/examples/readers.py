@@ -1,0 +1,165 @@
+"""Rows of a task from files: JSON lines, CSV and TSV, and two files that belong together line by line; all of them
+plain or gzipped.
+
+CSV is what spreadsheets write: commas, quotation marks around a field, a header. In TSV nothing is quoted: a tab
+parts fields, a line end rows, and every other sign stands for itself. Words, tags and scores in a table are text:
+words stand apart by spaces. Nothing is guessed and nothing left out: the first row that is none is an error that
+names the file and the row, as a spreadsheet and an editor count them (from 1, the header included).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from parakit.common.errors import UserError
+from parakit.common.settings import nearest
+from parakit.data.examples.formats import Row, Task, checked, task_named
+from parakit.data.readers.inputs import check_paths
+from parakit.data.readers.rows import ending, numbered_lines, read_json_lines, short_name
+
+_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+_FORMAT_HINT = "give .jsonl, .csv or .tsv (plain or .gz)"
+_PAIR_HINT = "; for translate also two files of lines as SOURCE:TARGET"
+
+
+def read_examples(
+    path: str | Path, task: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[str, Row]]:
+    """Stream the rows of one file, or of a pair of files "train.en.gz:train.de.gz", each with where it stands
+    ("rows.csv, row 7").
+
+    `columns` names the columns of a table without a header; those with other names than the task's keys are
+    left behind. Raises `UserError` at the first row that is no example of the task.
+    """
+    kind, path = task_named(task), str(path)
+    if _is_pair(path, kind):
+        yield from _parallel(path, kind)
+        return
+    check_paths([path])
+    place = Path(path).expanduser()
+    name = short_name(place)
+    if place.is_dir():
+        raise UserError(f"{place}: is a folder", f"name its files: {_FORMAT_HINT}")
+    suffix = ending(place)
+    if suffix not in _FORMATS:
+        raise UserError(
+            f"{place}: {suffix or 'no ending'} is no kind of file with rows",
+            _FORMAT_HINT + (_PAIR_HINT if kind.name == "translate" else ""),
+        )
+    rows = read_json_lines(place) if _FORMATS[suffix] == "jsonl" else _table(place, suffix, kind, columns)
+    for number, row in rows:
+        where = f"{name}, row {number}"
+        yield where, checked(kind, row, where)
+
+
+def files_of(path: str, task: str) -> list[Path]:
+    """The files that `path` names: one, or two for a pair."""
+    parts = path.split(":") if _is_pair(path, task_named(task)) else [path]
+    return [Path(part).expanduser() for part in parts]
+
+
+def _is_pair(path: str, task: Task) -> bool:
+    return task.name == "translate" and ":" in path and not Path(path).expanduser().exists()
+
+
+def _table(
+    path: Path, suffix: str, task: Task, columns: Sequence[str] | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a table by column name; empty lines are passed over."""
+    fields = _csv_fields(path) if suffix == ".csv" else _tsv_fields(path)
+    header = list(columns) if columns is not None else None
+    if header is not None:
+        _check_header(header, task, short_name(path), "`columns`")
+    for number, values in fields:
+        if not values or values == [""]:
+            continue
+        if header is None:
+            header = [value.strip() for value in values]
+            _check_header(header, task, f"{short_name(path)}, row {number}", "the header")
+            continue
+        where = f"{short_name(path)}, row {number}"
+        if len(values) != len(header):
+            raise UserError(
+                f"{where}: {len(values)} fields where there are {len(header)} columns ({', '.join(header)})",
+                "put quotation marks around a field with commas or line ends"
+                if suffix == ".csv"
+                else "a tab parts fields: write one between each two, and none inside",
+            )
+        yield number, _as_values(dict(zip(header, values, strict=True)), task, where)
+
+
+def _check_header(header: list[str], task: Task, where: str, what: str) -> None:
+    missing = [key for key in (*task.inputs, task.answer) if key not in header]
+    if missing:
+        close = nearest(missing[0], header)
+        hint = f"call column {close!r} {missing[0]!r}" if close else "name the columns as the task's keys are"
+        raise UserError(
+            f"{where}: {what} has no {missing[0]!r}; it has {', '.join(map(repr, header))}",
+            f"{hint}; columns of a file without a header are named with `columns`",
+        )
+    twice = [key for key in task.keys if header.count(key) > 1]
+    if twice:
+        raise UserError(f"{where}: {what} has {twice[0]!r} twice", "keep one of the columns")
+
+
+def _as_values(row: dict[str, str], task: Task, where: str) -> dict[str, Any]:
+    """Text of a table as the values that a row of JSON would have."""
+    values: dict[str, Any] = {k: row[k] for k in task.keys if k in row}
+    for key in task.optional:
+        if not values.get(key, "").strip():
+            values.pop(key, None)
+    for key in ("words", "tags"):
+        if key in values:
+            values[key] = values[key].split()
+    if "score" in values:
+        try:
+            values["score"] = float(values["score"])
+        except ValueError:
+            raise UserError(
+                f"{where}: 'score' is {values['score']!r}, not a number",
+                "give a number such as 0.5, or take the row out",
+            ) from None
+    return values
+
+
+def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Numbered records; a quoted field may hold line ends."""
+    reader = csv.reader((f"{line}\n" for _, line in numbered_lines(path)), strict=True)
+    number = 0
+    try:
+        for number, fields in enumerate(reader, 1):
+            yield number, fields
+    except csv.Error as error:
+        raise UserError(
+            f"{short_name(path)}, row {number + 1}: not CSV ({error})",
+            "double a quotation mark inside a field, or give JSON lines",
+        ) from None
+
+
+def _tsv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    return ((number, line.split("\t")) for number, line in numbered_lines(path))
+
+
+def _parallel(path: str, task: Task) -> Iterator[tuple[str, Row]]:
+    """Rows of two files of lines; `UserError` where one is longer than the other."""
+    parts = path.split(":")
+    if len(parts) != 2 or not all(parts):
+        raise UserError(f"{path}: not SOURCE:TARGET", "name two files with one colon between them")
+    check_paths(parts)
+    first, second = (Path(part).expanduser() for part in parts)
+    n_lines = [0, 0]
+    for one, other in zip_longest(numbered_lines(first), numbered_lines(second)):
+        n_lines = [n + (line is not None) for n, line in zip(n_lines, (one, other), strict=True)]
+        if one is None or other is None:
+            continue  # count on: the message gives both numbers
+        where = f"{short_name(first)}:{short_name(second)}, row {one[0]}"
+        yield where, checked(task, {"source": one[1].strip(), "target": other[1].strip()}, where)
+    if n_lines[0] != n_lines[1]:
+        raise UserError(
+            f"{short_name(first)} has {n_lines[0]} lines and {short_name(second)} {n_lines[1]}",
+            "give two files in which the same lines belong together",
+        )

@@ -1,0 +1,56 @@
+"""Counts of one split of examples: how many, of which labels, how long, and what scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from parakit.data.examples.formats import Row, labels_of
+
+
+class SplitStatistics:
+    """Grows row by row. Lengths are characters of a text, or words of a list."""
+
+    def __init__(self) -> None:
+        self.n_examples = 0
+        self.labels: Counter[str] = Counter()
+        self._lengths: dict[str, tuple[int, int, int]] = {}  # key -> how many, sum, longest
+        self._scores: list[float] = []  # sum, sum of squares, least, greatest
+
+    def add(self, row: Row) -> None:
+        """Count one row."""
+        self.n_examples += 1
+        self.labels.update(labels_of(row))
+        for key, value in row.items():
+            if key == "score":
+                self._add_score(value)
+            elif key not in ("label", "tags"):
+                n, total, longest = self._lengths.get(key, (0, 0, 0))
+                self._lengths[key] = (n + 1, total + len(value), max(longest, len(value)))
+
+    def _add_score(self, score: float) -> None:
+        if not self._scores:
+            self._scores = [0.0, 0.0, score, score]
+        total, squares, least, greatest = self._scores
+        self._scores = [total + score, squares + score * score, min(least, score), max(greatest, score)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        result: dict[str, Any] = {"examples": self.n_examples}
+        if self.labels:
+            result["labels"] = dict(sorted(self.labels.items()))
+        result["lengths"] = {
+            key: {"mean": round(total / n, 1), "longest": longest}
+            for key, (n, total, longest) in self._lengths.items()
+        }
+        if self._scores:
+            total, squares, least, greatest = self._scores
+            mean = total / self.n_examples
+            variance = max(0.0, squares / self.n_examples - mean * mean)
+            result["scores"] = {
+                "mean": mean,
+                "deviation": variance**0.5,
+                "least": least,
+                "greatest": greatest,
+            }
+        return result

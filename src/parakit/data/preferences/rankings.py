@@ -1,0 +1,56 @@
+"""A ranking: one prompt, and answers to it from best to worst.
+
+It is written as one JSON object a line, {"prompt": [messages], "ranking": [texts, best first]}, and a pair, the
+most frequent ranking, is read from many other shapes (see `shapes.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from parakit.data.conversations.conversation import Conversation, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """`prompt` ends with what the answers answer. `rewards` stand beside the completions where the data had them;
+    `margin` says how clearly the first is better, in units of reward, where the data said it.
+    """
+
+    prompt: tuple[Message, ...]
+    completions: tuple[str, ...]
+    rewards: tuple[float, ...] | None = None
+    margin: float | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON object that `read_preferences` reads."""
+        row: dict[str, Any] = {
+            "prompt": Conversation(self.prompt).to_row()["messages"],
+            "ranking": list(self.completions),
+        }
+        if self.rewards is not None:
+            row["rewards"] = list(self.rewards)
+        if self.margin is not None:
+            row["margin"] = self.margin
+        return row
+
+    def to_line(self) -> str:
+        """The row as one line of JSON, line end included."""
+        return json.dumps(self.to_row(), ensure_ascii=False) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the JSON row, in hexadecimal."""
+        return hashlib.sha256(self.to_line().encode()).hexdigest()
+
+    @property
+    def prompt_digest(self) -> str:
+        """sha256 of the prompt: equal for all rankings that answer one prompt, which so fall into one split."""
+        return Conversation(self.prompt).digest
+
+    def conversation(self, place: int) -> Conversation:
+        """The prompt with the answer at `place` (0 is the best)."""
+        return Conversation((*self.prompt, Message("assistant", self.completions[place])))

@@ -1,0 +1,22 @@
+"""Rankings from files, each row checked as it is read: JSON lines, a JSON array or Parquet, plain or gzipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from parakit.data.preferences.formats import NothingToLearn, ranking_of
+from parakit.data.preferences.rankings import Ranking
+from parakit.data.readers.rows import read_records
+from parakit.data.skipped_rows import LeftOut
+
+
+def read_preferences(path: str | Path, left_out: LeftOut) -> Iterator[tuple[str, Ranking]]:
+    """Stream the rankings of one file, each with where it stands ("pairs.jsonl, row 7"). Rows with nothing to teach
+    are counted in `left_out`; the first that has no known shape is a `UserError`.
+    """
+    for where, row in read_records(path):
+        try:
+            yield where, ranking_of(row, where)
+        except NothingToLearn as nothing:
+            left_out.add(nothing.reason, where)

@@ -1,0 +1,177 @@
+"""Readers: text files, source code, JSON lines and Parquet, plain or gzipped, become a stream of documents.
+
+Nothing is held but the document at hand and a block of its file. What cannot be read is counted and left
+out where it was found in a folder, and an error where the user named it. A file's text is cut into
+documents of at most `max_document_chars`; a row (JSON lines, Parquet) is a document of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from parakit.common.errors import UserError
+from parakit.data.chunking import cut
+from parakit.data.cleaning import strip_gutenberg
+from parakit.data.config import TextConfig
+from parakit.data.deduplication import DigestSet
+from parakit.data.documents import Document, make_document
+from parakit.data.read_report import ReadReport
+from parakit.data.readers.inputs import InputFile, check_paths, input_files
+from parakit.data.readers.lines import LeftOutError, decoded, reading, whole_lines, with_newlines
+from parakit.data.readers.parquet import parquet_values
+
+GIVE_UP_ROWS = 1_000  # a file whose first rows are all broken is not read to its end
+
+
+def read_documents(
+    config: TextConfig,
+    report: ReadReport,
+    *,
+    paths: Sequence[str] | None = None,
+    seen: DigestSet | None = None,
+) -> Iterator[Document]:
+    """Stream the documents of `config.paths` (or of `paths`), counting into `report`.
+
+    `seen` remembers files across calls, each of which is read once. Raises `UserError` for a named path
+    that is missing, empty, binary or damaged, for a path without any text, and when more than half of all
+    rows are broken.
+    """
+    paths = config.paths if paths is None else paths
+    seen = DigestSet() if seen is None else seen
+    check_paths(paths)
+    for path in paths:
+        n_before, skipped_before = report.documents, report.skipped.copy()
+        for file in input_files(path, config, report, seen):
+            yield from _read_file(file, config, report)
+        skipped = report.skipped - skipped_before
+        if report.documents == n_before and not report.broken_rows and set(skipped) != {"met before"}:
+            raise _nothing_found(path, skipped)
+    if report.broken_rows * 2 > report.rows:
+        source, broken = next(iter(report.broken_files.items()))
+        raise _mostly_broken(source, broken.why, report.broken_rows, report.rows, config)
+
+
+def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
+    n_before = report.documents
+    try:
+        yield from _READERS[file.kind](file, config, report)
+        if report.documents == n_before and file.source not in report.broken_files:
+            raise LeftOutError("empty", "nothing is left of it", "give a file with text in it")
+        report.files += 1
+    except LeftOutError as error:
+        if file.named:
+            detail = f" ({error.detail})" if error.detail else ""
+            raise UserError(f"{file.path}: {error.reason}{detail}", error.hint) from None
+        report.skip(file.source, error.reason, error.detail)
+
+
+def _read_text(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
+    with reading(file, config) as stream:
+        blocks = decoded(whole_lines(stream, config.max_line_bytes, report))
+        yield from _documents(blocks, file.source, file.source, config, report)
+
+
+def _documents(
+    blocks: Iterable[str], file: str, source: str, config: TextConfig, report: ReadReport
+) -> Iterator[Document]:
+    """Clean and cut one text into documents, and count them."""
+    blocks = with_newlines(blocks, config, report)
+    if config.strip_gutenberg:
+        blocks = strip_gutenberg(blocks, report)
+    for piece in cut(blocks, config.max_document_chars):
+        document, n_bad = make_document(piece, source)
+        if n_bad:
+            report.count_bad_bytes(file, n_bad)
+        report.documents += 1
+        report.bytes += document.n_bytes
+        yield document
+
+
+def _read_rows(
+    rows: Iterable[tuple[int, object]], file: InputFile, config: TextConfig, report: ReadReport
+) -> Iterator[Document]:
+    """Documents of numbered rows: a text, None for a row without one, or an exception that says what is
+    wrong.
+    """
+    n_rows = n_good = n_broken = 0
+    why = ""
+    for number, value in rows:
+        n_rows += 1
+        report.rows += 1
+        if isinstance(value, Exception):
+            n_broken += 1
+            why = why or f"row {number}: {value}"
+            report.count_broken_row(file.source, number, f"row {number}: {value}")
+            if n_broken == GIVE_UP_ROWS and not n_good:
+                break
+        elif not isinstance(value, str) or not value or value.isspace():
+            report.empty_rows += 1
+        else:
+            n_good += 1
+            yield from _documents([value], file.source, f"{file.source}:{number}", config, report)
+    if n_broken * 2 > n_rows and file.named:
+        raise _mostly_broken(str(file.path), why, n_broken, n_rows, config)
+
+
+def _read_json_lines(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
+    with reading(file, config) as stream:
+        yield from _read_rows(
+            _json_rows(whole_lines(stream, config.max_line_bytes, report), config), file, config, report
+        )
+
+
+def _json_rows(blocks: Iterable[bytes], config: TextConfig) -> Iterator[tuple[int, object]]:
+    number = 0
+    for block in blocks:
+        lines = block.split(b"\n")
+        if not lines[-1]:
+            lines.pop()  # what follows the block's last line end
+        for line in lines:
+            number += 1
+            if line and not line.isspace():
+                yield number, _json_text(line, config.text_field)
+
+
+def _json_text(line: bytes, text_field: str) -> object:
+    """The text of a row, None where it has none, or an exception that says what is wrong."""
+    try:
+        row = json.loads(line.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError) as error:
+        return ValueError(f"not JSON ({error})")
+    if not isinstance(row, dict):
+        return ValueError(f"not a JSON object but {type(row).__name__}")
+    if text_field not in row:
+        return ValueError(f"no field {text_field!r}, only {', '.join(map(repr, row))}"[:200])
+    value = row[text_field]
+    if value is None or isinstance(value, str):
+        return value
+    return ValueError(f"field {text_field!r} is {type(value).__name__}, not text")
+
+
+def _read_parquet(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
+    with reading(file, config) as stream:
+        yield from _read_rows(parquet_values(stream, file, config), file, config, report)
+
+
+def _mostly_broken(where: str, why: str, n_broken: int, n_rows: int, config: TextConfig) -> UserError:
+    hint = f'a row looks like {{{json.dumps(config.text_field)}: "..."}}; text_field names another field'
+    if "'messages'" in why:
+        hint = "these rows are conversations: fine-tune on them, or name the field to read with text_field"
+    return UserError(f"{where}: {n_broken} of {n_rows} rows cannot be read; {why}", hint)
+
+
+def _nothing_found(path: str, skipped: Counter[str]) -> UserError:
+    hint = "Parakit reads .txt, .md, .jsonl, .parquet, source code, these as .gz, and folders of them"
+    if not skipped:
+        return UserError(f"{path}: the folder is empty", hint)
+    left_out = ", ".join(f"{reason}: {n}" for reason, n in sorted(skipped.items()))
+    return UserError(f"{path}: no text found; left out: {left_out}", hint)
+
+
+_READERS: dict[str, Callable[[InputFile, TextConfig, ReadReport], Iterator[Document]]] = {
+    "text": _read_text,
+    "jsonl": _read_json_lines,
+    "parquet": _read_parquet,
+}

@@ -1,0 +1,162 @@
+"""Which files are read: the ones the user named, and those found in the folders the user named, in one
+fixed order.
+
+A named file must be readable, whatever its name; inside a folder the name decides, and what is left out is
+counted with its reason. Folders are walked by name, so the order in which files were created does not
+matter. Hidden entries, Parakit's own artifacts, and a file or folder met before (through a link, or named
+twice) are skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from parakit.common.artifacts import LINEAGE
+from parakit.common.errors import UserError
+from parakit.common.files import sha256_file
+from parakit.common.settings import nearest
+from parakit.data.config import TextConfig
+from parakit.data.deduplication import DigestSet
+from parakit.data.documents import repair
+from parakit.data.read_report import ReadReport
+
+Kind = Literal["text", "jsonl", "parquet"]
+
+PROSE = "txt text md markdown rst adoc org tex log"
+SOURCE_CODE = (
+    "py pyi c h cc cpp cxx hpp hh cs java kt kts scala go rs swift m mm js mjs cjs jsx ts tsx vue rb "
+    "php pl pm lua r jl hs ml mli fs fsx clj cljs ex exs erl elm dart zig nim d pas f f90 f95 sql sh "
+    "bash zsh fish ps1 bat cmake mk proto graphql tf css scss less toml yaml yml ini cfg asm s v sv vhd "
+    "vhdl lisp el scm rkt groovy gradle sol"
+)
+_KINDS: dict[str, Kind] = dict.fromkeys((PROSE + " " + SOURCE_CODE).split(), "text")
+_KINDS |= {"jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file to read. `source` is its name for reports, the same on every machine; `named`: the user
+    asked for it itself.
+    """
+
+    path: Path
+    source: str
+    kind: Kind
+    gzipped: bool
+    named: bool
+
+
+def kind_of(name: str) -> tuple[Kind | None, bool]:
+    """How a file of this name is read (None: not at all), and whether through gzip. A name without an
+    extension is text.
+    """
+    stem, _, extension = name.rpartition(".")
+    gzipped = bool(stem) and extension.lower() == "gz"
+    if gzipped:
+        stem, _, extension = stem.rpartition(".")
+    return ("text" if not stem else _KINDS.get(extension.lower())), gzipped
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """Raise `UserError` for the first path that does not exist or is no file or folder, naming the nearest
+    that does.
+    """
+    for given in paths:
+        path = Path(given).expanduser()
+        if path.is_dir() or path.is_file():
+            continue
+        if path.exists():
+            raise UserError(f"{path}: is a pipe, socket or device", "save its text to a file first")
+        close = None
+        if path.parent.is_dir():
+            close = nearest(path.name, (entry.name for entry in os.scandir(path.parent)))
+        hint = f"did you mean {path.parent / close}?" if close else "check the spelling"
+        raise UserError(f"{path}: no such file or folder", hint)
+
+
+def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestSet) -> Iterator[InputFile]:
+    """The file `path`, or the files under the folder `path` in reading order. `seen` remembers files: each
+    is given once.
+    """
+    place = Path(path).expanduser()
+    label = repair(place.name or place.resolve().name)[0]
+    if place.is_dir():
+        yield from _Walk(config.exclude, report, seen).files(place, label, "")
+    elif _is_new(place, seen):
+        kind, gzipped = kind_of(place.name)
+        yield InputFile(place, label, kind or "text", gzipped, named=True)
+    else:
+        report.skip(label, "met before")
+
+
+def input_digest(config: TextConfig) -> str:
+    """sha256 over the names and contents of every file that `config` would read: unchanged inputs give an
+    unchanged digest.
+    """
+    total = hashlib.sha256()
+    seen = DigestSet()
+    for paths in (config.validation_paths, config.paths):
+        check_paths(paths)
+        for path in paths:
+            for file in input_files(path, config, ReadReport(), seen):
+                total.update(f"{file.source}\0{sha256_file(file.path)}\n".encode())
+        total.update(b"\n")
+    return total.hexdigest()
+
+
+@dataclass
+class _Walk:
+    exclude: Sequence[str]
+    report: ReadReport
+    seen: DigestSet
+
+    def files(self, folder: Path, label: str, relative: str) -> Iterator[InputFile]:
+        if not _is_new(folder, self.seen):
+            return self.report.skip(label, "met before")
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            return self.report.skip(label, "cannot be read", error.strerror or "")
+        if any(entry.name == LINEAGE for entry in entries):
+            return self.report.skip(label, "a Parakit artifact")
+        for entry in entries:
+            name = repair(entry.name)[0]
+            source, inner = f"{label}/{name}", f"{relative}{name}"
+            if reason := self._left_out(entry, inner):
+                self.report.skip(source, *reason)
+            elif entry.is_dir():
+                yield from self.files(Path(entry.path), source, inner + "/")
+            elif not _is_new(Path(entry.path), self.seen):
+                self.report.skip(source, "met before")
+            else:
+                kind, gzipped = kind_of(entry.name)
+                assert kind is not None
+                yield InputFile(Path(entry.path), source, kind, gzipped, named=False)
+        return None
+
+    def _left_out(self, entry: os.DirEntry[str], relative: str) -> tuple[str, ...] | None:
+        """The reason why an entry is not read, and a detail."""
+        if entry.name.startswith("."):
+            return ("hidden",)
+        for pattern in self.exclude:
+            pattern = pattern.rstrip("/")
+            if fnmatchcase(relative, pattern) or fnmatchcase(entry.name, pattern):
+                return "excluded", f"matches {pattern}"
+        if entry.is_dir():
+            return None
+        if not entry.is_file():
+            return "not a file", "a link to nothing" if entry.is_symlink() else "a pipe, socket or device"
+        if kind_of(entry.name)[0] is None:
+            return "unknown kind", Path(entry.name).suffix
+        return None
+
+
+def _is_new(path: Path, seen: DigestSet) -> bool:
+    real = os.path.realpath(path)
+    return seen.add(hashlib.sha256(os.fsencode(real)).hexdigest())

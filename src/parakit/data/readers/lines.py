@@ -1,0 +1,142 @@
+"""From the bytes of a file to whole lines and text, a block at a time.
+
+Blocks end at line ends, which no UTF-8 sequence crosses, so each can be decoded, searched and parsed by
+itself. A line over the limit is left out and counted, its line end stays (row numbers hold). Memory: one
+block and one line. What is compressed is first read through once, so that a damaged file or one that
+expands beyond bounds is left out as a whole, before any of it was used.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, cast
+
+from parakit.data.config import TextConfig
+from parakit.data.read_report import ReadReport
+from parakit.data.readers.inputs import InputFile
+
+BLOCK = 2**20
+SAMPLE = 2**16  # bytes by which a file is judged
+ALWAYS_ALLOWED = 16 * 2**20  # a compressed file may grow to this size whatever the factor
+MAX_NUL_SHARE, MAX_BAD_SHARE = 0.001, 0.3
+
+
+class LeftOutError(Exception):
+    """A file that cannot be used: the reason, a detail, and the way out."""
+
+    def __init__(self, reason: str, detail: str = "", hint: str = "") -> None:
+        self.reason, self.detail, self.hint = reason, detail, hint
+        super().__init__(reason)
+
+
+@contextmanager
+def reading(file: InputFile, config: TextConfig) -> Iterator[IO[bytes]]:
+    """Open an input file, decompressed; raises `LeftOutError` for one that is damaged, a bomb, or cannot be
+    read.
+    """
+    try:
+        if file.gzipped:
+            _check_gzip(file, config)
+        with gzip.open(file.path, "rb") if file.gzipped else open(file.path, "rb") as stream:
+            yield cast(IO[bytes], stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise LeftOutError("damaged gzip", str(error), "decompress it by hand, or get a fresh copy") from None
+    except OSError as error:
+        raise LeftOutError("cannot be read", error.strerror or str(error), "check its permissions") from None
+
+
+def whole_lines(stream: IO[bytes], max_line_bytes: int, report: ReadReport) -> Iterator[bytes]:
+    """Blocks of whole lines; raises `LeftOutError` for an empty or a binary file."""
+    sample = stream.read(SAMPLE)
+    _check_sample(sample)
+    held = bytearray()
+    n_over = 0  # bytes so far of a line that is over the limit
+    for block in _blocks(sample.removeprefix(codecs.BOM_UTF8), stream, min(BLOCK, max_line_bytes)):
+        first, last = block.find(b"\n"), block.rfind(b"\n") + 1
+        if first < 0:
+            n_over, held = _grow(held, n_over, block, max_line_bytes)
+            continue
+        n_line = (n_over or len(held)) + first
+        if n_line > max_line_bytes:
+            report.count_long_line(n_line)
+            yield block[first:last]
+        else:
+            yield bytes(held) + block[:last]
+        held, n_over = bytearray(block[last:]), 0
+    if n_over:
+        report.count_long_line(n_over)
+    elif held:
+        yield bytes(held)
+
+
+def decoded(blocks: Iterable[bytes]) -> Iterator[str]:
+    """Text of UTF-8 blocks; each bad byte is one lone surrogate, for `documents.repair` to count."""
+    for block in blocks:
+        yield block.decode("utf-8", "surrogateescape")
+
+
+def with_newlines(blocks: Iterable[str], config: TextConfig, report: ReadReport) -> Iterator[str]:
+    """Turn Windows line ends into plain ones, counted, unless the settings keep them."""
+    for block in blocks:
+        if config.newlines == "unix" and "\r\n" in block:
+            report.windows_newlines += block.count("\r\n")
+            block = block.replace("\r\n", "\n")
+        yield block
+
+
+def expansion_limit(n_compressed: int, config: TextConfig) -> int:
+    """To how many bytes a compressed file may grow."""
+    return max(ALWAYS_ALLOWED, config.max_expansion * n_compressed)
+
+
+def bomb(config: TextConfig) -> LeftOutError:
+    """The error for a compressed file that grows beyond its limit."""
+    return LeftOutError(
+        "expands too much", f"over {config.max_expansion} times", "if you trust it, raise max_expansion"
+    )
+
+
+def _check_gzip(file: InputFile, config: TextConfig) -> None:
+    limit = expansion_limit(file.path.stat().st_size, config)
+    n = 0
+    with gzip.open(file.path, "rb") as stream:
+        while block := stream.read(BLOCK):
+            n += len(block)
+            if n > limit:
+                raise bomb(config)
+
+
+def _check_sample(sample: bytes) -> None:
+    if not sample or (len(sample) < SAMPLE and sample.isspace()):
+        raise LeftOutError("empty", hint="give a file with text in it")
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise LeftOutError("not UTF-8", "it is UTF-16", "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    if sample.count(0) > MAX_NUL_SHARE * len(sample):
+        raise LeftOutError(
+            "binary",
+            "it has NUL bytes",
+            "give text: .txt, .md, .jsonl, .parquet, source code, or these as .gz",
+        )
+    n_bad = len(sample) - len(sample.decode("utf-8", "ignore").encode())
+    if n_bad > MAX_BAD_SHARE * len(sample):
+        share = f"{n_bad / len(sample):.0%} of its first bytes are not UTF-8"
+        raise LeftOutError("binary", share, "if it is text in another encoding, save it as UTF-8 (iconv)")
+
+
+def _blocks(sample: bytes, stream: IO[bytes], size: int) -> Iterator[bytes]:
+    for start in range(0, len(sample), size):
+        yield sample[start : start + size]
+    while block := stream.read(size):
+        yield block
+
+
+def _grow(held: bytearray, n_over: int, block: bytes, limit: int) -> tuple[int, bytearray]:
+    """Take in a block without a line end: hold it, or only count it once the line is over the limit."""
+    if n_over:
+        return n_over + len(block), held
+    held += block
+    return (len(held), bytearray()) if len(held) > limit else (0, held)

@@ -1,0 +1,98 @@
+"""Parquet: the texts of one column, a few rows at a time.
+
+Memory is bounded by the file's pages, not by its size. A column that claims to unpack, or does unpack
+(through its dictionary), to more than the allowed multiple of the file is left out; so is what follows the
+first damaged page. Values are taken as bytes, so that bad UTF-8 is counted like everywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+from parakit.common.settings import nearest
+from parakit.data.config import TextConfig
+from parakit.data.readers.inputs import InputFile
+from parakit.data.readers.lines import LeftOutError, bomb, expansion_limit
+
+_ROWS = 8  # rows decoded at once: slower when fewer, and a hostile page is repeated this often when more
+
+
+def parquet_values(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[tuple[int, object]]:
+    """Row numbers (from 1) and texts (None where null) of the column `config.text_field`.
+
+    Raises `LeftOutError` where the file is damaged, has no such column, or expands too much.
+    """
+    import pyarrow  # here, because most corpora need none of it
+
+    try:
+        if file.gzipped:
+            with tempfile.TemporaryFile() as unpacked:  # Parquet is read from its end
+                shutil.copyfileobj(stream, unpacked)
+                yield from _values(unpacked, file, config)
+        else:
+            yield from _values(stream, file, config)
+    except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
+        detail = str(error).split("\n")[0][:200]
+        raise LeftOutError(
+            "damaged Parquet", detail, "get a fresh copy of the file, or leave it out (exclude)"
+        ) from None
+
+
+def _values(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[tuple[int, object]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    size = stream.seek(0, os.SEEK_END)
+    if size == 0:
+        raise LeftOutError("empty", hint="give a file with text in it")
+    limit = expansion_limit(min(size, file.path.stat().st_size), config)
+    table = parquet.ParquetFile(stream, buffer_size=65_536, pre_buffer=False)
+    _check_column(table, config.text_field)
+    for group in range(table.metadata.num_row_groups):
+        # not the column's own size: pyarrow 26 ends the process when a column's metadata are damaged
+        if table.metadata.row_group(group).total_byte_size > limit:
+            raise bomb(config)
+    row = n_bytes = 0
+    for batch in table.iter_batches(batch_size=_ROWS, columns=[config.text_field], use_threads=False):
+        values = batch.column(0)
+        if pyarrow.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        for value in values.cast(pyarrow.large_binary()):
+            row += 1
+            text = value.as_py()
+            n_bytes += len(text or b"")
+            if n_bytes > limit:
+                raise bomb(config)
+            yield row, None if text is None else text.decode("utf-8", "surrogateescape")
+
+
+def _check_column(table: Any, name: str) -> None:
+    """Raise `LeftOutError` where there is no such column, or no text in it."""
+    import pyarrow
+
+    names = table.schema_arrow.names
+    if name not in names:
+        close = nearest(name, names)
+        hint = (
+            f"text_field names the column; did you mean {close!r}?"
+            if close
+            else "text_field names the column"
+        )
+        raise LeftOutError("no such column", f"{name!r}; it has {', '.join(names)[:200]}", hint)
+    kind = table.schema_arrow.field(name).type
+    value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    is_text = (
+        pyarrow.types.is_string,
+        pyarrow.types.is_large_string,
+        pyarrow.types.is_string_view,
+        pyarrow.types.is_binary,
+        pyarrow.types.is_large_binary,
+    )
+    if not any(check(value) for check in is_text):
+        raise LeftOutError(
+            "no text in the column", f"{name!r} is {kind}", "name another column with text_field"
+        )

@@ -1,0 +1,166 @@
+"""Sources go in, targets come out: generation with an encoder-decoder.
+
+The encoder reads a batch of sources once; every decoder layer makes its keys and values of them once and the cache
+keeps them. `TargetSide` gives the rest the face of a language model whose prompt is the start id, so that
+`decoding` runs unchanged. Sources of any lengths share a batch, padded and masked, neighbours in length together.
+
+Shapes: B rows, S source tokens, T target tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+
+from parakit.common.errors import UserError
+from parakit.inference.batching import padded, rows_by_length
+from parakit.inference.capabilities import require
+from parakit.inference.config import BeamConfig, SamplingConfig
+from parakit.inference.generation.beam_search import Beam, search_batch
+from parakit.inference.generation.decoding import MICRO_BATCH_SIZE, evaluation_mode, generate_ids
+from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.sampling import request_seeds
+from parakit.inference.prediction.batches import TooLong, framed_texts
+from parakit.model.heads import SequenceToSequence
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+
+class TargetSide:
+    """An encoder-decoder that has been given its sources, as `decoding.NextTokenModel`: one row a source."""
+
+    def __init__(self, model: SequenceToSequence, sources: Sequence[Sequence[int]]) -> None:
+        self.model, self.sources = model, sources
+        self.config, self.lm_head, self.training = model.config.decoder, model.lm_head, model.training
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        """What every target starts with."""
+        return [[self.model.config.decoder_start_id] for _ in self.sources]
+
+    def hidden(self, input_ids: torch.Tensor, *, cache: KVCache, **context: Any) -> torch.Tensor:
+        """New target tokens (B, T) -> vectors (B, T, d_model). The first call reads the sources."""
+        source = None
+        if cache.source(0) is None:
+            source_ids, cache.source_mask = padded(self.sources, input_ids.device)
+            source = self.model.encode(source_ids, attention_mask=cache.source_mask)  # (B, S, d_model)
+        return self.model.hidden(
+            input_ids, cache=cache, source=source, source_mask=cache.source_mask, **context
+        )
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Vectors (..., d_model) to logits (..., vocab_size)."""
+        return self.model.logits(hidden)
+
+    def train(self, mode: bool = True) -> TargetSide:
+        """Dropout on or off, on both sides."""
+        self.model.train(mode)
+        self.training = mode
+        return self
+
+
+def generate_sequences(
+    model: SequenceToSequence,
+    sources: Sequence[Sequence[int]],
+    config: SamplingConfig,
+    stop_ids: Collection[int] = (),
+    *,
+    seeds: Sequence[int] | None = None,
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+) -> list[list[int]]:
+    """The target of each source, as new ids without the start id, in the order of the sources.
+
+    A target ends as a completion does in `generate_ids`: with a stop id (which is kept), or at a limit. An empty
+    source, one over the encoder's `max_seq_len`, or a model that is no encoder-decoder is a `UserError`.
+    """
+    require(model, "translate")
+    check_sources(model, sources)
+    seeds = request_seeds(config.seed, len(sources)) if seeds is None else seeds
+    targets: list[list[int]] = [[] for _ in sources]
+    with evaluation_mode(model):
+        for rows in rows_by_length(sources, micro_batch_size):
+            side = TargetSide(model, [sources[row] for row in rows])
+            written = generate_ids(
+                side,
+                side.prompts,
+                config,
+                stop_ids,
+                seeds=[seeds[row] for row in rows],
+                micro_batch_size=len(rows),
+            )
+            for row, target in zip(rows, written, strict=True):
+                targets[row] = target
+    return targets
+
+
+def search_sequences(
+    model: SequenceToSequence,
+    sources: Sequence[Sequence[int]],
+    config: BeamConfig,
+    stop_ids: Collection[int] = (),
+    *,
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+) -> list[list[Beam]]:
+    """The `n_beams` best targets of each source, best first; errors as for `generate_sequences`."""
+    require(model, "translate")
+    check_sources(model, sources)
+    found: list[list[Beam]] = [[] for _ in sources]
+    with evaluation_mode(model):
+        for rows in rows_by_length(sources, max(1, micro_batch_size // config.n_beams)):
+            side = TargetSide(model, [sources[row] for row in rows])
+            for row, best in zip(rows, search_batch(side, side.prompts, config, stop_ids), strict=True):
+                found[row] = best
+    return found
+
+
+def check_sources(model: SequenceToSequence, sources: Sequence[Sequence[int]]) -> None:
+    """Refuse a source that is empty or that the encoder cannot hold."""
+    limit = model.config.encoder.max_seq_len
+    for number, source in enumerate(sources, 1):
+        which = "the source" if len(sources) == 1 else f"source {number} of {len(sources)}"
+        if len(source) > limit:
+            raise UserError(
+                f"{which} has {len(source)} tokens, and the encoder holds {limit}",
+                "shorten it, or use a model with a larger max_seq_len",
+            )
+        if not source:
+            raise UserError(f"{which} has no tokens", "give some text to read")
+
+
+def translate(
+    model: SequenceToSequence,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    config: SamplingConfig | BeamConfig | None = None,
+    *,
+    too_long: TooLong = "refuse",
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+) -> list[str]:
+    """What the model writes for each text: a translation, a summary, whatever it was trained to write.
+
+    Without a config it writes greedily; with a `BeamConfig` it gives the best beam. Errors as for
+    `generate_sequences`, but `too_long` may say to cut a text; a stop string is a `UserError`.
+    """
+    require(model, "translate")
+    if config is None:
+        config = SamplingConfig(temperature=0.0)
+    elif isinstance(config, BeamConfig) and config.n_beams == 1 and config.stop_when != "impossible":
+        config = SamplingConfig(
+            temperature=0.0, max_new_tokens=config.max_new_tokens
+        )  # the same, and cheaper
+    ends = end_ids(tokenizer, config)
+    sources = [one.token_ids for one in framed_texts(tokenizer, texts, model.config, too_long)]
+    if isinstance(config, BeamConfig):
+        found = search_sequences(model, sources, config, ends, micro_batch_size=micro_batch_size)
+        targets = [beams[0].token_ids for beams in found]
+    else:
+        targets = generate_sequences(model, sources, config, ends, micro_batch_size=micro_batch_size)
+    return [tokenizer.decode(target) for target in targets]
+
+
+def end_ids(tokenizer: Tokenizer, config: SamplingConfig | BeamConfig) -> frozenset[int]:
+    """What ends a target: EOS. Stop strings are for conversations, and refused."""
+    if isinstance(config, SamplingConfig) and config.stop:
+        raise UserError(f"stop = {list(config.stop)}: targets end at EOS only", "leave out the stop strings")
+    return frozenset() if tokenizer.eos_id is None else frozenset([tokenizer.eos_id])

@@ -1,0 +1,175 @@
+"""The three trunks: from token ids to one vector a token; heads live in `heads.py`.
+
+`Encoder` and `Decoder` are the same stack of blocks, one looking both ways, one only back; `EncoderDecoder` joins an
+encoder that reads a source with a decoder whose blocks also look at it.
+
+Shapes: B batch, T new tokens, S source or attended tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from parakit.model.config import EncoderDecoderConfig, TransformerConfig
+from parakit.model.layers.attention import Cache
+from parakit.model.layers.blocks import Block
+from parakit.model.layers.masks import causal_mask, expand_mask, narrow_mask
+from parakit.model.layers.norms import Dropout, make_norm
+from parakit.model.layers.positions import RelativePositions, RotaryPositions, make_positions
+
+
+class Stack(nn.Module):
+    """Token embedding, positions, blocks, final norm; `causal` and `cross` are the subclasses' choice."""
+
+    causal = False
+
+    def __init__(
+        self, config: TransformerConfig, token_embedding: nn.Embedding | None = None, cross: bool = False
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = token_embedding or nn.Embedding(config.vocab_size, config.d_model)
+        self.type_embedding = (
+            nn.Embedding(config.n_token_types, config.d_model) if config.n_token_types else None
+        )
+        self.positions = make_positions(config, self.causal)
+        self.local_positions = None
+        if config.positions == "rotary" and config.local_rope_theta is not None:
+            self.local_positions = RotaryPositions(
+                config.head_dim, config.max_seq_len, config.local_rope_theta
+            )
+        self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
+        self.blocks = nn.ModuleList(
+            Block(config, layer, self.causal, cross) for layer in range(config.n_layers)
+        )
+        self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
+        self.dropout = Dropout(config.dropout)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+    ) -> Tensor:
+        """input_ids (B, T) -> hidden vectors (B, T, d_model).
+
+        attention_mask bool, True = may attend: (B, S), the keys that are real, or (B or 1, 1, T, S), pair by pair;
+        None: every row is one sequence without padding. Packed rows bring the full mask and their own
+        `position_ids` (B, T); with a cache, both are required as soon as earlier tokens are in it.
+        """
+        return self.from_vectors(
+            self.token_embedding(input_ids),
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            cache=cache,
+            source=source,
+            source_mask=source_mask,
+        )
+
+    def from_vectors(
+        self,
+        vectors: Tensor,
+        *,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+    ) -> Tensor:
+        """As `forward`, from vectors (B, T, d_model) in the place of embedded tokens."""
+        n_new = vectors.shape[1]
+        index = torch.arange(n_new, device=vectors.device)
+        if position_ids is None:
+            position_ids = index
+        n_keys = n_new
+        if cache is not None:  # a token's slot is its position
+            index, n_keys = position_ids, cache.seq_len + n_new
+        if source_mask is not None and source_mask.ndim == 2:
+            source_mask = source_mask[:, None, None, :]
+        masks = self._masks(attention_mask, index, n_keys)
+        rotations = self._rotations(position_ids)
+        x = self._embed(vectors, position_ids, token_type_ids)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            x = block(x, rotations[block.local], masks[block.local], cache, source, source_mask)
+        return self.final_norm(x)
+
+    def _embed(self, x: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        if self.config.embedding_scale != 1.0:
+            x = x * self.config.embedding_scale
+        if self.type_embedding is not None:
+            types = token_type_ids
+            if types is None:
+                types = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
+            x = x + self.type_embedding(types)
+        if self.positions is not None and self.config.positions in ("learned", "sinusoidal"):
+            x = x + self.positions(position_ids).to(x.dtype)
+        return self.dropout(self.embedding_norm(x))
+
+    def _rotations(self, position_ids: Tensor) -> tuple[tuple[Tensor, Tensor] | None, ...]:
+        """Of full layers and of local layers."""
+        if self.positions is None or self.config.positions != "rotary":
+            return None, None
+        full = self.positions(position_ids)
+        return full, full if self.local_positions is None else self.local_positions(position_ids)
+
+    def _masks(
+        self, attention_mask: Tensor | None, index: Tensor, n_keys: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Of full layers and of local layers. Relative positions turn a mask into numbers to add. What never forms
+        all pairs (local layers among them) gets a mask of keys as it is, (B, 1, 1, S).
+        """
+        of_keys, pairwise = None, n_keys != index.shape[-1]  # tokens onto a filled cache
+        if attention_mask is not None:
+            pairwise = pairwise or attention_mask.ndim == 4
+            of_keys = None if pairwise else attention_mask[:, None, None, :]
+        if self.config.attention != "softmax" and of_keys is not None:
+            return of_keys, of_keys
+        full = expand_mask(attention_mask, index, n_keys, self.causal)
+        window = self.config.sliding_window
+        if isinstance(self.positions, RelativePositions):
+            bias = self.positions(index, n_keys)
+            if full is None and self.causal:
+                full = causal_mask(index, n_keys)
+            full = bias if full is None else bias.masked_fill(~full, -torch.inf)
+        elif window is not None and not pairwise:
+            return full, of_keys
+        return full, full if window is None else narrow_mask(full, index, n_keys, window, self.causal)
+
+
+class Encoder(Stack):
+    """A stack in which every token sees all others."""
+
+
+class Decoder(Stack):
+    """A stack in which every token sees itself and those before it."""
+
+    causal = True
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder, and a decoder that looks at what it made. They share the token embedding."""
+
+    def __init__(self, config: EncoderDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.decoder = Decoder(config.decoder, self.encoder.token_embedding, cross=True)
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """The one that both sides share."""
+        return self.encoder.token_embedding
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Of the encoder, then of the decoder."""
+        return [*self.encoder.blocks, *self.decoder.blocks]

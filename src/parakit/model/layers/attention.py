@@ -1,0 +1,154 @@
+"""Attention: queries of some tokens look at keys and values of others.
+
+Scaled dot-product attention (Vaswani et al. 2017, eq. 1) through PyTorch's fused kernels. Several query heads may
+share one key-value head (grouped, Ainslie et al. 2023; multi-query, Shazeer 2019); queries and keys may pass an
+RMSNorm per head, which keeps the scores bounded (Henry et al. 2020; Qwen3); scores may be soft-capped
+(Gemma 2). Linear and low-rank attention, which never form all scores, are in `long_attention.py`.
+
+Shapes: B batch, T new tokens, S attended tokens, H heads, G key-value heads, D head_dim.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from parakit.model.config import TransformerConfig
+from parakit.model.layers.norms import RMSNorm, dropout
+from parakit.model.layers.positions import rotate
+
+Rotation = tuple[Tensor, Tensor]
+
+
+class Cache(Protocol):
+    """Keys and values of earlier tokens, kept layer by layer; and those of a source, made once."""
+
+    @property
+    def seq_len(self) -> int:
+        """Slots in use before this forward pass."""
+        ...
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in (B, G, T, D) of the new tokens; return (B, G, S, D) of all so far."""
+        ...
+
+    def source(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values (B, G, S, D) of the source for cross-attention, once `keep_source` was given them."""
+        ...
+
+    def keep_source(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Keep a source's keys and values for the steps to come."""
+        ...
+
+
+class Attention(nn.Module):
+    """Self-attention; `layer` is the block's number, by which the cache keeps its keys and values."""
+
+    def __init__(self, config: TransformerConfig, layer: int, causal: bool) -> None:
+        super().__init__()
+        d, heads, kv_heads = (
+            config.d_model,
+            config.n_heads * config.head_dim,
+            config.n_kv_heads * config.head_dim,
+        )
+        self.layer, self.head_dim, self.causal = layer, config.head_dim, causal
+        self.dropout = config.dropout if config.attention_dropout is None else config.attention_dropout
+        self.scale, self.soft_cap = config.attention_scale, config.attention_soft_cap
+        self.n_groups = config.n_heads // config.n_kv_heads
+        self.query = nn.Linear(d, heads, bias=config.attention_bias)
+        self.key = nn.Linear(d, kv_heads, bias=config.attention_bias)
+        self.value = nn.Linear(d, kv_heads, bias=config.attention_bias)
+        self.output = nn.Linear(heads, d, bias=config.attention_output_bias)
+        normed = config.query_key_norm
+        self.query_norm = RMSNorm(config.head_dim, config.norm_eps) if normed else nn.Identity()
+        self.key_norm = RMSNorm(config.head_dim, config.norm_eps) if normed else nn.Identity()
+
+    def forward(
+        self, x: Tensor, rotation: Rotation | None, attention_mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """x (B, T, d_model); mask (B or 1, 1, T, S): bool, True = may attend, or float, added to the scores;
+        None: all keys, or the plain causal ones.
+        """
+        query = self.query_norm(self._heads(self.query(x)))  # (B, H, T, D)
+        key, value = self.key_norm(self._heads(self.key(x))), self._heads(self.value(x))  # (B, G, T, D)
+        if rotation is not None:
+            query, key = rotate(query, *rotation), rotate(key, *rotation)
+        if cache is not None:
+            key, value = cache.update(self.layer, key, value)  # (B, G, S, D)
+        return self._attend(query, key, value, attention_mask)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, T, heads * D) -> (B, heads, T, D)"""
+        return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Mix values by scores and lead them out: (B, T, d_model)."""
+        if self.n_groups > 1:
+            key, value = key.repeat_interleave(self.n_groups, 1), value.repeat_interleave(self.n_groups, 1)
+        is_causal = self.causal and attention_mask is None and query.shape[2] > 1
+        if self._needs_scores(query, attention_mask):
+            mixed = self._by_scores(query, key, value, attention_mask, is_causal)
+        else:
+            mixed = functional.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=attention_mask,
+                dropout_p=self.dropout if self.training else 0.0,
+                is_causal=is_causal,
+                scale=self.scale,
+            )
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def _needs_scores(self, query: Tensor, attention_mask: Tensor | None) -> bool:
+        """Whether no fused kernel does the work: there is none with a soft cap; on a CPU none that drops weights, or
+        that trains what is added to the scores, and torch's way around them is slower than ours.
+        """
+        if self.soft_cap is not None:
+            return True
+        trains_mask = attention_mask is not None and attention_mask.requires_grad
+        drops = self.training and self.dropout > 0
+        return query.device.type == "cpu" and (drops or trains_mask) and not torch.compiler.is_compiling()
+
+    def _by_scores(
+        self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, is_causal: bool
+    ) -> Tensor:
+        """Attention with all scores in memory, in float32 at least; soft-capped, cap * tanh(scores / cap), where
+        there is a cap (Gemma 2, section 2).
+        """
+        scale = self.head_dim**-0.5 if self.scale is None else self.scale
+        query = query if scale == 1.0 else query * scale
+        scores = query @ key.transpose(-2, -1)  # (B, H, T, S)
+        scores = scores.float() if scores.itemsize < 4 else scores
+        if self.soft_cap is not None:
+            scores = self.soft_cap * torch.tanh(scores / self.soft_cap)
+        if is_causal:
+            attention_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if attention_mask is not None:
+            allowed = attention_mask.dtype == torch.bool
+            scores = scores.masked_fill(~attention_mask, -torch.inf) if allowed else scores + attention_mask
+        weights = dropout(scores.softmax(-1).to(value.dtype), self.dropout, self.training)
+        return weights @ value
+
+
+class CrossAttention(Attention):
+    """Attention of a decoder's tokens to a source's vectors, whose keys and values are made once."""
+
+    def __init__(self, config: TransformerConfig, layer: int) -> None:
+        super().__init__(config, layer, causal=False)
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, source: Tensor | None, source_mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """x (B, T, d_model), source (B, S, d_model), or None when the cache has it; mask (B or 1, 1, 1 or T, S)."""
+        query = self.query_norm(self._heads(self.query(x)))
+        kept = None if cache is None else cache.source(self.layer)
+        if kept is None:
+            assert source is not None, "cross-attention needs a source, or a cache that has seen it"
+            kept = self.key_norm(self._heads(self.key(source))), self._heads(self.value(source))
+            if cache is not None:
+                cache.keep_source(self.layer, *kept)
+        return self._attend(query, *kept, source_mask)

@@ -1,0 +1,41 @@
+"""The feed-forward sublayer: two matrices with an activation between (Vaswani et al. 2017, eq. 2), or gated
+by a third (Shazeer 2020, "GLU variants improve Transformer", eqs. 5 and 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from parakit.model.config import TransformerConfig
+from parakit.model.layers.norms import dropout
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+    "squared_relu": lambda x: functional.relu(x).square(),  # So et al. 2021, "Primer"
+}
+
+
+class FeedForward(nn.Module):
+    """down(act(gate(x)) * up(x)), or down(act(up(x))) without a gate."""
+
+    def __init__(self, config: TransformerConfig, d_ff: int | None = None) -> None:
+        super().__init__()
+        width, bias = d_ff or config.d_ff, config.feed_forward_bias
+        self.activation = ACTIVATIONS[config.activation]
+        self.gate = nn.Linear(config.d_model, width, bias=bias) if config.gated else None
+        self.up = nn.Linear(config.d_model, width, bias=bias)
+        self.down = nn.Linear(width, config.d_model, bias=bias)
+        self.dropout = config.feed_forward_dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = (
+            self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
+        )
+        return self.down(dropout(inner, self.dropout, self.training))

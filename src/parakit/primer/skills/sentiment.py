@@ -1,0 +1,99 @@
+"""Sentiment of short opinions, negation included.
+
+An opinion is a subject and a predicate: "the film" and "was never boring". A negation turns the adjective
+round ("not bad" is positive here), "truly" does not. The answer first quotes the words that decide, then
+judges them, as a careful reader does. Held out are pairs of (subject, predicate).
+"""
+
+from __future__ import annotations
+
+from parakit.primer.exercise import Exercise, sentence
+from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.world import NAMES
+
+NAME = "sentiment"
+LABELS = ("positive", "negative")
+HELD_OUT_PERCENT = 20
+
+SUBJECTS = (
+    "film", "book", "soup", "cake", "hotel", "song", "trip", "game", "party", "story", "lesson", "room",
+    "concert", "meal", "market", "dance", "play", "boat ride", "garden", "museum", "picnic", "walk", "tour",
+    "show",
+)  # fmt: skip
+GOOD = ("good", "great", "lovely", "wonderful", "nice", "excellent", "pleasant", "delightful")
+BAD = ("bad", "awful", "terrible", "boring", "horrible", "dull", "poor", "unpleasant")
+# Does the frame keep the adjective's sense?
+FRAMES = (
+    ("was {}", True),
+    ("was truly {}", True),
+    ("was really {}", True),
+    ("was {} again", True),
+    ("was not {}", False),
+    ("was never {}", False),
+    ("was not {} at all", False),
+    ("was far from {}", False),
+)
+FEELINGS = (
+    ("{n} liked {s}", True),
+    ("{n} loved {s}", True),
+    ("{n} enjoyed {s}", True),
+    ("{n} did not like {s}", False),
+    ("{n} did not enjoy {s}", False),
+    ("{n} never liked {s}", False),
+    ("{n} hated {s}", False),
+    ("{n} was happy with {s}", True),
+    ("{n} was not happy with {s}", False),
+    ("{n} was sad about {s}", False),
+)
+QUESTIONS = (
+    "Is this positive or negative: {}",
+    "Positive or negative: {}",
+    "What is the feeling here, positive or negative: {}",
+    "Say whether this is positive or negative: {}",
+    "Tell me if this opinion is positive or negative: {}",
+    "Is this review negative or positive: {}",
+)
+
+
+def _opinion(draws: Draws) -> tuple[tuple[str, str], str, str]:
+    """(combination, opinion, label); both labels are equally likely."""
+    wanted = draws.pick(LABELS)
+    subject = draws.pick(SUBJECTS)
+    while True:
+        if draws.maybe(0.75):
+            frame, keeps = draws.pick(FRAMES)
+            good = keeps == (wanted == "positive")
+            predicate = frame.format(draws.pick(GOOD if good else BAD))
+            return (subject, predicate), f"the {subject} {predicate}", wanted
+        frame, liked = draws.pick(FEELINGS)
+        if liked == (wanted == "positive"):
+            name = draws.pick(NAMES)
+            return (subject, frame.format(n=name, s="it")), frame.format(n=name, s=f"the {subject}"), wanted
+
+
+def opinion(draws: Draws, held_out: bool = False) -> tuple[tuple[str, str], str, str]:
+    """An opinion without capital letter and full stop, from the side of the hash that is asked for."""
+    while True:
+        found = _opinion(draws)
+        if is_held_out(HELD_OUT_PERCENT, NAME, *found[0]) == held_out:
+            return found
+
+
+def deciding_words(combination: tuple[str, str]) -> str:
+    """The predicate without subject and auxiliary: "not bad", "did not like"."""
+    words = [word for word in combination[1].split() if word not in (*NAMES, "was", "it", "with", "about")]
+    return " ".join(words)
+
+
+def draw(draws: Draws, held_out: bool = False) -> Exercise:
+    combination, text, label = opinion(draws, held_out)
+    other = LABELS[1 - LABELS.index(label)]
+    return Exercise(
+        draws.pick(QUESTIONS).format(sentence(text)),
+        f"{sentence(deciding_words(combination))[:-1]}: {label}.",
+        (NAME, *combination),
+        accept=(label,),
+        reject=(other,),
+        check="contains_all",
+        label=label,
+    )

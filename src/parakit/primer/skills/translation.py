@@ -1,0 +1,181 @@
+"""Translation of words and short sentences between English and French, both ways.
+
+A sentence is built once, from the lexicon, in both languages. Held out are the words that meet in it (and,
+for a single word, the word with one phrasing): every word is known from other sentences. Gender agreement
+and the place of the adjective must be got right; English is the same sentence word by word.
+"""
+
+from __future__ import annotations
+
+from parakit.primer.exercise import Exercise, sentence
+from parakit.primer.lexicon import (
+    ADJECTIVES,
+    ANIMATE,
+    DETERMINERS,
+    GREETINGS,
+    I_VERBS,
+    INTRANSITIVE,
+    NOUNS,
+    PLACES,
+    THINGS,
+    TRANSITIVE,
+    Adjective,
+    Noun,
+    noun_phrase,
+)
+from parakit.primer.seeded_random import Draws, is_held_out
+
+NAME = "translation"
+LABELS = ("to French", "to English")
+HELD_OUT_PERCENT = 20
+_HUMANS = ("boy", "girl", "doctor", "queen", "king")
+_HUMAN = tuple(
+    adjective for adjective in ADJECTIVES if adjective.english in ("small", "big", "pretty", "strong")
+)
+_LIVING = tuple(adjective for adjective in ADJECTIVES if adjective.english not in ("heavy", "clean", "green"))
+_LIFELESS = tuple(adjective for adjective in ADJECTIVES if adjective.english != "strong")
+_CARRIED = tuple(
+    noun for noun in THINGS if noun.english in ("book", "apple", "cake", "flower", "hat", "key", "ball")
+)
+
+# A translated pair: (what is new in it, English, French); both in lower case, without a full stop.
+Pair = tuple[tuple[str, ...], str, str]
+
+TO_FRENCH = (
+    "Translate into French: {}",
+    'How do you say "{}" in French?',
+    'What is "{}" in French?',
+    "Put this into French: {}",
+    'Say "{}" in French.',
+    'Please give me the French for "{}".',
+)
+TO_ENGLISH = (
+    "Translate into English: {}",
+    'What does "{}" mean in English?',
+    'What is "{}" in English?',
+    "Put this into English: {}",
+    'Say "{}" in English.',
+    'Please give me the English for "{}".',
+)
+
+
+def _fitting(noun: Noun) -> tuple[Adjective, ...]:
+    """The adjectives that go with a noun: nobody speaks of a green king or a strong key."""
+    if noun.english in _HUMANS:
+        return _HUMAN
+    return _LIVING if noun in ANIMATE else _LIFELESS
+
+
+def _phrase(draws: Draws) -> Pair:
+    noun, determiner = draws.pick(NOUNS), draws.pick(DETERMINERS)
+    adjective = draws.pick(_fitting(noun))
+    english, french = noun_phrase(determiner, noun, adjective)
+    return (determiner, adjective.english, noun.english), english, french
+
+
+def _is(draws: Draws) -> Pair:
+    determiner = draws.pick(("the", "my"))
+    noun = draws.pick(NOUNS)
+    adjective = draws.pick(_fitting(noun))
+    english, french = noun_phrase(determiner, noun, None)
+    form = adjective.feminine if noun.feminine else adjective.masculine
+    return (
+        (determiner, noun.english, "is", adjective.english),
+        f"{english} is {adjective.english}",
+        f"{french} est {form}",
+    )
+
+
+def _acts(draws: Draws) -> Pair:
+    determiner, noun = draws.pick(DETERMINERS), draws.pick(ANIMATE)
+    adjective = draws.pick(_fitting(noun)) if draws.maybe(0.4) else None
+    english_verb, french_verb = draws.pick(INTRANSITIVE)
+    english, french = noun_phrase(determiner, noun, adjective)
+    key = (determiner, *((adjective.english,) if adjective else ()), noun.english, english_verb)
+    if adjective is None or draws.maybe(0.3):
+        english_in, french_in, place = draws.pick(PLACES)
+        english_place, french_place = noun_phrase("the", place, None)
+        key = (*key, english_in, place.english)
+        return (
+            key,
+            f"{english} {english_verb} {english_in} {english_place}",
+            f"{french} {french_verb} {french_in} {french_place}",
+        )
+    return key, f"{english} {english_verb}", f"{french} {french_verb}"
+
+
+def _does(draws: Draws) -> Pair:
+    english_verb, french_verb = draws.pick(TRANSITIVE)
+    nouns = _CARRIED if english_verb == "carries" else NOUNS
+    subject, thing = draws.pick(ANIMATE), draws.pick(nouns)
+    while thing is subject:
+        thing = draws.pick(nouns)
+    first, second = draws.pick(DETERMINERS), draws.pick(DETERMINERS)
+    english, french = noun_phrase(first, subject, None)
+    english_thing, french_thing = noun_phrase(second, thing, None)
+    key = (first, subject.english, english_verb, second, thing.english)
+    return key, f"{english} {english_verb} {english_thing}", f"{french} {french_verb} {french_thing}"
+
+
+def _i_do(draws: Draws) -> Pair:
+    english_verb, french_verb = draws.pick(I_VERBS)
+    _, english, french = phrase = _phrase(draws)
+    return (english_verb, *phrase[0]), f"{english_verb} {english}", f"{french_verb} {french}"
+
+
+_SHAPES = (_phrase, _is, _acts, _does, _i_do)
+
+
+def words(draws: Draws) -> Pair:
+    """A single word or greeting, a noun with its article more often than bare."""
+    kind = draws.below(8)
+    if kind == 0:
+        english, french = draws.pick(GREETINGS)
+    elif kind == 1:
+        adjective = draws.pick(ADJECTIVES)
+        english, french = adjective.english, adjective.masculine
+    elif kind == 2:
+        english, french = draws.pick(INTRANSITIVE)
+        english, french = f"he {english}", f"il {french}"
+    else:
+        noun = draws.pick(NOUNS)
+        english, french = noun_phrase("the", noun, None)
+    return (english,), english, french
+
+
+def is_pair_held_out(pair: Pair) -> bool:
+    return is_held_out(HELD_OUT_PERCENT, NAME, *pair[0])
+
+
+def sentences(draws: Draws, held_out: bool = False) -> Pair:
+    """A phrase or sentence in both languages, from the side of the hash that is asked for."""
+    while True:
+        pair = draws.pick(_SHAPES)(draws)
+        if is_pair_held_out(pair) == held_out:
+            return pair
+
+
+def _ask(draws: Draws, pair: Pair, phrasing: int, to_french: bool) -> Exercise:
+    _, english, french = pair
+    given, wanted = (english, french) if to_french else (french, english)
+    pattern = (TO_FRENCH if to_french else TO_ENGLISH)[phrasing]
+    question = pattern.format(given if '"' in pattern else sentence(given))
+    key = (NAME, "to French" if to_french else "to English", *pair[0])
+    return Exercise(question, sentence(wanted), key, label=key[1])
+
+
+def draw(draws: Draws, held_out: bool = False) -> Exercise:
+    to_french = draws.maybe(0.5)
+    if draws.maybe(0.8):
+        return _ask(draws, sentences(draws, held_out), draws.below(len(TO_FRENCH)), to_french)
+    while True:
+        pair, phrasing = words(draws), draws.below(len(TO_FRENCH))
+        direction = "to French" if to_french else "to English"
+        if is_held_out(HELD_OUT_PERCENT, NAME, direction, pair[0][0], str(phrasing)) == held_out:
+            exercise = _ask(draws, pair, phrasing, to_french)
+            return Exercise(
+                exercise.question,
+                exercise.answer,
+                (NAME, direction, pair[0][0], f"phrasing {phrasing}"),
+                label=direction,
+            )

@@ -1,0 +1,260 @@
+"""`parakit build`: from a recipe to a folder of artifacts, a report and a summary.
+
+What is up to date is skipped, what was interrupted goes on, and `dry_run` only tells. One build at a time
+works in a folder (a lock says so), for two would tread on each other's checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from parakit.checkpoints.model_folder import read_config
+from parakit.common.artifacts import LINEAGE, open_artifact
+from parakit.common.errors import UserError
+from parakit.common.files import disk_errors, write_json_atomic, write_text_atomic
+from parakit.common.progress import say
+from parakit.common.settings import load_yaml
+from parakit.data.readers.inputs import check_paths
+from parakit.evaluation.metrics.translations import require_libraries
+from parakit.model.presets import size_dial
+from parakit.recipe.config import RecipeConfig, parse_time, reads_text
+from parakit.recipe.graph import STATE, Build, Decision
+from parakit.recipe.stage_list import WORK, stages_of
+from parakit.recipe.unused_settings import unread_keys
+from parakit.stages.examples import example_files
+
+BUILT_IN = "primer"
+BUILDS = Path("builds")
+FILES = (STATE, "recipe.json", "summary.json", "report.html")  # beside the stages' folders
+
+
+def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
+    """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which also stands
+    there as `summary.json`.
+    """
+    from parakit.reports.rendering import write_report
+    from parakit.reports.summary import summarize
+
+    folder = builds / recipe.name
+    check_recipe(recipe)
+    stages = stages_of(recipe, folder)
+    with _build_folder(folder):
+        _sweep(folder, [*(stage.name for stage in stages), *FILES])
+        Build(folder, stages).run(_tell)
+        summary = summarize(recipe, folder)
+        write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
+        write_json_atomic(folder / "summary.json", summary)
+        write_report(summary, folder / "report.html")
+    return summary
+
+
+def dry_run(recipe: RecipeConfig, builds: Path = BUILDS) -> list[Decision]:
+    """What `build` would do, stage by stage, and why. Writes nothing."""
+    folder = builds / recipe.name
+    check_recipe(recipe)
+    _refuse_foreign(folder)
+    return list(Build(folder, stages_of(recipe, folder)).plan())
+
+
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RecipeConfig:
+    """Read a recipe file; the name defaults to the file's. `overrides` (dotted keys) are laid over it."""
+    path = Path(path)
+    mapping = {"name": path.stem} | load_yaml(path)
+    for dotted, value in (overrides or {}).items():
+        _put(mapping, dotted.split("."), value)
+    return RecipeConfig.parse(mapping, str(path))
+
+
+def built_in_recipe() -> Path:
+    """The recipe that `parakit build` makes when none is named: installed with the package, or in the
+    checkout.
+    """
+    here = Path(__file__).resolve()
+    for folder in (here.parents[1] / "recipes", here.parents[3] / "recipes"):
+        if (folder / f"{BUILT_IN}.yaml").is_file():
+            return folder / f"{BUILT_IN}.yaml"
+    raise UserError("the built-in recipe is not installed", "name a recipe file, or give text with --text")
+
+
+def recipe_for_text(paths: Sequence[str], overrides: Mapping[str, Any] | None = None) -> RecipeConfig:
+    """A recipe for somebody's own text, everything else chosen: the vocabulary from the amount of text,
+    the size from the time. `overrides` (dotted keys) are laid over it.
+    """
+    check_paths(paths)
+    overrides = overrides or {}
+    name = Path(paths[0]).resolve().stem.split(".")[0]
+    mapping: dict[str, Any] = {
+        "name": "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "-" for c in name).strip("_-")[
+            :100
+        ]
+        or "my-model",
+        "text": {"paths": list(paths)},
+    }
+    if not overrides.get("pretrain.model"):  # a trained model brings its own
+        mapping["tokenizer"] = {"vocab_size": _vocab_size(_text_bytes(paths))}
+    for dotted, value in overrides.items():
+        _put(mapping, dotted.split("."), value)
+    if not (mapping.get("time") or mapping.get("size") or overrides.get("pretrain.model")):
+        mapping["time"] = "10min"
+    return RecipeConfig.parse(mapping, "parakit build --text")
+
+
+def check_recipe(recipe: RecipeConfig) -> None:
+    """What can be known to be wrong before any work is done: a path that is not there, a size or time that
+    is none, a key that no stage reads.
+    """
+    if reads_text(recipe) and not recipe.text.paths and not recipe.text.primer:
+        raise UserError("no text was given", "name files or folders under text.paths, or give --text PATH")
+    conversations = recipe.conversations.paths if recipe.conversations else ()
+    later = [path for step in recipe.align for path in step.prompts]
+    later += recipe.preferences.paths if recipe.preferences else ()
+    check_paths(
+        [*recipe.text.paths, *recipe.text.validation_paths, *conversations, *later, *recipe.evaluate.texts]
+    )
+    if recipe.examples and recipe.task:
+        check_paths(example_files(recipe.examples, recipe.task))
+    if recipe.task == "translate":
+        require_libraries()
+    if recipe.time:
+        parse_time(recipe.time)
+    if (
+        recipe.size or recipe.architecture
+    ):  # with the smallest vocabulary: what fails now would fail later, too
+        size_dial(recipe.size or "10m", 256, recipe.max_seq_len, recipe.family, recipe.architecture)
+    _check_going_on(recipe)
+    for key, reason in unread_keys(recipe):
+        raise UserError(
+            f"`{key}` is set, and nothing reads it: {reason}", "take it out, or change what should read it"
+        )
+
+
+def _check_going_on(recipe: RecipeConfig) -> None:
+    """A trained model to go on with is there, of the recipe's family, and so is what is replayed."""
+    if recipe.pretrain.model:
+        family = read_config(recipe.pretrain.model).family
+        if family != recipe.family:
+            raise UserError(
+                f"{recipe.pretrain.model}: is of the family {family!r}, and the recipe's family is {recipe.family!r}",
+                f"set family: {family}",
+            )
+    for section in (recipe.pretrain, recipe.finetune):
+        if section is not None and section.replay:
+            open_artifact(section.replay, "shards", verify=False)
+
+
+def _tell(decision: Decision) -> None:
+    say(f"[{decision.stage.name}] {'' if decision.run else 'skipped: '}{decision.reason}")
+
+
+@contextlib.contextmanager
+def _build_folder(folder: Path) -> Iterator[None]:
+    """The folder to build in: an earlier build's, or a new one, which vanishes if nothing came to stand in
+    it.
+    """
+    _refuse_foreign(folder)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _only_one(folder):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # none of them is removed while anything is in it
+            (folder / WORK).rmdir()
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()
+
+
+def _sweep(folder: Path, names: Sequence[str]) -> None:
+    """Remove what a kill left half-written; the lock is ours, so nobody is writing it now."""
+    for name in names:
+        for temporary in folder.glob(f".{name}.????????"):
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A folder of somebody else's files is not built in."""
+    if not folder.is_dir() or (folder / STATE).exists():
+        return
+    for entry in sorted(folder.iterdir()):
+        if not (entry.name.startswith(".") or (entry / LINEAGE).is_file()):
+            raise UserError(
+                f"{folder}: holds {entry.name}, which no build wrote",
+                "choose another name (--name), or another place (--builds)",
+            )
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the build folder's lock. The system gives it back when its owner dies, however it dies. Where
+    there are no such locks (Windows, some network disks) nothing is checked.
+    """
+    path = folder / ".lock"
+    with contextlib.ExitStack() as stack:
+        with disk_errors(folder):
+            file = stack.enter_context(open(path, "a+", encoding="utf-8"))
+            if not _locked(file, path):
+                file.seek(0)
+                raise UserError(
+                    f"{folder}: process {file.read().strip() or 'unknown'} is building here",
+                    "wait for it, stop it, or choose another name with --name",
+                )
+            stack.callback(path.unlink, missing_ok=True)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        yield
+
+
+def _locked(file: IO[str], path: Path) -> bool:
+    """Take the lock; False while another holds it, or held this file when we opened it."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return True
+
+
+def _put(mapping: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        if mapping.get(key) is None:
+            mapping[key] = {}
+        inner = mapping[key]
+        if not isinstance(inner, dict):
+            raise UserError(f"`{'.'.join(keys)}`: `{key}` is no group of settings", "check the key's path")
+        mapping = inner
+    mapping[keys[-1]] = value
+
+
+def _text_bytes(paths: Sequence[str]) -> int:
+    """Roughly how much text there is; compressed files count threefold."""
+    total = 0
+    for name in paths:
+        path = Path(name)
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            if file.is_file():
+                total += file.stat().st_size * (3 if file.suffix in (".gz", ".parquet") else 1)
+    return total
+
+
+def _vocab_size(n_bytes: int) -> int:
+    """A power of two that grows with the cube root or so of the text: 1,024 for 1 MB, 4,096 for 50 MB,
+    32,768 for 25 GB.
+    """
+    size = 512
+    while size < 65_536 and n_bytes > 2e5 * (size / 512) ** 2.6:
+        size *= 2
+    return size

@@ -1,0 +1,261 @@
+"""The stages of a recipe: which there are, what each reads, and how it is run.
+
+Text is read, cut into tokens and learned from; then the model is tuned on conversations or on the examples of a task.
+What may follow (alignment, a student) stands in `later.py`.
+A recipe without pre-training (`objective: none`) goes from the examples straight to the task.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from parakit.common.artifacts import Lineage, writing_artifact
+from parakit.common.files import write_json_atomic
+from parakit.common.progress import progress
+from parakit.recipe.config import RecipeConfig, parse_time, reads_text
+from parakit.recipe.graph import Stage, fingerprint
+from parakit.recipe.post_training import later_models, later_stages, seeded
+from parakit.stages.config import FinetuneConfig, ReplayConfig
+from parakit.stages.run_dir import identity
+
+WORK = "work"
+# Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
+SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.82
+SHARE_BEFORE_ALIGNMENT = 0.4
+
+
+def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
+    """Every stage of `recipe`, in order, for a build in `folder`."""
+    pretrained = recipe.pretrained_on != "none"
+    found = [_corpus(recipe)] if reads_text(recipe) else [_examples(recipe)]
+    found += [_tokenizer(recipe, folder)]
+    found += [_shards(recipe, folder)] if pretrained else []
+    # their faults show before hours are spent
+    if recipe.conversations is not None:
+        found += [_conversations(recipe), _conversation_shards(folder)]
+    elif recipe.examples is not None:
+        found += [_examples(recipe)] if reads_text(recipe) else []
+        found += [_example_shards(recipe, folder)]
+    found += [_pretrain(recipe, folder)] if pretrained else []
+    found += [_finetune(recipe, folder)] if recipe.tuned_for else []
+    found += later_stages(recipe, folder, folder / WORK)
+    return [*found, _evaluate(recipe, folder)]
+
+
+def models_of(recipe: RecipeConfig) -> dict[str, str]:
+    """The models that a build measures, in the order of a life: what each is called, and the stage that makes it. Each
+    is made from the one before.
+    """
+    models = {"base": "pretrain"} if recipe.pretrained_on != "none" else {}
+    models |= {"tuned": "finetune"} if recipe.tuned_for else {}
+    return models | later_models(recipe)
+
+
+def _corpus(recipe: RecipeConfig) -> Stage:
+    from parakit.stages.data import make_corpus
+
+    text = recipe.text
+    inputs = fingerprint([*text.paths, *text.validation_paths], text)
+    settings = {"text": text.model_dump(mode="json"), "inputs": inputs}
+    return Stage("corpus", settings, (), lambda out: _discard(make_corpus(text, out, overwrite=True)))
+
+
+def _tokenizer(recipe: RecipeConfig, folder: Path) -> Stage:
+    from parakit.stages.data import copy_tokenizer, make_tokenizer, n_sentinels_for
+
+    if model := recipe.pretrain.model:
+        return Stage(
+            "tokenizer",
+            _outside(recipe.pretrain),
+            ("corpus",),
+            lambda out: _discard(copy_tokenizer(Path(model), folder / "corpus", out, overwrite=True)),
+        )
+    config, source = recipe.tokenizer, "corpus" if reads_text(recipe) else "examples"
+    if recipe.pretrained_on == "span_corruption" and "n_sentinels" not in config.model_fields_set:
+        config = config.replace(n_sentinels=n_sentinels_for(recipe.max_seq_len, recipe.pretrain))
+    return Stage(
+        "tokenizer",
+        config.model_dump(mode="json"),
+        (source,),
+        lambda out: _discard(make_tokenizer(folder / source, config, out, overwrite=True)),
+    )
+
+
+def _shards(recipe: RecipeConfig, folder: Path) -> Stage:
+    from parakit.stages.data import make_shards
+
+    corpus, tokenizer, family = folder / "corpus", folder / "tokenizer", recipe.family
+    return Stage(
+        "shards",
+        {} if family == "decoder" else {"family": family},
+        ("corpus", "tokenizer"),
+        lambda out: _discard(make_shards(corpus, tokenizer, out, overwrite=True, family=family)),
+    )
+
+
+def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
+    training = seeded(recipe.pretrain, recipe.seed)
+    share = SHARE_WITHOUT_TUNING if recipe.tuned_for is None else SHARE_BEFORE_TUNING
+    share = min(share, SHARE_BEFORE_ALIGNMENT) if recipe.align or recipe.distill else share
+    seconds = parse_time(recipe.time) * share if recipe.time else None
+    settings: dict[str, Any] = {
+        "training": training.model_dump(mode="json"),
+        "size": recipe.size,
+        "seconds": seconds,
+        "max_seq_len": recipe.max_seq_len,
+        "family": recipe.family,
+        "architecture": recipe.architecture,
+        "objective": recipe.pretrained_on,
+    }
+    settings |= _outside(recipe.pretrain)
+    started = time.monotonic()
+
+    def run(out: Path) -> None:
+        from parakit.stages.jobs import Pretraining, pretrain
+
+        job = Pretraining(
+            shards=folder / "shards",
+            tokenizer=folder / "tokenizer",
+            work=folder / WORK / "pretrain",
+            training=training,
+            wanted=_size_wanted(recipe, seconds, started),
+            objective=recipe.pretrained_on,
+        )
+        pretrain(job, out, overwrite=True)
+
+    return Stage("pretrain", settings, ("shards", "tokenizer"), run)
+
+
+def _conversations(recipe: RecipeConfig) -> Stage:
+    from parakit.stages.data import make_conversations
+
+    config = recipe.conversations
+    assert config is not None
+    settings: dict[str, Any] = {"conversations": config.model_dump(mode="json")}
+    settings |= {"inputs": fingerprint(config.paths)}
+    settings |= {"seed": recipe.seed} if config.shares else {}
+    return Stage(
+        "conversations",
+        settings,
+        (),
+        lambda out: _discard(make_conversations(config, out, overwrite=True, seed=recipe.seed)),
+    )
+
+
+def _conversation_shards(folder: Path) -> Stage:
+    from parakit.stages.data import make_conversation_shards
+
+    def run(out: Path) -> None:
+        make_conversation_shards(folder / "conversations", folder / "tokenizer", out, overwrite=True)
+
+    return Stage("conversation_shards", {}, ("conversations", "tokenizer"), run)
+
+
+def _examples(recipe: RecipeConfig) -> Stage:
+    from parakit.stages.examples import example_files, make_examples
+
+    config, task = recipe.examples, recipe.tuned_for
+    assert config is not None
+    assert task is not None
+    inputs = fingerprint(example_files(config, task))
+    settings = {"examples": config.model_dump(mode="json"), "task": task, "inputs": inputs}
+    return Stage(
+        "examples", settings, (), lambda out: _discard(make_examples(config, task, out, overwrite=True))
+    )
+
+
+def _example_shards(recipe: RecipeConfig, folder: Path) -> Stage:
+    from parakit.stages.examples import make_example_shards
+
+    def run(out: Path) -> None:
+        examples, tokenizer = folder / "examples", folder / "tokenizer"
+        make_example_shards(examples, tokenizer, out, recipe.family, overwrite=True)
+
+    return Stage("example_shards", {"family": recipe.family}, ("examples", "tokenizer"), run)
+
+
+def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
+    task = recipe.tuned_for
+    assert task is not None
+    training = seeded(recipe.finetune or FinetuneConfig(), recipe.seed)
+    shards = "conversation_shards" if task == "chat" else "example_shards"
+    from_scratch = recipe.pretrained_on == "none"
+    settings: dict[str, Any] = {"training": training.model_dump(mode="json"), "task": task}
+    settings |= _outside(training)
+    seconds = parse_time(recipe.time) * SHARE_WITHOUT_TUNING if recipe.time and from_scratch else None
+    if from_scratch:
+        settings |= {"family": recipe.family, "architecture": recipe.architecture, "size": recipe.size}
+        settings |= {"max_seq_len": recipe.max_seq_len, "seconds": seconds}
+    started = time.monotonic()
+
+    def run(out: Path) -> None:
+        from parakit.stages.jobs import Finetuning, Fresh, finetune
+
+        fresh = Fresh(folder / "tokenizer", _size_wanted(recipe, seconds, started))
+        job = Finetuning(
+            model=fresh if from_scratch else folder / "pretrain",
+            shards=folder / shards,
+            work=folder / WORK / "finetune",
+            training=training,
+            task=task,
+        )
+        finetune(job, out, overwrite=True)
+
+    return Stage("finetune", settings, ("tokenizer" if from_scratch else "pretrain", shards), run)
+
+
+def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
+    config, models = recipe.evaluate, models_of(recipe)
+    settings: dict[str, Any] = {
+        "evaluate": config.model_dump(mode="json"),
+        "inputs": fingerprint(config.texts),
+        "models": models,
+        "samples": [list(recipe.prompts), list(recipe.questions)],
+    }
+    examples = ("examples",) if recipe.examples is not None else ()
+
+    def run(out: Path) -> None:
+        from parakit.stages.evaluation import measure, opening_prompts
+
+        folders = {name: folder / stage for name, stage in models.items()}
+        lineage = Lineage(
+            "evaluation",
+            config.model_dump(mode="json"),
+            [*folders.values(), *(folder / name for name in examples)],
+        )
+        with (
+            progress("evaluate", unit="answers and tokens") as bar,
+            writing_artifact(out, lineage, overwrite=True) as inside,
+        ):
+            prompts = recipe.prompts or (opening_prompts(folder / "corpus") if "base" in models else ())
+            rows = folder / "examples" if examples else None
+            lineage.result = measure(config, folders, bar.advance, prompts, recipe.questions, rows)
+            write_json_atomic(inside / "results.json", lineage.result)
+
+    return Stage("evaluate", settings, (*models.values(), *examples), run)
+
+
+def _outside(training: ReplayConfig) -> dict[str, Any]:
+    """What stands for the folders from outside of the build that a stage reads, so that it is made anew when they change."""
+    folders = {name: getattr(training, name, None) for name in ("model", "replay")}
+    found = {name: Path(folder) for name, folder in folders.items() if folder}
+    return {f"{name}_read": identity(path) for name, path in found.items() if path.is_dir()}
+
+
+def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> Any:
+    from parakit.stages.plans import SizeWanted
+
+    return SizeWanted(
+        family=recipe.family,
+        architecture=recipe.architecture,
+        size=recipe.size,
+        seconds=seconds,
+        seconds_spent=time.monotonic() - started,
+        max_seq_len=recipe.max_seq_len,
+    )
+
+
+def _discard(_: object) -> None:
+    """A stage's result is its folder."""

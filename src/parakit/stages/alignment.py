@@ -1,0 +1,52 @@
+"""Alignment as a stage: which job a method is, and what a person says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parakit.alignment.config import AlignConfig, Method
+from parakit.checkpoints.adapters import require_whole
+from parakit.common.errors import UserError
+from parakit.stages.best_of_n import learn_from_the_best
+from parakit.stages.constitution import constitution
+from parakit.stages.preference_jobs import train_reward_model, tune_on_preferences
+from parakit.stages.rl_jobs import learn_online
+
+Job = Callable[["Aligning", Path, bool], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Aligning:
+    """What a person says about aligning `model`. `data` is a folder of preferences (reward, dpo) or of conversations
+    whose last questions are asked (ppo, grpo, best_of_n, constitution); `reward` a reward model's folder or the
+    name of a built-in reward; `watched` are others, that are measured and not followed.
+    """
+
+    model: Path
+    data: Path
+    work: Path
+    training: AlignConfig
+    method: Method
+    reward: str | None = None
+    watched: tuple[str, ...] = ()
+
+
+JOBS: Mapping[Method, Job] = {
+    "reward": train_reward_model,
+    "dpo": tune_on_preferences,
+    "ppo": learn_online,
+    "grpo": learn_online,
+    "best_of_n": learn_from_the_best,
+    "constitution": constitution,
+}
+
+
+def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Run the method's job, which writes the model folder `out`; returns the figures."""
+    if job.method not in JOBS:
+        raise UserError(f"method {job.method!r} is not there yet", f"there are {', '.join(JOBS)}")
+    require_whole(job.model, "alignment")
+    return JOBS[job.method](job, out, overwrite)

@@ -1,0 +1,314 @@
+"""Constitutional training (Bai et al. 2022): a model is made safer by criticism of its own answers.
+
+Steps, each kept under the run's work folder as it is done, so that an interrupted run goes on: lessons in criticism
+(where asked for), answers to hostile and harmless questions, critiques and revisions, tuning on what was revised with
+helpful conversations mixed in, and, where asked for, pairs of answers that the critic compared, for DPO. What was
+said in every step stays beside the model, in a folder of kind "constitution".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parakit.alignment.chat_models import OwnSpeaker, Speaker, open_speaker
+from parakit.alignment.config import AlignConfig
+from parakit.alignment.constitution.ai_feedback import PREFERRED, TwoAnswers, check_verdicts, prefer
+from parakit.alignment.constitution.critique_revision import (
+    Answered,
+    check_sense,
+    is_lesson,
+    outcomes,
+    revise,
+)
+from parakit.alignment.constitution.critique_sft import critique_lessons
+from parakit.alignment.constitution.principles import (
+    PRIMER,
+    PrincipleConfig,
+    load_principles,
+    principles_file,
+)
+from parakit.alignment.jsonl_cache import worked_through
+from parakit.alignment.red_team.attacks import Attack
+from parakit.alignment.red_team.primer_suites import primer_attacks
+from parakit.alignment.red_team.readers import read_attacks
+from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
+from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
+from parakit.common.files import sha256_file, write_json_atomic, write_text_atomic
+from parakit.common.progress import say
+from parakit.common.seeds import derive_seed, rng
+from parakit.common.settings import canonical_json
+from parakit.data.conversations.conversation import Conversation, Message, write_conversations
+from parakit.data.conversations.sets import iter_conversations, prepare_conversations
+from parakit.data.preferences.sets import prepare_preferences
+from parakit.stages.config import FinetuneConfig
+from parakit.stages.data import make_conversation_shards
+from parakit.stages.jobs import Finetuning, finetune
+from parakit.stages.preference_jobs import tune_on_preferences
+from parakit.stages.run_dir import workplace
+from parakit.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from parakit.stages.alignment import Aligning
+
+HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up")
+N_HARMLESS = (
+    4  # harmless questions, in the same wordings, for each of a hostile category: else all is declined
+)
+N_ATTACKS, HELPFUL_SHARE, MAX_NONSENSE = 300, 0.75, 0.5
+MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
+AT_ONCE = 64  # questions whose answers are kept together
+
+HELPFUL_A_LESSON = 2  # helpful conversations beside each lesson in criticism
+LESSONS = FinetuneConfig(epochs=1.0)
+
+Rows = list[dict[str, Any]]
+
+
+def constitution(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Tune `job.model` on its revised answers, and with `n_preferences` on its critic's preferences; the model goes to
+    `out`, what was said to `out`-constitution. `job.data`: helpful conversations. Returns the figures of the last
+    training, and `constitution`: what came of each step.
+    """
+    config = job.training
+    said = {"method": job.method, "files": _digests(config)}
+    with workplace(job.work, config, [job.model, job.data], said) as work:
+        run = _Run(job, work, load_principles(config.principles or PRIMER))
+        start = run.taught()
+        policy = OwnSpeaker.load(start, str(pick_device(config.device)))
+        critic = run.critic(policy)
+        revised = run.revised(policy, critic)
+        found: dict[str, Any] = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
+        found["revised"] = sum(row["final"] != row["answer"] for row in revised)
+        found["learned"] = len(run.learned_from(revised))
+        last = not config.n_preferences
+        tuned = out if last else work / "step-3-tuned"
+        figures = run.tune(start, revised, tuned, overwrite)
+        preferences: Rows = []
+        if not last:
+            preferences = run.preferences(OwnSpeaker.load(tuned, str(pick_device(config.device))), critic)
+            found["preferences"] = dict(Counter(row["outcome"] for row in preferences))
+            figures = run.prefer(tuned, preferences, out, overwrite)
+        run.keep(out, overwrite, revised, preferences, found)
+    return figures | {"constitution": found}
+
+
+def _digests(config: AlignConfig) -> list[str]:
+    """What the named files hold: a run with others begins anew."""
+    files = [principles_file(config.principles or PRIMER)] + (
+        [Path(config.attacks)] if config.attacks else []
+    )
+    return [sha256_file(file) for file in files if file.is_file()]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run: its settings, its work folder, its principles."""
+
+    job: Aligning
+    work: Path
+    principles: Sequence[PrincipleConfig]
+
+    @property
+    def config(self) -> AlignConfig:
+        return self.job.training
+
+    def taught(self) -> Path:
+        """The model to begin with: as it is, or after lessons in criticism."""
+        n_lessons = self.config.n_lessons or 0
+        if not n_lessons:
+            return self.job.model
+        out = self.work / "step-0-taught"
+        if not (out / LINEAGE).is_file():
+            lessons = critique_lessons(n_lessons, self.config.seed)
+            helpful = self._helpful(HELPFUL_A_LESSON * n_lessons)
+            figures = self._finetune(self.job.model, chain(lessons, helpful), out, "lessons", LESSONS)
+            say(f"constitution: {n_lessons} lessons in criticism, validation loss {figures['loss']:.3f}")
+        return out
+
+    def critic(self, policy: OwnSpeaker) -> Speaker:
+        """The model itself, or whom the settings name."""
+        if self.config.critic is None:
+            return policy
+        return open_speaker(
+            self.config.critic, model=self.config.critic_model, device=str(pick_device(self.config.device))
+        )
+
+    def revised(self, policy: OwnSpeaker, critic: Speaker) -> Rows:
+        """Answers of the policy, criticised and revised. `UserError` where most critiques are nonsense."""
+        attacks = self._attacks()
+
+        def answer(chunk: Sequence[Attack]) -> Rows:
+            return [{"said": text} for text in policy.say(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)]
+
+        answers = worked_through(self.work / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, AT_ONCE)
+        asked = [
+            Answered(attack.id, attack.question, row["said"])
+            for attack, row in zip(attacks, answers, strict=True)
+            if row["said"] is not None
+        ]
+
+        def mend(chunk: Sequence[Answered]) -> Rows:
+            n_rounds = self.config.n_rounds or len(self.principles)
+            return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
+
+        rows = worked_through(self.work / "step-2-revisions.jsonl", asked, lambda one: one.id, mend, AT_ONCE)
+        check_sense(outcomes(rows), critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
+        messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
+        found = [row | {"messages": messages[row["id"]]} for row in rows]
+        if not self.learned_from(found):
+            told = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(found).items())
+            raise UserError(
+                f"no answer can be learned from: of {outcomes(found).total()} critiques {told}",
+                "use another critic (critic), teach it first (n_lessons), or ask harder questions (attacks)",
+            )
+        n_revised = sum(row["final"] != row["answer"] for row in found)
+        say(
+            f"constitution: {n_revised} of {len(found)} answers revised by {critic.name},"
+            f" {len(self.learned_from(found))} learned"
+        )
+        return found
+
+    def learned_from(self, rows: Rows) -> list[Conversation]:
+        """Conversations that end with an answer to which no principle objects, revised or right from the first."""
+        return [
+            Conversation((*map(_message, row["messages"]), Message("assistant", row["final"])))
+            for row in rows
+            if is_lesson(row, len(self.principles))
+        ]
+
+    def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
+        """Tune on what was revised, with helpful conversations among it."""
+        mended = self.learned_from(rows)
+        share = _or(self.config.helpful_share, HELPFUL_SHARE)
+        helpful = self._helpful(round(len(mended) * share / (1 - share)))
+        if out.name.startswith("step-") and (out / LINEAGE).is_file():
+            return {}
+        given = {name: getattr(self.config, name) for name in TrainingConfig.model_fields}
+        named = {name: value for name, value in given.items() if name in self.config.model_fields_set}
+        training = FinetuneConfig.parse(named, "constitution")
+        return self._finetune(start, chain(mended, helpful), out, "revised", training, overwrite)
+
+    def preferences(self, policy: OwnSpeaker, critic: Speaker) -> Rows:
+        """Pairs of answers drawn from the policy, and which of them the critic prefers."""
+        n = self.config.n_preferences or 0
+        attacks = self._attacks()
+        order = rng(self.config.seed, "constitution", "preferences").permutation(len(attacks))[:n]
+        chosen = [attacks[i] for i in order]
+
+        def draw(chunk: Sequence[Attack]) -> Rows:
+            said = []
+            for number in (0, 1):
+                seeds = [derive_seed(self.config.seed, a.id, number) % 2**63 for a in chunk]
+                said.append(
+                    policy.say(
+                        _prompts(chunk), max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, seeds=seeds
+                    )
+                )
+            return [{"first": first, "second": second} for first, second in zip(*said, strict=True)]
+
+        drawn = worked_through(self.work / "step-4-pairs.jsonl", chosen, lambda a: a.id, draw, AT_ONCE)
+        pairs = [
+            TwoAnswers(attack.id, attack.question, row["first"], row["second"])
+            for attack, row in zip(chosen, drawn, strict=True)
+            if row["first"] is not None and row["second"] is not None
+        ]
+
+        def compare(chunk: Sequence[TwoAnswers]) -> Rows:
+            return prefer(critic, self.principles, chunk, seed=self.config.seed)
+
+        rows = worked_through(
+            self.work / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE
+        )
+        counts = Counter(row["outcome"] for row in rows)
+        check_verdicts(counts, critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
+        messages = {attack.id: attack.to_row()["messages"] for attack in chosen}
+        say(f"constitution: {counts[PREFERRED]} preferences of {len(rows)} pairs by {critic.name}")
+        return [row | {"messages": messages[row["id"]]} for row in rows]
+
+    def prefer(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
+        """DPO on the critic's preferences."""
+        file, folder = self.work / "preferences.jsonl", self.work / "preferences"
+        pairs = [
+            {"prompt": row["messages"], "chosen": row["chosen"], "rejected": row["rejected"]}
+            for row in rows
+            if row["outcome"] == PREFERRED
+        ]
+        write_text_atomic(file, "".join(canonical_json(pair) + "\n" for pair in pairs))
+        if not (folder / LINEAGE).is_file():
+            prepare_preferences([str(file)], folder, overwrite=True)
+        training = AlignConfig(kl_coef=self.config.kl_coef, seed=self.config.seed, device=self.config.device)
+        job = replace(
+            self.job, model=start, data=folder, work=self.work / "step-6-dpo", training=training, method="dpo"
+        )
+        return tune_on_preferences(job, out, overwrite)
+
+    def keep(
+        self, out: Path, overwrite: bool, revised: Rows, preferences: Rows, found: dict[str, Any]
+    ) -> None:
+        """What was said, in a folder beside the model."""
+        parents = [path for path in (self.job.model, self.job.data) if (path / LINEAGE).is_file()]
+        settings = self.config.model_dump(mode="json", exclude_unset=True)
+        lineage = Lineage("constitution", settings, list(parents), self.config.seed, found)
+        kept = out.with_name(f"{out.name}-constitution")
+        with writing_artifact(kept, lineage, overwrite or kept.exists()) as folder:
+            write_json_atomic(folder / "results.json", found)
+            write_text_atomic(
+                folder / "principles.yaml",
+                principles_file(self.config.principles or PRIMER).read_text(encoding="utf-8"),
+            )
+            for name, rows in (("revisions", revised), ("preferences", preferences)):
+                if rows:
+                    lines = "".join(canonical_json(row) + "\n" for row in rows)
+                    write_text_atomic(folder / f"{name}.jsonl", lines)
+
+    def _attacks(self) -> list[Attack]:
+        if self.config.attacks:
+            return read_attacks(self.config.attacks)
+        n = self.config.n_attacks or N_ATTACKS
+        hostile = primer_attacks(n, self.config.seed, held_out=False, categories=HOSTILE)
+        return hostile + primer_attacks(
+            N_HARMLESS * n, self.config.seed, held_out=False, categories=("over_refusal",)
+        )
+
+    def _helpful(self, n: int) -> Iterator[Conversation]:
+        """`n` conversations of the data, or all where there are fewer, in an order that the seed decides."""
+        known = list(iter_conversations(self.job.data, "train"))
+        order = rng(self.config.seed, "constitution", "helpful").permutation(len(known))
+        return (known[i] for i in order[:n])
+
+    def _finetune(
+        self,
+        start: Path,
+        conversations: Iterable[Conversation],
+        out: Path,
+        name: str,
+        training: FinetuneConfig,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Tune `start` on conversations; the folders that they pass through are kept until the run ends."""
+        shards = self.work / f"{name}-shards"
+        if not (shards / LINEAGE).is_file():
+            file = self.work / f"{name}.jsonl"
+            write_conversations(file, conversations)
+            folder = prepare_conversations([str(file)], self.work / f"{name}-conversations", overwrite=True)
+            make_conversation_shards(folder, start, shards, overwrite=True)
+        training = training.replace(seed=self.config.seed, device=self.config.device)
+        return finetune(Finetuning(start, shards, self.work / f"step-{name}", training), out, overwrite)
+
+
+def _prompts(attacks: Sequence[Attack]) -> list[tuple[Message, ...]]:
+    return [attack.messages for attack in attacks]
+
+
+def _message(turn: dict[str, str]) -> Message:
+    return Message(turn["role"], turn["content"])
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -1,0 +1,181 @@
+"""The stages before the first step: corpus, tokenizer, token shards; conversations and theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.files import read_json
+from parakit.common.progress import Bar, progress, say
+from parakit.data.config import PrimerConfig, TextConfig
+from parakit.data.conversations.sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
+from parakit.data.corpus import iter_corpus, prepare_corpus
+from parakit.data.preferences.sets import prepare_preferences
+from parakit.data.read_report import ReadReport
+from parakit.data.readers.files import read_documents
+from parakit.data.skipped_rows import left_out_lines
+from parakit.data.splits import SPLITS
+from parakit.model.config import Family
+from parakit.recipe.config import ConversationsConfig
+from parakit.stages.config import SPAN_RATE, PretrainConfig
+from parakit.stages.examples import example_texts
+from parakit.tokens.batches.noising.spans import span_counts
+from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.shards import write_shards
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.training import train_tokenizer
+
+N_SHOWN_DOCUMENTS = 3
+SHOWN_CHARS = 300
+
+
+def make_corpus(config: TextConfig, out: Path, overwrite: bool = False) -> Path:
+    """Read the text of `config` into a corpus folder."""
+    with progress("text", unit="bytes") as bar:
+        return prepare_corpus(config, out, overwrite, bar)
+
+
+def make_tokenizer(
+    source: Path | Sequence[str], config: TokenizerConfig, out: Path, overwrite: bool = False
+) -> Tokenizer:
+    """Train a tokenizer on the training split of a corpus or of examples, or on files and folders of text.
+
+    Its efficiency is measured on the validation split where there is one.
+    """
+    parents = [source] if isinstance(source, Path) else []
+    lineage = Lineage("tokenizer", config.model_dump(mode="json"), list(parents))
+    with progress("tokenizer", unit="bytes") as bar, writing_artifact(out, lineage, overwrite) as folder:
+        tokenizer = train_tokenizer(_counted(_texts(source, "train"), bar), config)
+        tokenizer.save(folder)
+        lineage.result = _efficiency(tokenizer, _texts(source, "validation"))
+    return tokenizer
+
+
+def copy_tokenizer(model: Path, corpus: Path, out: Path, overwrite: bool = False) -> Tokenizer:
+    """The tokenizer of a trained model, to go on with; its efficiency is measured on the new text."""
+    parents = [model] if (model / LINEAGE).is_file() else []
+    tokenizer = Tokenizer.load(model)
+    lineage = Lineage("tokenizer", {"of": "a model"}, list(parents))
+    with writing_artifact(out, lineage, overwrite) as folder:
+        tokenizer.save(folder)
+        lineage.result = _efficiency(tokenizer, _texts(corpus, "validation"))
+    return tokenizer
+
+
+def n_sentinels_for(max_seq_len: int, config: PretrainConfig) -> int:
+    """As many sentinels as a text that fills a row needs."""
+    rate = config.noise_rate or SPAN_RATE
+    return int(span_counts(np.array(max_seq_len), rate, config.mean_span, max_seq_len)[1]) + 1
+
+
+def make_shards(
+    corpus: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False, family: Family = "decoder"
+) -> Path:
+    """Encode every split of a corpus as a model of `family` reads documents."""
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    splits = {split: iter_corpus(corpus, split) for split in SPLITS}
+    with progress("tokens", unit="bytes") as bar:
+        return write_shards(
+            splits,
+            tokenizer,
+            out,
+            [corpus, tokenizer_dir],
+            framing=family,
+            overwrite=overwrite,
+            progress=bar,
+        )
+
+
+def make_conversations(
+    config: ConversationsConfig, out: Path, overwrite: bool = False, seed: int = 0
+) -> Path:
+    """Read or generate the conversations to tune on; `seed` draws those that make up the shares of several files."""
+    source = config.primer or config.paths
+    with progress("conversations", unit="conversations") as bar:
+        made = prepare_conversations(
+            source,
+            out,
+            validation_fraction=config.validation_fraction,
+            shares=config.shares,
+            seed=seed,
+            overwrite=overwrite,
+            progress=bar,
+        )
+    return tell_left_out("conversations", made)
+
+
+def make_preferences(
+    source: Sequence[str] | PrimerConfig,
+    out: Path,
+    validation_fraction: float = 0.05,
+    overwrite: bool = False,
+) -> Path:
+    """Read or generate the preferences to align on."""
+    with progress("preferences", unit="rankings") as bar:
+        made = prepare_preferences(
+            source, out, validation_fraction=validation_fraction, overwrite=overwrite, progress=bar
+        )
+    return tell_left_out("preferences", made)
+
+
+def make_asked(method: str, paths: Sequence[str], out: Path) -> Path:
+    """Files of prompts as what a method of alignment reads: for a constitution a folder of conversations that were
+    answered, else questions, in one file.
+    """
+    from parakit.alignment.rl.prompts import prompts_file
+
+    if method == "constitution":
+        return make_conversations(ConversationsConfig(paths=tuple(paths)), out, overwrite=True)
+    return prompts_file(paths, out.with_name(f"{out.name}.jsonl"))
+
+
+def make_conversation_shards(
+    conversations: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False
+) -> Path:
+    """Compile conversations to ids through the tokenizer's chat template."""
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    splits = {split: iter_conversations(conversations, split) for split in CONVERSATION_SPLITS}
+    with progress("conversation tokens", unit="bytes") as bar:
+        parents = [conversations, tokenizer_dir]
+        return write_shards(splits, tokenizer, out, parents, overwrite=overwrite, progress=bar)
+
+
+def tell_left_out(title: str, made: Path) -> Path:
+    """Say which rows of its files were left out of the set `made`, and return it."""
+    for line in left_out_lines(read_json(made / "report.json")):
+        say(f"{title}: {line}")
+    return made
+
+
+def _texts(source: Path | Sequence[str], split: str) -> Iterator[str]:
+    """The texts of a split; files and folders have but one."""
+    if not isinstance(source, Path):
+        return (document.text for document in read_documents(TextConfig(paths=tuple(source)), ReadReport()))
+    if open_artifact(source, ("corpus", "examples"), verify=False).kind == "examples":
+        return example_texts(source, split)
+    return (document.text for document in iter_corpus(source, split))
+
+
+def _counted(texts: Iterator[str], bar: Bar) -> Iterator[str]:
+    for text in texts:
+        bar.advance(len(text.encode()))
+        yield text
+
+
+def _efficiency(tokenizer: Tokenizer, held_out: Iterator[str]) -> dict[str, Any]:
+    """Bytes a token and tokens a word on some texts, and a few of them cut into their tokens."""
+    texts = list(islice(held_out, 200))
+    n_tokens = sum(len(ids) for ids in tokenizer.encode_bulk(texts)) or 1
+    shown = [text[:SHOWN_CHARS] for text in texts[:N_SHOWN_DOCUMENTS]]
+    return {
+        "kind": tokenizer.kind,
+        "vocab_size": tokenizer.vocab_size,
+        "bytes_per_token": sum(len(text.encode()) for text in texts) / n_tokens,
+        "tokens_per_word": n_tokens / (sum(len(text.split()) for text in texts) or 1),
+        "samples": [[tokenizer.decode([i]) for i in tokenizer.encode(text)] for text in shown],
+    }

@@ -1,0 +1,163 @@
+"""The evaluation stage: the finished models on the suites, on texts and on examples that none of them was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from parakit import primer
+from parakit.checkpoints.model_folder import load_model
+from parakit.data.config import TextConfig
+from parakit.data.corpus import iter_corpus
+from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.evaluate import measure_examples
+from parakit.evaluation.intervals import paired_difference
+from parakit.evaluation.perplexity import evaluate_text
+from parakit.evaluation.samples import answers, continuations, openings
+from parakit.evaluation.suites import SuiteResult, run_suites
+from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.inference.prediction.fill_mask import PLACEHOLDER, fill_masks
+from parakit.model.heads import LanguageModel, MaskedLanguageModel, Model
+from parakit.recipe.config import EvaluateConfig
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+N_KEPT_ANSWERS = 12  # of each suite and model, for the report; the wrong ones first
+
+Advance = Callable[[int], object]
+
+
+def measure(
+    config: EvaluateConfig,
+    models: Mapping[str, Path],
+    advance: Advance,
+    prompts: Sequence[str] = (),
+    questions: Sequence[str] = (),
+    examples: Path | None = None,
+) -> dict[str, Any]:
+    """`models` are in the order in which they were made, each from the one before.
+
+    `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>`, what its stage changed;
+    `evaluations`, a row for each text and model; `samples.<model>`, its continuations of `prompts` or answers to
+    `questions`; `task`, the figures of the tuned model on the held-out part of `examples`.
+    """
+    samples: dict[str, list[dict[str, Any]]] = {}
+    suites: dict[str, dict[str, Any]] = {}
+    answered: dict[str, dict[str, SuiteResult]] = {}
+    rows: list[dict[str, Any]] = []
+    task = None
+    items = primer.suites(config.suites) if config.suites else {}
+    for name, path in models.items():
+        model, tokenizer = load_model(path)
+        assert tokenizer is not None, "a model that a build made has its tokenizer"
+        chat = is_chat_tuned(path)
+        samples[name] = _samples(model, tokenizer, chat, prompts, questions)
+        if items and isinstance(model, LanguageModel):
+            results = run_suites(
+                model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
+            )
+            answered[name] = results
+            for suite, result in results.items():
+                suites.setdefault(suite, {})[name] = _kept(dataclasses.asdict(result))
+        if isinstance(model, LanguageModel):
+            rows += _text_rows(config, name, model, tokenizer, advance)
+        if examples is not None and name == "tuned":
+            asked = EvaluationConfig(
+                examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
+            )
+            task = measure_examples(model, tokenizer, asked, advance)
+    means = {name: _mean(suites, name) for name in models} if suites else {}
+    return {
+        "suites": suites,
+        "suite_mean": means,
+        "chance": dict(primer.CHANCE) if suites else {},
+        "against_parent": _against_parents(answered),
+        "evaluations": rows,
+        "samples": samples,
+        "task": task,
+    }
+
+
+def opening_prompts(corpus: Path) -> tuple[str, ...]:
+    """Beginnings of documents that were held out."""
+    return openings(iter_corpus(corpus, "validation"))
+
+
+def _samples(
+    model: Model, tokenizer: Tokenizer, chat: bool, prompts: Sequence[str], questions: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What a model says by itself: only those that predict tokens of a text do."""
+    if isinstance(model, LanguageModel):
+        return answers(model, tokenizer, questions) if chat else continuations(model, tokenizer, prompts)
+    if isinstance(model, MaskedLanguageModel) and prompts:
+        masked = [prompt if PLACEHOLDER in prompt else _last_word_hidden(prompt) for prompt in prompts]
+        found = fill_masks(model, tokenizer, masked)
+        return [
+            {"prompt": prompt, "completion": "; ".join(map(_candidates, places))}
+            for prompt, places in zip(masked, found, strict=True)
+        ]
+    return []
+
+
+def _candidates(place: Any) -> str:
+    return ", ".join(f"{one.text.strip()} {one.probability:.0%}" for one in place.candidates)
+
+
+def _last_word_hidden(text: str) -> str:
+    """A text whose last word is to be guessed."""
+    words = text.split()
+    return " ".join([*words[:-1], PLACEHOLDER])
+
+
+def _text_rows(
+    config: EvaluateConfig, name: str, model: LanguageModel, tokenizer: Tokenizer, advance: Advance
+) -> list[dict[str, Any]]:
+    rows = []
+    for text in config.texts:
+        reader = TextConfig(paths=(text,), deduplicate=False)
+        loss = evaluate_text(model, tokenizer, (text,), config=reader, advance=advance)
+        rows.append(
+            {"name": Path(text).name, "model": name, "bytes": loss.n_bytes} | dataclasses.asdict(loss)
+        )
+    return rows
+
+
+def _kept(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures, and a few of the answers under the names that the report uses."""
+    found = sorted(result["samples"], key=lambda sample: sample["correct"])
+    n_wrong = sum(not sample["correct"] for sample in found)
+    chosen = found[: min(n_wrong, N_KEPT_ANSWERS // 2)]
+    chosen += found[n_wrong : n_wrong + N_KEPT_ANSWERS - len(chosen)]
+    shown = [
+        {
+            "prompt": s["question"],
+            "completion": s["completion"],
+            "answer": s["answer"],
+            "correct": s["correct"],
+        }
+        for s in chosen
+    ]
+    return result | {"samples": shown}
+
+
+def _against_parents(answered: Mapping[str, Mapping[str, SuiteResult]]) -> dict[str, Any]:
+    """Every model against the one before it, on the same questions: by suite, and over all of them."""
+    found: dict[str, Any] = {}
+    for parent, model in pairwise(answered):
+        right = {
+            name: [[sample.correct for sample in answered[one][name].samples] for one in (parent, model)]
+            for name in answered[model]
+        }
+        whole = [[each for sides in right.values() for each in sides[side]] for side in (0, 1)]
+        found[model] = {
+            "parent": parent,
+            "suites": {name: dataclasses.asdict(paired_difference(*sides)) for name, sides in right.items()},
+            "all": dataclasses.asdict(paired_difference(*whole)),
+        }
+    return found
+
+
+def _mean(suites: Mapping[str, Mapping[str, Any]], model: str) -> float:
+    return sum(results[model]["accuracy"] for results in suites.values()) / len(suites)

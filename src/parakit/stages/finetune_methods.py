@@ -1,0 +1,137 @@
+"""What of a model a method of tuning trains, and what it writes: an adapter beside the base, or the model itself.
+
+Full tuning trains everything; `layers` some blocks; `lora`, `prompt` and `prefix` put an adapter on. A head that begins
+afresh always trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from parakit.checkpoints.adapters.base_model import require_whole
+from parakit.checkpoints.adapters.folder import check_can_be_saved
+from parakit.common.errors import UserError
+from parakit.model.adapters import (
+    Adapter,
+    LoraConfig,
+    PrefixConfig,
+    PromptConfig,
+    attach,
+    make_lora,
+    make_prefix,
+    make_prompt,
+    own_parameters,
+)
+from parakit.model.adapters.creation import find_norms
+from parakit.model.config import DecoderConfig, ModelConfig
+from parakit.model.heads import Classifier, Model
+from parakit.model.presets import SizePlan
+from parakit.stages.config import ADAPTERS, FinetuneConfig, adapter_config
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.config import TrainingPlan
+
+# Of the rate that AdamW has in tuning: adapters begin at nothing and have far to go. Measured at width 128
+# (docs/log.md); the rate of matrices falls with the width beyond (Yang et al. 2022, table 8).
+RATE_SHARES = {"lora": 8.0, "prompt": 150.0, "prefix": 400.0}
+MEASURED_WIDTH = 128
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """`adapter` is on the model and is what is saved; None: the model is. `frozen` names what stays as it is."""
+
+    adapter: Adapter | None = None
+    frozen: Callable[[str], bool] | None = None
+
+
+def begin(model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turns: bool = False) -> Tuning:
+    """Freeze what the method leaves alone, and put its adapter on. `new_turns`: the model is to talk, and never did."""
+    heads = _fresh_heads(model)
+    if training.method == "full":
+        return Tuning()
+    if training.method == "layers":
+        return Tuning(frozen=_only_layers(model, training.trained_layers, heads))
+    turns = new_turns if training.train_turn_tokens is None else training.train_turn_tokens
+    norms = new_turns if training.train_norms is None else training.train_norms
+    whole = (*heads, *_norms_beside(model, heads)) if norms and training.method == "lora" else heads
+    config = adapter_config(training, whole, tuple(sorted(tokenizer.turn_ids.values())) if turns else ())
+    begins_with = tokenizer.encode(training.prompt_text) if training.prompt_text else None
+    if isinstance(config, LoraConfig):
+        adapter = make_lora(model, config)
+    elif isinstance(config, PromptConfig):
+        adapter = make_prompt(model, config, begins_with)
+    else:
+        assert isinstance(config, PrefixConfig)
+        adapter = make_prefix(model, config, begins_with)
+    attach(model, adapter)
+    check_can_be_saved(model, adapter)
+    trained = {name for name in own_parameters(model) if not name.endswith("_start")}
+    return Tuning(adapter, lambda name: name not in trained)
+
+
+def check_base(folder: Path | None, training: FinetuneConfig) -> None:
+    """Refuse to tune what is an adapter already, and a method that needs a trained model where there is none (None)."""
+    if folder is None and training.method != "full":
+        raise UserError(
+            f"method {training.method!r} tunes a trained model, and this one begins with fresh weights",
+            "leave the method out, or pre-train first",
+        )
+    if folder is not None:
+        require_whole(folder, "tuning")
+
+
+def tuned_dial(dial: SizePlan, training: FinetuneConfig) -> SizePlan:
+    """The size dial's choices for this method: the context window less what stands before the text, other rates."""
+    if training.method not in ADAPTERS:
+        return dial
+    rate = dial.embedding_learning_rate * RATE_SHARES[training.method]
+    if training.method == "lora":
+        rate *= min(1.0, MEASURED_WIDTH / dial.config.d_model)
+    return replace(
+        dial, learning_rate=rate, embedding_learning_rate=rate, config=_shortened(dial.config, training)
+    )
+
+
+def tuned_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
+    """Keys and values from outside make every step another kind to the compiler, so prompts are not compiled."""
+    return plan.replace(compile="off") if training.method in ("prompt", "prefix") else plan
+
+
+def _shortened(config: ModelConfig, training: FinetuneConfig) -> ModelConfig:
+    if training.method == "lora" or not isinstance(config, DecoderConfig):
+        return config
+    return config.replace(max_seq_len=max(2, config.max_seq_len - training.n_prompt_tokens))
+
+
+def _fresh_heads(model: Model) -> tuple[str, ...]:
+    if not isinstance(model, Classifier):
+        return ()
+    return tuple(
+        name for name in ("dense", "label_head") if any(True for _ in getattr(model, name).parameters())
+    )
+
+
+def _norms_beside(model: Model, heads: tuple[str, ...]) -> list[str]:
+    """Norms that are no part of a head, which trains whole as it is."""
+    return [place for place in find_norms(model) if place.split(".")[0] not in heads]
+
+
+def _only_layers(model: Model, layers: tuple[int, ...], heads: tuple[str, ...]) -> Callable[[str], bool]:
+    blocks = list(model.trunk.blocks)
+    if not layers:
+        raise UserError(
+            "method 'layers' trains some blocks, and none is named", "for example --trained-layers -2 -1"
+        )
+    for layer in layers:
+        if not -len(blocks) <= layer < len(blocks):
+            raise UserError(
+                f"trained_layers names layer {layer}, and the model has {len(blocks)} of them",
+                f"they are 0 to {len(blocks) - 1}, or -1 to {-len(blocks)} from the end",
+            )
+    chosen = {id(p) for layer in layers for p in blocks[layer].parameters()}
+    trained = {name for name, p in model.named_parameters() if id(p) in chosen or name.split(".")[0] in heads}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return lambda name: name not in trained

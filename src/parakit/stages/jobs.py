@@ -1,0 +1,339 @@
+"""The stages that make a model: pre-training on token shards, from scratch or from a trained model; tuning for a task.
+
+Both draw up a plan, keep it beside their checkpoints (an interrupted run goes on under the plan it began
+with), hand over to `run_training`, and write a model folder. A run's checkpoints stand in a folder named
+after its settings and inputs, so a run with others begins anew and takes nothing from them.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parakit.checkpoints.adapters import save_adapter
+from parakit.checkpoints.adapters.base_model import require_whole
+from parakit.checkpoints.folder_safety import require_model_folder
+from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
+from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
+from parakit.common.progress import say
+from parakit.common.seeds import seed_everything
+from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.model.heads import Model
+from parakit.model.presets import plan_for
+from parakit.reports.adapter_card import adapter_card
+from parakit.reports.model_card import model_card
+from parakit.stages import finetune_methods as adapting
+from parakit.stages.config import FinetuneConfig, PretrainConfig, for_adapters
+from parakit.stages.families import Objective, Task, check_objective
+from parakit.stages.plans import SizeWanted, chosen_size, planned, resolved
+from parakit.stages.run_dir import keep_plan, kept_plan, workplace
+from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training
+from parakit.stages.task_models import (
+    check_can_be_saved,
+    fresh_model,
+    going_on,
+    task_model,
+    with_dropout,
+)
+from parakit.stages.tasks import Earlier, Lessons, Splits
+from parakit.tokens.batches.noising.vocab_info import token_facts
+from parakit.tokens.batches.replay import ReplayedSource
+from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training import doctor
+from parakit.training.config import TrainingPlan
+from parakit.training.initialization import begin_with_cooccurrence
+from parakit.training.metrics import EVENTS, METRICS
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a person says about pre-training a model. `tokenizer` is a fresh model's; one that goes on brings its own."""
+
+    shards: Path
+    tokenizer: Path | None
+    work: Path
+    training: PretrainConfig
+    wanted: SizeWanted = field(default_factory=SizeWanted)
+    objective: Objective = "next_token"
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """In the place of a trained model: one with fresh weights, and the tokenizer it reads with."""
+
+    tokenizer: Path
+    wanted: SizeWanted
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What a person says about tuning `model` on the shards of a task."""
+
+    model: Path | Fresh
+    shards: Path
+    work: Path
+    training: FinetuneConfig
+    task: Task = "chat"
+
+
+def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Train a model from scratch, or go on with a trained one, and write it to the model folder `out`; returns the
+    figures.
+    """
+    first = require_model_folder(job.training.model) if job.training.model else job.tokenizer
+    assert first is not None, "a fresh model needs a tokenizer"
+    parents = _with_replayed([_shards(job.shards), first], job.training)
+    said = job.wanted.said() | {"objective": job.objective}
+    with workplace(job.work, job.training, parents, said) as work:
+        if job.training.model:
+            run, tokenizer = _gone_on(job, first, work)
+        else:
+            tokenizer, splits = Tokenizer.load(first), Splits.of_text(job.shards, job.wanted.family)
+            run = _begun_afresh("pretrain", job.wanted, job.training, job.objective, tokenizer, splits, work)
+        figures = _train("pretrain", run, tokenizer, work)
+        _save(run, tokenizer, out, overwrite, "pretrain", job.objective, parents, figures, work)
+    return figures
+
+
+def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Train all weights, or what the method says, on the answers of a task: on what the assistant says and its end of
+    turn, on labels, on translations.
+    """
+    adapting.check_base(None if isinstance(job.model, Fresh) else job.model, job.training)
+    job = replace(job, training=for_adapters(job.training))
+    first = job.model.tokenizer if isinstance(job.model, Fresh) else job.model
+    parents = _with_replayed([first, job.shards], job.training)
+    said: dict[str, Any] = {"task": job.task}
+    said |= job.model.wanted.said() if isinstance(job.model, Fresh) else {}
+    with workplace(job.work, job.training, parents, said) as work:
+        if isinstance(job.model, Fresh):
+            tokenizer = Tokenizer.load(job.model.tokenizer)
+            wanted, splits = job.model.wanted, _task_splits(job)
+            run = _begun_afresh("finetune", wanted, job.training, job.task, tokenizer, splits, work)
+        else:
+            run, tokenizer = _tuned(job, job.model, work)
+        figures = _train("finetune", run, tokenizer, work) | {"task": job.task}
+        _save(run, tokenizer, out, overwrite, "finetune", job.task, parents, figures, work)
+    return figures
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A model, what it learns, and under which plan."""
+
+    model: Model
+    lessons: Lessons
+    plan: TrainingPlan
+    tuning: adapting.Tuning = field(default_factory=adapting.Tuning)
+    before: dict[str, Any] | None = None
+    """What the model scored before its first step, where that is compared."""
+    talks: bool = False
+    """Whether the model was tuned for chat before, and goes on with its template."""
+
+
+def _begun_afresh(
+    title: str,
+    wanted: SizeWanted,
+    training: PretrainConfig | FinetuneConfig,
+    learned: Objective | Task,
+    tokenizer: Tokenizer,
+    splits: Splits,
+    work: Path,
+) -> _Run:
+    """A fresh model of the size wanted, or the one that an interrupted run began with."""
+    if training.replay:
+        raise UserError(
+            f"{training.replay}: a fresh model has nothing to forget", "name a model to go on from"
+        )
+    if kept := kept_plan(work):
+        shape, plan = kept
+        lessons = Lessons(learned, splits, shape, tokenizer, training)
+    else:
+        dial = chosen_size(wanted, training, tokenizer.vocab_size, splits.train)
+        shape = with_dropout(dial.config, training.dropout)
+        check_can_be_saved(shape)
+        say(f"{title}: {dial.describe()}")
+        lessons = Lessons(learned, splits, shape, tokenizer, training)
+
+        def trial() -> Model:
+            return _with_head(fresh_model(shape), learned, training, splits)
+
+        plan = planned(wanted, training, dial, lessons, trial)
+        keep_plan(work, shape, plan)
+    seed_everything(plan.seed)
+    model = fresh_model(shape)
+    counted = isinstance(training, PretrainConfig) and training.embedding_start == "cooccurrence"
+    if counted and not kept:  # else a checkpoint has the vectors
+        _count_neighbours(model, splits, tokenizer, plan.seed)
+    return _Run(_with_head(model, learned, training, splits), lessons, plan)
+
+
+def _count_neighbours(model: Model, splits: Splits, tokenizer: Tokenizer, seed: int) -> None:
+    """Begin with token vectors from counts of the training split."""
+    assert isinstance(splits.train, TokenShards)
+    ignored = np.flatnonzero(token_facts(tokenizer).special).tolist()
+    started = time.monotonic()
+    n = begin_with_cooccurrence(model.trunk.token_embedding, splits.train, ignored, seed)
+    say(f"{n:,} token vectors counted in {time.monotonic() - started:.1f}s")
+
+
+def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
+    """A trained model that goes on with its pre-training, with smaller steps than a fresh one. Weights are trained in
+    float32, whatever they were stored in.
+    """
+    require_whole(folder, "pre-training")
+    base, tokenizer = load_model(folder, pick_device(job.training.device), "float32")
+    if tokenizer is None:
+        raise UserError(
+            f"{folder}: has no tokenizer, so no text can be read", "put the model's tokenizer there"
+        )
+    check_objective(job.objective, base.config.family)
+    splits = Splits.of_text(job.shards, base.config.family)
+    earlier = Earlier.of(job.training, job.shards, splits)
+    model = going_on(base, job.training.dropout)
+    check_can_be_saved(model.config)
+    lessons = Lessons(job.objective, splits, model.config, tokenizer, job.training, earlier)
+    if kept := kept_plan(work):
+        plan = kept[1]
+    else:
+        plan = planned(
+            job.wanted,
+            job.training,
+            plan_for(model.config),
+            lessons,
+            lambda: copy.deepcopy(model),
+            tuning=True,
+        )
+        keep_plan(work, model.config, plan)
+    seed_everything(plan.seed)
+    before = lessons.measured(plan)(model)
+    return _Run(model, lessons, plan, before=before, talks=is_chat_tuned(folder)), tokenizer
+
+
+def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
+    """A trained model under the head of its task. Weights are trained in float32, whatever they were stored in."""
+    base, tokenizer = load_model(folder, pick_device(job.training.device), "float32")
+    assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
+    splits = _task_splits(job)
+    earlier = Earlier.of(job.training, job.shards, splits)
+    kept = kept_plan(work)
+    if kept:
+        plan = kept[1]
+    else:
+        dial = adapting.tuned_dial(plan_for(base.config), job.training)
+        new_share = 1.0 - earlier.share if earlier else 1.0
+        plan = resolved(job.training, dial, splits.train, tuning=True, new_share=new_share)
+        plan = adapting.tuned_plan(plan, job.training)
+    keep_plan(work, base.config, plan)
+    seed_everything(plan.seed)
+    model = _with_head(base, job.task, job.training, splits)
+    lessons = Lessons(job.task, splits, model.config, tokenizer, job.training, earlier)
+    before = lessons.measured(plan)(model) if earlier else None
+    tuning = adapting.begin(model, job.training, tokenizer, job.task == "chat" and not is_chat_tuned(folder))
+    return _Run(model, lessons, plan, tuning, before), tokenizer
+
+
+def _with_replayed(parents: list[Path], training: PretrainConfig | FinetuneConfig) -> list[Path]:
+    return [*parents, _shards(training.replay)] if training.replay else parents
+
+
+def _shards(path: str | Path) -> Path:
+    """`path`, where it holds token shards; they are verified when they are read."""
+    return open_artifact(path, "shards", verify=False).path
+
+
+def _task_splits(job: Finetuning) -> Splits:
+    if job.task == "chat":
+        return Splits.of_text(job.shards, "decoder")
+    return Splits.of_examples(job.shards)
+
+
+def _with_head(
+    model: Model, learned: Objective | Task, training: PretrainConfig | FinetuneConfig, splits: Splits
+) -> Model:
+    """The model as it is pre-trained, or under the head of a task."""
+    if isinstance(training, PretrainConfig):
+        return model
+    assert learned in ("chat", "classify", "tag", "regress", "translate", "embed")
+    labels: tuple[str, ...] = ()
+    if isinstance(splits.train, ExampleShards):
+        labels = ("score",) if learned == "regress" else splits.train.labels
+    return task_model(model, learned, training, labels)
+
+
+def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str, Any]:
+    lesson = run.lessons.under(run.plan)
+    say(f"{title}: {describe_plan(run.plan, lesson.unit)}")
+    inputs = TrainingInputs(
+        title, run.model, tokenizer, lesson, run.plan, work, frozen=run.tuning.frozen, before=run.before
+    )
+    figures: dict[str, Any] = {}
+    if earlier := run.lessons.earlier:
+        say(f"{title}: {earlier.share:.0%} of the rows are earlier ones")
+        figures = {
+            "replay_share": earlier.share,
+            "earlier_documents_seen": earlier.n_seen(run.lessons.splits),
+        }
+        if n_seen := figures["earlier_documents_seen"]:
+            say(
+                f"{title}: {n_seen} held-out documents of the earlier data are in the new, and flatter its loss"
+            )
+        further = partial(_examined_earlier, run, tokenizer, lesson.source)
+        inputs = replace(inputs, examined=run.lessons.on_new(run.plan), further_checks=further)
+    return run_training(inputs) | figures | chart_rows(work)
+
+
+def _examined_earlier(run: _Run, tokenizer: Tokenizer, mixed: Any) -> list[doctor.Finding]:
+    """What the doctor says of the earlier data, and of the rows that both give together."""
+    lesson, frozen = run.lessons.on_earlier(run.plan), run.tuning.frozen
+    assert isinstance(lesson.data, TokenShards)
+    assert isinstance(mixed, ReplayedSource)
+    return doctor.examine_mixture(mixed, run.plan.n_rows) + doctor.examine(
+        run.model,
+        tokenizer,
+        lesson.source,
+        lesson.data,
+        run.plan,
+        lesson.objective,
+        lesson.kind,
+        frozen=frozen,
+    )
+
+
+def _save(
+    run: _Run,
+    tokenizer: Tokenizer,
+    out: Path,
+    overwrite: bool,
+    stage: str,
+    learned: Objective | Task,
+    parents: list[Path],
+    figures: dict[str, Any],
+    work: Path,
+) -> None:
+    config = {"stage": stage, "learned": learned, "chat": learned == "chat" or run.talks}
+    config |= {"replay_share": run.lessons.earlier.share} if run.lessons.earlier else {}
+    config |= {"plan": run.plan.model_dump(mode="json")}
+    known = [parent for parent in parents if (parent / LINEAGE).is_file()]  # a foreign folder has no lineage
+    adapter = run.tuning.adapter
+    lineage = Lineage("adapter" if adapter else "model", config, list(known), run.plan.seed, figures)
+    name = out.resolve().parent.name
+    started = time.monotonic()
+    logs = [work / METRICS, work / EVENTS]
+    if adapter:
+        card = adapter_card(name, parents[0].name, getattr(run.lessons.training, "method", "full"), figures)
+        save_adapter(run.model, adapter, parents[0], out, lineage, overwrite, card=card, logs=logs)
+    else:
+        card = model_card({"name": name, "stages": {stage: figures}}, stage)
+        save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
+    say(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")

@@ -1,0 +1,170 @@
+"""One red team's work: every attack asked of one model or of two, every answer judged, an artifact written.
+
+The folder (kind "red_team") holds `results.json`, `attacks.jsonl`, a transcript for each model, and `report.html`.
+Answers are kept beside it as they come, so a run that breaks off, because a judge cannot be reached for example, goes
+on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from parakit.alignment.chat_models import Speaker, open_speaker
+from parakit.alignment.jsonl_cache import worked_through
+from parakit.alignment.red_team.attacks import Attack
+from parakit.alignment.red_team.config import RULES, RedTeamConfig
+from parakit.alignment.red_team.judging import judge_by_rules
+from parakit.alignment.red_team.model_judge import judge_by_model
+from parakit.alignment.red_team.primer_suites import primer_attacks
+from parakit.alignment.red_team.readers import read_attacks
+from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
+from parakit.common.errors import UserError
+from parakit.common.files import write_json_atomic, write_text_atomic
+from parakit.common.progress import Bar, progress
+from parakit.common.settings import canonical_json, config_digest
+from parakit.reports.red_team import render_red_team
+from parakit.stages.red_team.figures import compared, figures_of
+
+RESULTS, ATTACKS = "results.json", "attacks.jsonl"
+AFTER, BEFORE = "after", "before"
+
+Transcript = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RedTeaming:
+    """Whom to attack, and `against` whom to compare: the model before, so that differences are after minus before.
+    Both are model folders or URLs.
+    """
+
+    model: str
+    config: RedTeamConfig
+    against: str | None = None
+    device: str = "cpu"
+
+
+def red_team(job: RedTeaming, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Attack, judge, and write the artifact folder `out`; returns what `results.json` holds."""
+    attacks = _attacks(job.config)
+    models = {BEFORE: job.against, AFTER: job.model} if job.against else {AFTER: job.model}
+    work = out.parent / f".{out.name}.work"
+    judge = _judge(job)
+    transcripts: dict[str, Transcript] = {}
+    with progress("redteam", len(attacks) * len(models), "attacks") as bar:
+        for role, where in models.items():
+            speaker = open_speaker(where, device=job.device)
+            transcripts[role] = _transcript(job.config, speaker, attacks, judge, work, bar)
+    results = {
+        "models": models,
+        "judge": RULES if judge is None else judge.name,
+        "categories": {role: figures_of(rows) for role, rows in transcripts.items()},
+        "compared": compared(transcripts[BEFORE], transcripts[AFTER]) if job.against else {},
+    }
+    _write(job, out, overwrite, results, attacks, transcripts)
+    shutil.rmtree(work, ignore_errors=True)
+    return results
+
+
+def ask_and_judge(
+    speaker: Speaker, attacks: Sequence[Attack], *, max_new_tokens: int = 80, judge: Speaker | None = None
+) -> Transcript:
+    """A row for each attack: the attack, what the speaker said, and the verdict. Nothing is written."""
+    said = speaker.say([attack.messages for attack in attacks], max_new_tokens=max_new_tokens)
+    return _judged(attacks, said, judge)
+
+
+def _attacks(config: RedTeamConfig) -> list[Attack]:
+    if config.attacks:
+        found = [attack for path in config.attacks for attack in read_attacks(path)]
+        return list({attack.id: attack for attack in found}.values())
+    if not config.suites:
+        raise UserError("nothing to attack with", "name --suites or --attacks FILE")
+    return primer_attacks(config.n_attacks, config.seed, categories=config.suites)
+
+
+def _judge(job: RedTeaming) -> Speaker | None:
+    if job.config.judge == RULES:
+        return None
+    return open_speaker(job.config.judge, model=job.config.judge_model, device=job.device)
+
+
+def _transcript(
+    config: RedTeamConfig,
+    speaker: Speaker,
+    attacks: Sequence[Attack],
+    judge: Speaker | None,
+    work: Path,
+    bar: Bar,
+) -> Transcript:
+    identity = {
+        "speaker": speaker.name,
+        "max_new_tokens": config.max_new_tokens,
+        "files": _files(speaker.name),
+    }
+
+    def answer(chunk: Sequence[Attack]) -> list[dict[str, Any]]:
+        prompts = [attack.messages for attack in chunk]
+        said = speaker.say(prompts, max_new_tokens=config.max_new_tokens)
+        bar.advance(len(chunk))
+        return [{"said": text} for text in said]
+
+    kept = work / f"answers-{config_digest(identity)[:16]}.jsonl"
+    rows = worked_through(kept, attacks, lambda attack: attack.id, answer)
+    return _judged(attacks, [row["said"] for row in rows], judge)
+
+
+def _files(where: str) -> list[list[Any]]:
+    """What tells a model folder from another of the same name: sizes and times of its files."""
+    folder = Path(where)
+    if not folder.is_dir():
+        return []
+    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.iterdir()) if p.is_file()]
+
+
+def _judged(attacks: Sequence[Attack], said: Sequence[str | None], judge: Speaker | None) -> Transcript:
+    """Rows with verdicts; an attack that the context window could not hold has none."""
+    asked = [i for i, text in enumerate(said) if text is not None]
+    members, answers = [attacks[i] for i in asked], [said[i] or "" for i in asked]
+    found = judge_by_model(judge, members, answers) if judge else judge_by_rules(members, answers)
+    verdicts = dict(zip(asked, found, strict=True))
+    rows = []
+    for number, attack in enumerate(attacks):
+        unasked = {"succeeded": None, "reaction": "unasked", "helpful": None}
+        verdict = asdict(verdicts[number]) if number in verdicts else unasked
+        row = attack.to_row()
+        kept = {key: row[key] for key in ("id", "category", "kind", "wanted", "act", "messages")}
+        rows.append(kept | {"answer": said[number], **verdict})
+    return rows
+
+
+def _write(
+    job: RedTeaming,
+    out: Path,
+    overwrite: bool,
+    results: dict[str, Any],
+    attacks: Sequence[Attack],
+    transcripts: dict[str, Transcript],
+) -> None:
+    folders = [Path(where) for where in (job.against, job.model) if where]
+    lineage = Lineage(
+        "red_team",
+        job.config.model_dump(mode="json"),
+        [folder for folder in dict.fromkeys(folders) if (folder / LINEAGE).is_file()],
+        job.config.seed,
+        {role: {name: found["success"] for name, found in figures.items()}
+         for role, figures in results["categories"].items()},
+    )  # fmt: skip
+    with writing_artifact(out, lineage, overwrite) as folder:
+        write_json_atomic(folder / RESULTS, results)
+        _write_lines(folder / ATTACKS, [attack.to_row() for attack in attacks])
+        for role, rows in transcripts.items():
+            _write_lines(folder / f"transcript-{role}.jsonl", rows)
+        write_text_atomic(folder / "report.html", render_red_team(results, transcripts))
+
+
+def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    write_text_atomic(path, "".join(canonical_json(row) + "\n" for row in rows))

@@ -1,0 +1,311 @@
+"""Alignment by a model's own completions: ppo and grpo on the one training loop.
+
+The policy starts as the model that is aligned, and so does its frozen reference. What is written is the plain
+policy; PPO's value head stays in the checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from parakit.alignment.config import AlignConfig
+from parakit.alignment.data_checks import examine_prompts
+from parakit.alignment.rl.config import OnlineConfig, OnlineMethod, online_config
+from parakit.alignment.rl.grpo import GRPOLearning, GRPOObjective
+from parakit.alignment.rl.model_reward import LearntReward
+from parakit.alignment.rl.overoptimization import Watch
+from parakit.alignment.rl.policy_eval import greedy_samples, measure_policy
+from parakit.alignment.rl.ppo import PPOLearning, PPOObjective
+from parakit.alignment.rl.prompts import Prompt, read_prompts
+from parakit.alignment.rl.rewards import Reward, check_prompts, named_reward
+from parakit.alignment.rl.rollout_source import OnPolicySource
+from parakit.alignment.rl.rollouts import frozen_copy, roll_out
+from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
+from parakit.common.files import sha256_file
+from parakit.common.progress import say
+from parakit.common.seeds import seed_everything
+from parakit.data.splits import split_of
+from parakit.inference.capabilities import require
+from parakit.model.heads import LanguageModel, PolicyWithValue
+from parakit.model.presets import plan_for
+from parakit.reports.model_card import model_card
+from parakit.stages.run_dir import keep_plan, kept_plan, workplace
+from parakit.stages.running import TrainingInputs, chart_rows, run_training
+from parakit.stages.tasks import Lesson
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training import doctor
+from parakit.training.config import TrainingPlan, resolve_examples
+from parakit.training.metrics import EVENTS, METRICS, read_metrics
+from parakit.training.precision import Precision
+
+if TYPE_CHECKING:
+    from parakit.stages.alignment import Aligning
+
+LEARNING_RATE_SHARE = 0.05  # of what pre-training takes; see docs/log.md, 2026-11-25
+MOST_EQUAL = 0.8  # of the groups, above which a run says that it was taught little
+N_MEASURED = 128  # held-out prompts at most
+HELD_OUT = 0.1  # of the prompts in a file that has no splits
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a policy starts from and is asked."""
+
+    policy: LanguageModel
+    tokenizer: Tokenizer
+    train: list[Prompt]
+    held_out: list[Prompt]
+    reward: Reward
+    watched: tuple[Reward, ...] = ()
+    """Other judges of held-out prompts, which nothing is trained on."""
+
+
+def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Run `ppo` or `grpo` and write the policy to the model folder `out`; returns the figures."""
+    method: OnlineMethod = "ppo" if job.method == "ppo" else "grpo"
+    config = online_config(job.training, method)
+    _refuse_what_is_not_read(job.training)
+    with workplace(job.work, job.training, [job.model], said_of(job)) as work:
+        asked = ask(job, config)
+        kept = kept_plan(work)
+        plan = kept[1] if kept else plan_online(job.training, config, asked)
+        keep_plan(work, asked.policy.config, plan)
+        seed_everything(plan.seed)
+        figures = learn(method, asked, config, plan, work)
+        save_policy(
+            job,
+            asked,
+            out,
+            overwrite,
+            method,
+            plan.model_dump(mode="json"),
+            figures,
+            [work / METRICS, work / EVENTS],
+        )
+    return figures
+
+
+def said_of(job: Aligning) -> dict[str, Any]:
+    """What decides a run's result besides its settings and its model."""
+    rewards = {"reward": job.reward, "watched": job.watched}
+    return {"method": job.method, **rewards, "data": _data_identity(job.data)}
+
+
+def ask(job: Aligning, config: OnlineConfig) -> Asked:
+    """The policy in float32 without dropout, its prompts and its reward; `UserError` where they do not fit."""
+    if job.reward is None:
+        raise UserError(
+            f"{job.method}: no reward was named", "name one, such as --reward final_answer, or a reward model"
+        )
+    policy, tokenizer = load_model(job.model, pick_device(job.training.device), "float32")
+    require(policy, "generate")
+    assert isinstance(policy, LanguageModel)
+    if tokenizer is None or tokenizer.chat_template is None:
+        raise UserError(
+            f"{job.model}: has no chat template, so it cannot be asked", "align a model tuned for chat"
+        )
+    room = policy.config.max_seq_len - config.max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"max_new_tokens = {config.max_new_tokens} leaves no room for a prompt in a context window of"
+            f" {policy.config.max_seq_len}",
+            f"lower it below {policy.config.max_seq_len // 2}",
+        )
+    without_dropout(policy)
+    train, held_out = _prompts(job.data, tokenizer, room)
+    doctor.require_healthy(examine_prompts(train, tokenizer))
+    reward, *watched = (named_reward(name, job.training.device) for name in (job.reward, *job.watched))
+    for one in (reward, *watched):
+        check_prompts(one, [*train, *held_out])
+    return Asked(policy, tokenizer, train, held_out[:N_MEASURED], reward, tuple(watched))
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Switch it off for good: the ratio of probabilities must compare weights, not which units were dropped."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            setattr(module, "dropout", 0.0)  # noqa: B010 (attention's own rate)
+
+
+def plan_online(training: AlignConfig, config: OnlineConfig, asked: Asked) -> TrainingPlan:
+    """How many steps, at which rate. `epochs` are passes over the prompts."""
+    dial = plan_for(asked.policy.config)
+    steps = training.max_steps
+    if steps is None:
+        phases = max(1, round((training.epochs or 1.0) * len(asked.train) / config.rollout_prompts))
+        steps = phases * config.steps_per_phase
+    elif training.epochs is not None:
+        raise UserError("max_steps and epochs both say how long to train", "keep one of them")
+    return resolve_examples(
+        training.replace(max_steps=steps, epochs=None, batch_examples=None, compile="off"),
+        learning_rate=dial.learning_rate * LEARNING_RATE_SHARE,
+        embedding_learning_rate=dial.embedding_learning_rate * LEARNING_RATE_SHARE,
+        max_seq_len=asked.policy.config.max_seq_len,
+        n_train_examples=config.n_rows,
+        batch_examples=config.n_rows,
+    )
+
+
+def save_policy(
+    job: Aligning,
+    asked: Asked,
+    out: Path,
+    overwrite: bool,
+    learned: str,
+    plan: dict[str, Any],
+    figures: dict[str, Any],
+    logs: list[Path],
+) -> None:
+    """Write the policy as a model folder, with its lineage and card."""
+    parents = [path for path in (job.model, job.data, Path(job.reward or "")) if (path / LINEAGE).is_file()]
+    settings = {"stage": "align", "learned": learned, "chat": True, "reward": job.reward, "plan": plan}
+    lineage = Lineage("model", settings, list(parents), job.training.seed, figures)
+    card = model_card({"name": out.resolve().parent.name, "stages": {"align": figures}}, "align")
+    save_model(asked.policy, asked.tokenizer, out, lineage, overwrite, card=card, logs=logs)
+    say(f"{learned}: written to {out}")
+
+
+def learn(
+    method: OnlineMethod, asked: Asked, config: OnlineConfig, plan: TrainingPlan, work: Path
+) -> dict[str, Any]:
+    """Train `asked.policy` in place, with checkpoints in `work`; returns the figures."""
+    policy, tokenizer = asked.policy, asked.tokenizer
+    reference = frozen_copy(policy)
+    trained: Any = PolicyWithValue(policy) if method == "ppo" else policy
+    learning, objective = _learning(method, config)
+    precision = Precision(plan.precision, policy.lm_head.weight.device)
+
+    def roll(prompts: Any, phase: int) -> Any:
+        return roll_out(
+            trained, reference, tokenizer, prompts, config, phase, learning.wants_values, precision.autocast
+        )
+
+    source = OnPolicySource(asked.train, roll, asked.reward, learning, objective.figures, config)
+
+    def measured() -> dict[str, Any]:
+        return measure_policy(
+            policy, reference, tokenizer, asked.held_out, asked.reward, config, asked.watched
+        )
+
+    before = measured()
+    watch = Watch(method, before, config, isinstance(asked.reward, LearntReward), work)
+    lesson = Lesson(
+        kind=method,
+        source=source,
+        data=None,
+        objective=objective,
+        loss_unit="less the mean reward",
+        measure=lambda _: watch.seen(measured()),
+        unit="completions",
+        step_figures=source.step_figures,
+        over_at=source.over_at,
+        headline="reward",
+        beside="kl",
+    )
+    shown = shown_samples(asked, config)
+    n_phases = -(-plan.max_steps // config.steps_per_phase)
+    say(
+        f"{method}: {n_phases} phases of {config.n_rollouts} completions ({config.rollout_prompts} prompts),"
+        f" {config.steps_per_phase} steps each; reward {asked.reward.name} {before['reward']:.3f} before"
+    )
+    figures = run_training(TrainingInputs(method, trained, tokenizer, lesson, plan, work))
+    figures |= chart_rows(work) | {"task": "chat", "method": method, "reward_name": asked.reward.name}
+    figures["before"], figures["signs"] = before, watch.signs()
+    figures["ended_by"] = "kl_limit" if figures["steps"] < plan.max_steps else "max_steps"
+    if figures["ended_by"] == "kl_limit":
+        say(
+            f"{method}: ended after step {figures['steps']} of {plan.max_steps}: beyond kl_limit = {config.kl_limit}"
+        )
+    figures["samples"] = beside(shown, shown_samples(asked, config))
+    figures["rollout_seconds"] = source.seconds
+    figures["settings"] = config.model_dump(mode="json")
+    return figures | ({"equal_groups": _equal_groups(work)} if method == "grpo" else {})
+
+
+def _equal_groups(work: Path) -> float:
+    """The share of all groups of a run whose rewards were equal; it is said where that is most of them."""
+    found = [row["equal_groups"] for row in read_metrics(work / METRICS) if "equal_groups" in row]
+    share = sum(found) / len(found) if found else 0.0
+    if share > MOST_EQUAL:
+        say(
+            f"grpo: in {share:.0%} of the groups all completions had the same reward, and taught nothing; try harder or"
+            " easier prompts, a higher temperature, or a reward that tells completions apart"
+        )
+    return share
+
+
+def _learning(method: OnlineMethod, config: OnlineConfig) -> tuple[Any, Any]:
+    """What makes lessons of rollouts, and the loss of those."""
+    if method == "ppo":
+        return PPOLearning(config), PPOObjective(config)
+    learning = GRPOLearning(config)
+    return learning, GRPOObjective(config, learning.leash)
+
+
+def shown_samples(asked: Asked, config: OnlineConfig) -> list[dict[str, Any]]:
+    """What the policy says, as it is now, to a few held-out prompts."""
+    return greedy_samples(asked.policy, asked.tokenizer, asked.held_out, asked.reward, config)
+
+
+def beside(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples of before beside those of after."""
+    return [
+        {"prompt": old["prompt"], "before": old["completion"], "after": new["completion"],
+         "reward_before": old["reward"], "reward_after": new["reward"]}
+        for old, new in zip(before, after, strict=True)
+    ]  # fmt: skip
+
+
+def _prompts(data: Path, tokenizer: Tokenizer, room: int) -> tuple[list[Prompt], list[Prompt]]:
+    """What is learned on, and what is measured on; a file's prompts are split by what they are."""
+    if (data / LINEAGE).is_file():
+        train = read_prompts(data, tokenizer, room, "train")
+        held_out: list[Prompt] = []
+        with contextlib.suppress(UserError):  # a folder may have no validation split
+            held_out = read_prompts(data, tokenizer, room, "validation")
+    else:
+        every = read_prompts(data, tokenizer, room)
+        train = [prompt for prompt in every if _split(prompt) == "train"]
+        held_out = [prompt for prompt in every if _split(prompt) != "train"]
+        train = train or every
+    if not held_out:
+        say(f"{data}: holds out no prompts; measured is on those that are learned on")
+    return train, held_out or train
+
+
+def _split(prompt: Prompt) -> str:
+    from parakit.data.conversations.conversation import Conversation
+
+    return split_of(Conversation(prompt.messages).digest, HELD_OUT, 0.0)
+
+
+def _data_identity(data: Path) -> Any:
+    if (data / LINEAGE).is_file() or not data.is_file():
+        return str(data)
+    return sha256_file(data)
+
+
+def _refuse_what_is_not_read(training: AlignConfig) -> None:
+    """Settings of other kinds of batches, which would be passed over in silence."""
+    for name in ("batch_tokens", "batch_examples", "max_tokens"):
+        if getattr(training, name) is not None:
+            raise UserError(
+                f"{name} = {getattr(training, name)}: a phase's completions are counted otherwise",
+                "rollout_prompts, group_size and minibatches say it; epochs are passes over the prompts",
+            )
+    if training.batch_growth != 1:
+        raise UserError(f"batch_growth = {training.batch_growth}: phases do not grow", "leave it out")
+    if training.compile == "on":
+        raise UserError(
+            "compile = on: rollouts change the model's weights and lengths in every step", "leave it at auto"
+        )

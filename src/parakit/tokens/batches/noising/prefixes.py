@@ -1,0 +1,97 @@
+"""Prefix language modelling (Liu et al. 2018; Raffel et al. 2020, section 3.2.1): a text is cut at a random place,
+the beginning is read whole, the rest is written.
+
+For an encoder-decoder the prefix is the source and the rest the target. A decoder reads both in one row: tokens of
+a prefix see each other in both directions, what follows sees what came before, and only what follows counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from parakit.tokens.batches.noising.pairs import SOURCE, TARGET, Sides, Texts, pair_batch, texts_of
+from parakit.tokens.batches.noising.sources import NoisedSource, row_draws
+from parakit.tokens.batches.noising.vocab_info import TokenFacts, need
+from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.examples.batches import PairBatch
+
+
+@dataclass(frozen=True)
+class PrefixBatch(Batch):
+    """Rows of a decoder. A query may attend to a key of its own document that is not after it or has
+    `prefix_mask`.
+    """
+
+    prefix_mask: np.ndarray  # (B, T) bool, True = of its document's prefix
+
+    @property
+    def prefix_lengths(self) -> np.ndarray:
+        """(B,) int64: tokens in the prefix of each row's first document, the only one where
+        `single_document`.
+        """
+        return (self.prefix_mask & (self.document_ids == 0)).sum(1)
+
+
+class PrefixSource(NoisedSource[PairBatch | PrefixBatch]):
+    """Rows of a `BatchSource` cut into prefixes and rests: `PairBatch` for an encoder-decoder (source made with
+    shift 0), `PrefixBatch` for a decoder (shift 1, and no `decoder_start_id`).
+    """
+
+    def __init__(self, source: BatchSource, facts: TokenFacts, decoder_start_id: int | None = None) -> None:
+        assert source.shift == (1 if decoder_start_id is None else 0)
+        if decoder_start_id is not None:
+            need(facts, ("eos",), "prefixes for an encoder-decoder")
+        super().__init__(source, facts)
+        self.decoder_start_id = decoder_start_id
+
+    def noised(self, batch: Batch, first_row: int) -> PairBatch | PrefixBatch:
+        draws = row_draws(self.seed, "prefixes", first_row, batch)
+        if self.decoder_start_id is None:
+            return _with_prefixes(batch, draws)
+        texts, pieces = texts_of(batch, self.facts, draws)
+        return pair_batch(batch, self.facts, self.decoder_start_id, texts, pieces, _split(texts))
+
+
+def _split(texts: Texts) -> Sides:
+    """All places to cut are equally likely; both sides keep a token. A text's first draw decides."""
+    n, splits = texts.lengths, texts.lengths > 1
+    prefix = np.zeros(len(n), np.int64)
+    is_first = texts.number == 0
+    prefix[texts.piece[is_first]] = 1 + (texts.draws[is_first] * (n[texts.piece[is_first]] - 1)).astype(
+        np.int64
+    )
+    rest = texts.number >= prefix[texts.piece]
+    return Sides(
+        splits=splits,
+        lengths=np.stack([prefix, n - prefix]),
+        side=np.where(rest, TARGET, SOURCE),
+        place=texts.number - np.where(rest, prefix[texts.piece], 0),
+        inserted=np.zeros((4, 0), np.int64),
+    )
+
+
+def _with_prefixes(batch: Batch, draws: np.ndarray) -> PrefixBatch:
+    """Each document's prefix has one token at least and leaves one to predict at least."""
+    n_rows, seq_len = batch.input_ids.shape
+    real = batch.document_ids >= 0
+    document = np.where(real, batch.document_ids + np.arange(n_rows)[:, None] * seq_len, -1)[real]
+    length = np.bincount(document, minlength=n_rows * seq_len)  # of each document, seq_len numbers a row
+    prefix = 1 + (draws.ravel() * length).astype(np.int64)  # 1 ... length
+    prefix_mask = np.zeros_like(real)
+    within = np.arange(len(document)) - np.searchsorted(document, document)  # places within each piece
+    prefix_mask[real] = within < prefix[document]
+    last_of_prefix = np.zeros_like(real)
+    last_of_prefix[real] = within == prefix[document] - 1
+    loss_mask = batch.loss_mask & (~prefix_mask | last_of_prefix)
+    return PrefixBatch(
+        input_ids=batch.input_ids,
+        target_ids=batch.target_ids,
+        loss_mask=loss_mask,
+        document_ids=batch.document_ids,
+        position_ids=batch.position_ids,
+        n_counted=int(loss_mask.sum()),
+        single_document=batch.single_document,
+        prefix_mask=prefix_mask,
+    )

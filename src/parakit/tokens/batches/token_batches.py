@@ -1,0 +1,278 @@
+"""Batches: a pure function of (seed, row number), so that the data position is the step number.
+
+A document of n tokens gives n - 1 pairs (input, target); every pair is met exactly once an epoch. "stream"
+cuts documents longer than a row into windows, at a seeded offset that differs per epoch: a full window is a
+row of its own, so that its context is whole; what is shorter is laid end to end and cut into rows.
+"whole" never cuts: documents
+(conversations) are packed best-fit into padded rows, and the rows are permuted. In both, pieces of different
+documents in one row are told apart by `document_ids`, and positions restart with each. With `shift` 0 each
+token is its own target, and a document of n tokens gives n pairs: what noising starts from.
+Numpy only; B rows, T = seq_len.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from parakit.common.errors import UserError
+from parakit.common.seeds import rng
+from parakit.tokens.batches.packing import (
+    best_fit_decreasing,
+    cut_at_offsets,
+    n_stream_rows,
+    seeded_offsets,
+    windows,
+)
+
+
+class TokenSource(Protocol):
+    """What batches need of token shards."""
+
+    @property
+    def token_ids(self) -> np.ndarray:
+        """(n_tokens,)"""
+        ...
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """(n_documents + 1,) int64"""
+        ...
+
+    @property
+    def loss_mask(self) -> np.ndarray | None:
+        """(n_tokens,), True = counts; None: everything counts."""
+        ...
+
+    @property
+    def pad_id(self) -> int | None:
+        """What fills the rest of a row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows ready for a model. `loss_mask[b, t]` says whether `target_ids[b, t]` counts; padding has document
+    id -1.
+    """
+
+    input_ids: np.ndarray  # (B, T) int64
+    target_ids: np.ndarray  # (B, T) int64
+    loss_mask: np.ndarray  # (B, T) bool
+    document_ids: np.ndarray  # (B, T) int32, counted from 0 within each row
+    position_ids: np.ndarray  # (B, T) int64, restarting at each document
+    n_counted: int
+    single_document: bool  # no row holds two documents: plain causal attention is right
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """Runs of consecutive pairs and where in the rows they go."""
+
+    token_start: np.ndarray  # (n,) index of the first input token
+    length: np.ndarray  # (n,)
+    row: np.ndarray  # (n,) ascending
+    column: np.ndarray  # (n,)
+    n_context: np.ndarray | int = 0  # leading pairs that do not count
+
+
+@dataclass(frozen=True)
+class _StreamEpoch:
+    """The cut of one epoch: windows that fill a row, and rests that are laid end to end."""
+
+    full_starts: np.ndarray  # first token of each full window
+    rest_starts: np.ndarray  # first token of each rest, in laying order
+    places: np.ndarray  # where each rest begins in that line, and its end
+    order: np.ndarray  # which row comes when: numbers below len(full_starts) are windows, the others rests
+
+
+class BatchSource:
+    """Rows of a split, in a seeded order without end."""
+
+    def __init__(
+        self,
+        shards: TokenSource,
+        seq_len: int,
+        seed: int,
+        packing: str = "stream",
+        too_long: str = "truncate",
+        shift: int = 1,
+    ) -> None:
+        assert shift in (0, 1)
+        self.shards, self.seq_len, self.seed, self.packing = shards, seq_len, seed, packing
+        self.shift = shift  # how many places a target lies ahead of its input
+        self._starts = np.asarray(shards.offsets[:-1], np.int64)
+        self._n_pairs = np.maximum(np.diff(shards.offsets) - shift, 0)
+        self.n_truncated = self.n_lost = 0
+        if packing == "whole":
+            self._fit_whole(too_long)
+        self.n_pairs_per_epoch = int(self._n_pairs.sum())
+        if self.n_pairs_per_epoch == 0:
+            raise UserError("there is not one token to predict in this split", "give it more text")
+        if packing == "whole":
+            self._order = np.argsort(-self._n_pairs, kind="stable")[: int((self._n_pairs > 0).sum())]
+            self._row_of = best_fit_decreasing(self._n_pairs[self._order], seq_len)
+            self.rows_per_epoch = float(self._row_of.max() + 1)
+        else:
+            self.rows_per_epoch = float(n_stream_rows(self._n_pairs, seq_len))
+        self._stream_cut = lru_cache(maxsize=3)(self._stream_epoch)
+        self._whole_order = lru_cache(maxsize=3)(self._whole_epoch)
+
+    def rows(self, start_row: int, n_rows: int) -> Batch:
+        """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed, whoever asks and
+        whenever.
+        """
+        segments = self._stream_rows if self.packing == "stream" else self._whole_rows
+        return _gather(self.shards, segments(start_row, n_rows), n_rows, self.seq_len, self.shift)
+
+    def epoch_of(self, row: int) -> float:
+        """How many epochs have been seen before `row`."""
+        return row / self.rows_per_epoch
+
+    def _stream_epoch(self, epoch: int) -> _StreamEpoch:
+        """Where this epoch cuts, and which of its rows is a full window and which is laid out of rests."""
+        generator = rng(self.seed, "stream", epoch)
+        offsets = seeded_offsets(self._n_pairs, self.seq_len, generator)
+        document, first, length = cut_at_offsets(self._n_pairs, self.seq_len, offsets)
+        starts = self._starts[document] + first
+        full = length == self.seq_len
+        rests = np.flatnonzero(~full)[generator.permutation(int((~full).sum()))]
+        places = np.concatenate([[0], np.cumsum(length[rests])])
+        order = generator.permutation(int(self.rows_per_epoch))
+        return _StreamEpoch(starts[full], starts[rests], places, order)
+
+    def _stream_rows(self, start_row: int, n_rows: int) -> _Segments:
+        parts = [self._stream_row(start_row + i, i) for i in range(n_rows)]
+        return _Segments(*np.concatenate(parts, axis=1))
+
+    def _stream_row(self, row: int, row_in_batch: int) -> np.ndarray:
+        """One row's segments as columns of (first token, length, row in the batch, column)."""
+        epoch = self._stream_cut(row // int(self.rows_per_epoch))
+        number = int(epoch.order[row % int(self.rows_per_epoch)])
+        if number < len(epoch.full_starts):
+            return np.array([[epoch.full_starts[number]], [self.seq_len], [row_in_batch], [0]])
+        low = (number - len(epoch.full_starts)) * self.seq_len
+        high = min(low + self.seq_len, int(epoch.places[-1]))
+        first, last = np.searchsorted(epoch.places, [low + 1, high]) - [1, 0]
+        begin = np.maximum(epoch.places[first:last], low)
+        end = np.minimum(epoch.places[first + 1 : last + 1], high)
+        starts = epoch.rest_starts[first:last] + begin - epoch.places[first:last]
+        return np.stack([starts, end - begin, np.full(last - first, row_in_batch), begin - low])
+
+    def _fit_whole(self, too_long: str) -> None:
+        long = np.flatnonzero(self._n_pairs > self.seq_len)
+        if len(long) and too_long == "refuse":
+            longest = int(self._n_pairs.max()) + self.shift
+            raise UserError(
+                f"{len(long)} conversations have over {self.seq_len + self.shift} tokens (a row), up to {longest}",
+                "raise seq_len, shorten them, or set too_long: truncate",
+            )
+        self.n_truncated = len(long)
+        if self.shards.loss_mask is not None:
+            for document in long.tolist():
+                start, n = self._starts[document] + self.shift, self._n_pairs[document]
+                counted = np.asarray(self.shards.loss_mask[start : start + n], bool)
+                self.n_lost += bool(counted.any() and not counted[: self.seq_len].any())
+        self._n_pairs = np.minimum(self._n_pairs, self.seq_len)
+
+    def _whole_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Documents in row order, and where each row's documents begin."""
+        generator = rng(self.seed, "whole", epoch)
+        lengths = self._n_pairs[self._order]
+        shuffled = generator.permutation(len(lengths))
+        order = self._order[
+            shuffled[np.argsort(-lengths[shuffled], kind="stable")]
+        ]  # equal lengths change places
+        n_rows = int(self.rows_per_epoch)
+        row = generator.permutation(n_rows)[self._row_of]
+        by_row = np.argsort(row, kind="stable")
+        return order[by_row], np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_rows))])
+
+    def _whole_rows(self, start_row: int, n_rows: int) -> _Segments:
+        per_epoch = int(self.rows_per_epoch)
+        documents, rows = [], []
+        row = start_row
+        while row < start_row + n_rows:
+            epoch, first = divmod(row, per_epoch)
+            n = min(per_epoch - first, start_row + n_rows - row)
+            order, begins = self._whole_order(epoch)
+            documents.append(order[begins[first] : begins[first + n]])
+            counts = np.diff(begins[first : first + n + 1])
+            rows.append(np.repeat(np.arange(row - start_row, row - start_row + n), counts))
+            row += n
+        document, in_row = np.concatenate(documents), np.concatenate(rows)
+        return _side_by_side(self._starts[document], self._n_pairs[document], in_row)
+
+
+def rank_rows(step: int, n_rows: int, rank: int = 0, world_size: int = 1) -> tuple[int, int]:
+    """The first row and the number of rows that `rank` takes of a step with `n_rows` rows in all."""
+    first, end = n_rows * rank // world_size, n_rows * (rank + 1) // world_size
+    return step * n_rows + first, end - first
+
+
+def evaluation_batches(
+    shards: TokenSource, seq_len: int, rows_per_batch: int, overlap: int = 0
+) -> Iterator[Batch]:
+    """The whole split, in a fixed order: every token but the first of each document is predicted exactly
+    once.
+
+    Documents longer than `seq_len` are read in windows, each after the first beginning with `overlap` tokens
+    of context that are not counted again. Windows are packed, isolated; the last batch has fewer rows.
+    """
+    if not 0 <= overlap < seq_len:
+        raise UserError(f"overlap {overlap} must be at least 0 and below seq_len {seq_len}", "lower it")
+    n_pairs = np.maximum(np.diff(shards.offsets) - 1, 0)
+    document, first, length, n_context = windows(n_pairs, seq_len, overlap)
+    starts = np.asarray(shards.offsets[:-1], np.int64)[document] + first
+    order = np.argsort(-length, kind="stable")
+    row = best_fit_decreasing(length[order], seq_len)
+    by_row = np.argsort(row, kind="stable")
+    order, row = order[by_row], row[by_row]
+    n_rows = int(row[-1]) + 1 if len(row) else 0
+    for start in range(0, n_rows, rows_per_batch):
+        n = min(rows_per_batch, n_rows - start)
+        low, high = np.searchsorted(row, [start, start + n])
+        chosen = order[low:high]
+        segments = _side_by_side(starts[chosen], length[chosen], row[low:high] - start, n_context[chosen])
+        yield _gather(shards, segments, n, seq_len, 1)
+
+
+def _side_by_side(
+    starts: np.ndarray, lengths: np.ndarray, row: np.ndarray, n_context: np.ndarray | int = 0
+) -> _Segments:
+    """Segments of one row follow each other from its left edge. `row` is ascending."""
+    before = np.cumsum(lengths) - lengths
+    first_of_row = np.searchsorted(row, row, "left")
+    return _Segments(starts, lengths, row, before - before[first_of_row], n_context)
+
+
+def _gather(shards: TokenSource, segments: _Segments, n_rows: int, seq_len: int, shift: int) -> Batch:
+    """Read the tokens of `segments` and lay them out; what no segment fills is padding."""
+    n = segments.length
+    step = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)  # 0, 1, ... within each segment
+    source = np.repeat(segments.token_start, n) + step
+    target = source + shift
+    place = np.repeat(segments.row * seq_len + segments.column, n) + step
+    number_in_row = np.arange(len(n)) - np.searchsorted(segments.row, segments.row, "left")
+
+    def filled(values: np.ndarray, padding: int, dtype: type) -> np.ndarray:
+        flat: np.ndarray = np.full(n_rows * seq_len, padding, dtype)
+        flat[place] = values
+        return flat.reshape(n_rows, seq_len)
+
+    counted = np.ones(len(source), bool) if shards.loss_mask is None else shards.loss_mask[target] > 0
+    counted &= step >= np.repeat(np.broadcast_to(segments.n_context, n.shape), n)
+    pad_id = shards.pad_id or 0
+    return Batch(
+        input_ids=filled(shards.token_ids[source], pad_id, np.int64),
+        target_ids=filled(shards.token_ids[target], pad_id, np.int64),
+        loss_mask=filled(counted, 0, np.bool_),
+        document_ids=filled(np.repeat(number_in_row, n), -1, np.int32),
+        position_ids=filled(step, 0, np.int64),
+        n_counted=int(counted.sum()),
+        single_document=bool((number_in_row == 0).all()),
+    )

@@ -1,0 +1,128 @@
+"""A sentencepiece model as a tokenizer.json, with sentencepiece's own ids.
+
+Normalising, the space that opens every text and the sign that stands for spaces become normalizers; Unigram keeps its
+scores; BPE, which merges any two neighbours whose join is a piece, gets every such pair as a merge, the best score
+first and of equals the longer left part, which is the one that stands further left in a run. What has no counterpart
+in `tokenizers` is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from parakit.common.errors import UserError
+from parakit.tokens.importers.description import added_token, tokenizer_json
+from parakit.tokens.importers.sentencepiece_model import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    SentencePieceModel,
+)
+
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+# Unigram: the piece of a byte stands for a byte of an unknown character. Text that spells its name must not become it,
+# and does not while its characters are known.
+_NEVER = -1e6
+
+
+def sentencepiece_description(model: SentencePieceModel, where: str) -> dict[str, Any]:
+    """The tokenizer.json, as a mapping, of a sentencepiece model; it frames no text. `UserError` naming `where` says
+    what cannot be kept.
+    """
+    _check(model, where)
+    pieces = model.pieces
+    special = [(i, p.piece) for i, p in enumerate(pieces) if p.kind in (CONTROL, UNKNOWN, UNUSED)]
+    # Pieces that hold no space inside cannot reach over one: text may be cut there, which is many times as fast.
+    splits = all(SPACE not in piece.piece[1:] for piece in pieces if piece.kind in (NORMAL, USER_DEFINED))
+    split = {"type": "Split", "pattern": {"String": SPACE}, "behavior": "MergedWithNext", "invert": False}
+    return {
+        **tokenizer_json([added_token(i, piece) for i, piece in special]),
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(model)},
+        "pre_tokenizer": split if splits else None,
+        "decoder": {"type": "Sequence", "decoders": _decoders(model)},
+        "model": _unigram(model) if model.model == "unigram" else _bpe(model),
+    }
+
+
+def _check(model: SentencePieceModel, where: str) -> None:
+    reason = None
+    if model.model not in ("unigram", "bpe"):
+        reason = f"its model is of type {model.model!r}, and unigram and bpe are read"
+    elif model.suffix_spaces:
+        reason = "it writes spaces behind words, which tokenizer.json cannot say"
+    elif not model.escape_spaces:
+        reason = "it leaves spaces as they are, and its pieces hold none"
+    elif model.denormalizes:
+        reason = "it rewrites decoded text by a table of its own"
+    elif model.model == "bpe" and any(piece.kind in (USER_DEFINED, UNUSED) for piece in model.pieces):
+        reason = "a BPE model with pieces that are whole by definition, or unused, cuts text in ways no merge list does"
+    if reason:
+        raise UserError(f"{where}: {reason}", "take the model's tokenizer.json, if its publisher has one")
+
+
+def _normalizers(model: SentencePieceModel) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = []
+    if model.charsmap:
+        table = base64.b64encode(model.charsmap).decode()
+        steps.append({"type": "Precompiled", "precompiled_charsmap": table})
+    if model.remove_extra_spaces:
+        steps.append({"type": "Replace", "pattern": {"Regex": rf"\A +|[ {SPACE}]+\z"}, "content": ""})
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+    if model.dummy_prefix:
+        steps.append({"type": "Prepend", "prepend": SPACE})
+    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
+    return steps
+
+
+def _decoders(model: SentencePieceModel) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]
+    if model.byte_fallback:
+        steps.append({"type": "ByteFallback"})
+    steps.append({"type": "Fuse"})
+    if model.dummy_prefix:
+        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return steps
+
+
+def _unigram(model: SentencePieceModel) -> dict[str, Any]:
+    best = max((piece.score for piece in model.pieces if piece.kind == NORMAL), default=0.0)
+    vocabulary = []
+    for piece in model.pieces:
+        score = piece.score
+        if piece.kind == USER_DEFINED:  # sentencepiece's own formula: always better than its parts
+            score = len(piece.piece) * best - 0.1
+        elif piece.kind == BYTE:
+            score = _NEVER
+        vocabulary.append([piece.piece, score])
+    return {
+        "type": "Unigram",
+        "unk_id": model.ids["unk"],
+        "vocab": vocabulary,
+        "byte_fallback": model.byte_fallback,
+    }
+
+
+def _bpe(model: SentencePieceModel) -> dict[str, Any]:
+    scores = {piece.piece: piece.score for piece in model.pieces if piece.kind == NORMAL}
+    merges = [
+        (-score, -cut, piece[:cut], piece[cut:])
+        for piece, score in scores.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in scores and piece[cut:] in scores
+    ]
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": model.control("unk"),
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": model.byte_fallback,
+        "ignore_merges": False,
+        "vocab": {piece.piece: i for i, piece in enumerate(model.pieces)},
+        "merges": [[left, right] for _, _, left, right in sorted(merges, key=lambda merge: merge[:2])],
+    }

@@ -1,0 +1,184 @@
+"""Vocabularies that lie in a folder as plain files: BERT's vocab.txt, and GPT-2's vocab.json with merges.txt.
+
+Each becomes a tokenizer.json that normalises, splits and frames as the tokenizer class of the folder does. The same
+layout serves several families, so a class that splits in a way not known here is refused rather than guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from parakit.common.errors import DamagedArtifact, UserError
+from parakit.tokens.importers.description import added_token, byte_bpe_description, frame, tokenizer_json
+from parakit.tokens.importers.special_strings import special_tokens, tokenizer_class
+from parakit.tokens.tokenizer.fast_encoding import PATTERNS
+
+MAX_BYTES = 200_000_000
+_FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
+_WORDPIECE_CLASSES = {None, "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"}
+_GPT2_CLASSES = {None, "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "Qwen2Tokenizer"}
+
+
+def wordpiece_description(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The tokenizer.json of a folder with a vocab.txt: a token a line, its id the line's number."""
+    path = folder / "vocab.txt"
+    _check_class(path, settings, _WORDPIECE_CLASSES)
+    if settings.get("do_basic_tokenize") is False:
+        raise UserError(
+            f"{folder / 'tokenizer_config.json'}: do_basic_tokenize is off, so text would have to come cut into words",
+            "take a model that cuts text itself",
+        )
+    lines = read_vocabulary_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    tokens = lines if lines[-1] else lines[:-1]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    forms = special_tokens(settings, vocabulary).forms
+    _need(forms, ("unk", "cls", "sep"), path)
+    cls, sep = forms["cls"], forms["sep"]
+    return {
+        **tokenizer_json([added_token(vocabulary[form], form) for form in dict.fromkeys(forms.values())]),
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": _setting(settings, "tokenize_chinese_chars", True),
+            "strip_accents": _setting(settings, "strip_accents", None),
+            "lowercase": _setting(settings, "do_lower_case", True),
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": frame(f"{cls}:0 A:0 {sep}:0", f"{cls}:0 A:0 {sep}:0 B:1 {sep}:1", vocabulary),
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": forms["unk"],
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": vocabulary,
+        },
+    }
+
+
+def byte_bpe_folder(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The tokenizer.json of a folder with vocab.json and merges.txt, and the settings with the class filled in."""
+    path = folder / "vocab.json"
+    _check_class(path, settings, _GPT2_CLASSES)
+    vocabulary = read_vocabulary_json(path)
+    lines = read_vocabulary_text(folder / "merges.txt").split("\n")
+    lines = lines[1:] if lines[0].startswith("#version") else lines
+    merges = [line.split(" ") for line in lines if line.strip()]
+    if bad := next((merge for merge in merges if len(merge) != 2 or "".join(merge) not in vocabulary), None):
+        raise DamagedArtifact(
+            f"{folder / 'merges.txt'}: {' '.join(bad)!r} joins no two parts to a token of vocab.json",
+            "the files are of different tokenizers, or damaged: fetch them again",
+        )
+    kind = tokenizer_class(settings)
+    if kind not in _GPT2_CLASSES - {None}:
+        kind = "BartTokenizer" if {"<s>", "</s>", "<mask>"} <= vocabulary.keys() else "GPT2Tokenizer"
+        settings = {**settings, "tokenizer_class": kind}
+    added = folder_added_tokens(folder, settings)
+    known = vocabulary | {token["content"]: token["id"] for token in added}
+    forms = special_tokens(settings, known).forms
+    named = [added_token(known[form], form) for form in dict.fromkeys(forms.values())]
+    tokens = {token["id"]: token for token in [*named, *added]}
+    described = byte_bpe_description(
+        vocabulary,
+        merges,
+        PATTERNS["one_digit" if kind == "Qwen2Tokenizer" else "gpt2"],
+        [tokens[token_id] for token_id in sorted(tokens)],
+    )
+    if kind == "Qwen2Tokenizer":
+        described["normalizer"] = {"type": "NFC"}
+    elif kind != "GPT2Tokenizer":
+        _need(forms, ("cls", "sep"), path)
+        described["post_processor"] = {
+            "type": "RobertaProcessing",
+            "sep": [forms["sep"], known[forms["sep"]]],
+            "cls": [forms["cls"], known[forms["cls"]]],
+            "trim_offsets": True,
+            "add_prefix_space": _setting(settings, "add_prefix_space", False),
+        }
+    byte_level = described["pre_tokenizer"]["pretokenizers"][-1]
+    if _setting(settings, "add_prefix_space", False):
+        described["pre_tokenizer"] = byte_level | {"add_prefix_space": True, "use_regex": True}
+    return described, settings
+
+
+def folder_added_tokens(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Tokens that stand beside the vocabulary: `added_tokens_decoder`, else added_tokens.json."""
+    listed = settings.get("added_tokens_decoder")
+    if isinstance(listed, dict) and listed:
+        try:
+            return [
+                added_token(int(token_id), token["content"])
+                | {name: bool(token[name]) for name in _FLAGS if name in token}
+                for token_id, token in sorted(listed.items(), key=lambda item: int(item[0]))
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DamagedArtifact(
+                f"{folder / 'tokenizer_config.json'}: added_tokens_decoder does not map ids to tokens",
+                "fetch the file again",
+            ) from None
+    path = folder / "added_tokens.json"
+    if not path.is_file():
+        return []
+    numbers = sorted(read_vocabulary_json(path).items(), key=lambda item: item[1])
+    return [added_token(token_id, form) for form, token_id in numbers]
+
+
+def read_vocabulary_json(path: Path) -> dict[str, int]:
+    """A JSON mapping of tokens to distinct ids."""
+    try:
+        vocabulary = json.loads(read_vocabulary_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise DamagedArtifact(f"{path}: not readable as JSON: {error}", "fetch the file again") from None
+    if (
+        not isinstance(vocabulary, dict)
+        or not vocabulary
+        or not all(type(i) is int and 0 <= i < 2**31 for i in vocabulary.values())
+        or len(set(vocabulary.values())) != len(vocabulary)
+    ):
+        raise DamagedArtifact(f"{path}: does not map tokens to ids, each to its own", "fetch the file again")
+    return vocabulary
+
+
+def read_vocabulary_text(path: Path) -> str:
+    """A UTF-8 file of a bounded size."""
+    size = path.stat().st_size
+    if not 0 < size <= MAX_BYTES:
+        raise DamagedArtifact(
+            f"{path}: has {size} bytes; a vocabulary has 1 to {MAX_BYTES}", "fetch it again"
+        )
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedArtifact(f"{path}: is not UTF-8: {error}", "fetch the file again") from None
+
+
+def _check_class(path: Path, settings: Mapping[str, Any], known: set[str | None]) -> None:
+    kind = tokenizer_class(settings)
+    if kind not in known and kind not in ("PreTrainedTokenizer", "TokenizersBackend"):
+        names = ", ".join(sorted(name for name in known if name))
+        raise UserError(
+            f"{path}: belongs to a {kind}, and how that one cuts text is not known here",
+            f"take the model's tokenizer.json, if its publisher has one; read without one: {names}",
+        )
+
+
+def _need(forms: Mapping[str, str], purposes: tuple[str, ...], path: Path) -> None:
+    if missing := [purpose for purpose in purposes if purpose not in forms]:
+        raise DamagedArtifact(
+            f"{path}: has no {missing[0].upper()} token, and its class of tokenizer needs one",
+            "fetch the folder again: special_tokens_map.json says which token it is",
+        )
+
+
+def _setting(settings: Mapping[str, Any], name: str, default: bool | None) -> bool | None:
+    value = settings.get(name, default)
+    if value is not None and not isinstance(value, bool):
+        raise DamagedArtifact(
+            f"tokenizer_config.json: {name} is {value!r}, not true or false", "fetch it again"
+        )
+    return default if value is None else value

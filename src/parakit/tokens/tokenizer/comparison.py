@@ -1,0 +1,71 @@
+"""Tokenizers side by side: what a text costs in each, and which characters each token covers.
+
+A token is neither a word nor a character; how many of them a text takes depends on the tokenizer, the
+language and the text. Words are counted as what spaces separate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from parakit.tokens.tokenizer.fast_encoding import well_formed
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerFigures:
+    """What one tokenizer makes of the compared texts."""
+
+    name: str
+    kind: str
+    vocab_size: int
+    n_tokens: int
+    tokens_per_word: float
+    bytes_per_token: float
+    n_unknown: int
+    exact: bool  # decoding gives every text back as it was
+
+
+def compare_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Sequence[str]) -> list[TokenizerFigures]:
+    """Figures of each named tokenizer over all `texts` together."""
+    texts = [well_formed(text) for text in texts]
+    n_words = sum(len(text.split()) for text in texts)
+    n_bytes = sum(len(text.encode()) for text in texts)
+    figures = []
+    for name, tokenizer in tokenizers.items():
+        encoded = tokenizer.encode_bulk(texts)
+        n_tokens = sum(map(len, encoded))
+        unk_id = tokenizer.unk_id
+        figures.append(
+            TokenizerFigures(
+                name=name,
+                kind=tokenizer.kind,
+                vocab_size=tokenizer.vocab_size,
+                n_tokens=n_tokens,
+                tokens_per_word=n_tokens / max(n_words, 1),
+                bytes_per_token=n_bytes / max(n_tokens, 1),
+                n_unknown=0 if unk_id is None else sum(int((ids == unk_id).sum()) for ids in encoded),
+                exact=all(
+                    tokenizer.decode(ids.tolist()) == text for ids, text in zip(encoded, texts, strict=True)
+                ),
+            )
+        )
+    return figures
+
+
+def token_pieces(tokenizer: Tokenizer, text: str) -> list[tuple[int, str]]:
+    """Each token's id and the characters of `text` it covers, in order; what to colour.
+
+    The pieces join to `text`: characters that no token covers (spaces some kinds drop) go with the next
+    token, or with the last; a token that covers only a part of a character already shown has an empty piece.
+    """
+    text = well_formed(text)
+    token_ids, spans = tokenizer.plain.spans(text)
+    pieces, place = [], 0
+    for token_id, (_, end) in zip(token_ids, spans, strict=True):
+        pieces.append((token_id, text[place : max(end, place)]))
+        place = max(end, place)
+    if pieces and place < len(text):
+        pieces[-1] = (pieces[-1][0], pieces[-1][1] + text[place:])
+    return pieces

@@ -1,0 +1,129 @@
+"""How a text, or a pair of texts, stands between special tokens before a model reads it.
+
+BERT's `[CLS] a [SEP] b [SEP]`, T5's `a </s>`, BART's `<s> a </s></s> b </s>`: a published tokenizer says so in the
+post-processor of its tokenizer.json, which transformers runs and which is read here as data. Parakit's own
+tokenizers serve every family, so the family decides: encoders read CLS a SEP b SEP, encoder-decoders a EOS, decoders
+BOS a; `framed_for` writes the same into the tokenizer.json that goes into a model folder. A target, or a decoder's
+document, which ends with EOS, is no matter of framing: see `shards`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from parakit.common.errors import UserError
+from parakit.tokens.importers.description import frame
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+Family = Literal["decoder", "encoder", "encoder-decoder"]
+# Of Parakit's own tokenizers: purposes by name, A and B the texts; then the token type of each.
+_OWN: dict[str, tuple[str, str]] = {
+    "decoder": ("bos:0 A:0", "bos:0 A:0 bos:0 B:0"),
+    "encoder": ("cls:0 A:0 sep:0", "cls:0 A:0 sep:0 B:1 sep:1"),
+    "encoder-decoder": ("A:0 eos:0", "A:0 eos:0 B:0 eos:0"),
+}
+_Template = list[tuple[str | list[int], int]]  # "A", "B" or ids; their token type
+
+
+@dataclass(frozen=True)
+class Framed:
+    """Ids as a model reads them, and for each the text it belongs to (BERT's token types)."""
+
+    token_ids: list[int]
+    token_type_ids: list[int]
+
+
+def frame_text(
+    tokenizer: Tokenizer,
+    first: Sequence[int],
+    second: Sequence[int] | None = None,
+    family: Family = "encoder",
+) -> Framed:
+    """The ids of one text, or of two, between the special tokens that the model expects; equal to what transformers
+    makes of the same texts. `family` matters to Parakit's own tokenizers alone.
+    """
+    token_ids: list[int] = []
+    token_type_ids: list[int] = []
+    for part, token_type in _template(tokenizer, second is not None, family):
+        ids = (first if part == "A" else second or ()) if isinstance(part, str) else part
+        token_ids.extend(ids)
+        token_type_ids.extend([token_type] * len(ids))
+    return Framed(token_ids, token_type_ids)
+
+
+def framed_for(tokenizer: Tokenizer, family: Family) -> Tokenizer:
+    """A tokenizer of Parakit's own whose tokenizer.json frames texts as `family` does; a published one as it is."""
+    if not tokenizer.special.serves_every_family:
+        return tokenizer
+    forms = tokenizer.special.forms
+    ids = {form: _known(tokenizer.token_id(form)) for form in forms.values()}
+    single, pair = (_spelled(words, forms) for words in _OWN[family])
+    processor = frame(single, pair, ids)
+    if tokenizer.description.get("post_processor") == processor:
+        return tokenizer
+    described = json.dumps(
+        tokenizer.description | {"post_processor": processor}, ensure_ascii=False, indent=2
+    )
+    return Tokenizer(
+        described, kind=tokenizer.kind, special=tokenizer.special, chat_template=tokenizer.chat_template
+    )
+
+
+def _spelled(words: str, forms: Mapping[str, str]) -> str:
+    """A template of purposes as one of forms."""
+    parts = [word.partition(":") for word in words.split()]
+    return " ".join(f"{forms.get(name, name)}:{token_type}" for name, _, token_type in parts)
+
+
+def _template(tokenizer: Tokenizer, is_pair: bool, family: Family) -> _Template:
+    if tokenizer.special.serves_every_family:
+        forms, words = tokenizer.special.forms, [word.split(":") for word in _OWN[family][is_pair].split()]
+        return [
+            (name if name in "AB" else [_known(tokenizer.token_id(forms[name]))], int(token_type))
+            for name, token_type in words
+        ]
+    return _read(tokenizer.description.get("post_processor"), is_pair)
+
+
+def _known(token_id: int | None) -> int:
+    assert token_id is not None
+    return token_id
+
+
+def _read(processor: dict[str, Any] | None, is_pair: bool) -> _Template:
+    """What a post-processor of tokenizer.json puts around one text or two."""
+    steps = _flat(processor)
+    if not steps:
+        return [("A", 0), ("B", 1)] if is_pair else [("A", 0)]
+    if len(steps) > 1:
+        raise UserError(
+            f"tokenizer.json frames a text {len(steps)} times over, one inside the other",
+            "keep one of its post-processors that add tokens",
+        )
+    step = steps[0]
+    if step["type"] == "TemplateProcessing":
+        ids = {form: token["ids"] for form, token in step["special_tokens"].items()}
+        return [_part(piece, ids) for piece in step["pair" if is_pair else "single"]]
+    cls, sep = [step["cls"][1]], [step["sep"][1]]
+    alone: _Template = [(cls, 0), ("A", 0), (sep, 0)]
+    if step["type"] == "BertProcessing":
+        return [*alone, ("B", 1), (sep, 1)] if is_pair else alone
+    return [*alone, (sep, 0), ("B", 0), (sep, 0)] if is_pair else alone
+
+
+def _part(piece: dict[str, Any], ids: dict[str, list[int]]) -> tuple[str | list[int], int]:
+    if "Sequence" in piece:
+        return piece["Sequence"]["id"], piece["Sequence"]["type_id"]
+    return ids[piece["SpecialToken"]["id"]], piece["SpecialToken"]["type_id"]
+
+
+def _flat(processor: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The post-processors that add tokens."""
+    if processor is None or processor["type"] == "ByteLevel":
+        return []
+    if processor["type"] == "Sequence":
+        return [step for inner in processor["processors"] for step in _flat(inner)]
+    return [processor]

@@ -1,0 +1,132 @@
+"""Rewards: what counts as right, and what happens when a reward fails."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from parakit.alignment.rl.model_reward import LearntReward
+from parakit.alignment.rl.prompts import Sample
+from parakit.alignment.rl.rewards import RewardError, Rule, judged, named_reward
+from parakit.checkpoints.model_folder import save_model
+from parakit.common.artifacts import Lineage
+from parakit.common.errors import UserError
+from parakit.data.conversations.conversation import Message
+from parakit.model import DecoderConfig, RewardModel
+from parakit.tokens.chat.template import compile_chat
+from tests.alignment.rl.tiny_policy import tiny_tokenizer
+
+ASKED = (Message("user", "What is 7 + 5?"),)
+
+
+def sample(completion: str, answer: str | None = "7 + 5 = 12. The answer is 12.") -> Sample:
+    return Sample(ASKED, answer, completion)
+
+
+@pytest.mark.parametrize(
+    ("name", "completion", "wanted"),
+    [
+        ("final_answer", "7 + 5 = 12.", 1.0),
+        ("final_answer", "12 or 13", 0.0),
+        ("final_answer", "I don't know", 0.0),
+        ("exact_answer", "7 + 5 = 12. The answer is 12", 1.0),
+        ("exact_answer", "12", 0.0),
+        ("contains_answer", "So: 7 + 5 = 12. the answer is 12. Good.", 1.0),
+        ("contains_answer", "the answer is 12", 0.0),
+        ("format=.*The answer is \\d+\\.", "7 + 5 = 12. The answer is 12.", 1.0),
+        ("format=.*The answer is \\d+\\.", "12", 0.0),
+        ("length=4", "one two three four", 0.0),
+        ("length=4", "one two", -0.5),
+    ],
+)
+def test_built_in_rewards(name: str, completion: str, wanted: float) -> None:
+    assert named_reward(name)([sample(completion)]) == [wanted]
+
+
+def test_a_function_of_the_users_is_imported_by_its_name() -> None:
+    """It is given messages, completion and answer."""
+    reward = named_reward(f"python={__name__}:judge")
+    assert reward([sample("abc"), sample("abcd")]) == [3.0, 4.0]
+
+
+def judge(messages: list[dict[str, str]], completion: str, answer: str | None) -> float:
+    assert messages == [{"role": "user", "content": "What is 7 + 5?"}]
+    assert answer is not None
+    return float(len(completion))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("final_anwser", "built in are"),
+        ("format=(", "no regular expression"),
+        ("length=few", "not a number of words"),
+        ("python=json", "names no function"),
+        ("python=no.such.module:f", "cannot be imported"),
+        ("python=json:nothing", "cannot be imported"),
+        ("python=json:__name__", "is no function"),
+    ],
+)
+def test_a_reward_that_is_not_known_is_refused(name: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        named_reward(name)
+
+
+def test_a_reward_that_raises_names_prompt_completion_and_itself() -> None:
+    with pytest.raises(RewardError) as error:
+        judged(Rule("mine", lambda s: 1 / 0), [sample("twelve")])
+    for part in ("'mine'", "ZeroDivisionError", "What is 7 + 5?", "twelve"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_reward_that_is_no_number_names_prompt_completion_and_itself(value: float) -> None:
+    with pytest.raises(RewardError) as error:
+        judged(Rule("mine", lambda s: value), [sample("twelve")])
+    for part in ("'mine'", str(value), "What is 7 + 5?", "twelve"):
+        assert part in str(error.value)
+
+
+def test_a_missing_answer_and_a_wrong_number_of_rewards_are_errors() -> None:
+    with pytest.raises(RewardError, match="needs the right answer"):
+        named_reward("final_answer")([sample("12", None)])
+
+    class Short:
+        name = "short"
+
+        def __call__(self, samples: object) -> list[float]:
+            return [1.0]
+
+    with pytest.raises(RewardError, match="gave 1 numbers for 2 completions"):
+        judged(Short(), [sample("a"), sample("b")])
+
+
+def test_a_learnt_reward_reads_prompt_and_completion_through_the_template(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    config = DecoderConfig(
+        vocab_size=tokenizer.vocab_size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=24,
+        max_seq_len=48,
+    )  # fmt: skip
+    model = RewardModel(config).eval()
+    torch.nn.init.normal_(model.reward_head.weight)
+    save_model(model, tokenizer, tmp_path / "reward", Lineage("model", {}))
+    reward = named_reward(str(tmp_path / "reward"))
+    assert isinstance(reward, LearntReward)
+    found = reward([sample("12"), sample("it is twelve")])
+    for completion, value in zip(("12", "it is twelve"), found, strict=True):
+        ids = compile_chat(tokenizer, [*ASKED, Message("assistant", completion)]).token_ids
+        assert value == pytest.approx(model(torch.tensor([ids])).item(), abs=1e-5)
+    with pytest.raises(UserError, match="reads up to 48 tokens"):
+        reward([sample("word " * 60)])
+    asked = (Message("user", "word " * 60),)
+    whole = compile_chat(tokenizer, [*asked, Message("assistant", "12")]).token_ids
+    assert len(whole) > 48
+    kept = [whole[0], *whole[-47:]]
+    (value,) = reward([Sample(asked, None, "12")])
+    assert value == pytest.approx(model(torch.tensor([kept])).item(), abs=1e-5), (
+        "a long prompt loses its beginning"
+    )

@@ -1,0 +1,181 @@
+"""Tuning by adapters: no false alarm, and the silent mistakes of that kind put back in and caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from parakit.common.errors import UserError
+from parakit.model.adapters import LoraConfig, attach, make_lora, own_parameters
+from parakit.stages import finetune_methods as adapting
+from parakit.stages.config import FinetuneConfig
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.loop import train_steps
+from parakit.training.objectives import next_token
+from parakit.training.optimizers.optimizer import Optimizer, is_matrix
+from parakit.training.session import TrainingSession
+from tests.contracts.patients import Patient, make_patient
+from tests.training.tiny_runs import facts, finish, tiny_model, tiny_plan, tiny_source
+
+METHODS: list[dict[str, Any]] = [
+    {"method": "lora", "rank": 2},
+    {"method": "lora", "rank": 2, "dora": True, "lora_dropout": 0.1},
+    {"method": "lora", "rank": 2, "lora_init": "pissa"},
+    {"method": "lora", "rank": 2, "lora_targets": ("token_embedding", "lm_head", "query")},
+    {"method": "lora", "rank": 2, "train_turn_tokens": True},
+    {"method": "lora", "rank": 2, "train_norms": True},
+    {"method": "prompt", "n_prompt_tokens": 4},
+    {"method": "prefix", "n_prompt_tokens": 4},
+    {"method": "layers", "trained_layers": (-1,)},
+]
+
+
+def tuned(tokenizer: Tokenizer, settings: dict[str, Any]) -> Patient:
+    patient = make_patient(tokenizer, "chat")
+    patient.model.reset()
+    for parameter in patient.model.parameters():  # a base that learned something
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    tuning = adapting.begin(patient.model, FinetuneConfig(**settings), tokenizer)
+    return patient.but(frozen=tuning.frozen)
+
+
+@pytest.mark.parametrize("settings", METHODS, ids=lambda s: "-".join(map(str, s.values())))
+def test_healthy_tuning_raises_no_alarm(settings: dict[str, Any], tokenizer: Tokenizer) -> None:
+    assert tuned(tokenizer, settings).faults() == []
+
+
+def test_a_base_weight_that_trains_is_caught(tokenizer: Tokenizer) -> None:  # pitfall 21
+    patient = tuned(tokenizer, METHODS[0])
+    patient.model.trunk.blocks[0].attention.query.base.weight.requires_grad_(True)  # type: ignore[union-attr]
+    assert patient.verdict() == "frozen-gradient"
+
+
+def test_an_adapter_that_does_not_train_is_caught(tokenizer: Tokenizer) -> None:  # pitfall 21
+    patient = tuned(tokenizer, METHODS[0])
+    next(iter(own_parameters(patient.model).values())).requires_grad_(False)
+    assert patient.verdict() == "no-gradient"
+
+
+def test_an_adapter_beside_the_path_of_the_gradient_is_caught(tokenizer: Tokenizer) -> None:  # pitfall 21
+    patient = tuned(tokenizer, METHODS[0])
+    wrapper = patient.model.trunk.blocks[0].attention.query
+    wrapper.forward = wrapper.base.forward  # type: ignore[union-attr,method-assign]
+    assert patient.verdict() == "no-gradient"
+
+
+def test_an_embedding_untied_by_its_adapter_is_caught(tokenizer: Tokenizer) -> None:  # pitfall 20
+    patient = tuned(tokenizer, METHODS[3])
+    head: Any = patient.model.lm_head
+    head.base.weight = nn.Parameter(head.base.weight.detach().clone(), requires_grad=False)
+    assert patient.verdict() == "tied-embeddings"
+
+
+def test_rows_of_tokens_that_the_base_never_saw_are_trained(tokenizer: Tokenizer) -> None:  # pitfall 10
+    patient = make_patient(tokenizer, "chat")
+    tuning = adapting.begin(patient.model, FinetuneConfig(method="lora", rank=2), tokenizer, new_turns=True)
+    assert tuning.adapter is not None
+    assert tuning.adapter.parameters()["trunk.token_embedding.rows"].shape[0] == len(tokenizer.turn_ids)
+    rows = patient.model.lm_head.rows
+    assert rows is patient.model.trunk.token_embedding.rows  # type: ignore[union-attr]
+
+
+def test_norms_train_where_the_base_never_talked_or_it_was_said(tokenizer: Tokenizer) -> None:
+    trained = {}
+    for said, new_turns in ((None, True), (None, False), (True, False), (False, True)):
+        patient = make_patient(tokenizer, "chat")
+        norms = {name for name, _ in patient.model.named_parameters() if "norm" in name}
+        settings = FinetuneConfig(method="lora", rank=2, train_norms=said)
+        tuning = adapting.begin(patient.model, settings, tokenizer, new_turns=new_turns)
+        assert tuning.adapter is not None
+        own = {name.replace(".copy.", ".") for name in tuning.adapter.parameters() if "norm" in name}
+        assert own in (norms, set())
+        trained[said, new_turns] = bool(own)
+    assert trained == {(None, True): True, (None, False): False, (True, False): True, (False, True): False}
+
+
+def test_weight_decay_reaches_no_magnitude_prompt_or_table(tokenizer: Tokenizer) -> None:  # pitfall 19
+    for settings in (*METHODS[3:8], METHODS[1]):
+        patient = tuned(tokenizer, settings)
+        for name, parameter in own_parameters(patient.model).items():
+            apart = ("magnitude", "rows", "prompt_embedding", "prefix_embedding")
+            if name.endswith(apart) or any(
+                part in name for part in ("token_embedding", "lm_head", "_norm.copy")
+            ):
+                assert not is_matrix(name, parameter), name
+    assert FinetuneConfig().weight_decay == 0
+
+
+@pytest.mark.parametrize("settings", METHODS, ids=lambda s: "-".join(map(str, s.values())))
+def test_training_moves_the_adapter_alone(settings: dict[str, Any], tokenizer: Tokenizer) -> None:
+    patient = tuned(tokenizer, settings)
+    model, frozen = patient.model, patient.frozen
+    assert frozen is not None
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    session = TrainingSession(model, patient.source, next_token, patient.plan.replace(max_steps=4), None)
+    assert {id(p) for p in session.optimizer.parameters} == {
+        id(p) for name, p in model.named_parameters() if not frozen(name)
+    }
+    finish(session)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) is frozen(name), name
+
+
+@pytest.mark.parametrize("init", ["kaiming", "pissa"])
+def test_a_run_left_at_any_step_goes_on_to_the_same_bits(init: str, tmp_path: Path) -> None:
+    def session(folder: Path | None) -> TrainingSession:
+        model = tiny_model()
+        attach(model, make_lora(model, LoraConfig(rank=2, dropout=0.2, init=init)))
+        plan = tiny_plan(optimizer="adamw", max_steps=8)
+        return TrainingSession(model, tiny_source(), next_token, plan, folder)
+
+    whole = session(None)
+    wanted = [facts(record) for record in finish(whole)]
+    seen = {}
+    for record in session(tmp_path).steps():
+        seen[record.step] = facts(record)
+        if record.step == 5:
+            break
+    resumed = session(tmp_path)
+    assert resumed.first_step == 4
+    seen |= {record.step: facts(record) for record in finish(resumed)}
+    assert [seen[step] for step in sorted(seen)] == wanted
+    for name, parameter in resumed.model.named_parameters():
+        assert torch.equal(parameter, dict(whole.model.named_parameters())[name])
+    kept = sum(file.stat().st_size for file in tmp_path.glob("step-*8/weights.safetensors"))
+    n_own = sum(p.numel() for p in own_parameters(resumed.model).values())
+    assert kept < 4 * n_own + 20_000  # the frozen base is not written again
+
+
+def test_an_optimizer_over_the_whole_model_would_move_the_base(tokenizer: Tokenizer) -> None:
+    """What `requires_grad` is there for: with it forgotten, the check above fails."""
+    patient = tuned(tokenizer, METHODS[0])
+    for parameter in patient.model.parameters():
+        parameter.requires_grad_(True)
+    before = patient.model.lm_head.weight.clone()
+    session = TrainingSession(patient.model, patient.source, next_token, patient.plan, None)
+    optimizer = Optimizer(patient.model, patient.plan)
+    next(train_steps(patient.model, [session.micro_batches(0)], next_token, optimizer))
+    assert not torch.equal(patient.model.lm_head.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"method": "layers"}, "--trained-layers"),
+        ({"method": "layers", "trained_layers": (2,)}, "the model has 2 of them"),
+        ({"method": "prefix", "n_prompt_tokens": 95}, "no room"),
+        ({"method": "lora", "lora_targets": ("q_proj",)}, "q_proj"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(
+    settings: dict[str, Any], told: str, tokenizer: Tokenizer, chat: Callable[..., Patient]
+) -> None:
+    with pytest.raises(UserError) as error:
+        tuned(tokenizer, settings)
+    assert told in str(error.value)

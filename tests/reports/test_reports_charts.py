@@ -1,0 +1,84 @@
+"""The charts place what was measured where it belongs, and figures read well."""
+
+import math
+
+import pytest
+from report_sample import curve, full_summary
+
+from parakit.reports.charts import lineage_drawing, slices, ticks, training_plots
+from parakit.reports.formatting import compact, number, percent, seconds, size
+from parakit.reports.rendering import render_report
+
+
+def test_figures_that_are_not_finite_are_left_out_of_curves():
+    figures = full_summary()["stages"]["pretrain"]
+    figures["metrics"][3]["loss"] = math.nan
+    figures["metrics"][4]["loss"] = math.inf
+    assert not any(
+        "nan" in curve.path + curve.band or "inf" in curve.path
+        for plot in training_plots(figures)
+        for curve in plot.curves
+    )
+
+
+def test_a_long_run_is_drawn_with_few_points():
+    metrics = curve(20_000, 8.0, 1.0, 7.0, 512)
+    [loss, *_] = training_plots({"metrics": metrics})
+    assert loss.curves[0].path.count("L") < 300
+    assert loss.curves[0].band.endswith("Z")
+    assert len(render_report(full_summary())) < 300_000
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (1.2, 8.4), (0, 0.0031), (5, 5), (0, 0), (-3, 1e9), (1e-9, 2e-9)]
+)
+def test_ticks_are_round_and_enclose_the_values(low, high):
+    found = ticks(low, high)
+    assert found[0] <= low
+    assert found[-1] >= high
+    assert 2 <= len(found) <= 7
+    assert len(set(found)) == len(found)
+
+
+def test_slices_add_up():
+    pieces = slices({"a": 1, "b": 3}, number)
+    assert [(p.start, p.share) for p in pieces] == [(0, 25), (25, 75)]
+    assert slices({"a": 0}, number)[0].share == 0
+
+
+def test_children_stand_right_of_their_parents_and_a_cycle_does_not_hang():
+    drawing = lineage_drawing(full_summary()["lineage"])
+    x = {node.stage: node.x for node in drawing.nodes}
+    assert x["corpus"] < x["tokenizer"] < x["shards"] < x["pretrain"] < x["finetune"] < x["evaluate"]
+    assert x["conversations"] < x["conversation shards"] < x["finetune"]
+    places = [(node.x, node.y) for node in drawing.nodes]
+    assert len(set(places)) == len(places)
+    assert lineage_drawing([{"digest": "a", "parents": ["b"]}, {"digest": "b", "parents": [{"digest": "a"}]}])
+
+
+def test_figures_read_well():
+    assert [number(v) for v in (12345, 0.61321, 1234.5, 3.0, None, math.nan, True)] == [
+        "12,345",
+        "0.613",
+        "1,234",
+        "3",
+        "–",
+        "–",
+        "–",
+    ]
+    assert [compact(v) for v in (4_982_016, 999_999, 15_412, 12, 8.1e13)] == [
+        "4.98 M",
+        "1.00 M",
+        "15.4 k",
+        "12",
+        "81.0 T",
+    ]
+    assert [size(v) for v in (9_812_442, 512, 1500)] == ["9.81 MB", "512 bytes", "1.50 kB"]
+    assert [seconds(v) for v in (0.34, 42, 60, 402, 7325)] == [
+        "0.3 s",
+        "42 s",
+        "1 min",
+        "6 min 42 s",
+        "2 h 2 min",
+    ]
+    assert percent(0.8741) == "87.4 %"

@@ -1,0 +1,51 @@
+"""The card of a model says that model's own figures, and is safe to render."""
+
+import pytest
+from report_sample import full_summary, poisoned
+
+from parakit.common import UserError
+from parakit.reports.model_card import model_card
+
+
+def test_the_card_of_each_model_says_its_own_figures():
+    base, tuned = model_card(full_summary(), "pretrain"), model_card(full_summary(), "finetune")
+    for card in (base, tuned):
+        assert card.startswith("---\n")
+        assert "4,982,016" in card
+        assert "Intel Xeon" in card
+    assert "| facts | 21.2 % |" in base
+    assert "93.6 %" not in base
+    assert "| facts | 93.6 % |" in tuned
+    assert "predicted 3 min 48 s" in base
+    assert "predicted 1 min 31 s" in tuned
+
+
+def test_a_card_is_no_place_for_markup_or_broken_tables():
+    summary = poisoned(full_summary(), "<script>|x")
+    summary["suites"] = {"a|b<img>": {"tuned": {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 10}}}
+    card = model_card(summary, "finetune")
+    assert "<script>" not in card.replace("`", "").split("```")[0] or "&lt;script" in card
+    assert "<img" not in card
+    assert r"a\|b" in card
+
+
+def test_a_card_for_a_stage_that_did_not_run_is_refused():
+    with pytest.raises(UserError, match="finetune"):
+        model_card({"name": "x", "stages": {"pretrain": {}}}, "finetune")
+
+
+def test_a_card_made_before_the_build_ended_has_no_holes():
+    card = model_card({"name": "x", "stages": {"pretrain": {"parameters": 10, "seconds": 3.0}}}, "pretrain")
+    assert "parakit generate FOLDER" in card
+    assert "None" not in card
+    assert "–" not in card
+
+
+def test_a_card_tells_the_signs_of_following_a_reward_too_far():
+    stage = {"parameters": 10, "task": "chat"}
+    signs = [{"sign": "watched <b>", "step": 1200, "says": "<b>, which is only watched, fell"}]
+    card = model_card({"name": "x", "stages": {"align": stage | {"signs": signs}}}, "align")
+    assert "- step 1,200: &lt;b&gt;, which is only watched, fell" in card
+    assert "signs of going too far" not in model_card(
+        {"name": "x", "stages": {"align": stage | {"signs": []}}}, "align"
+    )

@@ -1,0 +1,146 @@
+"""A trained trunk under the head of its task: what both have begins where the base stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from parakit.checkpoints.mapping import Head
+from parakit.checkpoints.registry import architecture_for
+from parakit.common import UserError
+from parakit.model.heads import (
+    Classifier,
+    Embedder,
+    LanguageModel,
+    MaskedLanguageModel,
+    SequenceToSequence,
+)
+from parakit.model.presets import size_dial
+from parakit.stages.config import FinetuneConfig
+from parakit.stages.task_models import check_can_be_saved, fresh_model, task_model, with_dropout
+
+SHAPES = [("decoder", None), ("encoder", None), ("encoder", "bert")]
+LABELS = ("bad", "good", "neither")
+
+
+def base(family: str, architecture: str | None = None) -> Any:
+    torch.manual_seed(1)
+    return fresh_model(size_dial("40k", 64, 16, family, architecture).config)
+
+
+def trunks_equal(one: Any, other: Any) -> bool:
+    ours, theirs = one.trunk.state_dict(), other.trunk.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        ("decoder", LanguageModel),
+        ("encoder", MaskedLanguageModel),
+        ("encoder-decoder", SequenceToSequence),
+    ],
+)
+def test_a_fresh_model_predicts_tokens_as_its_family_does(family, kind):
+    model = base(family)
+    assert type(model) is kind
+    check_can_be_saved(model.config)
+
+
+@pytest.mark.parametrize(("family", "architecture"), SHAPES)
+@pytest.mark.parametrize("task", ["classify", "tag", "regress"])
+def test_a_classifier_keeps_the_trunk_and_is_one_that_transformers_computes(family, architecture, task):
+    start = base(family, architecture)
+    labels = ("score",) if task == "regress" else LABELS
+    model = task_model(start, task, FinetuneConfig(), labels)
+    assert isinstance(model, Classifier)
+    assert trunks_equal(model, start)
+    assert model.classes.labels == labels
+    assert model.classes.level == ("token" if task == "tag" else "sequence")
+    assert model.classes.regression == (task == "regress")
+    assert architecture_for(model.config, Head("classifier", model.classes))
+    if family == "decoder":
+        assert model.classes.pooling == "last"
+
+
+def test_what_an_encoder_has_before_its_output_matrix_goes_to_the_classifier():
+    start = base("encoder")
+    model = task_model(start, "classify", FinetuneConfig(), LABELS)
+    for name, tensor in start.transform.state_dict().items():
+        assert torch.equal(model.dense.state_dict()[name], tensor)
+
+
+def test_the_same_head_is_trained_on_and_other_labels_begin_anew():
+    first = task_model(base("encoder"), "classify", FinetuneConfig(), LABELS)
+    assert task_model(first, "classify", FinetuneConfig(), LABELS) is first
+    with torch.no_grad():
+        first.label_head.weight.fill_(3.0)
+    again = task_model(first, "classify", FinetuneConfig(dropout=0.1), LABELS)
+    assert torch.equal(again.label_head.weight, first.label_head.weight)
+    assert again.config.dropout == 0.1
+    other = task_model(first, "classify", FinetuneConfig(), ("no", "yes", "perhaps"))
+    assert trunks_equal(other, first)
+    assert not (other.label_head.weight == 3.0).any()
+
+
+def test_token_predictors_are_tuned_as_they_are():
+    decoder, pair = base("decoder"), base("encoder-decoder")
+    assert task_model(decoder, "chat", FinetuneConfig()) is decoder
+    assert task_model(pair, "translate", FinetuneConfig()) is pair
+    dropped = task_model(pair, "translate", FinetuneConfig(dropout=0.2))
+    assert trunks_equal(dropped, pair)
+    assert (dropped.config.encoder.dropout, dropped.config.decoder.dropout) == (0.2, 0.2)
+    assert torch.equal(dropped.lm_head.weight, pair.lm_head.weight)
+
+
+def test_what_is_tied_stays_tied_under_another_dropout():
+    pair = base("encoder-decoder", "2017")
+    dropped = task_model(pair, "translate", FinetuneConfig(dropout=0.2))
+    assert trunks_equal(dropped, pair)
+    assert dropped.lm_head.weight is dropped.trunk.token_embedding.weight
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder"])
+def test_an_embedder_pools_as_it_is_told(family):
+    start = base(family)
+    model = task_model(start, "embed", FinetuneConfig(pooling="last"))
+    assert isinstance(model, Embedder)
+    assert trunks_equal(model, start)
+    assert model.pooling.pooling == "last"
+    assert task_model(model, "embed", FinetuneConfig(pooling="last")) is model
+    assert task_model(model, "embed", FinetuneConfig()).pooling.pooling == "mean"
+
+
+@pytest.mark.parametrize(
+    ("family", "task"), [("encoder", "translate"), ("encoder", "chat"), ("encoder-decoder", "classify")]
+)
+def test_a_task_that_the_family_cannot_learn_is_refused(family, task):
+    with pytest.raises(UserError, match=f"task '{task}' does not fit the family '{family}'"):
+        task_model(base(family), task, FinetuneConfig(), LABELS)
+
+
+def test_dropout_is_left_as_it_is_where_nothing_is_said():
+    shape = base("encoder-decoder").config
+    assert with_dropout(shape, None) is shape
+    assert with_dropout(shape, 0.1).replace(encoder=shape.encoder, decoder=shape.decoder) == shape
+
+
+def test_a_shape_that_no_folder_can_hold_is_refused_before_it_is_trained():
+    shape = size_dial("20k", 64, 16, "decoder").config
+    with pytest.raises(UserError, match="no published architecture computes this shape"):
+        check_can_be_saved(shape.replace(positions="sinusoidal", activation="squared_relu"))
+
+
+def test_an_encoder_reads_labels_from_all_its_vectors_where_its_architecture_leaves_that_open():
+    assert task_model(base("encoder"), "classify", FinetuneConfig(), LABELS).classes.pooling == "mean"
+    assert task_model(base("encoder", "bert"), "classify", FinetuneConfig(), LABELS).classes.pooling == "cls"
+    assert task_model(base("decoder"), "classify", FinetuneConfig(), LABELS).classes.pooling == "last"
+    asked = task_model(base("encoder"), "regress", FinetuneConfig(pooling="cls"), ("score",))
+    assert asked.classes.pooling == "cls"
+
+
+def test_a_pooling_that_the_architecture_cannot_say_is_refused():
+    with pytest.raises(UserError, match="pooling 'mean': a bert reads labels at 'cls' only"):
+        task_model(base("encoder", "bert"), "classify", FinetuneConfig(pooling="mean"), LABELS)
