@@ -18,8 +18,29 @@ from pathlib import Path
 from house import ROOT, at, is_type_checking, python_files, room_of, tree
 
 _ORDER = (
-    *("common", "sandbox", "data", "primer", "tokens", "model", "checkpoints", "inference", "training", "planning"),
-    *("evaluation", "inspection", "alignment", "compression", "assistants", "reports", "stages", "recipe", "serving"),
+    *(
+        "common",
+        "sandbox",
+        "data",
+        "primer",
+        "tokens",
+        "model",
+        "checkpoints",
+        "inference",
+        "training",
+        "planning",
+    ),
+    *(
+        "evaluation",
+        "inspection",
+        "alignment",
+        "compression",
+        "assistants",
+        "reports",
+        "stages",
+        "recipe",
+        "serving",
+    ),
 )
 
 

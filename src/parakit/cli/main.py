@@ -39,10 +39,6 @@ VERBS = {
 _MODULES = {
     "import": "import_model",
     "export": "export_model",
-    "distill": "improving.distill",
-    "align": "improving.align",
-    "merge": "improving.merge",
-    "redteam": "improving.redteam",
 }
 
 

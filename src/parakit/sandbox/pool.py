@@ -34,13 +34,13 @@ _HINT = (
 _GONE = (
     "begin the same command again; if it happens again, see what ends processes here, such as want of memory"
 )
-_PACKAGES = Path(__file__).resolve().parents[2]
+_PACKAGES = Path(__file__).resolve().parents[1]
 # The packages around this folder, without running what they import.
 _BEGIN = """
 import sys, types
-for depth, name in enumerate(("parakit", "parakit.common", "parakit.sandbox")):
+for name, folder in (("parakit", ""), ("parakit.sandbox", "/sandbox")):
     package = types.ModuleType(name)
-    package.__path__ = [sys.argv[1] + ("", "/common", "/common/sandbox")[depth]]
+    package.__path__ = [sys.argv[1] + folder]
     sys.modules[name] = package
 from parakit.sandbox.fork_server import main
 main(int(sys.argv[2]), sys.argv[3])

@@ -1,5 +1,5 @@
 """Unit tests as a reward: the completion is a program, and the tests that came with its prompt are put to it in the
-sandbox (`common/sandbox`), where neither can do harm and the program cannot reach the verdict.
+sandbox (`parakit.sandbox`), where neither can do harm and the program cannot reach the verdict.
 
 1 where all pass; with `unit_tests=share` the share that passes. A program that does not run, does not end or returns
 something odd earns 0 for it, and is counted. Tests that are wrong themselves stop the run: they would teach nothing.
