@@ -38,7 +38,7 @@ _PACKAGES = Path(__file__).resolve().parents[1]
 # The packages around this folder, without running what they import.
 _BEGIN = """
 import sys, types
-for name, folder in (("parakit", ""), ("parakit.sandbox", "/sandbox")):
+for name, folder in (("parakit", ""), ("parakit.common", "/common"), ("parakit.sandbox", "/sandbox")):
     package = types.ModuleType(name)
     package.__path__ = [sys.argv[1] + folder]
     sys.modules[name] = package
