@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 
 _NOT_BENCHMARKS = {"__main__", "harness", "table", "peers"}
 
@@ -29,7 +29,7 @@ def main(words: list[str]) -> int:
     known = names()
     if not words or words[0] not in known:
         if words:
-            close = nearest(words[0], known)
+            close = closest_match(words[0], known)
             print(
                 f"no benchmark is called {words[0]!r}" + (f"; did you mean {close}?" if close else ""),
                 file=sys.stderr,

@@ -43,7 +43,7 @@ SETTINGS: dict[OnlineMethod, dict[str, Any]] = {
     "ppo": {
         "rollout_prompts": 128,
         "minibatches": 4,
-        "phase_epochs": 2,
+        "ppo_epochs": 2,
         "learning_rate": 5e-4,
         "kl_coef": 0.05,
     },

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.alignment_frontier.picture import draw
 from benchmarks.harness import DATA, ROOT, SHOWN, Figures, report, summary
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.data.config import TextConfig
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards
@@ -48,7 +48,7 @@ def main(words: list[str]) -> None:
                 runs[share].append(
                     _gone_on(arguments.build, book, share, seed, arguments.steps, Path(folder))
                 )
-                say(f"share {share}, seed {seed}: {runs[share][-1]}")
+                log(f"share {share}, seed {seed}: {runs[share][-1]}")
     figures = _figures(runs) | {"tokens": runs[0.0][0]["tokens"], "book": arguments.book.name.split(".")[0]}
     lines = {
         "primer: nats forgotten": [

@@ -24,7 +24,7 @@ PRETRAINING = (
     "max_seq_len=128 tokenizer.kind=wordpiece tokenizer.lowercase=true tokenizer.vocab_size=8192"
     " pretrain.whole_word=true"
     # Neighbours are counted first; at the default rate that start would be gone in ten steps (docs/log.md).
-    " pretrain.embedding_start=cooccurrence pretrain.embedding_learning_rate=0.001"
+    " pretrain.embedding_init=cooccurrence pretrain.embedding_learning_rate=0.001"
 )
 # Learning rates to choose from, and passes over the labels.
 RATES = (0.0005, 0.001, 0.002, 0.004)

@@ -52,7 +52,7 @@ SHARED: dict[str, Any] = {
 }
 METHODS: dict[OnlineMethod, dict[str, Any]] = {
     "grpo": {"rollout_prompts": 16, "group_size": 8, "minibatches": 2},
-    "ppo": {"rollout_prompts": 128, "minibatches": 4, "phase_epochs": 2},
+    "ppo": {"rollout_prompts": 128, "minibatches": 4, "ppo_epochs": 2},
 }
 # Each run: its method, and the leash.
 RUNS: dict[str, tuple[OnlineMethod, dict[str, Any]]] = {
@@ -167,7 +167,10 @@ def followed(
     with TemporaryDirectory() as work:
         plan = plan_online(AlignConfig.parse(settings | length), config, asked)
         found = learn(method, asked, config, plan, Path(work))
-    before, names = found["before"], ["reward", *(f"{WATCHED}{judge.name}" for judge in asked.watched)]
+    before, names = (
+        found["before"],
+        ["reward", *(f"{WATCHED}{judge.name}" for judge in asked.monitor_rewards)],
+    )
     spreads = ["reward_std", *(f"{name} std" for name in names[1:])]
 
     def point(row: dict[str, Any]) -> list[float]:

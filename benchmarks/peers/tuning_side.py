@@ -103,7 +103,7 @@ def roll(folder: Path, seed: int) -> Figures:
 def learn_given(folder: Path) -> Figures:
     """GRPO's loss, some times over the same completions."""
     given = json.loads((folder / work.GIVEN).read_text(encoding="utf-8"))
-    config = work.GRPO.replace(phase_epochs=work.GRPO_EPOCHS)
+    config = work.GRPO.replace(ppo_epochs=work.GRPO_EPOCHS)
     return timed(_grpo(folder, work.GRPO_EPOCHS, config, given)[0], config.n_rollouts)
 
 

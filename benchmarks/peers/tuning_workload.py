@@ -38,7 +38,7 @@ MAX_SEQ_LEN, N_ROWS, N_STEPS, LEARNING_RATE = 128, 32, 12, 3e-4
 DPO_KL_COEF = 0.1
 TALKER_CONVERSATIONS, TALKER_STEPS = 1200, 120  # what the policy of GRPO was tuned on
 GRPO = OnlineConfig(
-    method="grpo", group_size=8, rollout_prompts=8, max_new_tokens=32, temperature=1.0, top_p=1.0, cut_penalty=0.0,
+    method="grpo", group_size=8, rollout_prompts=8, max_new_tokens=32, temperature=1.0, top_p=1.0, truncation_penalty=0.0,
     kl_coef=0.04, kl_estimator="k3", loss_norm="completion",
 )  # fmt: skip
 GRPO_STEPS, GRPO_RATE, GRPO_EPOCHS = 24, 5e-4, 6  # epochs: over the completions that are given
@@ -88,7 +88,7 @@ def plan_of(n_rows: int, max_steps: int, learning_rate: float) -> TrainingPlan:
 def packed(folder: Path, tokenizer: Tokenizer, told: list[Conversation]) -> BatchSource:
     """Conversations as `finetune` reads them: whole, best-fit into rows."""
     shards = write_shards({"train": told}, tokenizer, folder)
-    return BatchSource(TokenShards.open(shards, "train"), MAX_SEQ_LEN, 0, "whole")
+    return BatchSource(TokenShards.open(shards, "train"), MAX_SEQ_LEN, 0, "pack")
 
 
 def prompts_of(folder: Path, tokenizer: Tokenizer) -> list[Prompt]:

@@ -100,10 +100,16 @@ def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
         (["--method", "reward", "--preferences", "absent.jsonl"], "absent.jsonl"),
         (["--method", "dpo", "--preferences", "bad.jsonl"], "bad.jsonl, row 1: no 'rejected'"),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--reward", "x"], "--reward is set"),
-        (["--method", "dpo", "--preferences", "pairs.jsonl", "--watch", "x"], "--watch is set"),
+        (
+            ["--method", "dpo", "--preferences", "pairs.jsonl", "--monitor-rewards", "x"],
+            "--monitor-rewards is set",
+        ),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--prompts", "x"], "--prompts is set"),
         (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-limit", "1"], "--kl-limit is set"),
-        (["--method", "dpo", "--preferences", "pairs.jsonl", "--centre-coef", "1"], "--centre-coef is set"),
+        (
+            ["--method", "dpo", "--preferences", "pairs.jsonl", "--reward-centering-coef", "1"],
+            "--reward-centering-coef is set",
+        ),
         (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-coef", "1"], "--kl-coef is set"),
         (
             ["--method", "dpo", "--preferences", "pairs.jsonl", "--preference-loss", "ipo", "--margin", "1"],
@@ -188,7 +194,7 @@ def test_prompts_of_several_files_and_rewards_that_are_all_the_same(capsys, tiny
 
 def test_a_constitution_follows_no_reward(capsys, tiny_build, pairs, tmp_path):
     flags = ["--method", "constitution", "--prompts", pairs, "--output", tmp_path / "out"]
-    status, _, err = run(capsys, "align", tiny_build / "pretrain", *flags, "--watch", "length=3")
+    status, _, err = run(capsys, "align", tiny_build / "pretrain", *flags, "--monitor-rewards", "length=3")
     assert status == 2
-    assert "--watch is set" in err
+    assert "--monitor-rewards is set" in err
     assert "choose one of ppo, grpo, best_of_n" in err

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from parakit.cli.main import VERBS, gathered, main, module_of
+from parakit.cli.main import VERBS, main, merge_repeated_flags, module_of
 from parakit.common import UserError
 
 
@@ -112,7 +112,7 @@ def test_sigterm_unwinds_and_the_handler_is_put_back(monkeypatch, capsys):
     ],
 )
 def test_a_flag_given_twice_keeps_all_its_values(argv, expected):
-    assert gathered(argv.split(), ("--set", "--text")) == expected.split()
+    assert merge_repeated_flags(argv.split(), ("--set", "--text")) == expected.split()
 
 
 def test_the_command_runs_as_a_module():

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from parakit.common import progress as progress_module
-from parakit.common.progress import duration, progress, quantity, say
+from parakit.common.progress import duration, log, progress, quantity
 
 
 class Clock:
@@ -88,7 +88,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_news_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    say("hello")
+    log("hello")
     assert capsys.readouterr() == ("", "hello\n")
 
 

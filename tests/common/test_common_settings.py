@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from parakit.common.errors import UserError
-from parakit.common.settings import Config, canonical_json, config_digest, load_yaml, nearest, unread
+from parakit.common.settings import Config, canonical_json, closest_match, config_digest, load_yaml, unread
 
 
 class Schedule(Config):
@@ -95,7 +95,7 @@ def test_settings_are_frozen() -> None:
     ],
 )
 def test_nearest_finds_the_name_that_was_meant(name: str, known: list[str], expected: str | None) -> None:
-    assert nearest(name, known) == expected
+    assert closest_match(name, known) == expected
 
 
 def test_unread_lists_the_keys_that_were_set_and_that_nobody_looked_at() -> None:

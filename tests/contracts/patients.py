@@ -127,7 +127,7 @@ def make_patient(
     tokenizer: Tokenizer, kind: str, packing: str | None = None, seq_len: int = 96, **shape: Any
 ) -> Patient:
     shards = plain_shards(tokenizer) if kind == "pretrain" else chat_shards(tokenizer)
-    source = BatchSource(shards, seq_len, 0, packing or ("stream" if kind == "pretrain" else "whole"))
+    source = BatchSource(shards, seq_len, 0, packing or ("concat" if kind == "pretrain" else "pack"))
     model = make_model(tokenizer.vocab_size, **shape)
     return Patient(model, tokenizer, shards, source, make_plan(shards, seq_len), kind)
 

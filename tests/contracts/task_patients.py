@@ -139,7 +139,7 @@ def task_patient(kind: str, tokenizer: Tokenizer, decoder_trunk: bool = False, *
             shards = plain_shards(tokenizer)
         else:
             shards = framed_shards(tokenizer, "encoder" if kind == "masked" else "encoder-decoder")
-        windows = BatchSource(shards, SEQ_LEN, 0, "stream", shift=int(kind == "prefix"))
+        windows = BatchSource(shards, SEQ_LEN, 0, "concat", shift=int(kind == "prefix"))
         source: Any = {
             "masked": lambda: MaskedSource(windows, facts),
             "prefix": lambda: PrefixSource(windows, facts),

@@ -18,7 +18,7 @@ from tests.contracts.patients import CONVERSATIONS, DOCUMENTS, Patient, chat_sha
 
 @pytest.mark.parametrize(
     ("kind", "packing"),
-    [("pretrain", "stream"), ("pretrain", "whole"), ("chat", "whole"), ("chat", "stream")],
+    [("pretrain", "concat"), ("pretrain", "pack"), ("chat", "pack"), ("chat", "concat")],
 )
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_healthy_run_passes_every_check(
@@ -58,7 +58,7 @@ def test_the_shape_of_the_model_does_not_matter(
 def test_short_and_long_rows_are_healthy_where_documents_are_cut(
     seq_len: int, healthy_patient: Callable[..., Patient]
 ) -> None:
-    assert healthy_patient("pretrain", "stream", seq_len).faults() == []
+    assert healthy_patient("pretrain", "concat", seq_len).faults() == []
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "wordpiece", "unigram"])

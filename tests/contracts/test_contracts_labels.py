@@ -275,7 +275,7 @@ def test_every_error_says_what_is_wrong_and_the_way_out(chat: Patient) -> None:
     ill: Sequence[Patient] = [
         with_masks(chat, lambda ids, mask: [True] * len(ids)),
         chat.but(
-            source=BatchSource(chat.shards, 96, 0, "whole"),
+            source=BatchSource(chat.shards, 96, 0, "pack"),
             plan=make_plan(chat.shards),
             frozen=lambda name: True,
         ),

@@ -45,7 +45,9 @@ def healthy(tokenizer: Tokenizer) -> Healthy:
             TrainingConfig(seq_len=64, batch_examples=6, max_steps=4, device="cpu"), learning_rate=0.01,
             embedding_learning_rate=0.01, max_seq_len=128, n_train_examples=24,
         )  # fmt: skip
-        objective: Any = RewardObjective(centre_coef=0.01) if kind == "reward" else PreferenceObjective()
+        objective: Any = (
+            RewardObjective(reward_centering_coef=0.01) if kind == "reward" else PreferenceObjective()
+        )
         source: Any = PreferenceSource(data, 0, reference, n_rows_hint=6, share_prompts=can_branch(shape))
         return Patient(model, tokenizer, data, source, plan, kind, objective)  # type: ignore[arg-type]
 

@@ -106,7 +106,7 @@ def test_1_padding_that_counts(kind: str, healthy_task: Healthy) -> None:
 
 
 def with_padding(patient: Patient) -> Patient:
-    """Windows of text end in padding, as rows of "whole" packing do."""
+    """Windows of text end in padding, as rows of "pack" packing do."""
     if patient.kind != "masked":
         return patient
 

@@ -67,7 +67,7 @@ def test_what_does_not_fit_together_is_refused_with_the_reason(settings, told):
         ({"pretrain": {"whole_word": True}}, "pretrain.whole_word"),
         ({"family": "encoder", "pretrain": {"mean_span": 4}}, "pretrain.mean_span"),
         ({"pretrain": {"batch_examples": 8}}, "pretrain.batch_examples"),
-        ({"pretrain": {"model": "base", "embedding_start": "random"}}, "pretrain.embedding_start"),
+        ({"pretrain": {"model": "base", "embedding_init": "random"}}, "pretrain.embedding_init"),
         ({"tokenizer": {"n_sentinels": 8}}, "tokenizer.n_sentinels"),
         ({"task": "classify", "finetune": {"label_smoothing": 0.1}, **EXAMPLES}, "finetune.label_smoothing"),
         ({"task": "classify", "finetune": {"temperature": 0.1}, **EXAMPLES}, "finetune.temperature"),
@@ -109,7 +109,7 @@ def test_a_key_that_the_family_or_task_never_reads_is_refused(settings, key):
     [
         {"family": "encoder", "pretrain": {"whole_word": True, "noise_rate": 0.2, "dropout": 0.1}},
         {"family": "encoder-decoder", "pretrain": {"mean_span": 4, "noise_rate": 0.2}},
-        {"pretrain": {"embedding_start": "cooccurrence", "embedding_learning_rate": 0.001}},
+        {"pretrain": {"embedding_init": "cooccurrence", "embedding_learning_rate": 0.001}},
         {"family": "encoder-decoder", "tokenizer": {"n_sentinels": 8}},
         {
             "task": "embed",

@@ -86,10 +86,10 @@ def test_a_change_of_a_step_changes_its_key_and_no_earlier_one(tmp_path: Path) -
 def test_another_judge_is_part_of_a_step_s_key_where_there_is_one(tmp_path: Path) -> None:
     steps = [dict(step) for step in LIFE["align"]]
     plain = {stage.name: stage.settings for stage in stages_of(life(), tmp_path)}
-    assert "watch" not in plain["grpo"]  # what was built before there were any stays as it is
-    steps[2]["watch"] = ["final_answer"]
+    assert "monitor_rewards" not in plain["grpo"]  # what was built before there were any stays as it is
+    steps[2]["monitor_rewards"] = ["final_answer"]
     judged = {stage.name: stage.settings for stage in stages_of(life(align=steps), tmp_path)}
-    assert judged["grpo"] == plain["grpo"] | {"watch": ["final_answer"]}
+    assert judged["grpo"] == plain["grpo"] | {"monitor_rewards": ["final_answer"]}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_what_does_not_fit_together_is_refused_before_any_work(changes: dict[str
     [
         ({"align": [{"method": "dpo", "clip_range": 0.1}]}, "align.0.clip_range"),
         ({"align": [{"method": "dpo", "reward": "final_answer"}]}, "align.0.reward"),
-        ({"align": [{"method": "dpo", "watch": ["final_answer"]}]}, "align.0.watch"),
+        ({"align": [{"method": "dpo", "monitor_rewards": ["final_answer"]}]}, "align.0.monitor_rewards"),
         ({"align": [{"method": "dpo", "prompts": ["chats.jsonl"]}]}, "align.0.prompts"),
         ({"distill": {"teacher_share": 0.4}}, "distill.teacher_share"),
         ({"distill": {"optimizer": "adamw", "momentum": 0.9}}, "distill.momentum"),

@@ -93,7 +93,7 @@ def test_the_loss_of_mixed_rows_and_its_gradient_are_those_of_both_sides_in_floa
         ids = generator.integers(3, 31, int(lengths.sum())).astype(np.uint16)
         mask = (generator.random(len(ids)) < 0.5).astype(np.uint8) if seed else None
         shards = TokenShards(ids, np.cumsum([0, *lengths]), mask, vocab_size=31, pad_id=0)
-        sides.append(BatchSource(shards, 8, 3, "whole" if seed else "stream"))
+        sides.append(BatchSource(shards, 8, 3, "pack" if seed else "concat"))
     new, earlier = sides
 
     def by_hand(side: BatchSource, first: int, n: int) -> tuple[torch.Tensor, int]:

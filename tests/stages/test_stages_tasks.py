@@ -219,7 +219,7 @@ def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, 
             max_steps=1,
             batch_tokens=4 * SEQ_LEN,
             embedding_learning_rate=1e-9,
-            embedding_start=start,
+            embedding_init=start,
             compile="off",
         )
         wanted = SizeWanted(family, None, "50k", max_seq_len=32)

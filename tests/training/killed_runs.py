@@ -23,9 +23,9 @@ from parakit.training.metrics import MetricsLog, read_metrics
 from tests.training.tiny_runs import tiny_session, weights
 
 SETTINGS: list[dict[str, Any]] = [
-    {"packing": "stream", "optimizer": "muon", "batch_growth": 2, "max_steps": 24, "save_every": 3},
-    {"packing": "whole", "optimizer": "adamw", "micro_batch_size": 4, "max_steps": 24, "save_every": 2},
-    {"packing": "stream", "optimizer": "muon", "micro_batch_size": 2, "max_steps": 40, "save_every": 5},
+    {"packing": "concat", "optimizer": "muon", "batch_growth": 2, "max_steps": 24, "save_every": 3},
+    {"packing": "pack", "optimizer": "adamw", "micro_batch_size": 4, "max_steps": 24, "save_every": 2},
+    {"packing": "concat", "optimizer": "muon", "micro_batch_size": 2, "max_steps": 40, "save_every": 5},
 ]
 
 

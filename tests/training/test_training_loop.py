@@ -70,7 +70,7 @@ def first_step(
 # ---- gradients do not depend on bookkeeping
 
 
-@pytest.mark.parametrize("packing", ["stream", "whole"])
+@pytest.mark.parametrize("packing", ["concat", "pack"])
 @pytest.mark.parametrize("sizes", [[3, 3], [1] * 6, [4, 2], [5, 1], [2, 2, 2], [1, 5]])
 def test_a_gradient_does_not_depend_on_how_the_batch_was_cut(packing: str, sizes: list[int]) -> None:
     model, source = woken(tiny_model()), tiny_source(packing, masked=True)
@@ -97,7 +97,7 @@ def test_a_whole_run_hardly_depends_on_the_micro_batch_size(micro_batch_size: in
 
 
 def test_the_loss_is_the_mean_over_counted_tokens_of_the_whole_step() -> None:
-    session = tiny_session(None, packing="whole", dropout=0.0, micro_batch_size=2)
+    session = tiny_session(None, packing="pack", dropout=0.0, micro_batch_size=2)
     model = woken(session.model)
     rows = session.source.rows(0, 6)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_the_loss_is_the_mean_over_counted_tokens_of_the_whole_step() -> None:
 
 
 def test_only_counted_targets_reach_the_loss_and_the_gradient() -> None:
-    model, batch = woken(tiny_model()), tiny_source("whole", masked=True).rows(0, 4)
+    model, batch = woken(tiny_model()), tiny_source("pack", masked=True).rows(0, 4)
     before = gradients(model, [batch], batch.n_counted)
     targets = np.where(batch.loss_mask, batch.target_ids, (batch.target_ids + 7) % VOCAB_SIZE)
     other = Batch(**{**batch.__dict__, "target_ids": targets})
@@ -139,7 +139,7 @@ def test_a_batch_of_plain_rows_needs_no_mask_and_a_packed_one_brings_it() -> Non
 
 def test_a_micro_batch_and_a_step_without_counted_tokens_do_no_harm() -> None:
     model = tiny_model()
-    source = tiny_source("whole", masked=True)
+    source = tiny_source("pack", masked=True)
     full = to_micro_batch(source.rows(0, 3), CPU)
     empty_rows = source.rows(3, 3)
     empty = to_micro_batch(

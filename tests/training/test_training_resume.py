@@ -23,7 +23,7 @@ RUNS: list[dict[str, Any]] = [
     {"optimizer": "muon"},
     {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine"},
     {"optimizer": "muon", "micro_batch_size": 4, "batch_growth": 4, "weight_decay": 0.05},
-    {"packing": "whole", "micro_batch_size": 2},
+    {"packing": "pack", "micro_batch_size": 2},
     {"max_steps": 30, "save_every": 7, "dropout": 0.0},
 ]
 

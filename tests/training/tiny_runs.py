@@ -56,17 +56,17 @@ def tiny_plan(**changes: Any) -> TrainingPlan:
     )
 
 
-def tiny_source(packing: str = "stream", masked: bool = False) -> BatchSource:
+def tiny_source(packing: str = "concat", masked: bool = False) -> BatchSource:
     return BatchSource(tiny_shards(masked=masked), SEQ_LEN, 5, packing)
 
 
 def tiny_session(
-    folder: Path | None, packing: str = "stream", dropout: float = 0.1, **changes: Any
+    folder: Path | None, packing: str = "concat", dropout: float = 0.1, **changes: Any
 ) -> TrainingSession:
     """Dropout on: a resume that forgets the random state shows."""
     model = tiny_model(dropout=dropout)
     return TrainingSession(
-        model, tiny_source(packing, packing == "whole"), next_token, tiny_plan(**changes), folder
+        model, tiny_source(packing, packing == "pack"), next_token, tiny_plan(**changes), folder
     )
 
 

@@ -208,7 +208,7 @@ class Distributions:
         return DistributionBatch(**named, target_logits=2 * table[batch.target_ids])
 
 
-def tokens(packing: str = "whole", masked: bool = False, shift: int = 1) -> BatchSource:
+def tokens(packing: str = "pack", masked: bool = False, shift: int = 1) -> BatchSource:
     return BatchSource(tiny_shards(masked=masked), SEQ_LEN, 5, packing, shift=shift)
 
 
@@ -224,12 +224,12 @@ def facts() -> TokenFacts:
 
 TASKS: dict[str, Task] = {
     "next_token": Task(language_model, lambda: tokens(masked=True), next_token),
-    "prefix": Task(language_model, lambda: PrefixSource(tokens("stream"), facts()), next_token),
+    "prefix": Task(language_model, lambda: PrefixSource(tokens("concat"), facts()), next_token),
     "experts": Task(lambda **c: language_model(**EXPERTS | c), lambda: tokens(), next_token),
-    "masked": Task(masked_model, lambda: MaskedSource(tokens("stream", shift=0), facts()), masked_token),
+    "masked": Task(masked_model, lambda: MaskedSource(tokens("concat", shift=0), facts()), masked_token),
     "span": Task(
         pair_model,
-        lambda: SpanCorruptionSource(tokens("stream", shift=0), facts(), PAD),
+        lambda: SpanCorruptionSource(tokens("concat", shift=0), facts(), PAD),
         sequence_to_sequence(),
     ),
     "pairs": Task(

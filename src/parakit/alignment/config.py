@@ -33,7 +33,7 @@ class AlignConfig(TrainingConfig):
         default=0.0, description="reward, dpo: by how much, in units of reward, the better should lead"
     )
     row_margins: bool = Field(default=False, description="reward, dpo: add the data's own margins to it")
-    centre_coef: float = Field(
+    reward_centering_coef: float = Field(
         default=0.01, ge=0, description="reward: how strongly rewards are kept around zero"
     )
     # --- learning from one's own completions: ppo, grpo, best_of_n
@@ -44,13 +44,13 @@ class AlignConfig(TrainingConfig):
     max_new_tokens: int | None = Field(default=None, ge=1, description="longest completion in tokens")
     temperature: float | None = Field(default=None, gt=0, le=100, description="of rollouts")
     top_p: float | None = Field(default=None, gt=0, le=1, description="of rollouts; 1 keeps every token")
-    cut_penalty: float | None = Field(
+    truncation_penalty: float | None = Field(
         default=None, ge=0, description="taken from the reward of a completion that did not end by itself"
     )
     minibatches: int | None = Field(
         default=None, ge=1, description="optimizer steps in one pass over the rollouts of a phase"
     )
-    phase_epochs: int | None = Field(default=None, ge=1, description="passes over the rollouts of a phase")
+    ppo_epochs: int | None = Field(default=None, ge=1, description="passes over the rollouts of a phase")
     clip_range: float | None = Field(
         default=None, gt=0, lt=1, description="how far a token's probability ratio may pay"
     )
@@ -130,14 +130,14 @@ class AlignConfig(TrainingConfig):
     )
 
 
-_ROLLOUTS = {"group_size", "max_new_tokens", "temperature", "top_p", "cut_penalty"}
-_PHASES = {"rollout_prompts", "minibatches", "phase_epochs", "clip_range", "max_kl", "kl_coef"}
+_ROLLOUTS = {"group_size", "max_new_tokens", "temperature", "top_p", "truncation_penalty"}
+_PHASES = {"rollout_prompts", "minibatches", "ppo_epochs", "clip_range", "max_kl", "kl_coef"}
 _PHASES |= {"kl_estimator", "kl_target", "kl_limit"}
 _PPO = {"discount", "gae_lambda", "value_coef", "value_clip_range", "whiten_rewards"}
 
 # The settings above that a method reads; each line is its method's own.
 READ_BY: dict[Method, frozenset[str]] = {
-    "reward": frozenset({"dropout", "margin", "row_margins", "centre_coef"}),
+    "reward": frozenset({"dropout", "margin", "row_margins", "reward_centering_coef"}),
     "dpo": frozenset({"dropout", "kl_coef", "preference_loss", "label_smoothing", "margin", "row_margins"}),
     "ppo": frozenset(_ROLLOUTS | _PHASES | _PPO),
     "grpo": frozenset(_ROLLOUTS | _PHASES | {"divide_by_std", "loss_norm"}),

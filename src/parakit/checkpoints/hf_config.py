@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from parakit.common.errors import UserError
-from parakit.common.settings import Config, nearest
+from parakit.common.settings import Config, closest_match
 from parakit.model.config import Activation, ModelConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -89,7 +89,7 @@ def read_keys(
     known = {*settings.values(), *rules, *HARMLESS, *harmless, *handled}
     for key in foreign:
         if key not in known:
-            close = nearest(key, known)
+            close = closest_match(key, known)
             raise UserError(
                 f"{where}: `{key}` is not a key that Parakit knows for {model_type}; it may change what the "
                 f"model computes",

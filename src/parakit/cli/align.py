@@ -8,11 +8,11 @@ import tyro
 from pydantic import Field
 
 from parakit.alignment.config import AlignConfig, Method
-from parakit.cli.main import gathered
+from parakit.cli.main import merge_repeated_flags
 from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.stages.post_training_config import REWARDED
 
 SUMMARY = "Align a tuned model: a reward model, DPO, PPO, GRPO, and more."
@@ -49,7 +49,7 @@ class AlignCommandConfig(AlignConfig):
         description="ppo, grpo, best_of_n: a reward model's folder, final_answer, exact_answer, contains_answer,"
         " format=REGEX, length=WORDS, unit_tests, or python=module:function.",
     )
-    watch: tuple[str, ...] = Field(
+    monitor_rewards: tuple[str, ...] = Field(
         default=(),
         description="ppo, grpo, best_of_n: other rewards, named alike, that are measured on held-out prompts and"
         " never followed; one that falls is a sign of following --reward too far.",
@@ -62,7 +62,7 @@ class AlignCommandConfig(AlignConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit align` with these arguments."""
-    argv = gathered(argv, ["--preferences", "--prompts", "--watch"])
+    argv = merge_repeated_flags(argv, ["--preferences", "--prompts", "--monitor-rewards"])
     command = tyro.cli(
         AlignCommandConfig, args=argv, prog="parakit align", config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -75,11 +75,11 @@ def main(argv: list[str]) -> int:
 
         data = _data(command, work)
         start = model_folder(command.model)
-        job = Aligning(start, data, work, training, command.method, command.reward, command.watch)
+        job = Aligning(start, data, work, training, command.method, command.reward, command.monitor_rewards)
         figures = align(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
-    say(_last_line(command.method, figures, out))
+    log(_last_line(command.method, figures, out))
     return 0
 
 
@@ -97,7 +97,7 @@ def _check_data(command: AlignCommandConfig) -> None:
             f"--{other} is set, and the method {command.method!r} learns from {wanted}",
             f"take it out, or name another --method (with --{wanted})",
         )
-    for name in ("reward", "watch"):
+    for name in ("reward", "monitor_rewards"):
         if getattr(command, name) and command.method not in REWARDED:
             raise UserError(
                 f"--{name} is set, and the method {command.method!r} follows no reward: it learns from {wanted}",

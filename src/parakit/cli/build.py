@@ -12,10 +12,10 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from parakit.cli.main import gathered
+from parakit.cli.main import merge_repeated_flags
 from parakit.cli.rendering.tables import show_task
 from parakit.common.errors import UserError
-from parakit.common.progress import duration, say
+from parakit.common.progress import duration, log
 from parakit.common.settings import Config
 from parakit.model.config import Family
 from parakit.reports.formatting import final_stage, next_command
@@ -64,7 +64,7 @@ class BuildConfig(Config):
 
 def main(argv: list[str]) -> int:
     """Run `parakit build` with these arguments."""
-    argv = gathered(
+    argv = merge_repeated_flags(
         argv, ("--text", "--set", "--conversations", "--examples", "--evaluate-text", "--exclude")
     )
     command = tyro.cli(BuildConfig, args=argv, prog="parakit build", config=(tyro.conf.FlagCreatePairsOff,))
@@ -147,11 +147,11 @@ def _show(summary: dict[str, Any], folder: Path) -> None:
     base = summary["stages"].get("pretrain") or made
     bits = base.get("bits_per_byte")
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {base['loss']:.3f} {base['loss_unit']}"
-    say(f"{base['parameters']:,} parameters, {held_out} on held-out text, {duration(summary['seconds'])}")
+    log(f"{base['parameters']:,} parameters, {held_out} on held-out text, {duration(summary['seconds'])}")
     if made.get("parameters", base["parameters"]) != base["parameters"]:
-        say(f"{final_stage(summary)}: {made['parameters']:,} parameters")
+        log(f"{final_stage(summary)}: {made['parameters']:,} parameters")
     for row in summary["evaluations"]:
-        say(f"{row['name']} ({row['model']}): {row['bits_per_byte']:.3f} bits per byte")
-    say(f"report: {folder / 'report.html'}")
+        log(f"{row['name']} ({row['model']}): {row['bits_per_byte']:.3f} bits per byte")
+    log(f"report: {folder / 'report.html'}")
     what = next_command({**summary, "path": str(folder / final_stage(summary))})
-    say(f"{what['what'].lower()}: {what['command']}")
+    log(f"{what['what'].lower()}: {what['command']}")

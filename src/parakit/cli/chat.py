@@ -12,9 +12,9 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.generate import sampling_of
-from parakit.cli.main import gathered
+from parakit.cli.main import merge_repeated_flags
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.inference.config import ChatConfig, SamplingConfig
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ChatCommandConfig(SamplingConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit chat` with these arguments; 0 when the user left."""
-    argv = gathered(argv, ["--adapters"])
+    argv = merge_repeated_flags(argv, ["--adapters"])
     command = tyro.cli(
         ChatCommandConfig, args=argv, prog="parakit chat", config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -57,13 +57,13 @@ def main(argv: list[str]) -> int:
     adapters = load_adapters(talker, command.model, command.adapters) if command.adapters else None
     folders = [model_folder(command.model), *map(Path, command.adapters)]
     if not any(map(is_chat_tuned, folders)):
-        say(f"{command.model} was not tuned to talk and may ramble; `parakit generate` goes on from a text")
+        log(f"{command.model} was not tuned to talk and may ramble; `parakit generate` goes on from a text")
     config = ChatConfig(
         system=command.system, when_full=command.when_full, sampling=sampling_of(command, command.model, argv)
     )
     session = ChatSession(talker.model, talker.tokenizer, config, adapters)
     if sys.stdin.isatty():
-        say("/help lists the commands, /quit leaves")
+        log("/help lists the commands, /quit leaves")
     for line in _lines():
         if not _turn(session, line, command.as_json):
             break
@@ -85,10 +85,10 @@ def _turn(session: "ChatSession", line: str, as_json: bool) -> bool:
     try:
         reply = session.handle(line)
     except UserError as error:
-        say(str(error))
+        log(str(error))
         return True
     if reply.notice:
-        say(reply.notice)
+        log(reply.notice)
     if reply.answer is not None:
         _speak(session, reply.answer, as_json)
     return not reply.quit
@@ -101,7 +101,7 @@ def _speak(session: "ChatSession", answer: Iterator[str], as_json: bool) -> None
             if not as_json:
                 print(piece, end="", flush=True)
     except KeyboardInterrupt:
-        say("\n(stopped)")
+        log("\n(stopped)")
     done = session.last
     if done is None:
         return
@@ -114,4 +114,4 @@ def _speak(session: "ChatSession", answer: Iterator[str], as_json: bool) -> None
         return
     print(flush=True)
     cut = ", cut at the limit" if done.finish_reason == "length" else ""
-    say(f"({done.n_tokens} tokens, {done.tokens_per_second:.0f} tokens/s{cut})")
+    log(f"({done.n_tokens} tokens, {done.tokens_per_second:.0f} tokens/s{cut})")

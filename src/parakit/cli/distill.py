@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from pydantic import Field
 
-from parakit.cli.main import gathered
+from parakit.cli.main import merge_repeated_flags
 from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.compression.config import DistillConfig, Lesson, unread_distilling
 from parakit.model.presets import parse_size
 
@@ -58,7 +58,7 @@ class DistillCommandConfig(DistillConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit distill` with these arguments."""
-    argv = gathered(argv, ["--conversations"])
+    argv = merge_repeated_flags(argv, ["--conversations"])
     command = tyro.cli(
         DistillCommandConfig, args=argv, prog="parakit distill", config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
     if command.as_json:
         print(json.dumps(figures))
     verb = {"chat": "chat", "next_token": "generate", "masked": "predict"}[learned]
-    say(
+    log(
         f"validation loss {figures['loss']:.3f} {figures['loss_unit']} (the teacher's: {figures['teacher']['loss']:.3f})"
         f" with {figures['share_of_parameters']:.0%} of its parameters: parakit {verb} {out}"
     )

@@ -16,7 +16,7 @@ from parakit.cli.rendering.tables import show_task
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
-from parakit.common.progress import progress, say
+from parakit.common.progress import log, progress
 from parakit.data.config import PrimerConfig
 from parakit.evaluation.config import EvaluationConfig
 
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         )
     if command.output:
         write_evaluation(command.output, results, config, overwrite=command.overwrite)
-        say(f"kept in {command.output}")
+        log(f"kept in {command.output}")
     differences = compare_suites(read_json(other)["suites"], results["suites"]) if other else {}
     figures = summary(results) | {"compared": {name: vars(found) for name, found in differences.items()}}
     if command.as_json:

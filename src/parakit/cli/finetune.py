@@ -7,11 +7,11 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
-from parakit.cli.main import gathered
+from parakit.cli.main import merge_repeated_flags
 from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.model.config import Family
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.families import Task, check_task
@@ -55,7 +55,7 @@ class FinetuneCommandConfig(FinetuneConfig):
 def main(argv: list[str]) -> int:
     """Run `parakit finetune` with these arguments."""
     lists = (*_FILES, "shares", "lora_targets", "trained_layers")
-    argv = gathered(argv, [f"--{name.replace('_', '-')}" for name in lists])
+    argv = merge_repeated_flags(argv, [f"--{name.replace('_', '-')}" for name in lists])
     command = tyro.cli(
         FinetuneCommandConfig, args=argv, prog="parakit finetune", config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps(figures))
     verb = "chat" if command.task == "chat" else "predict"
     told = f"validation loss {figures['loss']:.3f} {figures['loss_unit']}{against_before(figures)}"
-    say(f"{told}: parakit {verb} {out}")
+    log(f"{told}: parakit {verb} {out}")
     return 0
 
 

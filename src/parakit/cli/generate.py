@@ -9,7 +9,7 @@ import tyro
 from pydantic import Field
 
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.inference.config import SamplingConfig
 
 SUMMARY = "Let a model go on from a prompt, or answer it."
@@ -86,5 +86,5 @@ def sampling_of(command: SamplingConfig, model: str, argv: Sequence[str]) -> Sam
     named = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     taken = {name: value for name, value in published.items() if name not in named}
     if taken:
-        say("as its publisher has it: " + ", ".join(f"{name} {value:g}" for name, value in taken.items()))
+        log("as its publisher has it: " + ", ".join(f"{name} {value:g}" for name, value in taken.items()))
     return SamplingConfig.parse(said | taken, "sampling")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from parakit.cli.rendering.show_details import describe, one_line
 from parakit.common.artifacts import open_artifact
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.common.settings import Config
 
 SUMMARY = "Bring in a published model, from a folder or by its name on the hub."
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     )
     left_behind = open_artifact(written, verify=False).lineage["result"].get("left_behind")
     if left_behind:
-        say(f"left behind of {GENERATION}, for nothing here reads it: {', '.join(left_behind)}")
+        log(f"left behind of {GENERATION}, for nothing here reads it: {', '.join(left_behind)}")
     found = describe(written, verify=False)
     print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
     return 0

@@ -36,10 +36,7 @@ VERBS = {
     "show": "Tell what a folder holds and where it came from.",
 }
 # `import` is a word of Python's, so its module has another name; `export` keeps it company.
-_MODULES = {
-    "import": "import_model",
-    "export": "export_model",
-}
+_MODULES = {"import": "import_model", "export": "export_model"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,9 +62,9 @@ def _main(argv: list[str]) -> int:
         print(f"parakit {parakit_version()}")
         return 0
     if argv[0] not in VERBS:
-        from parakit.common.settings import nearest
+        from parakit.common.settings import closest_match
 
-        close = nearest(argv[0], VERBS)
+        close = closest_match(argv[0], VERBS)
         meant = f"did you mean `parakit {close}`?" if close else "`parakit --help` lists the commands"
         print(f"error: no command {argv[0]!r}\n  {meant}", file=sys.stderr)
         return 2
@@ -121,7 +118,7 @@ def _sigterm_unwinds() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def gathered(argv: list[str], flags: Collection[str]) -> list[str]:
+def merge_repeated_flags(argv: list[str], flags: Collection[str]) -> list[str]:
     """`--set A --set B` as `--set A B`: given twice, a flag that takes several values keeps them all."""
     rest: list[str] = []
     values: dict[str, list[str]] = {}

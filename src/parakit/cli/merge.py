@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from parakit.cli.main import gathered
+from parakit.cli.main import merge_repeated_flags
 from parakit.cli.rendering.show_details import describe, one_line
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.common.settings import Config
 
 SUMMARY = "Merge an adapter into its base, or several models into their mean."
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     """Run `parakit merge` with these arguments; 0 when a model was written."""
     command = tyro.cli(
         MergeCommandConfig,
-        args=gathered(argv, ("--weights",)),
+        args=merge_repeated_flags(argv, ("--weights",)),
         prog="parakit merge",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
@@ -67,7 +67,7 @@ def _merge_adapter(command: MergeCommandConfig) -> None:
         overwrite=command.overwrite,
     )
     untied = "; embedding and output matrix were one and are now two" if merged.untied else ""
-    say(f"merge: {merged.n_weights} weights changed; rounding took {merged.lost:.2%} of the update{untied}")
+    log(f"merge: {merged.n_weights} weights changed; rounding took {merged.lost:.2%} of the update{untied}")
 
 
 def _merge_models(command: MergeCommandConfig) -> None:

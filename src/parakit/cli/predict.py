@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 from pydantic import Field
 
-from parakit.cli.main import gathered
+from parakit.cli.main import merge_repeated_flags
 from parakit.cli.rendering.model_loading import model_folder
 from parakit.cli.rendering.predictions import asked, predict, read_rows
 from parakit.common.devices import pick_device, pick_dtype
@@ -42,7 +42,7 @@ class PredictCommandConfig(BeamConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit predict` with these arguments; 0 when every text was answered."""
-    argv = gathered(argv, ("--text",))
+    argv = merge_repeated_flags(argv, ("--text",))
     command = tyro.cli(
         PredictCommandConfig, args=argv, prog="parakit predict", config=(tyro.conf.FlagCreatePairsOff,)
     )

@@ -8,7 +8,7 @@ import tyro
 from pydantic import Field
 
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.model.config import Family
 from parakit.model.presets import parse_size
 from parakit.stages.config import PretrainConfig
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
     bits = figures.get("bits_per_byte")
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {figures['loss']:.3f} {figures['loss_unit']}"
     before = against_before(figures, "bits_per_byte" if bits else "loss")
-    say(f"{figures['parameters']:,} parameters, {held_out}{before}: {_next(family, out)}")
+    log(f"{figures['parameters']:,} parameters, {held_out}{before}: {_next(family, out)}")
     return 0
 
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from parakit.alignment.red_team.config import RedTeamConfig
-from parakit.cli.main import gathered
+from parakit.cli.main import merge_repeated_flags
 from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 
 SUMMARY = "Attack a model and tell how often attacks succeed."
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     """Run `parakit redteam` with these arguments."""
     command = tyro.cli(
         RedteamCommandConfig,
-        args=gathered(argv, ["--suites", "--attacks"]),
+        args=merge_repeated_flags(argv, ["--suites", "--attacks"]),
         prog="parakit redteam",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps(results, ensure_ascii=False))
     else:
         _show(results)
-    say(f"transcripts and report: {out / 'report.html'}")
+    log(f"transcripts and report: {out / 'report.html'}")
     return 0
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
-from parakit.common.settings import Config, nearest
+from parakit.common.settings import Config, closest_match
 from parakit.model.config import Family
 from parakit.tokens.config import TokenizerConfig
 
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
         return 0
     verb, *rest = argv
     if verb not in verbs:
-        close = nearest(verb, verbs)
+        close = closest_match(verb, verbs)
         raise UserError(
             f"parakit tokenizer: unknown verb {verb!r}",
             f"did you mean {close!r}?" if close else f"verbs: {', '.join(verbs)}",

@@ -4,7 +4,7 @@ no other room, and torch only inside functions.
 
 from parakit.common.artifacts import Artifact, Lineage, open_artifact, verify_manifest, writing_artifact
 from parakit.common.errors import DamagedArtifact, UserError
-from parakit.common.settings import Config, config_digest, load_yaml, nearest, unread
+from parakit.common.settings import Config, closest_match, config_digest, load_yaml, unread
 
 __all__ = [
     "Artifact",
@@ -14,7 +14,7 @@ __all__ = [
     "UserError",
     "config_digest",
     "load_yaml",
-    "nearest",
+    "closest_match",
     "open_artifact",
     "unread",
     "verify_manifest",

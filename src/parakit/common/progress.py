@@ -15,7 +15,7 @@ from collections.abc import Iterator
 PLAIN_LINE_SECONDS = 10.0
 
 
-def say(text: str = "") -> None:
+def log(text: str = "") -> None:
     """Print one line of news to stderr."""
     print(text, file=sys.stderr, flush=True)
 
@@ -77,7 +77,7 @@ class _PlainBar(Bar):
         now = time.monotonic()
         if now - max(self.shown_at, self.started) >= PLAIN_LINE_SECONDS:
             self.shown_at = now
-            say(self.line())
+            log(self.line())
 
 
 @contextlib.contextmanager
@@ -90,7 +90,7 @@ def progress(name: str, total: float | None = None, unit: str = "steps") -> Iter
         bar = _PlainBar(name, total, unit)
         yield bar
     if bar.done:
-        say(bar.line())
+        log(bar.line())
 
 
 @contextlib.contextmanager

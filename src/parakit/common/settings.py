@@ -56,7 +56,7 @@ class Config(BaseModel):
         )
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def closest_match(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or None when none is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None
@@ -146,7 +146,7 @@ def _explain(cls: type[Config], error: ValidationError, where: str) -> UserError
         groups = _groups_at(cls, loc[:-1])
         known = {name: field for group in groups for name, field in group.__pydantic_fields__.items()}
         if fault["type"] == "extra_forbidden":
-            close = nearest(str(loc[-1]), sorted(known))
+            close = closest_match(str(loc[-1]), sorted(known))
             lines.append(f"{where}: unknown key `{path}`")
             hints.append(
                 f"did you mean `{close}`?" if close else f"known keys here: {', '.join(sorted(known))}"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.data.examples import Row
 from parakit.data.examples.formats import task_named
 from parakit.evaluation.intervals import Figure, bootstrapped, bootstrapped_mean, wilson_interval
@@ -261,7 +261,7 @@ def _check_labels(wanted: Sequence[str], names: Sequence[str]) -> None:
     known = set(names)
     for label in wanted:
         if label not in known:
-            close = nearest(label, names)
+            close = closest_match(label, names)
             raise UserError(
                 f"an example has the label {label!r}, and the model knows {', '.join(map(repr, names[:20]))}",
                 f"did you mean {close!r}?"

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import derive_seed
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.inference.chat_files import Message, load_messages, save_messages
 from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.generation.text import Completion, CompletionStream, prompt_ids, stream
@@ -79,7 +79,7 @@ class ChatSession:
         name, _, argument = line[1:].partition(" ")
         name = {"exit": "quit", "?": "help"}.get(name, name)
         if name not in COMMANDS:
-            close = nearest(name, COMMANDS)
+            close = closest_match(name, COMMANDS)
             raise UserError(
                 f"/{name}: no such command", f"did you mean /{close}?" if close else "/help lists them"
             )

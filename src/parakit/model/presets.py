@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.model.config import FAMILIES, DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
 from parakit.model.pretrained_configs import BERT, modernbert_windows, original, sizes, t5
 
@@ -98,7 +98,7 @@ def _shape_of(family: str, architecture: str | None) -> ShapeOf:
         ("architecture", ARCHITECTURES, architecture),
     ):
         if given is not None and given not in known:
-            close = nearest(given, known)
+            close = closest_match(given, known)
             raise UserError(
                 f"no {name} {given!r}", f"did you mean {close!r}?" if close else f"one of: {', '.join(known)}"
             )

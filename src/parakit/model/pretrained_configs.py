@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.model.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
 
 BIASES: dict[str, Any] = {
@@ -169,7 +169,7 @@ PRESETS: Mapping[str, Callable[[], ModelConfig]] = {
 def preset(name: str) -> ModelConfig:
     """The shape of the published model `name`, one of `PRESETS`."""
     if name not in PRESETS:
-        close = nearest(name.lower(), PRESETS)
+        close = closest_match(name.lower(), PRESETS)
         raise UserError(
             f"no preset {name!r}", f"did you mean {close!r}?" if close else f"one of: {', '.join(PRESETS)}"
         )

@@ -17,7 +17,7 @@ from parakit.checkpoints.model_folder import read_config
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, write_json_atomic, write_text_atomic
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.common.settings import load_yaml
 from parakit.data.readers.inputs import check_paths
 from parakit.evaluation.metrics.translations import require_libraries
@@ -148,7 +148,7 @@ def _check_going_on(recipe: RecipeConfig) -> None:
 
 
 def _tell(decision: Decision) -> None:
-    say(f"[{decision.stage.name}] {'' if decision.run else 'skipped: '}{decision.reason}")
+    log(f"[{decision.stage.name}] {'' if decision.run else 'skipped: '}{decision.reason}")
 
 
 @contextlib.contextmanager

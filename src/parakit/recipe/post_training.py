@@ -71,7 +71,7 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
         "reward": learned,
         "prompts": fingerprint(step.prompts),
     }
-    settings |= {"watch": list(step.watch)} if step.watch else {}
+    settings |= {"monitor_rewards": list(step.monitor_rewards)} if step.monitor_rewards else {}
 
     def run(out: Path) -> None:
         from parakit.stages.alignment import Aligning, align
@@ -86,7 +86,7 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
             training=training,
             method=step.method,
             reward=str(folder / REWARD) if learned == REWARD else learned,
-            watched=step.watch,
+            monitor_rewards=step.monitor_rewards,
         )
         align(job, out, overwrite=True)
 

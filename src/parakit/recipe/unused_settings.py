@@ -80,7 +80,7 @@ def _unread_later(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
     for number, step in enumerate(recipe.align):
         for key in unread_training(step.settings(), step.method):
             yield f"align.{number}.{key}", why_unread(key, step, step.method)
-        for key, readers in (("prompts", ASKING), ("reward", REWARDED), ("watch", REWARDED)):
+        for key, readers in (("prompts", ASKING), ("reward", REWARDED), ("monitor_rewards", REWARDED)):
             if getattr(step, key) and step.method not in readers:
                 yield f"align.{number}.{key}", f"it belongs to {' and '.join(readers)}, not to {step.method}"
     if recipe.distill is not None:
@@ -143,7 +143,7 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
     read |= READ_BY_METHOD.get(getattr(config, "method", "full"), frozenset())
     read |= _read_of_replay(config, learned)
     if isinstance(config, PretrainConfig) and config.model is None:
-        read |= {"embedding_start"}
+        read |= {"embedding_init"}
     return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
 
 
@@ -163,7 +163,7 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | M
         return "a task's rows are examples: batch_examples and epochs say it"
     if key == "batch_examples":
         return "text is counted in tokens: batch_tokens says it"
-    if key == "embedding_start":
+    if key == "embedding_init":
         return "a model that goes on has its token vectors"
     if key in ReplayConfig.model_fields and key not in TrainingConfig.model_fields:
         return _why_no_replay(key, training, learned)

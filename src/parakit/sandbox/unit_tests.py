@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 
 _KEYS = ("asserts", "check", "entry_point", "setup", "cpu_seconds")
 _EVERYWHERE = frozenset(dir(builtins)) | {"__name__", "__file__"}
@@ -47,7 +47,7 @@ def parse_tests(value: object, where: str) -> UnitTests:
         raise UserError(f"{where}: tests are {type(value).__name__}, not a list or an object", _HINT)
     for key in value:
         if key not in _KEYS:
-            near = nearest(str(key), _KEYS)
+            near = closest_match(str(key), _KEYS)
             raise UserError(f"{where}: unknown key {key!r}", f"did you mean {near!r}?" if near else _HINT)
     if ("asserts" in value) == ("check" in value):
         raise UserError(f"{where}: give one of 'asserts' and 'check'", _HINT)

@@ -22,7 +22,7 @@ Job = Callable[["Aligning", Path, bool], dict[str, Any]]
 class Aligning:
     """What a person says about aligning `model`. `data` is a folder of preferences (reward, dpo) or of conversations
     whose last questions are asked (ppo, grpo, best_of_n, constitution); `reward` a reward model's folder or the
-    name of a built-in reward; `watched` are others, that are measured and not followed.
+    name of a built-in reward; `monitor_rewards` are others, that are measured and not followed.
     """
 
     model: Path
@@ -31,7 +31,7 @@ class Aligning:
     training: AlignConfig
     method: Method
     reward: str | None = None
-    watched: tuple[str, ...] = ()
+    monitor_rewards: tuple[str, ...] = ()
 
 
 JOBS: Mapping[Method, Job] = {

@@ -20,7 +20,7 @@ from parakit.alignment.rl.prompts import Prompt
 from parakit.alignment.rl.rewards import judged
 from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.common.errors import UserError
-from parakit.common.progress import progress, say
+from parakit.common.progress import log, progress
 from parakit.common.seeds import derive_seed, seed_everything
 from parakit.data.conversations.conversation import Conversation, messages_of, write_conversations
 from parakit.data.conversations.sets import prepare_conversations
@@ -59,7 +59,7 @@ def learn_from_the_best(job: Aligning, out: Path, overwrite: bool = False) -> di
                 asked.held_out,
                 asked.reward,
                 config,
-                asked.watched,
+                asked.monitor_rewards,
             )
 
         before, shown = measure(), shown_samples(asked, config)
@@ -116,7 +116,7 @@ def _sampled(asked: Asked, config: OnlineConfig, work: Path) -> tuple[np.ndarray
             "raise group_size or temperature, or take a reward that tells completions apart",
         )
     write_conversations(work / CHOSEN, usable)
-    say(f"best_of_n: {len(usable)} of {len(rewards)} prompts have a best completion; tuning on those")
+    log(f"best_of_n: {len(usable)} of {len(rewards)} prompts have a best completion; tuning on those")
     return rewards, len(usable)
 
 
@@ -127,7 +127,9 @@ def _judged(asked: Asked, config: OnlineConfig, start: int) -> Row:
     part: list[Prompt] = asked.train[start : start + PROMPTS_AT_A_TIME]
     seed = derive_seed(config.seed, "best_of_n", start) % 2**63
     samples, _ = complete(asked.policy, asked.tokenizer, part, config, seed)
-    paid = judged(asked.reward, samples) - config.cut_penalty * np.array([not s.ended for s in samples])
+    paid = judged(asked.reward, samples) - config.truncation_penalty * np.array(
+        [not s.ended for s in samples]
+    )
     rewards = paid.reshape(len(part), -1)
     best = [as_conversation(sample).to_row()["messages"] for sample, _ in chosen(samples, rewards)]
     return {"rewards": rewards.tolist(), "chosen": best}

@@ -46,7 +46,7 @@ class PretrainConfig(ReplayConfig):
     mean_span: float = Field(
         default=3.0, ge=1, description="span_corruption: tokens of a hidden span on average"
     )
-    embedding_start: Literal["random", "cooccurrence"] = Field(
+    embedding_init: Literal["random", "cooccurrence"] = Field(
         default="random",
         description="what token vectors begin with: draws, or counts of which tokens stand near each other",
     )

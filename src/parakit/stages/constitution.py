@@ -40,7 +40,7 @@ from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file, write_json_atomic, write_text_atomic
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.common.seeds import derive_seed, rng
 from parakit.common.settings import canonical_json
 from parakit.data.conversations.conversation import Conversation, Message, write_conversations
@@ -128,7 +128,7 @@ class _Run:
             lessons = critique_lessons(n_lessons, self.config.seed)
             helpful = self._helpful(HELPFUL_A_LESSON * n_lessons)
             figures = self._finetune(self.job.model, chain(lessons, helpful), out, "lessons", LESSONS)
-            say(f"constitution: {n_lessons} lessons in criticism, validation loss {figures['loss']:.3f}")
+            log(f"constitution: {n_lessons} lessons in criticism, validation loss {figures['loss']:.3f}")
         return out
 
     def critic(self, policy: OwnSpeaker) -> Speaker:
@@ -168,7 +168,7 @@ class _Run:
                 "use another critic (critic), teach it first (n_lessons), or ask harder questions (attacks)",
             )
         n_revised = sum(row["final"] != row["answer"] for row in found)
-        say(
+        log(
             f"constitution: {n_revised} of {len(found)} answers revised by {critic.name},"
             f" {len(self.learned_from(found))} learned"
         )
@@ -228,7 +228,7 @@ class _Run:
         counts = Counter(row["outcome"] for row in rows)
         check_verdicts(counts, critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
         messages = {attack.id: attack.to_row()["messages"] for attack in chosen}
-        say(f"constitution: {counts[PREFERRED]} preferences of {len(rows)} pairs by {critic.name}")
+        log(f"constitution: {counts[PREFERRED]} preferences of {len(rows)} pairs by {critic.name}")
         return [row | {"messages": messages[row["id"]]} for row in rows]
 
     def prefer(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.files import read_json
-from parakit.common.progress import Bar, progress, say
+from parakit.common.progress import Bar, log, progress
 from parakit.data.config import PrimerConfig, TextConfig
 from parakit.data.conversations.sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
 from parakit.data.corpus import iter_corpus, prepare_corpus
@@ -148,7 +148,7 @@ def make_conversation_shards(
 def tell_left_out(title: str, made: Path) -> Path:
     """Say which rows of its files were left out of the set `made`, and return it."""
     for line in left_out_lines(read_json(made / "report.json")):
-        say(f"{title}: {line}")
+        log(f"{title}: {line}")
     return made
 
 

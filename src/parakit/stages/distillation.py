@@ -14,7 +14,7 @@ from parakit.checkpoints.model_folder import load_model, read_config, save_model
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.progress import progress, say
+from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
 from parakit.compression.config import DistillConfig
 from parakit.compression.config import Lesson as Learned
@@ -100,7 +100,7 @@ def distill(job: Distilling, out: Path, overwrite: bool = False) -> dict[str, An
     with workplace(job.work, job.training, parents, job.student.said()) as work:
         run = _begun(job, splits, work)
         plain = run.lessons.under(run.plan)
-        say(f"distill: {describe_plan(run.plan, plain.unit)}")
+        log(f"distill: {describe_plan(run.plan, plain.unit)}")
         inputs = _with_teacher(job, run, plain, work)
         figures = run_training(inputs) | chart_rows(work) | _against_teacher(run, plain)
         if run.lessons.learned == "chat":
@@ -192,7 +192,7 @@ def _shape(job: Distilling, teacher: Teacher) -> ModelConfig:
             f" features, the teacher's {theirs.d_model}",
             "keep layers of the teacher (--keep-layers), or leave hidden_coef at 0",
         )
-    say(f"distill: a student of {n_ours:,} parameters, {n_ours / n_theirs:.0%} of its teacher's {n_theirs:,}")
+    log(f"distill: a student of {n_ours:,} parameters, {n_ours / n_theirs:.0%} of its teacher's {n_theirs:,}")
     return shape
 
 

@@ -23,7 +23,7 @@ from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.model.heads import Model
@@ -162,7 +162,7 @@ def _begun_afresh(
         dial = chosen_size(wanted, training, tokenizer.vocab_size, splits.train)
         shape = with_dropout(dial.config, training.dropout)
         check_can_be_saved(shape)
-        say(f"{title}: {dial.describe()}")
+        log(f"{title}: {dial.describe()}")
         lessons = Lessons(learned, splits, shape, tokenizer, training)
 
         def trial() -> Model:
@@ -172,7 +172,7 @@ def _begun_afresh(
         keep_plan(work, shape, plan)
     seed_everything(plan.seed)
     model = fresh_model(shape)
-    counted = isinstance(training, PretrainConfig) and training.embedding_start == "cooccurrence"
+    counted = isinstance(training, PretrainConfig) and training.embedding_init == "cooccurrence"
     if counted and not kept:  # else a checkpoint has the vectors
         _count_neighbours(model, splits, tokenizer, plan.seed)
     return _Run(_with_head(model, learned, training, splits), lessons, plan)
@@ -184,7 +184,7 @@ def _count_neighbours(model: Model, splits: Splits, tokenizer: Tokenizer, seed: 
     ignored = np.flatnonzero(token_facts(tokenizer).special).tolist()
     started = time.monotonic()
     n = begin_with_cooccurrence(model.trunk.token_embedding, splits.train, ignored, seed)
-    say(f"{n:,} token vectors counted in {time.monotonic() - started:.1f}s")
+    log(f"{n:,} token vectors counted in {time.monotonic() - started:.1f}s")
 
 
 def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
@@ -273,19 +273,19 @@ def _with_head(
 
 def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str, Any]:
     lesson = run.lessons.under(run.plan)
-    say(f"{title}: {describe_plan(run.plan, lesson.unit)}")
+    log(f"{title}: {describe_plan(run.plan, lesson.unit)}")
     inputs = TrainingInputs(
         title, run.model, tokenizer, lesson, run.plan, work, frozen=run.tuning.frozen, before=run.before
     )
     figures: dict[str, Any] = {}
     if earlier := run.lessons.earlier:
-        say(f"{title}: {earlier.share:.0%} of the rows are earlier ones")
+        log(f"{title}: {earlier.share:.0%} of the rows are earlier ones")
         figures = {
             "replay_share": earlier.share,
             "earlier_documents_seen": earlier.n_seen(run.lessons.splits),
         }
         if n_seen := figures["earlier_documents_seen"]:
-            say(
+            log(
                 f"{title}: {n_seen} held-out documents of the earlier data are in the new, and flatter its loss"
             )
         further = partial(_examined_earlier, run, tokenizer, lesson.source)
@@ -336,4 +336,4 @@ def _save(
     else:
         card = model_card({"name": name, "stages": {stage: figures}}, stage)
         save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
-    say(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")
+    log(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")

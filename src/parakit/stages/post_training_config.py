@@ -46,7 +46,7 @@ class AlignStageConfig(AlignConfig):
         description="ppo, grpo, best_of_n: a built-in reward, for example final_answer, or a reward model's folder;"
         " none: the reward model that a stage before made.",
     )
-    watch: tuple[str, ...] = Field(
+    monitor_rewards: tuple[str, ...] = Field(
         default=(),
         description="ppo, grpo, best_of_n: other rewards, that are measured on held-out prompts and never followed.",
     )

@@ -20,7 +20,7 @@ from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.progress import progress, say
+from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
 from parakit.data.preferences.sets import iter_preferences
 from parakit.evaluation.preferences import preference_report, rewards_of
@@ -56,7 +56,7 @@ def train_reward_model(job: Aligning, out: Path, overwrite: bool = False) -> dic
     config = job.training
 
     def lesson(run: _Run) -> Lesson:
-        settings = (config.margin, config.row_margins, config.centre_coef)
+        settings = (config.margin, config.row_margins, config.reward_centering_coef)
         objective = RewardObjective(*settings)
         return run.lesson(objective, RewardObjective(), "nats per ranking")
 
@@ -170,7 +170,7 @@ def _run(
         seed_everything(plan.seed)
         run = _Run(method, made(base, job.training), base, data, plan, work, {})
         lesson = lesson_of(run)
-        say(f"{method}: {describe_plan(plan, lesson.unit)}")
+        log(f"{method}: {describe_plan(plan, lesson.unit)}")
         inputs = TrainingInputs(method, run.model, tokenizer, lesson, plan, work)
         before = lesson.measure(run.model)
         figures = run_training(inputs) | chart_rows(work) | {"before": before}
@@ -206,7 +206,7 @@ def _encoded(job: Aligning, tokenizer: Tokenizer, max_seq_len: int) -> dict[str,
         }
     n_cut, n_left_out = (sum(getattr(one, name) for one in data.values()) for name in ("n_cut", "n_left_out"))
     if n_cut or n_left_out:
-        say(
+        log(
             f"{job.method}: of rows of {seq_len} tokens, {n_cut} prompts were cut on the left and {n_left_out}"
             " rankings left out"
         )
@@ -254,4 +254,4 @@ def _save(
     card = model_card({"name": out.resolve().parent.name, "stages": {"align": figures}}, "align")
     logs = [run.work / METRICS, run.work / EVENTS]
     save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
-    say(f"{job.method}: written to {out}")
+    log(f"{job.method}: written to {out}")

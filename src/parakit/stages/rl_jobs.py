@@ -30,7 +30,7 @@ from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require
@@ -64,7 +64,7 @@ class Asked:
     train: list[Prompt]
     held_out: list[Prompt]
     reward: Reward
-    watched: tuple[Reward, ...] = ()
+    monitor_rewards: tuple[Reward, ...] = ()
     """Other judges of held-out prompts, which nothing is trained on."""
 
 
@@ -95,7 +95,7 @@ def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
 
 def said_of(job: Aligning) -> dict[str, Any]:
     """What decides a run's result besides its settings and its model."""
-    rewards = {"reward": job.reward, "watched": job.watched}
+    rewards = {"reward": job.reward, "monitor_rewards": job.monitor_rewards}
     return {"method": job.method, **rewards, "data": _data_identity(job.data)}
 
 
@@ -122,7 +122,9 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
     doctor.require_healthy(examine_prompts(train, tokenizer))
-    reward, *watched = (named_reward(name, job.training.device) for name in (job.reward, *job.watched))
+    reward, *watched = (
+        named_reward(name, job.training.device) for name in (job.reward, *job.monitor_rewards)
+    )
     for one in (reward, *watched):
         check_prompts(one, [*train, *held_out])
     return Asked(policy, tokenizer, train, held_out[:N_MEASURED], reward, tuple(watched))
@@ -172,7 +174,7 @@ def save_policy(
     lineage = Lineage("model", settings, list(parents), job.training.seed, figures)
     card = model_card({"name": out.resolve().parent.name, "stages": {"align": figures}}, "align")
     save_model(asked.policy, asked.tokenizer, out, lineage, overwrite, card=card, logs=logs)
-    say(f"{learned}: written to {out}")
+    log(f"{learned}: written to {out}")
 
 
 def learn(
@@ -194,7 +196,7 @@ def learn(
 
     def measured() -> dict[str, Any]:
         return measure_policy(
-            policy, reference, tokenizer, asked.held_out, asked.reward, config, asked.watched
+            policy, reference, tokenizer, asked.held_out, asked.reward, config, asked.monitor_rewards
         )
 
     before = measured()
@@ -214,7 +216,7 @@ def learn(
     )
     shown = shown_samples(asked, config)
     n_phases = -(-plan.max_steps // config.steps_per_phase)
-    say(
+    log(
         f"{method}: {n_phases} phases of {config.n_rollouts} completions ({config.rollout_prompts} prompts),"
         f" {config.steps_per_phase} steps each; reward {asked.reward.name} {before['reward']:.3f} before"
     )
@@ -223,7 +225,7 @@ def learn(
     figures["before"], figures["signs"] = before, watch.signs()
     figures["ended_by"] = "kl_limit" if figures["steps"] < plan.max_steps else "max_steps"
     if figures["ended_by"] == "kl_limit":
-        say(
+        log(
             f"{method}: ended after step {figures['steps']} of {plan.max_steps}: beyond kl_limit = {config.kl_limit}"
         )
     figures["samples"] = beside(shown, shown_samples(asked, config))
@@ -237,7 +239,7 @@ def _equal_groups(work: Path) -> float:
     found = [row["equal_groups"] for row in read_metrics(work / METRICS) if "equal_groups" in row]
     share = sum(found) / len(found) if found else 0.0
     if share > MOST_EQUAL:
-        say(
+        log(
             f"grpo: in {share:.0%} of the groups all completions had the same reward, and taught nothing; try harder or"
             " easier prompts, a higher temperature, or a reward that tells completions apart"
         )
@@ -279,7 +281,7 @@ def _prompts(data: Path, tokenizer: Tokenizer, room: int) -> tuple[list[Prompt],
         held_out = [prompt for prompt in every if _split(prompt) != "train"]
         train = train or every
     if not held_out:
-        say(f"{data}: holds out no prompts; measured is on those that are learned on")
+        log(f"{data}: holds out no prompts; measured is on those that are learned on")
     return train, held_out or train
 
 

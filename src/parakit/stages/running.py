@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.files import disk_errors
-from parakit.common.progress import Bar, progress, quantity, say
+from parakit.common.progress import Bar, log, progress, quantity
 from parakit.model.heads import Model
 from parakit.model.layers.experts import take_expert_load
 from parakit.stages.tasks import Lesson
@@ -61,8 +61,8 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
         _examine(inputs)
     session = TrainingSession(inputs.model, lesson.source, lesson.objective, plan, inputs.work)
     if session.first_step:
-        say(f"{inputs.title}: going on after step {session.first_step} of {plan.max_steps}")
-    say(
+        log(f"{inputs.title}: going on after step {session.first_step} of {plan.max_steps}")
+    log(
         f"{inputs.title}: {'compiled' if session.compile_choice.compiled else 'eager'} ({session.compile_choice.reason})"
     )
     if lesson.step_figures:
@@ -125,7 +125,7 @@ def _examine(inputs: TrainingInputs) -> None:
     further = inputs.further_checks()
     doctor.require_healthy(further)
     findings += further
-    say(f"{inputs.title}: the doctor made {len(findings)} checks and found nothing wrong")
+    log(f"{inputs.title}: the doctor made {len(findings)} checks and found nothing wrong")
 
 
 def _amount(inputs: TrainingInputs, step: int) -> int:
@@ -148,7 +148,7 @@ def _log(record: StepRecord, metrics: MetricsLog, more: dict[str, float]) -> Non
         **more,
     )
     if record.skipped:
-        say(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")
+        log(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")
 
 
 def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) -> dict[str, Any]:

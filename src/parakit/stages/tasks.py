@@ -177,16 +177,16 @@ class Lessons:
     def on_new(self, plan: TrainingPlan) -> Lesson:
         """The lesson on the new data alone."""
         kind = "pretrain" if self.learned == "next_token" else self.learned
-        return self._lesson(self.splits, plan, kind, "whole" if self.learned == "chat" else "stream")
+        return self._lesson(self.splits, plan, kind, "pack" if self.learned == "chat" else "concat")
 
     def on_earlier(self, plan: TrainingPlan) -> Lesson:
         """The lesson on the earlier data alone: text, or conversations, whatever the new data are."""
         assert self.earlier is not None
         splits = self.earlier.splits
         if self.learned not in ("next_token", "chat"):
-            return self._lesson(splits, plan, self.learned, "stream")
+            return self._lesson(splits, plan, self.learned, "concat")
         is_chat = isinstance(splits.train, TokenShards) and splits.train.loss_mask is not None
-        return self._lesson(splits, plan, "chat" if is_chat else "pretrain", "whole" if is_chat else "stream")
+        return self._lesson(splits, plan, "chat" if is_chat else "pretrain", "pack" if is_chat else "concat")
 
     def _lesson(self, splits: Splits, plan: TrainingPlan, kind: str, packing: str) -> Lesson:
         objective, loss_unit = self._objective(self.training)
@@ -210,7 +210,7 @@ class Lessons:
             return objectives.sequence_to_sequence(), "nats per token behind its prefix"
         return _OBJECTIVES[self.learned](training)
 
-    def _source(self, data: Data, plan: TrainingPlan, seed: int, packing: str = "stream") -> RowSource:
+    def _source(self, data: Data, plan: TrainingPlan, seed: int, packing: str = "concat") -> RowSource:
         if isinstance(data, ExampleShards):
             return self._examples(data, plan, seed)
         if self.learned in ("next_token", "chat"):

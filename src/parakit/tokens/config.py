@@ -9,7 +9,7 @@ from pydantic import Field
 from parakit.common.settings import Config
 
 TokenizerKind = Literal["byte_bpe", "wordpiece", "unigram", "word", "char"]
-Packing = Literal["stream", "whole"]
+Packing = Literal["concat", "pack"]
 
 
 class TokenizerConfig(Config):
@@ -45,8 +45,8 @@ class BatchConfig(Config):
 
     seq_len: int = Field(default=256, ge=1, description="Tokens in a row.")
     packing: Packing = Field(
-        default="stream", description="stream: documents may be cut; whole: a conversation stays in one row."
+        default="concat", description="concat: documents may be cut; pack: a conversation stays in one row."
     )
     too_long: Literal["truncate", "refuse"] = Field(
-        default="truncate", description="Whole packing: what happens to a document longer than a row."
+        default="truncate", description="pack: what happens to a document longer than a row."
     )

@@ -19,7 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.model.heads import Model
 from parakit.training import compilation
 from parakit.training.config import TrainingPlan
@@ -153,7 +153,7 @@ class TrainingSession:
         """Whether a checkpoint may stand behind `step`. One who waits for the end is told for what."""
         whole = not isinstance(self.source, PhasedSource) or self.source.resumable_at(step)
         if stopped and not whole and step < self.plan.max_steps and not self._waiting:
-            say(f"stopping when the phase that step {step} belongs to is over; once more to stop at once")
+            log(f"stopping when the phase that step {step} belongs to is over; once more to stop at once")
             self._waiting = True
         return whole or step == self.plan.max_steps
 

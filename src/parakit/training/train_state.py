@@ -21,7 +21,7 @@ from torch import nn
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_json_atomic
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.model.adapters import own_parameters
 from parakit.training.loop import SpikeGuard
 from parakit.training.optimizers.optimizer import Optimizer
@@ -81,7 +81,7 @@ def load_train_state(
         try:
             open_artifact(path, "train_state")
         except UserError as error:
-            say(f"checkpoint left aside: {error}")
+            log(f"checkpoint left aside: {error}")
             continue
         return _load(path, model, optimizer, precision, guard)
     return 0, {}

@@ -209,7 +209,7 @@ def test_rows_that_teach_nothing_are_left_out_and_change_no_gradient() -> None:
 
 
 def test_what_was_cut_pays_for_it() -> None:
-    free, dear = (tiny_session(None, "grpo", cut_penalty=penalty) for penalty in (0.0, 5.0))
+    free, dear = (tiny_session(None, "grpo", truncation_penalty=penalty) for penalty in (0.0, 5.0))
     for session in (free, dear):
         session.micro_batches(0)
     phases = [session.source.phase for session in (free, dear)]  # type: ignore[attr-defined]

@@ -163,7 +163,7 @@ def programmer(answers: tuple[str, ...]) -> tuple[LanguageModel, list[Prompt]]:
 def test_grpo_learns_to_write_what_passes() -> None:
     """Three programs, one right, one wrong, one that is none; every reward is a number, and the right one wins."""
     policy, prompts = programmer(("f = max", "f = min", "f = (("))
-    config = tiny_config(group_size=8, max_new_tokens=9, kl_coef=0.0, phase_epochs=1)
+    config = tiny_config(group_size=8, max_new_tokens=9, kl_coef=0.0, ppo_epochs=1)
     reference, learning = frozen_copy(policy), GRPOLearning(config)
     objective = GRPOObjective(config, learning.leash)
 

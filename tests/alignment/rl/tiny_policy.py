@@ -72,7 +72,7 @@ def tiny_config(method: Any = "grpo", **changes: Any) -> OnlineConfig:
         "group_size": 4,
         "minibatches": 2,
         "max_new_tokens": 6,
-        "phase_epochs": 2,
+        "ppo_epochs": 2,
     }
     return online_config(AlignConfig.parse(settings | {"seed": 3} | changes), method)
 

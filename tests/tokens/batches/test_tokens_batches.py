@@ -91,7 +91,7 @@ def test_a_long_document_is_cut_into_rows_of_their_own() -> None:
 )
 def test_whole_epochs_are_exact_and_never_cut(lengths: list[int], seed: int, masked: bool) -> None:
     shards = shards_of(lengths, masked)
-    source = BatchSource(shards, 12, seed, packing="whole")
+    source = BatchSource(shards, 12, seed, packing="pack")
     n_rows = int(source.rows_per_epoch)
     for epoch in range(2):
         batch = source.rows(epoch * n_rows, n_rows)
@@ -101,7 +101,7 @@ def test_whole_epochs_are_exact_and_never_cut(lengths: list[int], seed: int, mas
     assert source.n_truncated == source.n_lost == 0
 
 
-@pytest.mark.parametrize("packing", ["stream", "whole"])
+@pytest.mark.parametrize("packing", ["concat", "pack"])
 @given(lengths=LENGTHS, seed=st.integers(0, 3), start=st.integers(0, 500), n=st.integers(1, 9))
 def test_a_row_does_not_depend_on_who_asks(
     packing: str, lengths: list[int], seed: int, start: int, n: int
@@ -148,17 +148,17 @@ def test_too_long_conversations_are_cut_or_refused_and_counted() -> None:
     loss_mask = np.zeros(51, np.uint8)
     loss_mask[[4, 8, 25, 50]] = 1  # the third conversation counts its last token only
     shards = TokenShards(shards.token_ids, shards.offsets, loss_mask, pad_id=0)
-    source = BatchSource(shards, 8, 0, "whole")
+    source = BatchSource(shards, 8, 0, "pack")
     assert (source.n_truncated, source.n_lost) == (2, 1)
     batch = source.rows(0, int(source.rows_per_epoch))
     assert_sound(batch, shards)
     assert sorted(batch.input_ids[batch.position_ids == 0].tolist())[-3:] == [1, 7, 27]
     with pytest.raises(UserError, match="2 conversations have over 9 tokens"):
-        BatchSource(shards, 8, 0, "whole", too_long="refuse")
+        BatchSource(shards, 8, 0, "pack", too_long="refuse")
 
 
 def test_nothing_to_predict_is_an_error() -> None:
-    for packing in ("stream", "whole"):
+    for packing in ("concat", "pack"):
         with pytest.raises(UserError, match="not one token"):
             BatchSource(shards_of([1, 0, 1]), 8, 0, packing)
 

@@ -81,14 +81,14 @@ def test_conversations_are_for_decoders(byte_bpe: Tokenizer, tmp_path: Path) -> 
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=20).filter(any),
     seq_len=st.integers(1, 12),
     seed=st.integers(0, 3),
-    packing=st.sampled_from(["stream", "whole"]),
+    packing=st.sampled_from(["concat", "pack"]),
 )
 def test_without_shift_every_token_is_met_once_and_is_its_own_target(
     lengths: list[int], seq_len: int, seed: int, packing: str
 ) -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     shards = TokenShards(np.arange(1, offsets[-1] + 1, dtype=np.uint32), offsets, pad_id=0)
-    if packing == "whole":
+    if packing == "pack":
         lengths = [min(n, seq_len) for n in lengths]
     kept = {int(first) + i + 1 for first, n in zip(offsets, lengths, strict=False) for i in range(n)}
     source = BatchSource(shards, seq_len, seed, packing, shift=0)

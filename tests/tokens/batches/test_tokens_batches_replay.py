@@ -47,7 +47,7 @@ def shards(seed: int, n_documents: int = 20, masked: bool = False) -> TokenShard
 
 
 NEW, EARLIER = BatchSource(shards(0), SEQ_LEN, 3), BatchSource(shards(1), SEQ_LEN, 3)
-CHAT = BatchSource(shards(1, masked=True), SEQ_LEN, 3, "whole")
+CHAT = BatchSource(shards(1, masked=True), SEQ_LEN, 3, "pack")
 
 
 def assert_equal(one: Batch, other: Batch) -> None:

@@ -1,7 +1,7 @@
 """A reward model: a decoder that gives one number to a conversation's last answer, learned from rankings (Stiennon et
 al. 2020; Ouyang et al. 2022).
 
-Only differences are learned, so rewards could drift anywhere; `centre_coef` keeps the sum of a ranking's rewards near
+Only differences are learned, so rewards could drift anywhere; `reward_centering_coef` keeps the sum of a ranking's rewards near
 zero (Eisenstein et al. 2023, section 2), and rewards of different prompts so become comparable.
 """
 
@@ -38,8 +38,10 @@ def _judged(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tenso
 class RewardObjective:
     """Nats of the rankings, summed; `figures` holds what the steps since the last look were like."""
 
-    def __init__(self, margin: float = 0.0, row_margins: bool = False, centre_coef: float = 0.0) -> None:
-        self.margin, self.row_margins, self.centre_coef = margin, row_margins, centre_coef
+    def __init__(
+        self, margin: float = 0.0, row_margins: bool = False, reward_centering_coef: float = 0.0
+    ) -> None:
+        self.margin, self.row_margins, self.reward_centering_coef = margin, row_margins, reward_centering_coef
         self.figures = Tally()
 
     def __call__(self, model: RewardModel, batch: RankingMicroBatch) -> Tensor:
@@ -49,8 +51,8 @@ class RewardObjective:
         if self.row_margins:
             margin = margin + batch.margins
         loss = plackett_luce(scores, there, margin).sum()
-        if self.centre_coef:
-            loss = loss + self.centre_coef * scores.sum(1).square().sum()
+        if self.reward_centering_coef:
+            loss = loss + self.reward_centering_coef * scores.sum(1).square().sum()
         self.figures.add("accuracy", right_of(scores, there))
         self.figures.add("lead", leads_of(scores, there))
         self.figures.add("reward", rewards)

@@ -15,7 +15,7 @@ from typing import Any
 from parakit.alignment.red_team import jailbreak_templates as framings
 from parakit.alignment.red_team.attacks import CATEGORIES, Attack, asked
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import Message
 from parakit.primer.exercise import Exercise, sentence
 from parakit.primer.seeded_random import Draws, is_held_out
@@ -42,7 +42,7 @@ def primer_attacks(
     found: list[Attack] = []
     for category in categories:
         if category not in _DRAWN:
-            close = nearest(category, CATEGORIES)
+            close = closest_match(category, CATEGORIES)
             raise UserError(
                 f"{category!r} is no category of attacks",
                 f"did you mean {close!r}?" if close else f"categories are {', '.join(CATEGORIES)}",

@@ -15,7 +15,7 @@ from typing import Any
 
 from parakit.alignment.red_team.attacks import CATEGORIES, WANTED, WANTED_BY, Attack, asked
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import ROLES, Message
 from parakit.data.readers.inputs import check_paths
 from parakit.data.readers.rows import numbered_lines, read_records
@@ -85,7 +85,7 @@ def _from_table(row: Mapping[str, str], columns: tuple[str, ...], where: str) ->
 def _attack(row: Mapping[str, Any], where: str) -> Attack:
     for name in row:
         if name not in _KNOWN:
-            close = nearest(name, _KNOWN)
+            close = closest_match(name, _KNOWN)
             raise UserError(
                 f"{where}: {name!r} is not understood", f"did you mean {close!r}?" if close else _HINT
             )
@@ -93,7 +93,7 @@ def _attack(row: Mapping[str, Any], where: str) -> Attack:
     wanted = row.get("wanted") or WANTED_BY.get(category, "decline")
     if wanted not in WANTED:
         raise UserError(f"{where}: wanted is {wanted!r}", f"it is one of {', '.join(WANTED)}")
-    close = nearest(category, CATEGORIES) if category not in (*CATEGORIES, "own") else None
+    close = closest_match(category, CATEGORIES) if category not in (*CATEGORIES, "own") else None
     if close and close.replace("_", "") == category.lower().replace(" ", "").replace("-", ""):
         raise UserError(f"{where}: category {category!r}", f"write it as {close!r}")
     attack = Attack(

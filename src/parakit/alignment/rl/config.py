@@ -15,13 +15,13 @@ from parakit.common.settings import Config
 
 OnlineMethod = Literal["ppo", "grpo", "best_of_n"]
 
-_SHARED: dict[str, Any] = {"max_new_tokens": 64, "temperature": 1.0, "top_p": 1.0, "cut_penalty": 0.0}
+_SHARED: dict[str, Any] = {"max_new_tokens": 64, "temperature": 1.0, "top_p": 1.0, "truncation_penalty": 0.0}
 _DEFAULTS: dict[OnlineMethod, dict[str, Any]] = {
     "ppo": {
         "group_size": 1,
         "rollout_prompts": 128,
         "minibatches": 4,
-        "phase_epochs": 2,
+        "ppo_epochs": 2,
         "kl_coef": 0.05,
         "kl_estimator": "k1",
         "value_coef": 0.1,
@@ -31,7 +31,7 @@ _DEFAULTS: dict[OnlineMethod, dict[str, Any]] = {
         "group_size": 8,
         "rollout_prompts": 16,
         "minibatches": 2,
-        "phase_epochs": 1,
+        "ppo_epochs": 1,
         "kl_coef": 0.04,
         "kl_estimator": "k2",
         "divide_by_std": True,
@@ -50,9 +50,9 @@ class OnlineConfig(Config):
     max_new_tokens: int
     temperature: float
     top_p: float
-    cut_penalty: float
+    truncation_penalty: float
     minibatches: int = 1
-    phase_epochs: int = 1
+    ppo_epochs: int = 1
     clip_range: float = 0.2
     max_kl: float | None = None
     kl_coef: float = 0.0
@@ -81,7 +81,7 @@ class OnlineConfig(Config):
     @property
     def steps_per_phase(self) -> int:
         """Optimizer steps of one phase that is not ended early."""
-        return self.minibatches * self.phase_epochs
+        return self.minibatches * self.ppo_epochs
 
 
 def online_config(config: AlignConfig, method: OnlineMethod) -> OnlineConfig:

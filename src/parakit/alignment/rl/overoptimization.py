@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.rl.config import OnlineConfig
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.training.metrics import METRICS, read_metrics
 
 FAR = 10.0  # nats a completion at which a model is mostly something else than it was
@@ -132,7 +132,7 @@ class Watch:
         found = signs(self.before, [*self._measured(), now], self.config, self.learnt)
         for name, words in found.items():
             if name not in self.told:
-                say(f"{self.title}: beware: {words}")
+                log(f"{self.title}: beware: {words}")
         self.told |= found.keys()
         return now
 

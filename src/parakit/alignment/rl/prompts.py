@@ -12,7 +12,7 @@ from pathlib import Path
 
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.data.conversations.conversation import (
     Conversation,
     Message,
@@ -83,7 +83,7 @@ def compile_prompts(
     for n, why in ((n_long, f"longer than the {room} tokens that leave room for a completion"),
                    (n_empty, "conversations in which the user asks nothing")):  # fmt: skip
         if n:
-            say(f"{where}: {n} prompts left out: {why}")
+            log(f"{where}: {n} prompts left out: {why}")
     if not found:
         raise UserError(
             f"{where}: holds no prompt that can be used",

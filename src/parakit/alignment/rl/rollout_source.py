@@ -1,7 +1,7 @@
 """The source of rows that the policy makes itself: a phase of rollouts, learned from in some steps, then the next.
 
 The first step of a phase asks for rows, and the policy, as it then is, answers prompts; the steps after it are served
-from the same rollouts, in `minibatches` parts and `phase_epochs` orders. A phase is a pure function of its number,
+from the same rollouts, in `minibatches` parts and `ppo_epochs` orders. A phase is a pure function of its number,
 the seed and the policy's weights, so a run can be gone on from exactly, but only where a phase ends: there
 everything but the weights is a handful of numbers.
 """
@@ -160,7 +160,7 @@ class OnPolicySource:
         rollouts, values = self.roll_out(self._asked(number), number)
         rewards = judged(self.reward, rollouts.samples)
         ended = rollouts.ended
-        paid = rewards - config.cut_penalty * ~ended
+        paid = rewards - config.truncation_penalty * ~ended
         phase = self.learning.phase(rollouts, paid, values)
         loss_mask = rollouts.rows.loss_mask
         estimate = kl_estimate(rollouts.log_probs, rollouts.reference_log_probs, "k1")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 
 if TYPE_CHECKING:
     from parakit.alignment.data_checks import Learner
@@ -140,7 +140,7 @@ def _prompts(model: str, data: str, split: str, seq_len: int | None, n_shown: in
     prompts = read_prompts(Path(data), tokenizer, room, split)
     n_answers = sum(prompt.answer is not None for prompt in prompts)
     longest = max(len(prompt.token_ids) for prompt in prompts)
-    say(
+    log(
         f"{data}: {len(prompts):,} prompts of up to {longest} tokens, {n_answers:,} with a right answer behind"
     )
     found = Examined(examine_prompts(prompts, tokenizer))

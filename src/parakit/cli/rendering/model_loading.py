@@ -12,7 +12,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device, pick_dtype
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
-from parakit.common.progress import say
+from parakit.common.progress import log
 
 if TYPE_CHECKING:
     from parakit.model.adapters import AdapterSet
@@ -83,7 +83,7 @@ def tell_how_it_reads(path: str | Path) -> None:
     lineage = model_folder(path) / LINEAGE
     learned = (read_json(lineage).get("config") or {}).get("learned") if lineage.is_file() else None
     if learned == "prefix" and read_config(model_folder(path)).family == "decoder":
-        say(
+        log(
             f"{path}: was trained on prefixes that it read both ways, and a prompt is read one way here, as every program"
             " reads such a folder: expect less of it than of its validation, or tune it first"
         )

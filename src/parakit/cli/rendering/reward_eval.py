@@ -11,7 +11,7 @@ from rich.table import Table
 
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
-from parakit.common.progress import say
+from parakit.common.progress import log
 from parakit.data.preferences import PREFERENCE_SPLITS, Ranking, iter_preferences, read_preferences
 from parakit.data.skipped_rows import LeftOut, left_out_lines
 
@@ -65,12 +65,12 @@ def rankings_of(path: str, split: str | None) -> Iterator[Ranking]:
         left_out = LeftOut()
         yield from (ranking for _, ranking in read_preferences(path, left_out))
         for line in left_out_lines({"left_out": left_out.counts, "left_out_rows": left_out.places}):
-            say(f"{path}: {line}")
+            log(f"{path}: {line}")
         return
     for name in (split,) if split else PREFERENCE_SPLITS[::-1]:  # test where there is one, else validation
         found = list(iter_preferences(path, name))
         if found:
-            say(f"{path}: {len(found):,} rankings of the {name} split")
+            log(f"{path}: {len(found):,} rankings of the {name} split")
             yield from found
             return
         if split:

@@ -48,7 +48,7 @@ class OnPolicySource:
         share: float,
         sampling: SamplingConfig,
     ) -> None:
-        if source.packing != "whole" or source.shards.loss_mask is None:
+        if source.packing != "pack" or source.shards.loss_mask is None:
             raise UserError(
                 f"on_policy_share = {share}: plain text asks nothing that the student could answer",
                 "distil on conversations, or leave on_policy_share at 0",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.data.conversations.formats import message_rows
 from parakit.data.readers.rows import ending, read_records
 
@@ -142,7 +142,7 @@ def _message(message: object, where: str) -> Message:
         raise UserError(f"{where}: not an object with a role and a content")
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        near = nearest(role, ROLES) if isinstance(role, str) else None
+        near = closest_match(role, ROLES) if isinstance(role, str) else None
         raise UserError(
             f"{where}: unknown role {role!r}",
             f"did you mean {near!r}?" if near else f"roles are {', '.join(ROLES)}",

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 
 SHAREGPT_ROLES = {
     "human": "user",
@@ -93,7 +93,7 @@ def _turn(turn: object, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: not an object with 'from' and 'value'")
     speaker = turn["from"]
     if not isinstance(speaker, str) or speaker not in SHAREGPT_ROLES:
-        near = nearest(speaker, SHAREGPT_ROLES) if isinstance(speaker, str) else None
+        near = closest_match(speaker, SHAREGPT_ROLES) if isinstance(speaker, str) else None
         known = f"known are {', '.join(SHAREGPT_ROLES)}"
         raise UserError(f"{where}: unknown speaker {speaker!r}", f"did you mean {near!r}?" if near else known)
     rest = {key: value for key, value in turn.items() if key == "weight"}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 
 Row = dict[str, Any]  # a checked row, as above
 
@@ -73,7 +73,7 @@ TASKS = {
 def task_named(name: str) -> Task:
     """The task of that name; `UserError` names the nearest."""
     if name not in TASKS:
-        close = nearest(name, TASKS)
+        close = closest_match(name, TASKS)
         known = f"tasks with examples are {', '.join(TASKS)}"
         raise UserError(f"no task is called {name!r}", f"did you mean {close!r}?" if close else known)
     return TASKS[name]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.data.examples.formats import Row, Task, checked, task_named
 from parakit.data.readers.inputs import check_paths
 from parakit.data.readers.rows import ending, numbered_lines, read_json_lines, short_name
@@ -95,7 +95,7 @@ def _table(
 def _check_header(header: list[str], task: Task, where: str, what: str) -> None:
     missing = [key for key in (*task.inputs, task.answer) if key not in header]
     if missing:
-        close = nearest(missing[0], header)
+        close = closest_match(missing[0], header)
         hint = f"call column {close!r} {missing[0]!r}" if close else "name the columns as the task's keys are"
         raise UserError(
             f"{where}: {what} has no {missing[0]!r}; it has {', '.join(map(repr, header))}",

@@ -20,7 +20,7 @@ from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.data.config import PrimerConfig
 from parakit.data.deduplication import DigestSet
 from parakit.data.examples.formats import Row, Task, labels_of, task_named
@@ -217,7 +217,7 @@ def _digest(row: Row, keys: Sequence[str]) -> str:
 
 
 def _unknown_label(label: str, where: str, labels: Sequence[str], known_as: str) -> UserError:
-    close = nearest(label, labels)
+    close = closest_match(label, labels)
     hint = f"did you mean {close!r}?" if close else "correct it, or name all labels with `labels`"
     return UserError(
         f"{where}: label {label!r} is none of {known_as} ({', '.join(map(repr, labels[:20]))})", hint

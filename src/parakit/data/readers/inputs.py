@@ -20,7 +20,7 @@ from typing import Literal
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.data.config import TextConfig
 from parakit.data.deduplication import DigestSet
 from parakit.data.documents import repair
@@ -75,7 +75,7 @@ def check_paths(paths: Sequence[str]) -> None:
             raise UserError(f"{path}: is a pipe, socket or device", "save its text to a file first")
         close = None
         if path.parent.is_dir():
-            close = nearest(path.name, (entry.name for entry in os.scandir(path.parent)))
+            close = closest_match(path.name, (entry.name for entry in os.scandir(path.parent)))
         hint = f"did you mean {path.parent / close}?" if close else "check the spelling"
         raise UserError(f"{path}: no such file or folder", hint)
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.data.config import TextConfig
 from parakit.data.readers.inputs import InputFile
 from parakit.data.readers.lines import LeftOutError, bomb, expansion_limit
@@ -76,7 +76,7 @@ def _check_column(table: Any, name: str) -> None:
 
     names = table.schema_arrow.names
     if name not in names:
-        close = nearest(name, names)
+        close = closest_match(name, names)
         hint = (
             f"text_field names the column; did you mean {close!r}?"
             if close

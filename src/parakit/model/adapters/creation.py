@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from parakit.common.errors import UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.model.adapters.attachment import Adapter, is_adapted
 from parakit.model.adapters.config import LoraConfig, PrefixConfig, PromptConfig
 from parakit.model.adapters.lora import (
@@ -157,7 +157,7 @@ def _named(model: nn.Module, name: str, kinds: type | object) -> list[str]:
     found = [place for place in known if place == name or place.endswith(f".{name}")]
     if not found:
         names = sorted({place.rpartition(".")[2] for place in known})
-        close = nearest(name, names)
+        close = closest_match(name, names)
         meant = f"did you mean {close!r}? " if close else ""
         listed = [one for one in names if not one.isdigit()]
         raise UserError(

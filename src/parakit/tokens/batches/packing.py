@@ -82,7 +82,7 @@ def seeded_offsets(n_pairs: np.ndarray, seq_len: int, generator: np.random.Gener
     return np.where(offsets == 0, seq_len, offsets)
 
 
-def n_stream_rows(n_pairs: np.ndarray, seq_len: int) -> int:
+def n_concat_rows(n_pairs: np.ndarray, seq_len: int) -> int:
     """Rows of an epoch: a row for each full window, and the rests end to end, the last row padded."""
     long = n_pairs[n_pairs > seq_len]
     rest = long % seq_len

@@ -1,9 +1,9 @@
 """Batches: a pure function of (seed, row number), so that the data position is the step number.
 
-A document of n tokens gives n - 1 pairs (input, target); every pair is met exactly once an epoch. "stream"
+A document of n tokens gives n - 1 pairs (input, target); every pair is met exactly once an epoch. "concat"
 cuts documents longer than a row into windows, at a seeded offset that differs per epoch: a full window is a
 row of its own, so that its context is whole; what is shorter is laid end to end and cut into rows.
-"whole" never cuts: documents
+"pack" never cuts: documents
 (conversations) are packed best-fit into padded rows, and the rows are permuted. In both, pieces of different
 documents in one row are told apart by `document_ids`, and positions restart with each. With `shift` 0 each
 token is its own target, and a document of n tokens gives n pairs: what noising starts from.
@@ -24,7 +24,7 @@ from parakit.common.seeds import rng
 from parakit.tokens.batches.packing import (
     best_fit_decreasing,
     cut_at_offsets,
-    n_stream_rows,
+    n_concat_rows,
     seeded_offsets,
     windows,
 )
@@ -81,7 +81,7 @@ class _Segments:
 
 
 @dataclass(frozen=True)
-class _StreamEpoch:
+class _ConcatEpoch:
     """The cut of one epoch: windows that fill a row, and rests that are laid end to end."""
 
     full_starts: np.ndarray  # first token of each full window
@@ -98,7 +98,7 @@ class BatchSource:
         shards: TokenSource,
         seq_len: int,
         seed: int,
-        packing: str = "stream",
+        packing: str = "concat",
         too_long: str = "truncate",
         shift: int = 1,
     ) -> None:
@@ -108,32 +108,32 @@ class BatchSource:
         self._starts = np.asarray(shards.offsets[:-1], np.int64)
         self._n_pairs = np.maximum(np.diff(shards.offsets) - shift, 0)
         self.n_truncated = self.n_lost = 0
-        if packing == "whole":
-            self._fit_whole(too_long)
+        if packing == "pack":
+            self._fit_packed(too_long)
         self.n_pairs_per_epoch = int(self._n_pairs.sum())
         if self.n_pairs_per_epoch == 0:
             raise UserError("there is not one token to predict in this split", "give it more text")
-        if packing == "whole":
+        if packing == "pack":
             self._order = np.argsort(-self._n_pairs, kind="stable")[: int((self._n_pairs > 0).sum())]
             self._row_of = best_fit_decreasing(self._n_pairs[self._order], seq_len)
             self.rows_per_epoch = float(self._row_of.max() + 1)
         else:
-            self.rows_per_epoch = float(n_stream_rows(self._n_pairs, seq_len))
-        self._stream_cut = lru_cache(maxsize=3)(self._stream_epoch)
-        self._whole_order = lru_cache(maxsize=3)(self._whole_epoch)
+            self.rows_per_epoch = float(n_concat_rows(self._n_pairs, seq_len))
+        self._concat_cut = lru_cache(maxsize=3)(self._concat_epoch)
+        self._packed_order = lru_cache(maxsize=3)(self._packed_epoch)
 
     def rows(self, start_row: int, n_rows: int) -> Batch:
         """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed, whoever asks and
         whenever.
         """
-        segments = self._stream_rows if self.packing == "stream" else self._whole_rows
+        segments = self._concat_rows if self.packing == "concat" else self._packed_rows
         return _gather(self.shards, segments(start_row, n_rows), n_rows, self.seq_len, self.shift)
 
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
 
-    def _stream_epoch(self, epoch: int) -> _StreamEpoch:
+    def _concat_epoch(self, epoch: int) -> _ConcatEpoch:
         """Where this epoch cuts, and which of its rows is a full window and which is laid out of rests."""
         generator = rng(self.seed, "stream", epoch)
         offsets = seeded_offsets(self._n_pairs, self.seq_len, generator)
@@ -143,15 +143,15 @@ class BatchSource:
         rests = np.flatnonzero(~full)[generator.permutation(int((~full).sum()))]
         places = np.concatenate([[0], np.cumsum(length[rests])])
         order = generator.permutation(int(self.rows_per_epoch))
-        return _StreamEpoch(starts[full], starts[rests], places, order)
+        return _ConcatEpoch(starts[full], starts[rests], places, order)
 
-    def _stream_rows(self, start_row: int, n_rows: int) -> _Segments:
-        parts = [self._stream_row(start_row + i, i) for i in range(n_rows)]
+    def _concat_rows(self, start_row: int, n_rows: int) -> _Segments:
+        parts = [self._concat_row(start_row + i, i) for i in range(n_rows)]
         return _Segments(*np.concatenate(parts, axis=1))
 
-    def _stream_row(self, row: int, row_in_batch: int) -> np.ndarray:
+    def _concat_row(self, row: int, row_in_batch: int) -> np.ndarray:
         """One row's segments as columns of (first token, length, row in the batch, column)."""
-        epoch = self._stream_cut(row // int(self.rows_per_epoch))
+        epoch = self._concat_cut(row // int(self.rows_per_epoch))
         number = int(epoch.order[row % int(self.rows_per_epoch)])
         if number < len(epoch.full_starts):
             return np.array([[epoch.full_starts[number]], [self.seq_len], [row_in_batch], [0]])
@@ -163,7 +163,7 @@ class BatchSource:
         starts = epoch.rest_starts[first:last] + begin - epoch.places[first:last]
         return np.stack([starts, end - begin, np.full(last - first, row_in_batch), begin - low])
 
-    def _fit_whole(self, too_long: str) -> None:
+    def _fit_packed(self, too_long: str) -> None:
         long = np.flatnonzero(self._n_pairs > self.seq_len)
         if len(long) and too_long == "refuse":
             longest = int(self._n_pairs.max()) + self.shift
@@ -179,7 +179,7 @@ class BatchSource:
                 self.n_lost += bool(counted.any() and not counted[: self.seq_len].any())
         self._n_pairs = np.minimum(self._n_pairs, self.seq_len)
 
-    def _whole_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _packed_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Documents in row order, and where each row's documents begin."""
         generator = rng(self.seed, "whole", epoch)
         lengths = self._n_pairs[self._order]
@@ -192,14 +192,14 @@ class BatchSource:
         by_row = np.argsort(row, kind="stable")
         return order[by_row], np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_rows))])
 
-    def _whole_rows(self, start_row: int, n_rows: int) -> _Segments:
+    def _packed_rows(self, start_row: int, n_rows: int) -> _Segments:
         per_epoch = int(self.rows_per_epoch)
         documents, rows = [], []
         row = start_row
         while row < start_row + n_rows:
             epoch, first = divmod(row, per_epoch)
             n = min(per_epoch - first, start_row + n_rows - row)
-            order, begins = self._whole_order(epoch)
+            order, begins = self._packed_order(epoch)
             documents.append(order[begins[first] : begins[first + n]])
             counts = np.diff(begins[first : first + n + 1])
             rows.append(np.repeat(np.arange(row - start_row, row - start_row + n), counts))

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from parakit.common.errors import DamagedArtifact, UserError
-from parakit.common.settings import nearest
+from parakit.common.settings import closest_match
 from parakit.tokens.importers.description import added_token, byte_bpe_description
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
@@ -49,7 +49,7 @@ def published_tokenizer(path: str | Path, name: str) -> Tokenizer:
     `path` is the folder of its files, or the rank file itself.
     """
     if name not in _PUBLISHED:
-        close = nearest(name, _PUBLISHED)
+        close = closest_match(name, _PUBLISHED)
         raise UserError(
             f"no published tokenizer is called {name!r}",
             f"did you mean {close!r}?" if close else f"known: {', '.join(_PUBLISHED)}",

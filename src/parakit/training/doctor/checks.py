@@ -327,6 +327,6 @@ MODEL_CHECKS = (
 def _no_end_of_turn(case: Case) -> str | None:
     """In the conversations, and in the rows too where these hold whole conversations."""
     in_data = label_checks.no_end_of_turn(case.said(case.documents), case.tokenizer, case.grammar)
-    if in_data or case.source.packing != "whole":
+    if in_data or case.source.packing != "pack":
         return in_data
     return label_checks.no_end_of_turn(case.said(case.pieces), case.tokenizer, case.grammar)

@@ -90,7 +90,7 @@ def _text(
     """What text is pre-trained on by default, and its rows."""
     if shards.framing == "decoder":
         chat = shards.loss_mask is not None
-        rows = BatchSource(shards, plan.seq_len, plan.seed, "whole" if chat else "stream")
+        rows = BatchSource(shards, plan.seq_len, plan.seed, "pack" if chat else "concat")
         return ("chat" if chat else "pretrain"), rows
     rows, facts = BatchSource(shards, plan.seq_len, plan.seed, shift=0), token_facts(tokenizer)
     if shards.framing == "encoder":

@@ -60,7 +60,7 @@ def truncation(source: BatchSource, shards: TokenShards, most: int = 512) -> str
     """Conversations of which cutting at the row's end leaves nothing counted. A rare one (up to 1 %) is let
     pass; many are a fault.
     """
-    if source.packing != "whole" or shards.loss_mask is None:
+    if source.packing != "pack" or shards.loss_mask is None:
         return None
     n_pairs = np.diff(shards.offsets) - 1
     long = np.flatnonzero(n_pairs > source.seq_len)
