@@ -15,7 +15,7 @@ import subprocess
 import sys
 from unittest import mock
 
-from house import HOUSE
+from package import SRC
 
 _MAIN = "from parakit.cli.main import main"
 _PROBE = f"""
@@ -30,8 +30,8 @@ print(json.dumps(sorted(sys.modules)))
 
 
 def exists() -> bool:
-    """Whether the house has a command line yet."""
-    return (HOUSE / "cli" / "main.py").is_file()
+    """Whether the package has a command line yet."""
+    return (SRC / "cli" / "main.py").is_file()
 
 
 @functools.cache

@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from house import HOUSE
+from package import SRC
 from surface_rules import exports
 
 PINNED = Path(__file__).with_name("exports.txt")
 
 if __name__ == "__main__":
-    PINNED.write_text("\n".join(exports(HOUSE)) + "\n", encoding="utf-8")
+    PINNED.write_text("\n".join(exports(SRC)) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Who may import whom: the table of the design, held against every import statement, wherever it stands.
 
-Imports inside functions and under TYPE_CHECKING count for the table between rooms: a dependency is a
+Imports inside functions and under TYPE_CHECKING count for the table between packages: a dependency is a
 dependency. For foreign packages it matters where the statement stands: torch may be imported inside a
 function where it may not be at the top.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from house import ROOT, at, is_type_checking, python_files, room_of, tree
+from package import ROOT, at, is_type_checking, package_of, python_files, tree
 
 _ORDER = (
     *(
@@ -75,10 +75,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": _above("serving"),
     "cli": set(_ORDER),
 }
-TORCH_FREE_ROOMS = {"common", "data", "primer", "tokens", "cli"}
-NEVER_TORCH_ROOMS = {"data", "primer"}
+TORCH_FREE = {"common", "data", "primer", "tokens", "cli"}
+NEVER_TORCH = {"data", "primer"}
 WEB = {"fastapi", "starlette", "uvicorn"}
-EXTRA_OF_ROOM = {"data": "data", "serving": "serve", "evaluation": "eval", "assistants": "assist"}
+EXTRA_OF_PACKAGE = {"data": "data", "serving": "serve", "evaluation": "eval", "assistants": "assist"}
 IMPORT_NAME = {
     "pyyaml": "yaml",
     "tensorboardx": "tensorboardX",
@@ -101,9 +101,9 @@ class Import:
         return self.module.partition(".")[0]
 
 
-def imports(path: Path, house: Path) -> list[Import]:
+def imports(path: Path, src: Path) -> list[Import]:
     """Every import of a file, relative ones resolved."""
-    package = ["parakit", *path.relative_to(house).parts[:-1]]
+    package = ["parakit", *path.relative_to(src).parts[:-1]]
     return list(_walk(tree(path), package, inside=False, typing_only=False))
 
 
@@ -128,53 +128,53 @@ def _walk(node: ast.AST, package: list[str], inside: bool, typing_only: bool) ->
         yield from _walk(child, package, deeper, typing_only)
 
 
-def rooms_out_of_order(house: Path) -> list[str]:
-    """Imports between rooms that the design's table does not list, and rooms that it does not know."""
+def packages_out_of_order(src: Path) -> list[str]:
+    """Imports between packages that the design's table does not list, and packages that it does not know."""
     violations = []
-    for path in python_files(house):
-        room = room_of(path, house)
-        if room not in MAY_IMPORT:
-            violations.append(f"{at(path, 1, house)}: the design knows no room called {room}")
+    for path in python_files(src):
+        package = package_of(path, src)
+        if package not in MAY_IMPORT:
+            violations.append(f"{at(path, 1, src)}: the design knows no package called {package}")
             continue
-        for found in imports(path, house):
+        for found in imports(path, src):
             parts = found.module.split(".")
             if parts[0] != "parakit" or len(parts) < 2 or parts[1].startswith("__"):
                 continue
-            if parts[1] != room and parts[1] not in MAY_IMPORT[room]:
+            if parts[1] != package and parts[1] not in MAY_IMPORT[package]:
                 violations.append(
-                    f"{at(path, found.line, house)}: {room or 'the top'} may not import {parts[1]}"
+                    f"{at(path, found.line, src)}: {package or 'the top'} may not import {parts[1]}"
                 )
     return violations
 
 
-def torch_where_it_must_not_be(house: Path) -> list[str]:
-    """torch at the top of a torch-free room, of any config.py or __init__.py, or anywhere in `data`."""
+def torch_where_it_must_not_be(src: Path) -> list[str]:
+    """torch at the top of a torch-free package, of any config.py or __init__.py, or anywhere in `data`."""
     violations = []
-    for path in python_files(house):
-        room = room_of(path, house)
-        torch_free = room in TORCH_FREE_ROOMS or room == "" or path.name in ("config.py", "__init__.py")
-        for found in imports(path, house):
+    for path in python_files(src):
+        package = package_of(path, src)
+        torch_free = package in TORCH_FREE or package == "" or path.name in ("config.py", "__init__.py")
+        for found in imports(path, src):
             if found.top != "torch" or found.typing_only:
                 continue
-            if room in NEVER_TORCH_ROOMS:
-                violations.append(f"{at(path, found.line, house)}: {room} never imports torch")
+            if package in NEVER_TORCH:
+                violations.append(f"{at(path, found.line, src)}: {package} never imports torch")
             elif torch_free and not found.inside:
-                violations.append(f"{at(path, found.line, house)}: torch only inside functions here")
+                violations.append(f"{at(path, found.line, src)}: torch only inside functions here")
     return violations
 
 
-def foreign_packages_out_of_place(house: Path, project: Path = ROOT / "pyproject.toml") -> list[str]:
+def foreign_packages_out_of_place(src: Path, project: Path = ROOT / "pyproject.toml") -> list[str]:
     """A web framework outside serving, an undeclared package, an extra's package at a core module's top."""
     core, extras = declared(project)
     violations = []
-    for path in python_files(house):
-        room = room_of(path, house)
-        at_top = core | extras.get(EXTRA_OF_ROOM.get(room, ""), set())
-        for found in imports(path, house):
-            where = at(path, found.line, house)
+    for path in python_files(src):
+        package = package_of(path, src)
+        at_top = core | extras.get(EXTRA_OF_PACKAGE.get(package, ""), set())
+        for found in imports(path, src):
+            where = at(path, found.line, src)
             if found.top == "parakit" or found.top in sys.stdlib_module_names or found.typing_only:
                 continue
-            if found.top in WEB and room != "serving":
+            if found.top in WEB and package != "serving":
                 violations.append(f"{where}: only serving/ may import {found.top}")
             elif found.top not in core.union(*extras.values()):
                 violations.append(f"{where}: {found.top} is not among pyproject.toml's dependencies")

@@ -1,29 +1,30 @@
-"""What a room shows: `__init__.py` files, exported names, types of public functions, and who may print."""
+"""What a package shows: `__init__.py` files, exported names, types of public functions, and who may print."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 
-from house import at, is_type_checking, parameters, python_files, room_of, tree
+from package import at, is_type_checking, package_of, parameters, python_files, tree
 
 _LAZY_TARGETS = {"__all__", "__version__", "__getattr__", "__dir__"}
 _CONSOLES = {"sys.stdout.write", "sys.stderr.write", "sys.__stdout__.write"}
 
 
-def init_files_with_code(house: Path) -> list[str]:
+def init_files_with_code(src: Path) -> list[str]:
     """`__init__.py` files that hold more than a docstring, re-exports and `__all__`."""
     violations = []
-    for path in python_files(house):
+    for path in python_files(src):
         if path.name != "__init__.py":
             continue
         module = tree(path)
         if ast.get_docstring(module) is None:
-            violations.append(f"{at(path, 1, house)}: a room says in a docstring what it is")
+            violations.append(f"{at(path, 1, src)}: a package needs a docstring")
         if exported(module) is None:
-            violations.append(f"{at(path, 1, house)}: a room lists its exports in __all__")
+            violations.append(f"{at(path, 1, src)}: a package lists its exports in __all__")
         violations += [
-            f"{at(path, node, house)}: only a docstring, re-exports and __all__ stand in an __init__.py"
+            f"{at(path, node, src)}: an __init__.py holds only a docstring, re-exports and __all__"
             for node in module.body[1:]
             if not _belongs_in_init(node)
         ]
@@ -52,23 +53,37 @@ def exported(module: ast.Module) -> list[str] | None:
     return None
 
 
-def exports(house: Path) -> list[str]:
-    """Every exported name of every package, as `parakit.room.name`, sorted."""
+def exports(src: Path) -> list[str]:
+    """Every exported name of every package, as `parakit.package.name`, sorted."""
     names = []
-    for path in python_files(house):
+    for path in python_files(src):
         if path.name == "__init__.py":
-            package = ".".join(["parakit", *path.relative_to(house).parts[:-1]])
+            package = ".".join(["parakit", *path.relative_to(src).parts[:-1]])
             names += [f"{package}.{name}" for name in exported(tree(path)) or []]
     return sorted(names)
 
 
-def exports_hidden_by_a_module(house: Path) -> list[str]:
+def unused_exports(src: Path, users: Iterable[Path]) -> list[str]:
+    """Exported names of packages that no file of `users` (or `src`) imports from there."""
+    used = set()
+    for path in [*python_files(src), *(file for folder in users for file in python_files(folder))]:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                used |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return [
+        f"{name}: nobody imports it from there: remove it from __all__"
+        for name in exports(src)
+        if name not in used
+    ]
+
+
+def exports_hidden_by_a_module(src: Path) -> list[str]:
     """Lazily exported names that a module or folder beside the `__init__.py` bears too.
 
     Once that module is imported, the package's attribute is the module, and the name is never looked up lazily.
     """
     violations = []
-    for path in python_files(house):
+    for path in python_files(src):
         if path.name == "__init__.py":
             imports = [node for node in tree(path).body if isinstance(node, ast.ImportFrom)]
             bound = {alias.asname or alias.name for node in imports for alias in node.names}
@@ -77,18 +92,18 @@ def exports_hidden_by_a_module(house: Path) -> list[str]:
             }
             hidden = sorted(set(exported(tree(path)) or []) & beside - bound)
             violations += [
-                f"{at(path, 1, house)}: the module {name} hides the export {name}" for name in hidden
+                f"{at(path, 1, src)}: the module {name} hides the export {name}" for name in hidden
             ]
     return violations
 
 
-def stray_printing(house: Path) -> list[str]:
-    """print and consoles outside cli/, common/progress.py and recipe/."""
+def stray_printing(src: Path) -> list[str]:
+    """print and consoles outside cli/, common/progress.py and reports/."""
     violations = []
-    for path in python_files(house):
+    for path in python_files(src):
         if (
-            room_of(path, house) in ("cli", "recipe")
-            or path.relative_to(house).as_posix() == "common/progress.py"
+            package_of(path, src) in ("cli", "reports")
+            or path.relative_to(src).as_posix() == "common/progress.py"
         ):
             continue
         for node in ast.walk(tree(path)):
@@ -96,7 +111,7 @@ def stray_printing(house: Path) -> list[str]:
                 name = ast.unparse(node.func)
                 if name in ("print", "pprint", "input") or name in _CONSOLES:
                     violations.append(
-                        f"{at(path, node, house)}: {name}: only cli/, common/progress.py and recipe/ print"
+                        f"{at(path, node, src)}: {name}: only cli/, common/progress.py and reports/ print"
                     )
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 names = (
@@ -104,15 +119,15 @@ def stray_printing(house: Path) -> list[str]:
                 )
                 if any(name.partition(".")[0] == "rich" for name in names):
                     violations.append(
-                        f"{at(path, node, house)}: rich: only cli/, common/progress.py and recipe/ print"
+                        f"{at(path, node, src)}: rich: only cli/, common/progress.py and reports/ print"
                     )
     return violations
 
 
-def untyped_public_functions(house: Path) -> list[str]:
+def untyped_public_functions(src: Path) -> list[str]:
     """Public functions and methods with a parameter or a result that has no type."""
     violations = []
-    for path in python_files(house):
+    for path in python_files(src):
         for owner in [tree(path), *_public_classes(tree(path))]:
             for function in owner.body:
                 if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -128,7 +143,7 @@ def untyped_public_functions(house: Path) -> list[str]:
                     untyped.append("its result")
                 if untyped:
                     violations.append(
-                        f"{at(path, function, house)}: {function.name}: no type for {', '.join(untyped)}"
+                        f"{at(path, function, src)}: {function.name}: no type for {', '.join(untyped)}"
                     )
     return violations
 
@@ -137,10 +152,10 @@ def _public_classes(module: ast.Module) -> list[ast.ClassDef]:
     return [node for node in module.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
 
 
-def modules_without_docstring(house: Path) -> list[str]:
+def modules_without_docstring(src: Path) -> list[str]:
     """Files that do not say what they are."""
     return [
-        f"{at(path, 1, house)}: a module says in its docstring what it does"
-        for path in python_files(house)
+        f"{at(path, 1, src)}: a module needs a docstring"
+        for path in python_files(src)
         if ast.get_docstring(tree(path)) is None
     ]

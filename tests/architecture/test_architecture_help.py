@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import command_line
-from house import HOUSE, python_files
+from import_rules import TORCH_FREE
+from package import SRC, python_files
 
 HEAVY = {"torch", "transformers", "tokenizers", "tiktoken", "pyarrow", "tensorboardX"}
 MAX_SECONDS = 0.5
@@ -38,9 +39,9 @@ def test_help_answers_within_half_a_second() -> None:
     assert best <= MAX_SECONDS, f"parakit --help takes {best:.2f} s at best; look with python -X importtime"
 
 
-def test_settings_and_torch_free_rooms_do_not_wake_torch() -> None:
-    configs = [path for path in python_files(HOUSE) if path.name == "config.py"]
-    torch_free = [path for room in ("common", "text", "tokens") for path in python_files(HOUSE / room)]
+def test_settings_and_torch_free_packages_do_not_import_torch() -> None:
+    configs = [path for path in python_files(SRC) if path.name == "config.py"]
+    torch_free = [path for package in sorted(TORCH_FREE - {"cli"}) for path in python_files(SRC / package)]
     names = {_module(path) for path in [*configs, *torch_free]}
     code = (
         "import importlib, json, sys\n"
@@ -54,16 +55,16 @@ def test_settings_and_torch_free_rooms_do_not_wake_torch() -> None:
     assert run.returncode == 0, run.stderr.splitlines()[-1]
 
 
-def test_rooms_can_be_imported_without_torch() -> None:
-    rooms = sorted(path.parent.name for path in HOUSE.glob("*/__init__.py"))
+def test_packages_can_be_imported_without_torch() -> None:
+    packages = sorted(path.parent.name for path in SRC.glob("*/__init__.py"))
     code = (
         "import importlib, sys\n"
-        "for room in sys.argv[1:]:\n"
-        "    importlib.import_module('parakit.' + room)\n"
+        "for package in sys.argv[1:]:\n"
+        "    importlib.import_module('parakit.' + package)\n"
         "print('torch' in sys.modules)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, *rooms], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code, *packages], capture_output=True, text=True, timeout=120, check=True
     )
     assert run.stdout.strip() == "False"
 
@@ -80,5 +81,5 @@ def test_the_probe_sees_an_import_of_torch() -> None:
 
 
 def _module(path) -> str:
-    parts = path.relative_to(HOUSE.parent).with_suffix("").parts
+    parts = path.relative_to(SRC.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -7,52 +7,54 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import import_graph
 import import_rules
+import prose_rules
 import pytest
 import size_rules
 import surface_rules
 import vocabulary_rules
 
-DOC = '"""A room."""\n'
+DOC = '"""A package."""\n'
 PASS = "    pass\n"
 
 # (rule, file, violating source, innocent source)
 PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (
-        import_rules.rooms_out_of_order,
-        "text/a.py",
-        "from parakit.tokens import x",
+        import_rules.packages_out_of_order,
+        "data/a.py",
+        "from parakit.primer import x",
         "from parakit.common import x",
     ),
     (
-        import_rules.rooms_out_of_order,
+        import_rules.packages_out_of_order,
         "tokens/a.py",
         "def f():\n    import parakit.model",
         "import parakit.data",
     ),
     (
-        import_rules.rooms_out_of_order,
+        import_rules.packages_out_of_order,
         "model/a.py",
         "from parakit import tokens",
         "from parakit import common",
     ),
-    (import_rules.rooms_out_of_order, "model/a.py", "from ..tokens import x", "from .blocks import x"),
+    (import_rules.packages_out_of_order, "model/a.py", "from ..tokens import x", "from .blocks import x"),
     (
-        import_rules.rooms_out_of_order,
+        import_rules.packages_out_of_order,
         "model/inner/a.py",
         "from ...tokens import x",
         "from ..blocks import x",
     ),
     (
-        import_rules.rooms_out_of_order,
+        import_rules.packages_out_of_order,
         "inference/a.py",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from parakit.training import x",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from parakit.model import x",
     ),
-    (import_rules.rooms_out_of_order, "recipe/a.py", "import parakit.serving", "import parakit.alignment"),
-    (import_rules.rooms_out_of_order, "serving/a.py", "import parakit.training", "import parakit.evaluation"),
-    (import_rules.rooms_out_of_order, "recipe/a.py", "import parakit.cli.main", "import parakit"),
-    (import_rules.rooms_out_of_order, "kitchen/a.py", "x = 1", None),
+    (import_rules.packages_out_of_order, "recipe/a.py", "import parakit.serving", "import parakit.alignment"),
+    (import_rules.packages_out_of_order, "serving/a.py", "import parakit.cli", "import parakit.evaluation"),
+    (import_rules.packages_out_of_order, "recipe/a.py", "import parakit.cli.main", "import parakit"),
+    (import_rules.packages_out_of_order, "kitchen/a.py", "x = 1", None),
     (import_rules.torch_where_it_must_not_be, "common/a.py", "import torch", "def f():\n    import torch"),
     (
         import_rules.torch_where_it_must_not_be,
@@ -63,7 +65,7 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (import_rules.torch_where_it_must_not_be, "cli/a.py", "import torch.nn", "def f():\n    import torch.nn"),
     (
         import_rules.torch_where_it_must_not_be,
-        "text/a.py",
+        "data/a.py",
         "def f():\n    import torch",
         "def f():\n    import pyarrow",
     ),
@@ -90,6 +92,15 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
         "def f():\n    import ftfy",
     ),
     (import_rules.foreign_packages_out_of_place, "model/a.py", "import uvicorn", "import numpy"),
+    (vocabulary_rules.private_words, "data/a.py", "def f(beside): ...", "def f(neighbour): ..."),
+    (vocabulary_rules.private_words, "data/a.py", "class Lesson: ...", "class Task: ..."),
+    (prose_rules.private_prose_in_code, "data/a.py", "raise E('as it was told')", "raise E('as it was set')"),
+    (
+        prose_rules.private_prose_in_code,
+        "data/a.py",
+        'x = 1\n"""A file of theirs."""',
+        '"""Like `theirs` in git."""',
+    ),
     (size_rules.long_files, "model/a.py", "x = 1\n" * 401, "x = 1\n" * 400),
     (size_rules.long_functions, "model/a.py", "def f():\n" + PASS * 60, "def f():\n" + PASS * 59),
     (
@@ -210,8 +221,8 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
 ]
 
 
-def _write(house: Path, name: str, source: str) -> Path:
-    path = house / name
+def _write(src: Path, name: str, source: str) -> Path:
+    path = src / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(source + "\n" if not source.endswith("\n") else source, encoding="utf-8")
     return path
@@ -243,13 +254,13 @@ def test_checkpoints_may_know_foreign_names(rule: Callable[[Path], list[str]], t
 
 
 def test_rooms_that_may_print_may_print(tmp_path: Path) -> None:
-    for name in ("cli/a.py", "recipe/a.py", "common/progress.py"):
+    for name in ("cli/a.py", "reports/a.py", "common/progress.py"):
         _write(tmp_path, name, "import rich\nprint(1)")
     assert surface_rules.stray_printing(tmp_path) == []
 
 
 def test_a_full_folder_is_noticed(tmp_path: Path) -> None:
-    for number in range(15):
+    for number in range(20):
         _write(tmp_path, f"model/a{number}.py", "x = 1")
     assert size_rules.full_folders(tmp_path) == []
     _write(tmp_path, "model/one_more.py", "x = 1")
@@ -264,8 +275,8 @@ def test_serving_may_import_the_web_framework_at_the_top(tmp_path: Path) -> None
 def test_an_export_that_a_module_hides_is_noticed(tmp_path: Path) -> None:
     _write(tmp_path, "model/__init__.py", DOC + "__all__ = ['build', 'Thing']")
     _write(tmp_path, "model/thing.py", "x = 1")
-    _write(tmp_path, "text/__init__.py", DOC + "from parakit.data.read import read\n__all__ = ['read']")
-    _write(tmp_path, "text/read.py", "def read(): ...")
+    _write(tmp_path, "data/__init__.py", DOC + "from parakit.data.read import read\n__all__ = ['read']")
+    _write(tmp_path, "data/read.py", "def read(): ...")
     assert surface_rules.exports_hidden_by_a_module(tmp_path) == []
     _write(tmp_path, "model/build.py", "x = 1")
     assert len(surface_rules.exports_hidden_by_a_module(tmp_path)) == 1
@@ -278,18 +289,20 @@ def test_an_annotated_list_of_exports_is_read(tmp_path: Path) -> None:
 
 
 def test_every_room_of_the_table_is_a_room_of_the_table() -> None:
-    rooms = set(import_rules.MAY_IMPORT)
-    for room, allowed in import_rules.MAY_IMPORT.items():
-        assert allowed <= rooms, room
-        assert room not in allowed
-    assert not any("cli" in allowed for room, allowed in import_rules.MAY_IMPORT.items() if room)
+    packages = set(import_rules.MAY_IMPORT)
+    for package, allowed in import_rules.MAY_IMPORT.items():
+        assert allowed <= packages, package
+        assert package not in allowed
+    assert not any("cli" in allowed for package, allowed in import_rules.MAY_IMPORT.items() if package)
 
 
 def test_the_table_has_no_circle() -> None:
     done: set[str] = set()
     while len(done) < len(import_rules.MAY_IMPORT):
         ready = {
-            room for room, allowed in import_rules.MAY_IMPORT.items() if room not in done and allowed <= done
+            package
+            for package, allowed in import_rules.MAY_IMPORT.items()
+            if package not in done and allowed <= done
         }
         assert ready, sorted(set(import_rules.MAY_IMPORT) - done)
         done |= ready
@@ -299,3 +312,21 @@ def test_exports_are_read_from_all_and_a_change_is_seen(tmp_path: Path) -> None:
     _write(tmp_path, "model/__init__.py", DOC + "__all__ = ['B', 'A']")
     _write(tmp_path, "model/inner/__init__.py", DOC + "__all__ = ['C']")
     assert surface_rules.exports(tmp_path) == ["parakit.model.A", "parakit.model.B", "parakit.model.inner.C"]
+
+
+def test_a_circle_that_is_hidden_in_a_function_or_behind_a_lazy_export_is_noticed(tmp_path: Path) -> None:
+    lazy = DOC + "__getattr__, __dir__ = lazy_exports(__name__, {'B': 'b'})\n__all__ = ['B']"
+    _write(tmp_path, "data/__init__.py", lazy)
+    _write(tmp_path, "data/a.py", "def f():\n    from parakit.data import B")
+    _write(tmp_path, "data/b.py", "from parakit.data import c")
+    _write(tmp_path, "data/c.py", "x = 1")
+    assert import_graph.import_circles(tmp_path) == []
+    _write(tmp_path, "data/c.py", "if TYPE_CHECKING:\n    from .a import f")
+    assert len(import_graph.import_circles(tmp_path)) == 1
+
+
+def test_an_export_that_nobody_imports_is_noticed(tmp_path: Path) -> None:
+    _write(tmp_path, "src/data/__init__.py", DOC + "__all__ = ['A', 'B']")
+    _write(tmp_path, "tests/test_a.py", "from parakit.data import A")
+    found = surface_rules.unused_exports(tmp_path / "src", [tmp_path / "tests"])
+    assert [line.partition(":")[0] for line in found] == ["parakit.data.B"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import ROOT
+from package import ROOT
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 

@@ -1,24 +1,25 @@
-"""The house keeps its rules. Each rule runs on src/parakit (and where it makes sense on benchmarks and
-tests).
-"""
+"""Every rule holds on src/parakit, and where it makes sense on benchmarks/ and tests/."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import import_graph
 import import_rules
+import prose_rules
 import pytest
 import size_rules
 import surface_rules
 import vocabulary_rules
 import written_rules
-from house import HOUSE, ROOT
+from package import ROOT, SRC
 
 Rule = Callable[[Path], list[str]]
 
-HOUSE_RULES: list[Rule] = [
-    import_rules.rooms_out_of_order,
+SOURCE_RULES: list[Rule] = [
+    import_rules.packages_out_of_order,
+    import_graph.import_circles,
     import_rules.torch_where_it_must_not_be,
     import_rules.foreign_packages_out_of_place,
     size_rules.long_files,
@@ -27,6 +28,8 @@ HOUSE_RULES: list[Rule] = [
     size_rules.empty_names,
     size_rules.unfinished_code,
     vocabulary_rules.synonyms,
+    vocabulary_rules.private_words,
+    prose_rules.private_prose_in_code,
     vocabulary_rules.public_synonyms,
     vocabulary_rules.class_suffixes,
     vocabulary_rules.foreign_weight_names,
@@ -41,6 +44,7 @@ EVERYWHERE_RULES: list[Rule] = [
     size_rules.long_functions,
     size_rules.full_folders,
     size_rules.empty_names,
+    vocabulary_rules.private_words,
 ]
 BENCHMARK_RULES: list[Rule] = [
     *EVERYWHERE_RULES,
@@ -55,9 +59,9 @@ def _name(rule: object) -> str:
     return getattr(rule, "__name__", str(rule))
 
 
-@pytest.mark.parametrize("rule", HOUSE_RULES, ids=_name)
-def test_the_house_keeps_the_rule(rule: Rule) -> None:
-    assert rule(HOUSE) == []
+@pytest.mark.parametrize("rule", SOURCE_RULES, ids=_name)
+def test_the_package_keeps_the_rule(rule: Rule) -> None:
+    assert rule(SRC) == []
 
 
 @pytest.mark.parametrize("rule", BENCHMARK_RULES, ids=_name)
@@ -74,9 +78,9 @@ def test_test_files_have_unique_names_and_mirror_the_rooms() -> None:
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
     names = [path.name for path in paths]
     assert sorted(set(names)) == sorted(names)
-    strangers = {p.relative_to(ROOT / "tests").parts[0] for p in paths}
+    unknown = {p.relative_to(ROOT / "tests").parts[0] for p in paths}
     allowed = set(import_rules.MAY_IMPORT) | {"architecture", "benchmarks", "contracts"}
-    assert strangers <= allowed
+    assert unknown <= allowed
 
 
 def test_no_personal_traces_are_left() -> None:

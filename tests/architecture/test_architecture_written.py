@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import command_line
+import prose_rules
 import pytest
 import written_rules
-from house import ROOT
+from package import ROOT
 
 PAGES = written_rules.documents(ROOT)
 
@@ -29,3 +30,7 @@ def test_commands_and_flags_that_are_written_exist(page: Path) -> None:
 def test_make_targets_and_links_that_are_written_exist(page: Path) -> None:
     assert written_rules.missing_make_targets(page, ROOT) == []
     assert written_rules.dead_links(page, ROOT) == []
+
+
+def test_pages_are_written_in_plain_words() -> None:
+    assert prose_rules.private_prose_in_pages(PAGES, ROOT) == []

@@ -1,4 +1,4 @@
-"""One vocabulary: a thing has one name, in every room.
+"""One vocabulary: a thing has one name, in every package.
 
 Only names that we define are judged: functions, classes, parameters, variables, annotated fields,
 attributes on self. What foreign libraries call their parameters (`dim=-1`, `lr=`) or attributes (`.lr`)
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from house import at, docstring_lines, functions, parameters, python_files, room_of, tree
+from package import at, docstring_lines, functions, package_of, parameters, python_files, tree
 
 _WORDS = {
     "d_model": "n_embd n_embed dim hidden_size hidden_dim embed_dim emb_dim model_dim",
@@ -54,6 +54,77 @@ _WORDS = {
     "gate, up, down": "w1 w2 w3 gate_proj up_proj down_proj",
 }
 SYNONYMS = {word: use for use, words in _WORDS.items() for word in words.split()}
+# Parakit's first weeks had words of their own. Each came to an end in favour of the field's term.
+_PRIVATE = {
+    "TrainingTask, tasks": "Lesson Lessons lesson lessons n_lessons is_lesson",
+    "primary_metric": "headline",
+    "secondary_metric": "beside",
+    "should_stop": "over_at",
+    "run_directory": "workplace",
+    "load_plan, save_plan": "kept_plan keep_plan",
+    "spec, to_spec": "said said_of",
+    "ModelSpec, StudentSpec": "SizeWanted StudentWanted",
+    "choose_model_size, config_for_size, ModelSizing": "chosen_size size_dial dial SizePlan tuned_dial",
+    "adjust_plan": "tuned_plan",
+    "continue_pretraining": "going_on",
+    "RLContext, load_context, Messages": "Asked ask asked",
+    "run_rl": "learn_online",
+    "best_of_n_job": "learn_from_the_best",
+    "infer_objective": "learned_from",
+    "post_training_stages, chat_stage_names": "later_stages speaking",
+    "make_prompts, report_skipped": "make_asked tell_left_out",
+    "unused settings are errors by type": "unread why_unread unread_keys",
+    "ChatModel": "Speaker OwnSpeaker EndpointSpeaker open_speaker Talker load_talker tiny_talker",
+    "OnProgress": "Advance",
+    "diversity_metrics, OveroptimizationMonitor": "texture Watch",
+    "KLController": "Leash leash",
+    "ExperienceBatch, RLAlgorithm": "PPOLearning GRPOLearning",
+    "ModelReward, parse_reward, score": "LearntReward named_reward judged",
+    "zero_variance_groups": "equal_groups",
+    "truncation_penalty, ppo_epochs, reward_centering_coef": "cut_penalty phase_epochs centre_coef",
+    "margins, pairwise_accuracy, pad_by_group, ipo_loss": "leads_of right_of by_ranking squared_lead likelier",
+    "JsonlCache, cached_map": "KeptLines worked_through",
+    "MeanMetrics": "Tally",
+    "critique_prompt, comparison_prompt": "under_review two_under_review",
+    "Response, check_valid_fraction, ResponsePair": "Answered check_sense TwoAnswers",
+    "INVALID, SKIPPED": "NONSENSE max_nonsense",
+    "init_embeddings_from_cooccurrence": "begin_with_cooccurrence",
+    "can_fuse, fused_linear_loss, logits_grad": "can_join joined_loss slope_of",
+    "log_probs_at_temperature": "log_shares",
+    "RolloutSource": "PhasedSource",
+    "eager": "as_used",
+    "lr_multipliers": "rate_shares",
+    "CheckContext, CheckResult": "Finding Examined",
+    "TurnMarkers, Span": "Grammar Stretch",
+    "small_batch, probing, with_loss_mask": "tried_out probe_of counted_as unevenly_counted",
+    "attention_direction, preference_direction": "looks_wrong_way prefers_the_worse padding_seen positions_run_on",
+    "ReferenceEncoder, equivalent_tiktoken_ranks": "PlainEncoder prove_equal plain_inside",
+    "EncodedText, add_special_tokens": "Framed frame_text framed",
+    "response_prefix": "answer_lead",
+    "VocabInfo": "TokenFacts token_facts",
+    "segment_arange": "counting_up",
+    "pack_prefix_trees": "lay_branches can_branch branch_mask BranchedInputs",
+    "merge_rows": "one_below_the_other",
+    "truncate_pair, truncate_left": "cut_to_fit cut_left",
+    "SkippedRows, skip_summary": "LeftOut left_out_lines left_out",
+    "allocate, repeats": "quotas times_taken",
+    "decompression_bomb_error": "bomb",
+    "UninformativeExample": "NothingToLearn",
+    "Narrator, Random": "Teller Draws",
+    "ActorCritic": "PolicyWithValue",
+    "FullyTrained, PissaLinear, TrainableTokens": "Retrained SplitLinear TrainedRows",
+    "pop_expert_load": "take_expert_load",
+    "name, hf_name": "ours theirs",
+    "beam_search": "search_ids",
+    "warn_prefix_lm": "tell_how_it_reads",
+    "merge_repeated_flags": "gathered",
+    "closest_match": "nearest",
+    "UnexpectedFile, CorruptArtifact": "ForeignFile DamagedArtifact",
+    "ForkServer, isolation": "Keeper walls walls_here raise_walls Surroundings enter_room NotPlain",
+    "package, SRC": "house HOUSE",
+    "TrainingCase": "Patient patient",
+}
+PRIVATE = {word: use for use, words in _PRIVATE.items() for word in words.split()}
 PUBLIC_SYNONYMS = {"mask": "attention_mask or loss_mask", "ignore_index": "loss_mask"}
 CLASS_SUFFIX = re.compile(
     r".(Args|Arguments|Params|HParams|Hyperparameters|Options|Opts|ForCausalLM|LMHeadModel)$"
@@ -80,22 +151,32 @@ def defined_names(module: ast.Module) -> Iterator[tuple[str, int]]:
             yield from ((alias.asname, node.lineno) for alias in node.names if alias.asname)
 
 
-def synonyms(house: Path) -> list[str]:
+def synonyms(src: Path) -> list[str]:
     """Names for which the vocabulary has another word."""
     violations = []
-    for path in python_files(house):
-        if room_of(path, house) == "checkpoints":
+    for path in python_files(src):
+        if package_of(path, src) == "checkpoints":
             continue
         for name, line in defined_names(tree(path)):
             if use := SYNONYMS.get(name.strip("_").lower()):
-                violations.append(f"{at(path, line, house)}: {name}: the house says {use}")
+                violations.append(f"{at(path, line, src)}: {name}: use {use}")
     return sorted(set(violations))
 
 
-def public_synonyms(house: Path) -> list[str]:
+def private_words(root: Path) -> list[str]:
+    """Names that only this project's first weeks understood."""
+    violations = []
+    for path in python_files(root):
+        for name, line in defined_names(tree(path)):
+            if use := PRIVATE.get(name.lstrip("_")):
+                violations.append(f"{at(path, line, root)}: {name}: use {use}")
+    return sorted(set(violations))
+
+
+def public_synonyms(src: Path) -> list[str]:
     """`mask` and `ignore_index` as a parameter of a public function or a field of a public class."""
     violations = []
-    for path in python_files(house):
+    for path in python_files(src):
         names = [
             (a.arg, a.lineno)
             for f in functions(tree(path))
@@ -107,30 +188,28 @@ def public_synonyms(house: Path) -> list[str]:
                 fields = [line.target for line in node.body if isinstance(line, ast.AnnAssign)]
                 names += [(field.id, field.lineno) for field in fields if isinstance(field, ast.Name)]
         found = ((name, line, PUBLIC_SYNONYMS.get(name)) for name, line in names)
-        violations += [
-            f"{at(path, line, house)}: {name}: the house says {use}" for name, line, use in found if use
-        ]
+        violations += [f"{at(path, line, src)}: {name}: use {use}" for name, line, use in found if use]
     return sorted(set(violations))
 
 
-def class_suffixes(house: Path) -> list[str]:
-    """Settings that are not called Config, and trunk-and-head names that are not the house's."""
+def class_suffixes(src: Path) -> list[str]:
+    """Settings that are not called Config, and model names in another library's style."""
     violations = []
-    for path in python_files(house):
+    for path in python_files(src):
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.ClassDef) and CLASS_SUFFIX.search(node.name):
-                where = at(path, node, house)
+                where = at(path, node, src)
                 violations.append(
                     f"{where}: class {node.name}: settings end in Config, models have plain names"
                 )
     return violations
 
 
-def foreign_weight_names(house: Path) -> list[str]:
+def foreign_weight_names(src: Path) -> list[str]:
     """Strings outside checkpoints/ that hold other libraries' weight or config names."""
     violations = []
-    for path in python_files(house):
-        if room_of(path, house) == "checkpoints":
+    for path in python_files(src):
+        if package_of(path, src) == "checkpoints":
             continue
         module = tree(path)
         docstrings = docstring_lines(module)
@@ -142,5 +221,5 @@ def foreign_weight_names(house: Path) -> list[str]:
             ):
                 continue
             if found := FOREIGN_WEIGHTS.search(node.value):
-                violations.append(f"{at(path, node, house)}: {found.group()!r} is known to checkpoints/ only")
+                violations.append(f"{at(path, node, src)}: {found.group()!r} is known to checkpoints/ only")
     return violations

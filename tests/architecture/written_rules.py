@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from house import NOT_OURS
+from package import IGNORED_FOLDERS
 
 _FENCE = re.compile(r"^(?P<fence>```+|~~~+)[^\n]*\n(?P<body>.*?)^(?P=fence)\s*$", re.M | re.S)
 _INLINE = re.compile(r"(?<!`)`((?:\.venv/bin/)?parakit [^`\n]+)`(?!`)")
@@ -117,7 +117,7 @@ def missing_make_targets(page: Path, root: Path) -> list[str]:
 def dead_links(page: Path, root: Path) -> list[str]:
     """Relative links to files that are not there."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
-    links = [link for link in _LINK.findall(text) if not NOT_OURS & set(Path(link).parts)]
+    links = [link for link in _LINK.findall(text) if not IGNORED_FOLDERS & set(Path(link).parts)]
     return [
         f"{page.relative_to(root)}: {link} does not exist"
         for link in links
@@ -141,7 +141,7 @@ def personal_traces(root: Path) -> list[str]:
         hidden = any(part.startswith(".") and part not in (".ci", ".gitignore") for part in parts)
         if (
             hidden
-            or NOT_OURS & set(parts)
+            or IGNORED_FOLDERS & set(parts)
             or not path.is_file()
             or path.suffix not in _TEXT_FILES
             or path.name == "LICENSE"

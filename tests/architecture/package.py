@@ -1,8 +1,8 @@
-"""Reading the house: where its folders are, and its Python files as syntax trees.
+"""Reads the package: where its folders are, and its Python files as syntax trees.
 
-Every rule of this folder is a function from a folder of rooms to a list of violations, each a line that
+Every rule of this folder is a function from a folder of packages to a list of violations, each a line that
 names file, line and way out. So a rule can be run on `src/parakit`, and on a planted violation in a
-temporary folder: no rule is trusted that was not seen to fail.
+temporary folder: each rule is shown to fail.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HOUSE = ROOT / "src" / "parakit"
-NOT_OURS = {".venv", ".git", ".peers", "builds", "runs", "dist", "build", "__pycache__"}
+SRC = ROOT / "src" / "parakit"
+IGNORED_FOLDERS = {".venv", ".git", ".peers", "builds", "runs", "dist", "build", "__pycache__"}
 
 
 @functools.cache
@@ -28,20 +28,20 @@ def tree(path: Path) -> ast.Module:
 
 
 def python_files(folder: Path) -> list[Path]:
-    """Every Python file below `folder` that is ours, sorted."""
-    return sorted(p for p in folder.rglob("*.py") if not NOT_OURS & set(p.relative_to(folder).parts))
+    """Every Python file of the project below `folder`, sorted."""
+    return sorted(p for p in folder.rglob("*.py") if not IGNORED_FOLDERS & set(p.relative_to(folder).parts))
 
 
-def room_of(path: Path, house: Path) -> str:
-    """The room a file belongs to; "" for the files that stand at the top of the house."""
-    parts = path.relative_to(house).parts
+def package_of(path: Path, src: Path) -> str:
+    """The package a file belongs to; "" for the files that are at its top."""
+    parts = path.relative_to(src).parts
     return parts[0] if len(parts) > 1 else ""
 
 
-def at(path: Path, node: ast.AST | int, house: Path) -> str:
-    """`room/file.py:12`, for the head of a violation."""
+def at(path: Path, node: ast.AST | int, src: Path) -> str:
+    """`package/file.py:12`, for the head of a violation."""
     line = node if isinstance(node, int) else getattr(node, "lineno", 1)
-    return f"{path.relative_to(house).as_posix()}:{line}"
+    return f"{path.relative_to(src).as_posix()}:{line}"
 
 
 def functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
