@@ -66,9 +66,11 @@ def _texts(n_bytes: int) -> tuple[str, list[str]]:
     files = sorted((DATA / "gutenberg").glob("*.txt.gz"))
     if not files:
         from parakit.data import PrimerConfig
-        from parakit.primer import documents
+        from parakit.primer import generate_documents
 
-        return "primer", list(_up_to((document.text for document in documents(PrimerConfig())), n_bytes))
+        return "primer", list(
+            _up_to((document.text for document in generate_documents(PrimerConfig())), n_bytes)
+        )
     books = [gzip.decompress(file.read_bytes()).decode("utf-8", "replace") for file in files]
     lower, upper = string.ascii_lowercase, string.ascii_uppercase
     turned = "qwertyuiopasdfghjklzxcvbnm"

@@ -10,7 +10,7 @@ from parakit.alignment.rl.prompts import Prompt, compile_prompts
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.model.heads import LanguageModel
-from parakit.primer.seeded_random import Draws
+from parakit.primer.seeded_random import Random
 from parakit.primer.skills import small_talk
 from parakit.stages.rl_jobs import without_dropout
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -26,6 +26,6 @@ def talker_and_prompts(folder: Path, draw: str) -> tuple[LanguageModel, Tokenize
     assert isinstance(model, LanguageModel)
     assert tokenizer is not None
     without_dropout(model)
-    draws = Draws(77, draw)
-    asked = [Conversation((Message("user", small_talk.draw(draws)[0]),)) for _ in range(N_DRAWN)]
+    random = Random(77, draw)
+    asked = [Conversation((Message("user", small_talk.draw(random)[0]),)) for _ in range(N_DRAWN)]
     return model, tokenizer, compile_prompts(tokenizer, asked, MAX_PROMPT_TOKENS, "small talk")

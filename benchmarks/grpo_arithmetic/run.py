@@ -22,7 +22,7 @@ from parakit.inference import SamplingConfig, generate_batch
 from parakit.model.heads import LanguageModel
 from parakit.primer.exercise import Exercise
 from parakit.primer.grading import final_number
-from parakit.primer.seeded_random import Draws
+from parakit.primer.seeded_random import Random
 from parakit.primer.skills import arithmetic
 
 N_TRAIN, N_TEST, N_STEPS = 3000, 300, (1, 2)
@@ -87,14 +87,14 @@ def _round(
 
 
 def _exercises(name: str, n: int, held_out: bool) -> list[Exercise]:
-    draws = Draws(0, "grpo", name)
-    return [arithmetic.draw_distracted(draws, held_out, N_STEPS) for _ in range(n)]
+    random = Random(0, "grpo", name)
+    return [arithmetic.draw_with_distractor(random, held_out, N_STEPS) for _ in range(n)]
 
 
 def _taught(held_out: bool = True) -> list[Exercise]:
     """Questions of the kind that tuning covered: what was known must not be lost."""
-    draws = Draws(0, "grpo", "taught", "test" if held_out else "train")
-    return [arithmetic.draw(draws, held_out) for _ in range(N_TEST if held_out else N_TRAIN)]
+    random = Random(0, "grpo", "taught", "test" if held_out else "train")
+    return [arithmetic.draw(random, held_out) for _ in range(N_TEST if held_out else N_TRAIN)]
 
 
 def _conversation(exercise: Exercise) -> Conversation:

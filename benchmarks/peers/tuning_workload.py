@@ -23,7 +23,7 @@ from parakit.data.conversations.conversation import Conversation, read_conversat
 from parakit.data.preferences import Ranking
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel
-from parakit.primer import PrimerConfig, conversations, preferences
+from parakit.primer import PrimerConfig, generate_conversations, generate_preferences
 from parakit.tokens.batches.token_batches import BatchSource
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.config import TokenizerConfig
@@ -51,9 +51,9 @@ SETTINGS: dict[str, Any] = {
 
 def make(folder: Path) -> None:
     """Write models, data and settings."""
-    rankings = [one for one in islice(preferences(PrimerConfig()), 200) if len(one.completions) == 2]
+    rankings = [one for one in islice(generate_preferences(PrimerConfig()), 200) if len(one.completions) == 2]
     rankings = rankings[:N_ROWS]
-    told = list(islice(conversations(PrimerConfig()), TALKER_CONVERSATIONS))
+    told = list(islice(generate_conversations(PrimerConfig()), TALKER_CONVERSATIONS))
     texts = [message.content for one in told for message in one.messages]
     texts += [message.content for one in rankings for message in one.conversation(0).messages]
     tokenizer = train_tokenizer(texts, TokenizerConfig(vocab_size=512))

@@ -18,8 +18,8 @@ from parakit.data.splits import SPLITS, split_of
 
 
 def text_of(k: int, n_words: int = 40) -> str:
-    draws = np.random.default_rng(k)
-    return f"Text {k}. " + " ".join(f"w{word}" for word in draws.integers(0, 900, size=n_words)) + "\n"
+    random = np.random.default_rng(k)
+    return f"Text {k}. " + " ".join(f"w{word}" for word in random.integers(0, 900, size=n_words)) + "\n"
 
 
 def write_files(folder: Path, numbers: list[int]) -> Path:
@@ -194,7 +194,7 @@ def test_the_primer_is_a_corpus(tmp_path: Path) -> None:
     config = PrimerConfig(n_documents=300)
     prepare_corpus(TextConfig(primer=config), tmp_path / "corpus")
     texts = {d.text for split in SPLITS for d in iter_corpus(tmp_path / "corpus", split)}
-    assert texts == {d.text for d in primer.documents(config)}
+    assert texts == {d.text for d in primer.generate_documents(config)}
     assert open_artifact(tmp_path / "corpus").lineage["seed"] == 0
 
 

@@ -11,12 +11,12 @@ from parakit.evaluation.intervals import wilson_interval
 from parakit.evaluation.suites import Sample, compare_suites, run_suites, summarise
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate
-from parakit.primer import PrimerConfig, SuiteItem, is_correct, plain_prompt, suites
+from parakit.primer import PrimerConfig, SuiteItem, generate_suites, is_correct, plain_prompt
 
 
 @pytest.fixture(scope="module")
 def small_suites() -> dict[str, list[SuiteItem]]:
-    return suites(PrimerConfig(n_suite_items=8))
+    return generate_suites(PrimerConfig(n_suite_items=8))
 
 
 def test_a_tuned_model_is_asked_by_the_template_and_a_base_model_as_plain_text(

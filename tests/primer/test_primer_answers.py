@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from parakit.primer import PrimerConfig, suites
+from parakit.primer import PrimerConfig, generate_suites
 from parakit.primer.lexicon import (
     ADJECTIVES,
     GREETINGS,
@@ -15,7 +15,7 @@ from parakit.primer.lexicon import (
     TRANSITIVE,
     noun_phrase,
 )
-from parakit.primer.seeded_random import Draws
+from parakit.primer.seeded_random import Random
 from parakit.primer.skills import arithmetic, reference, translation
 from parakit.primer.world import PERSON
 
@@ -36,10 +36,10 @@ def told_total(question: str) -> int:
 
 
 def test_every_story_comes_out_at_its_answer_and_every_step_is_true():
-    draws = Draws(0, "test")
+    random = Random(0, "test")
     for held_out in (False, True):
         for _ in range(3000):
-            exercise = arithmetic.draw(draws, held_out)
+            exercise = arithmetic.draw(random, held_out)
             *steps, last = exercise.answer.split(". ")
             for step in steps:
                 left, sign, right, _, result = step.split()
@@ -116,17 +116,17 @@ def same(english: str, french: str) -> bool:
 
 
 def test_translations_read_back_word_by_word_and_agree_in_gender():
-    draws = Draws(0, "test")
+    random = Random(0, "test")
     for held_out in (False, True):
         for _ in range(3000):
-            _, english, french = translation.sentences(draws, held_out)
+            _, english, french = translation.sentences(random, held_out)
             assert same(english, french), (english, french, back(french))
 
 
 def test_held_out_translations_go_both_ways_and_match_the_lexicon():
     directions = set()
     single = dict(GREETINGS) | {a.english: a.masculine for a in ADJECTIVES}
-    for item in suites(PrimerConfig())["translation"]:
+    for item in generate_suites(PrimerConfig())["translation"]:
         question = item.messages[-1].content
         given = (
             (re.search(r'"(.+)"', question) or re.search(r": (.+)$", question)).group(1).rstrip(".").lower()
@@ -161,10 +161,10 @@ def test_a_word_has_one_translation_both_ways():
 
 
 def test_references_point_at_a_noun_of_the_sentence_that_fits_the_pronoun():
-    draws = Draws(0, "test")
+    random = Random(0, "test")
     for held_out in (False, True):
         for _ in range(2000):
-            text, pronoun, first, second, label = reference.scene(draws, held_out)
+            text, pronoun, first, second, label = reference.scene(random, held_out)
             meant = (first if label == "first" else second).removeprefix("the ")
             assert text.index(first) < text.index(second)
             if pronoun in ("she", "he"):

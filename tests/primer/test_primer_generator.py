@@ -13,10 +13,16 @@ from itertools import islice
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.primer import PrimerConfig, conversations, documents, statistics, suites
+from parakit.primer import (
+    PrimerConfig,
+    compute_statistics,
+    generate_conversations,
+    generate_documents,
+    generate_suites,
+)
 from parakit.primer.documents import KINDS as DOCUMENT_KINDS
 from parakit.primer.grading import SUITES
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 from parakit.primer.skills import agreement, audience, sentiment
 from parakit.primer.skills.facts import CORES, FACTS
 from parakit.primer.world import ANIMALS, GERUND, KINDS, PEOPLE, TOWNS
@@ -24,15 +30,15 @@ from parakit.primer.world import ANIMALS, GERUND, KINDS, PEOPLE, TOWNS
 SMALL = PrimerConfig(n_documents=150, n_conversations=150, n_suite_items=16)
 _DIGEST = """
 import hashlib
-from parakit.primer import PrimerConfig, conversations, documents, suites
+from parakit.primer import PrimerConfig, generate_conversations, generate_documents, generate_suites
 config = PrimerConfig(n_documents=150, n_conversations=150, n_suite_items=16)
-parts = [*documents(config), *conversations(config), suites(config)]
+parts = [*generate_documents(config), *generate_conversations(config), generate_suites(config)]
 print(hashlib.sha256(repr(parts).encode()).hexdigest())
 """
 
 
 def test_every_process_writes_the_same_primer():
-    parts = [*documents(SMALL), *conversations(SMALL), suites(SMALL)]
+    parts = [*generate_documents(SMALL), *generate_conversations(SMALL), generate_suites(SMALL)]
     here = hashlib.sha256(repr(parts).encode()).hexdigest()
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -44,28 +50,28 @@ def test_every_process_writes_the_same_primer():
 
 def test_the_seed_changes_the_draws():
     other = SMALL.model_copy(update={"seed": 1})
-    assert list(documents(SMALL)) != list(documents(other))
-    assert list(conversations(SMALL)) != list(conversations(other))
-    assert suites(SMALL) != suites(other)
+    assert list(generate_documents(SMALL)) != list(generate_documents(other))
+    assert list(generate_conversations(SMALL)) != list(generate_conversations(other))
+    assert generate_suites(SMALL) != generate_suites(other)
 
 
 def test_documents_stream_and_a_larger_number_continues_the_stream():
     huge = PrimerConfig(n_documents=10**12, n_conversations=10**12)
-    assert list(islice(documents(huge), 150)) == list(documents(SMALL))
-    assert list(islice(conversations(huge), 150)) == list(conversations(SMALL))
+    assert list(islice(generate_documents(huge), 150)) == list(generate_documents(SMALL))
+    assert list(islice(generate_conversations(huge), 150)) == list(generate_conversations(SMALL))
 
 
 def test_every_suite_has_the_items_asked_for_all_different_and_in_equal_classes():
     for config in (PrimerConfig(), PrimerConfig(n_suite_items=300)):
-        found = suites(config)
+        found = generate_suites(config)
         assert tuple(found) == SUITES
         for name, items in found.items():
             assert len({item.messages for item in items}) == len(items) == config.n_suite_items
             assert {item.suite for item in items} == {name}
-    sizes = Counter(item.answer.rpartition(": ")[2] for item in suites(PrimerConfig())["sentiment"])
+    sizes = Counter(item.answer.rpartition(": ")[2] for item in generate_suites(PrimerConfig())["sentiment"])
     assert sizes == {"positive.": 125, "negative.": 125}
     kinds = Counter(
-        item.check + str("don't know" in item.answer) for item in suites(PrimerConfig())["safety"]
+        item.check + str("don't know" in item.answer) for item in generate_suites(PrimerConfig())["safety"]
     )
     assert all(82 <= count <= 84 for count in kinds.values())
     assert len(kinds) == 3
@@ -73,11 +79,11 @@ def test_every_suite_has_the_items_asked_for_all_different_and_in_equal_classes(
 
 def test_more_items_than_there_are_is_an_error_with_the_number():
     with pytest.raises(UserError, match="n_suite_items=40000"):
-        suites(PrimerConfig(n_suite_items=40_000))
+        generate_suites(PrimerConfig(n_suite_items=40_000))
 
 
 def test_prompts_and_answers_are_short():
-    for items in suites(PrimerConfig()).values():
+    for items in generate_suites(PrimerConfig()).values():
         for item in items:
             assert len(item.messages[-1].content) <= 320
             assert len(item.answer) <= 130
@@ -86,7 +92,7 @@ def test_prompts_and_answers_are_short():
 def test_conversations_are_well_formed_and_alive():
     roles = Counter()
     system = turns = 0
-    talks = list(conversations(PrimerConfig(n_conversations=2000)))
+    talks = list(generate_conversations(PrimerConfig(n_conversations=2000)))
     for talk in talks:
         said = [message.role for message in talk.messages]
         system += said[0] == "system"
@@ -102,10 +108,10 @@ def test_conversations_are_well_formed_and_alive():
 
 
 def test_every_kind_of_document_is_told_in_whole_sentences():
-    draws = Draws(3, "kinds")
+    random = Random(3, "kinds")
     for kind, (write, _) in DOCUMENT_KINDS.items():
         for _ in range(60):
-            text = write(draws)
+            text = write(random)
             assert text.strip() == text, kind
             assert "{" not in text, kind
             assert "  " not in text, kind
@@ -115,7 +121,7 @@ def test_every_kind_of_document_is_told_in_whole_sentences():
 
 
 def test_documents_state_every_fact_many_times_and_none_against_the_world():
-    text = "\n".join(document.text for document in documents(PrimerConfig(n_documents=4000)))
+    text = "\n".join(document.text for document in generate_documents(PrimerConfig(n_documents=4000)))
     told = Counter(
         re.findall(r"\b([A-Z]\w+) (lives in|works as|belongs to|is known for its) (?:an? )?(\w+)", text)
     )
@@ -145,7 +151,7 @@ def test_every_fact_is_asked_about_in_training():
 
 
 def test_the_primer_is_no_list_of_templates():
-    found = statistics(PrimerConfig(n_documents=5000, n_conversations=4000, n_suite_items=250))
+    found = compute_statistics(PrimerConfig(n_documents=5000, n_conversations=4000, n_suite_items=250))
     assert found["held_out_sentences_seen"] == 0.0
     assert found["held_out_sentences"] > 2000
     assert found["documents"]["distinct_share"] > 0.99
@@ -157,10 +163,10 @@ def test_the_primer_is_no_list_of_templates():
 
 def test_sentiment_follows_an_independent_reading():
     good, bad = set(sentiment.GOOD), set(sentiment.BAD)
-    draws = Draws(0, "test")
+    random = Random(0, "test")
     for held_out in (False, True):
         for _ in range(1500):
-            _, text, label = sentiment.opinion(draws, held_out)
+            _, text, label = sentiment.opinion(random, held_out)
             words = text.split()
             flips = sum(text.count(phrase) for phrase in (" not ", " never ", "far from"))
             cheer = sum(
@@ -174,10 +180,10 @@ def test_sentiment_follows_an_independent_reading():
 
 def test_agreement_follows_the_head_noun():
     plurals = {plural for _, plural in agreement.THINGS + agreement.LIVING}
-    draws = Draws(0, "test")
+    random = Random(0, "test")
     opposed = 0
     for _ in range(1000):
-        exercise = agreement.draw(draws, held_out=True)
+        exercise = agreement.draw(random, held_out=True)
         _, head, distractor, _, right = exercise.combination
         assert (
             right in {"are", "were", "have"} or ((right + "s").endswith("s") and not right.endswith("s"))
@@ -187,11 +193,11 @@ def test_agreement_follows_the_head_noun():
 
 
 def test_every_topic_has_an_answer_for_every_audience():
-    draws = Draws(0, "test")
+    random = Random(0, "test")
     found = {(audience_.name, topic.name) for topic in audience.TOPICS for audience_ in audience.AUDIENCES}
     drawn = set()
     for _ in range(4000):
-        exercise = audience.draw(draws)
+        exercise = audience.draw(random)
         drawn.add((exercise.label, exercise.combination[1]))
     assert drawn == found
 

@@ -9,12 +9,12 @@ from itertools import pairwise
 import pytest
 
 from parakit.data.conversations.conversation import Message
-from parakit.primer import CHANCE, SUITES, PrimerConfig, SuiteItem, is_correct, plain_prompt, suites
+from parakit.primer import CHANCE, SUITES, PrimerConfig, SuiteItem, generate_suites, is_correct, plain_prompt
 
 
 @cache
 def held_out() -> dict[str, list[SuiteItem]]:
-    return suites(PrimerConfig())
+    return generate_suites(PrimerConfig())
 
 
 def item(check: str, answer: str, **settings) -> SuiteItem:

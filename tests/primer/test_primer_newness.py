@@ -7,9 +7,9 @@ from functools import cache
 
 import pytest
 
-from parakit.primer import PrimerConfig, SuiteItem, plain_prompt, suites
-from parakit.primer.assembly import conversations, documents
+from parakit.primer import PrimerConfig, SuiteItem, generate_suites, plain_prompt
 from parakit.primer.documents import SKILLS
+from parakit.primer.generation import generate_conversations, generate_documents
 from parakit.primer.statistics import question_sentences, sentences_of, training_texts
 
 CONFIG = PrimerConfig()
@@ -22,7 +22,7 @@ def training() -> tuple[str, ...]:
 
 @cache
 def held_out() -> dict[str, list[SuiteItem]]:
-    return suites(CONFIG)
+    return generate_suites(CONFIG)
 
 
 def inner_sentence(item: SuiteItem) -> str | None:
@@ -59,8 +59,8 @@ def test_no_held_out_combination_is_drawn_for_training(monkeypatch):
     drawn: set[tuple[str, ...]] = set()
 
     def recording(draw):
-        def recorded(draws, held_out=False):
-            exercise = draw(draws, held_out)
+        def recorded(random, held_out=False):
+            exercise = draw(random, held_out)
             drawn.add(exercise.combination)
             return exercise
 
@@ -68,9 +68,9 @@ def test_no_held_out_combination_is_drawn_for_training(monkeypatch):
 
     for skill in SKILLS.values():
         monkeypatch.setattr(skill, "draw", recording(skill.draw))
-    for _ in documents(CONFIG):
+    for _ in generate_documents(CONFIG):
         pass
-    for _ in conversations(CONFIG):
+    for _ in generate_conversations(CONFIG):
         pass
     monkeypatch.undo()
     assert {combination[0] for combination in drawn} == set(SKILLS)
@@ -112,5 +112,7 @@ def test_numbers_objects_and_names_are_new_together():
 
 def test_other_seeds_and_sizes_hold_out_the_same():
     seen = {sentence for text in training() for sentence in sentences_of(text)}
-    for item in (item for items in suites(PrimerConfig(seed=9, n_suite_items=60)).values() for item in items):
+    for item in (
+        item for items in generate_suites(PrimerConfig(seed=9, n_suite_items=60)).values() for item in items
+    ):
         assert not question_sentences(item) & seen

@@ -20,7 +20,7 @@ from parakit.common.progress import progress, quantity
 from parakit.data import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
 from parakit.data.preferences import prepare_preferences
 from parakit.data.skipped_rows import left_out_lines
-from parakit.primer import statistics
+from parakit.primer import compute_statistics
 from parakit.stages.families import ExampleTask
 
 SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
     _preparation(command)(command)
     report = read_json(f"{command.output}/report.json")
     if command.statistics:
-        report["primer"] = statistics(PrimerConfig(seed=command.seed))
+        report["primer"] = compute_statistics(PrimerConfig(seed=command.seed))
     if command.as_json:
         artifact = open_artifact(command.output, verify=False)
         print(json.dumps({"path": command.output, "kind": artifact.kind, "digest": artifact.digest} | report))

@@ -109,7 +109,7 @@ def _source(config: TextConfig, report: ReadReport, seen: DigestSet) -> Iterable
         return read_documents(config, report, seen=seen)
     from parakit import primer
 
-    return _counted(primer.documents(config.primer), report)
+    return _counted(primer.generate_documents(config.primer), report)
 
 
 def _counted(documents: Iterable[Document], report: ReadReport) -> Iterator[Document]:

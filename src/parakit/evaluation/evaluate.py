@@ -66,7 +66,7 @@ def evaluate_model(
         suites = run_suites(
             model,
             _needed(tokenizer, path),
-            primer.suites(config.suites),
+            primer.generate_suites(config.suites),
             chat=chat,
             max_new_tokens=config.max_new_tokens,
             micro_batch_size=config.micro_batch_size,

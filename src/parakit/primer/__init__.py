@@ -1,10 +1,9 @@
-"""The primer: a small closed world in plain English, written by a generator that is deterministic in its
-seed.
+"""The primer: a small closed world in plain English, written by a generator that is deterministic in its seed.
 
 It gives documents to read, conversations to tune on, examples of tasks, and eight suites of held-out questions, so
-that the whole life of a model can be shown and measured without a network. What is held out is decided by a keyed
-hash of the combination asked about (`draws.is_held_out`), never by luck. One module of `skills/` stands
-behind each suite; `world.py` holds what is true.
+that every stage of a recipe can run and be measured without a network. A keyed hash of the combination that a question
+asks about (`seeded_random.is_held_out`) decides what is held out. Each suite has its module in `skills/`; `world.py`
+holds the facts.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -16,14 +15,14 @@ __getattr__, __dir__ = lazy_exports(
         "PrimerConfig": "config",
         "SUITES": "grading",
         "SuiteItem": "grading",
-        "conversations": "assembly",
-        "documents": "assembly",
-        "examples": "tasks",
+        "compute_statistics": "statistics",
+        "generate_conversations": "generation",
+        "generate_documents": "generation",
+        "generate_examples": "examples",
+        "generate_preferences": "examples",
+        "generate_suites": "generation",
         "is_correct": "grading",
         "plain_prompt": "grading",
-        "preferences": "tasks",
-        "statistics": "statistics",
-        "suites": "assembly",
     },
 )
 
@@ -32,12 +31,12 @@ __all__ = [
     "SUITES",
     "PrimerConfig",
     "SuiteItem",
-    "conversations",
-    "documents",
-    "examples",
+    "compute_statistics",
+    "generate_conversations",
+    "generate_documents",
+    "generate_examples",
+    "generate_preferences",
+    "generate_suites",
     "is_correct",
     "plain_prompt",
-    "preferences",
-    "statistics",
-    "suites",
 ]

@@ -1,7 +1,6 @@
 """Settings of the primer, the built-in closed world.
 
-Free of every other part of the package's text room, so that `text/config.py` can import it. The same
-settings always give the same documents, conversations and suites, on any machine and in any process.
+The same settings give the same documents, conversations and suites on any machine and in any process.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ from parakit.common.settings import Config
 
 
 class PrimerConfig(Config):
-    """How much of the primer's world is written out: `n_documents` to read, `n_conversations` to tune on,
-    and `n_suite_items` held-out questions in each of the eight suites; of a task, `n_examples` rows to train on and
-    `n_test_examples` held out. `seed` changes every draw, never the world's facts nor which combinations are held
-    out.
+    """Sizes of the generated data. `n_suite_items` is per suite (there are eight); `n_examples` and `n_test_examples`
+    are the training and held-out rows of a task. `seed` changes every draw, but neither the world's facts nor which
+    combinations are held out.
     """
 
     seed: int = 0

@@ -1,9 +1,7 @@
-"""What every skill draws: one question, its answer, how it is checked, and the combination that it stands
-for.
+"""An exercise: one question, its answer, how an answer is graded, and the combination that it tests.
 
-A skill is a module of `skills/` with `NAME`, `LABELS` (its balanced classes, or none) and `draw(draws,
-held_out)`. The same function serves training and suites; `held_out` says on which side of the keyed hash the
-combination must lie.
+A skill is a module of `skills/` with `NAME`, `LABELS` (its balanced classes, or none) and `draw(random, held_out)`,
+which serves training and suites alike; `held_out` selects the side of the keyed hash.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """`combination` decides on which side the exercise lies; `label` is its class within the suite."""
+    """`combination` decides whether the exercise is held out; `label` is its class within the suite."""
 
     question: str
     answer: str

@@ -1,7 +1,6 @@
-"""The French of the primer: about eighty words with their genders, and how they are put together.
+"""The primer's French: about eighty words with their genders, and the noun phrases made of them.
 
-English nouns and French nouns stand one to one, as do adjectives and verbs, so that a sentence has exactly
-one translation. Singular and present tense only; plural, negation and tenses are left out.
+English and French words map one to one, so a sentence has exactly one translation. Singular and present tense only.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class Adjective:
     english: str
     masculine: str
     feminine: str
-    before: bool = False  # stands before its noun, as "petit" does
+    before: bool = False  # precedes its noun, as "petit" does
 
 
 ANIMATE = (
@@ -113,7 +112,7 @@ def _before_vowel(word: str) -> bool:
 
 
 def french_determiner(determiner: str, noun: Noun, next_word: str) -> str:
-    """The article or possessive, with its space unless it is cut to "l'"."""
+    """The article or possessive with its space, or "l'" without one."""
     if determiner == "the":
         if _before_vowel(next_word):
             return "l'"

@@ -1,90 +1,92 @@
-"""From plain clauses to sentences: names or pronouns, causes and effects in many orders, speech.
+"""From clauses to sentences: names or pronouns, cause and effect in several orders, direct speech.
 
-The `Teller` knows whom a pronoun would mean now, and how the last sentence ended. It knows nothing of what
-is told.
+A `Narrator` tracks the antecedent of the next pronoun and the sentences so far; the events come from `stories.py`.
 """
 
 from __future__ import annotations
 
 from parakit.primer.exercise import sentence
-from parakit.primer.seeded_random import Draws
+from parakit.primer.seeded_random import Random
 from parakit.primer.world import Person
 
-_SAID = ("said", "cried", "called")
-_ASKED = ("asked", "said", "whispered")
+_STATEMENT_VERBS = ("said", "cried", "called")
+_QUESTION_VERBS = ("asked", "said", "whispered")
 
 
-class Teller:
-    """Turns clauses into sentences. `who` is the one a pronoun would mean now."""
+class Narrator:
+    """Turns clauses into sentences. `antecedent` is the person whom a pronoun would refer to."""
 
-    def __init__(self, draws: Draws) -> None:
-        self.draws = draws
-        self.lines: list[str] = []
-        self.who: Person | None = None
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.sentences: list[str] = []
+        self.antecedent: Person | None = None
 
-    def call(self, person: Person) -> str:
-        """The person's name, or a pronoun where it is clear and the dice say so."""
-        known = self.who is person
-        self.who = person
-        return person.subject if known and self.draws.fraction() < 0.6 else person.name
+    def refer_to(self, person: Person) -> str:
+        """The person's name, or with some probability a pronoun where it is unambiguous."""
+        known = self.antecedent is person
+        self.antecedent = person
+        return person.subject if known and self.random.uniform() < 0.6 else person.name
 
-    def say(self, text: str) -> None:
-        self.lines.append(sentence(text))
+    def add(self, text: str) -> None:
+        """Add one sentence."""
+        self.sentences.append(sentence(text))
 
     def then(self, text: str) -> None:
-        """One event after another."""
-        kind = self.draws.below(9)
+        """Add a later event."""
+        kind = self.random.below(9)
         if kind < 4:
             text = f"{('then', 'after that,', 'soon', 'a little later')[kind]} {text}"
-        last = self.lines[-1]
+        last = self.sentences[-1]
         if kind == 4 and len(last) < 60 and last[-1] == "." and " and " not in last:
-            self.lines[-1] = f"{last[:-1]}, and then {text}."
+            self.sentences[-1] = f"{last[:-1]}, and then {text}."
         else:
-            self.say(text)
+            self.add(text)
 
     def because(self, cause: str, effect: str) -> None:
-        """A cause and what came of it, in one of eight orders."""
-        kind = self.draws.below(8)
+        """Add a cause and its effect, in one of eight forms."""
+        kind = self.random.below(8)
         if kind == 0:
-            self.say(f"because {cause}, {effect}")
+            self.add(f"because {cause}, {effect}")
         elif kind == 1:
-            self.say(f"since {cause}, {effect}")
+            self.add(f"since {cause}, {effect}")
         elif kind == 2:
-            self.say(f"as {cause}, {effect}")
+            self.add(f"as {cause}, {effect}")
         elif kind < 5:
-            self.say(f"{cause}, so {effect}")
+            self.add(f"{cause}, so {effect}")
         elif kind == 5:
-            self.say(cause)
-            self.say(f"that is why {effect}")
+            self.add(cause)
+            self.add(f"that is why {effect}")
         elif kind == 6:
-            self.say(cause)
-            self.say(f"for this reason {effect}")
+            self.add(cause)
+            self.add(f"for this reason {effect}")
         else:
-            self.say(cause)
-            self.say(effect)
+            self.add(cause)
+            self.add(effect)
 
     def when(self, first: str, second: str) -> None:
-        self.say(f"{self.draws.pick(('when', 'as soon as', 'the moment'))} {first}, {second}")
+        """Add two simultaneous events."""
+        self.add(f"{self.random.pick(('when', 'as soon as', 'the moment'))} {first}, {second}")
 
     def but(self, first: str, second: str) -> None:
-        kind = self.draws.below(4)
+        """Add a contrast."""
+        kind = self.random.below(4)
         if kind == 0:
-            self.say(f"although {first}, {second}")
+            self.add(f"although {first}, {second}")
         elif kind == 1:
-            self.say(first)
-            self.say(f"but {second}")
+            self.add(first)
+            self.add(f"but {second}")
         else:
-            self.say(f"{first}, but {second}")
+            self.add(f"{first}, but {second}")
 
-    def speak(self, person: Person, words: str) -> None:
-        """Somebody says something, with the speaker before or after it."""
-        kind = self.draws.below(4)
-        verb = self.draws.pick(_ASKED if words[-1] == "?" else _SAID)
+    def quote(self, person: Person, words: str) -> None:
+        """Add direct speech, with the speaker before or after it."""
+        kind = self.random.below(4)
+        verb = self.random.pick(_QUESTION_VERBS if words[-1] == "?" else _STATEMENT_VERBS)
         quoted = f'"{sentence(words)}"'
         if kind == 0:
-            self.lines.append(f"{person.name} {verb}: {quoted}")
+            self.sentences.append(f"{person.name} {verb}: {quoted}")
         elif quoted[-2] in "?!":
-            self.lines.append(f"{quoted} {verb} {person.name}.")
+            self.sentences.append(f"{quoted} {verb} {person.name}.")
         else:
-            self.lines.append(f'{quoted[:-2]}," {verb} {person.name}.')
-        self.who = person
+            self.sentences.append(f'{quoted[:-2]}," {verb} {person.name}.')
+        self.antecedent = person

@@ -1,9 +1,8 @@
-"""How varied the primer is, and that its suites are new: counts over everything that the primer hands out.
+"""How varied the primer's text is, and how much of the suites occurs in it.
 
-A sentence is what stands between full stops, question marks, exclamation marks and line ends, in lower case,
-without the name of the speaker or the heading ("Question:") before it. The held-out sentences are all
-sentences of the suites' questions; system prompts and answers ("I don't know.") recur by their nature and
-are no part of the question.
+A sentence ends at a full stop, question mark, exclamation mark or line end, and is compared in lower case without the
+speaker's name or heading ("Question:") before it. Held-out sentences are those of the suites' questions; system prompts
+and answers recur and are not counted.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from parakit.primer.assembly import conversations, documents, suites
 from parakit.primer.config import PrimerConfig
+from parakit.primer.generation import generate_conversations, generate_documents, generate_suites
 from parakit.primer.grading import SuiteItem
 from parakit.primer.world import NAMES
 
@@ -41,10 +41,10 @@ def question_sentences(item: SuiteItem) -> set[str]:
 
 
 def training_texts(config: PrimerConfig) -> Iterator[str]:
-    """Every text that a model may be trained on: the documents, then each message of each conversation."""
-    for document in documents(config):
+    """All training text: the documents, then each message of each conversation."""
+    for document in generate_documents(config):
         yield document.text
-    for conversation in conversations(config):
+    for conversation in generate_conversations(config):
         for message in conversation.messages:
             yield message.content
 
@@ -66,28 +66,30 @@ def _variety(texts: Iterable[str]) -> dict[str, float]:
     }
 
 
-def statistics(config: PrimerConfig) -> dict:
-    """Counts, lengths and variety of documents and conversations; size, balance and newness of each suite."""
-    read = list(documents(config))
-    talks = list(conversations(config))
-    held_out = suites(config)
+def compute_statistics(config: PrimerConfig) -> dict[str, Any]:
+    """Counts, lengths and variety of documents and conversations; size and balance of each suite; how many of the
+    suites' sentences occur in the training text.
+    """
+    texts = list(generate_documents(config))
+    talks = list(generate_conversations(config))
+    held_out = generate_suites(config)
     turns = [message.content for talk in talks for message in talk.messages]
     seen = {
         sentence
-        for text in (*(document.text for document in read), *turns)
+        for text in (*(document.text for document in texts), *turns)
         for sentence in sentences_of(text)
     }
-    asked = {
+    held_out_sentences = {
         sentence for items in held_out.values() for item in items for sentence in question_sentences(item)
     }
-    stories = [document.text for document in read if document.source == "primer/story"]
+    stories = [document.text for document in texts if document.source == "primer/story"]
     return {
         "documents": {
-            "n": len(read),
-            "n_bytes": sum(document.n_bytes for document in read),
-            "distinct_share": len({document.text for document in read}) / max(len(read), 1),
-            "mean_chars": sum(len(document.text) for document in read) / max(len(read), 1),
-            **_variety(document.text for document in read),
+            "n": len(texts),
+            "n_bytes": sum(document.n_bytes for document in texts),
+            "distinct_share": len({document.text for document in texts}) / max(len(texts), 1),
+            "mean_chars": sum(len(document.text) for document in texts) / max(len(texts), 1),
+            **_variety(document.text for document in texts),
         },
         "stories": {"n": len(stories), **_variety(stories)},
         "conversations": {
@@ -98,8 +100,8 @@ def statistics(config: PrimerConfig) -> dict:
             **_variety(turns),
         },
         "suites": {name: _suite_statistics(items) for name, items in held_out.items()},
-        "held_out_sentences": len(asked),
-        "held_out_sentences_seen": len(asked & seen) / max(len(asked), 1),
+        "held_out_sentences": len(held_out_sentences),
+        "held_out_sentences_seen": len(held_out_sentences & seen) / max(len(held_out_sentences), 1),
     }
 
 

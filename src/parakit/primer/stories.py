@@ -1,14 +1,13 @@
-"""Short stories: a small simulation of people with motives, weather, places and consequences, told in varied
-sentences.
+"""Short stories about people with motives, weather, places and consequences.
 
-A story is a chain of scenes. Each scene changes what is true (who has lost what, who helps whom) and hands
-plain clauses to the `Teller`, which puts them into sentences. Nothing in a story contradicts `world.py`.
+A story is a chain of scenes. Each scene hands clauses to a `Narrator`, which forms the sentences. No story contradicts
+`world.py`.
 """
 
 from __future__ import annotations
 
-from parakit.primer.narration import Teller
-from parakit.primer.seeded_random import Draws
+from parakit.primer.narration import Narrator
+from parakit.primer.seeded_random import Random
 from parakit.primer.skills.facts import FACTS_ABOUT, state
 from parakit.primer.vocabulary import (
     ACCIDENTS,
@@ -45,149 +44,162 @@ from parakit.primer.world import GERUND, MEN, PEOPLE, PETS, TOWN, WOMEN, Person,
 _PETS = {name: pet for name, pet in PETS.items() if pet.kind != "goldfish"}  # a goldfish fetches nothing
 
 
-def _opening(tell: Teller, hero: Person, place: str) -> None:
-    draws = tell.draws
-    time = draws.pick(TIMES)
-    weather, answers = draws.pick(WEATHER)
-    kind = draws.below(6)
+def _opening(narrator: Narrator, hero: Person, place: str) -> None:
+    random = narrator.random
+    time = random.pick(TIMES)
+    weather, answers = random.pick(WEATHER)
+    kind = random.below(6)
     if kind == 0:
-        tell.say(f"{time} {tell.call(hero)} went to {place}")
-        if draws.maybe(0.6):
-            tell.because(weather, f"{hero.subject} {draws.pick(answers)}")
+        narrator.add(f"{time} {narrator.refer_to(hero)} went to {place}")
+        if random.maybe(0.6):
+            narrator.because(weather, f"{hero.subject} {random.pick(answers)}")
     elif kind == 1:
-        tell.say(f"{hero.name}, {a(hero.job)} from {hero.town}, was at {place} {time}")
-        tell.who = hero
+        narrator.add(f"{hero.name}, {a(hero.job)} from {hero.town}, was at {place} {time}")
+        narrator.antecedent = hero
     elif kind == 2:
-        tell.because(weather, f"{hero.name} {draws.pick(answers)}")
-        tell.who = hero
-        tell.then(f"{hero.subject} came to {place}")
+        narrator.because(weather, f"{hero.name} {random.pick(answers)}")
+        narrator.antecedent = hero
+        narrator.then(f"{hero.subject} came to {place}")
     elif kind == 3:
-        tell.say(f"there was once {a(hero.job)} called {hero.name}")
-        tell.who = hero
-        tell.say(f"{time} {tell.call(hero)} was on the way to {place}")
+        narrator.add(f"there was once {a(hero.job)} called {hero.name}")
+        narrator.antecedent = hero
+        narrator.add(f"{time} {narrator.refer_to(hero)} was on the way to {place}")
     elif kind == 4:
-        tell.say(f"{time} in {hero.town}, {weather} and {hero.name} walked to {place}")
-        tell.who = hero
+        narrator.add(f"{time} in {hero.town}, {weather} and {hero.name} walked to {place}")
+        narrator.antecedent = hero
     else:
         town = TOWN[hero.town]
-        tell.say(f"{town.name} lies beside {town.landscape}, and {hero.name} lives there")
-        tell.who = hero
-        tell.say(f"{time} {hero.subject} {draws.pick(SET_OUT)} and walked to {place}")
+        narrator.add(f"{town.name} lies beside {town.landscape}, and {hero.name} lives there")
+        narrator.antecedent = hero
+        narrator.add(f"{time} {hero.subject} {random.pick(SET_OUT)} and walked to {place}")
 
 
-def _loss(tell: Teller, hero: Person, friend: Person) -> None:
-    draws = tell.draws
-    thing, trouble = draws.pick(PRECIOUS)
-    spot, wrong = draws.two(SPOTS)
+def _loss(narrator: Narrator, hero: Person, friend: Person) -> None:
+    random = narrator.random
+    thing, trouble = random.pick(PRECIOUS)
+    spot, wrong = random.pick_two(SPOTS)
     her = hero.possessive
-    if draws.maybe(0.5):
-        tell.because(f"{tell.call(hero)} had lost {her} {thing}", f"{hero.subject} {trouble}")
+    if random.maybe(0.5):
+        narrator.because(f"{narrator.refer_to(hero)} had lost {her} {thing}", f"{hero.subject} {trouble}")
     else:
-        tell.when(f"{tell.call(hero)} looked into {her} bag", f"the {thing} was gone")
-        tell.say(f"{hero.subject} was {draws.pick(UPSET)}, for without it {hero.subject} {trouble}")
+        narrator.when(f"{narrator.refer_to(hero)} looked into {her} bag", f"the {thing} was gone")
+        narrator.add(f"{hero.subject} was {random.pick(UPSET)}, for without it {hero.subject} {trouble}")
     pet = _PETS.get(hero.name)
-    kind = draws.below(4)
+    kind = random.below(4)
     if kind == 0 and pet:
-        tell.say(f"{hero.name} called {her} {pet.kind} {pet.name}")
-        tell.then(f"{pet.name} found the {thing} {spot}")
+        narrator.add(f"{hero.name} called {her} {pet.kind} {pet.name}")
+        narrator.then(f"{pet.name} found the {thing} {spot}")
     elif kind == 1:
-        tell.speak(friend, f"have you looked {spot}?")
-        tell.say(f"{hero.name} looked there, and there it was")
+        narrator.quote(friend, f"have you looked {spot}?")
+        narrator.add(f"{hero.name} looked there, and there it was")
     elif kind == 2:
-        tell.say(f"{hero.subject} looked {wrong}, but it was not there")
-        tell.then(f"{friend.name} came by and found it {spot}")
+        narrator.add(f"{hero.subject} looked {wrong}, but it was not there")
+        narrator.then(f"{friend.name} came by and found it {spot}")
     else:
-        tell.say(f"{hero.subject} and {friend.name} looked for it all day")
-        tell.say(f"in the end they saw the {thing} {spot}")
-    tell.who = None
+        narrator.add(f"{hero.subject} and {friend.name} looked for it all day")
+        narrator.add(f"in the end they saw the {thing} {spot}")
+    narrator.antecedent = None
 
 
-def _wish(tell: Teller, hero: Person, friend: Person) -> None:
-    draws = tell.draws
-    deed, need, success = draws.pick(WANTED)
-    tell.but(f"{tell.call(hero)} wanted to {deed}", f"{hero.subject} had no {need.removeprefix('a ')}")
-    kind = draws.below(4)
+def _wish(narrator: Narrator, hero: Person, friend: Person) -> None:
+    random = narrator.random
+    deed, need, success = random.pick(WANTED)
+    narrator.but(
+        f"{narrator.refer_to(hero)} wanted to {deed}", f"{hero.subject} had no {need.removeprefix('a ')}"
+    )
+    kind = random.below(4)
     if kind == 0:
-        tell.speak(hero, f"may I have some {need}?" if not need.startswith("a ") else f"may I have {need}?")
-        tell.speak(friend, draws.pick(GRANTED))
-    elif kind == 1:
-        tell.say(f"{hero.subject} walked to {draws.pick(PLACES)} and bought {need}")
-    elif kind == 2:
-        tell.because(f"{friend.name} had {need} at home", f"{hero.name} went to see {friend.object}")
-        tell.then(f"they began to {deed} together")
-    else:
-        tell.say(f"{friend.name} heard of it and brought {need}")
-    tell.say(draws.pick(SUCCEEDED).format(s=success))
-    tell.who = None
-
-
-def _meeting(tell: Teller, hero: Person, friend: Person) -> None:
-    draws = tell.draws
-    tell.say(f"at {draws.pick(PLACES)} {tell.call(hero)} {draws.pick(MET)} {friend.name}")
-    kind = draws.below(4)
-    if kind == 0:
-        tell.speak(friend, draws.pick(GREETED))
-        tell.speak(hero, draws.pick(REPLIED))
-    elif kind == 1:
-        tell.because(
-            f"{friend.name} was {draws.pick(UPSET)}", f"{hero.name} gave {friend.object} {draws.pick(GIFTS)}"
+        narrator.quote(
+            hero, f"may I have some {need}?" if not need.startswith("a ") else f"may I have {need}?"
         )
-        tell.then(f"{friend.name} smiled again")
+        narrator.quote(friend, random.pick(GRANTED))
+    elif kind == 1:
+        narrator.add(f"{hero.subject} walked to {random.pick(PLACES)} and bought {need}")
     elif kind == 2:
-        tell.say(f"they talked about {GERUND[friend.hobby]}, because {friend.name} loves it")
+        narrator.because(f"{friend.name} had {need} at home", f"{hero.name} went to see {friend.object}")
+        narrator.then(f"they began to {deed} together")
     else:
-        tell.say(f"{friend.name} was eating {friend.food} and gave {hero.object} some")
-        tell.say(f"{hero.subject} {draws.pick(('thanked', 'hugged', 'smiled at'))} {friend.object}")
-    tell.who = None
+        narrator.add(f"{friend.name} heard of it and brought {need}")
+    narrator.add(random.pick(SUCCEEDED).format(s=success))
+    narrator.antecedent = None
 
 
-def _sound(tell: Teller, hero: Person, friend: Person) -> None:
-    draws = tell.draws
-    tell.when(
-        f"{tell.call(hero)} heard {draws.pick(SOUNDS)}",
-        f"{hero.subject} {draws.pick(STARTLED)}",
+def _meeting(narrator: Narrator, hero: Person, friend: Person) -> None:
+    random = narrator.random
+    narrator.add(f"at {random.pick(PLACES)} {narrator.refer_to(hero)} {random.pick(MET)} {friend.name}")
+    kind = random.below(4)
+    if kind == 0:
+        narrator.quote(friend, random.pick(GREETED))
+        narrator.quote(hero, random.pick(REPLIED))
+    elif kind == 1:
+        narrator.because(
+            f"{friend.name} was {random.pick(UPSET)}",
+            f"{hero.name} gave {friend.object} {random.pick(GIFTS)}",
+        )
+        narrator.then(f"{friend.name} smiled again")
+    elif kind == 2:
+        narrator.add(f"they talked about {GERUND[friend.hobby]}, because {friend.name} loves it")
+    else:
+        narrator.add(f"{friend.name} was eating {friend.food} and gave {hero.object} some")
+        narrator.add(f"{hero.subject} {random.pick(('thanked', 'hugged', 'smiled at'))} {friend.object}")
+    narrator.antecedent = None
+
+
+def _sound(narrator: Narrator, hero: Person, friend: Person) -> None:
+    random = narrator.random
+    narrator.when(
+        f"{narrator.refer_to(hero)} heard {random.pick(SOUNDS)}",
+        f"{hero.subject} {random.pick(STARTLED)}",
     )
     pet = _PETS.get(friend.name)
-    if pet and draws.maybe(0.6):
-        tell.say(f"it was {pet.name}, the {pet.colour} {pet.kind} of {friend.name}")
-        tell.because(
-            f"{pet.name} {draws.pick(ESCAPES)}", f"{hero.name} took {pet.name} back to {friend.name}"
+    if pet and random.maybe(0.6):
+        narrator.add(f"it was {pet.name}, the {pet.colour} {pet.kind} of {friend.name}")
+        narrator.because(
+            f"{pet.name} {random.pick(ESCAPES)}", f"{hero.name} took {pet.name} back to {friend.name}"
         )
     else:
-        tell.say(f"it was {friend.name}, who {draws.pick(ACCIDENTS)}")
-        tell.then(f"{hero.name} {draws.pick(HELPED)} {friend.object}")
-    tell.who = None
+        narrator.add(f"it was {friend.name}, who {random.pick(ACCIDENTS)}")
+        narrator.then(f"{hero.name} {random.pick(HELPED)} {friend.object}")
+    narrator.antecedent = None
 
 
-def _trip(tell: Teller, hero: Person, friend: Person) -> None:
-    draws = tell.draws
+def _trip(narrator: Narrator, hero: Person, friend: Person) -> None:
+    random = narrator.random
     town = TOWN[friend.town]
-    goods = draws.pick(BOUGHT)
+    goods = random.pick(BOUGHT)
     if hero.town == friend.town:
-        tell.say(f"{tell.call(hero)} visited {friend.name}, who lives in {town.name} too")
+        narrator.add(f"{narrator.refer_to(hero)} visited {friend.name}, who lives in {town.name} too")
     else:
-        tell.say(f"{tell.call(hero)} {draws.pick(TRAVELLED)} to {town.name} to see {friend.name}")
-    tell.because(f"{town.name} is known for its {town.goods}", f"{hero.subject} {goods.format(g=town.goods)}")
-    if draws.maybe(0.5):
-        tell.say(f"from {friend.name}'s window they could see {town.landscape}")
-    tell.who = None
+        narrator.add(
+            f"{narrator.refer_to(hero)} {random.pick(TRAVELLED)} to {town.name} to see {friend.name}"
+        )
+    narrator.because(
+        f"{town.name} is known for its {town.goods}", f"{hero.subject} {goods.format(g=town.goods)}"
+    )
+    if random.maybe(0.5):
+        narrator.add(f"from {friend.name}'s window they could see {town.landscape}")
+    narrator.antecedent = None
 
 
-def _pastime(tell: Teller, hero: Person, friend: Person) -> None:
-    draws = tell.draws
+def _pastime(narrator: Narrator, hero: Person, friend: Person) -> None:
+    random = narrator.random
     loved = GERUND[hero.hobby]
     if hero.hobby == friend.hobby:
-        tell.say(f"{tell.call(hero)} and {friend.name} both love {loved}, so they did it together")
+        narrator.add(
+            f"{narrator.refer_to(hero)} and {friend.name} both love {loved}, so they did it together"
+        )
     else:
-        tell.but(f"{tell.call(hero)} loves {loved}", f"{friend.name} likes {GERUND[friend.hobby]} better")
-        tell.say(draws.pick(SHARED))
-    if draws.maybe(0.5):
-        hungry = draws.pick(("got hungry", "needed a rest", "sat down"))
-        tell.when(f"{hero.name} {hungry}", f"{friend.name} brought {hero.object} {hero.food}")
-    tell.who = None
+        narrator.but(
+            f"{narrator.refer_to(hero)} loves {loved}", f"{friend.name} likes {GERUND[friend.hobby]} better"
+        )
+        narrator.add(random.pick(SHARED))
+    if random.maybe(0.5):
+        hungry = random.pick(("got hungry", "needed a rest", "sat down"))
+        narrator.when(f"{hero.name} {hungry}", f"{friend.name} brought {hero.object} {hero.food}")
+    narrator.antecedent = None
 
 
-# A fact told in passing; where people live and what they do may have been told already.
+# A fact mentioned in passing; the opening may have mentioned home and job.
 _ASIDES = {
     person.name: tuple(f for f in FACTS_ABOUT[person.name] if f.relation not in ("home", "job"))
     for person in PEOPLE
@@ -195,38 +207,42 @@ _ASIDES = {
 _SCENES = (_loss, _wish, _meeting, _sound, _trip, _pastime)
 
 
-def _ending(tell: Teller, hero: Person, friend: Person) -> None:
-    draws, kind = tell.draws, tell.draws.below(6)
+def _ending(narrator: Narrator, hero: Person, friend: Person) -> None:
+    random, kind = narrator.random, narrator.random.below(6)
     if kind == 0:
-        tell.say(f"{hero.name} went home and was {draws.pick(GLAD)}")
+        narrator.add(f"{hero.name} went home and was {random.pick(GLAD)}")
     elif kind == 1:
-        tell.say(f"that day {hero.name} learnt that {draws.pick(LESSONS)}")
+        narrator.add(f"that day {hero.name} learnt that {random.pick(LESSONS)}")
     elif kind == 2:
-        tell.speak(friend, draws.pick(PARTED))
+        narrator.quote(friend, random.pick(PARTED))
     elif kind == 3:
-        tell.because(
-            f"{hero.name} was {draws.pick(('tired', *GLAD))}",
-            f"{hero.subject} {draws.pick(EVENINGS)}",
+        narrator.because(
+            f"{hero.name} was {random.pick(('tired', *GLAD))}",
+            f"{hero.subject} {random.pick(EVENINGS)}",
         )
     elif kind == 4:
-        tell.say(f"{draws.pick(AFTERWARDS)} {hero.name} and {friend.name} were good friends")
+        narrator.add(f"{random.pick(AFTERWARDS)} {hero.name} and {friend.name} were good friends")
 
 
-def story(draws: Draws) -> str:
+def story(random: Random) -> str:
     """A story of three to about fourteen sentences, on one line."""
-    tell = Teller(draws)
-    hero, friend = draws.two(PEOPLE) if draws.maybe(0.6) else draws.pick((draws.two(WOMEN), draws.two(MEN)))
-    _opening(tell, hero, draws.pick(PLACES))
-    if draws.maybe(0.3):
-        tell.lines.append(state(draws, draws.pick(_ASIDES[hero.name])))
-        tell.who = hero
-    first, second = draws.two(_SCENES)
+    narrator = Narrator(random)
+    hero, friend = (
+        random.pick_two(PEOPLE)
+        if random.maybe(0.6)
+        else random.pick((random.pick_two(WOMEN), random.pick_two(MEN)))
+    )
+    _opening(narrator, hero, random.pick(PLACES))
+    if random.maybe(0.3):
+        narrator.sentences.append(state(random, random.pick(_ASIDES[hero.name])))
+        narrator.antecedent = hero
+    first, second = random.pick_two(_SCENES)
     if second is _meeting:  # nobody meets for the first time twice
         first, second = second, first
-    first(tell, hero, friend)
-    if draws.maybe(0.55):
-        if draws.maybe(0.6):
-            tell.say(draws.pick(LINKS))
-        second(tell, *((hero, friend) if draws.maybe(0.6) else (friend, hero)))
-    _ending(tell, hero, friend)
-    return " ".join(tell.lines)
+    first(narrator, hero, friend)
+    if random.maybe(0.55):
+        if random.maybe(0.6):
+            narrator.add(random.pick(LINKS))
+        second(narrator, *((hero, friend) if random.maybe(0.6) else (friend, hero)))
+    _ending(narrator, hero, friend)
+    return " ".join(narrator.sentences)

@@ -1,7 +1,4 @@
-"""What stories are made of: times, places, weather, lost things, wishes, and what people say.
-
-Only words stand here; `stories.py` makes events of them.
-"""
+"""The stories' words: times, places, weather, lost things, wishes, and what people say; `stories.py` uses them."""
 
 from __future__ import annotations
 

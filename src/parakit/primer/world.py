@@ -1,6 +1,6 @@
-"""What is true in the primer's world: twenty people, twelve animals, eight towns.
+"""The facts of the primer's world: twenty people, twelve animals, eight towns.
 
-The tables are the whole truth: stories, dialogues and questions all read them and never contradict them.
+Stories, dialogues and questions all read these tables and never contradict them.
 Every person has a home, a job, a favourite food and a hobby; every animal a kind, a colour and an owner;
 every town a landscape and a good that it is known for.
 """
@@ -104,7 +104,6 @@ WOMEN = tuple(person for person in PEOPLE if person.she)
 MEN = tuple(person for person in PEOPLE if not person.she)
 NAMES = tuple(person.name for person in PEOPLE)
 
-# "sings" as what one does, what one likes, and what one will do.
 GERUND = {
     "paints": "painting",
     "dances": "dancing",

@@ -48,7 +48,7 @@ def measure(
     answered: dict[str, dict[str, SuiteResult]] = {}
     rows: list[dict[str, Any]] = []
     task = None
-    items = primer.suites(config.suites) if config.suites else {}
+    items = primer.generate_suites(config.suites) if config.suites else {}
     for name, path in models.items():
         model, tokenizer = load_model(path)
         assert tokenizer is not None, "a model that a build made has its tokenizer"

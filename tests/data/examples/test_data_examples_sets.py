@@ -11,7 +11,7 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.data import PrimerConfig, examples_report, iter_examples, prepare_examples
-from parakit.primer import examples
+from parakit.primer import generate_examples
 
 SPLITS = ("train", "validation", "test")
 
@@ -179,7 +179,7 @@ BLAME = re.compile(r"\b(bad|awful|terrible|boring|horrible|dull|poor|unpleasant|
 
 
 def test_the_primers_opinions_are_labelled_as_a_reader_would() -> None:
-    rows = [*examples(PRIMER, "classify"), *examples(PRIMER, "classify", held_out=True)]
+    rows = [*generate_examples(PRIMER, "classify"), *generate_examples(PRIMER, "classify", held_out=True)]
     n_negated = 0
     for row in rows:
         judged = []
@@ -197,8 +197,8 @@ def test_the_primers_opinions_are_labelled_as_a_reader_would() -> None:
 
 @pytest.mark.parametrize("task", ["classify", "translate", "embed"])
 def test_the_primers_test_rows_are_new(task: str) -> None:
-    train = [tuple(row.values()) for row in examples(PRIMER, task)]
-    held = [tuple(row.values()) for row in examples(PRIMER, task, held_out=True)]
+    train = [tuple(row.values()) for row in generate_examples(PRIMER, task)]
+    held = [tuple(row.values()) for row in generate_examples(PRIMER, task, held_out=True)]
     assert len(set(train)) == PRIMER.n_examples
     assert len(set(held)) == PRIMER.n_test_examples
     assert not {row[0] for row in train} & {row[0] for row in held}
@@ -213,16 +213,16 @@ def test_the_primers_test_rows_are_new(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["classify", "translate", "embed"])
 def test_the_primers_examples_are_one_stream_of_the_seed(task: str) -> None:
-    rows = list(examples(PRIMER, task))
+    rows = list(generate_examples(PRIMER, task))
     shorter = PRIMER.replace(n_examples=100)
-    assert list(examples(shorter, task)) == rows[:100]
-    assert list(examples(PRIMER.replace(seed=1), task))[:100] != rows[:100]
+    assert list(generate_examples(shorter, task)) == rows[:100]
+    assert list(generate_examples(PRIMER.replace(seed=1), task))[:100] != rows[:100]
 
 
 def test_a_set_of_the_primers_translations_has_a_held_out_test(tmp_path: Path) -> None:
     prepare_examples(PRIMER, "translate", tmp_path / "set")
     splits = splits_of(tmp_path / "set")
-    assert splits["test"] == list(examples(PRIMER, "translate", held_out=True))
+    assert splits["test"] == list(generate_examples(PRIMER, "translate", held_out=True))
     assert len(splits["train"]) + len(splits["validation"]) == PRIMER.n_examples
     assert len(splits["validation"]) > 40
     words = {word for row in splits["train"] for word in re.findall(r"\w+", row["target"].lower())}

@@ -28,8 +28,8 @@ from parakit.alignment.critique_prompts import (
 from parakit.alignment.red_team.attacks import Attack, asked
 from parakit.alignment.red_team.primer_suites import NOT_KNOWN, draw_attack
 from parakit.data.conversations.conversation import Conversation, Message
-from parakit.primer.documents import any_exercise
-from parakit.primer.seeded_random import Draws
+from parakit.primer.documents import draw_exercise
+from parakit.primer.seeded_random import Random
 from parakit.primer.skills import facts, safety, small_talk
 
 _HARMFUL = ("direct", "jailbreak", "encoding", "role_play", "injection")
@@ -60,31 +60,31 @@ _CASES = {
 
 def critique_lessons(n_lessons: int, seed: int = 0) -> Iterator[Conversation]:
     """`n_lessons` conversations; a larger number continues the same stream."""
-    draws = Draws(seed, "critique lessons")
+    random = Random(seed, "critique lessons")
     for _ in range(n_lessons):
-        lesson = _comparison if draws.maybe(0.2) else _critique
-        yield Conversation(tuple(lesson(draws)))
+        lesson = _comparison if random.maybe(0.2) else _critique
+        yield Conversation(tuple(lesson(random)))
 
 
-def _asked_about(draws: Draws, kind: str) -> Attack:
+def _asked_about(random: Random, kind: str) -> Attack:
     """A question that is harmful, about what is not there, harmless, or about a fact."""
     if kind == "harmful":
-        attack = draw_attack(draws, draws.pick(_HARMFUL), held_out=False)
+        attack = draw_attack(random, random.pick(_HARMFUL), held_out=False)
         while attack.wanted != "decline":
-            attack = draw_attack(draws, "injection", held_out=False)
+            attack = draw_attack(random, "injection", held_out=False)
         return attack
     if kind == "fact":
-        exercise = facts.draw(draws)
+        exercise = facts.draw(random)
         return Attack("facts", "fact", asked(exercise.question), "answer", answer=exercise.answer)
-    return draw_attack(draws, kind, held_out=False)
+    return draw_attack(random, kind, held_out=False)
 
 
-def _critique(draws: Draws) -> Iterator[Message]:
+def _critique(random: Random) -> Iterator[Message]:
     """The question, an answer, a critique by one principle; a rewritten answer where the critique found a fault."""
-    principle = draws.pick(tuple(_CASES))
-    kind, is_right = draws.weighted(*_CASES[principle])
-    attack = _asked_about(draws, kind)
-    answer = attack.answer if is_right else _wrong(draws, attack)
+    principle = random.pick(tuple(_CASES))
+    kind, is_right = random.pick_weighted(*_CASES[principle])
+    attack = _asked_about(random, kind)
+    answer = attack.answer if is_right else _wrong(random, attack)
     request, rewrite = _REQUESTS[principle]
     found = not is_right and _PRINCIPLE[attack.wanted] == principle
     yield Message("user", under_review(attack.question, answer, request))
@@ -94,13 +94,13 @@ def _critique(draws: Draws) -> Iterator[Message]:
         yield Message("assistant", attack.answer)
 
 
-def _comparison(draws: Draws) -> Iterator[Message]:
+def _comparison(random: Random) -> Iterator[Message]:
     """Two answers to one question, in either order; by whatever principle, the right one is better."""
-    attack = _asked_about(draws, draws.pick(("harmful", "made_up", "over_refusal", "fact")))
-    answers, right = (attack.answer, _wrong(draws, attack)), FIRST
-    if draws.maybe(0.5):
+    attack = _asked_about(random, random.pick(("harmful", "made_up", "over_refusal", "fact")))
+    answers, right = (attack.answer, _wrong(random, attack)), FIRST
+    if random.maybe(0.5):
         answers, right = (answers[1], answers[0]), SECOND
-    request = BETTER[_PRINCIPLE[attack.wanted] if draws.maybe(0.7) else draws.pick(tuple(BETTER))]
+    request = BETTER[_PRINCIPLE[attack.wanted] if random.maybe(0.7) else random.pick(tuple(BETTER))]
     yield Message("user", two_under_review(attack.question, *answers, request))
     yield Message("assistant", right)
 
@@ -114,22 +114,22 @@ def _reason(attack: Attack) -> str:
     return f"It is harmless to {attack.act}." if attack.act else "That is known."
 
 
-def _wrong(draws: Draws, attack: Attack) -> str:
+def _wrong(random: Random, attack: Attack) -> str:
     """An answer that is a fault: where declining or not knowing is right, any other; else one that turns away."""
     if attack.wanted == "answer":
-        refusal = draws.pick(safety.REFUSALS).format(draws.pick(tuple(safety.HARMFUL.values()))[1])
-        return draws.pick((refusal, refusal, NOT_KNOWN, draws.pick(safety.UNKNOWN_ANSWERS)))
-    kind = draws.below(6)
+        refusal = random.pick(safety.REFUSALS).format(random.pick(tuple(safety.HARMFUL.values()))[1])
+        return random.pick((refusal, refusal, NOT_KNOWN, random.pick(safety.UNKNOWN_ANSWERS)))
+    kind = random.below(6)
     if kind == 0 and attack.act:
-        how = draws.pick(safety.LOOK_ALIKES)[2]
+        how = random.pick(safety.LOOK_ALIKES)[2]
         return f"To {attack.act.replace('my ', 'your ')}, {how}."
     if kind == 1:
-        return small_talk.draw(draws)[1]
+        return small_talk.draw(random)[1]
     if kind == 2:
-        return facts.draw(draws).answer
+        return facts.draw(random).answer
     if kind == 3:
-        return draw_attack(draws, "over_refusal", held_out=False).answer
-    answer = any_exercise(draws).answer
+        return draw_attack(random, "over_refusal", held_out=False).answer
+    answer = draw_exercise(random).answer
     while "can't help" in answer or "don't know" in answer:
-        answer = any_exercise(draws).answer
+        answer = draw_exercise(random).answer
     return answer

@@ -158,7 +158,7 @@ def _source(source: Sequence[str] | PrimerConfig, left_out: LeftOut) -> Iterable
     if isinstance(source, PrimerConfig):
         from parakit import primer
 
-        return ((0, conversation) for conversation in primer.conversations(source))
+        return ((0, conversation) for conversation in primer.generate_conversations(source))
     return _read(source, left_out)
 
 

@@ -120,7 +120,7 @@ class _Asked:
     def _of_primer(self, config: PrimerConfig, held_out: bool = False) -> Iterator[tuple[str, Row]]:
         from parakit import primer
 
-        rows = primer.examples(config, self.task.name, held_out)
+        rows = primer.generate_examples(config, self.task.name, held_out)
         return ((f"primer, row {n}", self._turned(row)) for n, row in enumerate(rows, 1))
 
     def _read(self, paths: Sequence[str]) -> Iterator[tuple[str, Row]]:

@@ -115,8 +115,10 @@ class _Writer:
         if isinstance(self.source, PrimerConfig):
             from parakit import primer
 
-            yield from (("test", ranking) for ranking in primer.preferences(self.source, held_out=True))
-            rankings: Iterable[Ranking] = primer.preferences(self.source)
+            yield from (
+                ("test", ranking) for ranking in primer.generate_preferences(self.source, held_out=True)
+            )
+            rankings: Iterable[Ranking] = primer.generate_preferences(self.source)
         else:
             rankings = _read(self.source, left_out)
         for ranking in rankings:

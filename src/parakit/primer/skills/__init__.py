@@ -1,4 +1,4 @@
-"""The eight skills that the suites measure, and small talk; each module draws exercises."""
+"""The eight skills that the suites measure, and small talk. Each module draws exercises."""
 
 from parakit.primer.skills import (
     agreement,

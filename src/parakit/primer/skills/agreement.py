@@ -1,13 +1,13 @@
 """Subject-verb agreement across a distractor: "the keys near the box are", never "is".
 
-The verb follows the head noun, whatever noun stands next to it. In most questions the two differ in number.
+The verb follows the head noun, not the noun next to it. In most questions the two differ in number.
 Held out are pairs of (head noun, distractor), in either number.
 """
 
 from __future__ import annotations
 
 from parakit.primer.exercise import Exercise
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 
 NAME = "agreement"
 LABELS = ("singular", "plural")
@@ -40,29 +40,29 @@ QUESTIONS = (
 )
 
 
-def clause(draws: Draws, held_out: bool = False) -> tuple[str, str, str, tuple[str, str], str, str]:
+def clause(random: Random, held_out: bool = False) -> tuple[str, str, str, tuple[str, str], str, str]:
     """(head, place, distractor, (singular, plural verb), rest, label); both labels are equally likely."""
-    label = draws.pick(LABELS)
+    label = random.pick(LABELS)
     number = LABELS.index(label)
     while True:
-        living = draws.maybe(0.5)
-        head, distractor = draws.pick(LIVING if living else THINGS), draws.pick(LIVING + THINGS)
+        living = random.maybe(0.5)
+        head, distractor = random.pick(LIVING if living else THINGS), random.pick(LIVING + THINGS)
         if head is not distractor and is_held_out(HELD_OUT_PERCENT, NAME, head[0], distractor[0]) == held_out:
             break
-    other_number = 1 - number if draws.maybe(0.75) else number
-    if living and draws.maybe(0.5):
-        singular, plural = draws.pick(ACTIONS)
+    other_number = 1 - number if random.maybe(0.75) else number
+    if living and random.maybe(0.5):
+        singular, plural = random.pick(ACTIONS)
         verbs, rest = (singular.split()[0], plural.split()[0]), " ".join(singular.split()[1:])
     else:
-        verbs, rest = draws.pick(LINKS), draws.pick(MOODS if living else STATES)
-    return head[number], draws.pick(PLACES), distractor[other_number], verbs, rest, label
+        verbs, rest = random.pick(LINKS), random.pick(MOODS if living else STATES)
+    return head[number], random.pick(PLACES), distractor[other_number], verbs, rest, label
 
 
-def draw(draws: Draws, held_out: bool = False) -> Exercise:
-    head, place, distractor, verbs, rest, label = clause(draws, held_out)
+def draw(random: Random, held_out: bool = False) -> Exercise:
+    head, place, distractor, verbs, rest, label = clause(random, held_out)
     right = verbs[LABELS.index(label)]
-    x, y = verbs if draws.maybe(0.5) else verbs[::-1]
-    question = draws.pick(QUESTIONS).format(x=x, y=y, h=head, p=place, d=distractor, r=rest or "now")
+    x, y = verbs if random.maybe(0.5) else verbs[::-1]
+    question = random.pick(QUESTIONS).format(x=x, y=y, h=head, p=place, d=distractor, r=rest or "now")
     whole = f"The {head} {place} the {distractor} {right} {rest or 'now'}"
     return Exercise(
         question,
@@ -73,7 +73,7 @@ def draw(draws: Draws, held_out: bool = False) -> Exercise:
     )
 
 
-def told(draws: Draws) -> str:
-    """A clause of the training side, told whole and without its full stop."""
-    head, place, distractor, verbs, rest, label = clause(draws)
+def statement(random: Random) -> str:
+    """A complete clause of the training side, without its full stop."""
+    head, place, distractor, verbs, rest, label = clause(random)
     return f"the {head} {place} the {distractor} {verbs[LABELS.index(label)]} {rest}".rstrip()

@@ -1,15 +1,14 @@
-"""Arithmetic told as a story and answered step by step.
+"""Arithmetic word problems, answered step by step.
 
-Somebody has some things; one to three events add to them or take from them. Held out are pairs of (person,
-object), in all their numbers, and besides that chains of two or more numbers. Every sentence names the
-person and the object, so no sentence of a held-out question is ever read in training. All numbers lie
-between 0 and 20.
+A person has some objects; one to three events add or take some. Held out are pairs of (person, object), whatever the
+numbers, and chains of two or more numbers. Every sentence names the person and the object, so no sentence of a held-out
+question occurs in training. All numbers are between 0 and 20.
 """
 
 from __future__ import annotations
 
 from parakit.primer.exercise import Exercise
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 from parakit.primer.world import PEOPLE, Person
 
 NAME = "arithmetic"
@@ -61,15 +60,15 @@ PAIR_STORIES = ("{n} has {k} {o} and {q} has {m} {o}.", "{n} has {k} {o}, while 
 PAIR_QUESTIONS = ("How many {o} do {n} and {q} have together?", "How many {o} do {n} and {q} have in all?")
 
 
-def steps(draws: Draws, n_steps: int) -> tuple[int, list[int]]:
-    """A start and `n_steps` signed changes that stay between 0 and `MAX_NUMBER`; "1 more apples" is never
-    said.
+def steps(random: Random, n_steps: int) -> tuple[int, list[int]]:
+    """A start and `n_steps` signed changes, with totals between 0 and `MAX_NUMBER`; a gain is at least 2, so
+    "1 more apples" never occurs.
     """
-    total = start = draws.between(2, 12)
+    total = start = random.between(2, 12)
     changes = []
     for _ in range(n_steps):
-        gain = total < 2 or (total < MAX_NUMBER - 1 and draws.maybe(0.5))
-        change = draws.between(2, min(9, MAX_NUMBER - total)) if gain else -draws.between(1, min(9, total))
+        gain = total < 2 or (total < MAX_NUMBER - 1 and random.maybe(0.5))
+        change = random.between(2, min(9, MAX_NUMBER - total)) if gain else -random.between(1, min(9, total))
         total += change
         changes.append(change)
     return start, changes
@@ -88,15 +87,17 @@ def solution(start: int, changes: list[int]) -> str:
     return f"{work(start, changes)} The answer is {start + sum(changes)}."
 
 
-def story(draws: Draws, person: Person, objects: str, start: int, changes: list[int]) -> str:
+def story(random: Random, person: Person, objects: str, start: int, changes: list[int]) -> str:
     """The events as sentences, without the question."""
-    told = {"n": person.name, "o": objects, "p": person.possessive}
-    lines = [draws.pick(OPENINGS).format(k=start, **told)]
+    fields = {"n": person.name, "o": objects, "p": person.possessive}
+    lines = [random.pick(OPENINGS).format(k=start, **fields)]
     for change in changes:
-        other = draws.pick(PEOPLE)
+        other = random.pick(PEOPLE)
         while other is person:
-            other = draws.pick(PEOPLE)
-        lines.append(draws.pick(GAINS if change > 0 else LOSSES).format(k=abs(change), q=other.name, **told))
+            other = random.pick(PEOPLE)
+        lines.append(
+            random.pick(GAINS if change > 0 else LOSSES).format(k=abs(change), q=other.name, **fields)
+        )
     return " ".join(lines)
 
 
@@ -104,62 +105,64 @@ def is_pair_held_out(name: str, objects: str) -> bool:
     return is_held_out(HELD_OUT_PERCENT, NAME, name, objects)
 
 
-def _together(draws: Draws, person: Person, objects: str, held_out: bool) -> Exercise:
-    other = draws.pick(PEOPLE)
+def _together(random: Random, person: Person, objects: str, held_out: bool) -> Exercise:
+    other = random.pick(PEOPLE)
     while other is person or (not held_out and is_pair_held_out(other.name, objects)):
-        other = draws.pick(PEOPLE)
-    first, second = draws.between(2, 10), draws.between(2, 9)
-    told = {"n": person.name, "o": objects, "q": other.name}
+        other = random.pick(PEOPLE)
+    first, second = random.between(2, 10), random.between(2, 9)
+    fields = {"n": person.name, "o": objects, "q": other.name}
     text = (
-        draws.pick(PAIR_STORIES).format(k=first, m=second, **told)
+        random.pick(PAIR_STORIES).format(k=first, m=second, **fields)
         + " "
-        + draws.pick(PAIR_QUESTIONS).format(**told)
+        + random.pick(PAIR_QUESTIONS).format(**fields)
     )
     combination = (NAME, person.name, objects, f"{first}+{second}")
     return Exercise(text, solution(first, [second]), combination, check="final_answer", label="1")
 
 
-def _chain(draws: Draws, held_out: bool, n_steps: tuple[int, int]) -> tuple[int, list[int]]:
+def _chain(random: Random, held_out: bool, n_steps: tuple[int, int]) -> tuple[int, list[int]]:
     while True:
-        start, changes = steps(draws, draws.between(*n_steps))
+        start, changes = steps(random, random.between(*n_steps))
         chain = [str(start), *map(str, changes)]
         if len(changes) == 1 or is_held_out(CHAIN_HELD_OUT_PERCENT, NAME, "chain", *chain) == held_out:
             return start, changes
 
 
-def _pair(draws: Draws, held_out: bool) -> tuple[Person, str]:
+def _pair(random: Random, held_out: bool) -> tuple[Person, str]:
     while True:
-        person, objects = draws.pick(PEOPLE), draws.pick(OBJECTS)
+        person, objects = random.pick(PEOPLE), random.pick(OBJECTS)
         if is_pair_held_out(person.name, objects) == held_out:
             return person, objects
 
 
-def _beside_the_point(draws: Draws, person: Person, objects: str, held_out: bool) -> str:
-    """What somebody else has of something else."""
-    other, others = _pair(draws, held_out)
+def _irrelevant_sentence(random: Random, person: Person, objects: str, held_out: bool) -> str:
+    """A sentence about another person and other objects."""
+    other, others = _pair(random, held_out)
     while other is person or others == objects:
-        other, others = _pair(draws, held_out)
-    told = {"n": other.name, "o": others, "p": other.possessive, "k": draws.between(2, 12)}
-    return draws.pick(OPENINGS).format(**told)
+        other, others = _pair(random, held_out)
+    fields = {"n": other.name, "o": others, "p": other.possessive, "k": random.between(2, 12)}
+    return random.pick(OPENINGS).format(**fields)
 
 
-def draw_distracted(draws: Draws, held_out: bool = False, n_steps: tuple[int, int] = (1, 3)) -> Exercise:
-    """A story with a sentence in it that is beside the point, which no document, conversation or suite has: harder
-    than what is taught, and answered in the same words.
+def draw_with_distractor(
+    random: Random, held_out: bool = False, n_steps: tuple[int, int] = (1, 3)
+) -> Exercise:
+    """A story with an irrelevant sentence, which no document, conversation or suite has: harder than the training
+    data, with answers in the same form.
     """
-    person, objects = _pair(draws, held_out)
-    start, changes = _chain(draws, held_out, n_steps)
-    sentences = story(draws, person, objects, start, changes).split(". ")
-    place = draws.between(0, len(sentences))
+    person, objects = _pair(random, held_out)
+    start, changes = _chain(random, held_out, n_steps)
+    sentences = story(random, person, objects, start, changes).split(". ")
+    place = random.between(0, len(sentences))
     sentences = [sentence.rstrip(".") for sentence in sentences]
-    sentences.insert(place, _beside_the_point(draws, person, objects, held_out).rstrip("."))
-    return _exercise(draws, person, objects, start, changes, ". ".join(sentences) + ".")
+    sentences.insert(place, _irrelevant_sentence(random, person, objects, held_out).rstrip("."))
+    return _exercise(random, person, objects, start, changes, ". ".join(sentences) + ".")
 
 
 def _exercise(
-    draws: Draws, person: Person, objects: str, start: int, changes: list[int], text: str
+    random: Random, person: Person, objects: str, start: int, changes: list[int], text: str
 ) -> Exercise:
-    text += " " + draws.pick(QUESTIONS).format(n=person.name, o=objects)
+    text += " " + random.pick(QUESTIONS).format(n=person.name, o=objects)
     chain = "".join([str(start), *(f"{change:+d}" for change in changes)])
     return Exercise(
         text,
@@ -170,12 +173,10 @@ def _exercise(
     )
 
 
-def draw(draws: Draws, held_out: bool = False, n_steps: tuple[int, int] = (1, 3)) -> Exercise:
-    """A story and its question. `n_steps`: the fewest and the most events; documents and suites have up to three,
-    longer ones are for who wants to ask more.
-    """
-    person, objects = _pair(draws, held_out)
-    start, changes = _chain(draws, held_out, n_steps)
-    if len(changes) == 1 and draws.maybe(0.25):
-        return _together(draws, person, objects, held_out)
-    return _exercise(draws, person, objects, start, changes, story(draws, person, objects, start, changes))
+def draw(random: Random, held_out: bool = False, n_steps: tuple[int, int] = (1, 3)) -> Exercise:
+    """A story and its question. `n_steps`: the fewest and the most events; documents and suites have up to three."""
+    person, objects = _pair(random, held_out)
+    start, changes = _chain(random, held_out, n_steps)
+    if len(changes) == 1 and random.maybe(0.25):
+        return _together(random, person, objects, held_out)
+    return _exercise(random, person, objects, start, changes, story(random, person, objects, start, changes))

@@ -2,7 +2,7 @@
 
 An answer has a content, which depends on the topic (and is technical for the expert), and a manner, which
 depends on the audience: set openings and closings that everybody would recognise. Held out are (topic,
-audience, phrasing), and, where the audience stands in the system prompt, (topic, phrasing).
+audience, phrasing), and, where the audience is named by the system prompt, (topic, phrasing).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parakit.primer.exercise import Exercise, sentence
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 
 NAME = "audience"
 HELD_OUT_PERCENT = 25
@@ -37,7 +37,7 @@ class Audience:
     phrasings: tuple[str, ...]
     systems: tuple[str, ...]
     frames: tuple[str, ...]
-    marks: str
+    markers: str
 
 
 TOPICS = (
@@ -165,9 +165,9 @@ PLAIN_QUESTIONS = (
 )
 
 
-def answer(draws: Draws, topic: Topic, audience: Audience) -> str:
+def answer(random: Random, topic: Topic, audience: Audience) -> str:
     content = topic.technical if audience.name == "expert" else topic.plain
-    frame = draws.pick(audience.frames)
+    frame = random.pick(audience.frames)
     if frame.split("{}")[0].rstrip().endswith((".", "!")):
         content = content[0].upper() + content[1:]
     return frame.format(content)
@@ -177,32 +177,32 @@ def _is_held_out(*key: str) -> bool:
     return is_held_out(HELD_OUT_PERCENT, NAME, *key)
 
 
-def draw(draws: Draws, held_out: bool = False) -> Exercise:
+def draw(random: Random, held_out: bool = False) -> Exercise:
     while True:
-        topic, audience = draws.pick(TOPICS), draws.pick(AUDIENCES)
-        by_system = draws.maybe(0.3)
-        phrasing = draws.pick(PLAIN_QUESTIONS if by_system else audience.phrasings)
+        topic, audience = random.pick(TOPICS), random.pick(AUDIENCES)
+        by_system = random.maybe(0.3)
+        phrasing = random.pick(PLAIN_QUESTIONS if by_system else audience.phrasings)
         key = (topic.name, phrasing) if by_system else (topic.name, audience.name, phrasing)
         if _is_held_out(*key) == held_out:
             break
     technical = audience.name == "expert"
-    others = [other.marks for other in AUDIENCES if other is not audience]
+    others = [other.markers for other in AUDIENCES if other is not audience]
     return Exercise(
         sentence(phrasing.format(topic.name)),
-        answer(draws, topic, audience),
+        answer(random, topic, audience),
         (NAME, *key),
-        system=draws.pick(audience.systems) if by_system else "",
-        accept=(audience.marks, *(topic.technical_keys if technical else topic.keys)),
+        system=random.pick(audience.systems) if by_system else "",
+        accept=(audience.markers, *(topic.technical_keys if technical else topic.keys)),
         reject=tuple(others),
         check="style",
         label=audience.name,
     )
 
 
-def draw_plain(draws: Draws) -> Exercise:
-    """A topic asked and answered in no particular manner; training only."""
+def draw_plain(random: Random) -> Exercise:
+    """A question and answer in no particular manner; training only."""
     while True:
-        topic, phrasing = draws.pick(TOPICS), draws.pick(PLAIN_QUESTIONS)
+        topic, phrasing = random.pick(TOPICS), random.pick(PLAIN_QUESTIONS)
         if not _is_held_out(topic.name, phrasing):
             return Exercise(
                 sentence(phrasing.format(topic.name)), sentence(topic.plain), (NAME, topic.name, phrasing)

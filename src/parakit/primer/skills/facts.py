@@ -1,7 +1,7 @@
-"""Facts of the world: told in many ways, asked in many ways.
+"""Facts of the world, in many statements and many questions.
 
-A fact is (relation, about whom, value). What is held out is a fact asked in one phrasing: the model has read
-the fact and heard the phrasing about others, never the two together.
+A fact is (relation, about whom, value). Held out are pairs of a fact and a phrasing of its question: training has the
+fact, and the phrasing about others, never the two together.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parakit.primer.exercise import Exercise, sentence
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 from parakit.primer.world import ANIMALS, GERUND, PEOPLE, PERSON, TOWNS, a
 
 NAME = "facts"
@@ -194,8 +194,13 @@ INDIRECT: dict[str, tuple[str, ...]] = {
     "goods": ("what {x} is known for", "what people buy in {x}"),
 }
 
-_WRAPPERS = ("can you tell me {}?", "do you know {}?", "please tell me {}.", "I would like to know {}.")
-_LEADS = ("{}?", "tell me, {}?", "{}, please?")
+_INDIRECT_WORDINGS = (
+    "can you tell me {}?",
+    "do you know {}?",
+    "please tell me {}.",
+    "I would like to know {}.",
+)
+_DIRECT_WORDINGS = ("{}?", "tell me, {}?", "{}, please?")
 
 ANSWERS: dict[str, str] = {
     "home": "{x} lives in {v}.",
@@ -220,14 +225,14 @@ FOLLOW_UPS = {
 
 # One core question, and the wordings around it. What is held out is a fact with a core, in every wording.
 CORES = {
-    relation: tuple((core, _LEADS) for core in DIRECT[relation])
-    + tuple((core, _WRAPPERS) for core in INDIRECT[relation])
+    relation: tuple((core, _DIRECT_WORDINGS) for core in DIRECT[relation])
+    + tuple((core, _INDIRECT_WORDINGS) for core in INDIRECT[relation])
     for relation in RELATIONS
 }
 
 
 def fill(pattern: str, fact: Fact) -> str:
-    """A phrasing, told of one fact, without capital letter and full stop."""
+    """A phrasing filled in for one fact, without capital letter and full stop."""
     person = PERSON.get(fact.about)
     return pattern.format(
         x=fact.about,
@@ -238,9 +243,9 @@ def fill(pattern: str, fact: Fact) -> str:
     )
 
 
-def state(draws: Draws, fact: Fact) -> str:
-    """One sentence that tells the fact."""
-    return sentence(fill(draws.pick(STATEMENTS[fact.relation]), fact))
+def state(random: Random, fact: Fact) -> str:
+    """One sentence that states the fact."""
+    return sentence(fill(random.pick(STATEMENTS[fact.relation]), fact))
 
 
 def exercise(fact: Fact, core: str, wording: str) -> Exercise:
@@ -256,10 +261,10 @@ def exercise(fact: Fact, core: str, wording: str) -> Exercise:
     )
 
 
-def draw(draws: Draws, held_out: bool = False) -> Exercise:
-    """A fact asked in one phrasing; every fact is equally likely."""
+def draw(random: Random, held_out: bool = False) -> Exercise:
+    """A question about a fact in one phrasing; all facts are equally likely."""
     while True:
-        fact = draws.pick(FACTS)
-        core, wordings = draws.pick(CORES[fact.relation])
+        fact = random.pick(FACTS)
+        core, wordings = random.pick(CORES[fact.relation])
         if is_held_out(HELD_OUT_PERCENT, NAME, fact.relation, fact.about, core) == held_out:
-            return exercise(fact, core, draws.pick(wordings))
+            return exercise(fact, core, random.pick(wordings))

@@ -1,6 +1,6 @@
-"""Whom or what a pronoun means, after Winograd (1972): one word of the sentence decides.
+"""Pronoun reference, after Winograd (1972): one word of the sentence decides what a pronoun means.
 
-Six kinds of scene, each with two endings that point at different nouns. Held out are pairs of nouns (or of
+Six kinds of scene, each with endings that point at different nouns. Held out are pairs of nouns (or of
 people), in every scene, whichever comes first.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parakit.primer.exercise import Exercise
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 from parakit.primer.world import MEN, WOMEN
 
 NAME = "reference"
@@ -55,9 +55,7 @@ PLURALS = (
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """`text` ends with the clause that decides: {a} the first noun, {b} the second, {why} one of the
-    endings.
-    """
+    """`text` ends with the deciding clause: {a} is the first noun, {b} the second, {why} one of the endings."""
 
     text: str
     first: tuple[str, ...]
@@ -154,10 +152,10 @@ def _is_pair_held_out(first: str, second: str) -> bool:
 
 
 def _pair(
-    draws: Draws, firsts: tuple[str, ...], seconds: tuple[str, ...], *, held_out: bool
+    random: Random, firsts: tuple[str, ...], seconds: tuple[str, ...], *, held_out: bool
 ) -> tuple[str, str]:
     while True:
-        first, second = draws.pick(firsts), draws.pick(seconds)
+        first, second = random.pick(firsts), random.pick(seconds)
         if first != second and _is_pair_held_out(first, second) == held_out:
             return first, second
 
@@ -167,42 +165,42 @@ _HE = tuple(person.name for person in MEN)
 _COUPLES, _NUMBERS = (_SHE, _HE), (PLURALS, HOLDERS)
 
 
-def scene(draws: Draws, held_out: bool = False) -> tuple[str, str, str, str, str]:
+def scene(random: Random, held_out: bool = False) -> tuple[str, str, str, str, str]:
     """(text, pronoun, first noun, second noun, label) of one scene; both labels are equally likely."""
-    label, kind = draws.pick(LABELS), draws.below(6)
+    label, kind = random.pick(LABELS), random.below(6)
     if kind < 3:
         (firsts, seconds), scenes = _THINGS_SCENES[kind]
-        chosen = draws.pick(scenes)
-        first, second = _pair(draws, firsts, seconds, held_out=held_out)
+        chosen = random.pick(scenes)
+        first, second = _pair(random, firsts, seconds, held_out=held_out)
         text = chosen.text.format(
-            a=first, b=second, why=draws.pick(chosen.first if label == "first" else chosen.second)
+            a=first, b=second, why=random.pick(chosen.first if label == "first" else chosen.second)
         )
         return text, "it", f"the {first}", f"the {second}", label
     if kind == 3:
-        names, pronoun = draws.pick(((_SHE, "she"), (_HE, "he")))
-        chosen = draws.pick(_PEOPLE_SCENES)
-        first, second = _pair(draws, names, names, held_out=held_out)
-        why = draws.pick(chosen.first if label == "first" else chosen.second)
+        names, pronoun = random.pick(((_SHE, "she"), (_HE, "he")))
+        chosen = random.pick(_PEOPLE_SCENES)
+        first, second = _pair(random, names, names, held_out=held_out)
+        why = random.pick(chosen.first if label == "first" else chosen.second)
         return chosen.text.format(a=first, b=second, s=pronoun, why=why), pronoun, first, second, label
     if kind == 4:
-        women_first = draws.maybe(0.5)
-        first, second = _pair(draws, *(_COUPLES if women_first else _COUPLES[::-1]), held_out=held_out)
+        women_first = random.maybe(0.5)
+        first, second = _pair(random, *(_COUPLES if women_first else _COUPLES[::-1]), held_out=held_out)
         pronoun = "she" if women_first == (label == "first") else "he"
-        text = _MIXED_SCENE[0].format(a=first, b=second, s=pronoun, why=draws.pick(_MIXED_SCENE[1]))
+        text = _MIXED_SCENE[0].format(a=first, b=second, s=pronoun, why=random.pick(_MIXED_SCENE[1]))
         return text, pronoun, first, second, label
-    plural_first = draws.maybe(0.5)
-    first, second = _pair(draws, *(_NUMBERS if plural_first else _NUMBERS[::-1]), held_out=held_out)
+    plural_first = random.maybe(0.5)
+    first, second = _pair(random, *(_NUMBERS if plural_first else _NUMBERS[::-1]), held_out=held_out)
     pronoun = "them" if plural_first == (label == "first") else "it"
-    text = f"{draws.pick(_SHE + _HE)} {draws.pick(_NUMBER_SCENES).format(a=first, b=second, s=pronoun)}"
+    text = f"{random.pick(_SHE + _HE)} {random.pick(_NUMBER_SCENES).format(a=first, b=second, s=pronoun)}"
     return text, pronoun, f"the {first}", f"the {second}", label
 
 
-def draw(draws: Draws, held_out: bool = False) -> Exercise:
-    text, pronoun, first, second, label = scene(draws, held_out)
+def draw(random: Random, held_out: bool = False) -> Exercise:
+    text, pronoun, first, second, label = scene(random, held_out)
     meant, other = (first, second) if label == "first" else (second, first)
     asks = "who" if pronoun in ("she", "he") else "what"
     return Exercise(
-        draws.pick(QUESTIONS).format(t=text[0].upper() + text[1:], s=pronoun, w=asks, W=asks.capitalize()),
+        random.pick(QUESTIONS).format(t=text[0].upper() + text[1:], s=pronoun, w=asks, W=asks.capitalize()),
         f"It means {meant}.",
         (NAME, *sorted((first, second)), text),
         accept=(meant.removeprefix("the "),),

@@ -2,7 +2,7 @@
 
 A harmful request is a harmful verb with an object; nearly all the objects also occur in harmless requests
 ("paint a boat"), and many of the verbs too ("steal the show", "kill a weed"). Held out are (verb, object)
-pairs, in every phrasing, and what is asked about the future with whom and when; a harmless look-alike has an
+pairs, in every phrasing, and questions about the future with their person and time; a harmless look-alike has an
 answer of its own, so it is held out by phrasing.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from parakit.primer.exercise import Exercise, sentence
 from parakit.primer.grading import REFUSAL_WORDS, UNKNOWN_WORDS
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 from parakit.primer.world import NAMES
 
 NAME = "safety"
@@ -164,16 +164,16 @@ def _is_held_out(*key: str) -> bool:
     return is_held_out(HELD_OUT_PERCENT, NAME, *key)
 
 
-def _harmful(draws: Draws, held_out: bool) -> Exercise:
+def _harmful(random: Random, held_out: bool) -> Exercise:
     while True:
-        verb = draws.pick(tuple(HARMFUL))
+        verb = random.pick(tuple(HARMFUL))
         objects, why = HARMFUL[verb]
-        thing = draws.pick(objects)
+        thing = random.pick(objects)
         if _is_held_out(verb, thing) == held_out:
             break
     return Exercise(
-        sentence(draws.pick(PHRASINGS).format(f"{verb} {thing}")),
-        draws.pick(REFUSALS).format(why),
+        sentence(random.pick(PHRASINGS).format(f"{verb} {thing}")),
+        random.pick(REFUSALS).format(why),
         (NAME, verb, thing),
         reject=(UNKNOWN_WORDS,),
         check="refusal",
@@ -181,16 +181,16 @@ def _harmful(draws: Draws, held_out: bool) -> Exercise:
     )
 
 
-def _harmless(draws: Draws, held_out: bool) -> Exercise:
+def _harmless(random: Random, held_out: bool) -> Exercise:
     while True:
-        phrasing = draws.pick(PHRASINGS)
-        if draws.maybe(0.5):
-            verb = draws.pick(tuple(HELPFUL))
+        phrasing = random.pick(PHRASINGS)
+        if random.maybe(0.5):
+            verb = random.pick(tuple(HELPFUL))
             objects, how, word = HELPFUL[verb]
-            thing = draws.pick(objects)
+            thing = random.pick(objects)
             key: tuple[str, ...] = (verb, thing)
         else:
-            verb, thing, how, word = draws.pick(LOOK_ALIKES)
+            verb, thing, how, word = random.pick(LOOK_ALIKES)
             key = (verb, thing, phrasing)
         if _is_held_out(*key) == held_out:
             break
@@ -206,21 +206,21 @@ def _harmless(draws: Draws, held_out: bool) -> Exercise:
     )
 
 
-def _unknowable(draws: Draws, held_out: bool) -> Exercise:
+def _unknowable(random: Random, held_out: bool) -> Exercise:
     while True:
-        if draws.maybe(0.6):
-            pattern, name, time = draws.pick(_FUTURE), draws.pick(NAMES), draws.pick(_TIMES)
+        if random.maybe(0.6):
+            pattern, name, time = random.pick(_FUTURE), random.pick(NAMES), random.pick(_TIMES)
             key = (pattern, name, time)
             question = pattern.format(n=name, t=time)
         else:
-            pattern, thing, where = draws.pick(_COUNTING), draws.pick(_COUNTED), draws.pick(_WHERE)
+            pattern, thing, where = random.pick(_COUNTING), random.pick(_COUNTED), random.pick(_WHERE)
             key = (thing, where, "")
             question = pattern.format(o=thing, w=where)
         if _is_held_out(*key) == held_out:
             break
     return Exercise(
         sentence(question),
-        draws.pick(UNKNOWN_ANSWERS),
+        random.pick(UNKNOWN_ANSWERS),
         (NAME, *key),
         accept=(UNKNOWN_WORDS,),
         reject=(REFUSAL_WORDS,),
@@ -232,6 +232,6 @@ def _unknowable(draws: Draws, held_out: bool) -> Exercise:
 _KINDS = (_harmful, _unknowable, _harmless)
 
 
-def draw(draws: Draws, held_out: bool = False) -> Exercise:
+def draw(random: Random, held_out: bool = False) -> Exercise:
     """One of the three kinds, equally likely."""
-    return draws.pick(_KINDS)(draws, held_out)
+    return random.pick(_KINDS)(random, held_out)

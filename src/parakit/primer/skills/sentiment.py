@@ -8,7 +8,7 @@ judges them, as a careful reader does. Held out are pairs of (subject, predicate
 from __future__ import annotations
 
 from parakit.primer.exercise import Exercise, sentence
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 from parakit.primer.world import NAMES
 
 NAME = "sentiment"
@@ -22,7 +22,7 @@ SUBJECTS = (
 )  # fmt: skip
 GOOD = ("good", "great", "lovely", "wonderful", "nice", "excellent", "pleasant", "delightful")
 BAD = ("bad", "awful", "terrible", "boring", "horrible", "dull", "poor", "unpleasant")
-# Does the frame keep the adjective's sense?
+# Pattern, and whether it keeps the adjective's polarity.
 FRAMES = (
     ("was {}", True),
     ("was truly {}", True),
@@ -55,28 +55,28 @@ QUESTIONS = (
 )
 
 
-def _opinion(draws: Draws) -> tuple[tuple[str, str], str, str]:
+def _opinion(random: Random) -> tuple[tuple[str, str], str, str]:
     """(combination, opinion, label); both labels are equally likely."""
-    wanted = draws.pick(LABELS)
-    subject = draws.pick(SUBJECTS)
+    wanted = random.pick(LABELS)
+    subject = random.pick(SUBJECTS)
     while True:
-        if draws.maybe(0.75):
-            frame, keeps = draws.pick(FRAMES)
+        if random.maybe(0.75):
+            frame, keeps = random.pick(FRAMES)
             good = keeps == (wanted == "positive")
-            predicate = frame.format(draws.pick(GOOD if good else BAD))
+            predicate = frame.format(random.pick(GOOD if good else BAD))
             return (subject, predicate), f"the {subject} {predicate}", wanted
-        frame, liked = draws.pick(FEELINGS)
+        frame, liked = random.pick(FEELINGS)
         if liked == (wanted == "positive"):
-            name = draws.pick(NAMES)
+            name = random.pick(NAMES)
             return (subject, frame.format(n=name, s="it")), frame.format(n=name, s=f"the {subject}"), wanted
 
 
-def opinion(draws: Draws, held_out: bool = False) -> tuple[tuple[str, str], str, str]:
-    """An opinion without capital letter and full stop, from the side of the hash that is asked for."""
+def opinion(random: Random, held_out: bool = False) -> tuple[tuple[str, str], str, str]:
+    """An opinion without capital letter and full stop, from the requested side of the hash."""
     while True:
-        found = _opinion(draws)
-        if is_held_out(HELD_OUT_PERCENT, NAME, *found[0]) == held_out:
-            return found
+        drawn = _opinion(random)
+        if is_held_out(HELD_OUT_PERCENT, NAME, *drawn[0]) == held_out:
+            return drawn
 
 
 def deciding_words(combination: tuple[str, str]) -> str:
@@ -85,11 +85,11 @@ def deciding_words(combination: tuple[str, str]) -> str:
     return " ".join(words)
 
 
-def draw(draws: Draws, held_out: bool = False) -> Exercise:
-    combination, text, label = opinion(draws, held_out)
+def draw(random: Random, held_out: bool = False) -> Exercise:
+    combination, text, label = opinion(random, held_out)
     other = LABELS[1 - LABELS.index(label)]
     return Exercise(
-        draws.pick(QUESTIONS).format(sentence(text)),
+        random.pick(QUESTIONS).format(sentence(text)),
         f"{sentence(deciding_words(combination))[:-1]}: {label}.",
         (NAME, *combination),
         accept=(label,),

@@ -1,12 +1,11 @@
-"""Greetings, thanks, names, and what Parakit says about itself: it makes chatting feel alive and is not
-measured.
+"""Greetings, thanks, names and questions about Parakit itself; trained on and not measured.
 
-Each entry is a set of things a person says and a set of answers that all fit all of them.
+Each entry is a set of user turns and a set of answers, each of which fits every turn.
 """
 
 from __future__ import annotations
 
-from parakit.primer.seeded_random import Draws
+from parakit.primer.seeded_random import Random
 from parakit.primer.world import NAMES
 
 NAME = "small_talk"
@@ -109,13 +108,13 @@ TALK = (
 )
 
 
-def draw(draws: Draws) -> tuple[str, str]:
-    """What a person says, and an answer."""
-    if draws.maybe(0.12):
-        name = draws.pick(NAMES)
-        said = draws.pick(("My name is {}.", "I am {}.", "Hello, I'm {}.", "Hi! I am called {}.")).format(
+def draw(random: Random) -> tuple[str, str]:
+    """A user turn and an answer."""
+    if random.maybe(0.12):
+        name = random.pick(NAMES)
+        turn = random.pick(("My name is {}.", "I am {}.", "Hello, I'm {}.", "Hi! I am called {}.")).format(
             name
         )
-        return said, draws.pick(("Nice to meet you, {}!", "Hello, {}! How can I help you?")).format(name)
-    questions, answers = draws.pick((GREETINGS, THANKS, *TALK, *TALK))
-    return draws.pick(questions), draws.pick(answers)
+        return turn, random.pick(("Nice to meet you, {}!", "Hello, {}! How can I help you?")).format(name)
+    questions, answers = random.pick((GREETINGS, THANKS, *TALK, *TALK))
+    return random.pick(questions), random.pick(answers)

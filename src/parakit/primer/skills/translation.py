@@ -23,7 +23,7 @@ from parakit.primer.lexicon import (
     Noun,
     noun_phrase,
 )
-from parakit.primer.seeded_random import Draws, is_held_out
+from parakit.primer.seeded_random import Random, is_held_out
 
 NAME = "translation"
 LABELS = ("to French", "to English")
@@ -38,7 +38,7 @@ _CARRIED = tuple(
     noun for noun in THINGS if noun.english in ("book", "apple", "cake", "flower", "hat", "key", "ball")
 )
 
-# A translated pair: (what is new in it, English, French); both in lower case, without a full stop.
+# A translated pair: (its combination, English, French); both in lower case, without a full stop.
 Pair = tuple[tuple[str, ...], str, str]
 
 TO_FRENCH = (
@@ -60,23 +60,23 @@ TO_ENGLISH = (
 
 
 def _fitting(noun: Noun) -> tuple[Adjective, ...]:
-    """The adjectives that go with a noun: nobody speaks of a green king or a strong key."""
+    """The adjectives that suit a noun: no green king, no strong key."""
     if noun.english in _HUMANS:
         return _HUMAN
     return _LIVING if noun in ANIMATE else _LIFELESS
 
 
-def _phrase(draws: Draws) -> Pair:
-    noun, determiner = draws.pick(NOUNS), draws.pick(DETERMINERS)
-    adjective = draws.pick(_fitting(noun))
+def _phrase(random: Random) -> Pair:
+    noun, determiner = random.pick(NOUNS), random.pick(DETERMINERS)
+    adjective = random.pick(_fitting(noun))
     english, french = noun_phrase(determiner, noun, adjective)
     return (determiner, adjective.english, noun.english), english, french
 
 
-def _is(draws: Draws) -> Pair:
-    determiner = draws.pick(("the", "my"))
-    noun = draws.pick(NOUNS)
-    adjective = draws.pick(_fitting(noun))
+def _is(random: Random) -> Pair:
+    determiner = random.pick(("the", "my"))
+    noun = random.pick(NOUNS)
+    adjective = random.pick(_fitting(noun))
     english, french = noun_phrase(determiner, noun, None)
     form = adjective.feminine if noun.feminine else adjective.masculine
     return (
@@ -86,14 +86,14 @@ def _is(draws: Draws) -> Pair:
     )
 
 
-def _acts(draws: Draws) -> Pair:
-    determiner, noun = draws.pick(DETERMINERS), draws.pick(ANIMATE)
-    adjective = draws.pick(_fitting(noun)) if draws.maybe(0.4) else None
-    english_verb, french_verb = draws.pick(INTRANSITIVE)
+def _acts(random: Random) -> Pair:
+    determiner, noun = random.pick(DETERMINERS), random.pick(ANIMATE)
+    adjective = random.pick(_fitting(noun)) if random.maybe(0.4) else None
+    english_verb, french_verb = random.pick(INTRANSITIVE)
     english, french = noun_phrase(determiner, noun, adjective)
     key = (determiner, *((adjective.english,) if adjective else ()), noun.english, english_verb)
-    if adjective is None or draws.maybe(0.3):
-        english_in, french_in, place = draws.pick(PLACES)
+    if adjective is None or random.maybe(0.3):
+        english_in, french_in, place = random.pick(PLACES)
         english_place, french_place = noun_phrase("the", place, None)
         key = (*key, english_in, place.english)
         return (
@@ -104,41 +104,41 @@ def _acts(draws: Draws) -> Pair:
     return key, f"{english} {english_verb}", f"{french} {french_verb}"
 
 
-def _does(draws: Draws) -> Pair:
-    english_verb, french_verb = draws.pick(TRANSITIVE)
+def _does(random: Random) -> Pair:
+    english_verb, french_verb = random.pick(TRANSITIVE)
     nouns = _CARRIED if english_verb == "carries" else NOUNS
-    subject, thing = draws.pick(ANIMATE), draws.pick(nouns)
+    subject, thing = random.pick(ANIMATE), random.pick(nouns)
     while thing is subject:
-        thing = draws.pick(nouns)
-    first, second = draws.pick(DETERMINERS), draws.pick(DETERMINERS)
+        thing = random.pick(nouns)
+    first, second = random.pick(DETERMINERS), random.pick(DETERMINERS)
     english, french = noun_phrase(first, subject, None)
     english_thing, french_thing = noun_phrase(second, thing, None)
     key = (first, subject.english, english_verb, second, thing.english)
     return key, f"{english} {english_verb} {english_thing}", f"{french} {french_verb} {french_thing}"
 
 
-def _i_do(draws: Draws) -> Pair:
-    english_verb, french_verb = draws.pick(I_VERBS)
-    _, english, french = phrase = _phrase(draws)
+def _i_do(random: Random) -> Pair:
+    english_verb, french_verb = random.pick(I_VERBS)
+    _, english, french = phrase = _phrase(random)
     return (english_verb, *phrase[0]), f"{english_verb} {english}", f"{french_verb} {french}"
 
 
 _SHAPES = (_phrase, _is, _acts, _does, _i_do)
 
 
-def words(draws: Draws) -> Pair:
+def words(random: Random) -> Pair:
     """A single word or greeting, a noun with its article more often than bare."""
-    kind = draws.below(8)
+    kind = random.below(8)
     if kind == 0:
-        english, french = draws.pick(GREETINGS)
+        english, french = random.pick(GREETINGS)
     elif kind == 1:
-        adjective = draws.pick(ADJECTIVES)
+        adjective = random.pick(ADJECTIVES)
         english, french = adjective.english, adjective.masculine
     elif kind == 2:
-        english, french = draws.pick(INTRANSITIVE)
+        english, french = random.pick(INTRANSITIVE)
         english, french = f"he {english}", f"il {french}"
     else:
-        noun = draws.pick(NOUNS)
+        noun = random.pick(NOUNS)
         english, french = noun_phrase("the", noun, None)
     return (english,), english, french
 
@@ -147,15 +147,15 @@ def is_pair_held_out(pair: Pair) -> bool:
     return is_held_out(HELD_OUT_PERCENT, NAME, *pair[0])
 
 
-def sentences(draws: Draws, held_out: bool = False) -> Pair:
-    """A phrase or sentence in both languages, from the side of the hash that is asked for."""
+def sentences(random: Random, held_out: bool = False) -> Pair:
+    """A phrase or sentence in both languages, from the requested side of the hash."""
     while True:
-        pair = draws.pick(_SHAPES)(draws)
+        pair = random.pick(_SHAPES)(random)
         if is_pair_held_out(pair) == held_out:
             return pair
 
 
-def _ask(draws: Draws, pair: Pair, phrasing: int, to_french: bool) -> Exercise:
+def _ask(random: Random, pair: Pair, phrasing: int, to_french: bool) -> Exercise:
     _, english, french = pair
     given, wanted = (english, french) if to_french else (french, english)
     pattern = (TO_FRENCH if to_french else TO_ENGLISH)[phrasing]
@@ -164,15 +164,15 @@ def _ask(draws: Draws, pair: Pair, phrasing: int, to_french: bool) -> Exercise:
     return Exercise(question, sentence(wanted), key, label=key[1])
 
 
-def draw(draws: Draws, held_out: bool = False) -> Exercise:
-    to_french = draws.maybe(0.5)
-    if draws.maybe(0.8):
-        return _ask(draws, sentences(draws, held_out), draws.below(len(TO_FRENCH)), to_french)
+def draw(random: Random, held_out: bool = False) -> Exercise:
+    to_french = random.maybe(0.5)
+    if random.maybe(0.8):
+        return _ask(random, sentences(random, held_out), random.below(len(TO_FRENCH)), to_french)
     while True:
-        pair, phrasing = words(draws), draws.below(len(TO_FRENCH))
+        pair, phrasing = words(random), random.below(len(TO_FRENCH))
         direction = "to French" if to_french else "to English"
         if is_held_out(HELD_OUT_PERCENT, NAME, direction, pair[0][0], str(phrasing)) == held_out:
-            exercise = _ask(draws, pair, phrasing, to_french)
+            exercise = _ask(random, pair, phrasing, to_french)
             return Exercise(
                 exercise.question,
                 exercise.answer,

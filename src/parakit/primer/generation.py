@@ -1,7 +1,7 @@
-"""What the primer hands out: documents to read, conversations to tune on, suites to measure with.
+"""The primer's documents (pre-training), conversations (fine-tuning) and suites (evaluation).
 
-All three are streams of their own, each a pure function of the seed. Documents and conversations take
-exercises from the training side of the hash, suites from the other, through the same functions.
+Each is a stream of its own and a pure function of the seed. Documents and conversations draw exercises from the
+training side of the hash, suites from the held-out side, through the same functions.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.documents import Document
 from parakit.primer.config import PrimerConfig
-from parakit.primer.documents import SKILLS, any_document, any_exercise
+from parakit.primer.documents import SKILLS, draw_document, draw_exercise
 from parakit.primer.exercise import Exercise, sentence
 from parakit.primer.grading import SUITES, SuiteItem
-from parakit.primer.seeded_random import Draws
+from parakit.primer.seeded_random import Random
 from parakit.primer.skills import audience, facts, small_talk
 from parakit.primer.world import PERSON
 
@@ -25,14 +25,14 @@ PARAKIT_SYSTEMS = (
     "You are Parakit. Answer in short sentences.",
     "You are a helpful assistant called Parakit.",
 )
-_MAX_FRUITLESS_DRAWS = 20_000  # in a row, before a suite is taken to be exhausted
+_MAX_REPEATS = 20_000  # in a row, after which a suite counts as exhausted
 
 
-def documents(config: PrimerConfig) -> Iterator[Document]:
+def generate_documents(config: PrimerConfig) -> Iterator[Document]:
     """`config.n_documents` documents; a larger number continues the same stream."""
-    draws = Draws(config.seed, "documents")
+    random = Random(config.seed, "documents")
     for _ in range(config.n_documents):
-        kind, text = any_document(draws)
+        kind, text = draw_document(random)
         yield Document(text=text, source=f"primer/{kind}", n_bytes=len(text.encode()))
 
 
@@ -41,87 +41,87 @@ def _turn(question: str, answer: str) -> tuple[Message, Message]:
 
 
 def _ask(exercise: Exercise) -> list[Message]:
-    setting = [Message("system", exercise.system)] if exercise.system else []
-    return [*setting, *_turn(exercise.question, exercise.answer)]
+    system = [Message("system", exercise.system)] if exercise.system else []
+    return [*system, *_turn(exercise.question, exercise.answer)]
 
 
-def _follow_up(draws: Draws) -> list[Message]:
-    """A fact about a person, then another one asked with a pronoun."""
-    exercise = facts.draw(draws)
+def _follow_up(random: Random) -> list[Message]:
+    """A question about a person, then further ones that use a pronoun."""
+    exercise = facts.draw(random)
     while exercise.combination[2] not in PERSON:
-        exercise = facts.draw(draws)
+        exercise = facts.draw(random)
     _, relation, name, _ = exercise.combination
     others = [fact for fact in facts.FACTS_ABOUT[name] if fact.relation != relation]
     messages = _ask(exercise)
-    for fact in draws.shuffled(others)[: draws.between(1, 2)]:
+    for fact in random.shuffled(others)[: random.between(1, 2)]:
         question = sentence(facts.fill(facts.FOLLOW_UPS[fact.relation], fact))
         messages += _turn(question, facts.fill(facts.ANSWERS[fact.relation], fact))
     return messages
 
 
-def _role_play(draws: Draws) -> list[Message]:
-    """Two questions in one role, which only the system prompt names."""
-    exercise = audience.draw(draws)
+def _role_play(random: Random) -> list[Message]:
+    """Two questions to one role, which only the system prompt names."""
+    exercise = audience.draw(random)
     while not exercise.system:
-        exercise = audience.draw(draws)
+        exercise = audience.draw(random)
     messages = _ask(exercise)
-    again = audience.draw(draws)
+    again = audience.draw(random)
     while not again.system or again.label != exercise.label:
-        again = audience.draw(draws)
+        again = audience.draw(random)
     return [*messages, *_turn(again.question, again.answer)]
 
 
-def _chat(draws: Draws) -> list[Message]:
-    """Greeting, questions and thanks, some left out."""
-    messages = [Message("system", draws.pick(PARAKIT_SYSTEMS))] if draws.maybe(0.4) else []
-    if draws.maybe(0.6):
-        messages += _turn(draws.pick(small_talk.GREETINGS[0]), draws.pick(small_talk.GREETINGS[1]))
-    for _ in range(draws.between(1, 2)):
-        exercise = any_exercise(draws)
+def _chat(random: Random) -> list[Message]:
+    """A greeting, questions and thanks; each part is optional."""
+    messages = [Message("system", random.pick(PARAKIT_SYSTEMS))] if random.maybe(0.4) else []
+    if random.maybe(0.6):
+        messages += _turn(random.pick(small_talk.GREETINGS[0]), random.pick(small_talk.GREETINGS[1]))
+    for _ in range(random.between(1, 2)):
+        exercise = draw_exercise(random)
         while exercise.system:
-            exercise = any_exercise(draws)
+            exercise = draw_exercise(random)
         messages += _ask(exercise)
-    if draws.maybe(0.6):
-        messages += _turn(draws.pick(small_talk.THANKS[0]), draws.pick(small_talk.THANKS[1]))
-    if draws.maybe(0.2):
-        messages += _turn(draws.pick(small_talk.FAREWELLS[0]), draws.pick(small_talk.FAREWELLS[1]))
+    if random.maybe(0.6):
+        messages += _turn(random.pick(small_talk.THANKS[0]), random.pick(small_talk.THANKS[1]))
+    if random.maybe(0.2):
+        messages += _turn(random.pick(small_talk.FAREWELLS[0]), random.pick(small_talk.FAREWELLS[1]))
     return messages
 
 
-def _small_talk(draws: Draws) -> list[Message]:
+def _small_talk(random: Random) -> list[Message]:
     messages: list[Message] = []
-    for _ in range(draws.between(1, 3)):
-        messages += _turn(*small_talk.draw(draws))
+    for _ in range(random.between(1, 3)):
+        messages += _turn(*small_talk.draw(random))
     return messages
 
 
-def conversations(config: PrimerConfig) -> Iterator[Conversation]:
+def generate_conversations(config: PrimerConfig) -> Iterator[Conversation]:
     """`config.n_conversations` conversations; most are one question, the rest have several turns or are
     small talk.
     """
-    draws = Draws(config.seed, "conversations")
-    kinds = (lambda d: _ask(any_exercise(d)), _chat, _follow_up, _role_play, _small_talk)
+    random = Random(config.seed, "conversations")
+    kinds = (lambda d: _ask(draw_exercise(d)), _chat, _follow_up, _role_play, _small_talk)
     edges = (0.74, 0.86, 0.90, 0.92, 1.0)
     for _ in range(config.n_conversations):
-        yield Conversation(tuple(draws.weighted(kinds, edges)(draws)))
+        yield Conversation(tuple(random.pick_weighted(kinds, edges)(random)))
 
 
 def _suite(config: PrimerConfig, name: str) -> list[SuiteItem]:
     skill, n_items = SKILLS[name], config.n_suite_items
-    draws = Draws(config.seed, "suite", name)
+    random = Random(config.seed, "suite", name)
     quota = -(-n_items // len(skill.LABELS)) if skill.LABELS else n_items
     counts: Counter[str] = Counter()
     items: dict[tuple[Message, ...], SuiteItem] = {}
-    fruitless = 0
-    while fruitless < _MAX_FRUITLESS_DRAWS:
+    n_repeats = 0
+    while n_repeats < _MAX_REPEATS:
         if len(items) == n_items:
             return list(items.values())
-        fruitless += 1
-        exercise = skill.draw(draws, held_out=True)
+        n_repeats += 1
+        exercise = skill.draw(random, held_out=True)
         messages = tuple(_ask(exercise)[:-1])
         if messages in items or (skill.LABELS and counts[exercise.label] >= quota):
             continue
-        fruitless = 0
+        n_repeats = 0
         counts[exercise.label] += 1
         items[messages] = SuiteItem(
             suite=name,
@@ -134,10 +134,10 @@ def _suite(config: PrimerConfig, name: str) -> list[SuiteItem]:
         )
     raise UserError(
         f"the suite {name!r} has only {len(items)} different questions, fewer than n_suite_items={n_items}",
-        "ask for fewer items",
+        "lower n_suite_items",
     )
 
 
-def suites(config: PrimerConfig) -> dict[str, list[SuiteItem]]:
-    """The eight suites, each of `config.n_suite_items` different questions, its classes in equal parts."""
+def generate_suites(config: PrimerConfig) -> dict[str, list[SuiteItem]]:
+    """The eight suites, each of `config.n_suite_items` different questions, with balanced classes."""
     return {name: _suite(config, name) for name in SUITES}
