@@ -12,7 +12,7 @@ from parakit.cli.main import main
 from parakit.common import open_artifact
 from parakit.data.conversations.sets import iter_conversations
 from parakit.evaluation.perplexity import evaluate_loss
-from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.inference.folder_settings import is_chat_tuned
 from parakit.recipe.builder import check_recipe, recipe_for_text
 from parakit.stages import running
 from parakit.tokens.shards import TokenShards

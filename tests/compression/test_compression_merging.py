@@ -85,7 +85,7 @@ def test_a_folder_is_merged_once(tmp_path):
     with pytest.raises(UserError, match="no adapter"):
         merge_adapter_folder(tmp_path / "merged", tmp_path / "twice")
     assert not (tmp_path / "twice").exists()
-    from parakit.inference.chat_tuned import is_chat_tuned
+    from parakit.inference.folder_settings import is_chat_tuned
 
     assert is_chat_tuned(tmp_path / "merged")
 

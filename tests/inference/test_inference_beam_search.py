@@ -12,9 +12,9 @@ import torch
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.generation.beam_search import search_ids
+from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.decoding import generate_ids
-from parakit.inference.generation.seq_to_seq import generate_sequences, search_sequences
+from parakit.inference.generation.seq_to_seq import beam_search_sequences, generate_sequences
 from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, SequenceToSequence
 
 SMALL = {
@@ -74,7 +74,7 @@ def test_a_search_as_wide_as_the_tree_finds_the_best_completions(model, penalty)
     config = BeamConfig(n_beams=169, length_penalty=penalty, max_new_tokens=3, stop_when="impossible")
     for prompt in prompts(3):
         best = exhaustive(model, prompt, 5, 3, penalty)
-        found = search_ids(model, [prompt], config, {5})[0]
+        found = beam_search(model, [prompt], config, {5})[0]
         assert len(found) == 169
         for beam, (score, tokens) in zip(found[:20], best, strict=False):
             assert beam.token_ids == tokens
@@ -86,9 +86,9 @@ def test_one_beam_is_greedy(model, translator, stop_when):
     greedy = SamplingConfig(temperature=0.0, max_new_tokens=10)
     config = BeamConfig(n_beams=1, max_new_tokens=10, stop_when=stop_when)
     for stop_ids in ((), {3, 7}):
-        found = search_ids(model, prompts(), config, stop_ids)
+        found = beam_search(model, prompts(), config, stop_ids)
         assert [beams[0].token_ids for beams in found] == generate_ids(model, prompts(), greedy, stop_ids)
-        found = search_sequences(translator, prompts(), config, stop_ids)
+        found = beam_search_sequences(translator, prompts(), config, stop_ids)
         expected = generate_sequences(translator, prompts(), greedy, stop_ids)
         assert [beams[0].token_ids for beams in found] == expected
         assert {len(beams) for beams in found} == {1}
@@ -97,7 +97,7 @@ def test_one_beam_is_greedy(model, translator, stop_when):
 @pytest.mark.parametrize("stop_when", ["unlikely", "full", "impossible"])
 def test_a_prompt_finds_the_same_whoever_shares_its_batch(model, translator, stop_when):
     config = BeamConfig(n_beams=3, max_new_tokens=12, stop_when=stop_when)
-    for search, asked in ((search_ids, model), (search_sequences, translator)):
+    for search, asked in ((beam_search, model), (beam_search_sequences, translator)):
         together = search(asked, prompts(), config, {3, 7})
         assert len({len(beams[0].token_ids) for beams in together}) > 2
         alone = [search(asked, [prompt], config, {3, 7})[0] for prompt in prompts()]
@@ -110,7 +110,7 @@ def test_a_prompt_finds_the_same_whoever_shares_its_batch(model, translator, sto
 
 
 def test_more_beams_than_tokens_and_a_full_window_are_no_trouble(model):
-    found = search_ids(model, [[1], [2] * 24, [3] * 22], BeamConfig(n_beams=20, max_new_tokens=3), {3})
+    found = beam_search(model, [[1], [2] * 24, [3] * 22], BeamConfig(n_beams=20, max_new_tokens=3), {3})
     assert [len(beams) for beams in found] == [20, 1, 20]
     assert found[1][0].token_ids == []
     assert all(beam.score > -1e6 for beam in found[0])
@@ -119,7 +119,7 @@ def test_more_beams_than_tokens_and_a_full_window_are_no_trouble(model):
 
 def test_limits_are_those_of_generation(model, translator):
     with pytest.raises(UserError, match=r"25 tokens.* 24"):
-        search_ids(model, [[1] * 25], BeamConfig())
+        beam_search(model, [[1] * 25], BeamConfig())
     with pytest.raises(UserError, match=r"25 tokens.* 24"):
-        search_sequences(translator, [[1] * 25], BeamConfig())
-    assert search_ids(model, [], BeamConfig()) == []
+        beam_search_sequences(translator, [[1] * 25], BeamConfig())
+    assert beam_search(model, [], BeamConfig()) == []

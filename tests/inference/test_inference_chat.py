@@ -11,8 +11,8 @@ import torch
 from parakit.common.errors import UserError
 from parakit.inference.chat import COMMANDS, ChatSession
 from parakit.inference.chat_files import Message, load_messages, save_messages
-from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.inference.config import ChatConfig, SamplingConfig
+from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.generation.text import generate
 from parakit.model.adapters import AdapterSet, LoraConfig, make_lora
 

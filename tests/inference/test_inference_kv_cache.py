@@ -46,7 +46,7 @@ def test_the_cache_equals_lists_that_grow_shrink_and_leave(moves, n_rows, random
         elif len(rows) > 1:
             order = random.sample(range(len(rows)), len(rows) - 1)
             rows = [rows[i] for i in order]
-            cache.keep(order)
+            cache.select(order)
         assert cache.lengths == [len(row) for row in rows]
         assert cache.seq_len == max(map(len, rows))
 
@@ -68,7 +68,7 @@ def test_memory_is_allocated_once():
     address = cache.keys[1].data_ptr()
     write(cache, 4, 1)
     cache.truncate([4, 2, 1])
-    cache.keep([2, 1])
+    cache.select([2, 1])
     keys = write(cache, 1, 2)[1][1][0]
     assert keys.data_ptr() == address
 

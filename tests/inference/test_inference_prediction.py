@@ -195,8 +195,8 @@ def test_long_texts_are_cut_inside_their_frame_where_that_is_asked_for(encoder, 
     found = classify(model, tokenizer, ["a", LONG], too_long="truncate")[1]
     assert list(found.probabilities.values()) == pytest.approx(model(cut)[0].softmax(-1).tolist())
     pair = classify(model, tokenizer, [("a red tree", LONG)], too_long="truncate")[0]
-    first, room = tokenizer.encode("a red tree"), 45
-    row = [tokenizer.cls_id, *first, tokenizer.sep_id, *ids[: room - len(first)], tokenizer.sep_id]
+    first, available = tokenizer.encode("a red tree"), 45
+    row = [tokenizer.cls_id, *first, tokenizer.sep_id, *ids[: available - len(first)], tokenizer.sep_id]
     types = torch.tensor([[0] * (len(first) + 2) + [1] * (48 - len(first) - 2)])
     expected = model(torch.tensor([row]), token_type_ids=types)[0].softmax(-1)
     assert list(pair.probabilities.values()) == pytest.approx(expected.tolist())

@@ -11,9 +11,9 @@ from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.seq_to_seq import (
-    TargetSide,
+    DecoderView,
+    beam_search_sequences,
     generate_sequences,
-    search_sequences,
     translate,
 )
 from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, SequenceToSequence
@@ -136,7 +136,7 @@ def test_dropout_is_off_and_the_model_is_handed_back_as_it_was(small):
     sources = random_sources(3)
     assert generate_sequences(noisy, sources, GREEDY) == generate_sequences(small, sources, GREEDY)
     assert noisy.training
-    assert TargetSide(noisy, sources).training
+    assert DecoderView(noisy, sources).training
 
 
 def test_texts_are_framed_and_targets_are_text_up_to_the_end(make_tokenizer):
@@ -155,7 +155,7 @@ def test_texts_are_framed_and_targets_are_text_up_to_the_end(make_tokenizer):
     written = translate(model, tokenizer, texts, GREEDY)
     assert written == [tokenizer.decode(target) for target in targets]
     assert translate(model, tokenizer, texts[:1], GREEDY) == written[:1]
-    beams = search_sequences(model, framed, BeamConfig(max_new_tokens=9), [tokenizer.eos_id])
+    beams = beam_search_sequences(model, framed, BeamConfig(max_new_tokens=9), [tokenizer.eos_id])
     expected = [tokenizer.decode(best[0].token_ids) for best in beams]
     assert translate(model, tokenizer, texts, BeamConfig(max_new_tokens=9)) == expected
     with pytest.raises(UserError, match="targets end at EOS only"):

@@ -84,7 +84,7 @@ def test_ragged_chunks_and_steps_give_the_logits_of_a_whole_pass(model):
     first = prefill(model, cache, prompts)
     chunks = [prompt[:3] for prompt in reversed(prompts)]
     second = prefill(model, cache, chunks)
-    cache.keep([3, 0, 4])
+    cache.select([3, 0, 4])
     third = decode_step(model, cache, torch.arange(3))
     for row, (prompt, chunk) in enumerate(zip(prompts, chunks, strict=True)):
         whole = model(torch.tensor([[*prompt, *chunk]]))[0]

@@ -11,9 +11,9 @@ from transformers import GenerationConfig
 
 from parakit.checkpoints import load_model
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.generation.beam_search import search_ids
+from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.decoding import generate_ids
-from parakit.inference.generation.seq_to_seq import generate_sequences, search_sequences
+from parakit.inference.generation.seq_to_seq import beam_search_sequences, generate_sequences
 from parakit.inference.prediction.fill_mask import fill_masks
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=64)
@@ -134,12 +134,12 @@ BEAMS = [
 
 @pytest.mark.parametrize("settings", BEAMS, ids=["unlikely", "full", "impossible"])
 def test_four_beams_of_a_decoder_find_the_same(decoders, settings):
-    compare_beams(search_ids, *decoders, "left", settings)
+    compare_beams(beam_search, *decoders, "left", settings)
 
 
 @pytest.mark.parametrize("settings", BEAMS, ids=["unlikely", "full", "impossible"])
 def test_four_beams_of_an_encoder_decoder_find_the_same(pairs, settings):
-    compare_beams(search_sequences, *pairs, "right", settings)
+    compare_beams(beam_search_sequences, *pairs, "right", settings)
 
 
 def compare_beams(search, ours, theirs, side, settings):

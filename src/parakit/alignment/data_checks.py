@@ -17,7 +17,7 @@ from parakit.alignment.rl.prompts import Prompt
 from parakit.checkpoints.model_folder import load_model
 from parakit.common.errors import UserError
 from parakit.data.preferences.rankings import Ranking
-from parakit.inference.capabilities import require
+from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
 from parakit.tokens.preferences.encoding import EncodedRankings, completion_ids, encode_rankings
@@ -66,7 +66,7 @@ def examine_rankings(
             )
         learner = "reward"
     else:
-        require(model, "generate")
+        require_capability(model, "generate")
         learner = learner or "dpo"
     data = encode_rankings(
         tokenizer, islice(rankings, MAX_RANKINGS), seq_len or model.config.max_seq_len, too_long="cut_prompt"

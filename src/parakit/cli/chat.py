@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     )
     from parakit.cli.rendering.model_loading import load_adapters, load_talker, model_folder
     from parakit.inference.chat import ChatSession
-    from parakit.inference.chat_tuned import is_chat_tuned
+    from parakit.inference.folder_settings import is_chat_tuned
 
     talker = load_talker(command.model, command.device, command.dtype, "chat")
     adapters = load_adapters(talker, command.model, command.adapters) if command.adapters else None

@@ -21,8 +21,8 @@ from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
 from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
 from parakit.evaluation.suites import run_suites
-from parakit.inference.chat_tuned import is_chat_tuned
 from parakit.inference.config import BeamConfig, SamplingConfig
+from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import LanguageModel
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

@@ -21,9 +21,9 @@ from parakit.data.examples import Row
 from parakit.data.examples.formats import task_named
 from parakit.evaluation.intervals import Figure, bootstrapped, bootstrapped_mean, wilson_interval
 from parakit.evaluation.metrics import classes, correlation, retrieval, translations
-from parakit.inference.capabilities import Ability, require
+from parakit.inference.batching import MICRO_BATCH_SIZE
+from parakit.inference.capabilities import Capability, require_capability
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE
 from parakit.inference.generation.seq_to_seq import translate
 from parakit.inference.prediction.classification import classify, regress, tag
 from parakit.inference.prediction.embeddings import embed
@@ -86,8 +86,8 @@ def evaluate_examples(
     a missing sacrebleu (before anything is translated).
     """
     task_named(task)
-    ability: Ability = task  # type: ignore[assignment]
-    require(model, ability)
+    ability: Capability = task  # type: ignore[assignment]
+    require_capability(model, ability)
     if task == "translate":
         translations.require_libraries()
     found = list(rows)

@@ -24,8 +24,8 @@ from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
-from parakit.inference.capabilities import require
-from parakit.inference.generation.decoding import evaluation_mode
+from parakit.inference.batching import evaluation_mode
+from parakit.inference.capabilities import require_capability
 from parakit.model.heads import LanguageModel
 from parakit.model.layers.masks import document_mask
 from parakit.tokens.batches.token_batches import Batch, evaluation_batches
@@ -71,7 +71,7 @@ def evaluate_loss(
     first with `overlap` tokens of context. `advance` is called with the number of counted tokens of each
     batch. A model whose loss is no number, or that predicts no next tokens, is a `UserError`.
     """
-    require(model, "next tokens")
+    require_capability(model, "next tokens")
     window = model.config.max_seq_len
     seq_len = window if seq_len is None else seq_len
     if seq_len > window:

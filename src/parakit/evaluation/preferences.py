@@ -17,8 +17,8 @@ import torch
 from parakit.data.preferences.rankings import Ranking
 from parakit.evaluation.intervals import bootstrapped_mean
 from parakit.evaluation.metrics.correlation import spearman
-from parakit.inference.capabilities import require
-from parakit.inference.generation.decoding import evaluation_mode
+from parakit.inference.batching import evaluation_mode
+from parakit.inference.capabilities import require_capability
 from parakit.model.heads import RewardModel
 from parakit.tokens.preferences.encoding import EncodedRankings, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -37,7 +37,7 @@ def evaluate_preferences(
     """The figures of `model` on rankings. `advance` is called with the number of rankings of each batch. A model that
     gives no rewards is a `UserError`.
     """
-    require(model, "reward")
+    require_capability(model, "reward")
     data = encode_rankings(tokenizer, rankings, model.config.max_seq_len)
     report = preference_report(rewards_of(model, data, advance), data)
     return report | {"prompts_cut": data.n_cut, "left_out": data.n_left_out}

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from parakit.common.errors import UserError
 from parakit.evaluation.intervals import PairedDifference, paired_difference, wilson_interval
+from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE
 from parakit.inference.generation.text import Prompt, generate_batch
 from parakit.model.heads import LanguageModel
 from parakit.primer import SuiteItem, is_correct, plain_prompt

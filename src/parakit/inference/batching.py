@@ -1,28 +1,54 @@
-"""Rows of unlike length in one batch: neighbours in length together, padded on the right, masked."""
+"""Rows of unequal length in one forward pass: sorted by length, padded on the right, masked; dropout off."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+MICRO_BATCH_SIZE = 64
+
+
+class HasTrainingMode(Protocol):
+    """What `evaluation_mode` needs of a model; every `torch.nn.Module` has it."""
+
+    training: bool
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch dropout on or off."""
+        ...
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: HasTrainingMode) -> Iterator[None]:
+    """Dropout off inside the block; the previous mode is restored behind it."""
+    was_training = model.training
+    if was_training:
+        model.train(False)
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
+
 
 def rows_by_length(rows: Sequence[Sequence[Any]], micro_batch_size: int) -> Iterator[list[int]]:
-    """The numbers of the rows in groups of `micro_batch_size`, the shortest rows first: little padding."""
+    """Row indices in groups of `micro_batch_size`, shortest rows first, which needs little padding."""
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     for start in range(0, len(order), micro_batch_size):
         yield order[start : start + micro_batch_size]
 
 
-def padded(
+def pad_rows(
     rows: Sequence[Sequence[int]], device: torch.device | str = "cpu", fill: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Rows as one tensor (B, T) int64, and which of it are real tokens, (B, T) bool; None where all are."""
+    """Rows as one tensor (B, T) int64, and their attention mask (B, T) bool; None where nothing is padded."""
     lengths = [len(row) for row in rows]
     longest = max(lengths)
     ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows], device=device)
     if min(lengths) == longest:
         return ids, None
-    places = torch.arange(longest, device=device)
-    return ids, places < torch.tensor(lengths, device=device)[:, None]
+    positions = torch.arange(longest, device=device)
+    return ids, positions < torch.tensor(lengths, device=device)[:, None]

@@ -16,18 +16,18 @@ from parakit.model.heads import (
     SequenceToSequence,
 )
 
-Ability = Literal[
+Capability = Literal[
     "generate", "translate", "fill masks", "classify", "tag", "regress", "embed", "reward", "next tokens"
 ]
 
-_KINDS: dict[type, tuple[str, tuple[Ability, ...]]] = {
+_KINDS: dict[type, tuple[str, tuple[Capability, ...]]] = {
     LanguageModel: ("a decoder that predicts the next token", ("generate", "next tokens", "embed")),
     MaskedLanguageModel: ("an encoder that predicts masked tokens", ("fill masks", "embed")),
     SequenceToSequence: ("an encoder-decoder that writes a target after a source", ("translate", "embed")),
     Embedder: ("a model that turns texts into vectors", ("embed",)),
     RewardModel: ("a reward model: one number for a text", ("reward",)),
 }
-_DOING: dict[Ability, str] = {
+_DOING: dict[Capability, str] = {
     "generate": "go on with a text (generate, chat)",
     "translate": "turn a source into a target (translate)",
     "fill masks": "fill in masked tokens (fill_mask)",
@@ -40,7 +40,7 @@ _DOING: dict[Ability, str] = {
 }
 
 
-def abilities_of(model: object) -> tuple[str, tuple[Ability, ...]] | None:
+def capabilities_of(model: object) -> tuple[str, tuple[Capability, ...]] | None:
     """What a model is, in words, and what it can do; None for a class that is none of the house's heads."""
     if isinstance(model, Classifier):
         labels = len(model.classes.labels)
@@ -52,9 +52,9 @@ def abilities_of(model: object) -> tuple[str, tuple[Ability, ...]] | None:
     return next((found for kind, found in _KINDS.items() if isinstance(model, kind)), None)
 
 
-def require(model: object, ability: Ability) -> None:
+def require_capability(model: object, ability: Capability) -> None:
     """Refuse, as a `UserError`, a model that cannot do this. A class that is not ours is given the chance."""
-    found = abilities_of(model)
+    found = capabilities_of(model)
     if found is None or ability in found[1]:
         return
     what, abilities = found

@@ -18,7 +18,7 @@ from parakit.evaluation.intervals import paired_difference
 from parakit.evaluation.perplexity import evaluate_text
 from parakit.evaluation.samples import answers, continuations, openings
 from parakit.evaluation.suites import SuiteResult, run_suites
-from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, fill_masks
 from parakit.model.heads import LanguageModel, MaskedLanguageModel, Model
 from parakit.recipe.config import EvaluateConfig

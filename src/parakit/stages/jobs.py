@@ -25,7 +25,7 @@ from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
-from parakit.inference.chat_tuned import is_chat_tuned
+from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import Model
 from parakit.model.presets import plan_for
 from parakit.reports.adapter_card import adapter_card

@@ -24,7 +24,7 @@ from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
 from parakit.data.preferences.sets import iter_preferences
 from parakit.evaluation.preferences import preference_report, rewards_of
-from parakit.inference.capabilities import require
+from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
 from parakit.model.layers.masks import can_branch
@@ -187,7 +187,7 @@ def _run(
 def _loaded(job: Aligning) -> tuple[LanguageModel, Tokenizer]:
     """A decoder in float32, and its tokenizer; `UserError` where it cannot be asked."""
     base, tokenizer = load_model(job.model, pick_device(job.training.device), "float32")
-    require(base, "generate")
+    require_capability(base, "generate")
     assert isinstance(base, LanguageModel)
     if tokenizer is None or tokenizer.chat_template is None:
         raise UserError(

@@ -33,7 +33,7 @@ from parakit.common.files import sha256_file
 from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.data.splits import split_of
-from parakit.inference.capabilities import require
+from parakit.inference.capabilities import require_capability
 from parakit.model.heads import LanguageModel, PolicyWithValue
 from parakit.model.presets import plan_for
 from parakit.reports.model_card import model_card
@@ -106,7 +106,7 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
             f"{job.method}: no reward was named", "name one, such as --reward final_answer, or a reward model"
         )
     policy, tokenizer = load_model(job.model, pick_device(job.training.device), "float32")
-    require(policy, "generate")
+    require_capability(policy, "generate")
     assert isinstance(policy, LanguageModel)
     if tokenizer is None or tokenizer.chat_template is None:
         raise UserError(

@@ -17,10 +17,9 @@ from parakit.alignment.chat_models.chat_model import Advance, Asked
 from parakit.checkpoints.model_folder import load_model
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
-from parakit.inference.batching import padded, rows_by_length
-from parakit.inference.capabilities import require
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
+from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE, evaluation_mode
 from parakit.inference.generation.text import generate_batch, prompt_ids
 from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import compile_chat
@@ -40,7 +39,7 @@ class OwnSpeaker:
         """`UserError` for a folder that holds no model that writes, or no tokenizer."""
         model: Any
         model, tokenizer = load_model(folder, device)
-        require(model, "generate")
+        require_capability(model, "generate")
         if tokenizer is None:
             raise UserError(
                 f"{folder}: has no tokenizer, so it cannot read or write", "put the model's tokenizer there"
@@ -104,8 +103,8 @@ class OwnSpeaker:
         scores = [0.0] * len(rows)
         with evaluation_mode(self.model):
             for members in rows_by_length(ids, MICRO_BATCH_SIZE):
-                input_ids, _ = padded([ids[i] for i in members], device)  # (B, T)
-                said_mask, _ = padded([counted[i] for i in members], device)
+                input_ids, _ = pad_rows([ids[i] for i in members], device)  # (B, T)
+                said_mask, _ = pad_rows([counted[i] for i in members], device)
                 # padding stands on the right, where causal attention cannot look
                 logits = self.model(input_ids[:, :-1]).float()  # (B, T - 1, V)
                 chosen = logits.log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]

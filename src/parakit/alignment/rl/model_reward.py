@@ -17,9 +17,8 @@ from parakit.checkpoints.model_folder import load_model
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
-from parakit.inference.batching import padded, rows_by_length
-from parakit.inference.capabilities import require
-from parakit.inference.generation.decoding import evaluation_mode
+from parakit.inference.batching import evaluation_mode, pad_rows, rows_by_length
+from parakit.inference.capabilities import require_capability
 from parakit.model.heads import RewardModel
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.preferences.encoding import LEAST_PROMPT, cut_left
@@ -32,7 +31,7 @@ class LearntReward:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         model, tokenizer = load_model(folder, pick_device(device), "float32")
-        require(model, "reward")
+        require_capability(model, "reward")
         assert isinstance(model, RewardModel)
         if tokenizer is None:
             raise UserError(f"{folder}: has no tokenizer", "a reward model reads with its own")
@@ -46,7 +45,7 @@ class LearntReward:
         device = self.model.reward_head.weight.device
         with evaluation_mode(self.model):
             for members in rows_by_length(rows, MICRO_BATCH_SIZE):
-                input_ids, real = padded([rows[i] for i in members], device)
+                input_ids, real = pad_rows([rows[i] for i in members], device)
                 values = self.model(input_ids, attention_mask=real).tolist()
                 for i, value in zip(members, values, strict=True):
                     found[i] = value

@@ -25,8 +25,9 @@ from parakit.alignment.rl.batches import branches_of, counted_lengths
 from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.prompts import Prompt, Sample, ids_of
 from parakit.common.seeds import derive_seed
+from parakit.inference.batching import evaluation_mode
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.decoding import evaluation_mode, generate_ids
+from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.sampling import request_seeds
 from parakit.model.heads import LanguageModel
 from parakit.model.layers.masks import can_branch

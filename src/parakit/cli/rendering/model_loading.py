@@ -92,13 +92,13 @@ def tell_how_it_reads(path: str | Path) -> None:
 def load_talker(path: str, device: str, dtype: str, prompting: str) -> Talker:
     """Load a model folder; one that writes no text, or has no tokenizer, is a `UserError`."""
     from parakit.checkpoints.model_folder import load_model
-    from parakit.inference.capabilities import require
-    from parakit.inference.chat_tuned import is_chat_tuned
+    from parakit.inference.capabilities import require_capability
+    from parakit.inference.folder_settings import is_chat_tuned
     from parakit.model.heads import LanguageModel
 
     target, folder = pick_device(device), model_folder(path)
     model, tokenizer = load_model(folder, target, pick_dtype(dtype, target))
-    require(model, "generate")
+    require_capability(model, "generate")
     assert isinstance(model, LanguageModel)
     if tokenizer is None:
         raise UserError(

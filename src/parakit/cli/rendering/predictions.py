@@ -36,9 +36,9 @@ def predict(
     """One answer a row. A row has `text` (and `text_pair`), `source` or `words`, as the examples of its task do.
     A model that only goes on with a text is a `UserError`, but for `as_vectors`, which most models can give.
     """
-    from parakit.inference.capabilities import abilities_of
+    from parakit.inference.capabilities import capabilities_of
 
-    found = abilities_of(model)
+    found = capabilities_of(model)
     assert found is not None
     what, abilities = found
     if as_vectors:
@@ -65,10 +65,10 @@ def measure_file(
     from parakit.common.devices import pick_device
     from parakit.data.examples import TASKS, read_examples
     from parakit.evaluation.examples import evaluate_examples
-    from parakit.inference.capabilities import abilities_of
+    from parakit.inference.capabilities import capabilities_of
 
     model, tokenizer = load_model(model_folder(path), pick_device(device))
-    found = abilities_of(model)
+    found = capabilities_of(model)
     tasks = [ability for ability in found[1] if ability in TASKS] if found else []
     if not tasks or tokenizer is None:
         raise UserError(

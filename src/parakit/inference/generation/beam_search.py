@@ -18,18 +18,16 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
-from parakit.inference.batching import rows_by_length
-from parakit.inference.capabilities import require
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, rows_by_length
+from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig
 from parakit.inference.generation.decoding import (
-    MICRO_BATCH_SIZE,
     NextTokenModel,
-    cache_for,
+    allocate_cache,
     check_prompt,
-    evaluation_mode,
+    make_decode_step,
+    max_completion,
     prefill,
-    room,
-    step_of,
 )
 
 NEVER = -1e9  # the score of a beam that is only there to fill the batch
@@ -43,7 +41,7 @@ class Beam:
     score: float
 
 
-def search_ids(
+def beam_search(
     model: NextTokenModel,
     prompts: Sequence[Sequence[int]],
     config: BeamConfig,
@@ -55,13 +53,13 @@ def search_ids(
 
     `micro_batch_size` counts beams in flight. A prompt that fills the context window has one empty completion.
     """
-    require(model, "generate")
+    require_capability(model, "generate")
     for prompt in prompts:
         check_prompt(len(prompt), model.config.max_seq_len)
     found: list[list[Beam]] = [[] for _ in prompts]
     with evaluation_mode(model):
         for rows in rows_by_length(prompts, max(1, micro_batch_size // config.n_beams)):
-            beams = search_batch(model, [prompts[row] for row in rows], config, stop_ids)
+            beams = beam_search_batch(model, [prompts[row] for row in rows], config, stop_ids)
             for row, best in zip(rows, beams, strict=True):
                 found[row] = best
     return found
@@ -107,20 +105,20 @@ class _Search:
 
 
 @torch.inference_mode()
-def search_batch(
+def beam_search_batch(
     model: NextTokenModel, prompts: Sequence[Sequence[int]], config: BeamConfig, stop_ids: Collection[int]
 ) -> list[list[Beam]]:
-    """`search_ids` for one batch, from prefill to the last finished prompt; checks nothing."""
-    limits = [room(len(prompt), config, model.config.max_seq_len) for prompt in prompts]
+    """`beam_search` for one batch, from prefill to the last finished prompt; checks nothing."""
+    limits = [max_completion(len(prompt), config, model.config.max_seq_len) for prompt in prompts]
     searches = [_Search(i, limit, [[]] * config.n_beams) for i, limit in enumerate(limits) if limit > 0]
     found: list[list[Beam]] = [[Beam([], 0.0)] for _ in prompts]
     if not searches:
         return found
     n_beams, prompts = config.n_beams, [prompts[search.place] for search in searches]
-    cache, next_logits = cache_for(model, prompts, max(limits)), step_of(model, max(limits))
+    cache, next_logits = allocate_cache(model, prompts, max(limits)), make_decode_step(model, max(limits))
     logits = prefill(model, cache, prompts)  # (B, V)
     copies = [row for row in range(len(prompts)) for _ in range(n_beams)]
-    cache.keep(copies)
+    cache.select(copies)
     logits = logits[copies]  # (B K, V)
     scores = torch.full((len(prompts), n_beams), NEVER, device=logits.device)
     scores[:, 0] = 0  # all beams of a prompt are still the same
@@ -139,7 +137,7 @@ def search_batch(
         if not staying:
             return found
         searches = staying
-        cache.keep(order)
+        cache.select(order)
         scores = torch.tensor(kept_scores, device=logits.device, dtype=scores.dtype)
         logits = next_logits(cache, torch.tensor(token_ids, device=logits.device))
 

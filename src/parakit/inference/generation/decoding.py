@@ -1,17 +1,16 @@
-"""Decoding: prompts go in as ids, completions come out as ids.
+"""Decoding: prompts as ids in, completions as ids out.
 
-Two pure steps, `prefill` and `decode_step`, move a model and its cache on; a `Decoding` joins them with a
-sampler for a batch in flight. Prompts of any lengths share one pass: each is padded on the right, where
-causal attention cannot look, and its padding is taken back before the first step. Rows that finish leave
-the batch at once. Greedy tokens are the same alone, batched or streamed.
+`prefill` and `decode_step` advance a model and its cache; a `DecodeState` adds the sampler of a batch in flight.
+Prompts of any lengths share one forward pass: each is padded on the right, where causal attention cannot look, and the
+padding leaves the cache before the first step. Finished rows leave the batch at once. Greedy tokens are the same alone,
+batched or streamed.
 
 Shapes: B rows, T tokens of the longest prompt, V vocabulary.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -19,8 +18,8 @@ from typing import Any, Protocol
 import torch
 
 from parakit.common.errors import UserError
-from parakit.inference.batching import padded, rows_by_length
-from parakit.inference.capabilities import require
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
+from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.fused_step import FusedStep, can_fuse
 from parakit.inference.generation.kv_cache import KVCache
@@ -28,12 +27,11 @@ from parakit.inference.generation.sampling import Sampler, request_seeds
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 
-MICRO_BATCH_SIZE = 64
-STEPS_THAT_PAY_FUSING = 4
+MIN_STEPS_TO_FUSE = 4  # preparing a `FusedStep` costs about as much as it saves in so many steps
 
 
 class NextTokenModel(Protocol):
-    """What decoding needs of a model: `LanguageModel` has it, and the target side of an encoder-decoder."""
+    """What decoding needs of a model: a `LanguageModel`, or the decoder of an encoder-decoder with its sources."""
 
     config: DecoderConfig
     lm_head: torch.nn.Linear
@@ -48,32 +46,30 @@ class NextTokenModel(Protocol):
         ...
 
     def train(self, mode: bool = True) -> Any:
-        """Dropout on or off."""
+        """Switch dropout on or off."""
         ...
 
 
 class StopCheck(Protocol):
-    """A reason to stop that ids alone do not tell, such as a stop string.
+    """A reason to stop that a single id does not show, such as a stop string.
 
-    Only rows whose newest token is in `suspects` (all rows when it is None) are asked `confirms`.
+    `confirms` runs only for rows whose newest token is in `suspects`; None: for all rows.
     """
 
     suspects: Collection[int] | None
 
     def confirms(self, token_ids: Sequence[int]) -> bool:
-        """Whether a completion made of `token_ids` is over."""
+        """Whether a completion of these ids has ended."""
         ...
 
 
 @torch.inference_mode()
 def prefill(model: NextTokenModel, cache: KVCache, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Run each row's new tokens (none may be empty) through the model in one pass; logits (B, V) after
-    each row's last.
-    """
+    """Run each row's new tokens (at least one) through the model in one pass; logits (B, V) after each row's last."""
     lengths = [len(prompt) for prompt in prompts]
-    assert min(lengths) > 0, "an empty prompt has no last token to go on from"
+    assert min(lengths) > 0, "an empty prompt has no last token"
     before, longest = list(cache.lengths), max(lengths)
-    input_ids, _ = padded(prompts, cache.keys[0].device)  # (B, T)
+    input_ids, _ = pad_rows(prompts, cache.keys[0].device)  # (B, T)
     hidden = model.hidden(
         input_ids,
         position_ids=cache.position_ids(longest),
@@ -97,55 +93,49 @@ def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) 
     return model.logits(hidden[:, 0])
 
 
-def step_of(model: NextTokenModel, n_steps: int) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
-    """`decode_step` for this model, fused where it can be and `n_steps` pay for it."""
-    if n_steps >= STEPS_THAT_PAY_FUSING and can_fuse(model):
+def make_decode_step(model: NextTokenModel, n_steps: int) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
+    """`decode_step` for this model; fused where the model allows it and `n_steps` repay the preparation."""
+    if n_steps >= MIN_STEPS_TO_FUSE and can_fuse(model):
         return FusedStep(model)
     return partial(decode_step, model)
 
 
-def cache_for(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:
-    """An empty cache with room for these prompts and their completions."""
+def allocate_cache(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:
+    """An empty cache that holds these prompts and their completions."""
     weight = model.lm_head.weight
     capacity = min(max(len(prompt) for prompt in prompts) + max_new_tokens, model.config.max_seq_len)
     return KVCache(model.config, len(prompts), capacity, weight.device, weight.dtype)
 
 
-class Decoding:
-    """A batch in flight. `step` gives each row's next token; `keep` lets finished rows go. Prompts that are equal are
-    read once, and their cache is copied.
+class DecodeState:
+    """A batch in flight: `step` chooses each row's next token, `select` drops finished rows.
+
+    `logits` (B, V) are those of the first tokens, from `prefill` into `cache`.
     """
 
     @torch.inference_mode()
     def __init__(
         self,
         model: NextTokenModel,
+        cache: KVCache,
+        logits: torch.Tensor,
         prompts: Sequence[Sequence[int]],
         config: SamplingConfig,
         seeds: Sequence[int],
         *,
         max_new_tokens: int,
     ) -> None:
-        weight = model.lm_head.weight
-        self.next_logits = step_of(model, max_new_tokens)
-        places: dict[tuple[int, ...], int] = {}
-        rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
-        different: Sequence[Sequence[int]] = list(places)
-        if not isinstance(model, LanguageModel):  # equal beginnings may follow sources that differ
-            different = prompts
-        self.cache = cache_for(model, different, max_new_tokens)
+        self.next_logits = make_decode_step(model, max_new_tokens)
+        self.cache = cache
         self.sampler = Sampler(
             config,
             prompts,
             seeds,
             max_new_tokens=max_new_tokens,
             vocab_size=model.config.vocab_size,
-            device=weight.device,
+            device=model.lm_head.weight.device,
         )
-        self.logits: torch.Tensor | None = prefill(model, self.cache, different)
-        if len(different) < len(prompts):
-            self.cache.keep(rows)
-            self.logits = self.logits[torch.tensor(rows, device=weight.device)]
+        self.logits: torch.Tensor | None = logits
         self.token_ids = torch.empty(0)
 
     @torch.inference_mode()
@@ -157,11 +147,11 @@ class Decoding:
         return self.token_ids
 
     @torch.inference_mode()
-    def keep(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row `rows[i]` was."""
+    def select(self, rows: Sequence[int]) -> None:
+        """Row i becomes the former row `rows[i]`."""
         index = torch.tensor(rows, device=self.token_ids.device)
-        self.cache.keep(rows)
-        self.sampler.keep(index)
+        self.cache.select(rows)
+        self.sampler.select(index)
         self.token_ids = self.token_ids[index]
 
 
@@ -177,28 +167,22 @@ def generate_ids(
 ) -> list[list[int]]:
     """Complete prompts of any lengths; one list of new ids per prompt, in the order of the prompts.
 
-    A completion ends with a stop id (which is kept), when `stop_check` confirms, after
-    `config.max_new_tokens`, or at the model's `max_seq_len`. Prompt i is sampled with `seeds[i]`, or with
-    one derived from (config.seed, i). An empty prompt, one over `max_seq_len`, or a model that is no
-    language model is a `UserError`.
+    A completion ends with a stop id (which is included), when `stop_check` confirms, after `config.max_new_tokens`, or
+    at the model's `max_seq_len`. Prompt i is sampled with `seeds[i]`, or with a seed derived from (config.seed, i).
+    Raises `UserError` for an empty prompt, one over `max_seq_len`, and a model that generates no text.
     """
-    require(model, "generate")
+    require_capability(model, "generate")
     for prompt in prompts:
         check_prompt(len(prompt), model.config.max_seq_len)
     seeds = request_seeds(config.seed, len(prompts)) if seeds is None else seeds
     completions: list[list[int]] = [[] for _ in prompts]
     with evaluation_mode(model):
-        for members in rows_by_length(prompts, micro_batch_size):
-            parts = _complete(
-                model,
-                [prompts[i] for i in members],
-                config,
-                stop_ids,
-                [seeds[i] for i in members],
-                stop_check,
+        for rows in rows_by_length(prompts, micro_batch_size):
+            batch = _generate_batch(
+                model, [prompts[i] for i in rows], config, stop_ids, [seeds[i] for i in rows], stop_check
             )
-            for i, part in zip(members, parts, strict=True):
-                completions[i] = part
+            for i, completion in zip(rows, batch, strict=True):
+                completions[i] = completion
     return completions
 
 
@@ -210,60 +194,50 @@ def stream_ids(
     *,
     seed: int | None = None,
 ) -> Generator[int, None, None]:
-    """Complete one prompt token by token: the same ids as `generate_ids`, each as soon as it is known."""
-    require(model, "generate")
+    """Complete one prompt token by token: the ids of `generate_ids`, each as soon as it is chosen."""
+    require_capability(model, "generate")
     check_prompt(len(prompt), model.config.max_seq_len)
     seed = request_seeds(config.seed, 1)[0] if seed is None else seed
-    n_new = room(len(prompt), config, model.config.max_seq_len)
+    limit = max_completion(len(prompt), config, model.config.max_seq_len)
+    if limit == 0:
+        return
     with evaluation_mode(model):
-        if n_new:
-            decoding = Decoding(model, [prompt], config, [seed], max_new_tokens=n_new)
-        for _ in range(n_new):
-            token_id = int(decoding.step())
+        cache = allocate_cache(model, [prompt], limit)
+        logits = prefill(model, cache, [prompt])
+        state = DecodeState(model, cache, logits, [prompt], config, [seed], max_new_tokens=limit)
+        for _ in range(limit):
+            token_id = int(state.step())
             yield token_id
             if token_id in stop_ids:
                 return
 
 
 def check_prompt(n_prompt_tokens: int, max_seq_len: int) -> None:
-    """Refuse a prompt that the context window cannot hold, or that is empty."""
+    """Raise `UserError` for a prompt that is empty or longer than the context window."""
     if n_prompt_tokens > max_seq_len:
         raise UserError(
             f"the prompt has {n_prompt_tokens} tokens, and the model's context window holds {max_seq_len}",
             "shorten the prompt, or use a model with a larger max_seq_len",
         )
     if n_prompt_tokens == 0:
-        raise UserError("the prompt has no tokens", "give some text to go on from")
+        raise UserError("the prompt has no tokens", "give some text to continue")
 
 
-def room(n_prompt_tokens: int, config: SamplingConfig | BeamConfig, max_seq_len: int) -> int:
-    """How many tokens a completion may have: prompt and completion share the context window."""
+def max_completion(n_prompt_tokens: int, config: SamplingConfig | BeamConfig, max_seq_len: int) -> int:
+    """The longest completion, in tokens: prompt and completion share the context window."""
     return min(config.max_new_tokens, max_seq_len - n_prompt_tokens)
-
-
-@contextlib.contextmanager
-def evaluation_mode(model: torch.nn.Module | NextTokenModel) -> Iterator[None]:
-    """Dropout off for the block, whatever the model is being used for outside."""
-    was_training = model.training
-    if was_training:
-        model.train(False)
-    try:
-        yield
-    finally:
-        if was_training:
-            model.train()
 
 
 @dataclass
 class _Row:
-    """A prompt in flight: its place in the answer, its limit, its tokens so far."""
+    """A prompt in flight: its index in the batch, its limit, its new tokens so far."""
 
-    place: int
+    index: int
     limit: int
     token_ids: list[int]
 
 
-def _complete(
+def _generate_batch(
     model: NextTokenModel,
     prompts: Sequence[Sequence[int]],
     config: SamplingConfig,
@@ -272,48 +246,60 @@ def _complete(
     stop_check: StopCheck | None,
 ) -> list[list[int]]:
     """One batch from prefill to the last finished row."""
-    limits = [room(len(prompt), config, model.config.max_seq_len) for prompt in prompts]
+    limits = [max_completion(len(prompt), config, model.config.max_seq_len) for prompt in prompts]
     completions: list[list[int]] = [[] for _ in prompts]
-    rows = [_Row(place, limit, completions[place]) for place, limit in enumerate(limits) if limit > 0]
+    rows = [_Row(i, limit, completions[i]) for i, limit in enumerate(limits) if limit > 0]
     if not rows:
         return completions
-    decoding = Decoding(
-        model,
-        [prompts[row.place] for row in rows],
-        config,
-        [seeds[row.place] for row in rows],
-        max_new_tokens=max(limits),
-    )
+    prompts, seeds = [prompts[row.index] for row in rows], [seeds[row.index] for row in rows]
+    cache, logits = _prefill_distinct(model, prompts, max(limits))
+    state = DecodeState(model, cache, logits, prompts, config, seeds, max_new_tokens=max(limits))
     while True:
-        newest = decoding.step().tolist()  # the step's only wait for the device
+        newest = state.step().tolist()  # the step's only wait for the device
         for row, token_id in zip(rows, newest, strict=True):
             row.token_ids.append(token_id)
-        staying = [
+        unfinished = [
             i
             for i, (row, token_id) in enumerate(zip(rows, newest, strict=True))
             if not (
                 token_id in stop_ids
                 or len(row.token_ids) >= row.limit
-                or (stop_check is not None and _confirmed(stop_check, token_id, row.token_ids))
+                or (stop_check is not None and _is_stopped(stop_check, token_id, row.token_ids))
             )
         ]
-        if not staying:
+        if not unfinished:
             return completions
-        if len(staying) < len(rows):
-            order = _compacted(staying)
-            decoding.keep(order)
+        if len(unfinished) < len(rows):
+            order = _compaction(unfinished)
+            state.select(order)
             rows = [rows[i] for i in order]
 
 
-def _confirmed(stop_check: StopCheck, token_id: int, token_ids: Sequence[int]) -> bool:
+@torch.inference_mode()
+def _prefill_distinct(
+    model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> tuple[KVCache, torch.Tensor]:
+    """Cache and logits (B, V) after `prefill`; equal prompts are computed once and their cache rows copied."""
+    indices: dict[tuple[int, ...], int] = {}
+    rows = [indices.setdefault(tuple(prompt), len(indices)) for prompt in prompts]
+    distinct: Sequence[Sequence[int]] = list(indices)
+    if not isinstance(model, LanguageModel):  # equal prompts may belong to different sources
+        distinct = prompts
+    cache = allocate_cache(model, distinct, max_new_tokens)
+    logits = prefill(model, cache, distinct)
+    if len(distinct) < len(prompts):
+        cache.select(rows)
+        logits = logits[torch.tensor(rows, device=logits.device)]
+    return cache, logits
+
+
+def _is_stopped(stop_check: StopCheck, token_id: int, token_ids: Sequence[int]) -> bool:
     suspects = stop_check.suspects
     return (suspects is None or token_id in suspects) and stop_check.confirms(token_ids)
 
 
-def _compacted(staying: Sequence[int]) -> list[int]:
-    """An order of the rows that stay (ascending) in which as many as possible keep their place: holes are
-    filled from the end.
-    """
-    n = len(staying)
-    in_place, movers = {row for row in staying if row < n}, [row for row in staying if row >= n]
+def _compaction(unfinished: Sequence[int]) -> list[int]:
+    """An order of the unfinished rows (ascending) in which most keep their index: holes are filled from the end."""
+    n = len(unfinished)
+    in_place, movers = {row for row in unfinished if row < n}, [row for row in unfinished if row >= n]
     return [row if row in in_place else movers.pop() for row in range(n)]

@@ -116,7 +116,7 @@ class KVCache:
         """Keep the sources' keys and values, (B, G, S, D) each, for the steps to come."""
         self._sources[layer] = key.contiguous(), value.contiguous()
 
-    def keep(self, rows: Sequence[int]) -> None:
+    def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row `rows[i]` was; the others leave. Only rows that move are copied.
 
         A row may be named several times, as beam search does; more rows than before are allocated anew.

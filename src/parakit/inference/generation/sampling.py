@@ -156,7 +156,7 @@ class Sampler:
             self.seen.scatter_(1, token_ids[:, None], True)
         return token_ids
 
-    def keep(self, rows: torch.Tensor) -> None:
+    def select(self, rows: torch.Tensor) -> None:
         """Row i becomes what row `rows[i]` was; the others leave."""
         if self.uniforms is not None:
             self.uniforms = self.uniforms[:, rows]

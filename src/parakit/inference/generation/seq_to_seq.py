@@ -1,7 +1,7 @@
 """Sources go in, targets come out: generation with an encoder-decoder.
 
 The encoder reads a batch of sources once; every decoder layer makes its keys and values of them once and the cache
-keeps them. `TargetSide` gives the rest the face of a language model whose prompt is the start id, so that
+keeps them. `DecoderView` gives the rest the face of a language model whose prompt is the start id, so that
 `decoding` runs unchanged. Sources of any lengths share a batch, padded and masked, neighbours in length together.
 
 Shapes: B rows, S source tokens, T target tokens.
@@ -15,19 +15,19 @@ from typing import Any
 import torch
 
 from parakit.common.errors import UserError
-from parakit.inference.batching import padded, rows_by_length
-from parakit.inference.capabilities import require
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
+from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.generation.beam_search import Beam, search_batch
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE, evaluation_mode, generate_ids
+from parakit.inference.generation.beam_search import Beam, beam_search_batch
+from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.sampling import request_seeds
-from parakit.inference.prediction.batches import TooLong, framed_texts
+from parakit.inference.prediction.batches import TooLong, encode_texts
 from parakit.model.heads import SequenceToSequence
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
-class TargetSide:
+class DecoderView:
     """An encoder-decoder that has been given its sources, as `decoding.NextTokenModel`: one row a source."""
 
     def __init__(self, model: SequenceToSequence, sources: Sequence[Sequence[int]]) -> None:
@@ -43,7 +43,7 @@ class TargetSide:
         """New target tokens (B, T) -> vectors (B, T, d_model). The first call reads the sources."""
         source = None
         if cache.source(0) is None:
-            source_ids, cache.source_mask = padded(self.sources, input_ids.device)
+            source_ids, cache.source_mask = pad_rows(self.sources, input_ids.device)
             source = self.model.encode(source_ids, attention_mask=cache.source_mask)  # (B, S, d_model)
         return self.model.hidden(
             input_ids, cache=cache, source=source, source_mask=cache.source_mask, **context
@@ -53,7 +53,7 @@ class TargetSide:
         """Vectors (..., d_model) to logits (..., vocab_size)."""
         return self.model.logits(hidden)
 
-    def train(self, mode: bool = True) -> TargetSide:
+    def train(self, mode: bool = True) -> DecoderView:
         """Dropout on or off, on both sides."""
         self.model.train(mode)
         self.training = mode
@@ -74,13 +74,13 @@ def generate_sequences(
     A target ends as a completion does in `generate_ids`: with a stop id (which is kept), or at a limit. An empty
     source, one over the encoder's `max_seq_len`, or a model that is no encoder-decoder is a `UserError`.
     """
-    require(model, "translate")
+    require_capability(model, "translate")
     check_sources(model, sources)
     seeds = request_seeds(config.seed, len(sources)) if seeds is None else seeds
     targets: list[list[int]] = [[] for _ in sources]
     with evaluation_mode(model):
         for rows in rows_by_length(sources, micro_batch_size):
-            side = TargetSide(model, [sources[row] for row in rows])
+            side = DecoderView(model, [sources[row] for row in rows])
             written = generate_ids(
                 side,
                 side.prompts,
@@ -94,7 +94,7 @@ def generate_sequences(
     return targets
 
 
-def search_sequences(
+def beam_search_sequences(
     model: SequenceToSequence,
     sources: Sequence[Sequence[int]],
     config: BeamConfig,
@@ -103,13 +103,13 @@ def search_sequences(
     micro_batch_size: int = MICRO_BATCH_SIZE,
 ) -> list[list[Beam]]:
     """The `n_beams` best targets of each source, best first; errors as for `generate_sequences`."""
-    require(model, "translate")
+    require_capability(model, "translate")
     check_sources(model, sources)
     found: list[list[Beam]] = [[] for _ in sources]
     with evaluation_mode(model):
         for rows in rows_by_length(sources, max(1, micro_batch_size // config.n_beams)):
-            side = TargetSide(model, [sources[row] for row in rows])
-            for row, best in zip(rows, search_batch(side, side.prompts, config, stop_ids), strict=True):
+            side = DecoderView(model, [sources[row] for row in rows])
+            for row, best in zip(rows, beam_search_batch(side, side.prompts, config, stop_ids), strict=True):
                 found[row] = best
     return found
 
@@ -142,7 +142,7 @@ def translate(
     Without a config it writes greedily; with a `BeamConfig` it gives the best beam. Errors as for
     `generate_sequences`, but `too_long` may say to cut a text; a stop string is a `UserError`.
     """
-    require(model, "translate")
+    require_capability(model, "translate")
     if config is None:
         config = SamplingConfig(temperature=0.0)
     elif isinstance(config, BeamConfig) and config.n_beams == 1 and config.stop_when != "impossible":
@@ -150,9 +150,9 @@ def translate(
             temperature=0.0, max_new_tokens=config.max_new_tokens
         )  # the same, and cheaper
     ends = end_ids(tokenizer, config)
-    sources = [one.token_ids for one in framed_texts(tokenizer, texts, model.config, too_long)]
+    sources = [one.token_ids for one in encode_texts(tokenizer, texts, model.config, too_long)]
     if isinstance(config, BeamConfig):
-        found = search_sequences(model, sources, config, ends, micro_batch_size=micro_batch_size)
+        found = beam_search_sequences(model, sources, config, ends, micro_batch_size=micro_batch_size)
         targets = [beams[0].token_ids for beams in found]
     else:
         targets = generate_sequences(model, sources, config, ends, micro_batch_size=micro_batch_size)

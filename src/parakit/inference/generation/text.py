@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from parakit.common.errors import UserError
-from parakit.inference.capabilities import require
+from parakit.inference.batching import MICRO_BATCH_SIZE
+from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE, check_prompt, generate_ids, stream_ids
+from parakit.inference.generation.decoding import check_prompt, generate_ids, stream_ids
 from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import answer_lead, compile_chat, stop_ids
@@ -84,7 +85,7 @@ class CompletionStream:
         *,
         seed: int | None = None,
     ) -> None:
-        require(model, "generate")
+        require_capability(model, "generate")
         self._ends = frozenset(stop_ids(tokenizer))
         lead = "" if isinstance(prompt, str) else answer_lead(tokenizer)
         self._text = TextStream(tokenizer, config.stop, lead)

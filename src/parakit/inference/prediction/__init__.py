@@ -7,7 +7,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "Candidate": "fill_mask",
         "Classification": "classification",
-        "MaskedPlace": "fill_mask",
+        "MaskedPosition": "fill_mask",
         "classify": "classification",
         "embed": "embeddings",
         "fill_masks": "fill_mask",
@@ -19,7 +19,7 @@ __getattr__, __dir__ = lazy_exports(
 __all__ = [
     "Candidate",
     "Classification",
-    "MaskedPlace",
+    "MaskedPosition",
     "classify",
     "embed",
     "fill_masks",

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from parakit.common.errors import UserError
-from parakit.inference.batching import padded, rows_by_length
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE
+from parakit.inference.batching import MICRO_BATCH_SIZE, pad_rows, rows_by_length
 from parakit.model.config import ModelConfig
 from parakit.tokens.examples.special_tokens import cut_to_fit, frame_of
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -24,7 +23,7 @@ TooLong = Literal["refuse", "truncate"]
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncodedInput:
     """One text, or two, as the model reads it."""
 
     token_ids: list[int]
@@ -33,7 +32,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Pass:
+class EncodedBatch:
     """One batch: which texts it holds, and what the model is given."""
 
     rows: list[int]
@@ -43,9 +42,9 @@ class Pass:
     """Further arguments of the trunk: token types, where the model has them."""
 
 
-def framed_texts(
+def encode_texts(
     tokenizer: Tokenizer, texts: Sequence[Text], config: ModelConfig, too_long: TooLong = "refuse"
-) -> list[Reading]:
+) -> list[EncodedInput]:
     """Texts, or pairs of texts, between the special tokens that a model of this family expects.
 
     One that is over the model's `max_seq_len` is cut inside its frame, as in training, or is a `UserError` naming
@@ -64,7 +63,7 @@ def framed_texts(
         kept = cut_to_fit(lengths, limit - frame.n_ids) if too_long == "truncate" else lengths
         token_ids = frame.around(*(piece[:n] for piece, n in zip(pieces, kept, strict=True)))
         check_length(len(token_ids), limit, number, len(texts))
-        readings.append(Reading(token_ids.tolist(), frame.types(*kept).tolist(), kept != lengths))
+        readings.append(EncodedInput(token_ids.tolist(), frame.types(*kept).tolist(), kept != lengths))
     return readings
 
 
@@ -85,17 +84,17 @@ def check_length(n_tokens: int, limit: int, number: int, n_texts: int) -> None:
         raise UserError(f"{which} has no tokens", "give some text to read")
 
 
-def passes(
+def batches(
     model: nn.Module,
-    readings: Sequence[Reading],
+    readings: Sequence[EncodedInput],
     n_token_types: int,
     micro_batch_size: int = MICRO_BATCH_SIZE,
-) -> Iterator[Pass]:
+) -> Iterator[EncodedBatch]:
     """The batches of all texts, the shortest first."""
     device = next(model.parameters()).device
     for rows in rows_by_length([one.token_ids for one in readings], micro_batch_size):
-        input_ids, attention_mask = padded([readings[row].token_ids for row in rows], device)
+        input_ids, attention_mask = pad_rows([readings[row].token_ids for row in rows], device)
         context = {}
         if n_token_types:
-            context["token_type_ids"] = padded([readings[row].token_type_ids for row in rows], device)[0]
-        yield Pass(rows, input_ids, attention_mask, context)
+            context["token_type_ids"] = pad_rows([readings[row].token_type_ids for row in rows], device)[0]
+        yield EncodedBatch(rows, input_ids, attention_mask, context)

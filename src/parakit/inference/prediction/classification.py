@@ -12,15 +12,15 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from parakit.inference.capabilities import require
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE, evaluation_mode
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode
+from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.batches import (
-    Reading,
+    EncodedInput,
     Text,
     TooLong,
+    batches,
     check_length,
-    framed_texts,
-    passes,
+    encode_texts,
     window,
 )
 from parakit.model.heads import Classifier
@@ -65,8 +65,8 @@ def classify(
     A model that labels no texts is a `UserError`, and so is a text over its `max_seq_len` unless `too_long` says to
     cut it.
     """
-    require(model, "classify")
-    readings = framed_texts(tokenizer, texts, model.config, too_long)
+    require_capability(model, "classify")
+    readings = encode_texts(tokenizer, texts, model.config, too_long)
     scores = label_scores(model, readings, micro_batch_size)
     return [Classification(model.classes.labels, tuple(row.softmax(-1).tolist())) for row in scores]
 
@@ -80,8 +80,8 @@ def regress(
     micro_batch_size: int = MICRO_BATCH_SIZE,
 ) -> list[float]:
     """A score for each text, or pair of texts; errors as for `classify`."""
-    require(model, "regress")
-    readings = framed_texts(tokenizer, texts, model.config, too_long)
+    require_capability(model, "regress")
+    readings = encode_texts(tokenizer, texts, model.config, too_long)
     return [float(row[0]) for row in label_scores(model, readings, micro_batch_size)]
 
 
@@ -97,7 +97,7 @@ def tag(
 
     None for a word without a token: the tokenizer keeps nothing of it, or it was cut off. Errors as for `classify`.
     """
-    require(model, "tag")
+    require_capability(model, "tag")
     frame, limit = frame_of(tokenizer, model.config.family, 1), window(model.config)
     readings, places = [], []
     for number, sentence in enumerate(sentences, 1):
@@ -105,7 +105,7 @@ def tag(
         kept = cut_to_fit([len(ids)], limit - frame.n_ids)[0] if too_long == "truncate" else len(ids)
         token_ids = frame.around(np.array(ids[:kept], np.int64))
         check_length(len(token_ids), limit, number, len(sentences))
-        readings.append(Reading(token_ids.tolist(), frame.types(kept).tolist(), kept < len(ids)))
+        readings.append(EncodedInput(token_ids.tolist(), frame.types(kept).tolist(), kept < len(ids)))
         begins = np.flatnonzero(words[:kept] >= 0)
         places.append({int(words[token]): int(token) + len(frame.parts[0]) for token in begins})
     found: list[list[Classification | None]] = []
@@ -124,12 +124,12 @@ def tag(
 
 @torch.inference_mode()
 def label_scores(
-    model: Classifier, readings: Sequence[Reading], micro_batch_size: int = MICRO_BATCH_SIZE
+    model: Classifier, readings: Sequence[EncodedInput], micro_batch_size: int = MICRO_BATCH_SIZE
 ) -> list[torch.Tensor]:
     """What the head says of each text, in float32 at least: (L,), or (T, L) from a tagger, padding left out."""
     scores: list[torch.Tensor] = [torch.empty(0)] * len(readings)
     with evaluation_mode(model):
-        for one in passes(model, readings, model.config.n_token_types, micro_batch_size):
+        for one in batches(model, readings, model.config.n_token_types, micro_batch_size):
             found = model(one.input_ids, attention_mask=one.attention_mask, **one.context).cpu()
             found = found if found.dtype == torch.float64 else found.float()
             for row, values in zip(one.rows, found, strict=True):

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from parakit.inference.capabilities import require
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE, evaluation_mode
-from parakit.inference.prediction.batches import Text, TooLong, framed_texts, passes
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode
+from parakit.inference.capabilities import require_capability
+from parakit.inference.prediction.batches import Text, TooLong, batches, encode_texts
 from parakit.model.heads import Embedder, LanguageModel, MaskedLanguageModel, SequenceToSequence, pool
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -38,15 +38,15 @@ def embed(
     tokens take part in the mean. A model without vectors to give is a `UserError`, and so is a text over its
     `max_seq_len` unless `too_long` says to cut it.
     """
-    require(model, "embed")
+    require_capability(model, "embed")
     if isinstance(model, Embedder):
         pooling, normalize = pooling or model.pooling.pooling, _or(normalize, model.pooling.normalize)
     pooling, normalize = pooling or "mean", _or(normalize, True)
-    readings = framed_texts(tokenizer, texts, model.config, too_long)
+    readings = encode_texts(tokenizer, texts, model.config, too_long)
     trunk: Any = model.trunk.encoder if isinstance(model, SequenceToSequence) else model.trunk
     vectors = np.zeros((len(texts), model.config.d_model), np.float32)
     with evaluation_mode(model):
-        for one in passes(model, readings, trunk.config.n_token_types, micro_batch_size):
+        for one in batches(model, readings, trunk.config.n_token_types, micro_batch_size):
             hidden = trunk(one.input_ids, attention_mask=one.attention_mask, **one.context)  # (B, T, D)
             pooled = pool(hidden, one.attention_mask, pooling).float()
             pooled = nn.functional.normalize(pooled, dim=-1) if normalize else pooled

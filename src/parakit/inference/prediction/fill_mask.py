@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 
 from parakit.common.errors import UserError
-from parakit.inference.capabilities import require
-from parakit.inference.generation.decoding import MICRO_BATCH_SIZE, evaluation_mode
-from parakit.inference.prediction.batches import Reading, check_length, passes
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode
+from parakit.inference.capabilities import require_capability
+from parakit.inference.prediction.batches import EncodedInput, batches, check_length
 from parakit.model.heads import MaskedLanguageModel
 from parakit.tokens.tokenizer.special_tokens_template import frame_text
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class MaskedPlace:
+class MaskedPosition:
     """A masked place of a text and what may stand there, the likeliest first."""
 
     position: int
@@ -53,19 +53,19 @@ def fill_masks(
     placeholder: str = PLACEHOLDER,
     n_candidates: int = 5,
     micro_batch_size: int = MICRO_BATCH_SIZE,
-) -> list[list[MaskedPlace]]:
+) -> list[list[MaskedPosition]]:
     """The masked places of each text, in their order, with the `n_candidates` likeliest tokens each.
 
     A `UserError`: a model that fills no masks, a tokenizer without a MASK token, a text without `placeholder`, a
     text over the model's `max_seq_len`.
     """
-    require(model, "fill masks")
+    require_capability(model, "fill masks")
     readings = [_masked(tokenizer, text, placeholder, number) for number, text in enumerate(texts, 1)]
     for number, reading in enumerate(readings, 1):
         check_length(len(reading.token_ids), model.config.max_seq_len, number, len(texts))
-    found: list[list[MaskedPlace]] = [[] for _ in texts]
+    found: list[list[MaskedPosition]] = [[] for _ in texts]
     with evaluation_mode(model):
-        for one in passes(model, readings, model.config.n_token_types, micro_batch_size):
+        for one in batches(model, readings, model.config.n_token_types, micro_batch_size):
             hidden = model.hidden(one.input_ids, attention_mask=one.attention_mask, **one.context)
             places = (one.input_ids == tokenizer.mask_id).nonzero()  # (N, 2): row, position
             logits = model.logits(hidden[places[:, 0], places[:, 1]])  # (N, V)
@@ -78,11 +78,11 @@ def fill_masks(
                     Candidate(token_id, _shown(tokenizer, token_id), value)
                     for token_id, value in zip(token_ids, values, strict=True)
                 )
-                found[one.rows[row]].append(MaskedPlace(position, tuple(candidates)))
+                found[one.rows[row]].append(MaskedPosition(position, tuple(candidates)))
     return found
 
 
-def _masked(tokenizer: Tokenizer, text: str, placeholder: str, number: int) -> Reading:
+def _masked(tokenizer: Tokenizer, text: str, placeholder: str, number: int) -> EncodedInput:
     """A text's ids with the mask's id for every placeholder."""
     if tokenizer.mask_id is None:
         raise UserError(
@@ -100,7 +100,7 @@ def _masked(tokenizer: Tokenizer, text: str, placeholder: str, number: int) -> R
         token_ids += tokenizer.encode(piece if last else piece.rstrip())
         token_ids += [] if last else [tokenizer.mask_id]
     framed = frame_text(tokenizer, token_ids)
-    return Reading(framed.token_ids, framed.token_type_ids)
+    return EncodedInput(framed.token_ids, framed.token_type_ids)
 
 
 def _shown(tokenizer: Tokenizer, token_id: int) -> str:
