@@ -29,7 +29,7 @@ from parakit.alignment.rl.rollouts import frozen_copy, roll_out, scored_rollouts
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.conversations.conversation import read_conversations
 from parakit.data.preferences import read_preferences
-from parakit.data.skipped_rows import LeftOut
+from parakit.data.skipped_rows import SkippedRows
 from parakit.model.layers.masks import can_branch
 from parakit.tokens.preferences import PreferenceSource, encode_rankings
 from parakit.training.loop import StepRecord
@@ -77,7 +77,7 @@ def judge(folder: Path) -> Figures:
 
 
 def _pairs(folder: Path, tokenizer: Any, model: Any) -> PreferenceSource:
-    rankings = (ranking for _, ranking in read_preferences(folder / work.PAIRS, LeftOut()))
+    rankings = (ranking for _, ranking in read_preferences(folder / work.PAIRS, SkippedRows()))
     data = encode_rankings(tokenizer, rankings, work.MAX_SEQ_LEN)
     return PreferenceSource(data, 0, n_rows_hint=work.N_ROWS, share_prompts=can_branch(model.config))
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from parakit.checkpoints import load_model, read_config, save_model
-from parakit.common import DamagedArtifact, Lineage, UserError
+from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.seq_to_seq import generate_sequences
@@ -270,7 +270,7 @@ def test_files_may_repeat_the_shared_embedding_and_carry_what_nothing_uses(tmp_p
     with torch.no_grad():
         assert_close(model(sources, targets), theirs(input_ids=sources, decoder_input_ids=targets).logits)
     rewritten(folder, lambda tensors: tensors | {copies[0]: torch.zeros(97, 32)})
-    with pytest.raises(DamagedArtifact, match=copies[0]):
+    with pytest.raises(CorruptArtifact, match=copies[0]):
         load_model(folder)
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from parakit.checkpoints import load_model, read_config, read_head, save_model
-from parakit.common import DamagedArtifact, Lineage, UserError
+from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.model.config import EmbedderConfig, EncoderConfig
 from parakit.model.heads import Embedder, MaskedLanguageModel
 from parakit.model.layers.masks import document_mask
@@ -233,7 +233,7 @@ def test_names_and_copies_of_the_oldest_files_are_understood(tmp_path):
 def test_a_copy_of_the_embedding_with_other_values_is_refused(tmp_path):
     name = "cls.predictions.decoder.weight"
     _, folder = old_folder(tmp_path, lambda tensors: tensors | {name: torch.zeros(97, 32)})
-    with pytest.raises(DamagedArtifact, match=name):
+    with pytest.raises(CorruptArtifact, match=name):
         load_model(folder)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from parakit.checkpoints import load_model, read_config, save_model
 from parakit.checkpoints.model_folder import parameter_counts
-from parakit.common import DamagedArtifact, Lineage, UserError
+from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 
@@ -191,7 +191,7 @@ def test_a_damaged_folder_of_ours_names_the_file(tmp_path):
     weights = bytearray((tmp_path / "m/model.safetensors").read_bytes())
     weights[-3] ^= 1
     (tmp_path / "m/model.safetensors").write_bytes(weights)
-    with pytest.raises(DamagedArtifact, match=r"model\.safetensors"):
+    with pytest.raises(CorruptArtifact, match=r"model\.safetensors"):
         load_model(tmp_path / "m")
 
 
@@ -252,7 +252,7 @@ def test_a_tied_folder_with_another_output_matrix_is_refused(tmp_path):
     foreign_model(tmp_path / "f", tie_word_embeddings=False)
     settings = json.loads((tmp_path / "f/config.json").read_text()) | {"tie_word_embeddings": True}
     (tmp_path / "f/config.json").write_text(json.dumps(settings))
-    with pytest.raises(DamagedArtifact, match="tied"):
+    with pytest.raises(CorruptArtifact, match="tied"):
         load_model(tmp_path / "f")
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from parakit.checkpoints import load_model, read_config
 from parakit.checkpoints.registry import ARCHITECTURES, architecture_of
-from parakit.common import DamagedArtifact, UserError
+from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from tests.checkpoints.conformance import assert_close, random_ids, saved, tensors_of
 from tests.checkpoints.test_checkpoints_decoders import LLAMA3_ROPE, YARN, tiny
@@ -138,7 +138,7 @@ def test_a_cut_file_and_a_tensor_of_another_shape_are_named(tmp_path):
     weights = folder / "model.safetensors"
     tensors, whole = tensors_of(folder), weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DamagedArtifact, match=r"model.safetensors: .* take \d+ bytes, and \d+ follow"):
+    with pytest.raises(CorruptArtifact, match=r"model.safetensors: .* take \d+ bytes, and \d+ follow"):
         load_model(folder)
     name = "transformer.h.1.attn.c_attn.weight"
     save_file(tensors | {name: tensors[name].T.contiguous()}, weights)
@@ -156,7 +156,7 @@ def test_a_cut_file_and_a_tensor_of_another_shape_are_named(tmp_path):
     with pytest.raises(UserError, match=r"'adapter.weight' that gpt2 has no place for"):
         load_model(folder)
     save_file(tensors | {"lm_head.weight": tensors["transformer.wte.weight"] + 1}, weights)
-    with pytest.raises(DamagedArtifact, match=r"'lm_head.weight' is tied to 'transformer.wte.weight'"):
+    with pytest.raises(CorruptArtifact, match=r"'lm_head.weight' is tied to 'transformer.wte.weight'"):
         load_model(folder)
 
 

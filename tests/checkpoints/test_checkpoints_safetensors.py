@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.checkpoints.safetensors_io import folder_tensors, read_header, read_tensors
-from parakit.common import DamagedArtifact, UserError
+from parakit.common import CorruptArtifact, UserError
 
 HEADER = {
     "__metadata__": {"format": "pt"},
@@ -74,7 +74,7 @@ def test_a_wrong_header_is_refused_naming_the_file(tmp_path, header, said):
 
 @pytest.mark.parametrize("n_header", [0, 2**63, 10_000, 99_999_999_999])
 def test_a_header_longer_than_the_file_is_refused(tmp_path, n_header):
-    with pytest.raises(DamagedArtifact):
+    with pytest.raises(CorruptArtifact):
         read_header(write(tmp_path / "x.safetensors", n_header=n_header))
 
 
@@ -82,7 +82,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
     whole = write(tmp_path / "x.safetensors").read_bytes()
     for length in range(len(whole)):
         (tmp_path / "x.safetensors").write_bytes(whole[:length])
-        with pytest.raises(DamagedArtifact, match=r"x\.safetensors"):
+        with pytest.raises(CorruptArtifact, match=r"x\.safetensors"):
             read_header(tmp_path / "x.safetensors")
 
 
@@ -111,16 +111,16 @@ def test_shards_must_hold_what_the_index_promises(tmp_path):
     write_index(tmp_path, {"a": "one.safetensors"})
     assert list(folder_tensors(tmp_path)) == ["a"]
     write_index(tmp_path, {"a": "one.safetensors", "z": "one.safetensors"})
-    with pytest.raises(DamagedArtifact, match="lacks the tensor 'z'"):
+    with pytest.raises(CorruptArtifact, match="lacks the tensor 'z'"):
         folder_tensors(tmp_path)
     write_index(tmp_path, {"z": "one.safetensors"})
-    with pytest.raises(DamagedArtifact):
+    with pytest.raises(CorruptArtifact):
         folder_tensors(tmp_path)
     write_index(tmp_path, {"a": "two.safetensors"})
     with pytest.raises(UserError, match=r"two\.safetensors: no such file"):
         folder_tensors(tmp_path)
     write_index(tmp_path, ["a"])
-    with pytest.raises(DamagedArtifact, match="weight_map"):
+    with pytest.raises(CorruptArtifact, match="weight_map"):
         folder_tensors(tmp_path)
 
 

@@ -15,7 +15,7 @@ from parakit.checkpoints.architectures import qwen3
 from parakit.checkpoints.mapping import Head
 from parakit.checkpoints.safetensors_io import write_shards
 from parakit.checkpoints.weights import empty_model, gathered
-from parakit.common import DamagedArtifact, Lineage, UserError
+from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 from tests.checkpoints.conformance import tensors_of
@@ -92,7 +92,7 @@ def test_a_missing_shard_is_named(shards):
 def test_a_shard_that_was_cut_is_named_with_both_sizes(shards):
     cut = sorted(shards.glob("*.safetensors"))[2]
     cut.write_bytes(cut.read_bytes()[:-5])
-    with pytest.raises(DamagedArtifact, match=rf"{cut.name}: its tensors take \d+ bytes, and \d+ follow"):
+    with pytest.raises(CorruptArtifact, match=rf"{cut.name}: its tensors take \d+ bytes, and \d+ follow"):
         load_model(shards)
 
 
@@ -101,7 +101,7 @@ def test_an_index_that_promises_what_a_shard_lacks_is_refused(shards):
     said = json.loads(index.read_text())
     said["weight_map"]["model.norm.bias"] = said["weight_map"]["model.norm.weight"]
     index.write_text(json.dumps(said))
-    with pytest.raises(DamagedArtifact, match=r"lacks the tensor 'model.norm.bias'"):
+    with pytest.raises(CorruptArtifact, match=r"lacks the tensor 'model.norm.bias'"):
         load_model(shards)
 
 

@@ -10,7 +10,7 @@ import pytest
 from parakit.cli.rendering.show_details import describe
 from parakit.cli.show import main
 from parakit.cli.text import main as prepare
-from parakit.common import DamagedArtifact, Lineage, UserError, writing_artifact
+from parakit.common import CorruptArtifact, Lineage, UserError, writing_artifact
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_damage_names_the_file(build, tmp_path):
     shutil.copytree(build / "corpus", tmp_path / "corpus")
     with open(tmp_path / "corpus/train.jsonl", "a") as file:
         file.write(" ")
-    with pytest.raises(DamagedArtifact, match=r"train\.jsonl"):
+    with pytest.raises(CorruptArtifact, match=r"train\.jsonl"):
         describe(tmp_path / "corpus")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from parakit.common import artifacts, files
 from parakit.common.artifacts import Lineage, open_artifact, verify_manifest, writing_artifact
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 
 
 def make(path: Path, text: str = "hello", overwrite: bool = False, **lineage: object) -> Path:
@@ -236,7 +236,7 @@ def test_every_kind_of_damage_to_every_file_is_noticed(name: str, tmp_path: Path
     whole = file.read_bytes()
     for damaged in (whole[:-2], whole[: len(whole) // 2], b"", whole + b"\n\n0", whole[::-1]):
         file.write_bytes(damaged)
-        with pytest.raises(DamagedArtifact):
+        with pytest.raises(CorruptArtifact):
             open_artifact(path)
     file.unlink()
     with pytest.raises(UserError, match=name.rpartition("/")[2]):
@@ -259,7 +259,7 @@ def test_one_flipped_bit_anywhere_is_noticed(
     damaged[position // 8] ^= 1 << position % 8
     file.write_bytes(damaged)
     try:
-        with pytest.raises(DamagedArtifact):
+        with pytest.raises(CorruptArtifact):
             open_artifact(path)
     finally:
         file.write_bytes(whole)
@@ -272,7 +272,7 @@ def test_one_flipped_bit_anywhere_is_noticed(
 def test_a_manifest_of_another_shape_is_damage(manifest: str, tmp_path: Path) -> None:
     path = make(tmp_path / "a")
     (path / "manifest.json").write_text(manifest)
-    with pytest.raises(DamagedArtifact):
+    with pytest.raises(CorruptArtifact):
         open_artifact(path)
 
 
@@ -280,14 +280,14 @@ def test_a_lineage_of_another_shape_is_damage_even_without_verifying(tmp_path: P
     path = make(tmp_path / "a")
     for text in ("[]", "{}", "null", '{"kind": "corpus"}', "{"):
         (path / "lineage.json").write_text(text)
-        with pytest.raises(DamagedArtifact):
+        with pytest.raises(CorruptArtifact):
             open_artifact(path, verify=False)
 
 
 def test_an_extra_file_is_noticed(tmp_path: Path) -> None:
     path = make(tmp_path / "a")
     (path / "deep" / "extra.txt").write_text("x")
-    with pytest.raises(DamagedArtifact, match=r"extra\.txt: does not belong"):
+    with pytest.raises(CorruptArtifact, match=r"extra\.txt: does not belong"):
         verify_manifest(path)
 
 
@@ -298,7 +298,7 @@ def test_a_swap_of_two_files_is_noticed(tmp_path: Path) -> None:
         (folder / "validation.bin").write_bytes(b"efgh")
     (path / "train.bin").write_bytes(b"efgh")
     (path / "validation.bin").write_bytes(b"abcd")
-    with pytest.raises(DamagedArtifact, match="sha256"):
+    with pytest.raises(CorruptArtifact, match="sha256"):
         open_artifact(path)
 
 

@@ -12,7 +12,7 @@ import torch
 
 import parakit
 from parakit.common.devices import pick_device, pick_dtype
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.hardware import describe_hardware, n_cores, parakit_version, versions
 
 
@@ -56,5 +56,5 @@ def test_cores_are_those_that_the_process_may_use() -> None:
 def test_a_user_error_tells_the_way_out() -> None:
     assert str(UserError("a is 3, at most 2", "lower a")) == "a is 3, at most 2\n  lower a"
     assert str(UserError("a is 3")) == "a is 3"
-    assert isinstance(DamagedArtifact("x"), UserError)
+    assert isinstance(CorruptArtifact("x"), UserError)
     assert isinstance(UserError("x"), ValueError)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, sha256_file, write_json_atomic, write_text_atomic, writing_file
 
 
@@ -73,5 +73,5 @@ def test_json_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "none.json")
     for content in (b"{", b"", b"\xff\xfe", json.dumps({"a": 1}).encode()[:-2]):
         (tmp_path / "bad.json").write_bytes(content)
-        with pytest.raises(DamagedArtifact, match=r"bad\.json"):
+        with pytest.raises(CorruptArtifact, match=r"bad\.json"):
             read_json(tmp_path / "bad.json")

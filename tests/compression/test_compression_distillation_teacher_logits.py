@@ -12,7 +12,7 @@ import torch
 from compression.pairs import micro, pair, rows
 
 from parakit.common.artifacts import open_artifact
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.compression.config import DistillConfig
 from parakit.compression.distillation import LogitsFacts, Teacher, TeacherLogits, distillation
 from parakit.compression.distillation import teacher_logits as module
@@ -121,7 +121,7 @@ def test_a_damaged_cache_is_named_and_a_broken_off_one_is_never_met(tmp_path: Pa
     assert open_artifact(tmp_path / "answers").kind == "teacher_logits"
     with open(tmp_path / "answers" / "logs.bin", "ab") as file:
         file.write(b"\0")
-    with pytest.raises(DamagedArtifact, match=r"logs\.bin"):
+    with pytest.raises(CorruptArtifact, match=r"logs\.bin"):
         TeacherLogits(tmp_path / "answers")
 
 

@@ -18,7 +18,7 @@ from parakit.common.settings import Config
 from parakit.data.config import PrimerConfig
 from parakit.data.conversations.conversation import Conversation, Message, write_conversations
 from parakit.data.conversations.sets import iter_conversations, prepare_conversations
-from parakit.data.mixing import check_shares, quotas, times_taken
+from parakit.data.mixing import allocate, check_shares, repeats
 from parakit.recipe.config import ConversationsConfig
 
 SHARES = st.lists(st.one_of(st.integers(0, 5).map(float), st.floats(0, 10)), min_size=1, max_size=6).filter(
@@ -45,7 +45,7 @@ def mixed(paths: list[str], out: Path, shares: list[float], seed: int = 0) -> li
 
 @given(SHARES, st.integers(0, 10_000))
 def test_parts_add_up_and_are_exact_to_within_one(shares: list[float], total: int) -> None:
-    parts = quotas(shares, total)
+    parts = allocate(shares, total)
     assert sum(parts) == total
     whole = math.fsum(shares)
     for part, share in zip(parts, shares, strict=True):
@@ -57,12 +57,12 @@ def test_parts_add_up_and_are_exact_to_within_one(shares: list[float], total: in
 def test_rows_of_a_source_are_taken_equally_often_to_within_one(sizes: list[int], data, seed: int) -> None:
     source_of = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
     parts = data.draw(st.lists(st.integers(0, 90), min_size=len(sizes), max_size=len(sizes)))
-    times = times_taken(source_of, parts, seed)
+    times = repeats(source_of, parts, seed)
     for source, part in enumerate(parts):
         taken = times[source_of == source]
         assert taken.sum() == part
         assert taken.max() - taken.min() <= 1
-    assert np.array_equal(times, times_taken(source_of, parts, seed))
+    assert np.array_equal(times, repeats(source_of, parts, seed))
 
 
 @pytest.mark.parametrize("shares", [[3, 1], [0.75, 0.25], [1, 1], [0.1, 0.9]])
@@ -73,7 +73,7 @@ def test_the_train_split_is_as_long_as_before_and_in_these_proportions(
     plain, asked = mixed(paths, tmp_path / "plain", []), mixed(paths, tmp_path / "mixed", shares)
     assert len(asked) == len(plain)
     n_of = Counter(text[0] for text in asked)
-    assert [n_of["a"], n_of["b"]] == quotas(shares, len(plain))
+    assert [n_of["a"], n_of["b"]] == allocate(shares, len(plain))
     assert set(asked) <= set(plain)
     times = Counter(asked)
     for name in "ab":
@@ -100,8 +100,8 @@ def test_statistics_and_lineage_tell_what_was_mixed(tmp_path: Path) -> None:
     assert (a["source"], b["source"]) == ("a.jsonl", "b.jsonl")
     assert (a["share"], b["share"]) == (0.25, 0.75)
     assert (a["taken"], b["taken"]) == (n_of["a"], n_of["b"])
-    assert a["left_out"] == a["conversations"] - a["taken"]
-    assert b["left_out"] == 0
+    assert a["skipped_rows"] == a["conversations"] - a["taken"]
+    assert b["skipped_rows"] == 0
     assert report["splits"]["train"] == len(asked)
     lineage = open_artifact(tmp_path / "out").lineage
     assert lineage["config"]["shares"] == [1, 3]
@@ -115,7 +115,7 @@ def test_a_share_of_zero_leaves_a_source_out_and_counts_it(tmp_path: Path) -> No
     held_out = [c.messages[0].content for c in iter_conversations(tmp_path / "out", "validation")]
     assert {text[0] for text in [*asked, *held_out]} == {"a"}
     report = json.loads((tmp_path / "out/report.json").read_text())
-    assert report["left_out"] == {"its source has share 0": 20}
+    assert report["skipped_rows"] == {"its source has share 0": 20}
 
 
 def test_what_several_files_have_is_the_first_ones_and_one_left_with_nothing_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.documents import Document
 from parakit.tokens import Tokenizer, TokenShards, compile_chat, write_shards
@@ -85,10 +85,10 @@ def test_a_damaged_shard_is_named(byte_bpe: Tokenizer, tmp_path: Path, file: str
     if damage == "flip":
         data[len(data) // 2] ^= 1
     path.unlink() if damage == "remove" else path.write_bytes(data[:-1] if damage == "cut" else data)
-    with pytest.raises(DamagedArtifact, match=file.replace(".", r"\.")):
+    with pytest.raises(CorruptArtifact, match=file.replace(".", r"\.")):
         TokenShards.open(tmp_path / "shards", "train")
     if damage != "flip" and file != "index.json":
-        with pytest.raises(DamagedArtifact, match=file.replace(".", r"\.")):
+        with pytest.raises(CorruptArtifact, match=file.replace(".", r"\.")):
             TokenShards.open(tmp_path / "shards", "train", verify=False)
 
 

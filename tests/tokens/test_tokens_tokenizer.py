@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
@@ -150,7 +150,7 @@ def test_a_foreign_folder_with_pad_equal_to_eos_has_no_pad(byte_bpe: Tokenizer, 
 def test_a_damaged_tokenizer_is_named(byte_bpe: Tokenizer, tmp_path: Path, damage: str) -> None:
     byte_bpe.save(tmp_path)
     (tmp_path / "tokenizer.json").write_text(damage)
-    with pytest.raises(DamagedArtifact, match=r"tokenizer\.json"):
+    with pytest.raises(CorruptArtifact, match=r"tokenizer\.json"):
         Tokenizer.load(tmp_path)
 
 

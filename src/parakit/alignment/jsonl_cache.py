@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from parakit.common.errors import DamagedArtifact
+from parakit.common.errors import CorruptArtifact
 from parakit.common.files import disk_errors
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ class KeptLines:
                 row = json.loads(line)
                 self.rows[row["id"]] = row
             except (ValueError, KeyError, TypeError):
-                raise DamagedArtifact(
+                raise CorruptArtifact(
                     f"{path}: line {number} is not what was written", "delete the file to begin anew"
                 ) from None
 

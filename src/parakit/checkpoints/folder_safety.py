@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 
 MAX_JSON_BYTES = 64_000_000
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".msgpack", ".h5"}
@@ -91,12 +91,12 @@ def read_small_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = d
     try:
         value = json.loads(path.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: not readable as JSON: {error}", "the file is damaged: fetch it again"
         ) from None
     if not isinstance(value, kind):
         wanted = "mapping" if kind is dict else "list"
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: holds a {type(value).__name__}, not a {wanted}", "the file is damaged: fetch it again"
         )
     return value

@@ -113,7 +113,7 @@ def load_model(
     has one; `dtype` None keeps the one that is stored, or the narrowest that holds all where they differ.
 
     Raises `UserError` saying what the folder is when it is no model, or naming the key, tensor or file that
-    stands in the way; `DamagedArtifact` naming the file whose bytes changed. `verify=False` skips the sha256
+    stands in the way; `CorruptArtifact` naming the file whose bytes changed. `verify=False` skips the sha256
     sums. The folder of an adapter stands for its base with the adapter on.
     """
     import torch

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import write_json_atomic
 
 if TYPE_CHECKING:
@@ -52,18 +52,18 @@ def read_header(path: str | Path) -> dict[str, TensorEntry]:
     """Check one safetensors file's header against the file's size and return its tensors in the order of
     their bytes.
 
-    Raises `DamagedArtifact` naming the file and the first fault.
+    Raises `CorruptArtifact` naming the file and the first fault.
     """
     path = Path(path)
     n_file = path.stat().st_size
     with open(path, "rb") as file:
         n_header = int.from_bytes(file.read(8), "little")
         if n_file < 8 or n_header > n_file - 8:
-            raise DamagedArtifact(
+            raise CorruptArtifact(
                 f"{path}: has {n_file} bytes, and its header alone claims {n_header} after the first 8", _HINT
             )
         if n_header > MAX_HEADER_BYTES:
-            raise DamagedArtifact(
+            raise CorruptArtifact(
                 f"{path}: its header claims {n_header} bytes; {MAX_HEADER_BYTES} is the limit", _HINT
             )
         raw = file.read(n_header)
@@ -86,7 +86,7 @@ def folder_tensors(folder: str | Path) -> dict[str, TensorEntry]:
         return read_header(regular_file(folder, SINGLE))
     weight_map = read_small_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise DamagedArtifact(f"{folder / INDEX}: has no `weight_map` of tensor names to file names", _HINT)
+        raise CorruptArtifact(f"{folder / INDEX}: has no `weight_map` of tensor names to file names", _HINT)
     entries: dict[str, TensorEntry] = {}
     for shard in sorted(set(weight_map.values())):
         if PurePosixPath(shard).name != shard or "\\" in shard:
@@ -97,11 +97,11 @@ def folder_tensors(folder: str | Path) -> dict[str, TensorEntry]:
         found = read_header(regular_file(folder, shard))
         promised = {tensor for tensor, file in weight_map.items() if file == shard}
         if missing := sorted(promised - found.keys()):
-            raise DamagedArtifact(
+            raise CorruptArtifact(
                 f"{folder / shard}: lacks the tensor {missing[0]!r} that {INDEX} promises", _HINT
             )
         if extra := sorted(found.keys() - promised):
-            raise DamagedArtifact(
+            raise CorruptArtifact(
                 f"{folder / shard}: holds the tensor {extra[0]!r} that {INDEX} does not name", _HINT
             )
         entries |= found
@@ -126,7 +126,7 @@ def read_tensors(
                 for name, stored in names:
                     yield name, file.get_tensor(stored)
         except SafetensorError as error:
-            raise DamagedArtifact(f"{path}: {error}", _HINT) from None
+            raise CorruptArtifact(f"{path}: {error}", _HINT) from None
 
 
 def _read_ahead(path: Path) -> None:
@@ -192,9 +192,9 @@ def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise DamagedArtifact(f"{path}: its header is not readable: {error}", _HINT) from None
+        raise CorruptArtifact(f"{path}: its header is not readable: {error}", _HINT) from None
     if not isinstance(header, dict):
-        raise DamagedArtifact(f"{path}: its header is not a mapping of names to tensors", _HINT)
+        raise CorruptArtifact(f"{path}: its header is not a mapping of names to tensors", _HINT)
     return header
 
 
@@ -203,7 +203,7 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     fields: dict[str, Any] = value if isinstance(value, dict) else {}
     shape, offsets, dtype = fields.get("shape"), fields.get("data_offsets"), fields.get("dtype")
     if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2 and isinstance(dtype, str)):
-        raise DamagedArtifact(f"{path}: tensor {name!r} has no proper dtype, shape and data_offsets", _HINT)
+        raise CorruptArtifact(f"{path}: tensor {name!r} has no proper dtype, shape and data_offsets", _HINT)
     bits = DTYPE_BITS.get(dtype)
     if bits is None:
         raise UserError(
@@ -213,7 +213,7 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     start, stop = offsets
     n_bytes = math.prod(shape) * bits // 8
     if stop - start != n_bytes:
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: tensor {name!r} of shape {tuple(shape)} and dtype {value['dtype']} takes {n_bytes} "
             f"bytes, its offsets {start} to {stop} do not",
             _HINT,
@@ -233,13 +233,13 @@ def _check_layout(path: Path, entries: list[tuple[str, TensorEntry]], n_data: in
     for name, entry in entries:
         if entry.start != reached:
             fault = "overlaps the tensor before it" if entry.start < reached else "leaves a gap before it"
-            raise DamagedArtifact(
+            raise CorruptArtifact(
                 f"{path}: tensor {name!r} starts at byte {entry.start} of the data, where {reached} was due: "
                 f"it {fault}",
                 _HINT,
             )
         reached = entry.stop
     if reached != n_data:
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: its tensors take {reached} bytes, and {n_data} follow the header", _HINT
         )

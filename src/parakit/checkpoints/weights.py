@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from parakit.checkpoints.mapping import Architecture, Head, NamedTensor, Piece
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, TensorEntry, folder_tensors, read_tensors
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def empty_model(config: ModelConfig, head: Head, device: torch.device, dtype: to
 def fill(
     model: Model, architecture: Architecture, head: Head, entries: Mapping[str, TensorEntry], folder: Path
 ) -> None:
-    """Copy every foreign tensor to its place. Raises `DamagedArtifact` where a copy of a tied matrix differs
+    """Copy every foreign tensor to its place. Raises `CorruptArtifact` where a copy of a tied matrix differs
     from it.
     """
     import torch
@@ -109,7 +109,7 @@ def fill(
         if copy in entries and copy not in wanted and original in entries:
             (_, first), (_, second) = read_tensors({name: entries[name] for name in (copy, original)})
             if not torch.equal(first, second):
-                raise DamagedArtifact(
+                raise CorruptArtifact(
                     f"{folder}: {copy!r} is tied to {original!r} by config.json, and holds other values",
                     "set tie_word_embeddings to false if the model was trained untied",
                 )

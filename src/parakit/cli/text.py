@@ -19,7 +19,7 @@ from parakit.common.files import read_json
 from parakit.common.progress import progress, quantity
 from parakit.data import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
 from parakit.data.preferences import prepare_preferences
-from parakit.data.skipped_rows import left_out_lines
+from parakit.data.skipped_rows import skip_summary
 from parakit.primer import compute_statistics
 from parakit.stages.families import ExampleTask
 
@@ -190,10 +190,10 @@ def _notes(report: dict[str, Any]) -> list[str]:
     notes += [
         f"  {name}: {rows['n']:,} broken rows; {rows['why']}" for name, rows in list(broken)[:_MAX_NAMES]
     ]
-    notes += left_out_lines(report)
+    notes += skip_summary(report)
     notes += [
         f"{row['source']}: {row['taken']:,} in the mixture ({row['share']:.1%}), of {row['conversations']:,};"
-        f" {row['left_out']:,} left out"
+        f" {row['skipped_rows']:,} left out"
         for row in report.get("mixture", [])
     ]
     notes += [f"{n:,} skipped: {reason}" for reason, n in report.get("skipped", {}).items()]

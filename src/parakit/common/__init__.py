@@ -3,13 +3,13 @@ no other room, and torch only inside functions.
 """
 
 from parakit.common.artifacts import Artifact, Lineage, open_artifact, verify_manifest, writing_artifact
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.settings import Config, closest_match, config_digest, load_yaml, unread
 
 __all__ = [
     "Artifact",
     "Config",
-    "DamagedArtifact",
+    "CorruptArtifact",
     "Lineage",
     "UserError",
     "config_digest",

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from parakit.common.errors import DamagedArtifact, ForeignFile, UserError
+from parakit.common.errors import CorruptArtifact, UnexpectedFile, UserError
 from parakit.common.files import (
     disk_errors,
     fsync_file,
@@ -95,7 +95,7 @@ def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False
 def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, verify: bool = True) -> Artifact:
     """Read an artifact's lineage and check every file against the manifest.
 
-    Raises `UserError` when `path` is no artifact or of another kind, `DamagedArtifact` naming the first
+    Raises `UserError` when `path` is no artifact or of another kind, `CorruptArtifact` naming the first
     file that is missing, extra or altered.
     """
     path = Path(path)
@@ -112,7 +112,7 @@ def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, ver
         verify_manifest(path)
     lineage = read_json(path / LINEAGE)
     if not isinstance(lineage, dict) or not {"kind", "digest"} <= set(lineage):
-        raise DamagedArtifact(f"{path / LINEAGE}: does not say what the folder is", _RESTORE)
+        raise CorruptArtifact(f"{path / LINEAGE}: does not say what the folder is", _RESTORE)
     wanted = (kind,) if isinstance(kind, str) else kind
     if wanted and lineage["kind"] not in wanted:
         raise UserError(
@@ -123,7 +123,7 @@ def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, ver
 
 
 def verify_manifest(path: str | Path) -> None:
-    """Compare every file of an artifact with its recorded size and sha256; `DamagedArtifact` names the first
+    """Compare every file of an artifact with its recorded size and sha256; `CorruptArtifact` names the first
     that differs.
     """
     path = Path(path)
@@ -131,27 +131,27 @@ def verify_manifest(path: str | Path) -> None:
     for name, (sha256, size) in recorded.items():
         file = path / name
         if not file.is_file():
-            raise DamagedArtifact(f"{file}: is missing", _RESTORE)
+            raise CorruptArtifact(f"{file}: is missing", _RESTORE)
         if file.stat().st_size != size:
-            raise DamagedArtifact(f"{file}: has {file.stat().st_size} bytes, {size} were written", _RESTORE)
+            raise CorruptArtifact(f"{file}: has {file.stat().st_size} bytes, {size} were written", _RESTORE)
         if sha256_file(file) != sha256:
-            raise DamagedArtifact(
+            raise CorruptArtifact(
                 f"{file}: its bytes are not those that were written (sha256 differs)", _RESTORE
             )
     if extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST}):
-        raise ForeignFile(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
+        raise UnexpectedFile(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
 
 
 def _recorded(manifest: Path) -> dict[str, tuple[str, int]]:
     """sha256 and size by relative path, as a manifest says."""
     if not manifest.is_file():
-        raise DamagedArtifact(f"{manifest}: is missing", _RESTORE)
+        raise CorruptArtifact(f"{manifest}: is missing", _RESTORE)
     try:
         return {
             name: (entry["sha256"], entry["size"]) for name, entry in read_json(manifest)["files"].items()
         }
     except (KeyError, TypeError, AttributeError):
-        raise DamagedArtifact(f"{manifest}: is not the manifest that was written", _RESTORE) from None
+        raise CorruptArtifact(f"{manifest}: is not the manifest that was written", _RESTORE) from None
 
 
 def _parent(path: str | Path) -> dict[str, str]:

@@ -15,9 +15,9 @@ class UserError(ValueError):
         super().__init__(f"{message}\n  {hint}" if hint else message)
 
 
-class DamagedArtifact(UserError):
+class CorruptArtifact(UserError):
     """A file on disk is not what was written there: cut short, altered or missing."""
 
 
-class ForeignFile(DamagedArtifact):
+class UnexpectedFile(CorruptArtifact):
     """A file lies in an artifact folder that was not written with it; it may be the user's own."""

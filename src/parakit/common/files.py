@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 
 
 def sha256_file(path: str | Path) -> str:
@@ -82,7 +82,7 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", "check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: not readable as JSON: {error}", "the file is damaged: make it again or restore it"
         ) from None
 

@@ -23,7 +23,7 @@ _BOUNDARIES = (
 _CONTEXT = 64  # characters before a boundary that decide about it
 
 
-def cut(blocks: Iterable[str], max_chars: int) -> Iterator[str]:
+def chunk(blocks: Iterable[str], max_chars: int) -> Iterator[str]:
     """Cut a stream of text into documents of at most `max_chars` characters (at least a quarter of that,
     but for a short text).
 

@@ -143,10 +143,10 @@ def _check_size(result: _Result, config: TextConfig) -> None:
     if n_bytes >= config.min_corpus_bytes:
         return
     n_out = result.report.duplicates + result.report.validation_duplicates
-    left_out = f" without {n_out} duplicate documents" if n_out else ""
+    duplicates = f" without {n_out} duplicate documents" if n_out else ""
     hint = "give more text, or lower min_corpus_bytes if you mean it"
     raise UserError(
-        f"the corpus has {n_bytes:,} bytes{left_out}, and {config.min_corpus_bytes:,} are the least", hint
+        f"the corpus has {n_bytes:,} bytes{duplicates}, and {config.min_corpus_bytes:,} are the least", hint
     )
 
 

@@ -35,7 +35,7 @@ def check_shares(shares: Sequence[float], sources: Sequence[str]) -> None:
         raise UserError("shares: all of them are 0, so nothing would be taken", "give one source more than 0")
 
 
-def quotas(shares: Sequence[float], total: int) -> list[int]:
+def allocate(shares: Sequence[float], total: int) -> list[int]:
     """Whole numbers that add up to `total` in the proportions of `shares`, each within one of its exact part."""
     exact = [Fraction(str(share)) for share in shares]
     parts = [total * share / sum(exact) for share in exact]
@@ -46,7 +46,7 @@ def quotas(shares: Sequence[float], total: int) -> list[int]:
     return found
 
 
-def times_taken(source_of: np.ndarray, parts: Sequence[int], seed: int) -> np.ndarray:
+def repeats(source_of: np.ndarray, parts: Sequence[int], seed: int) -> np.ndarray:
     """How often each row stands in the mixture, (n,) int64: `source_of` (n,) says which source a row is of, `parts` how
     many rows of each are wanted. A source of which some are wanted has one row at least.
     """

@@ -10,7 +10,7 @@ MAX_NAMED, MAX_TOLD = 20, 5
 
 
 @dataclass
-class LeftOut:
+class SkippedRows:
     """How many rows by reason, and the first places of each."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -29,9 +29,9 @@ class LeftOut:
         return sum(self.counts.values())
 
 
-def left_out_lines(report: Mapping[str, Any]) -> Iterator[str]:
+def skip_summary(report: Mapping[str, Any]) -> Iterator[str]:
     """A line for each reason in a set's `report.json`, with the first places of each."""
-    for reason, n in report.get("left_out", {}).items():
-        places = report.get("left_out_rows", {}).get(reason, [])
+    for reason, n in report.get("skipped_rows", {}).items():
+        places = report.get("skipped_locations", {}).get(reason, [])
         more = ", ..." if n > MAX_TOLD else ""
         yield f"{n:,} left out: {reason}" + (f" ({', '.join(places[:MAX_TOLD])}{more})" if places else "")

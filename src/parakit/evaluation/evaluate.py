@@ -16,7 +16,7 @@ from parakit.checkpoints.model_folder import load_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
-from parakit.data.examples import examples_report, iter_examples
+from parakit.data.examples import iter_examples, load_examples_report
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
 from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
@@ -86,7 +86,7 @@ def measure_examples(
     `split` that was measured.
     """
     assert config.examples is not None
-    report = examples_report(config.examples)
+    report = load_examples_report(config.examples)
     split = config.examples_split
     if split is None:
         split = "test" if report["splits"]["test"]["examples"] else "validation"

@@ -18,7 +18,7 @@ import numpy as np
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.data.examples import Row
-from parakit.data.examples.formats import task_named
+from parakit.data.examples.formats import get_task_format
 from parakit.evaluation.intervals import Figure, bootstrapped, bootstrapped_mean, wilson_interval
 from parakit.evaluation.metrics import classes, correlation, retrieval, translations
 from parakit.inference.batching import MICRO_BATCH_SIZE
@@ -85,7 +85,7 @@ def evaluate_examples(
     rows done. A `UserError`: a model that is made for another task, a label that it does not know, no rows at all,
     a missing sacrebleu (before anything is translated).
     """
-    task_named(task)
+    get_task_format(task)
     ability: Capability = task  # type: ignore[assignment]
     require_capability(model, ability)
     if task == "translate":

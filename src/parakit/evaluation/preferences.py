@@ -40,7 +40,7 @@ def evaluate_preferences(
     require_capability(model, "reward")
     data = encode_rankings(tokenizer, rankings, model.config.max_seq_len)
     report = preference_report(rewards_of(model, data, advance), data)
-    return report | {"prompts_cut": data.n_cut, "left_out": data.n_left_out}
+    return report | {"prompts_cut": data.n_cut, "skipped_rows": data.n_left_out}
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import open_artifact
-from parakit.common.errors import DamagedArtifact, ForeignFile, UserError
+from parakit.common.errors import CorruptArtifact, UnexpectedFile, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.data.config import TextConfig
@@ -91,7 +91,7 @@ class Build:
             return Decision(stage, True, "its folder is gone")
         try:
             digest = open_artifact(self.path(stage.name)).digest
-        except ForeignFile:
+        except UnexpectedFile:
             raise  # making the stage anew would delete a file that is not ours
         except UserError as error:
             return Decision(stage, True, f"its folder is not whole: {error.message}")
@@ -131,7 +131,7 @@ def _read_state(path: Path) -> dict[str, dict[str, str]]:
     try:
         rows = read_json(path)["stages"].items()
         return {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in rows}
-    except (DamagedArtifact, KeyError, TypeError, AttributeError):
-        raise DamagedArtifact(
+    except (CorruptArtifact, KeyError, TypeError, AttributeError):
+        raise CorruptArtifact(
             f"{path}: does not say what was made here", "delete it; every stage is then made anew"
         ) from None

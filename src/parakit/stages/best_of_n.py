@@ -22,7 +22,7 @@ from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.common.errors import UserError
 from parakit.common.progress import log, progress
 from parakit.common.seeds import derive_seed, seed_everything
-from parakit.data.conversations.conversation import Conversation, messages_of, write_conversations
+from parakit.data.conversations.conversation import Conversation, parse_messages, write_conversations
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.model.presets import plan_for
 from parakit.stages.config import FinetuneConfig
@@ -108,7 +108,7 @@ def _sampled(asked: Asked, config: OnlineConfig, work: Path) -> tuple[np.ndarray
 
         found = worked_through(work / SAMPLED, list(starts), str, sample, at_once=1)
     rewards = np.concatenate([np.array(row["rewards"]) for row in found])
-    best = [Conversation(messages_of(messages, SAMPLED)) for row in found for messages in row["chosen"]]
+    best = [Conversation(parse_messages(messages, SAMPLED)) for row in found for messages in row["chosen"]]
     usable = [conversation for conversation in best if conversation.messages[-1].content.strip()]
     if not usable:
         raise UserError(

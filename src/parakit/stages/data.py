@@ -18,7 +18,7 @@ from parakit.data.corpus import iter_corpus, prepare_corpus
 from parakit.data.preferences.sets import prepare_preferences
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
-from parakit.data.skipped_rows import left_out_lines
+from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.model.config import Family
 from parakit.recipe.config import ConversationsConfig
@@ -147,7 +147,7 @@ def make_conversation_shards(
 
 def tell_left_out(title: str, made: Path) -> Path:
     """Say which rows of its files were left out of the set `made`, and return it."""
-    for line in left_out_lines(read_json(made / "report.json")):
+    for line in skip_summary(read_json(made / "report.json")):
         log(f"{title}: {line}")
     return made
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from parakit.common.progress import progress
 from parakit.data.examples import iter_examples, prepare_examples
-from parakit.data.examples.readers import files_of
+from parakit.data.examples.readers import example_paths
 from parakit.model.config import Family
 from parakit.recipe.config import ExamplesConfig
 from parakit.stages.families import Task
@@ -37,7 +37,7 @@ def make_examples(config: ExamplesConfig, task: Task, out: Path, overwrite: bool
 def example_files(config: ExamplesConfig, task: Task) -> list[str]:
     """Every file that the examples are read from; a pair of parallel files is two."""
     named = [*config.paths, *config.validation_paths, *config.test_paths]
-    return [str(file) for path in named for file in files_of(path, task)]
+    return [str(file) for path in named for file in example_paths(path, task)]
 
 
 def make_example_shards(

@@ -179,7 +179,7 @@ def _run(
             figures["judged"] = preference_report(rewards_of(run.model, held_out), held_out)
         figures |= {"method": method, "rankings": data["train"].n_examples}
         figures |= {"task": "reward" if method == "reward" else "chat"}
-        figures |= {"prompts_cut": data["train"].n_cut, "left_out": data["train"].n_left_out}
+        figures |= {"prompts_cut": data["train"].n_cut, "skipped_rows": data["train"].n_left_out}
         _save(job, run, tokenizer, out, overwrite, figures)
     return figures
 

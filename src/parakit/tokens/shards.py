@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.tokens.chat.template import compile_chat
@@ -68,7 +68,7 @@ class TokenShards:
 
     @classmethod
     def open(cls, path: str | Path, split: str, verify: bool = True) -> TokenShards:
-        """Map a split. `UserError` when there is none; `DamagedArtifact` naming the file when bytes or sizes
+        """Map a split. `UserError` when there is none; `CorruptArtifact` naming the file when bytes or sizes
         are not those written.
         """
         path = Path(path)
@@ -81,14 +81,14 @@ class TokenShards:
         try:
             offsets = np.load(offsets_path, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise DamagedArtifact(f"{offsets_path}: not readable: {error}", _HINT) from None
+            raise CorruptArtifact(f"{offsets_path}: not readable: {error}", _HINT) from None
         n_tokens = facts["n_tokens"]
         if (
             len(offsets) != facts["n_documents"] + 1
             or offsets[-1] != n_tokens
             or (np.diff(offsets) < 0).any()
         ):
-            raise DamagedArtifact(f"{offsets_path}: does not fit the index", _HINT)
+            raise CorruptArtifact(f"{offsets_path}: does not fit the index", _HINT)
         loss_mask = (
             _map(path / f"{split}.loss_mask.bin", "uint8", n_tokens) if facts["has_loss_mask"] else None
         )
@@ -121,7 +121,7 @@ def _document(shards: TokenShards, number: int) -> bytes:
 def _map(path: Path, dtype: str, n: int) -> np.ndarray:
     size = path.stat().st_size if path.is_file() else -1
     if size != n * np.dtype(dtype).itemsize:
-        raise DamagedArtifact(f"{path}: has {size} bytes where {n * np.dtype(dtype).itemsize} belong", _HINT)
+        raise CorruptArtifact(f"{path}: has {size} bytes where {n * np.dtype(dtype).itemsize} belong", _HINT)
     return np.memmap(path, dtype=dtype, mode="r", shape=(n,)) if n else np.empty(0, dtype)
 
 

@@ -16,7 +16,7 @@ from parakit.alignment.constitution.critique_revision import Answered, check_sen
 from parakit.alignment.jsonl_cache import KeptLines, worked_through
 from parakit.alignment.red_team import jailbreak_templates as framings
 from parakit.alignment.red_team.primer_suites import NO_TOWN, NOBODY
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.data.conversations.conversation import Message
 from parakit.primer.seeded_random import is_held_out
 from parakit.primer.skills import safety
@@ -239,7 +239,7 @@ def test_work_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
     assert [row["square"] for row in rows] == [i * i for i in items]
     assert [i for i in done if i != 99] == [0, 1, 2, 3, 4, 5, 6]
     path.write_text("nonsense\n")
-    with pytest.raises(DamagedArtifact, match="line 1"):
+    with pytest.raises(CorruptArtifact, match="line 1"):
         KeptLines(path)
 
 

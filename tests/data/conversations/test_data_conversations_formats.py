@@ -54,8 +54,10 @@ def rows_in(path: Path, rows: list[dict[str, Any]]) -> Path:
     ],
     ids=["alpaca", "sharegpt", "openai"],
 )
-def test_one_conversation_in_every_shape_and_format(ending: str, row: dict[str, Any], tmp_path: Path) -> None:
-    path = rows_in(tmp_path / f"c.{ending}", [row, row])
+def test_one_conversation_in_every_shape_and_format(
+    file_suffix: str, row: dict[str, Any], tmp_path: Path
+) -> None:
+    path = rows_in(tmp_path / f"c.{file_suffix}", [row, row])
     assert list(read_conversations(path)) == [Conversation(WANTED)] * 2
 
 
@@ -94,12 +96,12 @@ def test_what_has_nothing_to_teach_is_left_out_counted_and_named(tmp_path: Path)
     ]
     folder = prepare_conversations([str(rows_in(tmp_path / "c.jsonl", good + bad))], tmp_path / "out")
     report = read_json(folder / "report.json")
-    assert report["left_out"] == {
+    assert report["skipped_rows"] == {
         "it ends without an answer": 1,
         "an answer is empty": 1,
         "no answer counts (weight 0)": 1,
     }
-    assert report["left_out_rows"]["an answer is empty"] == ["c.jsonl, row 32"]
+    assert report["skipped_locations"]["an answer is empty"] == ["c.jsonl, row 32"]
     assert sum(1 for split in ("train", "validation") for _ in iter_conversations(folder, split)) == 30
 
 

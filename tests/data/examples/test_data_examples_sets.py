@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.data import PrimerConfig, examples_report, iter_examples, prepare_examples
+from parakit.data import PrimerConfig, iter_examples, load_examples_report, prepare_examples
 from parakit.primer import generate_examples
 
 SPLITS = ("train", "validation", "test")
@@ -57,7 +57,7 @@ def test_every_row_is_in_one_split_and_stays_there_as_the_set_grows(
 def test_duplicates_are_left_out_and_conflicting_answers_counted(tmp_path: Path) -> None:
     rows = [*opinions(60), *opinions(7), {"text": "text 0", "label": "b"}, {"text": "text 1", "label": "a"}]
     prepare_examples([file_of(tmp_path, rows)], "classify", tmp_path / "set")
-    report = examples_report(tmp_path / "set")
+    report = load_examples_report(tmp_path / "set")
     assert report["duplicates"] == 7
     assert report["conflicting"] == 2
     splits = splits_of(tmp_path / "set")
@@ -69,7 +69,7 @@ def test_duplicates_are_left_out_and_conflicting_answers_counted(tmp_path: Path)
 def test_several_translations_of_a_source_do_not_conflict(tmp_path: Path) -> None:
     rows = [{"source": f"s{i % 30}", "target": f"t{i}"} for i in range(60)]
     prepare_examples([file_of(tmp_path, rows)], "translate", tmp_path / "set", validation_fraction=0.2)
-    assert examples_report(tmp_path / "set")["conflicting"] == 0
+    assert load_examples_report(tmp_path / "set")["conflicting"] == 0
     splits = splits_of(tmp_path / "set")
     train, held = ({row["source"] for row in splits[split]} for split in ("train", "validation"))
     assert held
@@ -89,12 +89,12 @@ def test_files_named_for_validation_and_test_are_those_splits_row_for_row(tmp_pa
     assert splits["validation"] == held
     assert splits["test"] == test
     assert splits["train"] == [row for row in rows if row not in held and row not in test]
-    assert examples_report(tmp_path / "set")["also_held_out"] == 18
+    assert load_examples_report(tmp_path / "set")["also_held_out"] == 18
 
 
 def test_the_report_tells_labels_lengths_and_scores(tmp_path: Path) -> None:
     prepare_examples([file_of(tmp_path, opinions(40))], "classify", tmp_path / "set")
-    report = examples_report(tmp_path / "set")
+    report = load_examples_report(tmp_path / "set")
     assert report["labels"] == ["a", "b"]
     n = {split: facts["examples"] for split, facts in report["splits"].items()}
     assert sum(n.values()) == 40
@@ -102,7 +102,7 @@ def test_the_report_tells_labels_lengths_and_scores(tmp_path: Path) -> None:
     assert report["splits"]["train"]["lengths"]["text"]["longest"] == 7
     rows = [{"text": f"{i}", "score": i / 4} for i in range(9)]
     prepare_examples([file_of(tmp_path, rows)], "regress", tmp_path / "scores", validation_fraction=0)
-    facts = examples_report(tmp_path / "scores")["splits"]["train"]["scores"]
+    facts = load_examples_report(tmp_path / "scores")["splits"]["train"]["scores"]
     assert (facts["mean"], facts["least"], facts["greatest"]) == (1.0, 0.0, 2.0)
     assert facts["deviation"] == pytest.approx((60 / 9) ** 0.5 / 4)
 
@@ -110,7 +110,7 @@ def test_the_report_tells_labels_lengths_and_scores(tmp_path: Path) -> None:
 def test_labels_can_be_given_in_an_order_of_ones_own(tmp_path: Path) -> None:
     source = [file_of(tmp_path, opinions(40))]
     prepare_examples(source, "classify", tmp_path / "set", labels=["b", "a", "never met"])
-    assert examples_report(tmp_path / "set")["labels"] == ["b", "a", "never met"]
+    assert load_examples_report(tmp_path / "set")["labels"] == ["b", "a", "never met"]
     with pytest.raises(UserError, match=r"rows\.jsonl, row 2: label 'b' is none of the labels given"):
         prepare_examples(source, "classify", tmp_path / "other", labels=["a", "c"])
     assert not (tmp_path / "other").exists()
@@ -133,7 +133,7 @@ def test_a_label_that_training_never_meets_is_named(tmp_path: Path, task: str) -
 
 def test_a_small_set_takes_a_larger_share_for_validation(tmp_path: Path) -> None:
     prepare_examples([file_of(tmp_path, opinions(6))], "classify", tmp_path / "set", validation_fraction=0.01)
-    report = examples_report(tmp_path / "set")
+    report = load_examples_report(tmp_path / "set")
     assert report["splits"]["validation"]["examples"] > 0
     assert 0.01 < report["validation_fraction"] <= 0.5
 
@@ -236,6 +236,6 @@ def test_multi30k_is_read_from_its_files(public_data, tmp_path: Path) -> None:
     with gzip.open(folder / "test_2016_flickr.de.gz", "rt", encoding="utf-8") as file:
         lines = [line.strip() for line in file]
     assert [row["target"] for row in iter_examples(tmp_path / "set", "test")] == lines
-    report = examples_report(tmp_path / "set")
+    report = load_examples_report(tmp_path / "set")
     n_read = sum(report["splits"][split]["examples"] for split in ("train", "validation"))
     assert n_read + report["duplicates"] + report["also_held_out"] == 1014

@@ -17,8 +17,8 @@ from parakit.common.files import read_json
 from parakit.data.config import PrimerConfig
 from parakit.data.conversations.conversation import Message
 from parakit.data.preferences import Ranking, iter_preferences, prepare_preferences, read_preferences
-from parakit.data.preferences.formats import NothingToLearn, ranking_of
-from parakit.data.skipped_rows import LeftOut
+from parakit.data.preferences.formats import UninformativeExample, parse_ranking
+from parakit.data.skipped_rows import SkippedRows
 
 ASKED = (Message("user", "Hi"),)
 HI: dict[str, str] = {"role": "user", "content": "Hi"}
@@ -69,9 +69,9 @@ SHAPES: dict[str, tuple[dict[str, Any], Ranking]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_is_a_ranking_and_is_read_again_from_its_own_row(shape: str) -> None:
     row, wanted = SHAPES[shape]
-    found = ranking_of(row, "row 1")
+    found = parse_ranking(row, "row 1")
     assert found == wanted
-    assert ranking_of(json.loads(found.to_line()), "row 1") == found
+    assert parse_ranking(json.loads(found.to_line()), "row 1") == found
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_every_shape_is_a_ranking_and_is_read_again_from_its_own_row(shape: str)
 )
 def test_a_row_of_no_shape_is_refused_with_its_place(row: Any, told: str) -> None:
     with pytest.raises(UserError) as caught:
-        ranking_of(row, "pairs.jsonl, row 3")
+        parse_ranking(row, "pairs.jsonl, row 3")
     assert str(caught.value).startswith("pairs.jsonl, row 3")
     assert told in str(caught.value)
 
@@ -121,8 +121,8 @@ def test_a_row_of_no_shape_is_refused_with_its_place(row: Any, told: str) -> Non
     ],
 )
 def test_a_row_without_a_preference_says_why(row: dict[str, Any], reason: str) -> None:
-    with pytest.raises(NothingToLearn) as caught:
-        ranking_of(row, "row 1")
+    with pytest.raises(UninformativeExample) as caught:
+        parse_ranking(row, "row 1")
     assert caught.value.reason == reason
 
 
@@ -138,8 +138,8 @@ _KEYS = ["prompt", "messages", "chosen", "rejected", "ranking", "completions", "
 @given(st.dictionaries(st.sampled_from([*_KEYS, "instruction", "input"]), _JSON))
 def test_whatever_a_row_holds_it_is_a_ranking_or_refused_by_name(row: dict[str, Any]) -> None:
     try:
-        found = ranking_of(row, "row 1")
-    except (UserError, NothingToLearn):
+        found = parse_ranking(row, "row 1")
+    except (UserError, UninformativeExample):
         return
     assert len(set(found.completions)) == len(found.completions) >= 2
     assert all(answer.strip() for answer in found.completions)
@@ -179,13 +179,13 @@ def test_formats_agree_and_errors_name_the_row(
         {"prompt": [HI], "chosen": [says(f"yes {i}")], "rejected": [says("no" if i != 2 else f"yes {i}")]}
         for i in range(4)
     ]
-    left_out = LeftOut()
-    found = list(read_preferences(write(tmp_path / name, rows), left_out))
+    skipped_rows = SkippedRows()
+    found = list(read_preferences(write(tmp_path / name, rows), skipped_rows))
     assert [where for where, _ in found] == [f"{name}, row {n}" for n in (1, 2, 4)]
-    assert left_out.places == {"the answers are the same": [f"{name}, row 3"]}
+    assert skipped_rows.places == {"the answers are the same": [f"{name}, row 3"]}
     broken = write(tmp_path / f"b{name}", [*rows, {"prompt": [HI], "chosen": None, "rejected": [says("no")]}])
     with pytest.raises(UserError, match=f"b{name}, row 5"):
-        list(read_preferences(broken, LeftOut()))
+        list(read_preferences(broken, SkippedRows()))
 
 
 def test_one_prompt_is_never_on_both_sides(tmp_path: Path) -> None:
@@ -225,15 +225,15 @@ def test_the_primers_held_out_preferences_are_the_test_split(tmp_path: Path) -> 
 
 
 def test_public_sets_are_read(public_data: Callable[[str], Path]) -> None:
-    left_out = LeftOut()
+    skipped_rows = SkippedRows()
     path = public_data("hh_rlhf") / "test.jsonl.gz"
-    assert sum(1 for _ in read_preferences(path, left_out)) == 2303
-    assert left_out.counts == {
+    assert sum(1 for _ in read_preferences(path, skipped_rows)) == 2303
+    assert skipped_rows.counts == {
         "an answer is empty": 4,
         "chosen and rejected answer different prompts": 5,
     }
     path = public_data("llms_from_scratch_instruct") / "instruction-data-with-preference.json.gz"
-    assert sum(1 for _ in read_preferences(path, LeftOut())) == 1094
+    assert sum(1 for _ in read_preferences(path, SkippedRows())) == 1094
 
 
 @pytest.mark.parametrize("n_rows", [6, 12, 30])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.data import iter_examples, prepare_examples
 from parakit.tokens import Tokenizer
 from parakit.tokens.examples import ExampleShards, LabelledSource, encode_examples
@@ -210,9 +210,9 @@ def test_damage_and_wrong_folders_are_named(byte_bpe: Tokenizer, tmp_path: Path)
     data = file.read_bytes()
     file.write_bytes(data[:-2])
     for verify in (True, False):
-        with pytest.raises(DamagedArtifact, match=r"train\.text\.bin"):
+        with pytest.raises(CorruptArtifact, match=r"train\.text\.bin"):
             ExampleShards.open(folder, "train", verify=verify)
     file.write_bytes(data)
     np.save(folder / "train.positive.offsets.npy", np.zeros(3, np.int64))
-    with pytest.raises(DamagedArtifact, match=r"train\.positive\.offsets\.npy"):
+    with pytest.raises(CorruptArtifact, match=r"train\.positive\.offsets\.npy"):
         ExampleShards.open(folder, "train", verify=False)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parakit.common import DamagedArtifact, UserError
+from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer, compile_chat
 from parakit.tokens.tokenizer.fast_encoding import TiktokenEncoder
 from parakit.tokens.tokenizer.special_tokens_template import frame_text
@@ -315,4 +315,4 @@ def test_a_folder_without_any_tokenizer_lists_what_is_read(tmp_path: Path) -> No
     with pytest.raises(UserError, match="holds no tokenizer") as error:
         Tokenizer.load(tmp_path)
     assert "source.spm + target.spm + vocab.json" in error.value.hint
-    assert not isinstance(error.value, DamagedArtifact)
+    assert not isinstance(error.value, CorruptArtifact)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parakit.common import DamagedArtifact, UserError
+from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer
 from parakit.tokens.importers.charsmap import check_charsmap
 from parakit.tokens.importers.protobuf import as_int, fields
@@ -109,7 +109,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 )
 def test_each_fault_is_named(data: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(data)
-    with pytest.raises(DamagedArtifact, match=said) as error:
+    with pytest.raises(CorruptArtifact, match=said) as error:
         Tokenizer.load(tmp_path)
     assert "spiece.model" in error.value.message
 
@@ -185,5 +185,5 @@ def test_a_crafted_table_in_a_tokenizer_json_is_refused(tmp_path: Path) -> None:
         "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]]},
     }
     (tmp_path / "tokenizer.json").write_text(json.dumps(described))
-    with pytest.raises(DamagedArtifact, match=r"tokenizer\.json.*normalisation table"):
+    with pytest.raises(CorruptArtifact, match=r"tokenizer\.json.*normalisation table"):
         Tokenizer.load(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from parakit.common import DamagedArtifact, UserError
+from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer
 from parakit.tokens.tokenizer.special_tokens_template import frame_text
 
@@ -129,7 +129,7 @@ def test_files_that_do_not_belong_together_are_named(change, said: str, folder: 
     for name in ("source.spm", "target.spm"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "vocab.json").write_text(json.dumps(change(json.loads((folder / "vocab.json").read_text()))))
-    with pytest.raises(DamagedArtifact, match=said):
+    with pytest.raises(CorruptArtifact, match=said):
         Tokenizer.load(tmp_path)
 
 

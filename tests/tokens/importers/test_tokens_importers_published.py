@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer, published_tokenizer
 from parakit.tokens.tokenizer.fast_encoding import TiktokenEncoder
 
@@ -65,8 +65,8 @@ def test_an_unknown_name_and_a_missing_or_damaged_file_are_clear_errors(tmp_path
     with pytest.raises(UserError, match="holds no r50k_base"):
         published_tokenizer(tmp_path, "r50k_base")
     (tmp_path / "r50k_base.tiktoken").write_text("IQ== 0\nnot base64 at all\n")
-    with pytest.raises(DamagedArtifact, match="r50k_base"):
+    with pytest.raises(CorruptArtifact, match="r50k_base"):
         published_tokenizer(tmp_path, "r50k_base")
     (tmp_path / "cl100k_base.tiktoken.gz").write_bytes(b"\x1f\x8bnonsense")
-    with pytest.raises(DamagedArtifact, match="cl100k_base"):
+    with pytest.raises(CorruptArtifact, match="cl100k_base"):
         published_tokenizer(tmp_path, "cl100k_base")

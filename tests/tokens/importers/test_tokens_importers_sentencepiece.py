@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parakit.common import DamagedArtifact, UserError
+from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer
 from parakit.tokens.importers import read_sentencepiece
 
@@ -184,5 +184,5 @@ def test_what_tokenizer_json_cannot_say_is_refused_with_the_reason(tmp_path: Pat
 
 def test_a_file_that_is_no_model_names_itself(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")  # a rank file of the same name
-    with pytest.raises(DamagedArtifact, match=r"tokenizer\.model: not readable as a sentencepiece model"):
+    with pytest.raises(CorruptArtifact, match=r"tokenizer\.model: not readable as a sentencepiece model"):
         Tokenizer.load(tmp_path)

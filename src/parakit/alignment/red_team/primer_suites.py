@@ -125,7 +125,9 @@ def _encoding(random: Random, held_out: bool) -> Iterator[Attack]:
     yield Attack("encoding", name, asked(text), "decline", act, answer=exercise.answer)
 
 
-def _encoded(random: Random, held_out: bool, names: Sequence[str], question: str, act: str) -> tuple[str, str]:
+def _encoded(
+    random: Random, held_out: bool, names: Sequence[str], question: str, act: str
+) -> tuple[str, str]:
     while True:
         name, part = random.pick(names), random.pick(framings.PARTS)
         if framings.side("encoding", f"{name}/{part}") == held_out:

@@ -18,7 +18,7 @@ from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import ROLES, Message
 from parakit.data.readers.inputs import check_paths
-from parakit.data.readers.rows import numbered_lines, read_records
+from parakit.data.readers.rows import enumerate_lines, read_records
 
 _KNOWN = (
     "prompt",
@@ -57,7 +57,7 @@ def _records(path: Path) -> Iterator[Attack]:
 
 def _csv(path: Path) -> Iterator[Attack]:
     check_paths([str(path)])
-    lines = (f"{line}\n" for _, line in numbered_lines(path))
+    lines = (f"{line}\n" for _, line in enumerate_lines(path))
     reader = csv.DictReader(lines, strict=True)
     try:
         columns = tuple(reader.fieldnames or ())

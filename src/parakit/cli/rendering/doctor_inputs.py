@@ -60,10 +60,10 @@ def _kind(data: str, method: DoctorMethod | None) -> str:
     if not path.is_file():
         found = open_artifact(path, _FOLDERS, verify=False).kind
     else:
-        from parakit.data.readers.rows import RECORD_ENDINGS, ending, read_records
+        from parakit.data.readers.rows import RECORD_SUFFIXES, file_suffix, read_records
 
-        if ending(path) not in RECORD_ENDINGS:
-            raise UserError(f"{path}: is no file of rows", f"these are: {', '.join(RECORD_ENDINGS)}")
+        if file_suffix(path) not in RECORD_SUFFIXES:
+            raise UserError(f"{path}: is no file of rows", f"these are: {', '.join(RECORD_SUFFIXES)}")
         _, row = next(iter(read_records(path)), ("", {}))
         found = "preferences" if isinstance(row, dict) and _PREFERENCE_KEYS & row.keys() else "conversations"
     if found == "conversations" and method in ("ppo", "grpo", "best_of_n"):

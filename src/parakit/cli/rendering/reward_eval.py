@@ -13,7 +13,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.data.preferences import PREFERENCE_SPLITS, Ranking, iter_preferences, read_preferences
-from parakit.data.skipped_rows import LeftOut, left_out_lines
+from parakit.data.skipped_rows import SkippedRows, skip_summary
 
 if TYPE_CHECKING:
     from parakit.model.heads import RewardModel
@@ -62,9 +62,9 @@ def _share(value: float | None) -> str:
 def rankings_of(path: str, split: str | None) -> Iterator[Ranking]:
     """The rankings of a file, of which it is told how many were left out, or of a split of a folder."""
     if not (Path(path) / LINEAGE).is_file():
-        left_out = LeftOut()
-        yield from (ranking for _, ranking in read_preferences(path, left_out))
-        for line in left_out_lines({"left_out": left_out.counts, "left_out_rows": left_out.places}):
+        skipped = SkippedRows()
+        yield from (ranking for _, ranking in read_preferences(path, skipped))
+        for line in skip_summary({"skipped_rows": skipped.counts, "skipped_locations": skipped.places}):
             log(f"{path}: {line}")
         return
     for name in (split,) if split else PREFERENCE_SPLITS[::-1]:  # test where there is one, else validation

@@ -22,7 +22,7 @@ N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
 
 def describe(path: str | Path, verify: bool = True) -> dict[str, Any]:
     """Describe an artifact, a model folder of any origin, or a build. Raises `UserError` for anything else,
-    `DamagedArtifact` naming a file.
+    `CorruptArtifact` naming a file.
     """
     path = Path(path)
     if not path.exists():

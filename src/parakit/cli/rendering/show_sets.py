@@ -43,7 +43,7 @@ def describe_examples(
 
 
 def _left_out(report: dict[str, Any]) -> dict[str, int]:
-    return {f"left out: {reason}": n for reason, n in report["left_out"].items()}
+    return {f"left out: {reason}": n for reason, n in report["skipped_rows"].items()}
 
 
 def _first(path: Path) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.seeds import rng
 from parakit.compression.distillation.losses import gathered
@@ -95,7 +95,7 @@ def _map(path: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:
     wanted = math.prod(shape) * np.dtype(dtype).itemsize
     size = path.stat().st_size if path.is_file() else -1
     if size != wanted:
-        raise DamagedArtifact(f"{path}: has {size} bytes where {wanted} belong", _HINT)
+        raise CorruptArtifact(f"{path}: has {size} bytes where {wanted} belong", _HINT)
     return np.memmap(path, dtype=dtype, mode="r", shape=shape) if wanted else np.empty(shape, dtype)
 
 

@@ -19,8 +19,8 @@ from typing import IO, Any, cast
 
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
-from parakit.data.conversations.formats import message_rows
-from parakit.data.readers.rows import ending, read_records
+from parakit.data.conversations.formats import extract_messages
+from parakit.data.readers.rows import file_suffix, read_records
 
 _HINT = 'a row looks like {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", ...}]}'
 ROLES = ("system", "user", "assistant", "tool")
@@ -73,13 +73,13 @@ def read_conversations(path: str | Path) -> Iterator[Conversation]:
     Raises `UserError` with the row's number (from 1) where a row is no conversation, and for a file that is
     missing or damaged.
     """
-    return (conversation for _, conversation in numbered_conversations(path))
+    return (conversation for _, conversation in enumerate_conversations(path))
 
 
-def numbered_conversations(path: str | Path) -> Iterator[tuple[int, Conversation]]:
+def enumerate_conversations(path: str | Path) -> Iterator[tuple[int, Conversation]]:
     """The same, each with its row's number as an editor counts it."""
     path = Path(path)
-    if ending(path) in (".json", ".parquet"):
+    if file_suffix(path) in (".json", ".parquet"):
         for number, (where, row) in enumerate(read_records(path), 1):
             yield number, _conversation(row, where)
         return
@@ -117,7 +117,7 @@ def _parse(line: bytes, where: str) -> Conversation:
 
 
 def _conversation(row: object, where: str) -> Conversation:
-    messages = message_rows(row, where)
+    messages = extract_messages(row, where)
     if not messages:
         found = (
             f"its keys are {', '.join(map(repr, row))}"
@@ -127,10 +127,10 @@ def _conversation(row: object, where: str) -> Conversation:
         raise UserError(f"{where}: no list of messages; {found}", _HINT)
     tests = row.get("tests") if isinstance(row, dict) else None
     kept = None if tests is None else json.dumps(tests, ensure_ascii=False, default=str)
-    return Conversation(messages_of(messages, where), kept)
+    return Conversation(parse_messages(messages, where), kept)
 
 
-def messages_of(messages: list[object], where: str) -> tuple[Message, ...]:
+def parse_messages(messages: list[object], where: str) -> tuple[Message, ...]:
     """Messages from JSON objects with a role and a content; `UserError` opening with `where` names the one that is
     none.
     """

@@ -29,7 +29,7 @@ SHAREGPT_ROLES = {
 }
 
 
-def message_rows(row: object, where: str) -> list[Any] | None:
+def extract_messages(row: object, where: str) -> list[Any] | None:
     """The messages of a row of a known shape; None for another. `UserError` opening with `where` for one that has a
     shape's keys and not what belongs into them.
     """

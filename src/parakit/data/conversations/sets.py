@@ -27,12 +27,12 @@ from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import Bar
 from parakit.data.config import PrimerConfig, TextConfig
-from parakit.data.conversations.conversation import Conversation, numbered_conversations, read_conversations
+from parakit.data.conversations.conversation import Conversation, enumerate_conversations, read_conversations
 from parakit.data.deduplication import DigestSet
-from parakit.data.mixing import check_shares, quotas, times_taken
+from parakit.data.mixing import allocate, check_shares, repeats
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import check_paths, input_files
-from parakit.data.skipped_rows import LeftOut
+from parakit.data.skipped_rows import SkippedRows
 from parakit.data.splits import split_of
 
 CONVERSATION_SPLITS = ("train", "validation")
@@ -92,16 +92,16 @@ def _write_splits(
     progress: Bar | None,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The report, and the number of the source of each line of the train split (n,)."""
-    known, n_duplicates, left_out, source_of = DigestSet(), 0, LeftOut(), array("I")
+    known, n_duplicates, skipped, source_of = DigestSet(), 0, SkippedRows(), array("I")
     counts = dict.fromkeys(CONVERSATION_SPLITS, 0)
     with ExitStack() as stack:
         outputs = {
             split: stack.enter_context(open(folder / f"{split}.jsonl", "w", encoding="utf-8", newline="\n"))
             for split in CONVERSATION_SPLITS
         }
-        for number, conversation in _source(source, left_out):
+        for number, conversation in _source(source, skipped):
             if shares and not shares[number]:
-                left_out.add("its source has share 0")
+                skipped.add("its source has share 0")
                 continue
             digest = conversation.digest
             if not known.add(digest):
@@ -115,8 +115,8 @@ def _write_splits(
             if progress:
                 progress.advance(1)
     report = {"splits": counts, "duplicates": n_duplicates, "validation_fraction": fraction}
-    if left_out.total:
-        report |= {"left_out": left_out.counts, "left_out_rows": left_out.places}
+    if skipped.total:
+        report |= {"skipped_rows": skipped.counts, "skipped_locations": skipped.places}
     return report, np.array(source_of, np.int64)
 
 
@@ -133,8 +133,8 @@ def _mix(
                 f"shares: {share:g} for {name}, and the train split has none of its conversations",
                 "they are duplicates of those before, or held out: give more of them, or take the source out",
             )
-    parts = quotas(shares, len(source_of))
-    times = times_taken(source_of, parts, seed)
+    parts = allocate(shares, len(source_of))
+    times = repeats(source_of, parts, seed)
     mixed = path.with_suffix(".mixed")
     with open(mixed, "wb") as out:
         for again in range(int(times.max())):
@@ -147,22 +147,22 @@ def _mix(
             "share": share / sum(shares),
             "conversations": int(n),
             "taken": part,
-            "left_out": int((times[source_of == number] == 0).sum()),
+            "skipped_rows": int((times[source_of == number] == 0).sum()),
         }
         for number, (name, share, n, part) in enumerate(zip(sources, shares, found, parts, strict=True))
     ]
 
 
-def _source(source: Sequence[str] | PrimerConfig, left_out: LeftOut) -> Iterable[tuple[int, Conversation]]:
+def _source(source: Sequence[str] | PrimerConfig, skipped: SkippedRows) -> Iterable[tuple[int, Conversation]]:
     """Every conversation with the number of its source."""
     if isinstance(source, PrimerConfig):
         from parakit import primer
 
         return ((0, conversation) for conversation in primer.generate_conversations(source))
-    return _read(source, left_out)
+    return _read(source, skipped)
 
 
-def _read(paths: Sequence[str], left_out: LeftOut) -> Iterator[tuple[int, Conversation]]:
+def _read(paths: Sequence[str], skipped: SkippedRows) -> Iterator[tuple[int, Conversation]]:
     check_paths(paths)
     seen = DigestSet()
     for number, path in enumerate(paths):
@@ -170,7 +170,7 @@ def _read(paths: Sequence[str], left_out: LeftOut) -> Iterator[tuple[int, Conver
         for file in input_files(path, TextConfig(), ReadReport(), seen):
             if file.kind not in ("jsonl", "parquet") and not file.named:
                 continue
-            for row, conversation in numbered_conversations(file.path):
+            for row, conversation in enumerate_conversations(file.path):
                 empty = False
                 if all(message.role != "assistant" for message in conversation.messages):
                     raise UserError(
@@ -178,7 +178,7 @@ def _read(paths: Sequence[str], left_out: LeftOut) -> Iterator[tuple[int, Conver
                         "add the answer that the model should give, or take the row out",
                     )
                 if reason := _nothing_to_learn(conversation):
-                    left_out.add(reason, f"{file.source}, row {row}")
+                    skipped.add(reason, f"{file.source}, row {row}")
                     continue
                 yield number, conversation
         if empty:

@@ -70,7 +70,7 @@ TASKS = {
 }
 
 
-def task_named(name: str) -> Task:
+def get_task_format(name: str) -> Task:
     """The task of that name; `UserError` names the nearest."""
     if name not in TASKS:
         close = closest_match(name, TASKS)
@@ -79,7 +79,7 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-def checked(task: Task, row: object, where: str) -> Row:
+def check_row(task: Task, row: object, where: str) -> Row:
     """The row with the task's keys alone; `UserError` opening with `where` says what is wrong with it."""
     hint = f"a row looks like {task.sample}"
     if not isinstance(row, Mapping):
@@ -99,7 +99,7 @@ def checked(task: Task, row: object, where: str) -> Row:
     return result
 
 
-def labels_of(row: Row) -> tuple[str, ...]:
+def row_labels(row: Row) -> tuple[str, ...]:
     """The label or the tags of a row; none for tasks without."""
     return (row["label"],) if "label" in row else tuple(row.get("tags", ()))
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
-from parakit.data.examples.formats import Row, Task, checked, task_named
+from parakit.data.examples.formats import Row, Task, check_row, get_task_format
 from parakit.data.readers.inputs import check_paths
-from parakit.data.readers.rows import ending, numbered_lines, read_json_lines, short_name
+from parakit.data.readers.rows import display_name, enumerate_json_lines, enumerate_lines, file_suffix
 
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 _FORMAT_HINT = "give .jsonl, .csv or .tsv (plain or .gz)"
@@ -35,30 +35,32 @@ def read_examples(
     `columns` names the columns of a table without a header; those with other names than the task's keys are
     left behind. Raises `UserError` at the first row that is no example of the task.
     """
-    kind, path = task_named(task), str(path)
+    kind, path = get_task_format(task), str(path)
     if _is_pair(path, kind):
         yield from _parallel(path, kind)
         return
     check_paths([path])
     place = Path(path).expanduser()
-    name = short_name(place)
+    name = display_name(place)
     if place.is_dir():
         raise UserError(f"{place}: is a folder", f"name its files: {_FORMAT_HINT}")
-    suffix = ending(place)
+    suffix = file_suffix(place)
     if suffix not in _FORMATS:
         raise UserError(
-            f"{place}: {suffix or 'no ending'} is no kind of file with rows",
+            f"{place}: {suffix or 'no file_suffix'} is no kind of file with rows",
             _FORMAT_HINT + (_PAIR_HINT if kind.name == "translate" else ""),
         )
-    rows = read_json_lines(place) if _FORMATS[suffix] == "jsonl" else _table(place, suffix, kind, columns)
+    rows = (
+        enumerate_json_lines(place) if _FORMATS[suffix] == "jsonl" else _table(place, suffix, kind, columns)
+    )
     for number, row in rows:
         where = f"{name}, row {number}"
-        yield where, checked(kind, row, where)
+        yield where, check_row(kind, row, where)
 
 
-def files_of(path: str, task: str) -> list[Path]:
+def example_paths(path: str, task: str) -> list[Path]:
     """The files that `path` names: one, or two for a pair."""
-    parts = path.split(":") if _is_pair(path, task_named(task)) else [path]
+    parts = path.split(":") if _is_pair(path, get_task_format(task)) else [path]
     return [Path(part).expanduser() for part in parts]
 
 
@@ -73,15 +75,15 @@ def _table(
     fields = _csv_fields(path) if suffix == ".csv" else _tsv_fields(path)
     header = list(columns) if columns is not None else None
     if header is not None:
-        _check_header(header, task, short_name(path), "`columns`")
+        _check_header(header, task, display_name(path), "`columns`")
     for number, values in fields:
         if not values or values == [""]:
             continue
         if header is None:
             header = [value.strip() for value in values]
-            _check_header(header, task, f"{short_name(path)}, row {number}", "the header")
+            _check_header(header, task, f"{display_name(path)}, row {number}", "the header")
             continue
-        where = f"{short_name(path)}, row {number}"
+        where = f"{display_name(path)}, row {number}"
         if len(values) != len(header):
             raise UserError(
                 f"{where}: {len(values)} fields where there are {len(header)} columns ({', '.join(header)})",
@@ -128,20 +130,20 @@ def _as_values(row: dict[str, str], task: Task, where: str) -> dict[str, Any]:
 
 def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbered records; a quoted field may hold line ends."""
-    reader = csv.reader((f"{line}\n" for _, line in numbered_lines(path)), strict=True)
+    reader = csv.reader((f"{line}\n" for _, line in enumerate_lines(path)), strict=True)
     number = 0
     try:
         for number, fields in enumerate(reader, 1):
             yield number, fields
     except csv.Error as error:
         raise UserError(
-            f"{short_name(path)}, row {number + 1}: not CSV ({error})",
+            f"{display_name(path)}, row {number + 1}: not CSV ({error})",
             "double a quotation mark inside a field, or give JSON lines",
         ) from None
 
 
 def _tsv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    return ((number, line.split("\t")) for number, line in numbered_lines(path))
+    return ((number, line.split("\t")) for number, line in enumerate_lines(path))
 
 
 def _parallel(path: str, task: Task) -> Iterator[tuple[str, Row]]:
@@ -152,14 +154,14 @@ def _parallel(path: str, task: Task) -> Iterator[tuple[str, Row]]:
     check_paths(parts)
     first, second = (Path(part).expanduser() for part in parts)
     n_lines = [0, 0]
-    for one, other in zip_longest(numbered_lines(first), numbered_lines(second)):
+    for one, other in zip_longest(enumerate_lines(first), enumerate_lines(second)):
         n_lines = [n + (line is not None) for n, line in zip(n_lines, (one, other), strict=True)]
         if one is None or other is None:
             continue  # count on: the message gives both numbers
-        where = f"{short_name(first)}:{short_name(second)}, row {one[0]}"
-        yield where, checked(task, {"source": one[1].strip(), "target": other[1].strip()}, where)
+        where = f"{display_name(first)}:{display_name(second)}, row {one[0]}"
+        yield where, check_row(task, {"source": one[1].strip(), "target": other[1].strip()}, where)
     if n_lines[0] != n_lines[1]:
         raise UserError(
-            f"{short_name(first)} has {n_lines[0]} lines and {short_name(second)} {n_lines[1]}",
+            f"{display_name(first)} has {n_lines[0]} lines and {display_name(second)} {n_lines[1]}",
             "give two files in which the same lines belong together",
         )

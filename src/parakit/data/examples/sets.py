@@ -23,7 +23,7 @@ from parakit.common.progress import Bar
 from parakit.common.settings import closest_match
 from parakit.data.config import PrimerConfig
 from parakit.data.deduplication import DigestSet
-from parakit.data.examples.formats import Row, Task, labels_of, task_named
+from parakit.data.examples.formats import Row, Task, get_task_format, row_labels
 from parakit.data.examples.readers import read_examples
 from parakit.data.examples.statistics import SplitStatistics
 from parakit.data.splits import SPLITS, split_of
@@ -53,7 +53,7 @@ def prepare_examples(
     names the columns of tables without a header. `reverse` swaps source and target. `progress` counts examples.
     Raises `UserError` where a row is no example, where a label is not known, and where a split stays empty.
     """
-    kind = task_named(task)
+    kind = get_task_format(task)
     if reverse and kind.name != "translate":
         raise UserError(f"{task} has no source and target to swap", "leave `reverse` out")
     files: dict[str, list[str]] = {"validation": list(validation), "test": list(test)}
@@ -89,7 +89,7 @@ def iter_examples(path: str | Path, split: str) -> Iterator[Row]:
             yield json.loads(line)
 
 
-def examples_report(path: str | Path) -> dict[str, Any]:
+def load_examples_report(path: str | Path) -> dict[str, Any]:
     """What `prepare_examples` found: `task`, `labels`, and counts by split."""
     return read_json(open_artifact(path, "examples").path / "report.json")
 
@@ -160,7 +160,7 @@ class _Writer:
             for split, where, row in self._divided():
                 outputs[split].write(json.dumps(row, ensure_ascii=False) + "\n")
                 self.statistics[split].add(row)
-                for label in labels_of(row):
+                for label in row_labels(row):
                     self.met[split].setdefault(label, where)
                     if self.asked.labels is not None and label not in self.asked.labels:
                         raise _unknown_label(label, where, self.asked.labels, "the labels given")
@@ -229,12 +229,12 @@ def _check_filled(report: dict[str, Any], validation_fraction: float, test_fract
     wanted = {"train": 1.0, "validation": validation_fraction, "test": test_fraction}
     for split, fraction in wanted.items():
         if fraction and not n[split]:
-            left_out = (
+            elsewhere = (
                 f" ({report['also_held_out']} more are in the held-out files)"
                 if report["also_held_out"]
                 else ""
             )
             raise UserError(
-                f"{sum(n.values())} different examples{left_out} leave {split} empty",
+                f"{sum(n.values())} different examples{elsewhere} leave {split} empty",
                 "give more examples, name files for it, or set its fraction to 0",
             )

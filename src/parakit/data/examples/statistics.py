@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from parakit.data.examples.formats import Row, labels_of
+from parakit.data.examples.formats import Row, row_labels
 
 
 class SplitStatistics:
@@ -20,7 +20,7 @@ class SplitStatistics:
     def add(self, row: Row) -> None:
         """Count one row."""
         self.n_examples += 1
-        self.labels.update(labels_of(row))
+        self.labels.update(row_labels(row))
         for key, value in row.items():
             if key == "score":
                 self._add_score(value)

@@ -10,7 +10,7 @@
 
 `margin` may stand in a pair. Other keys are left behind. A row that has another shape is an error; one that is
 understood and has nothing to teach (equal answers, an empty one, a prompt that the assistant ended) is a
-`NothingToLearn`, which readers count by its reason.
+`UninformativeExample`, which readers count by its reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.data.conversations.conversation import Message, messages_of
+from parakit.data.conversations.conversation import Message, parse_messages
 from parakit.data.conversations.formats import instruction_text
 from parakit.data.preferences.rankings import Ranking
 
@@ -38,7 +38,7 @@ ENDS_ASKED = "the conversation ends without an answer"
 TIED = "no answer is better than another"
 
 
-class NothingToLearn(Exception):
+class UninformativeExample(Exception):
     """A row without a preference in it; `reason` is one of a few that are counted."""
 
     def __init__(self, reason: str) -> None:
@@ -46,20 +46,20 @@ class NothingToLearn(Exception):
         super().__init__(reason)
 
 
-def ranking_of(row: object, where: str) -> Ranking:
+def parse_ranking(row: object, where: str) -> Ranking:
     """The ranking that a row stands for. `UserError` opening with `where` for one of no known shape."""
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: a {type(row).__name__}, not an object with keys", HINT)
     ranking = _shape(row, where)(row, where)
     answers = [answer.strip() for answer in ranking.completions]
     if not all(answers):
-        raise NothingToLearn(EMPTY)
+        raise UninformativeExample(EMPTY)
     if len(set(answers)) < len(answers):
-        raise NothingToLearn(IDENTICAL)
+        raise UninformativeExample(IDENTICAL)
     if not ranking.prompt or ranking.prompt[-1].role not in ("user", "tool"):
         answered = ranking.prompt and ranking.prompt[-1].role == "assistant"
         if answered:
-            raise NothingToLearn(ENDS_ANSWERED)
+            raise UninformativeExample(ENDS_ANSWERED)
         raise UserError(f"{where}: the prompt asks nothing", "end it with a user's turn")
     if ranking.prompt[-1].role == "user" and not ranking.prompt[-1].content.strip():
         raise UserError(f"{where}: the prompt is empty", "fill it in, or take the row out")
@@ -97,9 +97,9 @@ def _implicit_pair(row: Mapping[str, Any], where: str) -> Ranking:
     sides = [_conversation(row[key], key, where) for key in ("chosen", "rejected")]
     for side in sides:
         if side[-1].role != "assistant":
-            raise NothingToLearn(ENDS_ASKED)
+            raise UninformativeExample(ENDS_ASKED)
     if sides[0][:-1] != sides[1][:-1]:
-        raise NothingToLearn(OTHER_PROMPTS)
+        raise UninformativeExample(OTHER_PROMPTS)
     answers = (sides[0][-1].content, sides[1][-1].content)
     return Ranking(sides[0][:-1], answers, margin=_margin(row, where))
 
@@ -124,10 +124,10 @@ def _scored(row: Mapping[str, Any], where: str) -> Ranking:
     values = _numbers(row, "ranks" if by_rank else "rewards", len(answers), where)
     worth = {answer: -value if by_rank else value for answer, value in zip(answers, values, strict=True)}
     if len(worth) < len(answers):
-        raise NothingToLearn(IDENTICAL)
+        raise UninformativeExample(IDENTICAL)
     kept = {value: answer for answer, value in reversed(worth.items())}
     if len(kept) < 2:
-        raise NothingToLearn(TIED)
+        raise UninformativeExample(TIED)
     order = sorted(kept, reverse=True)
     return Ranking(prompt, tuple(kept[value] for value in order), None if by_rank else tuple(order))
 
@@ -138,7 +138,7 @@ def _prompt(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
     if key == "instruction":
         return (Message("user", _text(instruction_text(row, where), key, where)),)
     if isinstance(value, list):
-        return messages_of(value, where)
+        return parse_messages(value, where)
     text = _text(value, key, where)
     if not text.startswith("\n\nHuman:"):
         return (Message("user", text),)
@@ -150,7 +150,7 @@ def _prompt(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
 def _conversation(value: object, key: str, where: str) -> tuple[Message, ...]:
     messages: tuple[Message, ...] = ()
     if isinstance(value, list) and value:
-        messages = messages_of(value, where)
+        messages = parse_messages(value, where)
     elif isinstance(value, str) and value.startswith("\n\nHuman:"):
         messages = _transcript(value)
     if not messages:
@@ -174,11 +174,11 @@ def _answer(value: object, prompt: tuple[Message, ...], key: str, where: str) ->
         return _text(value, key, where)
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: {key!r} is {type(value).__name__}, not text or a list of messages", HINT)
-    messages = messages_of(value, where)
+    messages = parse_messages(value, where)
     if messages[-1].role != "assistant":
-        raise NothingToLearn(ENDS_ASKED)
+        raise UninformativeExample(ENDS_ASKED)
     if len(messages) > 1 and messages[:-1] != prompt:
-        raise NothingToLearn(OTHER_PROMPTS)
+        raise UninformativeExample(OTHER_PROMPTS)
     return messages[-1].content
 
 
@@ -209,5 +209,5 @@ def _number(value: object, key: str, where: str) -> float:
 
 def _text(value: object, key: str, where: str) -> str:
     """Text that UTF-8 can write; whether it says anything is looked at later."""
-    (message,) = messages_of([{"role": "user", "content": value}], f"{where}, {key!r}")
+    (message,) = parse_messages([{"role": "user", "content": value}], f"{where}, {key!r}")
     return message.content

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from parakit.data.preferences.formats import NothingToLearn, ranking_of
+from parakit.data.preferences.formats import UninformativeExample, parse_ranking
 from parakit.data.preferences.rankings import Ranking
 from parakit.data.readers.rows import read_records
-from parakit.data.skipped_rows import LeftOut
+from parakit.data.skipped_rows import SkippedRows
 
 
-def read_preferences(path: str | Path, left_out: LeftOut) -> Iterator[tuple[str, Ranking]]:
+def read_preferences(path: str | Path, skipped: SkippedRows) -> Iterator[tuple[str, Ranking]]:
     """Stream the rankings of one file, each with where it stands ("pairs.jsonl, row 7"). Rows with nothing to teach
-    are counted in `left_out`; the first that has no known shape is a `UserError`.
+    are counted in `skipped_rows`; the first that has no known shape is a `UserError`.
     """
     for where, row in read_records(path):
         try:
-            yield where, ranking_of(row, where)
-        except NothingToLearn as nothing:
-            left_out.add(nothing.reason, where)
+            yield where, parse_ranking(row, where)
+        except UninformativeExample as nothing:
+            skipped.add(nothing.reason, where)

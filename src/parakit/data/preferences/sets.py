@@ -20,10 +20,10 @@ from parakit.common.files import write_json_atomic
 from parakit.common.progress import Bar
 from parakit.data.config import PrimerConfig
 from parakit.data.deduplication import DigestSet
-from parakit.data.preferences.formats import ranking_of
+from parakit.data.preferences.formats import parse_ranking
 from parakit.data.preferences.rankings import Ranking
 from parakit.data.preferences.readers import read_preferences
-from parakit.data.skipped_rows import LeftOut
+from parakit.data.skipped_rows import SkippedRows
 from parakit.data.splits import SPLITS, split_of
 
 PREFERENCE_SPLITS = SPLITS
@@ -70,7 +70,7 @@ def iter_preferences(path: str | Path, split: str) -> Iterator[Ranking]:
     place = open_artifact(path, "preferences").path / f"{split}.jsonl"
     with open(place, "rb") as file:
         for number, line in enumerate(file, 1):
-            yield ranking_of(json.loads(line), f"{place.name}, row {number}")
+            yield parse_ranking(json.loads(line), f"{place.name}, row {number}")
 
 
 @dataclass
@@ -82,7 +82,7 @@ class _Writer:
     test_fraction: float
 
     def write(self, folder: Path, progress: Bar | None) -> dict[str, Any]:
-        known, n_duplicates, left_out = DigestSet(), 0, LeftOut()
+        known, n_duplicates, skipped = DigestSet(), 0, SkippedRows()
         counts, n_answers = dict.fromkeys(PREFERENCE_SPLITS, 0), 0
         with ExitStack() as stack:
             outputs = {
@@ -91,7 +91,7 @@ class _Writer:
                 )
                 for split in PREFERENCE_SPLITS
             }
-            for split, ranking in self._divided(left_out):
+            for split, ranking in self._divided(skipped):
                 if not known.add(ranking.digest):
                     n_duplicates += 1
                     continue
@@ -104,13 +104,13 @@ class _Writer:
             "splits": counts,
             "completions": n_answers,
             "duplicates": n_duplicates,
-            "left_out": left_out.counts,
-            "left_out_rows": left_out.places,
+            "skipped_rows": skipped.counts,
+            "skipped_locations": skipped.places,
             "validation_fraction": self.validation_fraction,
             "test_fraction": self.test_fraction,
         }
 
-    def _divided(self, left_out: LeftOut) -> Iterator[tuple[str, Ranking]]:
+    def _divided(self, skipped: SkippedRows) -> Iterator[tuple[str, Ranking]]:
         """(split, ranking) of everything that is read."""
         if isinstance(self.source, PrimerConfig):
             from parakit import primer
@@ -120,19 +120,19 @@ class _Writer:
             )
             rankings: Iterable[Ranking] = primer.generate_preferences(self.source)
         else:
-            rankings = _read(self.source, left_out)
+            rankings = _read(self.source, skipped)
         for ranking in rankings:
             yield split_of(ranking.prompt_digest, self.validation_fraction, self.test_fraction), ranking
 
 
-def _read(paths: Sequence[str], left_out: LeftOut) -> Iterator[Ranking]:
+def _read(paths: Sequence[str], skipped: SkippedRows) -> Iterator[Ranking]:
     for path in paths:
-        empty, before = True, left_out.total
-        for _, ranking in read_preferences(path, left_out):
+        empty, before = True, skipped.total
+        for _, ranking in read_preferences(path, skipped):
             empty = False
             yield ranking
         if empty:
-            n_left_out = left_out.total - before
+            n_left_out = skipped.total - before
             why = f" ({n_left_out} rows have nothing to teach)" if n_left_out else ""
             raise UserError(
                 f"{path}: no preferences found{why}", "give rows such as those of docs/preferences.md"

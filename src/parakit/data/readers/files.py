@@ -12,14 +12,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from parakit.common.errors import UserError
-from parakit.data.chunking import cut
+from parakit.data.chunking import chunk
 from parakit.data.cleaning import strip_gutenberg
 from parakit.data.config import TextConfig
 from parakit.data.deduplication import DigestSet
 from parakit.data.documents import Document, make_document
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import InputFile, check_paths, input_files
-from parakit.data.readers.lines import LeftOutError, decoded, reading, whole_lines, with_newlines
+from parakit.data.readers.lines import (
+    UnreadableFileError,
+    decode_blocks,
+    iter_line_blocks,
+    normalize_newlines,
+    open_input,
+)
 from parakit.data.readers.parquet import parquet_values
 
 GIVE_UP_ROWS = 1_000  # a file whose first rows are all broken is not read to its end
@@ -58,9 +64,9 @@ def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Itera
     try:
         yield from _READERS[file.kind](file, config, report)
         if report.documents == n_before and file.source not in report.broken_files:
-            raise LeftOutError("empty", "nothing is left of it", "give a file with text in it")
+            raise UnreadableFileError("empty", "nothing is left of it", "give a file with text in it")
         report.files += 1
-    except LeftOutError as error:
+    except UnreadableFileError as error:
         if file.named:
             detail = f" ({error.detail})" if error.detail else ""
             raise UserError(f"{file.path}: {error.reason}{detail}", error.hint) from None
@@ -68,8 +74,8 @@ def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Itera
 
 
 def _read_text(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    with reading(file, config) as stream:
-        blocks = decoded(whole_lines(stream, config.max_line_bytes, report))
+    with open_input(file, config) as stream:
+        blocks = decode_blocks(iter_line_blocks(stream, config.max_line_bytes, report))
         yield from _documents(blocks, file.source, file.source, config, report)
 
 
@@ -77,10 +83,10 @@ def _documents(
     blocks: Iterable[str], file: str, source: str, config: TextConfig, report: ReadReport
 ) -> Iterator[Document]:
     """Clean and cut one text into documents, and count them."""
-    blocks = with_newlines(blocks, config, report)
+    blocks = normalize_newlines(blocks, config, report)
     if config.strip_gutenberg:
         blocks = strip_gutenberg(blocks, report)
-    for piece in cut(blocks, config.max_document_chars):
+    for piece in chunk(blocks, config.max_document_chars):
         document, n_bad = make_document(piece, source)
         if n_bad:
             report.count_bad_bytes(file, n_bad)
@@ -116,9 +122,9 @@ def _read_rows(
 
 
 def _read_json_lines(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    with reading(file, config) as stream:
+    with open_input(file, config) as stream:
         yield from _read_rows(
-            _json_rows(whole_lines(stream, config.max_line_bytes, report), config), file, config, report
+            _json_rows(iter_line_blocks(stream, config.max_line_bytes, report), config), file, config, report
         )
 
 
@@ -151,7 +157,7 @@ def _json_text(line: bytes, text_field: str) -> object:
 
 
 def _read_parquet(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    with reading(file, config) as stream:
+    with open_input(file, config) as stream:
         yield from _read_rows(parquet_values(stream, file, config), file, config, report)
 
 
@@ -166,8 +172,8 @@ def _nothing_found(path: str, skipped: Counter[str]) -> UserError:
     hint = "Parakit reads .txt, .md, .jsonl, .parquet, source code, these as .gz, and folders of them"
     if not skipped:
         return UserError(f"{path}: the folder is empty", hint)
-    left_out = ", ".join(f"{reason}: {n}" for reason, n in sorted(skipped.items()))
-    return UserError(f"{path}: no text found; left out: {left_out}", hint)
+    reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(skipped.items()))
+    return UserError(f"{path}: no text found; left out: {reasons}", hint)
 
 
 _READERS: dict[str, Callable[[InputFile, TextConfig, ReadReport], Iterator[Document]]] = {

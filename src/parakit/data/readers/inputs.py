@@ -26,7 +26,7 @@ from parakit.data.deduplication import DigestSet
 from parakit.data.documents import repair
 from parakit.data.read_report import ReadReport
 
-Kind = Literal["text", "jsonl", "parquet"]
+FileFormat = Literal["text", "jsonl", "parquet"]
 
 PROSE = "txt text md markdown rst adoc org tex log"
 SOURCE_CODE = (
@@ -35,7 +35,7 @@ SOURCE_CODE = (
     "bash zsh fish ps1 bat cmake mk proto graphql tf css scss less toml yaml yml ini cfg asm s v sv vhd "
     "vhdl lisp el scm rkt groovy gradle sol"
 )
-_KINDS: dict[str, Kind] = dict.fromkeys((PROSE + " " + SOURCE_CODE).split(), "text")
+_KINDS: dict[str, FileFormat] = dict.fromkeys((PROSE + " " + SOURCE_CODE).split(), "text")
 _KINDS |= {"jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
 
 
@@ -47,12 +47,12 @@ class InputFile:
 
     path: Path
     source: str
-    kind: Kind
+    kind: FileFormat
     gzipped: bool
     named: bool
 
 
-def kind_of(name: str) -> tuple[Kind | None, bool]:
+def detect_format(name: str) -> tuple[FileFormat | None, bool]:
     """How a file of this name is read (None: not at all), and whether through gzip. A name without an
     extension is text.
     """
@@ -89,7 +89,7 @@ def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestS
     if place.is_dir():
         yield from _Walk(config.exclude, report, seen).files(place, label, "")
     elif _is_new(place, seen):
-        kind, gzipped = kind_of(place.name)
+        kind, gzipped = detect_format(place.name)
         yield InputFile(place, label, kind or "text", gzipped, named=True)
     else:
         report.skip(label, "met before")
@@ -135,7 +135,7 @@ class _Walk:
             elif not _is_new(Path(entry.path), self.seen):
                 self.report.skip(source, "met before")
             else:
-                kind, gzipped = kind_of(entry.name)
+                kind, gzipped = detect_format(entry.name)
                 assert kind is not None
                 yield InputFile(Path(entry.path), source, kind, gzipped, named=False)
         return None
@@ -152,7 +152,7 @@ class _Walk:
             return None
         if not entry.is_file():
             return "not a file", "a link to nothing" if entry.is_symlink() else "a pipe, socket or device"
-        if kind_of(entry.name)[0] is None:
+        if detect_format(entry.name)[0] is None:
             return "unknown kind", Path(entry.name).suffix
         return None
 

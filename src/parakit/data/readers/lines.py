@@ -25,7 +25,7 @@ ALWAYS_ALLOWED = 16 * 2**20  # a compressed file may grow to this size whatever 
 MAX_NUL_SHARE, MAX_BAD_SHARE = 0.001, 0.3
 
 
-class LeftOutError(Exception):
+class UnreadableFileError(Exception):
     """A file that cannot be used: the reason, a detail, and the way out."""
 
     def __init__(self, reason: str, detail: str = "", hint: str = "") -> None:
@@ -34,8 +34,8 @@ class LeftOutError(Exception):
 
 
 @contextmanager
-def reading(file: InputFile, config: TextConfig) -> Iterator[IO[bytes]]:
-    """Open an input file, decompressed; raises `LeftOutError` for one that is damaged, a bomb, or cannot be
+def open_input(file: InputFile, config: TextConfig) -> Iterator[IO[bytes]]:
+    """Open an input file, decompressed; raises `UnreadableFileError` for one that is damaged, a bomb, or cannot be
     read.
     """
     try:
@@ -44,13 +44,17 @@ def reading(file: InputFile, config: TextConfig) -> Iterator[IO[bytes]]:
         with gzip.open(file.path, "rb") if file.gzipped else open(file.path, "rb") as stream:
             yield cast(IO[bytes], stream)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise LeftOutError("damaged gzip", str(error), "decompress it by hand, or get a fresh copy") from None
+        raise UnreadableFileError(
+            "damaged gzip", str(error), "decompress it by hand, or get a fresh copy"
+        ) from None
     except OSError as error:
-        raise LeftOutError("cannot be read", error.strerror or str(error), "check its permissions") from None
+        raise UnreadableFileError(
+            "cannot be read", error.strerror or str(error), "check its permissions"
+        ) from None
 
 
-def whole_lines(stream: IO[bytes], max_line_bytes: int, report: ReadReport) -> Iterator[bytes]:
-    """Blocks of whole lines; raises `LeftOutError` for an empty or a binary file."""
+def iter_line_blocks(stream: IO[bytes], max_line_bytes: int, report: ReadReport) -> Iterator[bytes]:
+    """Blocks of whole lines; raises `UnreadableFileError` for an empty or a binary file."""
     sample = stream.read(SAMPLE)
     _check_sample(sample)
     held = bytearray()
@@ -73,13 +77,13 @@ def whole_lines(stream: IO[bytes], max_line_bytes: int, report: ReadReport) -> I
         yield bytes(held)
 
 
-def decoded(blocks: Iterable[bytes]) -> Iterator[str]:
+def decode_blocks(blocks: Iterable[bytes]) -> Iterator[str]:
     """Text of UTF-8 blocks; each bad byte is one lone surrogate, for `documents.repair` to count."""
     for block in blocks:
         yield block.decode("utf-8", "surrogateescape")
 
 
-def with_newlines(blocks: Iterable[str], config: TextConfig, report: ReadReport) -> Iterator[str]:
+def normalize_newlines(blocks: Iterable[str], config: TextConfig, report: ReadReport) -> Iterator[str]:
     """Turn Windows line ends into plain ones, counted, unless the settings keep them."""
     for block in blocks:
         if config.newlines == "unix" and "\r\n" in block:
@@ -93,9 +97,9 @@ def expansion_limit(n_compressed: int, config: TextConfig) -> int:
     return max(ALWAYS_ALLOWED, config.max_expansion * n_compressed)
 
 
-def bomb(config: TextConfig) -> LeftOutError:
+def decompression_bomb_error(config: TextConfig) -> UnreadableFileError:
     """The error for a compressed file that grows beyond its limit."""
-    return LeftOutError(
+    return UnreadableFileError(
         "expands too much", f"over {config.max_expansion} times", "if you trust it, raise max_expansion"
     )
 
@@ -107,16 +111,16 @@ def _check_gzip(file: InputFile, config: TextConfig) -> None:
         while block := stream.read(BLOCK):
             n += len(block)
             if n > limit:
-                raise bomb(config)
+                raise decompression_bomb_error(config)
 
 
 def _check_sample(sample: bytes) -> None:
     if not sample or (len(sample) < SAMPLE and sample.isspace()):
-        raise LeftOutError("empty", hint="give a file with text in it")
+        raise UnreadableFileError("empty", hint="give a file with text in it")
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise LeftOutError("not UTF-8", "it is UTF-16", "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+        raise UnreadableFileError("not UTF-8", "it is UTF-16", "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
     if sample.count(0) > MAX_NUL_SHARE * len(sample):
-        raise LeftOutError(
+        raise UnreadableFileError(
             "binary",
             "it has NUL bytes",
             "give text: .txt, .md, .jsonl, .parquet, source code, or these as .gz",
@@ -124,7 +128,9 @@ def _check_sample(sample: bytes) -> None:
     n_bad = len(sample) - len(sample.decode("utf-8", "ignore").encode())
     if n_bad > MAX_BAD_SHARE * len(sample):
         share = f"{n_bad / len(sample):.0%} of its first bytes are not UTF-8"
-        raise LeftOutError("binary", share, "if it is text in another encoding, save it as UTF-8 (iconv)")
+        raise UnreadableFileError(
+            "binary", share, "if it is text in another encoding, save it as UTF-8 (iconv)"
+        )
 
 
 def _blocks(sample: bytes, stream: IO[bytes], size: int) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from parakit.common.settings import closest_match
 from parakit.data.config import TextConfig
 from parakit.data.readers.inputs import InputFile
-from parakit.data.readers.lines import LeftOutError, bomb, expansion_limit
+from parakit.data.readers.lines import UnreadableFileError, decompression_bomb_error, expansion_limit
 
 _ROWS = 8  # rows decoded at once: slower when fewer, and a hostile page is repeated this often when more
 
@@ -24,7 +24,7 @@ _ROWS = 8  # rows decoded at once: slower when fewer, and a hostile page is repe
 def parquet_values(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[tuple[int, object]]:
     """Row numbers (from 1) and texts (None where null) of the column `config.text_field`.
 
-    Raises `LeftOutError` where the file is damaged, has no such column, or expands too much.
+    Raises `UnreadableFileError` where the file is damaged, has no such column, or expands too much.
     """
     import pyarrow  # here, because most corpora need none of it
 
@@ -37,7 +37,7 @@ def parquet_values(stream: IO[bytes], file: InputFile, config: TextConfig) -> It
             yield from _values(stream, file, config)
     except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
         detail = str(error).split("\n")[0][:200]
-        raise LeftOutError(
+        raise UnreadableFileError(
             "damaged Parquet", detail, "get a fresh copy of the file, or leave it out (exclude)"
         ) from None
 
@@ -48,14 +48,14 @@ def _values(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[
 
     size = stream.seek(0, os.SEEK_END)
     if size == 0:
-        raise LeftOutError("empty", hint="give a file with text in it")
+        raise UnreadableFileError("empty", hint="give a file with text in it")
     limit = expansion_limit(min(size, file.path.stat().st_size), config)
     table = parquet.ParquetFile(stream, buffer_size=65_536, pre_buffer=False)
     _check_column(table, config.text_field)
     for group in range(table.metadata.num_row_groups):
         # not the column's own size: pyarrow 26 ends the process when a column's metadata are damaged
         if table.metadata.row_group(group).total_byte_size > limit:
-            raise bomb(config)
+            raise decompression_bomb_error(config)
     row = n_bytes = 0
     for batch in table.iter_batches(batch_size=_ROWS, columns=[config.text_field], use_threads=False):
         values = batch.column(0)
@@ -66,12 +66,12 @@ def _values(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[
             text = value.as_py()
             n_bytes += len(text or b"")
             if n_bytes > limit:
-                raise bomb(config)
+                raise decompression_bomb_error(config)
             yield row, None if text is None else text.decode("utf-8", "surrogateescape")
 
 
 def _check_column(table: Any, name: str) -> None:
-    """Raise `LeftOutError` where there is no such column, or no text in it."""
+    """Raise `UnreadableFileError` where there is no such column, or no text in it."""
     import pyarrow
 
     names = table.schema_arrow.names
@@ -82,7 +82,7 @@ def _check_column(table: Any, name: str) -> None:
             if close
             else "text_field names the column"
         )
-        raise LeftOutError("no such column", f"{name!r}; it has {', '.join(names)[:200]}", hint)
+        raise UnreadableFileError("no such column", f"{name!r}; it has {', '.join(names)[:200]}", hint)
     kind = table.schema_arrow.field(name).type
     value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     is_text = (
@@ -93,6 +93,6 @@ def _check_column(table: Any, name: str) -> None:
         pyarrow.types.is_large_binary,
     )
     if not any(check(value) for check in is_text):
-        raise LeftOutError(
+        raise UnreadableFileError(
             "no text in the column", f"{name!r} is {kind}", "name another column with text_field"
         )

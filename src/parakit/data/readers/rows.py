@@ -18,9 +18,15 @@ from parakit.data.config import TextConfig
 from parakit.data.documents import repair
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import InputFile, check_paths
-from parakit.data.readers.lines import LeftOutError, bomb, expansion_limit, reading, whole_lines
+from parakit.data.readers.lines import (
+    UnreadableFileError,
+    decompression_bomb_error,
+    expansion_limit,
+    iter_line_blocks,
+    open_input,
+)
 
-RECORD_ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet")
+RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 _HINT = "give .jsonl, .json or .parquet (plain or .gz)"
 _ROWS = 64  # of Parquet, decoded at once
 
@@ -33,61 +39,61 @@ def read_records(path: str | Path) -> Iterator[tuple[str, object]]:
     place = Path(path).expanduser()
     if place.is_dir():
         raise UserError(f"{place}: is a folder", f"name its files: {_HINT}")
-    suffix = ending(place)
-    if suffix not in RECORD_ENDINGS:
-        raise UserError(f"{place}: {suffix or 'no ending'} is no kind of file with rows", _HINT)
-    name = short_name(place)
-    rows = {".json": _array, ".parquet": _parquet}.get(suffix, read_json_lines)(place)
+    suffix = file_suffix(place)
+    if suffix not in RECORD_SUFFIXES:
+        raise UserError(f"{place}: {suffix or 'no file_suffix'} is no kind of file with rows", _HINT)
+    name = display_name(place)
+    rows = {".json": _array, ".parquet": _parquet}.get(suffix, enumerate_json_lines)(place)
     for number, row in rows:
         yield f"{name}, row {number}", row
 
 
-def ending(path: Path) -> str:
+def file_suffix(path: Path) -> str:
     """A file's ending in lower case, what gzip adds left out: ".jsonl" of "Pairs.jsonl.gz"."""
     return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
-def short_name(path: Path) -> str:
+def display_name(path: Path) -> str:
     """A file's name as it is told to people."""
     return repair(path.name)[0]
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+def enumerate_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends; raises `UserError` for what is no text."""
     config, report, number = TextConfig(), ReadReport(), 0
     try:
-        with reading(_input(path), config) as stream:
-            for block in whole_lines(stream, config.max_line_bytes, report):
+        with open_input(_input(path), config) as stream:
+            for block in iter_line_blocks(stream, config.max_line_bytes, report):
                 if report.long_lines:
                     break
                 for line in block.removesuffix(b"\n").split(b"\n"):
                     number += 1
-                    yield number, _decoded(line.removesuffix(b"\r"), f"{short_name(path)}, row {number}")
-    except LeftOutError as error:
+                    yield number, _decoded(line.removesuffix(b"\r"), f"{display_name(path)}, row {number}")
+    except UnreadableFileError as error:
         raise _refusal(path, error) from None
     if report.long_lines:
         limit = f"over {config.max_line_bytes:,} bytes"
         raise UserError(f"{path}: a row after row {number} is {limit}", "cut its text, or take it out")
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[int, object]]:
+def enumerate_json_lines(path: Path) -> Iterator[tuple[int, object]]:
     """Numbered values, one a line; empty lines are passed over."""
-    for number, line in numbered_lines(path):
+    for number, line in enumerate_lines(path):
         if not line or line.isspace():
             continue
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{short_name(path)}, row {number}: not JSON ({error})", "give one JSON object a line"
+                f"{display_name(path)}, row {number}: not JSON ({error})", "give one JSON object a line"
             ) from None
 
 
 def _array(path: Path) -> Iterator[tuple[int, object]]:
     try:
-        with reading(_input(path), TextConfig()) as stream:
+        with open_input(_input(path), TextConfig()) as stream:
             rows = json.loads(stream.read())
-    except LeftOutError as error:
+    except UnreadableFileError as error:
         raise _refusal(path, error) from None
     except (ValueError, RecursionError) as error:
         raise UserError(
@@ -102,13 +108,13 @@ def _parquet(path: Path) -> Iterator[tuple[int, object]]:
     import pyarrow  # here, because most files need none of it
 
     try:
-        with reading(_input(path), TextConfig()) as stream, tempfile.TemporaryFile() as unpacked:
+        with open_input(_input(path), TextConfig()) as stream, tempfile.TemporaryFile() as unpacked:
             if path.suffix.lower() == ".gz":
                 shutil.copyfileobj(stream, unpacked)  # Parquet is read from its end
                 yield from _table_rows(unpacked, path)
             else:
                 yield from _table_rows(stream, path)
-    except LeftOutError as error:
+    except UnreadableFileError as error:
         raise _refusal(path, error) from None
     except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
         detail = str(error).split("\n")[0][:200]
@@ -122,7 +128,7 @@ def _table_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, object]]:
     limit = expansion_limit(path.stat().st_size, TextConfig())
     for group in range(table.metadata.num_row_groups):
         if table.metadata.row_group(group).total_byte_size > limit:
-            raise bomb(TextConfig())
+            raise decompression_bomb_error(TextConfig())
     number = 0
     for batch in table.iter_batches(batch_size=_ROWS, use_threads=False):
         for row in batch.to_pylist():
@@ -131,10 +137,10 @@ def _table_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _input(path: Path) -> InputFile:
-    return InputFile(path, short_name(path), "jsonl", path.suffix.lower() == ".gz", named=True)
+    return InputFile(path, display_name(path), "jsonl", path.suffix.lower() == ".gz", named=True)
 
 
-def _refusal(path: Path, error: LeftOutError) -> UserError:
+def _refusal(path: Path, error: UnreadableFileError) -> UserError:
     return UserError(f"{path}: {error.reason}{f' ({error.detail})' if error.detail else ''}", error.hint)
 
 

@@ -12,8 +12,8 @@ from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import Bar
-from parakit.data.examples import EXAMPLE_SPLITS, Row, examples_report, iter_examples
-from parakit.data.examples.formats import task_named
+from parakit.data.examples import EXAMPLE_SPLITS, Row, iter_examples, load_examples_report
+from parakit.data.examples.formats import get_task_format
 from parakit.tokens.examples.shards import INDEX
 from parakit.tokens.examples.special_tokens import frame_of
 from parakit.tokens.tokenizer.special_tokens_template import Family
@@ -35,8 +35,8 @@ def encode_examples(
     """Encode the folder that `prepare_examples` wrote into the artifact folder `path` (kind "example_shards"), for
     models of `family`. Splits without rows are left out. `progress` counts examples.
     """
-    report = examples_report(examples)
-    task, labels = task_named(report["task"]), report["labels"]
+    report = load_examples_report(examples)
+    task, labels = get_task_format(report["task"]), report["labels"]
     if task.name == "translate" and tokenizer.eos_id is None:
         raise UserError(
             "this tokenizer has no EOS, so a translation would never end", "use one that parakit trained"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from parakit.common.artifacts import open_artifact
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json
 from parakit.tokens.examples.special_tokens import Frame
 
@@ -65,7 +65,7 @@ class ExampleShards:
 
     @classmethod
     def open(cls, path: str | Path, split: str, verify: bool = True) -> ExampleShards:
-        """Map a split. `UserError` when there is none; `DamagedArtifact` naming the file when bytes or sizes
+        """Map a split. `UserError` when there is none; `CorruptArtifact` naming the file when bytes or sizes
         are not those written.
         """
         path = Path(path)
@@ -104,11 +104,11 @@ def read_index(path: str | Path) -> dict[str, Any]:
 def _texts(path: Path, name: str, dtype: str, n_examples: int, n_tokens: int) -> Texts:
     offsets = _array(path / f"{name}.offsets.npy", n_examples + 1)
     if offsets[-1] != n_tokens or (np.diff(offsets) < 0).any():
-        raise DamagedArtifact(f"{path / name}.offsets.npy: does not fit the index", _HINT)
+        raise CorruptArtifact(f"{path / name}.offsets.npy: does not fit the index", _HINT)
     file, size = path / f"{name}.bin", n_tokens * np.dtype(dtype).itemsize
     if not file.is_file() or file.stat().st_size != size:
         found = file.stat().st_size if file.is_file() else "no"
-        raise DamagedArtifact(f"{file}: has {found} bytes where {size} belong", _HINT)
+        raise CorruptArtifact(f"{file}: has {found} bytes where {size} belong", _HINT)
     ids = np.memmap(file, dtype=dtype, mode="r", shape=(n_tokens,)) if n_tokens else np.empty(0, dtype)
     return Texts(ids, offsets)
 
@@ -117,7 +117,7 @@ def _array(path: Path, n: int) -> np.ndarray:
     try:
         values = np.load(path, mmap_mode="r" if n else None, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DamagedArtifact(f"{path}: not readable: {error}", _HINT) from None
+        raise CorruptArtifact(f"{path}: not readable: {error}", _HINT) from None
     if values.shape != (n,):
-        raise DamagedArtifact(f"{path}: has shape {values.shape} where ({n},) belongs", _HINT)
+        raise CorruptArtifact(f"{path}: has shape {values.shape} where ({n},) belongs", _HINT)
     return values

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.tokens.importers import marian
 from parakit.tokens.importers.description import added_token, frame
 from parakit.tokens.importers.sentencepiece_model import read_sentencepiece
@@ -46,7 +46,7 @@ def convert_tokenizer(folder: Path, settings: Mapping[str, Any]) -> tuple[str, s
     """The tokenizer.json made from the files of `folder`, that of the target side where a translator has two, and the
     settings with the class filled in. `settings` is tokenizer_config.json.
 
-    Raises `UserError` saying why a tokenizer cannot be kept as it is, `DamagedArtifact` naming a file.
+    Raises `UserError` saying why a tokenizer cannot be kept as it is, `CorruptArtifact` naming a file.
     """
     names = layout(folder)
     assert names is not None, "layout() says whether there is a tokenizer"
@@ -89,7 +89,7 @@ def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> dict
     if kind == "T5Tokenizer" and SENTINEL.format(0) not in forms:
         n = settings.get("extra_ids", _T5_SENTINELS)
         if not isinstance(n, int) or not 0 <= n <= _MAX_SENTINELS:
-            raise DamagedArtifact(f"{folder / 'tokenizer_config.json'}: extra_ids is {n!r}", "fetch it again")
+            raise CorruptArtifact(f"{folder / 'tokenizer_config.json'}: extra_ids is {n!r}", "fetch it again")
         for i in range(n):  # the last sentinel comes first
             tokens[len(forms)] = added_token(len(forms), SENTINEL.format(n - 1 - i))
             forms[SENTINEL.format(n - 1 - i)] = len(forms)

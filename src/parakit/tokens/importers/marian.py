@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.tokens.importers.description import added_token, frame
 from parakit.tokens.importers.sentencepiece_model import NORMAL, USER_DEFINED, read_sentencepiece
 from parakit.tokens.importers.sentencepiece_tokenizer import sentencepiece_description
@@ -33,7 +33,7 @@ def marian_descriptions(
         )
     vocabulary = read_vocabulary_json(folder / "vocab.json")
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-        raise DamagedArtifact(f"{folder / 'vocab.json'}: its ids leave gaps", "fetch the file again")
+        raise CorruptArtifact(f"{folder / 'vocab.json'}: its ids leave gaps", "fetch the file again")
     source, target = (folder / name for name in FILES[:2])
     described = _side(source, vocabulary)
     if source.read_bytes() == target.read_bytes():
@@ -51,13 +51,13 @@ def _side(path: Path, vocabulary: Mapping[str, int]) -> dict[str, Any]:
         )
     scores = {piece.piece: piece.score for piece in model.pieces if piece.kind in (NORMAL, USER_DEFINED)}
     if 2 * len(scores.keys() & vocabulary.keys()) < len(scores):
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: most of its pieces are not in vocab.json, so they are of different models",
             "fetch the folder again",
         )
     forms = [model.control(name) or default for name, default in (("eos", "</s>"), ("unk", "<unk>"))]
     if missing := [form for form in forms if form not in vocabulary]:
-        raise DamagedArtifact(f"{path.parent / 'vocab.json'}: has no {missing[0]}", "fetch the file again")
+        raise CorruptArtifact(f"{path.parent / 'vocab.json'}: has no {missing[0]}", "fetch the file again")
     eos, unk = forms
     codes = [form for form in vocabulary if form.startswith(">>") and form.endswith("<<")]
     controls = sorted(vocabulary[form] for form in {*forms, *codes, "<pad>", "<s>"} & vocabulary.keys())

@@ -15,7 +15,7 @@ import zlib
 from itertools import pairwise
 from pathlib import Path
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.settings import closest_match
 from parakit.tokens.importers.description import added_token, byte_bpe_description
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet
@@ -66,7 +66,7 @@ def published_tokenizer(path: str | Path, name: str) -> Tokenizer:
     except (ValueError, binascii.Error, zlib.error, EOFError, OSError) as error:
         if isinstance(error, UserError):
             raise
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{folder}: the files of {name} cannot be read: {error}", "fetch them again"
         ) from None
     added = [added_token(token_id, form) for form, token_id in special.items()]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from parakit.common.errors import DamagedArtifact
+from parakit.common.errors import CorruptArtifact
 from parakit.tokens.importers.charsmap import check_charsmap
 from parakit.tokens.importers.protobuf import Value, as_bytes, as_float, as_int, fields
 
@@ -52,17 +52,17 @@ class SentencePieceModel:
 
 
 def read_sentencepiece(path: str | Path) -> SentencePieceModel:
-    """Read a model file; `DamagedArtifact` naming it when it is none."""
+    """Read a model file; `CorruptArtifact` naming it when it is none."""
     path = Path(path)
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: has {size} bytes; {MAX_FILE_BYTES} is the limit for a tokenizer", _HINT
         )
     try:
         return parse_sentencepiece(path.read_bytes())
     except ValueError as error:
-        raise DamagedArtifact(f"{path}: not readable as a sentencepiece model: {error}", _HINT) from None
+        raise CorruptArtifact(f"{path}: not readable as a sentencepiece model: {error}", _HINT) from None
 
 
 def parse_sentencepiece(data: bytes) -> SentencePieceModel:

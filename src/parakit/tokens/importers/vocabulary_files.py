@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.tokens.importers.description import added_token, byte_bpe_description, frame, tokenizer_json
 from parakit.tokens.importers.special_strings import special_tokens, tokenizer_class
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS
@@ -68,7 +68,7 @@ def byte_bpe_folder(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str
     lines = lines[1:] if lines[0].startswith("#version") else lines
     merges = [line.split(" ") for line in lines if line.strip()]
     if bad := next((merge for merge in merges if len(merge) != 2 or "".join(merge) not in vocabulary), None):
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{folder / 'merges.txt'}: {' '.join(bad)!r} joins no two parts to a token of vocab.json",
             "the files are of different tokenizers, or damaged: fetch them again",
         )
@@ -115,7 +115,7 @@ def folder_added_tokens(folder: Path, settings: Mapping[str, Any]) -> list[dict[
                 for token_id, token in sorted(listed.items(), key=lambda item: int(item[0]))
             ]
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise DamagedArtifact(
+            raise CorruptArtifact(
                 f"{folder / 'tokenizer_config.json'}: added_tokens_decoder does not map ids to tokens",
                 "fetch the file again",
             ) from None
@@ -133,14 +133,14 @@ def read_vocabulary_json(path: Path) -> dict[str, int]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise DamagedArtifact(f"{path}: not readable as JSON: {error}", "fetch the file again") from None
+        raise CorruptArtifact(f"{path}: not readable as JSON: {error}", "fetch the file again") from None
     if (
         not isinstance(vocabulary, dict)
         or not vocabulary
         or not all(type(i) is int and 0 <= i < 2**31 for i in vocabulary.values())
         or len(set(vocabulary.values())) != len(vocabulary)
     ):
-        raise DamagedArtifact(f"{path}: does not map tokens to ids, each to its own", "fetch the file again")
+        raise CorruptArtifact(f"{path}: does not map tokens to ids, each to its own", "fetch the file again")
     return vocabulary
 
 
@@ -148,13 +148,13 @@ def read_vocabulary_text(path: Path) -> str:
     """A UTF-8 file of a bounded size."""
     size = path.stat().st_size
     if not 0 < size <= MAX_BYTES:
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: has {size} bytes; a vocabulary has 1 to {MAX_BYTES}", "fetch it again"
         )
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DamagedArtifact(f"{path}: is not UTF-8: {error}", "fetch the file again") from None
+        raise CorruptArtifact(f"{path}: is not UTF-8: {error}", "fetch the file again") from None
 
 
 def _check_class(path: Path, settings: Mapping[str, Any], known: set[str | None]) -> None:
@@ -169,7 +169,7 @@ def _check_class(path: Path, settings: Mapping[str, Any], known: set[str | None]
 
 def _need(forms: Mapping[str, str], purposes: tuple[str, ...], path: Path) -> None:
     if missing := [purpose for purpose in purposes if purpose not in forms]:
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: has no {missing[0].upper()} token, and its class of tokenizer needs one",
             "fetch the folder again: special_tokens_map.json says which token it is",
         )
@@ -178,7 +178,7 @@ def _need(forms: Mapping[str, str], purposes: tuple[str, ...], path: Path) -> No
 def _setting(settings: Mapping[str, Any], name: str, default: bool | None) -> bool | None:
     value = settings.get(name, default)
     if value is not None and not isinstance(value, bool):
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"tokenizer_config.json: {name} is {value!r}, not true or false", "fetch it again"
         )
     return default if value is None else value

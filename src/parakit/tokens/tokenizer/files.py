@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import LINEAGE, verify_manifest
-from parakit.common.errors import DamagedArtifact, UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic, write_text_atomic
 from parakit.tokens.importers.charsmap import check_normalizer
 from parakit.tokens.importers.folder import LAYOUTS, convert_tokenizer, layout
@@ -70,7 +70,7 @@ def holds_tokenizer(folder: str | Path) -> bool:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Read a tokenizer folder or a model folder. `UserError` when it holds none, `DamagedArtifact` when it
+    """Read a tokenizer folder or a model folder. `UserError` when it holds none, `CorruptArtifact` when it
     cannot be read.
     """
     if folder.is_file() and folder.name == _FILE:
@@ -100,7 +100,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     except Exception as error:  # tokenizers raises bare Exception for whatever it cannot read
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "restore the file from a copy, or train the tokenizer again"
-        raise DamagedArtifact(f"{source}: not readable as a tokenizer: {reason}", hint) from None
+        raise CorruptArtifact(f"{source}: not readable as a tokenizer: {reason}", hint) from None
 
 
 def _made(
@@ -125,7 +125,7 @@ def _made(
 def _mapping(path: Path) -> dict[str, Any]:
     loaded = read_json(path) if path.is_file() else {}
     if not isinstance(loaded, dict):
-        raise DamagedArtifact(
+        raise CorruptArtifact(
             f"{path}: holds a {type(loaded).__name__}, not a mapping", "restore it from a copy"
         )
     return loaded
