@@ -1,12 +1,19 @@
 # The verbs of this project. `make help` lists them.
 # Installing is skipped while the stamp in .venv is newer than pyproject.toml and constraints.txt.
 
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 CORE   := $(VENV)/.parakit-core
 DEV    := $(VENV)/.parakit-dev
+
+# Shows pip's progress as one short line a package, and its last lines whole.
+SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/ {print "  installing them"} \
+  /^(Successfully installed|ERROR)/ {print "  " substr($$0, 1, 100)} {fflush()}'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -20,15 +27,18 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Parakit needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
 	  echo "  Install one and name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Creating $(VENV) with $$($(PYTHON) --version 2>&1 | head -n 1)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 $(CORE): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e .
+	@echo "Installing PyTorch and what Parakit needs into $(VENV) (one to three minutes, about 1 GB)"
+	@$(PIP) install -c constraints.txt -e . | $(SHOW_PIP)
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@echo "Installing PyTorch, what Parakit needs and the development tools into $(VENV) (some minutes, about 2 GB)"
+	@$(PIP) install -c constraints.txt -e '.[dev]' | $(SHOW_PIP)
 	@touch $(CORE) $@
 
 install: $(DEV) ## make .venv with everything that developing needs
@@ -40,7 +50,7 @@ check: $(DEV) ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(DEV) ## put the code into the house's format
+format: $(DEV) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -61,10 +71,10 @@ bench: $(DEV) ## run one benchmark: make bench NAME=baseline_char_gpt
 bench-table: $(DEV) ## write the README's table from benchmarks/results/
 	$(BIN)/python -m benchmarks.table
 
-exports: $(DEV) ## pin the exported names anew after a wanted change
+exports: $(DEV) ## pin the exported names again after an intended change
 	$(BIN)/python tests/architecture/exported_names.py
 
-schema: $(DEV) ## write recipes/recipe.schema.json anew after a wanted change
+schema: $(DEV) ## write recipes/recipe.schema.json again after an intended change
 	$(BIN)/python -m parakit.recipe.schema recipes/recipe.schema.json
 
 clean: ## remove caches; builds and .venv stay
