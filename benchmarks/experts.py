@@ -143,7 +143,7 @@ def _plan(max_steps: int, seed: int) -> Any:
 def _batches(shards: Any, n_steps: int, seed: int) -> Iterator[list[Any]]:
     import torch
 
-    from parakit.tokens.batches.token_batches import BatchSource
+    from parakit.tokens.batches.source import BatchSource
     from parakit.training.micro_batches import to_micro_batch
 
     source = BatchSource(shards, SEQ_LEN, seed)
@@ -156,7 +156,7 @@ def _held_out(model: Any, held_out: Any) -> Figures:
     import torch
 
     from parakit.model import expert_load
-    from parakit.tokens.batches.token_batches import evaluation_batches
+    from parakit.tokens.batches.source import evaluation_batches
     from parakit.training.micro_batches import to_micro_batch
     from parakit.training.objectives import next_token
 

@@ -26,7 +26,7 @@ from parakit.checkpoints.adapters import save_adapter
 from parakit.common.artifacts import Lineage
 from parakit.common.seeds import seed_everything
 from parakit.model.adapters import LoraConfig, attach, make_lora
-from parakit.tokens.batches.token_batches import BatchSource
+from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.shards import TokenShards
 from parakit.training.micro_batches import MicroBatch
 from parakit.training.objectives import next_token

@@ -49,7 +49,7 @@ class Suite:
         """The opinions and their shards, made once."""
         from parakit.data.config import PrimerConfig
         from parakit.data.examples import prepare_examples
-        from parakit.tokens.examples import encode_examples
+        from parakit.tokens.examples.encoding import encode_examples
         from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
         examples, shards = self.folder / "opinions", self.folder / "opinion_shards"
@@ -65,8 +65,9 @@ class Suite:
         import torch
 
         from parakit.checkpoints import load_model
-        from parakit.tokens.batches.noising import MaskedSource, token_facts
-        from parakit.tokens.batches.token_batches import BatchSource
+        from parakit.tokens.batches.masking import MaskedSource
+        from parakit.tokens.batches.source import BatchSource
+        from parakit.tokens.batches.vocab_info import token_facts
         from parakit.tokens.shards import TokenShards
         from parakit.training.micro_batches import to_micro_batch
         from parakit.training.validation import one_epoch

@@ -31,7 +31,8 @@ from parakit.data.conversations.conversation import read_conversations
 from parakit.data.preferences import read_preferences
 from parakit.data.skipped_rows import SkippedRows
 from parakit.model.layers.masks import can_branch
-from parakit.tokens.preferences import PreferenceSource, encode_rankings
+from parakit.tokens.preferences.encoding import encode_rankings
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.loop import StepRecord
 from parakit.training.objectives import next_token
 from parakit.training.session import TrainingSession

@@ -24,7 +24,7 @@ from parakit.data.preferences import Ranking
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel
 from parakit.primer import PrimerConfig, generate_conversations, generate_preferences
-from parakit.tokens.batches.token_batches import BatchSource
+from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import TokenShards, write_shards

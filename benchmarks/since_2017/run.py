@@ -15,7 +15,7 @@ from benchmarks.since_2017 import before, points
 from benchmarks.since_2017.text import token_ids
 from parakit.common.seeds import seed_everything
 from parakit.model.heads import LanguageModel
-from parakit.tokens.batches.token_batches import BatchSource, evaluation_batches
+from parakit.tokens.batches.source import BatchSource, evaluation_batches
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
 from parakit.training.loop import TrainingDiverged, train_steps

@@ -10,7 +10,7 @@ import torch
 from parakit.common.seeds import rng
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel
-from parakit.tokens.preferences import EncodedRankings
+from parakit.tokens.preferences.encoding import EncodedRankings
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 29, "d_model": 12, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "head_dim": 6, "d_ff": 16,

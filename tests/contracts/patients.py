@@ -12,7 +12,8 @@ import torch
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.documents import Document
 from parakit.model import DecoderConfig, LanguageModel
-from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.batches.batch import Batch
+from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

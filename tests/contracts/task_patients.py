@@ -23,12 +23,15 @@ from parakit.model.heads import (
     MaskedLanguageModel,
     SequenceToSequence,
 )
-from parakit.tokens.batches.noising import MaskedSource, PrefixSource, SpanCorruptionSource, token_facts
-from parakit.tokens.batches.token_batches import BatchSource
-from parakit.tokens.examples import ExampleShards, LabelledSource, PairSource, TextPairSource
-from parakit.tokens.examples.shards import Texts
-from parakit.tokens.examples.special_tokens import frame_of
+from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.prefix_lm import PrefixSource
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.span_corruption import SpanCorruptionSource
+from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.examples.shards import ExampleShards, Texts
+from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer.special_tokens_template import frame_of
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.objectives import (

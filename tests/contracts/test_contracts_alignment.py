@@ -26,7 +26,8 @@ from parakit.data.preferences import Ranking
 from parakit.inference.generation.text import prompt_ids
 from parakit.model import DecoderConfig, LanguageModel, RewardModel
 from parakit.tokens.chat.template import CHAT_TEMPLATE, compile_chat
-from parakit.tokens.preferences import PreferenceSource, encode_rankings
+from parakit.tokens.preferences.encoding import encode_rankings
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, resolve_examples
 from parakit.training.session import TrainingSession

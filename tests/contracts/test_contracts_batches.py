@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.tokens.batches import token_batches as token_batches
-from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.batches import source as token_batches
+from parakit.tokens.batches.batch import Batch
+from parakit.tokens.batches.source import BatchSource
 from parakit.training import loop, micro_batches
 from parakit.training.micro_batches import MicroBatch, to_micro_batch
 from parakit.training.objectives import next_token

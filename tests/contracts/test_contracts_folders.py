@@ -15,7 +15,7 @@ from parakit.data.examples import prepare_examples
 from parakit.model.config import ClassifierConfig, EmbedderConfig
 from parakit.model.heads import Classifier, Embedder, LanguageModel, MaskedLanguageModel, SequenceToSequence
 from parakit.model.presets import size_dial
-from parakit.tokens.examples import encode_examples
+from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.doctor import examine_folder

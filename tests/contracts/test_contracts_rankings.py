@@ -18,7 +18,9 @@ from parakit.data.conversations.conversation import Message
 from parakit.data.preferences import Ranking
 from parakit.model import DecoderConfig, LanguageModel, RewardModel
 from parakit.model.layers.masks import can_branch
-from parakit.tokens.preferences import PreferenceSource, RankingBatch, encode_rankings
+from parakit.tokens.batches.batch import RankingBatch
+from parakit.tokens.preferences.encoding import encode_rankings
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, resolve_examples
 from tests.contracts.patients import NAMES, THINGS, Patient

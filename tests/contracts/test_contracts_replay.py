@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from parakit.tokens.batches import replay as sources
+from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.replay import ReplayedSource
-from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.batches.source import BatchSource
 from parakit.training.doctor import examine_mixture
 from tests.contracts.patients import Patient
 

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parakit.tokens.batches.noising import MaskedBatch
-from parakit.tokens.batches.token_batches import Batch
-from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
+from parakit.tokens.batches.batch import Batch, LabelledBatch, MaskedBatch, PairBatch, TextPairBatch
 from tests.contracts.patients import Patient
 from tests.contracts.task_patients import (
     LABELS,

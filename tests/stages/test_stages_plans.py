@@ -21,8 +21,8 @@ from parakit.stages.task_models import fresh_model
 from parakit.stages.tasks import Lessons, Splits
 from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.examples.shards import ExampleShards, Texts
-from parakit.tokens.examples.special_tokens import Frame
 from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer.special_tokens_template import Frame
 
 VOCAB_SIZE = 300
 

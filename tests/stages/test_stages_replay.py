@@ -22,7 +22,7 @@ from parakit.stages.data import make_corpus, make_shards, make_tokenizer
 from parakit.stages.jobs import Pretraining, pretrain
 from parakit.stages.plans import SizeWanted
 from parakit.tokens.batches.replay import ReplayedSource
-from parakit.tokens.batches.token_batches import BatchSource
+from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import TokenShards, n_shared_documents
 from parakit.training.loop import accumulate_gradients

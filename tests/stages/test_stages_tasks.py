@@ -24,10 +24,15 @@ from parakit.stages.plans import SizeWanted, resolved
 from parakit.stages.running import TrainingInputs, run_training
 from parakit.stages.task_models import fresh_model, task_model
 from parakit.stages.tasks import Lesson, Lessons, Splits
-from parakit.tokens.batches.noising import MaskedBatch, PrefixBatch
-from parakit.tokens.batches.token_batches import Batch
+from parakit.tokens.batches.batch import (
+    Batch,
+    LabelledBatch,
+    MaskedBatch,
+    PairBatch,
+    PrefixBatch,
+    TextPairBatch,
+)
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.examples import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.initialization import DEVIATION
 from parakit.training.metrics import METRICS, read_metrics

@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
-from parakit.tokens import ChatIds, Tokenizer, compile_chat
-from parakit.tokens.chat.template import CHAT_TEMPLATE, answer_lead, answer_text, end_of_turn_id, stop_ids
+from parakit.tokens import Tokenizer, compile_chat
+from parakit.tokens.chat.template import (
+    CHAT_TEMPLATE,
+    ChatIds,
+    answer_lead,
+    answer_text,
+    end_of_turn_id,
+    stop_ids,
+)
 from parakit.tokens.tokenizer.special_tokens import ROLES
 
 KINDS = ("byte_bpe", "wordpiece", "unigram", "word", "char")

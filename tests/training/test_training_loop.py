@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.model import LanguageModel
-from parakit.tokens.batches.token_batches import Batch
+from parakit.tokens.batches.batch import Batch
 from parakit.training.loop import (
     MAX_SKIPPED_IN_A_ROW,
     SpikeGuard,

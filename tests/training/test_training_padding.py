@@ -12,8 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parakit.tokens.batches.token_batches import Batch
-from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
+from parakit.tokens.batches.batch import Batch, LabelledBatch, PairBatch, TextPairBatch
 from parakit.training.micro_batches import to_micro_batch
 from tests.training.tiny_tasks import TASKS, VOCAB_SIZE, gradients, woken
 

@@ -10,7 +10,7 @@ import torch
 
 from parakit.common.seeds import rng, seed_everything
 from parakit.model import DecoderConfig, LanguageModel
-from parakit.tokens.batches.token_batches import BatchSource
+from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
 from parakit.training.loop import StepRecord

@@ -28,9 +28,12 @@ from parakit.model.heads import (
     MaskedLanguageModel,
     SequenceToSequence,
 )
-from parakit.tokens.batches.noising import MaskedSource, PrefixSource, SpanCorruptionSource, TokenFacts
-from parakit.tokens.batches.token_batches import Batch, BatchSource
-from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
+from parakit.tokens.batches.batch import Batch, LabelledBatch, PairBatch, TextPairBatch
+from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.prefix_lm import PrefixSource
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.span_corruption import SpanCorruptionSource
+from parakit.tokens.batches.vocab_info import TokenFacts
 from parakit.training.micro_batches import DistributionBatch, Objective
 from parakit.training.objectives import (
     classification,

@@ -28,7 +28,8 @@ from parakit.inference.batching import evaluation_mode
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import LanguageModel
 from parakit.model.layers.masks import document_mask
-from parakit.tokens.batches.token_batches import Batch, evaluation_batches
+from parakit.tokens.batches.batch import Batch
+from parakit.tokens.batches.source import evaluation_batches
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 

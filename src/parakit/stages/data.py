@@ -24,7 +24,7 @@ from parakit.model.config import Family
 from parakit.recipe.config import ConversationsConfig
 from parakit.stages.config import SPAN_RATE, PretrainConfig
 from parakit.stages.examples import example_texts
-from parakit.tokens.batches.noising.spans import span_counts
+from parakit.tokens.batches.span_corruption import span_counts
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

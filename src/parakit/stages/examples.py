@@ -11,7 +11,7 @@ from parakit.data.examples.readers import example_paths
 from parakit.model.config import Family
 from parakit.recipe.config import ExamplesConfig
 from parakit.stages.families import Task
-from parakit.tokens.examples import encode_examples
+from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 

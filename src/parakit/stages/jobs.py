@@ -44,8 +44,8 @@ from parakit.stages.task_models import (
     with_dropout,
 )
 from parakit.stages.tasks import Earlier, Lessons, Splits
-from parakit.tokens.batches.noising.vocab_info import token_facts
 from parakit.tokens.batches.replay import ReplayedSource
+from parakit.tokens.batches.vocab_info import token_facts
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

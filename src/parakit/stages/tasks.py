@@ -19,12 +19,12 @@ from parakit.model.heads import Model
 from parakit.stages.config import MASK_RATE, SPAN_RATE, FinetuneConfig, PretrainConfig
 from parakit.stages.families import Objective as Learned
 from parakit.stages.families import Task
-from parakit.tokens.batches.noising.masking import MaskedSource
-from parakit.tokens.batches.noising.prefixes import PrefixSource
-from parakit.tokens.batches.noising.spans import SpanCorruptionSource
-from parakit.tokens.batches.noising.vocab_info import token_facts
+from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.replay import ReplayedSource
-from parakit.tokens.batches.token_batches import BatchSource
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.span_corruption import SpanCorruptionSource
+from parakit.tokens.batches.vocab_info import token_facts
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.preferences.encoding import EncodedRankings

@@ -23,8 +23,7 @@ from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.examples.special_tokens import frame_of
-from parakit.tokens.tokenizer.special_tokens_template import Family
+from parakit.tokens.tokenizer.special_tokens_template import Family, frame_of
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _INDEX = "index.json"

@@ -20,11 +20,16 @@ import torch
 from torch import Tensor
 
 from parakit.model.layers.masks import branch_mask, cross_document_mask, document_mask
-from parakit.tokens.batches.noising import MaskedBatch, PrefixBatch
-from parakit.tokens.batches.token_batches import Batch
-from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
-from parakit.tokens.preferences.batches import RankingBatch
-from parakit.tokens.preferences.prefix_trees import BranchedRows, lay_branches
+from parakit.tokens.batches.batch import (
+    Batch,
+    LabelledBatch,
+    MaskedBatch,
+    PairBatch,
+    PrefixBatch,
+    RankingBatch,
+    TextPairBatch,
+)
+from parakit.tokens.batches.prefix_trees import BranchedRows, lay_branches
 
 
 class TrainingBatch(Protocol):

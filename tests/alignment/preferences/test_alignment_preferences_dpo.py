@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from parakit.alignment.preferences.dpo import PreferenceObjective, completion_log_probs, reference_log_probs
-from parakit.tokens.preferences import PreferenceSource
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
 from tests.alignment.ranking_cases import encoded, language_model
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.alignment.preferences.rankings import by_ranking, leads_of, plackett_luce, squared_lead
-from parakit.tokens.preferences import PreferenceSource
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import to_micro_batch
 from tests.alignment.ranking_cases import encoded
 

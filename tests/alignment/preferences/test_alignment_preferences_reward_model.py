@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from parakit.alignment.preferences.reward_model import RewardObjective, rewards_of
-from parakit.tokens.preferences import PreferenceSource
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
 from tests.alignment.ranking_cases import encoded, reward_model
 

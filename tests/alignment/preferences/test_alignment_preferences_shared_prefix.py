@@ -13,7 +13,7 @@ from parakit.alignment.preferences.dpo import PreferenceObjective, completion_lo
 from parakit.alignment.preferences.reward_model import RewardObjective, rewards_of
 from parakit.model.adapters import LoraConfig, PrefixConfig, attach, make_lora, make_prefix
 from parakit.model.layers.masks import branch_mask, can_branch
-from parakit.tokens.preferences import PreferenceSource
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
 from tests.alignment.ranking_cases import encoded, language_model, reward_model
 

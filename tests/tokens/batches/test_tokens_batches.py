@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
-from parakit.tokens import Batch, BatchSource, TokenShards, evaluation_batches, rank_rows
+from parakit.tokens import BatchSource, TokenShards
+from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.packing import best_fit_decreasing
+from parakit.tokens.batches.source import evaluation_batches, rank_rows
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(lambda ns: max(ns) > 1)
 SEQ_LEN = st.integers(1, 12)

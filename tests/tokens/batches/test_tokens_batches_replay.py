@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakit.tokens.batches.noising import MaskedSource, PrefixSource, TokenFacts
+from parakit.tokens.batches.batch import Batch
+from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.replay import ReplayedSource
-from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.vocab_info import TokenFacts
 from parakit.tokens.shards import TokenShards
 
 SEQ_LEN, PAD, CLS, SEP, MASK, EOS, VOCAB_SIZE = 8, 0, 1, 2, 3, 4, 40

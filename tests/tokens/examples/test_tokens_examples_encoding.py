@@ -14,11 +14,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.data import iter_examples, prepare_examples
 from parakit.tokens import Tokenizer
-from parakit.tokens.examples import ExampleShards, LabelledSource, encode_examples
-from parakit.tokens.examples.encoding import word_numbers
-from parakit.tokens.examples.shards import read_index
-from parakit.tokens.examples.special_tokens import Frame, cut_to_fit, frame_of
-from parakit.tokens.tokenizer.special_tokens_template import framed_for
+from parakit.tokens.examples.encoding import encode_examples, word_numbers
+from parakit.tokens.examples.shards import ExampleShards, read_index
+from parakit.tokens.examples.sources import LabelledSource
+from parakit.tokens.tokenizer.special_tokens_template import Frame, cut_to_fit, frame_of, framed_for
 
 KINDS = ["byte_bpe", "wordpiece", "unigram", "word", "char"]
 WORDS = ["the", "cat", "sat", "seven", "small", "dogs", "weren't", "été", "你好", "mat", "1937"]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
-from parakit.tokens.examples import ExampleShards, LabelledSource, PairSource, TextPairSource
-from parakit.tokens.examples.length_groups import LengthGroups
-from parakit.tokens.examples.shards import Texts
-from parakit.tokens.examples.special_tokens import Frame
+from parakit.tokens.batches.length_groups import LengthGroups
+from parakit.tokens.examples.shards import ExampleShards, Texts
+from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
+from parakit.tokens.tokenizer.special_tokens_template import Frame
 
 PAD, CLS, SEP, EOS, START = 0, 1, 2, 3, 4
 SINGLE = Frame(((CLS,), (SEP,)), ((0,), (0,)), (0,))

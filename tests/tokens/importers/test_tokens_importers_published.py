@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.tokens import Tokenizer, published_tokenizer
+from parakit.tokens import Tokenizer
+from parakit.tokens.importers.published import published_tokenizer
 from parakit.tokens.tokenizer.fast_encoding import TiktokenEncoder
 
 LONGER = {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer
-from parakit.tokens.importers import read_sentencepiece
+from parakit.tokens.importers.sentencepiece_model import read_sentencepiece
 
 sentencepiece = pytest.importorskip("sentencepiece")
 

@@ -12,7 +12,8 @@ from parakit.data.conversations.conversation import Message
 from parakit.data.preferences import Ranking
 from parakit.tokens.chat.template import answer_text, compile_chat
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.preferences import PreferenceSource, completion_ids, encode_rankings
+from parakit.tokens.preferences.encoding import completion_ids, encode_rankings
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
 

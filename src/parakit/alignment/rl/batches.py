@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.tokens.preferences.prefix_trees import lay_branches
+from parakit.tokens.batches.prefix_trees import lay_branches
 from parakit.training.micro_batches import BranchedInputs, branched, to_micro_batch
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.tokens.batches.noising import MaskedBatch
-from parakit.tokens.batches.token_batches import Batch
+from parakit.tokens.batches.batch import Batch, MaskedBatch
 from parakit.training.micro_batches import MicroBatch, to_micro_batch
 
 

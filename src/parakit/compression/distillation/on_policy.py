@@ -23,7 +23,8 @@ from parakit.compression.distillation.micro_batches import UnlabelledBatch, fiel
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids
 from parakit.model.heads import LanguageModel
-from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.batches.batch import Batch
+from parakit.tokens.batches.source import BatchSource
 from parakit.training.compilation import without_compiled_code
 
 

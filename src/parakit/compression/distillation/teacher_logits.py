@@ -31,8 +31,7 @@ from parakit.common.seeds import rng
 from parakit.compression.distillation.losses import gathered
 from parakit.compression.distillation.micro_batches import CachedBatch, fields_of
 from parakit.compression.distillation.teacher import Teacher
-from parakit.tokens.batches.noising import MaskedBatch
-from parakit.tokens.batches.token_batches import Batch
+from parakit.tokens.batches.batch import Batch, MaskedBatch
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.objectives.distribution_losses import log_shares
 from parakit.training.session import RowSource

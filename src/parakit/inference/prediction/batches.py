@@ -15,7 +15,7 @@ from torch import nn
 from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE, pad_rows, rows_by_length
 from parakit.model.config import ModelConfig
-from parakit.tokens.examples.special_tokens import cut_to_fit, frame_of
+from parakit.tokens.tokenizer.special_tokens_template import cut_to_fit, frame_of
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 Text = str | tuple[str, str]

@@ -25,7 +25,7 @@ from parakit.inference.prediction.batches import (
 )
 from parakit.model.heads import Classifier
 from parakit.tokens.examples.encoding import word_numbers
-from parakit.tokens.examples.special_tokens import cut_to_fit, frame_of
+from parakit.tokens.tokenizer.special_tokens_template import cut_to_fit, frame_of
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 

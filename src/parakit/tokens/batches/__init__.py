@@ -1,1 +1,1 @@
-"""PLACEHOLDER."""
+"""Batches as a pure function of (seed, row number): packing, noising, replay, prefix trees. Numpy only."""

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from parakit.tokens.batches.token_batches import Batch
+from parakit.tokens.batches.batch import Batch
 
 Rows = TypeVar("Rows", bound=Batch)
 Given = TypeVar("Given", bound=Batch, covariant=True)

@@ -15,8 +15,7 @@ from parakit.common.progress import Bar
 from parakit.data.examples import EXAMPLE_SPLITS, Row, iter_examples, load_examples_report
 from parakit.data.examples.formats import get_task_format
 from parakit.tokens.examples.shards import INDEX
-from parakit.tokens.examples.special_tokens import frame_of
-from parakit.tokens.tokenizer.special_tokens_template import Family
+from parakit.tokens.tokenizer.special_tokens_template import Family, frame_of
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _ROWS_PER_CHUNK = 10_000

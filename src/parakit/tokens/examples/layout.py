@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parakit.tokens.examples.shards import Texts
-from parakit.tokens.examples.special_tokens import Frame
+from parakit.tokens.tokenizer.special_tokens_template import Frame
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json
-from parakit.tokens.examples.special_tokens import Frame
+from parakit.tokens.tokenizer.special_tokens_template import Frame
 
 INDEX = "index.json"
 _HINT = "restore it from a copy, or delete the folder and encode the examples again"

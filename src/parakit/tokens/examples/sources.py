@@ -14,11 +14,11 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 
 from parakit.common.errors import UserError
-from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
+from parakit.tokens.batches.batch import LabelledBatch, PairBatch, TextPairBatch
+from parakit.tokens.batches.length_groups import GROUPS_PER_POOL, LengthGroups
 from parakit.tokens.examples.layout import Rows, framed_rows, one_below_the_other
-from parakit.tokens.examples.length_groups import GROUPS_PER_POOL, LengthGroups
 from parakit.tokens.examples.shards import ExampleShards
-from parakit.tokens.examples.special_tokens import Frame, cut_to_fit
+from parakit.tokens.tokenizer.special_tokens_template import Frame, cut_to_fit
 
 TooLong = Literal["truncate", "refuse"]
 

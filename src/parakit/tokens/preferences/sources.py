@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parakit.tokens.examples.length_groups import GROUPS_PER_POOL, LengthGroups
-from parakit.tokens.preferences.batches import RankingBatch
+from parakit.tokens.batches.batch import RankingBatch
+from parakit.tokens.batches.length_groups import GROUPS_PER_POOL, LengthGroups
 from parakit.tokens.preferences.encoding import EncodedRankings
 
 

@@ -1,1 +1,1 @@
-"""PLACEHOLDER."""
+"""The tokenizer: training, files, fast encoding, special tokens."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from parakit.tokens.batches import token_batches as token_batches
-from parakit.tokens.batches.token_batches import Batch
+from parakit.tokens.batches import source as token_batches
+from parakit.tokens.batches.batch import Batch
 from parakit.tokens.shards import TokenShards
 from parakit.training.doctor.turns import Stretch, breaks, runs
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from parakit.common.errors import UserError
 from parakit.model.heads import LanguageModel, Model
-from parakit.tokens.examples import ExampleShards
+from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan

@@ -19,9 +19,13 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.model.config import ModelConfig
 from parakit.model.heads import Model
-from parakit.tokens.batches.noising import MaskedSource, PrefixSource, SpanCorruptionSource, token_facts
-from parakit.tokens.batches.token_batches import BatchSource
-from parakit.tokens.examples import ExampleShards, LabelledSource, PairSource, TextPairSource
+from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.prefix_lm import PrefixSource
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.span_corruption import SpanCorruptionSource
+from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import objectives

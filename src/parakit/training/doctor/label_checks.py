@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from parakit.common.errors import UserError
-from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.batches.batch import Batch
+from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.chat.template import answer_lead, compile_chat, end_of_turn_id
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

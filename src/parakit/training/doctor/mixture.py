@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.replay import ReplayedSource
-from parakit.tokens.batches.token_batches import Batch
 from parakit.training.doctor.batch_checks import count_differs
 from parakit.training.doctor.examination import Finding
 from parakit.training.doctor.tasks.row_checks import rows_change

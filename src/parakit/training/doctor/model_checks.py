@@ -17,7 +17,7 @@ from torch.nn import functional
 from parakit.model.adapters import own_parameters
 from parakit.model.heads import LanguageModel
 from parakit.model.layers.positions import LearnedPositions
-from parakit.tokens.batches.token_batches import Batch
+from parakit.tokens.batches.batch import Batch
 from parakit.training.doctor.gradients import few
 from parakit.training.doctor.probes import row_slice, unevenly_counted
 from parakit.training.doctor.turns import breaks

@@ -17,9 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parakit.tokens.batches.noising import MaskedBatch
-from parakit.tokens.batches.token_batches import Batch
-from parakit.tokens.examples.batches import PairBatch
+from parakit.tokens.batches.batch import Batch, MaskedBatch, PairBatch
 from parakit.training.doctor.turns import breaks
 from parakit.training.doctor.views import arrays, countable, n_rows, real_places
 

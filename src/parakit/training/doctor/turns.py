@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parakit.tokens.batches.token_batches import Batch
+from parakit.tokens.batches.batch import Batch
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens import END_OF_TURN, ROLES
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from parakit.model.heads import RewardModel
-from parakit.tokens.batches.token_batches import Batch
-from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
-from parakit.tokens.preferences.batches import RankingBatch
+from parakit.tokens.batches.batch import Batch, LabelledBatch, PairBatch, RankingBatch, TextPairBatch
 from parakit.training import micro_batches
 from parakit.training.micro_batches import (
     LabelledMicroBatch,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from parakit.model.config import ClassifierConfig
-from parakit.tokens.examples.batches import LabelledBatch, TextPairBatch
+from parakit.tokens.batches.batch import LabelledBatch, TextPairBatch
 from parakit.training.doctor.gradients import few
 
 LARGEST_SCORE = 10.0  # root mean square: an output layer that starts near 0 takes long to get further

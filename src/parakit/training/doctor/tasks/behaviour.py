@@ -17,10 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.model.backbones import Decoder
-from parakit.tokens.batches.noising import PrefixBatch
-from parakit.tokens.batches.token_batches import Batch
-from parakit.tokens.examples.batches import LabelledBatch, PairBatch, TextPairBatch
-from parakit.tokens.preferences.batches import RankingBatch
+from parakit.tokens.batches.batch import (
+    Batch,
+    LabelledBatch,
+    PairBatch,
+    PrefixBatch,
+    RankingBatch,
+    TextPairBatch,
+)
 from parakit.training.doctor.probes import counted_as, row_slice, unevenly_counted
 from parakit.training.doctor.tasks.row_checks import targets
 from parakit.training.doctor.views import (

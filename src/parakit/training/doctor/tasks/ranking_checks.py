@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from parakit.model.heads import RewardModel
-from parakit.tokens.preferences.batches import RankingBatch
+from parakit.tokens.batches.batch import RankingBatch
 from parakit.training import loop
 from parakit.training.doctor.probes import drop_gradients
 from parakit.training.doctor.turns import Grammar

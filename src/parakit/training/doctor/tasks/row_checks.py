@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
-from parakit.tokens.batches.token_batches import Batch
-from parakit.tokens.examples.batches import LabelledBatch, PairBatch
+from parakit.tokens.batches.batch import Batch, LabelledBatch, PairBatch
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.doctor import batch_checks
 from parakit.training.doctor.turns import runs

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parakit.tokens.batches.noising.vocab_info import TokenFacts
-from parakit.tokens.batches.token_batches import Batch
-from parakit.tokens.examples.batches import PairBatch
+from parakit.tokens.batches.batch import Batch, PairBatch
+from parakit.tokens.batches.vocab_info import TokenFacts
 
 SOURCE, TARGET = 0, 1
 

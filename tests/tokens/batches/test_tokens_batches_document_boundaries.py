@@ -14,7 +14,8 @@ from tokenizers import processors
 from parakit.common.errors import UserError
 from parakit.data import Conversation, Document, Message
 from parakit.tokens import BatchSource, Tokenizer, TokenShards, write_shards
-from parakit.tokens.batches.noising import MaskedSource, token_facts
+from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.vocab_info import token_facts
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
 TEXTS = ["The cat sat on a mat.", "Seven small dogs said hello!", "Straße"]

@@ -11,23 +11,14 @@ Shapes: B rows, T tokens, W words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from parakit.tokens.batches.noising.sources import NoisedSource, row_draws
-from parakit.tokens.batches.noising.vocab_info import TokenFacts, need
-from parakit.tokens.batches.token_batches import Batch, BatchSource
+from parakit.tokens.batches.batch import Batch, MaskedBatch
+from parakit.tokens.batches.noising import NoisedSource, row_draws
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.vocab_info import TokenFacts, need
 
 _N_DRAWS = 3  # per token: which words, what they show, which random token
-
-
-@dataclass(frozen=True)
-class MaskedBatch(Batch):
-    """`input_ids` with tokens hidden, `target_ids` the same places as they were, `loss_mask` the chosen places.
-
-    `single_document`: no row has padding or a second document, so that every token may attend to every other.
-    """
 
 
 class MaskedSource(NoisedSource[MaskedBatch]):

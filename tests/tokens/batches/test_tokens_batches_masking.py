@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.tokens import BatchSource, Tokenizer, TokenShards
-from parakit.tokens.batches.noising import MaskedBatch, MaskedSource, TokenFacts, token_facts
+from parakit.tokens.batches.batch import MaskedBatch
+from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.vocab_info import TokenFacts, token_facts
 
 PAD, UNK, CLS, SEP, MASK, EOS, VOCAB_SIZE = 0, 1, 2, 3, 4, 5, 60
 SPECIAL = np.arange(VOCAB_SIZE) <= EOS

@@ -7,31 +7,13 @@ a prefix see each other in both directions, what follows sees what came before, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from parakit.tokens.batches.noising.pairs import SOURCE, TARGET, Sides, Texts, pair_batch, texts_of
-from parakit.tokens.batches.noising.sources import NoisedSource, row_draws
-from parakit.tokens.batches.noising.vocab_info import TokenFacts, need
-from parakit.tokens.batches.token_batches import Batch, BatchSource
-from parakit.tokens.examples.batches import PairBatch
-
-
-@dataclass(frozen=True)
-class PrefixBatch(Batch):
-    """Rows of a decoder. A query may attend to a key of its own document that is not after it or has
-    `prefix_mask`.
-    """
-
-    prefix_mask: np.ndarray  # (B, T) bool, True = of its document's prefix
-
-    @property
-    def prefix_lengths(self) -> np.ndarray:
-        """(B,) int64: tokens in the prefix of each row's first document, the only one where
-        `single_document`.
-        """
-        return (self.prefix_mask & (self.document_ids == 0)).sum(1)
+from parakit.tokens.batches.batch import Batch, PairBatch, PrefixBatch
+from parakit.tokens.batches.noising import NoisedSource, row_draws
+from parakit.tokens.batches.pairs import SOURCE, TARGET, Sides, Texts, pair_batch, texts_of
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.vocab_info import TokenFacts, need
 
 
 class PrefixSource(NoisedSource[PairBatch | PrefixBatch]):

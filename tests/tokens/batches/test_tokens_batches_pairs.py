@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.tokens import BatchSource, Tokenizer, TokenizerConfig, TokenShards, train_tokenizer
-from parakit.tokens.batches.noising import (
-    PrefixBatch,
-    PrefixSource,
-    SpanCorruptionSource,
-    TokenFacts,
-    token_facts,
-)
-from parakit.tokens.batches.noising.spans import raw_seq_len, span_counts
-from parakit.tokens.examples import PairBatch
+from parakit.tokens.batches.batch import PairBatch, PrefixBatch
+from parakit.tokens.batches.prefix_lm import PrefixSource
+from parakit.tokens.batches.span_corruption import SpanCorruptionSource, raw_seq_len, span_counts
+from parakit.tokens.batches.vocab_info import TokenFacts, token_facts
 
 PAD, EOS, UNK, START, FIRST_SENTINEL, N_SENTINELS, TEXT = 0, 1, 2, 3, 4, 100, 104
 SPECIAL = np.arange(2000) < TEXT

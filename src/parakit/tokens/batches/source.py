@@ -21,6 +21,7 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
+from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.packing import (
     best_fit_decreasing,
     cut_at_offsets,
@@ -52,21 +53,6 @@ class TokenSource(Protocol):
     def pad_id(self) -> int | None:
         """What fills the rest of a row."""
         ...
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows ready for a model. `loss_mask[b, t]` says whether `target_ids[b, t]` counts; padding has document
-    id -1.
-    """
-
-    input_ids: np.ndarray  # (B, T) int64
-    target_ids: np.ndarray  # (B, T) int64
-    loss_mask: np.ndarray  # (B, T) bool
-    document_ids: np.ndarray  # (B, T) int32, counted from 0 within each row
-    position_ids: np.ndarray  # (B, T) int64, restarting at each document
-    n_counted: int
-    single_document: bool  # no row holds two documents: plain causal attention is right
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from parakit.common.errors import UserError
-from parakit.tokens.batches.noising.pairs import (
-    SOURCE,
-    TARGET,
-    Sides,
-    Texts,
-    counting_up,
-    pair_batch,
-    texts_of,
-)
-from parakit.tokens.batches.noising.sources import NoisedSource, row_draws
-from parakit.tokens.batches.noising.vocab_info import TokenFacts, need
-from parakit.tokens.batches.token_batches import Batch, BatchSource
-from parakit.tokens.examples.batches import PairBatch
+from parakit.tokens.batches.batch import Batch, PairBatch
+from parakit.tokens.batches.noising import NoisedSource, row_draws
+from parakit.tokens.batches.pairs import SOURCE, TARGET, Sides, Texts, counting_up, pair_batch, texts_of
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.vocab_info import TokenFacts, need
 
 
 class SpanCorruptionSource(NoisedSource[PairBatch]):

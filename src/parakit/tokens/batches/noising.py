@@ -13,9 +13,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from parakit.common.seeds import rng
-from parakit.tokens.batches.noising.vocab_info import TokenFacts
-from parakit.tokens.batches.token_batches import Batch, BatchSource
-from parakit.tokens.examples.batches import PairBatch
+from parakit.tokens.batches.batch import Batch, PairBatch
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.vocab_info import TokenFacts
 
 Noised = TypeVar("Noised", bound=Batch | PairBatch)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.model.layers.masks import branch_mask
-from parakit.tokens.preferences.prefix_trees import BranchedRows, lay_branches
+from parakit.tokens.batches.prefix_trees import BranchedRows, lay_branches
 
 # Groups: a prompt's tokens, and the lengths of what follows it
 GROUPS = st.lists(
