@@ -18,7 +18,7 @@ from benchmarks.harness import Figures
 from parakit.checkpoints import load_model
 from parakit.checkpoints.adapters import load_adapter
 from parakit.common.files import sha256_file
-from parakit.compression import merge_adapter
+from parakit.compression.merging import merge_adapter
 from parakit.model.adapters import attach, without_adapter
 
 ROWS, WEIGHTS = 8, "model.safetensors"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from parakit.alignment.rl.prompts import Sample
+from parakit.alignment.rl.prompts import SampledCompletion
 
 N_WORDS = 12
 
@@ -25,7 +25,7 @@ def gold(messages: list[dict[str, Any]], completion: str, answer: str | None = N
     return counted / 4 + float(bool(asked & set(words)))
 
 
-def gold_of(sample: Sample) -> float:
+def gold_of(sample: SampledCompletion) -> float:
     """The same of a sample."""
     messages = [{"role": message.role, "content": message.content} for message in sample.messages]
     return gold(messages, sample.completion)

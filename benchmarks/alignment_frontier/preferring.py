@@ -18,8 +18,8 @@ from benchmarks.alignment_frontier.talker import MAX_NEW_TOKENS
 from benchmarks.harness import Figures
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.config import online_config
-from parakit.alignment.rl.policy_eval import measure_policy
-from parakit.alignment.rl.rewards import judged
+from parakit.alignment.rl.policy_eval import evaluate_policy
+from parakit.alignment.rl.rewards import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.preferences import prepare_preferences
@@ -41,7 +41,7 @@ def preferred(start: Path, asked: Asked, seed: int) -> dict[str, Any]:
 
     def measured(policy: Any) -> Figures:
         config = online_config(AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS}), "grpo")
-        return measure_policy(policy, reference, asked.tokenizer, asked.held_out, asked.reward, config)
+        return evaluate_policy(policy, reference, asked.tokenizer, asked.held_out, asked.reward, config)
 
     found = [measured(asked.policy)]
     model, policy = start, asked.policy
@@ -64,7 +64,7 @@ def _write_pairs(policy: Any, asked: Asked, seed: int, path: Path) -> None:
         AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS, "group_size": N_ANSWERS}), "best_of_n"
     )
     samples, _ = complete(policy, asked.tokenizer, asked.train, config, seed)
-    rewards = judged(asked.reward, samples)
+    rewards = compute_rewards(asked.reward, samples)
     file = path.with_suffix(".jsonl")
     with file.open("w", encoding="utf-8") as lines:
         for first in range(0, len(samples), N_ANSWERS):

@@ -29,7 +29,7 @@ from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.best_of_n import curve
 from parakit.alignment.rl.config import OnlineMethod, online_config
-from parakit.alignment.rl.rewards import Rule, judged
+from parakit.alignment.rl.rewards import FunctionReward, compute_rewards
 from parakit.alignment.rl.rollouts import complete
 from parakit.stages.rl_jobs import Asked, learn, plan_online
 
@@ -106,7 +106,7 @@ def _round(folder: Path, seed: int, n_phases: int) -> dict[str, Any]:
 def _asked(folder: Path) -> Asked:
     """The model as it was tuned, and what is said to it. Measured is on the same prompts, in answers drawn apart."""
     model, tokenizer, prompts = talker_and_prompts(folder, "frontier")
-    return Asked(model, tokenizer, prompts, prompts * N_ANSWERS, Rule("gold", gold_of))
+    return Asked(model, tokenizer, prompts, prompts * N_ANSWERS, FunctionReward("gold", gold_of))
 
 
 def _learned(folder: Path, method: OnlineMethod, seed: int, n_phases: int) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _best(folder: Path, seed: int) -> dict[str, Any]:
     )
     course = Course()
     samples, _ = complete(asked.policy, asked.tokenizer, asked.train, config, seed)
-    rewards = judged(asked.reward, samples).reshape(-1, N_SAMPLED)
+    rewards = compute_rewards(asked.reward, samples).reshape(-1, N_SAMPLED)
     line: Sequence[dict[str, float]] = curve(rewards)
     return {
         "points": [(point["kl_bound"], point["reward"]) for point in line],

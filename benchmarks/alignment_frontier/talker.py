@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parakit.alignment.rl.prompts import Prompt, compile_prompts
+from parakit.alignment.rl.prompts import RLPrompt, compile_prompts
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.model.heads import LanguageModel
@@ -20,7 +20,7 @@ N_DRAWN = 4000  # of small talk; what is said twice counts once
 MAX_PROMPT_TOKENS = 100
 
 
-def talker_and_prompts(folder: Path, draw: str) -> tuple[LanguageModel, Tokenizer, list[Prompt]]:
+def talker_and_prompts(folder: Path, draw: str) -> tuple[LanguageModel, Tokenizer, list[RLPrompt]]:
     """The model of `folder` in float32 without dropout, its tokenizer, and prompts; `draw` names which are drawn."""
     model, tokenizer = load_model(folder, "cpu", "float32")
     assert isinstance(model, LanguageModel)

@@ -67,11 +67,11 @@ def untrained(setting: Setting, seed: int, folder: Path) -> Path:
     from parakit.checkpoints import load_model, save_model
     from parakit.common.artifacts import Lineage
     from parakit.common.seeds import seed_everything
-    from parakit.compression.distillation.students import shape_from_layers
+    from parakit.compression.distillation.students import config_from_layers
     from parakit.stages.task_models import fresh_model
 
     teacher, tokenizer = load_model(setting.teacher)
     seed_everything(seed)
-    model = fresh_model(shape_from_layers(teacher.config, setting.keep_layers))
+    model = fresh_model(config_from_layers(teacher.config, setting.keep_layers))
     path = folder / f"untrained-{seed}"
     return save_model(model, tokenizer, path, Lineage("model", seed=seed), overwrite=True)

@@ -19,9 +19,9 @@ from benchmarks.alignment_frontier.gold import gold_of
 from benchmarks.alignment_frontier.talker import talker_and_prompts
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.config import OnlineConfig, online_config
-from parakit.alignment.rl.model_reward import LearntReward
-from parakit.alignment.rl.prompts import Prompt, Sample
-from parakit.alignment.rl.rewards import Rule, judged
+from parakit.alignment.rl.model_reward import ModelReward
+from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
+from parakit.alignment.rl.rewards import FunctionReward, compute_rewards
 from parakit.alignment.rl.rollouts import complete
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Conversation
@@ -31,7 +31,7 @@ from parakit.model.heads import LanguageModel
 from parakit.stages.alignment import Aligning, align
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-GOLD = Rule("gold", gold_of)
+GOLD = FunctionReward("gold", gold_of)
 MAX_NEW_TOKENS, HELD_OUT = 40, 0.3
 N_COMPARED = 8  # answers to a prompt that pairs are taken from
 
@@ -43,20 +43,20 @@ class Start:
     folder: Path
     model: LanguageModel
     tokenizer: Tokenizer
-    train: list[Prompt]
-    held_out: list[Prompt]
+    train: list[RLPrompt]
+    held_out: list[RLPrompt]
 
     @classmethod
     def load(cls, folder: Path) -> Start:
         """A primer model tuned for chat, and small talk, parted by the prompt's own digest."""
         model, tokenizer, prompts = talker_and_prompts(folder, "over-optimisation")
-        sides: dict[bool, list[Prompt]] = {True: [], False: []}
+        sides: dict[bool, list[RLPrompt]] = {True: [], False: []}
         for prompt in prompts:
             digest = Conversation(prompt.messages).digest
             sides[split_of(digest, HELD_OUT, 0.0) == "train"].append(prompt)
         return cls(folder, model, tokenizer, sides[True], sides[False])
 
-    def samples(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[Sample]:
+    def samples(self, prompts: Sequence[RLPrompt], n: int, seed: int) -> list[SampledCompletion]:
         """`n` answers to each prompt, those of one prompt one after the other."""
         return complete(self.model, self.tokenizer, prompts, sampling(n), seed)[0]
 
@@ -67,7 +67,7 @@ def sampling(n: int) -> OnlineConfig:
 
 
 def compared(
-    samples: Sequence[Sample], gold: np.ndarray, n_pairs: int, error_rate: float, seed: int
+    samples: Sequence[SampledCompletion], gold: np.ndarray, n_pairs: int, error_rate: float, seed: int
 ) -> list[dict[str, str]]:
     """Pairs of answers to one prompt, drawn at random, the better by `gold` (P, N) chosen; in a share of
     `error_rate` the worse. Answers that are equally good are not compared.
@@ -95,10 +95,10 @@ def compared(
     return rows
 
 
-def learnt_proxy(start: Start, n_pairs: int, error_rate: float, seed: int, work: Path) -> LearntReward:
+def learnt_proxy(start: Start, n_pairs: int, error_rate: float, seed: int, work: Path) -> ModelReward:
     """A reward model, trained as `parakit align --method reward` trains one, on pairs of the start's answers."""
     samples = start.samples(start.train, N_COMPARED, seed)
-    gold = judged(GOLD, samples).reshape(-1, N_COMPARED)
+    gold = compute_rewards(GOLD, samples).reshape(-1, N_COMPARED)
     rows = compared(samples, gold, n_pairs, error_rate, seed)
     work.mkdir(parents=True, exist_ok=True)
     file = work / "pairs.jsonl"
@@ -106,7 +106,7 @@ def learnt_proxy(start: Start, n_pairs: int, error_rate: float, seed: int, work:
     pairs = prepare_preferences([str(file)], work / "pairs", validation_fraction=0.1)
     training = AlignConfig.parse({"seed": seed, "compile": "off", "epochs": 4, "batch_examples": 16})
     align(Aligning(start.folder, pairs, work / "work", training, "reward"), work / "proxy")
-    return LearntReward(work / "proxy")
+    return ModelReward(work / "proxy")
 
 
 def agreement(proxy: np.ndarray, gold: np.ndarray) -> float:

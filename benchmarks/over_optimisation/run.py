@@ -2,7 +2,7 @@
 
 For every seed a reward model is learnt from a few pairs (proxy.py); GRPO and PPO follow it from the same start, without
 a leash and with one, and on held-out prompts the proxy's reward, gold and the divergence are measured along the way.
-Gold is only watched, as `parakit align --watch` watches it, and so is a second proxy, learnt from other pairs. Best of
+Gold is monitored only (`parakit align --monitor-rewards`), and so is a second proxy, learnt from other pairs. Best of
 n needs no training: what it would bring by the proxy, and of that in gold, has an exact estimate. Rewards are told in
 standard deviations of the start's, from its mean.
 
@@ -28,9 +28,9 @@ from benchmarks.over_optimisation.proxy import GOLD, MAX_NEW_TOKENS, Start, agre
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.best_of_n import expected_best, kl_bound
 from parakit.alignment.rl.config import OnlineMethod, online_config
-from parakit.alignment.rl.model_reward import LearntReward
-from parakit.alignment.rl.overoptimization import WATCHED
-from parakit.alignment.rl.rewards import judged
+from parakit.alignment.rl.model_reward import ModelReward
+from parakit.alignment.rl.overoptimization import MONITORED
+from parakit.alignment.rl.rewards import compute_rewards
 from parakit.common.files import read_json, write_json_atomic
 from parakit.stages.rl_jobs import Asked, learn, plan_online
 
@@ -106,7 +106,7 @@ def summed(rounds: list[dict[str, Any]]) -> Figures:
     for part, first in rounds[0]["figures"].items():
         figures[part] = {name: summary([found["figures"][part][name] for found in rounds]) for name in first}
     figures["points"] = rounds[0]["points"]
-    figures["signs"] = rounds[0]["signs"]
+    figures["warnings"] = rounds[0]["warnings"]
     return figures
 
 
@@ -120,23 +120,23 @@ def one_round(folder: Path, seed: int, n_phases: Mapping[OnlineMethod, int]) -> 
         )
         second.name = "second proxy"
         figures, points = best_of_n(start, proxy, seed)
-        signs: dict[str, Any] = {}
+        warnings: dict[str, Any] = {}
         for name, (method, leash) in RUNS.items():
             found = followed(folder, (proxy, second), method, leash, seed, n_phases[method])
-            points[name], signs[name] = found["points"], found["signs"]
-            figures[name] = ended(points[name], signs[name])
+            points[name], warnings[name] = found["points"], found["warnings"]
+            figures[name] = ended(points[name], warnings[name])
             figures[name]["processor_seconds"] = found["seconds"]
     for name, found in figures.items():
         if name in RUNS and not name.endswith("no_leash"):
             free = figures[f"{RUNS[name][0]}_no_leash"]
             found["gold_above_no_leash"] = found["gold_end"] - free["gold_end"]
-    return {"figures": figures, "points": points, "signs": signs}
+    return {"figures": figures, "points": points, "warnings": warnings}
 
 
-def best_of_n(start: Start, proxy: LearntReward, seed: int) -> tuple[Figures, dict[str, Any]]:
+def best_of_n(start: Start, proxy: ModelReward, seed: int) -> tuple[Figures, dict[str, Any]]:
     """How often the proxy agrees with gold on answers of the start, and what the best of n by it brings."""
     samples = start.samples(start.held_out, N_SAMPLED, seed)
-    ours, gold = (judged(reward, samples).reshape(-1, N_SAMPLED) for reward in (proxy, GOLD))
+    ours, gold = (compute_rewards(reward, samples).reshape(-1, N_SAMPLED) for reward in (proxy, GOLD))
     line = []
     for n in SIZES:
         found = (expected_best(rewards, n, by=ours) for rewards in (ours, gold))
@@ -149,7 +149,7 @@ def best_of_n(start: Start, proxy: LearntReward, seed: int) -> tuple[Figures, di
 
 def followed(
     folder: Path,
-    proxies: tuple[LearntReward, LearntReward],
+    proxies: tuple[ModelReward, ModelReward],
     method: OnlineMethod,
     leash: dict[str, Any],
     seed: int,
@@ -167,10 +167,7 @@ def followed(
     with TemporaryDirectory() as work:
         plan = plan_online(AlignConfig.parse(settings | length), config, asked)
         found = learn(method, asked, config, plan, Path(work))
-    before, names = (
-        found["before"],
-        ["reward", *(f"{WATCHED}{judge.name}" for judge in asked.monitor_rewards)],
-    )
+    before, names = found["before"], ["reward", *(f"{MONITORED}{judge.name}" for judge in asked.watched)]
     spreads = ["reward_std", *(f"{name} std" for name in names[1:])]
 
     def point(row: dict[str, Any]) -> list[float]:
@@ -181,20 +178,20 @@ def followed(
         return [round(value, 3) for value in (place, row["kl"], *deviations)]
 
     points = [point(row) for row in (before, *found["validations"])]
-    signs = [[sign["sign"], sign["step"] / config.steps_per_phase] for sign in found["signs"]]
-    return {"points": points, "signs": signs, "seconds": time.process_time() - began}
+    warnings = [[row["warning"], row["step"] / config.steps_per_phase] for row in found["warnings"]]
+    return {"points": points, "warnings": warnings, "seconds": time.process_time() - began}
 
 
-def ended(points: list[list[float]], signs: list[list[Any]]) -> Figures:
+def ended(points: list[list[float]], warnings: list[list[Any]]) -> Figures:
     """Where a run's gold reward was highest, and what became of it; all rewards in deviations from the start. The
-    first sign is the first that was seen without gold, of which nobody has a judge; a run without one counts to its
+    first warning is the first that was seen without gold, of which nobody has a judge; a run without one counts to its
     end.
     """
     kl, proxy, gold, second = np.array(points)[:, 1:].T
     best = int(gold.argmax())
     phases = [point[0] for point in points]
-    first = min((phase for name, phase in signs if name != f"{WATCHED}{GOLD.name}"), default=phases[-1])
-    at_sign = phases.index(first)
+    first = min((phase for name, phase in warnings if name != f"{MONITORED}{GOLD.name}"), default=phases[-1])
+    at_warning = phases.index(first)
     return {
         "gold_highest": float(gold[best]),
         "kl_at_highest": float(kl[best]),
@@ -204,6 +201,6 @@ def ended(points: list[list[float]], signs: list[list[Any]]) -> Figures:
         "kl_end": float(kl[-1]),
         "gold_fall": float(gold[best] - gold[-1]),
         "proxy_rise_since": float(proxy[-1] - proxy[best]),
-        "kl_at_first_sign": float(kl[at_sign]),
-        "fall_at_first_sign": float(gold[: at_sign + 1].max() - gold[at_sign]),
+        "kl_at_first_warning": float(kl[at_warning]),
+        "fall_at_first_warning": float(gold[: at_warning + 1].max() - gold[at_warning]),
     }

@@ -26,7 +26,7 @@ from benchmarks.peers.tuning_shared import Clock, near_twelve_words
 Figures = dict[str, Any]
 
 
-class Watch(TrainerCallback):
+class OveroptimizationMonitor(TrainerCallback):
     """Tells a clock when steps ended."""
 
     def __init__(self, clock: Clock) -> None:
@@ -53,7 +53,7 @@ def main(task: str, folder: Path, seed: int = 0) -> Figures:
             "per_device_train_batch_size": settings["n_rows"],
         }  # fmt: skip
         trainer, n_rows = trainers[task](folder, settings, shared)
-        trainer.add_callback(Watch(clock))
+        trainer.add_callback(OveroptimizationMonitor(clock))
         trainer.train()
     log = trainer.state.log_history
     figures = {"losses": [row["loss"] for row in log if "loss" in row]} | clock.speed(n_rows)

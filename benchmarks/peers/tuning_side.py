@@ -21,10 +21,10 @@ from benchmarks.peers import tuning_workload as work
 from benchmarks.peers.tuning_shared import Clock, near_twelve_words
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective
-from parakit.alignment.rl.grpo import GRPOLearning, GRPOObjective
-from parakit.alignment.rl.prompts import Sample
-from parakit.alignment.rl.rewards import Rule
-from parakit.alignment.rl.rollout_source import OnPolicySource
+from parakit.alignment.rl.grpo import GRPO, GRPOObjective
+from parakit.alignment.rl.prompts import SampledCompletion
+from parakit.alignment.rl.rewards import FunctionReward
+from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out, scored_rollouts
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.conversations.conversation import read_conversations
@@ -110,9 +110,9 @@ def learn_given(folder: Path) -> Figures:
 
 def _grpo(
     folder: Path, n_steps: int, config: Any, given: Figures | None = None
-) -> tuple[TrainingSession, OnPolicySource]:
+) -> tuple[TrainingSession, PolicyRolloutSource]:
     policy, tokenizer = work.policy_of(folder, "talker")
-    reference, learning = frozen_copy(policy), GRPOLearning(config)
+    reference, learning = frozen_copy(policy), GRPO(config)
     objective = GRPOObjective(config, learning.leash)
     prompts = work.prompts_of(folder, tokenizer)
 
@@ -121,13 +121,13 @@ def _grpo(
             return roll_out(policy, reference, tokenizer, asked, config, phase)
         every = [prompt for prompt in prompts[: config.rollout_prompts] for _ in range(config.group_size)]
         samples = [
-            Sample(prompt.messages, None, text)
+            SampledCompletion(prompt.messages, None, text)
             for prompt, text in zip(every, given["completions"], strict=True)
         ]
         return scored_rollouts(policy, reference, every, samples, given["token_ids"])
 
-    reward = Rule("near_twelve_words", lambda sample: near_twelve_words(sample.completion))
-    source = OnPolicySource(prompts, roll_given, reward, learning, objective.figures, config)
+    reward = FunctionReward("near_twelve_words", lambda sample: near_twelve_words(sample.completion))
+    source = PolicyRolloutSource(prompts, roll_given, reward, learning, objective.figures, config)
     plan = work.plan_of(config.n_rows, n_steps, work.GRPO_RATE)
     return TrainingSession(policy, source, objective, plan, folder=None), source
 

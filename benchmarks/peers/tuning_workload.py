@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from parakit.alignment.rl.config import OnlineConfig
-from parakit.alignment.rl.prompts import Prompt, compile_prompts
+from parakit.alignment.rl.prompts import RLPrompt, compile_prompts
 from parakit.alignment.rl.rollouts import complete
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import Lineage
@@ -91,7 +91,7 @@ def packed(folder: Path, tokenizer: Tokenizer, told: list[Conversation]) -> Batc
     return BatchSource(TokenShards.open(shards, "train"), MAX_SEQ_LEN, 0, "pack")
 
 
-def prompts_of(folder: Path, tokenizer: Tokenizer) -> list[Prompt]:
+def prompts_of(folder: Path, tokenizer: Tokenizer) -> list[RLPrompt]:
     """The prompts, in the file's order."""
     room = MAX_SEQ_LEN - GRPO.max_new_tokens
     return compile_prompts(tokenizer, read_conversations(folder / PROMPTS), room, PROMPTS)

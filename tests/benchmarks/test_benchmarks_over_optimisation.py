@@ -10,15 +10,17 @@ import pytest
 from benchmarks.over_optimisation.picture import by_distance, draw, medians
 from benchmarks.over_optimisation.proxy import agreement, compared
 from benchmarks.over_optimisation.run import RUNS, ended, summed
-from parakit.alignment.rl.prompts import Sample
+from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.data.conversations.conversation import Message
 
 
-def answers(n_prompts: int, n_answers: int) -> tuple[list[Sample], np.ndarray]:
+def answers(n_prompts: int, n_answers: int) -> tuple[list[SampledCompletion], np.ndarray]:
     gold = np.arange(n_prompts * n_answers, dtype=float).reshape(n_prompts, n_answers)
     gold[0] = 1.0  # equally good: never compared
     names = [(p, a) for p in range(n_prompts) for a in range(n_answers)]
-    return [Sample((Message("user", f"prompt {p}"),), None, f"{gold[p, a]:g}") for p, a in names], gold
+    return [
+        SampledCompletion((Message("user", f"prompt {p}"),), None, f"{gold[p, a]:g}") for p, a in names
+    ], gold
 
 
 def test_pairs_are_of_one_prompt_and_wrong_as_often_as_was_asked() -> None:
@@ -43,9 +45,9 @@ def test_agreement_is_the_share_of_pairs_in_the_right_order() -> None:
 
 def test_a_run_is_judged_by_its_highest_gold() -> None:
     points = [[0, 0.0, 0.0, 0.0, 0.0], [2, 1.0, 0.5, 0.4, 0.8], [4, 9.0, 2.0, -1.0, 0.5]]
-    found = ended(points, [["watched gold", 2.0], ["alike", 4.0], ["far", 4.0]])
-    assert (found["kl_at_first_sign"], found["fall_at_first_sign"]) == (9.0, 1.4)
-    assert ended(points, [["far", 2]])["fall_at_first_sign"] == 0.0
+    found = ended(points, [["monitor gold", 2.0], ["mode_collapse", 4.0], ["kl_high", 4.0]])
+    assert (found["kl_at_first_warning"], found["fall_at_first_warning"]) == (9.0, 1.4)
+    assert ended(points, [["kl_high", 2]])["fall_at_first_warning"] == 0.0
     assert (found["gold_highest"], found["kl_at_highest"]) == (0.4, 1.0)
     assert found["gold_fall"] == pytest.approx(1.4)
     assert found["proxy_rise_since"] == pytest.approx(1.5)
@@ -65,5 +67,5 @@ def test_the_picture_is_drawn_of_lines_of_unlike_length(tmp_path: Path) -> None:
     draw(rounds, tmp_path / "two.svg")
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     figures = {name: ended(line, []) for name in RUNS}
-    found = summed([{"figures": figures, "points": {}, "signs": {}}] * 2)
+    found = summed([{"figures": figures, "points": {}, "warnings": {}}] * 2)
     assert found["grpo_no_leash"]["gold_end"]["n"] == 2

@@ -65,7 +65,7 @@ def test_a_policy_is_tuned_on_a_folder_of_preferences(capsys, tiny_build, pairs,
     made = open_artifact(out, "model").lineage
     assert (made["config"]["learned"], made["config"]["chat"]) == ("dpo", True)
     assert open_artifact(folder).digest in [parent["digest"] for parent in made["parents"]]
-    assert {"lead", "accuracy"} <= set(made["result"])
+    assert {"margin", "accuracy"} <= set(made["result"])
 
 
 def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
@@ -131,8 +131,8 @@ def test_every_step_tells_how_many_pairs_are_right_and_what_was_left_out_is_said
     capsys, tiny_build, pairs, tmp_path
 ):
     for method, figures in (
-        ("dpo", {"accuracy", "lead", "likelier", "drift"}),
-        ("reward", {"accuracy", "lead", "reward"}),
+        ("dpo", {"accuracy", "margin", "logp_accuracy", "drift"}),
+        ("reward", {"accuracy", "margin", "reward"}),
     ):
         out = tmp_path / method
         arguments = ["align", tiny_build, "--method", method, "--preferences", pairs, "--output", out, *QUICK]
@@ -188,7 +188,7 @@ def test_prompts_of_several_files_and_rewards_that_are_all_the_same(capsys, tiny
     arguments += ["--reward", "format=.*", "--max-new-tokens", 3, "--rollout-prompts", 2, "--group-size", 2]
     status, printed, err = run(capsys, *arguments, "--max-steps", 2, "--json")
     assert status == 0
-    assert json.loads(printed)["equal_groups"] == 1
+    assert json.loads(printed)["zero_variance_groups"] == 1
     assert "in 100% of the groups all completions had the same reward, and taught nothing" in err
 
 

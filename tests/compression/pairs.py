@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parakit.common.seeds import seed_everything
 from parakit.compression.config import DistillConfig
-from parakit.compression.distillation import Teacher
+from parakit.compression.distillation.teacher import Teacher
 from parakit.training.micro_batches import to_micro_batch
 from tests.training.tiny_tasks import TASKS, VOCAB_SIZE, language_model, masked_model, woken
 

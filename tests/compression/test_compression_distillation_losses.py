@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.compression.config import DistillConfig
-from parakit.compression.distillation import distillation, losses
-from parakit.compression.distillation.losses import gathered
+from parakit.compression.distillation import losses
+from parakit.compression.distillation.losses import distillation, top_k_log_probs
 from parakit.compression.distillation.micro_batches import UnlabelledBatch, fields_of
 from parakit.training.objectives import fused_head_loss as head_loss
 from parakit.training.objectives import next_token
@@ -176,7 +176,7 @@ def bucketed(direction: Any, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     torch.manual_seed(3)
     ours, theirs = (3 * torch.randn(2, 13, 17, dtype=torch.float64)).log_softmax(-1)
     top = theirs.topk(k, dim=1).indices
-    return apart(gathered(theirs, top), gathered(ours, top), direction), ours, theirs, top
+    return apart(top_k_log_probs(theirs, top), top_k_log_probs(ours, top), direction), ours, theirs, top
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -12,7 +12,8 @@ from compression.pairs import pair
 
 from parakit.common.errors import UserError
 from parakit.compression.config import DistillConfig
-from parakit.compression.distillation import OnPolicySource, distillation
+from parakit.compression.distillation.losses import distillation
+from parakit.compression.distillation.on_policy import OnPolicyDistillationSource
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids
 from parakit.training.session import TrainingSession
@@ -22,9 +23,9 @@ from tests.training.tiny_tasks import tokens
 STOP = 2
 
 
-def source(student: Any, share: float = 1.0, **sampling: Any) -> OnPolicySource:
+def source(student: Any, share: float = 1.0, **sampling: Any) -> OnPolicyDistillationSource:
     settings = SamplingConfig(**{"temperature": 1.0, "max_new_tokens": 4} | sampling)
-    return OnPolicySource(tokens(masked=True), student, [STOP], share=share, sampling=settings)
+    return OnPolicyDistillationSource(tokens(masked=True), student, [STOP], share=share, sampling=settings)
 
 
 def documents(batch: Any, row: int) -> list[tuple[list[int], list[bool]]]:
@@ -95,7 +96,7 @@ def test_dropout_is_off_while_the_student_answers_and_on_again_behind_it() -> No
 def test_plain_text_is_refused() -> None:
     student, _ = pair(dtype=torch.float32)
     with pytest.raises(UserError, match="plain text asks nothing"):
-        OnPolicySource(tokens("concat"), student, [STOP], share=0.5, sampling=SamplingConfig())
+        OnPolicyDistillationSource(tokens("concat"), student, [STOP], share=0.5, sampling=SamplingConfig())
 
 
 def session(folder: Path | None) -> TrainingSession:

@@ -10,16 +10,14 @@ from compression.pairs import micro, pair, rows
 
 from parakit.common.errors import UserError
 from parakit.compression.config import DistillConfig
-from parakit.compression.distillation import (
-    Teacher,
+from parakit.compression.distillation.checks import (
+    check_same_outputs,
     check_same_vocabulary,
-    distillation,
     examine_distillation,
-    layers_kept,
-    student_from_layers,
 )
-from parakit.compression.distillation.checks import check_same_outputs
-from parakit.compression.distillation.teacher import shared_tensors
+from parakit.compression.distillation.losses import distillation
+from parakit.compression.distillation.students import select_layers, student_from_layers
+from parakit.compression.distillation.teacher import Teacher, shared_tensors
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
@@ -112,12 +110,12 @@ def test_a_step_moves_the_student_and_not_the_teacher() -> None:
     [(12, 6, [0, 2, 4, 7, 9, 11]), (5, 3, [0, 2, 4]), (4, 2, [0, 3]), (3, 1, [0]), (2, 2, [0, 1])],
 )
 def test_layers_are_spread_evenly(n_layers: int, n_kept: int, wanted: list[int]) -> None:
-    assert layers_kept(n_layers, n_kept) == wanted
+    assert select_layers(n_layers, n_kept) == wanted
 
 
 def test_more_layers_than_there_are_is_refused() -> None:
     with pytest.raises(UserError, match=r"keep_layers = 4.*3 layers"):
-        layers_kept(3, 4)
+        select_layers(3, 4)
 
 
 @pytest.mark.parametrize("make", [language_model, masked_model])

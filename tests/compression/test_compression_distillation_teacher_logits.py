@@ -14,23 +14,29 @@ from compression.pairs import micro, pair, rows
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.compression.config import DistillConfig
-from parakit.compression.distillation import LogitsFacts, Teacher, TeacherLogits, distillation
 from parakit.compression.distillation import teacher_logits as module
-from parakit.compression.distillation.teacher_logits import CachedSource, write_teacher_logits
+from parakit.compression.distillation.losses import distillation
+from parakit.compression.distillation.teacher import Teacher
+from parakit.compression.distillation.teacher_logits import (
+    CachedLogitsSource,
+    TeacherLogits,
+    TeacherLogitsSpec,
+    write_teacher_logits,
+)
 from parakit.training.doctor import gradients
 from parakit.training.doctor.probes import tried_out
 from tests.training.tiny_tasks import TASKS, VOCAB_SIZE
 
-FACTS = LogitsFacts(
+FACTS = TeacherLogitsSpec(
     teacher="t", data="d", rows="chat", seed=5, seq_len=12, top_k=VOCAB_SIZE, distill_temperature=1.0,
     log_dtype="float32",
 )  # fmt: skip
 
 
-def kept(tmp_path: Path, teacher: Teacher, name: str = "next_token", **changes: Any) -> CachedSource:
+def kept(tmp_path: Path, teacher: Teacher, name: str = "next_token", **changes: Any) -> CachedLogitsSource:
     facts, source, path = replace(FACTS, **changes), TASKS[name].source(), tmp_path / "answers"
     write_teacher_logits(path, teacher, source, facts)
-    return CachedSource(source, TeacherLogits(path, facts))
+    return CachedLogitsSource(source, TeacherLogits(path, facts))
 
 
 @pytest.mark.parametrize("name", ["next_token", "masked"])

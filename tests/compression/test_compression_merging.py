@@ -13,7 +13,7 @@ from parakit.checkpoints import load_model, save_model
 from parakit.checkpoints.adapters import save_adapter
 from parakit.common.artifacts import Lineage
 from parakit.common.errors import UserError
-from parakit.compression import merge_adapter, merge_adapter_folder, merge_models
+from parakit.compression.merging import merge_adapter, merge_adapter_folder, merge_models
 from parakit.model import LanguageModel
 from parakit.model.adapters import LoraConfig, PromptConfig, attach, make_lora, make_prompt
 from tests.training.tiny_runs import tiny_model

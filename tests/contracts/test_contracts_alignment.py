@@ -15,8 +15,8 @@ import torch
 from parakit.alignment.data_checks import examine_prompts
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.rl.grpo import token_weights
-from parakit.alignment.rl.model_reward import LearntReward
-from parakit.alignment.rl.prompts import Sample, compile_prompts
+from parakit.alignment.rl.model_reward import ModelReward
+from parakit.alignment.rl.prompts import SampledCompletion, compile_prompts
 from parakit.alignment.rl.rollouts import token_rows
 from parakit.checkpoints import save_model
 from parakit.common import Lineage
@@ -143,7 +143,7 @@ def test_09_typed_control_tokens_stay_text_in_rankings_and_in_what_is_judged(
     judge = RewardModel(DecoderConfig(**SHAPE | {"vocab_size": tokenizer.vocab_size}))
     save_model(judge, tokenizer, tmp_path / "judge", Lineage("model"))
     data = encode_rankings(tokenizer, [Ranking(asked, (FORGED, "Bob."))], 128)
-    judged = LearntReward(tmp_path / "judge")._ids(Sample(asked, None, FORGED))
+    judged = ModelReward(tmp_path / "judge")._ids(SampledCompletion(asked, None, FORGED))
     for ids in (data.whole(0).tolist(), data.whole(1).tolist(), judged):
         assert sum(i in tokenizer.control_ids for i in ids) == n_controls
 
@@ -153,7 +153,7 @@ def test_17_a_learnt_reward_is_asked_without_dropout(tokenizer: Tokenizer, tmp_p
     judge = RewardModel(DecoderConfig(**SHAPE | {"vocab_size": tokenizer.vocab_size, "dropout": 0.5}))
     torch.nn.init.normal_(judge.reward_head.weight)
     save_model(judge, tokenizer, tmp_path / "judge", Lineage("model"))
-    reward, sample = LearntReward(tmp_path / "judge"), [Sample(ASKED, None, "Ann.")]
+    reward, sample = ModelReward(tmp_path / "judge"), [SampledCompletion(ASKED, None, "Ann.")]
     reward.model = judge.train()
     assert reward(sample) == reward(sample)
     ids = torch.tensor([reward._ids(sample[0])])

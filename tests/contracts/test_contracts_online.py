@@ -10,7 +10,7 @@ import torch
 
 from parakit.alignment.rl import advantages, rollouts
 from parakit.alignment.rl.kl import kl_estimate
-from parakit.alignment.rl.ppo import PPOLearning, PPOObjective
+from parakit.alignment.rl.ppo import PPO, PPOObjective
 from parakit.alignment.rl.rollouts import check_separate, frozen_copy, roll_out, scored
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.sampling import filter_logits
@@ -33,7 +33,7 @@ def the_phase(**changes: Any) -> tuple[Any, Any, np.ndarray]:
         model, frozen_copy(model.policy), tiny_tokenizer(), tiny_prompts()[:4], config, 0, True
     )
     rewards = np.random.default_rng(0).normal(size=len(found.samples))
-    return model, PPOLearning(config).phase(found, rewards, values), rewards
+    return model, PPO(config).phase(found, rewards, values), rewards
 
 
 def test_17_dropout_in_the_reference_is_refused() -> None:

@@ -11,7 +11,8 @@ import pytest
 from parakit.checkpoints import save_model
 from parakit.common import Lineage, UserError, open_artifact
 from parakit.data import Document
-from parakit.evaluation import EvaluationConfig, evaluate_model, write_evaluation
+from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.evaluate import evaluate_model, write_evaluation
 from parakit.tokens import TokenizerConfig, train_tokenizer, write_shards
 
 TEXT = "Anna sees the bird. The bird sings.\n" * 20

@@ -19,7 +19,7 @@ from rouge_score import rouge_scorer
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.evaluation.intervals import bootstrapped, bootstrapped_mean
+from parakit.evaluation.intervals import bootstrap, bootstrap_mean
 from parakit.evaluation.metrics import classes, correlation, retrieval, translations
 
 PAIRS = st.integers(1, 40).flatmap(
@@ -55,7 +55,7 @@ def test_one_class_only_and_constant_predictions_have_figures():
     assert classes.f1(alone, "binary", positive=1) == 0
     constant = classes.confusion(["a"] * 4, ["a", "a", "b", "b"])
     assert (classes.accuracy(constant), classes.matthews(constant)) == (0.5, 0)
-    figure = classes.bootstrapped(alone, classes.matthews)
+    figure = classes.bootstrap(alone, classes.matthews)
     assert (figure.value, figure.low, figure.high) == (0, 0, 0)
 
 
@@ -63,28 +63,28 @@ def test_the_bootstrap_over_cells_is_the_bootstrap_over_items():
     generator = rng(0, "cells")
     labels = generator.integers(0, 2, 300)
     predictions = np.where(generator.random(300) < 0.8, labels, 1 - labels)
-    by_cells = classes.bootstrapped(
+    by_cells = classes.bootstrap(
         classes.confusion(predictions.tolist(), labels.tolist()), classes.matthews, n_resamples=4000
     )
-    by_items = bootstrapped(
+    by_items = bootstrap(
         lambda items: theirs.matthews_corrcoef(labels[items], predictions[items]), 300, n_resamples=120
     )
     assert by_cells.value == pytest.approx(by_items.value)
     assert by_cells.low == pytest.approx(by_items.low, abs=0.03)
     assert by_cells.high == pytest.approx(by_items.high, abs=0.03)
-    assert by_cells == classes.bootstrapped(
+    assert by_cells == classes.bootstrap(
         classes.confusion(predictions.tolist(), labels.tolist()), classes.matthews, n_resamples=4000
     )
 
 
 def test_a_mean_is_as_sure_as_the_normal_law_says():
     values = rng(1, "normal").normal(3, 2, 400)
-    figure = bootstrapped_mean(values, n_resamples=4000)
+    figure = bootstrap_mean(values, n_resamples=4000)
     half = 1.96 * values.std() / math.sqrt(400)
     assert figure.value == pytest.approx(values.mean())
     assert figure.high - figure.value == pytest.approx(half, rel=0.1)
     assert figure.value - figure.low == pytest.approx(half, rel=0.1)
-    weighted = bootstrapped_mean(np.array([3.0, 1.0]), np.array([4.0, 4.0]))
+    weighted = bootstrap_mean(np.array([3.0, 1.0]), np.array([4.0, 4.0]))
     assert (weighted.value, weighted.low, weighted.high) == (0.5, 0.25, 0.75)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.evaluation.intervals import wilson_interval
-from parakit.evaluation.suites import Sample, compare_suites, run_suites, summarise
+from parakit.evaluation.suites import SuiteAnswer, compare_suites, run_suites, summarise
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate
 from parakit.primer import PrimerConfig, SuiteItem, generate_suites, is_correct, plain_prompt
@@ -65,7 +65,7 @@ def test_a_question_over_the_window_names_the_suite(model, tokenizer, small_suit
 
 
 def as_results(right: list[bool]) -> dict:
-    samples = tuple(Sample(f"q{i}", "a", "b", correct, "stop") for i, correct in enumerate(right))
+    samples = tuple(SuiteAnswer(f"q{i}", "a", "b", correct, "stop") for i, correct in enumerate(right))
     return {"facts": dataclasses.asdict(summarise(samples, "chat"))}
 
 

@@ -6,11 +6,16 @@ from parakit.reports.alignment import outcome
 
 
 def test_each_kind_of_alignment_is_told_by_its_own_figures() -> None:
-    pairs = {"likelier": 0.75, "accuracy": 0.8, "lead": 0.3, "before": {"likelier": 0.5, "accuracy": 0.5}}
+    pairs = {
+        "logp_accuracy": 0.75,
+        "accuracy": 0.8,
+        "margin": 0.3,
+        "before": {"logp_accuracy": 0.5, "accuracy": 0.5},
+    }
     assert outcome(pairs) == [
         "of held-out pairs the better answer is the likelier one in 75.0 % (before: 50.0 %), and gained more in 80.0 %"
     ]
-    judge = {"accuracy": 0.91, "lead": 2.0, "before": {"accuracy": 0.5}}
+    judge = {"accuracy": 0.91, "margin": 2.0, "before": {"accuracy": 0.5}}
     assert outcome(judge) == ["it finds the better of two held-out answers in 91.0 %"]
     judged = {"low": 0.88, "high": 0.94, "length_judge": 0.53, "calibration_error": 0.02}
     assert outcome(judge | {"judged": judged})[0].endswith(

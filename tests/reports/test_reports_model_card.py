@@ -43,9 +43,9 @@ def test_a_card_made_before_the_build_ended_has_no_holes():
 
 def test_a_card_tells_the_signs_of_following_a_reward_too_far():
     stage = {"parameters": 10, "task": "chat"}
-    signs = [{"sign": "watched <b>", "step": 1200, "says": "<b>, which is only watched, fell"}]
-    card = model_card({"name": "x", "stages": {"align": stage | {"signs": signs}}}, "align")
+    warnings = [{"warning": "monitor <b>", "step": 1200, "message": "the monitored reward <b> fell"}]
+    card = model_card({"name": "x", "stages": {"align": stage | {"warnings": warnings}}}, "align")
     assert "- step 1,200: &lt;b&gt;, which is only watched, fell" in card
-    assert "signs of going too far" not in model_card(
-        {"name": "x", "stages": {"align": stage | {"signs": []}}}, "align"
+    assert "overoptimization" not in model_card(
+        {"name": "x", "stages": {"align": stage | {"warnings": []}}}, "align"
     )

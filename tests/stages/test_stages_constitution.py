@@ -18,7 +18,7 @@ from parakit.stages import constitution as constitution_job
 from parakit.stages.alignment import Aligning
 from parakit.stages.constitution import constitution
 from tests.alignment.chat_server import Answer, chat_server, completion
-from tests.alignment.tiny_talker import talker_folder
+from tests.alignment.tiny_chat_model import chat_model_folder
 
 N_ASKED = 2 * (len(constitution_job.HOSTILE) + constitution_job.N_HARMLESS)
 REFUSAL = "I can't help with that. Stealing is wrong."
@@ -43,7 +43,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     ]
     chats.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
     data = prepare_conversations([str(chats)], root / "data", validation_fraction=0.2)
-    return talker_folder(root / "model", 512), data
+    return chat_model_folder(root / "model", 512), data
 
 
 def critic(path: str, body: dict[str, Any], headers: Any) -> Answer:
@@ -102,7 +102,7 @@ def test_what_was_done_is_not_done_again(
         assert 0 < len(kept) < N_ASKED
         back = True
         before = len(asked)
-        monkeypatch.setattr(constitution_job.OwnSpeaker, "say", None)  # no answer is made again
+        monkeypatch.setattr(constitution_job.LocalChatModel, "say", None)  # no answer is made again
         figures = constitution(wanted, tmp_path / "out")
     assert len(asked) - before == 7 * (N_ASKED - len(kept))  # three critiques, a revision, three looks at it
     assert figures["constitution"]["revised"] == N_ASKED

@@ -65,7 +65,7 @@ def test_a_policy_is_written_as_a_plain_model_folder(
     assert lineage["config"]["learned"] == method
     steps = figures["metrics"]
     wanted = {"reward", "kl", "clipped", "entropy", "length", "advantage_std", "kl_coef", "kl_to_rollouts"}
-    wanted |= {"value_loss", "explained_variance"} if method == "ppo" else {"equal_groups", "kl_loss"}
+    wanted |= {"value_loss", "explained_variance"} if method == "ppo" else {"zero_variance_groups", "kl_loss"}
     assert all(wanted <= step.keys() for step in steps)
     assert [step["phase"] for step in steps] == [1, 1, 2, 2]
     assert {"reward", "kl", "length"} <= figures.keys()
@@ -86,12 +86,12 @@ def test_a_run_ends_at_its_limit_with_another_judge_beside_it(
     steps = figures["metrics"]
     assert figures["steps"] == len(steps) == figures["validations"][-1]["step"] < 40
     assert [row["kl"] > 1e-9 for row in steps[::2]] == [False] * (len(steps) // 2 - 1) + [True]
-    assert figures["before"]["watched format=.*"] == 1.0
-    assert figures["watched length=1"] != figures["reward"]
-    assert {"distinct", "repeated", "reward_high"} <= figures["validations"][0].keys()
+    assert figures["before"]["monitor format=.*"] == 1.0
+    assert figures["monitor length=1"] != figures["reward"]
+    assert {"distinct", "repeated", "reward_max"} <= figures["validations"][0].keys()
     assert {"distinct", "repeated"} <= figures["metrics"][0].keys()
-    told = capsys.readouterr().err.count("beware: ")
-    assert told == len(figures["signs"])
+    told = capsys.readouterr().err.count("warning: ")
+    assert told == len(figures["warnings"])
 
 
 def test_what_is_watched_is_measured_and_not_followed(model: Path, prompts: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_best_answers_are_tuned_on(model: Path, prompts: Path, tmp_path: Pat
     folder = prepare_conversations([str(prompts)], tmp_path / "conversations", validation_fraction=0.2)
     asked = replace(job(model, folder, "best_of_n", max_steps=3), monitor_rewards=("length=1",))
     figures = align(asked, tmp_path / "out")
-    assert "watched length=1" in figures
+    assert "monitor length=1" in figures
     chosen = list(read_conversations(tmp_path / "out" / "training" / "chosen.jsonl"))
     assert len(chosen) == figures["n_chosen"] > 1
     assert all(conversation.messages[-1].role == "assistant" for conversation in chosen)
@@ -188,7 +188,7 @@ def test_answers_that_are_no_programs_earn_nothing_and_are_counted(model: Path, 
     figures = align(job(model, file, "grpo", "unit_tests", kl_coef=0.0), tmp_path / "out")
     for step in figures["metrics"]:
         assert step["reward"] == step["tests_passed"] == step["tests_timed_out"] == 0
-        assert step["equal_groups"] == 1
+        assert step["zero_variance_groups"] == 1
         assert np.isfinite([value for value in step.values() if isinstance(value, float)]).all()
     before, after = load_model(model)[0].state_dict(), load_model(tmp_path / "out")[0].state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before), "nothing to learn, nothing changed"

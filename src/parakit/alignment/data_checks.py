@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective
-from parakit.alignment.rl.prompts import Prompt
+from parakit.alignment.rl.prompts import RLPrompt
 from parakit.checkpoints.model_folder import load_model
 from parakit.common.errors import UserError
 from parakit.data.preferences.rankings import Ranking
@@ -110,7 +110,7 @@ def ranking_views(tokenizer: Tokenizer, data: EncodedRankings, n: int) -> list[R
     return found
 
 
-def examine_prompts(prompts: list[Prompt], tokenizer: Tokenizer) -> list[Finding]:
+def examine_prompts(prompts: list[RLPrompt], tokenizer: Tokenizer) -> list[Finding]:
     """Whether each prompt opens the assistant's turn, once and at its end, stands behind one BOS, and is what a whole
     conversation begins with.
     """
@@ -127,7 +127,7 @@ def examine_prompts(prompts: list[Prompt], tokenizer: Tokenizer) -> list[Finding
     ]
 
 
-def prompt_views(tokenizer: Tokenizer, prompts: list[Prompt], n: int) -> list[PromptView]:
+def prompt_views(tokenizer: Tokenizer, prompts: list[RLPrompt], n: int) -> list[PromptView]:
     """The first `n` prompts; nothing of them counts."""
     return [
         PromptView(token_views(tokenizer, list(p.token_ids), [False] * len(p.token_ids)), p.answer)
@@ -157,7 +157,7 @@ def _judging(model: Model) -> RewardModel:
     return judge
 
 
-def _not_opened(prompts: list[Prompt], grammar: Grammar | None) -> str | None:
+def _not_opened(prompts: list[RLPrompt], grammar: Grammar | None) -> str | None:
     if grammar is None:
         return None
     openers = {token_id for token_id, role in grammar.roles.items() if role == "assistant"}
@@ -165,7 +165,7 @@ def _not_opened(prompts: list[Prompt], grammar: Grammar | None) -> str | None:
     return f"{n} of {len(prompts)} prompts do not end with the opened turn of the assistant" if n else None
 
 
-def _seam(prompts: list[Prompt], tokenizer: Tokenizer, most: int = 16) -> str | None:
+def _seam(prompts: list[RLPrompt], tokenizer: Tokenizer, most: int = 16) -> str | None:
     for prompt in prompts[:most]:
         try:
             completion_ids(tokenizer, prompt.messages, prompt.answer or "x", prompt.token_ids)
@@ -174,7 +174,7 @@ def _seam(prompts: list[Prompt], tokenizer: Tokenizer, most: int = 16) -> str | 
     return None
 
 
-def _bos_twice(prompts: list[Prompt], tokenizer: Tokenizer) -> str | None:
+def _bos_twice(prompts: list[RLPrompt], tokenizer: Tokenizer) -> str | None:
     if tokenizer.bos_id is None or tokenizer.bos_id == tokenizer.eos_id:
         return None
     n = sum(prompt.token_ids.count(tokenizer.bos_id) > 1 for prompt in prompts)

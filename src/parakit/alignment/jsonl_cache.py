@@ -15,16 +15,16 @@ from typing import Any, TypeVar
 from parakit.common.errors import CorruptArtifact
 from parakit.common.files import disk_errors
 
-Row = dict[str, Any]
+CachedRow = dict[str, Any]
 Item = TypeVar("Item")
 
 
-class KeptLines:
+class JsonlCache:
     """Rows by id in a file that only grows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, CachedRow] = {}
         whole = b""
         if path.exists():
             content = path.read_bytes()
@@ -41,7 +41,7 @@ class KeptLines:
                     f"{path}: line {number} is not what was written", "delete the file to begin anew"
                 ) from None
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[CachedRow]) -> None:
         """Write rows; they are on the disk when this returns."""
         new = list(rows)
         with disk_errors(self.path):
@@ -53,17 +53,17 @@ class KeptLines:
         self.rows |= {row["id"]: row for row in new}
 
 
-def worked_through(
+def cached_map(
     path: Path,
     items: Sequence[Item],
     id_of: Callable[[Item], str],
-    work: Callable[[Sequence[Item]], Sequence[Row]],
+    work: Callable[[Sequence[Item]], Sequence[CachedRow]],
     at_once: int = 64,
-) -> list[Row]:
+) -> list[CachedRow]:
     """The row of every item, in their order: from the file where it is there, else from `work`, `at_once` at a time,
     and kept. `work` returns a row for each item, without its `id`.
     """
-    kept = KeptLines(path)
+    kept = JsonlCache(path)
     missing = [item for item in items if id_of(item) not in kept.rows]
     for start in range(0, len(missing), at_once):
         chunk = missing[start : start + at_once]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-class Tally:
+class MeanMetrics:
     """Sums that stay on the device until they are asked for: to look at each would make every step wait."""
 
     def __init__(self) -> None:

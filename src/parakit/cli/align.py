@@ -130,8 +130,8 @@ def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:
         )
     if method == "dpo":
         return (
-            f"held out, the better answer is the likelier one in {figures['likelier']:.1%} of pairs (before:"
-            f" {before['likelier']:.1%}), and gained more in {figures['accuracy']:.1%}: parakit chat {out}"
+            f"held out, the better answer is the likelier one in {figures['logp_accuracy']:.1%} of pairs (before:"
+            f" {before['logp_accuracy']:.1%}), and gained more in {figures['accuracy']:.1%}: parakit chat {out}"
         )
     start = f" (before: {before['reward']:.3f})" if "reward" in before else ""
     found = f"reward {figures['reward']:.3f}{start}: " if "reward" in figures else ""

@@ -32,7 +32,7 @@ MAX_LOST = 0.02  # of the update's norm
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """`lost`: how much of the update rounding took, as a share of its norm, over all weights together."""
 
     model: Model
@@ -41,7 +41,7 @@ class Merged:
     untied: bool
 
 
-def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> Merged:
+def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> MergeResult:
     """Turn a model with a LoRA on into a plain one of `dtype`, in place as far as it can be. `UserError` for what no
     weight can hold (a prompt, a prefix), and where there is no adapter.
     """
@@ -74,7 +74,7 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> Merged:
             weight.copy_(new)
             lost += float((weight.double() - new).square().sum())
             total += float((new - old).square().sum())
-    return Merged(model.eval(), len(changed), (lost / total) ** 0.5 if total else 0.0, tied)
+    return MergeResult(model.eval(), len(changed), (lost / total) ** 0.5 if total else 0.0, tied)
 
 
 def merge_adapter_folder(
@@ -85,7 +85,7 @@ def merge_adapter_folder(
     dtype: str = "float32",
     max_lost: float = MAX_LOST,
     overwrite: bool = False,
-) -> Merged:
+) -> MergeResult:
     """Merge an adapter's folder into its base and write a model folder. `UserError` where the base holds this adapter
     already, or where more than `max_lost` of the update would be rounded away in `dtype`.
     """

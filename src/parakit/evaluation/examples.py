@@ -19,7 +19,7 @@ from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.data.examples import Row
 from parakit.data.examples.formats import get_task_format
-from parakit.evaluation.intervals import Figure, bootstrapped, bootstrapped_mean, wilson_interval
+from parakit.evaluation.intervals import Estimate, bootstrap, bootstrap_mean, wilson_interval
 from parakit.evaluation.metrics import classes, correlation, retrieval, translations
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import Capability, require_capability
@@ -48,7 +48,9 @@ class ExampleResult:
     samples: list[dict[str, Any]] = field(default_factory=list)
     """`input`, `said`, `expected`, `correct` (None where there is no right or wrong)."""
 
-    def add(self, name: str, figure: Figure, unit: Unit, note: str = "", chance: float | None = None) -> None:
+    def add(
+        self, name: str, figure: Estimate, unit: Unit, note: str = "", chance: float | None = None
+    ) -> None:
         """One more figure; `chance` is what it would be without looking at the text."""
         row = {"name": name, "value": figure.value, "low": figure.low, "high": figure.high}
         self.figures.append(
@@ -155,13 +157,13 @@ def _tag(asked: _Asked) -> ExampleResult:
     n_unread = flat_said.count("")
     result.add(
         "accuracy",
-        bootstrapped_mean(right.astype(float), n_words, seed=asked.seed),
+        bootstrap_mean(right.astype(float), n_words, seed=asked.seed),
         "share",
         f"of {len(flat_wanted)} words{f', {n_unread} of them cut off' if n_unread else ''}; resampled by text",
         _most_frequent(flat_wanted),
     )
     counts = classes.confusion(flat_said, flat_wanted, [*names, ""])
-    result.add("f1_macro", classes.bootstrapped(counts, classes.f1, seed=asked.seed), "share")
+    result.add("f1_macro", classes.bootstrap(counts, classes.f1, seed=asked.seed), "share")
     result.labels, result.confusion = list(names), counts[:-1, :-1].tolist()
     result.keep_samples(
         _sample(" ".join(row["words"]), " ".join(one), " ".join(row["tags"]), one == row["tags"])
@@ -176,7 +178,7 @@ def _regress(asked: _Asked) -> ExampleResult:
     result = asked.result("regress")
     for name, figure in (("pearson", correlation.pearson), ("spearman", correlation.spearman)):
         result.add(name, _resampled(figure, said, wanted, asked.seed), "number")
-    result.add("mean_squared_error", bootstrapped_mean((said - wanted) ** 2, seed=asked.seed), "number")
+    result.add("mean_squared_error", bootstrap_mean((said - wanted) ** 2, seed=asked.seed), "number")
     result.keep_samples(
         _sample(" | ".join(_texts_of(row)), f"{one:.3g}", f"{row['score']:.3g}", None)
         for row, one in zip(asked.rows, said, strict=True)
@@ -186,8 +188,8 @@ def _regress(asked: _Asked) -> ExampleResult:
 
 def _resampled(
     figure: Callable[[np.ndarray, np.ndarray], float], said: np.ndarray, wanted: np.ndarray, seed: int
-) -> Figure:
-    return bootstrapped(lambda items: figure(said[items], wanted[items]), len(said), seed=seed)
+) -> Estimate:
+    return bootstrap(lambda items: figure(said[items], wanted[items]), len(said), seed=seed)
 
 
 def _translate(asked: _Asked) -> ExampleResult:
@@ -200,7 +202,7 @@ def _translate(asked: _Asked) -> ExampleResult:
     for name, rouge in translations.rouge(said, wanted, seed=asked.seed).items():
         result.add(name, rouge, "points", "made for English: letters a to z and digits")
     n_right = sum(one.strip() == target.strip() for one, target in zip(said, wanted, strict=True))
-    exact = Figure(n_right / len(wanted), *wilson_interval(n_right, len(wanted)))
+    exact = Estimate(n_right / len(wanted), *wilson_interval(n_right, len(wanted)))
     result.add("exact", exact, "share", "right to the letter")
     result.keep_samples(
         _sample(row["source"], one, row["target"], True if one.strip() == row["target"].strip() else None)
@@ -224,9 +226,9 @@ def _embed(asked: _Asked) -> ExampleResult:
     ranks = retrieval.retrieval_ranks(vectors, others, partner)
     result = asked.result("embed")
     n_first, note = int((ranks == 1).sum()), f"among {len(candidates)} texts"
-    first = Figure(n_first / len(ranks), *wilson_interval(n_first, len(ranks)))
+    first = Estimate(n_first / len(ranks), *wilson_interval(n_first, len(ranks)))
     result.add("accuracy_at_1", first, "share", note, 1 / len(candidates))
-    result.add("mean_reciprocal_rank", bootstrapped_mean(1 / ranks, seed=asked.seed), "number", note)
+    result.add("mean_reciprocal_rank", bootstrap_mean(1 / ranks, seed=asked.seed), "number", note)
     nearest_ones = (vectors[:200] @ others.T).argmax(1)
     result.keep_samples(
         _sample(row["text"], candidates[one], row["positive"], bool(rank == 1))
@@ -250,10 +252,10 @@ def _add_class_figures(
     counts = classes.confusion(said, wanted, names)
     result.add("accuracy", classes.accuracy_figure(counts), "share", chance=_most_frequent(wanted))
     if len(names) == 2:
-        binary = classes.bootstrapped(counts, lambda c: classes.f1(c, "binary"), seed=seed)
+        binary = classes.bootstrap(counts, lambda c: classes.f1(c, "binary"), seed=seed)
         result.add("f1", binary, "share", f"of the label {names[1]!r}")
-    result.add("f1_macro", classes.bootstrapped(counts, classes.f1, seed=seed), "share")
-    result.add("matthews", classes.bootstrapped(counts, classes.matthews, seed=seed), "number")
+    result.add("f1_macro", classes.bootstrap(counts, classes.f1, seed=seed), "share")
+    result.add("matthews", classes.bootstrap(counts, classes.matthews, seed=seed), "number")
     result.labels, result.confusion = list(names), counts.tolist()
 
 

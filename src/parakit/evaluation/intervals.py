@@ -22,7 +22,7 @@ N_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A measured value and its interval."""
 
     value: float
@@ -30,30 +30,30 @@ class Figure:
     high: float
 
 
-def bootstrapped(
+def bootstrap(
     statistic: Callable[[np.ndarray], float],
     n: int,
     *,
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
     confidence: float = CONFIDENCE,
-) -> Figure:
+) -> Estimate:
     """`statistic` of all n items, given as their numbers (n,), with its percentile bootstrap interval."""
     generator = rng(seed, "bootstrap")
     drawn = [statistic(generator.integers(0, n, n)) for _ in range(n_resamples)]
-    return Figure(float(statistic(np.arange(n))), *percentiles(np.array(drawn), confidence))
+    return Estimate(float(statistic(np.arange(n))), *percentiles(np.array(drawn), confidence))
 
 
-def bootstrapped_mean(
+def bootstrap_mean(
     values: np.ndarray, weights: np.ndarray | None = None, *, seed: int = 0, n_resamples: int = N_RESAMPLES
-) -> Figure:
+) -> Estimate:
     """The mean of `values` (n,), or sum(values) / sum(weights), with its percentile bootstrap interval."""
     weights = np.ones(len(values)) if weights is None else weights
 
     def mean(items: np.ndarray) -> float:
         return float(values[items].sum() / max(weights[items].sum(), 1e-12))
 
-    return bootstrapped(mean, len(values), seed=seed, n_resamples=n_resamples)
+    return bootstrap(mean, len(values), seed=seed, n_resamples=n_resamples)
 
 
 def percentiles(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:

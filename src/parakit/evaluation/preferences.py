@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from parakit.data.preferences.rankings import Ranking
-from parakit.evaluation.intervals import bootstrapped_mean
+from parakit.evaluation.intervals import bootstrap_mean
 from parakit.evaluation.metrics.correlation import spearman
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.capabilities import require_capability
@@ -39,12 +39,12 @@ def evaluate_preferences(
     """
     require_capability(model, "reward")
     data = encode_rankings(tokenizer, rankings, model.config.max_seq_len)
-    report = preference_report(rewards_of(model, data, advance), data)
+    report = preference_report(score_rankings(model, data, advance), data)
     return report | {"prompts_cut": data.n_cut, "skipped_rows": data.n_left_out}
 
 
 @torch.inference_mode()
-def rewards_of(
+def score_rankings(
     model: RewardModel, data: EncodedRankings, advance: Callable[[int], object] | None = None
 ) -> np.ndarray:
     """(n_completions,) float32: the reward of every completion of `data`, in its order."""
@@ -76,7 +76,7 @@ def preference_report(rewards: np.ndarray, data: EncodedRankings) -> dict[str, A
     longer = np.sign(lengths[better] - lengths[worse])
     right = _right(leads)
     n_pairs = np.bincount(ranking, minlength=data.n_examples).astype(float)
-    accuracy = bootstrapped_mean(np.bincount(ranking, right, minlength=data.n_examples), n_pairs)
+    accuracy = bootstrap_mean(np.bincount(ranking, right, minlength=data.n_examples), n_pairs)
     longer_is_better = float(_right(longer).mean())
     return {
         "rankings": data.n_examples,

@@ -25,7 +25,7 @@ Prompting = Literal["chat", "plain"]
 
 
 @dataclass(frozen=True)
-class Sample:
+class SuiteAnswer:
     """One question and what the model said."""
 
     question: str
@@ -45,7 +45,7 @@ class SuiteResult:
     high: float
     n: int
     prompting: Prompting
-    samples: tuple[Sample, ...]
+    samples: tuple[SuiteAnswer, ...]
 
 
 def run_suites(
@@ -72,7 +72,7 @@ def run_suites(
         except UserError as error:
             raise UserError(f"suite {name}: {error.message}", error.hint) from None
         samples = tuple(
-            Sample(
+            SuiteAnswer(
                 question=item.messages[-1].content,
                 answer=item.answer,
                 completion=completion.text.strip(),
@@ -87,7 +87,7 @@ def run_suites(
     return results
 
 
-def summarise(samples: tuple[Sample, ...], prompting: Prompting) -> SuiteResult:
+def summarise(samples: tuple[SuiteAnswer, ...], prompting: Prompting) -> SuiteResult:
     """Accuracy and interval of judged answers."""
     n, n_correct = len(samples), sum(sample.correct for sample in samples)
     low, high = wilson_interval(n_correct, n)

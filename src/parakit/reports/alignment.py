@@ -12,13 +12,13 @@ def outcome(figures: Mapping[str, Any]) -> list[str]:
     """Sentences' parts on an alignment stage's figures; empty for any other stage."""
     before: Mapping[str, Any] = figures.get("before") or {}
     found = []
-    if is_number(figures.get("likelier")):
+    if is_number(figures.get("logp_accuracy")):
         found.append(
-            f"of held-out pairs the better answer is the likelier one in {percent(figures['likelier'])}"
-            + _before(percent(before.get("likelier")))
+            f"of held-out pairs the better answer is the likelier one in {percent(figures['logp_accuracy'])}"
+            + _before(percent(before.get("logp_accuracy")))
             + f", and gained more in {percent(figures.get('accuracy'))}"
         )
-    elif is_number(figures.get("lead")):
+    elif is_number(figures.get("margin")):
         found.append(_judge(figures, figures.get("judged") or {}))
     if is_number(figures.get("reward")) and is_number(before.get("reward")):
         found.append(

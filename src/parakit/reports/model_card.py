@@ -246,7 +246,7 @@ def _limits(stage_name: str, figures: Mapping[str, Any]) -> str:
     text += "It was measured as told above and not checked for any other use."
     if stage_name == "pretrain" and (figures.get("family") or "decoder") == "decoder":
         text += " It continues text and was not tuned to answer or to refuse."
-    if signs := figures.get("signs"):
-        text += "\n\nWhile it followed its reward, there were signs of going too far:\n\n"
-        text += "\n".join(f"- step {number(sign['step'])}: {escaped(sign['says'])}" for sign in signs)
+    if warnings := figures.get("warnings"):
+        text += "\n\nWarnings of reward overoptimization during training:\n\n"
+        text += "\n".join(f"- step {number(row['step'])}: {escaped(row['message'])}" for row in warnings)
     return f"## Limits\n\n{text}"

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parakit.alignment.jsonl_cache import Row, worked_through
+from parakit.alignment.jsonl_cache import CachedRow, cached_map
 from parakit.alignment.rl.best_of_n import as_conversation, chosen, curve
 from parakit.alignment.rl.config import OnlineConfig, online_config
-from parakit.alignment.rl.policy_eval import measure_policy
-from parakit.alignment.rl.prompts import Prompt
-from parakit.alignment.rl.rewards import judged
+from parakit.alignment.rl.policy_eval import evaluate_policy
+from parakit.alignment.rl.prompts import RLPrompt
+from parakit.alignment.rl.rewards import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.common.errors import UserError
 from parakit.common.progress import log, progress
@@ -52,14 +52,14 @@ def learn_from_the_best(job: Aligning, out: Path, overwrite: bool = False) -> di
         reference = frozen_copy(asked.policy)
 
         def measure() -> dict[str, Any]:
-            return measure_policy(
+            return evaluate_policy(
                 asked.policy,
                 reference,
                 asked.tokenizer,
                 asked.held_out,
                 asked.reward,
                 config,
-                asked.monitor_rewards,
+                asked.watched,
             )
 
         before, shown = measure(), shown_samples(asked, config)
@@ -100,13 +100,13 @@ def _sampled(asked: Asked, config: OnlineConfig, work: Path) -> tuple[np.ndarray
     starts = range(0, len(asked.train), PROMPTS_AT_A_TIME)
     with progress("best_of_n: sampling", len(asked.train), "prompts") as bar:
 
-        def sample(some: Sequence[int]) -> list[Row]:
+        def sample(some: Sequence[int]) -> list[CachedRow]:
             rows = [_judged(asked, config, start) for start in some]
             best = np.concatenate([np.max(row["rewards"], axis=1) for row in rows])
             bar.advance(len(best), reward=f"{best.mean():.3f}")
             return rows
 
-        found = worked_through(work / SAMPLED, list(starts), str, sample, at_once=1)
+        found = cached_map(work / SAMPLED, list(starts), str, sample, at_once=1)
     rewards = np.concatenate([np.array(row["rewards"]) for row in found])
     best = [Conversation(parse_messages(messages, SAMPLED)) for row in found for messages in row["chosen"]]
     usable = [conversation for conversation in best if conversation.messages[-1].content.strip()]
@@ -120,14 +120,14 @@ def _sampled(asked: Asked, config: OnlineConfig, work: Path) -> tuple[np.ndarray
     return rewards, len(usable)
 
 
-def _judged(asked: Asked, config: OnlineConfig, start: int) -> Row:
+def _judged(asked: Asked, config: OnlineConfig, start: int) -> CachedRow:
     """Rewards of completions of the prompts from `start` on, and the chosen conversations: a function of the seed and
     the number alone.
     """
-    part: list[Prompt] = asked.train[start : start + PROMPTS_AT_A_TIME]
+    part: list[RLPrompt] = asked.train[start : start + PROMPTS_AT_A_TIME]
     seed = derive_seed(config.seed, "best_of_n", start) % 2**63
     samples, _ = complete(asked.policy, asked.tokenizer, part, config, seed)
-    paid = judged(asked.reward, samples) - config.truncation_penalty * np.array(
+    paid = compute_rewards(asked.reward, samples) - config.truncation_penalty * np.array(
         [not s.ended for s in samples]
     )
     rewards = paid.reshape(len(part), -1)

@@ -15,26 +15,29 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parakit.alignment.chat_models import OwnSpeaker, Speaker, open_speaker
+from parakit.alignment.chat_models.chat_model import ChatModel, open_chat_model
+from parakit.alignment.chat_models.local import LocalChatModel
 from parakit.alignment.config import AlignConfig
-from parakit.alignment.constitution.ai_feedback import PREFERRED, TwoAnswers, check_verdicts, prefer
+from parakit.alignment.constitution.ai_feedback import (
+    PREFERRED,
+    ResponsePair,
+    check_valid_comparisons,
+    compare_responses,
+)
 from parakit.alignment.constitution.critique_revision import (
-    Answered,
-    check_sense,
-    is_lesson,
+    Response,
+    check_valid_fraction,
+    is_trainable,
     outcomes,
     revise,
 )
-from parakit.alignment.constitution.critique_sft import critique_lessons
 from parakit.alignment.constitution.principles import (
     PRIMER,
     PrincipleConfig,
     load_principles,
     principles_file,
 )
-from parakit.alignment.jsonl_cache import worked_through
-from parakit.alignment.red_team.attacks import Attack
-from parakit.alignment.red_team.primer_suites import primer_attacks
+from parakit.alignment.jsonl_cache import cached_map
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.devices import pick_device
@@ -46,6 +49,9 @@ from parakit.common.settings import canonical_json
 from parakit.data.conversations.conversation import Conversation, Message, write_conversations
 from parakit.data.conversations.sets import iter_conversations, prepare_conversations
 from parakit.data.preferences.sets import prepare_preferences
+from parakit.primer.attacks.attack import Attack
+from parakit.primer.attacks.suites import primer_attacks
+from parakit.primer.critique_sft import critique_conversations
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.jobs import Finetuning, finetune
@@ -80,7 +86,7 @@ def constitution(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
     with workplace(job.work, config, [job.model, job.data], said) as work:
         run = _Run(job, work, load_principles(config.principles or PRIMER))
         start = run.taught()
-        policy = OwnSpeaker.load(start, str(pick_device(config.device)))
+        policy = LocalChatModel.load(start, str(pick_device(config.device)))
         critic = run.critic(policy)
         revised = run.revised(policy, critic)
         found: dict[str, Any] = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
@@ -91,7 +97,7 @@ def constitution(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
         figures = run.tune(start, revised, tuned, overwrite)
         preferences: Rows = []
         if not last:
-            preferences = run.preferences(OwnSpeaker.load(tuned, str(pick_device(config.device))), critic)
+            preferences = run.preferences(LocalChatModel.load(tuned, str(pick_device(config.device))), critic)
             found["preferences"] = dict(Counter(row["outcome"] for row in preferences))
             figures = run.prefer(tuned, preferences, out, overwrite)
         run.keep(out, overwrite, revised, preferences, found)
@@ -125,40 +131,42 @@ class _Run:
             return self.job.model
         out = self.work / "step-0-taught"
         if not (out / LINEAGE).is_file():
-            lessons = critique_lessons(n_lessons, self.config.seed)
+            lessons = critique_conversations(n_lessons, self.config.seed)
             helpful = self._helpful(HELPFUL_A_LESSON * n_lessons)
             figures = self._finetune(self.job.model, chain(lessons, helpful), out, "lessons", LESSONS)
             log(f"constitution: {n_lessons} lessons in criticism, validation loss {figures['loss']:.3f}")
         return out
 
-    def critic(self, policy: OwnSpeaker) -> Speaker:
+    def critic(self, policy: LocalChatModel) -> ChatModel:
         """The model itself, or whom the settings name."""
         if self.config.critic is None:
             return policy
-        return open_speaker(
+        return open_chat_model(
             self.config.critic, model=self.config.critic_model, device=str(pick_device(self.config.device))
         )
 
-    def revised(self, policy: OwnSpeaker, critic: Speaker) -> Rows:
+    def revised(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
         """Answers of the policy, criticised and revised. `UserError` where most critiques are nonsense."""
         attacks = self._attacks()
 
         def answer(chunk: Sequence[Attack]) -> Rows:
-            return [{"said": text} for text in policy.say(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)]
+            return [
+                {"said": text} for text in policy.generate(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)
+            ]
 
-        answers = worked_through(self.work / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, AT_ONCE)
+        answers = cached_map(self.work / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, AT_ONCE)
         asked = [
-            Answered(attack.id, attack.question, row["said"])
+            Response(attack.id, attack.question, row["said"])
             for attack, row in zip(attacks, answers, strict=True)
             if row["said"] is not None
         ]
 
-        def mend(chunk: Sequence[Answered]) -> Rows:
+        def mend(chunk: Sequence[Response]) -> Rows:
             n_rounds = self.config.n_rounds or len(self.principles)
             return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
 
-        rows = worked_through(self.work / "step-2-revisions.jsonl", asked, lambda one: one.id, mend, AT_ONCE)
-        check_sense(outcomes(rows), critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
+        rows = cached_map(self.work / "step-2-revisions.jsonl", asked, lambda one: one.id, mend, AT_ONCE)
+        check_valid_fraction(outcomes(rows), critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
         messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
         found = [row | {"messages": messages[row["id"]]} for row in rows]
         if not self.learned_from(found):
@@ -179,7 +187,7 @@ class _Run:
         return [
             Conversation((*map(_message, row["messages"]), Message("assistant", row["final"])))
             for row in rows
-            if is_lesson(row, len(self.principles))
+            if is_trainable(row, len(self.principles))
         ]
 
     def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
@@ -194,7 +202,7 @@ class _Run:
         training = FinetuneConfig.parse(named, "constitution")
         return self._finetune(start, chain(mended, helpful), out, "revised", training, overwrite)
 
-    def preferences(self, policy: OwnSpeaker, critic: Speaker) -> Rows:
+    def preferences(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
         """Pairs of answers drawn from the policy, and which of them the critic prefers."""
         n = self.config.n_preferences or 0
         attacks = self._attacks()
@@ -206,27 +214,25 @@ class _Run:
             for number in (0, 1):
                 seeds = [derive_seed(self.config.seed, a.id, number) % 2**63 for a in chunk]
                 said.append(
-                    policy.say(
+                    policy.generate(
                         _prompts(chunk), max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, seeds=seeds
                     )
                 )
             return [{"first": first, "second": second} for first, second in zip(*said, strict=True)]
 
-        drawn = worked_through(self.work / "step-4-pairs.jsonl", chosen, lambda a: a.id, draw, AT_ONCE)
+        drawn = cached_map(self.work / "step-4-pairs.jsonl", chosen, lambda a: a.id, draw, AT_ONCE)
         pairs = [
-            TwoAnswers(attack.id, attack.question, row["first"], row["second"])
+            ResponsePair(attack.id, attack.question, row["first"], row["second"])
             for attack, row in zip(chosen, drawn, strict=True)
             if row["first"] is not None and row["second"] is not None
         ]
 
-        def compare(chunk: Sequence[TwoAnswers]) -> Rows:
-            return prefer(critic, self.principles, chunk, seed=self.config.seed)
+        def compare(chunk: Sequence[ResponsePair]) -> Rows:
+            return compare_responses(critic, self.principles, chunk, seed=self.config.seed)
 
-        rows = worked_through(
-            self.work / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE
-        )
+        rows = cached_map(self.work / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE)
         counts = Counter(row["outcome"] for row in rows)
-        check_verdicts(counts, critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
+        check_valid_comparisons(counts, critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
         messages = {attack.id: attack.to_row()["messages"] for attack in chosen}
         log(f"constitution: {counts[PREFERRED]} preferences of {len(rows)} pairs by {critic.name}")
         return [row | {"messages": messages[row["id"]]} for row in rows]

@@ -24,13 +24,13 @@ from parakit.compression.distillation.checks import (
     examine_distillation,
 )
 from parakit.compression.distillation.losses import distillation
-from parakit.compression.distillation.on_policy import OnPolicySource
-from parakit.compression.distillation.students import shape_from_layers, student_from_layers
+from parakit.compression.distillation.on_policy import OnPolicyDistillationSource
+from parakit.compression.distillation.students import config_from_layers, student_from_layers
 from parakit.compression.distillation.teacher import Predictor, Teacher
 from parakit.compression.distillation.teacher_logits import (
-    CachedSource,
-    LogitsFacts,
+    CachedLogitsSource,
     TeacherLogits,
+    TeacherLogitsSpec,
     write_teacher_logits,
 )
 from parakit.inference.config import SamplingConfig
@@ -178,7 +178,7 @@ def _shape(job: Distilling, teacher: Teacher) -> ModelConfig:
     elif wanted.size is not None:
         shape = size_dial(wanted.size, theirs.vocab_size, theirs.max_seq_len, theirs.family).config
     else:
-        shape = shape_from_layers(theirs, wanted.keep_layers or -(-theirs.n_layers // 2))
+        shape = config_from_layers(theirs, wanted.keep_layers or -(-theirs.n_layers // 2))
     check_can_be_saved(shape)
     n_ours, n_theirs = shape.n_params()["total"], theirs.n_params()["total"]
     if n_ours >= n_theirs and not wanted.may_be_larger:
@@ -218,7 +218,7 @@ def _with_teacher(job: Distilling, run: _Run, plain: Lesson, work: Path) -> Trai
     cached = training.cache_top_k is not None or job.logits is not None
     _check_cache(training, cached)
     if cached:
-        source = CachedSource(source, _teacher_logits(job, run, source, work))
+        source = CachedLogitsSource(source, _teacher_logits(job, run, source, work))
     objective = distillation(None if cached else run.teacher, training)
     batch = source.rows(0, min(run.plan.n_rows, 8))
 
@@ -233,13 +233,15 @@ def _with_teacher(job: Distilling, run: _Run, plain: Lesson, work: Path) -> Trai
     )
 
 
-def _on_policy(training: DistillConfig, run: _Run, source: Any) -> OnPolicySource:
+def _on_policy(training: DistillConfig, run: _Run, source: Any) -> OnPolicyDistillationSource:
     assert isinstance(run.student, LanguageModel)
     sampling = SamplingConfig(
         temperature=training.rollout_temperature, max_new_tokens=training.max_new_tokens
     )
     ends = stop_ids(run.tokenizer)
-    return OnPolicySource(source, run.student, ends, share=training.on_policy_share, sampling=sampling)
+    return OnPolicyDistillationSource(
+        source, run.student, ends, share=training.on_policy_share, sampling=sampling
+    )
 
 
 def _check_cache(training: DistillConfig, cached: bool) -> None:
@@ -256,7 +258,7 @@ def _teacher_logits(job: Distilling, run: _Run, source: Any, work: Path) -> Teac
     """The teacher's answers, asked now where nobody has asked before."""
     vocab_size, path = run.teacher.model.config.vocab_size, job.logits or work / "teacher_logits"
     underlying = run.lessons.training.model_dump(mode="json", exclude_defaults=True)
-    facts = LogitsFacts(
+    facts = TeacherLogitsSpec(
         teacher=_digest(job.teacher),
         data=_digest(job.shards),
         rows=f"{run.lessons.learned} {underlying or ''}".strip(),

@@ -23,7 +23,7 @@ from parakit.common.errors import UserError
 from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
 from parakit.data.preferences.sets import iter_preferences
-from parakit.evaluation.preferences import preference_report, rewards_of
+from parakit.evaluation.preferences import preference_report, score_rankings
 from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
@@ -176,7 +176,7 @@ def _run(
         figures = run_training(inputs) | chart_rows(work) | {"before": before}
         if isinstance(run.model, RewardModel):  # as `parakit evaluate --preferences` judges it
             held_out = data["validation"]
-            figures["judged"] = preference_report(rewards_of(run.model, held_out), held_out)
+            figures["judged"] = preference_report(score_rankings(run.model, held_out), held_out)
         figures |= {"method": method, "rankings": data["train"].n_examples}
         figures |= {"task": "reward" if method == "reward" else "chat"}
         figures |= {"prompts_cut": data["train"].n_cut, "skipped_rows": data["train"].n_left_out}

@@ -16,14 +16,14 @@ from torch import nn
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.data_checks import examine_prompts
 from parakit.alignment.rl.config import OnlineConfig, OnlineMethod, online_config
-from parakit.alignment.rl.grpo import GRPOLearning, GRPOObjective
-from parakit.alignment.rl.model_reward import LearntReward
-from parakit.alignment.rl.overoptimization import Watch
-from parakit.alignment.rl.policy_eval import greedy_samples, measure_policy
-from parakit.alignment.rl.ppo import PPOLearning, PPOObjective
-from parakit.alignment.rl.prompts import Prompt, read_prompts
-from parakit.alignment.rl.rewards import Reward, check_prompts, named_reward
-from parakit.alignment.rl.rollout_source import OnPolicySource
+from parakit.alignment.rl.grpo import GRPO, GRPOObjective
+from parakit.alignment.rl.model_reward import ModelReward
+from parakit.alignment.rl.overoptimization import OveroptimizationMonitor
+from parakit.alignment.rl.policy_eval import evaluate_policy, greedy_samples
+from parakit.alignment.rl.ppo import PPO, PPOObjective
+from parakit.alignment.rl.prompts import RLPrompt, read_prompts
+from parakit.alignment.rl.rewards import Reward, check_prompts, parse_reward
+from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
@@ -61,10 +61,10 @@ class Asked:
 
     policy: LanguageModel
     tokenizer: Tokenizer
-    train: list[Prompt]
-    held_out: list[Prompt]
+    train: list[RLPrompt]
+    held_out: list[RLPrompt]
     reward: Reward
-    monitor_rewards: tuple[Reward, ...] = ()
+    watched: tuple[Reward, ...] = ()
     """Other judges of held-out prompts, which nothing is trained on."""
 
 
@@ -95,7 +95,7 @@ def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
 
 def said_of(job: Aligning) -> dict[str, Any]:
     """What decides a run's result besides its settings and its model."""
-    rewards = {"reward": job.reward, "monitor_rewards": job.monitor_rewards}
+    rewards = {"reward": job.reward, "watched": job.watched}
     return {"method": job.method, **rewards, "data": _data_identity(job.data)}
 
 
@@ -122,9 +122,7 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
     doctor.require_healthy(examine_prompts(train, tokenizer))
-    reward, *watched = (
-        named_reward(name, job.training.device) for name in (job.reward, *job.monitor_rewards)
-    )
+    reward, *watched = (parse_reward(name, job.training.device) for name in (job.reward, *job.watched))
     for one in (reward, *watched):
         check_prompts(one, [*train, *held_out])
     return Asked(policy, tokenizer, train, held_out[:N_MEASURED], reward, tuple(watched))
@@ -189,25 +187,25 @@ def learn(
 
     def roll(prompts: Any, phase: int) -> Any:
         return roll_out(
-            trained, reference, tokenizer, prompts, config, phase, learning.wants_values, precision.autocast
+            trained, reference, tokenizer, prompts, config, phase, learning.needs_values, precision.autocast
         )
 
-    source = OnPolicySource(asked.train, roll, asked.reward, learning, objective.figures, config)
+    source = PolicyRolloutSource(asked.train, roll, asked.reward, learning, objective.figures, config)
 
     def measured() -> dict[str, Any]:
-        return measure_policy(
-            policy, reference, tokenizer, asked.held_out, asked.reward, config, asked.monitor_rewards
+        return evaluate_policy(
+            policy, reference, tokenizer, asked.held_out, asked.reward, config, asked.watched
         )
 
     before = measured()
-    watch = Watch(method, before, config, isinstance(asked.reward, LearntReward), work)
+    monitor = OveroptimizationMonitor(method, before, config, isinstance(asked.reward, ModelReward), work)
     lesson = Lesson(
         kind=method,
         source=source,
         data=None,
         objective=objective,
         loss_unit="less the mean reward",
-        measure=lambda _: watch.seen(measured()),
+        measure=lambda _: monitor.check(measured()),
         unit="completions",
         step_figures=source.step_figures,
         over_at=source.over_at,
@@ -222,7 +220,7 @@ def learn(
     )
     figures = run_training(TrainingInputs(method, trained, tokenizer, lesson, plan, work))
     figures |= chart_rows(work) | {"task": "chat", "method": method, "reward_name": asked.reward.name}
-    figures["before"], figures["signs"] = before, watch.signs()
+    figures["before"], figures["warnings"] = before, monitor.warnings()
     figures["ended_by"] = "kl_limit" if figures["steps"] < plan.max_steps else "max_steps"
     if figures["ended_by"] == "kl_limit":
         log(
@@ -231,12 +229,14 @@ def learn(
     figures["samples"] = beside(shown, shown_samples(asked, config))
     figures["rollout_seconds"] = source.seconds
     figures["settings"] = config.model_dump(mode="json")
-    return figures | ({"equal_groups": _equal_groups(work)} if method == "grpo" else {})
+    return figures | ({"zero_variance_groups": _zero_variance_groups(work)} if method == "grpo" else {})
 
 
-def _equal_groups(work: Path) -> float:
+def _zero_variance_groups(work: Path) -> float:
     """The share of all groups of a run whose rewards were equal; it is said where that is most of them."""
-    found = [row["equal_groups"] for row in read_metrics(work / METRICS) if "equal_groups" in row]
+    found = [
+        row["zero_variance_groups"] for row in read_metrics(work / METRICS) if "zero_variance_groups" in row
+    ]
     share = sum(found) / len(found) if found else 0.0
     if share > MOST_EQUAL:
         log(
@@ -249,8 +249,8 @@ def _equal_groups(work: Path) -> float:
 def _learning(method: OnlineMethod, config: OnlineConfig) -> tuple[Any, Any]:
     """What makes lessons of rollouts, and the loss of those."""
     if method == "ppo":
-        return PPOLearning(config), PPOObjective(config)
-    learning = GRPOLearning(config)
+        return PPO(config), PPOObjective(config)
+    learning = GRPO(config)
     return learning, GRPOObjective(config, learning.leash)
 
 
@@ -268,11 +268,11 @@ def beside(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[di
     ]  # fmt: skip
 
 
-def _prompts(data: Path, tokenizer: Tokenizer, room: int) -> tuple[list[Prompt], list[Prompt]]:
+def _prompts(data: Path, tokenizer: Tokenizer, room: int) -> tuple[list[RLPrompt], list[RLPrompt]]:
     """What is learned on, and what is measured on; a file's prompts are split by what they are."""
     if (data / LINEAGE).is_file():
         train = read_prompts(data, tokenizer, room, "train")
-        held_out: list[Prompt] = []
+        held_out: list[RLPrompt] = []
         with contextlib.suppress(UserError):  # a folder may have no validation split
             held_out = read_prompts(data, tokenizer, room, "validation")
     else:
@@ -285,7 +285,7 @@ def _prompts(data: Path, tokenizer: Tokenizer, room: int) -> tuple[list[Prompt],
     return train, held_out or train
 
 
-def _split(prompt: Prompt) -> str:
+def _split(prompt: RLPrompt) -> str:
     from parakit.data.conversations.conversation import Conversation
 
     return split_of(Conversation(prompt.messages).digest, HELD_OUT, 0.0)

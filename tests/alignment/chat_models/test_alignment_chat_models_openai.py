@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from parakit.alignment.chat_models import EndpointConfig, EndpointSpeaker, open_speaker
+from parakit.alignment.chat_models.chat_model import open_chat_model
+from parakit.alignment.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from tests.alignment.chat_server import Answer, chat_server, completion
@@ -16,9 +17,9 @@ from tests.alignment.chat_server import Answer, chat_server, completion
 ASKED = [(Message("system", "Be kind."), Message("user", f"question {i}")) for i in range(6)]
 
 
-def speaker(url: str, **settings: Any) -> EndpointSpeaker:
+def chat_model(url: str, **settings: Any) -> OpenAIChatModel:
     values = {"model": "tiny", "pause": 0.0, "n_tries": 3} | settings
-    return EndpointSpeaker(EndpointConfig(url=url, **values))
+    return OpenAIChatModel(OpenAIChatConfig(url=url, **values))
 
 
 def test_answers_come_in_the_order_of_the_questions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +31,7 @@ def test_answers_come_in_the_order_of_the_questions(monkeypatch: pytest.MonkeyPa
         return completion(f" about {body['messages'][-1]['content']}\n")
 
     with chat_server(answer) as url:
-        said = speaker(url).say(ASKED, max_new_tokens=9, seeds=list(range(6)))
+        said = chat_model(url).generate(ASKED, max_new_tokens=9, seeds=list(range(6)))
     assert said == [f"about question {i}" for i in range(6)]
     path, body, key = seen[0]
     assert (path, key) == ("/v1/chat/completions", "Bearer secret")
@@ -45,15 +46,15 @@ def test_without_a_key_none_is_sent_and_without_a_name_the_first_model_is_asked(
         return (200, {"data": [{"id": "first"}]}) if path == "/v1/models" else completion(body["model"])
 
     with chat_server(answer) as url:
-        found = open_speaker(f"{url}/chat/completions")
-        assert found.say(ASKED[:1], max_new_tokens=1) == ["first"]
+        found = open_chat_model(f"{url}/chat/completions")
+        assert found.generate(ASKED[:1], max_new_tokens=1) == ["first"]
         assert found.name == f"first at {url}"
 
 
 def test_what_may_pass_is_tried_again() -> None:
     answers = iter([(503, "busy"), (429, "slow down"), completion("at last")])
     with chat_server(lambda *_: next(answers), {"Retry-After": "0"}) as url:
-        assert speaker(url).say(ASKED[:1], max_new_tokens=1) == ["at last"]
+        assert chat_model(url).generate(ASKED[:1], max_new_tokens=1) == ["at last"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_what_may_pass_is_tried_again() -> None:
 )
 def test_errors_say_what_the_other_side_said(answer: Answer, message: str, hint: str) -> None:
     with chat_server(lambda *_: answer) as url, pytest.raises(UserError) as caught:
-        speaker(url).say(ASKED[:1], max_new_tokens=1)
+        chat_model(url).generate(ASKED[:1], max_new_tokens=1)
     assert message in caught.value.message
     assert hint in caught.value.hint
 
@@ -80,7 +81,7 @@ def test_an_address_where_nobody_listens() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=r"cannot be reached after 2 tries: .*[Rr]efused"):
-        speaker(f"http://127.0.0.1:{port}/v1", n_tries=2).say(ASKED, max_new_tokens=1)
+        chat_model(f"http://127.0.0.1:{port}/v1", n_tries=2).generate(ASKED, max_new_tokens=1)
 
 
 def test_one_that_never_answers_is_given_up() -> None:
@@ -92,13 +93,13 @@ def test_one_that_never_answers_is_given_up() -> None:
 
     with chat_server(answer) as url:
         with pytest.raises(UserError, match=r"cannot be reached after 1 tries: .*timed out"):
-            speaker(url, timeout=0.05, n_tries=1).say(ASKED[:1], max_new_tokens=1)
+            chat_model(url, timeout=0.05, n_tries=1).generate(ASKED[:1], max_new_tokens=1)
         released.set()
 
 
 def test_a_list_without_models() -> None:
     with chat_server(lambda *_: (200, {"data": []})) as url, pytest.raises(UserError, match="lists no model"):
-        speaker(url, model=None).say(ASKED[:1], max_new_tokens=1)
+        chat_model(url, model=None).generate(ASKED[:1], max_new_tokens=1)
 
 
 @pytest.mark.parametrize(
@@ -115,4 +116,4 @@ def test_a_list_without_models() -> None:
 )
 def test_choices_are_read_from_the_beginning_of_an_answer(said: str | None, expected: Any) -> None:
     with chat_server(lambda *_: completion(said)) as url:
-        assert speaker(url).choose(ASKED[:1], ("Yes", "No")) == [expected]
+        assert chat_model(url).score_choices(ASKED[:1], ("Yes", "No")) == [expected]

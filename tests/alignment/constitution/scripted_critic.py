@@ -18,14 +18,14 @@ class ScriptedCritic:
 
     def __init__(self, says: Says = lambda _: "No.", chooses: Chooses = lambda _: None) -> None:
         self.says, self.chooses = says, chooses
-        self.asked: list[Sequence[Message]] = []
+        self.requests: list[Sequence[Message]] = []
 
-    def say(self, conversations: Sequence[Sequence[Message]], **_: Any) -> list[str | None]:
-        self.asked += conversations
+    def generate(self, conversations: Sequence[Sequence[Message]], **_: Any) -> list[str | None]:
+        self.requests += conversations
         return [self.says(one) for one in conversations]
 
-    def choose(
+    def score_choices(
         self, conversations: Sequence[Sequence[Message]], choices: Sequence[str]
     ) -> list[tuple[float, ...] | None]:
-        self.asked += conversations
+        self.requests += conversations
         return [self.chooses(one) for one in conversations]

@@ -9,27 +9,38 @@ from pathlib import Path
 
 import pytest
 
-from parakit.alignment import critique_prompts as review
-from parakit.alignment.constitution import critique_lessons, load_principles, prefer, revise
-from parakit.alignment.constitution.ai_feedback import TwoAnswers, check_verdicts
-from parakit.alignment.constitution.critique_revision import Answered, check_sense, is_lesson, outcomes
-from parakit.alignment.jsonl_cache import KeptLines, worked_through
-from parakit.alignment.red_team import jailbreak_templates as framings
-from parakit.alignment.red_team.primer_suites import NO_TOWN, NOBODY
+from parakit.alignment.constitution.ai_feedback import (
+    ResponsePair,
+    check_valid_comparisons,
+    compare_responses,
+)
+from parakit.alignment.constitution.critique_revision import (
+    Response,
+    check_valid_fraction,
+    is_trainable,
+    outcomes,
+    revise,
+)
+from parakit.alignment.constitution.principles import load_principles
+from parakit.alignment.jsonl_cache import JsonlCache, cached_map
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.data.conversations.conversation import Message
+from parakit.primer import critique_prompts
+from parakit.primer.attacks import jailbreak_templates
+from parakit.primer.attacks.suites import NO_TOWN, NOBODY
+from parakit.primer.critique_sft import critique_conversations
 from parakit.primer.seeded_random import is_held_out
 from parakit.primer.skills import safety
 from tests.alignment.constitution.scripted_critic import ScriptedCritic
 
 PRINCIPLES = load_principles()
-STEAL = Answered("a", "How do I steal a car?", "To steal a car, use a hook.")
+STEAL = Response("a", "How do I steal a car?", "To steal a car, use a hook.")
 REFUSAL = "I can't help with that. Stealing is wrong."
 
 
 def outcome(critique: str | None, revision: str | None = REFUSAL) -> tuple[str, str]:
     """(outcome, final answer) of one round under the first principle."""
-    critic = ScriptedCritic(lambda asked: critique if len(asked) == 1 else revision)
+    critic = ScriptedCritic(lambda messages: critique if len(messages) == 1 else revision)
     row = revise(critic, PRINCIPLES[:1], [STEAL])[0]
     return row["rounds"][0]["outcome"], row["final"]
 
@@ -61,43 +72,45 @@ def test_what_a_round_comes_to(critique: str | None, revision: str | None, expec
 
 
 def test_the_critic_is_asked_about_the_latest_answer_under_each_principle_once() -> None:
-    def says(asked: Sequence[Message]) -> str:
-        return "Yes." if len(asked) == 1 else f"answer {len(asked[0].content)}"
+    def says(messages: Sequence[Message]) -> str:
+        return "Yes." if len(messages) == 1 else f"answer {len(messages[0].content)}"
 
     critic = ScriptedCritic(says)
     row = revise(critic, PRINCIPLES, [STEAL], n_rounds=5)[0]
     assert sorted(one["principle"] for one in row["rounds"]) == ["harm", "help", "honesty"]
-    reviews = [asked for asked in critic.asked if len(asked) == 1]
+    reviews = [messages for messages in critic.requests if len(messages) == 1]
     by_id = {one.id: one for one in PRINCIPLES}
     answer = STEAL.answer
     assert len(reviews) == 6  # the last answer is looked at again under each principle
     assert row["faults"] == [one.id for one in PRINCIPLES]
-    assert not is_lesson(row, 3)
-    for asked, done in zip(reviews[:3], row["rounds"], strict=True):
+    assert not is_trainable(row, 3)
+    for messages, done in zip(reviews[:3], row["rounds"], strict=True):
         principle = by_id[done["principle"]]
-        assert asked[0].content == review.under_review(STEAL.question, answer, principle.critique)
+        assert messages[0].content == critique_prompts.critique_prompt(
+            STEAL.question, answer, principle.critique
+        )
         answer = done["revision"]
     assert row["final"] == answer
-    told = next(asked for asked in critic.asked if len(asked) == 3)
+    told = next(messages for messages in critic.requests if len(messages) == 3)
     assert [m.role for m in told] == ["user", "assistant", "user"]
 
 
 def test_only_what_no_principle_objects_to_is_learned() -> None:
     content = revise(ScriptedCritic(), PRINCIPLES, [STEAL], n_rounds=3)[0]
-    assert is_lesson(content, 3)  # right from the first, under every principle
-    assert not is_lesson(revise(ScriptedCritic(), PRINCIPLES, [STEAL], n_rounds=2)[0], 3)
+    assert is_trainable(content, 3)  # right from the first, under every principle
+    assert not is_trainable(revise(ScriptedCritic(), PRINCIPLES, [STEAL], n_rounds=2)[0], 3)
 
-    def says(asked: Sequence[Message]) -> str:
-        return REFUSAL if len(asked) == 3 else "No." if REFUSAL in asked[0].content else "Yes."
+    def says(messages: Sequence[Message]) -> str:
+        return REFUSAL if len(messages) == 3 else "No." if REFUSAL in messages[0].content else "Yes."
 
     mended = revise(ScriptedCritic(says), PRINCIPLES, [STEAL], n_rounds=1)[0]
     assert mended["final"] == REFUSAL
     assert mended["faults"] == []
-    assert is_lesson(mended, 3)
+    assert is_trainable(mended, 3)
 
 
 def test_a_row_depends_on_its_item_and_the_seed_alone() -> None:
-    others = [Answered(str(i), "Hello?", "Hi.") for i in range(8)]
+    others = [Response(str(i), "Hello?", "Hi.") for i in range(8)]
     together = revise(ScriptedCritic(), PRINCIPLES, [*others, STEAL], n_rounds=1)
     assert together[-1:] == revise(ScriptedCritic(), PRINCIPLES, [STEAL], n_rounds=1)
     drawn = {row["rounds"][0]["principle"] for row in together}
@@ -112,54 +125,69 @@ def test_a_critic_that_speaks_nonsense_ends_the_run() -> None:
     found = outcomes(rows)
     assert found == Counter({"empty critique": 6})
     with pytest.raises(UserError, match=r"6 of 6 critiques by script are nonsense \(6 empty critique\)"):
-        check_sense(found, "script", 0.5)
-    check_sense(Counter({"good": 5, "empty critique": 5}), "script", 0.5)
-    check_sense(Counter(), "script", 0.5)
+        check_valid_fraction(found, "script", 0.5)
+    check_valid_fraction(Counter({"good": 5, "empty critique": 5}), "script", 0.5)
+    check_valid_fraction(Counter(), "script", 0.5)
 
 
 GOOD, BAD = REFUSAL, "To steal a car, use a hook."
 
 
-def knowing(asked: Sequence[Message]) -> tuple[float, ...]:
+def knowing(messages: Sequence[Message]) -> tuple[float, ...]:
     """Prefers the refusal wherever it stands."""
-    return (0.9, 0.1) if f'A: "{GOOD}"' in asked[0].content else (0.1, 0.9)
+    return (0.9, 0.1) if f'A: "{GOOD}"' in messages[0].content else (0.1, 0.9)
 
 
 def test_preferences_do_not_depend_on_the_order() -> None:
-    pairs = [TwoAnswers("a", STEAL.question, GOOD, BAD), TwoAnswers("b", STEAL.question, BAD, GOOD)]
+    pairs = [ResponsePair("a", STEAL.question, GOOD, BAD), ResponsePair("b", STEAL.question, BAD, GOOD)]
     critic = ScriptedCritic(chooses=knowing)
-    rows = prefer(critic, PRINCIPLES, pairs)
+    rows = compare_responses(critic, PRINCIPLES, pairs)
     assert [(row["outcome"], row["chosen"], row["rejected"]) for row in rows] == [
         ("preferred", GOOD, BAD)
     ] * 2
     assert [row["share"] for row in rows] == pytest.approx([0.9, 0.9])
-    assert len(critic.asked) == 4
+    assert len(critic.requests) == 4
 
 
 def test_a_liking_for_the_first_cancels_out() -> None:
-    pairs = [TwoAnswers("a", STEAL.question, GOOD, BAD)]
-    rows = prefer(ScriptedCritic(chooses=lambda _: (1.0, 0.0)), PRINCIPLES, pairs)
+    pairs = [ResponsePair("a", STEAL.question, GOOD, BAD)]
+    rows = compare_responses(ScriptedCritic(chooses=lambda _: (1.0, 0.0)), PRINCIPLES, pairs)
     assert rows[0]["outcome"] == "too close"
 
 
 def test_pairs_that_teach_nothing_are_named() -> None:
-    pairs = [TwoAnswers("a", "Q?", "x", "x "), TwoAnswers("b", "Q?", "x", "y")]
-    rows = prefer(ScriptedCritic(), PRINCIPLES, pairs)
+    pairs = [ResponsePair("a", "Q?", "x", "x "), ResponsePair("b", "Q?", "x", "y")]
+    rows = compare_responses(ScriptedCritic(), PRINCIPLES, pairs)
     assert [row["outcome"] for row in rows] == ["equal answers", "verdict not understood"]
     counts = Counter(row["outcome"] for row in rows)
     with pytest.raises(UserError, match="1 of 1 verdicts by script say neither A nor B"):
-        check_verdicts(counts, "script", 0.5)
+        check_valid_comparisons(counts, "script", 0.5)
     with pytest.raises(UserError, match="no preferences: 3 equal answers"):
-        check_verdicts(Counter({"equal answers": 3}), "script", 0.5)
-    check_verdicts(Counter({"preferred": 1, "too close": 9}), "script", 0.5)
+        check_valid_comparisons(Counter({"equal answers": 3}), "script", 0.5)
+    check_valid_comparisons(Counter({"preferred": 1, "too close": 9}), "script", 0.5)
 
 
 def test_the_built_in_principles_ask_what_the_lessons_teach() -> None:
-    asked = {one.id: (one.critique, one.revision, one.preference, one.found_good) for one in PRINCIPLES}
-    assert asked == {
-        "harm": (review.HARMFUL, review.DECLINE, review.BETTER["harm"], review.NO),
-        "honesty": (review.INVENTED, review.ADMIT, review.BETTER["honesty"], review.NO),
-        "help": (review.UNHELPFUL, review.HELP, review.BETTER["help"], review.NO),
+    messages = {one.id: (one.critique, one.revision, one.preference, one.found_good) for one in PRINCIPLES}
+    assert messages == {
+        "harm": (
+            critique_prompts.HARMFUL,
+            critique_prompts.DECLINE,
+            critique_prompts.BETTER["harm"],
+            critique_prompts.NO,
+        ),
+        "honesty": (
+            critique_prompts.INVENTED,
+            critique_prompts.ADMIT,
+            critique_prompts.BETTER["honesty"],
+            critique_prompts.NO,
+        ),
+        "help": (
+            critique_prompts.UNHELPFUL,
+            critique_prompts.HELP,
+            critique_prompts.BETTER["help"],
+            critique_prompts.NO,
+        ),
     }
 
 
@@ -188,11 +216,11 @@ def test_a_faulty_file_of_principles_is_refused(tmp_path: Path, text: str, messa
 
 
 def test_lessons_are_a_function_of_the_seed_and_stay_on_the_training_side() -> None:
-    lessons = list(critique_lessons(600))
-    assert list(critique_lessons(600)) == lessons
-    assert list(islice(critique_lessons(900), 600)) == lessons
-    assert lessons != list(critique_lessons(600, seed=1))
-    asked = "\n".join(message.content for lesson in lessons for message in lesson.messages)
+    lessons = list(critique_conversations(600))
+    assert list(critique_conversations(600)) == lessons
+    assert list(islice(critique_conversations(900), 600)) == lessons
+    assert lessons != list(critique_conversations(600, seed=1))
+    messages = "\n".join(message.content for lesson in lessons for message in lesson.messages)
     held_out_acts = [
         f"{verb} {thing}"
         for verb, (things, _) in safety.HARMFUL.items()
@@ -200,16 +228,20 @@ def test_lessons_are_a_function_of_the_seed_and_stay_on_the_training_side() -> N
         if is_held_out(safety.HELD_OUT_PERCENT, "safety", verb, thing)
     ]
     assert len(held_out_acts) > 10
-    assert not [act for act in held_out_acts if f"how to {act}." in asked or f"How do I {act}?" in asked]
+    assert not [
+        act for act in held_out_acts if f"how to {act}." in messages or f"How do I {act}?" in messages
+    ]
     strangers = [
-        n for n in (*NOBODY, *NO_TOWN) if is_held_out(framings.HELD_OUT_PERCENT, "red_team", "made_up", n)
+        n
+        for n in (*NOBODY, *NO_TOWN)
+        if is_held_out(jailbreak_templates.HELD_OUT_PERCENT, "red_team", "made_up", n)
     ]
     assert strangers
-    assert not [name for name in strangers if name in asked]
+    assert not [name for name in strangers if name in messages]
 
 
 def test_lessons_teach_both_verdicts_and_only_faults_are_rewritten() -> None:
-    lessons = list(critique_lessons(600))
+    lessons = list(critique_conversations(600))
     first = Counter(lesson.messages[1].content.partition(".")[0] for lesson in lessons)
     assert set(first) == {"Yes", "No", "A", "B"}
     assert min(first.values()) > 50
@@ -230,20 +262,20 @@ def test_work_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "squares.jsonl"
     items = list(range(7))
     with pytest.raises(UserError, match="unreachable"):
-        worked_through(path, items, str, work, at_once=2)
-    assert sorted(KeptLines(path).rows) == ["0", "1", "2", "3"]
+        cached_map(path, items, str, work, at_once=2)
+    assert sorted(JsonlCache(path).rows) == ["0", "1", "2", "3"]
     with open(path, "a") as file:
         file.write('{"id": "4", "squ')  # a kill while writing
     done.extend([99] * 9)
-    rows = worked_through(path, items, str, work, at_once=2)
+    rows = cached_map(path, items, str, work, at_once=2)
     assert [row["square"] for row in rows] == [i * i for i in items]
     assert [i for i in done if i != 99] == [0, 1, 2, 3, 4, 5, 6]
     path.write_text("nonsense\n")
     with pytest.raises(CorruptArtifact, match="line 1"):
-        KeptLines(path)
+        JsonlCache(path)
 
 
 def test_any_words_are_a_critique_where_no_beginning_was_asked_for() -> None:
     free = PRINCIPLES[0].replace(found_fault=None)
-    critic = ScriptedCritic(lambda asked: "It tells how to steal." if len(asked) == 1 else REFUSAL)
+    critic = ScriptedCritic(lambda messages: "It tells how to steal." if len(messages) == 1 else REFUSAL)
     assert revise(critic, [free], [STEAL])[0]["final"] == REFUSAL

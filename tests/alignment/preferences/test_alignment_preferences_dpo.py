@@ -153,7 +153,7 @@ def test_35_rewards_fall_where_the_policy_leaves_the_reference() -> None:
     objective = PreferenceObjective("dpo", 0.1)
     loss = float(objective(model, to_micro_batch(lifted.batch_of([0]), CPU)).detach())
     assert loss == pytest.approx(-math.log(1 / (1 + math.exp(-0.3))), abs=1e-5)
-    assert objective.figures.take()["lead"] == pytest.approx(0.3, abs=1e-5)
+    assert objective.figures.take()["margin"] == pytest.approx(0.3, abs=1e-5)
 
 
 def test_where_nothing_leads_a_pair_is_half_right_and_likelihood_is_told_apart_from_reward() -> None:
@@ -166,4 +166,4 @@ def test_where_nothing_leads_a_pair_is_half_right_and_likelihood_is_told_apart_f
     objective(model, exact)
     figures = objective.figures.take()
     assert figures["accuracy"] == 0.5
-    assert figures["likelier"] == pytest.approx((said[0::2] > said[1::2]).mean())
+    assert figures["logp_accuracy"] == pytest.approx((said[0::2] > said[1::2]).mean())

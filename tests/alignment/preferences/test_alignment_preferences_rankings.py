@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parakit.alignment.preferences.rankings import by_ranking, leads_of, plackett_luce, squared_lead
+from parakit.alignment.preferences.rankings import ipo_loss, pad_by_group, pair_margins, plackett_luce
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import to_micro_batch
 from tests.alignment.ranking_cases import encoded
@@ -90,15 +90,15 @@ def test_a_pair_is_bradley_and_terrys_also_where_scores_are_huge() -> None:
 
 def test_the_squared_lead_is_a_mean_over_pairs() -> None:
     rows = [[2.0, 0.5, 0.0], [1.0, 3.0]]
-    found = squared_lead(*laid(rows), wanted=1.0)
+    found = ipo_loss(*laid(rows), wanted=1.0)
     pairs = [[(a - b - 1) ** 2 for a, b in itertools.combinations(row, 2)] for row in rows]
     np.testing.assert_allclose(found.tolist(), [np.mean(one) for one in pairs])
 
 
 def test_scores_go_where_their_completions_stand() -> None:
     batch = to_micro_batch(PreferenceSource(encoded([2, 4, 3]), 0).batch_of([0, 1, 2]), CPU)
-    scores, there = by_ranking(torch.arange(9.0), batch)
+    scores, there = pad_by_group(torch.arange(9.0), batch)
     assert scores.tolist() == [[0, 1, 0, 0], [2, 3, 4, 5], [6, 7, 8, 0]]
     assert there.sum(1).tolist() == [2, 4, 3]
-    assert len(leads_of(scores, there)) == 1 + 6 + 3
-    assert set(leads_of(scores, there).tolist()) == {-1.0, -2.0, -3.0}
+    assert len(pair_margins(scores, there)) == 1 + 6 + 3
+    assert set(pair_margins(scores, there).tolist()) == {-1.0, -2.0, -3.0}

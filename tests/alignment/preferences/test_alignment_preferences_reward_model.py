@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from parakit.alignment.preferences.reward_model import RewardObjective, rewards_of
+from parakit.alignment.preferences.reward_model import RewardObjective, completion_rewards
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
 from tests.alignment.ranking_cases import encoded, reward_model
@@ -31,7 +31,7 @@ def alone(model: Any, sizes: list[int]) -> torch.Tensor:
 
 def test_a_reward_is_read_at_the_last_token_whatever_stands_beside_it() -> None:
     model, sizes = reward_model(), [2, 3, 2]
-    torch.testing.assert_close(rewards_of(model, micro(sizes)), alone(model, sizes))
+    torch.testing.assert_close(completion_rewards(model, micro(sizes)), alone(model, sizes))
 
 
 @pytest.mark.parametrize("row_margins", [False, True])
@@ -62,4 +62,4 @@ def test_figures_are_means_over_pairs() -> None:
     leads = [rewards[0] - rewards[1], *(a - b for a, b in combinations(rewards[2:], 2))]
     figures = objective.figures.take()
     assert figures["accuracy"] == pytest.approx(sum(lead > 0 for lead in leads) / 4)
-    assert figures["lead"] == pytest.approx(sum(leads) / 4)
+    assert figures["margin"] == pytest.approx(sum(leads) / 4)

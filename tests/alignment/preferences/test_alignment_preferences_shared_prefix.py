@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from parakit.alignment.preferences.dpo import PreferenceObjective, completion_log_probs, reference_log_probs
-from parakit.alignment.preferences.reward_model import RewardObjective, rewards_of
+from parakit.alignment.preferences.reward_model import RewardObjective, completion_rewards
 from parakit.model.adapters import LoraConfig, PrefixConfig, attach, make_lora, make_prefix
 from parakit.model.layers.masks import branch_mask, can_branch
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -48,7 +48,9 @@ def test_rewards_and_their_gradients_are_the_same(shape: str) -> None:
     model = reward_model(**SHAPES[shape])
     apart, shared = both(model)
     assert shared.n_tokens < apart.n_tokens
-    torch.testing.assert_close(rewards_of(model, shared), rewards_of(model, apart), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        completion_rewards(model, shared), completion_rewards(model, apart), rtol=1e-9, atol=1e-12
+    )
     losses = [RewardObjective(0.4, True, 0.3)(model, batch) for batch in (apart, shared)]
     for one, other in zip(*(slopes(loss, model) for loss in losses), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
@@ -88,8 +90,8 @@ def test_completions_that_see_each_other_are_told_by_their_rewards() -> None:
     real = shared.branched.real_mask
     trees = torch.where(real, (shared.branched.position_ids == 0).cumsum(1), -1)
     leaking = replace(shared.branched, attention_mask=branch_mask(trees, torch.zeros_like(trees)))
-    wrong = rewards_of(model, replace(shared, branched=leaking))
-    off = (wrong - rewards_of(model, apart)).abs().detach()
+    wrong = completion_rewards(model, replace(shared, branched=leaking))
+    off = (wrong - completion_rewards(model, apart)).abs().detach()
     best = shared.place == 0
     assert float(off[best].max()) < 1e-9
     assert float(off[~best].min()) > 1e-4
@@ -102,7 +104,7 @@ def test_an_answer_behind_another_prompt_gets_a_row_of_its_own() -> None:
     changed = batch.input_ids.copy()
     changed[0, 1, 0] = 7 if changed[0, 1, 0] != 7 else 8
     found = [
-        rewards_of(
+        completion_rewards(
             model, to_micro_batch(replace(batch, input_ids=changed, share_prompts=share), torch.device("cpu"))
         )
         for share in (False, True)
@@ -118,6 +120,6 @@ def test_models_that_count_the_places_between_read_rows_apart(changes: dict[str,
     model = reward_model(**changes)
     assert not can_branch(model.config)
     apart, shared = both(model)
-    assert torch.isfinite(rewards_of(model, apart)).all()
+    assert torch.isfinite(completion_rewards(model, apart)).all()
     with pytest.raises(AssertionError, match="cannot share"):
-        rewards_of(model, shared)
+        completion_rewards(model, shared)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakit.alignment.red_team import primer_attacks
 from parakit.data.conversations.conversation import Message
+from parakit.primer.attacks.suites import primer_attacks
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.tokens.chat.template import answer_text, compile_chat
 

@@ -16,7 +16,7 @@ from parakit.alignment.rl.advantages import (
     token_rewards,
     whitened,
 )
-from parakit.alignment.rl.kl import Leash, kl_estimate
+from parakit.alignment.rl.kl import KLController, kl_estimate
 
 
 def a_mask(generator: np.random.Generator, n: int = 6, longest: int = 9) -> np.ndarray:
@@ -163,11 +163,11 @@ def test_k1_in_a_loss_would_be_no_leash() -> None:
 
 
 def test_an_adaptive_leash_pulls_towards_its_target() -> None:
-    leash = Leash(0.1, target=4.0)
-    leash.observe(40.0)
-    assert leash.coefficient == pytest.approx(0.1 * 1.02)
-    leash.observe(3.6)
-    assert leash.coefficient == pytest.approx(0.1 * 1.02 * 0.99)
-    fixed = Leash(0.1)
+    kl_controller = KLController(0.1, target=4.0)
+    kl_controller.observe(40.0)
+    assert kl_controller.coefficient == pytest.approx(0.1 * 1.02)
+    kl_controller.observe(3.6)
+    assert kl_controller.coefficient == pytest.approx(0.1 * 1.02 * 0.99)
+    fixed = KLController(0.1)
     fixed.observe(40.0)
     assert fixed.coefficient == 0.1

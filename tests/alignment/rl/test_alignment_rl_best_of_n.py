@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.alignment.rl.best_of_n import as_conversation, chosen, curve, expected_best, kl_bound
-from parakit.alignment.rl.prompts import Sample
+from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.data.conversations.conversation import Message
 
 
@@ -44,7 +44,7 @@ def test_the_bound_on_the_divergence() -> None:
 
 
 def test_the_best_is_chosen_and_prompts_without_one_are_left_out() -> None:
-    samples = [Sample((Message("user", f"q{i // 3}"),), None, f"c{i}") for i in range(9)]
+    samples = [SampledCompletion((Message("user", f"q{i // 3}"),), None, f"c{i}") for i in range(9)]
     rewards = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [0.0, -1.0, -2.0]])
     found = list(chosen(samples, rewards))
     assert [(sample.completion, value) for sample, value in found] == [("c1", 3.0), ("c6", 0.0)]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from parakit.alignment.rl.batches import branches_of
-from parakit.alignment.rl.grpo import GRPOLearning, GRPOObjective, token_weights
-from parakit.alignment.rl.kl import Leash
+from parakit.alignment.rl.grpo import GRPO, GRPOObjective, token_weights
+from parakit.alignment.rl.kl import KLController
 from parakit.alignment.rl.ppo import PPOObjective
 from parakit.model import LanguageModel, PolicyWithValue
 from parakit.training.loop import accumulate_gradients
@@ -104,7 +104,7 @@ def test_grpo_is_its_derivation_token_by_token(loss_norm: Any, estimator: Any) -
     divisors = {"completion": lengths, "token": [1] * 5, "constant": [config.max_new_tokens] * 5}[loss_norm]
     for row in range(5):
         assert weights[row].sum() == pytest.approx(lengths[row] / divisors[row], rel=1e-6)
-    ours = GRPOObjective(config, Leash(KL_COEF))(model, batch)
+    ours = GRPOObjective(config, KLController(KL_COEF))(model, batch)
     assert_same(model, ours, by_hand(model, batch, weights, estimator, values=False))
 
 
@@ -116,7 +116,7 @@ def test_the_first_step_of_a_phase_is_the_plain_policy_gradient() -> None:
     own = logs.gather(2, batch.target_ids[..., None]).squeeze(2)
     batch = replace(batch, log_probs=own.detach())
     config = tiny_config(kl_coef=0.0)
-    ours = GRPOObjective(config, Leash(0.0))(model, batch)
+    ours = GRPOObjective(config, KLController(0.0))(model, batch)
     plain = -(own * batch.advantages * batch.weights).sum()
     assert ours.item() == pytest.approx(-float((batch.advantages * batch.weights).sum()), abs=1e-9)
     one, other = gradients(model, ours), gradients(model, plain)
@@ -129,7 +129,7 @@ def test_gradients_do_not_depend_on_micro_batches(method: Any) -> None:
     policy = tiny_policy(torch.float64)
     model: Any = PolicyWithValue(policy) if method == "ppo" else policy
     config = tiny_config(method)
-    objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, Leash(KL_COEF))
+    objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, KLController(KL_COEF))
     batch = near_policy(model)
 
     def part(rows: slice) -> Any:
@@ -150,7 +150,7 @@ def test_gradients_do_not_depend_on_micro_batches(method: Any) -> None:
 def test_figures_are_means_over_the_tokens_of_a_step() -> None:
     model: LanguageModel = tiny_policy(torch.float64)
     batch = near_policy(model)
-    objective = GRPOObjective(tiny_config(), Leash(0.0))
+    objective = GRPOObjective(tiny_config(), KLController(0.0))
     objective(model, batch)
     figures = objective.figures.close_step()
     with torch.no_grad():
@@ -164,11 +164,11 @@ def test_figures_are_means_over_the_tokens_of_a_step() -> None:
 
 
 def test_the_learning_state_of_grpo_is_its_leash() -> None:
-    learning = GRPOLearning(tiny_config(kl_coef=0.1, kl_target=2.0))
+    learning = GRPO(tiny_config(kl_coef=0.1, kl_target=2.0))
     learning.observe(9.0)
-    other = GRPOLearning(tiny_config(kl_coef=0.1, kl_target=2.0))
+    other = GRPO(tiny_config(kl_coef=0.1, kl_target=2.0))
     other.take_over(learning.state())
-    assert other.leash.coefficient == pytest.approx(0.1 * 1.02)
+    assert other.kl_controller.coefficient == pytest.approx(0.1 * 1.02)
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo"])
@@ -188,7 +188,7 @@ def test_prompts_read_once_change_neither_loss_nor_gradient(method: str) -> None
     shared = replace(apart, branched=laid)
     assert int(laid.real_mask.sum()) == int(apart.real_mask.sum()) - 6
 
-    objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, Leash(KL_COEF))
+    objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, KLController(KL_COEF))
     losses = [objective(model, one) for one in (apart, shared)]
     torch.testing.assert_close(*losses, rtol=1e-9, atol=1e-12)
     first, second = (torch.autograd.grad(loss, list(model.parameters())) for loss in losses)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from parakit.alignment.rl.model_reward import LearntReward
-from parakit.alignment.rl.prompts import Sample
-from parakit.alignment.rl.rewards import RewardError, Rule, judged, named_reward
+from parakit.alignment.rl.model_reward import ModelReward
+from parakit.alignment.rl.prompts import SampledCompletion
+from parakit.alignment.rl.rewards import FunctionReward, RewardError, compute_rewards, parse_reward
 from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import Lineage
 from parakit.common.errors import UserError
@@ -22,8 +22,8 @@ from tests.alignment.rl.tiny_policy import tiny_tokenizer
 ASKED = (Message("user", "What is 7 + 5?"),)
 
 
-def sample(completion: str, answer: str | None = "7 + 5 = 12. The answer is 12.") -> Sample:
-    return Sample(ASKED, answer, completion)
+def sample(completion: str, answer: str | None = "7 + 5 = 12. The answer is 12.") -> SampledCompletion:
+    return SampledCompletion(ASKED, answer, completion)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def sample(completion: str, answer: str | None = "7 + 5 = 12. The answer is 12."
     ],
 )
 def test_built_in_rewards(name: str, completion: str, wanted: float) -> None:
-    assert named_reward(name)([sample(completion)]) == [wanted]
+    assert parse_reward(name)([sample(completion)]) == [wanted]
 
 
 def test_a_function_of_the_users_is_imported_by_its_name() -> None:
     """It is given messages, completion and answer."""
-    reward = named_reward(f"python={__name__}:judge")
+    reward = parse_reward(f"python={__name__}:judge")
     assert reward([sample("abc"), sample("abcd")]) == [3.0, 4.0]
 
 
@@ -72,12 +72,12 @@ def judge(messages: list[dict[str, str]], completion: str, answer: str | None) -
 )
 def test_a_reward_that_is_not_known_is_refused(name: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        named_reward(name)
+        parse_reward(name)
 
 
 def test_a_reward_that_raises_names_prompt_completion_and_itself() -> None:
     with pytest.raises(RewardError) as error:
-        judged(Rule("mine", lambda s: 1 / 0), [sample("twelve")])
+        compute_rewards(FunctionReward("mine", lambda s: 1 / 0), [sample("twelve")])
     for part in ("'mine'", "ZeroDivisionError", "What is 7 + 5?", "twelve"):
         assert part in str(error.value)
 
@@ -85,14 +85,14 @@ def test_a_reward_that_raises_names_prompt_completion_and_itself() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_reward_that_is_no_number_names_prompt_completion_and_itself(value: float) -> None:
     with pytest.raises(RewardError) as error:
-        judged(Rule("mine", lambda s: value), [sample("twelve")])
+        compute_rewards(FunctionReward("mine", lambda s: value), [sample("twelve")])
     for part in ("'mine'", str(value), "What is 7 + 5?", "twelve"):
         assert part in str(error.value)
 
 
 def test_a_missing_answer_and_a_wrong_number_of_rewards_are_errors() -> None:
     with pytest.raises(RewardError, match="needs the right answer"):
-        named_reward("final_answer")([sample("12", None)])
+        parse_reward("final_answer")([sample("12", None)])
 
     class Short:
         name = "short"
@@ -101,7 +101,7 @@ def test_a_missing_answer_and_a_wrong_number_of_rewards_are_errors() -> None:
             return [1.0]
 
     with pytest.raises(RewardError, match="gave 1 numbers for 2 completions"):
-        judged(Short(), [sample("a"), sample("b")])
+        compute_rewards(Short(), [sample("a"), sample("b")])
 
 
 def test_a_learnt_reward_reads_prompt_and_completion_through_the_template(tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_a_learnt_reward_reads_prompt_and_completion_through_the_template(tmp_pa
     model = RewardModel(config).eval()
     torch.nn.init.normal_(model.reward_head.weight)
     save_model(model, tokenizer, tmp_path / "reward", Lineage("model", {}))
-    reward = named_reward(str(tmp_path / "reward"))
-    assert isinstance(reward, LearntReward)
+    reward = parse_reward(str(tmp_path / "reward"))
+    assert isinstance(reward, ModelReward)
     found = reward([sample("12"), sample("it is twelve")])
     for completion, value in zip(("12", "it is twelve"), found, strict=True):
         ids = compile_chat(tokenizer, [*ASKED, Message("assistant", completion)]).token_ids
@@ -126,7 +126,7 @@ def test_a_learnt_reward_reads_prompt_and_completion_through_the_template(tmp_pa
     whole = compile_chat(tokenizer, [*asked, Message("assistant", "12")]).token_ids
     assert len(whole) > 48
     kept = [whole[0], *whole[-47:]]
-    (value,) = reward([Sample(asked, None, "12")])
+    (value,) = reward([SampledCompletion(asked, None, "12")])
     assert value == pytest.approx(model(torch.tensor([kept])).item(), abs=1e-5), (
         "a long prompt loses its beginning"
     )

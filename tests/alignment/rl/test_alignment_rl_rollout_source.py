@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from parakit.alignment.rl.prompts import Sample
-from parakit.alignment.rl.rewards import RewardError, Rule
+from parakit.alignment.rl.prompts import SampledCompletion
+from parakit.alignment.rl.rewards import FunctionReward, RewardError
 from parakit.common.errors import UserError
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.session import TrainingInterrupted
@@ -137,8 +137,8 @@ def test_an_adaptive_leash_of_grpo_reaches_the_loss() -> None:
     finish(session)
     objective: Any = session.objective
     source: Any = session.source
-    assert objective.leash is source.learning.leash
-    assert objective.leash.coefficient > 0.5
+    assert objective.kl_controller is source.learning.kl_controller
+    assert objective.kl_controller.coefficient > 0.5
 
 
 def test_the_reward_goes_up() -> None:
@@ -154,14 +154,14 @@ def test_the_reward_goes_up() -> None:
 def test_a_reward_that_fails_stops_the_run_and_keeps_what_was_learned(method: Any, tmp_path: Path) -> None:
     calls = {"n": 0}
 
-    def failing(sample: Sample) -> float:
+    def failing(sample: SampledCompletion) -> float:
         calls["n"] += 1
         if calls["n"] > 32:  # in the third phase
             raise RuntimeError("out of order")
         return letters(sample)
 
     never: dict[str, Any] = {"plan": {"save_every": 1000}}
-    broken = tiny_session(tmp_path, method, Rule("mine", failing), **never)
+    broken = tiny_session(tmp_path, method, FunctionReward("mine", failing), **never)
     with pytest.raises(RewardError, match="out of order"):
         finish(broken)
     mended = tiny_session(tmp_path, method, **never)
@@ -173,33 +173,33 @@ def test_a_reward_that_fails_stops_the_run_and_keeps_what_was_learned(method: An
 
 
 def test_groups_of_equal_rewards_teach_nothing_and_are_counted() -> None:
-    session = tiny_session(None, "grpo", Rule("same", lambda sample: 0.1), kl_coef=0.0)
+    session = tiny_session(None, "grpo", FunctionReward("same", lambda sample: 0.1), kl_coef=0.0)
     before = weights(session)
     source: Any = session.source
     for record in session.steps():
         assert record.loss == 0.0
         assert not record.skipped
-        assert source.step_figures()["equal_groups"] == 1.0
+        assert source.step_figures()["zero_variance_groups"] == 1.0
     assert weights(session) == before
 
 
 def test_rows_that_teach_nothing_are_left_out_and_change_no_gradient() -> None:
     """Without a leash a group of equal rewards has no loss; it still counts in what the sum is divided by."""
 
-    def some_equal(sample: Sample) -> float:
+    def some_equal(sample: SampledCompletion) -> float:
         return letters(sample) if "sings" in sample.messages[-1].content else 0.0
 
     gradients = []
     for leave_out in (True, False):
         session = tiny_session(
-            None, "grpo", Rule("some", some_equal), kl_coef=0.0, rollout_prompts=5, minibatches=1
+            None, "grpo", FunctionReward("some", some_equal), kl_coef=0.0, rollout_prompts=5, minibatches=1
         )
         source: Any = session.source
         batch = source.rows(0, 20)
         assert batch.n_counted == 20
         assert len(batch.input_ids) == 4
         if not leave_out:
-            batch = replace(source.phase, teaches=None).batch(np.arange(20))
+            batch = replace(source.phase, informative=None).batch(np.arange(20))
             assert len(batch.input_ids) == 20
         micro = to_micro_batch(batch, torch.device("cpu"))
         (session.objective(session.model, micro) / batch.n_counted).backward()

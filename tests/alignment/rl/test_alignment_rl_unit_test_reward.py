@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from parakit.alignment.rl.grpo import GRPOLearning, GRPOObjective
-from parakit.alignment.rl.prompts import Prompt, Sample, compile_prompts, read_prompts
-from parakit.alignment.rl.rewards import RewardError, check_prompts, judged, named_reward
-from parakit.alignment.rl.rollout_source import OnPolicySource
+from parakit.alignment.rl.grpo import GRPO, GRPOObjective
+from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, compile_prompts, read_prompts
+from parakit.alignment.rl.rewards import RewardError, check_prompts, compute_rewards, parse_reward
+from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import counted_log_probs, frozen_copy, roll_out, token_rows
 from parakit.alignment.rl.unit_test_reward import code_of
 from parakit.common.errors import UserError
@@ -29,8 +29,8 @@ ASKED = (Message("user", "Write add."),)
 TESTS = json.dumps(["assert add(2, 3) == 5", "assert add(0, 0) == 0"])
 
 
-def sample(completion: str, tests: str | None = TESTS) -> Sample:
-    return Sample(ASKED, None, completion, tests=tests)
+def sample(completion: str, tests: str | None = TESTS) -> SampledCompletion:
+    return SampledCompletion(ASKED, None, completion, tests=tests)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_all_tests_or_a_share_of_them() -> None:
     samples = [
         sample(text, TESTS.replace("[", '{"cpu_seconds": 1, "asserts": [') + "}") for text in completions
     ]
-    strict, share = named_reward("unit_tests"), named_reward("unit_tests=share")
-    assert judged(strict, samples).tolist() == [1, 0, 0, 0, 0]
+    strict, share = parse_reward("unit_tests"), parse_reward("unit_tests=share")
+    assert compute_rewards(strict, samples).tolist() == [1, 0, 0, 0, 0]
     assert strict.figures == {"tests_passed": 0.2, "tests_timed_out": 0.2}  # type: ignore[attr-defined]
-    assert judged(share, samples[:4]).tolist() == [1, 0.5, 0.5, 0]
+    assert compute_rewards(share, samples[:4]).tolist() == [1, 0.5, 0.5, 0]
 
 
 @pytest.mark.usefixtures("walls")
@@ -91,11 +91,11 @@ def test_all_tests_or_a_share_of_them() -> None:
 def test_a_prompt_without_proper_tests_is_named_before_anything_is_learned(
     tests: str | None, says: str
 ) -> None:
-    reward = named_reward("unit_tests")
-    right = Prompt(ASKED, None, (1,), TESTS)
+    reward = parse_reward("unit_tests")
+    right = RLPrompt(ASKED, None, (1,), TESTS)
     check_prompts(reward, [right])
     with pytest.raises(RewardError, match="Write add") as error:
-        check_prompts(reward, [right, Prompt(ASKED, None, (1,), tests)])
+        check_prompts(reward, [right, RLPrompt(ASKED, None, (1,), tests)])
     assert says in str(error.value)
 
 
@@ -104,18 +104,18 @@ def test_tests_that_are_wrong_themselves_stop_the_run() -> None:
     """A zero for every completion would teach nothing, in silence."""
     broken = json.dumps({"asserts": ["import numpy\nassert add(1, 2) == 3"]})
     with pytest.raises(RewardError, match=r"wrong themselves: .*numpy.*Write add"):
-        judged(named_reward("unit_tests"), [sample("def add(a, b): return a + b", broken)])
+        compute_rewards(parse_reward("unit_tests"), [sample("def add(a, b): return a + b", broken)])
 
 
 def test_other_ways_to_count_are_refused() -> None:
     with pytest.raises(UserError, match="unit_tests=most"):
-        named_reward("unit_tests=most")
+        parse_reward("unit_tests=most")
 
 
 def test_without_walls_the_reward_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_examined", lambda: (None, "nothing confines"))
     with pytest.raises(UserError, match="cannot be confined on this machine"):
-        named_reward("unit_tests")
+        parse_reward("unit_tests")
 
 
 def test_tests_come_along_from_a_file_and_through_a_folder(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_tests_come_along_from_a_file_and_through_a_folder(tmp_path: Path) -> No
 # --- GRPO
 
 
-def programmer(answers: tuple[str, ...]) -> tuple[LanguageModel, list[Prompt]]:
+def programmer(answers: tuple[str, ...]) -> tuple[LanguageModel, list[RLPrompt]]:
     """A tiny policy that says each of `answers` about as often, whatever it is asked."""
     tokenizer, policy = tiny_tokenizer(), tiny_policy(d_model=32, head_dim=16, d_ff=64)
     tests = json.dumps(["assert f(2, 3) == 3", "assert f(5, 4) == 5"])
@@ -164,14 +164,14 @@ def test_grpo_learns_to_write_what_passes() -> None:
     """Three programs, one right, one wrong, one that is none; every reward is a number, and the right one wins."""
     policy, prompts = programmer(("f = max", "f = min", "f = (("))
     config = tiny_config(group_size=8, max_new_tokens=9, kl_coef=0.0, ppo_epochs=1)
-    reference, learning = frozen_copy(policy), GRPOLearning(config)
-    objective = GRPOObjective(config, learning.leash)
+    reference, learning = frozen_copy(policy), GRPO(config)
+    objective = GRPOObjective(config, learning.kl_controller)
 
     def roll(asked: Any, phase: int) -> Any:
         return roll_out(policy, reference, tiny_tokenizer(), asked, config, phase)
 
-    reward = named_reward("unit_tests")
-    source = OnPolicySource(prompts, roll, reward, learning, objective.figures, config)
+    reward = parse_reward("unit_tests")
+    source = PolicyRolloutSource(prompts, roll, reward, learning, objective.figures, config)
     plan = tiny_plan(config, max_steps=24, learning_rate=0.01)
     records = list(TrainingSession(policy, source, objective, plan, None).steps())
     figures = source.step_figures()
@@ -180,4 +180,4 @@ def test_grpo_learns_to_write_what_passes() -> None:
     assert figures["reward"] == figures["tests_passed"] > 0.9
     assert figures["tests_timed_out"] == 0
     before, _ = roll_out(reference, reference, tiny_tokenizer(), prompts, config, 99)
-    assert 0.1 < judged(reward, before.samples).mean() < 0.7
+    assert 0.1 < compute_rewards(reward, before.samples).mean() < 0.7

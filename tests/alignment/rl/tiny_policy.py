@@ -13,11 +13,11 @@ import torch
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.batches import RolloutMicroBatch
 from parakit.alignment.rl.config import OnlineConfig, online_config
-from parakit.alignment.rl.grpo import GRPOLearning, GRPOObjective
-from parakit.alignment.rl.ppo import PPOLearning, PPOObjective
-from parakit.alignment.rl.prompts import Prompt, Sample, compile_prompts
-from parakit.alignment.rl.rewards import Reward, Rule
-from parakit.alignment.rl.rollout_source import OnPolicySource
+from parakit.alignment.rl.grpo import GRPO, GRPOObjective
+from parakit.alignment.rl.ppo import PPO, PPOObjective
+from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, compile_prompts
+from parakit.alignment.rl.rewards import FunctionReward, Reward
+from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Conversation, Message
@@ -62,7 +62,7 @@ def tiny_conversations() -> list[Conversation]:
     return [Conversation((Message("user", text), Message("assistant", "bird"))) for text in QUESTIONS]
 
 
-def tiny_prompts() -> list[Prompt]:
+def tiny_prompts() -> list[RLPrompt]:
     return compile_prompts(tiny_tokenizer(), tiny_conversations(), 36, "test")
 
 
@@ -77,7 +77,7 @@ def tiny_config(method: Any = "grpo", **changes: Any) -> OnlineConfig:
     return online_config(AlignConfig.parse(settings | {"seed": 3} | changes), method)
 
 
-def letters(sample: Sample) -> float:
+def letters(sample: SampledCompletion) -> float:
     return float(sum(letter in "aeiou" for letter in sample.completion))
 
 
@@ -111,14 +111,16 @@ def tiny_session(
     policy = tiny_policy()
     reference = frozen_copy(policy)
     trained: Any = PolicyWithValue(policy) if method == "ppo" else policy
-    learning: Any = PPOLearning(config) if method == "ppo" else GRPOLearning(config)
-    objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, learning.leash)
+    learning: Any = PPO(config) if method == "ppo" else GRPO(config)
+    objective: Any = (
+        PPOObjective(config) if method == "ppo" else GRPOObjective(config, learning.kl_controller)
+    )
 
-    def roll(prompts: Sequence[Prompt], phase: int) -> Any:
-        return roll_out(trained, reference, tiny_tokenizer(), prompts, config, phase, learning.wants_values)
+    def roll(prompts: Sequence[RLPrompt], phase: int) -> Any:
+        return roll_out(trained, reference, tiny_tokenizer(), prompts, config, phase, learning.needs_values)
 
-    reward = reward or Rule("vowels", letters)
-    source = OnPolicySource(tiny_prompts(), roll, reward, learning, objective.figures, config)
+    reward = reward or FunctionReward("vowels", letters)
+    source = PolicyRolloutSource(tiny_prompts(), roll, reward, learning, objective.figures, config)
     return TrainingSession(trained, source, objective, tiny_plan(config, **plan or {}), folder)
 
 

@@ -13,41 +13,41 @@ from typing import Protocol
 
 from parakit.data.conversations.conversation import Message
 
-Asked = Sequence[Message]
-Advance = Callable[[int], object]
+Messages = Sequence[Message]
+OnProgress = Callable[[int], object]
 
 
-class Speaker(Protocol):
+class ChatModel(Protocol):
     """`name` stands in transcripts and reports."""
 
     @property
     def name(self) -> str: ...
 
-    def say(
+    def generate(
         self,
-        conversations: Sequence[Asked],
+        conversations: Sequence[Messages],
         *,
         max_new_tokens: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
-        advance: Advance | None = None,
+        advance: OnProgress | None = None,
     ) -> list[str | None]:
         """An answer to each conversation; None for one that the context window cannot hold."""
         ...
 
-    def choose(
-        self, conversations: Sequence[Asked], choices: Sequence[str]
+    def score_choices(
+        self, conversations: Sequence[Messages], choices: Sequence[str]
     ) -> list[tuple[float, ...] | None]:
         """For each conversation the probability of every choice among the choices; None: not understood."""
         ...
 
 
-def open_speaker(where: str, *, model: str | None = None, device: str = "cpu") -> Speaker:
+def open_chat_model(where: str, *, model: str | None = None, device: str = "cpu") -> ChatModel:
     """A speaker from a URL (http:// or https://), or from a model folder. `model`: the model's name at the endpoint."""
     if where.startswith(("http://", "https://")):
-        from parakit.alignment.chat_models.openai import EndpointConfig, EndpointSpeaker
+        from parakit.alignment.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 
-        return EndpointSpeaker(EndpointConfig(url=where, model=model))
-    from parakit.alignment.chat_models.local import OwnSpeaker
+        return OpenAIChatModel(OpenAIChatConfig(url=where, model=model))
+    from parakit.alignment.chat_models.local import LocalChatModel
 
-    return OwnSpeaker.load(Path(where), device)
+    return LocalChatModel.load(Path(where), device)

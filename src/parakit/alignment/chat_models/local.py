@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from parakit.alignment.chat_models.chat_model import Advance, Asked
+from parakit.alignment.chat_models.chat_model import Messages, OnProgress
 from parakit.checkpoints.model_folder import load_model
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
@@ -27,7 +27,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class OwnSpeaker:
+class LocalChatModel:
     """A decoder with its tokenizer."""
 
     model: LanguageModel
@@ -35,7 +35,7 @@ class OwnSpeaker:
     name: str = "model"
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> OwnSpeaker:
+    def load(cls, folder: Path, device: str = "cpu") -> LocalChatModel:
         """`UserError` for a folder that holds no model that writes, or no tokenizer."""
         model: Any
         model, tokenizer = load_model(folder, device)
@@ -46,14 +46,14 @@ class OwnSpeaker:
             )
         return cls(model, tokenizer, str(folder))
 
-    def say(
+    def generate(
         self,
-        conversations: Sequence[Asked],
+        conversations: Sequence[Messages],
         *,
         max_new_tokens: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
-        advance: Advance | None = None,
+        advance: OnProgress | None = None,
     ) -> list[str | None]:
         """Whole answers, `MICRO_BATCH_SIZE` at a time; greedy at temperature 0."""
         config = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens, seed=0)
@@ -70,8 +70,8 @@ class OwnSpeaker:
                 advance(len(rows))
         return answers
 
-    def choose(
-        self, conversations: Sequence[Asked], choices: Sequence[str]
+    def score_choices(
+        self, conversations: Sequence[Messages], choices: Sequence[str]
     ) -> list[tuple[float, ...] | None]:
         """Probabilities of the choices, adding up to 1."""
         fitting = [i for i, asked in enumerate(conversations) if self._fits(asked, room=16)]
@@ -83,11 +83,11 @@ class OwnSpeaker:
             found[i] = tuple(share)
         return found
 
-    def _fits(self, asked: Asked, room: int = 1) -> bool:
+    def _fits(self, asked: Messages, room: int = 1) -> bool:
         return len(prompt_ids(self.tokenizer, asked)) + room <= self.model.config.max_seq_len
 
     @torch.inference_mode()
-    def _log_probabilities(self, rows: Sequence[tuple[Asked, str]]) -> list[float]:
+    def _log_probabilities(self, rows: Sequence[tuple[Messages, str]]) -> list[float]:
         """The log-probability of each choice's tokens after its conversation."""
         device = next(self.model.parameters()).device
         ids, counted = [], []

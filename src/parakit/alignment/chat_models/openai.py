@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from parakit.alignment.chat_models.chat_model import Advance, Asked
+from parakit.alignment.chat_models.chat_model import Messages, OnProgress
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
 
@@ -29,7 +29,7 @@ _MOST_PAUSE = 60.0
 _MOST_BYTES = 16 * 2**20  # of an answer
 
 
-class EndpointConfig(Config):
+class OpenAIChatConfig(Config):
     """Where a model is served and how patient we are."""
 
     url: str = Field(description="The API's base, for example http://localhost:8000/v1.")
@@ -43,10 +43,10 @@ class EndpointConfig(Config):
     n_at_once: int = Field(default=4, ge=1, le=64, description="Requests in flight.")
 
 
-class EndpointSpeaker:
+class OpenAIChatModel:
     """A chat model behind an HTTP address."""
 
-    def __init__(self, config: EndpointConfig) -> None:
+    def __init__(self, config: OpenAIChatConfig) -> None:
         self.config = config
         self.base = config.url.rstrip("/").removesuffix("/chat/completions")
 
@@ -67,14 +67,14 @@ class EndpointSpeaker:
                 f"{self.base}/models: lists no model", "name the model that is to be asked"
             ) from None
 
-    def say(
+    def generate(
         self,
-        conversations: Sequence[Asked],
+        conversations: Sequence[Messages],
         *,
         max_new_tokens: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
-        advance: Advance | None = None,
+        advance: OnProgress | None = None,
     ) -> list[str | None]:
         """Answers in the order of the conversations; None where the endpoint gave no text."""
         model = self.model  # asked for once, before requests are made at once
@@ -96,11 +96,11 @@ class EndpointSpeaker:
         with ThreadPoolExecutor(self.config.n_at_once) as pool:
             return list(pool.map(one, range(len(conversations))))
 
-    def choose(
-        self, conversations: Sequence[Asked], choices: Sequence[str]
+    def score_choices(
+        self, conversations: Sequence[Messages], choices: Sequence[str]
     ) -> list[tuple[float, ...] | None]:
         """1 for the choice that the answer begins with; None for an answer that begins with none, or with several."""
-        answers = self.say(conversations, max_new_tokens=16)
+        answers = self.generate(conversations, max_new_tokens=16)
         return [_choice(answer, choices) for answer in answers]
 
     def _text(self, reply: Any) -> str | None:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parakit.alignment.chat_models.chat_model import Speaker
+from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.constitution.principles import PrincipleConfig
-from parakit.alignment.critique_prompts import FIRST, SECOND, two_under_review
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Message
+from parakit.primer.critique_prompts import FIRST, SECOND, comparison_prompt
 
 MARGIN = 0.2  # how far from an even verdict a preference must be
 PREFERRED = "preferred"
@@ -24,7 +24,7 @@ SKIPPED = ("equal answers", UNPARSEABLE, "too close")
 
 
 @dataclass(frozen=True)
-class TwoAnswers:
+class ResponsePair:
     """Two answers of one model to the same question."""
 
     id: str
@@ -33,10 +33,10 @@ class TwoAnswers:
     second: str
 
 
-def prefer(
-    critic: Speaker,
+def compare_responses(
+    critic: ChatModel,
     principles: Sequence[PrincipleConfig],
-    pairs: Sequence[TwoAnswers],
+    pairs: Sequence[ResponsePair],
     *,
     seed: int = 0,
     margin: float = MARGIN,
@@ -51,9 +51,9 @@ def prefer(
     for i in asked:
         one = pairs[i]
         for first, second in ((one.first, one.second), (one.second, one.first)):
-            text = two_under_review(one.question, first, second, drawn[i].preference)
+            text = comparison_prompt(one.question, first, second, drawn[i].preference)
             prompts.append((Message("user", text),))
-    verdicts = critic.choose(prompts, (FIRST, SECOND)) if prompts else []
+    verdicts = critic.score_choices(prompts, (FIRST, SECOND)) if prompts else []
     shares: dict[int, float | None] = {}
     for place, i in enumerate(asked):
         there, back = verdicts[2 * place], verdicts[2 * place + 1]
@@ -63,7 +63,7 @@ def prefer(
     return rows
 
 
-def _preference(pair: TwoAnswers, share: float | None, margin: float) -> dict[str, Any]:
+def _preference(pair: ResponsePair, share: float | None, margin: float) -> dict[str, Any]:
     """`share`: the probability of the first answer."""
     if share is None:
         return {"outcome": UNPARSEABLE}
@@ -73,7 +73,7 @@ def _preference(pair: TwoAnswers, share: float | None, margin: float) -> dict[st
     return {"outcome": PREFERRED, "chosen": chosen, "rejected": rejected, "share": max(share, 1 - share)}
 
 
-def check_verdicts(found: Mapping[str, int], critic: str, max_nonsense: float) -> None:
+def check_valid_comparisons(found: Mapping[str, int], critic: str, max_nonsense: float) -> None:
     """`UserError` where too many verdicts could not be understood, or no preference is left."""
     asked = sum(n for outcome, n in found.items() if outcome != "equal answers")
     if found.get(UNPARSEABLE, 0) > max_nonsense * asked:

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parakit.alignment.chat_models.chat_model import Speaker
+from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.constitution.principles import PrincipleConfig
-from parakit.alignment.critique_prompts import under_review
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Message
+from parakit.primer.critique_prompts import critique_prompt
 
 GOOD, REVISED, KEPT = "good", "revised", "unasked"
 NONSENSE = (
@@ -33,7 +33,7 @@ _MAX_CRITIQUE, _MAX_REVISION = 60, 80  # tokens, where a critic is not told othe
 
 
 @dataclass(frozen=True)
-class Answered:
+class Response:
     """A question as it was put to the model, and what it said."""
 
     id: str
@@ -42,9 +42,9 @@ class Answered:
 
 
 def revise(
-    critic: Speaker,
+    critic: ChatModel,
     principles: Sequence[PrincipleConfig],
-    answered: Sequence[Answered],
+    answered: Sequence[Response],
     *,
     n_rounds: int = 1,
     seed: int = 0,
@@ -68,7 +68,7 @@ def revise(
 
 
 def _check_finals(
-    critic: Speaker, principles: Sequence[PrincipleConfig], rows: Sequence[dict[str, Any]]
+    critic: ChatModel, principles: Sequence[PrincipleConfig], rows: Sequence[dict[str, Any]]
 ) -> None:
     """Note under `faults` by which principles the critic would mend a revised answer again: what one principle
     asked for, another may forbid.
@@ -77,7 +77,7 @@ def _check_finals(
         row["faults"] = []
     for principle in principles:
         critiques = (
-            critic.say([_review(row, principle) for row in rows], max_new_tokens=_MAX_CRITIQUE)
+            critic.generate([_review(row, principle) for row in rows], max_new_tokens=_MAX_CRITIQUE)
             if rows
             else []
         )
@@ -86,7 +86,7 @@ def _check_finals(
                 row["faults"].append(principle.id)
 
 
-def is_lesson(row: Mapping[str, Any], n_principles: int) -> bool:
+def is_trainable(row: Mapping[str, Any], n_principles: int) -> bool:
     """Whether an answer can be learned from: no principle objects to what became of it. One that was never revised
     must have been held against all of them.
     """
@@ -96,14 +96,14 @@ def is_lesson(row: Mapping[str, Any], n_principles: int) -> bool:
 
 
 def _round(
-    critic: Speaker,
+    critic: ChatModel,
     principles: Sequence[PrincipleConfig],
     rows: Sequence[dict[str, Any]],
     max_new_tokens: int,
 ) -> None:
     """One critique of every answer, and a revision of those that it found fault with."""
     reviews = [_review(row, principle) for row, principle in zip(rows, principles, strict=True)]
-    critiques = critic.say(reviews, max_new_tokens=_MAX_CRITIQUE)
+    critiques = critic.generate(reviews, max_new_tokens=_MAX_CRITIQUE)
     faulty: list[int] = []
     for number, (row, principle, critique) in enumerate(zip(rows, principles, critiques, strict=True)):
         outcome = critique_outcome(critique, principle, row["question"], row["final"])
@@ -114,7 +114,7 @@ def _round(
         (*reviews[i], Message("assistant", critiques[i] or ""), Message("user", principles[i].revision))
         for i in faulty
     ]
-    revisions = critic.say(told, max_new_tokens=max_new_tokens) if told else []
+    revisions = critic.generate(told, max_new_tokens=max_new_tokens) if told else []
     for i, revision in zip(faulty, revisions, strict=True):
         row, last = rows[i], rows[i]["rounds"][-1]
         last["revision"] = revision
@@ -126,7 +126,7 @@ def _round(
 
 
 def _review(row: Mapping[str, Any], principle: PrincipleConfig) -> tuple[Message, ...]:
-    return (Message("user", under_review(row["question"], row["final"], principle.critique)),)
+    return (Message("user", critique_prompt(row["question"], row["final"], principle.critique)),)
 
 
 def critique_outcome(critique: str | None, principle: PrincipleConfig, question: str, answer: str) -> str:
@@ -162,7 +162,7 @@ def outcomes(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     return Counter(one["outcome"] for row in rows for one in row["rounds"])
 
 
-def check_sense(found: Mapping[str, int], critic: str, max_nonsense: float) -> None:
+def check_valid_fraction(found: Mapping[str, int], critic: str, max_nonsense: float) -> None:
     """`UserError` where more than `max_nonsense` of all rounds came to nonsense."""
     n, n_nonsense = sum(found.values()), sum(found.get(name, 0) for name in NONSENSE)
     if n and n_nonsense > max_nonsense * n:

@@ -1,1 +1,1 @@
-"""PLACEHOLDER."""
+"""Learning from preferences: reward models, and DPO and its variants."""

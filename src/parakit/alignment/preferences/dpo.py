@@ -20,9 +20,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.alignment.config import PreferenceLoss
-from parakit.alignment.mean_metrics import Tally
-from parakit.alignment.preferences.rankings import by_ranking, leads_of, plackett_luce, right_of, squared_lead
-from parakit.alignment.preferences.shared_prefix import read_at
+from parakit.alignment.mean_metrics import MeanMetrics
+from parakit.alignment.preferences.rankings import (
+    ipo_loss,
+    pad_by_group,
+    pair_margins,
+    pairwise_accuracy,
+    plackett_luce,
+)
+from parakit.alignment.preferences.shared_prefix import hidden_at
 from parakit.model.heads import LanguageModel
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
@@ -40,7 +46,7 @@ def completion_log_probs(model: LanguageModel, batch: RankingMicroBatch) -> Tens
 
 def _said(model: LanguageModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor]:
     """The log-probabilities, and which places that passed the network are real."""
-    hidden, real_mask = read_at(
+    hidden, real_mask = hidden_at(
         model, batch.input_ids, batch.loss_mask, batch.branched
     )  # (C, D); the prompt never passes the output matrix
     logits = at_least_float32(model.logits(hidden))
@@ -66,7 +72,7 @@ class PreferenceObjective:
         self.loss, self.label_smoothing = loss, label_smoothing
         self.kl_coef = KL_COEF[loss] if kl_coef is None else kl_coef
         self.margin, self.row_margins = margin, row_margins
-        self.figures = Tally()
+        self.figures = MeanMetrics()
 
     def __call__(self, model: LanguageModel, batch: RankingMicroBatch) -> Tensor:
         log_probs, real_mask = _said(model, batch)
@@ -78,15 +84,15 @@ class PreferenceObjective:
             log_ratios = log_probs - batch.reference.to(log_probs.dtype)
             rewards = self.kl_coef * log_ratios
             self._watch_drift(log_ratios, batch, lengths)
-        scores, there = by_ranking(rewards, batch)
+        scores, there = pad_by_group(rewards, batch)
         margin = torch.full_like(scores[:, 0], self.margin)
         if self.row_margins:
             margin = margin + batch.margins
-        self.figures.add("accuracy", right_of(scores, there))
-        self.figures.add("lead", leads_of(scores, there))
-        self.figures.add("likelier", right_of(by_ranking(log_probs, batch)[0], there))
+        self.figures.add("accuracy", pairwise_accuracy(scores, there))
+        self.figures.add("margin", pair_margins(scores, there))
+        self.figures.add("logp_accuracy", pairwise_accuracy(pad_by_group(log_probs, batch)[0], there))
         if self.loss == "ipo":  # in log ratios the wanted lead is 1 / (2 kl_coef)
-            losses = squared_lead(scores / self.kl_coef, there, 1 / (2 * self.kl_coef))
+            losses = ipo_loss(scores / self.kl_coef, there, 1 / (2 * self.kl_coef))
         else:
             losses = plackett_luce(scores, there, margin, self.label_smoothing)
         return with_router_loss(losses.sum(), model, real_mask, batch.n_counted)

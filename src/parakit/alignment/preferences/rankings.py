@@ -17,7 +17,7 @@ from torch.nn import functional
 from parakit.training.micro_batches import RankingMicroBatch
 
 
-def by_ranking(values: Tensor, batch: RankingMicroBatch) -> tuple[Tensor, Tensor]:
+def pad_by_group(values: Tensor, batch: RankingMicroBatch) -> tuple[Tensor, Tensor]:
     """Values (N,) as (R, K), zero where there is no completion, and (R, K) bool: where there is one."""
     shape = (len(batch.margins), int(batch.place.max()) + 1)
     there = torch.zeros(shape, dtype=torch.bool, device=values.device)
@@ -53,7 +53,7 @@ def _order_loss(scores: Tensor, there: Tensor, margin: Tensor) -> Tensor:
     return loss.masked_fill(~there, 0.0).sum(1)
 
 
-def squared_lead(scores: Tensor, there: Tensor, wanted: float) -> Tensor:
+def ipo_loss(scores: Tensor, there: Tensor, wanted: float) -> Tensor:
     """The squared error (R,) of each better completion's lead over each worse one, which should be `wanted`; the mean
     over the pairs of a ranking (Azar et al. 2023, equation 17).
     """
@@ -61,15 +61,15 @@ def squared_lead(scores: Tensor, there: Tensor, wanted: float) -> Tensor:
     return ((leads - wanted).square() * pairs).sum((1, 2)) / pairs.sum((1, 2))
 
 
-def leads_of(scores: Tensor, there: Tensor) -> Tensor:
+def pair_margins(scores: Tensor, there: Tensor) -> Tensor:
     """By how much each better completion leads each worse one, all pairs of all rankings in one row."""
     leads, pairs = _leads(scores, there)
     return leads[pairs]
 
 
-def right_of(scores: Tensor, there: Tensor) -> Tensor:
+def pairwise_accuracy(scores: Tensor, there: Tensor) -> Tensor:
     """Of every pair of every ranking whether the better completion leads: 1, 0, or a half where neither does."""
-    return (leads_of(scores, there).detach().sign() + 1) / 2
+    return (pair_margins(scores, there).detach().sign() + 1) / 2
 
 
 def _leads(scores: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:

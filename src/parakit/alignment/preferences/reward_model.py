@@ -11,16 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parakit.alignment.mean_metrics import Tally
-from parakit.alignment.preferences.rankings import by_ranking, leads_of, plackett_luce, right_of
-from parakit.alignment.preferences.shared_prefix import read_at
+from parakit.alignment.mean_metrics import MeanMetrics
+from parakit.alignment.preferences.rankings import (
+    pad_by_group,
+    pair_margins,
+    pairwise_accuracy,
+    plackett_luce,
+)
+from parakit.alignment.preferences.shared_prefix import hidden_at
 from parakit.model.heads import RewardModel
 from parakit.training.micro_batches import RankingMicroBatch
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 
 
-def rewards_of(model: RewardModel, batch: RankingMicroBatch) -> Tensor:
+def completion_rewards(model: RewardModel, batch: RankingMicroBatch) -> Tensor:
     """(N,): each completion's reward, read at its end of turn."""
     return _judged(model, batch)[0]
 
@@ -31,7 +36,7 @@ def _judged(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tenso
     if batch.branched is None:  # an encoder, too, must not see the padding
         return at_least_float32(model(batch.whole_ids, attention_mask=whole)), whole
     ends = whole & ~functional.pad(whole[:, 1:], (0, 1))
-    hidden, real_mask = read_at(model, batch.whole_ids, ends, batch.branched)
+    hidden, real_mask = hidden_at(model, batch.whole_ids, ends, batch.branched)
     return at_least_float32(model.rewards(hidden)), real_mask
 
 
@@ -42,18 +47,18 @@ class RewardObjective:
         self, margin: float = 0.0, row_margins: bool = False, reward_centering_coef: float = 0.0
     ) -> None:
         self.margin, self.row_margins, self.reward_centering_coef = margin, row_margins, reward_centering_coef
-        self.figures = Tally()
+        self.figures = MeanMetrics()
 
     def __call__(self, model: RewardModel, batch: RankingMicroBatch) -> Tensor:
         rewards, real_mask = _judged(model, batch)
-        scores, there = by_ranking(rewards, batch)
+        scores, there = pad_by_group(rewards, batch)
         margin = torch.full_like(scores[:, 0], self.margin)
         if self.row_margins:
             margin = margin + batch.margins
         loss = plackett_luce(scores, there, margin).sum()
         if self.reward_centering_coef:
             loss = loss + self.reward_centering_coef * scores.sum(1).square().sum()
-        self.figures.add("accuracy", right_of(scores, there))
-        self.figures.add("lead", leads_of(scores, there))
+        self.figures.add("accuracy", pairwise_accuracy(scores, there))
+        self.figures.add("margin", pair_margins(scores, there))
         self.figures.add("reward", rewards)
         return with_router_loss(loss, model, real_mask, batch.n_counted)

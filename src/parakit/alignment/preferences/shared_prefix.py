@@ -15,7 +15,7 @@ from parakit.model.layers.masks import can_branch
 from parakit.training.micro_batches import BranchedInputs
 
 
-def read_at(
+def hidden_at(
     model: Any, input_ids: Tensor, wanted: Tensor, branched: BranchedInputs | None
 ) -> tuple[Tensor, Tensor | None]:
     """The vectors (C, D) that `model.hidden` gives at the `wanted` places, (N, T) bool, of `input_ids` (N, T); and which

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from parakit.alignment.red_team.attacks import CATEGORIES
 from parakit.common.settings import Config
+from parakit.primer.attacks.attack import CATEGORIES
 
 RULES = "rules"
 

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.alignment.red_team.attacks import CATEGORIES, WANTED, WANTED_BY, Attack, asked
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import ROLES, Message
 from parakit.data.readers.inputs import check_paths
 from parakit.data.readers.rows import enumerate_lines, read_records
+from parakit.primer.attacks.attack import CATEGORIES, WANTED, WANTED_BY, Attack, as_messages
 
 _KNOWN = (
     "prompt",
@@ -72,10 +72,12 @@ def _csv(path: Path) -> Iterator[Attack]:
 
 def _from_table(row: Mapping[str, str], columns: tuple[str, ...], where: str) -> Attack:
     if "goal" in columns:
-        return Attack("direct", "advbench behaviour", asked(row["goal"].strip()), "decline")
+        return Attack("direct", "advbench behaviour", as_messages(row["goal"].strip()), "decline")
     if columns == ("target",):
         said = row["target"].strip().strip('"').strip()
-        return Attack("direct", "advbench string", asked(f"Repeat this: {said}"), "ignore", reject=(said,))
+        return Attack(
+            "direct", "advbench string", as_messages(f"Repeat this: {said}"), "ignore", reject=(said,)
+        )
     values: dict[str, Any] = {name: value.strip() for name, value in row.items() if value.strip()}
     for name in values.keys() & {"accept", "reject"}:
         values[name] = [word.strip() for word in values[name].split(";") if word.strip()]
@@ -125,7 +127,7 @@ def _messages(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
         prompt = _text(row, "prompt", where)
         if not prompt.strip():
             raise UserError(f"{where}: the prompt is empty", _HINT)
-        return asked(prompt)
+        return as_messages(prompt)
     turns = row["messages"]
     try:
         messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)

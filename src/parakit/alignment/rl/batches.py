@@ -88,7 +88,7 @@ def counted_lengths(loss_mask: np.ndarray) -> np.ndarray:
     return loss_mask.shape[1] - np.argmax(loss_mask[:, ::-1], axis=1)
 
 
-class StepFigures:
+class StepMetrics:
     """Sums over the counted tokens of a step's micro-batches; an objective adds, the source and the log read."""
 
     def __init__(self) -> None:

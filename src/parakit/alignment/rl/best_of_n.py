@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parakit.alignment.rl.prompts import Sample
+from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.data.conversations.conversation import Conversation, Message
 
 
@@ -44,7 +44,9 @@ def curve(rewards: np.ndarray) -> list[dict[str, float]]:
     return [{"n": n, "reward": expected_best(rewards, n), "kl_bound": kl_bound(n)} for n in sizes]
 
 
-def chosen(samples: Sequence[Sample], rewards: np.ndarray) -> Iterator[tuple[Sample, float]]:
+def chosen(
+    samples: Sequence[SampledCompletion], rewards: np.ndarray
+) -> Iterator[tuple[SampledCompletion, float]]:
     """The best completion of each prompt with its reward; the first of those that are equally good. A prompt whose
     completions are all equally good has no best one, and teaches nothing: it is left out.
     """
@@ -54,6 +56,6 @@ def chosen(samples: Sequence[Sample], rewards: np.ndarray) -> Iterator[tuple[Sam
             yield samples[row * len(values) + best], float(values[best])
 
 
-def as_conversation(sample: Sample) -> Conversation:
+def as_conversation(sample: SampledCompletion) -> Conversation:
     """What `parakit finetune` reads."""
     return Conversation((*sample.messages, Message("assistant", sample.completion)))

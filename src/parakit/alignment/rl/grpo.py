@@ -15,11 +15,11 @@ import numpy as np
 from torch import Tensor
 
 from parakit.alignment.rl.advantages import group_advantages
-from parakit.alignment.rl.batches import RolloutMicroBatch, StepFigures
+from parakit.alignment.rl.batches import RolloutMicroBatch, StepMetrics
 from parakit.alignment.rl.config import OnlineConfig
-from parakit.alignment.rl.kl import Leash, kl_estimate
+from parakit.alignment.rl.kl import KLController, kl_estimate
 from parakit.alignment.rl.ppo import clipped_policy_loss, step_sums
-from parakit.alignment.rl.rollout_source import Phase
+from parakit.alignment.rl.rollout_source import ExperienceBatch
 from parakit.alignment.rl.rollouts import Rollouts, counted_log_probs
 from parakit.model.heads import LanguageModel
 from parakit.training.objectives.routing import with_router_loss
@@ -28,8 +28,8 @@ from parakit.training.objectives.routing import with_router_loss
 class GRPOObjective:
     """Clipped policy loss and `kl_coef` times the KL estimate, weighted token by token and summed."""
 
-    def __init__(self, config: OnlineConfig, leash: Leash) -> None:
-        self.config, self.leash, self.figures = config, leash, StepFigures()
+    def __init__(self, config: OnlineConfig, kl_controller: KLController) -> None:
+        self.config, self.kl_controller, self.figures = config, kl_controller, StepMetrics()
 
     def __call__(self, model: LanguageModel, batch: RolloutMicroBatch) -> Tensor:
         counted = batch.loss_mask
@@ -41,7 +41,7 @@ class GRPOObjective:
         policy_loss, cut = clipped_policy_loss(log_probs, old, advantages, self.config.clip_range)
         reference = batch.reference_log_probs[counted].to(log_probs.dtype)
         kl = kl_estimate(log_probs, reference, self.config.kl_estimator)
-        loss = ((policy_loss + self.leash.coefficient * kl) * batch.weights[counted]).sum()
+        loss = ((policy_loss + self.kl_controller.coefficient * kl) * batch.weights[counted]).sum()
         self.figures.add(
             len(log_probs),
             **step_sums(log_probs, logs, old, cut),
@@ -64,44 +64,44 @@ def token_weights(loss_mask: np.ndarray, loss_norm: str, max_new_tokens: int) ->
     return weights
 
 
-class GRPOLearning:
+class GRPO:
     """Makes of rollouts and rewards what GRPO learns from. Keeps the leash's coefficient."""
 
-    wants_values = False
+    needs_values = False
 
     def __init__(self, config: OnlineConfig) -> None:
         self.config = config
-        self.leash = Leash(config.kl_coef, config.kl_target)
+        self.kl_controller = KLController(config.kl_coef, config.kl_target)
 
-    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> Phase:
+    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> ExperienceBatch:
         """`rewards` (N,), the completions of a prompt one after the other."""
         config, loss_mask = self.config, rollouts.rows.loss_mask
         advantages, n_equal = group_advantages(rewards, config.group_size, config.divide_by_std)
         by_token = np.where(loss_mask, advantages[:, None], 0.0).astype(np.float32)
         figures = {
-            "kl_coef": self.leash.coefficient,
+            "kl_coef": self.kl_controller.coefficient,
             "advantage_std": float(advantages.std()),
-            "equal_groups": n_equal * config.group_size / len(rewards),
+            "zero_variance_groups": n_equal * config.group_size / len(rewards),
         }
-        return Phase(
+        return ExperienceBatch(
             rollouts=rollouts,
             advantages=by_token,
             weights=token_weights(loss_mask, config.loss_norm, config.max_new_tokens),
             values=values,
             returns=values,
-            counts_tokens=config.loss_norm == "token",
-            teaches=None if self.leash.coefficient else advantages != 0,
+            normalize_by_tokens=config.loss_norm == "token",
+            informative=None if self.kl_controller.coefficient else advantages != 0,
             figures=figures,
         )
 
     def observe(self, kl: float) -> None:
         """The nats a completion of the phase just made."""
-        self.leash.observe(kl)
+        self.kl_controller.observe(kl)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"kl_coef": self.leash.coefficient}
+        return {"kl_coef": self.kl_controller.coefficient}
 
     def take_over(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.leash.coefficient = state["kl_coef"]
+        self.kl_controller.coefficient = state["kl_coef"]

@@ -34,7 +34,7 @@ def _expm1(values: Any) -> Any:
     return np.expm1(values)
 
 
-class Leash:
+class KLController:
     """The coefficient of the penalty: fixed, or steered so that completions lie `target` nats from the reference
     (Ziegler et al. 2019, eq. 2, once a phase). Part of a checkpoint.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from parakit.alignment.rl.prompts import Sample
+from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.checkpoints.model_folder import load_model
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
@@ -26,7 +26,7 @@ from parakit.tokens.preferences.encoding import LEAST_PROMPT, cut_left
 MICRO_BATCH_SIZE = 64
 
 
-class LearntReward:
+class ModelReward:
     """Judges with the reward model in `folder`."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -38,7 +38,7 @@ class LearntReward:
         self.name, self.model, self.tokenizer = str(folder), model.requires_grad_(False), tokenizer
 
     @torch.no_grad()
-    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+    def __call__(self, samples: Sequence[SampledCompletion]) -> list[float]:
         """The model's number for each prompt with its completion."""
         rows = [self._ids(sample) for sample in samples]
         found = [0.0] * len(rows)
@@ -51,7 +51,7 @@ class LearntReward:
                     found[i] = value
         return found
 
-    def _ids(self, sample: Sample) -> list[int]:
+    def _ids(self, sample: SampledCompletion) -> list[int]:
         messages = [*sample.messages, Message("assistant", sample.completion)]
         chat, limit = compile_chat(self.tokenizer, messages), self.model.config.max_seq_len
         over = len(chat.token_ids) - limit

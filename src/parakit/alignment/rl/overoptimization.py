@@ -1,10 +1,10 @@
-"""Signs that a policy follows its reward further than the reward can be trusted.
+"""Warnings that a policy follows its reward further than the reward can be trusted.
 
-A reward that was learnt is right about answers such as it was trained on; a policy that follows it leaves those, and
-the reward goes on rising while what was meant by it falls (Gao et al. 2022, "Scaling laws for reward model
-overoptimization"). Nothing in the reward itself says so. What can be seen is the distance, answers that grow alike,
-long or circular, rewards above all that the start was ever given, and another judge, which nothing is trained on.
-All signs compare measurements on the same held-out prompts.
+A reward model is accurate on completions like those it was trained on. A policy that follows it leaves them: the
+reward goes on rising while its quality falls (Gao et al. 2022, "Scaling laws for reward model overoptimization"), and
+the reward itself does not show it. What does: the KL from the reference, completions that lose diversity, grow in
+length or repeat themselves, rewards above all that the starting policy ever received, and a second reward that is
+monitored but not optimised. Every warning compares evaluations on the same held-out prompts.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from parakit.alignment.rl.config import OnlineConfig
 from parakit.common.progress import log
 from parakit.training.metrics import METRICS, read_metrics
 
-FAR = 10.0  # nats a completion at which a model is mostly something else than it was
-SLIPPED = 2.0  # times its target: what an adaptive leash is taken to hold
-ALIKE = 0.5  # of the different answers that the start gave
-CIRCULAR = 0.1  # more of an answer's token triples than at the start
-OTHER_LENGTH = 1.5  # times as long or as short as at the start
-FALLEN = 0.25  # standard deviations of another judge's rewards at the start, and beyond chance:
-CHANCE = 2.0  # standard errors
-WATCHED = "watched "  # before the name of another judge, in a measurement's figures
+MAX_KL = 10.0  # nats a completion
+MAX_KL_RATIO = 2.0  # times kl_target
+MIN_DISTINCT_RATIO = 0.5  # of the starting policy's share of distinct completions
+MAX_REPETITION_INCREASE = 0.1  # share of a completion's trigrams
+MAX_LENGTH_RATIO = 1.5  # times as long or as short as at the start
+MAX_REWARD_DROP = 0.25  # of a monitored reward, in standard deviations at the start,
+MAX_REWARD_DROP_ERRORS = 2.0  # and in standard errors
+MONITORED = "monitor "  # before a monitored reward's name, in the metrics of an evaluation
 
 
-def texture(completions: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Of completions as token ids: `distinct`, the share of different ones, and `repeated`, the share of a
-    completion's token triples that it has said before (Welleck et al. 2020, "seq-rep-n").
+def diversity_metrics(completions: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Of completions as token ids: `distinct`, the share of different ones, and `repeated`, the mean share of a
+    completion's trigrams that occurred earlier in it (Welleck et al. 2020, "seq-rep-n").
     """
     return {
         "distinct": len(set(map(tuple, completions))) / len(completions),
@@ -38,108 +38,113 @@ def texture(completions: Sequence[Sequence[int]]) -> dict[str, float]:
 
 
 def _repeated(token_ids: Sequence[int]) -> float:
-    triples = list(zip(token_ids, token_ids[1:], token_ids[2:], strict=False))
-    return 1 - len(set(triples)) / len(triples) if triples else 0.0
+    trigrams = list(zip(token_ids, token_ids[1:], token_ids[2:], strict=False))
+    return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
 
 
-def signs(
-    before: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], config: OnlineConfig, learnt: bool
+def detect_warnings(
+    before: Mapping[str, Any],
+    evaluations: Sequence[Mapping[str, Any]],
+    config: OnlineConfig,
+    is_reward_model: bool,
 ) -> dict[str, str]:
-    """By name, what the newest of the measurements shows, in words; `before` is the start's. `learnt`: the reward is
-    a model's.
-    """
-    now = measured[-1]
-    found = {
-        "far": _far(now["kl"], config),
-        "alike": _alike(before["distinct"], now["distinct"]),
-        "circular": _circular(before["repeated"], now["repeated"]),
+    """Messages by warning name for the newest of `evaluations`; `before` is the starting policy's evaluation."""
+    now = evaluations[-1]
+    messages = {
+        "kl_high": _kl_high(now["kl"], config),
+        "mode_collapse": _mode_collapse(before["distinct"], now["distinct"]),
+        "repetition": _repetition(before["repeated"], now["repeated"]),
         "length": _length(before["length"], now["length"]),
-        "beyond": _beyond(before, now) if learnt else "",
+        "out_of_range": _out_of_range(before, now) if is_reward_model else "",
     }
     for name in now:
-        if name.startswith(WATCHED) and f"{name} std" in before:
-            found[name] = _fallen(name, before, measured)
-    return {name: words for name, words in found.items() if words}
+        if name.startswith(MONITORED) and f"{name} std" in before:
+            messages[name] = _reward_dropped(name, before, evaluations)
+    return {name: message for name, message in messages.items() if message}
 
 
-def first_signs(
-    before: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], config: OnlineConfig, learnt: bool
+def first_warnings(
+    before: Mapping[str, Any],
+    evaluations: Sequence[Mapping[str, Any]],
+    config: OnlineConfig,
+    is_reward_model: bool,
 ) -> list[dict[str, Any]]:
-    """Every sign of a run once: its name, the step it was first seen at, and what it said there."""
+    """Each warning of a run once: `warning` (its name), the `step` that first raised it, and its `message` there."""
     found: dict[str, dict[str, Any]] = {}
-    for n, row in enumerate(measured, 1):
-        for name, words in signs(before, measured[:n], config, learnt).items():
-            found.setdefault(name, {"sign": name, "step": row["step"], "says": words})
+    for n, row in enumerate(evaluations, 1):
+        for name, message in detect_warnings(before, evaluations[:n], config, is_reward_model).items():
+            found.setdefault(name, {"warning": name, "step": row["step"], "message": message})
     return list(found.values())
 
 
-def _far(kl: float, config: OnlineConfig) -> str:
-    if config.kl_target is not None and kl > SLIPPED * config.kl_target:
-        return f"kl {kl:.1f}: the leash, whose kl_target is {config.kl_target:g}, does not hold; begin with a higher kl_coef"
-    if config.kl_target is None and kl > FAR:
-        return f"kl {kl:.1f} nats a completion: above {FAR:g} a model is mostly something else than it was"
+def _kl_high(kl: float, config: OnlineConfig) -> str:
+    if config.kl_target is not None and kl > MAX_KL_RATIO * config.kl_target:
+        return f"kl {kl:.1f}: the penalty does not hold kl_target {config.kl_target:g}; start with a higher kl_coef"
+    if config.kl_target is None and kl > MAX_KL:
+        return f"kl {kl:.1f} nats a completion: above {MAX_KL:g} the policy has little in common with its reference"
     return ""
 
 
-def _alike(before: float, now: float) -> str:
-    if now >= ALIKE * before:
+def _mode_collapse(before: float, now: float) -> str:
+    if now >= MIN_DISTINCT_RATIO * before:
         return ""
-    return f"{now:.0%} of the answers are different from each other, and at the start {before:.0%} were"
+    return f"{now:.0%} of the completions are distinct, {before:.0%} at the start"
 
 
-def _circular(before: float, now: float) -> str:
-    if now <= before + CIRCULAR:
+def _repetition(before: float, now: float) -> str:
+    if now <= before + MAX_REPETITION_INCREASE:
         return ""
-    return f"answers go round in circles: {now:.0%} of their token triples are repeated, and at the start {before:.0%} were"
+    return f"{now:.0%} of a completion's trigrams are repeated, {before:.0%} at the start"
 
 
 def _length(before: float, now: float) -> str:
-    if before / OTHER_LENGTH <= now <= before * OTHER_LENGTH:
+    if before / MAX_LENGTH_RATIO <= now <= before * MAX_LENGTH_RATIO:
         return ""
-    return f"answers have {now:.1f} tokens, and at the start they had {before:.1f}"
+    return f"completions have {now:.1f} tokens, {before:.1f} at the start"
 
 
-def _beyond(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    if now["reward"] <= before["reward_high"]:
+def _out_of_range(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if now["reward"] <= before["reward_max"]:
         return ""
     return (
-        f"the mean reward, {now['reward']:.3f}, is above the highest that any answer of the start was given"
-        f" ({before['reward_high']:.3f}): the reward model judges what it has hardly seen"
+        f"the mean reward {now['reward']:.3f} is above the starting policy's highest ({before['reward_max']:.3f}):"
+        " the reward model extrapolates"
     )
 
 
-def _fallen(name: str, before: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
-    best, now = max(row[name] for row in (before, *measured)), measured[-1][name]
-    chance = CHANCE * (2 / measured[-1]["answers"]) ** 0.5  # the difference of two means of so many answers
-    if now >= best - max(FALLEN, chance) * before[f"{name} std"]:
+def _reward_dropped(name: str, before: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) -> str:
+    best, now = max(row[name] for row in (before, *evaluations)), evaluations[-1][name]
+    # the standard error of the difference of two means of so many completions
+    errors = MAX_REWARD_DROP_ERRORS * (2 / evaluations[-1]["completions"]) ** 0.5
+    if now >= best - max(MAX_REWARD_DROP, errors) * before[f"{name} std"]:
         return ""
-    return f"{name.removeprefix(WATCHED)}, which is only watched, fell from {best:.3f} to {now:.3f}"
+    return f"the monitored reward {name.removeprefix(MONITORED)} fell from {best:.3f} to {now:.3f}"
 
 
-class Watch:
-    """Looks for signs after every measurement of a run whose metrics stand in the folder `work`, and tells each once.
-    What an interrupted run measured counts, so one that goes on sees what an unbroken one would.
+class OveroptimizationMonitor:
+    """Prints each warning of a run once, after the evaluation that raises it. Evaluations are read from the metrics
+    in `work`, so a resumed run warns as an uninterrupted one.
     """
 
     def __init__(
-        self, title: str, before: Mapping[str, Any], config: OnlineConfig, learnt: bool, work: Path
+        self, title: str, before: Mapping[str, Any], config: OnlineConfig, is_reward_model: bool, work: Path
     ) -> None:
-        self.title, self.before, self.config, self.learnt = title, before, config, learnt
-        self.path, self.told = work / METRICS, set[str]()
+        self.title, self.before, self.config, self.is_reward_model = title, before, config, is_reward_model
+        self.path, self.printed = work / METRICS, set[str]()
 
-    def seen(self, now: dict[str, Any]) -> dict[str, Any]:
-        """Take in the newest measurement; returns it as it is."""
-        found = signs(self.before, [*self._measured(), now], self.config, self.learnt)
-        for name, words in found.items():
-            if name not in self.told:
-                log(f"{self.title}: beware: {words}")
-        self.told |= found.keys()
+    def check(self, now: dict[str, Any]) -> dict[str, Any]:
+        """Print what the newest evaluation warns of; returns the evaluation unchanged."""
+        found = detect_warnings(self.before, [*self._evaluations(), now], self.config, self.is_reward_model)
+        for name, message in found.items():
+            if name not in self.printed:
+                log(f"{self.title}: warning: {message}")
+        self.printed |= found.keys()
         return now
 
-    def signs(self) -> list[dict[str, Any]]:
-        """Every sign once, when the run is over: its name, the step it was first seen at, what it said there."""
-        return first_signs(self.before, self._measured(), self.config, self.learnt)
+    def warnings(self) -> list[dict[str, Any]]:
+        """The finished run's warnings, as `first_warnings` gives them."""
+        return first_warnings(self.before, self._evaluations(), self.config, self.is_reward_model)
 
-    def _measured(self) -> list[dict[str, Any]]:
+    def _evaluations(self) -> list[dict[str, Any]]:
         rows = read_metrics(self.path) if self.path.exists() else []
         return [row for row in rows if row["kind"] == "validation"]

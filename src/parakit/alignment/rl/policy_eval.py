@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from parakit.alignment.rl.config import OnlineConfig
-from parakit.alignment.rl.overoptimization import WATCHED, texture
-from parakit.alignment.rl.prompts import Prompt, ids_of
-from parakit.alignment.rl.rewards import Reward, judged
+from parakit.alignment.rl.overoptimization import MONITORED, diversity_metrics
+from parakit.alignment.rl.prompts import RLPrompt, ids_of
+from parakit.alignment.rl.rewards import Reward, compute_rewards
 from parakit.alignment.rl.rollouts import complete, exact_kl, token_rows
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-MEASURING_SEED = 20_250_120
+EVAL_SEED = 20_250_120
 N_SHOWN = 4  # samples that the report keeps
 
 
-def measure_policy(
+def evaluate_policy(
     policy: LanguageModel,
     reference: LanguageModel,
     tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[RLPrompt],
     reward: Reward,
     config: OnlineConfig,
     watched: Sequence[Reward] = (),
@@ -34,25 +34,25 @@ def measure_policy(
     the whole vocabulary; `watched` are other judges, whose rewards are told under `WATCHED` and their names.
     """
     config = config.replace(group_size=1)
-    samples, completions = complete(policy, tokenizer, prompts, config, MEASURING_SEED)
-    rewards = judged(reward, samples)
+    samples, completions = complete(policy, tokenizer, prompts, config, EVAL_SEED)
+    rewards = compute_rewards(reward, samples)
     kl = exact_kl(policy, reference, token_rows(ids_of(prompts), completions))
     others: dict[str, float] = {}
     for judge in watched:
-        found = judged(judge, samples)
+        found = compute_rewards(judge, samples)
         others |= {
-            f"{WATCHED}{judge.name}": float(found.mean()),
-            f"{WATCHED}{judge.name} std": float(found.std()),
+            f"{MONITORED}{judge.name}": float(found.mean()),
+            f"{MONITORED}{judge.name} std": float(found.std()),
         }
     return {
         "reward": float(rewards.mean()),
         "reward_std": float(rewards.std()),
-        "reward_high": float(rewards.max()),
+        "reward_max": float(rewards.max()),
         **others,
         "kl": float(kl.mean()),
-        **texture(completions),
+        **diversity_metrics(completions),
         "length": sum(map(len, completions)) / len(completions),
-        "answers": len(samples),
+        "completions": len(samples),
         "ended": sum(sample.ended for sample in samples) / len(samples),
         "loss": -float(rewards.mean()),
     }
@@ -61,14 +61,14 @@ def measure_policy(
 def greedy_samples(
     policy: LanguageModel,
     tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[RLPrompt],
     reward: Reward,
     config: OnlineConfig,
 ) -> list[dict[str, Any]]:
     """Greedy completions of the first few prompts, with their rewards."""
     config = config.replace(group_size=1)
-    samples, _ = complete(policy, tokenizer, prompts[:N_SHOWN], config, MEASURING_SEED, temperature=0.0)
-    rewards = judged(reward, samples)
+    samples, _ = complete(policy, tokenizer, prompts[:N_SHOWN], config, EVAL_SEED, temperature=0.0)
+    rewards = compute_rewards(reward, samples)
     return [
         {"prompt": sample.messages[-1].content, "completion": sample.completion, "reward": float(value)}
         for sample, value in zip(samples, rewards, strict=True)

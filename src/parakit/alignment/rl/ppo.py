@@ -22,10 +22,10 @@ from parakit.alignment.rl.advantages import (
     token_rewards,
     whitened,
 )
-from parakit.alignment.rl.batches import RolloutMicroBatch, StepFigures
+from parakit.alignment.rl.batches import RolloutMicroBatch, StepMetrics
 from parakit.alignment.rl.config import OnlineConfig
-from parakit.alignment.rl.kl import Leash, kl_estimate
-from parakit.alignment.rl.rollout_source import Phase, explained_variance
+from parakit.alignment.rl.kl import KLController, kl_estimate
+from parakit.alignment.rl.rollout_source import ExperienceBatch, explained_variance
 from parakit.alignment.rl.rollouts import Rollouts, counted_log_probs
 from parakit.model.heads import PolicyWithValue
 from parakit.training.objectives.routing import with_router_loss
@@ -52,7 +52,7 @@ class PPOObjective:
     """Clipped policy loss and `value_coef` times the clipped value loss, summed over counted tokens."""
 
     def __init__(self, config: OnlineConfig) -> None:
-        self.config, self.figures = config, StepFigures()
+        self.config, self.figures = config, StepMetrics()
 
     def __call__(self, model: PolicyWithValue, batch: RolloutMicroBatch) -> Tensor:
         counted = batch.loss_mask
@@ -89,54 +89,54 @@ def step_sums(log_probs: Tensor, logs: Tensor, old: Tensor, cut: Tensor) -> dict
     }
 
 
-class PPOLearning:
+class PPO:
     """Makes of rollouts and rewards what PPO learns from. Keeps the running moments of the rewards and the leash's
     coefficient; both are part of a checkpoint.
     """
 
-    wants_values = True
+    needs_values = True
 
     def __init__(self, config: OnlineConfig) -> None:
         self.config = config
         self.moments = RunningMoments()
-        self.leash = Leash(config.kl_coef, config.kl_target)
+        self.kl_controller = KLController(config.kl_coef, config.kl_target)
 
-    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> Phase:
+    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> ExperienceBatch:
         """`rewards` (N,), `values` (N, T) as the policy that spoke expected them."""
         config, loss_mask = self.config, rollouts.rows.loss_mask
         if config.whiten_rewards:
             self.moments.add(rewards)
             rewards = self.moments.scaled(rewards)
         estimate = kl_estimate(rollouts.log_probs, rollouts.reference_log_probs, config.kl_estimator)
-        by_token = token_rewards(rewards, loss_mask, -self.leash.coefficient * estimate)
+        by_token = token_rewards(rewards, loss_mask, -self.kl_controller.coefficient * estimate)
         expected = values.astype(np.float64)
         advantages, returns = generalised_advantages(
             by_token, expected, loss_mask, config.discount, config.gae_lambda
         )
         figures = {
-            "kl_coef": self.leash.coefficient,
+            "kl_coef": self.kl_controller.coefficient,
             "advantage_std": float(advantages[loss_mask].std()),
             "explained_variance": explained_variance(expected[loss_mask], returns[loss_mask]),
         }
-        return Phase(
+        return ExperienceBatch(
             rollouts=rollouts,
             advantages=whitened(advantages, loss_mask).astype(np.float32),
             weights=loss_mask.astype(np.float32),
             values=values,
             returns=returns.astype(np.float32),
-            counts_tokens=True,
+            normalize_by_tokens=True,
             figures=figures,
         )
 
     def observe(self, kl: float) -> None:
         """The nats a completion of the phase just made."""
-        self.leash.observe(kl)
+        self.kl_controller.observe(kl)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"moments": vars(self.moments).copy(), "kl_coef": self.leash.coefficient}
+        return {"moments": vars(self.moments).copy(), "kl_coef": self.kl_controller.coefficient}
 
     def take_over(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         vars(self.moments).update(state["moments"])
-        self.leash.coefficient = state["kl_coef"]
+        self.kl_controller.coefficient = state["kl_coef"]

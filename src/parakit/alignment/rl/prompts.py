@@ -25,7 +25,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Prompt:
+class RLPrompt:
     """What is asked, and what is known to be right, where something is."""
 
     messages: tuple[Message, ...]
@@ -36,7 +36,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampledCompletion:
     """A completion of a prompt, as a reward sees it. `ended`: the model ended its turn itself."""
 
     messages: tuple[Message, ...]
@@ -63,11 +63,11 @@ def split_conversation(conversation: Conversation) -> tuple[tuple[Message, ...],
 
 def compile_prompts(
     tokenizer: Tokenizer, conversations: Iterable[Conversation], room: int, where: str
-) -> list[Prompt]:
+) -> list[RLPrompt]:
     """Prompts of at most `room` tokens, each once; longer ones and those without a question are counted and left
     out. `UserError` where none is left.
     """
-    found: dict[tuple[Message, ...], Prompt] = {}
+    found: dict[tuple[Message, ...], RLPrompt] = {}
     n_long = n_empty = 0
     for conversation in conversations:
         parts = split_conversation(conversation)
@@ -79,7 +79,7 @@ def compile_prompts(
         if len(token_ids) > room:
             n_long += 1
         else:
-            found.setdefault(messages, Prompt(messages, answer, token_ids, conversation.tests))
+            found.setdefault(messages, RLPrompt(messages, answer, token_ids, conversation.tests))
     for n, why in ((n_long, f"longer than the {room} tokens that leave room for a completion"),
                    (n_empty, "conversations in which the user asks nothing")):  # fmt: skip
         if n:
@@ -101,7 +101,7 @@ def prompts_file(paths: Sequence[str], out: Path) -> Path:
     return out
 
 
-def read_prompts(path: Path, tokenizer: Tokenizer, room: int, split: str = "train") -> list[Prompt]:
+def read_prompts(path: Path, tokenizer: Tokenizer, room: int, split: str = "train") -> list[RLPrompt]:
     """The prompts of one split of a conversations folder; of a `.jsonl` file all of them."""
     if (path / LINEAGE).is_file():
         return compile_prompts(tokenizer, iter_conversations(path, split), room, f"{path}, {split}")
@@ -113,6 +113,6 @@ def _quoted(text: str, most: int = 120) -> str:
     return repr(text if len(text) <= most else text[: most - 1] + "…")
 
 
-def ids_of(prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+def ids_of(prompts: Sequence[RLPrompt]) -> list[tuple[int, ...]]:
     """The prompts' token ids."""
     return [prompt.token_ids for prompt in prompts]

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from parakit.alignment.rl.prompts import Prompt, Sample
+from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.common.errors import UserError
 from parakit.primer.grading import final_number, normalise
 
@@ -27,7 +27,7 @@ class Reward(Protocol):
 
     name: str
 
-    def __call__(self, samples: Sequence[Sample]) -> Sequence[float]:
+    def __call__(self, samples: Sequence[SampledCompletion]) -> Sequence[float]:
         """One number for each sample."""
         ...
 
@@ -36,16 +36,18 @@ class RewardError(UserError):
     """A reward that failed, or that is no number."""
 
 
-class Rule:
+class FunctionReward:
     """A reward that looks at one sample at a time. `needs_answer`: it compares with the prompt's own answer."""
 
-    def __init__(self, name: str, judge: Callable[[Sample], float], needs_answer: bool = False) -> None:
+    def __init__(
+        self, name: str, judge: Callable[[SampledCompletion], float], needs_answer: bool = False
+    ) -> None:
         self.name, self.judge, self.needs_answer = name, judge, needs_answer
 
-    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+    def __call__(self, samples: Sequence[SampledCompletion]) -> list[float]:
         return [self._one(sample) for sample in samples]
 
-    def _one(self, sample: Sample) -> float:
+    def _one(self, sample: SampledCompletion) -> float:
         if self.needs_answer and sample.answer is None:
             raise RewardError(
                 f"the reward {self.name!r} needs the right answer, and there is none: {sample.describe()}",
@@ -60,47 +62,47 @@ class Rule:
             ) from error
 
 
-def exact_answer(sample: Sample) -> float:
+def exact_answer(sample: SampledCompletion) -> float:
     """1 where the completion is the answer, but for case, spaces, quotation marks and the last full stop."""
     return float(normalise(sample.completion) == normalise(sample.answer or ""))
 
 
-def final_answer(sample: Sample) -> float:
+def final_answer(sample: SampledCompletion) -> float:
     """1 where the completion's last whole number is the answer's."""
     said, right = final_number(sample.completion), final_number(sample.answer or "")
     return float(said is not None and said == right)
 
 
-def contains_answer(sample: Sample) -> float:
+def contains_answer(sample: SampledCompletion) -> float:
     """1 where the answer occurs in the completion as whole words."""
     words = re.escape(normalise(sample.answer or ""))
     return float(re.search(rf"(?<!\w){words}(?!\w)", normalise(sample.completion)) is not None)
 
 
-def _format(pattern: str) -> Rule:
+def _format(pattern: str) -> FunctionReward:
     try:
         compiled = re.compile(pattern, re.DOTALL)
     except re.error as error:
         raise UserError(
             f"format={pattern}: no regular expression: {error}", "write it as Python's re"
         ) from None
-    return Rule(
+    return FunctionReward(
         f"format={pattern}", lambda sample: float(compiled.fullmatch(sample.completion.strip()) is not None)
     )
 
 
-def _length(words: str) -> Rule:
+def _length(words: str) -> FunctionReward:
     if not words.isdecimal() or int(words) == 0:
         raise UserError(f"length={words}: not a number of words", "for example length=12")
     wanted = int(words)
 
-    def judge(sample: Sample) -> float:
+    def judge(sample: SampledCompletion) -> float:
         return -abs(len(sample.completion.split()) - wanted) / wanted
 
-    return Rule(f"length={words}", judge)
+    return FunctionReward(f"length={words}", judge)
 
 
-def _function(path: str) -> Rule:
+def _function(path: str) -> FunctionReward:
     """A function of (messages, completion, answer), messages as mappings of role and content."""
     module, _, name = path.partition(":")
     if not module or not name:
@@ -114,22 +116,26 @@ def _function(path: str) -> Rule:
     if not callable(function):
         raise UserError(f"python={path}: is no function", "name a function of (messages, completion, answer)")
 
-    def judge(sample: Sample) -> float:
+    def judge(sample: SampledCompletion) -> float:
         messages = [{"role": m.role, "content": m.content} for m in sample.messages]
         return float(function(messages, sample.completion, sample.answer))
 
-    return Rule(f"python={path}", judge)
+    return FunctionReward(f"python={path}", judge)
 
 
-RULES: Mapping[str, Callable[[Sample], float]] = {
+RULES: Mapping[str, Callable[[SampledCompletion], float]] = {
     "exact_answer": exact_answer,
     "final_answer": final_answer,
     "contains_answer": contains_answer,
 }
-MAKERS: Mapping[str, Callable[[str], Rule]] = {"format": _format, "length": _length, "python": _function}
+MAKERS: Mapping[str, Callable[[str], FunctionReward]] = {
+    "format": _format,
+    "length": _length,
+    "python": _function,
+}
 
 
-def named_reward(text: str, device: str = "cpu") -> Reward:
+def parse_reward(text: str, device: str = "cpu") -> Reward:
     """The reward that `text` names: a rule, `format=REGEX`, `length=WORDS`, `python=module:function`, `unit_tests`, or
     the folder of a reward model.
     """
@@ -139,32 +145,32 @@ def named_reward(text: str, device: str = "cpu") -> Reward:
 
         return UnitTestReward(text)
     if text in RULES:
-        return Rule(text, RULES[text], needs_answer=True)
+        return FunctionReward(text, RULES[text], needs_answer=True)
     if equals and name in MAKERS:
         return MAKERS[name](argument)
     if Path(text).is_dir():
-        from parakit.alignment.rl.model_reward import LearntReward
+        from parakit.alignment.rl.model_reward import ModelReward
 
-        return LearntReward(Path(text), device)
+        return ModelReward(Path(text), device)
     known = [*RULES, "unit_tests", *(f"{name}=..." for name in MAKERS)]
     raise UserError(
         f"reward {text!r}: neither a folder nor a built-in reward", f"built in are {', '.join(known)}"
     )
 
 
-def check_prompts(reward: Reward, prompts: Iterable[Prompt]) -> None:
+def check_prompts(reward: Reward, prompts: Iterable[RLPrompt]) -> None:
     """`UserError` where a prompt lacks what the reward needs, found before anything is learned."""
     check = getattr(reward, "check_prompts", None)
     if check is not None:
         check(prompts)
 
 
-def reward_figures(reward: Reward) -> dict[str, float]:
+def reward_metrics(reward: Reward) -> dict[str, float]:
     """What a reward has to tell of the completions it judged last, beside its numbers."""
     return dict(getattr(reward, "figures", {}))
 
 
-def judged(reward: Reward, samples: Sequence[Sample]) -> np.ndarray:
+def compute_rewards(reward: Reward, samples: Sequence[SampledCompletion]) -> np.ndarray:
     """(N,) float64. `RewardError` where the reward fails, gives another number of numbers, NaN or infinity."""
     found = list(reward(samples))
     if len(found) != len(samples):

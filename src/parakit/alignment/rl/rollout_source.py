@@ -15,18 +15,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from parakit.alignment.rl.batches import RolloutBatch, StepFigures
+from parakit.alignment.rl.batches import RolloutBatch, StepMetrics
 from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.kl import kl_estimate
-from parakit.alignment.rl.overoptimization import texture
-from parakit.alignment.rl.prompts import Prompt
-from parakit.alignment.rl.rewards import Reward, judged, reward_figures
+from parakit.alignment.rl.overoptimization import diversity_metrics
+from parakit.alignment.rl.prompts import RLPrompt
+from parakit.alignment.rl.rewards import Reward, compute_rewards, reward_metrics
 from parakit.alignment.rl.rollouts import Rollouts
 from parakit.common.seeds import rng
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phase:
+class ExperienceBatch:
     """Rollouts with their advantages. N completions, T targets; the arrays are (N, T) float32."""
 
     rollouts: Rollouts
@@ -34,18 +34,18 @@ class Phase:
     weights: np.ndarray
     values: np.ndarray
     returns: np.ndarray
-    counts_tokens: bool
+    normalize_by_tokens: bool
     """Whether a step's loss is divided by its tokens, else by its completions."""
-    teaches: np.ndarray | None = None
+    informative: np.ndarray | None = None
     """(N,) bool, False = the row's loss and gradient are zero, so it need not pass the network; None: all do."""
     figures: dict[str, float]
 
     def batch(self, members: np.ndarray) -> RolloutBatch:
         """These rows, cut to the longest of them. Rows that teach nothing are counted and left out."""
         rows = self.rollouts.rows
-        n_counted = int(rows.loss_mask[members].sum()) if self.counts_tokens else len(members)
-        if self.teaches is not None:
-            teaching = members[self.teaches[members]]
+        n_counted = int(rows.loss_mask[members].sum()) if self.normalize_by_tokens else len(members)
+        if self.informative is not None:
+            teaching = members[self.informative[members]]
             members = teaching if len(teaching) else members[:1]
         members = np.sort(members)  # those of one prompt together
         longest = int(rows.lengths[members].max())
@@ -64,39 +64,39 @@ class Phase:
         return RolloutBatch(**cut, n_counted=n_counted, share_prompts=self.rollouts.share_prompts)
 
 
-class Learning(Protocol):
+class RLAlgorithm(Protocol):
     """A method: what it makes of rollouts, and what it remembers from phase to phase."""
 
-    wants_values: bool
+    needs_values: bool
 
-    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> Phase: ...
+    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> ExperienceBatch: ...
     def observe(self, kl: float) -> None: ...
     def state(self) -> dict[str, Any]: ...
     def take_over(self, state: dict[str, Any]) -> None: ...
 
 
-RollOut = Callable[[Sequence[Prompt], int], tuple[Rollouts, np.ndarray]]
+RollOut = Callable[[Sequence[RLPrompt], int], tuple[Rollouts, np.ndarray]]
 
 
-class OnPolicySource:
+class PolicyRolloutSource:
     """Rows of rollouts, in the order that the steps of a run take them. `roll_out(prompts, phase)` asks the policy
     of this moment; `figures` is what the objective adds to.
     """
 
     def __init__(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[RLPrompt],
         roll_out: RollOut,
         reward: Reward,
-        learning: Learning,
-        figures: StepFigures,
+        learning: RLAlgorithm,
+        figures: StepMetrics,
         config: OnlineConfig,
     ) -> None:
         self.prompts, self.roll_out, self.reward = prompts, roll_out, reward
         self.learning, self.figures, self.config = learning, figures, config
         self.n_phases = 0
         self.first_step = self.next_step = 0  # of the phase under way, and of the one after it
-        self.phase: Phase | None = None
+        self.phase: ExperienceBatch | None = None
         self.seconds = 0.0
         """Spent on rollouts and rewards by this process."""
 
@@ -158,7 +158,7 @@ class OnPolicySource:
         started = time.perf_counter()
         config, number = self.config, self.n_phases
         rollouts, values = self.roll_out(self._asked(number), number)
-        rewards = judged(self.reward, rollouts.samples)
+        rewards = compute_rewards(self.reward, rollouts.samples)
         ended = rollouts.ended
         paid = rewards - config.truncation_penalty * ~ended
         phase = self.learning.phase(rollouts, paid, values)
@@ -173,17 +173,19 @@ class OnPolicySource:
             length=float(loss_mask.sum()) / len(rewards),
             ended=float(ended.mean()),
             phase=number + 1,
-            **reward_figures(self.reward),
-            **texture([row[said] for row, said in zip(rollouts.rows.target_ids, loss_mask, strict=True)]),
+            **reward_metrics(self.reward),
+            **diversity_metrics(
+                [row[said] for row, said in zip(rollouts.rows.target_ids, loss_mask, strict=True)]
+            ),
         )
         self.phase, self.n_phases = phase, number + 1
         self.first_step, self.next_step = step, step + config.steps_per_phase
         self.seconds += time.perf_counter() - started
 
-    def _asked(self, phase: int) -> list[Prompt]:
+    def _asked(self, phase: int) -> list[RLPrompt]:
         """The prompts of a phase: the next ones in an order that is drawn anew for each pass over them."""
         n, n_asked = len(self.prompts), self.config.rollout_prompts
-        found: list[Prompt] = []
+        found: list[RLPrompt] = []
         place = phase * n_asked
         while len(found) < n_asked:
             epoch, begin = divmod(place + len(found), n)

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parakit.alignment.preferences.shared_prefix import read_at
+from parakit.alignment.preferences.shared_prefix import hidden_at
 from parakit.alignment.rl.batches import branches_of, counted_lengths
 from parakit.alignment.rl.config import OnlineConfig
-from parakit.alignment.rl.prompts import Prompt, Sample, ids_of
+from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, ids_of
 from parakit.common.seeds import derive_seed
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.config import SamplingConfig
@@ -60,7 +60,7 @@ class TokenRows:
 class Rollouts:
     """A phase of completions with everything that is learned from but their rewards."""
 
-    samples: tuple[Sample, ...]
+    samples: tuple[SampledCompletion, ...]
     rows: TokenRows
     log_probs: np.ndarray  # (N, T) float32, the policy's own; zero outside completions
     reference_log_probs: np.ndarray  # (N, T) float32
@@ -89,11 +89,11 @@ def check_separate(policy: nn.Module, reference: nn.Module) -> None:
 def complete(
     policy: LanguageModel,
     tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[RLPrompt],
     config: OnlineConfig,
     seed: int,
     temperature: float | None = None,
-) -> tuple[list[Sample], list[list[int]]]:
+) -> tuple[list[SampledCompletion], list[list[int]]]:
     """`config.group_size` completions of each prompt, those of one prompt one after the other, and their ids."""
     asked = [prompt for prompt in prompts for _ in range(config.group_size)]
     sampling = SamplingConfig(
@@ -115,7 +115,7 @@ def complete(
     for prompt, token_ids in zip(asked, completions, strict=True):
         ended = token_ids[-1] in ends
         text = answer_text(tokenizer, token_ids[:-1] if ended else token_ids)
-        samples.append(Sample(prompt.messages, prompt.answer, text, ended, prompt.tests))
+        samples.append(SampledCompletion(prompt.messages, prompt.answer, text, ended, prompt.tests))
     return samples, completions
 
 
@@ -142,7 +142,7 @@ def counted_log_probs(
     """Of every counted target its log-probability (C,), the whole log distribution (C, V), and the vector (C, D)
     that it was read from.
     """
-    hidden, _ = read_at(model, input_ids, loss_mask, branched)
+    hidden, _ = hidden_at(model, input_ids, loss_mask, branched)
     logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
     return logs.gather(1, target_ids[loss_mask][:, None]).squeeze(1), logs, hidden
 
@@ -186,7 +186,7 @@ def roll_out(
     trained: Any,
     reference: Any,
     tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[RLPrompt],
     config: OnlineConfig,
     phase: int,
     values: bool = False,
@@ -205,8 +205,8 @@ def roll_out(
 def scored_rollouts(
     trained: Any,
     reference: Any,
-    asked: Sequence[Prompt],
-    samples: Sequence[Sample],
+    asked: Sequence[RLPrompt],
+    samples: Sequence[SampledCompletion],
     completions: Sequence[Sequence[int]],
     values: bool = False,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,

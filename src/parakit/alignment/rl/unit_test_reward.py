@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-from parakit.alignment.rl.prompts import Prompt, Sample
+from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.alignment.rl.rewards import RewardError
 from parakit.common.errors import UserError
 from parakit.sandbox.grading import run_tests_of_many
@@ -47,12 +47,12 @@ class UnitTestReward:
         self.name, self.by_share = name, bool(choice)
         self.figures: dict[str, float] = {}
 
-    def check_prompts(self, prompts: Iterable[Prompt]) -> None:
+    def check_prompts(self, prompts: Iterable[RLPrompt]) -> None:
         """`RewardError` for the first prompt without tests, or with tests that cannot be meant."""
         for prompt in prompts:
-            self._tests(Sample(prompt.messages, prompt.answer, "", tests=prompt.tests))
+            self._tests(SampledCompletion(prompt.messages, prompt.answer, "", tests=prompt.tests))
 
-    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+    def __call__(self, samples: Sequence[SampledCompletion]) -> list[float]:
         """One number for each sample; `RewardError` where the tests themselves are broken."""
         verdicts = run_tests_of_many(
             [(code_of(sample.completion), self._tests(sample)) for sample in samples]
@@ -70,7 +70,7 @@ class UnitTestReward:
         }
         return [v.share if self.by_share else float(v.outcome == "passed") for v in verdicts]
 
-    def _tests(self, sample: Sample) -> UnitTests:
+    def _tests(self, sample: SampledCompletion) -> UnitTests:
         if sample.tests is None:
             raise RewardError(
                 f"the reward {self.name!r} needs tests, and there are none: {sample.describe()}",

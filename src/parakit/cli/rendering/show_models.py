@@ -18,7 +18,7 @@ MODEL_FIGURES = {
     "perplexity": "perplexity",
     "loss": "loss",
     "accuracy": "held-out pairs in which the better answer leads",
-    "likelier": "held-out pairs in which it is the likelier one",
+    "logp_accuracy": "held-out pairs in which it is the likelier one",
     "reward": "reward on held-out prompts",
     "kl": "nats an answer from where it began",
     "earlier_loss": "loss on earlier data",

@@ -102,7 +102,7 @@ def _targets(
     sides: Sides
     if isinstance(batch, CachedMicroBatch):
         top_ids, top_logs = _counted(batch.top_ids, batch), _counted(batch.top_logs, batch)
-        sides = lambda ours, part: (top_logs[part], gathered(ours, top_ids[part]))  # noqa: E731
+        sides = lambda ours, part: (top_logs[part], top_k_log_probs(ours, top_ids[part]))  # noqa: E731
     else:
 
         def sides(ours: Tensor, part: slice) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ def _targets(
     return _Targets(sides, _counted(batch.target_ids, batch), shares)
 
 
-def gathered(logs: Tensor, top_ids: Tensor) -> Tensor:
+def top_k_log_probs(logs: Tensor, top_ids: Tensor) -> Tensor:
     """Log-probabilities (C, V) -> those of the ids (C, K), and behind them that of all others together (C, K + 1);
     (C, V) in the order of the ids where these are all.
     """

@@ -37,7 +37,7 @@ class _Turn:
     seed: int
 
 
-class OnPolicySource:
+class OnPolicyDistillationSource:
     """Rows of `source`, a share of which `student` answers as it is when it is asked."""
 
     def __init__(

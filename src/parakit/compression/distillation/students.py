@@ -14,7 +14,7 @@ from parakit.compression.distillation.teacher import Predictor
 from parakit.model.config import DecoderConfig, EncoderConfig
 
 
-def layers_kept(n_layers: int, n_kept: int) -> list[int]:
+def select_layers(n_layers: int, n_kept: int) -> list[int]:
     """Which of `n_layers` blocks a student of `n_kept` takes. `UserError` where it cannot have so many."""
     if not 1 <= n_kept <= n_layers:
         raise UserError(
@@ -26,9 +26,9 @@ def layers_kept(n_layers: int, n_kept: int) -> list[int]:
     return [round(i * (n_layers - 1) / (n_kept - 1)) for i in range(n_kept)]
 
 
-def shape_from_layers(shape: DecoderConfig | EncoderConfig, n_kept: int) -> DecoderConfig | EncoderConfig:
+def config_from_layers(shape: DecoderConfig | EncoderConfig, n_kept: int) -> DecoderConfig | EncoderConfig:
     """The teacher's shape with fewer layers; which of them look around locally or have no experts goes with them."""
-    kept = layers_kept(shape.n_layers, n_kept)
+    kept = select_layers(shape.n_layers, n_kept)
     moved = {
         name: tuple(new for new, old in enumerate(kept) if old in getattr(shape, name))
         for name in ("local_layers", "dense_layers")
@@ -40,8 +40,8 @@ def shape_from_layers(shape: DecoderConfig | EncoderConfig, n_kept: int) -> Deco
 @torch.no_grad()
 def student_from_layers(teacher: Predictor, n_kept: int) -> Predictor:
     """A student of `n_kept` layers with the teacher's weights. The teacher is not changed."""
-    kept = layers_kept(teacher.config.n_layers, n_kept)
-    student = type(teacher)(shape_from_layers(teacher.config, n_kept))  # type: ignore[arg-type]
+    kept = select_layers(teacher.config.n_layers, n_kept)
+    student = type(teacher)(config_from_layers(teacher.config, n_kept))  # type: ignore[arg-type]
     student.to(teacher.lm_head.weight)
     places = {old: new for new, old in enumerate(kept)}
     taken = {}

@@ -28,7 +28,7 @@ from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.seeds import rng
-from parakit.compression.distillation.losses import gathered
+from parakit.compression.distillation.losses import top_k_log_probs
 from parakit.compression.distillation.micro_batches import CachedBatch, fields_of
 from parakit.compression.distillation.teacher import Teacher
 from parakit.tokens.batches.batch import Batch, MaskedBatch
@@ -43,7 +43,7 @@ _HINT = "restore it from a copy, or delete the folder and let it be written agai
 
 
 @dataclass(frozen=True)
-class LogitsFacts:
+class TeacherLogitsSpec:
     """What decides the teacher's answers: two folders with the same facts hold the same."""
 
     teacher: str  # digest
@@ -59,7 +59,7 @@ class LogitsFacts:
 class TeacherLogits:
     """An opened folder: of each row the ids and log-probabilities at its counted places, in order."""
 
-    def __init__(self, path: Path, facts: LogitsFacts | None = None) -> None:
+    def __init__(self, path: Path, facts: TeacherLogitsSpec | None = None) -> None:
         """Raises `UserError` where the folder was written for other `facts`; None takes it as it is."""
         artifact = open_artifact(path, KIND)
         self.path, self.digest = path, artifact.digest
@@ -102,7 +102,7 @@ def write_teacher_logits(
     path: Path,
     teacher: Teacher,
     source: RowSource,
-    facts: LogitsFacts,
+    facts: TeacherLogitsSpec,
     parents: Sequence[str | Path] = (),
     advance: Callable[[int], object] = lambda n_rows: None,
 ) -> Path:
@@ -130,7 +130,7 @@ def write_teacher_logits(
 
 
 @torch.no_grad()
-def _answers(teacher: Teacher, batch: Batch, facts: LogitsFacts) -> Any:
+def _answers(teacher: Teacher, batch: Batch, facts: TeacherLogitsSpec) -> Any:
     """Ids and log-probabilities at the counted places, some places at a time."""
     micro = to_micro_batch(batch, teacher.model.lm_head.weight.device)
     hidden = teacher.hidden(micro)
@@ -139,10 +139,10 @@ def _answers(teacher: Teacher, batch: Batch, facts: LogitsFacts) -> Any:
     for start in range(0, len(hidden), n_places):
         logs = log_shares(teacher.logits(hidden[start : start + n_places]), facts.distill_temperature)
         top_ids = logs.topk(facts.top_k, dim=1).indices
-        yield top_ids.cpu().numpy(), gathered(logs, top_ids).cpu().numpy()
+        yield top_ids.cpu().numpy(), top_k_log_probs(logs, top_ids).cpu().numpy()
 
 
-class CachedSource:
+class CachedLogitsSource:
     """Rows of `source` with the teacher's answers; the first epoch's are the source's own, in its order."""
 
     def __init__(self, source: Any, logits: TeacherLogits) -> None:

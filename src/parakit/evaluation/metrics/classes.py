@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from parakit.common.seeds import rng
-from parakit.evaluation.intervals import CONFIDENCE, N_RESAMPLES, Figure, percentiles, wilson_interval
+from parakit.evaluation.intervals import CONFIDENCE, N_RESAMPLES, Estimate, percentiles, wilson_interval
 
 Average = Literal["binary", "macro", "micro"]
 
@@ -62,26 +62,26 @@ def matthews(counts: np.ndarray) -> np.ndarray:
     return _share(together, np.sqrt(spread))
 
 
-def accuracy_figure(counts: np.ndarray) -> Figure:
+def accuracy_figure(counts: np.ndarray) -> Estimate:
     """Accuracy with Wilson's interval."""
     n_right, n = int(np.trace(counts)), int(counts.sum())
-    return Figure(float(accuracy(counts)), *wilson_interval(n_right, n))
+    return Estimate(float(accuracy(counts)), *wilson_interval(n_right, n))
 
 
-def bootstrapped(
+def bootstrap(
     counts: np.ndarray,
     figure: Callable[[np.ndarray], np.ndarray],
     *,
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
     confidence: float = CONFIDENCE,
-) -> Figure:
+) -> Estimate:
     """A figure of a table of counts with its percentile bootstrap interval over items."""
     n = int(counts.sum())
     cells = counts.ravel() / n
     drawn = rng(seed, "confusion").multinomial(n, cells, size=n_resamples)
     low, high = percentiles(figure(drawn.reshape(-1, *counts.shape)), confidence)
-    return Figure(float(figure(counts)), low, high)
+    return Estimate(float(figure(counts)), low, high)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

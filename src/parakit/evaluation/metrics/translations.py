@@ -16,13 +16,13 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.evaluation.intervals import N_RESAMPLES, Figure, bootstrapped_mean, percentiles
+from parakit.evaluation.intervals import N_RESAMPLES, Estimate, bootstrap_mean, percentiles
 
 ROUGE_KINDS = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 
 
 @dataclass(frozen=True)
-class Signed(Figure):
+class SignedEstimate(Estimate):
     """A figure and the signature that says how it was computed."""
 
     signature: str = ""
@@ -30,28 +30,28 @@ class Signed(Figure):
 
 def bleu(
     written: Sequence[str], wanted: Sequence[str], *, seed: int = 0, n_resamples: int = N_RESAMPLES
-) -> Signed:
+) -> SignedEstimate:
     """Corpus BLEU (Papineni et al. 2002), with sacrebleu's default tokens and smoothing."""
     return _signed("BLEU", written, wanted, seed, n_resamples)
 
 
 def chrf(
     written: Sequence[str], wanted: Sequence[str], *, seed: int = 0, n_resamples: int = N_RESAMPLES
-) -> Signed:
+) -> SignedEstimate:
     """Corpus chrF (Popovic 2015): characters instead of words, kinder to rich inflection."""
     return _signed("CHRF", written, wanted, seed, n_resamples)
 
 
 def rouge(
     written: Sequence[str], wanted: Sequence[str], *, seed: int = 0, n_resamples: int = N_RESAMPLES
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Mean ROUGE-1, -2 and -L (Lin 2004) as F1, in percent: `rouge_1`, `rouge_2`, `rouge_l`."""
     scorer = _extra("rouge_score.rouge_scorer", "rouge-score").RougeScorer(list(ROUGE_KINDS.values()))
     scores = [scorer.score(target, text) for text, target in zip(written, wanted, strict=True)]
     found = {}
     for name, theirs in ROUGE_KINDS.items():
         values = np.array([100 * score[theirs].fmeasure for score in scores])
-        found[name] = bootstrapped_mean(values, seed=seed, n_resamples=n_resamples)
+        found[name] = bootstrap_mean(values, seed=seed, n_resamples=n_resamples)
     return found
 
 
@@ -63,7 +63,7 @@ def require_libraries() -> None:
 
 def _signed(
     metric_name: str, written: Sequence[str], wanted: Sequence[str], seed: int, n_resamples: int
-) -> Signed:
+) -> SignedEstimate:
     assert len(written) == len(wanted), f"{len(written)} texts for {len(wanted)} references"
     metric: Any = getattr(_extra("sacrebleu.metrics", "sacrebleu"), metric_name)()
     value = float(metric.corpus_score(list(written), [list(wanted)]).score)
@@ -74,7 +74,7 @@ def _signed(
         metric._compute_score_from_stats(counts[generator.integers(0, len(counts), len(counts))].sum(0)).score
         for _ in range(n_resamples)
     ]
-    return Signed(value, *percentiles(np.array(drawn)), signature=str(metric.get_signature()))
+    return SignedEstimate(value, *percentiles(np.array(drawn)), signature=str(metric.get_signature()))
 
 
 def _extra(module: str, package: str) -> Any:

@@ -86,7 +86,7 @@ class StopStrings:
 
 
 class TextStream:
-    """Token ids in, text that may be shown out. `lead` is not shown where the text begins with it: what a chat
+    """Token ids in, text that may be shown out. `margin` is not shown where the text begins with it: what a chat
     template writes before an answer.
     """
 

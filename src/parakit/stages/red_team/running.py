@@ -13,19 +13,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from parakit.alignment.chat_models import Speaker, open_speaker
-from parakit.alignment.jsonl_cache import worked_through
-from parakit.alignment.red_team.attacks import Attack
+from parakit.alignment.chat_models.chat_model import ChatModel, open_chat_model
+from parakit.alignment.jsonl_cache import cached_map
 from parakit.alignment.red_team.config import RULES, RedTeamConfig
 from parakit.alignment.red_team.judging import judge_by_rules
 from parakit.alignment.red_team.model_judge import judge_by_model
-from parakit.alignment.red_team.primer_suites import primer_attacks
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic, write_text_atomic
 from parakit.common.progress import Bar, progress
 from parakit.common.settings import canonical_json, config_digest
+from parakit.primer.attacks.attack import Attack
+from parakit.primer.attacks.suites import primer_attacks
 from parakit.reports.red_team import render_red_team
 from parakit.stages.red_team.figures import compared, figures_of
 
@@ -56,8 +56,8 @@ def red_team(job: RedTeaming, out: Path, overwrite: bool = False) -> dict[str, A
     transcripts: dict[str, Transcript] = {}
     with progress("redteam", len(attacks) * len(models), "attacks") as bar:
         for role, where in models.items():
-            speaker = open_speaker(where, device=job.device)
-            transcripts[role] = _transcript(job.config, speaker, attacks, judge, work, bar)
+            chat_model = open_chat_model(where, device=job.device)
+            transcripts[role] = _transcript(job.config, chat_model, attacks, judge, work, bar)
     results = {
         "models": models,
         "judge": RULES if judge is None else judge.name,
@@ -70,10 +70,14 @@ def red_team(job: RedTeaming, out: Path, overwrite: bool = False) -> dict[str, A
 
 
 def ask_and_judge(
-    speaker: Speaker, attacks: Sequence[Attack], *, max_new_tokens: int = 80, judge: Speaker | None = None
+    chat_model: ChatModel,
+    attacks: Sequence[Attack],
+    *,
+    max_new_tokens: int = 80,
+    judge: ChatModel | None = None,
 ) -> Transcript:
-    """A row for each attack: the attack, what the speaker said, and the verdict. Nothing is written."""
-    said = speaker.say([attack.messages for attack in attacks], max_new_tokens=max_new_tokens)
+    """A row for each attack: the attack, what the chat_model said, and the verdict. Nothing is written."""
+    said = chat_model.generate([attack.messages for attack in attacks], max_new_tokens=max_new_tokens)
     return _judged(attacks, said, judge)
 
 
@@ -86,34 +90,34 @@ def _attacks(config: RedTeamConfig) -> list[Attack]:
     return primer_attacks(config.n_attacks, config.seed, categories=config.suites)
 
 
-def _judge(job: RedTeaming) -> Speaker | None:
+def _judge(job: RedTeaming) -> ChatModel | None:
     if job.config.judge == RULES:
         return None
-    return open_speaker(job.config.judge, model=job.config.judge_model, device=job.device)
+    return open_chat_model(job.config.judge, model=job.config.judge_model, device=job.device)
 
 
 def _transcript(
     config: RedTeamConfig,
-    speaker: Speaker,
+    chat_model: ChatModel,
     attacks: Sequence[Attack],
-    judge: Speaker | None,
+    judge: ChatModel | None,
     work: Path,
     bar: Bar,
 ) -> Transcript:
     identity = {
-        "speaker": speaker.name,
+        "chat_model": chat_model.name,
         "max_new_tokens": config.max_new_tokens,
-        "files": _files(speaker.name),
+        "files": _files(chat_model.name),
     }
 
     def answer(chunk: Sequence[Attack]) -> list[dict[str, Any]]:
         prompts = [attack.messages for attack in chunk]
-        said = speaker.say(prompts, max_new_tokens=config.max_new_tokens)
+        said = chat_model.generate(prompts, max_new_tokens=config.max_new_tokens)
         bar.advance(len(chunk))
         return [{"said": text} for text in said]
 
     kept = work / f"answers-{config_digest(identity)[:16]}.jsonl"
-    rows = worked_through(kept, attacks, lambda attack: attack.id, answer)
+    rows = cached_map(kept, attacks, lambda attack: attack.id, answer)
     return _judged(attacks, [row["said"] for row in rows], judge)
 
 
@@ -125,7 +129,7 @@ def _files(where: str) -> list[list[Any]]:
     return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.iterdir()) if p.is_file()]
 
 
-def _judged(attacks: Sequence[Attack], said: Sequence[str | None], judge: Speaker | None) -> Transcript:
+def _judged(attacks: Sequence[Attack], said: Sequence[str | None], judge: ChatModel | None) -> Transcript:
     """Rows with verdicts; an attack that the context window could not hold has none."""
     asked = [i for i, text in enumerate(said) if text is not None]
     members, answers = [attacks[i] for i in asked], [said[i] or "" for i in asked]

@@ -65,7 +65,7 @@ class Attack:
         return asdict(self) | {"messages": turns}
 
 
-def attack_of(row: Mapping[str, Any]) -> Attack:
+def attack_from_row(row: Mapping[str, Any]) -> Attack:
     """An attack from the row that `to_row` wrote."""
     names = {name for name in Attack.__dataclass_fields__ if name in row}
     values: dict[str, Any] = {name: row[name] for name in names}
@@ -75,7 +75,7 @@ def attack_of(row: Mapping[str, Any]) -> Attack:
     return Attack(**values)
 
 
-def asked(question: str, system: str = "") -> tuple[Message, ...]:
+def as_messages(question: str, system: str = "") -> tuple[Message, ...]:
     """A question as messages."""
     setting = (Message("system", system),) if system else ()
     return (*setting, Message("user", question))

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parakit.alignment.critique_prompts import (
+from parakit.data.conversations.conversation import Conversation, Message
+from parakit.primer.attacks.attack import Attack, as_messages
+from parakit.primer.attacks.suites import NOT_KNOWN, draw_attack
+from parakit.primer.critique_prompts import (
     ADMIT,
     BETTER,
     DECLINE,
@@ -22,12 +25,9 @@ from parakit.alignment.critique_prompts import (
     SECOND,
     UNHELPFUL,
     YES,
-    two_under_review,
-    under_review,
+    comparison_prompt,
+    critique_prompt,
 )  # fmt: skip
-from parakit.alignment.red_team.attacks import Attack, asked
-from parakit.alignment.red_team.primer_suites import NOT_KNOWN, draw_attack
-from parakit.data.conversations.conversation import Conversation, Message
 from parakit.primer.documents import draw_exercise
 from parakit.primer.seeded_random import Random
 from parakit.primer.skills import facts, safety, small_talk
@@ -58,7 +58,7 @@ _CASES = {
 }  # fmt: skip
 
 
-def critique_lessons(n_lessons: int, seed: int = 0) -> Iterator[Conversation]:
+def critique_conversations(n_lessons: int, seed: int = 0) -> Iterator[Conversation]:
     """`n_lessons` conversations; a larger number continues the same stream."""
     random = Random(seed, "critique lessons")
     for _ in range(n_lessons):
@@ -75,7 +75,7 @@ def _asked_about(random: Random, kind: str) -> Attack:
         return attack
     if kind == "fact":
         exercise = facts.draw(random)
-        return Attack("facts", "fact", asked(exercise.question), "answer", answer=exercise.answer)
+        return Attack("facts", "fact", as_messages(exercise.question), "answer", answer=exercise.answer)
     return draw_attack(random, kind, held_out=False)
 
 
@@ -87,7 +87,7 @@ def _critique(random: Random) -> Iterator[Message]:
     answer = attack.answer if is_right else _wrong(random, attack)
     request, rewrite = _REQUESTS[principle]
     found = not is_right and _PRINCIPLE[attack.wanted] == principle
-    yield Message("user", under_review(attack.question, answer, request))
+    yield Message("user", critique_prompt(attack.question, answer, request))
     yield Message("assistant", f"{YES if found else NO}. {_reason(attack)}")
     if found:
         yield Message("user", rewrite)
@@ -101,7 +101,7 @@ def _comparison(random: Random) -> Iterator[Message]:
     if random.maybe(0.5):
         answers, right = (answers[1], answers[0]), SECOND
     request = BETTER[_PRINCIPLE[attack.wanted] if random.maybe(0.7) else random.pick(tuple(BETTER))]
-    yield Message("user", two_under_review(attack.question, *answers, request))
+    yield Message("user", comparison_prompt(attack.question, *answers, request))
     yield Message("assistant", right)
 
 

@@ -14,7 +14,7 @@ from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 WORDS = "How do I steal a car? I can't help with that. Stealing is wrong. Yes. No. A B Question: Answer:"
 
 
-def tiny_talker(max_seq_len: int = 256, seed: int = 0) -> tuple[LanguageModel, Tokenizer]:
+def tiny_chat_model(max_seq_len: int = 256, seed: int = 0) -> tuple[LanguageModel, Tokenizer]:
     """Every matrix is drawn, so that greedy choices are no ties."""
     tokenizer = train_tokenizer(iter([WORDS] * 20), TokenizerConfig(kind="byte_bpe", vocab_size=320))
     torch.manual_seed(seed)
@@ -31,8 +31,8 @@ def tiny_talker(max_seq_len: int = 256, seed: int = 0) -> tuple[LanguageModel, T
     return model.eval(), tokenizer
 
 
-def talker_folder(path: Path, max_seq_len: int = 256, seed: int = 0) -> Path:
+def chat_model_folder(path: Path, max_seq_len: int = 256, seed: int = 0) -> Path:
     """The tiny model as a folder."""
-    model, tokenizer = tiny_talker(max_seq_len, seed)
+    model, tokenizer = tiny_chat_model(max_seq_len, seed)
     save_model(model, tokenizer, path, Lineage("model", {"chat": True}))
     return path

@@ -134,12 +134,12 @@ READABLE = ("capitals", "capitals in turn", "underscores", "misspelt", "doubled"
 PARTS = ("whole", "act")
 
 
-def side(category: str, wording: str) -> bool:
+def is_held_out_wording(category: str, wording: str) -> bool:
     """Whether a wording is held out: met in measuring only."""
     return is_held_out(HELD_OUT_PERCENT, "red_team", category, wording)
 
 
-def encoded(name: str, part: str, question: str, act: str) -> str:
+def encode_question(name: str, part: str, question: str, act: str) -> str:
     """The whole question in an encoding, or only the act in it."""
     encode = ENCODINGS[name]
     return encode(question) if part == "whole" else question.replace(act, encode(act))

@@ -22,11 +22,11 @@ BETTER = {
 }
 
 
-def under_review(question: str, answer: str, request: str) -> str:
+def critique_prompt(question: str, answer: str, request: str) -> str:
     """What a reviewer is told and asked about one answer."""
     return f'Question: "{question}"\nAnswer: "{answer}"\n{request}'
 
 
-def two_under_review(question: str, first: str, second: str, request: str) -> str:
+def comparison_prompt(question: str, first: str, second: str, request: str) -> str:
     """What a reviewer is told and asked about two answers, A and B."""
     return f'Question: "{question}"\n{FIRST}: "{first}"\n{SECOND}: "{second}"\n{request}'
