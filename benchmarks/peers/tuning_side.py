@@ -30,7 +30,7 @@ from parakit.checkpoints.model_folder import load_model
 from parakit.data.conversations.conversation import read_conversations
 from parakit.data.preferences import read_preferences
 from parakit.data.skipped_rows import SkippedRows
-from parakit.model.layers.masks import can_branch
+from parakit.model.layers.masks import supports_prefix_tree
 from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.loop import StepRecord
@@ -80,7 +80,9 @@ def judge(folder: Path) -> Figures:
 def _pairs(folder: Path, tokenizer: Any, model: Any) -> PreferenceSource:
     rankings = (ranking for _, ranking in read_preferences(folder / work.PAIRS, SkippedRows()))
     data = encode_rankings(tokenizer, rankings, work.MAX_SEQ_LEN)
-    return PreferenceSource(data, 0, n_rows_hint=work.N_ROWS, share_prompts=can_branch(model.config))
+    return PreferenceSource(
+        data, 0, n_rows_hint=work.N_ROWS, share_prompts=supports_prefix_tree(model.config)
+    )
 
 
 def _on_pairs(model: Any, source: PreferenceSource, objective: Any) -> Figures:

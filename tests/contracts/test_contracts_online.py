@@ -14,7 +14,7 @@ from parakit.alignment.rl.ppo import PPO, PPOObjective
 from parakit.alignment.rl.rollouts import check_separate, frozen_copy, roll_out, scored
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.sampling import filter_logits
-from parakit.model import PolicyWithValue
+from parakit.model import ActorCritic
 from parakit.training.micro_batches import to_micro_batch
 from tests.alignment.rl.tiny_policy import (
     tiny_config,
@@ -28,7 +28,7 @@ from tests.alignment.rl.tiny_policy import (
 def the_phase(**changes: Any) -> tuple[Any, Any, np.ndarray]:
     """A policy with a value head, and a phase of it with drawn rewards."""
     config = tiny_config("ppo", whiten_rewards=False, **changes)
-    model = PolicyWithValue(tiny_policy())
+    model = ActorCritic(tiny_policy())
     found, values = roll_out(
         model, frozen_copy(model.policy), tiny_tokenizer(), tiny_prompts()[:4], config, 0, True
     )
@@ -154,7 +154,7 @@ def test_39_the_reward_stands_at_the_last_token_said() -> None:
 
 
 def test_a_value_head_is_scored_in_evaluation_mode_too() -> None:
-    model = PolicyWithValue(tiny_policy(dropout=0.5)).train()
+    model = ActorCritic(tiny_policy(dropout=0.5)).train()
     torch.nn.init.constant_(model.value_head.weight, 0.5)
     rows = rollouts.token_rows([[5, 6, 7], [8]], [[1, 2], [3, 4, 9]])
     assert np.array_equal(scored(model, rows, True)[1], scored(model, rows, True)[1])

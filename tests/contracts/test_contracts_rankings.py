@@ -17,7 +17,7 @@ from parakit.alignment.preferences.reward_model import RewardObjective
 from parakit.data.conversations.conversation import Message
 from parakit.data.preferences import Ranking
 from parakit.model import DecoderConfig, LanguageModel, RewardModel
-from parakit.model.layers.masks import can_branch
+from parakit.model.layers.masks import supports_prefix_tree
 from parakit.tokens.batches.batch import RankingBatch
 from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -50,7 +50,9 @@ def healthy(tokenizer: Tokenizer) -> Healthy:
         objective: Any = (
             RewardObjective(reward_centering_coef=0.01) if kind == "reward" else PreferenceObjective()
         )
-        source: Any = PreferenceSource(data, 0, reference, n_rows_hint=6, share_prompts=can_branch(shape))
+        source: Any = PreferenceSource(
+            data, 0, reference, n_rows_hint=6, share_prompts=supports_prefix_tree(shape)
+        )
         return Patient(model, tokenizer, data, source, plan, kind, objective)  # type: ignore[arg-type]
 
     return make

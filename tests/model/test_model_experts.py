@@ -17,8 +17,8 @@ from parakit.model import (
     SequenceToSequence,
     count_choices,
     expert_load,
+    pop_expert_load,
     router_losses,
-    take_expert_load,
 )
 from parakit.model.layers.experts import (
     MixtureOfExperts,
@@ -222,11 +222,11 @@ def test_the_load_is_counted_over_passes_without_padding_and_begins_anew_when_ta
             chosen = model.trunk.blocks[layer].feed_forward.routing.chosen[mask.flatten()]
             counted[layer] += chosen.flatten().bincount(minlength=4)
     assert counted[0].sum() == 2 * 17
-    load = take_expert_load(copy.deepcopy(model))
+    load = pop_expert_load(copy.deepcopy(model))
     assert load == {}, "a copy counts for itself"
-    load = take_expert_load(model)
+    load = pop_expert_load(model)
     assert [load[0], load[1]] == [pytest.approx((row / row.sum()).tolist()) for row in counted]
-    assert take_expert_load(model) == {}
+    assert pop_expert_load(model) == {}
 
 
 @torch.no_grad()

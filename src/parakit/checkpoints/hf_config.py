@@ -22,7 +22,7 @@ MAX_SEQ_LEN, MAX_LAYERS = 2**22, 10_000
 
 # theirs -> the only values we compute, and what another would ask of us
 Fixed = Mapping[str, tuple[tuple[Any, ...], str]]
-FIXED: Fixed = {
+REQUIRED_VALUES: Fixed = {
     "is_encoder_decoder": ((False, None), "an encoder and a decoder"),
     "add_cross_attention": ((False, None), "cross-attention"),
     "cross_attention_hidden_size": ((None,), "cross-attention"),
@@ -34,7 +34,7 @@ FIXED: Fixed = {
 }
 # No effect on the logits at inference. Dropout is among them: it acts in training only, where the recipe sets
 # it. So are the settings of generation, which are no part of a model.
-HARMLESS = frozenset(
+IGNORED_KEYS = frozenset(
     {
         *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
         *("tokenizer_class", "use_cache", "id2label", "label2id", "num_labels", "_num_labels"),
@@ -74,11 +74,11 @@ def read_keys(
 ) -> dict[str, Any]:
     """`settings` (ours -> theirs) read from `foreign`, after every key in it was accounted for.
 
-    `fixed` adds to `FIXED` and may override it, `harmless` adds to `HARMLESS`, `handled` are keys that the caller
+    `fixed` adds to `REQUIRED_VALUES` and may override it, `harmless` adds to `IGNORED_KEYS`, `handled` are keys that the caller
     reads itself. `defaults` (theirs -> value) is what transformers takes where a key is absent; a key without
     a default must be there. Raises `UserError` naming the file, the key and the value.
     """
-    rules = {**FIXED, "model_type": ((model_type,), "another architecture"), **(fixed or {})}
+    rules = {**REQUIRED_VALUES, "model_type": ((model_type,), "another architecture"), **(fixed or {})}
     for key, (allowed, meaning) in rules.items():
         if key in foreign and not any(foreign[key] == value for value in allowed):
             raise UserError(
@@ -86,7 +86,7 @@ def read_keys(
                 f"compute for {model_type}",
                 f"it needs {allowed[0]!r}",
             )
-    known = {*settings.values(), *rules, *HARMLESS, *harmless, *handled}
+    known = {*settings.values(), *rules, *IGNORED_KEYS, *harmless, *handled}
     for key in foreign:
         if key not in known:
             close = closest_match(key, known)

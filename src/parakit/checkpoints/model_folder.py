@@ -119,9 +119,9 @@ def load_model(
     import torch
 
     if is_adapter_folder(path):
-        from parakit.checkpoints.adapters.folder import load_adapted
+        from parakit.checkpoints.adapters.folder import load_with_adapter
 
-        return load_adapted(path, device, dtype, verify)
+        return load_with_adapter(path, device, dtype, verify)
     folder = _open(path, verify)
     architecture, config, head = _read(folder)
     entries = weights.checked_entries(folder, architecture, config, head)

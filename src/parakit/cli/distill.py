@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         DistillCommandConfig, args=argv, prog="parakit distill", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.checkpoints.adapters import require_whole
+    from parakit.checkpoints.adapters import require_full_model
     from parakit.cli.rendering.training_command import conversation_shards, output_folder, training_config
 
     wanted = _wanted(command)
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
             "name --conversations FILES or --shards FOLDER",
         )
     teacher = model_folder(command.teacher)
-    require_whole(teacher, "distillation")
+    require_full_model(teacher, "distillation")
     learned = _learned(command, teacher)
     training = training_config(command, DistillConfig, learned, lambda read: unread_distilling(read, learned))
     with output_folder(command.output, command.overwrite) as (out, work):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parakit.checkpoints.adapters import base_folder, is_adapter_folder, load_adapted
+from parakit.checkpoints.adapters import base_folder, is_adapter_folder, load_with_adapter
 from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
@@ -23,9 +23,9 @@ from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
 from parakit.model.adapters import detach
 from parakit.model.adapters.attachment import wrappers_of
-from parakit.model.adapters.lora import LowRank, Retrained
+from parakit.model.adapters.lora import FullyTrained, LowRank
 from parakit.model.adapters.prefix_tuning import PrefixedTrunk
-from parakit.model.adapters.trainable_tokens import TrainedRows, TrainedRowsHead
+from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainedRowsHead
 from parakit.model.heads import LanguageModel, Model
 
 MAX_LOST = 0.02  # of the update's norm
@@ -56,15 +56,15 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> MergeResu
                 "keep the adapter's folder; it is used like a model's",
             )
         is_tied_head = isinstance(wrapper, TrainedRowsHead) and getattr(model.config, "tie_embeddings", False)
-        if isinstance(wrapper, LowRank | TrainedRows | TrainedRowsHead) and not is_tied_head:
+        if isinstance(wrapper, LowRank | TrainableTokens | TrainedRowsHead) and not is_tied_head:
             changed[f"{place}.weight"] = wrapper.base.weight.detach().double(), wrapper.merged_weight()
-        elif isinstance(wrapper, Retrained):
+        elif isinstance(wrapper, FullyTrained):
             before = dict(wrapper.base.named_parameters())
             for name, copied in wrapper.copy.named_parameters():
                 changed[f"{place}.{name}"] = before[name].detach().double(), copied.detach().double()
     detach(model)
     tables = [wrappers.get(place) for place in ("trunk.token_embedding", "lm_head")]
-    apart = any(isinstance(table, LowRank | Retrained) for table in tables)
+    apart = any(isinstance(table, LowRank | FullyTrained) for table in tables)
     tied = apart and getattr(model.config, "tie_embeddings", False)
     model = _untied(model.to(dtype)) if tied else model.to(dtype)
     lost = total = 0.0
@@ -97,7 +97,7 @@ def merge_adapter_folder(
     base = base_folder(adapter) if base is None else Path(base)
     sha256 = sha256_file(adapter / "adapter_model.safetensors")
     _check_not_merged(base, sha256)
-    model, tokenizer = load_adapted(adapter, dtype="float32", base=base)
+    model, tokenizer = load_with_adapter(adapter, dtype="float32", base=base)
     merged = merge_adapter(model, getattr(torch, dtype))
     if merged.lost > max_lost:
         raise UserError(

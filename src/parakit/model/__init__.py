@@ -19,7 +19,7 @@ __getattr__, __dir__ = lazy_exports(
         "EncoderDecoderConfig": "config",
         "LanguageModel": "heads",
         "MaskedLanguageModel": "heads",
-        "PolicyWithValue": "heads",
+        "ActorCritic": "heads",
         "RewardModel": "heads",
         "SequenceToSequence": "heads",
         "count_choices": "layers.experts",
@@ -27,7 +27,7 @@ __getattr__, __dir__ = lazy_exports(
         "preset": "pretrained_configs",
         "router_losses": "layers.experts",
         "size_dial": "presets",
-        "take_expert_load": "layers.experts",
+        "pop_expert_load": "layers.experts",
     },
 )
 
@@ -44,7 +44,7 @@ __all__ = [
     "EncoderDecoderConfig",
     "LanguageModel",
     "MaskedLanguageModel",
-    "PolicyWithValue",
+    "ActorCritic",
     "RewardModel",
     "SequenceToSequence",
     "count_choices",
@@ -52,5 +52,5 @@ __all__ = [
     "preset",
     "router_losses",
     "size_dial",
-    "take_expert_load",
+    "pop_expert_load",
 ]

@@ -226,7 +226,7 @@ class RewardModel(nn.Module):
         nn.init.zeros_(self.reward_head.weight)
 
 
-class PolicyWithValue(nn.Module):
+class ActorCritic(nn.Module):
     """A language model, and beside its output matrix a value head: what is still to come when a token is said
     (Schulman et al. 2017). The head starts at zero, so it reads nothing into the trunk, nor moves it, at first.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
-from parakit.checkpoints.adapters import require_whole
+from parakit.checkpoints.adapters import require_full_model
 from parakit.common.errors import UserError
 from parakit.stages.best_of_n import learn_from_the_best
 from parakit.stages.constitution import constitution
@@ -48,5 +48,5 @@ def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run the method's job, which writes the model folder `out`; returns the figures."""
     if job.method not in JOBS:
         raise UserError(f"method {job.method!r} is not there yet", f"there are {', '.join(JOBS)}")
-    require_whole(job.model, "alignment")
+    require_full_model(job.model, "alignment")
     return JOBS[job.method](job, out, overwrite)

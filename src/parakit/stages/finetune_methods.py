@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parakit.checkpoints.adapters.base_model import require_whole
+from parakit.checkpoints.adapters.base_model import require_full_model
 from parakit.checkpoints.adapters.folder import check_can_be_saved
 from parakit.common.errors import UserError
 from parakit.model.adapters import (
@@ -79,7 +79,7 @@ def check_base(folder: Path | None, training: FinetuneConfig) -> None:
             "leave the method out, or pre-train first",
         )
     if folder is not None:
-        require_whole(folder, "tuning")
+        require_full_model(folder, "tuning")
 
 
 def tuned_dial(dial: SizePlan, training: FinetuneConfig) -> SizePlan:

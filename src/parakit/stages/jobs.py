@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from parakit.checkpoints.adapters import save_adapter
-from parakit.checkpoints.adapters.base_model import require_whole
+from parakit.checkpoints.adapters.base_model import require_full_model
 from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.model_folder import load_model, save_model
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
@@ -191,7 +191,7 @@ def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenize
     """A trained model that goes on with its pre-training, with smaller steps than a fresh one. Weights are trained in
     float32, whatever they were stored in.
     """
-    require_whole(folder, "pre-training")
+    require_full_model(folder, "pre-training")
     base, tokenizer = load_model(folder, pick_device(job.training.device), "float32")
     if tokenizer is None:
         raise UserError(

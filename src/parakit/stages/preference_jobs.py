@@ -27,7 +27,7 @@ from parakit.evaluation.preferences import preference_report, score_rankings
 from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
-from parakit.model.layers.masks import can_branch
+from parakit.model.layers.masks import supports_prefix_tree
 from parakit.model.presets import plan_for
 from parakit.reports.model_card import model_card
 from parakit.stages.run_dir import keep_plan, kept_plan, workplace
@@ -143,7 +143,7 @@ class _Run:
     def _source(self, split: str) -> PreferenceSource:
         seed = self.plan.seed if split == "train" else VALIDATION_SEED
         reference = self.references.get(split)
-        share = can_branch(self.base.config)
+        share = supports_prefix_tree(self.base.config)
         return PreferenceSource(
             self.data[split], seed, reference, n_rows_hint=self.plan.n_rows, share_prompts=share
         )

@@ -34,7 +34,7 @@ from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
-from parakit.model.heads import LanguageModel, PolicyWithValue
+from parakit.model.heads import ActorCritic, LanguageModel
 from parakit.model.presets import plan_for
 from parakit.reports.model_card import model_card
 from parakit.stages.run_dir import keep_plan, kept_plan, workplace
@@ -181,7 +181,7 @@ def learn(
     """Train `asked.policy` in place, with checkpoints in `work`; returns the figures."""
     policy, tokenizer = asked.policy, asked.tokenizer
     reference = frozen_copy(policy)
-    trained: Any = PolicyWithValue(policy) if method == "ppo" else policy
+    trained: Any = ActorCritic(policy) if method == "ppo" else policy
     learning, objective = _learning(method, config)
     precision = Precision(plan.precision, policy.lm_head.weight.device)
 

@@ -16,7 +16,7 @@ from typing import Any
 from parakit.common.files import disk_errors
 from parakit.common.progress import Bar, log, progress, quantity
 from parakit.model.heads import Model
-from parakit.model.layers.experts import take_expert_load
+from parakit.model.layers.experts import pop_expert_load
 from parakit.stages.tasks import Lesson
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
@@ -153,7 +153,7 @@ def _log(record: StepRecord, metrics: MetricsLog, more: dict[str, float]) -> Non
 
 def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) -> dict[str, Any]:
     """Measure the whole validation split, and tell how evenly experts were used since the last time."""
-    load = {str(layer): shares for layer, shares in take_expert_load(inputs.model).items()}
+    load = {str(layer): shares for layer, shares in pop_expert_load(inputs.model).items()}
     if load:
         metrics.write("experts", step, load=load)
     result = inputs.lesson.measure(inputs.model)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.model.layers.masks import branch_mask, cross_document_mask, document_mask
+from parakit.model.layers.masks import cross_document_mask, document_mask, prefix_tree_mask
 from parakit.tokens.batches.batch import (
     Batch,
     LabelledBatch,
@@ -138,8 +138,8 @@ class TextPairMicroBatch:
 
 
 @dataclass(frozen=True)
-class BranchedInputs:
-    """Sequences behind the beginnings they share, for a model that `can_branch`: R rows of L places. `places` says where
+class PrefixTreeInputs:
+    """Sequences after the prefixes they share, for a model that `supports_prefix_tree`: R rows of L places. `places` says where
     the tokens of the N sequences stand in the flattened rows.
     """
 
@@ -150,12 +150,12 @@ class BranchedInputs:
     places: Tensor  # (N, S) int64
 
 
-def branched(rows: BranchedRows, device: torch.device) -> BranchedInputs:
+def branched(rows: BranchedRows, device: torch.device) -> PrefixTreeInputs:
     """The rows as tensors on `device`, with their mask."""
     ids, positions, trees, branches, places = (
         torch.from_numpy(one).to(device) for one in vars(rows).values()
     )
-    return BranchedInputs(ids, positions, branch_mask(trees, branches), trees >= 0, places)
+    return PrefixTreeInputs(ids, positions, prefix_tree_mask(trees, branches), trees >= 0, places)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class RankingMicroBatch:
     margins: Tensor  # (R,) float32
     reference: Tensor | None  # (N,) float32, log-probabilities of the completions under the reference
     n_counted: int  # rankings
-    branched: BranchedInputs | None = (
+    branched: PrefixTreeInputs | None = (
         None  # of the whole ids, prompts read once; None: a row for each completion
     )
 

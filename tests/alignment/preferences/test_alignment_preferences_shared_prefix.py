@@ -12,7 +12,7 @@ import torch
 from parakit.alignment.preferences.dpo import PreferenceObjective, completion_log_probs, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective, completion_rewards
 from parakit.model.adapters import LoraConfig, PrefixConfig, attach, make_lora, make_prefix
-from parakit.model.layers.masks import branch_mask, can_branch
+from parakit.model.layers.masks import prefix_tree_mask, supports_prefix_tree
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
 from tests.alignment.ranking_cases import encoded, language_model, reward_model
@@ -89,7 +89,7 @@ def test_completions_that_see_each_other_are_told_by_their_rewards() -> None:
     assert shared.branched is not None
     real = shared.branched.real_mask
     trees = torch.where(real, (shared.branched.position_ids == 0).cumsum(1), -1)
-    leaking = replace(shared.branched, attention_mask=branch_mask(trees, torch.zeros_like(trees)))
+    leaking = replace(shared.branched, attention_mask=prefix_tree_mask(trees, torch.zeros_like(trees)))
     wrong = completion_rewards(model, replace(shared, branched=leaking))
     off = (wrong - completion_rewards(model, apart)).abs().detach()
     best = shared.place == 0
@@ -118,7 +118,7 @@ def test_an_answer_behind_another_prompt_gets_a_row_of_its_own() -> None:
 )
 def test_models_that_count_the_places_between_read_rows_apart(changes: dict[str, Any]) -> None:
     model = reward_model(**changes)
-    assert not can_branch(model.config)
+    assert not supports_prefix_tree(model.config)
     apart, shared = both(model)
     assert torch.isfinite(completion_rewards(model, apart)).all()
     with pytest.raises(AssertionError, match="cannot share"):

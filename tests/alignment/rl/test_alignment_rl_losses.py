@@ -14,7 +14,7 @@ from parakit.alignment.rl.batches import branches_of
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective, token_weights
 from parakit.alignment.rl.kl import KLController
 from parakit.alignment.rl.ppo import PPOObjective
-from parakit.model import LanguageModel, PolicyWithValue
+from parakit.model import ActorCritic, LanguageModel
 from parakit.training.loop import accumulate_gradients
 from parakit.training.precision import Precision
 from tests.alignment.rl.tiny_policy import random_micro_batch, tiny_config, tiny_policy
@@ -79,7 +79,7 @@ def assert_same(model: Any, ours: Tensor, by_hand_: Tensor) -> None:
 
 
 def test_ppo_is_its_derivation_token_by_token() -> None:
-    model = PolicyWithValue(tiny_policy(torch.float64))
+    model = ActorCritic(tiny_policy(torch.float64))
     torch.nn.init.normal_(model.value_head.weight, std=0.3)
     batch = near_policy(model)
     config = tiny_config("ppo", clip_range=CLIP, value_clip_range=VALUE_CLIP, value_coef=VALUE_COEF)
@@ -127,7 +127,7 @@ def test_the_first_step_of_a_phase_is_the_plain_policy_gradient() -> None:
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
 def test_gradients_do_not_depend_on_micro_batches(method: Any) -> None:
     policy = tiny_policy(torch.float64)
-    model: Any = PolicyWithValue(policy) if method == "ppo" else policy
+    model: Any = ActorCritic(policy) if method == "ppo" else policy
     config = tiny_config(method)
     objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, KLController(KL_COEF))
     batch = near_policy(model)
@@ -176,7 +176,7 @@ def test_prompts_read_once_change_neither_loss_nor_gradient(method: str) -> None
     """Three answers each to two prompts, in float64; the last row answers a prompt of its own."""
     config = tiny_config(method, clip_range=CLIP, kl_coef=KL_COEF)
     policy = tiny_policy(torch.float64)
-    model: Any = PolicyWithValue(policy) if method == "ppo" else policy
+    model: Any = ActorCritic(policy) if method == "ppo" else policy
     batch = random_micro_batch()
     ids, counted = batch.input_ids.clone(), batch.loss_mask.clone()
     for row in (1, 3):  # neighbours that answer the same

@@ -21,7 +21,7 @@ from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.sampling import filter_logits
-from parakit.model import PolicyWithValue
+from parakit.model import ActorCritic
 from parakit.tokens.chat.template import compile_chat, stop_ids
 from tests.alignment.rl.tiny_policy import (
     tiny_config,
@@ -113,7 +113,7 @@ def test_scoring_switches_dropout_off_and_leaves_the_mode_as_it_was() -> None:
 
 
 def test_a_reference_shares_nothing_and_stays_as_it_is() -> None:
-    policy = PolicyWithValue(tiny_policy())
+    policy = ActorCritic(tiny_policy())
     reference = frozen_copy(policy.policy)
     before = {name: value.clone() for name, value in reference.state_dict().items()}
     with torch.no_grad():
@@ -147,7 +147,7 @@ def test_prompts_read_once_give_the_same_log_probabilities(monkeypatch: pytest.M
     shared, _ = roll_out(policy, frozen_copy(other), tiny_tokenizer(), tiny_prompts()[:4], config, 0)
     nats = exact_kl(policy, other, shared.rows)
     assert shared.share_prompts
-    monkeypatch.setattr(rollouts, "can_branch", lambda config: False)
+    monkeypatch.setattr(rollouts, "supports_prefix_tree", lambda config: False)
     apart, _ = roll_out(policy, frozen_copy(other), tiny_tokenizer(), tiny_prompts()[:4], config, 0)
     assert not apart.share_prompts
     np.testing.assert_allclose(shared.log_probs, apart.log_probs, rtol=1e-6, atol=1e-7)

@@ -21,7 +21,7 @@ from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Conversation, Message
-from parakit.model import DecoderConfig, LanguageModel, PolicyWithValue
+from parakit.model import DecoderConfig, LanguageModel, ActorCritic
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.training.config import TrainingPlan, resolve_examples
 from parakit.training.session import TrainingSession
@@ -110,7 +110,7 @@ def tiny_session(
     config = tiny_config(method, **changes)
     policy = tiny_policy()
     reference = frozen_copy(policy)
-    trained: Any = PolicyWithValue(policy) if method == "ppo" else policy
+    trained: Any = ActorCritic(policy) if method == "ppo" else policy
     learning: Any = PPO(config) if method == "ppo" else GRPO(config)
     objective: Any = (
         PPOObjective(config) if method == "ppo" else GRPOObjective(config, learning.kl_controller)

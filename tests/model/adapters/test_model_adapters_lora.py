@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from parakit.common.errors import UserError
 from parakit.model.adapters import LoraConfig, attach, detach, is_adapted, make_lora, own_parameters
-from parakit.model.adapters.lora import DoraLinear, LoraEmbedding, LoraLinear, SplitLinear
+from parakit.model.adapters.lora import DoraLinear, LoraEmbedding, LoraLinear, PissaLinear
 from tests.training.tiny_runs import tiny_model
 
 N, INPUTS, OUTPUTS, RANK = 5, 7, 6, 3
@@ -39,14 +39,14 @@ def test_lora_and_its_gradients():
     """y = x W' + b with W' = W + s B A: dB = s G' x A', dA = s B' G' x, dx = G W'."""
     scale = 1.5
     wrapper, x, slope = linear_and_slope(LoraLinear, scale)
-    a, b, w = wrapper.reduce.detach(), wrapper.expand.detach(), wrapper.weight.detach()
+    a, b, w = wrapper.lora_a.detach(), wrapper.lora_b.detach(), wrapper.weight.detach()
     whole = w + scale * b @ a
     y = wrapper(x)
     (y * slope).sum().backward()
     torch.testing.assert_close(y, x @ whole.T + wrapper.bias, rtol=0, atol=1e-12)
     of_whole = slope.T @ x.detach()
-    torch.testing.assert_close(wrapper.expand.grad, scale * of_whole @ a.T, rtol=0, atol=1e-12)
-    torch.testing.assert_close(wrapper.reduce.grad, scale * b.T @ of_whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(wrapper.lora_b.grad, scale * of_whole @ a.T, rtol=0, atol=1e-12)
+    torch.testing.assert_close(wrapper.lora_a.grad, scale * b.T @ of_whole, rtol=0, atol=1e-12)
     torch.testing.assert_close(x.grad, slope @ whole, rtol=0, atol=1e-12)
     torch.testing.assert_close(wrapper.merged_weight(), whole, rtol=0, atol=1e-12)
 
@@ -55,7 +55,7 @@ def test_dora_and_its_gradients():
     """y = m / c * (x V') + b, V = W + s B A, c the lengths of V's rows, held fixed (Liu et al. 2024, section 4.3)."""
     scale = 0.7
     wrapper, x, slope = linear_and_slope(DoraLinear, scale)
-    a, b, w = wrapper.reduce.detach(), wrapper.expand.detach(), wrapper.weight.detach()
+    a, b, w = wrapper.lora_a.detach(), wrapper.lora_b.detach(), wrapper.weight.detach()
     m = wrapper.magnitude.detach()
     v = w + scale * b @ a
     c = v.square().sum(1).sqrt()
@@ -63,8 +63,8 @@ def test_dora_and_its_gradients():
     (y * slope).sum().backward()
     torch.testing.assert_close(y, (x @ v.T) * (m / c) + wrapper.bias, rtol=0, atol=1e-12)
     of_v = (m / c)[:, None] * (slope.T @ x.detach())
-    torch.testing.assert_close(wrapper.expand.grad, scale * of_v @ a.T, rtol=0, atol=1e-12)
-    torch.testing.assert_close(wrapper.reduce.grad, scale * b.T @ of_v, rtol=0, atol=1e-12)
+    torch.testing.assert_close(wrapper.lora_b.grad, scale * of_v @ a.T, rtol=0, atol=1e-12)
+    torch.testing.assert_close(wrapper.lora_a.grad, scale * b.T @ of_v, rtol=0, atol=1e-12)
     of_m = (slope * (x.detach() @ v.T)).sum(0) / c
     torch.testing.assert_close(wrapper.magnitude.grad, of_m, rtol=0, atol=1e-12)
     torch.testing.assert_close(wrapper.merged_weight(), (m / c)[:, None] * v, rtol=0, atol=1e-12)
@@ -78,14 +78,14 @@ def test_an_embedding_and_its_gradients():
     ids, slope = torch.tensor([[1, 8, 1], [0, 3, 8]]), drawn(2, 3, 4)
     y = wrapper(ids)
     (y * slope).sum().backward()
-    table = wrapper.weight.detach() + 1.25 * (wrapper.expand @ wrapper.reduce).T.detach()
+    table = wrapper.weight.detach() + 1.25 * (wrapper.lora_b @ wrapper.lora_a).T.detach()
     torch.testing.assert_close(y, table[ids], rtol=0, atol=1e-12)
     of_table = torch.zeros(9, 4, dtype=torch.float64).index_add_(0, ids.flatten(), slope.flatten(0, 1))
     torch.testing.assert_close(
-        wrapper.expand.grad, 1.25 * of_table.T @ wrapper.reduce.T.detach(), rtol=0, atol=1e-12
+        wrapper.lora_b.grad, 1.25 * of_table.T @ wrapper.lora_a.T.detach(), rtol=0, atol=1e-12
     )
     torch.testing.assert_close(
-        wrapper.reduce.grad, 1.25 * wrapper.expand.T.detach() @ of_table.T, rtol=0, atol=1e-12
+        wrapper.lora_a.grad, 1.25 * wrapper.lora_b.T.detach() @ of_table.T, rtol=0, atol=1e-12
     )
 
 
@@ -94,12 +94,12 @@ def test_a_beginning_from_the_weight_changes_nothing_yet_and_holds_its_largest_p
     torch.manual_seed(3)
     base = nn.Linear(INPUTS, OUTPUTS).double()
     before = base.weight.clone()
-    wrapper = SplitLinear(base, RANK, 0.5)
+    wrapper = PissaLinear(base, RANK, 0.5)
     wrapper.reset(init)
     x = drawn(N, INPUTS)
     torch.testing.assert_close(wrapper(x), base(x), rtol=0, atol=1e-12)
     assert torch.equal(base.weight, before)
-    product = wrapper.expand.detach() @ wrapper.reduce.detach()
+    product = wrapper.lora_b.detach() @ wrapper.lora_a.detach()
     if init == "pissa":
         left, sizes, right = torch.linalg.svd(before.double(), full_matrices=False)
         best = left[:, :RANK] @ torch.diag(sizes[:RANK]) @ right[:RANK]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parakit.model.layers.masks import branch_mask
+from parakit.model.layers.masks import prefix_tree_mask
 from parakit.tokens.batches.prefix_trees import BranchedRows, lay_branches
 
 # Groups: a prompt's tokens, and the lengths of what follows it
@@ -47,7 +47,7 @@ def laid(groups: list[tuple[list[int], list[int]]]) -> tuple[BranchedRows, list[
 def test_every_token_sees_its_own_sequence_up_to_itself(groups: list[tuple[list[int], list[int]]]) -> None:
     rows, sequences = laid(groups)
     width = rows.token_ids.shape[1]
-    mask = branch_mask(*(torch.from_numpy(one) for one in (rows.tree_ids, rows.branch_ids)))[:, 0]
+    mask = prefix_tree_mask(*(torch.from_numpy(one) for one in (rows.tree_ids, rows.branch_ids)))[:, 0]
     for sequence, places in zip(sequences, rows.places, strict=True):
         own = places[: len(sequence)]
         assert rows.token_ids.ravel()[own].tolist() == sequence

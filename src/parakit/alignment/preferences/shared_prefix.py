@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from parakit.model.layers.masks import can_branch
-from parakit.training.micro_batches import BranchedInputs
+from parakit.model.layers.masks import supports_prefix_tree
+from parakit.training.micro_batches import PrefixTreeInputs
 
 
 def hidden_at(
-    model: Any, input_ids: Tensor, wanted: Tensor, branched: BranchedInputs | None
+    model: Any, input_ids: Tensor, wanted: Tensor, branched: PrefixTreeInputs | None
 ) -> tuple[Tensor, Tensor | None]:
     """The vectors (C, D) that `model.hidden` gives at the `wanted` places, (N, T) bool, of `input_ids` (N, T); and which
     places that passed the network are real, (R, L) bool, where these are the rows of `branched`, else None.
@@ -25,7 +25,7 @@ def hidden_at(
     """
     if branched is None:
         return model.hidden(input_ids)[wanted], None
-    assert can_branch(model.config), "this model's completions cannot share the reading of their prompt"
+    assert supports_prefix_tree(model.config), "this model's completions cannot share the reading of their prompt"
     hidden: Tensor = model.hidden(
         branched.input_ids, position_ids=branched.position_ids, attention_mask=branched.attention_mask
     )  # (R, L, D)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from parakit.tokens.batches.prefix_trees import lay_branches
-from parakit.training.micro_batches import BranchedInputs, branched, to_micro_batch
+from parakit.training.micro_batches import PrefixTreeInputs, branched, to_micro_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,9 @@ class RolloutBatch:
     values: np.ndarray  # (B, T) float32; zeros where there is no value head
     returns: np.ndarray  # (B, T) float32
     n_counted: int
-    share_prompts: bool = False  # for a policy that `can_branch`: prompts of neighbours are read once
+    share_prompts: bool = (
+        False  # for a policy that `supports_prefix_tree`: prompts of neighbours are read once
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class RolloutMicroBatch:
     values: Tensor
     returns: Tensor
     n_counted: int
-    branched: BranchedInputs | None = None
+    branched: PrefixTreeInputs | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -77,7 +79,7 @@ def _rollouts(batch: RolloutBatch, device: torch.device, always_masked: bool = F
     return RolloutMicroBatch(**named, n_counted=batch.n_counted, branched=laid)
 
 
-def branches_of(input_ids: np.ndarray, loss_mask: np.ndarray, device: torch.device) -> BranchedInputs:
+def branches_of(input_ids: np.ndarray, loss_mask: np.ndarray, device: torch.device) -> PrefixTreeInputs:
     """Rows (B, T) of rollouts with the prompts of neighbours laid once."""
     lengths, n_prompt = counted_lengths(loss_mask), loss_mask.argmax(1) + 1
     return branched(lay_branches(input_ids, lengths, n_prompt), device)

@@ -27,7 +27,7 @@ from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.kl import KLController, kl_estimate
 from parakit.alignment.rl.rollout_source import ExperienceBatch, explained_variance
 from parakit.alignment.rl.rollouts import Rollouts, counted_log_probs
-from parakit.model.heads import PolicyWithValue
+from parakit.model.heads import ActorCritic
 from parakit.training.objectives.routing import with_router_loss
 
 
@@ -54,7 +54,7 @@ class PPOObjective:
     def __init__(self, config: OnlineConfig) -> None:
         self.config, self.figures = config, StepMetrics()
 
-    def __call__(self, model: PolicyWithValue, batch: RolloutMicroBatch) -> Tensor:
+    def __call__(self, model: ActorCritic, batch: RolloutMicroBatch) -> Tensor:
         counted = batch.loss_mask
         log_probs, logs, hidden = counted_log_probs(
             model, batch.input_ids, batch.target_ids, counted, batch.branched

@@ -30,10 +30,10 @@ from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.sampling import request_seeds
 from parakit.model.heads import LanguageModel
-from parakit.model.layers.masks import can_branch
+from parakit.model.layers.masks import supports_prefix_tree
 from parakit.tokens.chat.template import answer_text, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.micro_batches import BranchedInputs
+from parakit.training.micro_batches import PrefixTreeInputs
 from parakit.training.precision import at_least_float32
 
 ROWS_IN_FLIGHT = 256  # completions decoded together
@@ -137,7 +137,7 @@ def counted_log_probs(
     input_ids: Tensor,
     target_ids: Tensor,
     loss_mask: Tensor,
-    branched: BranchedInputs | None = None,
+    branched: PrefixTreeInputs | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of every counted target its log-probability (C,), the whole log distribution (C, V), and the vector (C, D)
     that it was read from.
@@ -217,18 +217,22 @@ def scored_rollouts(
         log_probs, expected = scored(trained, rows, values)
         reference_log_probs = token_log_probs(reference, rows)
     ended = np.array([sample.ended for sample in samples])
-    shares = can_branch(trained.config)
+    shares = supports_prefix_tree(trained.config)
     return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares), expected
 
 
-Scored = tuple[Tensor, Tensor, Tensor, BranchedInputs | None]
+Scored = tuple[Tensor, Tensor, Tensor, PrefixTreeInputs | None]
 
 
 def _parts(rows: TokenRows, model: Any) -> Iterator[tuple[np.ndarray, TokenRows, Scored]]:
     """The rows in groups, cut to the longest of each group, and as `counted_log_probs` takes them for `model`: of one
     prompt after the other where it is read once, else of like length.
     """
-    lengths, device, shares = rows.lengths, next(model.parameters()).device, can_branch(model.config)
+    lengths, device, shares = (
+        rows.lengths,
+        next(model.parameters()).device,
+        supports_prefix_tree(model.config),
+    )
     order = np.arange(len(lengths)) if shares else np.argsort(lengths, kind="stable")
     for start in range(0, len(order), SCORED_TOGETHER):
         members = order[start : start + SCORED_TOGETHER]

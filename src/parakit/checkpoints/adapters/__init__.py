@@ -7,9 +7,9 @@ __getattr__, __dir__ = lazy_exports(
     {
         "base_folder": "base_model",
         "is_adapter_folder": "base_model",
-        "load_adapted": "folder",
+        "load_with_adapter": "folder",
         "load_adapter": "folder",
-        "require_whole": "base_model",
+        "require_full_model": "base_model",
         "save_adapter": "folder",
     },
 )
@@ -17,8 +17,8 @@ __getattr__, __dir__ = lazy_exports(
 __all__ = [
     "base_folder",
     "is_adapter_folder",
-    "load_adapted",
+    "load_with_adapter",
     "load_adapter",
-    "require_whole",
+    "require_full_model",
     "save_adapter",
 ]

@@ -23,7 +23,7 @@ def is_adapter_folder(path: str | Path) -> bool:
     return (Path(path) / CONFIG).is_file() and not is_model_folder(path)
 
 
-def require_whole(path: str | Path, what: str) -> None:
+def require_full_model(path: str | Path, what: str) -> None:
     """Refuse an adapter where only a whole model will do: for `what`, such as "tuning"."""
     if is_adapter_folder(path):
         raise UserError(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from parakit.model.heads import Model
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["base_folder", "is_adapter_folder", "load_adapted", "load_adapter", "save_adapter"]
+__all__ = ["base_folder", "is_adapter_folder", "load_adapter", "load_with_adapter", "save_adapter"]
 PROMPT = "prompt_embeddings"
 
 
@@ -113,7 +113,7 @@ def load_adapter(
         return read(model, tensors, peft, where)
 
 
-def load_adapted(
+def load_with_adapter(
     path: str | Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,

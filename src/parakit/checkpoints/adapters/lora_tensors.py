@@ -1,9 +1,9 @@
 """The factors of a LoRA as peft's tensors, and back.
 
-Where transformers keeps several of our matrices in one module, our factors become one pair there: the `reduce`
-matrices one below the other, the `expand` matrices on a diagonal; read back, each takes its rows.
+Where transformers keeps several of our matrices in one module, our factors become one pair there: the `lora_a`
+matrices one below the other, the `lora_b` matrices on a diagonal; read back, each takes its rows.
 
-Shapes: I inputs, O outputs, R rank; peft's `lora_A` is our `reduce` (R, I), its `lora_B` our `expand` (O, R).
+Shapes: I inputs, O outputs, R rank; peft's `lora_A` is our `lora_a` (R, I), its `lora_B` our `lora_b` (O, R).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from parakit.checkpoints.adapters.peft_config import lora_scale
 from parakit.common.errors import UserError
 from parakit.model.adapters.config import LoraConfig
 from parakit.model.adapters.creation import low_rank, token_rows
-from parakit.model.adapters.lora import DoraLinear, LoraEmbedding, LowRank, Retrained, Wrapper
-from parakit.model.adapters.trainable_tokens import TrainedRows, TrainedRowsHead
+from parakit.model.adapters.lora import DoraLinear, FullyTrained, LoraEmbedding, LowRank, Wrapper
+from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainedRowsHead
 from parakit.model.heads import LanguageModel
 
 PREFIX = "base_model.model."
 _ROWS = "token_adapter.trainable_tokens_delta"
 _KINDS = {
-    "lora_A.weight": "reduce",
-    "lora_B.weight": "expand",
-    "lora_embedding_A": "reduce",
-    "lora_embedding_B": "expand",
+    "lora_A.weight": "lora_a",
+    "lora_B.weight": "lora_b",
+    "lora_embedding_A": "lora_a",
+    "lora_embedding_B": "lora_b",
     "lora_magnitude_vector": "magnitude",
     "lora_magnitude_vector.weight": "magnitude",
 }
@@ -52,7 +52,7 @@ def lora_tensors(
         sizes[place.theirs] = rank, next(one.scale for one in found if one is not None)
     tensors |= _token_rows(wrappers, names)
     for ours, wrapper in wrappers.items():
-        if isinstance(wrapper, Retrained):
+        if isinstance(wrapper, FullyTrained):
             for name, parameter in wrapper.copy.named_parameters():
                 theirs = names.parameters[f"{ours}.{name}"]
                 tensors[PREFIX + theirs] = parameter.detach()
@@ -72,9 +72,11 @@ def trained_tokens(wrappers: Mapping[str, Wrapper], names: Names) -> list[int] |
     }
 
 
-def _rows_apart(wrappers: Mapping[str, Wrapper]) -> dict[str, TrainedRows | TrainedRowsHead]:
+def _rows_apart(wrappers: Mapping[str, Wrapper]) -> dict[str, TrainableTokens | TrainedRowsHead]:
     """Wrappers with trained rows of their own: a tied head's are the embedding's."""
-    found = {ours: one for ours, one in wrappers.items() if isinstance(one, TrainedRows | TrainedRowsHead)}
+    found = {
+        ours: one for ours, one in wrappers.items() if isinstance(one, TrainableTokens | TrainedRowsHead)
+    }
     if len({id(one.rows) for one in found.values()}) < len(found):
         found.pop("lm_head")
     return found
@@ -115,10 +117,10 @@ def read_rows(model: nn.Module, rows: Mapping[str, Tensor], indices: Any, where:
 def _joined(place: Place, found: list[LowRank | None]) -> dict[str, Tensor]:
     if len(found) == 1 and found[0] is not None:
         wrapper = found[0]
-        reduce, expand = wrapper.factors()
+        lora_a, lora_b = wrapper.factors()
         if isinstance(wrapper, LoraEmbedding):
-            return {"lora_embedding_A": reduce, "lora_embedding_B": expand}
-        written = {"lora_A.weight": reduce, "lora_B.weight": expand}
+            return {"lora_embedding_A": lora_a, "lora_embedding_B": lora_b}
+        written = {"lora_A.weight": lora_a, "lora_B.weight": lora_b}
         if isinstance(wrapper, DoraLinear):
             written["lora_magnitude_vector"] = wrapper.magnitude.detach()
         return written
@@ -130,15 +132,15 @@ def _joined(place: Place, found: list[LowRank | None]) -> dict[str, Tensor]:
         )
     factors = [one.factors() for one in whole]
     n_rows = max(part.rows[1] for part in place.parts if part.rows)
-    expand = factors[0][1].new_zeros(n_rows, sum(reduce.shape[0] for reduce, _ in factors))
+    lora_b = factors[0][1].new_zeros(n_rows, sum(lora_a.shape[0] for lora_a, _ in factors))
     column = 0
     for part, one in zip(place.parts, found, strict=True):
         if one is not None:
             _, own = one.factors()
             assert part.rows is not None
-            expand[slice(*part.rows), column : column + own.shape[1]] = own
+            lora_b[slice(*part.rows), column : column + own.shape[1]] = own
             column += own.shape[1]
-    written = {"lora_A.weight": torch.cat([reduce for reduce, _ in factors]), "lora_B.weight": expand}
+    written = {"lora_A.weight": torch.cat([lora_a for lora_a, _ in factors]), "lora_B.weight": lora_b}
     if isinstance(whole[0], DoraLinear):
         written["lora_magnitude_vector"] = torch.cat([one.own()["magnitude"].detach() for one in whole])
     return written
@@ -181,24 +183,24 @@ def _split(
     model: nn.Module, place: Place, kinds: Mapping[str, Tensor], peft: Mapping[str, Any], where: Path
 ) -> Iterator[tuple[str, Wrapper]]:
     """The wrappers of one foreign module's parts."""
-    wanted = {"reduce", "expand"} | ({"magnitude"} if peft.get("use_dora") else set())
+    wanted = {"lora_a", "lora_b"} | ({"magnitude"} if peft.get("use_dora") else set())
     if kinds.keys() != wanted:
         raise UserError(
             f"{where}: {place.theirs} has only {sorted(kinds)}", "the file is not whole: fetch it again"
         )
-    reduce, expand = kinds["reduce"], kinds["expand"]
-    rank = reduce.shape[0]
+    lora_a, lora_b = kinds["lora_a"], kinds["lora_b"]
+    rank = lora_a.shape[0]
     scale = lora_scale(peft, place.theirs, rank, where)
     for part in place.parts:
-        own_reduce, own_expand = reduce, expand
+        own_reduce, own_expand = lora_a, lora_b
         if len(place.parts) > 1:
             assert part.rows is not None
-            own_expand = expand[slice(*part.rows)]
+            own_expand = lora_b[slice(*part.rows)]
             used = own_expand.any(0)
             if not used.any() and not peft.get("use_dora"):
                 continue  # nothing is added to this part
             if used.any():
-                own_reduce, own_expand = reduce[used], own_expand[:, used]
+                own_reduce, own_expand = lora_a[used], own_expand[:, used]
         magnitude = kinds.get("magnitude")
         if magnitude is not None and part.rows is not None:
             magnitude = magnitude[slice(*part.rows)]
@@ -208,8 +210,8 @@ def _split(
 def _filled(
     model: nn.Module,
     part: Part,
-    reduce: Tensor,
-    expand: Tensor,
+    lora_a: Tensor,
+    lora_b: Tensor,
     magnitude: Tensor | None,
     scale: float,
     peft: Mapping[str, Any],
@@ -218,8 +220,8 @@ def _filled(
     base = model.get_submodule(part.ours)
     config = LoraConfig(dora=magnitude is not None, dropout=float(peft.get("lora_dropout") or 0.0))
     try:
-        wrapper = low_rank(base, part.ours, reduce.shape[0], scale, config)
-        named = {"reduce": reduce, "expand": expand} | ({} if magnitude is None else {"magnitude": magnitude})
+        wrapper = low_rank(base, part.ours, lora_a.shape[0], scale, config)
+        named = {"lora_a": lora_a, "lora_b": lora_b} | ({} if magnitude is None else {"magnitude": magnitude})
         for name, tensor in named.items():
             take(getattr(wrapper, name), tensor, f"{name} of {part.ours}", where)
     except UserError as error:
@@ -236,9 +238,9 @@ def _retrained(model: nn.Module, whole: Mapping[str, Tensor], where: Path) -> di
         place, _, name = ours.rpartition(".")
         if place not in found:
             base = model.get_submodule(place)
-            found[place] = Retrained(base, copy.deepcopy(base))
+            found[place] = FullyTrained(base, copy.deepcopy(base))
         wrapper = found[place]
-        assert isinstance(wrapper, Retrained)
+        assert isinstance(wrapper, FullyTrained)
         take(dict(wrapper.copy.named_parameters())[name], tensor, ours, where)
     return found
 

@@ -59,13 +59,13 @@ PAIR_FIXED: Fixed = {
     "scale_embedding": ((False, True, None), "another scale of the embedding"),
     "add_final_layer_norm": ((False, None), "a norm behind the last layer"),
 }
-FIXED: Fixed = {
+REQUIRED_VALUES: Fixed = {
     "normalize_embedding": ((True, None), "no norm on the embedding"),
     "static_position_embeddings": ((False, None), "sinusoidal positions"),
     "extra_pos_embeddings": ((2, None), "another first row of the positions"),
 }
 # of training and generation, and leftovers that transformers does not look at
-HARMLESS = (
+IGNORED_KEYS = (
     *("add_bias_logits", "classif_dropout", "classifier_dropout", "encoder_layerdrop"),
     *("decoder_layerdrop", "force_bos_token_to_be_generated", "init_std"),
 )
@@ -84,7 +84,7 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderDecod
         where,
         model_type=MODEL_TYPE,
         shape=SHAPE,
-        fixed=FIXED,
+        fixed=REQUIRED_VALUES,
         defaults=DEFAULTS | {"decoder_start_token_id": 2},
     )
 
@@ -149,7 +149,7 @@ def read_pair(
         model_type=model_type,
         settings={**SETTINGS, **keys, "decoder_start_id": "decoder_start_token_id"},
         fixed={**PAIR_FIXED, "num_hidden_layers": another, **fixed},
-        harmless=HARMLESS,
+        harmless=IGNORED_KEYS,
         handled=("activation_function",),
         defaults=defaults,
     )

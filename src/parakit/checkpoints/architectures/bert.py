@@ -56,12 +56,12 @@ DEFAULTS = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
 }
-FIXED: Fixed = {
+REQUIRED_VALUES: Fixed = {
     "is_decoder": ((False, None), "a decoder with BERT's layers"),
     "position_embedding_type": (("absolute", None), "relative positions"),
     "tie_word_embeddings": ((True, None), "an output matrix of its own"),
 }
-HARMLESS = (
+IGNORED_KEYS = (
     *("classifier_dropout", "directionality", "pooler_fc_size", "pooler_num_attention_heads"),
     *("pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
 )
@@ -78,8 +78,8 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderConfi
         where,
         model_type=MODEL_TYPE,
         settings=SETTINGS,
-        fixed=FIXED,
-        harmless=HARMLESS,
+        fixed=REQUIRED_VALUES,
+        harmless=IGNORED_KEYS,
         handled=("hidden_act",),
         defaults=DEFAULTS,
     )

@@ -44,11 +44,11 @@ SETTINGS = {
     "tie_embeddings": "tie_word_embeddings",
 }
 DEFAULTS = {"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
-FIXED: Fixed = {
+REQUIRED_VALUES: Fixed = {
     "scale_attn_by_inverse_layer_idx": ((False, None), "scores divided by the layer's number"),
     "reorder_and_upcast_attn": ((False, None), "another order of operations in the attention"),
 }
-HARMLESS = (
+IGNORED_KEYS = (
     *("is_decoder", "n_ctx", "attn_pdrop", "embd_pdrop", "resid_pdrop", "classifier_dropout"),
     *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"),
     *("summary_use_proj",),
@@ -66,8 +66,8 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfi
         where,
         model_type=MODEL_TYPE,
         settings=SETTINGS,
-        fixed=FIXED,
-        harmless=HARMLESS,
+        fixed=REQUIRED_VALUES,
+        harmless=IGNORED_KEYS,
         handled=("n_inner", "activation_function", "scale_attn_weights"),
         defaults=DEFAULTS,
     )

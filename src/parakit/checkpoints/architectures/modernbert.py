@@ -66,7 +66,7 @@ HANDLED = (
     *("local_rope_theta", "rope_parameters", "rope_scaling"),
 )
 # transformers looks at none of these; `layer_norm_eps` and `position_embedding_type` are BERT's leftovers
-HARMLESS = (
+IGNORED_KEYS = (
     *("classifier_dropout", "deterministic_flash_attn", "initializer_cutoff_factor"),
     *("layer_norm_eps", "position_embedding_type", "reference_compile", "repad_logits_with_grad"),
     *("sparse_prediction", "sparse_pred_ignore_index"),
@@ -83,7 +83,7 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderConfi
         where,
         model_type=MODEL_TYPE,
         settings=SETTINGS,
-        harmless=HARMLESS,
+        harmless=IGNORED_KEYS,
         handled=HANDLED,
         defaults=DEFAULTS,
     )

@@ -41,7 +41,7 @@ SETTINGS: Mapping[str, str] = {
 # is not whole.
 DEFAULTS: Mapping[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "rope_theta": 10_000.0}
 QWEN_EXPERTS: Mapping[str, str] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
-HARMLESS = ("is_decoder", "pretraining_tp")
+IGNORED_KEYS = ("is_decoder", "pretraining_tp")
 
 
 def classes(name: str) -> dict[str, str]:
@@ -76,7 +76,7 @@ def read_shared(
         model_type=model_type,
         settings={**SETTINGS, **(also or {})},
         fixed=fixed,
-        harmless={*HARMLESS, *harmless},
+        harmless={*IGNORED_KEYS, *harmless},
         handled={*ROPE, "head_dim", "hidden_act", *handled},
         defaults=defaults,
     )

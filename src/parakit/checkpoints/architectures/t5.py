@@ -65,7 +65,7 @@ DEFAULTS = {
     "layer_norm_epsilon": 1e-6,
     "dropout_rate": 0.1,
 }
-FIXED: Fixed = {
+REQUIRED_VALUES: Fixed = {
     "is_encoder_decoder": ((True, False), "something else"),
     "is_decoder": ((False, None), "the decoder alone"),
     "tie_word_embeddings": ((True, False, None), "something else"),
@@ -87,7 +87,7 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderDecod
         where,
         model_type=MODEL_TYPE,
         settings=SETTINGS,
-        fixed=FIXED,
+        fixed=REQUIRED_VALUES,
         harmless=("classifier_dropout", "n_positions"),
         handled=HANDLED,
         defaults=DEFAULTS,

@@ -11,7 +11,7 @@ LoraInit = Literal["kaiming", "gaussian", "pissa", "olora"]
 
 
 class LoraConfig(Config):
-    """Low-rank adaptation (Hu et al. 2022): weight + scale * expand @ reduce."""
+    """Low-rank adaptation (Hu et al. 2022): weight + scale * lora_b @ lora_a."""
 
     rank: int = Field(default=8, ge=1, description="columns of one factor and rows of the other")
     alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")

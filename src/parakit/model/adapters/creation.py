@@ -19,15 +19,15 @@ from parakit.model.adapters.attachment import Adapter, is_adapted
 from parakit.model.adapters.config import LoraConfig, PrefixConfig, PromptConfig
 from parakit.model.adapters.lora import (
     DoraLinear,
+    FullyTrained,
     LoraEmbedding,
     LoraLinear,
     LowRank,
-    Retrained,
-    SplitLinear,
+    PissaLinear,
     Wrapper,
 )
 from parakit.model.adapters.prefix_tuning import PrefixTrunk, PromptTrunk, read_vectors
-from parakit.model.adapters.trainable_tokens import TrainedRows, TrainedRowsHead
+from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainedRowsHead
 from parakit.model.backbones import Decoder
 from parakit.model.heads import LanguageModel, Model
 from parakit.model.layers.experts import MixtureOfExperts
@@ -47,14 +47,14 @@ def make_lora(model: Model, config: LoraConfig) -> Adapter:
     wrappers |= _token_rows(model, config.token_ids, wrappers)
     for place in config.retrained:
         base = model.get_submodule(place)
-        wrappers[place] = Retrained(base, copy.deepcopy(base))
+        wrappers[place] = FullyTrained(base, copy.deepcopy(base))
     return Adapter(config, wrappers)
 
 
 def token_rows(model: LanguageModel, token_ids: Sequence[int]) -> dict[str, Wrapper]:
     """Wrappers that train the rows of these tokens; one set of rows for both sides where they are tied."""
     embedding, head = model.trunk.token_embedding, model.lm_head
-    first = TrainedRows(embedding, token_ids, None)
+    first = TrainableTokens(embedding, token_ids, None)
     shared = first.rows if head.weight is embedding.weight else None
     return {"trunk.token_embedding": first, "lm_head": TrainedRowsHead(head, token_ids, shared)}
 
@@ -86,7 +86,7 @@ def low_rank(base: nn.Module, place: str, rank: int, scale: float, config: LoraC
         largest, wrapper = min(base.weight.shape), LoraEmbedding(base, rank, scale)
         made: LowRank = wrapper
     elif type(base) is nn.Linear:
-        kind = DoraLinear if config.dora else SplitLinear if config.init in ("pissa", "olora") else LoraLinear
+        kind = DoraLinear if config.dora else PissaLinear if config.init in ("pissa", "olora") else LoraLinear
         largest, made = min(base.weight.shape), kind(base, rank, scale, config.dropout)
     else:
         raise UserError(

@@ -1,6 +1,6 @@
 """Low-rank adaptation (LoRA, Hu et al. 2022) of one linear layer or embedding, and its relatives.
 
-A wrapper computes base(x) + scale * expand(reduce(x)); the base's weight is not touched. rsLoRA (Kalajdzievski 2023)
+A wrapper computes base(x) + scale * lora_b(lora_a(x)); the base's weight is not touched. rsLoRA (Kalajdzievski 2023)
 is another scale. DoRA (Liu et al. 2024, eq. 5) also trains the length of every row of the weight. PiSSA (Meng et al.
 2024) and OLoRA (Buyukakyuz 2024) begin with the weight's largest parts: peft takes these out of the base, here the
 wrapper takes away what it began with, so the base stays as it is. Left out: experts, whose matrices lie in a stack.
@@ -48,8 +48,8 @@ class LowRank(Wrapper, ABC):
         super().__init__()
         self.base, self.rank, self.scale = base, rank, scale
         self.dropout = Dropout(dropout)
-        self.reduce = nn.Parameter(base.weight.new_empty(rank, n_inputs))  # (R, I)
-        self.expand = nn.Parameter(base.weight.new_empty(n_outputs, rank))  # (O, R)
+        self.lora_a = nn.Parameter(base.weight.new_empty(rank, n_inputs))  # (R, I)
+        self.lora_b = nn.Parameter(base.weight.new_empty(n_outputs, rank))  # (O, R)
 
     @property
     def weight(self) -> Tensor:
@@ -65,12 +65,12 @@ class LowRank(Wrapper, ABC):
         return self.base.weight.detach().double() + self.delta()
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """One `reduce` (R', I) and one `expand` (O, R') that stand for the whole update."""
-        return self.reduce.detach(), self.expand.detach()
+        """One `lora_a` (R', I) and one `lora_b` (O, R') that stand for the whole update."""
+        return self.lora_a.detach(), self.lora_b.detach()
 
 
 class LoraLinear(LowRank):
-    """base(x) + scale * expand @ reduce @ dropout(x)."""
+    """base(x) + scale * lora_b @ lora_a @ dropout(x)."""
 
     base: nn.Linear
 
@@ -87,22 +87,22 @@ class LoraLinear(LowRank):
 
     def update(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O): what the factors make of it."""
-        return functional.linear(functional.linear(x, self.reduce), self.expand) * self.scale
+        return functional.linear(functional.linear(x, self.lora_a), self.lora_b) * self.scale
 
     @torch.no_grad()
     def delta(self) -> Tensor:
         """(O, I) float64."""
-        reduce, expand = self.factors()
-        return self.scale * (expand.double() @ reduce.double())
+        lora_a, lora_b = self.factors()
+        return self.scale * (lora_b.double() @ lora_a.double())
 
     @torch.no_grad()
     def reset(self, init: LoraInit) -> None:
         """Fresh factors whose product is zero."""
         if init == "gaussian":
-            nn.init.normal_(self.reduce, std=1 / self.rank)
+            nn.init.normal_(self.lora_a, std=1 / self.rank)
         else:
-            nn.init.kaiming_uniform_(self.reduce, a=math.sqrt(5))
-        nn.init.zeros_(self.expand)
+            nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
+        nn.init.zeros_(self.lora_b)
 
 
 class DoraLinear(LoraLinear):
@@ -125,7 +125,7 @@ class DoraLinear(LoraLinear):
     @torch.no_grad()
     def _norm(self) -> Tensor:
         """(O,) lengths of the rows of the weight as the factors change it."""
-        return torch.linalg.norm(self.base.weight + self.scale * (self.expand @ self.reduce), dim=1)
+        return torch.linalg.norm(self.base.weight + self.scale * (self.lora_b @ self.lora_a), dim=1)
 
     @torch.no_grad()
     def delta(self) -> Tensor:
@@ -141,24 +141,24 @@ class DoraLinear(LoraLinear):
         self.magnitude.copy_(torch.linalg.norm(self.base.weight, dim=1))
 
 
-class SplitLinear(LoraLinear):
+class PissaLinear(LoraLinear):
     """A LoRA that begins with the largest parts of the weight, less what it began with."""
 
     def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__(base, rank, scale, dropout)
-        self.reduce_start = nn.Parameter(torch.empty_like(self.reduce), requires_grad=False)
-        self.expand_start = nn.Parameter(torch.empty_like(self.expand), requires_grad=False)
+        self.lora_a_start = nn.Parameter(torch.empty_like(self.lora_a), requires_grad=False)
+        self.lora_b_start = nn.Parameter(torch.empty_like(self.lora_b), requires_grad=False)
 
     def update(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O): how far the factors have moved."""
-        start = functional.linear(functional.linear(x, self.reduce_start), self.expand_start)
+        start = functional.linear(functional.linear(x, self.lora_a_start), self.lora_b_start)
         return super().update(x) - start * self.scale
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """(2 R, I) and (O, 2 R): an ordinary LoRA of twice the rank."""
-        reduce = torch.cat([self.reduce.detach(), self.reduce_start])
-        expand = torch.cat([self.expand.detach(), -self.expand_start], dim=1)
-        return reduce, expand
+        lora_a = torch.cat([self.lora_a.detach(), self.lora_a_start])
+        lora_b = torch.cat([self.lora_b.detach(), -self.lora_b_start], dim=1)
+        return lora_a, lora_b
 
     @torch.no_grad()
     def reset(self, init: LoraInit) -> None:
@@ -167,18 +167,18 @@ class SplitLinear(LoraLinear):
         if init == "pissa":
             left, sizes, right = torch.linalg.svd(weight, full_matrices=False)
             roots = (sizes[: self.rank] / self.scale).sqrt()
-            self.expand.copy_(left[:, : self.rank] * roots)
-            self.reduce.copy_(roots[:, None] * right[: self.rank])
+            self.lora_b.copy_(left[:, : self.rank] * roots)
+            self.lora_a.copy_(roots[:, None] * right[: self.rank])
         else:
             q, r = torch.linalg.qr(weight)
-            self.expand.copy_(q[:, : self.rank])
-            self.reduce.copy_(r[: self.rank])
-        self.reduce_start.copy_(self.reduce)
-        self.expand_start.copy_(self.expand)
+            self.lora_b.copy_(q[:, : self.rank])
+            self.lora_a.copy_(r[: self.rank])
+        self.lora_a_start.copy_(self.lora_a)
+        self.lora_b_start.copy_(self.lora_b)
 
 
 class LoraEmbedding(LowRank):
-    """base(ids) + scale * the low-rank table's rows; the table is (expand @ reduce) turned, (V, D)."""
+    """base(ids) + scale * the low-rank table's rows; the table is (lora_b @ lora_a) turned, (V, D)."""
 
     base: nn.Embedding
 
@@ -186,22 +186,22 @@ class LoraEmbedding(LowRank):
         super().__init__(base, base.num_embeddings, base.embedding_dim, rank, scale, 0.0)
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        rows = functional.embedding(token_ids, self.reduce.T)  # (..., R)
-        return self.base(token_ids) + functional.linear(rows, self.expand) * self.scale
+        rows = functional.embedding(token_ids, self.lora_a.T)  # (..., R)
+        return self.base(token_ids) + functional.linear(rows, self.lora_b) * self.scale
 
     @torch.no_grad()
     def delta(self) -> Tensor:
         """(V, D) float64."""
-        return self.scale * (self.expand.double() @ self.reduce.double()).T
+        return self.scale * (self.lora_b.double() @ self.lora_a.double()).T
 
     @torch.no_grad()
     def reset(self, init: LoraInit) -> None:
         """Zero for every token, normal behind it: fresh factors whose product is zero."""
-        nn.init.zeros_(self.reduce)
-        nn.init.normal_(self.expand)
+        nn.init.zeros_(self.lora_a)
+        nn.init.normal_(self.lora_b)
 
 
-class Retrained(Wrapper):
+class FullyTrained(Wrapper):
     """A copy of a module that is trained whole, while the base's own is kept."""
 
     def __init__(self, base: nn.Module, copy: nn.Module) -> None:

@@ -40,7 +40,7 @@ class _Rows(Wrapper):
         return whole
 
 
-class TrainedRows(_Rows):
+class TrainableTokens(_Rows):
     """An embedding whose rows of some tokens are trained."""
 
     base: nn.Embedding

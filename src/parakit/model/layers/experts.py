@@ -48,7 +48,7 @@ class MixtureOfExperts(nn.Module):
         shared = config.n_shared_experts
         self.shared = FeedForward(config, shared * width) if shared else None
         self.routing: Routing | None = None
-        self.choices: Tensor | None = None  # (E,): how often each was chosen, since `take_expert_load`
+        self.choices: Tensor | None = None  # (E,): how often each was chosen, since `pop_expert_load`
 
     def reset(self) -> None:
         """Fresh experts of its own (shared ones are plain layers): each begins by adding nothing."""
@@ -182,7 +182,7 @@ def expert_load(
 def count_choices(
     model: nn.Module, token_mask: Tensor | None = None, source_mask: Tensor | None = None
 ) -> None:
-    """Add the last forward pass's choices to those that `take_expert_load` tells. Masks as for `router_losses`."""
+    """Add the last forward pass's choices to those that `pop_expert_load` tells. Masks as for `router_losses`."""
     for experts_of_stack, mask in zip(_experts_of(model), (token_mask, source_mask), strict=False):
         for experts in experts_of_stack.values():
             if experts.routing is not None:
@@ -191,7 +191,7 @@ def count_choices(
 
 
 @torch.no_grad()
-def take_expert_load(model: nn.Module) -> dict[int, list[float]]:
+def pop_expert_load(model: nn.Module) -> dict[int, list[float]]:
     """As `expert_load`, of all passes that were counted since this was last asked, which begins the count anew."""
     load = {}
     for experts_of_stack in _experts_of(model):

@@ -21,7 +21,7 @@ def document_mask(document_ids: Tensor, causal: bool = True) -> Tensor:
     return (torch.tril(same) if causal else same).unsqueeze(1)
 
 
-def branch_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
+def prefix_tree_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
     """Who may attend in rows of trees, (B, T) each -> (B, 1, T, T) bool: a token sees what stands before it in its own
     branch and in what all branches of its tree share, branch 0.
     """
@@ -30,7 +30,7 @@ def branch_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
     return torch.tril(same & seen).unsqueeze(1)
 
 
-def can_branch(config: TransformerConfig) -> bool:
+def supports_prefix_tree(config: TransformerConfig) -> bool:
     """Whether branches behind one beginning get the vectors of rows of their own: a decoder's, whose layers see
     distances through `position_ids` and the mask alone. Windows and relative positions count the places between.
     """

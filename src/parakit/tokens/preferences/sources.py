@@ -15,7 +15,7 @@ from parakit.tokens.preferences.encoding import EncodedRankings
 
 class PreferenceSource:
     """`reference` (n_completions,): what the reference said to each completion, where a method needs it.
-    `n_rows_hint` is how many rankings a step takes; `share_prompts` is for models that `can_branch`.
+    `n_rows_hint` is how many rankings a step takes; `share_prompts` is for models that `supports_prefix_tree`.
     """
 
     def __init__(

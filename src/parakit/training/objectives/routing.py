@@ -18,7 +18,7 @@ def with_router_loss(
     loss: Tensor, model: Model, token_mask: Tensor | None, n_counted: int, source_mask: Tensor | None = None
 ) -> Tensor:
     """`loss` and, where `model` has experts and trains, the load-balancing loss and the z-loss of its last forward
-    pass, by the config's coefficients; the pass is counted for `take_expert_load`. token_mask (B, T) and
+    pass, by the config's coefficients; the pass is counted for `pop_expert_load`. token_mask (B, T) and
     source_mask (B, S), True = a real token; None: all.
     """
     config = _with_experts(model.config)
