@@ -21,7 +21,7 @@ from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Conversation, Message
-from parakit.model import DecoderConfig, LanguageModel, ActorCritic
+from parakit.model import ActorCritic, DecoderConfig, LanguageModel
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.training.config import TrainingPlan, resolve_examples
 from parakit.training.session import TrainingSession

@@ -25,7 +25,9 @@ def hidden_at(
     """
     if branched is None:
         return model.hidden(input_ids)[wanted], None
-    assert supports_prefix_tree(model.config), "this model's completions cannot share the reading of their prompt"
+    assert supports_prefix_tree(model.config), (
+        "this model's completions cannot share the reading of their prompt"
+    )
     hidden: Tensor = model.hidden(
         branched.input_ids, position_ids=branched.position_ids, attention_mask=branched.attention_mask
     )  # (R, L, D)
