@@ -23,8 +23,8 @@ from parakit.alignment.rl.rewards import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.preferences import prepare_preferences
-from parakit.stages.alignment import Aligning, align
-from parakit.stages.rl_jobs import Asked
+from parakit.stages.alignment import AlignJob, align
+from parakit.stages.rl_jobs import RLContext
 
 N_ROUNDS, N_ANSWERS, PAIRS_OF_A_PROMPT = 6, 16, 4
 KL_LIMIT = 6.0  # nats a completion, after which no round begins
@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def preferred(start: Path, asked: Asked, seed: int) -> dict[str, Any]:
+def preferred(start: Path, asked: RLContext, seed: int) -> dict[str, Any]:
     """Points of divergence and reward after every round, and the figures at the end."""
     course = Course()
     reference = frozen_copy(asked.policy)
@@ -50,7 +50,7 @@ def preferred(start: Path, asked: Asked, seed: int) -> dict[str, Any]:
             data, out = Path(folder) / f"data-{number}", Path(folder) / f"model-{number}"
             _write_pairs(policy, asked, N_ROUNDS * seed + number, data)
             training = AlignConfig(seed=N_ROUNDS * seed + number, **SETTINGS)
-            align(Aligning(model, data, Path(folder) / f"work-{number}", training, "dpo"), out)
+            align(AlignJob(model, data, Path(folder) / f"work-{number}", training, "dpo"), out)
             model, policy = out, load_model(out, "cpu", "float32")[0].eval()  # type: ignore[assignment]
             found.append(measured(policy))
             if found[-1]["kl"] > KL_LIMIT:
@@ -58,7 +58,7 @@ def preferred(start: Path, asked: Asked, seed: int) -> dict[str, Any]:
     return course.told(found[0], found[-1], found[1:])
 
 
-def _write_pairs(policy: Any, asked: Asked, seed: int, path: Path) -> None:
+def _write_pairs(policy: Any, asked: RLContext, seed: int, path: Path) -> None:
     """A set of preferences among the policy's own answers."""
     config = online_config(
         AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS, "group_size": N_ANSWERS}), "best_of_n"

@@ -31,7 +31,7 @@ from parakit.alignment.rl.best_of_n import curve
 from parakit.alignment.rl.config import OnlineMethod, online_config
 from parakit.alignment.rl.rewards import FunctionReward, compute_rewards
 from parakit.alignment.rl.rollouts import complete
-from parakit.stages.rl_jobs import Asked, learn, plan_online
+from parakit.stages.rl_jobs import RLContext, plan_online, run_rl
 
 SHARED: dict[str, Any] = {
     "max_new_tokens": MAX_NEW_TOKENS,
@@ -103,10 +103,10 @@ def _round(folder: Path, seed: int, n_phases: int) -> dict[str, Any]:
     }
 
 
-def _asked(folder: Path) -> Asked:
+def _asked(folder: Path) -> RLContext:
     """The model as it was tuned, and what is said to it. Measured is on the same prompts, in answers drawn apart."""
     model, tokenizer, prompts = talker_and_prompts(folder, "frontier")
-    return Asked(model, tokenizer, prompts, prompts * N_ANSWERS, FunctionReward("gold", gold_of))
+    return RLContext(model, tokenizer, prompts, prompts * N_ANSWERS, FunctionReward("gold", gold_of))
 
 
 def _learned(folder: Path, method: OnlineMethod, seed: int, n_phases: int) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _learned(folder: Path, method: OnlineMethod, seed: int, n_phases: int) -> di
     training = AlignConfig.parse(settings | {"max_steps": n_phases * config.steps_per_phase})
     course = Course()
     with TemporaryDirectory() as work:
-        found = learn(method, asked, config, plan_online(training, config, asked), Path(work))
+        found = run_rl(method, asked, config, plan_online(training, config, asked), Path(work))
     return course.told(found["before"], found, found["validations"])
 
 

@@ -34,11 +34,11 @@ class Suite:
         from parakit.data.examples import iter_examples
         from parakit.evaluation.examples import evaluate_examples
         from parakit.stages.config import FinetuneConfig
-        from parakit.stages.jobs import Finetuning, finetune
+        from parakit.stages.jobs import FinetuneJob, finetune
 
         examples, shards = self._data()
         out, work = self.folder / "tuned", self.folder / ".tuned"
-        finetune(Finetuning(model, shards, work, FinetuneConfig(seed=seed, **TUNED), "classify"), out, True)
+        finetune(FinetuneJob(model, shards, work, FinetuneConfig(seed=seed, **TUNED), "classify"), out, True)
         tuned, tokenizer = load_model(out)
         assert tokenizer is not None
         return evaluate_examples(tuned, tokenizer, "classify", iter_examples(examples, "test")).value(

@@ -60,13 +60,13 @@ def few_conversations(build: Path, teacher: Path, folder: Path) -> Path:
 def tuned_teacher(build: Path, folder: Path) -> Path:
     """The build's base, tuned on all of its conversations."""
     from parakit.stages.config import FinetuneConfig
-    from parakit.stages.jobs import Finetuning, finetune
+    from parakit.stages.jobs import FinetuneJob, finetune
 
     out = folder / "teacher"
     if not out.exists():
         training = FinetuneConfig(epochs=TEACHER_EPOCHS, device="cpu", compile="off", validate_every=10**6)
         shards = build / "conversation_shards"
-        finetune(Finetuning(build / "pretrain", shards, folder / ".teacher", training, "chat"), out)
+        finetune(FinetuneJob(build / "pretrain", shards, folder / ".teacher", training, "chat"), out)
     return out
 
 

@@ -39,7 +39,7 @@ class Setting:
 def trained(setting: Setting, side: str, seed: int, folder: Path) -> Path:
     """The folder of one student; one that is there already is taken as it is."""
     from parakit.compression.config import DistillConfig
-    from parakit.stages.distillation import Distilling, StudentWanted, distill
+    from parakit.stages.distillation import DistillJob, StudentSpec, distill
 
     out = folder / f"{side}-{seed}"
     if out.exists():
@@ -55,10 +55,10 @@ def trained(setting: Setting, side: str, seed: int, folder: Path) -> Path:
         **setting.also,
         **taught,
     )
-    wanted = StudentWanted(keep_layers=setting.keep_layers)
+    wanted = StudentSpec(keep_layers=setting.keep_layers)
     if side == "fresh":
-        wanted = StudentWanted(folder=untrained(setting, seed, folder))
-    distill(Distilling(setting.teacher, setting.shards, folder / f".{out.name}", training, wanted), out)
+        wanted = StudentSpec(folder=untrained(setting, seed, folder))
+    distill(DistillJob(setting.teacher, setting.shards, folder / f".{out.name}", training, wanted), out)
     return out
 
 
@@ -68,10 +68,10 @@ def untrained(setting: Setting, seed: int, folder: Path) -> Path:
     from parakit.common.artifacts import Lineage
     from parakit.common.seeds import seed_everything
     from parakit.compression.distillation.students import config_from_layers
-    from parakit.stages.task_models import fresh_model
+    from parakit.stages.task_models import build_model
 
     teacher, tokenizer = load_model(setting.teacher)
     seed_everything(seed)
-    model = fresh_model(config_from_layers(teacher.config, setting.keep_layers))
+    model = build_model(config_from_layers(teacher.config, setting.keep_layers))
     path = folder / f"untrained-{seed}"
     return save_model(model, tokenizer, path, Lineage("model", seed=seed), overwrite=True)

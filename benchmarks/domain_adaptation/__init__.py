@@ -20,7 +20,7 @@ from parakit.common.progress import log
 from parakit.data.config import TextConfig
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards
-from parakit.stages.jobs import Pretraining, pretrain
+from parakit.stages.jobs import PretrainJob, pretrain
 
 BOOK = "gutenberg/The-Adventures-of-Sherlock-Holmes_1661.txt.gz"
 SHARES = (0.0, 0.1, 0.25, 0.5)
@@ -85,7 +85,7 @@ def _gone_on(build: Path, book: Path, share: float, seed: int, n_steps: int, fol
         device="cpu",
     )
     started = time.process_time()
-    job = Pretraining(book, None, folder / "work", training)
+    job = PretrainJob(book, None, folder / "work", training)
     found = pretrain(job, folder / "model", overwrite=True)
     return {
         "forgetting": found["forgetting"],

@@ -28,7 +28,7 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.preferences import prepare_preferences
 from parakit.data.splits import split_of
 from parakit.model.heads import LanguageModel
-from parakit.stages.alignment import Aligning, align
+from parakit.stages.alignment import AlignJob, align
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 GOLD = FunctionReward("gold", gold_of)
@@ -105,7 +105,7 @@ def learnt_proxy(start: Start, n_pairs: int, error_rate: float, seed: int, work:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     pairs = prepare_preferences([str(file)], work / "pairs", validation_fraction=0.1)
     training = AlignConfig.parse({"seed": seed, "compile": "off", "epochs": 4, "batch_examples": 16})
-    align(Aligning(start.folder, pairs, work / "work", training, "reward"), work / "proxy")
+    align(AlignJob(start.folder, pairs, work / "work", training, "reward"), work / "proxy")
     return ModelReward(work / "proxy")
 
 

@@ -32,7 +32,7 @@ from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.overoptimization import MONITORED
 from parakit.alignment.rl.rewards import compute_rewards
 from parakit.common.files import read_json, write_json_atomic
-from parakit.stages.rl_jobs import Asked, learn, plan_online
+from parakit.stages.rl_jobs import RLContext, plan_online, run_rl
 
 N_PAIRS, ERROR_RATE = 300, 0.1
 N_SAMPLED = 64
@@ -162,11 +162,11 @@ def followed(
     every = config.steps_per_phase * max(1, n_phases // 15)
     length = {"max_steps": n_phases * config.steps_per_phase, "validate_every": every}
     held_out, (proxy, second) = start.held_out * N_MEASURED, proxies
-    asked = Asked(start.model, start.tokenizer, start.train, held_out, proxy, (GOLD, second))
+    asked = RLContext(start.model, start.tokenizer, start.train, held_out, proxy, (GOLD, second))
     began = time.process_time()
     with TemporaryDirectory() as work:
         plan = plan_online(AlignConfig.parse(settings | length), config, asked)
-        found = learn(method, asked, config, plan, Path(work))
+        found = run_rl(method, asked, config, plan, Path(work))
     before, names = found["before"], ["reward", *(f"{MONITORED}{judge.name}" for judge in asked.watched)]
     spreads = ["reward_std", *(f"{name} std" for name in names[1:])]
 

@@ -18,7 +18,7 @@ from parakit.checkpoints.model_folder import load_model
 from parakit.data.config import PrimerConfig
 from parakit.data.preferences import iter_preferences, prepare_preferences
 from parakit.evaluation.preferences import evaluate_preferences
-from parakit.stages.alignment import Aligning, align
+from parakit.stages.alignment import AlignJob, align
 
 PUBLIC = {
     "hh_rlhf": "hh_rlhf/test.jsonl.gz",
@@ -68,7 +68,7 @@ def judged(model: Path, name: str, training: AlignConfig) -> dict[str, Any]:
             prepare_preferences(PrimerConfig(), data)
         else:
             prepare_preferences([str(DATA / PUBLIC[name])], data, test_fraction=0.1)
-        trained = align(Aligning(model, data, Path(folder) / "work", training, "reward"), out)
+        trained = align(AlignJob(model, data, Path(folder) / "work", training, "reward"), out)
         judge, tokenizer = load_model(out)
         assert tokenizer is not None
         found = evaluate_preferences(judge, tokenizer, iter_preferences(data, "test"))  # type: ignore[arg-type]

@@ -16,9 +16,9 @@ from parakit.cli.main import main
 from parakit.common import Lineage
 from parakit.inference import classify, embed, fill_masks, regress, translate
 from parakit.inference.prediction.classification import tag
-from parakit.model.presets import size_dial
+from parakit.model.presets import config_for_size
 from parakit.stages.config import FinetuneConfig
-from parakit.stages.task_models import fresh_model, task_model
+from parakit.stages.task_models import build_model, task_model
 from parakit.tokens import TokenizerConfig, train_tokenizer
 
 TEXT = "the small bird sees a red tree and sings near the old house. "
@@ -33,7 +33,7 @@ def made(tmp_path_factory) -> tuple[Path, Any, dict[str, Any]]:
     bases = {}
     for family in ("decoder", "encoder", "encoder-decoder"):
         torch.manual_seed(0)
-        bases[family] = fresh_model(size_dial("80k", tokenizer.vocab_size, 64, family).config)
+        bases[family] = build_model(config_for_size("80k", tokenizer.vocab_size, 64, family).config)
     models = {
         "speaker": bases["decoder"],
         "filler": bases["encoder"],

@@ -39,7 +39,7 @@ def new_shards(tiny_build, tmp_path_factory):
     return root / "shards"
 
 
-def going_on(build, shards, out, *more) -> list:
+def continue_pretraining(build, shards, out, *more) -> list:
     replay = ["--replay", build / "shards", "--replay-share", "0.5"]
     return ["pretrain", shards, "--model", build / "pretrain", *replay, "--output", out, *QUICK, *more]
 
@@ -54,7 +54,7 @@ def test_a_model_goes_on_and_what_it_forgets_is_measured_on_both_held_out_parts(
 ):
     out, base = tmp_path / "adapted", tiny_build / "pretrain"
     before = open_artifact(base).digest
-    status, printed, err = run(capsys, *going_on(tiny_build, new_shards, out), "--json")
+    status, printed, err = run(capsys, *continue_pretraining(tiny_build, new_shards, out), "--json")
     assert status == 0
     figures = json.loads(printed)
     assert figures["loss"] == pytest.approx(loss_on(out, new_shards), abs=1e-6)
@@ -89,13 +89,13 @@ def test_an_interrupted_run_ends_where_one_without_a_break_does(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "_log", interrupted)
-    command = [*going_on(tiny_build, new_shards, tmp_path / "a"), "--save-every", "1"]
+    command = [*continue_pretraining(tiny_build, new_shards, tmp_path / "a"), "--save-every", "1"]
     assert run(capsys, *command)[0] == 130
     monkeypatch.setattr(running, "_log", log)
     status, _, err = run(capsys, *command)
     assert status == 0
     assert "going on after step 1 of 3" in err
-    whole = [*going_on(tiny_build, new_shards, tmp_path / "b"), "--save-every", "1"]
+    whole = [*continue_pretraining(tiny_build, new_shards, tmp_path / "b"), "--save-every", "1"]
     assert run(capsys, *whole)[0] == 0
     one, other = (tmp_path / name / "model.safetensors" for name in "ab")
     assert one.read_bytes() == other.read_bytes()
@@ -107,7 +107,7 @@ def test_an_interrupted_run_ends_where_one_without_a_break_does(
 
 
 def test_a_share_of_zero_measures_and_replays_nothing(capsys, tiny_build, new_shards, tmp_path):
-    command = going_on(tiny_build, new_shards, tmp_path / "a", "--replay-share", "0")
+    command = continue_pretraining(tiny_build, new_shards, tmp_path / "a", "--replay-share", "0")
     assert run(capsys, *command)[0] == 0
     alone = ["pretrain", new_shards, "--model", tiny_build / "pretrain", "--output", tmp_path / "b", *QUICK]
     status, _, err = run(capsys, *alone)
@@ -129,7 +129,7 @@ def test_a_share_of_zero_measures_and_replays_nothing(capsys, tiny_build, new_sh
 )
 def test_shares_that_are_none(capsys, tiny_build, new_shards, tmp_path, flags, told):
     with pytest.raises(SystemExit) as ended:
-        run(capsys, *going_on(tiny_build, new_shards, tmp_path / "out"), *flags)
+        run(capsys, *continue_pretraining(tiny_build, new_shards, tmp_path / "out"), *flags)
     assert ended.value.code == 2
     assert told in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
@@ -173,7 +173,7 @@ def test_shards_of_another_tokenizer_are_refused_with_both_digests(capsys, tiny_
     assert run(capsys, *train)[0] == 0
     encode = ["tokenizer", "encode", other, tiny_build / "corpus", "--output", tmp_path / "shards"]
     assert run(capsys, *encode)[0] == 0
-    command = going_on(tiny_build, new_shards, tmp_path / "out", "--replay", tmp_path / "shards")
+    command = continue_pretraining(tiny_build, new_shards, tmp_path / "out", "--replay", tmp_path / "shards")
     status, _, err = run(capsys, *command)
     assert status == 2
     digests = [TokenShards.open(path, "train").tokenizer_digest for path in (new_shards, tmp_path / "shards")]

@@ -18,7 +18,7 @@ from parakit.compression.distillation.losses import distillation, top_k_log_prob
 from parakit.compression.distillation.micro_batches import UnlabelledBatch, fields_of
 from parakit.training.objectives import fused_head_loss as head_loss
 from parakit.training.objectives import next_token
-from parakit.training.objectives.distribution_losses import apart
+from parakit.training.objectives.distribution_losses import divergence
 from tests.training.tiny_tasks import cut, gradients
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -66,7 +66,7 @@ def test_the_loss_is_its_derivation_in_value_and_gradient(
 ) -> None:
     monkeypatch.setattr(head_loss, "CHUNK_ELEMENTS", 31 * 7)  # seven places at a time
     if not joined:
-        monkeypatch.setattr(losses, "can_join", lambda model, hidden: False)
+        monkeypatch.setattr(losses, "can_fuse", lambda model, hidden: False)
     student, teacher = two(chosen, name)
     loss, got = loss_and_gradients(distillation(teacher, config(chosen)), student, rows(name))
     student.zero_grad()
@@ -103,13 +103,13 @@ def test_the_loss_is_float32_under_half_precision(
 ) -> None:
     student, teacher = two(chosen, dtype=torch.float32)
     seen: list[torch.dtype] = []
-    real = losses.apart
+    real = losses.divergence
 
     def noting(given: torch.Tensor, ours: torch.Tensor, *rest: Any) -> torch.Tensor:
         seen.extend([given.dtype, ours.dtype])
         return real(given, ours, *rest)
 
-    monkeypatch.setattr(losses, "apart", noting)
+    monkeypatch.setattr(losses, "divergence", noting)
     objective, batch = distillation(teacher, config(chosen)), micro(rows())
     wanted = objective(student, batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -151,22 +151,22 @@ def test_divergences_are_never_negative_and_zero_between_equals(
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(2, 5, 9, dtype=torch.float64, generator=generator) * heat
     ours, theirs = z.log_softmax(-1)
-    each = apart(theirs, ours, direction, teacher_share)
+    each = divergence(theirs, ours, direction, teacher_share)
     wanted, _ = derived(theirs.exp().numpy(), ours.exp().numpy(), direction, teacher_share)
     assert (each > -1e-12).all()
     if np.isfinite(wanted).all():
         np.testing.assert_allclose(each.numpy(), wanted, rtol=1e-6, atol=1e-12)
-    assert apart(ours, ours, direction, teacher_share).abs().max() < 1e-12
+    assert divergence(ours, ours, direction, teacher_share).abs().max() < 1e-12
 
 
 def test_jensen_shannon_tends_to_the_forward_and_the_reverse_divergence() -> None:
     torch.manual_seed(0)
     ours, theirs = torch.randn(2, 7, 11, dtype=torch.float64).log_softmax(-1)
     small = 1e-6
-    forward = apart(theirs, ours, "jensen_shannon", small) / small
-    reverse = apart(theirs, ours, "jensen_shannon", 1 - small) / small
-    torch.testing.assert_close(forward, apart(theirs, ours, "forward"), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(reverse, apart(theirs, ours, "reverse"), rtol=1e-4, atol=1e-6)
+    forward = divergence(theirs, ours, "jensen_shannon", small) / small
+    reverse = divergence(theirs, ours, "jensen_shannon", 1 - small) / small
+    torch.testing.assert_close(forward, divergence(theirs, ours, "forward"), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(reverse, divergence(theirs, ours, "reverse"), rtol=1e-4, atol=1e-6)
 
 
 # ---- what a cache of the likeliest ids keeps
@@ -176,13 +176,13 @@ def bucketed(direction: Any, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     torch.manual_seed(3)
     ours, theirs = (3 * torch.randn(2, 13, 17, dtype=torch.float64)).log_softmax(-1)
     top = theirs.topk(k, dim=1).indices
-    return apart(top_k_log_probs(theirs, top), top_k_log_probs(ours, top), direction), ours, theirs, top
+    return divergence(top_k_log_probs(theirs, top), top_k_log_probs(ours, top), direction), ours, theirs, top
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_all_ids_lose_nothing_and_fewer_never_overstate(direction: Any) -> None:
     whole, ours, theirs, _ = bucketed(direction, 17)
-    torch.testing.assert_close(whole, apart(theirs, ours, direction), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(whole, divergence(theirs, ours, direction), rtol=1e-9, atol=1e-12)
     before = torch.zeros_like(whole)
     for k in (1, 4, 16):
         each = bucketed(direction, k)[0]
@@ -199,7 +199,7 @@ def test_what_is_lost_is_the_divergence_within_the_rest() -> None:
     for o, t, rest in zip(ours, theirs, inside, strict=True):
         p, q = t[rest].exp(), o[rest].exp()
         lost.append(p.sum() * ((p / p.sum()) * ((p / p.sum()) / (q / q.sum())).log()).sum())
-    torch.testing.assert_close(each + torch.stack(lost), apart(theirs, ours, "forward"))
+    torch.testing.assert_close(each + torch.stack(lost), divergence(theirs, ours, "forward"))
 
 
 def test_outputs_are_those_of_the_models_own_forward_pass() -> None:

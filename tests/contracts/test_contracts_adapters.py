@@ -41,7 +41,7 @@ def tuned(tokenizer: Tokenizer, settings: dict[str, Any]) -> Patient:
     for parameter in patient.model.parameters():  # a base that learned something
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
-    tuning = adapting.begin(patient.model, FinetuneConfig(**settings), tokenizer)
+    tuning = adapting.setup_method(patient.model, FinetuneConfig(**settings), tokenizer)
     return patient.but(frozen=tuning.frozen)
 
 
@@ -78,7 +78,9 @@ def test_an_embedding_untied_by_its_adapter_is_caught(tokenizer: Tokenizer) -> N
 
 def test_rows_of_tokens_that_the_base_never_saw_are_trained(tokenizer: Tokenizer) -> None:  # pitfall 10
     patient = make_patient(tokenizer, "chat")
-    tuning = adapting.begin(patient.model, FinetuneConfig(method="lora", rank=2), tokenizer, new_turns=True)
+    tuning = adapting.setup_method(
+        patient.model, FinetuneConfig(method="lora", rank=2), tokenizer, new_turns=True
+    )
     assert tuning.adapter is not None
     assert tuning.adapter.parameters()["trunk.token_embedding.rows"].shape[0] == len(tokenizer.turn_ids)
     rows = patient.model.lm_head.rows
@@ -91,7 +93,7 @@ def test_norms_train_where_the_base_never_talked_or_it_was_said(tokenizer: Token
         patient = make_patient(tokenizer, "chat")
         norms = {name for name, _ in patient.model.named_parameters() if "norm" in name}
         settings = FinetuneConfig(method="lora", rank=2, train_norms=said)
-        tuning = adapting.begin(patient.model, settings, tokenizer, new_turns=new_turns)
+        tuning = adapting.setup_method(patient.model, settings, tokenizer, new_turns=new_turns)
         assert tuning.adapter is not None
         own = {name.replace(".copy.", ".") for name in tuning.adapter.parameters() if "norm" in name}
         assert own in (norms, set())

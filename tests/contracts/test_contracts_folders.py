@@ -14,7 +14,7 @@ from parakit.common.artifacts import Lineage
 from parakit.data.examples import prepare_examples
 from parakit.model.config import ClassifierConfig, EmbedderConfig
 from parakit.model.heads import Classifier, Embedder, LanguageModel, MaskedLanguageModel, SequenceToSequence
-from parakit.model.presets import size_dial
+from parakit.model.presets import config_for_size
 from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -42,7 +42,7 @@ FAMILY = {
 
 
 def model_for(kind: str, vocab_size: int) -> Any:
-    shape: Any = size_dial("60k", vocab_size, 96, FAMILY.get(kind, "encoder")).config
+    shape: Any = config_for_size("60k", vocab_size, 96, FAMILY.get(kind, "encoder")).config
     if kind in ("pretrain", "chat"):
         return LanguageModel(shape)
     if kind in ("span_corruption", "translate"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from parakit.common.errors import UserError
-from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, size_dial
+from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, config_for_size
 from parakit.model.presets import ARCHITECTURES, parse_size
 from tests.model.test_model_counts import MODELS, check_counts
 
@@ -22,10 +22,10 @@ def check_sizes(vocab_size: int, sizes: list[int], family: str, architecture: st
     for size in sizes:
         if not totals and size < 16 * vocab_size + 4000:  # half of what the narrowest embedding takes
             with pytest.raises(UserError, match="cannot be met"):
-                size_dial(size, vocab_size, family=family, architecture=architecture)
+                config_for_size(size, vocab_size, family=family, architecture=architecture)
             continue
         with contextlib.suppress(UserError) if not totals else contextlib.nullcontext():
-            plan = size_dial(size, vocab_size, family=family, architecture=architecture)
+            plan = config_for_size(size, vocab_size, family=family, architecture=architecture)
             totals.append(plan.config.n_params()["total"])
         if not totals:
             continue
@@ -48,7 +48,7 @@ def test_that_holds_for_every_architecture(architecture: str) -> None:
 
 @pytest.mark.parametrize("size", ["1m", "5m", "30m", "124m", "1b"])
 def test_a_dialled_shape_can_be_built_and_read(size: str) -> None:
-    plan = size_dial(size, 4096, max_seq_len=512)
+    plan = config_for_size(size, 4096, max_seq_len=512)
     config = plan.config
     assert isinstance(config, DecoderConfig)
     assert config.n_heads * config.head_dim == pytest.approx(config.d_model, rel=0.26)
@@ -75,7 +75,7 @@ def test_the_decoders_shapes_stay_as_they_were(
         vocab_size=vocab_size, d_model=d_model, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_kv_heads,
         head_dim=head_dim, d_ff=d_ff, max_seq_len=256, tie_embeddings=tied,
     )  # fmt: skip
-    plan = size_dial(size, vocab_size)
+    plan = config_for_size(size, vocab_size)
     assert plan.config == wanted
     assert (plan.learning_rate, plan.embedding_learning_rate) == (0.02, 0.004)
 
@@ -83,7 +83,7 @@ def test_the_decoders_shapes_stay_as_they_were(
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
 @pytest.mark.parametrize("size", ["1m", "3m", "124m", "800m"])
 def test_every_dialled_architecture_counts_right_and_divides_its_width(architecture: str, size: str) -> None:
-    plan = size_dial(size, 4096, 512, FAMILIES[architecture], architecture)
+    plan = config_for_size(size, 4096, 512, FAMILIES[architecture], architecture)
     check_counts(plan.config)
     assert f"{plan.config.n_params()['total']:,}" in plan.describe()
     side = plan.config.decoder if isinstance(plan.config, EncoderDecoderConfig) else plan.config
@@ -94,7 +94,7 @@ def test_every_dialled_architecture_counts_right_and_divides_its_width(architect
 
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
 def test_a_small_dialled_model_of_every_architecture_runs(architecture: str) -> None:
-    config = size_dial("300k", 300, 64, FAMILIES[architecture], architecture).config
+    config = config_for_size("300k", 300, 64, FAMILIES[architecture], architecture).config
     model, ids = MODELS[config.family](config), torch.randint(0, 300, (2, 64))
     logits = model(ids, ids) if config.family == "encoder-decoder" else model(ids)
     assert logits.shape == (2, 64, 300)
@@ -103,11 +103,13 @@ def test_a_small_dialled_model_of_every_architecture_runs(architecture: str) -> 
 
 def test_each_family_has_its_default() -> None:
     for family, architecture in (("decoder", "qwen3"), ("encoder", "modernbert"), ("encoder-decoder", "t5")):
-        assert size_dial("3m", 4096, 256, family) == size_dial("3m", 4096, 256, family, architecture)
+        assert config_for_size("3m", 4096, 256, family) == config_for_size(
+            "3m", 4096, 256, family, architecture
+        )
 
 
 def test_an_encoder_is_shaped_as_modernbert() -> None:
-    long, short = (size_dial("20m", 4096, n, "encoder").config for n in (1024, 128))
+    long, short = (config_for_size("20m", 4096, n, "encoder").config for n in (1024, 128))
     assert isinstance(long, EncoderConfig)
     assert long.sliding_window == 128
     assert [long.is_local(layer) for layer in range(6)] == [False, True, True, False, True, True]
@@ -121,7 +123,7 @@ def test_an_encoder_is_shaped_as_modernbert() -> None:
 
 def test_an_encoder_decoder_is_shaped_as_t5() -> None:
     for size in ("20m", "3b"):
-        config = size_dial(size, 4096, 256, "encoder-decoder").config
+        config = config_for_size(size, 4096, 256, "encoder-decoder").config
         assert isinstance(config, EncoderDecoderConfig)
         assert not config.decoder.tie_embeddings
         assert config.decoder.logit_scale == 1.0
@@ -138,7 +140,7 @@ def test_an_encoder_decoder_is_shaped_as_t5() -> None:
 
 
 def test_the_transformer_of_2017_is_as_it_was() -> None:
-    config = size_dial("20m", 4096, 256, "encoder-decoder", "2017").config
+    config = config_for_size("20m", 4096, 256, "encoder-decoder", "2017").config
     assert isinstance(config, EncoderDecoderConfig)
     for side in (config.encoder, config.decoder):
         assert (side.positions, side.post_norm, side.final_norm) == ("sinusoidal", True, False)
@@ -163,7 +165,7 @@ def test_a_family_and_an_architecture_that_do_not_meet_are_an_error(
     family: str, architecture: str | None, words: list[str]
 ) -> None:
     with pytest.raises(UserError) as error:
-        size_dial("5m", 4096, 256, family, architecture)
+        config_for_size("5m", 4096, 256, family, architecture)
     assert all(word in str(error.value) for word in words)
 
 

@@ -10,7 +10,7 @@ from parakit.common import UserError
 from parakit.recipe import RecipeConfig, dry_run
 from parakit.recipe.stage_list import stages_of
 from parakit.recipe.unused_settings import unread_keys
-from parakit.stages.families import FAMILIES_OF_TASK, OBJECTIVES, check_task, tasks_of
+from parakit.training.task_names import OBJECTIVES, TASK_FAMILIES, check_task, tasks_for
 
 TEXT = {"text": {"primer": {}}}
 EXAMPLES = {"examples": {"primer": {}}}
@@ -41,7 +41,7 @@ def test_a_family_has_its_own_objective(family, objective):
         ({"family": "decoder", "objective": "masked"}, "takes: next_token, prefix"),
         ({"family": "encoder", "task": "translate", **EXAMPLES}, "needs an encoder and a decoder"),
         ({"family": "encoder-decoder", "task": "classify", **EXAMPLES}, "'encoder' or 'decoder'"),
-        ({"family": "encoder", "conversations": {"primer": {}}}, "only a decoder goes on"),
+        ({"family": "encoder", "conversations": {"primer": {}}}, "only a decoder continues"),
         ({"task": "classify"}, "learns from `examples`"),
         ({"task": "chat"}, "learns from `conversations`"),
         (EXAMPLES, "`examples` are given, and no task: add for example `task: embed`"),
@@ -150,7 +150,7 @@ def test_without_pre_training_the_examples_make_the_tokenizer(tmp_path):
 
 def test_every_parent_comes_before_its_child(tmp_path):
     for family in OBJECTIVES:
-        for task in tasks_of(family):
+        for task in tasks_for(family):
             data = {"conversations": {"primer": {}}} if task == "chat" else {"task": task, **EXAMPLES}
             for objective in (None, *([] if task == "chat" else ["none"])):
                 seen: set[str] = set()
@@ -173,7 +173,7 @@ def test_sentinels_come_with_span_corruption_alone(tmp_path):
 
 
 def test_every_task_has_a_family_and_every_other_one_is_told_the_way_out():
-    for task, fit in FAMILIES_OF_TASK.items():
+    for task, fit in TASK_FAMILIES.items():
         for family in OBJECTIVES:
             if family in fit:
                 check_task(task, family)

@@ -15,7 +15,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.stages import constitution as constitution_job
-from parakit.stages.alignment import Aligning
+from parakit.stages.alignment import AlignJob
 from parakit.stages.constitution import constitution
 from tests.alignment.chat_server import Answer, chat_server, completion
 from tests.alignment.tiny_chat_model import chat_model_folder
@@ -55,9 +55,9 @@ def critic(path: str, body: dict[str, Any], headers: Any) -> Answer:
     return completion("Yes. It is harmful." if faulty else "No.")
 
 
-def job(inputs: tuple[Path, Path], work: Path, **settings: Any) -> Aligning:
+def job(inputs: tuple[Path, Path], work: Path, **settings: Any) -> AlignJob:
     config = AlignConfig.parse(TINY | settings, "test")
-    return Aligning(inputs[0], inputs[1], work, config, "constitution")
+    return AlignJob(inputs[0], inputs[1], work, config, "constitution")
 
 
 def test_revised_answers_are_learned_and_kept(inputs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.primer.attacks.attack import Attack, as_messages
 from parakit.reports.red_team import render_red_team
-from parakit.stages.red_team import RedTeaming, red_team
+from parakit.stages.red_team import RedTeamJob, red_team
 from parakit.stages.red_team.figures import compared, figures_of
 from parakit.stages.red_team.running import ask_and_judge
 from tests.alignment.chat_server import chat_server, completion
@@ -65,7 +65,7 @@ def test_two_models_are_compared_on_the_attacks_that_both_were_judged_on() -> No
 
 def test_the_folder_holds_results_transcripts_and_a_page(models: tuple[Path, Path], tmp_path: Path) -> None:
     one, other = models
-    results = red_team(RedTeaming(str(one), SMALL, str(other)), tmp_path / "out")
+    results = red_team(RedTeamJob(str(one), SMALL, str(other)), tmp_path / "out")
     assert (
         open_artifact(tmp_path / "out", "red_team").lineage["result"]["after"].keys()
         == results["compared"].keys()
@@ -79,7 +79,7 @@ def test_the_folder_holds_results_transcripts_and_a_page(models: tuple[Path, Pat
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in page
     assert "over refusal" in page
-    again = red_team(RedTeaming(str(one), SMALL, str(other)), tmp_path / "again")
+    again = red_team(RedTeamJob(str(one), SMALL, str(other)), tmp_path / "again")
     assert again == results
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "out"]
 
@@ -110,7 +110,7 @@ def test_an_unreachable_judge_loses_no_answers(
     with chat_server(answer) as url:
         config = SMALL.replace(judge=url, judge_model="j")
         with pytest.raises(UserError, match="HTTP 500 after 5 tries: down"):
-            red_team(RedTeaming(str(models[0]), config), tmp_path / "out")
+            red_team(RedTeamJob(str(models[0]), config), tmp_path / "out")
         assert not (tmp_path / "out").exists()
         kept = next((tmp_path / ".out.work").glob("answers-*.jsonl"))
         assert len(kept.read_text().splitlines()) == 8 * 4
@@ -118,7 +118,7 @@ def test_an_unreachable_judge_loses_no_answers(
         monkeypatch.setattr(
             "parakit.alignment.chat_models.local.generate_batch", None
         )  # no answer is made again
-        results = red_team(RedTeaming(str(models[0]), config), tmp_path / "out")
+        results = red_team(RedTeamJob(str(models[0]), config), tmp_path / "out")
     assert results["categories"]["after"]["direct"]["success"] == 1.0
     assert results["judge"] == f"j at {url}"
     assert not (tmp_path / ".out.work").exists()

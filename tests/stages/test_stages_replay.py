@@ -19,8 +19,8 @@ from parakit.recipe.unused_settings import unread_keys
 from parakit.stages import plans
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
-from parakit.stages.jobs import Pretraining, pretrain
-from parakit.stages.plans import SizeWanted
+from parakit.stages.jobs import PretrainJob, pretrain
+from parakit.stages.plans import ModelSpec
 from parakit.tokens.batches.replay import ReplayedSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.config import TokenizerConfig
@@ -55,8 +55,8 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             shards = make_shards(root / name, found["tokenizer"], root / f"{name}-{family}", family=family)
             found[f"{name}-{family}"] = shards
         objective: Any = "next_token" if family == "decoder" else "masked"
-        wanted = SizeWanted(family=family, size="40k", max_seq_len=32)
-        job = Pretraining(
+        wanted = ModelSpec(family=family, size="40k", max_seq_len=32)
+        job = PretrainJob(
             found[f"old-{family}"],
             found["tokenizer"],
             root / "work",
@@ -72,7 +72,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def gone_on(life: dict[str, Path], family: str, out: Path, **changes: Any) -> dict[str, Any]:
     settings = {"model": str(life[family]), "replay": str(life[f"old-{family}"])} | TINY | changes
     objective: Any = "next_token" if family == "decoder" else "masked"
-    job = Pretraining(
+    job = PretrainJob(
         life[f"new-{family}"], None, out / "work", PretrainConfig(**settings), objective=objective
     )
     return pretrain(job, out / "model")
@@ -147,18 +147,18 @@ def test_an_encoder_decoder_does_not_replay_and_says_so(life, tmp_path):
     shards = make_shards(
         life["root"] / "old", life["tokenizer"], tmp_path / "shards", family="encoder-decoder"
     )
-    wanted = SizeWanted(family="encoder-decoder", size="60k", max_seq_len=32)
+    wanted = ModelSpec(family="encoder-decoder", size="60k", max_seq_len=32)
     training = PretrainConfig(**TINY)
     pretrain(
-        Pretraining(shards, life["tokenizer"], tmp_path / "work", training, wanted, "prefix"),
+        PretrainJob(shards, life["tokenizer"], tmp_path / "work", training, wanted, "prefix"),
         tmp_path / "base",
     )
     on = training.replace(model=str(tmp_path / "base"))
-    figures = pretrain(Pretraining(shards, None, tmp_path / "work", on, objective="prefix"), tmp_path / "on")
+    figures = pretrain(PretrainJob(shards, None, tmp_path / "work", on, objective="prefix"), tmp_path / "on")
     assert figures["before"]["loss"] > 0
     on = on.replace(replay=str(shards))
     with pytest.raises(UserError, match="replay is for text and conversations of decoders and encoders"):
-        pretrain(Pretraining(shards, None, tmp_path / "work", on, objective="prefix"), tmp_path / "x")
+        pretrain(PretrainJob(shards, None, tmp_path / "work", on, objective="prefix"), tmp_path / "x")
 
 
 def test_what_cannot_go_on_is_refused(life, tmp_path):
@@ -183,7 +183,7 @@ def test_a_time_says_how_long_a_model_goes_on(life, tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "LEAST_SECONDS", 0.2)
     training = PretrainConfig(model=str(life["decoder"]), replay=str(life["old-decoder"]), **TINY)
     training = training.replace(max_steps=None)
-    job = Pretraining(life["new-decoder"], None, tmp_path / "work", training, SizeWanted(seconds=0.2))
+    job = PretrainJob(life["new-decoder"], None, tmp_path / "work", training, ModelSpec(seconds=0.2))
     found = pretrain(job, tmp_path / "model")
     assert found["steps"] >= 1
     assert found["parameters"] == open_artifact(life["decoder"]).lineage["result"]["parameters"]
@@ -205,12 +205,16 @@ def test_documents_that_two_sets_share_are_counted() -> None:
 
 
 def recipe(life: dict[str, Path], **pretraining: Any) -> RecipeConfig:
-    going_on = {"model": str(life["decoder"]), "replay": str(life["old-decoder"]), "replay_share": 0.5}
+    continue_pretraining = {
+        "model": str(life["decoder"]),
+        "replay": str(life["old-decoder"]),
+        "replay_share": 0.5,
+    }
     return RecipeConfig.parse(
         {
             "name": "adapted",
             "text": {"paths": [str(life["root"] / "new.txt")], "max_document_chars": 200, "test_fraction": 0},
-            "pretrain": going_on | TINY | pretraining,
+            "pretrain": continue_pretraining | TINY | pretraining,
             "prompts": ["the bird"],
         }
     )

@@ -22,7 +22,7 @@ from parakit.data.conversations.conversation import (
 )
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.model import LanguageModel
-from parakit.stages.alignment import Aligning, align
+from parakit.stages.alignment import AlignJob, align
 from tests.alignment.rl.tiny_policy import QUESTIONS, tiny_policy, tiny_tokenizer
 
 SETTINGS: dict[str, Any] = {
@@ -46,9 +46,9 @@ def prompts(tmp_path: Path) -> Path:
     return file
 
 
-def job(model: Path, data: Path, method: Any, reward: str | None = "length=3", **settings: Any) -> Aligning:
+def job(model: Path, data: Path, method: Any, reward: str | None = "length=3", **settings: Any) -> AlignJob:
     training = AlignConfig.parse(SETTINGS | (PHASES if method != "best_of_n" else {}) | settings)
-    return Aligning(model, data, data.parent / "work", training, method, reward)
+    return AlignJob(model, data, data.parent / "work", training, method, reward)
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo"])

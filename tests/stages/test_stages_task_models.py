@@ -17,9 +17,9 @@ from parakit.model.heads import (
     MaskedLanguageModel,
     SequenceToSequence,
 )
-from parakit.model.presets import size_dial
+from parakit.model.presets import config_for_size
 from parakit.stages.config import FinetuneConfig
-from parakit.stages.task_models import check_can_be_saved, fresh_model, task_model, with_dropout
+from parakit.stages.task_models import build_model, check_can_be_saved, task_model, with_dropout
 
 SHAPES = [("decoder", None), ("encoder", None), ("encoder", "bert")]
 LABELS = ("bad", "good", "neither")
@@ -27,7 +27,7 @@ LABELS = ("bad", "good", "neither")
 
 def base(family: str, architecture: str | None = None) -> Any:
     torch.manual_seed(1)
-    return fresh_model(size_dial("40k", 64, 16, family, architecture).config)
+    return build_model(config_for_size("40k", 64, 16, family, architecture).config)
 
 
 def trunks_equal(one: Any, other: Any) -> bool:
@@ -128,7 +128,7 @@ def test_dropout_is_left_as_it_is_where_nothing_is_said():
 
 
 def test_a_shape_that_no_folder_can_hold_is_refused_before_it_is_trained():
-    shape = size_dial("20k", 64, 16, "decoder").config
+    shape = config_for_size("20k", 64, 16, "decoder").config
     with pytest.raises(UserError, match="no published architecture computes this shape"):
         check_can_be_saved(shape.replace(positions="sinusoidal", activation="squared_relu"))
 

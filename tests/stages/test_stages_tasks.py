@@ -14,16 +14,16 @@ from parakit.checkpoints import load_model
 from parakit.common import UserError
 from parakit.common.seeds import rng
 from parakit.data.config import TextConfig
-from parakit.model.presets import plan_for, size_dial
+from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.recipe.config import ExamplesConfig
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
 from parakit.stages.examples import make_example_shards, make_examples
-from parakit.stages.jobs import Pretraining, pretrain
-from parakit.stages.plans import SizeWanted, resolved
+from parakit.stages.jobs import PretrainJob, pretrain
+from parakit.stages.plans import ModelSpec, resolve_plan
 from parakit.stages.running import TrainingInputs, run_training
-from parakit.stages.task_models import fresh_model, task_model
-from parakit.stages.tasks import Lesson, Lessons, Splits
+from parakit.stages.task_models import build_model, task_model
+from parakit.stages.tasks import Lesson, Splits, TaskBuilder
 from parakit.tokens.batches.batch import (
     Batch,
     LabelledBatch,
@@ -104,7 +104,7 @@ def lesson_of(
     """A fresh model and its lesson."""
     tokenizer: Tokenizer = made["tokenizer"]
     torch.manual_seed(0)
-    model = fresh_model(size_dial("50k", tokenizer.vocab_size, 32, family).config)
+    model = build_model(config_for_size("50k", tokenizer.vocab_size, 32, family).config)
     is_task = (learned, family) in made
     if is_task:
         splits = Splits.of_examples(made[learned, family])
@@ -115,8 +115,8 @@ def lesson_of(
     length = {"batch_examples": 4} if is_task else {"batch_tokens": 4 * SEQ_LEN}
     kind = FinetuneConfig if is_task else PretrainConfig
     training = training or kind(seq_len=SEQ_LEN, max_steps=2, **length, **changes)
-    plan = resolved(training, plan_for(model.config), splits.train)
-    return model, Lessons(learned, splits, model.config, tokenizer, training).under(plan)
+    plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
+    return model, TaskBuilder(learned, splits, model.config, tokenizer, training).under(plan)
 
 
 @pytest.mark.parametrize(("learned", "family", "kind"), PRETRAINING + TASKS)
@@ -197,13 +197,13 @@ def test_a_tokenizer_can_be_made_of_examples(made, tmp_path: Path):
 
 def test_a_run_tells_how_evenly_its_experts_were_used(made, tmp_path):
     tokenizer = made["tokenizer"]
-    shape = size_dial("50k", tokenizer.vocab_size, 32, "decoder").config
+    shape = config_for_size("50k", tokenizer.vocab_size, 32, "decoder").config
     experts = {"n_experts": 4, "n_active_experts": 2, "d_expert": 16}
-    model = fresh_model(type(shape)(**shape.model_dump() | experts))
+    model = build_model(type(shape)(**shape.model_dump() | experts))
     splits = Splits.of_text(made["decoder"], "decoder")
     training = PretrainConfig(seq_len=SEQ_LEN, max_steps=3, batch_tokens=4 * SEQ_LEN, validate_every=2)
-    plan = resolved(training, plan_for(model.config), splits.train)
-    lesson = Lessons("next_token", splits, model.config, tokenizer, training).under(plan)
+    plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
+    lesson = TaskBuilder("next_token", splits, model.config, tokenizer, training).under(plan)
     figures = run_training(TrainingInputs("experts", model, tokenizer, lesson, plan, tmp_path))
     told = [row for row in read_metrics(tmp_path / METRICS) if row["kind"] == "experts"]
     assert [row["step"] for row in told] == [2, 3]
@@ -227,8 +227,8 @@ def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, 
             embedding_init=start,
             compile="off",
         )
-        wanted = SizeWanted(family, None, "50k", max_seq_len=32)
-        job = Pretraining(shards, shards.parent / "tokenizer", tmp_path / "work", training, wanted, objective)
+        wanted = ModelSpec(family, None, "50k", max_seq_len=32)
+        job = PretrainJob(shards, shards.parent / "tokenizer", tmp_path / "work", training, wanted, objective)
         pretrain(job, tmp_path / start)
         model, _ = load_model(tmp_path / start)
         seen = np.setdiff1d(

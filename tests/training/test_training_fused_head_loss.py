@@ -9,7 +9,7 @@ from torch.nn import functional
 from parakit.model import DecoderConfig, EncoderConfig, LanguageModel, MaskedLanguageModel
 from parakit.model.adapters.creation import token_rows
 from parakit.training.objectives import fused_head_loss as head_loss
-from parakit.training.objectives.fused_head_loss import can_join, joined_cross_entropy
+from parakit.training.objectives.fused_head_loss import can_fuse, fused_cross_entropy
 
 SHAPE = {
     "vocab_size": 23,
@@ -58,17 +58,17 @@ def test_sum_and_gradients_are_those_of_the_ordinary_way(name, smoothing, rows_a
     monkeypatch.setattr(head_loss, "CHUNK_ELEMENTS", 23 * rows_at_once)
     model, targets = drawn(name), torch.randint(0, 23, (11,))
     hidden = torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
-    assert can_join(model, hidden)
+    assert can_fuse(model, hidden)
     below = [*model.transform.parameters(), *model.lm_head.parameters()]
     leaves = [hidden, *(parameter for parameter in below if parameter.requires_grad)]
     plain = functional.cross_entropy(
         model.logits(hidden), targets, reduction="sum", label_smoothing=smoothing
     )
-    joined = joined_cross_entropy(model, hidden, targets, smoothing)
+    joined = fused_cross_entropy(model, hidden, targets, smoothing)
     torch.testing.assert_close(joined, plain)
     for scale in (1.0, 0.25):
         ours = torch.autograd.grad(
-            joined_cross_entropy(model, hidden, targets, smoothing) * scale, leaves, retain_graph=False
+            fused_cross_entropy(model, hidden, targets, smoothing) * scale, leaves, retain_graph=False
         )
         theirs = torch.autograd.grad(plain * scale, leaves, retain_graph=True)
         for mine, reference in zip(ours, theirs, strict=True):
@@ -78,11 +78,11 @@ def test_sum_and_gradients_are_those_of_the_ordinary_way(name, smoothing, rows_a
 def test_only_what_trains_gets_a_gradient():
     model, hidden = drawn("transform and bias"), torch.randn(5, 8, dtype=torch.float64)
     model.lm_head.weight.requires_grad_(False)
-    loss = joined_cross_entropy(model, hidden, torch.arange(5), 0.0)
+    loss = fused_cross_entropy(model, hidden, torch.arange(5), 0.0)
     loss.backward()
     assert model.lm_head.weight.grad is None
     assert model.lm_head.bias.grad is not None
-    assert joined_cross_entropy(model, hidden[:0], torch.arange(0), 0.0) == 0
+    assert fused_cross_entropy(model, hidden[:0], torch.arange(0), 0.0) == 0
 
 
 def test_wrapped_capped_and_narrow_heads_take_the_ordinary_way():
@@ -91,15 +91,15 @@ def test_wrapped_capped_and_narrow_heads_take_the_ordinary_way():
 
     hidden = torch.randn(3, 8)
     model = drawn("tied", torch.float32)
-    assert can_join(model, hidden)
-    assert not can_join(drawn("tied", torch.bfloat16), hidden.bfloat16())
-    assert not can_join(LanguageModel(DecoderConfig(**SHAPE, logit_soft_cap=5.0)), hidden)
+    assert can_fuse(model, hidden)
+    assert not can_fuse(drawn("tied", torch.bfloat16), hidden.bfloat16())
+    assert not can_fuse(LanguageModel(DecoderConfig(**SHAPE, logit_soft_cap=5.0)), hidden)
     with torch.no_grad():
-        assert not can_join(model, hidden)
+        assert not can_fuse(model, hidden)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not can_join(model, hidden)
+        assert not can_fuse(model, hidden)
     hook = model.lm_head.register_forward_hook(lambda *_: None)
-    assert not can_join(model, hidden)
+    assert not can_fuse(model, hidden)
     hook.remove()
     model.lm_head = Wrapped(8, 23, bias=False)
-    assert not can_join(model, hidden)
+    assert not can_fuse(model, hidden)

@@ -13,8 +13,8 @@ from parakit.training.initialization import (
     DEVIATION,
     SMOOTHING,
     WINDOW,
-    begin_with_cooccurrence,
     cooccurrence_vectors,
+    init_embeddings_from_cooccurrence,
 )
 
 V = 24
@@ -91,7 +91,7 @@ def test_rows_that_were_counted_begin_at_the_deviation_and_the_others_stay() -> 
     before = embedding.weight.detach().clone()
     shards = shards_of(random_documents())
     drawn = torch.random.get_rng_state()
-    n = begin_with_cooccurrence(embedding, shards, ignored_ids=(0,), seed=3)
+    n = init_embeddings_from_cooccurrence(embedding, shards, ignored_ids=(0,), seed=3)
     assert torch.equal(torch.random.get_rng_state(), drawn), "other draws must stay as they were"
     after = embedding.weight.detach()
     changed = (after != before).any(1)
@@ -100,12 +100,12 @@ def test_rows_that_were_counted_begin_at_the_deviation_and_the_others_stay() -> 
     torch.testing.assert_close(after[changed].std(), torch.tensor(DEVIATION))
     torch.testing.assert_close(after[changed].mean(0), torch.zeros(16), atol=1e-6, rtol=0)
     again = nn.Embedding(V, 16)
-    begin_with_cooccurrence(again, shards, ignored_ids=(0,), seed=3)
+    init_embeddings_from_cooccurrence(again, shards, ignored_ids=(0,), seed=3)
     assert torch.equal(again.weight[changed], after[changed])
 
 
 def test_a_text_without_pairs_changes_nothing() -> None:
     embedding = nn.Embedding(V, 4)
     before = embedding.weight.detach().clone()
-    assert begin_with_cooccurrence(embedding, shards_of([[1], []])) == 0
+    assert init_embeddings_from_cooccurrence(embedding, shards_of([[1], []])) == 0
     assert torch.equal(embedding.weight, before)

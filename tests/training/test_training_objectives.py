@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from parakit.model.layers.experts import load_balancing_loss, router_z_loss
 from parakit.training.micro_batches import DistributionMicroBatch, TextPairMicroBatch, to_micro_batch
-from parakit.training.objectives import contrastive, divergence, next_token, sequence_to_sequence
+from parakit.training.objectives import contrastive, distribution_matching, next_token, sequence_to_sequence
 from tests.training.tiny_tasks import (
     TASKS,
     VOCAB_SIZE,
@@ -241,8 +241,12 @@ def test_divergence_is_torchs_kl_div(heat: float) -> None:
     given = (micro.target_logits[micro.loss_mask].double() / heat).log_softmax(-1)
     forward = functional.kl_div(ours, given, reduction="sum", log_target=True) * heat**2
     reverse = functional.kl_div(given, ours, reduction="sum", log_target=True) * heat**2
-    assert divergence("forward", heat)(model, micro).item() == pytest.approx(forward.item(), rel=1e-6)
-    assert divergence("reverse", heat)(model, micro).item() == pytest.approx(reverse.item(), rel=1e-6)
+    assert distribution_matching("forward", heat)(model, micro).item() == pytest.approx(
+        forward.item(), rel=1e-6
+    )
+    assert distribution_matching("reverse", heat)(model, micro).item() == pytest.approx(
+        reverse.item(), rel=1e-6
+    )
 
 
 def test_tokens_that_a_given_distribution_rules_out_do_no_harm() -> None:

@@ -38,7 +38,7 @@ from parakit.training.micro_batches import DistributionBatch, Objective
 from parakit.training.objectives import (
     classification,
     contrastive,
-    divergence,
+    distribution_matching,
     masked_token,
     next_token,
     regression,
@@ -242,8 +242,8 @@ TASKS: dict[str, Task] = {
     "tag": Task(lambda **c: classifier("token", **c), Tagged, token_classification),
     "regress": Task(lambda **c: classifier(labels=("score",), **c), Scored, regression),
     "embed": Task(embedder, TextPairs, contrastive()),
-    "forward": Task(language_model, Distributions, divergence()),
-    "reverse": Task(language_model, Distributions, divergence("reverse", 2.0)),
+    "forward": Task(language_model, Distributions, distribution_matching()),
+    "reverse": Task(language_model, Distributions, distribution_matching("reverse", 2.0)),
 }
 
 

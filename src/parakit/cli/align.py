@@ -71,11 +71,11 @@ def main(argv: list[str]) -> int:
     training = training_config(command, AlignConfig, command.method)
     _check_data(command)
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.alignment import Aligning, align
+        from parakit.stages.alignment import AlignJob, align
 
         data = _data(command, work)
         start = model_folder(command.model)
-        job = Aligning(start, data, work, training, command.method, command.reward, command.monitor_rewards)
+        job = AlignJob(start, data, work, training, command.method, command.reward, command.monitor_rewards)
         figures = align(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
@@ -112,11 +112,11 @@ def _data(command: AlignCommandConfig, work: Path) -> Path:
     folder = Path(paths[0])
     if len(paths) == 1 and (folder / LINEAGE).is_file():
         return folder
-    from parakit.stages.data import make_asked, make_preferences
+    from parakit.stages.data import make_preferences, make_prompts
 
     if wanted == "preferences":
         return make_preferences(paths, work / "preferences", overwrite=True)
-    return make_asked(command.method, paths, work / "prompts")
+    return make_prompts(command.method, paths, work / "prompts")
 
 
 def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:

@@ -19,7 +19,7 @@ from parakit.common.progress import duration, log
 from parakit.common.settings import Config
 from parakit.model.config import Family
 from parakit.reports.formatting import final_stage, next_command
-from parakit.stages.families import Task
+from parakit.training.task_names import TaskName
 
 _WITH_TEXT = {
     "conversations": "conversations.paths",
@@ -42,7 +42,9 @@ class BuildConfig(Config):
     examples: tuple[str, ...] = Field(
         default=(), description="With --text and --task: files of examples to tune on."
     )
-    task: Task | None = Field(default=None, description="What the model is tuned for, for example classify.")
+    task: TaskName | None = Field(
+        default=None, description="What the model is tuned for, for example classify."
+    )
     family: Family | None = Field(
         default=None, description="decoder (as it is, where nothing is said), encoder, encoder-decoder."
     )

@@ -15,7 +15,7 @@ from parakit.compression.config import DistillConfig, Lesson, unread_distilling
 from parakit.model.presets import parse_size
 
 if TYPE_CHECKING:
-    from parakit.stages.distillation import StudentWanted
+    from parakit.stages.distillation import StudentSpec
 
 SUMMARY = "Make a smaller model that has learned from a larger one."
 
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     learned = _learned(command, teacher)
     training = training_config(command, DistillConfig, learned, lambda read: unread_distilling(read, learned))
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.distillation import Distilling, distill
+        from parakit.stages.distillation import DistillJob, distill
 
         shards = (
             Path(command.shards)
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
             else conversation_shards(command.conversations, teacher, work)
         )
         logits = Path(command.teacher_logits) if command.teacher_logits else None
-        job = Distilling(teacher, shards, work, training, wanted, logits)
+        job = DistillJob(teacher, shards, work, training, wanted, logits)
         figures = distill(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _wanted(command: DistillCommandConfig) -> "StudentWanted":
+def _wanted(command: DistillCommandConfig) -> "StudentSpec":
     """The student, said in one way."""
     ways = {"keep_layers": command.keep_layers, "size": command.size, "student": command.student}
     given = [name for name, value in ways.items() if value is not None]
@@ -106,10 +106,10 @@ def _wanted(command: DistillCommandConfig) -> "StudentWanted":
         raise UserError(f"{flags} both say what the student is", "keep one of them")
     if command.size is not None:
         parse_size(command.size)
-    from parakit.stages.distillation import StudentWanted
+    from parakit.stages.distillation import StudentSpec
 
     folder = None if command.student is None else model_folder(command.student)
-    return StudentWanted(command.keep_layers, command.size, folder, command.may_be_larger)
+    return StudentSpec(command.keep_layers, command.size, folder, command.may_be_larger)
 
 
 def _learned(command: DistillCommandConfig, teacher: Path) -> Lesson:

@@ -14,7 +14,7 @@ from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.model.config import Family
 from parakit.stages.config import FinetuneConfig
-from parakit.stages.families import Task, check_task
+from parakit.training.task_names import TaskName, check_task
 
 SUMMARY = "Tune a model on conversations, or for another task."
 _FILES = ("conversations", "examples", "validation_examples", "test_examples")
@@ -28,7 +28,7 @@ class FinetuneCommandConfig(FinetuneConfig):
 
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")
     output: str = Field(description="The model folder to write.")
-    task: Task = Field(default="chat", description="What the model is tuned for.")
+    task: TaskName = Field(default="chat", description="What the model is tuned for.")
     conversations: tuple[str, ...] = Field(
         default=(), description="chat: JSON-lines files, or a folder that `parakit text` wrote."
     )
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.checkpoints.model_folder import read_config
         from parakit.stages.finetune_methods import check_base
-        from parakit.stages.jobs import Finetuning, finetune
+        from parakit.stages.jobs import FinetuneJob, finetune
 
         model = model_folder(command.model)
         check_base(model, training)
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
             shards = conversation_shards(command.conversations, model, work, command.shares, training.seed)
         else:
             shards = _example_shards(command, model, family, work)
-        figures = finetune(Finetuning(model, shards, work, training, command.task), out, command.overwrite)
+        figures = finetune(FinetuneJob(model, shards, work, training, command.task), out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
     verb = "chat" if command.task == "chat" else "predict"

@@ -12,7 +12,7 @@ from parakit.common.progress import log
 from parakit.model.config import Family
 from parakit.model.presets import parse_size
 from parakit.stages.config import PretrainConfig
-from parakit.stages.families import OBJECTIVES, Objective, check_objective
+from parakit.training.task_names import OBJECTIVES, ObjectiveName, check_objective
 
 SUMMARY = "Train a model on encoded text, from scratch or from a model."
 _OF_A_FRESH_MODEL = ("tokenizer", "family", "architecture", "size", "max_seq_len")
@@ -36,7 +36,7 @@ class PretrainCommandConfig(PretrainConfig):
         default=None,
         description="A published shape of that family, for example bert; none: the family's own.",
     )
-    objective: Annotated[Objective | None, tyro.conf.arg(metavar="NAME")] = Field(
+    objective: Annotated[ObjectiveName | None, tyro.conf.arg(metavar="NAME")] = Field(
         default=None, description="What is learned, for example prefix; none: the family's own objective."
     )
     size: str | None = Field(default=None, description="Parameters, for example 5m; none: from the time.")
@@ -71,15 +71,15 @@ def main(argv: list[str]) -> int:
             "take --time out, or the size, or the length",
         )
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.jobs import Pretraining, pretrain
-        from parakit.stages.plans import SizeWanted
+        from parakit.stages.jobs import PretrainJob, pretrain
+        from parakit.stages.plans import ModelSpec
 
-        job = Pretraining(
+        job = PretrainJob(
             shards=Path(command.shards),
             tokenizer=Path(command.tokenizer) if command.tokenizer else None,
             work=work,
             training=training,
-            wanted=SizeWanted(
+            wanted=ModelSpec(
                 family=family,
                 architecture=command.architecture,
                 size=command.size,

@@ -47,10 +47,10 @@ def main(argv: list[str]) -> int:
     out = Path(command.output)
     from parakit.common.devices import pick_device
     from parakit.evaluation.evaluate import check_output
-    from parakit.stages.red_team import RedTeaming, red_team
+    from parakit.stages.red_team import RedTeamJob, red_team
 
     check_output(out, overwrite=command.overwrite)
-    job = RedTeaming(
+    job = RedTeamJob(
         _target(command.model),
         config,
         _target(command.against) if command.against else None,

@@ -21,7 +21,7 @@ from parakit.data import PrimerConfig, TextConfig, prepare_conversations, prepar
 from parakit.data.preferences import prepare_preferences
 from parakit.data.skipped_rows import skip_summary
 from parakit.primer import compute_statistics
-from parakit.stages.families import ExampleTask
+from parakit.training.task_names import ExampleTaskName
 
 SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
 
@@ -58,7 +58,7 @@ class TextCommandConfig(TextConfig):
     preferences: bool = Field(
         default=False, description="Read (or generate) preferences to align with instead of text."
     )
-    task: ExampleTask | None = Field(
+    task: ExampleTaskName | None = Field(
         default=None, description="Read (or generate) examples of this task instead of text."
     )
     statistics: bool = Field(

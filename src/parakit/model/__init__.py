@@ -26,8 +26,8 @@ __getattr__, __dir__ = lazy_exports(
         "expert_load": "layers.experts",
         "preset": "pretrained_configs",
         "router_losses": "layers.experts",
-        "size_dial": "presets",
         "pop_expert_load": "layers.experts",
+        "config_for_size": "presets",
     },
 )
 
@@ -51,6 +51,6 @@ __all__ = [
     "expert_load",
     "preset",
     "router_losses",
-    "size_dial",
     "pop_expert_load",
+    "config_for_size",
 ]

@@ -23,7 +23,7 @@ SUFFIXES = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
 
 @dataclass(frozen=True)
-class SizePlan:
+class ModelSizing:
     """What the dial chose: the shape, the learning rates, and the tokens of one optimizer step."""
 
     config: ModelConfig
@@ -58,13 +58,13 @@ def parse_size(size: str | int | float) -> int:
 ShapeOf = Callable[[int, int, int, int], ModelConfig]
 
 
-def size_dial(
+def config_for_size(
     size: str | int,
     vocab_size: int,
     max_seq_len: int = 256,
     family: str = "decoder",
     architecture: str | None = None,
-) -> SizePlan:
+) -> ModelSizing:
     """The shape whose parameter count comes closest to `size`, with the learning rates and batch that
     suit it.
 
@@ -81,15 +81,15 @@ def size_dial(
             f" the nearest shape has {counts['total']:,} parameters",
             "choose a smaller vocabulary or another size",
         )
-    return plan_for(best)
+    return default_hyperparameters(best)
 
 
-def plan_for(config: ModelConfig) -> SizePlan:
+def default_hyperparameters(config: ModelConfig) -> ModelSizing:
     """The learning rates and batch that suit a model of this shape."""
     n_params = config.n_params()["total"]
     batch_tokens = 2 ** round(11 + 0.75 * math.log2(max(n_params, 8e5) / 8e5))
     rate = 0.01 if config.family == "encoder-decoder" else 0.02  # measured on Multi30k: docs/log.md
-    return SizePlan(config, learning_rate=rate, embedding_learning_rate=0.004, batch_tokens=batch_tokens)
+    return ModelSizing(config, learning_rate=rate, embedding_learning_rate=0.004, batch_tokens=batch_tokens)
 
 
 def _shape_of(family: str, architecture: str | None) -> ShapeOf:

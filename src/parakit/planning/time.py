@@ -8,7 +8,7 @@ that still sees `TOKENS_PER_PARAMETER` in the time and reads no text more than `
 from __future__ import annotations
 
 from parakit.model.config import Family, ModelConfig
-from parakit.model.presets import SizePlan, size_dial
+from parakit.model.presets import ModelSizing, config_for_size
 
 TOKENS_PER_PARAMETER = 12
 MAX_EPOCHS = 8
@@ -26,16 +26,16 @@ def choose_size(
     max_seq_len: int,
     family: Family = "decoder",
     architecture: str | None = None,
-) -> SizePlan:
+) -> ModelSizing:
     """The largest size that learns enough in `seconds` on a machine of `peak_flops` FLOP/s, given
     `n_train_tokens` of text (of examples: sources and targets).
     """
     smallest = _smallest(vocab_size)
-    best = size_dial(smallest, vocab_size, max_seq_len, family, architecture)
+    best = config_for_size(smallest, vocab_size, max_seq_len, family, architecture)
     for size in SIZES:
         if size < smallest:
             continue
-        plan = size_dial(size, vocab_size, max_seq_len, family, architecture)
+        plan = config_for_size(size, vocab_size, max_seq_len, family, architecture)
         n_params = plan.config.n_params()["total"]
         tokens = seconds * peak_flops * SHARE_OF_PEAK / flops_of_a_token(plan.config, max_seq_len)
         if min(tokens, MAX_EPOCHS * n_train_tokens) < TOKENS_PER_PARAMETER * n_params:

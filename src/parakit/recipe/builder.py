@@ -21,7 +21,7 @@ from parakit.common.progress import log
 from parakit.common.settings import load_yaml
 from parakit.data.readers.inputs import check_paths
 from parakit.evaluation.metrics.translations import require_libraries
-from parakit.model.presets import size_dial
+from parakit.model.presets import config_for_size
 from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import STATE, Build, Decision
 from parakit.recipe.stage_list import WORK, stages_of
@@ -125,7 +125,7 @@ def check_recipe(recipe: RecipeConfig) -> None:
     if (
         recipe.size or recipe.architecture
     ):  # with the smallest vocabulary: what fails now would fail later, too
-        size_dial(recipe.size or "10m", 256, recipe.max_seq_len, recipe.family, recipe.architecture)
+        config_for_size(recipe.size or "10m", 256, recipe.max_seq_len, recipe.family, recipe.architecture)
     _check_going_on(recipe)
     for key, reason in unread_keys(recipe):
         raise UserError(

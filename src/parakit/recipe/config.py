@@ -16,7 +16,6 @@ from parakit.data.config import PrimerConfig, TextConfig
 from parakit.data.mixing import check_shares
 from parakit.model.config import Family
 from parakit.stages.config import FinetuneConfig, PretrainConfig
-from parakit.stages.families import OBJECTIVES, Objective, Task, check_objective, check_task, tasks_of
 from parakit.stages.post_training_config import (
     REWARDED,
     AlignStageConfig,
@@ -25,6 +24,14 @@ from parakit.stages.post_training_config import (
 )
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig
+from parakit.training.task_names import (
+    OBJECTIVES,
+    ObjectiveName,
+    TaskName,
+    check_objective,
+    check_task,
+    tasks_for,
+)
 
 
 class ConversationsConfig(Config):
@@ -111,11 +118,11 @@ class RecipeConfig(Config):
     )
     time: str | None = Field(default=None, description="Time for the whole build, for example 30min or 2h.")
     max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
-    objective: Objective | None = Field(
+    objective: ObjectiveName | None = Field(
         default=None,
         description="Of pre-training; none of them (null): the family's own; 'none': no pre-training.",
     )
-    task: Task | None = Field(
+    task: TaskName | None = Field(
         default=None, description="What the model is tuned for; left out: chat where there are conversations."
     )
     text: TextConfig = Field(default_factory=TextConfig)
@@ -212,7 +219,7 @@ class RecipeConfig(Config):
             raise ValueError("task 'chat' learns from `conversations`, and there is no such section")
         if self.examples and self.task in (None, "chat"):
             raise ValueError(
-                f"`examples` are given, and no task: add for example `task: {tasks_of(self.family)[-1]}`"
+                f"`examples` are given, and no task: add for example `task: {tasks_for(self.family)[-1]}`"
             )
         if self.task not in (None, "chat") and not self.examples:
             raise ValueError(f"task {self.task!r} learns from `examples`, and there is no such section")
@@ -222,12 +229,12 @@ class RecipeConfig(Config):
             )
 
     @property
-    def tuned_for(self) -> Task | None:
+    def tuned_for(self) -> TaskName | None:
         """The task; None for a model that is only pre-trained."""
         return self.task or ("chat" if self.conversations else None)
 
     @property
-    def pretrained_on(self) -> Objective:
+    def pretrained_on(self) -> ObjectiveName:
         """What pre-training learns: as asked for, or the family's own."""
         return self.objective or OBJECTIVES[self.family][0]
 

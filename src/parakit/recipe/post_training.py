@@ -74,12 +74,12 @@ def _align(recipe: RecipeConfig, step: AlignStageConfig, policy: str, folder: Pa
     settings |= {"monitor_rewards": list(step.monitor_rewards)} if step.monitor_rewards else {}
 
     def run(out: Path) -> None:
-        from parakit.stages.alignment import Aligning, align
-        from parakit.stages.data import make_asked
+        from parakit.stages.alignment import AlignJob, align
+        from parakit.stages.data import make_prompts
 
         place = work / f"{step.method}.prompts"
-        asked = make_asked(step.method, step.prompts, place) if step.prompts else folder / data
-        job = Aligning(
+        asked = make_prompts(step.method, step.prompts, place) if step.prompts else folder / data
+        job = AlignJob(
             model=folder / policy,
             data=asked,
             work=work / step.method,
@@ -110,10 +110,10 @@ def _distill(recipe: RecipeConfig, teacher: str, folder: Path, work: Path) -> St
     settings |= {"keep_layers": config.keep_layers, "size": config.size}
 
     def run(out: Path) -> None:
-        from parakit.stages.distillation import Distilling, StudentWanted, distill
+        from parakit.stages.distillation import DistillJob, StudentSpec, distill
 
-        student = StudentWanted(keep_layers=config.keep_layers, size=config.size)
-        job = Distilling(folder / teacher, folder / shards, work / "distill", training, student)
+        student = StudentSpec(keep_layers=config.keep_layers, size=config.size)
+        job = DistillJob(folder / teacher, folder / shards, work / "distill", training, student)
         distill(job, out, overwrite=True)
 
     return Stage("distill", settings, (teacher, shards), run)

@@ -18,7 +18,7 @@ from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import Stage, fingerprint
 from parakit.recipe.post_training import later_models, later_stages, seeded
 from parakit.stages.config import FinetuneConfig, ReplayConfig
-from parakit.stages.run_dir import identity
+from parakit.stages.run_dir import folder_fingerprint
 
 WORK = "work"
 # Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
@@ -113,9 +113,9 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
     started = time.monotonic()
 
     def run(out: Path) -> None:
-        from parakit.stages.jobs import Pretraining, pretrain
+        from parakit.stages.jobs import PretrainJob, pretrain
 
-        job = Pretraining(
+        job = PretrainJob(
             shards=folder / "shards",
             tokenizer=folder / "tokenizer",
             work=folder / WORK / "pretrain",
@@ -191,10 +191,10 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     started = time.monotonic()
 
     def run(out: Path) -> None:
-        from parakit.stages.jobs import Finetuning, Fresh, finetune
+        from parakit.stages.jobs import FinetuneJob, FromScratch, finetune
 
-        fresh = Fresh(folder / "tokenizer", _size_wanted(recipe, seconds, started))
-        job = Finetuning(
+        fresh = FromScratch(folder / "tokenizer", _size_wanted(recipe, seconds, started))
+        job = FinetuneJob(
             model=fresh if from_scratch else folder / "pretrain",
             shards=folder / shards,
             work=folder / WORK / "finetune",
@@ -241,13 +241,13 @@ def _outside(training: ReplayConfig) -> dict[str, Any]:
     """What stands for the folders from outside of the build that a stage reads, so that it is made anew when they change."""
     folders = {name: getattr(training, name, None) for name in ("model", "replay")}
     found = {name: Path(folder) for name, folder in folders.items() if folder}
-    return {f"{name}_read": identity(path) for name, path in found.items() if path.is_dir()}
+    return {f"{name}_read": folder_fingerprint(path) for name, path in found.items() if path.is_dir()}
 
 
 def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> Any:
-    from parakit.stages.plans import SizeWanted
+    from parakit.stages.plans import ModelSpec
 
-    return SizeWanted(
+    return ModelSpec(
         family=recipe.family,
         architecture=recipe.architecture,
         size=recipe.size,

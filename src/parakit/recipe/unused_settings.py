@@ -18,10 +18,10 @@ from parakit.stages.config import (
     ReplayConfig,
     for_adapters,
 )
-from parakit.stages.families import ExampleTask, Objective, Task
 from parakit.stages.post_training_config import ASKING, REWARDED
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples
+from parakit.training.task_names import ExampleTaskName, ObjectiveName, TaskName
 
 _READ_BY: dict[str, frozenset[str]] = {
     **{str(learned): keys for learned, keys in READ_BY.items()},
@@ -121,7 +121,9 @@ def _unread_going_on(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
             yield key, "the model that `pretrain.model` names has its own"
 
 
-def unread_training(config: TrainingConfig, learned: Objective | Task | Method | None = None) -> list[str]:
+def unread_training(
+    config: TrainingConfig, learned: ObjectiveName | TaskName | Method | None = None
+) -> list[str]:
     """The keys of a training section that were set and that its optimizer, its schedule and what is `learned`
     never look at. Drawing up a plan reads what counts.
     """
@@ -134,7 +136,7 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
         "max_seq_len": config.seq_len or 8,
     }
     enough = 10**15  # whether there is that much is known later, and said then
-    if learned in get_args(ExampleTask) or learned in READ_BY_ALIGNMENT.keys() - _IN_TOKENS:
+    if learned in get_args(ExampleTaskName) or learned in READ_BY_ALIGNMENT.keys() - _IN_TOKENS:
         resolve_examples(watched, n_train_examples=enough, **rates)
     else:
         resolve(watched, batch_tokens=1 << 20, n_train_tokens=enough, **rates)
@@ -147,7 +149,7 @@ def unread_training(config: TrainingConfig, learned: Objective | Task | Method |
     return [key for key in unread(watched) if key not in read and getattr(config, key) is not None]
 
 
-def _read_of_replay(config: TrainingConfig, learned: Objective | Task | Method | None) -> set[str]:
+def _read_of_replay(config: TrainingConfig, learned: ObjectiveName | TaskName | Method | None) -> set[str]:
     """Which settings of replay are read: where a trained model goes on with text or conversations."""
     if isinstance(config, PretrainConfig):
         reads = config.model is not None and learned in REPLAYING
@@ -157,7 +159,7 @@ def _read_of_replay(config: TrainingConfig, learned: Objective | Task | Method |
     return read | ({"replay_share"} if reads and getattr(config, "replay", None) else set())
 
 
-def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | Method | None) -> str:
+def why_unread(key: str, training: TrainingConfig, learned: ObjectiveName | TaskName | Method | None) -> str:
     """The reason that a person is told."""
     if key in ("batch_tokens", "max_tokens"):
         return "a task's rows are examples: batch_examples and epochs say it"
@@ -177,7 +179,9 @@ def why_unread(key: str, training: TrainingConfig, learned: Objective | Task | M
     return f"it belongs to {' and '.join(readers)}, and this stage learns {learned}"
 
 
-def _why_no_replay(key: str, training: TrainingConfig, learned: Objective | Task | Method | None) -> str:
+def _why_no_replay(
+    key: str, training: TrainingConfig, learned: ObjectiveName | TaskName | Method | None
+) -> str:
     if learned not in REPLAYING:
         return f"rows are mixed by {', '.join(REPLAYING)}, and this stage learns {learned}"
     if isinstance(training, PretrainConfig) and training.model is None:
@@ -202,7 +206,7 @@ def _unread_text(text: TextConfig) -> Iterator[tuple[str, str]]:
         yield "text.validation_fraction", "validation_paths are the validation split"
 
 
-def _unread_examples(examples: ExamplesConfig, task: Task | None) -> Iterator[tuple[str, str]]:
+def _unread_examples(examples: ExamplesConfig, task: TaskName | None) -> Iterator[tuple[str, str]]:
     given = examples.model_fields_set
     if examples.labels is not None and task not in ("classify", "tag"):
         yield "examples.labels", f"the task {task} has none"

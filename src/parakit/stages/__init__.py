@@ -5,12 +5,12 @@ from parakit.common.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "Finetuning": "jobs",
-        "Fresh": "jobs",
-        "Pretraining": "jobs",
-        "SizeWanted": "plans",
+        "FinetuneJob": "jobs",
+        "FromScratch": "jobs",
+        "PretrainJob": "jobs",
+        "ModelSpec": "plans",
         "finetune": "jobs",
         "pretrain": "jobs",
     },
 )
-__all__ = ["Finetuning", "Fresh", "Pretraining", "SizeWanted", "finetune", "pretrain"]
+__all__ = ["FinetuneJob", "FromScratch", "PretrainJob", "ModelSpec", "finetune", "pretrain"]

@@ -10,16 +10,16 @@ from typing import Any
 from parakit.alignment.config import AlignConfig, Method
 from parakit.checkpoints.adapters import require_full_model
 from parakit.common.errors import UserError
-from parakit.stages.best_of_n import learn_from_the_best
+from parakit.stages.best_of_n import best_of_n_job
 from parakit.stages.constitution import constitution
 from parakit.stages.preference_jobs import train_reward_model, tune_on_preferences
-from parakit.stages.rl_jobs import learn_online
+from parakit.stages.rl_jobs import rl_job
 
-Job = Callable[["Aligning", Path, bool], dict[str, Any]]
+Job = Callable[["AlignJob", Path, bool], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Aligning:
+class AlignJob:
     """What a person says about aligning `model`. `data` is a folder of preferences (reward, dpo) or of conversations
     whose last questions are asked (ppo, grpo, best_of_n, constitution); `reward` a reward model's folder or the
     name of a built-in reward; `monitor_rewards` are others, that are measured and not followed.
@@ -37,14 +37,14 @@ class Aligning:
 JOBS: Mapping[Method, Job] = {
     "reward": train_reward_model,
     "dpo": tune_on_preferences,
-    "ppo": learn_online,
-    "grpo": learn_online,
-    "best_of_n": learn_from_the_best,
+    "ppo": rl_job,
+    "grpo": rl_job,
+    "best_of_n": best_of_n_job,
     "constitution": constitution,
 }
 
 
-def align(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def align(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run the method's job, which writes the model folder `out`; returns the figures."""
     if job.method not in JOBS:
         raise UserError(f"method {job.method!r} is not there yet", f"there are {', '.join(JOBS)}")

@@ -24,31 +24,38 @@ from parakit.common.progress import log, progress
 from parakit.common.seeds import derive_seed, seed_everything
 from parakit.data.conversations.conversation import Conversation, parse_messages, write_conversations
 from parakit.data.conversations.sets import prepare_conversations
-from parakit.model.presets import plan_for
+from parakit.model.presets import default_hyperparameters
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.data import make_conversation_shards
-from parakit.stages.plans import resolved
-from parakit.stages.rl_jobs import Asked, ask, beside, said_of, save_policy, shown_samples
-from parakit.stages.run_dir import keep_plan, kept_plan, workplace
+from parakit.stages.plans import resolve_plan
+from parakit.stages.rl_jobs import (
+    RLContext,
+    job_spec,
+    load_context,
+    pair_samples,
+    sample_examples,
+    save_policy,
+)
+from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, run_training
-from parakit.stages.tasks import Lessons, Splits
+from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingConfig, TrainingPlan
 from parakit.training.metrics import EVENTS, METRICS
 
 if TYPE_CHECKING:
-    from parakit.stages.alignment import Aligning
+    from parakit.stages.alignment import AlignJob
 
 PROMPTS_AT_A_TIME = 16  # between two looks at the clock; what was chosen is kept in a file
 LEAST_STEPS_AN_EPOCH = 8
 SAMPLED, TUNING, CHOSEN = "step-1-sampled.jsonl", "step-2-tuning", "chosen.jsonl"
 
 
-def learn_from_the_best(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def best_of_n_job(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run `best_of_n` and write the tuned model to `out`; returns the figures, the curve over n among them."""
     config = online_config(job.training, "best_of_n")
-    with workplace(job.work, job.training, [job.model], said_of(job)) as work:
-        asked = ask(job, config)
+    with run_directory(job.work, job.training, [job.model], job_spec(job)) as work:
+        asked = load_context(job, config)
         reference = frozen_copy(asked.policy)
 
         def measure() -> dict[str, Any]:
@@ -59,24 +66,24 @@ def learn_from_the_best(job: Aligning, out: Path, overwrite: bool = False) -> di
                 asked.held_out,
                 asked.reward,
                 config,
-                asked.watched,
+                asked.monitor_rewards,
             )
 
-        before, shown = measure(), shown_samples(asked, config)
+        before, shown = measure(), sample_examples(asked, config)
         rewards, n_chosen = _sampled(asked, config, work)
         figures, plan = _tuned(job, asked, _shards(work, job.model), work / TUNING)
         figures |= measure() | {"task": "chat", "method": "best_of_n", "reward_name": asked.reward.name}
         figures |= {"before": before, "curve": curve(rewards), "n_chosen": n_chosen}
-        figures |= {"samples": beside(shown, shown_samples(asked, config))}
+        figures |= {"samples": pair_samples(shown, sample_examples(asked, config))}
         figures |= {"settings": config.model_dump(mode="json")}
         logs = [work / TUNING / METRICS, work / TUNING / EVENTS, work / CHOSEN]
         save_policy(job, asked, out, overwrite, "best_of_n", plan.model_dump(mode="json"), figures, logs)
     return figures
 
 
-def _tuned(job: Aligning, asked: Asked, shards: Path, work: Path) -> tuple[dict[str, Any], TrainingPlan]:
+def _tuned(job: AlignJob, asked: RLContext, shards: Path, work: Path) -> tuple[dict[str, Any], TrainingPlan]:
     """Tune the policy on the chosen conversations as `parakit finetune` would."""
-    splits, dial = Splits.of_text(shards, "decoder"), plan_for(asked.policy.config)
+    splits, dial = Splits.of_text(shards, "decoder"), default_hyperparameters(asked.policy.config)
     given = {name: getattr(job.training, name) for name in job.training.model_fields_set}
     named = {name: value for name, value in given.items() if name in TrainingConfig.model_fields}
     assert isinstance(splits.train, TokenShards)
@@ -84,16 +91,16 @@ def _tuned(job: Aligning, asked: Asked, shards: Path, work: Path) -> tuple[dict[
     named.setdefault("batch_tokens", max(min(dial.batch_tokens, few), asked.policy.config.max_seq_len))
     training = FinetuneConfig.parse(named)
     work.mkdir(exist_ok=True)
-    kept = kept_plan(work)
-    plan = kept[1] if kept else resolved(training, dial, splits.train, tuning=True)
-    keep_plan(work, asked.policy.config, plan)
+    kept = load_plan(work)
+    plan = kept[1] if kept else resolve_plan(training, dial, splits.train, tuning=True)
+    save_plan(work, asked.policy.config, plan)
     seed_everything(plan.seed)
-    lesson = Lessons("chat", splits, asked.policy.config, asked.tokenizer, training).under(plan)
+    lesson = TaskBuilder("chat", splits, asked.policy.config, asked.tokenizer, training).under(plan)
     inputs = TrainingInputs("best_of_n", asked.policy, asked.tokenizer, lesson, plan, work)
     return run_training(inputs) | chart_rows(work), plan
 
 
-def _sampled(asked: Asked, config: OnlineConfig, work: Path) -> tuple[np.ndarray, int]:
+def _sampled(asked: RLContext, config: OnlineConfig, work: Path) -> tuple[np.ndarray, int]:
     """Rewards (P, N) of completions of every prompt, and how many prompts have a best one; those are written to
     `CHOSEN`. What an interrupted run sampled is taken as it is.
     """
@@ -120,7 +127,7 @@ def _sampled(asked: Asked, config: OnlineConfig, work: Path) -> tuple[np.ndarray
     return rewards, len(usable)
 
 
-def _judged(asked: Asked, config: OnlineConfig, start: int) -> CachedRow:
+def _judged(asked: RLContext, config: OnlineConfig, start: int) -> CachedRow:
     """Rewards of completions of the prompts from `start` on, and the chosen conversations: a function of the seed and
     the number alone.
     """

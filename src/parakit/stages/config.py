@@ -5,13 +5,12 @@ from typing import Literal
 from pydantic import Field
 
 from parakit.model.adapters.config import LoraConfig, LoraInit, PrefixConfig, PromptConfig
-from parakit.stages.families import Objective, Task
 from parakit.training.config import TrainingConfig
+from parakit.training.task_names import ObjectiveName, TaskName
 
 TuningMethod = Literal["full", "lora", "prompt", "prefix", "layers"]
 ADAPTERS = ("lora", "prompt", "prefix")  # written as a folder of their own, beside the base
 Pooling = Literal["mean", "cls", "last"]
-MASK_RATE, SPAN_RATE = 0.3, 0.15  # ModernBERT (Warner et al. 2024); T5 (Raffel et al. 2020)
 
 
 class ReplayConfig(TrainingConfig):
@@ -102,7 +101,7 @@ class FinetuneConfig(ReplayConfig):
 
 
 # The settings above that an objective or task reads; all read dropout.
-READ_BY: dict[Objective | Task, frozenset[str]] = {
+READ_BY: dict[ObjectiveName | TaskName, frozenset[str]] = {
     "masked": frozenset({"noise_rate", "whole_word"}),
     "span_corruption": frozenset({"noise_rate", "mean_span"}),
     "translate": frozenset({"label_smoothing"}),
@@ -111,7 +110,7 @@ READ_BY: dict[Objective | Task, frozenset[str]] = {
     "regress": frozenset({"pooling"}),
 }
 
-REPLAYING: tuple[Objective | Task, ...] = (
+REPLAYING: tuple[ObjectiveName | TaskName, ...] = (
     "next_token",
     "prefix",
     "masked",

@@ -54,13 +54,13 @@ from parakit.primer.attacks.suites import primer_attacks
 from parakit.primer.critique_sft import critique_conversations
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.data import make_conversation_shards
-from parakit.stages.jobs import Finetuning, finetune
+from parakit.stages.jobs import FinetuneJob, finetune
 from parakit.stages.preference_jobs import tune_on_preferences
-from parakit.stages.run_dir import workplace
+from parakit.stages.run_dir import run_directory
 from parakit.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from parakit.stages.alignment import Aligning
+    from parakit.stages.alignment import AlignJob
 
 HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up")
 N_HARMLESS = (
@@ -76,14 +76,14 @@ LESSONS = FinetuneConfig(epochs=1.0)
 Rows = list[dict[str, Any]]
 
 
-def constitution(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Tune `job.model` on its revised answers, and with `n_preferences` on its critic's preferences; the model goes to
     `out`, what was said to `out`-constitution. `job.data`: helpful conversations. Returns the figures of the last
     training, and `constitution`: what came of each step.
     """
     config = job.training
     said = {"method": job.method, "files": _digests(config)}
-    with workplace(job.work, config, [job.model, job.data], said) as work:
+    with run_directory(job.work, config, [job.model, job.data], said) as work:
         run = _Run(job, work, load_principles(config.principles or PRIMER))
         start = run.taught()
         policy = LocalChatModel.load(start, str(pick_device(config.device)))
@@ -91,7 +91,7 @@ def constitution(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
         revised = run.revised(policy, critic)
         found: dict[str, Any] = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
         found["revised"] = sum(row["final"] != row["answer"] for row in revised)
-        found["learned"] = len(run.learned_from(revised))
+        found["learned"] = len(run.infer_objective(revised))
         last = not config.n_preferences
         tuned = out if last else work / "step-3-tuned"
         figures = run.tune(start, revised, tuned, overwrite)
@@ -116,7 +116,7 @@ def _digests(config: AlignConfig) -> list[str]:
 class _Run:
     """One run: its settings, its work folder, its principles."""
 
-    job: Aligning
+    job: AlignJob
     work: Path
     principles: Sequence[PrincipleConfig]
 
@@ -169,7 +169,7 @@ class _Run:
         check_valid_fraction(outcomes(rows), critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
         messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
         found = [row | {"messages": messages[row["id"]]} for row in rows]
-        if not self.learned_from(found):
+        if not self.infer_objective(found):
             told = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(found).items())
             raise UserError(
                 f"no answer can be learned from: of {outcomes(found).total()} critiques {told}",
@@ -178,11 +178,11 @@ class _Run:
         n_revised = sum(row["final"] != row["answer"] for row in found)
         log(
             f"constitution: {n_revised} of {len(found)} answers revised by {critic.name},"
-            f" {len(self.learned_from(found))} learned"
+            f" {len(self.infer_objective(found))} learned"
         )
         return found
 
-    def learned_from(self, rows: Rows) -> list[Conversation]:
+    def infer_objective(self, rows: Rows) -> list[Conversation]:
         """Conversations that end with an answer to which no principle objects, revised or right from the first."""
         return [
             Conversation((*map(_message, row["messages"]), Message("assistant", row["final"])))
@@ -192,7 +192,7 @@ class _Run:
 
     def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
         """Tune on what was revised, with helpful conversations among it."""
-        mended = self.learned_from(rows)
+        mended = self.infer_objective(rows)
         share = _or(self.config.helpful_share, HELPFUL_SHARE)
         helpful = self._helpful(round(len(mended) * share / (1 - share)))
         if out.name.startswith("step-") and (out / LINEAGE).is_file():
@@ -305,7 +305,7 @@ class _Run:
             folder = prepare_conversations([str(file)], self.work / f"{name}-conversations", overwrite=True)
             make_conversation_shards(folder, start, shards, overwrite=True)
         training = training.replace(seed=self.config.seed, device=self.config.device)
-        return finetune(Finetuning(start, shards, self.work / f"step-{name}", training), out, overwrite)
+        return finetune(FinetuneJob(start, shards, self.work / f"step-{name}", training), out, overwrite)
 
 
 def _prompts(attacks: Sequence[Attack]) -> list[tuple[Message, ...]]:

@@ -22,13 +22,14 @@ from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.model.config import Family
 from parakit.recipe.config import ConversationsConfig
-from parakit.stages.config import SPAN_RATE, PretrainConfig
+from parakit.stages.config import PretrainConfig
 from parakit.stages.examples import example_texts
 from parakit.tokens.batches.span_corruption import span_counts
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
+from parakit.training.task_names import SPAN_RATE
 
 N_SHOWN_DOCUMENTS = 3
 SHOWN_CHARS = 300
@@ -106,7 +107,7 @@ def make_conversations(
             overwrite=overwrite,
             progress=bar,
         )
-    return tell_left_out("conversations", made)
+    return report_skipped("conversations", made)
 
 
 def make_preferences(
@@ -120,10 +121,10 @@ def make_preferences(
         made = prepare_preferences(
             source, out, validation_fraction=validation_fraction, overwrite=overwrite, progress=bar
         )
-    return tell_left_out("preferences", made)
+    return report_skipped("preferences", made)
 
 
-def make_asked(method: str, paths: Sequence[str], out: Path) -> Path:
+def make_prompts(method: str, paths: Sequence[str], out: Path) -> Path:
     """Files of prompts as what a method of alignment reads: for a constitution a folder of conversations that were
     answered, else questions, in one file.
     """
@@ -145,7 +146,7 @@ def make_conversation_shards(
         return write_shards(splits, tokenizer, out, parents, overwrite=overwrite, progress=bar)
 
 
-def tell_left_out(title: str, made: Path) -> Path:
+def report_skipped(title: str, made: Path) -> Path:
     """Say which rows of its files were left out of the set `made`, and return it."""
     for line in skip_summary(read_json(made / "report.json")):
         log(f"{title}: {line}")

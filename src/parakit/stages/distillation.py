@@ -36,14 +36,14 @@ from parakit.compression.distillation.teacher_logits import (
 from parakit.inference.config import SamplingConfig
 from parakit.model.config import ModelConfig
 from parakit.model.heads import LanguageModel, MaskedLanguageModel
-from parakit.model.presets import plan_for, size_dial
+from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.reports.model_card import model_card
 from parakit.stages.config import FinetuneConfig, PretrainConfig
-from parakit.stages.plans import resolved
-from parakit.stages.run_dir import keep_plan, kept_plan, workplace
+from parakit.stages.plans import resolve_plan
+from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training
-from parakit.stages.task_models import check_can_be_saved, fresh_model
-from parakit.stages.tasks import Lesson, Lessons, Splits
+from parakit.stages.task_models import build_model, check_can_be_saved
+from parakit.stages.tasks import Lesson, Splits, TaskBuilder
 from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ from parakit.training.metrics import EVENTS, METRICS
 
 
 @dataclass(frozen=True)
-class StudentWanted:
+class StudentSpec:
     """What a person says about the student, one of the three; nothing: half of the teacher's layers. `size` is a
     parameter count, `folder` a model to start from.
     """
@@ -69,7 +69,7 @@ class StudentWanted:
 
 
 @dataclass(frozen=True)
-class Distilling:
+class DistillJob:
     """What a person says about distilling `teacher` on `shards`. `logits` is the folder of the teacher's answers, read
     where it exists and written where it does not; None: beside the checkpoints, where a cache is asked for.
     """
@@ -78,7 +78,7 @@ class Distilling:
     shards: Path
     work: Path
     training: DistillConfig
-    student: StudentWanted
+    student: StudentSpec
     logits: Path | None = None
 
 
@@ -89,15 +89,15 @@ class _Run:
     teacher: Teacher
     student: Predictor
     tokenizer: Tokenizer
-    lessons: Lessons
+    lessons: TaskBuilder
     plan: TrainingPlan
 
 
-def distill(job: Distilling, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def distill(job: DistillJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Train a student on its teacher's probabilities and write it to the model folder `out`; returns the figures."""
     parents = [job.teacher, job.shards, *([job.student.folder] if job.student.folder else [])]
     splits = Splits.of_text(job.shards, read_config(job.teacher).family)
-    with workplace(job.work, job.training, parents, job.student.said()) as work:
+    with run_directory(job.work, job.training, parents, job.student.said()) as work:
         run = _begun(job, splits, work)
         plain = run.lessons.under(run.plan)
         log(f"distill: {describe_plan(run.plan, plain.unit)}")
@@ -120,7 +120,7 @@ def distill(job: Distilling, out: Path, overwrite: bool = False) -> dict[str, An
     return figures
 
 
-def _begun(job: Distilling, splits: Splits, work: Path) -> _Run:
+def _begun(job: DistillJob, splits: Splits, work: Path) -> _Run:
     """The teacher, and the student as it is before the first step."""
     device, name = pick_device(job.training.device), str(job.teacher)
     model, tokenizer = load_model(job.teacher, device, "float32")
@@ -131,19 +131,23 @@ def _begun(job: Distilling, splits: Splits, work: Path) -> _Run:
         )
     _check_tokenizer(job, tokenizer, splits)
     assert tokenizer is not None
-    teacher, learned = Teacher(model), learned_from(splits)
-    kept = kept_plan(work)
+    teacher, learned = Teacher(model), infer_objective(splits)
+    kept = load_plan(work)
     shape = kept[0] if kept else _shape(job, teacher)
     tuning = job.student.size is None
-    plan = kept[1] if kept else resolved(job.training, plan_for(shape), splits.train, tuning=tuning)
-    keep_plan(work, shape, plan)
+    plan = (
+        kept[1]
+        if kept
+        else resolve_plan(job.training, default_hyperparameters(shape), splits.train, tuning=tuning)
+    )
+    save_plan(work, shape, plan)
     seed_everything(plan.seed)
     student = _student(job, teacher, tokenizer, shape).to(device)
-    lessons = Lessons(learned, splits, student.config, tokenizer, _as_underlying(job.training, learned))
+    lessons = TaskBuilder(learned, splits, student.config, tokenizer, _as_underlying(job.training, learned))
     return _Run(teacher, student, tokenizer, lessons, plan)
 
 
-def _check_tokenizer(job: Distilling, tokenizer: Tokenizer | None, splits: Splits) -> None:
+def _check_tokenizer(job: DistillJob, tokenizer: Tokenizer | None, splits: Splits) -> None:
     """Ids of the data must be the teacher's own."""
     assert isinstance(splits.train, TokenShards)
     theirs, ours = splits.train.tokenizer_digest, tokenizer.digest if tokenizer else "none"
@@ -155,7 +159,7 @@ def _check_tokenizer(job: Distilling, tokenizer: Tokenizer | None, splits: Split
         )
 
 
-def learned_from(splits: Splits) -> Learned:
+def infer_objective(splits: Splits) -> Learned:
     """What the underlying stage would learn from these shards."""
     assert isinstance(splits.train, TokenShards)
     if splits.train.framing == "encoder":
@@ -170,13 +174,13 @@ def _as_underlying(training: DistillConfig, learned: Learned) -> PretrainConfig 
     return PretrainConfig(noise_rate=training.noise_rate, whole_word=training.whole_word)
 
 
-def _shape(job: Distilling, teacher: Teacher) -> ModelConfig:
+def _shape(job: DistillJob, teacher: Teacher) -> ModelConfig:
     """The student's. `UserError` where it is no smaller than the teacher's, unasked."""
     wanted, theirs = job.student, teacher.model.config
     if wanted.folder is not None:
         shape: ModelConfig = read_config(wanted.folder)
     elif wanted.size is not None:
-        shape = size_dial(wanted.size, theirs.vocab_size, theirs.max_seq_len, theirs.family).config
+        shape = config_for_size(wanted.size, theirs.vocab_size, theirs.max_seq_len, theirs.family).config
     else:
         shape = config_from_layers(theirs, wanted.keep_layers or -(-theirs.n_layers // 2))
     check_can_be_saved(shape)
@@ -196,7 +200,7 @@ def _shape(job: Distilling, teacher: Teacher) -> ModelConfig:
     return shape
 
 
-def _student(job: Distilling, teacher: Teacher, tokenizer: Tokenizer, shape: ModelConfig) -> Predictor:
+def _student(job: DistillJob, teacher: Teacher, tokenizer: Tokenizer, shape: ModelConfig) -> Predictor:
     """With the weights that it begins with."""
     if job.student.folder is not None:
         student, own = load_model(job.student.folder, dtype="float32")
@@ -205,14 +209,14 @@ def _student(job: Distilling, teacher: Teacher, tokenizer: Tokenizer, shape: Mod
             check_same_vocabulary(tokenizer, own, *names)
         check_same_outputs(teacher.model, student, *names)  # type: ignore[arg-type]
     elif job.student.size is not None:
-        student = fresh_model(shape)
+        student = build_model(shape)
     else:
         student = student_from_layers(teacher.model, shape.n_layers)
     assert isinstance(student, LanguageModel | MaskedLanguageModel)
     return student
 
 
-def _with_teacher(job: Distilling, run: _Run, plain: Lesson, work: Path) -> TrainingInputs:
+def _with_teacher(job: DistillJob, run: _Run, plain: Lesson, work: Path) -> TrainingInputs:
     """The underlying lesson with the teacher in it."""
     training, source = job.training, plain.source
     cached = training.cache_top_k is not None or job.logits is not None
@@ -254,7 +258,7 @@ def _check_cache(training: DistillConfig, cached: bool) -> None:
             )
 
 
-def _teacher_logits(job: Distilling, run: _Run, source: Any, work: Path) -> TeacherLogits:
+def _teacher_logits(job: DistillJob, run: _Run, source: Any, work: Path) -> TeacherLogits:
     """The teacher's answers, asked now where nobody has asked before."""
     vocab_size, path = run.teacher.model.config.vocab_size, job.logits or work / "teacher_logits"
     underlying = run.lessons.training.model_dump(mode="json", exclude_defaults=True)

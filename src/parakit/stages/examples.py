@@ -10,12 +10,12 @@ from parakit.data.examples import iter_examples, prepare_examples
 from parakit.data.examples.readers import example_paths
 from parakit.model.config import Family
 from parakit.recipe.config import ExamplesConfig
-from parakit.stages.families import Task
 from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.task_names import TaskName
 
 
-def make_examples(config: ExamplesConfig, task: Task, out: Path, overwrite: bool = False) -> Path:
+def make_examples(config: ExamplesConfig, task: TaskName, out: Path, overwrite: bool = False) -> Path:
     """Read or generate the examples to tune on, and those to measure on."""
     with progress("examples", unit="examples") as bar:
         return prepare_examples(
@@ -34,7 +34,7 @@ def make_examples(config: ExamplesConfig, task: Task, out: Path, overwrite: bool
         )
 
 
-def example_files(config: ExamplesConfig, task: Task) -> list[str]:
+def example_files(config: ExamplesConfig, task: TaskName) -> list[str]:
     """Every file that the examples are read from; a pair of parallel files is two."""
     named = [*config.paths, *config.validation_paths, *config.test_paths]
     return [str(file) for path in named for file in example_paths(path, task)]

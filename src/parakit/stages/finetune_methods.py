@@ -27,7 +27,7 @@ from parakit.model.adapters import (
 from parakit.model.adapters.creation import find_norms
 from parakit.model.config import DecoderConfig, ModelConfig
 from parakit.model.heads import Classifier, Model
-from parakit.model.presets import SizePlan
+from parakit.model.presets import ModelSizing
 from parakit.stages.config import ADAPTERS, FinetuneConfig, adapter_config
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
@@ -39,20 +39,22 @@ MEASURED_WIDTH = 128
 
 
 @dataclass(frozen=True)
-class Tuning:
+class FinetuneSetup:
     """`adapter` is on the model and is what is saved; None: the model is. `frozen` names what stays as it is."""
 
     adapter: Adapter | None = None
     frozen: Callable[[str], bool] | None = None
 
 
-def begin(model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turns: bool = False) -> Tuning:
+def setup_method(
+    model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turns: bool = False
+) -> FinetuneSetup:
     """Freeze what the method leaves alone, and put its adapter on. `new_turns`: the model is to talk, and never did."""
     heads = _fresh_heads(model)
     if training.method == "full":
-        return Tuning()
+        return FinetuneSetup()
     if training.method == "layers":
-        return Tuning(frozen=_only_layers(model, training.trained_layers, heads))
+        return FinetuneSetup(frozen=_only_layers(model, training.trained_layers, heads))
     turns = new_turns if training.train_turn_tokens is None else training.train_turn_tokens
     norms = new_turns if training.train_norms is None else training.train_norms
     whole = (*heads, *_norms_beside(model, heads)) if norms and training.method == "lora" else heads
@@ -68,7 +70,7 @@ def begin(model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turn
     attach(model, adapter)
     check_can_be_saved(model, adapter)
     trained = {name for name in own_parameters(model) if not name.endswith("_start")}
-    return Tuning(adapter, lambda name: name not in trained)
+    return FinetuneSetup(adapter, lambda name: name not in trained)
 
 
 def check_base(folder: Path | None, training: FinetuneConfig) -> None:
@@ -82,7 +84,7 @@ def check_base(folder: Path | None, training: FinetuneConfig) -> None:
         require_full_model(folder, "tuning")
 
 
-def tuned_dial(dial: SizePlan, training: FinetuneConfig) -> SizePlan:
+def adjust_sizing(dial: ModelSizing, training: FinetuneConfig) -> ModelSizing:
     """The size dial's choices for this method: the context window less what stands before the text, other rates."""
     if training.method not in ADAPTERS:
         return dial
@@ -94,7 +96,7 @@ def tuned_dial(dial: SizePlan, training: FinetuneConfig) -> SizePlan:
     )
 
 
-def tuned_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
+def adjust_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
     """Keys and values from outside make every step another kind to the compiler, so prompts are not compiled."""
     return plan.replace(compile="off") if training.method in ("prompt", "prefix") else plan
 

@@ -27,23 +27,22 @@ from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import Model
-from parakit.model.presets import plan_for
+from parakit.model.presets import default_hyperparameters
 from parakit.reports.adapter_card import adapter_card
 from parakit.reports.model_card import model_card
 from parakit.stages import finetune_methods as adapting
 from parakit.stages.config import FinetuneConfig, PretrainConfig, for_adapters
-from parakit.stages.families import Objective, Task, check_objective
-from parakit.stages.plans import SizeWanted, chosen_size, planned, resolved
-from parakit.stages.run_dir import keep_plan, kept_plan, workplace
+from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing, resolve_plan
+from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training
 from parakit.stages.task_models import (
+    build_model,
     check_can_be_saved,
-    fresh_model,
-    going_on,
+    continue_pretraining,
     task_model,
     with_dropout,
 )
-from parakit.stages.tasks import Earlier, Lessons, Splits
+from parakit.stages.tasks import ReplayData, Splits, TaskBuilder
 from parakit.tokens.batches.replay import ReplayedSource
 from parakit.tokens.batches.vocab_info import token_facts
 from parakit.tokens.examples.shards import ExampleShards
@@ -51,42 +50,43 @@ from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
-from parakit.training.initialization import begin_with_cooccurrence
+from parakit.training.initialization import init_embeddings_from_cooccurrence
 from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.task_names import ObjectiveName, TaskName, check_objective
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class PretrainJob:
     """What a person says about pre-training a model. `tokenizer` is a fresh model's; one that goes on brings its own."""
 
     shards: Path
     tokenizer: Path | None
     work: Path
     training: PretrainConfig
-    wanted: SizeWanted = field(default_factory=SizeWanted)
-    objective: Objective = "next_token"
+    wanted: ModelSpec = field(default_factory=ModelSpec)
+    objective: ObjectiveName = "next_token"
 
 
 @dataclass(frozen=True)
-class Fresh:
+class FromScratch:
     """In the place of a trained model: one with fresh weights, and the tokenizer it reads with."""
 
     tokenizer: Path
-    wanted: SizeWanted
+    wanted: ModelSpec
 
 
 @dataclass(frozen=True)
-class Finetuning:
+class FinetuneJob:
     """What a person says about tuning `model` on the shards of a task."""
 
-    model: Path | Fresh
+    model: Path | FromScratch
     shards: Path
     work: Path
     training: FinetuneConfig
-    task: Task = "chat"
+    task: TaskName = "chat"
 
 
-def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def pretrain(job: PretrainJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Train a model from scratch, or go on with a trained one, and write it to the model folder `out`; returns the
     figures.
     """
@@ -94,7 +94,7 @@ def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, 
     assert first is not None, "a fresh model needs a tokenizer"
     parents = _with_replayed([_shards(job.shards), first], job.training)
     said = job.wanted.said() | {"objective": job.objective}
-    with workplace(job.work, job.training, parents, said) as work:
+    with run_directory(job.work, job.training, parents, said) as work:
         if job.training.model:
             run, tokenizer = _gone_on(job, first, work)
         else:
@@ -105,18 +105,18 @@ def pretrain(job: Pretraining, out: Path, overwrite: bool = False) -> dict[str, 
     return figures
 
 
-def finetune(job: Finetuning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def finetune(job: FinetuneJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Train all weights, or what the method says, on the answers of a task: on what the assistant says and its end of
     turn, on labels, on translations.
     """
-    adapting.check_base(None if isinstance(job.model, Fresh) else job.model, job.training)
+    adapting.check_base(None if isinstance(job.model, FromScratch) else job.model, job.training)
     job = replace(job, training=for_adapters(job.training))
-    first = job.model.tokenizer if isinstance(job.model, Fresh) else job.model
+    first = job.model.tokenizer if isinstance(job.model, FromScratch) else job.model
     parents = _with_replayed([first, job.shards], job.training)
     said: dict[str, Any] = {"task": job.task}
-    said |= job.model.wanted.said() if isinstance(job.model, Fresh) else {}
-    with workplace(job.work, job.training, parents, said) as work:
-        if isinstance(job.model, Fresh):
+    said |= job.model.wanted.said() if isinstance(job.model, FromScratch) else {}
+    with run_directory(job.work, job.training, parents, said) as work:
+        if isinstance(job.model, FromScratch):
             tokenizer = Tokenizer.load(job.model.tokenizer)
             wanted, splits = job.model.wanted, _task_splits(job)
             run = _begun_afresh("finetune", wanted, job.training, job.task, tokenizer, splits, work)
@@ -132,9 +132,9 @@ class _Run:
     """A model, what it learns, and under which plan."""
 
     model: Model
-    lessons: Lessons
+    lessons: TaskBuilder
     plan: TrainingPlan
-    tuning: adapting.Tuning = field(default_factory=adapting.Tuning)
+    tuning: adapting.FinetuneSetup = field(default_factory=adapting.FinetuneSetup)
     before: dict[str, Any] | None = None
     """What the model scored before its first step, where that is compared."""
     talks: bool = False
@@ -143,9 +143,9 @@ class _Run:
 
 def _begun_afresh(
     title: str,
-    wanted: SizeWanted,
+    wanted: ModelSpec,
     training: PretrainConfig | FinetuneConfig,
-    learned: Objective | Task,
+    learned: ObjectiveName | TaskName,
     tokenizer: Tokenizer,
     splits: Splits,
     work: Path,
@@ -155,23 +155,23 @@ def _begun_afresh(
         raise UserError(
             f"{training.replay}: a fresh model has nothing to forget", "name a model to go on from"
         )
-    if kept := kept_plan(work):
+    if kept := load_plan(work):
         shape, plan = kept
-        lessons = Lessons(learned, splits, shape, tokenizer, training)
+        lessons = TaskBuilder(learned, splits, shape, tokenizer, training)
     else:
-        dial = chosen_size(wanted, training, tokenizer.vocab_size, splits.train)
+        dial = choose_model_size(wanted, training, tokenizer.vocab_size, splits.train)
         shape = with_dropout(dial.config, training.dropout)
         check_can_be_saved(shape)
         log(f"{title}: {dial.describe()}")
-        lessons = Lessons(learned, splits, shape, tokenizer, training)
+        lessons = TaskBuilder(learned, splits, shape, tokenizer, training)
 
         def trial() -> Model:
-            return _with_head(fresh_model(shape), learned, training, splits)
+            return _with_head(build_model(shape), learned, training, splits)
 
-        plan = planned(wanted, training, dial, lessons, trial)
-        keep_plan(work, shape, plan)
+        plan = plan_by_timing(wanted, training, dial, lessons, trial)
+        save_plan(work, shape, plan)
     seed_everything(plan.seed)
-    model = fresh_model(shape)
+    model = build_model(shape)
     counted = isinstance(training, PretrainConfig) and training.embedding_init == "cooccurrence"
     if counted and not kept:  # else a checkpoint has the vectors
         _count_neighbours(model, splits, tokenizer, plan.seed)
@@ -183,11 +183,11 @@ def _count_neighbours(model: Model, splits: Splits, tokenizer: Tokenizer, seed: 
     assert isinstance(splits.train, TokenShards)
     ignored = np.flatnonzero(token_facts(tokenizer).special).tolist()
     started = time.monotonic()
-    n = begin_with_cooccurrence(model.trunk.token_embedding, splits.train, ignored, seed)
+    n = init_embeddings_from_cooccurrence(model.trunk.token_embedding, splits.train, ignored, seed)
     log(f"{n:,} token vectors counted in {time.monotonic() - started:.1f}s")
 
 
-def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
+def _gone_on(job: PretrainJob, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
     """A trained model that goes on with its pre-training, with smaller steps than a fresh one. Weights are trained in
     float32, whatever they were stored in.
     """
@@ -199,47 +199,49 @@ def _gone_on(job: Pretraining, folder: Path, work: Path) -> tuple[_Run, Tokenize
         )
     check_objective(job.objective, base.config.family)
     splits = Splits.of_text(job.shards, base.config.family)
-    earlier = Earlier.of(job.training, job.shards, splits)
-    model = going_on(base, job.training.dropout)
+    earlier = ReplayData.of(job.training, job.shards, splits)
+    model = continue_pretraining(base, job.training.dropout)
     check_can_be_saved(model.config)
-    lessons = Lessons(job.objective, splits, model.config, tokenizer, job.training, earlier)
-    if kept := kept_plan(work):
+    lessons = TaskBuilder(job.objective, splits, model.config, tokenizer, job.training, earlier)
+    if kept := load_plan(work):
         plan = kept[1]
     else:
-        plan = planned(
+        plan = plan_by_timing(
             job.wanted,
             job.training,
-            plan_for(model.config),
+            default_hyperparameters(model.config),
             lessons,
             lambda: copy.deepcopy(model),
             tuning=True,
         )
-        keep_plan(work, model.config, plan)
+        save_plan(work, model.config, plan)
     seed_everything(plan.seed)
     before = lessons.measured(plan)(model)
     return _Run(model, lessons, plan, before=before, talks=is_chat_tuned(folder)), tokenizer
 
 
-def _tuned(job: Finetuning, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
+def _tuned(job: FinetuneJob, folder: Path, work: Path) -> tuple[_Run, Tokenizer]:
     """A trained model under the head of its task. Weights are trained in float32, whatever they were stored in."""
     base, tokenizer = load_model(folder, pick_device(job.training.device), "float32")
     assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
     splits = _task_splits(job)
-    earlier = Earlier.of(job.training, job.shards, splits)
-    kept = kept_plan(work)
+    earlier = ReplayData.of(job.training, job.shards, splits)
+    kept = load_plan(work)
     if kept:
         plan = kept[1]
     else:
-        dial = adapting.tuned_dial(plan_for(base.config), job.training)
+        dial = adapting.adjust_sizing(default_hyperparameters(base.config), job.training)
         new_share = 1.0 - earlier.share if earlier else 1.0
-        plan = resolved(job.training, dial, splits.train, tuning=True, new_share=new_share)
-        plan = adapting.tuned_plan(plan, job.training)
-    keep_plan(work, base.config, plan)
+        plan = resolve_plan(job.training, dial, splits.train, tuning=True, new_share=new_share)
+        plan = adapting.adjust_plan(plan, job.training)
+    save_plan(work, base.config, plan)
     seed_everything(plan.seed)
     model = _with_head(base, job.task, job.training, splits)
-    lessons = Lessons(job.task, splits, model.config, tokenizer, job.training, earlier)
+    lessons = TaskBuilder(job.task, splits, model.config, tokenizer, job.training, earlier)
     before = lessons.measured(plan)(model) if earlier else None
-    tuning = adapting.begin(model, job.training, tokenizer, job.task == "chat" and not is_chat_tuned(folder))
+    tuning = adapting.setup_method(
+        model, job.training, tokenizer, job.task == "chat" and not is_chat_tuned(folder)
+    )
     return _Run(model, lessons, plan, tuning, before), tokenizer
 
 
@@ -252,14 +254,14 @@ def _shards(path: str | Path) -> Path:
     return open_artifact(path, "shards", verify=False).path
 
 
-def _task_splits(job: Finetuning) -> Splits:
+def _task_splits(job: FinetuneJob) -> Splits:
     if job.task == "chat":
         return Splits.of_text(job.shards, "decoder")
     return Splits.of_examples(job.shards)
 
 
 def _with_head(
-    model: Model, learned: Objective | Task, training: PretrainConfig | FinetuneConfig, splits: Splits
+    model: Model, learned: ObjectiveName | TaskName, training: PretrainConfig | FinetuneConfig, splits: Splits
 ) -> Model:
     """The model as it is pre-trained, or under the head of a task."""
     if isinstance(training, PretrainConfig):
@@ -289,13 +291,13 @@ def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str,
                 f"{title}: {n_seen} held-out documents of the earlier data are in the new, and flatter its loss"
             )
         further = partial(_examined_earlier, run, tokenizer, lesson.source)
-        inputs = replace(inputs, examined=run.lessons.on_new(run.plan), further_checks=further)
+        inputs = replace(inputs, examined=run.lessons.build_new(run.plan), further_checks=further)
     return run_training(inputs) | figures | chart_rows(work)
 
 
 def _examined_earlier(run: _Run, tokenizer: Tokenizer, mixed: Any) -> list[doctor.Finding]:
     """What the doctor says of the earlier data, and of the rows that both give together."""
-    lesson, frozen = run.lessons.on_earlier(run.plan), run.tuning.frozen
+    lesson, frozen = run.lessons.build_replay(run.plan), run.tuning.frozen
     assert isinstance(lesson.data, TokenShards)
     assert isinstance(mixed, ReplayedSource)
     return doctor.examine_mixture(mixed, run.plan.n_rows) + doctor.examine(
@@ -316,7 +318,7 @@ def _save(
     out: Path,
     overwrite: bool,
     stage: str,
-    learned: Objective | Task,
+    learned: ObjectiveName | TaskName,
     parents: list[Path],
     figures: dict[str, Any],
     work: Path,

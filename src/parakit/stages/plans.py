@@ -10,10 +10,10 @@ from typing import Any
 from parakit.common.devices import pick_device
 from parakit.model.config import Family
 from parakit.model.heads import Model
-from parakit.model.presets import SizePlan, size_dial
+from parakit.model.presets import ModelSizing, config_for_size
 from parakit.planning.time import choose_size
 from parakit.recipe.config import says_how_long
-from parakit.stages.tasks import Data, Lessons
+from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
@@ -29,7 +29,7 @@ TUNED_EPOCHS, FRESH_EPOCHS = 2.0, 10.0  # over conversations or examples, where 
 
 
 @dataclass(frozen=True)
-class SizeWanted:
+class ModelSpec:
     """What a person says about a fresh model. `seconds` is the time that its training may take, of which
     `seconds_spent` are gone already; `size` a parameter count.
     """
@@ -51,11 +51,13 @@ class SizeWanted:
         return {name: value for name, value in vars(self).items() if name != "seconds_spent"}
 
 
-def chosen_size(wanted: SizeWanted, training: TrainingConfig, vocab_size: int, data: Data) -> SizePlan:
+def choose_model_size(
+    wanted: ModelSpec, training: TrainingConfig, vocab_size: int, data: Data
+) -> ModelSizing:
     """The shape of a fresh model: of the size that was asked for, or the largest that the time can train."""
     shape = (vocab_size, wanted.max_seq_len, wanted.family, wanted.architecture)
     if wanted.size:
-        return size_dial(wanted.size, *shape)
+        return config_for_size(wanted.size, *shape)
     import torch
 
     device = pick_device(training.device)
@@ -63,8 +65,8 @@ def chosen_size(wanted: SizeWanted, training: TrainingConfig, vocab_size: int, d
     return choose_size(wanted.seconds_left or 600.0, peak, n_tokens(data), *shape)
 
 
-def resolved(
-    training: TrainingConfig, dial: SizePlan, data: Data, tuning: bool = False, new_share: float = 1.0
+def resolve_plan(
+    training: TrainingConfig, dial: ModelSizing, data: Data, tuning: bool = False, new_share: float = 1.0
 ) -> TrainingPlan:
     """The plan that the size dial's choices make of what was left open. `tuning` starts from a trained model: smaller
     steps, fewer passes. `new_share` of the rows are `data`'s, so that a pass over them takes more steps.
@@ -95,11 +97,11 @@ def resolved(
     )
 
 
-def planned(
-    wanted: SizeWanted,
+def plan_by_timing(
+    wanted: ModelSpec,
     training: TrainingConfig,
-    dial: SizePlan,
-    lessons: Lessons,
+    dial: ModelSizing,
+    lessons: TaskBuilder,
     trial: Callable[[], Model],
     tuning: bool = False,
 ) -> TrainingPlan:
@@ -109,7 +111,7 @@ def planned(
     new_share = 1.0 - lessons.earlier.share if lessons.earlier else 1.0
 
     def drawn_up(training: TrainingConfig) -> TrainingPlan:
-        return resolved(training, dial, lessons.splits.train, tuning, new_share)
+        return resolve_plan(training, dial, lessons.splits.train, tuning, new_share)
 
     left = wanted.seconds_left
     if left is None or says_how_long(training):

@@ -28,11 +28,11 @@ from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
 from parakit.model.layers.masks import supports_prefix_tree
-from parakit.model.presets import plan_for
+from parakit.model.presets import default_hyperparameters
 from parakit.reports.model_card import model_card
-from parakit.stages.run_dir import keep_plan, kept_plan, workplace
+from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training
-from parakit.stages.task_models import fresh_model, take_over, with_dropout
+from parakit.stages.task_models import build_model, copy_matching_weights, with_dropout
 from parakit.stages.tasks import VALIDATION_SEED, VALIDATION_TOKENS, Lesson
 from parakit.tokens.preferences.encoding import EncodedRankings, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -42,7 +42,7 @@ from parakit.training.metrics import EVENTS, METRICS
 from parakit.training.validation import one_epoch, validation_loss
 
 if TYPE_CHECKING:
-    from parakit.stages.alignment import Aligning
+    from parakit.stages.alignment import AlignJob
 
 REWARD_RATE_SHARE, DPO_RATE_SHARE = 0.25, 0.025  # of what pre-training takes; see docs/log.md, 2026-11-25
 REWARD_EPOCHS, DPO_EPOCHS = 2.0, 1.0
@@ -51,7 +51,7 @@ LEAST_STEPS = 16  # an epoch, as far as there are rankings for it: a small set i
 SPLITS = ("train", "validation")
 
 
-def train_reward_model(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def train_reward_model(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Train a reward model on rankings and write it to the model folder `out`; returns the figures."""
     config = job.training
 
@@ -63,7 +63,7 @@ def train_reward_model(job: Aligning, out: Path, overwrite: bool = False) -> dic
     return _run(job, out, overwrite, _reward_model, lesson, (REWARD_RATE_SHARE, REWARD_EPOCHS))
 
 
-def tune_on_preferences(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def tune_on_preferences(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Tune a policy on rankings (DPO, IPO, SimPO) and write it to the model folder `out`; returns the figures."""
     config = job.training
     _check_loss(config)
@@ -137,7 +137,7 @@ class _Run:
             measure=measure,
             unit="rankings",
             step_figures=objective.figures.take,
-            beside="accuracy",
+            secondary_metric="accuracy",
         )
 
     def _source(self, split: str) -> PreferenceSource:
@@ -150,7 +150,7 @@ class _Run:
 
 
 def _run(
-    job: Aligning,
+    job: AlignJob,
     out: Path,
     overwrite: bool,
     made: Callable[[LanguageModel, AlignConfig], Any],
@@ -161,12 +161,12 @@ def _run(
     pre-training's learning rate, and the epochs, where nothing else was said.
     """
     parents, method = [job.model, job.data], job.method
-    with workplace(job.work, job.training, parents, {"method": method}) as work:
+    with run_directory(job.work, job.training, parents, {"method": method}) as work:
         base, tokenizer = _loaded(job)
         data = _encoded(job, tokenizer, base.config.max_seq_len)
-        kept = kept_plan(work)
+        kept = load_plan(work)
         plan = kept[1] if kept else _plan(job.training, base, data["train"], *defaults)
-        keep_plan(work, base.config, plan)
+        save_plan(work, base.config, plan)
         seed_everything(plan.seed)
         run = _Run(method, made(base, job.training), base, data, plan, work, {})
         lesson = lesson_of(run)
@@ -184,7 +184,7 @@ def _run(
     return figures
 
 
-def _loaded(job: Aligning) -> tuple[LanguageModel, Tokenizer]:
+def _loaded(job: AlignJob) -> tuple[LanguageModel, Tokenizer]:
     """A decoder in float32, and its tokenizer; `UserError` where it cannot be asked."""
     base, tokenizer = load_model(job.model, pick_device(job.training.device), "float32")
     require_capability(base, "generate")
@@ -197,7 +197,7 @@ def _loaded(job: Aligning) -> tuple[LanguageModel, Tokenizer]:
     return base, tokenizer
 
 
-def _encoded(job: Aligning, tokenizer: Tokenizer, max_seq_len: int) -> dict[str, EncodedRankings]:
+def _encoded(job: AlignJob, tokenizer: Tokenizer, max_seq_len: int) -> dict[str, EncodedRankings]:
     seq_len = min(job.training.seq_len or max_seq_len, max_seq_len)
     with progress("preferences", unit="rankings") as bar:
         data = {
@@ -216,7 +216,7 @@ def _encoded(job: Aligning, tokenizer: Tokenizer, max_seq_len: int) -> dict[str,
 def _plan(
     training: AlignConfig, base: LanguageModel, data: EncodedRankings, rate_share: float, epochs: float
 ) -> TrainingPlan:
-    dial = plan_for(base.config)
+    dial = default_hyperparameters(base.config)
     return resolve_examples(
         training,
         learning_rate=dial.learning_rate * rate_share,
@@ -232,19 +232,19 @@ def _reward_model(base: LanguageModel, training: AlignConfig) -> RewardModel:
     shape = with_dropout(base.config, training.dropout)
     assert isinstance(shape, DecoderConfig)
     model = RewardModel(shape)
-    take_over(model, base)
+    copy_matching_weights(model, base)
     return model
 
 
 def _policy(base: LanguageModel, training: AlignConfig) -> Model:
     """A model of its own, so that the base stays what it is: the reference is taken from there."""
-    model = fresh_model(with_dropout(base.config, training.dropout))
-    take_over(model, base)
+    model = build_model(with_dropout(base.config, training.dropout))
+    copy_matching_weights(model, base)
     return model
 
 
 def _save(
-    job: Aligning, run: _Run, tokenizer: Tokenizer, out: Path, overwrite: bool, figures: dict[str, Any]
+    job: AlignJob, run: _Run, tokenizer: Tokenizer, out: Path, overwrite: bool, figures: dict[str, Any]
 ) -> None:
     is_policy = job.method != "reward"
     config: dict[str, Any] = {"stage": "align", "learned": job.method, "chat": is_policy}

@@ -35,9 +35,9 @@ from parakit.common.seeds import seed_everything
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import ActorCritic, LanguageModel
-from parakit.model.presets import plan_for
+from parakit.model.presets import default_hyperparameters
 from parakit.reports.model_card import model_card
-from parakit.stages.run_dir import keep_plan, kept_plan, workplace
+from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, run_training
 from parakit.stages.tasks import Lesson
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ from parakit.training.metrics import EVENTS, METRICS, read_metrics
 from parakit.training.precision import Precision
 
 if TYPE_CHECKING:
-    from parakit.stages.alignment import Aligning
+    from parakit.stages.alignment import AlignJob
 
 LEARNING_RATE_SHARE = 0.05  # of what pre-training takes; see docs/log.md, 2026-11-25
 MOST_EQUAL = 0.8  # of the groups, above which a run says that it was taught little
@@ -56,7 +56,7 @@ HELD_OUT = 0.1  # of the prompts in a file that has no splits
 
 
 @dataclass(frozen=True)
-class Asked:
+class RLContext:
     """What a policy starts from and is asked."""
 
     policy: LanguageModel
@@ -64,22 +64,22 @@ class Asked:
     train: list[RLPrompt]
     held_out: list[RLPrompt]
     reward: Reward
-    watched: tuple[Reward, ...] = ()
+    monitor_rewards: tuple[Reward, ...] = ()
     """Other judges of held-out prompts, which nothing is trained on."""
 
 
-def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def rl_job(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run `ppo` or `grpo` and write the policy to the model folder `out`; returns the figures."""
     method: OnlineMethod = "ppo" if job.method == "ppo" else "grpo"
     config = online_config(job.training, method)
     _refuse_what_is_not_read(job.training)
-    with workplace(job.work, job.training, [job.model], said_of(job)) as work:
-        asked = ask(job, config)
-        kept = kept_plan(work)
+    with run_directory(job.work, job.training, [job.model], job_spec(job)) as work:
+        asked = load_context(job, config)
+        kept = load_plan(work)
         plan = kept[1] if kept else plan_online(job.training, config, asked)
-        keep_plan(work, asked.policy.config, plan)
+        save_plan(work, asked.policy.config, plan)
         seed_everything(plan.seed)
-        figures = learn(method, asked, config, plan, work)
+        figures = run_rl(method, asked, config, plan, work)
         save_policy(
             job,
             asked,
@@ -93,13 +93,13 @@ def learn_online(job: Aligning, out: Path, overwrite: bool = False) -> dict[str,
     return figures
 
 
-def said_of(job: Aligning) -> dict[str, Any]:
+def job_spec(job: AlignJob) -> dict[str, Any]:
     """What decides a run's result besides its settings and its model."""
-    rewards = {"reward": job.reward, "watched": job.watched}
+    rewards = {"reward": job.reward, "monitor_rewards": job.monitor_rewards}
     return {"method": job.method, **rewards, "data": _data_identity(job.data)}
 
 
-def ask(job: Aligning, config: OnlineConfig) -> Asked:
+def load_context(job: AlignJob, config: OnlineConfig) -> RLContext:
     """The policy in float32 without dropout, its prompts and its reward; `UserError` where they do not fit."""
     if job.reward is None:
         raise UserError(
@@ -122,10 +122,12 @@ def ask(job: Aligning, config: OnlineConfig) -> Asked:
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
     doctor.require_healthy(examine_prompts(train, tokenizer))
-    reward, *watched = (parse_reward(name, job.training.device) for name in (job.reward, *job.watched))
-    for one in (reward, *watched):
+    reward, *monitor_rewards = (
+        parse_reward(name, job.training.device) for name in (job.reward, *job.monitor_rewards)
+    )
+    for one in (reward, *monitor_rewards):
         check_prompts(one, [*train, *held_out])
-    return Asked(policy, tokenizer, train, held_out[:N_MEASURED], reward, tuple(watched))
+    return RLContext(policy, tokenizer, train, held_out[:N_MEASURED], reward, tuple(monitor_rewards))
 
 
 def without_dropout(model: nn.Module) -> None:
@@ -137,9 +139,9 @@ def without_dropout(model: nn.Module) -> None:
             setattr(module, "dropout", 0.0)  # noqa: B010 (attention's own rate)
 
 
-def plan_online(training: AlignConfig, config: OnlineConfig, asked: Asked) -> TrainingPlan:
+def plan_online(training: AlignConfig, config: OnlineConfig, asked: RLContext) -> TrainingPlan:
     """How many steps, at which rate. `epochs` are passes over the prompts."""
-    dial = plan_for(asked.policy.config)
+    dial = default_hyperparameters(asked.policy.config)
     steps = training.max_steps
     if steps is None:
         phases = max(1, round((training.epochs or 1.0) * len(asked.train) / config.rollout_prompts))
@@ -157,8 +159,8 @@ def plan_online(training: AlignConfig, config: OnlineConfig, asked: Asked) -> Tr
 
 
 def save_policy(
-    job: Aligning,
-    asked: Asked,
+    job: AlignJob,
+    asked: RLContext,
     out: Path,
     overwrite: bool,
     learned: str,
@@ -175,8 +177,8 @@ def save_policy(
     log(f"{learned}: written to {out}")
 
 
-def learn(
-    method: OnlineMethod, asked: Asked, config: OnlineConfig, plan: TrainingPlan, work: Path
+def run_rl(
+    method: OnlineMethod, asked: RLContext, config: OnlineConfig, plan: TrainingPlan, work: Path
 ) -> dict[str, Any]:
     """Train `asked.policy` in place, with checkpoints in `work`; returns the figures."""
     policy, tokenizer = asked.policy, asked.tokenizer
@@ -194,7 +196,7 @@ def learn(
 
     def measured() -> dict[str, Any]:
         return evaluate_policy(
-            policy, reference, tokenizer, asked.held_out, asked.reward, config, asked.watched
+            policy, reference, tokenizer, asked.held_out, asked.reward, config, asked.monitor_rewards
         )
 
     before = measured()
@@ -208,11 +210,11 @@ def learn(
         measure=lambda _: monitor.check(measured()),
         unit="completions",
         step_figures=source.step_figures,
-        over_at=source.over_at,
-        headline="reward",
-        beside="kl",
+        should_stop=source.should_stop,
+        primary_metric="reward",
+        secondary_metric="kl",
     )
-    shown = shown_samples(asked, config)
+    shown = sample_examples(asked, config)
     n_phases = -(-plan.max_steps // config.steps_per_phase)
     log(
         f"{method}: {n_phases} phases of {config.n_rollouts} completions ({config.rollout_prompts} prompts),"
@@ -226,7 +228,7 @@ def learn(
         log(
             f"{method}: ended after step {figures['steps']} of {plan.max_steps}: beyond kl_limit = {config.kl_limit}"
         )
-    figures["samples"] = beside(shown, shown_samples(asked, config))
+    figures["samples"] = pair_samples(shown, sample_examples(asked, config))
     figures["rollout_seconds"] = source.seconds
     figures["settings"] = config.model_dump(mode="json")
     return figures | ({"zero_variance_groups": _zero_variance_groups(work)} if method == "grpo" else {})
@@ -254,12 +256,12 @@ def _learning(method: OnlineMethod, config: OnlineConfig) -> tuple[Any, Any]:
     return learning, GRPOObjective(config, learning.leash)
 
 
-def shown_samples(asked: Asked, config: OnlineConfig) -> list[dict[str, Any]]:
+def sample_examples(asked: RLContext, config: OnlineConfig) -> list[dict[str, Any]]:
     """What the policy says, as it is now, to a few held-out prompts."""
     return greedy_samples(asked.policy, asked.tokenizer, asked.held_out, asked.reward, config)
 
 
-def beside(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def pair_samples(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The samples of before beside those of after."""
     return [
         {"prompt": old["prompt"], "before": old["completion"], "after": new["completion"],

@@ -22,14 +22,14 @@ PLAN = "plan.json"
 
 
 @contextlib.contextmanager
-def workplace(
+def run_directory(
     work: Path, training: TrainingConfig, inputs: Sequence[Path], said: dict[str, Any]
 ) -> Iterator[Path]:
     """The folder below `work` for a run of these settings and inputs. It stays when the run breaks off with
     a checkpoint to go on from; a run that ends well clears all of `work`.
     """
     settings = {"training": training.model_dump(mode="json"), "said": said}
-    inside = work / config_digest(settings | {"inputs": [identity(path) for path in inputs]})[:16]
+    inside = work / config_digest(settings | {"inputs": [folder_fingerprint(path) for path in inputs]})[:16]
     try:
         with disk_errors(inside):
             inside.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def workplace(
     shutil.rmtree(work, ignore_errors=True)
 
 
-def kept_plan(work: Path) -> tuple[ModelConfig, TrainingPlan] | None:
+def load_plan(work: Path) -> tuple[ModelConfig, TrainingPlan] | None:
     """The shape and plan of an interrupted run, if there is one with a checkpoint."""
     path = work / PLAN
     if not path.exists() or not any(work.glob("step-*")):
@@ -53,13 +53,13 @@ def kept_plan(work: Path) -> tuple[ModelConfig, TrainingPlan] | None:
     return shape, TrainingPlan.parse(kept["plan"], str(path))
 
 
-def keep_plan(work: Path, shape: ModelConfig, plan: TrainingPlan) -> None:
+def save_plan(work: Path, shape: ModelConfig, plan: TrainingPlan) -> None:
     """Write down what a run was begun with."""
     kept = {"shape": shape.model_dump(mode="json"), "plan": plan.model_dump(mode="json")}
     write_json_atomic(work / PLAN, {"family": shape.family} | kept)
 
 
-def identity(path: Path) -> Any:
+def folder_fingerprint(path: Path) -> Any:
     """An artifact's digest; of a foreign model folder its files' sizes and times."""
     if (path / LINEAGE).is_file():
         return open_artifact(path, verify=False).digest

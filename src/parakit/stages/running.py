@@ -79,15 +79,15 @@ def run_training(inputs: TrainingInputs) -> dict[str, Any]:
         for record in session.steps():
             step = record.step
             more = lesson.step_figures() if lesson.step_figures else {}
-            shown = {lesson.headline: f"{more.get(lesson.headline, record.loss):.3f}"}
-            if lesson.beside in more:
-                shown[lesson.beside] = f"{more[lesson.beside]:.3f}"
+            shown = {lesson.primary_metric: f"{more.get(lesson.primary_metric, record.loss):.3f}"}
+            if lesson.secondary_metric in more:
+                shown[lesson.secondary_metric] = f"{more[lesson.secondary_metric]:.3f}"
             bar.advance(_amount(inputs, step) - _amount(inputs, step - 1), **shown)
             _log(record, metrics, more)
-            if lesson.over_at and lesson.over_at(step):
+            if lesson.should_stop and lesson.should_stop(step):
                 break
             if step % plan.validate_every == 0 and step < plan.max_steps:
-                with session.as_used():
+                with session.eager():
                     _validate(inputs, step, metrics, bar)
         discard_compiled_code(session.model)
         final = _validate(inputs, step, metrics, bar)
@@ -160,7 +160,7 @@ def _validate(inputs: TrainingInputs, step: int, metrics: MetricsLog, bar: Bar) 
     if inputs.before is not None:
         result = _compared(result, inputs.before)
     metrics.write("validation", step, **result)
-    named = (inputs.lesson.headline, inputs.lesson.beside)
+    named = (inputs.lesson.primary_metric, inputs.lesson.secondary_metric)
     bar.figures["validation"] = " and ".join(f"{result[name]:.3f}" for name in named if name)
     if "forgetting" in result:
         bar.figures["forgetting"] = f"{result['forgetting']:+.3f}"

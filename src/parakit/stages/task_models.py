@@ -27,7 +27,7 @@ from parakit.model.heads import (
     SequenceToSequence,
 )
 from parakit.stages.config import FinetuneConfig, Pooling
-from parakit.stages.families import Task, check_task
+from parakit.training.task_names import TaskName, check_task
 
 _PREDICTS: dict[str, Head] = {
     "decoder": Head("language_model"),
@@ -36,21 +36,21 @@ _PREDICTS: dict[str, Head] = {
 }
 
 
-def fresh_model(shape: ModelConfig) -> Model:
+def build_model(shape: ModelConfig) -> Model:
     """A model of this family that predicts tokens, with fresh weights."""
     if isinstance(shape, EncoderDecoderConfig):
         return SequenceToSequence(shape)
     return MaskedLanguageModel(shape) if isinstance(shape, EncoderConfig) else LanguageModel(shape)
 
 
-def task_model(base: Model, task: Task, training: FinetuneConfig, labels: Sequence[str] = ()) -> Model:
+def task_model(base: Model, task: TaskName, training: FinetuneConfig, labels: Sequence[str] = ()) -> Model:
     """`base` under the head that `task` needs; `labels` are its classes. The base itself where it has that head
     already and nothing else is asked. `UserError` where its family cannot learn the task.
     """
     check_task(task, base.config.family)
     shape = with_dropout(base.config, training.dropout)
     if task in ("chat", "translate"):
-        model = fresh_model(shape)
+        model = build_model(shape)
     elif task == "embed":
         assert not isinstance(shape, EncoderDecoderConfig)
         model = Embedder(shape, EmbedderConfig(pooling=training.pooling or "mean"))
@@ -59,14 +59,14 @@ def task_model(base: Model, task: Task, training: FinetuneConfig, labels: Sequen
         model = Classifier(shape, classes_for(shape, task, labels, training.pooling))
     if type(model) is type(base) and shape == base.config and _same_head(model, base):
         return base
-    take_over(model, base)
+    copy_matching_weights(model, base)
     return model
 
 
-def going_on(base: Model, dropout: float | None) -> Model:
+def continue_pretraining(base: Model, dropout: float | None) -> Model:
     """`base`, to go on with what it was pre-trained on: guessing tokens. `UserError` where another head was put on it."""
     shape = with_dropout(base.config, dropout)
-    model = fresh_model(shape)
+    model = build_model(shape)
     if type(model) is not type(base):
         raise UserError(
             f"this model is a {type(base).__name__}, and pre-training goes on with a {type(model).__name__}",
@@ -74,12 +74,12 @@ def going_on(base: Model, dropout: float | None) -> Model:
         )
     if shape == base.config:
         return base
-    take_over(model, base)
+    copy_matching_weights(model, base)
     return model
 
 
 def classes_for(
-    shape: ModelConfig, task: Task, labels: Sequence[str], pooling: Pooling | None = None
+    shape: ModelConfig, task: TaskName, labels: Sequence[str], pooling: Pooling | None = None
 ) -> ClassifierConfig:
     """The classifier that transformers puts on such a trunk, so that the finished folder can be loaded there. Where that
     leaves the pooling open, an encoder's is the mean: filling masks teaches its first token nothing (docs/log.md).
@@ -122,7 +122,7 @@ def _same_head(model: Model, base: Model) -> bool:
     return True
 
 
-def take_over(model: Model, base: Model) -> None:
+def copy_matching_weights(model: Model, base: Model) -> None:
     """Copy into `model` what both have. A tagger's or classifier's labels are taken over only where they are the same."""
     trained = {_place(name): tensor for name, tensor in base.state_dict().items()}
     if not _same_head(model, base):

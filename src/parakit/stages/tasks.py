@@ -16,9 +16,7 @@ from parakit.common.errors import UserError
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.config import Family, ModelConfig
 from parakit.model.heads import Model
-from parakit.stages.config import MASK_RATE, SPAN_RATE, FinetuneConfig, PretrainConfig
-from parakit.stages.families import Objective as Learned
-from parakit.stages.families import Task
+from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.replay import ReplayedSource
@@ -33,7 +31,8 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import objectives
 from parakit.training.config import TrainingPlan
 from parakit.training.micro_batches import Objective
-from parakit.training.session import RowSource
+from parakit.training.row_sources import RowSource
+from parakit.training.task_names import MASK_RATE, SPAN_RATE, ObjectiveName, TaskName
 from parakit.training.validation import one_epoch, validation_loss
 
 Data = TokenShards | ExampleShards
@@ -74,7 +73,7 @@ class Splits:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class ReplayData:
     """What a model learned before: so large a share of the rows comes from there, and the loss on its held-out part tells
     what is forgotten.
     """
@@ -83,7 +82,7 @@ class Earlier:
     share: float
 
     @classmethod
-    def of(cls, training: PretrainConfig | FinetuneConfig, path: Path, new: Splits) -> Earlier | None:
+    def of(cls, training: PretrainConfig | FinetuneConfig, path: Path, new: Splits) -> ReplayData | None:
         """The data that `training` replays beside the `new` of the folder `path`; None where it replays nothing.
         `UserError` where the two were not encoded alike.
         """
@@ -130,11 +129,11 @@ class Lesson:
     """What progress is told in: tokens where rows are of one length, else rows or examples."""
     step_figures: Callable[[], dict[str, float]] | None = None
     """More to log of the step that just ended."""
-    over_at: Callable[[int], bool] | None = None
+    should_stop: Callable[[int], bool] | None = None
     """Whether the run is over after so many steps, before its plan is; None: never."""
-    headline: str = "loss"
+    primary_metric: str = "loss"
     """The figure of `measure` and of a step that a person watches."""
-    beside: str | None = None
+    secondary_metric: str | None = None
     """A figure of both that is shown beside the headline."""
 
     @property
@@ -143,29 +142,29 @@ class Lesson:
         return self.kind in ("pretrain", "chat")
 
 
-class Lessons:
+class TaskBuilder:
     """Everything that turns splits and a plan into a lesson. The plan comes last, for its length is known only after
     some steps of a first plan were timed.
     """
 
     def __init__(
         self,
-        learned: Learned | Task,
+        learned: ObjectiveName | TaskName,
         splits: Splits,
         shape: ModelConfig,
         tokenizer: Tokenizer,
         training: PretrainConfig | FinetuneConfig,
-        earlier: Earlier | None = None,
+        earlier: ReplayData | None = None,
     ) -> None:
         self.learned, self.splits, self.shape = learned, splits, shape
         self.tokenizer, self.training, self.earlier = tokenizer, training, earlier
 
     def under(self, plan: TrainingPlan) -> Lesson:
         """The lesson under this plan. With earlier data its rows are mixed in, and measured beside the new."""
-        lesson = self.on_new(plan)
+        lesson = self.build_new(plan)
         if self.earlier is None:
             return lesson
-        earlier = self.on_earlier(plan)
+        earlier = self.build_replay(plan)
         source = ReplayedSource(lesson.source, earlier.source, self.earlier.share)
         return replace(lesson, source=source, measure=self.measured(plan))
 
@@ -174,12 +173,12 @@ class Lessons:
         new = self._measured(self.splits.validation, plan)
         return _both(new, self._measured(self.earlier.splits.validation, plan)) if self.earlier else new
 
-    def on_new(self, plan: TrainingPlan) -> Lesson:
+    def build_new(self, plan: TrainingPlan) -> Lesson:
         """The lesson on the new data alone."""
         kind = "pretrain" if self.learned == "next_token" else self.learned
         return self._lesson(self.splits, plan, kind, "pack" if self.learned == "chat" else "concat")
 
-    def on_earlier(self, plan: TrainingPlan) -> Lesson:
+    def build_replay(self, plan: TrainingPlan) -> Lesson:
         """The lesson on the earlier data alone: text, or conversations, whatever the new data are."""
         assert self.earlier is not None
         splits = self.earlier.splits

@@ -26,7 +26,7 @@ _EXTRA, _ITERATIONS = 8, 3  # of the randomised decomposition (Halko et al. 2011
 
 
 @torch.no_grad()
-def begin_with_cooccurrence(
+def init_embeddings_from_cooccurrence(
     embedding: nn.Embedding, shards: TokenShards, ignored_ids: Collection[int] = (), seed: int = 0
 ) -> int:
     """Set the rows of `embedding` to vectors from counts; returns how many. Tokens that the text lacks, and

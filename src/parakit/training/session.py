@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
@@ -27,40 +27,11 @@ from parakit.training.loop import SpikeGuard, StepRecord, train_steps
 from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.precision import Precision
+from parakit.training.row_sources import RolloutSource, RowSource
 from parakit.training.train_state import load_train_state, save_train_state
 
 SAVE_SECONDS = 60.0
 N_WATCHED_STEPS = 12  # steps of a compiled run whose times tell what compiling brought
-
-
-class RowSource(Protocol):
-    """Rows of a training split in a seeded order without end: windows of text, or examples."""
-
-    @property
-    def rows_per_epoch(self) -> float:
-        """Rows of one pass over the split."""
-        ...
-
-    def rows(self, start_row: int, n_rows: int, /) -> Any:
-        """A batch of numpy arrays: the same rows for the same seed, whoever asks and whenever."""
-        ...
-
-
-@runtime_checkable
-class PhasedSource(Protocol):
-    """A `RowSource` whose rows are made by the model that learns from them, some steps' worth at a time."""
-
-    def resumable_at(self, step: int) -> bool:
-        """Whether a run can be gone on from exactly after `step` steps. Asked after each step."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """What it remembers there, as JSON holds it."""
-        ...
-
-    def take_over(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        ...
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -87,15 +58,15 @@ class TrainingSession:
         self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)
-        self.guard = SpikeGuard(watches_leaps=not isinstance(source, PhasedSource))
+        self.guard = SpikeGuard(watches_leaps=not isinstance(source, RolloutSource))
         self.first_step = 0
         extra: dict[str, Any] = {}
         if folder is not None and folder.exists():
             self.first_step, extra = load_train_state(
                 folder, self.model, self.optimizer, self.precision, self.guard
             )
-        if isinstance(source, PhasedSource) and "source" in extra:
-            source.take_over(extra["source"])
+        if isinstance(source, RolloutSource) and "source" in extra:
+            source.load_state(extra["source"])
         self.seconds = float(extra.get("seconds", 0.0))
         self._waiting = False
         self.compile_choice = compilation.CompileChoice(False, "not chosen yet")
@@ -135,7 +106,7 @@ class TrainingSession:
                 self._save_what_is_whole(record, saved_step)
                 raise
 
-    def as_used(self) -> contextlib.AbstractContextManager[object]:
+    def eager(self) -> contextlib.AbstractContextManager[object]:
         """The model without its compiled code, for validation and samples: their shapes are all different,
         and each would be compiled anew.
         """
@@ -145,13 +116,13 @@ class TrainingSession:
         """Write a checkpoint now."""
         assert self.folder is not None
         extra: dict[str, Any] = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
-        if isinstance(self.source, PhasedSource):
+        if isinstance(self.source, RolloutSource):
             extra["source"] = self.source.state()
         save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
 
     def _resumable_at(self, step: int, stopped: bool) -> bool:
         """Whether a checkpoint may stand behind `step`. One who waits for the end is told for what."""
-        whole = not isinstance(self.source, PhasedSource) or self.source.resumable_at(step)
+        whole = not isinstance(self.source, RolloutSource) or self.source.resumable_at(step)
         if stopped and not whole and step < self.plan.max_steps and not self._waiting:
             log(f"stopping when the phase that step {step} belongs to is over; once more to stop at once")
             self._waiting = True
@@ -159,7 +130,7 @@ class TrainingSession:
 
     def _save_what_is_whole(self, record: StepRecord | None, saved_step: int) -> None:
         """Save what was reached when the next phase could not be made."""
-        if self.folder is None or record is None or not isinstance(self.source, PhasedSource):
+        if self.folder is None or record is None or not isinstance(self.source, RolloutSource):
             return
         if record.step > saved_step and not record.skipped and self.source.resumable_at(record.step):
             self.save(record.step)
@@ -199,7 +170,7 @@ class TrainingSession:
         elif n_left == 0:
             choice = compilation.CompileChoice(False, "nothing left to do")
         elif isinstance(
-            self.source, PhasedSource
+            self.source, RolloutSource
         ):  # its first rows are not to be made before they are needed
             choice = compilation.CompileChoice(False, "the model makes its own rows, of any lengths")
         else:

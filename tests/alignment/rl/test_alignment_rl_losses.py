@@ -167,7 +167,7 @@ def test_the_learning_state_of_grpo_is_its_leash() -> None:
     learning = GRPO(tiny_config(kl_coef=0.1, kl_target=2.0))
     learning.observe(9.0)
     other = GRPO(tiny_config(kl_coef=0.1, kl_target=2.0))
-    other.take_over(learning.state())
+    other.load_state(learning.state())
     assert other.kl_controller.coefficient == pytest.approx(0.1 * 1.02)
 
 

@@ -122,13 +122,13 @@ def test_the_run_is_over_with_the_first_phase_beyond_the_limit(method: Any) -> N
     found: list[float] = []
     for record in session.steps():
         found.append(source.step_figures()["kl"])
-        over = source.over_at(record.step)
+        over = source.should_stop(record.step)
         assert over == (found[-1] > limit and record.step == source.next_step)
         if over:
             break
     assert len(found) < 40
     assert all(kl <= limit for kl in found[: source.first_step])
-    assert not any(source.over_at(step) for step in (source.first_step + 1,))  # never inside a phase
+    assert not any(source.should_stop(step) for step in (source.first_step + 1,))  # never inside a phase
 
 
 def test_an_adaptive_leash_of_grpo_reaches_the_loss() -> None:

@@ -31,7 +31,7 @@ from parakit.model.adapters import (
     make_prefix,
     make_prompt,
 )
-from parakit.model.presets import size_dial
+from parakit.model.presets import config_for_size
 from tests.training.tiny_runs import tiny_model
 
 IDS = torch.tensor([[4, 9, 7, 22, 5, 1], [3, 3, 8, 30, 2, 6]])
@@ -189,7 +189,7 @@ def test_a_flipped_byte_is_noticed(tmp_path):
 
 
 def test_a_classifiers_new_head_lies_in_the_adapter(tmp_path):
-    shape = size_dial("20k", 60, 16, "encoder", None).config
+    shape = config_for_size("20k", 60, 16, "encoder", None).config
     assert isinstance(shape, EncoderConfig)
     from parakit.model import MaskedLanguageModel
 
@@ -210,7 +210,7 @@ def test_a_classifiers_new_head_lies_in_the_adapter(tmp_path):
 
 
 def test_an_encoder_decoders_matrices_have_adapters_too(tmp_path):
-    shape = size_dial("40k", 60, 16, "encoder-decoder", None).config
+    shape = config_for_size("40k", 60, 16, "encoder-decoder", None).config
     model = SequenceToSequence(shape).eval()  # type: ignore[arg-type]
     for parameter in model.parameters():
         if not parameter.any():
@@ -225,7 +225,7 @@ def test_an_encoder_decoders_matrices_have_adapters_too(tmp_path):
 
 
 def test_a_tied_table_of_two_stacks_has_no_place_there():
-    shape = size_dial("40k", 60, 16, "encoder-decoder", None).config
+    shape = config_for_size("40k", 60, 16, "encoder-decoder", None).config
     names = Names(shape, Head("sequence_to_sequence"))
     if shape.tie_embeddings:
         with pytest.raises(UserError, match="lora_targets"):

@@ -102,6 +102,6 @@ class GRPO:
         """What a checkpoint keeps."""
         return {"kl_coef": self.kl_controller.coefficient}
 
-    def take_over(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.kl_controller.coefficient = state["kl_coef"]

@@ -136,7 +136,7 @@ class PPO:
         """What a checkpoint keeps."""
         return {"moments": vars(self.moments).copy(), "kl_coef": self.kl_controller.coefficient}
 
-    def take_over(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         vars(self.moments).update(state["moments"])
         self.kl_controller.coefficient = state["kl_coef"]

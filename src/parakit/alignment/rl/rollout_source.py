@@ -72,7 +72,7 @@ class RLAlgorithm(Protocol):
     def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> ExperienceBatch: ...
     def observe(self, kl: float) -> None: ...
     def state(self) -> dict[str, Any]: ...
-    def take_over(self, state: dict[str, Any]) -> None: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
 
 
 RollOut = Callable[[Sequence[RLPrompt], int], tuple[Rollouts, np.ndarray]]
@@ -127,7 +127,7 @@ class PolicyRolloutSource:
             self.next_step = min(self.next_step, step)
         return step >= self.next_step
 
-    def over_at(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Whether the run ends after `step` steps: with the first phase whose completions were found further from
         the reference than `kl_limit`.
         """
@@ -147,11 +147,11 @@ class PolicyRolloutSource:
             "learning": self.learning.state(),
         }
 
-    def take_over(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken: with a new phase."""
         self.n_phases, self.phase = state["n_phases"], None
         self.first_step = self.next_step = state["next_step"]
-        self.learning.take_over(state["learning"])
+        self.learning.load_state(state["learning"])
 
     def _begin(self, step: int) -> None:
         """Make the phase that begins with `step`. Nothing is changed when its rollouts or rewards fail."""

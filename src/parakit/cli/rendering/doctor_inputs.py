@@ -100,12 +100,12 @@ def _shards(model: str, data: str, split: str, seq_len: int | None, n_shown: int
 def _compiled(model: str, data: str, place: Path) -> Path:
     """Conversations as token shards below `place`, all of a file in the train split."""
     from parakit.data.conversations.sets import prepare_conversations
-    from parakit.stages.data import make_conversation_shards, tell_left_out
+    from parakit.stages.data import make_conversation_shards, report_skipped
 
     folder = Path(data)
     if folder.is_file():
         folder = prepare_conversations([data], place / "conversations", validation_fraction=0.0)
-    return make_conversation_shards(tell_left_out(data, folder), Path(model), place / "shards")
+    return make_conversation_shards(report_skipped(data, folder), Path(model), place / "shards")
 
 
 def _preferences(

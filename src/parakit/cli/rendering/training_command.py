@@ -11,8 +11,8 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
 from parakit.recipe.unused_settings import unread_training, why_unread
-from parakit.stages.families import Objective, Task
 from parakit.training.config import TrainingConfig
+from parakit.training.task_names import ObjectiveName, TaskName
 
 Settings = TypeVar("Settings", bound=TrainingConfig)
 
@@ -20,7 +20,7 @@ Settings = TypeVar("Settings", bound=TrainingConfig)
 def training_config(
     command: Config,
     kind: type[Settings],
-    learned: Objective | Task | Method,
+    learned: ObjectiveName | TaskName | Method,
     unread_of_stage: Callable[[Settings], Mapping[str, str]] | None = None,
 ) -> Settings:
     """The training settings among a command's, as far as they differ from the defaults. One that the chosen

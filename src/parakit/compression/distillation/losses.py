@@ -23,8 +23,8 @@ from parakit.compression.config import DistillConfig
 from parakit.compression.distillation.micro_batches import CachedMicroBatch, UnlabelledMicroBatch
 from parakit.compression.distillation.teacher import Predictor, Teacher
 from parakit.training.micro_batches import MicroBatch, Objective
-from parakit.training.objectives.distribution_losses import apart, log_shares
-from parakit.training.objectives.fused_head_loss import can_join, joined_loss
+from parakit.training.objectives.distribution_losses import divergence, log_probs_at_temperature
+from parakit.training.objectives.fused_head_loss import can_fuse, fused_linear_loss
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 
@@ -48,8 +48,8 @@ class _Targets:
             shares = shares[part]
         if settings.hard_label_share < 1:
             heat = settings.distill_temperature
-            given, ours = self.sides(log_shares(logits, heat), part)
-            each = apart(given, ours, settings.divergence, settings.teacher_share)  # (C,)
+            given, ours = self.sides(log_probs_at_temperature(logits, heat), part)
+            each = divergence(given, ours, settings.divergence, settings.teacher_share)  # (C,)
             total = total + ((1 - shares) * each).sum() * heat**2
         if settings.hard_label_share > 0:
             targets = self.target_ids[part]
@@ -108,7 +108,7 @@ def _targets(
         def sides(ours: Tensor, part: slice) -> tuple[Tensor, Tensor]:
             assert teacher is not None
             assert theirs is not None
-            return log_shares(teacher.logits(theirs[part]), heat), ours
+            return log_probs_at_temperature(teacher.logits(theirs[part]), heat), ours
 
     return _Targets(sides, _counted(batch.target_ids, batch), shares)
 
@@ -125,14 +125,14 @@ def top_k_log_probs(logs: Tensor, top_ids: Tensor) -> Tensor:
 
 
 def _soft_and_hard(model: Predictor, hidden: Tensor, targets: _Targets, settings: DistillConfig) -> Tensor:
-    if not can_join(model, hidden):
+    if not can_fuse(model, hidden):
         return targets.loss(model.logits(hidden), slice(None), settings)
 
-    def slope_of(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+    def logits_grad(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         logits.requires_grad_()
         with torch.enable_grad():
             loss = targets.loss(logits, part, settings)
         (slope,) = torch.autograd.grad(loss, logits)
         return loss.detach(), slope
 
-    return joined_loss(model, hidden, slope_of)
+    return fused_linear_loss(model, hidden, logits_grad)

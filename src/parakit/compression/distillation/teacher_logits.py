@@ -33,8 +33,8 @@ from parakit.compression.distillation.micro_batches import CachedBatch, fields_o
 from parakit.compression.distillation.teacher import Teacher
 from parakit.tokens.batches.batch import Batch, MaskedBatch
 from parakit.training.micro_batches import to_micro_batch
-from parakit.training.objectives.distribution_losses import log_shares
-from parakit.training.session import RowSource
+from parakit.training.objectives.distribution_losses import log_probs_at_temperature
+from parakit.training.row_sources import RowSource
 
 KIND, INDEX = "teacher_logits", "index.json"
 PASS_TOKENS = 8192  # in one forward pass of the teacher
@@ -137,7 +137,9 @@ def _answers(teacher: Teacher, batch: Batch, facts: TeacherLogitsSpec) -> Any:
     hidden = hidden.flatten(0, 1) if micro.loss_mask is None else hidden[micro.loss_mask]  # (N, D)
     n_places = max(1, CHUNK_ELEMENTS // teacher.model.config.vocab_size)
     for start in range(0, len(hidden), n_places):
-        logs = log_shares(teacher.logits(hidden[start : start + n_places]), facts.distill_temperature)
+        logs = log_probs_at_temperature(
+            teacher.logits(hidden[start : start + n_places]), facts.distill_temperature
+        )
         top_ids = logs.topk(facts.top_k, dim=1).indices
         yield top_ids.cpu().numpy(), top_k_log_probs(logs, top_ids).cpu().numpy()
 

@@ -2,6 +2,6 @@
 
 from parakit.common.lazy import lazy_exports
 
-__getattr__, __dir__ = lazy_exports(__name__, {"RedTeaming": "running", "red_team": "running"})
+__getattr__, __dir__ = lazy_exports(__name__, {"RedTeamJob": "running", "red_team": "running"})
 
-__all__ = ["RedTeaming", "red_team"]
+__all__ = ["RedTeamJob", "red_team"]

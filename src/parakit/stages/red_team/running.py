@@ -36,7 +36,7 @@ Transcript = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class RedTeaming:
+class RedTeamJob:
     """Whom to attack, and `against` whom to compare: the model before, so that differences are after minus before.
     Both are model folders or URLs.
     """
@@ -47,7 +47,7 @@ class RedTeaming:
     device: str = "cpu"
 
 
-def red_team(job: RedTeaming, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def red_team(job: RedTeamJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Attack, judge, and write the artifact folder `out`; returns what `results.json` holds."""
     attacks = _attacks(job.config)
     models = {BEFORE: job.against, AFTER: job.model} if job.against else {AFTER: job.model}
@@ -90,7 +90,7 @@ def _attacks(config: RedTeamConfig) -> list[Attack]:
     return primer_attacks(config.n_attacks, config.seed, categories=config.suites)
 
 
-def _judge(job: RedTeaming) -> ChatModel | None:
+def _judge(job: RedTeamJob) -> ChatModel | None:
     if job.config.judge == RULES:
         return None
     return open_chat_model(job.config.judge, model=job.config.judge_model, device=job.device)
@@ -146,7 +146,7 @@ def _judged(attacks: Sequence[Attack], said: Sequence[str | None], judge: ChatMo
 
 
 def _write(
-    job: RedTeaming,
+    job: RedTeamJob,
     out: Path,
     overwrite: bool,
     results: dict[str, Any],

@@ -21,7 +21,7 @@ from parakit.training.doctor.checks import BATCH_CHECKS, LABEL_CHECKS, MODEL_CHE
 from parakit.training.doctor.probes import tried_out
 from parakit.training.doctor.tasks.lists import BEHAVIOUR_CHECKS, ROW_CHECKS
 from parakit.training.micro_batches import Objective
-from parakit.training.session import RowSource
+from parakit.training.row_sources import RowSource
 
 # Faults with which nothing else can be looked at.
 STOPPING = (

@@ -33,7 +33,7 @@ from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resol
 from parakit.training.doctor.case import Kind
 from parakit.training.doctor.examination import Finding, examine
 from parakit.training.micro_batches import Objective
-from parakit.training.session import RowSource
+from parakit.training.row_sources import RowSource
 
 N_ROWS = 4
 OBJECTIVES: dict[Kind, Objective] = {

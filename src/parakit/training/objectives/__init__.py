@@ -5,7 +5,7 @@ examples, in float32. The loop divides by the number of counted ones in the whol
 gradients do not depend on how the batch was cut.
 """
 
-from parakit.training.objectives.distribution_losses import divergence
+from parakit.training.objectives.distribution_losses import distribution_matching
 from parakit.training.objectives.label_losses import classification, regression, token_classification
 from parakit.training.objectives.pair_losses import contrastive
 from parakit.training.objectives.token_losses import masked_token, next_token, sequence_to_sequence
@@ -13,7 +13,7 @@ from parakit.training.objectives.token_losses import masked_token, next_token, s
 __all__ = [
     "classification",
     "contrastive",
-    "divergence",
+    "distribution_matching",
     "masked_token",
     "next_token",
     "regression",

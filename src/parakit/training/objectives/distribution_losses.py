@@ -24,12 +24,12 @@ from parakit.training.precision import at_least_float32
 Direction = Literal["forward", "reverse", "jensen_shannon"]
 
 
-def log_shares(logits: Tensor, distill_temperature: float) -> Tensor:
+def log_probs_at_temperature(logits: Tensor, distill_temperature: float) -> Tensor:
     """Log-probabilities (..., V) of logits over a temperature, in float32 or better."""
     return (at_least_float32(logits) / distill_temperature).log_softmax(-1)
 
 
-def apart(given: Tensor, ours: Tensor, direction: Direction, teacher_share: float = 0.5) -> Tensor:
+def divergence(given: Tensor, ours: Tensor, direction: Direction, teacher_share: float = 0.5) -> Tensor:
     """How far two distributions lie apart at each place (nats): log-probabilities (N, V) of both -> (N,).
 
     With P given, Q ours and b the `teacher_share`, "jensen_shannon" is b KL(P || M) + (1 - b) KL(Q || M), where M is
@@ -52,7 +52,7 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
     return (p.exp() * torch.where(p > -torch.inf, p - q, 0.0)).sum(-1)
 
 
-def divergence(
+def distribution_matching(
     direction: Direction = "forward", distill_temperature: float = 1.0, teacher_share: float = 0.5
 ) -> Objective:
     """Divergence between the given distribution and the model's at each counted place, summed (nats).
@@ -71,8 +71,10 @@ def divergence(
             hidden, given = hidden.flatten(0, 1), batch.target_logits.flatten(0, 1)
         else:
             hidden, given = hidden[batch.loss_mask], batch.target_logits[batch.loss_mask]  # (N, D), (N, V)
-        ours, given = (log_shares(logits, distill_temperature) for logits in (model.logits(hidden), given))
-        loss = apart(given, ours, direction, teacher_share).sum() * distill_temperature**2
+        ours, given = (
+            log_probs_at_temperature(logits, distill_temperature) for logits in (model.logits(hidden), given)
+        )
+        loss = divergence(given, ours, direction, teacher_share).sum() * distill_temperature**2
         return with_router_loss(loss, model, batch.real_mask, batch.n_counted)
 
     return objective

@@ -25,10 +25,10 @@ CHUNK_ELEMENTS = 2**22  # logits at a time
 
 # Logits (C, V) of some rows, and which rows these are -> the sum of their losses, and what it changes by with each
 # logit (C, V).
-SlopeOf = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
+LogitsGrad = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 
-def can_join(model: TokenPredictor, hidden: Tensor) -> bool:
+def can_fuse(model: TokenPredictor, hidden: Tensor) -> bool:
     """Whether `joined_loss` computes what the model's `logits` and the loss behind them do."""
     head: nn.Module = model.lm_head
     plain = head.base if type(head) is TrainedRowsHead else head
@@ -44,12 +44,12 @@ def can_join(model: TokenPredictor, hidden: Tensor) -> bool:
     )
 
 
-def joined_cross_entropy(
+def fused_cross_entropy(
     model: TokenPredictor, hidden: Tensor, target_ids: Tensor, label_smoothing: float
 ) -> Tensor:
     """hidden (N, D), as `model.hidden` gives it, and target_ids (N,) -> the summed cross-entropy in nats."""
 
-    def slope_of(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+    def logits_grad(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         targets, vocab_size = target_ids[part, None], logits.shape[1]
         logs = logits.log_softmax(-1)
         loss = -(1 - label_smoothing) * logs.gather(1, targets).sum(dtype=torch.float64)
@@ -61,10 +61,10 @@ def joined_cross_entropy(
         slope.scatter_add_(1, targets, slope.new_full(targets.shape, label_smoothing - 1))
         return loss, slope
 
-    return joined_loss(model, hidden, slope_of)
+    return fused_linear_loss(model, hidden, logits_grad)
 
 
-def joined_loss(model: TokenPredictor, hidden: Tensor, slope_of: SlopeOf) -> Tensor:
+def fused_linear_loss(model: TokenPredictor, hidden: Tensor, logits_grad: LogitsGrad) -> Tensor:
     """hidden (N, D), as `model.hidden` gives it -> the sum of a loss of its logits, which `slope_of` takes some rows
     at a time.
     """
@@ -73,7 +73,7 @@ def joined_loss(model: TokenPredictor, hidden: Tensor, slope_of: SlopeOf) -> Ten
     if type(head) is TrainedRowsHead:
         rows, token_ids = head.rows, torch.tensor(head.token_ids, device=hidden.device)
     loss: Tensor = _JoinedLoss.apply(
-        model.head_input(hidden), head.weight, head.bias, rows, token_ids, slope_of
+        model.head_input(hidden), head.weight, head.bias, rows, token_ids, logits_grad
     )
     return loss
 
@@ -91,7 +91,7 @@ class _JoinedLoss(torch.autograd.Function):
         bias: Tensor | None,
         rows: Tensor | None,
         token_ids: Tensor | None,
-        slope_of: SlopeOf,
+        logits_grad: LogitsGrad,
     ) -> Tensor:
         of_hidden, of_weight, of_bias, of_rows = (
             torch.zeros_like(given) if given is not None and wanted else None
@@ -107,7 +107,7 @@ class _JoinedLoss(torch.autograd.Function):
         for start in range(0, len(hidden), n_rows):
             part = slice(start, start + n_rows)
             vectors = hidden[part]
-            loss, slope = slope_of(nn.functional.linear(vectors, whole, bias), part)  # (C, V)
+            loss, slope = logits_grad(nn.functional.linear(vectors, whole, bias), part)  # (C, V)
             total += loss
             if of_hidden is not None:
                 torch.mm(slope, whole, out=of_hidden[part])

@@ -25,7 +25,7 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
     return parameter.ndim in (2, 3) and not apart
 
 
-def rate_shares(model: nn.Module) -> dict[str, float]:
+def lr_multipliers(model: nn.Module) -> dict[str, float]:
     """Weights that are stepped more finely than others, by name. Without the usual attention scale (T5) queries are
     that much smaller for the same scores, and a step of the same size would turn the scores so many times as far.
     """
@@ -41,7 +41,7 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, plan: TrainingPlan) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        shares = rate_shares(model)
+        shares = lr_multipliers(model)
         by_share: dict[float, list[tuple[str, nn.Parameter]]] = {1.0: []}
         for name, p in named:
             if is_matrix(name, p):

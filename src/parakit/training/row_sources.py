@@ -1,0 +1,35 @@
+"""Where a run's rows come from: a fixed data set, or the model itself."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+
+class RowSource(Protocol):
+    """Rows of a training split in a seeded order without end: windows of text, or examples."""
+
+    @property
+    def rows_per_epoch(self) -> float:
+        """Rows of one pass over the split."""
+        ...
+
+    def rows(self, start_row: int, n_rows: int, /) -> Any:
+        """A batch of numpy arrays: a pure function of the seed and the row numbers."""
+        ...
+
+
+@runtime_checkable
+class RolloutSource(Protocol):
+    """A `RowSource` whose rows are sampled from the model in training, a phase of several steps at a time."""
+
+    def resumable_at(self, step: int) -> bool:
+        """Whether a run can resume exactly after `step` steps. Called after each step."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """The state to resume from, as JSON values."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Resume from what `state` returned."""
+        ...

@@ -1,0 +1,214 @@
+"""The one table of what can be trained: for every task its model, batches, loss, metrics, and the units of both.
+
+The stages build a run's `TrainingTask` from a row of it, and the doctor reads from the same row what to check. A new
+task is a row here, an objective in `objectives/`, and a batch class in `micro_batches.py` where its rows are of a new
+format. Objectives of alignment and distillation need packages above this one, so the stages bring them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from parakit.model.config import Family, ModelConfig
+from parakit.model.heads import (
+    Classifier,
+    Embedder,
+    LanguageModel,
+    MaskedLanguageModel,
+    Model,
+    RewardModel,
+    SequenceToSequence,
+)
+from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.prefix_lm import PrefixSource
+from parakit.tokens.batches.source import BatchSource
+from parakit.tokens.batches.span_corruption import SpanCorruptionSource
+from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
+from parakit.tokens.preferences.encoding import EncodedRankings
+from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training import objectives
+from parakit.training.config import TrainingPlan
+from parakit.training.micro_batches import Objective
+from parakit.training.row_sources import RowSource
+from parakit.training.task_names import MASK_RATE, SPAN_RATE
+
+Packing = Literal["concat", "pack"]
+RowFormat = Literal[
+    "text",  # windows of documents
+    "conversations",
+    "prefixed_text",  # documents for a decoder, of which a prefix is read both ways
+    "masked_text",
+    "source_target",
+    "labelled",
+    "text_pairs",
+    "rankings",
+    "rollouts",  # completions that the model in training samples
+]
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """The settings that objectives and batches of a task read; each task reads some of them."""
+
+    noise_rate: float | None = None  # masked, span_corruption; None: the task's own
+    whole_word: bool = False  # masked
+    mean_span: float = 3.0  # span_corruption
+    label_smoothing: float = 0.0  # translate
+    temperature: float = 0.05  # embed
+
+    @classmethod
+    def from_config(cls, config: object) -> Self:
+        """Those that `config` has."""
+        names = [field.name for field in fields(cls) if hasattr(config, field.name)]
+        return cls(**{name: getattr(config, name) for name in names})
+
+
+@dataclass(frozen=True)
+class SourceSetup:
+    """What rows are built from besides their data: the model's config, its tokenizer, the task's options."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    options: TaskOptions
+
+    @cached_property
+    def vocab(self) -> Any:
+        """What noising needs to know of the vocabulary; takes a pass over it."""
+        return token_facts(self.tokenizer)
+
+
+MakeSource = Callable[[Any, TrainingPlan, int, SourceSetup], RowSource]  # data, plan, seed, setup
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A row of the table: what is the same for every run of a task."""
+
+    name: str
+    models: tuple[type[Model], ...]
+    """Which models can be trained on it."""
+    row_format: RowFormat
+    loss_unit: str
+    progress_unit: str
+    """What a progress bar counts: tokens where rows are of one length, else rows or examples."""
+    make_objective: Callable[[TaskOptions], Objective] | None = None
+    """None: a package above brings the objective, and the source."""
+    make_source: MakeSource | None = None
+    metrics: tuple[str, ...] = ("loss",)
+    """What validation returns. With "bits_per_byte" the whole split is measured in bytes, else in the loss unit."""
+    primary_metric: str = "loss"
+    secondary_metric: str | None = None
+    loss_is_sum: bool = True
+    """Whether a micro-batch's loss is a sum over rows, each by itself. Pairs of "embed" compete with each other."""
+    all_tokens_predicted: bool = False
+    """Whether every token passes the output head, so that a share of the machine's peak can be computed."""
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What one run trains on. `validate` returns the `spec.metrics` on the held-out split."""
+
+    spec: TaskSpec
+    source: RowSource
+    data: TokenShards | ExampleShards | EncodedRankings | None
+    """What the rows come from; None where the model samples them, so that the doctor has nothing to read."""
+    objective: Objective
+    validate: Callable[[Model], dict[str, Any]]
+    step_metrics: Callable[[], dict[str, float]] | None = None
+    """More to log of the step that just ended."""
+    should_stop: Callable[[int], bool] | None = None
+    """Whether the run ends after so many steps, before its plan does; None: never."""
+
+
+def task_spec(name: str, family: Family) -> TaskSpec:
+    """The row of the table for a model of this family: `prefix` is two, for decoders and for encoder-decoders."""
+    if name == "prefix" and family == "encoder-decoder":
+        return PREFIX_OF_PAIRS
+    return TASKS[name]
+
+
+def _windows(packing: Packing) -> MakeSource:
+    return lambda data, plan, seed, _: BatchSource(data, plan.seq_len, seed, packing)
+
+
+def _noising_rows(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> BatchSource:
+    """Windows before noise is put on them; a decoder's are one token longer."""
+    return BatchSource(data, plan.seq_len, seed, shift=1 if setup.config.family == "decoder" else 0)
+
+
+def _prefixes(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
+    start_id = getattr(setup.config, "decoder_start_id", None)
+    return PrefixSource(_noising_rows(data, plan, seed, setup), setup.vocab, start_id)
+
+
+def _masked(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
+    rows, options = _noising_rows(data, plan, seed, setup), setup.options
+    return MaskedSource(
+        rows, setup.vocab, rate=options.noise_rate or MASK_RATE, whole_word=options.whole_word
+    )
+
+
+def _spans(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
+    rows, options = _noising_rows(data, plan, seed, setup), setup.options
+    start_id, density = setup.config.decoder_start_id, options.noise_rate or SPAN_RATE  # type: ignore[union-attr]
+    return SpanCorruptionSource(rows, setup.vocab, start_id, density=density, mean_span=options.mean_span)
+
+
+def _translations(data: ExampleShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
+    start_id: int = setup.config.decoder_start_id  # type: ignore[union-attr]
+    return PairSource(data, plan.seq_len, plan.seq_len, seed, start_id, n_rows_hint=plan.n_rows)
+
+
+def _text_pairs(data: ExampleShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:
+    return TextPairSource(data, plan.seq_len, seed, n_rows_hint=plan.n_rows)
+
+
+def _labelled(data: ExampleShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:
+    return LabelledSource(data, plan.seq_len, seed, n_rows_hint=plan.n_rows)
+
+
+_BYTES = ("loss", "perplexity", "bits_per_byte")
+_SPECS = (
+    TaskSpec("next_token", (LanguageModel,), "text", "nats per token", "tokens",
+             lambda _: objectives.next_token, _windows("concat"), _BYTES, all_tokens_predicted=True),
+    TaskSpec("chat", (LanguageModel,), "conversations", "nats per counted token", "tokens",
+             lambda _: objectives.next_token, _windows("pack"), _BYTES, all_tokens_predicted=True),
+    TaskSpec("prefix", (LanguageModel,), "prefixed_text", "nats per token behind its prefix", "tokens",
+             lambda _: objectives.next_token, _prefixes),
+    TaskSpec("masked", (MaskedLanguageModel,), "masked_text", "nats per masked token", "tokens",
+             lambda _: objectives.masked_token, _masked),
+    TaskSpec("span_corruption", (SequenceToSequence,), "source_target", "nats per target token", "rows",
+             lambda _: objectives.sequence_to_sequence(), _spans),
+    TaskSpec("translate", (SequenceToSequence,), "source_target", "nats per target token", "examples",
+             lambda o: objectives.sequence_to_sequence(o.label_smoothing), _translations),
+    TaskSpec("classify", (Classifier,), "labelled", "nats per example", "examples",
+             lambda _: objectives.classification, _labelled),
+    TaskSpec("tag", (Classifier,), "labelled", "nats per word", "examples",
+             lambda _: objectives.token_classification, _labelled),
+    TaskSpec("regress", (Classifier,), "labelled", "squared error per example", "examples",
+             lambda _: objectives.regression, _labelled),
+    TaskSpec("embed", (Embedder,), "text_pairs", "nats per pair", "examples",
+             lambda o: objectives.contrastive(o.temperature), _text_pairs, loss_is_sum=False),
+    TaskSpec("reward", (RewardModel,), "rankings", "nats per ranking", "rankings",
+             secondary_metric="accuracy"),
+    TaskSpec("dpo", (LanguageModel,), "rankings", "nats per ranking", "rankings",
+             secondary_metric="accuracy"),
+    TaskSpec("ppo", (LanguageModel,), "rollouts", "less the mean reward", "completions",
+             primary_metric="reward", secondary_metric="kl"),
+    TaskSpec("grpo", (LanguageModel,), "rollouts", "less the mean reward", "completions",
+             primary_metric="reward", secondary_metric="kl"),
+)  # fmt: skip
+TASKS: Mapping[str, TaskSpec] = {spec.name: spec for spec in _SPECS}
+PREFIX_OF_PAIRS = replace(
+    TASKS["prefix"],
+    models=(SequenceToSequence,),
+    row_format="source_target",
+    progress_unit="rows",
+    make_objective=lambda _: objectives.sequence_to_sequence(),
+)
