@@ -180,4 +180,4 @@ def test_what_does_not_write_is_not_asked_to(capsys, made, monkeypatch, name, ve
     status, out, err = run(capsys, verb, made[0] / name)
     assert status == 2
     assert out == ""
-    assert "this model cannot go on with a text" in err
+    assert "this model cannot continue a text" in err

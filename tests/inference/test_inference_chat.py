@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from parakit.common.errors import UserError
-from parakit.inference.chat import COMMANDS, ChatSession
-from parakit.inference.chat_files import Message, load_messages, save_messages
+from parakit.data.conversations.conversation import Message
+from parakit.inference.chat import COMMANDS, ChatSession, load_messages, save_messages
 from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.generation.text import generate
@@ -56,7 +56,7 @@ def test_undo_retry_and_reset(session):
     session.handle("/reset")
     assert session.messages == []
     for command in ("/undo", "/retry", "/save x"):
-        with pytest.raises(UserError, match="nothing has been said"):
+        with pytest.raises(UserError, match="the conversation is empty"):
             session.handle(command)
 
 

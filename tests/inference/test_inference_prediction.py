@@ -255,14 +255,14 @@ def test_a_model_asked_for_what_it_cannot_do_says_what_it_is(masked, encoder, de
     tagger = Classifier(encoder, ClassifierConfig(labels=LABELS, level="token"))
     sampling = SamplingConfig()
     refused = [
-        (lambda: generate_batch(masked, tokenizer, ["a"], sampling), "go on with a text.*an encoder that predicts masked"),
+        (lambda: generate_batch(masked, tokenizer, ["a"], sampling), "continue a text.*an encoder that predicts masked"),
         (lambda: stream(translator, tokenizer, "a", sampling), "an encoder-decoder that writes a target"),
         (lambda: fill_masks(speaker, tokenizer, ["[MASK]"]), "fill in masked tokens.*a decoder"),
         (lambda: translate(speaker, tokenizer, ["a"]), "translate.*a decoder"),
         (lambda: classify(tagger, tokenizer, ["a"]), "a tagger of words with 3 labels"),
         (lambda: tag(masked, tokenizer, [["a"]]), "label each word"),
         (lambda: regress(tagger, tokenizer, ["a"]), "score texts"),
-        (lambda: embed(rewarder, tokenizer, ["a"]), "a reward model.*\n  it can: judge completions"),
+        (lambda: embed(rewarder, tokenizer, ["a"]), "a reward model.*\n  it can: score completions"),
         (lambda: embed(tagger, tokenizer, ["a"]), "vectors.*a tagger"),
     ]  # fmt: skip
     for call, message in refused:

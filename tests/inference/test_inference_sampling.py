@@ -16,7 +16,7 @@ from parakit.inference.generation.sampling import (
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    penalise_repetition,
+    penalize_repetition,
     request_seeds,
     sample,
     uniforms,
@@ -60,7 +60,7 @@ def test_each_filter_and_all_together_agree_with_transformers():
         history = torch.randint(0, 200, (4, 30))
         seen = torch.zeros(4, 200, dtype=torch.bool).scatter_(1, history, True)
         ours = [
-            penalise_repetition(logits, seen, 1.7),
+            penalize_repetition(logits, seen, 1.7),
             keep_top_k(logits, 13),
             keep_top_p(logits, 0.83),
             keep_min_p(logits, 0.07),

@@ -63,14 +63,15 @@ def main(argv: list[str]) -> int:
     config = _evaluation_config(command)
     if command.examples and not (Path(command.examples) / LINEAGE).is_file():
         return _measure_file(command, config)
-    from parakit.cli.rendering.model_loading import model_folder, tell_how_it_reads
+    from parakit.cli.rendering.model_loading import model_folder
     from parakit.common.artifacts import open_artifact
     from parakit.common.devices import pick_device
     from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
     from parakit.evaluation.suites import compare_suites
+    from parakit.inference.folder_settings import warn_prefix_lm
 
     check_output(command.output, overwrite=command.overwrite)
-    tell_how_it_reads(command.model)
+    warn_prefix_lm(model_folder(command.model))
     other = open_artifact(command.compare, "evaluation").path / RESULTS if command.compare else None
     with progress("evaluate", unit="tokens and questions") as bar:
         results = evaluate_model(

@@ -72,7 +72,7 @@ def evaluate_loss(
     first with `overlap` tokens of context. `advance` is called with the number of counted tokens of each
     batch. A model whose loss is no number, or that predicts no next tokens, is a `UserError`.
     """
-    require_capability(model, "next tokens")
+    require_capability(model, "log_likelihood")
     window = model.config.max_seq_len
     seq_len = window if seq_len is None else seq_len
     if seq_len > window:

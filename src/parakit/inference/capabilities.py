@@ -1,9 +1,8 @@
-"""What each kind of model can do, and the error for asking it for something else: an encoder to generate, a
-decoder to fill masks.
-"""
+"""What each kind of model can do, and the error for a request that it cannot serve."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from parakit.common.errors import UserError
@@ -17,46 +16,60 @@ from parakit.model.heads import (
 )
 
 Capability = Literal[
-    "generate", "translate", "fill masks", "classify", "tag", "regress", "embed", "reward", "next tokens"
+    "generate", "translate", "fill_mask", "classify", "tag", "regress", "embed", "reward", "log_likelihood"
 ]
 
-_KINDS: dict[type, tuple[str, tuple[Capability, ...]]] = {
-    LanguageModel: ("a decoder that predicts the next token", ("generate", "next tokens", "embed")),
-    MaskedLanguageModel: ("an encoder that predicts masked tokens", ("fill masks", "embed")),
-    SequenceToSequence: ("an encoder-decoder that writes a target after a source", ("translate", "embed")),
-    Embedder: ("a model that turns texts into vectors", ("embed",)),
-    RewardModel: ("a reward model: one number for a text", ("reward",)),
+
+@dataclass(frozen=True)
+class ModelKind:
+    """What a model is, in words, and what it can do; the first capability is its main one."""
+
+    description: str
+    capabilities: tuple[Capability, ...]
+
+
+_KINDS: dict[type, ModelKind] = {
+    LanguageModel: ModelKind(
+        "a decoder that predicts the next token", ("generate", "log_likelihood", "embed")
+    ),
+    MaskedLanguageModel: ModelKind("an encoder that predicts masked tokens", ("fill_mask", "embed")),
+    SequenceToSequence: ModelKind(
+        "an encoder-decoder that writes a target for a source", ("translate", "embed")
+    ),
+    Embedder: ModelKind("a model that turns texts into vectors", ("embed",)),
+    RewardModel: ModelKind("a reward model: one number for a conversation", ("reward",)),
 }
-_DOING: dict[Capability, str] = {
-    "generate": "go on with a text (generate, chat)",
+_DESCRIPTIONS: dict[Capability, str] = {
+    "generate": "continue a text (generate, chat)",
     "translate": "turn a source into a target (translate)",
-    "fill masks": "fill in masked tokens (fill_mask)",
+    "fill_mask": "fill in masked tokens (fill_mask)",
     "classify": "label texts (classify)",
     "tag": "label each word (tag)",
     "regress": "score texts (regress)",
     "embed": "turn texts into vectors (embed)",
-    "reward": "judge completions",
-    "next tokens": "be measured on text by its next tokens (perplexity, bits per byte)",
+    "reward": "score completions for alignment",
+    "log_likelihood": "give text a probability (log_likelihood, perplexity, bits per byte)",
 }
 
 
-def capabilities_of(model: object) -> tuple[str, tuple[Capability, ...]] | None:
-    """What a model is, in words, and what it can do; None for a class that is none of the house's heads."""
+def model_kind(model: object) -> ModelKind | None:
+    """The kind of a model by its head; None for a class that is none of Parakit's heads."""
     if isinstance(model, Classifier):
         labels = len(model.classes.labels)
         if model.classes.regression:
-            return f"a scorer of texts ({', '.join(model.classes.labels)})", ("regress",)
+            return ModelKind(f"a scorer of texts ({', '.join(model.classes.labels)})", ("regress",))
         if model.classes.level == "token":
-            return f"a tagger of words with {labels} labels", ("tag",)
-        return f"a classifier of texts with {labels} labels", ("classify",)
-    return next((found for kind, found in _KINDS.items() if isinstance(model, kind)), None)
+            return ModelKind(f"a tagger of words with {labels} labels", ("tag",))
+        return ModelKind(f"a classifier of texts with {labels} labels", ("classify",))
+    return next((kind for head, kind in _KINDS.items() if isinstance(model, head)), None)
 
 
-def require_capability(model: object, ability: Capability) -> None:
-    """Refuse, as a `UserError`, a model that cannot do this. A class that is not ours is given the chance."""
-    found = capabilities_of(model)
-    if found is None or ability in found[1]:
+def require_capability(model: object, capability: Capability) -> None:
+    """Raise `UserError`, listing what the model can do, unless it can do this. Unknown classes are not checked."""
+    kind = model_kind(model)
+    if kind is None or capability in kind.capabilities:
         return
-    what, abilities = found
-    can = ", ".join(_DOING[one] for one in abilities)
-    raise UserError(f"this model cannot {_DOING[ability]}: it is {what}", f"it can: {can}")
+    able = ", ".join(_DESCRIPTIONS[other] for other in kind.capabilities)
+    raise UserError(
+        f"this model cannot {_DESCRIPTIONS[capability]}: it is {kind.description}", f"it can: {able}"
+    )

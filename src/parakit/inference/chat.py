@@ -1,20 +1,22 @@
 """A conversation with a model: history, system prompt, the context window, and `/` commands.
 
-The session knows no terminal: `handle` takes a line and returns what to say, as a notice or as pieces of
-an answer. A conversation that outgrows the context window is refused, or loses its oldest turns where
-that was asked for, and then it says which. History itself is never cut.
+The session does not know the terminal: `handle` takes a line and returns a notice, or an answer as pieces of text. A
+conversation that outgrows the context window is refused, or with `when_full="drop_oldest"` loses its oldest turns and
+names them. The history itself is never shortened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from parakit.common.errors import UserError
+from parakit.common.files import write_text_atomic
 from parakit.common.seeds import derive_seed
 from parakit.common.settings import closest_match
-from parakit.inference.chat_files import Message, load_messages, save_messages
+from parakit.data.conversations.conversation import Conversation, Message, read_conversations
 from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.generation.text import Completion, CompletionStream, prompt_ids, stream
 from parakit.model.adapters import AdapterSet
@@ -22,24 +24,24 @@ from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 COMMANDS = {
-    "help": "what the commands do",
-    "system": "TEXT  tell the model something before the conversation; without TEXT, show it",
-    "reset": "forget the conversation; the system prompt stays",
-    "undo": "take back your last message and its answer",
-    "retry": "let the model answer your last message again",
+    "help": "list the commands",
+    "system": "TEXT  set the system prompt; without TEXT, show it",
+    "reset": "clear the conversation; the system prompt stays",
+    "undo": "remove your last message and its answer",
+    "retry": "answer your last message again",
     "save": "FILE  write the conversation as a line of JSON, as `parakit finetune` reads it",
-    "load": "FILE  go on with a saved conversation",
-    "temperature": "NUMBER  how freely answers are drawn; 0 is greedy; without NUMBER, show it",
-    "adapter": "NAME  speak with another adapter, or as the base; without NAME, list them",
+    "load": "FILE  continue a saved conversation",
+    "temperature": "NUMBER  the randomness of answers; 0 is greedy; without NUMBER, show it",
+    "adapter": "NAME  switch to another adapter, or to the base; without NAME, list them",
     "stats": "tokens, context window and speed",
     "quit": "leave",
 }
-BASE = "base"  # what `/adapter` calls the model without any
+BASE = "base"  # what `/adapter` calls the model without an adapter
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a line brought: something to tell the user, an answer that is still to be spoken, or the end."""
+    """The result of a line: a notice to the user, the pieces of an answer, or the end of the session."""
 
     notice: str = ""
     answer: Iterator[str] | None = None
@@ -47,7 +49,7 @@ class Reply:
 
 
 class ChatSession:
-    """One conversation. `messages` holds every turn but the system prompt, in the order they were said."""
+    """One conversation. `messages` holds every turn but the system prompt, in order."""
 
     def __init__(
         self,
@@ -64,18 +66,18 @@ class ChatSession:
         self.messages: list[Message] = []
         self.last: Completion | None = None
         self.n_answers, self.n_tokens, self.seconds = 0, 0, 0.0
-        self._n_left_out = 0
-        self._own_file: str | None = None
+        self._n_dropped = 0
+        self._saved_to: str | None = None
 
     def handle(self, line: str) -> Reply:
-        """Take one line: a `/` command, or a message (`//` starts a message with a slash).
+        """Process one line: a `/` command, or a message (`//` starts a message with a slash).
 
-        Raises `UserError` for a command or value that is not known, and for a message that the context
-        window cannot hold; the conversation is then as before.
+        Raises `UserError` for an unknown command or value, and for a message that the context window cannot hold; the
+        conversation is then unchanged.
         """
         line = line.strip()
         if not line.startswith("/") or line.startswith("//"):
-            return self.say(line.removeprefix("/")) if line else Reply()
+            return self.send(line.removeprefix("/")) if line else Reply()
         name, _, argument = line[1:].partition(" ")
         name = {"exit": "quit", "?": "help"}.get(name, name)
         if name not in COMMANDS:
@@ -85,8 +87,8 @@ class ChatSession:
             )
         return getattr(self, f"_{name}")(argument.strip())
 
-    def say(self, content: str) -> Reply:
-        """Send a message. The turn enters the history as the answer is spoken."""
+    def send(self, content: str) -> Reply:
+        """Send a message. The turn enters the history while the answer is generated."""
         return self._answer([*self.messages, Message("user", content)])
 
     # --- answering
@@ -96,12 +98,10 @@ class ChatSession:
         if seed is not None:  # every answer has its own stream, so that /retry is a new attempt
             seed = derive_seed(seed, "answer", self.n_answers) % 2**63
         pieces = stream(self.model, self.tokenizer, sent, self.sampling, seed=seed)
-        return Reply(notice, self._spoken(messages, pieces))
+        return Reply(notice, self._record(messages, pieces))
 
-    def _spoken(self, messages: list[Message], pieces: CompletionStream) -> Iterator[str]:
-        """Pass the pieces on; whatever was spoken, also when it is interrupted, is then part of the
-        history.
-        """
+    def _record(self, messages: list[Message], pieces: CompletionStream) -> Iterator[str]:
+        """Yield the pieces; what was generated, also up to an interruption, then joins the history."""
         try:
             yield from pieces
         finally:
@@ -115,23 +115,23 @@ class ChatSession:
         return [Message("system", self.system), *messages] if self.system else list(messages)
 
     def _fit(self, messages: Sequence[Message]) -> tuple[list[Message], str]:
-        """What is sent of `messages`, and a notice when more is left out than before.
+        """The part of `messages` to send, and a notice when more turns are dropped than before.
 
-        An answer is promised `max_new_tokens`, or a quarter of the window if that is less, before older
-        turns are kept.
+        `max_new_tokens`, or a quarter of the window if that is less, is reserved for the answer before older turns are
+        kept.
         """
         window = self.model.config.max_seq_len
-        whole = self._with_system(messages)
-        n_tokens = len(prompt_ids(self.tokenizer, whole))
+        full = self._with_system(messages)
+        n_tokens = len(prompt_ids(self.tokenizer, full))
         if self.when_full == "refuse":
-            return (whole, "") if n_tokens < window else self._refuse(n_tokens)
-        promised = min(self.sampling.max_new_tokens, max(window // 4, 1))
+            return (full, "") if n_tokens < window else self._refuse(n_tokens)
+        reserved = min(self.sampling.max_new_tokens, max(window // 4, 1))
         starts = [i for i, message in enumerate(messages) if message.role == "user"]
         for start in starts:
-            sent = self._with_system(messages[start:]) if start else whole
+            sent = self._with_system(messages[start:]) if start else full
             n_tokens = len(prompt_ids(self.tokenizer, sent))
-            if n_tokens + promised <= window or (start == starts[-1] and n_tokens < window):
-                return sent, self._left_out(messages[:start])
+            if n_tokens + reserved <= window or (start == starts[-1] and n_tokens < window):
+                return sent, self._dropped_notice(messages[:start])
         self._refuse(n_tokens)
 
     def _refuse(self, n_tokens: int) -> NoReturn:
@@ -144,9 +144,9 @@ class ChatSession:
             ways,
         )
 
-    def _left_out(self, messages: Sequence[Message]) -> str:
-        """Say which turns are left out, when they are more than the last time."""
-        n_before, self._n_left_out = self._n_left_out, len(messages)
+    def _dropped_notice(self, messages: Sequence[Message]) -> str:
+        """Names the dropped turns when they are more than the last time."""
+        n_before, self._n_dropped = self._n_dropped, len(messages)
         if len(messages) <= n_before:
             return ""
         quoted = ", ".join(_quote(message) for message in messages[n_before:])
@@ -165,14 +165,14 @@ class ChatSession:
         return Reply(f"system: {self.system}" if self.system else "no system prompt; /system TEXT sets one")
 
     def _reset(self, _: str) -> Reply:
-        self.messages, self._n_left_out, self.last = [], 0, None
-        return Reply("the conversation is forgotten")
+        self.messages, self._n_dropped, self.last = [], 0, None
+        return Reply("the conversation is cleared")
 
     def _undo(self, _: str) -> Reply:
         last = self._last_user("/undo")
-        taken_back, self.messages = self.messages[last], self.messages[:last]
-        self._n_left_out = min(self._n_left_out, last)
-        return Reply(f"taken back: {_quote(taken_back)}")
+        removed, self.messages = self.messages[last], self.messages[:last]
+        self._n_dropped = min(self._n_dropped, last)
+        return Reply(f"removed: {_quote(removed)}")
 
     def _retry(self, _: str) -> Reply:
         return self._answer(self.messages[: self._last_user("/retry") + 1])
@@ -181,8 +181,8 @@ class ChatSession:
         if not path:
             raise UserError("/save: no file is named", "/save FILE")
         self._last_user("/save")
-        save_messages(path, self._with_system(self.messages), overwrite=path == self._own_file)
-        self._own_file = path
+        save_messages(path, self._with_system(self.messages), overwrite=path == self._saved_to)
+        self._saved_to = path
         return Reply(f"saved {len(self.messages)} messages to {path}")
 
     def _load(self, path: str) -> Reply:
@@ -191,7 +191,7 @@ class ChatSession:
         messages = load_messages(path)
         self.system = messages[0].content if messages[0].role == "system" else ""
         self.messages = messages[1:] if messages[0].role == "system" else messages
-        self._n_left_out, self.last, self._own_file = 0, None, path
+        self._n_dropped, self.last, self._saved_to = 0, None, path
         return Reply(f"loaded {len(self.messages)} messages from {path}")
 
     def _temperature(self, text: str) -> Reply:
@@ -205,14 +205,15 @@ class ChatSession:
             raise UserError("/adapter: there are none", "start with --adapters FOLDER FOLDER")
         if name:
             adapters.use(None if name == BASE else name)
-        now = adapters.current or BASE
-        return Reply("\n".join(f"{'*' if one == now else ' '} {one}" for one in [BASE, *adapters.names]))
+        active = adapters.current or BASE
+        names = [BASE, *adapters.names]
+        return Reply("\n".join(f"{'*' if other == active else ' '} {other}" for other in names))
 
     def _stats(self, _: str) -> Reply:
-        used = len(prompt_ids(self.tokenizer, self._with_system(self.messages[self._n_left_out :])))
+        used = len(prompt_ids(self.tokenizer, self._with_system(self.messages[self._n_dropped :])))
         lines = [
             f"context window: {used} of {self.model.config.max_seq_len} tokens",
-            f"messages: {len(self.messages)}, of which left out: {self._n_left_out}",
+            f"messages: {len(self.messages)}, of which left out: {self._n_dropped}",
             f"answers: {self.n_answers}, {self.n_tokens} tokens",
         ]
         if self.seconds:
@@ -220,11 +221,37 @@ class ChatSession:
         return Reply("\n".join(lines))
 
     def _last_user(self, command: str) -> int:
-        """Where the last message of the user's stands."""
+        """The index of the user's last message."""
         for i in range(len(self.messages) - 1, -1, -1):
             if self.messages[i].role == "user":
                 return i
-        raise UserError(f"{command}: nothing has been said yet", "say something first")
+        raise UserError(f"{command}: the conversation is empty", "send a message first")
+
+
+def save_messages(path: str | Path, messages: Sequence[Message], *, overwrite: bool = False) -> None:
+    """Write a conversation as one line of JSON, the format of tuning data.
+
+    Raises `UserError` for a file that exists, unless `overwrite`, and for a missing folder.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists already", "choose another name")
+    if not path.parent.is_dir():
+        raise UserError(
+            f"{path}: the folder {path.parent} does not exist", "make it first, or choose another folder"
+        )
+    write_text_atomic(path, Conversation(tuple(messages)).to_line())
+
+
+def load_messages(path: str | Path) -> list[Message]:
+    """Read the first conversation of a file; `UserError` naming the fault where there is none."""
+    conversation = next(read_conversations(path), None)
+    if conversation is None:
+        raise UserError(
+            f"{path}: holds no conversation",
+            'a conversation is a line {"messages": [{"role": "user", "content": "..."}, ...]}',
+        )
+    return list(conversation.messages)
 
 
 def _quote(message: Message) -> str:

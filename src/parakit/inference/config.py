@@ -1,7 +1,4 @@
-"""Settings of speaking: how the next token is chosen, and how a conversation is kept within the context.
-
-Torch-free, so that the command line and the recipe can read it at no cost. Every number has a bound.
-"""
+"""Settings of generation: sampling, beam search, and conversations within the context window."""
 
 from typing import Annotated, Literal
 
@@ -13,16 +10,14 @@ StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class SamplingConfig(Config):
-    """How completions are drawn. Temperature 0 is exactly greedy; the filters apply in the order of these
-    fields.
-    """
+    """How completions are sampled. Temperature 0 is exactly greedy; the filters apply in the order of the fields."""
 
     repetition_penalty: float = Field(
         1.0,
         gt=0.0,
         le=100.0,
         allow_inf_nan=False,
-        description="Weaken tokens that occurred: divide logits (multiply negative ones) by this; 1 is off.",
+        description="Divide the logits of tokens that occurred (multiply negative ones) by this; 1 is off.",
     )
     temperature: float = Field(
         0.7, ge=0.0, le=100.0, allow_inf_nan=False, description="Divide the logits by this; 0 is greedy."
@@ -43,25 +38,23 @@ class SamplingConfig(Config):
         description="Drop tokens less likely than this share of the likeliest one; 0 keeps all.",
     )
     seed: int | None = Field(
-        None, ge=0, lt=2**63, description="Equal seeds give equal completions; none draws a fresh one."
+        None, ge=0, lt=2**63, description="Equal seeds give equal completions; none: a random seed."
     )
     max_new_tokens: int = Field(
         200,
         ge=1,
         le=10_000_000,
-        description="Longest completion in tokens; the context window may end it sooner.",
+        description="Longest completion in tokens; the context window may end it earlier.",
     )
     stop: tuple[StopString, ...] = Field(
-        (), max_length=64, description="Texts that end the completion; they are never shown."
+        (), max_length=64, description="Stop strings: they end the completion and are not part of it."
     )
 
 
 class BeamConfig(Config):
-    """How beam search looks for the likeliest completion."""
+    """Beam search for the likeliest completion."""
 
-    n_beams: int = Field(
-        4, ge=1, le=1000, description="Unfinished completions kept in every step; 1 is greedy."
-    )
+    n_beams: int = Field(4, ge=1, le=1000, description="Unfinished completions in every step; 1 is greedy.")
     length_penalty: float = Field(
         1.0,
         ge=-10.0,
@@ -71,20 +64,18 @@ class BeamConfig(Config):
     )
     stop_when: Literal["unlikely", "full", "impossible"] = Field(
         "unlikely",
-        description="Having n_beams finished ones, go on until the best unfinished one is worse as it stands"
-        " (unlikely), not at all (full), or until none could become better at its best (impossible).",
+        description="With n_beams finished completions, stop when the best unfinished one scores worse (unlikely),"
+        " at once (full), or when no unfinished one can become better (impossible).",
     )
     max_new_tokens: int = Field(200, ge=1, le=10_000_000, description="Longest completion in tokens.")
 
 
 class ChatConfig(Config):
-    """A conversation: its system prompt, its sampling, and what happens when it outgrows the context
-    window.
-    """
+    """A conversation: its system prompt, its sampling, and what happens when the context window is full."""
 
-    system: str = Field("", description="What the model is told before the conversation.")
+    system: str = Field("", description="The system prompt.")
     when_full: Literal["refuse", "drop_oldest"] = Field(
         "refuse",
-        description="Context window full: say so and stop, or leave out the oldest turns and say which.",
+        description="With a full context window: an error, or drop the oldest turns and name them.",
     )
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How answers are drawn.")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How answers are sampled.")

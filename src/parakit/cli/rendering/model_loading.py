@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device, pick_dtype
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
-from parakit.common.progress import log
 
 if TYPE_CHECKING:
     from parakit.model.adapters import AdapterSet
@@ -76,24 +74,11 @@ def load_adapters(talker: Talker, base: str, folders: Sequence[str]) -> AdapterS
     return adapters
 
 
-def tell_how_it_reads(path: str | Path) -> None:
-    """Say of a decoder that learned on prefixes that it is not read as it was trained."""
-    from parakit.checkpoints.model_folder import read_config
-
-    lineage = model_folder(path) / LINEAGE
-    learned = (read_json(lineage).get("config") or {}).get("learned") if lineage.is_file() else None
-    if learned == "prefix" and read_config(model_folder(path)).family == "decoder":
-        log(
-            f"{path}: was trained on prefixes that it read both ways, and a prompt is read one way here, as every program"
-            " reads such a folder: expect less of it than of its validation, or tune it first"
-        )
-
-
 def load_talker(path: str, device: str, dtype: str, prompting: str) -> Talker:
     """Load a model folder; one that writes no text, or has no tokenizer, is a `UserError`."""
     from parakit.checkpoints.model_folder import load_model
     from parakit.inference.capabilities import require_capability
-    from parakit.inference.folder_settings import is_chat_tuned
+    from parakit.inference.folder_settings import is_chat_tuned, warn_prefix_lm
     from parakit.model.heads import LanguageModel
 
     target, folder = pick_device(device), model_folder(path)
@@ -104,6 +89,6 @@ def load_talker(path: str, device: str, dtype: str, prompting: str) -> Talker:
         raise UserError(
             f"{path}: has no tokenizer, so it cannot read or write", "put the model's tokenizer there"
         )
-    tell_how_it_reads(path)
+    warn_prefix_lm(folder)
     chat = is_chat_tuned(folder) if prompting == "auto" else prompting == "chat"
     return Talker(model, tokenizer, chat)

@@ -36,11 +36,11 @@ def predict(
     """One answer a row. A row has `text` (and `text_pair`), `source` or `words`, as the examples of its task do.
     A model that only goes on with a text is a `UserError`, but for `as_vectors`, which most models can give.
     """
-    from parakit.inference.capabilities import capabilities_of
+    from parakit.inference.capabilities import model_kind
 
-    found = capabilities_of(model)
-    assert found is not None
-    what, abilities = found
+    kind = model_kind(model)
+    assert kind is not None
+    what, abilities = kind.description, kind.capabilities
     if as_vectors:
         return _embed(model, tokenizer, rows)
     if "generate" in abilities:
@@ -51,7 +51,7 @@ def predict(
         return []
     if abilities[0] == "translate":
         return _translate(model, tokenizer, rows, beams)
-    if abilities[0] == "fill masks":
+    if abilities[0] == "fill_mask":
         return _fill_masks(model, tokenizer, rows, n_candidates)
     return _READERS[abilities[0]](model, tokenizer, rows)
 
@@ -65,14 +65,14 @@ def measure_file(
     from parakit.common.devices import pick_device
     from parakit.data.examples import TASKS, read_examples
     from parakit.evaluation.examples import evaluate_examples
-    from parakit.inference.capabilities import capabilities_of
+    from parakit.inference.capabilities import model_kind
 
     model, tokenizer = load_model(model_folder(path), pick_device(device))
-    found = capabilities_of(model)
-    tasks = [ability for ability in found[1] if ability in TASKS] if found else []
+    found = model_kind(model)
+    tasks = [ability for ability in found.capabilities if ability in TASKS] if found else []
     if not tasks or tokenizer is None:
         raise UserError(
-            f"{path}: is {found[0] if found else 'a model'} and has no task with examples",
+            f"{path}: is {found.description if found else 'a model'} and has no task with examples",
             "tune it for one: parakit finetune --task classify",
         )
     rows = (row for _, row in read_examples(examples, tasks[0]))

@@ -1,9 +1,9 @@
-"""One decoding step with fewer, larger operations, for small models: their time goes into starting operations.
+"""One decoding step with fewer, larger operations, for small models, whose time goes into launching operations.
 
-The weights of query, key and value become one matrix, those of gate and up another, each norm's weight is folded into
-the matrix behind it, and residual sums happen inside matrix products: half the operations, the same function up to
-rounding. The matrices are copies, so only models up to `MAX_PARAMS` are fused, in full precision, and only while
-every module is the plain one; wrapped or replaced modules (adapters, quantized weights) take the model's own path.
+Query, key and value become one matrix, gate and up another, each norm's weight is folded into the next matrix, and
+residual sums happen inside matrix products: half the operations, the same function up to rounding. The matrices are
+copies, so only models up to `MAX_PARAMS` are fused, in full precision, and only while every module is a plain one;
+with wrapped or replaced modules (adapters, quantized weights) the model's own forward runs.
 
 Shapes: B rows, H heads, G key-value heads, D head_dim, W width (d_model), F d_ff, S slots.
 """
@@ -44,7 +44,7 @@ class _Layer:
 
 
 class FusedStep:
-    """`decode_step` for one model, from weights prepared once. The model must not be trained meanwhile."""
+    """`decode_step` for one model, from matrices prepared once. The model's weights must not change meanwhile."""
 
     def __init__(self, model: LanguageModel) -> None:
         config = model.config
@@ -76,40 +76,40 @@ class FusedStep:
         attention_mask = cache.attention_mask(1)
         cos, sin = self.positions(cache.position_ids(1))
         half = self.head_dim // 2
-        sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)  # a roll then does what rotate does
+        sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)  # a roll then rotates
         for number, layer in enumerate(self.layers):
-            mixed = (self._normed(x) @ layer.query_key_value).view(len(x), -1, 1, self.head_dim)
-            turning, value = mixed.split([self.n_heads + self.n_kv_heads, self.n_kv_heads], dim=1)
-            turning = self._normed(turning) * layer.query_key_norm
-            turning = torch.addcmul(turning * cos, turning.roll(half, -1), sin).to(x.dtype)
-            query, key = turning.split([self.n_heads, self.n_kv_heads], dim=1)  # (B, H or G, 1, D)
+            projected = (self._rms_norm(x) @ layer.query_key_value).view(len(x), -1, 1, self.head_dim)
+            query_key, value = projected.split([self.n_heads + self.n_kv_heads, self.n_kv_heads], dim=1)
+            query_key = self._rms_norm(query_key) * layer.query_key_norm
+            query_key = torch.addcmul(query_key * cos, query_key.roll(half, -1), sin).to(x.dtype)
+            query, key = query_key.split([self.n_heads, self.n_kv_heads], dim=1)  # (B, H or G, 1, D)
             key, value = cache.update(number, key, value)  # (B, G, S, D)
             attended = functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=attention_mask, enable_gqa=self.n_heads > self.n_kv_heads
             )
             x = torch.addmm(x, attended.reshape(len(x), -1), layer.output)
-            gate, up = (self._normed(x) @ layer.gate_up).chunk(2, dim=-1)  # (B, F)
+            gate, up = (self._rms_norm(x) @ layer.gate_up).chunk(2, dim=-1)  # (B, F)
             x = torch.addmm(x, functional.silu(gate) * up, layer.down)
-        return self._normed(x) @ self.head
+        return self._rms_norm(x) @ self.head
 
-    def _normed(self, x: Tensor) -> Tensor:
+    def _rms_norm(self, x: Tensor) -> Tensor:
         """RMSNorm over the last axis, without its weight."""
         return x * x.square().mean(-1, keepdim=True).add_(self.eps).rsqrt_()
 
 
 def can_fuse(model: object) -> TypeGuard[LanguageModel]:
-    """Whether `FusedStep` computes what the model does, and its copies are small."""
+    """Whether `FusedStep` computes the same function as the model, with copies that are small."""
     return (
         type(model) is LanguageModel
         and model.lm_head.weight.dtype in (torch.float32, torch.float64)
         and _is_default_shape(model.config)
         and model.config.n_params()["total"] <= MAX_PARAMS
-        and all(type(module) in PLAIN and not _is_watched(module) for module in model.modules())
+        and all(type(module) in PLAIN and not _has_hooks(module) for module in model.modules())
     )
 
 
 def _is_default_shape(config: DecoderConfig) -> bool:
-    """Whether all choices but the sizes are the default's, which is what `FusedStep` computes."""
+    """Whether all settings but the sizes are the defaults, which `FusedStep` implements."""
     sizes = {"vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "max_seq_len"}
     free = sizes | {"rope_theta", "rope_scaling", "norm_eps", "tie_embeddings"}
     free |= {"dropout", "attention_dropout", "feed_forward_dropout"}
@@ -117,6 +117,6 @@ def _is_default_shape(config: DecoderConfig) -> bool:
     return all(getattr(config, name) == field.default for name, field in fields.items() if name not in free)
 
 
-def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody outside looks at, or changes, what goes in or comes out."""
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a hook reads or changes the module's input or output."""
     return bool(module._forward_hooks or module._forward_pre_hooks)

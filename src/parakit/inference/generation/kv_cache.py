@@ -1,12 +1,10 @@
-"""The key-value cache: what attention computed for earlier tokens, kept so that a new token costs one
-step and not a whole pass.
+"""The key-value cache: keys and values of earlier tokens, so that a new token costs one step instead of a whole pass.
 
-Each row has a length of its own, and token i of a row lies in slot i: a token's slot is its position. One
-rule therefore serves prefill, decoding and any chunk between: a token at position p may attend to slots
-0..p. What lies in later slots (padding of a shorter prompt, tokens taken back) is never seen and will be
-overwritten. Tensors are allocated once. A decoder that looks at a source has the source's keys and values
-here too, made once; they and the source's mask stay in step with the rows. Left out: pages shared between
-requests, and forgetting what a sliding window no longer sees.
+Each row has its own length, and token i of a row is in slot i: a token's slot is its position. One rule therefore
+serves prefill, decoding and any chunk: a token at position p may attend to slots 0..p. Later slots (padding of a
+shorter prompt, truncated tokens) are masked and will be overwritten. Tensors are allocated once. For cross-attention
+the cache also holds the source's keys and values, computed once, and the source's mask; they follow the rows. Left
+out: pages shared between requests, and dropping what a sliding window no longer sees.
 
 Shapes: B rows, G key-value heads, T new tokens, S slots or source tokens, D head_dim.
 """
@@ -21,7 +19,7 @@ from parakit.model.config import DecoderConfig
 
 
 class KVCache:
-    """Keys and values of `n_rows` sequences with room for `max_seq_len` tokens each."""
+    """Keys and values of `n_rows` sequences of at most `max_seq_len` tokens each."""
 
     def __init__(
         self,
@@ -32,7 +30,7 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         shape = (n_rows, config.n_kv_heads, max_seq_len, config.head_dim)
-        # zeros: a slot that the mask hides still enters a product with 0, and 0 * NaN is NaN
+        # zeros: a masked slot still enters a product with 0, and 0 * NaN is NaN
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
         self.max_seq_len = max_seq_len
@@ -41,12 +39,12 @@ class KVCache:
         self.lengths = [0] * n_rows
         """Tokens of each row."""
         self._slots = torch.arange(max_seq_len, device=device)
-        self._positions: torch.Tensor | None = None  # (B,) next slot of each row, when they differ
-        self._targets: torch.Tensor | None = None  # (B * G * T,) where the step under way writes
+        self._positions: torch.Tensor | None = None  # (B,) next slot of each row, where they differ
+        self._targets: torch.Tensor | None = None  # (B * G * T,) where the current pass writes
         self.source_mask: torch.Tensor | None = None
-        """(B, S) bool, the source's real tokens; None where every one is, or where there is no source."""
+        """(B, S) bool, True = a real token of the source; None where all are, or without a source."""
         self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._source_of = list(range(n_rows))  # rows that share a number share a source
+        self._source_of = list(range(n_rows))  # rows with equal numbers share a source
 
     @property
     def n_rows(self) -> int:
@@ -54,7 +52,7 @@ class KVCache:
 
     @property
     def is_ragged(self) -> bool:
-        """Whether rows differ in length, so that steps need a mask and scattered writes."""
+        """Whether rows differ in length: steps then need a mask and scattered writes."""
         return self._positions is not None
 
     def position_ids(self, n_new: int) -> torch.Tensor:
@@ -64,20 +62,17 @@ class KVCache:
         return self._positions[:, None] + self._slots[:n_new]
 
     def attention_mask(self, n_new: int) -> torch.Tensor | None:
-        """What the next `n_new` tokens may attend to: bool (B or 1, 1, T, S); None where plain causal
-        attention is right.
-        """
+        """What the next `n_new` tokens may attend to: bool (B or 1, 1, T, S); None where plain causal attention does."""
         if self._positions is None and (n_new == 1 or self.seq_len == 0):
             return None
-        seen = (
-            self._slots[: self.seq_len + n_new] <= self.position_ids(n_new)[..., None]
-        )  # (B, T, S) or (T, S)
-        return seen[:, None] if seen.ndim == 3 else seen[None, None]
+        slots = self._slots[: self.seq_len + n_new]
+        mask = slots <= self.position_ids(n_new)[..., None]  # (B, T, S) or (T, S)
+        return mask[:, None] if mask.ndim == 3 else mask[None, None]
 
     def update(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append the new tokens' (B, G, T, D) to every row; return views (B, G, S, D) of all slots in use.
 
-        The rows grow when the last layer has been served, that is once per forward pass.
+        The rows grow after the last layer's update, once per forward pass.
         """
         n_new = key.shape[2]
         end = self.seq_len + n_new
@@ -101,53 +96,51 @@ class KVCache:
         return keys[:, :, :end], values[:, :, :end]
 
     def truncate(self, lengths: Sequence[int]) -> None:
-        """Take back tokens: row b keeps its first `lengths[b]`. Costs nothing: the slots are overwritten
-        later.
-        """
+        """Drop the newest tokens: row b keeps its first `lengths[b]`. Copies nothing."""
         assert len(lengths) == self.n_rows
         assert all(0 <= new <= old for new, old in zip(lengths, self.lengths, strict=True))
         self._set_lengths(list(lengths))
 
     def source(self, layer: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Keys and values (B, G, S, D) of the rows' sources, once `keep_source` was given them."""
+        """Keys and values (B, G, S, D) of the rows' sources; None before `keep_source`."""
         return self._sources.get(layer)
 
     def keep_source(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keep the sources' keys and values, (B, G, S, D) each, for the steps to come."""
+        """Store the sources' keys and values, (B, G, S, D) each."""
         self._sources[layer] = key.contiguous(), value.contiguous()
 
     def select(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row `rows[i]` was; the others leave. Only rows that move are copied.
+        """Row i becomes the former row `rows[i]`; the others leave. Only rows that move are copied.
 
-        A row may be named several times, as beam search does; more rows than before are allocated anew.
+        A row may occur several times, as in beam search; more rows than before need a new allocation.
         """
         for tensors in (self.keys, self.values):
-            tensors[:] = self._moved(tensors, rows, range(self.n_rows), self.seq_len)
+            tensors[:] = self._move(tensors, rows, range(self.n_rows), self.seq_len)
         if self._sources:
             for layer, pair in self._sources.items():
-                key, value = self._moved(pair, rows, self._source_of, pair[0].shape[2])
+                key, value = self._move(pair, rows, self._source_of, pair[0].shape[2])
                 self._sources[layer] = key, value
             if self.source_mask is not None:
                 self.source_mask = self.source_mask[list(rows)]
         self._source_of = [self._source_of[row] for row in rows]
         self._set_lengths([self.lengths[row] for row in rows])
 
-    def _moved(
+    def _move(
         self, tensors: Sequence[torch.Tensor], rows: Sequence[int], contents: Sequence[int], used: int
     ) -> list[torch.Tensor]:
-        """`tensors` (B, G, S, D) with row i what row `rows[i]` was, in the first `used` slots. Rows that have
-        equal numbers in `contents` hold the same.
+        """`tensors` (B, G, S, D) with the first `used` slots of row `rows[i]` in row i. Rows with equal numbers in
+        `contents` have equal contents.
         """
         device = self._slots.device
         if len(rows) > self.n_rows:
-            everything = torch.tensor(rows, device=device)
-            return [tensor.index_select(0, everything) for tensor in tensors]
+            index = torch.tensor(rows, device=device)
+            return [tensor.index_select(0, index) for tensor in tensors]
         moved = [i for i, row in enumerate(rows) if contents[i] != contents[row]]
         if moved:
-            to = torch.tensor(moved, device=device)
-            come_from = torch.tensor([rows[i] for i in moved], device=device)
+            targets = torch.tensor(moved, device=device)
+            sources = torch.tensor([rows[i] for i in moved], device=device)
             for tensor in tensors:
-                tensor[:, :, :used].index_copy_(0, to, tensor[:, :, :used].index_select(0, come_from))
+                tensor[:, :, :used].index_copy_(0, targets, tensor[:, :, :used].index_select(0, sources))
         return [tensor[: len(rows)] for tensor in tensors]
 
     def _set_lengths(self, lengths: list[int]) -> None:
@@ -159,9 +152,7 @@ class KVCache:
             self._positions = torch.tensor(lengths, device=self._slots.device)
 
     def _target_slots(self, n_new: int, n_heads: int) -> torch.Tensor:
-        """Indices of the new tokens' rows in a (B * G * S, D) view, in the order of a flattened (B, G, T,
-        D).
-        """
+        """Indices of the new tokens in a (B * G * S, D) view, in the order of a flattened (B, G, T, D)."""
         heads = torch.arange(self.n_rows * n_heads, device=self._slots.device).view(self.n_rows, n_heads, 1)
         slots = self.position_ids(n_new)[:, None]  # (B, 1, T)
         return (heads * self.max_seq_len + slots).flatten()

@@ -1,8 +1,8 @@
-"""Sources go in, targets come out: generation with an encoder-decoder.
+"""Generation with an encoder-decoder: sources as ids in, targets out.
 
-The encoder reads a batch of sources once; every decoder layer makes its keys and values of them once and the cache
-keeps them. `DecoderView` gives the rest the face of a language model whose prompt is the start id, so that
-`decoding` runs unchanged. Sources of any lengths share a batch, padded and masked, neighbours in length together.
+The encoder runs once over a batch of sources; every decoder layer computes its keys and values of them once and the
+cache holds them. `DecoderView` then behaves like a language model whose prompt is the start id, so that `decoding` runs
+unchanged. Sources of any lengths share a batch, padded and masked, sorted by length.
 
 Shapes: B rows, S source tokens, T target tokens.
 """
@@ -28,7 +28,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
 class DecoderView:
-    """An encoder-decoder that has been given its sources, as `decoding.NextTokenModel`: one row a source."""
+    """An encoder-decoder with its sources, as a `decoding.NextTokenModel`: one row per source."""
 
     def __init__(self, model: SequenceToSequence, sources: Sequence[Sequence[int]]) -> None:
         self.model, self.sources = model, sources
@@ -36,11 +36,11 @@ class DecoderView:
 
     @property
     def prompts(self) -> list[list[int]]:
-        """What every target starts with."""
+        """The start id, once per source."""
         return [[self.model.config.decoder_start_id] for _ in self.sources]
 
     def hidden(self, input_ids: torch.Tensor, *, cache: KVCache, **context: Any) -> torch.Tensor:
-        """New target tokens (B, T) -> vectors (B, T, d_model). The first call reads the sources."""
+        """New target tokens (B, T) -> vectors (B, T, d_model). The first call encodes the sources."""
         source = None
         if cache.source(0) is None:
             source_ids, cache.source_mask = pad_rows(self.sources, input_ids.device)
@@ -54,7 +54,7 @@ class DecoderView:
         return self.model.logits(hidden)
 
     def train(self, mode: bool = True) -> DecoderView:
-        """Dropout on or off, on both sides."""
+        """Switch dropout on or off, in encoder and decoder."""
         self.model.train(mode)
         self.training = mode
         return self
@@ -71,8 +71,8 @@ def generate_sequences(
 ) -> list[list[int]]:
     """The target of each source, as new ids without the start id, in the order of the sources.
 
-    A target ends as a completion does in `generate_ids`: with a stop id (which is kept), or at a limit. An empty
-    source, one over the encoder's `max_seq_len`, or a model that is no encoder-decoder is a `UserError`.
+    A target ends as in `generate_ids`: with a stop id (which is included), or at a limit. Raises `UserError` for an
+    empty source, one over the encoder's `max_seq_len`, and a model that is no encoder-decoder.
     """
     require_capability(model, "translate")
     check_sources(model, sources)
@@ -80,16 +80,16 @@ def generate_sequences(
     targets: list[list[int]] = [[] for _ in sources]
     with evaluation_mode(model):
         for rows in rows_by_length(sources, micro_batch_size):
-            side = DecoderView(model, [sources[row] for row in rows])
-            written = generate_ids(
-                side,
-                side.prompts,
+            view = DecoderView(model, [sources[row] for row in rows])
+            batch = generate_ids(
+                view,
+                view.prompts,
                 config,
                 stop_ids,
                 seeds=[seeds[row] for row in rows],
                 micro_batch_size=len(rows),
             )
-            for row, target in zip(rows, written, strict=True):
+            for row, target in zip(rows, batch, strict=True):
                 targets[row] = target
     return targets
 
@@ -105,27 +105,27 @@ def beam_search_sequences(
     """The `n_beams` best targets of each source, best first; errors as for `generate_sequences`."""
     require_capability(model, "translate")
     check_sources(model, sources)
-    found: list[list[Beam]] = [[] for _ in sources]
+    results: list[list[Beam]] = [[] for _ in sources]
     with evaluation_mode(model):
         for rows in rows_by_length(sources, max(1, micro_batch_size // config.n_beams)):
-            side = DecoderView(model, [sources[row] for row in rows])
-            for row, best in zip(rows, beam_search_batch(side, side.prompts, config, stop_ids), strict=True):
-                found[row] = best
-    return found
+            view = DecoderView(model, [sources[row] for row in rows])
+            for row, best in zip(rows, beam_search_batch(view, view.prompts, config, stop_ids), strict=True):
+                results[row] = best
+    return results
 
 
 def check_sources(model: SequenceToSequence, sources: Sequence[Sequence[int]]) -> None:
-    """Refuse a source that is empty or that the encoder cannot hold."""
+    """Raise `UserError` for a source that is empty or longer than the encoder's context window."""
     limit = model.config.encoder.max_seq_len
     for number, source in enumerate(sources, 1):
         which = "the source" if len(sources) == 1 else f"source {number} of {len(sources)}"
         if len(source) > limit:
             raise UserError(
-                f"{which} has {len(source)} tokens, and the encoder holds {limit}",
+                f"{which} has {len(source)} tokens, and the encoder's context window holds {limit}",
                 "shorten it, or use a model with a larger max_seq_len",
             )
         if not source:
-            raise UserError(f"{which} has no tokens", "give some text to read")
+            raise UserError(f"{which} has no tokens", "give a text with at least one token")
 
 
 def translate(
@@ -137,10 +137,10 @@ def translate(
     too_long: TooLong = "refuse",
     micro_batch_size: int = MICRO_BATCH_SIZE,
 ) -> list[str]:
-    """What the model writes for each text: a translation, a summary, whatever it was trained to write.
+    """The target for each source text: a translation, a summary, or whatever the model was trained for.
 
-    Without a config it writes greedily; with a `BeamConfig` it gives the best beam. Errors as for
-    `generate_sequences`, but `too_long` may say to cut a text; a stop string is a `UserError`.
+    Greedy without a config; with a `BeamConfig` the best beam. `too_long="truncate"` shortens a source that is over the
+    encoder's context window. Other errors as for `generate_sequences`; stop strings are a `UserError`.
     """
     require_capability(model, "translate")
     if config is None:
@@ -149,18 +149,18 @@ def translate(
         config = SamplingConfig(
             temperature=0.0, max_new_tokens=config.max_new_tokens
         )  # the same, and cheaper
-    ends = end_ids(tokenizer, config)
-    sources = [one.token_ids for one in encode_texts(tokenizer, texts, model.config, too_long)]
+    stop_ids = _stop_ids(tokenizer, config)
+    sources = [source.token_ids for source in encode_texts(tokenizer, texts, model.config, too_long)]
     if isinstance(config, BeamConfig):
-        found = beam_search_sequences(model, sources, config, ends, micro_batch_size=micro_batch_size)
-        targets = [beams[0].token_ids for beams in found]
+        results = beam_search_sequences(model, sources, config, stop_ids, micro_batch_size=micro_batch_size)
+        targets = [beams[0].token_ids for beams in results]
     else:
-        targets = generate_sequences(model, sources, config, ends, micro_batch_size=micro_batch_size)
+        targets = generate_sequences(model, sources, config, stop_ids, micro_batch_size=micro_batch_size)
     return [tokenizer.decode(target) for target in targets]
 
 
-def end_ids(tokenizer: Tokenizer, config: SamplingConfig | BeamConfig) -> frozenset[int]:
-    """What ends a target: EOS. Stop strings are for conversations, and refused."""
+def _stop_ids(tokenizer: Tokenizer, config: SamplingConfig | BeamConfig) -> frozenset[int]:
+    """EOS, which ends a target. Stop strings do not apply here and are refused."""
     if isinstance(config, SamplingConfig) and config.stop:
         raise UserError(f"stop = {list(config.stop)}: targets end at EOS only", "leave out the stop strings")
     return frozenset() if tokenizer.eos_id is None else frozenset([tokenizer.eos_id])

@@ -1,18 +1,18 @@
-"""Generating text: a prompt or a conversation in, a completion out; whole, streamed, or many at a time.
+"""Generating text: a prompt or a conversation in, a completion out; at once, streamed, or many in a batch.
 
-A plain prompt becomes BOS and its tokens, as documents are stored; a conversation is compiled by the one
-chat template that tuning used. All three ways give the same text: what a stream shows is what `generate`
-returns.
+A plain prompt becomes BOS and its tokens, as documents do in training; a conversation is compiled by the chat template
+that tuning used. All three ways give the same text.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from parakit.common.errors import UserError
+from parakit.data.conversations.conversation import Message
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
@@ -22,33 +22,22 @@ from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import answer_lead, compile_chat, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-
-class Message(Protocol):
-    """One turn of a conversation, whichever class holds it."""
-
-    @property
-    def role(self) -> str: ...
-    @property
-    def content(self) -> str: ...
-
-
-Prompt = str | Sequence[Message]
+# A text to continue, or the messages of a conversation to answer.
+Prompt = str | Sequence[Message | Mapping[str, str]]
 FinishReason = Literal["stop", "length", "interrupted"]
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model said. `token_ids` holds everything it generated, stop tokens included; `text` only
-    what may be shown.
-    """
+    """A generated text. `token_ids` holds all new ids, stop ids included; `text` is without stop strings."""
 
     text: str
     token_ids: tuple[int, ...]
     n_prompt_tokens: int
     finish_reason: FinishReason
-    """stop: the model ended, or a stop string did; length: `max_new_tokens` or the context window did."""
+    """stop: a stop id or stop string; length: `max_new_tokens` or the context window."""
     seconds: float
-    """From the prompt's first token to the completion's last; in a batch, of the whole batch."""
+    """From the start of prefill to the last token; in a batch, of the whole batch."""
 
     @property
     def n_tokens(self) -> int:
@@ -60,8 +49,9 @@ class Completion:
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """The ids a model is given: BOS and the text's tokens, or the conversation's template up to the
-    assistant's turn.
+    """The model's input: BOS and the text's tokens, or the conversation in its template with the assistant's turn opened.
+
+    Without a BOS token an empty text becomes EOS, where there is one.
     """
     if isinstance(prompt, str):
         token_ids = tokenizer.encode(prompt)
@@ -72,8 +62,9 @@ def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
 
 
 class CompletionStream:
-    """One completion as it grows. Iterate for pieces of text; `completion` tells the rest, also after an
-    early stop.
+    """One completion while it grows: iterate for pieces of text; `completion` is the result so far.
+
+    Pieces are whole characters without any part of a stop string. Errors as for `stream`.
     """
 
     def __init__(
@@ -86,9 +77,9 @@ class CompletionStream:
         seed: int | None = None,
     ) -> None:
         require_capability(model, "generate")
-        self._ends = frozenset(stop_ids(tokenizer))
-        lead = "" if isinstance(prompt, str) else answer_lead(tokenizer)
-        self._text = TextStream(tokenizer, config.stop, lead)
+        self._stop_ids = frozenset(stop_ids(tokenizer))
+        prefix = "" if isinstance(prompt, str) else answer_lead(tokenizer)
+        self._text = TextStream(tokenizer, config.stop, prefix)
         self._pieces: list[str] = []
         self._token_ids: list[int] = []
         self._reason: FinishReason = "interrupted"
@@ -96,14 +87,14 @@ class CompletionStream:
         prompt_token_ids = prompt_ids(tokenizer, prompt)
         check_prompt(len(prompt_token_ids), model.config.max_seq_len)
         self.n_prompt_tokens = len(prompt_token_ids)
-        self._ids = stream_ids(model, prompt_token_ids, config, self._ends, seed=seed)
+        self._ids = stream_ids(model, prompt_token_ids, config, self._stop_ids, seed=seed)
 
     def __iter__(self) -> Iterator[str]:
         try:
             for token_id in self._ids:
                 self._token_ids.append(token_id)
                 piece = self._text.push(token_id)
-                ended = token_id in self._ends or self._text.stopped
+                ended = token_id in self._stop_ids or self._text.stopped
                 self._stopped = time.perf_counter()
                 if piece:
                     self._pieces.append(piece)
@@ -139,9 +130,10 @@ def stream(
     *,
     seed: int | None = None,
 ) -> CompletionStream:
-    """Complete a prompt piece by piece, whole characters only, never any part of a stop string.
+    """Complete a prompt piece by piece.
 
-    Raises `UserError` when the prompt is empty or over the model's `max_seq_len`.
+    Raises `UserError` for a prompt that is empty or over the model's `max_seq_len`, and for a model that generates no
+    text.
     """
     return CompletionStream(model, tokenizer, prompt, config, seed=seed)
 
@@ -154,7 +146,7 @@ def generate(
     *,
     seed: int | None = None,
 ) -> Completion:
-    """Complete one prompt (a text, or the messages of a conversation). Errors as for `stream`."""
+    """Complete one prompt. Errors as for `stream`."""
     pieces = stream(model, tokenizer, prompt, config, seed=seed)
     for _ in pieces:
         pass
@@ -172,7 +164,7 @@ def generate_batch(
 ) -> list[Completion]:
     """Complete many prompts at once, `micro_batch_size` in flight; greedy texts equal those of `generate`.
 
-    Raises `UserError` naming the first prompt that is empty or over the model's `max_seq_len`.
+    The `UserError` for a prompt that is empty or over the model's `max_seq_len` has the prompt's number.
     """
     started = time.perf_counter()
     ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
@@ -182,17 +174,18 @@ def generate_batch(
         except UserError as error:
             raise UserError(f"prompt {number} of {len(ids)}: {error.message}", error.hint) from None
     ends = frozenset(stop_ids(tokenizer))
-    talks = [not isinstance(prompt, str) for prompt in prompts]
-    lead = answer_lead(tokenizer) if any(talks) else ""
-    leads = [lead if in_turns else "" for in_turns in talks]
-    check = StopStringCheck(tokenizer, config.stop, lead) if config.stop else None
+    is_chat = [not isinstance(prompt, str) for prompt in prompts]
+    prefix = answer_lead(tokenizer) if any(is_chat) else ""
+    check = StopStringCheck(tokenizer, config.stop, prefix) if config.stop else None
     completions = generate_ids(
         model, ids, config, ends, seeds=seeds, stop_check=check, micro_batch_size=micro_batch_size
     )
     seconds = time.perf_counter() - started
     return [
-        _completion(tokenizer, len(prompt_token_ids), token_ids, ends, config, seconds, lead)
-        for prompt_token_ids, token_ids, lead in zip(ids, completions, leads, strict=True)
+        _completion(
+            tokenizer, len(prompt_token_ids), token_ids, ends, config, seconds, prefix if chat else ""
+        )
+        for prompt_token_ids, token_ids, chat in zip(ids, completions, is_chat, strict=True)
     ]
 
 
@@ -203,9 +196,9 @@ def _completion(
     ends: frozenset[int],
     config: SamplingConfig,
     seconds: float,
-    lead: str,
+    prefix: str,
 ) -> Completion:
-    text = TextStream(tokenizer, config.stop, lead)
+    text = TextStream(tokenizer, config.stop, prefix)
     shown = [text.push(token_id) for token_id in token_ids] + [text.finish()]
     ended = text.stopped or (bool(token_ids) and token_ids[-1] in ends)
     return Completion(

@@ -1,8 +1,7 @@
-"""From token ids to text that may be shown: whole characters only, and nothing of a stop string.
+"""From token ids to text for the user: whole characters only, and nothing of a stop string.
 
-A byte-level token can end inside a character, and a stop string can begin in one token and end in
-another. Both are held back until it is certain what they are. What comes out does not depend on how the
-text was cut into tokens or pieces.
+A byte-level token can end inside a character, and a stop string can span tokens. Both are held back until they are
+certain. The result does not depend on how the text is split into tokens or pieces.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ REPLACEMENT = "\ufffd"
 
 
 class CharacterStream:
-    """Token ids in, whole characters out. Special tokens have no text. Bytes that are no UTF-8 become
-    U+FFFD.
-    """
+    """Token ids in, whole characters out. Special tokens have no text. Invalid UTF-8 becomes U+FFFD."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -28,7 +25,7 @@ class CharacterStream:
         self._window, self._shown = 0, 0
 
     def push(self, token_id: int) -> str:
-        """The characters that are certain since the last call; often none, sometimes several."""
+        """The characters that have become certain; often none, sometimes several."""
         if token_id in self._special:
             return ""
         if self._bytes is not None:
@@ -36,9 +33,7 @@ class CharacterStream:
         return self._push_decoded(token_id)
 
     def _push_decoded(self, token_id: int) -> str:
-        """Kinds whose tokens join by rules (word pieces, sentence pieces): the growth of a short window's
-        text.
-        """
+        """For kinds whose tokens join by rules (word pieces, sentence pieces): the growth of a short window's text."""
         self._token_ids.append(token_id)
         before = self._tokenizer.decode(self._token_ids[self._window : self._shown])
         now = self._tokenizer.decode(self._token_ids[self._window :])
@@ -49,7 +44,7 @@ class CharacterStream:
 
 
 class StopStrings:
-    """Lets text pass until a stop string is complete. What could still become one is held back.
+    """Passes text on until a stop string is complete; holds back what could still become one.
 
     The stop string that is complete first ends the text; of several that end together, the longest.
     """
@@ -60,24 +55,24 @@ class StopStrings:
         self.stopped = False
 
     def push(self, text: str) -> str:
-        """The part of all text so far that may be shown now. Nothing passes after a stop."""
+        """The text that is certain now; nothing after a stop."""
         if self.stopped or not self._stop:
             return "" if self.stopped else text
         text = self._held + text
         if match := first_stop(text, self._stop):
             self.stopped, self._held = True, ""
             return text[: match[0]]
-        keep = self._unsure(text)
+        keep = self._n_uncertain(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """The end of the text has come: what was held back is no stop string after all."""
+        """The text has ended: returns what was held back."""
         held, self._held = self._held, ""
         return held
 
-    def _unsure(self, text: str) -> int:
-        """Length of the longest end of `text` with which a stop string begins."""
+    def _n_uncertain(self, text: str) -> int:
+        """Length of the longest suffix of `text` that is a prefix of a stop string."""
         longest = max(map(len, self._stop)) - 1
         for length in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-length:]) for stop in self._stop if len(stop) > length):
@@ -86,54 +81,51 @@ class StopStrings:
 
 
 class TextStream:
-    """Token ids in, text that may be shown out. `margin` is not shown where the text begins with it: what a chat
-    template writes before an answer.
-    """
+    """Token ids in, text out. A leading `prefix`, which a chat template writes before a response, is removed."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), lead: str = "") -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), prefix: str = "") -> None:
         self._characters = CharacterStream(tokenizer)
         self._stop = StopStrings(stop)
-        self._lead, self._held = lead, ""
+        self._prefix, self._held = prefix, ""
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop string was met."""
+        """Whether a stop string has occurred."""
         return self._stop.stopped
 
     def push(self, token_id: int) -> str:
-        """What may be shown since the last call."""
-        return self._stop.push(self._led(self._characters.push(token_id)))
+        """The text that has become certain."""
+        return self._stop.push(self._remove_prefix(self._characters.push(token_id)))
 
     def finish(self) -> str:
-        """What may still be shown at the end. Bytes of a character that never became whole are left out."""
+        """The remaining text at the end, without an incomplete character."""
         held, self._held = self._held, ""
         return self._stop.push(held) + self._stop.flush()
 
-    def _led(self, text: str) -> str:
-        """`text`, or nothing as long as all of the text may still be the lead."""
-        if not self._lead:
+    def _remove_prefix(self, text: str) -> str:
+        """`text`, or nothing while the text may still be the prefix."""
+        if not self._prefix:
             return text
         text = self._held + text
-        if len(text) < len(self._lead) and self._lead.startswith(text):
+        if len(text) < len(self._prefix) and self._prefix.startswith(text):
             self._held = text
             return ""
-        text, self._lead, self._held = text.removeprefix(self._lead), "", ""
+        text, self._prefix, self._held = text.removeprefix(self._prefix), "", ""
         return text
 
 
 class StopStringCheck:
-    """Tells a batch in flight when a row has met a stop string. Implements `decoding.StopCheck`.
+    """Whether a row of a batch in flight has met a stop string; a `decoding.StopCheck`.
 
-    A stop string is completed by a token that holds its last byte: only such tokens are suspects, and
-    only then is text decoded.
+    The token that completes a stop string holds its last byte: only such tokens are suspects, and only then is text
+    decoded.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], lead: str = "") -> None:
-        self._tokenizer, self._stop, self._lead = tokenizer, tuple(stop), lead
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], prefix: str = "") -> None:
+        self._tokenizer, self._stop, self._prefix = tokenizer, tuple(stop), prefix
         self.suspects: Collection[int] | None = None
-        if is_byte_level(tokenizer) and REPLACEMENT not in "".join(
-            stop
-        ):  # bytes that are no text end with any
+        # U+FFFD comes from invalid bytes, which can end with any byte
+        if is_byte_level(tokenizer) and REPLACEMENT not in "".join(stop):
             last_bytes = {text.encode()[-1] for text in stop}
             self.suspects = frozenset(
                 token_id
@@ -142,19 +134,17 @@ class StopStringCheck:
             )
 
     def confirms(self, token_ids: Sequence[int]) -> bool:
-        """Whether the text of `token_ids` holds a stop string, behind the lead."""
-        if is_byte_level(self._tokenizer):  # an unfinished character at the end is not text yet
+        """Whether the text of `token_ids`, without the prefix, holds a stop string."""
+        if is_byte_level(self._tokenizer):  # an incomplete character at the end is not text yet
             text = _utf8_decoder().decode(self._tokenizer.decode_bytes(token_ids))
         else:
             text = self._tokenizer.decode(token_ids)
-        text = text.removeprefix(self._lead)
+        text = text.removeprefix(self._prefix)
         return any(stop in text for stop in self._stop)
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, int] | None:
-    """Start and end of the stop string that is complete first in `text`; the longest where several end
-    together.
-    """
+    """Start and end of the stop string that is complete first in `text`; the longest where several end together."""
     found = [(start + len(s), start) for s in stop if (start := text.find(s)) >= 0]
     if not found:
         return None
@@ -167,5 +157,5 @@ def _utf8_decoder() -> codecs.IncrementalDecoder:
 
 
 def is_byte_level(tokenizer: Tokenizer) -> bool:
-    """Whether a token is a string of bytes, so that a text is its tokens' bytes joined."""
+    """Whether tokens are byte strings, so that a text is its tokens' bytes joined."""
     return tokenizer.kind == "byte_bpe"

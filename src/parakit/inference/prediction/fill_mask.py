@@ -1,10 +1,10 @@
-"""Hidden words: the likeliest tokens at each masked place of a text.
+"""Masked words: the likeliest tokens at each masked position of a text.
 
-Text can never forge a control token, so what is typed for a mask is a placeholder of the caller's choice; the mask's
-id is put in its stead. White space before it goes with it, for a token brings its own. Every place is guessed by
-itself, with the other masks still hidden.
+Text can never forge a control token, so a mask is typed as a placeholder of the caller's choice, which is replaced by the
+MASK id. White space before it is removed, for a token brings its own. Every position is predicted by itself, with the
+other masks in place.
 
-Shapes: B texts, T tokens, N masked places, V vocabulary.
+Shapes: B texts, T tokens, N masked positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PLACEHOLDER = "[MASK]"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token that may stand at a masked place."""
+    """A predicted token for a masked position."""
 
     token_id: int
     text: str
@@ -37,10 +37,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class MaskedPosition:
-    """A masked place of a text and what may stand there, the likeliest first."""
+    """A masked position of a text and its candidates, the likeliest first."""
 
     position: int
-    """Among the tokens that the model read, special tokens included."""
+    """Index among the text's tokens, special tokens included."""
     candidates: tuple[Candidate, ...]
 
 
@@ -54,36 +54,36 @@ def fill_masks(
     n_candidates: int = 5,
     micro_batch_size: int = MICRO_BATCH_SIZE,
 ) -> list[list[MaskedPosition]]:
-    """The masked places of each text, in their order, with the `n_candidates` likeliest tokens each.
+    """The masked positions of each text, in order, with the `n_candidates` likeliest tokens each.
 
-    A `UserError`: a model that fills no masks, a tokenizer without a MASK token, a text without `placeholder`, a
-    text over the model's `max_seq_len`.
+    Raises `UserError` for a model that fills no masks, a tokenizer without a MASK token, a text without `placeholder`,
+    and a text over the model's `max_seq_len`.
     """
-    require_capability(model, "fill masks")
-    readings = [_masked(tokenizer, text, placeholder, number) for number, text in enumerate(texts, 1)]
-    for number, reading in enumerate(readings, 1):
-        check_length(len(reading.token_ids), model.config.max_seq_len, number, len(texts))
-    found: list[list[MaskedPosition]] = [[] for _ in texts]
+    require_capability(model, "fill_mask")
+    inputs = [_encode_masked(tokenizer, text, placeholder, number) for number, text in enumerate(texts, 1)]
+    for number, encoded in enumerate(inputs, 1):
+        check_length(len(encoded.token_ids), model.config.max_seq_len, number, len(texts))
+    filled: list[list[MaskedPosition]] = [[] for _ in texts]
     with evaluation_mode(model):
-        for one in batches(model, readings, model.config.n_token_types, micro_batch_size):
-            hidden = model.hidden(one.input_ids, attention_mask=one.attention_mask, **one.context)
-            places = (one.input_ids == tokenizer.mask_id).nonzero()  # (N, 2): row, position
-            logits = model.logits(hidden[places[:, 0], places[:, 1]])  # (N, V)
+        for batch in batches(model, inputs, model.config.n_token_types, micro_batch_size):
+            hidden = model.hidden(batch.input_ids, attention_mask=batch.attention_mask, **batch.context)
+            masked = (batch.input_ids == tokenizer.mask_id).nonzero()  # (N, 2): row, position
+            logits = model.logits(hidden[masked[:, 0], masked[:, 1]])  # (N, V)
             probabilities = (logits if logits.dtype == torch.float64 else logits.float()).softmax(-1)
             best = probabilities.topk(min(n_candidates, probabilities.shape[-1]), dim=-1)
             for (row, position), values, token_ids in zip(
-                places.tolist(), best.values.tolist(), best.indices.tolist(), strict=True
+                masked.tolist(), best.values.tolist(), best.indices.tolist(), strict=True
             ):
                 candidates = (
-                    Candidate(token_id, _shown(tokenizer, token_id), value)
+                    Candidate(token_id, _token_text(tokenizer, token_id), value)
                     for token_id, value in zip(token_ids, values, strict=True)
                 )
-                found[one.rows[row]].append(MaskedPosition(position, tuple(candidates)))
-    return found
+                filled[batch.rows[row]].append(MaskedPosition(position, tuple(candidates)))
+    return filled
 
 
-def _masked(tokenizer: Tokenizer, text: str, placeholder: str, number: int) -> EncodedInput:
-    """A text's ids with the mask's id for every placeholder."""
+def _encode_masked(tokenizer: Tokenizer, text: str, placeholder: str, number: int) -> EncodedInput:
+    """A text's ids with the MASK id for every placeholder."""
     if tokenizer.mask_id is None:
         raise UserError(
             "this tokenizer has no MASK token", "use the tokenizer that the model was trained with"
@@ -92,7 +92,7 @@ def _masked(tokenizer: Tokenizer, text: str, placeholder: str, number: int) -> E
     if len(pieces) == 1:
         raise UserError(
             f"text {number} holds no placeholder {placeholder!r}",
-            f"write {placeholder!r} where a token is hidden",
+            f"write {placeholder!r} where a token is masked",
         )
     token_ids: list[int] = []
     for i, piece in enumerate(pieces):
@@ -103,8 +103,8 @@ def _masked(tokenizer: Tokenizer, text: str, placeholder: str, number: int) -> E
     return EncodedInput(framed.token_ids, framed.token_type_ids)
 
 
-def _shown(tokenizer: Tokenizer, token_id: int) -> str:
-    """A token as text, or as the vocabulary writes it where it has none by itself."""
+def _token_text(tokenizer: Tokenizer, token_id: int) -> str:
+    """A token as text, or as the vocabulary writes it where it has no text by itself."""
     if token_id >= tokenizer.vocab_size:
         return f"<{token_id}>"  # a model may have more rows than its tokenizer has tokens
     return tokenizer.decode([token_id]) or tokenizer.token(token_id)
