@@ -45,8 +45,8 @@ def decoder(arguments: argparse.Namespace, folder: Path) -> Setting:
 
 def few_conversations(build: Path, teacher: Path, folder: Path) -> Path:
     """The first of the build's conversations, as the teacher reads them: a part of what tuned it."""
-    from parakit.recipe.config import ConversationsConfig
     from parakit.stages.data import make_conversation_shards, make_conversations
+    from parakit.stages.data_config import ConversationsConfig
 
     file, few, shards = folder / "few.jsonl", folder / "few", folder / "few_shards"
     if not shards.exists():

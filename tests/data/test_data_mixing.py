@@ -19,7 +19,7 @@ from parakit.data.config import PrimerConfig
 from parakit.data.conversations.conversation import Conversation, Message, write_conversations
 from parakit.data.conversations.sets import iter_conversations, prepare_conversations
 from parakit.data.mixing import allocate, check_shares, repeats
-from parakit.recipe.config import ConversationsConfig
+from parakit.stages.data_config import ConversationsConfig
 
 SHARES = st.lists(st.one_of(st.integers(0, 5).map(float), st.floats(0, 10)), min_size=1, max_size=6).filter(
     any

@@ -15,9 +15,9 @@ from parakit.common import UserError
 from parakit.common.seeds import rng
 from parakit.data.config import TextConfig
 from parakit.model.presets import config_for_size, default_hyperparameters
-from parakit.recipe.config import ExamplesConfig
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
+from parakit.stages.data_config import ExamplesConfig
 from parakit.stages.examples import make_example_shards, make_examples
 from parakit.stages.jobs import PretrainJob, pretrain
 from parakit.stages.plans import ModelSpec, resolve_plan

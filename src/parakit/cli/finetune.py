@@ -109,7 +109,7 @@ def _check_data(command: FinetuneCommandConfig) -> None:
 
 def _example_shards(command: FinetuneCommandConfig, model: Path, family: Family, work: Path) -> Path:
     """Examples, from files or from a folder of them, as the model's family reads them."""
-    from parakit.recipe.config import ExamplesConfig
+    from parakit.stages.data_config import ExamplesConfig
     from parakit.stages.examples import make_example_shards, make_examples
 
     folder = Path(command.examples[0])

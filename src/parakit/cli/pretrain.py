@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
         PretrainCommandConfig, args=argv, prog="parakit pretrain", config=(tyro.conf.FlagCreatePairsOff,)
     )
     from parakit.cli.rendering.training_command import against_before, output_folder, training_config
-    from parakit.recipe.config import parse_time, says_how_long
+    from parakit.recipe.config import parse_time
+    from parakit.training.config import sets_length
 
     family = _family(command)
     objective = command.objective or OBJECTIVES[family][0]
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
     seconds = parse_time(command.time) if command.time else None
     if command.size:
         parse_size(command.size)
-    if (command.size or command.model) and seconds and says_how_long(training):
+    if (command.size or command.model) and seconds and sets_length(training):
         raise UserError(
             "--time is set, and nothing reads it: the size and the length are both given",
             "take --time out, or the size, or the length",

@@ -150,7 +150,7 @@ def _preferences(command: TextCommandConfig) -> None:
 
 
 def _examples(command: TextCommandConfig) -> None:
-    from parakit.recipe.config import ExamplesConfig
+    from parakit.stages.data_config import ExamplesConfig
     from parakit.stages.examples import make_examples
 
     values: dict[str, Any] = {"validation_paths": command.validation_paths}

@@ -12,10 +12,10 @@ from pydantic import Field, field_validator, model_validator
 
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
-from parakit.data.config import PrimerConfig, TextConfig
-from parakit.data.mixing import check_shares
+from parakit.data.config import TextConfig
 from parakit.model.config import Family
 from parakit.stages.config import FinetuneConfig, PretrainConfig
+from parakit.stages.data_config import ConversationsConfig, EvaluateConfig, ExamplesConfig
 from parakit.stages.post_training_config import (
     REWARDED,
     AlignStageConfig,
@@ -23,7 +23,6 @@ from parakit.stages.post_training_config import (
     PreferencesConfig,
 )
 from parakit.tokens.config import TokenizerConfig
-from parakit.training.config import TrainingConfig
 from parakit.training.task_names import (
     OBJECTIVES,
     ObjectiveName,
@@ -32,72 +31,6 @@ from parakit.training.task_names import (
     check_task,
     tasks_for,
 )
-
-
-class ConversationsConfig(Config):
-    """What the model is tuned on: files of conversations, or the primer's."""
-
-    paths: tuple[str, ...] = Field(default=(), description="JSON-lines files of conversations.")
-    shares: tuple[float, ...] = Field(
-        default=(),
-        description="In which proportions the paths are mixed, a number for each, for example [3, 1]; none: as they are.",
-    )
-    primer: PrimerConfig | None = Field(default=None, description="Generate the primer's conversations.")
-    validation_fraction: float = Field(default=0.03, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if bool(self.paths) == bool(self.primer):
-            raise ValueError("give either paths or a primer")
-        if self.shares:
-            try:
-                check_shares(self.shares, self.paths)
-            except UserError as error:
-                raise ValueError(f"{error.message}; {error.hint}") from None
-        return self
-
-
-class ExamplesConfig(Config):
-    """What the model is tuned on for a task other than chat: files of examples, or the primer's."""
-
-    paths: tuple[str, ...] = Field(
-        default=(), description="JSON-lines, CSV or TSV files; translate also takes two files, SOURCE:TARGET."
-    )
-    validation_paths: tuple[str, ...] = Field(default=(), description="Files that are the validation split.")
-    test_paths: tuple[str, ...] = Field(
-        default=(), description="Files that only the finished model meets: it is measured on them."
-    )
-    primer: PrimerConfig | None = Field(default=None, description="Generate the primer's examples.")
-    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
-    test_fraction: float = Field(default=0.05, ge=0, lt=1)
-    labels: tuple[str, ...] | None = Field(
-        default=None, description="classify, tag: the labels in their order; none: those of the train split."
-    )
-    columns: tuple[str, ...] | None = Field(
-        default=None, description="Of tables without a header: their columns."
-    )
-    reverse: bool = Field(default=False, description="translate: from the target to the source.")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if bool(self.paths) == bool(self.primer):
-            raise ValueError("give either paths or a primer")
-        return self
-
-
-class EvaluateConfig(Config):
-    """What the finished models are measured on, beside the held-out split."""
-
-    suites: PrimerConfig | None = Field(default=None, description="The primer's held-out suites.")
-    texts: tuple[str, ...] = Field(
-        default=(), description="Files or folders of text that was not trained on."
-    )
-    max_new_tokens: int = Field(
-        default=100, ge=1, description="Longest answer to a suite's question, or longest translation."
-    )
-    n_beams: int = Field(
-        default=1, ge=1, description="Beams that translations are searched with; 1: greedily."
-    )
 
 
 class RecipeConfig(Config):
@@ -245,11 +178,6 @@ def parse_time(time: str) -> float:
     if not match or float(match[1]) <= 0:
         raise UserError(f"time {time!r} is not a length of time", "write for example 90s, 30min or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2][0]]
-
-
-def says_how_long(training: TrainingConfig) -> bool:
-    """Whether the settings themselves say how long to train, so that no time is needed for that."""
-    return bool(training.max_steps or training.max_tokens or training.epochs)
 
 
 def reads_text(recipe: RecipeConfig) -> bool:

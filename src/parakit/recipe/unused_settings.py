@@ -8,7 +8,7 @@ from parakit.alignment.config import Method
 from parakit.common.settings import unread
 from parakit.compression.config import Lesson, unread_distilling
 from parakit.data.config import PrimerConfig, TextConfig
-from parakit.recipe.config import ExamplesConfig, RecipeConfig, says_how_long
+from parakit.recipe.config import RecipeConfig
 from parakit.stages.config import (
     READ_BY,
     READ_BY_METHOD,
@@ -18,9 +18,10 @@ from parakit.stages.config import (
     ReplayConfig,
     for_adapters,
 )
+from parakit.stages.data_config import ExamplesConfig
 from parakit.stages.post_training_config import ASKING, REWARDED
 from parakit.tokens.config import TokenizerConfig
-from parakit.training.config import TrainingConfig, resolve, resolve_examples
+from parakit.training.config import TrainingConfig, resolve, resolve_examples, sets_length
 from parakit.training.task_names import ExampleTaskName, ObjectiveName, TaskName
 
 _READ_BY: dict[str, frozenset[str]] = {
@@ -64,7 +65,7 @@ def unread_keys(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
     yield from _unread_going_on(recipe)
     longest = recipe.finetune if recipe.pretrained_on == "none" else recipe.pretrain
     sized = recipe.size or recipe.pretrain.model
-    if recipe.time and sized and longest and says_how_long(longest):
+    if recipe.time and sized and longest and sets_length(longest):
         yield "time", "the size and the length of training are both given"
     if recipe.questions and recipe.conversations is None:
         yield "questions", "without conversations there is no tuned model to ask"

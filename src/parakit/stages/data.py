@@ -21,8 +21,8 @@ from parakit.data.readers.files import read_documents
 from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.model.config import Family
-from parakit.recipe.config import ConversationsConfig
 from parakit.stages.config import PretrainConfig
+from parakit.stages.data_config import ConversationsConfig
 from parakit.stages.examples import example_texts
 from parakit.tokens.batches.span_corruption import span_counts
 from parakit.tokens.config import TokenizerConfig

@@ -21,7 +21,7 @@ from parakit.evaluation.suites import SuiteResult, run_suites
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, fill_masks
 from parakit.model.heads import LanguageModel, MaskedLanguageModel, Model
-from parakit.recipe.config import EvaluateConfig
+from parakit.stages.data_config import EvaluateConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 N_KEPT_ANSWERS = 12  # of each suite and model, for the report; the wrong ones first

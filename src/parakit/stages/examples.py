@@ -9,7 +9,7 @@ from parakit.common.progress import progress
 from parakit.data.examples import iter_examples, prepare_examples
 from parakit.data.examples.readers import example_paths
 from parakit.model.config import Family
-from parakit.recipe.config import ExamplesConfig
+from parakit.stages.data_config import ExamplesConfig
 from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.task_names import TaskName

@@ -12,11 +12,10 @@ from parakit.model.config import Family
 from parakit.model.heads import Model
 from parakit.model.presets import ModelSizing, config_for_size
 from parakit.planning.time import choose_size
-from parakit.recipe.config import says_how_long
 from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples, sets_length
 from parakit.training.session import TrainingSession
 from parakit.training.throughput import measured_peak_flops
 
@@ -114,7 +113,7 @@ def plan_by_timing(
         return resolve_plan(training, dial, lessons.splits.train, tuning, new_share)
 
     left = wanted.seconds_left
-    if left is None or says_how_long(training):
+    if left is None or sets_length(training):
         return drawn_up(training)
     few = drawn_up(training.replace(max_steps=N_TIMED_STEPS, compile="off"))
     lesson = lessons.under(few)

@@ -128,6 +128,11 @@ class TrainingPlan(Config):
         return self.rows_before(self.max_steps if step is None else step) * self.seq_len
 
 
+def sets_length(config: TrainingConfig) -> bool:
+    """Whether the settings say how long to train, so that no time budget is needed for that."""
+    return bool(config.max_steps or config.max_tokens or config.epochs)
+
+
 def resolve(
     config: TrainingConfig,
     *,
@@ -148,7 +153,7 @@ def resolve(
             f"the training split has {n_train_tokens:,} tokens, fewer than one batch of {n_rows} rows of {seq_len} + 1",
             f"add text, or lower batch_tokens below {max(2, n_train_tokens // 2):,} or seq_len",
         )
-    given = _says_how_long(config, "max_steps", "max_tokens", "epochs")
+    given = _length_settings(config, "max_steps", "max_tokens", "epochs")
     tokens = given.get("max_tokens") or (given.get("epochs") or default_epochs) * n_train_tokens
     max_steps = int(given.get("max_steps") or max(1, round(tokens / (n_rows * seq_len))))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
@@ -174,7 +179,7 @@ def resolve_examples(
             f"the training split has {n_train_examples:,} examples, fewer than one batch of {n_rows:,}",
             f"add examples, or lower batch_examples to {n_train_examples:,} at most",
         )
-    given = _says_how_long(config, "max_steps", "epochs")
+    given = _length_settings(config, "max_steps", "epochs")
     examples = (given.get("epochs") or default_epochs) * n_train_examples
     max_steps = int(given.get("max_steps") or max(1, round(examples / n_rows)))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
@@ -190,7 +195,7 @@ def _seq_len(config: TrainingConfig, max_seq_len: int) -> int:
     return seq_len
 
 
-def _says_how_long(config: TrainingConfig, *names: str) -> dict[str, float]:
+def _length_settings(config: TrainingConfig, *names: str) -> dict[str, float]:
     """Which of these settings was made; two of them are a `UserError`."""
     given = {
         name: value

@@ -46,8 +46,8 @@ def conversation_shards(
     conversations: Sequence[str], model: Path, work: Path, shares: Sequence[float] = (), seed: int = 0
 ) -> Path:
     """Conversations, from files (mixed by `shares`) or from a folder of them, compiled through the model's template."""
-    from parakit.recipe.config import ConversationsConfig
     from parakit.stages.data import make_conversation_shards, make_conversations
+    from parakit.stages.data_config import ConversationsConfig
 
     folder = Path(conversations[0])
     if len(conversations) > 1 or not (folder / LINEAGE).is_file():
