@@ -49,12 +49,13 @@ def public_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def walls() -> str:
-    """The kind of walls that confine generated programs here, or a skip that says why there are none."""
-    from parakit.sandbox.pool import SandboxError, walls_here
+def isolation() -> str:
+    """The kind of isolation that confines generated programs here, or a skip that says why there is none."""
+    from parakit.sandbox.fork_server import SandboxError
+    from parakit.sandbox.pool import available_isolation
 
     try:
-        return walls_here()
+        return available_isolation()
     except SandboxError as error:
         pytest.skip(f"not on this machine: {error.message}")
 

@@ -1,4 +1,4 @@
-"""Programs that want to pass tests without doing what is asked: `add(a, b)` and `order(xs)`. None does it."""
+"""Programs that try to pass tests of `add(a, b)` and `order(xs)` without doing the work. None does."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def _does(statement: str, before: str = "") -> str:
     return f"{before}\n{_BOTH.format(statement)}"
 
 
-# What the judge would say, and what answers look like on the wire; written to every descriptor there may be.
+# What the judge would report, and what results look like on the pipe; written to every possible descriptor.
 _FORGERIES = """
 import os
-lines = [b'["passed", "", 9]\\n', b'{"outcome": "passed"}\\n', b'["gives", true]\\n', b'["gives", 5]\\n']
+lines = [b'["passed", "", 9]\\n', b'{"outcome": "passed"}\\n', b'["returned", true]\\n', b'["returned", 5]\\n']
 for number in range(64):
     for line in lines * 6:
         try:
@@ -64,9 +64,9 @@ def _always(kind: str) -> str:
 _PATCHES = """
 import gc
 for found in gc.get_objects():
-    if getattr(found, "__name__", "").strip("_") in ("tested", "answer", "answer_calls", "to_line", "packed", "exception"):
+    if getattr(found, "__name__", "").strip("_") in ("run_test", "answer", "answer_calls", "encode", "to_json", "exception"):
         try:
-            found.__code__ = (lambda *a: b'["gives", true]\\n').__code__
+            found.__code__ = (lambda *a: b'["returned", true]\\n').__code__
         except Exception:
             pass
 """
@@ -90,16 +90,16 @@ CHEATS = {
     "say it when called": _does("exec(forge)", f"forge = {_FORGERIES!r}"),
     "answers beforehand": _does(
         "return None",
-        "import os\nfor _ in range(100): os.write(5, b'[\"gives\", true]\\n')",
+        "import os\nfor _ in range(100): os.write(5, b'[\"returned\", true]\\n')",
     ),
     "an answer of another kind": _does("import os; os.write(5, b'[\"passed\", true]\\n')"),
-    "an unknown kind of data": _does('import os; os.write(5, b\'["gives", {"object": [1]}]\\n\')'),
-    "a set that cannot be": _does('import os; os.write(5, b\'["gives", {"set": [[1]]}]\\n\')'),
-    "two kinds at once": _does('import os; os.write(5, b\'["gives", {"set": [1], "dict": []}]\\n\')'),
+    "an unknown kind of data": _does('import os; os.write(5, b\'["returned", {"object": [1]}]\\n\')'),
+    "a set that cannot be": _does('import os; os.write(5, b\'["returned", {"set": [[1]]}]\\n\')'),
+    "two kinds at once": _does('import os; os.write(5, b\'["returned", {"set": [1], "dict": []}]\\n\')'),
     "no JSON": _does("import os; os.write(5, b'\\xff\\x00pickle\\n')"),
     "deeply nested data": _does("import os; os.write(5, b'[' * 100000 + b']' * 100000 + b'\\n')"),
     "an answer without end": _does("import os\n    while True: os.write(5, b'[' * 65536)"),
-    "half an answer": _does("import os; os.write(5, b'[\"gives\", 5'); os._exit(0)"),
+    "half an answer": _does("import os; os.write(5, b'[\"returned\", 5'); os._exit(0)"),
     "equal to everything": _returns("Always()", _ALWAYS_EQUAL),
     "a number equal to everything": _returns("Always(7)", _always("int")),
     "a text equal to everything": _returns("Always('7')", _always("str")),
@@ -110,8 +110,8 @@ CHEATS = {
     "stop the generator that asks": _does("raise GeneratorExit"),
     "an assertion of its own": _does("raise AssertionError"),
     "an interruption": _does("raise KeyboardInterrupt"),
-    "an exception called gone": _does(
-        "raise Gone", "class Gone(Exception): pass\nGone.__name__ = 'CandidateGone'"
+    "an exception called unavailable": _does(
+        "raise Gone", "class Gone(Exception): pass\nGone.__name__ = 'CandidateUnavailable'"
     ),
     "an exception called a broken test": _does("raise BrokenTest", "class BrokenTest(Exception): pass"),
     "an exception called missing module": _does("raise ImportError('no module')"),
@@ -143,7 +143,7 @@ CHEATS = {
         "7", "check = candidate = lambda *a: True\ntests = []; __debug__ = 0"
     ).replace("; __debug__ = 0", ""),
     "the setup replaced": _returns("7", "class math:\n    pass\nimport sys; sys.modules['math'] = math"),
-    "kill the keeper": _does("import os, signal; os.kill(os.getppid(), signal.SIGKILL)"),
+    "kill the fork server": _does("import os, signal; os.kill(os.getppid(), signal.SIGKILL)"),
     "kill everything": _does("import os; os.kill(-1, 0); return 5"),
     "a child that answers": _does("import os\n    if os.fork(): return 5"),
     "a thread that answers": _does("import threading; threading.Thread(target=print).start(); return 5"),

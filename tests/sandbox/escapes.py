@@ -100,7 +100,7 @@ PROCESSES = {
     "a raw thread": "import _thread; _thread.start_new_thread(print, ())",
     "a fork bomb": "while True: os.fork() or os._exit(0)",
     "signal the parent": "os.kill(given['pid'], 0)",
-    "signal the keeper": "os.kill(os.getppid() or 1, 0)",
+    "signal the fork server": "os.kill(os.getppid() or 1, 0)",
     "signal everything": "os.kill(-1, 0)",
     "signal its group": "os.killpg(0, 0)",
     "signal itself": "os.kill(os.getpid(), 0)",

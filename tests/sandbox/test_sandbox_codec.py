@@ -1,4 +1,4 @@
-"""What travels between two confined processes: all plain data, as it was, and nothing else whatever the bytes are."""
+"""The codec between two confined processes: all plain data round-trips, and nothing else can be decoded, whatever the bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakit.sandbox.codec import MAX_LINE, NotPlain, WrongKind, from_line, to_line
+from parakit.sandbox.codec import MAX_LINE, NotSerializable, UnsupportedType, decode, encode
 
 HASHABLE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -60,9 +60,9 @@ def same(a: Any, b: Any) -> bool:
 
 @given(PLAIN)
 def test_plain_data_arrives_as_it_was(value: Any) -> None:
-    line = to_line(value)
+    line = encode(value)
     assert line.count(b"\n") == 1
-    assert same(from_line(line), value)
+    assert same(decode(line), value)
 
 
 _JSON = st.recursive(
@@ -71,11 +71,11 @@ _JSON = st.recursive(
 )  # fmt: skip
 
 
-@given(st.binary() | _JSON.map(lambda said: json.dumps(said).encode()))
+@given(st.binary() | _JSON.map(lambda value: json.dumps(value).encode()))
 def test_nothing_but_plain_data_can_arrive(line: bytes) -> None:
     try:
-        found = from_line(line + b"\n")
-    except NotPlain:
+        found = decode(line + b"\n")
+    except NotSerializable:
         return
     assert kinds(found) <= KINDS
 
@@ -94,18 +94,18 @@ def test_what_is_a_kind_of_plain_data_arrives_as_that() -> None:
         {1: 2}.keys(),
         range(3),
     ]
-    number, counts, pair, ordered, keys, numbers = from_line(to_line(sent))
+    number, counts, pair, ordered, keys, numbers = decode(encode(sent))
     assert type(number) is int
     assert number != 4
     assert (type(counts), counts) == (dict, {"a": 2, "b": 1})
     assert (type(pair), type(ordered), numbers, list(keys)) == (tuple, dict, range(3), [1])
-    assert list(from_line(to_line(n * n for n in range(3)))) == [0, 1, 4]
+    assert list(decode(encode(n * n for n in range(3)))) == [0, 1, 4]
 
 
-@pytest.mark.parametrize("value", [object(), print, type, NotPlain, {1: len}, [open]])
+@pytest.mark.parametrize("value", [object(), print, type, NotSerializable, {1: len}, [open]])
 def test_what_is_no_plain_data_does_not_travel(value: Any) -> None:
-    with pytest.raises(WrongKind):
-        to_line(value)
+    with pytest.raises(UnsupportedType):
+        encode(value)
 
 
 def test_what_is_too_deep_or_too_large_does_not_travel() -> None:
@@ -115,8 +115,8 @@ def test_what_is_too_deep_or_too_large_does_not_travel() -> None:
     ring: list[Any] = []
     ring.append(ring)
     for value in (deep, ring, "x" * MAX_LINE, 10**5000):
-        with pytest.raises(NotPlain):
-            to_line(value)
+        with pytest.raises(NotSerializable):
+            encode(value)
     for line in (b"[" * 200 + b"]" * 200 + b"\n", b'"' + b"x" * MAX_LINE + b'"\n', b"[1]", b""):
-        with pytest.raises(NotPlain):
-            from_line(line)
+        with pytest.raises(NotSerializable):
+            decode(line)

@@ -15,51 +15,51 @@ from pathlib import Path
 
 import pytest
 
-from parakit.sandbox import pool
+from parakit.sandbox import fork_server, pool
+from parakit.sandbox.fork_server import ForkServer, Job, SandboxError
 from parakit.sandbox.limits import Limits
-from parakit.sandbox.pool import Job, Keeper, SandboxError
-from parakit.sandbox.probe import examine
-from parakit.sandbox.running import Run, run_python, run_with, sealed
+from parakit.sandbox.probe import find_leaks
+from parakit.sandbox.running import Run, run_on, sealed_file
 from tests.sandbox.escapes import ALONE, ALONE_CODE, PROGRAM, TOGETHER
 
 SECRET = "nobody should see this\n"
 
 
-def keeper_or_skip(kind: str) -> Keeper:
+def server_or_skip(kind: str) -> ForkServer:
     try:
-        return Keeper(kind)
+        return ForkServer(kind)
     except SandboxError as error:
         pytest.skip(f"not on this machine: {error.message}")
 
 
 @pytest.fixture(scope="module", params=["namespaces", "landlock", "namespaces alone"])
-def keeper(request: pytest.FixtureRequest) -> Iterator[Keeper]:
-    """Each kind of walls by itself, and both."""
+def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+    """Each kind of isolation by itself, and both."""
     kind, _, alone = request.param.partition(" ")
     with pytest.MonkeyPatch.context() as patch:
         if alone:
-            changed_begin(patch, "landlock.version = lambda: 0")
-        found = keeper_or_skip(kind)
+            patch_bootstrap(patch, "landlock.version = lambda: 0")
+        found = server_or_skip(kind)
     yield found
     found.close()
 
 
 @pytest.fixture(scope="module")
-def strongest(walls: str) -> Iterator[Keeper]:
-    found = Keeper(walls)
+def strongest(isolation: str) -> Iterator[ForkServer]:
+    found = ForkServer(isolation)
     yield found
     found.close()
 
 
-def changed_begin(patch: pytest.MonkeyPatch, change: str) -> None:
-    """Keepers that are started from now on execute `change` before they build walls."""
-    given = f"from parakit.sandbox.isolation import kernel, landlock, raising, rooms\n{change}\nmain(int"
-    patch.setattr(pool, "_BEGIN", pool._BEGIN.replace("main(int", given))
+def patch_bootstrap(patch: pytest.MonkeyPatch, change: str) -> None:
+    """Fork servers that are started from now on execute `change` before they apply isolation."""
+    given = f"from parakit.sandbox.isolation import apply, kernel, landlock, namespaces\n{change}\nmain(int"
+    patch.setattr(fork_server, "_BOOTSTRAP", fork_server._BOOTSTRAP.replace("main(int", given))
 
 
 @pytest.fixture
 def outside(tmp_path: Path) -> dict[str, object]:
-    """What there is to reach: a file that everyone may read, a process, a port that listens."""
+    """Targets outside the sandbox: a file that everyone may read, a process, a port that listens."""
     canary = tmp_path / "canary"
     canary.write_text(SECRET)
     for place in (canary, *list(canary.parents)[:3]):
@@ -74,22 +74,22 @@ def test_there_are_a_hundred() -> None:
     assert ALONE.keys() == ALONE_CODE.keys()
 
 
-def attempt(keeper: Keeper, category: str, outside: dict[str, object], limits: Limits) -> Run:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+def attempt(server: ForkServer, category: str, outside: dict[str, object], limits: Limits) -> Run:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         exact = category == "system calls"
         given = outside | {"port": port, "exact": exact, "attempts": TOGETHER[category]}
-        run = run_with(keeper, PROGRAM, json.dumps(given), limits)
-        server.settimeout(0)
+        run = run_on(server, PROGRAM, json.dumps(given), limits)
+        listener.settimeout(0)
         with pytest.raises(BlockingIOError):
-            server.accept()
+            listener.accept()
     return run
 
 
 @pytest.mark.parametrize("category", TOGETHER)
-def test_no_attempt_gets_out(keeper: Keeper, category: str, outside: dict[str, object]) -> None:
+def test_no_attempt_gets_out(server: ForkServer, category: str, outside: dict[str, object]) -> None:
     before = Path(str(outside["canary"])).stat()
-    run = attempt(keeper, category, outside, Limits())
+    run = attempt(server, category, outside, Limits())
     assert run.stderr == ""
     assert json.loads(run.stdout) == []
     folder = Path(str(outside["folder"]))
@@ -101,18 +101,18 @@ def test_no_attempt_gets_out(keeper: Keeper, category: str, outside: dict[str, o
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_what_would_take_others_with_it_is_ended(strongest: Keeper, name: str) -> None:
+def test_what_would_take_others_with_it_is_ended(strongest: ForkServer, name: str) -> None:
     machine, wanted = ALONE[name]
     if machine == "x86" and platform.machine() != "x86_64":
         pytest.skip("a door of x86_64 only")
     limits = Limits(cpu_seconds=1, wall_seconds=0.6 if "sleep" in name else 20, memory_bytes=128 << 20)
-    run = run_with(strongest, ALONE_CODE[name], "", limits)
+    run = run_on(strongest, ALONE_CODE[name], "", limits)
     assert eval(wanted, {}, vars(run)), run
     assert len(run.stdout) <= limits.output_bytes
-    assert run_with(strongest, "print(1)", "", limits).stdout == "1\n", "the keeper goes on"
+    assert run_on(strongest, "print(1)", "", limits).stdout == "1\n", "the fork server keeps running"
 
 
-def test_the_same_attempts_succeed_without_walls(outside: dict[str, object]) -> None:
+def test_the_same_attempts_succeed_without_isolation(outside: dict[str, object]) -> None:
     """Else the table would prove nothing. Only those that do no harm outside."""
     names = (
         "a file beside the program",
@@ -138,7 +138,7 @@ def test_the_same_attempts_succeed_without_walls(outside: dict[str, object]) -> 
 
 
 def test_a_scratch_folder_is_bounded_private_and_gone_afterwards() -> None:
-    keeper = keeper_or_skip("namespaces")
+    server = server_or_skip("namespaces")
     code = """
 import os
 open('/tmp/kept', 'w').write('x' * 1000)
@@ -158,18 +158,21 @@ print(out)
     limits = Limits(scratch_bytes=1 << 20)
     try:
         for _ in range(2):
-            run = run_with(keeper, code, "", limits)
+            run = run_on(server, code, "", limits)
             assert "'open" not in run.stdout
             assert run.stdout.startswith("[1000"), run
-            assert run_with(keeper, "import os; print(os.listdir('/tmp'))", "", limits).stdout == "[]\n"
+            assert run_on(server, "import os; print(os.listdir('/tmp'))", "", limits).stdout == "[]\n"
     finally:
-        keeper.close()
+        server.close()
 
 
-def test_what_a_keeper_started_ends_with_it(strongest: Keeper) -> None:
+def test_what_a_fork_server_started_ends_with_it(strongest: ForkServer) -> None:
     """Even when nobody says goodbye: the socket's end is enough."""
-    other = Keeper(strongest.kind)
-    with open(os.devnull, "r+b") as nothing, sealed(json.dumps({"code": "while True: pass"}).encode()) as job:
+    other = ForkServer(strongest.kind)
+    with (
+        open(os.devnull, "r+b") as nothing,
+        sealed_file(json.dumps({"code": "while True: pass"}).encode()) as job,
+    ):
         files = [nothing.fileno()] * 3 + [job.fileno()]
         other.start([Job("program", Limits(cpu_seconds=60), files)], 60)
     time.sleep(0.1)
@@ -179,37 +182,37 @@ def test_what_a_keeper_started_ends_with_it(strongest: Keeper) -> None:
 
 
 BREACHES = {
-    "raising.install_filter = lambda scratch: None": {"open_socket", "start_process"},
-    "raising._account = lambda limits: None": {"use_memory"},
-    "rooms.enter_room = lambda folders: None\nlandlock.version = lambda: 0": {"read_outside", "list_outside"},
+    "apply.install_filter = lambda scratch: None": {"open_socket", "start_process"},
+    "apply._set_resource_limits = lambda limits: None": {"use_memory"},
+    "namespaces.enter = lambda folders: None\nlandlock.version = lambda: 0": {"read_outside", "list_outside"},
 }
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_wall_that_is_missing_is_noticed_by_trial(breach: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed_begin(monkeypatch, breach)
-    keeper = keeper_or_skip("namespaces")
+def test_the_probe_notices_missing_isolation(breach: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch_bootstrap(monkeypatch, breach)
+    server = server_or_skip("namespaces")
     try:
-        assert set(examine(keeper)) >= BREACHES[breach]
+        assert set(find_leaks(server)) >= BREACHES[breach]
     finally:
-        keeper.close()
+        server.close()
 
 
-def test_where_no_walls_hold_everything_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the kernel gives nothing at all; and elsewhere than on Linux."""
-    changed_begin(monkeypatch, "raising.install_filter = lambda scratch: None")
-    pool._examined.cache_clear()
+def test_without_isolation_everything_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the kernel provides nothing, and on systems other than Linux."""
+    patch_bootstrap(monkeypatch, "apply.install_filter = lambda scratch: None")
+    pool._probe_isolation.cache_clear()
     try:
         with pytest.raises(SandboxError, match=r"cannot be confined on this machine: .*open_socket"):
-            run_python("print(1)")
+            pool.run_python("print(1)")
         assert pool.sandbox_status().startswith("no sandbox, generated code is refused")
-        pool._examined.cache_clear()
-        changed_begin(monkeypatch, "kernel.NUMBERS.clear()")
+        pool._probe_isolation.cache_clear()
+        patch_bootstrap(monkeypatch, "kernel.NUMBERS.clear()")
         with pytest.raises(SandboxError, match=r"Linux kernel of 5\.13"):
-            pool.walls_here()
-        pool._examined.cache_clear()
+            pool.available_isolation()
+        pool._probe_isolation.cache_clear()
         monkeypatch.setattr(sys, "platform", "darwin")
         with pytest.raises(SandboxError, match="on darwin"):
-            pool.walls_here()
+            pool.available_isolation()
     finally:
-        pool._examined.cache_clear()
+        pool._probe_isolation.cache_clear()

@@ -13,7 +13,7 @@ import pytest
 from parakit.sandbox import UnitTests, parse_tests, run_tests_of_many
 
 PublicData = Callable[[str], Path]
-pytestmark = pytest.mark.usefixtures("walls")
+pytestmark = pytest.mark.usefixtures("isolation")
 
 
 def problems(public_data: PublicData) -> list[dict[str, Any]]:
@@ -28,13 +28,13 @@ def row_tests(row: dict[str, Any]) -> UnitTests:
 
 def test_every_canonical_solution_passes(public_data: PublicData) -> None:
     rows = problems(public_data)
-    verdicts = run_tests_of_many([(row["canonical_solution"], row_tests(row)) for row in rows])
-    assert len(verdicts) == 164
-    assert [v for v in zip(rows, verdicts, strict=True) if v[1].outcome != "passed"] == []
+    results = run_tests_of_many([(row["canonical_solution"], row_tests(row)) for row in rows])
+    assert len(results) == 164
+    assert [v for v in zip(rows, results, strict=True) if v[1].outcome != "passed"] == []
 
 
 def test_no_stub_passes(public_data: PublicData) -> None:
     """The prompt alone is a program whose functions return None."""
     rows = problems(public_data)[::4]
-    verdicts = run_tests_of_many([("    pass", row_tests(row)) for row in rows])
-    assert {verdict.outcome for verdict in verdicts} == {"failed"}
+    results = run_tests_of_many([("    pass", row_tests(row)) for row in rows])
+    assert {result.outcome for result in results} == {"failed"}

@@ -10,10 +10,10 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.sandbox import Limits, SandboxError, run_many, run_python, sandbox_status
-from parakit.sandbox.pool import borrowed_keeper
-from parakit.sandbox.running import run_with
+from parakit.sandbox.pool import pooled_server
+from parakit.sandbox.running import run_on
 
-pytestmark = pytest.mark.usefixtures("walls")
+pytestmark = pytest.mark.usefixtures("isolation")
 
 
 def test_a_program_gets_its_input_and_gives_its_output() -> None:
@@ -37,7 +37,7 @@ def test_a_program_gets_its_input_and_gives_its_output() -> None:
         ("print('\\x00'); import os; os.abort()", -6, ""),
     ],
 )
-def test_how_a_program_ended_is_told(code: str, status: int, last: str) -> None:
+def test_a_run_reports_how_the_program_ended(code: str, status: int, last: str) -> None:
     run = run_python(code)
     assert run.stderr.strip().rpartition("\n")[2] == last
     if status == -6:  # abort() signals itself, which is refused, and falls back to an instruction that traps
@@ -103,31 +103,31 @@ def test_output_is_bounded_and_kept_up_to_the_bound() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_has_keepers_of_its_own() -> None:
+def test_a_forked_process_has_servers_of_its_own() -> None:
     assert run_python("print(1)").stdout == "1\n"
-    with borrowed_keeper() as keeper:
-        ours = keeper.process.pid
+    with pooled_server() as server:
+        parent_pid = server.process.pid
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with borrowed_keeper() as keeper:
-            os.write(writing, f"{keeper.process.pid} {run_python('print(2)').stdout}".encode())
-            keeper.close()
+        with pooled_server() as server:
+            os.write(writing, f"{server.process.pid} {run_python('print(2)').stdout}".encode())
+            server.close()
         os._exit(0)
     os.waitpid(pid, 0)
-    theirs, said = os.read(reading, 100).split()
+    child_pid, output = os.read(reading, 100).split()
     os.close(reading)
     os.close(writing)
-    assert (int(theirs) != ours, said) == (True, b"2")
+    assert (int(child_pid) != parent_pid, output) == (True, b"2")
     assert run_python("print(3)").stdout == "3\n"
 
 
-def test_a_keeper_that_died_is_an_error_and_no_result() -> None:
+def test_a_server_that_died_is_an_error_and_no_result() -> None:
     def killed() -> None:
-        with borrowed_keeper() as keeper:
-            keeper.process.kill()
-            keeper.process.wait()
-            run_with(keeper, "print(1)", "", Limits())
+        with pooled_server() as server:
+            server.process.kill()
+            server.process.wait()
+            run_on(server, "print(1)", "", Limits())
 
     with pytest.raises(SandboxError, match=r"ended by itself|is gone"):
         killed()

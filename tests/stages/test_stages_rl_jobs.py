@@ -179,7 +179,7 @@ def paid(messages: list[dict[str, str]], completion: str, answer: str | None) ->
     return float(len(completion))
 
 
-@pytest.mark.usefixtures("walls")
+@pytest.mark.usefixtures("isolation")
 def test_answers_that_are_no_programs_earn_nothing_and_are_counted(model: Path, tmp_path: Path) -> None:
     """Nonsense is no program: every group is equal, nothing is learned from it, and no figure is NaN."""
     file = tmp_path / "programs.jsonl"

@@ -1,5 +1,5 @@
-"""Running programs that nobody vouches for, behind walls that the kernel holds: a program with its output and limits,
-and a program's functions against unit tests whose verdict it cannot reach. See docs/sandbox.md.
+"""Running untrusted programs under isolation that the kernel enforces: a program with its output and limits, and a
+program's functions against unit tests whose result it cannot reach. See docs/sandbox.md.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -8,13 +8,12 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Limits": "limits",
-        "Run": "running",
-        "SandboxError": "pool",
+        "SandboxError": "fork_server",
         "UnitTests": "unit_tests",
-        "Verdict": "grading",
+        "UnitTestResult": "grading",
         "parse_tests": "unit_tests",
-        "run_many": "running",
-        "run_python": "running",
+        "run_many": "pool",
+        "run_python": "pool",
         "run_tests": "grading",
         "run_tests_of_many": "grading",
         "sandbox_status": "pool",
@@ -23,10 +22,9 @@ __getattr__, __dir__ = lazy_exports(
 
 __all__ = [
     "Limits",
-    "Run",
     "SandboxError",
+    "UnitTestResult",
     "UnitTests",
-    "Verdict",
     "parse_tests",
     "run_many",
     "run_python",

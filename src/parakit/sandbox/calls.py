@@ -1,8 +1,8 @@
-"""Calls from one confined process to another, by plain data: the program that is judged answers, the tests ask.
+"""Function calls from one confined process to another, by plain data: the judge calls, the program under test answers.
 
-What comes back can be no more than data or an exception of a built-in kind, made anew on the side of the tests. It can
-say anything; it can do nothing. A program that is gone, or whose answer is no plain data, raises what is no
-`Exception`, so that no test which expects one takes it for that.
+A result is plain data or an exception of a built-in type, rebuilt on the judge's side: it can have any value but
+execute nothing. A program that has ended, or whose result is not plain data, raises a `BaseException` that is no
+`Exception`, so that no test which expects an exception accepts it.
 """
 
 from __future__ import annotations
@@ -12,91 +12,91 @@ import contextlib
 from collections.abc import Callable
 from typing import IO, Any
 
-from parakit.sandbox.codec import MAX_LINE, NotPlain, WrongKind, from_line, to_line
+from parakit.sandbox.codec import MAX_LINE, NotSerializable, UnsupportedType, decode, encode
 
-# Raised by a function in the midst of somebody's loop, these would end the loop as if all were well.
-_ENDS_LOOPS = ("StopIteration", "StopAsyncIteration", "GeneratorExit")
+# Raised inside a loop of the tests, these would end the loop as if it were complete.
+_LOOP_CONTROL = ("StopIteration", "StopAsyncIteration", "GeneratorExit")
 
 
 class CandidateError(Exception):
-    """The program raised an exception of its own kind."""
+    """The program raised an exception of a type of its own."""
 
 
-class CandidateGone(BaseException):
-    """The program ended, or gave no plain data: no test can pass on that."""
+class CandidateUnavailable(BaseException):
+    """The program ended, or returned no plain data: no test can pass on that."""
 
 
 class BrokenTest(BaseException):
-    """The tests asked what cannot be asked; the program is not to blame."""
+    """The tests made a call that is impossible; the program is not to blame."""
 
 
 class Candidate:
-    """The other side's functions. `n_calls` counts what was asked."""
+    """The functions of the program under test. `n_calls` counts the calls made."""
 
-    def __init__(self, asking: IO[bytes], answering: IO[bytes]) -> None:
-        self.asking, self.answering, self.n_calls = asking, answering, 0
+    def __init__(self, calls: IO[bytes], results: IO[bytes]) -> None:
+        self.calls, self.results, self.n_calls = calls, results, 0
 
     def function(self, name: str) -> Callable[..., Any]:
-        """The function of that name: arguments and result travel by value."""
+        """The function of that name: arguments and result are passed by value."""
 
-        def call(*arguments: Any, **named: Any) -> Any:
-            return self._call(name, arguments, named)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call(name, args, kwargs)
 
         call.__name__ = call.__qualname__ = name
         return call
 
-    def _call(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
-            line = to_line([name, arguments, named])
-        except WrongKind as error:
+            line = encode([name, args, kwargs])
+        except UnsupportedType as error:
             raise BrokenTest(f"arguments of {name}: {error}") from None
-        except NotPlain as error:  # too large or too deep, and perhaps made of what the program gave before
-            raise CandidateGone(f"arguments of {name}: {error}") from None
+        except NotSerializable as error:  # too large or too deep, and perhaps built from earlier results
+            raise CandidateUnavailable(f"arguments of {name}: {error}") from None
         self.n_calls += 1
         try:
-            self.asking.write(line)
-            self.asking.flush()
-            answer = self.answering.readline(MAX_LINE + 1)
-            if not answer:
-                raise CandidateGone(f"the program ended before {name} answered")
-            kind, value = from_line(answer)
-        except (OSError, NotPlain, ValueError, TypeError) as error:
-            raise CandidateGone(f"{name} gave no answer ({error})") from None
-        if kind == "gives":
+            self.calls.write(line)
+            self.calls.flush()
+            reply = self.results.readline(MAX_LINE + 1)
+            if not reply:
+                raise CandidateUnavailable(f"the program ended before {name} returned")
+            kind, value = decode(reply)
+        except (OSError, NotSerializable, ValueError, TypeError) as error:
+            raise CandidateUnavailable(f"{name} returned no result ({error})") from None
+        if kind == "returned":
             return value
-        if kind == "raises":
+        if kind == "raised":
             raise _exception(*value)
-        raise CandidateGone(f"{name}: {value}")
+        raise CandidateUnavailable(f"{name}: {value}")
 
 
-def _exception(kind: object, message: object) -> Exception:
-    found: Any = getattr(builtins, kind, None) if isinstance(kind, str) else None
-    error: Exception = CandidateError(f"{kind}: {message}")
-    if isinstance(found, type) and issubclass(found, Exception) and kind not in _ENDS_LOOPS:
-        with contextlib.suppress(Exception):  # some want more to be made of
-            error = found(message)
+def _exception(type_name: object, message: object) -> Exception:
+    builtin: Any = getattr(builtins, type_name, None) if isinstance(type_name, str) else None
+    error: Exception = CandidateError(f"{type_name}: {message}")
+    if isinstance(builtin, type) and issubclass(builtin, Exception) and type_name not in _LOOP_CONTROL:
+        with contextlib.suppress(Exception):  # some need more arguments
+            error = builtin(message)
     error.from_candidate = True  # type: ignore[attr-defined]
     return error
 
 
-def answer_calls(namespace: dict[str, Any], asked: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer until nobody asks any more. Runs beside code that may have changed everything around it: nobody trusts
-    what it says.
+def answer_calls(namespace: dict[str, Any], calls: IO[bytes], results: IO[bytes]) -> None:
+    """Answer calls until the pipe is closed. The program's code may have changed anything in this process, so the judge
+    trusts none of its replies.
     """
-    while line := asked.readline():
-        name, arguments, named = from_line(line)
-        answers.write(_answer(namespace, name, arguments, named))
-        answers.flush()
+    while line := calls.readline():
+        name, args, kwargs = decode(line)
+        results.write(_answer(namespace, name, args, kwargs))
+        results.flush()
 
 
-def _answer(namespace: dict[str, Any], name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> bytes:
+def _answer(namespace: dict[str, Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     if name not in namespace:
-        return to_line(["raises", ["NameError", f"name {name!r} is not defined"]])
+        return encode(["raised", ["NameError", f"name {name!r} is not defined"]])
     try:
-        found = namespace[name](*arguments, **named)
+        result = namespace[name](*args, **kwargs)
     except Exception as error:
-        return to_line(["raises", [type(error).__name__, str(error)[:500]]])
+        return encode(["raised", [type(error).__name__, str(error)[:500]]])
     try:
-        return to_line(["gives", found])
-    except NotPlain as error:
-        return to_line(["gone", f"its result is {error}"])
+        return encode(["returned", result])
+    except NotSerializable as error:
+        return encode(["invalid", f"its result: {error}"])

@@ -1,7 +1,7 @@
-"""What a forked process does behind the walls: run a program, answer calls to a program's functions, or run tests that
-ask for those. It reads its job before the walls rise, from an open file, which is then closed.
+"""What a forked process does under isolation: run a program, answer calls of a program's functions, or run tests that
+make such calls. It reads its job from an open file before isolation is applied; the file is then closed.
 
-File descriptors: 0 to 2 as usual, 3 the job, 4 and 5 to ask and to be answered, 6 the verdict.
+File descriptors: 0 to 2 as usual, 3 the job, 4 and 5 the pipes of calls and results, 6 the report of the tests.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import traceback
 import types
 from typing import Any
 
-from parakit.sandbox.calls import BrokenTest, Candidate, CandidateGone, answer_calls
-from parakit.sandbox.isolation.apply import OPEN_FILES, Surroundings, raise_walls
+from parakit.sandbox.calls import BrokenTest, Candidate, CandidateUnavailable, answer_calls
+from parakit.sandbox.isolation.apply import OPEN_FILES, IsolationSpec, apply_isolation
 from parakit.sandbox.limits import Limits
 
-JOB, FIRST_WIRE = 3, 4
+JOB_FD, FIRST_PIPE_FD = 3, 4
 CONFINED = b"confined"
 _TEST = "a test"
 
 
-def run_job(role: str, limits: Limits, around: Surroundings, report: int) -> int:
-    """Confine this process, say so on the descriptor `report`, and do the job; returns the exit status."""
-    with open(JOB, "rb") as file:
+def run_job(role: str, limits: Limits, isolation: IsolationSpec, report: int) -> int:
+    """Confine this process, report that on the descriptor `report`, and do the job; returns the exit status."""
+    with open(JOB_FD, "rb") as file:
         job = json.loads(file.read())
     try:
-        raise_walls(limits, around)
+        apply_isolation(limits, isolation)
     except Exception as error:
         os.write(report, f"{type(error).__name__}: {error}".encode()[:2000])
         return 70
@@ -40,7 +40,7 @@ def run_job(role: str, limits: Limits, around: Surroundings, report: int) -> int
     for name in [name for name in sys.modules if name.partition(".")[0] == "parakit"]:
         del sys.modules[name]
     gc.collect()
-    status = {"program": _program, "serve": _serve, "judge": _judge}[role](job)
+    status = {"program": _run_program, "serve": _serve, "judge": _judge}[role](job)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -49,14 +49,14 @@ def run_job(role: str, limits: Limits, around: Surroundings, report: int) -> int
     return status
 
 
-def _namespace(name: str) -> dict[str, Any]:
+def _new_namespace(name: str) -> dict[str, Any]:
     module = types.ModuleType(name)
     sys.modules[name] = module
     return module.__dict__
 
 
 def _execute(source: str, namespace: dict[str, Any], name: str) -> int:
-    """Exit status of running a source to its end, its traceback printed."""
+    """Run a source to its end, printing its traceback; returns the exit status."""
     try:
         exec(compile(source, name, "exec", dont_inherit=True), namespace)
     except SystemExit as error:
@@ -70,58 +70,58 @@ def _execute(source: str, namespace: dict[str, Any], name: str) -> int:
     return 0
 
 
-def _program(job: dict[str, Any]) -> int:
-    status = _execute(job["code"], _namespace("__main__"), "program.py")
+def _run_program(job: dict[str, Any]) -> int:
+    status = _execute(job["code"], _new_namespace("__main__"), "program.py")
     atexit._run_exitfuncs()
     return status
 
 
 def _serve(job: dict[str, Any]) -> int:
-    asked, answers = (os.fdopen(FIRST_WIRE + i, mode) for i, mode in enumerate(("rb", "wb")))
-    namespace = _namespace("candidate")
+    calls, results = (os.fdopen(FIRST_PIPE_FD + i, mode) for i, mode in enumerate(("rb", "wb")))
+    namespace = _new_namespace("candidate")
     if status := _execute(job["code"], namespace, "candidate.py"):
         return status
-    answer_calls(namespace, asked, answers)
+    answer_calls(namespace, calls, results)
     return 0
 
 
 def _judge(job: dict[str, Any]) -> int:
-    answers, asking, verdict = (os.fdopen(FIRST_WIRE + i, mode) for i, mode in enumerate(("rb", "wb", "wb")))
-    candidate, namespace = Candidate(asking, answers), _namespace("tests")
+    results, calls, report = (os.fdopen(FIRST_PIPE_FD + i, mode) for i, mode in enumerate(("rb", "wb", "wb")))
+    candidate, namespace = Candidate(calls, results), _new_namespace("tests")
 
-    def tell(outcome: str, why: str = "") -> None:
-        verdict.write(json.dumps([outcome, why[:500], candidate.n_calls]).encode() + b"\n")
-        verdict.flush()
+    def write_outcome(outcome: str, reason: str = "") -> None:
+        report.write(json.dumps([outcome, reason[:500], candidate.n_calls]).encode() + b"\n")
+        report.flush()
 
     if job["setup"]:
-        outcome, why = _tested(lambda: exec(compile(job["setup"], "the setup", "exec"), namespace))
+        outcome, reason = _run_test(job["setup"], "the setup", namespace)
         if outcome != "passed":
-            tell("broken", f"the setup raised {why}")
+            write_outcome("broken", f"the setup raised {reason}")
             return 0
     for name in job["names"]:
         namespace[name] = candidate.function(name)
     for test in job["tests"]:
-        tell(*_tested(lambda test=test: exec(compile(test, _TEST, "exec"), namespace)))
+        write_outcome(*_run_test(test, _TEST, namespace))
     return 0
 
 
-def _tested(test: Any) -> tuple[str, str]:
-    """Whether a test passed, failed, or is itself broken, and why."""
+def _run_test(source: str, name: str, namespace: dict[str, Any]) -> tuple[str, str]:
+    """The outcome (passed, failed or broken) and the reason."""
     try:
-        test()
+        exec(compile(source, name, "exec"), namespace)
     except BrokenTest as error:
         return "broken", str(error)
-    except CandidateGone as error:
+    except CandidateUnavailable as error:
         return "failed", str(error)
     except BaseException as error:
-        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return ("broken" if _lacks_module(error) else "failed"), why
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return ("broken" if _lacks_module(error) else "failed"), reason
     return "passed", ""
 
 
 def _lacks_module(error: BaseException) -> bool:
-    """Whether a test imports what is not there, which is no fault of the program's."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    return isinstance(error, ImportError) and place is not None and place.tb_frame.f_code.co_filename == _TEST
+    """Whether a test imports a module that is missing here, which is not the program's fault."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return isinstance(error, ImportError) and frame is not None and frame.tb_frame.f_code.co_filename == _TEST

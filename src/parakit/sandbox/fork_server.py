@@ -1,169 +1,136 @@
-"""The keeper: a small process that forks confined processes on request. Started once, it has paid for the interpreter and
-for the modules that generated programs ask for, so that each program costs a fork.
-
-It imports nothing but the standard library, reads no job, and holds no secret: a process that it forks finds nothing
-in its memory but this code. One message asks for a group of processes, with the files they get; one message answers
-when all have ended. The first of a group is its leader: when it ends, the others are killed.
-"""
+"""The fork server as its parent process sees it: a process (`fork_server_process.py`) and the socket to it."""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import json
-import os
-import select
-import signal
 import socket
+import subprocess
 import sys
-import time
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from parakit.sandbox import child as inside
-from parakit.sandbox.isolation import kernel, landlock
-from parakit.sandbox.isolation import namespaces as rooms
-from parakit.sandbox.isolation.apply import Surroundings
-from parakit.sandbox.limits import Limits
+from parakit.common.errors import UserError
+from parakit.sandbox.limits import ExitInfo, Limits
 
-MAX_MESSAGE, MAX_FILES = 1 << 16, 64
-# Those with libraries of their own must be there already, for the libraries cannot be read from behind the walls; the
-# others are what generated programs import most.
-PRELOADED = (
-    "hashlib", "zlib", "bz2", "lzma", "decimal", "ctypes", "uuid", "xml.parsers.expat", "binascii",
-    "random", "re", "typing", "math", "itertools", "functools", "collections", "heapq", "bisect", "string",
-    "datetime", "statistics", "fractions", "operator", "copy", "dataclasses", "enum", "io", "json", "array",
-    "textwrap", "unicodedata", "encodings.idna", "struct", "calendar", "time", "traceback", "queue",
-    "contextlib", "cmath", "secrets",
-)  # fmt: skip
-
-
-@dataclass
-class _Child:
-    pid: int
-    handle: int  # a pidfd: readable when the process has ended
-    report: int
-    started: float
-    ended: dict[str, Any] | None = None
-    timed_out: bool = False
+HINT = (
+    "a Linux kernel of 5.13 or later with seccomp, and user namespaces or Landlock, on x86_64 or aarch64; in a"
+    " container, one whose profile allows either"
+)
+_HINT_ENDED = (
+    "run the command again; if it happens again, find out what kills processes here, such as a lack of memory"
+)
+_START_TIMEOUT = 60.0  # seconds
+_PACKAGES = Path(__file__).resolve().parents[1]
+# Stub packages: the process imports the sandbox's modules without running any `__init__.py` above them.
+_BOOTSTRAP = """
+import sys, types
+for name, folder in (("parakit", ""), ("parakit.common", "/common"), ("parakit.sandbox", "/sandbox")):
+    package = types.ModuleType(name)
+    package.__path__ = [sys.argv[1] + folder]
+    sys.modules[name] = package
+from parakit.sandbox.fork_server_process import main
+main(int(sys.argv[2]), sys.argv[3])
+"""
 
 
-class _Keeper:
-    def __init__(self, control: socket.socket, around: Surroundings) -> None:
-        self.control, self.around = control, around
-
-    def serve(self) -> None:
-        """Until the other side is gone."""
-        while True:
-            message, files, _, _ = socket.recv_fds(self.control, MAX_MESSAGE, MAX_FILES)
-            if not message:
-                return
-            request = json.loads(message)
-            if "stop" not in request:  # else it came late: all had ended
-                self.control.send(json.dumps(self._group(request, files)).encode())
-
-    def _group(self, request: dict[str, Any], files: list[int]) -> list[dict[str, Any]]:
-        children, begin = [], 0
-        for job in request["jobs"]:
-            end = begin + job["n_files"]
-            children.append(self._fork(job, files[begin:end]))
-            begin = end
-        for file in files:
-            os.close(file)
-        self._attend(children, time.monotonic() + request["wall_seconds"])
-        return [child.ended or {} for child in children]
-
-    def _fork(self, job: dict[str, Any], own: list[int]) -> _Child:
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            status = 71
-            try:
-                ruleset = self.around.ruleset
-                _only([*own, writing, *([] if ruleset is None else [ruleset])])
-                around = replace(self.around, ruleset=None if ruleset is None else len(own) + 1)
-                status = inside.run_job(job["role"], Limits(**job["limits"]), around, len(own))
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        os.close(writing)
-        return _Child(pid, os.pidfd_open(pid), reading, time.monotonic())
-
-    def _attend(self, children: list[_Child], deadline: float) -> None:
-        poll = select.poll()
-        poll.register(self.control, select.POLLIN)
-        for child in children:
-            poll.register(child.handle, select.POLLIN)
-        while running := [child for child in children if child.ended is None]:
-            left = deadline - time.monotonic()
-            ready = {file for file, _ in poll.poll(max(left, 0) * 1000)}
-            if not ready and left <= 0:
-                deadline = time.monotonic() + 60  # they are being killed
-                for child in running:
-                    child.timed_out = True
-                    os.kill(child.pid, signal.SIGKILL)
-            for child in running:
-                if child.handle in ready:
-                    poll.unregister(child.handle)
-                    _reap(child)
-                    if child is children[0]:
-                        _kill(children)
-            if self.control.fileno() in ready:
-                _kill(children)
-                if not self.control.recv(MAX_MESSAGE):
-                    os._exit(0)
+class SandboxError(UserError):
+    """No isolation works on this machine, or the sandbox broke; no untrusted code was run outside of it."""
 
 
-def _kill(children: list[_Child]) -> None:
-    for child in children:
-        if child.ended is None:
-            os.kill(child.pid, signal.SIGKILL)
+@dataclass(frozen=True)
+class Job:
+    """A process to be confined. `files` become its descriptors 0, 1, ...; number 3 is the job itself. `role` is what
+    the process does: program, serve or judge.
+    """
+
+    role: str
+    limits: Limits
+    files: Sequence[int]
 
 
-def _reap(child: _Child) -> None:
-    _, status, usage = os.wait4(child.pid, 0)
-    said = os.read(child.report, 4096)
-    child.ended = {
-        "status": os.waitstatus_to_exitcode(status),
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "seconds": time.monotonic() - child.started,
-        "timed_out": child.timed_out,
-        "confined": said == inside.CONFINED,
-        "trouble": "" if said == inside.CONFINED else said.decode(errors="replace"),
-    }
-    os.close(child.handle)
-    os.close(child.report)
+class ForkServer:
+    """A fork server process with isolation of one `kind`; `SandboxError` where it cannot start."""
 
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.control, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with server_end:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-SsP",
+                    "-Xutf8",
+                    "-c",
+                    _BOOTSTRAP,
+                    str(_PACKAGES),
+                    str(server_end.fileno()),
+                    kind,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={"PYTHONHASHSEED": "0"},  # the order of sets, and with it a result, is always the same
+                cwd="/",
+                pass_fds=[server_end.fileno()],
+                start_new_session=True,
+            )
+        reply = self._first_message()
+        if "error" in reply:
+            self.close()
+            raise SandboxError(f"{kind}: {reply['error']}", HINT)
+        self.landlock: int = reply["landlock"]
 
-def _only(files: Sequence[int]) -> None:
-    """Make `files` descriptors 0, 1, 2, ... and close all others. Moved out of each other's way first."""
-    high = [os.dup(file) for file in files]
-    top = max([*high, len(files)]) + 1
-    high = [os.dup2(file, top + i) for i, file in enumerate(high)]
-    for place, file in enumerate(high):
-        os.dup2(file, place)
-    kernel.system_call("close_range", len(files), 0x7FFFFFFF, 0)
+    def _first_message(self) -> dict[str, Any]:
+        self.control.settimeout(_START_TIMEOUT)
+        try:
+            return self._receive()
+        except (TimeoutError, SandboxError) as error:
+            return {"error": f"the fork server did not start ({error})"}
+        finally:
+            self.control.settimeout(None)
 
+    def start(self, jobs: Sequence[Job], wall_seconds: float) -> None:
+        """Start a group of processes; the first is its leader."""
+        specs = [{"role": job.role, "limits": asdict(job.limits), "n_files": len(job.files)} for job in jobs]
+        message = json.dumps({"jobs": specs, "wall_seconds": wall_seconds}).encode()
+        try:
+            socket.send_fds(self.control, [message], [file for job in jobs for file in job.files])
+        except OSError as error:
+            raise SandboxError(f"{self.kind}: the fork server is gone: {error}", HINT) from None
 
-def main(control_file: int, kind: str) -> None:
-    """Serve on an open socket, in a room of its own (`kind` "namespaces") or not ("landlock")."""
-    control = socket.socket(fileno=control_file)
-    folders = [folder for folder in sys.path if os.path.isdir(folder)]
-    try:
-        kernel.architecture()
-        for name in PRELOADED:
-            try:
-                importlib.import_module(name)
-            except ImportError:  # a Python built without it
-                continue
-        if kind == "namespaces":
-            rooms.enter_room(folders)
-        around = Surroundings.found(folders, kind == "namespaces")
-        kernel.set_process(kernel.SET_DUMPABLE, 0)
-    except Exception as error:
-        control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
-        return
-    control.send(json.dumps({"landlock": landlock.version()}).encode())
-    _Keeper(control, around).serve()
+    def stop(self) -> None:
+        """Kill the group, if it is still running."""
+        with contextlib.suppress(OSError):  # the process has ended
+            self.control.send(b'{"stop": true}')
+
+    def wait(self) -> list[ExitInfo]:
+        """Wait for the whole group; `SandboxError` where a process could not be confined, and so did not run."""
+        exits = [ExitInfo(**fields) for fields in self._receive()]
+        for info in exits:
+            if not info.confined and not (info.timed_out or info.status == -9):
+                raise SandboxError(f"{self.kind}: a program could not be confined: {info.error}", HINT)
+        return exits
+
+    def _receive(self) -> Any:
+        message = b""
+        with contextlib.suppress(ConnectionError):
+            message = self.control.recv(1 << 16)
+        if not message:
+            raise SandboxError(f"{self.kind}: the fork server ended by itself", _HINT_ENDED)
+        return json.loads(message)
+
+    def detach(self) -> None:
+        """After a fork, in the child: leave the server to the parent process."""
+        self.control.close()
+        self.process.returncode = 0  # this process cannot wait for it
+
+    def close(self) -> None:
+        """End the process and all that it forked."""
+        self.control.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        self.process.kill()
+        self.process.wait()

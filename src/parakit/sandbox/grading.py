@@ -1,8 +1,8 @@
-"""Unit tests of an untrusted program, with a verdict that it cannot reach.
+"""Unit tests of an untrusted program, with a result that the program cannot reach.
 
-Two confined processes: one holds the program and answers calls, the other holds the tests and asks. Between them there
-is nothing but plain data (`calls.py`). The program never sees a test, an expected value, the process that compares,
-or the pipe on which the verdict comes; whatever it prints, patches, raises or kills, it does to itself.
+Two confined processes: one holds the program and answers calls, the other (the judge) holds the tests and calls. Only
+plain data passes between them (`calls.py`). The program never sees a test, an expected value, the process that
+compares, or the pipe on which the result comes; whatever it prints, patches, raises or kills affects only itself.
 """
 
 from __future__ import annotations
@@ -16,100 +16,101 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from parakit.sandbox.limits import Ended, Limit, Limits
-from parakit.sandbox.pool import Job, borrowed_keeper, n_at_once
-from parakit.sandbox.running import open_pipe, sealed
+from parakit.sandbox.fork_server import Job
+from parakit.sandbox.limits import ExitInfo, Limit, Limits
+from parakit.sandbox.pool import max_parallel, pooled_server
+from parakit.sandbox.running import open_pipe, sealed_file
 from parakit.sandbox.unit_tests import UnitTests
 
 Outcome = Literal["passed", "failed", "timed_out", "broken"]
-_MOST_SAID = 1 << 16  # bytes of a verdict
-_PATIENCE = 4  # times as long as the program's processor time, by the clock
+_MAX_REPORT = 1 << 16  # bytes
+_WALL_PER_CPU = 4  # wall-clock seconds allowed for each second of the program's processor time
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How many of how many tests passed. `broken`: the tests themselves are wrong, and `why` says how."""
+class UnitTestResult:
+    """How many of how many tests passed. `broken`: the tests themselves are wrong; `reason` explains."""
 
     outcome: Outcome
     n_passed: int
     n_tests: int
-    why: str
+    reason: str
     seconds: float
 
     @property
-    def share(self) -> float:
-        """Of the tests that passed."""
+    def fraction_passed(self) -> float:
+        """Between 0 and 1."""
         return self.n_passed / self.n_tests
 
 
-def run_tests(code: str, tests: UnitTests, limits: Limits | None = None) -> Verdict:
-    """Judge one program. `SandboxError` where nothing confines it."""
+def run_tests(code: str, tests: UnitTests, limits: Limits | None = None) -> UnitTestResult:
+    """Test one program. `SandboxError` where this machine provides no isolation."""
     limits = replace(limits or Limits(), cpu_seconds=tests.cpu_seconds)
-    limits_of_judge = replace(limits, cpu_seconds=2 * tests.cpu_seconds)
+    judge_limits = replace(limits, cpu_seconds=2 * tests.cpu_seconds)
     started = time.monotonic()
-    served = json.dumps({"code": tests.program(code)}).encode()
-    asked = {"setup": tests.setup, "names": tests.names, "tests": tests.tests}
-    wall_seconds = min(limits.wall_seconds, 2.0 + _PATIENCE * tests.cpu_seconds)
-    with borrowed_keeper() as keeper, contextlib.ExitStack() as stack:
-        nothing = stack.enter_context(open(os.devnull, "r+b", 0))
-        program = stack.enter_context(sealed(served))
-        judge = stack.enter_context(sealed(json.dumps(asked).encode()))
-        (asks, asked_of), (answered, answers), (said, says) = (open_pipe(stack) for _ in range(3))
+    program_job = json.dumps({"code": tests.program(code)}).encode()
+    judge_job = json.dumps({"setup": tests.setup, "names": tests.names, "tests": tests.tests}).encode()
+    wall_seconds = min(limits.wall_seconds, 2.0 + _WALL_PER_CPU * tests.cpu_seconds)
+    with pooled_server() as server, contextlib.ExitStack() as stack:
+        null = stack.enter_context(open(os.devnull, "r+b", 0))
+        program = stack.enter_context(sealed_file(program_job))
+        judge = stack.enter_context(sealed_file(judge_job))
+        (calls_out, calls_in), (results_out, results_in), (report_out, report_in) = (
+            open_pipe(stack) for _ in range(3)
+        )
         groups = [
-            ("judge", limits_of_judge, [nothing, nothing, nothing, judge, answered, asked_of, says]),
-            ("serve", limits, [nothing, nothing, nothing, program, asks, answers]),
+            ("judge", judge_limits, [null, null, null, judge, results_out, calls_in, report_in]),
+            ("serve", limits, [null, null, null, program, calls_out, results_in]),
         ]
-        jobs = [Job(role, within, [file.fileno() for file in files]) for role, within, files in groups]
-        keeper.start(jobs, wall_seconds)
-        for end in (asks, asked_of, answered, answers, says):
+        jobs = [
+            Job(role, role_limits, [file.fileno() for file in files]) for role, role_limits, files in groups
+        ]
+        server.start(jobs, wall_seconds)
+        for end in (calls_out, calls_in, results_out, results_in, report_in):
             end.close()
-        told = _read(said.fileno())
-        judged, program_end = keeper.ended()
-    slow = program_end.limit(limits) or judged.limit(limits_of_judge)
-    return _verdict(told, tests, judged, slow, time.monotonic() - started)
+        report = _read_report(report_out.fileno())
+        judge_exit, program_exit = server.wait()
+    time_limit = program_exit.time_limit(limits) or judge_exit.time_limit(judge_limits)
+    return _result(report, tests, judge_exit, time_limit, time.monotonic() - started)
 
 
-def run_tests_of_many(rows: Sequence[tuple[str, UnitTests]], limits: Limits | None = None) -> list[Verdict]:
-    """`run_tests` of each (code, tests), some at a time; equal rows are run once."""
-    different = list(dict.fromkeys(rows))
-    with ThreadPoolExecutor(n_at_once()) as pool:
-        found = list(pool.map(lambda row: run_tests(row[0], row[1], limits), different))
-    by_row = dict(zip(different, found, strict=True))
-    return [by_row[row] for row in rows]
+def run_tests_of_many(
+    programs: Sequence[tuple[str, UnitTests]], limits: Limits | None = None
+) -> list[UnitTestResult]:
+    """`run_tests` of each (code, tests), several in parallel; equal ones are run once."""
+    distinct = list(dict.fromkeys(programs))
+    with ThreadPoolExecutor(max_parallel()) as threads:
+        results = list(threads.map(lambda program: run_tests(program[0], program[1], limits), distinct))
+    by_program = dict(zip(distinct, results, strict=True))
+    return [by_program[program] for program in programs]
 
 
-def _read(said: int) -> list[list[str | int]]:
-    """The judge's lines, whole ones only, until it closes the pipe."""
+def _read_report(descriptor: int) -> list[list[str | int]]:
+    """The judge's lines (outcome, reason, number of calls so far), whole ones only, until it closes the pipe."""
     text = b""
-    while len(text) <= _MOST_SAID and (data := os.read(said, 1 << 16)):
+    while len(text) <= _MAX_REPORT and (data := os.read(descriptor, 1 << 16)):
         text += data
     return [json.loads(line) for line in text.split(b"\n")[:-1]]
 
 
-def _verdict(
-    told: list[list[str | int]],
+def _result(
+    report: list[list[str | int]],
     tests: UnitTests,
-    judge: Ended,
-    slow: Limit | None,
+    judge_exit: ExitInfo,
+    time_limit: Limit | None,
     seconds: float,
-) -> Verdict:
-    """What the judge's lines and its end amount to; `slow`: which time was over, the program's before the judge's."""
+) -> UnitTestResult:
+    """The result from the judge's report and exit; `time_limit`: the one that was hit, the program's before the judge's."""
     n_tests = len(tests.tests)
-    n_passed = sum(outcome == "passed" for outcome, *_ in told)
-    broken = next((str(why) for outcome, why, _ in told if outcome == "broken"), "")
-    n_calls = max((int(n) for *_, n in told), default=0)
+    n_passed = sum(outcome == "passed" for outcome, *_ in report)
+    broken = next((str(reason) for outcome, reason, _ in report if outcome == "broken"), "")
+    n_calls = max((int(n) for *_, n in report), default=0)
     if not broken and n_passed == n_tests and not n_calls:
         broken = "all pass without a call of the program"
-    why = broken or next((str(why) for outcome, why, _ in told if outcome != "passed"), "")
     if broken:
-        return Verdict("broken", 0, n_tests, why, seconds)
-    if len(told) == n_tests == n_passed and judge.status == 0:
-        return Verdict("passed", n_passed, n_tests, "", seconds)
-    outcome: Outcome = "timed_out" if slow else "failed"
-    return Verdict(
-        outcome,
-        n_passed,
-        n_tests,
-        why or (f"{slow} time was over" if slow else "the tests ended early"),
-        seconds,
-    )
+        return UnitTestResult("broken", 0, n_tests, broken, seconds)
+    if len(report) == n_tests == n_passed and judge_exit.status == 0:
+        return UnitTestResult("passed", n_passed, n_tests, "", seconds)
+    reason = next((str(reason) for outcome, reason, _ in report if outcome != "passed"), "")
+    reason = reason or (f"{time_limit} time limit exceeded" if time_limit else "the tests ended early")
+    return UnitTestResult("timed_out" if time_limit else "failed", n_passed, n_tests, reason, seconds)

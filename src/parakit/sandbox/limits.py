@@ -1,4 +1,4 @@
-"""What a confined program may use, and how it ended. Shared by the process that asks and the one that confines."""
+"""Limits of a confined program, and how a process ended. Used on both sides of the fork server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Limit = Literal["wall", "cpu", "memory", "output"]
 
 @dataclass(frozen=True)
 class Limits:
-    """`scratch_bytes`: size of a private `/tmp` that is in memory and is gone afterwards; 0: nothing can be written."""
+    """`scratch_bytes`: size of a private `/tmp` in memory, deleted afterwards; 0: nothing can be written."""
 
     cpu_seconds: int = 2
     wall_seconds: float = 10.0
@@ -21,28 +21,28 @@ class Limits:
     scratch_bytes: int = 0
 
     def __post_init__(self) -> None:
-        least = {"cpu_seconds": 1, "wall_seconds": 0.1, "memory_bytes": 64 << 20, "output_bytes": 0}
-        for name, bound in (least | {"scratch_bytes": 0}).items():
+        minimum = {"cpu_seconds": 1, "wall_seconds": 0.1, "memory_bytes": 64 << 20, "output_bytes": 0}
+        for name, bound in (minimum | {"scratch_bytes": 0}).items():
             value = getattr(self, name)
             if not bound <= value < 1 << 40:
                 raise UserError(f"{name} = {value}: not a limit", f"at least {bound}, and finite")
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a process ended, told by the keeper that forked it. `status`: exit status, or minus the signal."""
+class ExitInfo:
+    """How a process ended, as the fork server reports it. `status`: exit status, or minus the signal."""
 
     status: int
     cpu_seconds: float
     seconds: float
     timed_out: bool
     confined: bool
-    trouble: str = ""
-    """Why the walls could not be raised; the program was not run then."""
+    error: str = ""
+    """Why isolation could not be applied; the program was not run then."""
 
-    def limit(self, limits: Limits) -> Limit | None:
-        """Of time, which one was hit. SIGXCPU is signal 24, SIGKILL 9."""
+    def time_limit(self, limits: Limits) -> Limit | None:
+        """The time limit that was hit, if any. SIGXCPU is signal 24, SIGKILL 9."""
         if self.timed_out:
             return "wall"
-        spent = self.status == -9 and self.cpu_seconds >= limits.cpu_seconds
-        return "cpu" if spent or self.status == -24 else None
+        cpu_exceeded = self.status == -9 and self.cpu_seconds >= limits.cpu_seconds
+        return "cpu" if cpu_exceeded or self.status == -24 else None

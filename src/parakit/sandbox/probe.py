@@ -1,4 +1,4 @@
-"""Walls are believed when a program behind them has tried to get out, not because of a kernel's version."""
+"""Isolation is trusted when a program has failed to break out of it, not because of a kernel's version."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import tempfile
 from pathlib import Path
 
+from parakit.sandbox.fork_server import ForkServer, SandboxError
 from parakit.sandbox.limits import Limits
-from parakit.sandbox.pool import Keeper, SandboxError
-from parakit.sandbox.running import run_with
+from parakit.sandbox.running import run_on
 
 _PROGRAM = """
 import json, sys
@@ -73,19 +73,19 @@ print(json.dumps(leaks))
 """
 
 
-def examine(keeper: Keeper) -> list[str]:
-    """What a program could do that it should not; empty where the walls hold. `SandboxError` where it could not even
-    compute.
+def find_leaks(server: ForkServer) -> list[str]:
+    """What a program could do that it must not; empty where isolation holds. `SandboxError` where the program could not
+    run at all.
     """
     with tempfile.TemporaryDirectory(prefix="parakit-") as folder:
         canary = Path(folder, "canary")
         canary.write_text("nobody should see this")
         canary.chmod(0o644)
         given = {"canary": str(canary), "name": canary.name, "folder": folder, "target": f"{folder}/new"}
-        run = run_with(keeper, _PROGRAM, json.dumps(given | {"pid": os.getpid()}), Limits(cpu_seconds=5))
+        run = run_on(server, _PROGRAM, json.dumps(given | {"pid": os.getpid()}), Limits(cpu_seconds=5))
     try:
         leaks = json.loads(run.stdout)
     except ValueError:
-        told = run.stderr.strip().rpartition("\n")[2] or run.stdout or f"status {run.status}"
-        raise SandboxError(f"{keeper.kind}: the trial program did not run: {told[:200]}") from None
+        reason = run.stderr.strip().rpartition("\n")[2] or run.stdout or f"status {run.status}"
+        raise SandboxError(f"{server.kind}: the probe did not run: {reason[:200]}") from None
     return list(leaks)

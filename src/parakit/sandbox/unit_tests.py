@@ -5,8 +5,8 @@ HumanEval (Chen et al. 2021).
     {"asserts": [...], "setup": "import math"}
     {"check": "def check(candidate): ...", "entry_point": "add", "setup": "the beginning of the program"}
 
-`setup` stands before the tests and before the program: HumanEval's prompt, which a completion goes on from and whose
-helpers the tests use. A test that calls nothing of the program would be passed by any; it is refused.
+`setup` runs before the tests and before the program: HumanEval's prompt, which a completion continues and whose
+helpers the tests use. A test that calls nothing of the program would pass with any program; it is refused.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 
 _KEYS = ("asserts", "check", "entry_point", "setup", "cpu_seconds")
-_EVERYWHERE = frozenset(dir(builtins)) | {"__name__", "__file__"}
+_ALWAYS_DEFINED = frozenset(dir(builtins)) | {"__name__", "__file__"}
 _HINT = 'write "tests": ["assert add(2, 3) == 5"], or {"check": "def check(candidate): ...", "entry_point": "add"}'
 
 
 @dataclass(frozen=True)
 class UnitTests:
-    """`tests` are sources that are run one by one; `names` the program's functions that they call."""
+    """`tests` are sources, run one by one; `names` the program's functions that they call."""
 
     tests: tuple[str, ...]
     names: tuple[str, ...]
@@ -35,12 +35,12 @@ class UnitTests:
     cpu_seconds: int = 2
 
     def program(self, code: str) -> str:
-        """The program that is tested: `code` after the setup, which it may redefine or go on from."""
+        """The program under test: `code` after the setup, which it may redefine or continue."""
         return f"{self.setup.rstrip()}\n{code}" if self.setup else code
 
 
 def parse_tests(value: object, where: str) -> UnitTests:
-    """Tests from a row's `tests`; `UserError` opening with `where` for what cannot be meant."""
+    """Tests from a row's `tests`; `UserError` that begins with `where` for invalid ones."""
     if isinstance(value, list):
         value = {"asserts": value}
     if not isinstance(value, Mapping):
@@ -54,64 +54,66 @@ def parse_tests(value: object, where: str) -> UnitTests:
     setup, seconds = value.get("setup", ""), value.get("cpu_seconds", 2)
     if type(seconds) is not int or not 1 <= seconds <= 60:
         raise UserError(f"{where}: cpu_seconds = {seconds!r}", "a whole number of seconds, 1 to 60")
-    bound = _bound(_parsed(setup, f"{where}: setup"))
+    defined = _defined_names(_parse(setup, f"{where}: setup"))
     if "check" in value:
-        tests, names = _check(value, bound, where)
+        tests, names = _parse_check(value, defined, where)
     else:
-        tests, names = _asserts(value, bound, where)
+        tests, names = _parse_asserts(value, defined, where)
     return UnitTests(tests, names, setup, seconds)
 
 
-def _check(value: Mapping[str, Any], bound: set[str], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _parse_check(
+    value: Mapping[str, Any], defined: set[str], where: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     name = value.get("entry_point")
     if not isinstance(name, str) or not name.isidentifier():
-        raise UserError(f"{where}: entry_point is {name!r}", "name the function that check is to be given")
-    tree = _parsed(value["check"], f"{where}: check")
-    own = _bound(tree)
+        raise UserError(f"{where}: entry_point is {name!r}", "name the function that check tests")
+    tree = _parse(value["check"], f"{where}: check")
+    own = _defined_names(tree)
     if "check" not in own:
         raise UserError(f"{where}: check defines no function of that name", _HINT)
-    unknown = sorted(_loaded(tree) - own - bound - {name} - _EVERYWHERE)
-    if unknown and "*" not in own | bound:
-        raise UserError(f"{where}: check uses {unknown[0]!r}, which nothing defines", "define it in 'setup'")
+    unknown = sorted(_names(tree) - own - defined - {name} - _ALWAYS_DEFINED)
+    if unknown and "*" not in own | defined:
+        raise UserError(f"{where}: check uses {unknown[0]!r}, which is not defined", "define it in 'setup'")
     return (f"{value['check']}\ncheck({name})\n",), (name,)
 
 
-def _asserts(
-    value: Mapping[str, Any], bound: set[str], where: str
+def _parse_asserts(
+    value: Mapping[str, Any], defined: set[str], where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     tests = value["asserts"]
     if not isinstance(tests, list) or not tests:
         raise UserError(f"{where}: asserts are {tests!r:.60}, not a list of tests", _HINT)
-    trees = [_parsed(test, f"{where}: test {number}") for number, test in enumerate(tests, 1)]
-    wanted = value.get("entry_point")
-    known = bound.union(*map(_bound, trees)) | _EVERYWHERE
+    trees = [_parse(test, f"{where}: test {number}") for number, test in enumerate(tests, 1)]
+    entry_point = value.get("entry_point")
+    known = defined.union(*map(_defined_names, trees)) | _ALWAYS_DEFINED
     names: set[str] = set()
     for number, tree in enumerate(trees, 1):
-        called = _loaded(tree) & {wanted} if wanted else _loaded(tree) - known
+        called = _names(tree) & {entry_point} if entry_point else _names(tree) - known
         if not called:
             raise UserError(
                 f"{where}: test {number} calls nothing of the program, so it tests nothing: {tests[number - 1]!r:.80}",
-                "take it out, or name the function in 'entry_point'; imports and helpers belong into 'setup'",
+                "remove it, or name the function in 'entry_point'; imports and helpers belong in 'setup'",
             )
         names |= called
     return tuple(tests), tuple(sorted(names))
 
 
-def _parsed(source: object, where: str) -> ast.Module:
+def _parse(source: object, where: str) -> ast.Module:
     if not isinstance(source, str):
         raise UserError(f"{where} is {type(source).__name__}, not Python source", _HINT)
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"{where} is no Python: {error}", "correct it") from None
+        raise UserError(f"{where} is not valid Python: {error}", "correct it") from None
 
 
-def _loaded(tree: ast.AST) -> set[str]:
+def _names(tree: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-def _bound(tree: ast.AST) -> set[str]:
-    """Every name that a source binds, in whatever scope."""
+def _defined_names(tree: ast.AST) -> set[str]:
+    """Every name that a source binds, in any scope."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):

@@ -50,7 +50,7 @@ def test_the_program_of_a_completion(completion: str, code: str) -> None:
     assert code_of(completion) == code
 
 
-@pytest.mark.usefixtures("walls")
+@pytest.mark.usefixtures("isolation")
 def test_all_tests_or_a_share_of_them() -> None:
     completions = [
         "```python\ndef add(a, b):\n    return a + b\n```",
@@ -68,19 +68,19 @@ def test_all_tests_or_a_share_of_them() -> None:
     assert compute_rewards(share, samples[:4]).tolist() == [1, 0.5, 0.5, 0]
 
 
-@pytest.mark.usefixtures("walls")
+@pytest.mark.usefixtures("isolation")
 @pytest.mark.parametrize(
     ("tests", "says"),
     [
         (None, "needs tests, and there are none"),
         ('["assert 1 == 1"]', "calls nothing of the program"),
-        ('["assert add(1, 2 == 3"]', "test 1 is no Python"),
+        ('["assert add(1, 2 == 3"]', "test 1 is not valid Python"),
         ('"assert add(1, 2) == 3"', "tests are str"),
         ('{"check": "def check(c): pass"}', "entry_point is None"),
         ('{"check": "def test(c): pass", "entry_point": "add"}', "defines no function of that name"),
         (
             '{"check": "def check(c): assert c(1) == ax", "entry_point": "add"}',
-            "uses 'ax', which nothing defines",
+            "uses 'ax', which is not defined",
         ),
         ('{"asserts": ["assert add(1) == 1"], "assert": 1}', "unknown key 'assert'"),
         ('{"asserts": ["assert add(1) == 1"], "cpu_seconds": 900}', "cpu_seconds = 900"),
@@ -99,7 +99,7 @@ def test_a_prompt_without_proper_tests_is_named_before_anything_is_learned(
     assert says in str(error.value)
 
 
-@pytest.mark.usefixtures("walls")
+@pytest.mark.usefixtures("isolation")
 def test_tests_that_are_wrong_themselves_stop_the_run() -> None:
     """A zero for every completion would teach nothing, in silence."""
     broken = json.dumps({"asserts": ["import numpy\nassert add(1, 2) == 3"]})
@@ -112,8 +112,8 @@ def test_other_ways_to_count_are_refused() -> None:
         parse_reward("unit_tests=most")
 
 
-def test_without_walls_the_reward_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_examined", lambda: (None, "nothing confines"))
+def test_without_isolation_the_reward_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_probe_isolation", lambda: (None, "nothing confines"))
     with pytest.raises(UserError, match="cannot be confined on this machine"):
         parse_reward("unit_tests")
 
@@ -159,7 +159,7 @@ def programmer(answers: tuple[str, ...]) -> tuple[LanguageModel, list[RLPrompt]]
     return policy.eval(), prompts
 
 
-@pytest.mark.usefixtures("walls")
+@pytest.mark.usefixtures("isolation")
 def test_grpo_learns_to_write_what_passes() -> None:
     """Three programs, one right, one wrong, one that is none; every reward is a number, and the right one wins."""
     policy, prompts = programmer(("f = max", "f = min", "f = (("))

@@ -16,7 +16,7 @@ from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.alignment.rl.rewards import RewardError
 from parakit.common.errors import UserError
 from parakit.sandbox.grading import run_tests_of_many
-from parakit.sandbox.pool import walls_here
+from parakit.sandbox.pool import available_isolation
 from parakit.sandbox.unit_tests import UnitTests, parse_tests
 
 _FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
@@ -43,7 +43,7 @@ class UnitTestReward:
         choice = name.removeprefix("unit_tests")
         if choice not in ("", "=share"):
             raise UserError(f"{name}: no way to count tests", "unit_tests (all of them) or unit_tests=share")
-        walls_here()
+        available_isolation()
         self.name, self.by_share = name, bool(choice)
         self.figures: dict[str, float] = {}
 
@@ -60,7 +60,7 @@ class UnitTestReward:
         for sample, verdict in zip(samples, verdicts, strict=True):
             if verdict.outcome == "broken":
                 raise RewardError(
-                    f"the tests are wrong themselves: {verdict.why}; {sample.describe()}",
+                    f"the tests are wrong themselves: {verdict.reason}; {sample.describe()}",
                     "correct them in the file",
                 )
         n = max(len(verdicts), 1)
@@ -68,7 +68,7 @@ class UnitTestReward:
             f"tests_{outcome}": sum(verdict.outcome == outcome for verdict in verdicts) / n
             for outcome in ("passed", "timed_out")
         }
-        return [v.share if self.by_share else float(v.outcome == "passed") for v in verdicts]
+        return [v.fraction_passed if self.by_share else float(v.outcome == "passed") for v in verdicts]
 
     def _tests(self, sample: SampledCompletion) -> UnitTests:
         if sample.tests is None:

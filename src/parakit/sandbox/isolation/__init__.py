@@ -1,5 +1,3 @@
-"""What keeps a process in: a room of its own, Landlock, a filter of system calls, limits. Runs in the keeper, with
-nothing but the standard library.
+"""What confines a process: namespaces, Landlock, a filter of system calls, limits. Runs in the fork server, with the
+standard library only.
 """
-
-__all__: list[str] = []

@@ -1,5 +1,5 @@
-"""The walls around one program, raised by the process that then runs it and never taken down: no privileges, none to be
-gained, Landlock where the kernel has it, limits of the kernel's accounting, and last the filter of system calls.
+"""The isolation of one program, applied by the process that then runs it and never lifted: no privileges and none to be
+gained, Landlock where the kernel has it, resource limits, and last the filter of system calls.
 """
 
 from __future__ import annotations
@@ -17,42 +17,44 @@ OPEN_FILES = 32
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Where walls are raised: the folders of the standard library, whether in a room of its own (`rooms.py`), and the
-    Landlock ruleset by which those folders can be read, None where the kernel has no Landlock.
+class IsolationSpec:
+    """How to isolate a program: the folders of the standard library, whether the process is in namespaces of its own
+    (`namespaces.py`), and the Landlock ruleset that makes those folders readable, None where the kernel has no Landlock.
     """
 
     folders: Sequence[str]
-    in_room: bool
+    in_namespaces: bool
     ruleset: int | None
 
     @classmethod
-    def found(cls, folders: Sequence[str], in_room: bool) -> Surroundings:
-        """With a ruleset where there is Landlock; `OSError` where nothing would keep files apart."""
+    def detect(cls, folders: Sequence[str], in_namespaces: bool) -> IsolationSpec:
+        """With a ruleset where there is Landlock; `OSError` where nothing would protect files."""
         if landlock.version():
-            return cls(folders, in_room, landlock.readable(folders))
-        if not in_room:
+            return cls(folders, in_namespaces, landlock.readable(folders))
+        if not in_namespaces:
             raise OSError("this kernel has no Landlock")
-        return cls(folders, in_room, None)
+        return cls(folders, in_namespaces, None)
 
 
-def raise_walls(limits: Limits, around: Surroundings) -> None:
+def apply_isolation(limits: Limits, spec: IsolationSpec) -> None:
     """From here on this process can compute, read the standard library and the files it has open, and little else.
-    `OSError` where a wall cannot be raised; then nothing foreign may run in it.
+    `OSError` where a part cannot be applied; then no untrusted code may run in it.
     """
-    assert around.in_room or around.ruleset is not None, "nothing keeps files apart"
-    if limits.scratch_bytes and not around.in_room:
-        raise OSError("a scratch folder of bounded size needs namespaces, which this machine does not give")
+    assert spec.in_namespaces or spec.ruleset is not None, "nothing protects files"
+    if limits.scratch_bytes and not spec.in_namespaces:
+        raise OSError(
+            "a scratch folder of bounded size needs namespaces, which this machine does not provide"
+        )
     kernel.set_process(kernel.SET_NO_NEW_PRIVILEGES, 1)
     scratch = mount_scratch(limits.scratch_bytes) if limits.scratch_bytes else None
-    if around.ruleset is not None:
-        landlock.restrict(landlock.readable(around.folders, scratch) if scratch else around.ruleset)
+    if spec.ruleset is not None:
+        landlock.restrict(landlock.readable(spec.folders, scratch) if scratch else spec.ruleset)
     kernel.drop_capabilities()
-    _account(limits)
+    _set_resource_limits(limits)
     install_filter(bool(scratch))
 
 
-def _account(limits: Limits) -> None:
+def _set_resource_limits(limits: Limits) -> None:
     bounds = {
         resource.RLIMIT_CPU: (limits.cpu_seconds, limits.cpu_seconds + 1),
         resource.RLIMIT_AS: (limits.memory_bytes, limits.memory_bytes),

@@ -1,5 +1,5 @@
 """System calls that Python has no function for, by number: namespaces, mounts, capabilities, prctl. Linux on x86_64 and
-aarch64. Runs in the keeper, with nothing but the standard library. Each raises `OSError` when the kernel refuses.
+aarch64. Runs in the fork server, with the standard library only. Each raises `OSError` when the kernel refuses.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _CAPABILITY_VERSION = 0x20080522
 
 
 def architecture() -> int:
-    """The column of this machine in tables of numbers; `OSError` where it has none."""
+    """This machine's column in the tables of numbers; `OSError` for an unsupported machine."""
     if platform.machine() not in ARCHITECTURES or ctypes.sizeof(ctypes.c_void_p) != 8:
-        raise OSError(f"{platform.machine()} is not known here, only {' and '.join(ARCHITECTURES)}, 64 bits")
+        raise OSError(f"{platform.machine()} is not supported, only {' and '.join(ARCHITECTURES)}, 64 bits")
     return ARCHITECTURES[platform.machine()]
 
 
@@ -64,7 +64,7 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, options
 
 
 def drop_capabilities() -> None:
-    """Effective, permitted, inheritable: none."""
+    """Clear the effective, permitted and inheritable sets."""
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     system_call("capset", ctypes.byref(head), ctypes.byref((ctypes.c_uint32 * 6)()))
 

@@ -1,7 +1,7 @@
-"""A room of its own for a keeper and all that it forks: user, mount, process, network, IPC, host-name and cgroup namespaces.
+"""Namespaces for the fork server and all that it forks: user, mount, process, network, IPC, host-name and cgroup.
 
-In the room there is an empty file system in memory with the standard library mounted read-only, no network device,
-no /proc, and no process but the keeper, which is number 1, and its children: when it ends, the kernel ends them.
+Inside there is an empty file system in memory with the standard library mounted read-only, no network device, no /proc,
+and no process but the fork server, which is number 1, and its children: when it ends, the kernel ends them.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import signal
 from collections.abc import Sequence
 
 from parakit.sandbox.isolation import kernel
-from parakit.sandbox.isolation.landlock import FOREIGN
+from parakit.sandbox.isolation.landlock import THIRD_PARTY
 
 SCRATCH = "/tmp"
-_STAGE, _OLD = "/tmp", "/old-root"  # any folder that is there serves as a place to build the new root on
+_NEW_ROOT, _OLD_ROOT = "/tmp", "/old-root"  # any existing folder can hold the new root
 _TINY = "size=256k,nr_inodes=1024,mode=755"
 _SAFE = kernel.NO_SUID | kernel.NO_DEVICES
 
 
-def enter_room(folders: Sequence[str]) -> None:
-    """Go on as process 1 of a new room in which `folders` can be read at their usual paths. The process that called
-    stays behind, waits, and ends as this one ends. `OSError` where the kernel gives no namespaces.
+def enter(folders: Sequence[str]) -> None:
+    """Continue as process 1 of new namespaces in which `folders` can be read at their usual paths. The calling process
+    waits outside and ends with this one. `OSError` where the kernel provides no namespaces.
     """
     user, group = os.geteuid(), os.getegid()
-    every = kernel.NEW_MOUNTS | kernel.NEW_PIDS | kernel.NEW_NETWORK | kernel.NEW_IPC | kernel.NEW_UTS
-    kernel.system_call("unshare", kernel.NEW_USER | every | kernel.NEW_CGROUP)
+    flags = kernel.NEW_MOUNTS | kernel.NEW_PIDS | kernel.NEW_NETWORK | kernel.NEW_IPC | kernel.NEW_UTS
+    kernel.system_call("unshare", kernel.NEW_USER | flags | kernel.NEW_CGROUP)
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/gid_map", f"65534 {group} 1")
     _write("/proc/self/uid_map", f"65534 {user} 1")
@@ -39,7 +39,7 @@ def enter_room(folders: Sequence[str]) -> None:
 
 
 def mount_scratch(n_bytes: int) -> str:
-    """A private `/tmp` of that size, for this process alone."""
+    """A private `/tmp` of that size, for this process only."""
     kernel.system_call("unshare", kernel.NEW_MOUNTS)
     inodes = 16 + n_bytes // 4096
     options = f"size={n_bytes},nr_inodes={inodes},mode=700"
@@ -51,31 +51,33 @@ def mount_scratch(n_bytes: int) -> str:
 def _build(folders: Sequence[str]) -> None:
     sources = [(folder, os.path.realpath(folder)) for folder in folders]
     kernel.mount(None, "/", None, kernel.PRIVATE | kernel.RECURSIVE)
-    kernel.mount("root", _STAGE, "tmpfs", _SAFE, _TINY)
-    os.mkdir(_STAGE + _OLD)
-    kernel.system_call("pivot_root", _STAGE, _STAGE + _OLD)
+    kernel.mount("root", _NEW_ROOT, "tmpfs", _SAFE, _TINY)
+    os.mkdir(_NEW_ROOT + _OLD_ROOT)
+    kernel.system_call("pivot_root", _NEW_ROOT, _NEW_ROOT + _OLD_ROOT)
     os.chdir("/")
     for folder, source in sources:
         os.makedirs(folder, exist_ok=True)
-        if not os.listdir(folder):  # else a folder around it was mounted before
-            kernel.mount(_OLD + source, folder, None, kernel.BIND | kernel.RECURSIVE)
+        if not os.listdir(folder):  # else a parent folder is mounted already
+            kernel.mount(_OLD_ROOT + source, folder, None, kernel.BIND | kernel.RECURSIVE)
             _read_only(folder)
-        for name in FOREIGN:
+        for name in THIRD_PARTY:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if os.path.isdir(f"{folder}/{name}"):
                     kernel.mount("nothing", f"{folder}/{name}", "tmpfs", _SAFE | kernel.READ_ONLY, "size=4k")
     os.makedirs(SCRATCH, exist_ok=True)
-    kernel.system_call("umount2", _OLD, kernel.DETACH)
-    os.rmdir(_OLD)
+    kernel.system_call("umount2", _OLD_ROOT, kernel.DETACH)
+    os.rmdir(_OLD_ROOT)
     _read_only("/")
 
 
 def _read_only(path: str) -> None:
-    """Remount; flags that a mount has from outside the room are locked and must be said again."""
-    had = os.statvfs(path).f_flag
-    kept = had & (kernel.NO_EXECUTION | 1024 | 2048)  # noatime and nodiratime bear the same numbers in both
-    relatime = 1 << 21 if had & 4096 else 0
-    flags = kernel.REMOUNT | kernel.BIND | kernel.READ_ONLY | _SAFE | kept | relatime
+    """Remount; flags that the mount has outside the namespaces are locked and must be repeated."""
+    current = os.statvfs(path).f_flag
+    locked = current & (
+        kernel.NO_EXECUTION | 1024 | 2048
+    )  # noatime and nodiratime have the same value in both
+    relatime = 1 << 21 if current & 4096 else 0
+    flags = kernel.REMOUNT | kernel.BIND | kernel.READ_ONLY | _SAFE | locked | relatime
     kernel.mount(None, path, None, flags)
 
 

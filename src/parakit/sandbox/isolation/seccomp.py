@@ -1,6 +1,6 @@
 """Which system calls a confined program may make: a list of what Python needs to compute and to read its library. All
-others fail with EPERM: sockets, processes and threads, signals, ptrace, mounts, keys, io_uring, and what kernels
-invent after this was written. Calls through another architecture's door (32 bits, x32) end the process.
+others fail with EPERM: sockets, processes and threads, signals, ptrace, mounts, keys, io_uring, and calls that newer
+kernels add. Calls through another architecture's entry (32 bits, x32) kill the process.
 
 The filter is a program for the kernel's classic BPF machine (seccomp(2)); a file can be opened for reading only,
 unless the program has a scratch folder of its own.
@@ -22,7 +22,7 @@ AUDIT_ARCHITECTURES = (0xC000003E, 0xC00000B7)
 _X32 = 0x40000000
 
 # name: numbers on x86_64 and aarch64; a call that a machine does not have is None
-_ALWAYS: dict[str, tuple[int | None, int | None]] = {
+_ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63), "write": (1, 64), "close": (3, 57), "stat": (4, None), "fstat": (5, 80), "lstat": (6, None),
     "poll": (7, None), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215),
     "brk": (12, 214), "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
@@ -40,7 +40,7 @@ _ALWAYS: dict[str, tuple[int | None, int | None]] = {
     "getrandom": (318, 278), "statx": (332, 291), "rseq": (334, 293),
     "close_range": (436, 436), "faccessat2": (439, 439),
 }  # fmt: skip
-_IN_SCRATCH: dict[str, tuple[int | None, int | None]] = {
+_ALLOWED_WITH_SCRATCH: dict[str, tuple[int | None, int | None]] = {
     "pwrite64": (18, 68), "fsync": (74, 82), "fdatasync": (75, 83), "truncate": (76, 45), "ftruncate": (77, 46),
     "chdir": (80, 49), "fchdir": (81, 50), "rename": (82, None), "mkdir": (83, None), "rmdir": (84, None),
     "link": (86, None), "unlink": (87, None), "symlink": (88, None), "chmod": (90, None), "fchmod": (91, 52),
@@ -48,27 +48,12 @@ _IN_SCRATCH: dict[str, tuple[int | None, int | None]] = {
     "fchmodat": (268, 53), "utimensat": (280, 88), "renameat2": (316, 276),
 }  # fmt: skip
 _WRITING = 0o3 | 0o100 | 0o1000 | 0o20000000  # the access mode, O_CREAT, O_TRUNC, O_TMPFILE
-_DUPLICATE_OR_FLAGS = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    1030,
-    1032,
-)  # of fcntl: F_DUPFD to F_SETFL, F_DUPFD_CLOEXEC, F_GETPIPE_SZ
-_TERMINAL_OR_FLAGS = (
-    0x5401,
-    0x5413,
-    0x541B,
-    0x5421,
-    0x5450,
-    0x5451,
-)  # of ioctl: TCGETS, TIOCGWINSZ, FIONREAD, ...
-# name: numbers, the argument that is looked at, and what it may be
-_SOME: dict[str, tuple[tuple[int | None, int | None], int, tuple[int, ...]]] = {
-    "ioctl": ((16, 29), 1, _TERMINAL_OR_FLAGS),
-    "fcntl": ((72, 25), 1, _DUPLICATE_OR_FLAGS),
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030, 1032)  # F_DUPFD to F_SETFL, F_DUPFD_CLOEXEC, F_GETPIPE_SZ
+_IOCTL_REQUESTS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, ...
+# name: numbers, the argument that is checked, and its allowed values
+_ALLOWED_WITH_ARGUMENT: dict[str, tuple[tuple[int | None, int | None], int, tuple[int, ...]]] = {
+    "ioctl": ((16, 29), 1, _IOCTL_REQUESTS),
+    "fcntl": ((72, 25), 1, _FCNTL_COMMANDS),
     "sched_getaffinity": ((204, 123), 0, (0,)),
     "prlimit64": ((302, 261), 0, (0,)),
 }
@@ -88,13 +73,13 @@ def filter_program(column: int, scratch: bool) -> bytes:
     ]
     if column == 0:
         program += [_step(_AT_LEAST, _X32, no=1), _step(_RETURN, _KILL)]
-    plain = dict(_ALWAYS) | (_IN_SCRATCH if scratch else {})
+    allowed = dict(_ALLOWED) | (_ALLOWED_WITH_SCRATCH if scratch else {})
     if scratch:
-        plain |= {name: numbers for name, (numbers, _) in _OPENING.items()}
-    for numbers in plain.values():
+        allowed |= {name: numbers for name, (numbers, _) in _OPENING.items()}
+    for numbers in allowed.values():
         if (number := numbers[column]) is not None:
             program += _when(number, [_step(_RETURN, _ALLOW)])
-    for numbers, argument, values in _SOME.values():
+    for numbers, argument, values in _ALLOWED_WITH_ARGUMENT.values():
         if (number := numbers[column]) is not None:
             program += _when(number, [_load_argument(argument), *_one_of(values)])
     for numbers, argument in _OPENING.values() if not scratch else ():
@@ -105,29 +90,29 @@ def filter_program(column: int, scratch: bool) -> bytes:
 
 
 def install_filter(scratch: bool) -> None:
-    """Bind this process to the filter, for good. Needs no privilege once no_new_privs is set."""
+    """Bind this process to the filter permanently. Needs no privilege once no_new_privs is set."""
     program = filter_program(architecture(), scratch)
     steps = ctypes.create_string_buffer(program, len(program))
 
-    class Program(ctypes.Structure):
+    class SockFprog(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
 
-    found = Program(len(program) // 8, ctypes.cast(steps, ctypes.c_void_p))
-    set_process(SET_SECCOMP, 2, ctypes.byref(found))
+    sock_fprog = SockFprog(len(program) // 8, ctypes.cast(steps, ctypes.c_void_p))
+    set_process(SET_SECCOMP, 2, ctypes.byref(sock_fprog))
 
 
 def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-    """One instruction; `yes` and `no` are how many to jump over."""
+    """One instruction; `yes` and `no` are the numbers of instructions to skip."""
     return struct.pack("<HBBI", code, yes, no, value)
 
 
 def _when(number: int, then: list[bytes]) -> list[bytes]:
-    """`then`, which returns in every case, where the call is `number`."""
+    """Run `then`, which always returns, if the call is `number`."""
     return [_step(_EQUAL, number, no=len(then)), *then]
 
 
 def _load_argument(argument: int) -> bytes:
-    """The low half; the arguments looked at are 32-bit integers to the kernel too."""
+    """The low half; the kernel too reads the checked arguments as 32-bit integers."""
     return _step(_LOAD, _ARGUMENTS + 8 * argument)
 
 
