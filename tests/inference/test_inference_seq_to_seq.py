@@ -121,7 +121,9 @@ def test_a_target_ends_at_the_decoders_window(small):
 
 
 def test_a_source_that_is_too_long_or_empty_is_refused_by_number(small):
-    with pytest.raises(UserError, match=r"source 2 of 3 has 33 tokens, and the encoder's context window holds 32"):
+    with pytest.raises(
+        UserError, match=r"source 2 of 3 has 33 tokens, and the encoder's context window holds 32"
+    ):
         generate_sequences(small, [[1], [2] * 33, [3]], GREEDY)
     with pytest.raises(UserError, match="the source has no tokens"):
         generate_sequences(small, [[]], GREEDY)
