@@ -65,8 +65,8 @@ def main(arguments: list[str]) -> None:
 def _texts(n_bytes: int) -> tuple[str, list[str]]:
     files = sorted((DATA / "gutenberg").glob("*.txt.gz"))
     if not files:
-        from parakit.data import PrimerConfig
         from parakit.primer import generate_documents
+        from parakit.primer.config import PrimerConfig
 
         return "primer", list(
             _up_to((document.text for document in generate_documents(PrimerConfig())), n_bytes)

@@ -47,15 +47,16 @@ class Suite:
 
     def _data(self) -> tuple[Path, Path]:
         """The opinions and their shards, made once."""
-        from parakit.data.config import PrimerConfig
         from parakit.data.examples import prepare_examples
+        from parakit.primer.config import PrimerConfig
+        from parakit.primer.sources import primer_examples
         from parakit.tokens.examples.encoding import encode_examples
         from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
         examples, shards = self.folder / "opinions", self.folder / "opinion_shards"
         if not shards.exists():
             config = PrimerConfig(seed=0, n_examples=N_LABELS, n_test_examples=N_TESTED)
-            prepare_examples(config, "classify", examples, overwrite=True)
+            prepare_examples(primer_examples(config, "classify"), "classify", examples, overwrite=True)
             tokenizer = Tokenizer.load(self.build / "tokenizer")
             encode_examples(examples, tokenizer, shards, family="encoder")
         return examples, shards

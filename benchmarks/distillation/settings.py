@@ -72,9 +72,9 @@ def tuned_teacher(build: Path, folder: Path) -> Path:
 
 def suite_mean(model: Path, n_items: int) -> float:
     """The mean share of right answers over the primer's held-out suites."""
-    from parakit.data.config import PrimerConfig
     from parakit.evaluation.config import EvaluationConfig
     from parakit.evaluation.evaluate import evaluate_model
+    from parakit.primer.config import PrimerConfig
 
     config = EvaluationConfig(suites=PrimerConfig(seed=0, n_suite_items=n_items))
     suites = evaluate_model(model, config)["suites"]

@@ -15,9 +15,10 @@ from typing import Any
 from benchmarks.harness import DATA, SHOWN, report, summary
 from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.model_folder import load_model
-from parakit.data.config import PrimerConfig
 from parakit.data.preferences import iter_preferences, prepare_preferences
 from parakit.evaluation.preferences import evaluate_preferences
+from parakit.primer.config import PrimerConfig
+from parakit.primer.sources import primer_preferences
 from parakit.stages.alignment import AlignJob, align
 
 PUBLIC = {
@@ -65,7 +66,7 @@ def judged(model: Path, name: str, training: AlignConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder) / "data", Path(folder) / "model"
         if name == "primer":
-            prepare_preferences(PrimerConfig(), data)
+            prepare_preferences(primer_preferences(PrimerConfig()), data)
         else:
             prepare_preferences([str(DATA / PUBLIC[name])], data, test_fraction=0.1)
         trained = align(AlignJob(model, data, Path(folder) / "work", training, "reward"), out)

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
-from parakit.data.config import PrimerConfig, TextConfig
+from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus, prepare_corpus
 from parakit.data.documents import Document
 from parakit.data.splits import SPLITS, split_of
+from parakit.primer import PrimerConfig, generate_documents
+from parakit.primer.sources import primer_documents
+from parakit.stages.data_config import CorpusConfig
 
 
 def text_of(k: int, n_words: int = 40) -> str:
@@ -162,7 +165,7 @@ def test_no_text_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no text was given"):
         prepare_corpus(TextConfig(), tmp_path / "corpus")
     with pytest.raises(UserError, match="not both"):
-        TextConfig.parse({"paths": ["a"], "primer": {}})
+        CorpusConfig.parse({"paths": ["a"], "primer": {}})
 
 
 def test_an_error_leaves_an_existing_corpus_as_it_was(tmp_path: Path) -> None:
@@ -189,12 +192,10 @@ def test_an_unknown_split_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_primer_is_a_corpus(tmp_path: Path) -> None:
-    from parakit import primer
-
     config = PrimerConfig(n_documents=300)
-    prepare_corpus(TextConfig(primer=config), tmp_path / "corpus")
+    prepare_corpus(TextConfig(), tmp_path / "corpus", source=primer_documents(config))
     texts = {d.text for split in SPLITS for d in iter_corpus(tmp_path / "corpus", split)}
-    assert texts == {d.text for d in primer.generate_documents(config)}
+    assert texts == {d.text for d in generate_documents(config)}
     assert open_artifact(tmp_path / "corpus").lineage["seed"] == 0
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
-from parakit.data.config import PrimerConfig
 from parakit.data.conversations.conversation import Conversation, Message, write_conversations
 from parakit.data.conversations.sets import iter_conversations, prepare_conversations
 from parakit.data.mixing import allocate, check_shares, repeats
+from parakit.primer.config import PrimerConfig
+from parakit.primer.sources import primer_conversations
 from parakit.stages.data_config import ConversationsConfig
 
 SHARES = st.lists(st.one_of(st.integers(0, 5).map(float), st.floats(0, 10)), min_size=1, max_size=6).filter(
@@ -150,7 +151,9 @@ def test_shares_that_are_none_are_named(tmp_path: Path, shares: list[float], tol
 
 def test_the_primer_is_one_source_and_takes_no_shares(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="1 share for 0 sources"):
-        prepare_conversations(PrimerConfig(n_conversations=20), tmp_path / "out", shares=[1])
+        prepare_conversations(
+            primer_conversations(PrimerConfig(n_conversations=20)), tmp_path / "out", shares=[1]
+        )
 
 
 def parsed(kind: type[Config], mapping: dict) -> Config:

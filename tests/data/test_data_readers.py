@@ -147,7 +147,7 @@ def test_links_that_loop_or_lead_nowhere_do_no_harm(mixed: Path) -> None:
     os.mkfifo(mixed / "pipe.txt")
     documents, report = read(mixed)
     assert [document.text for document in documents] == before
-    assert report.skipped["met before"] == 3
+    assert report.skipped["already read"] == 3
     assert report.skipped["not a file"] == 2
 
 

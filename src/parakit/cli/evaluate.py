@@ -17,8 +17,8 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.common.progress import log, progress
-from parakit.data.config import PrimerConfig
 from parakit.evaluation.config import EvaluationConfig
+from parakit.primer.config import PrimerConfig
 
 SUMMARY = "Measure a model: bits per byte of text, examples of its task, the built-in suites."
 

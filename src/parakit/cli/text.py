@@ -1,6 +1,4 @@
-"""`parakit text`: files and folders, or the primer, become a corpus; conversations a set to tune on, preferences one
-to align with.
-"""
+"""`parakit text`: files and folders, or the primer, become a corpus, or a set of conversations, preferences or examples."""
 
 import json
 from collections.abc import Callable
@@ -17,10 +15,15 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.common.progress import progress, quantity
-from parakit.data import PrimerConfig, TextConfig, prepare_conversations, prepare_corpus
-from parakit.data.preferences import prepare_preferences
+from parakit.data.config import TextConfig
+from parakit.data.conversations.sets import prepare_conversations
+from parakit.data.corpus import prepare_corpus
+from parakit.data.preferences.sets import prepare_preferences
 from parakit.data.skipped_rows import skip_summary
-from parakit.primer import compute_statistics
+from parakit.primer.config import PrimerConfig
+from parakit.primer.sources import primer_conversations, primer_documents, primer_preferences
+from parakit.primer.statistics import compute_statistics
+from parakit.stages.data_config import CorpusConfig, ExamplesConfig
 from parakit.training.task_names import ExampleTaskName
 
 SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
@@ -42,7 +45,6 @@ class TextCommandConfig(TextConfig):
     """Read text into a corpus folder: cleaned, without duplicates, split into train, validation and test."""
 
     paths: tyro.conf.Positional[tuple[str, ...]] = Field(default=(), description="Files and folders to read.")
-    primer: Annotated[PrimerConfig | None, tyro.conf.Suppress] = None
     output: str = Field(description="The folder to write.")
     use_primer: Annotated[bool, tyro.conf.arg(name="primer")] = Field(
         default=False, description="Generate the built-in primer instead of reading files."
@@ -63,12 +65,17 @@ class TextCommandConfig(TextConfig):
     )
     statistics: bool = Field(
         default=False,
-        description="With --primer: tell how varied it is, and how much of the suites is in it.",
+        description="With --primer: print how varied it is, and how much of the suites is in it.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print the report as JSON."
     )
+
+    @property
+    def primer(self) -> PrimerConfig | None:
+        """The primer to generate; None: the paths are read."""
+        return PrimerConfig(seed=self.seed) if self.use_primer else None
 
 
 def main(argv: list[str]) -> int:
@@ -100,33 +107,33 @@ def main(argv: list[str]) -> int:
 
 
 def _preparation(command: TextCommandConfig) -> Callable[[TextCommandConfig], None]:
-    """What the command is to make; two things are a `UserError`."""
-    asked = {"--task": _examples, "--conversations": _conversations, "--preferences": _preferences}
-    given = [flag for flag in asked if getattr(command, flag.removeprefix("--"))]
+    """The function that makes the requested folder; two requests are a `UserError`."""
+    kinds = {"--task": _examples, "--conversations": _conversations, "--preferences": _preferences}
+    given = [flag for flag in kinds if getattr(command, flag.removeprefix("--"))]
     if len(given) > 1:
         raise UserError(
             f"{given[0]} and {given[1]} were both given",
             "keep one: chat learns from conversations, a reward model and DPO from preferences",
         )
-    return asked[given[0]] if given else _corpus
+    return kinds[given[0]] if given else _corpus
 
 
 def _corpus(command: TextCommandConfig) -> None:
     values = {
         name: getattr(command, name) for name in TextConfig.model_fields if name in command.model_fields_set
     }
-    if command.use_primer:
+    if command.primer:
         values["primer"] = {"seed": command.seed}
-    config = TextConfig.parse(values, "parakit text")
+    config = CorpusConfig.parse(values, "parakit text")
+    source = primer_documents(config.primer) if config.primer else None
     with progress("text", unit="bytes") as bar:
-        prepare_corpus(config, command.output, command.overwrite, bar)
+        prepare_corpus(config, command.output, command.overwrite, bar, source)
 
 
 def _conversations(command: TextCommandConfig) -> None:
-    source = PrimerConfig(seed=command.seed) if command.use_primer else command.paths
     with progress("conversations", unit="conversations") as bar:
         prepare_conversations(
-            source,
+            primer_conversations(command.primer) if command.primer else command.paths,
             command.output,
             validation_fraction=command.validation_fraction,
             shares=command.shares,
@@ -137,24 +144,22 @@ def _conversations(command: TextCommandConfig) -> None:
 
 
 def _preferences(command: TextCommandConfig) -> None:
-    source = PrimerConfig(seed=command.seed) if command.use_primer else command.paths
     with progress("preferences", unit="rankings") as bar:
         prepare_preferences(
-            source,
+            primer_preferences(command.primer) if command.primer else command.paths,
             command.output,
             validation_fraction=command.validation_fraction,
-            test_fraction=0.0 if command.use_primer else command.test_fraction,
+            test_fraction=0.0 if command.primer else command.test_fraction,
             overwrite=command.overwrite,
             progress=bar,
         )
 
 
 def _examples(command: TextCommandConfig) -> None:
-    from parakit.stages.data_config import ExamplesConfig
     from parakit.stages.examples import make_examples
 
     values: dict[str, Any] = {"validation_paths": command.validation_paths}
-    values |= {"primer": {"seed": command.seed}} if command.use_primer else {"paths": command.paths}
+    values |= {"primer": {"seed": command.seed}} if command.primer else {"paths": command.paths}
     for name in ("validation_fraction", "test_fraction"):
         if name in command.model_fields_set:
             values[name] = getattr(command, name)

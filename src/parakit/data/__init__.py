@@ -1,5 +1,5 @@
-"""Text: documents, conversations and examples of tasks, read, cleaned, deduplicated and split; and the built-in
-primer. Never imports torch.
+"""Documents, conversations, examples and preferences: read, cleaned, deduplicated, split, and kept as artifact folders.
+Never imports torch.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -10,11 +10,7 @@ __getattr__, __dir__ = lazy_exports(
         "Conversation": "conversations.conversation",
         "Document": "documents",
         "Message": "conversations.conversation",
-        "PrimerConfig": "config",
-        "ReadReport": "read_report",
         "TextConfig": "config",
-        "load_examples_report": "examples",
-        "input_digest": "readers.inputs",
         "iter_conversations": "conversations.sets",
         "iter_corpus": "corpus",
         "iter_examples": "examples",
@@ -22,10 +18,7 @@ __getattr__, __dir__ = lazy_exports(
         "prepare_corpus": "corpus",
         "prepare_examples": "examples",
         "read_conversations": "conversations.conversation",
-        "read_documents": "readers.files",
         "read_examples": "examples",
-        "split_of": "splits",
-        "write_conversations": "conversations.conversation",
     },
 )
 
@@ -33,11 +26,7 @@ __all__ = [
     "Conversation",
     "Document",
     "Message",
-    "PrimerConfig",
-    "ReadReport",
     "TextConfig",
-    "load_examples_report",
-    "input_digest",
     "iter_conversations",
     "iter_corpus",
     "iter_examples",
@@ -45,8 +34,5 @@ __all__ = [
     "prepare_corpus",
     "prepare_examples",
     "read_conversations",
-    "read_documents",
     "read_examples",
-    "split_of",
-    "write_conversations",
 ]

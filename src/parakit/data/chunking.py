@@ -1,11 +1,10 @@
-"""Long texts become documents: cut where the content says so, preferably between paragraphs.
+"""Content-defined chunking of long texts into documents, preferably between paragraphs.
 
-Content-defined cutting (Muthitacharoen et al. 2001, "A low-bandwidth network file system"): between a least
-and a greatest length, the cut is the boundary whose preceding characters have the smallest checksum. The
-choice looks at nothing but nearby text, so two versions of a file soon agree on their cuts again after an
-insertion, and their later documents stay the same, each in its split. Boundaries are paragraphs; where the
-window has none, lines; then sentences; then spaces; then the greatest length. Nothing is dropped: the
-documents, joined, are the text.
+After Muthitacharoen et al. 2001, "A low-bandwidth network file system": between a least and a greatest length, the cut is
+the boundary whose preceding characters have the smallest checksum. The choice depends on nearby text alone, so after an
+insertion two versions of a file soon agree on their cuts again, and their later documents keep their splits. Boundaries
+are paragraphs; where the window has none, lines; then sentences; then spaces; then the greatest length. The documents,
+joined, are the text.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ _BOUNDARIES = (
     re.compile(r"[.!?][\"'”’)\]]*\s+|[。！？]"),
     re.compile(r"\s+"),
 )
-_CONTEXT = 64  # characters before a boundary that decide about it
+_CONTEXT = 64  # characters before a boundary that enter its checksum
 
 
 def chunk(blocks: Iterable[str], max_chars: int) -> Iterator[str]:
-    """Cut a stream of text into documents of at most `max_chars` characters (at least a quarter of that,
-    but for a short text).
+    """Cut a stream of text into documents of at most `max_chars` characters, and at least a quarter of that where the
+    text is long enough.
 
-    How the text was divided into blocks does not matter. Memory: two blocks and two documents.
+    The result does not depend on how the text is divided into blocks. Memory: two blocks and two documents.
     """
     least = max(1, max_chars // 4)
     held, start = "", 0
@@ -38,7 +37,7 @@ def chunk(blocks: Iterable[str], max_chars: int) -> Iterator[str]:
             yield held[start:end]
             start = end
     while len(held) - start > max_chars:
-        rest = len(held) - start - least  # leave no crumb at the end
+        rest = len(held) - start - least  # so that the last document is not too short
         end = _cut_point(held, start, start + least, start + max(least, min(max_chars, rest)))
         yield held[start:end]
         start = end
@@ -47,11 +46,9 @@ def chunk(blocks: Iterable[str], max_chars: int) -> Iterator[str]:
 
 
 def _cut_point(text: str, start: int, low: int, high: int) -> int:
-    """The boundary in low..high (both included) with the smallest checksum, of the best kind that occurs
-    there.
-    """
+    """The boundary in low..high (both included) with the smallest checksum, of the best kind that occurs."""
     for boundary in _BOUNDARIES:
-        # one character beyond `high` is looked at: a boundary that goes on there is not over, and is none
+        # one character more than `high`: a boundary that continues there has not ended
         matches = boundary.finditer(text, max(start, low - 1), high + 1)
         ends = [end for match in matches if low <= (end := match.end()) <= high]
         if ends:

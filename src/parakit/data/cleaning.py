@@ -1,9 +1,8 @@
-"""Cleaning that is safe to do unasked: what Project Gutenberg puts around a book, and nothing else.
+"""Removal of Project Gutenberg's header and licence around a book.
 
-A Gutenberg file marks its book with '*** START OF THIS PROJECT GUTENBERG EBOOK ... ***' and '*** END OF
-...'. Everything outside of the two is the project's own header and licence, equal in every file, and a
-model would learn it by heart. A file without a start marker near its beginning is left alone, so a text
-that merely quotes the markers keeps every byte. Several books in one file are understood.
+A Gutenberg file marks its book with '*** START OF THIS PROJECT GUTENBERG EBOOK ... ***' and '*** END OF ...'. The text
+outside the two is equal in every file, and a model would memorize it. A file without a start marker near its beginning is
+unchanged, so a text that merely quotes the markers keeps every byte. A file may hold several books.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from itertools import chain
 
 from parakit.data.read_report import ReadReport
 
-_HEAD = 65_536  # a start marker is looked for in this many characters
-# a title may go on over two more lines; without closing asterisks the marker is its one line
+_HEAD = 65_536  # characters in which the start marker must occur
+# a title may continue over two more lines; without closing asterisks the marker is one line
 _START = re.compile(
     r"^[ \t]*\*\*\*[ ]?START OF (?:THE|THIS) PROJECT GUTENBERG EBOOK"
     r"(?:[^*\n]*(?:\n[^*\n]+){0,2}\*\*\*)?[^\n]*(?:\n|\Z)",
@@ -27,10 +26,9 @@ _END = re.compile(
 
 
 def strip_gutenberg(blocks: Iterable[str], report: ReadReport) -> Iterator[str]:
-    """Pass a stream of text on without Gutenberg's headers and licences; counts books and characters left
-    out.
+    """Yield a stream of text without Gutenberg's headers and licences; counts books and removed characters.
 
-    Blocks must end at line ends (all but the last). Memory: the first 64 Ki characters, or one block.
+    All blocks but the last must end at line ends. Memory: the first 64 Ki characters, or one block.
     """
     blocks = iter(blocks)
     head = ""

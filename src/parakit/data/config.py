@@ -1,6 +1,4 @@
-"""Settings of the text room: what to read, what is left out, and how it is split. Imports no reader and no
-torch.
-"""
+"""Settings of a corpus: what to read, what is left out, and how it is split."""
 
 from __future__ import annotations
 
@@ -9,18 +7,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from parakit.common.settings import Config
-from parakit.primer.config import PrimerConfig
-
-__all__ = ["PrimerConfig", "TextConfig"]
 
 
 class TextConfig(Config):
-    """Where the text comes from and how it becomes a corpus. Either `paths` or a `primer`, not both."""
+    """Which files of text are read and how they become a corpus."""
 
     paths: tuple[str, ...] = Field(default=(), description="Files and folders to read.")
-    primer: PrimerConfig | None = Field(default=None, description="Generate the built-in primer instead.")
     validation_paths: tuple[str, ...] = Field(
-        default=(), description="Files that are the validation split; no document of theirs is trained on."
+        default=(), description="Files that are the validation split; none of their documents is trained on."
     )
     exclude: tuple[str, ...] = Field(
         default=(), description="Patterns such as 'drafts/*' or '*.min.js' of what to skip inside folders."
@@ -34,9 +28,7 @@ class TextConfig(Config):
         default="unix", description="'unix' turns Windows line ends into plain ones; 'keep' leaves them."
     )
     max_document_chars: int = Field(
-        default=20_000,
-        ge=1,
-        description="Longer texts are cut into documents, at paragraphs where they have any.",
+        default=20_000, ge=1, description="Longer texts are cut into documents, at paragraphs where possible."
     )
     validation_fraction: float = Field(
         default=0.05, ge=0, lt=1, description="Share of documents for validation."
@@ -46,21 +38,17 @@ class TextConfig(Config):
     )
     min_corpus_bytes: int = Field(default=1_000, ge=1, description="A smaller training split is an error.")
     max_line_bytes: int = Field(
-        default=16 * 2**20,
-        ge=16,
-        description="A longer line is left out, and counted; memory is bounded by it.",
+        default=16 * 2**20, ge=16, description="A longer line is left out, and counted; it bounds the memory."
     )
     max_expansion: int = Field(
         default=200, ge=1, description="A compressed file that grows by more than this factor is left out."
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _leaves_training_text(self) -> Self:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError(
                 f"validation_fraction = {self.validation_fraction} and test_fraction = {self.test_fraction} "
                 "leave nothing to train on"
             )
-        if self.primer and self.paths:
-            raise ValueError("give either paths or a primer, not both")
         return self

@@ -1,9 +1,8 @@
-"""Exact duplicates, found by digest in 16 bytes a document.
+"""Exact duplicates, found by digest at 16 bytes a document.
 
-Half a sha256 names a document: among 10^12 of them the chance that any two differ and collide is 10^-15.
-Recent digests sit in a set; when it is full they become a sorted run, and runs of like size are merged (a
-log-structured merge, O'Neil et al. 1996), so a look-up is one binary search in each of a few runs.
-Near-duplicates are not found here.
+Half a sha256 identifies a document: among 10^12 documents a collision has the probability 10^-15. Recent digests are in a
+Python set; a full set becomes a sorted run, and runs of similar size are merged (a log-structured merge, O'Neil et al.
+1996), so a look-up is one binary search in each of a few runs. Near-duplicates are not found.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ RECENT = 65_536  # digests kept in a Python set, at about 100 bytes each
 
 
 class DigestSet:
-    """A set of sha256 digests that can only grow."""
+    """A growing set of sha256 digests."""
 
     def __init__(self) -> None:
         self._recent: set[bytes] = set()
@@ -33,16 +32,16 @@ class DigestSet:
         return any(_find(run, high, low) for run in self._runs)
 
     def add(self, digest: str) -> bool:
-        """Put `digest` in; False when it was there already."""
+        """Add `digest`; False where the set has it already."""
         if digest in self:
             return False
         self._recent.add(bytes.fromhex(digest[:32]))
         if len(self._recent) >= RECENT:
-            self._settle()
+            self._merge()
         return True
 
-    def _settle(self) -> None:
-        """Turn the recent digests into a sorted run, merging while the run before is not much longer."""
+    def _merge(self) -> None:
+        """Turn the recent digests into a sorted run, merged with earlier runs that are not much longer."""
         run = np.frombuffer(b"".join(self._recent), ">u8").astype(np.uint64).reshape(-1, 2).T
         self._recent.clear()
         while self._runs and self._runs[-1].shape[1] <= 2 * run.shape[1]:
@@ -51,9 +50,9 @@ class DigestSet:
 
 
 def _find(run: np.ndarray, high: np.uint64, low: np.uint64) -> bool:
-    place = int(run[0].searchsorted(high))
-    while place < run.shape[1] and run[0, place] == high:
-        if run[1, place] == low:
+    position = int(run[0].searchsorted(high))
+    while position < run.shape[1] and run[0, position] == high:
+        if run[1, position] == low:
             return True
-        place += 1
+        position += 1
     return False

@@ -1,8 +1,7 @@
-"""A document: the unit that is split, deduplicated, encoded and kept apart from its neighbours.
+"""A document: the unit that is split, deduplicated and encoded, and that packing keeps apart from its neighbours.
 
-Its text is always Unicode that UTF-8 can write. Bytes that were not valid travel as lone surrogates
-(Python's `surrogateescape`, PEP 383) until here, so that they can be counted one by one; `repair` turns
-each of them, and each NUL, into U+FFFD and says how many they were.
+Its text is Unicode that UTF-8 can write. Readers decode invalid bytes as lone surrogates (Python's `surrogateescape`,
+PEP 383); `repair` counts them and replaces each, and each NUL, by U+FFFD.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ _BAD = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`n_bytes` counts the raw bytes that `text` stands for: a bad byte is one, though its U+FFFD takes
-    three.
-    """
+    """`n_bytes` counts the raw bytes of `text`: a bad byte is one, although its U+FFFD takes three."""
 
     text: str
     source: str
@@ -31,7 +28,7 @@ class Document:
 
 
 def repair(text: str) -> tuple[str, int]:
-    """The text with U+FFFD for each lone surrogate and each NUL, and how many there were."""
+    """The text with U+FFFD for each lone surrogate and each NUL, and their number."""
     if "\0" in text:
         return _BAD.subn("\ufffd", text)
     try:
@@ -42,6 +39,6 @@ def repair(text: str) -> tuple[str, int]:
 
 
 def make_document(text: str, source: str) -> tuple[Document, int]:
-    """A document of `text`, repaired, and the number of bad bytes that it held."""
+    """A document of `text`, repaired, and the number of its bad bytes."""
     text, n_bad = repair(text)
     return Document(text, source, len(text.encode()) - 2 * n_bad), n_bad

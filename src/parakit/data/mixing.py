@@ -1,8 +1,8 @@
-"""Proportions of several sources: how many rows of each make a mixture, and which ones.
+"""Mixtures of several sources in given proportions: how many rows of each, and which ones.
 
-A mixture has as many rows as its sources have together, so that an epoch stays as long as it was. Of a source with more
-rows than its part some are left out, drawn from the seed; of one with fewer all rows stand there equally often, and some,
-drawn, once more. Every part is exact to within one row (largest remainders, Hamilton's method of apportionment).
+A mixture has as many rows as its sources together, so the length of an epoch stays. A source with more rows than its part
+loses some, drawn from the seed; one with fewer repeats all its rows equally often, and some, drawn, once more. Every part
+is exact to within one row (largest remainders, Hamilton's method of apportionment).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from parakit.common.seeds import rng
 
 
 def check_shares(shares: Sequence[float], sources: Sequence[str]) -> None:
-    """`UserError` where `shares` are no proportions of `sources`: not one for each, negative, no numbers, all 0."""
+    """`UserError` where `shares` are no proportions of `sources`: a wrong number of them, negative, not finite, all 0."""
     if len(shares) != len(sources):
         given = f"{len(shares)} share{'s' if len(shares) != 1 else ''} for {len(sources)} source"
         raise UserError(
@@ -39,16 +39,16 @@ def allocate(shares: Sequence[float], total: int) -> list[int]:
     """Whole numbers that add up to `total` in the proportions of `shares`, each within one of its exact part."""
     exact = [Fraction(str(share)) for share in shares]
     parts = [total * share / sum(exact) for share in exact]
-    found = [math.floor(part) for part in parts]
-    by_rest = sorted(range(len(parts)), key=lambda i: (found[i] - parts[i], i))  # largest remainder first
-    for i in by_rest[: total - sum(found)]:
-        found[i] += 1
-    return found
+    counts = [math.floor(part) for part in parts]
+    by_remainder = sorted(range(len(parts)), key=lambda i: (counts[i] - parts[i], i))  # largest first
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
 
 
 def repeats(source_of: np.ndarray, parts: Sequence[int], seed: int) -> np.ndarray:
-    """How often each row stands in the mixture, (n,) int64: `source_of` (n,) says which source a row is of, `parts` how
-    many rows of each are wanted. A source of which some are wanted has one row at least.
+    """How often the mixture has each row, (n,) int64. `source_of` (n,) is the source of each row, `parts` the number of
+    rows of each source in the mixture; a source with a part above 0 has at least one row.
     """
     times = np.zeros(len(source_of), np.int64)
     for source, part in enumerate(parts):

@@ -1,7 +1,6 @@
-"""What reading did: everything that was read, changed or left out, in counts and with names.
+"""The report of reading: everything that was read, changed or left out, in counts and with names.
 
-Counts are exact; lists of names stop at a thousand, so that a folder of a million broken files does not
-fill memory.
+Counts are exact; lists of names end at a thousand, so that a folder of a million broken files does not fill memory.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ MAX_ROWS = 20
 
 @dataclass
 class BrokenRows:
-    """Rows of one file that could not be read: how many, the first of their numbers (from 1), and what was
-    wrong first.
-    """
+    """Unreadable rows of one file: how many, the first row numbers (from 1), and the first error."""
 
     n: int = 0
     rows: list[int] = field(default_factory=list)
@@ -27,9 +24,7 @@ class BrokenRows:
 
 @dataclass
 class ReadReport:
-    """Counts over all files read so far; `bytes` are the raw bytes of the documents' text
-    (`Document.n_bytes`).
-    """
+    """Counts over all files read so far; `bytes` are raw bytes (`Document.n_bytes`)."""
 
     files: int = 0
     documents: int = 0
@@ -51,15 +46,13 @@ class ReadReport:
     skipped_files: list[tuple[str, str]] = field(default_factory=list)
 
     def skip(self, source: str, reason: str, detail: str = "") -> None:
-        """A file or folder was left out. `reason` is one of a few that are counted; `detail` stands beside
-        the name.
-        """
+        """A file or folder is left out. `reason` is one of a few that are counted; `detail` is listed with the name."""
         self.skipped[reason] += 1
         if len(self.skipped_files) < MAX_NAMED:
             self.skipped_files.append((source, f"{reason}: {detail}" if detail else reason))
 
     def count_bad_bytes(self, source: str, n: int) -> None:
-        """`n` bytes of `source` were no UTF-8 (or NUL), and U+FFFD stands for each of them."""
+        """`n` bytes of `source` were invalid UTF-8 or NUL, each replaced by U+FFFD."""
         self.bad_bytes += n
         if source in self.bad_files or len(self.bad_files) < MAX_NAMED:
             self.bad_files[source] = self.bad_files.get(source, 0) + n
@@ -75,7 +68,7 @@ class ReadReport:
             broken.rows.append(row)
 
     def count_long_line(self, n_bytes: int) -> None:
-        """A line of `n_bytes` was over the limit and is left out."""
+        """A line of `n_bytes` is over the limit and left out."""
         self.long_lines += 1
         self.long_line_bytes += n_bytes
 

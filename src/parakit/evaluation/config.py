@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from parakit.common.settings import Config
-from parakit.data.config import PrimerConfig
+from parakit.primer.config import PrimerConfig
 
 
 class EvaluationConfig(Config):

@@ -17,7 +17,7 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
-from parakit.data.examples import Row
+from parakit.data.examples import ExampleRow
 from parakit.data.examples.formats import get_task_format
 from parakit.evaluation.intervals import Estimate, bootstrap, bootstrap_mean, wilson_interval
 from parakit.evaluation.metrics import classes, correlation, retrieval, translations
@@ -74,7 +74,7 @@ def evaluate_examples(
     model: Any,
     tokenizer: Tokenizer,
     task: str,
-    rows: Iterable[Row],
+    rows: Iterable[ExampleRow],
     *,
     decoding: SamplingConfig | BeamConfig | None = None,
     micro_batch_size: int = MICRO_BATCH_SIZE,
@@ -105,14 +105,14 @@ class _Asked:
 
     model: Any
     tokenizer: Tokenizer
-    rows: Sequence[Row]
+    rows: Sequence[ExampleRow]
     decoding: SamplingConfig | BeamConfig | None
     micro_batch_size: int
     seed: int
     advance: Callable[[int], object] | None
 
     def answers(
-        self, ask: Callable[..., Iterable[Any]], of: Callable[[Row], Any], **settings: Any
+        self, ask: Callable[..., Iterable[Any]], of: Callable[[ExampleRow], Any], **settings: Any
     ) -> list[Any]:
         """`ask(model, tokenizer, [of(row), ...])` for all rows, some micro-batches at a time."""
         size, found = self.micro_batch_size * TOGETHER, []
@@ -277,11 +277,11 @@ def _most_frequent(wanted: Sequence[str]) -> float:
     return max(wanted.count(label) for label in set(wanted)) / len(wanted)
 
 
-def _texts_of(row: Row) -> tuple[str, ...]:
+def _texts_of(row: ExampleRow) -> tuple[str, ...]:
     return tuple(row[key] for key in ("text", "text_pair") if key in row)
 
 
-def _text_of(row: Row) -> str | tuple[str, str]:
+def _text_of(row: ExampleRow) -> str | tuple[str, str]:
     return (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
 
 

@@ -12,10 +12,9 @@ from pydantic import Field, field_validator, model_validator
 
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
-from parakit.data.config import TextConfig
 from parakit.model.config import Family
 from parakit.stages.config import FinetuneConfig, PretrainConfig
-from parakit.stages.data_config import ConversationsConfig, EvaluateConfig, ExamplesConfig
+from parakit.stages.data_config import ConversationsConfig, CorpusConfig, EvaluateConfig, ExamplesConfig
 from parakit.stages.post_training_config import (
     REWARDED,
     AlignStageConfig,
@@ -58,7 +57,7 @@ class RecipeConfig(Config):
     task: TaskName | None = Field(
         default=None, description="What the model is tuned for; left out: chat where there are conversations."
     )
-    text: TextConfig = Field(default_factory=TextConfig)
+    text: CorpusConfig = Field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     pretrain: PretrainConfig = Field(default_factory=PretrainConfig)
     conversations: ConversationsConfig | None = None

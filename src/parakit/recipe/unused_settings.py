@@ -7,7 +7,7 @@ from parakit.alignment.config import READ_BY as READ_BY_ALIGNMENT
 from parakit.alignment.config import Method
 from parakit.common.settings import unread
 from parakit.compression.config import Lesson, unread_distilling
-from parakit.data.config import PrimerConfig, TextConfig
+from parakit.primer.config import PrimerConfig
 from parakit.recipe.config import RecipeConfig
 from parakit.stages.config import (
     READ_BY,
@@ -18,7 +18,7 @@ from parakit.stages.config import (
     ReplayConfig,
     for_adapters,
 )
-from parakit.stages.data_config import ExamplesConfig
+from parakit.stages.data_config import CorpusConfig, ExamplesConfig
 from parakit.stages.post_training_config import ASKING, REWARDED
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.config import TrainingConfig, resolve, resolve_examples, sets_length
@@ -198,10 +198,10 @@ def _primers(recipe: RecipeConfig) -> dict[str, PrimerConfig]:
     return {section: primer for section, primer in zip(_PRIMER_PART, found, strict=True) if primer}
 
 
-def _unread_text(text: TextConfig) -> Iterator[tuple[str, str]]:
+def _unread_text(text: CorpusConfig) -> Iterator[tuple[str, str]]:
     if text.primer and not text.validation_paths:
         for key in sorted(text.model_fields_set - _READ_WITH_A_PRIMER):
-            if getattr(text, key) != TextConfig.model_fields[key].default:
+            if getattr(text, key) != CorpusConfig.model_fields[key].default:
                 yield f"text.{key}", "the primer is generated, not read from files"
     if text.validation_paths and "validation_fraction" in text.model_fields_set:
         yield "text.validation_fraction", "validation_paths are the validation split"

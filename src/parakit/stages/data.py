@@ -12,7 +12,7 @@ import numpy as np
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.files import read_json
 from parakit.common.progress import Bar, log, progress
-from parakit.data.config import PrimerConfig, TextConfig
+from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
 from parakit.data.corpus import iter_corpus, prepare_corpus
 from parakit.data.preferences.sets import prepare_preferences
@@ -21,8 +21,10 @@ from parakit.data.readers.files import read_documents
 from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.model.config import Family
+from parakit.primer.config import PrimerConfig
+from parakit.primer.sources import primer_conversations, primer_documents, primer_preferences
 from parakit.stages.config import PretrainConfig
-from parakit.stages.data_config import ConversationsConfig
+from parakit.stages.data_config import ConversationsConfig, CorpusConfig
 from parakit.stages.examples import example_texts
 from parakit.tokens.batches.span_corruption import span_counts
 from parakit.tokens.config import TokenizerConfig
@@ -35,10 +37,11 @@ N_SHOWN_DOCUMENTS = 3
 SHOWN_CHARS = 300
 
 
-def make_corpus(config: TextConfig, out: Path, overwrite: bool = False) -> Path:
-    """Read the text of `config` into a corpus folder."""
+def make_corpus(config: CorpusConfig, out: Path, overwrite: bool = False) -> Path:
+    """Read or generate the text of `config` into a corpus folder."""
+    source = primer_documents(config.primer) if config.primer else None
     with progress("text", unit="bytes") as bar:
-        return prepare_corpus(config, out, overwrite, bar)
+        return prepare_corpus(config, out, overwrite, bar, source)
 
 
 def make_tokenizer(
@@ -96,7 +99,7 @@ def make_conversations(
     config: ConversationsConfig, out: Path, overwrite: bool = False, seed: int = 0
 ) -> Path:
     """Read or generate the conversations to tune on; `seed` draws those that make up the shares of several files."""
-    source = config.primer or config.paths
+    source = primer_conversations(config.primer) if config.primer else config.paths
     with progress("conversations", unit="conversations") as bar:
         made = prepare_conversations(
             source,
@@ -119,7 +122,11 @@ def make_preferences(
     """Read or generate the preferences to align on."""
     with progress("preferences", unit="rankings") as bar:
         made = prepare_preferences(
-            source, out, validation_fraction=validation_fraction, overwrite=overwrite, progress=bar
+            primer_preferences(source) if isinstance(source, PrimerConfig) else source,
+            out,
+            validation_fraction=validation_fraction,
+            overwrite=overwrite,
+            progress=bar,
         )
     return report_skipped("preferences", made)
 

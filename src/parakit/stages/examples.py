@@ -9,6 +9,7 @@ from parakit.common.progress import progress
 from parakit.data.examples import iter_examples, prepare_examples
 from parakit.data.examples.readers import example_paths
 from parakit.model.config import Family
+from parakit.primer.sources import primer_examples
 from parakit.stages.data_config import ExamplesConfig
 from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -19,7 +20,7 @@ def make_examples(config: ExamplesConfig, task: TaskName, out: Path, overwrite: 
     """Read or generate the examples to tune on, and those to measure on."""
     with progress("examples", unit="examples") as bar:
         return prepare_examples(
-            config.primer or config.paths,
+            primer_examples(config.primer, task) if config.primer else config.paths,
             task,
             out,
             validation_fraction=config.validation_fraction,

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from parakit.alignment.config import AlignConfig, Method
 from parakit.common.settings import Config
 from parakit.compression.config import DistillConfig
-from parakit.data.config import PrimerConfig
+from parakit.primer.config import PrimerConfig
 
 ASKING: tuple[Method, ...] = ("ppo", "grpo", "best_of_n", "constitution")  # learn from their own answers
 REWARDED: tuple[Method, ...] = ("ppo", "grpo", "best_of_n")

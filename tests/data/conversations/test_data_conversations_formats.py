@@ -34,7 +34,7 @@ def rows_in(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("file_suffix", ["jsonl", "json", "parquet"])
 @pytest.mark.parametrize(
     "row",
     [
@@ -68,7 +68,10 @@ def test_one_conversation_in_every_shape_and_format(
         ({"conversations": [{"value": "x"}]}, "turn 1: not an object with 'from' and 'value'"),
         ({"instruction": "x", "output": 3}, "message 2: content is int"),
         ({"instruction": "x", "output": "y", "history": [["a"]]}, "'history' is no list of pairs"),
-        ({"messages": [{"role": "system", "content": "x"}], "system": "y"}, "'system' stands beside"),
+        (
+            {"messages": [{"role": "system", "content": "x"}], "system": "y"},
+            "has 'system', and its first message",
+        ),
         ({"messages": [{"role": "user", "content": "x", "weight": 0}]}, "weight 0 of a turn of 'user'"),
         ({"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}, "weight 0.5"),
     ],

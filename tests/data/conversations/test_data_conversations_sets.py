@@ -7,10 +7,11 @@ import pytest
 
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
-from parakit.data.config import PrimerConfig
 from parakit.data.conversations.conversation import Conversation, Message, write_conversations
 from parakit.data.conversations.sets import iter_conversations, prepare_conversations
 from parakit.data.splits import split_of
+from parakit.primer.config import PrimerConfig
+from parakit.primer.sources import primer_conversations
 
 
 def conversation(k: int) -> Conversation:
@@ -76,6 +77,6 @@ def test_what_cannot_be_tuned_on_is_an_error_and_leaves_nothing(tmp_path: Path) 
 
 
 def test_the_primer_gives_conversations(tmp_path: Path) -> None:
-    path = prepare_conversations(PrimerConfig(n_conversations=200), tmp_path / "set")
+    path = prepare_conversations(primer_conversations(PrimerConfig(n_conversations=200)), tmp_path / "set")
     assert len(list(iter_conversations(path, "train"))) > 100
     assert open_artifact(path, "conversations").lineage["config"]["primer"]["n_conversations"] == 200

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.data import PrimerConfig, iter_examples, load_examples_report, prepare_examples
-from parakit.primer import generate_examples
+from parakit.data.examples import iter_examples, load_examples_report, prepare_examples
+from parakit.primer import PrimerConfig, generate_examples
+from parakit.primer.sources import primer_examples
 
 SPLITS = ("train", "validation", "test")
 
@@ -156,7 +157,7 @@ def test_sets_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no source and target to swap"):
         prepare_examples([everything], "classify", tmp_path / "set", reverse=True)
     with pytest.raises(UserError, match="no examples of tag"):
-        prepare_examples(PrimerConfig(), "tag", tmp_path / "set")
+        prepare_examples(primer_examples(PrimerConfig(), "tag"), "tag", tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
 
@@ -220,7 +221,7 @@ def test_the_primers_examples_are_one_stream_of_the_seed(task: str) -> None:
 
 
 def test_a_set_of_the_primers_translations_has_a_held_out_test(tmp_path: Path) -> None:
-    prepare_examples(PRIMER, "translate", tmp_path / "set")
+    prepare_examples(primer_examples(PRIMER, "translate"), "translate", tmp_path / "set")
     splits = splits_of(tmp_path / "set")
     assert splits["test"] == list(generate_examples(PRIMER, "translate", held_out=True))
     assert len(splits["train"]) + len(splits["validation"]) == PRIMER.n_examples

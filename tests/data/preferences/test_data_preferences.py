@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
-from parakit.data.config import PrimerConfig
 from parakit.data.conversations.conversation import Message
 from parakit.data.preferences import Ranking, iter_preferences, prepare_preferences, read_preferences
 from parakit.data.preferences.formats import UninformativeExample, parse_ranking
 from parakit.data.skipped_rows import SkippedRows
+from parakit.primer.config import PrimerConfig
+from parakit.primer.sources import primer_preferences
 
 ASKED = (Message("user", "Hi"),)
 HI: dict[str, str] = {"role": "user", "content": "Hi"}
@@ -89,7 +90,7 @@ def test_every_shape_is_a_ranking_and_is_read_again_from_its_own_row(shape: str)
         ({"prompt": "Hi", "ranking": ["a"]}, "two answers or more"),
         ({"prompt": "Hi", "ranking": ["a", "b"], "rewards": [1, 2]}, "do not fall"),
         ({"prompt": " ", "chosen": "a", "rejected": "b"}, "the prompt is empty"),
-        ({"prompt": [{"role": "system", "content": "x"}], "chosen": "a", "rejected": "b"}, "asks nothing"),
+        ({"prompt": [{"role": "system", "content": "x"}], "chosen": "a", "rejected": "b"}, "has no question"),
         ({"prompt": "Hi", "chosen": "\ud800", "rejected": "b"}, "surrogate"),
     ],
 )
@@ -182,7 +183,7 @@ def test_formats_agree_and_errors_name_the_row(
     skipped_rows = SkippedRows()
     found = list(read_preferences(write(tmp_path / name, rows), skipped_rows))
     assert [where for where, _ in found] == [f"{name}, row {n}" for n in (1, 2, 4)]
-    assert skipped_rows.places == {"the answers are the same": [f"{name}, row 3"]}
+    assert skipped_rows.locations == {"the answers are the same": [f"{name}, row 3"]}
     broken = write(tmp_path / f"b{name}", [*rows, {"prompt": [HI], "chosen": None, "rejected": [says("no")]}])
     with pytest.raises(UserError, match=f"b{name}, row 5"):
         list(read_preferences(broken, SkippedRows()))
@@ -215,7 +216,7 @@ def test_a_file_in_which_nothing_can_be_learned_is_refused_and_leaves_nothing(tm
 
 def test_the_primers_held_out_preferences_are_the_test_split(tmp_path: Path) -> None:
     config = PrimerConfig(n_examples=120, n_test_examples=40)
-    folder = prepare_preferences(config, tmp_path / "out")
+    folder = prepare_preferences(primer_preferences(config), tmp_path / "out")
     test = {ranking.prompt for ranking in iter_preferences(folder, "test")}
     train = {
         ranking.prompt for split in ("train", "validation") for ranking in iter_preferences(folder, split)

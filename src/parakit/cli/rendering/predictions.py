@@ -63,13 +63,13 @@ def measure_file(
     from parakit.checkpoints.model_folder import load_model
     from parakit.cli.rendering.model_loading import model_folder
     from parakit.common.devices import pick_device
-    from parakit.data.examples import TASKS, read_examples
+    from parakit.data.examples import TASK_FORMATS, read_examples
     from parakit.evaluation.examples import evaluate_examples
     from parakit.inference.capabilities import model_kind
 
     model, tokenizer = load_model(model_folder(path), pick_device(device))
     found = model_kind(model)
-    tasks = [ability for ability in found.capabilities if ability in TASKS] if found else []
+    tasks = [ability for ability in found.capabilities if ability in TASK_FORMATS] if found else []
     if not tasks or tokenizer is None:
         raise UserError(
             f"{path}: is {found.description if found else 'a model'} and has no task with examples",

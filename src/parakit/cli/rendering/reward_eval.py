@@ -64,7 +64,7 @@ def rankings_of(path: str, split: str | None) -> Iterator[Ranking]:
     if not (Path(path) / LINEAGE).is_file():
         skipped = SkippedRows()
         yield from (ranking for _, ranking in read_preferences(path, skipped))
-        for line in skip_summary({"skipped_rows": skipped.counts, "skipped_locations": skipped.places}):
+        for line in skip_summary({"skipped_rows": skipped.counts, "skipped_locations": skipped.locations}):
             log(f"{path}: {line}")
         return
     for name in (split,) if split else PREFERENCE_SPLITS[::-1]:  # test where there is one, else validation

@@ -1,9 +1,8 @@
 """Conversations: messages with roles, one conversation a line of JSON: {"messages": [{"role": "user",
-"content": "..."}, ...]}. Other shapes and formats are read too (see `records/`).
+"content": "..."}, ...]}. `formats.py` reads other formats.
 
-Tuning data is small and chosen by hand, so nothing is guessed and nothing is left out: the first row that
-cannot be understood is an error that names it. Other keys of a row (an id, a source) are ignored, but for `tests`,
-which are handed on; other keys of a message are not, because they carry meaning that would be lost.
+Fine-tuning data is small and chosen by hand, so the first invalid row is an error that names it. Other keys of a row (an
+id, a source) are ignored, except `tests`; an unknown key of a message is an error, because its meaning would be lost.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: who speaks (`system`, `user`, `assistant` or `tool`) and what is said. An assistant's turn of `weight`
-    0 is context: it is read and not learned.
+    """One turn: the role (`system`, `user`, `assistant` or `tool`) and the text. An assistant's turn of `weight` 0 is
+    context: the loss leaves it out.
     """
 
     role: str
@@ -37,16 +36,14 @@ class Message:
     weight: int = 1
 
     def to_row(self) -> dict[str, Any]:
-        """The JSON object; a weight stands there only where it says something."""
+        """The JSON object; with the weight where it is 0."""
         row: dict[str, Any] = {"role": self.role, "content": self.content}
         return row if self.weight else row | {"weight": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in the order they were said. `tests`: the row's own, as JSON, for who runs code that answers; they are
-    not read here.
-    """
+    """Messages in order. `tests`: the row's unit tests as JSON, for rewards that run generated code."""
 
     messages: tuple[Message, ...]
     tests: str | None = None
@@ -68,7 +65,7 @@ class Conversation:
 
 def read_conversations(path: str | Path) -> Iterator[Conversation]:
     """Stream the conversations of a file: `.jsonl` (as is any name of another ending), `.json` or `.parquet`, plain
-    or `.gz`, in the shapes of `records/shapes.py`.
+    or `.gz`, in the formats of `formats.py`.
 
     Raises `UserError` with the row's number (from 1) where a row is no conversation, and for a file that is
     missing or damaged.
@@ -77,7 +74,7 @@ def read_conversations(path: str | Path) -> Iterator[Conversation]:
 
 
 def enumerate_conversations(path: str | Path) -> Iterator[tuple[int, Conversation]]:
-    """The same, each with its row's number as an editor counts it."""
+    """The same, each with its row number, counted from 1 as editors do."""
     path = Path(path)
     if file_suffix(path) in (".json", ".parquet"):
         for number, (where, row) in enumerate(read_records(path), 1):
@@ -119,21 +116,19 @@ def _parse(line: bytes, where: str) -> Conversation:
 def _conversation(row: object, where: str) -> Conversation:
     messages = extract_messages(row, where)
     if not messages:
-        found = (
+        content = (
             f"its keys are {', '.join(map(repr, row))}"
             if isinstance(row, dict) and row
             else f"it is {row!r:.60}"
         )
-        raise UserError(f"{where}: no list of messages; {found}", _HINT)
+        raise UserError(f"{where}: no list of messages; {content}", _HINT)
     tests = row.get("tests") if isinstance(row, dict) else None
-    kept = None if tests is None else json.dumps(tests, ensure_ascii=False, default=str)
-    return Conversation(parse_messages(messages, where), kept)
+    tests_json = None if tests is None else json.dumps(tests, ensure_ascii=False, default=str)
+    return Conversation(parse_messages(messages, where), tests_json)
 
 
 def parse_messages(messages: list[object], where: str) -> tuple[Message, ...]:
-    """Messages from JSON objects with a role and a content; `UserError` opening with `where` names the one that is
-    none.
-    """
+    """Messages from JSON objects with a role and a content; `UserError` opening with `where` names an invalid one."""
     return tuple(_message(m, f"{where}, message {k}") for k, m in enumerate(messages, 1))
 
 

@@ -1,11 +1,10 @@
-"""The shapes in which conversations and instructions come, told apart by their keys:
+"""The formats of conversations and instructions, recognized by their keys:
 
     messages                         OpenAI's: a list of {"role": ..., "content": ...}
     conversations                    ShareGPT's: a list of {"from": "human" or "gpt" or ..., "value": ...}
-    instruction, (input), output     Alpaca's: one question and its answer; `history`, pairs of earlier ones, may stand
-                                     beside them
+    instruction, (input), output     Alpaca's: one question and its answer, optionally with `history`, earlier pairs
 
-`system` may stand beside each of them. What comes out are messages as OpenAI writes them, not checked yet.
+Each may have a `system` key. The result is a list of messages in OpenAI's format, not checked yet.
 """
 
 from __future__ import annotations
@@ -30,39 +29,37 @@ SHAREGPT_ROLES = {
 
 
 def extract_messages(row: object, where: str) -> list[Any] | None:
-    """The messages of a row of a known shape; None for another. `UserError` opening with `where` for one that has a
-    shape's keys and not what belongs into them.
-    """
+    """The messages of a row of a known format; None for another. `UserError` opening with `where` for invalid values."""
     if not isinstance(row, Mapping):
         return None
     if isinstance(row.get("messages"), list):
-        return _in_its_setting(row, row["messages"], where)
+        return _with_system(row, row["messages"], where)
     if isinstance(row.get("conversations"), list):
         turns = [
             _turn(turn, f"{where}, turn {number}") for number, turn in enumerate(row["conversations"], 1)
         ]
-        return _in_its_setting(row, turns, where)
+        return _with_system(row, turns, where)
     if "instruction" in row and "output" in row:
-        asked = {"role": "user", "content": instruction_text(row, where)}
-        messages = [*_earlier(row, where), asked, {"role": "assistant", "content": row["output"]}]
-        return _in_its_setting(row, messages, where)
+        question = {"role": "user", "content": instruction_text(row, where)}
+        messages = [*_history(row, where), question, {"role": "assistant", "content": row["output"]}]
+        return _with_system(row, messages, where)
     return None
 
 
-def _in_its_setting(row: Mapping[str, Any], messages: list[Any], where: str) -> list[Any]:
-    """The messages behind what the row's `system` says, which a model must not be tuned without."""
+def _with_system(row: Mapping[str, Any], messages: list[Any], where: str) -> list[Any]:
+    """The messages with the row's `system` in front."""
     if not row.get("system"):
         return messages
     if messages and isinstance(messages[0], Mapping) and messages[0].get("role") == "system":
         raise UserError(
-            f"{where}: 'system' stands beside the messages, and the first of them is the system's",
+            f"{where}: the row has 'system', and its first message is a system message too",
             "keep one of the two",
         )
     return [{"role": "system", "content": row["system"]}, *messages]
 
 
-def _earlier(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """Alpaca's history: what was asked and answered before."""
+def _history(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """The messages of Alpaca's history, pairs of a question and an answer."""
     history = row.get("history") or []
     if not isinstance(history, list) or not all(
         isinstance(pair, list) and len(pair) == 2 for pair in history
@@ -72,12 +69,12 @@ def _earlier(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         )
     roles = ("user", "assistant")
     return [
-        {"role": role, "content": said} for pair in history for role, said in zip(roles, pair, strict=True)
+        {"role": role, "content": text} for pair in history for role, text in zip(roles, pair, strict=True)
     ]
 
 
 def instruction_text(row: Mapping[str, Any], where: str) -> str:
-    """Alpaca's question: the instruction, and behind an empty line its input where it has one."""
+    """Alpaca's question: the instruction, then an empty line and the input where there is one."""
     parts = []
     for key in ("instruction", "input"):
         value = row.get(key)

@@ -1,45 +1,48 @@
-"""A set of conversations for tuning: exact duplicates left out, split into train and validation, as an
-artifact folder.
+"""A set of conversations for fine-tuning: deduplicated, split into train and validation, as an artifact folder.
 
-Split by each conversation's own digest, as documents are. A conversation cannot be cut finer, so where a
-small set leaves validation empty the fraction is doubled until it is not, up to a half; the report says
-which fraction was used. Only there can a conversation move when others are added.
+Each conversation's own digest decides its split, as for documents. Where a small set leaves validation empty, its
+fraction is doubled up to a half, and the report gives the fraction used; only there can other rows move a conversation.
 
-Several files can be mixed in stated proportions (`shares`): of the train split then more or less of each stands there.
-What is held out is held out once, whatever its share, but for a source of share 0, which is left out.
+Several files can be mixed in given proportions (`shares`), which apply to the train split: a source's held-out
+conversations stay as they are, and a source of share 0 is left out.
 
-What was understood and has nothing to teach (it ends without an answer, an answer is empty, no answer counts) is left
-out, counted and named. A conversation in which nobody answers at all is an error: it is no data for tuning.
+A conversation without anything to train on (it ends without an answer, an answer is empty, no answer has a weight) is
+skipped, counted and named; one without any assistant turn is an error.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import Bar
-from parakit.data.config import PrimerConfig, TextConfig
-from parakit.data.conversations.conversation import Conversation, enumerate_conversations, read_conversations
+from parakit.data.config import TextConfig
+from parakit.data.conversations.conversation import (
+    Conversation,
+    enumerate_conversations,
+    read_conversations,
+)
 from parakit.data.deduplication import DigestSet
 from parakit.data.mixing import allocate, check_shares, repeats
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import check_paths, input_files
 from parakit.data.skipped_rows import SkippedRows
-from parakit.data.splits import split_of
+from parakit.data.sources import GeneratedSource, record_source
+from parakit.data.splits import split_of, split_path, writing_splits
 
 CONVERSATION_SPLITS = ("train", "validation")
+Source = Sequence[str] | GeneratedSource[Conversation]
 
 
 def prepare_conversations(
-    source: Sequence[str] | PrimerConfig,
+    source: Source,
     path: str | Path,
     *,
     validation_fraction: float = 0.05,
@@ -48,20 +51,18 @@ def prepare_conversations(
     overwrite: bool = False,
     progress: Bar | None = None,
 ) -> Path:
-    """Read conversations from files (or folders of `.jsonl` and `.parquet`), or generate the primer's, into the artifact
-    folder `path`. `shares`, one for each file or folder named, say in which proportions their conversations stand in the
-    train split; `seed` draws which ones. A conversation that several have is the first one's.
+    """Read conversations from files (or folders of `.jsonl` and `.parquet`), or generate them, into the artifact folder
+    `path`.
 
-    Raises `UserError` where a row is no conversation, where one has no assistant turn (nothing could be
-    learned from it), and where there are too few to split. `progress` counts conversations.
+    `shares`, one for each file or folder named, are the proportions of their conversations in the train split; `seed`
+    draws which ones. A conversation that occurs in several files counts for the first. `progress` counts conversations.
+    Raises `UserError` where a row is no conversation or has no assistant turn, and where there are too few to split.
     """
     lineage = Lineage("conversations", {"validation_fraction": validation_fraction})
-    if isinstance(source, PrimerConfig):
-        lineage.config["primer"], lineage.seed = source.model_dump(mode="json"), source.seed
-    else:
-        lineage.config["paths"] = list(source)
+    record_source(lineage, source)
+    paths = () if isinstance(source, GeneratedSource) else source
     if shares:
-        check_shares(shares, () if isinstance(source, PrimerConfig) else source)
+        check_shares(shares, paths)
         lineage.config["shares"], lineage.seed = list(shares), seed
     fraction = validation_fraction
     with writing_artifact(path, lineage, overwrite) as folder:
@@ -69,9 +70,9 @@ def prepare_conversations(
         while fraction and fraction < 0.5 and not report["splits"]["validation"]:
             fraction = min(0.5, 2 * fraction)
             report, source_of = _write_splits(folder, source, fraction, shares, progress)
-        _check(report, validation_fraction)
-        if shares and not isinstance(source, PrimerConfig):
-            report["mixture"] = _mix(folder / "train.jsonl", source_of, source, shares, seed)
+        _check_filled(report, validation_fraction)
+        if shares:
+            report["mixture"] = _mix(folder / "train.jsonl", source_of, paths, shares, seed)
         write_json_atomic(folder / "report.json", report)
         lineage.result = report
     return Path(path)
@@ -79,28 +80,18 @@ def prepare_conversations(
 
 def iter_conversations(path: str | Path, split: str) -> Iterator[Conversation]:
     """Stream one split (`train` or `validation`) of a conversations folder."""
-    if split not in CONVERSATION_SPLITS:
-        raise UserError(f"{split!r} is no split", f"splits are {', '.join(CONVERSATION_SPLITS)}")
-    return read_conversations(open_artifact(path, "conversations").path / f"{split}.jsonl")
+    return read_conversations(split_path(path, "conversations", split, CONVERSATION_SPLITS))
 
 
 def _write_splits(
-    folder: Path,
-    source: Sequence[str] | PrimerConfig,
-    fraction: float,
-    shares: Sequence[float],
-    progress: Bar | None,
+    folder: Path, source: Source, fraction: float, shares: Sequence[float], progress: Bar | None
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """The report, and the number of the source of each line of the train split (n,)."""
+    """The report, and the index of the source of each line of the train split (n,)."""
     known, n_duplicates, skipped, source_of = DigestSet(), 0, SkippedRows(), array("I")
     counts = dict.fromkeys(CONVERSATION_SPLITS, 0)
-    with ExitStack() as stack:
-        outputs = {
-            split: stack.enter_context(open(folder / f"{split}.jsonl", "w", encoding="utf-8", newline="\n"))
-            for split in CONVERSATION_SPLITS
-        }
-        for number, conversation in _source(source, skipped):
-            if shares and not shares[number]:
+    with writing_splits(folder, CONVERSATION_SPLITS) as outputs:
+        for index, conversation in _indexed(source, skipped):
+            if shares and not shares[index]:
                 skipped.add("its source has share 0")
                 continue
             digest = conversation.digest
@@ -111,23 +102,23 @@ def _write_splits(
             outputs[split].write(conversation.to_line())
             counts[split] += 1
             if split == "train":
-                source_of.append(number)
+                source_of.append(index)
             if progress:
                 progress.advance(1)
     report = {"splits": counts, "duplicates": n_duplicates, "validation_fraction": fraction}
     if skipped.total:
-        report |= {"skipped_rows": skipped.counts, "skipped_locations": skipped.places}
+        report |= skipped.to_dict()
     return report, np.array(source_of, np.int64)
 
 
 def _mix(
     path: Path, source_of: np.ndarray, sources: Sequence[str], shares: Sequence[float], seed: int
 ) -> list[dict[str, Any]]:
-    """Write the train split anew as the mixture that `shares` ask for; returns a line of statistics for each source.
-    Rows that stand there several times are as far apart as the file allows.
+    """Rewrite the train split as the mixture of `shares`; returns statistics of each source. Copies of a row are as far
+    apart as the file allows.
     """
-    found = np.bincount(source_of, minlength=len(sources))
-    for name, share, n in zip(sources, shares, found, strict=True):
+    n_rows = np.bincount(source_of, minlength=len(sources))
+    for name, share, n in zip(sources, shares, n_rows, strict=True):
         if share and not n:
             raise UserError(
                 f"shares: {share:g} for {name}, and the train split has none of its conversations",
@@ -147,28 +138,26 @@ def _mix(
             "share": share / sum(shares),
             "conversations": int(n),
             "taken": part,
-            "skipped_rows": int((times[source_of == number] == 0).sum()),
+            "skipped_rows": int((times[source_of == index] == 0).sum()),
         }
-        for number, (name, share, n, part) in enumerate(zip(sources, shares, found, parts, strict=True))
+        for index, (name, share, n, part) in enumerate(zip(sources, shares, n_rows, parts, strict=True))
     ]
 
 
-def _source(source: Sequence[str] | PrimerConfig, skipped: SkippedRows) -> Iterable[tuple[int, Conversation]]:
-    """Every conversation with the number of its source."""
-    if isinstance(source, PrimerConfig):
-        from parakit import primer
-
-        return ((0, conversation) for conversation in primer.generate_conversations(source))
+def _indexed(source: Source, skipped: SkippedRows) -> Iterable[tuple[int, Conversation]]:
+    """Every conversation with the index of its source."""
+    if isinstance(source, GeneratedSource):
+        return ((0, conversation) for conversation in source.generate())
     return _read(source, skipped)
 
 
 def _read(paths: Sequence[str], skipped: SkippedRows) -> Iterator[tuple[int, Conversation]]:
     check_paths(paths)
     seen = DigestSet()
-    for number, path in enumerate(paths):
+    for index, path in enumerate(paths):
         empty = True
         for file in input_files(path, TextConfig(), ReadReport(), seen):
-            if file.kind not in ("jsonl", "parquet") and not file.named:
+            if file.format not in ("jsonl", "parquet") and not file.named:
                 continue
             for row, conversation in enumerate_conversations(file.path):
                 empty = False
@@ -177,16 +166,16 @@ def _read(paths: Sequence[str], skipped: SkippedRows) -> Iterator[tuple[int, Con
                         f"{file.source}, row {row}: has no assistant turn, so nothing can be learned",
                         "add the answer that the model should give, or take the row out",
                     )
-                if reason := _nothing_to_learn(conversation):
+                if reason := _why_uninformative(conversation):
                     skipped.add(reason, f"{file.source}, row {row}")
                     continue
-                yield number, conversation
+                yield index, conversation
         if empty:
             raise UserError(f"{path}: no conversations found", "give .jsonl files, one conversation a line")
 
 
-def _nothing_to_learn(conversation: Conversation) -> str | None:
-    """Why a conversation is left out; None where it is not."""
+def _why_uninformative(conversation: Conversation) -> str | None:
+    """Why a conversation is skipped; None where it is not."""
     if conversation.messages[-1].role != "assistant":
         return "it ends without an answer"
     counted = [message for message in conversation.messages if message.role == "assistant" and message.weight]
@@ -195,7 +184,7 @@ def _nothing_to_learn(conversation: Conversation) -> str | None:
     return "an answer is empty" if any(not message.content.strip() for message in counted) else None
 
 
-def _check(report: dict[str, Any], validation_fraction: float) -> None:
+def _check_filled(report: dict[str, Any], validation_fraction: float) -> None:
     n_train, n_validation = (report["splits"][split] for split in CONVERSATION_SPLITS)
     if n_train and (n_validation or not validation_fraction):
         return

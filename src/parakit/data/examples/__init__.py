@@ -1,5 +1,5 @@
-"""Examples of a task: rows of text with a label, tags, a score, a translation or a text that means alike; read from
-files, checked, split, and kept as an artifact folder.
+"""Examples of a task: rows of text with a label, tags, a score, a translation or a text of like meaning; read from
+files, checked, and prepared as sets.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -8,8 +8,8 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "EXAMPLE_SPLITS": "sets",
-        "TASKS": "formats",
-        "Row": "formats",
+        "TASK_FORMATS": "formats",
+        "ExampleRow": "formats",
         "load_examples_report": "sets",
         "iter_examples": "sets",
         "prepare_examples": "sets",
@@ -19,8 +19,8 @@ __getattr__, __dir__ = lazy_exports(
 
 __all__ = [
     "EXAMPLE_SPLITS",
-    "TASKS",
-    "Row",
+    "TASK_FORMATS",
+    "ExampleRow",
     "load_examples_report",
     "iter_examples",
     "prepare_examples",

@@ -1,4 +1,4 @@
-"""What a row of each task looks like, and what is wrong with one that does not.
+"""The row format of each task, and the checks of a row.
 
     classify   {"text": "...", "text_pair": "..." (optional), "label": "..."}
     tag        {"words": ["...", ...], "tags": ["...", ...]}
@@ -6,7 +6,7 @@
     translate  {"source": "...", "target": "..."}
     embed      {"text": "...", "positive": "..."}
 
-A checked row has these keys in this order and no other: what else a row holds (an id, a source) is left behind.
+A checked row has these keys in this order and no other; further keys of a row (an id, a source) are dropped.
 """
 
 from __future__ import annotations
@@ -19,47 +19,49 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 
-Row = dict[str, Any]  # a checked row, as above
+ExampleRow = dict[str, Any]  # a checked row, as above
 
 
 @dataclass(frozen=True)
-class Task:
-    """The keys of a task's rows. `inputs` decide the split and what is a duplicate with another answer."""
+class TaskFormat:
+    """The keys of a task's rows. The inputs decide the split, and which rows contradict each other."""
 
     name: str
     inputs: tuple[str, ...]
     answer: str
-    sample: str
+    sample_row: str
     optional: tuple[str, ...] = ()
     one_answer: bool = True  # two answers to the same input contradict each other
 
     @property
-    def question_keys(self) -> tuple[str, ...]:
-        """What is asked, without the answer."""
+    def input_keys(self) -> tuple[str, ...]:
+        """The keys of the input, without the answer."""
         return (*self.inputs, *self.optional)
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key of a row, in order."""
-        return (*self.question_keys, self.answer)
+        return (*self.input_keys, self.answer)
 
 
-TASKS = {
+TASK_FORMATS = {
     task.name: task
     for task in (
-        Task(
+        TaskFormat(
             "classify",
             ("text",),
             "label",
             '{"text": "Not bad at all.", "label": "positive"}',
             optional=("text_pair",),
         ),
-        Task("tag", ("words",), "tags", '{"words": ["Anna", "sings"], "tags": ["name", "other"]}'),
-        Task("regress", ("text",), "score", '{"text": "Not bad.", "score": 0.7}', optional=("text_pair",)),
-        Task(
+        TaskFormat("tag", ("words",), "tags", '{"words": ["Anna", "sings"], "tags": ["name", "other"]}'),
+        TaskFormat(
+            "regress", ("text",), "score", '{"text": "Not bad.", "score": 0.7}', optional=("text_pair",)
+        ),
+        TaskFormat(
             "translate", ("source",), "target", '{"source": "Hello.", "target": "Bonjour."}', one_answer=False
         ),
-        Task(
+        TaskFormat(
             "embed",
             ("text",),
             "positive",
@@ -70,18 +72,18 @@ TASKS = {
 }
 
 
-def get_task_format(name: str) -> Task:
-    """The task of that name; `UserError` names the nearest."""
-    if name not in TASKS:
-        close = closest_match(name, TASKS)
-        known = f"tasks with examples are {', '.join(TASKS)}"
+def get_task_format(name: str) -> TaskFormat:
+    """The format of the task of that name; `UserError` names the closest."""
+    if name not in TASK_FORMATS:
+        close = closest_match(name, TASK_FORMATS)
+        known = f"tasks with examples are {', '.join(TASK_FORMATS)}"
         raise UserError(f"no task is called {name!r}", f"did you mean {close!r}?" if close else known)
-    return TASKS[name]
+    return TASK_FORMATS[name]
 
 
-def check_row(task: Task, row: object, where: str) -> Row:
-    """The row with the task's keys alone; `UserError` opening with `where` says what is wrong with it."""
-    hint = f"a row looks like {task.sample}"
+def check_row(task: TaskFormat, row: object, where: str) -> ExampleRow:
+    """The row with the task's keys alone; `UserError` opening with `where` for an invalid one."""
+    hint = f"a row looks like {task.sample_row}"
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: a {type(row).__name__}, not an object with keys", hint)
     for key in (*task.inputs, task.answer):
@@ -99,14 +101,14 @@ def check_row(task: Task, row: object, where: str) -> Row:
     return result
 
 
-def row_labels(row: Row) -> tuple[str, ...]:
+def row_labels(row: ExampleRow) -> tuple[str, ...]:
     """The label or the tags of a row; none for tasks without."""
     return (row["label"],) if "label" in row else tuple(row.get("tags", ()))
 
 
 def _text(value: object, key: str, where: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{where}: {key!r} is {_told(value)}, not text", "write it in quotation marks")
+        raise UserError(f"{where}: {key!r} is {_shown(value)}, not text", "write it in quotation marks")
     if not value.strip():
         raise UserError(f"{where}: {key!r} is empty", "fill it in, or take the row out")
     try:
@@ -120,7 +122,7 @@ def _text(value: object, key: str, where: str) -> str:
 
 def _list(value: object, key: str, where: str) -> list[str]:
     if not isinstance(value, list) or not value:
-        what = "an empty list" if value == [] else _told(value)
+        what = "an empty list" if value == [] else _shown(value)
         raise UserError(f"{where}: {key!r} is {what}, not a list of texts", "write them as a list")
     return [_text(item, f"{key}[{number}]", where) for number, item in enumerate(value)]
 
@@ -128,13 +130,13 @@ def _list(value: object, key: str, where: str) -> list[str]:
 def _score(value: object, key: str, where: str) -> float:
     hint = "give a number such as 0.5, or take the row out"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{where}: {key!r} is {_told(value)}, not a number", hint)
+        raise UserError(f"{where}: {key!r} is {_shown(value)}, not a number", hint)
     if not math.isfinite(value) or abs(value) > 1e30:
         raise UserError(f"{where}: {key!r} is {value}, and a score must be finite", hint)
     return float(value)
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 

@@ -1,10 +1,8 @@
-"""Rows of a task from files: JSON lines, CSV and TSV, and two files that belong together line by line; all of them
-plain or gzipped.
+"""Rows of a task from files: JSON lines, CSV, TSV, and two parallel files of lines; plain or gzipped.
 
-CSV is what spreadsheets write: commas, quotation marks around a field, a header. In TSV nothing is quoted: a tab
-parts fields, a line end rows, and every other sign stands for itself. Words, tags and scores in a table are text:
-words stand apart by spaces. Nothing is guessed and nothing left out: the first row that is none is an error that
-names the file and the row, as a spreadsheet and an editor count them (from 1, the header included).
+CSV has commas, quotation marks around fields and a header, as spreadsheets write it. In TSV nothing is quoted: a tab
+separates fields and a line end rows. Words and tags in a table are separated by spaces. The first invalid row is an error
+that names the file and the row, counted from 1 with the header included.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
-from parakit.data.examples.formats import Row, Task, check_row, get_task_format
+from parakit.data.examples.formats import ExampleRow, TaskFormat, check_row, get_task_format
 from parakit.data.readers.inputs import check_paths
 from parakit.data.readers.rows import display_name, enumerate_json_lines, enumerate_lines, file_suffix
 
@@ -28,34 +26,34 @@ _PAIR_HINT = "; for translate also two files of lines as SOURCE:TARGET"
 
 def read_examples(
     path: str | Path, task: str, columns: Sequence[str] | None = None
-) -> Iterator[tuple[str, Row]]:
-    """Stream the rows of one file, or of a pair of files "train.en.gz:train.de.gz", each with where it stands
+) -> Iterator[tuple[str, ExampleRow]]:
+    """Stream the rows of one file, or of a pair of files "train.en.gz:train.de.gz", each with its location
     ("rows.csv, row 7").
 
-    `columns` names the columns of a table without a header; those with other names than the task's keys are
-    left behind. Raises `UserError` at the first row that is no example of the task.
+    `columns` names the columns of a table without a header; columns that are none of the task's keys are dropped.
+    Raises `UserError` at the first row that is no example of the task.
     """
-    kind, path = get_task_format(task), str(path)
-    if _is_pair(path, kind):
-        yield from _parallel(path, kind)
+    format, path = get_task_format(task), str(path)
+    if _is_pair(path, format):
+        yield from _parallel(path, format)
         return
     check_paths([path])
-    place = Path(path).expanduser()
-    name = display_name(place)
-    if place.is_dir():
-        raise UserError(f"{place}: is a folder", f"name its files: {_FORMAT_HINT}")
-    suffix = file_suffix(place)
+    file = Path(path).expanduser()
+    name = display_name(file)
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder", f"name its files: {_FORMAT_HINT}")
+    suffix = file_suffix(file)
     if suffix not in _FORMATS:
         raise UserError(
-            f"{place}: {suffix or 'no file_suffix'} is no kind of file with rows",
-            _FORMAT_HINT + (_PAIR_HINT if kind.name == "translate" else ""),
+            f"{file}: {suffix or 'no ending'} is no kind of file with rows",
+            _FORMAT_HINT + (_PAIR_HINT if format.name == "translate" else ""),
         )
     rows = (
-        enumerate_json_lines(place) if _FORMATS[suffix] == "jsonl" else _table(place, suffix, kind, columns)
+        enumerate_json_lines(file) if _FORMATS[suffix] == "jsonl" else _table(file, suffix, format, columns)
     )
     for number, row in rows:
         where = f"{name}, row {number}"
-        yield where, check_row(kind, row, where)
+        yield where, check_row(format, row, where)
 
 
 def example_paths(path: str, task: str) -> list[Path]:
@@ -64,14 +62,14 @@ def example_paths(path: str, task: str) -> list[Path]:
     return [Path(part).expanduser() for part in parts]
 
 
-def _is_pair(path: str, task: Task) -> bool:
+def _is_pair(path: str, task: TaskFormat) -> bool:
     return task.name == "translate" and ":" in path and not Path(path).expanduser().exists()
 
 
 def _table(
-    path: Path, suffix: str, task: Task, columns: Sequence[str] | None
+    path: Path, suffix: str, task: TaskFormat, columns: Sequence[str] | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of a table by column name; empty lines are passed over."""
+    """Rows of a table by column name; empty lines are skipped."""
     fields = _csv_fields(path) if suffix == ".csv" else _tsv_fields(path)
     header = list(columns) if columns is not None else None
     if header is not None:
@@ -89,12 +87,12 @@ def _table(
                 f"{where}: {len(values)} fields where there are {len(header)} columns ({', '.join(header)})",
                 "put quotation marks around a field with commas or line ends"
                 if suffix == ".csv"
-                else "a tab parts fields: write one between each two, and none inside",
+                else "a tab separates fields: write one between each two, and none inside",
             )
         yield number, _as_values(dict(zip(header, values, strict=True)), task, where)
 
 
-def _check_header(header: list[str], task: Task, where: str, what: str) -> None:
+def _check_header(header: list[str], task: TaskFormat, where: str, what: str) -> None:
     missing = [key for key in (*task.inputs, task.answer) if key not in header]
     if missing:
         close = closest_match(missing[0], header)
@@ -108,8 +106,8 @@ def _check_header(header: list[str], task: Task, where: str, what: str) -> None:
         raise UserError(f"{where}: {what} has {twice[0]!r} twice", "keep one of the columns")
 
 
-def _as_values(row: dict[str, str], task: Task, where: str) -> dict[str, Any]:
-    """Text of a table as the values that a row of JSON would have."""
+def _as_values(row: dict[str, str], task: TaskFormat, where: str) -> dict[str, Any]:
+    """The text of a table as the values of a JSON row."""
     values: dict[str, Any] = {k: row[k] for k in task.keys if k in row}
     for key in task.optional:
         if not values.get(key, "").strip():
@@ -146,7 +144,7 @@ def _tsv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split("\t")) for number, line in enumerate_lines(path))
 
 
-def _parallel(path: str, task: Task) -> Iterator[tuple[str, Row]]:
+def _parallel(path: str, task: TaskFormat) -> Iterator[tuple[str, ExampleRow]]:
     """Rows of two files of lines; `UserError` where one is longer than the other."""
     parts = path.split(":")
     if len(parts) != 2 or not all(parts):

@@ -1,9 +1,9 @@
-"""A set of examples: exact duplicates left out, split into train, validation and test, as an artifact folder.
+"""A set of examples: deduplicated, split into train, validation and test, as an artifact folder.
 
-Split by the digest of what is asked (the text, the words, the source), so that one question is never on both
-sides with two answers, and more rows never move those that are there. Files named for validation or test are
-those splits, row for row, and no question of theirs is trained on. A small set whose validation would be empty
-has its fraction doubled until it is not, up to a half, as conversations do; the report says which was used.
+The digest of the input (the text, the words, the source) decides the split, so one input is never in two splits with two
+answers, and further rows move none. Files named for validation or test are those splits, row for row, and their inputs
+are not trained on. Where a small set leaves validation empty, its fraction is doubled up to a half; the report gives the
+fraction used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,19 @@ from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.common.settings import closest_match
-from parakit.data.config import PrimerConfig
 from parakit.data.deduplication import DigestSet
-from parakit.data.examples.formats import Row, Task, get_task_format, row_labels
+from parakit.data.examples.formats import ExampleRow, TaskFormat, get_task_format, row_labels
 from parakit.data.examples.readers import read_examples
 from parakit.data.examples.statistics import SplitStatistics
-from parakit.data.splits import SPLITS, split_of
+from parakit.data.sources import GeneratedSource, record_source
+from parakit.data.splits import SPLITS, split_of, split_path, writing_splits
 
 EXAMPLE_SPLITS = SPLITS
+Source = Sequence[str] | GeneratedSource[ExampleRow]
 
 
 def prepare_examples(
-    source: Sequence[str] | PrimerConfig,
+    source: Source,
     task: str,
     path: str | Path,
     *,
@@ -46,161 +46,153 @@ def prepare_examples(
     overwrite: bool = False,
     progress: Bar | None = None,
 ) -> Path:
-    """Read examples of `task` from files (see `read_examples`), or generate the primer's, into the artifact folder
-    `path` (kind "examples").
+    """Read examples of `task` from files (see `read_examples`), or generate them, into the artifact folder `path` (kind
+    "examples"). Examples that a generator holds out are the test split, unless `test` names files.
 
-    `labels` are those of classify and tag, in order; without them, the sorted ones of the train split. `columns`
-    names the columns of tables without a header. `reverse` swaps source and target. `progress` counts examples.
-    Raises `UserError` where a row is no example, where a label is not known, and where a split stays empty.
+    `labels` are those of classify and tag, in order; by default the sorted labels of the train split. `columns` names
+    the columns of tables without a header. `reverse` swaps source and target. `progress` counts examples. Raises
+    `UserError` where a row is no example, where a label is not known, and where a split stays empty.
     """
-    kind = get_task_format(task)
-    if reverse and kind.name != "translate":
+    format = get_task_format(task)
+    if reverse and format.name != "translate":
         raise UserError(f"{task} has no source and target to swap", "leave `reverse` out")
     files: dict[str, list[str]] = {"validation": list(validation), "test": list(test)}
     config = {"task": task, "validation_fraction": validation_fraction, "test_fraction": test_fraction}
     lineage = Lineage(
         "examples", config | {"files": files, "labels": labels and list(labels), "reverse": reverse}
     )
-    if isinstance(source, PrimerConfig):
-        lineage.config["primer"], lineage.seed = source.model_dump(mode="json"), source.seed
-    else:
-        lineage.config["paths"] = list(source)
+    record_source(lineage, source)
     if columns is not None:
         lineage.config["columns"] = list(columns)
-    asked = _Asked(kind, source, files, labels, columns, reverse)
+    reader = _Reader(format, source, files, columns, reverse)
     with writing_artifact(path, lineage, overwrite) as folder:
         fraction = 0.0 if validation else validation_fraction
-        report = _Writer(asked, fraction, 0.0 if test else test_fraction).write(folder, progress)
+        test_share = 0.0 if test else test_fraction
+        report = _Writer(reader, labels, fraction, test_share).write(folder, progress)
         while fraction and fraction < 0.5 and not report["splits"]["validation"]["examples"]:
             fraction = min(0.5, 2 * fraction)
-            report = _Writer(asked, fraction, 0.0 if test else test_fraction).write(folder, None)
+            report = _Writer(reader, labels, fraction, test_share).write(folder, None)
         _check_filled(report, validation_fraction, test_fraction)
         write_json_atomic(folder / "report.json", report)
         lineage.result = report
     return Path(path)
 
 
-def iter_examples(path: str | Path, split: str) -> Iterator[Row]:
+def iter_examples(path: str | Path, split: str) -> Iterator[ExampleRow]:
     """Stream the rows of one split (`train`, `validation` or `test`) of an examples folder."""
-    if split not in EXAMPLE_SPLITS:
-        raise UserError(f"{split!r} is no split", f"splits are {', '.join(EXAMPLE_SPLITS)}")
-    with open(open_artifact(path, "examples").path / f"{split}.jsonl", "rb") as file:
+    with open(split_path(path, "examples", split, EXAMPLE_SPLITS), "rb") as file:
         for line in file:
             yield json.loads(line)
 
 
 def load_examples_report(path: str | Path) -> dict[str, Any]:
-    """What `prepare_examples` found: `task`, `labels`, and counts by split."""
+    """The report that `prepare_examples` wrote: `task`, `labels`, and counts by split."""
     return read_json(open_artifact(path, "examples").path / "report.json")
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What `prepare_examples` was asked for."""
+class _Reader:
+    """The rows of the source and of the files named for a split, each with its location."""
 
-    task: Task
-    source: Sequence[str] | PrimerConfig
+    format: TaskFormat
+    source: Source
     files: Mapping[str, Sequence[str]]  # of validation and test
-    labels: Sequence[str] | None
     columns: Sequence[str] | None
     reverse: bool
 
-    def rows(self) -> Iterable[tuple[str, Row]]:
-        """Rows to split, with their places."""
-        return (
-            self._of_primer(self.source) if isinstance(self.source, PrimerConfig) else self._read(self.source)
-        )
+    def rows(self) -> Iterable[tuple[str, ExampleRow]]:
+        """Rows whose digest decides the split."""
+        if isinstance(self.source, GeneratedSource):
+            return self._numbered(self.source.name, self.source.generate())
+        return self._read(self.source)
 
-    def held_out_rows(self, split: str) -> Iterable[tuple[str, Row]]:
-        """Rows that belong to `split` whatever their digest."""
-        if split == "test" and isinstance(self.source, PrimerConfig) and not self.files[split]:
-            return self._of_primer(self.source, held_out=True)
+    def held_out_rows(self, split: str) -> Iterable[tuple[str, ExampleRow]]:
+        """Rows of `split` whatever their digest."""
+        if split == "test" and isinstance(self.source, GeneratedSource) and not self.files[split]:
+            return self._numbered(self.source.name, self.source.held_out() if self.source.held_out else ())
         return self._read(self.files[split])
 
-    def _of_primer(self, config: PrimerConfig, held_out: bool = False) -> Iterator[tuple[str, Row]]:
-        from parakit import primer
+    def _numbered(self, name: str, rows: Iterable[ExampleRow]) -> Iterator[tuple[str, ExampleRow]]:
+        return ((f"{name}, row {n}", self._oriented(row)) for n, row in enumerate(rows, 1))
 
-        rows = primer.generate_examples(config, self.task.name, held_out)
-        return ((f"primer, row {n}", self._turned(row)) for n, row in enumerate(rows, 1))
-
-    def _read(self, paths: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    def _read(self, paths: Sequence[str]) -> Iterator[tuple[str, ExampleRow]]:
         for path in paths:
             empty = True
-            for where, row in read_examples(path, self.task.name, self.columns):
+            for where, row in read_examples(path, self.format.name, self.columns):
                 empty = False
-                yield where, self._turned(row)
+                yield where, self._oriented(row)
             if empty:
-                raise UserError(f"{path}: no rows found", f"a row looks like {self.task.sample}")
+                raise UserError(f"{path}: no rows found", f"a row looks like {self.format.sample_row}")
 
-    def _turned(self, row: Row) -> Row:
+    def _oriented(self, row: ExampleRow) -> ExampleRow:
         return {"source": row["target"], "target": row["source"]} if self.reverse else row
 
 
 class _Writer:
     """Reads everything once, writes the three splits, and counts."""
 
-    def __init__(self, asked: _Asked, validation_fraction: float, test_fraction: float) -> None:
-        self.asked, self.task = asked, asked.task
+    def __init__(
+        self,
+        reader: _Reader,
+        labels: Sequence[str] | None,
+        validation_fraction: float,
+        test_fraction: float,
+    ) -> None:
+        self.reader, self.format, self.labels = reader, reader.format, labels
         self.validation_fraction, self.test_fraction = validation_fraction, test_fraction
-        self.rows, self.questions, self.held_out = DigestSet(), DigestSet(), DigestSet()
+        self.rows, self.inputs, self.held_out = DigestSet(), DigestSet(), DigestSet()
         self.n_duplicates = self.n_conflicts = self.n_also_held_out = 0
         self.statistics = {split: SplitStatistics() for split in EXAMPLE_SPLITS}
-        # split -> label -> where it was first met
-        self.met: dict[str, dict[str, str]] = {split: {} for split in EXAMPLE_SPLITS}
+        # split -> label -> where it first occurs
+        self.first_seen: dict[str, dict[str, str]] = {split: {} for split in EXAMPLE_SPLITS}
 
     def write(self, folder: Path, progress: Bar | None) -> dict[str, Any]:
         """Fill `folder`, and return the report. `progress` counts examples."""
-        with ExitStack() as stack:
-            outputs = {
-                split: stack.enter_context(
-                    open(folder / f"{split}.jsonl", "w", encoding="utf-8", newline="\n")
-                )
-                for split in EXAMPLE_SPLITS
-            }
-            for split, where, row in self._divided():
+        with writing_splits(folder, EXAMPLE_SPLITS) as outputs:
+            for split, where, row in self._assigned():
                 outputs[split].write(json.dumps(row, ensure_ascii=False) + "\n")
                 self.statistics[split].add(row)
                 for label in row_labels(row):
-                    self.met[split].setdefault(label, where)
-                    if self.asked.labels is not None and label not in self.asked.labels:
-                        raise _unknown_label(label, where, self.asked.labels, "the labels given")
+                    self.first_seen[split].setdefault(label, where)
+                    if self.labels is not None and label not in self.labels:
+                        raise _unknown_label(label, where, self.labels, "the labels given")
                 if progress:
                     progress.advance(1)
         return self._report()
 
-    def _divided(self) -> Iterator[tuple[str, str, Row]]:
-        """(split, where, row) of every row that is kept."""
+    def _assigned(self) -> Iterator[tuple[str, str, ExampleRow]]:
+        """(split, where, row) of every row that is written."""
         for split in ("test", "validation"):
-            for where, row in self.asked.held_out_rows(split):
-                self.held_out.add(_digest(row, self.task.question_keys))
+            for where, row in self.reader.held_out_rows(split):
+                self.held_out.add(_digest(row, self.format.input_keys))
                 yield split, where, row
-        for where, row in self.asked.rows():
-            question = _digest(row, self.task.question_keys)
-            if question in self.held_out:
+        for where, row in self.reader.rows():
+            digest = _digest(row, self.format.input_keys)
+            if digest in self.held_out:
                 self.n_also_held_out += 1
             elif self._is_new(row):
-                yield split_of(question, self.validation_fraction, self.test_fraction), where, row
+                yield split_of(digest, self.validation_fraction, self.test_fraction), where, row
 
-    def _is_new(self, row: Row) -> bool:
-        """Counts duplicates, and questions that were met with another answer."""
-        if not self.rows.add(_digest(row, self.task.keys)):
+    def _is_new(self, row: ExampleRow) -> bool:
+        """Counts duplicates, and inputs that occurred with another answer."""
+        if not self.rows.add(_digest(row, self.format.keys)):
             self.n_duplicates += 1
             return False
-        if not self.questions.add(_digest(row, self.task.question_keys)):
-            self.n_conflicts += self.task.one_answer
+        if not self.inputs.add(_digest(row, self.format.input_keys)):
+            self.n_conflicts += self.format.one_answer
         return True
 
     def _report(self) -> dict[str, Any]:
-        labels = sorted(self.met["train"]) if self.asked.labels is None else list(self.asked.labels)
+        labels = sorted(self.first_seen["train"]) if self.labels is None else list(self.labels)
         for split in ("validation", "test"):
-            for label, where in self.met[split].items():
+            for label, where in self.first_seen[split].items():
                 if label not in labels:
                     raise _unknown_label(label, where, labels, "those of the train split")
-        if self.task.answer in ("label", "tags") and len(labels) < 2:
-            found = f"only the label {labels[0]!r}" if labels else "no label"
-            raise UserError(f"there is {found} to train on", "give rows of two labels at least")
+        if self.format.answer in ("label", "tags") and len(labels) < 2:
+            given = f"only the label {labels[0]!r}" if labels else "no label"
+            raise UserError(f"there is {given} to train on", "give rows of two labels at least")
         return {
-            "task": self.task.name,
+            "task": self.format.name,
             "labels": labels,
             "splits": {split: statistics.to_dict() for split, statistics in self.statistics.items()},
             "duplicates": self.n_duplicates,
@@ -211,7 +203,7 @@ class _Writer:
         }
 
 
-def _digest(row: Row, keys: Sequence[str]) -> str:
+def _digest(row: ExampleRow, keys: Sequence[str]) -> str:
     values = json.dumps([row.get(key) for key in keys], ensure_ascii=False)
     return hashlib.sha256(values.encode()).hexdigest()
 
@@ -226,14 +218,12 @@ def _unknown_label(label: str, where: str, labels: Sequence[str], known_as: str)
 
 def _check_filled(report: dict[str, Any], validation_fraction: float, test_fraction: float) -> None:
     n = {split: facts["examples"] for split, facts in report["splits"].items()}
-    wanted = {"train": 1.0, "validation": validation_fraction, "test": test_fraction}
-    for split, fraction in wanted.items():
+    fractions = {"train": 1.0, "validation": validation_fraction, "test": test_fraction}
+    elsewhere = (
+        f" ({report['also_held_out']} more are in the held-out files)" if report["also_held_out"] else ""
+    )
+    for split, fraction in fractions.items():
         if fraction and not n[split]:
-            elsewhere = (
-                f" ({report['also_held_out']} more are in the held-out files)"
-                if report["also_held_out"]
-                else ""
-            )
             raise UserError(
                 f"{sum(n.values())} different examples{elsewhere} leave {split} empty",
                 "give more examples, name files for it, or set its fraction to 0",

@@ -1,15 +1,15 @@
-"""Counts of one split of examples: how many, of which labels, how long, and what scores."""
+"""Statistics of one split of examples: how many, which labels, lengths and scores."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
-from parakit.data.examples.formats import Row, row_labels
+from parakit.data.examples.formats import ExampleRow, row_labels
 
 
 class SplitStatistics:
-    """Grows row by row. Lengths are characters of a text, or words of a list."""
+    """Accumulated row by row. Lengths are characters of a text, or words of a list."""
 
     def __init__(self) -> None:
         self.n_examples = 0
@@ -17,7 +17,7 @@ class SplitStatistics:
         self._lengths: dict[str, tuple[int, int, int]] = {}  # key -> how many, sum, longest
         self._scores: list[float] = []  # sum, sum of squares, least, greatest
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ExampleRow) -> None:
         """Count one row."""
         self.n_examples += 1
         self.labels.update(row_labels(row))

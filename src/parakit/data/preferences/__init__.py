@@ -1,5 +1,5 @@
-"""What people prefer: answers to one prompt, ranked from best to worst. A pair of a chosen and a rejected answer is a
-ranking of two.
+"""Preferences: rankings of answers to one prompt, best first. A pair of a chosen and a rejected answer is a ranking of
+two.
 """
 
 from parakit.common.lazy import lazy_exports

@@ -1,16 +1,15 @@
-"""The shapes in which preferences come, told apart by their keys:
+"""The formats of preferences, recognized by their keys:
 
     chosen, rejected                         with `prompt` or `messages`: text, or a list of messages
-    chosen, rejected                         alone: two conversations that begin alike; lists of messages, or one text
-                                             with "\\n\\nHuman:" and "\\n\\nAssistant:" before the turns
+    chosen, rejected                         alone: two conversations with the same beginning; lists of messages, or a
+                                             text with "\\n\\nHuman:" and "\\n\\nAssistant:" before the turns
     instruction, (input), chosen, rejected   as Alpaca's instructions
-    prompt, ranking                          answers from best to worst; `rewards` may stand beside them
+    prompt, ranking                          answers from best to worst, optionally with `rewards`
     prompt, completions, ranks               1 is the best
     prompt, completions, rewards             the highest is the best
 
-`margin` may stand in a pair. Other keys are left behind. A row that has another shape is an error; one that is
-understood and has nothing to teach (equal answers, an empty one, a prompt that the assistant ended) is a
-`UninformativeExample`, which readers count by its reason.
+A pair may have a `margin`. Other keys are ignored. A row of another format is an error; one without anything to learn
+(equal answers, an empty one, a prompt that ends with the assistant) raises `UninformativeExample`, which readers count.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ IDENTICAL = "the answers are the same"
 EMPTY = "an answer is empty"
 OTHER_PROMPTS = "chosen and rejected answer different prompts"
 ENDS_ANSWERED = "the prompt ends with an assistant's turn"
-ENDS_ASKED = "the conversation ends without an answer"
+ENDS_UNANSWERED = "the conversation ends without an answer"
 TIED = "no answer is better than another"
 
 
 class UninformativeExample(Exception):
-    """A row without a preference in it; `reason` is one of a few that are counted."""
+    """A row without a preference; `reason` is one of the constants above."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -47,10 +46,10 @@ class UninformativeExample(Exception):
 
 
 def parse_ranking(row: object, where: str) -> Ranking:
-    """The ranking that a row stands for. `UserError` opening with `where` for one of no known shape."""
+    """The ranking of a row. `UserError` opening with `where` for an unknown format."""
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: a {type(row).__name__}, not an object with keys", HINT)
-    ranking = _shape(row, where)(row, where)
+    ranking = _format_of(row, where)(row, where)
     answers = [answer.strip() for answer in ranking.completions]
     if not all(answers):
         raise UninformativeExample(EMPTY)
@@ -60,14 +59,14 @@ def parse_ranking(row: object, where: str) -> Ranking:
         answered = ranking.prompt and ranking.prompt[-1].role == "assistant"
         if answered:
             raise UninformativeExample(ENDS_ANSWERED)
-        raise UserError(f"{where}: the prompt asks nothing", "end it with a user's turn")
+        raise UserError(f"{where}: the prompt has no question", "end it with a user's turn")
     if ranking.prompt[-1].role == "user" and not ranking.prompt[-1].content.strip():
         raise UserError(f"{where}: the prompt is empty", "fill it in, or take the row out")
     return ranking
 
 
-def _shape(row: Mapping[str, Any], where: str) -> Callable[[Mapping[str, Any], str], Ranking]:
-    """The reader of this row's shape."""
+def _format_of(row: Mapping[str, Any], where: str) -> Callable[[Mapping[str, Any], str], Ranking]:
+    """The reader of this row's format."""
     has_pair = "chosen" in row and "rejected" in row
     has_prompt = "prompt" in row or "messages" in row or "instruction" in row
     if has_pair:
@@ -93,15 +92,16 @@ def _pair(row: Mapping[str, Any], where: str) -> Ranking:
 
 
 def _implicit_pair(row: Mapping[str, Any], where: str) -> Ranking:
-    """Two whole conversations; what both begin with is the prompt."""
-    sides = [_conversation(row[key], key, where) for key in ("chosen", "rejected")]
-    for side in sides:
-        if side[-1].role != "assistant":
-            raise UninformativeExample(ENDS_ASKED)
-    if sides[0][:-1] != sides[1][:-1]:
+    """Two whole conversations; their common beginning is the prompt."""
+    conversations = [_conversation(row[key], key, where) for key in ("chosen", "rejected")]
+    for conversation in conversations:
+        if conversation[-1].role != "assistant":
+            raise UninformativeExample(ENDS_UNANSWERED)
+    first, second = conversations
+    if first[:-1] != second[:-1]:
         raise UninformativeExample(OTHER_PROMPTS)
-    answers = (sides[0][-1].content, sides[1][-1].content)
-    return Ranking(sides[0][:-1], answers, margin=_margin(row, where))
+    answers = (first[-1].content, second[-1].content)
+    return Ranking(first[:-1], answers, margin=_margin(row, where))
 
 
 def _ranking(row: Mapping[str, Any], where: str) -> Ranking:
@@ -122,14 +122,14 @@ def _scored(row: Mapping[str, Any], where: str) -> Ranking:
     answers = _answers(row, "completions", prompt, where)
     by_rank = "ranks" in row
     values = _numbers(row, "ranks" if by_rank else "rewards", len(answers), where)
-    worth = {answer: -value if by_rank else value for answer, value in zip(answers, values, strict=True)}
-    if len(worth) < len(answers):
+    scores = {answer: -value if by_rank else value for answer, value in zip(answers, values, strict=True)}
+    if len(scores) < len(answers):
         raise UninformativeExample(IDENTICAL)
-    kept = {value: answer for answer, value in reversed(worth.items())}
-    if len(kept) < 2:
+    by_score = {value: answer for answer, value in reversed(scores.items())}
+    if len(by_score) < 2:
         raise UninformativeExample(TIED)
-    order = sorted(kept, reverse=True)
-    return Ranking(prompt, tuple(kept[value] for value in order), None if by_rank else tuple(order))
+    order = sorted(by_score, reverse=True)
+    return Ranking(prompt, tuple(by_score[value] for value in order), None if by_rank else tuple(order))
 
 
 def _prompt(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
@@ -143,8 +143,8 @@ def _prompt(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
     if not text.startswith("\n\nHuman:"):
         return (Message("user", text),)
     messages = _transcript(text)
-    opened = messages[-1].role == "assistant" and not messages[-1].content
-    return messages[:-1] if opened else messages
+    unfinished = messages[-1].role == "assistant" and not messages[-1].content
+    return messages[:-1] if unfinished else messages
 
 
 def _conversation(value: object, key: str, where: str) -> tuple[Message, ...]:
@@ -164,19 +164,21 @@ def _conversation(value: object, key: str, where: str) -> tuple[Message, ...]:
 def _transcript(text: str) -> tuple[Message, ...]:
     """ "\\n\\nHuman: ...\\n\\nAssistant: ..." as messages."""
     parts = _TURN.split(text)[1:]
-    turns = [Message(_ROLES[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True)]
+    turns = [
+        Message(_ROLES[speaker], text.strip()) for speaker, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
     return tuple(turns)
 
 
 def _answer(value: object, prompt: tuple[Message, ...], key: str, where: str) -> str:
-    """An answer as text: given so, as one message, or as a conversation that begins with the prompt."""
+    """The text of an answer given as text, as one message, or as a conversation that begins with the prompt."""
     if isinstance(value, str):
         return _text(value, key, where)
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: {key!r} is {type(value).__name__}, not text or a list of messages", HINT)
     messages = parse_messages(value, where)
     if messages[-1].role != "assistant":
-        raise UninformativeExample(ENDS_ASKED)
+        raise UninformativeExample(ENDS_UNANSWERED)
     if len(messages) > 1 and messages[:-1] != prompt:
         raise UninformativeExample(OTHER_PROMPTS)
     return messages[-1].content
@@ -208,6 +210,6 @@ def _number(value: object, key: str, where: str) -> float:
 
 
 def _text(value: object, key: str, where: str) -> str:
-    """Text that UTF-8 can write; whether it says anything is looked at later."""
+    """Text that UTF-8 can write; it may be empty."""
     (message,) = parse_messages([{"role": "user", "content": value}], f"{where}, {key!r}")
     return message.content

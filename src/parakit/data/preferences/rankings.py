@@ -1,7 +1,7 @@
 """A ranking: one prompt, and answers to it from best to worst.
 
-It is written as one JSON object a line, {"prompt": [messages], "ranking": [texts, best first]}, and a pair, the
-most frequent ranking, is read from many other shapes (see `shapes.py`).
+It is written as one JSON object a line, {"prompt": [messages], "ranking": [texts, best first]}; `formats.py` reads
+other formats.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from parakit.data.conversations.conversation import Conversation, Message
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """`prompt` ends with what the answers answer. `rewards` stand beside the completions where the data had them;
-    `margin` says how clearly the first is better, in units of reward, where the data said it.
+    """`prompt` ends with the turn that the completions answer. `rewards` of the completions and `margin`, by how much
+    the first is better in units of reward, are set where the data has them.
     """
 
     prompt: tuple[Message, ...]
@@ -48,9 +48,9 @@ class Ranking:
 
     @property
     def prompt_digest(self) -> str:
-        """sha256 of the prompt: equal for all rankings that answer one prompt, which so fall into one split."""
+        """sha256 of the prompt; it decides the split."""
         return Conversation(self.prompt).digest
 
-    def conversation(self, place: int) -> Conversation:
-        """The prompt with the answer at `place` (0 is the best)."""
-        return Conversation((*self.prompt, Message("assistant", self.completions[place])))
+    def conversation(self, rank: int) -> Conversation:
+        """The prompt with the completion at `rank` (0 is the best)."""
+        return Conversation((*self.prompt, Message("assistant", self.completions[rank])))

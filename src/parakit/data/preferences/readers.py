@@ -12,11 +12,11 @@ from parakit.data.skipped_rows import SkippedRows
 
 
 def read_preferences(path: str | Path, skipped: SkippedRows) -> Iterator[tuple[str, Ranking]]:
-    """Stream the rankings of one file, each with where it stands ("pairs.jsonl, row 7"). Rows with nothing to teach
-    are counted in `skipped_rows`; the first that has no known shape is a `UserError`.
+    """Stream the rankings of one file, each with its location ("pairs.jsonl, row 7"). Rows without anything to learn
+    are counted in `skipped`; the first of an unknown format is a `UserError`.
     """
     for where, row in read_records(path):
         try:
             yield where, parse_ranking(row, where)
-        except UninformativeExample as nothing:
-            skipped.add(nothing.reason, where)
+        except UninformativeExample as error:
+            skipped.add(error.reason, where)

@@ -1,8 +1,8 @@
-"""Readers: text files, source code, JSON lines and Parquet, plain or gzipped, become a stream of documents.
+"""Text files, source code, JSON lines and Parquet, plain or gzipped, as a stream of documents.
 
-Nothing is held but the document at hand and a block of its file. What cannot be read is counted and left
-out where it was found in a folder, and an error where the user named it. A file's text is cut into
-documents of at most `max_document_chars`; a row (JSON lines, Parquet) is a document of its own.
+Memory holds one document and one block of its file. An unreadable file is counted and left out where it occurs in a
+folder, and an error where the user named it. A file's text is cut into documents of at most `max_document_chars`; so is
+each row of JSON lines and Parquet.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ def read_documents(
 ) -> Iterator[Document]:
     """Stream the documents of `config.paths` (or of `paths`), counting into `report`.
 
-    `seen` remembers files across calls, each of which is read once. Raises `UserError` for a named path
-    that is missing, empty, binary or damaged, for a path without any text, and when more than half of all
-    rows are broken.
+    `seen` holds the files of earlier calls, which are not read again. Raises `UserError` for a named path that is
+    missing, empty, binary or damaged, for a path without any text, and when more than half of all rows are broken.
     """
     paths = config.paths if paths is None else paths
     seen = DigestSet() if seen is None else seen
@@ -52,17 +51,17 @@ def read_documents(
         for file in input_files(path, config, report, seen):
             yield from _read_file(file, config, report)
         skipped = report.skipped - skipped_before
-        if report.documents == n_before and not report.broken_rows and set(skipped) != {"met before"}:
-            raise _nothing_found(path, skipped)
+        if report.documents == n_before and not report.broken_rows and set(skipped) != {"already read"}:
+            raise _no_text_error(path, skipped)
     if report.broken_rows * 2 > report.rows:
         source, broken = next(iter(report.broken_files.items()))
-        raise _mostly_broken(source, broken.why, report.broken_rows, report.rows, config)
+        raise _broken_rows_error(source, broken.why, report.broken_rows, report.rows, config)
 
 
 def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
     n_before = report.documents
     try:
-        yield from _READERS[file.kind](file, config, report)
+        yield from _READERS[file.format](file, config, report)
         if report.documents == n_before and file.source not in report.broken_files:
             raise UnreadableFileError("empty", "nothing is left of it", "give a file with text in it")
         report.files += 1
@@ -98,9 +97,7 @@ def _documents(
 def _read_rows(
     rows: Iterable[tuple[int, object]], file: InputFile, config: TextConfig, report: ReadReport
 ) -> Iterator[Document]:
-    """Documents of numbered rows: a text, None for a row without one, or an exception that says what is
-    wrong.
-    """
+    """Documents of numbered rows. A value is a text, None for a row without one, or the exception of a broken row."""
     n_rows = n_good = n_broken = 0
     why = ""
     for number, value in rows:
@@ -118,7 +115,7 @@ def _read_rows(
             n_good += 1
             yield from _documents([value], file.source, f"{file.source}:{number}", config, report)
     if n_broken * 2 > n_rows and file.named:
-        raise _mostly_broken(str(file.path), why, n_broken, n_rows, config)
+        raise _broken_rows_error(str(file.path), why, n_broken, n_rows, config)
 
 
 def _read_json_lines(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
@@ -133,7 +130,7 @@ def _json_rows(blocks: Iterable[bytes], config: TextConfig) -> Iterator[tuple[in
     for block in blocks:
         lines = block.split(b"\n")
         if not lines[-1]:
-            lines.pop()  # what follows the block's last line end
+            lines.pop()  # empty, after the block's last line end
         for line in lines:
             number += 1
             if line and not line.isspace():
@@ -141,7 +138,7 @@ def _json_rows(blocks: Iterable[bytes], config: TextConfig) -> Iterator[tuple[in
 
 
 def _json_text(line: bytes, text_field: str) -> object:
-    """The text of a row, None where it has none, or an exception that says what is wrong."""
+    """The text of a row, None where it has none, or an exception for a broken row."""
     try:
         row = json.loads(line.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
@@ -161,14 +158,14 @@ def _read_parquet(file: InputFile, config: TextConfig, report: ReadReport) -> It
         yield from _read_rows(parquet_values(stream, file, config), file, config, report)
 
 
-def _mostly_broken(where: str, why: str, n_broken: int, n_rows: int, config: TextConfig) -> UserError:
+def _broken_rows_error(where: str, why: str, n_broken: int, n_rows: int, config: TextConfig) -> UserError:
     hint = f'a row looks like {{{json.dumps(config.text_field)}: "..."}}; text_field names another field'
     if "'messages'" in why:
         hint = "these rows are conversations: fine-tune on them, or name the field to read with text_field"
     return UserError(f"{where}: {n_broken} of {n_rows} rows cannot be read; {why}", hint)
 
 
-def _nothing_found(path: str, skipped: Counter[str]) -> UserError:
+def _no_text_error(path: str, skipped: Counter[str]) -> UserError:
     hint = "Parakit reads .txt, .md, .jsonl, .parquet, source code, these as .gz, and folders of them"
     if not skipped:
         return UserError(f"{path}: the folder is empty", hint)

@@ -1,10 +1,8 @@
-"""Which files are read: the ones the user named, and those found in the folders the user named, in one
-fixed order.
+"""Which files are read: those that the user names, and those in the folders that the user names, in a fixed order.
 
-A named file must be readable, whatever its name; inside a folder the name decides, and what is left out is
-counted with its reason. Folders are walked by name, so the order in which files were created does not
-matter. Hidden entries, Parakit's own artifacts, and a file or folder met before (through a link, or named
-twice) are skipped.
+A named file must be readable, whatever its name; inside a folder the name decides, and skipped files are counted with a
+reason. Folders are walked in the order of names. Hidden entries, Parakit's own artifacts, and files or folders that were
+already read (through a link, or named twice) are skipped.
 """
 
 from __future__ import annotations
@@ -35,38 +33,36 @@ SOURCE_CODE = (
     "bash zsh fish ps1 bat cmake mk proto graphql tf css scss less toml yaml yml ini cfg asm s v sv vhd "
     "vhdl lisp el scm rkt groovy gradle sol"
 )
-_KINDS: dict[str, FileFormat] = dict.fromkeys((PROSE + " " + SOURCE_CODE).split(), "text")
-_KINDS |= {"jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
+_FORMATS: dict[str, FileFormat] = dict.fromkeys((PROSE + " " + SOURCE_CODE).split(), "text")
+_FORMATS |= {"jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file to read. `source` is its name for reports, the same on every machine; `named`: the user
-    asked for it itself.
+    """One file to read. `source` is its name in reports, the same on every machine; `named`: the user gave its path,
+    not that of a folder.
     """
 
     path: Path
     source: str
-    kind: FileFormat
+    format: FileFormat
     gzipped: bool
     named: bool
 
 
 def detect_format(name: str) -> tuple[FileFormat | None, bool]:
-    """How a file of this name is read (None: not at all), and whether through gzip. A name without an
-    extension is text.
+    """The format of a file of this name (None: it is not read), and whether it is gzipped. A name without an extension
+    is text.
     """
     stem, _, extension = name.rpartition(".")
     gzipped = bool(stem) and extension.lower() == "gz"
     if gzipped:
         stem, _, extension = stem.rpartition(".")
-    return ("text" if not stem else _KINDS.get(extension.lower())), gzipped
+    return ("text" if not stem else _FORMATS.get(extension.lower())), gzipped
 
 
 def check_paths(paths: Sequence[str]) -> None:
-    """Raise `UserError` for the first path that does not exist or is no file or folder, naming the nearest
-    that does.
-    """
+    """Raise `UserError` for the first path that does not exist or is no file or folder, naming the closest that does."""
     for given in paths:
         path = Path(given).expanduser()
         if path.is_dir() or path.is_file():
@@ -81,24 +77,20 @@ def check_paths(paths: Sequence[str]) -> None:
 
 
 def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestSet) -> Iterator[InputFile]:
-    """The file `path`, or the files under the folder `path` in reading order. `seen` remembers files: each
-    is given once.
-    """
-    place = Path(path).expanduser()
-    label = repair(place.name or place.resolve().name)[0]
-    if place.is_dir():
-        yield from _Walk(config.exclude, report, seen).files(place, label, "")
-    elif _is_new(place, seen):
-        kind, gzipped = detect_format(place.name)
-        yield InputFile(place, label, kind or "text", gzipped, named=True)
+    """The file `path`, or the files under the folder `path` in reading order, except those in `seen`."""
+    file = Path(path).expanduser()
+    label = repair(file.name or file.resolve().name)[0]
+    if file.is_dir():
+        yield from _Walk(config.exclude, report, seen).files(file, label, "")
+    elif _is_new(file, seen):
+        file_format, gzipped = detect_format(file.name)
+        yield InputFile(file, label, file_format or "text", gzipped, named=True)
     else:
-        report.skip(label, "met before")
+        report.skip(label, "already read")
 
 
 def input_digest(config: TextConfig) -> str:
-    """sha256 over the names and contents of every file that `config` would read: unchanged inputs give an
-    unchanged digest.
-    """
+    """sha256 over the names and contents of every file that `config` reads."""
     total = hashlib.sha256()
     seen = DigestSet()
     for paths in (config.validation_paths, config.paths):
@@ -118,7 +110,7 @@ class _Walk:
 
     def files(self, folder: Path, label: str, relative: str) -> Iterator[InputFile]:
         if not _is_new(folder, self.seen):
-            return self.report.skip(label, "met before")
+            return self.report.skip(label, "already read")
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
@@ -128,20 +120,20 @@ class _Walk:
         for entry in entries:
             name = repair(entry.name)[0]
             source, inner = f"{label}/{name}", f"{relative}{name}"
-            if reason := self._left_out(entry, inner):
+            if reason := self._skip_reason(entry, inner):
                 self.report.skip(source, *reason)
             elif entry.is_dir():
                 yield from self.files(Path(entry.path), source, inner + "/")
             elif not _is_new(Path(entry.path), self.seen):
-                self.report.skip(source, "met before")
+                self.report.skip(source, "already read")
             else:
-                kind, gzipped = detect_format(entry.name)
-                assert kind is not None
-                yield InputFile(Path(entry.path), source, kind, gzipped, named=False)
+                file_format, gzipped = detect_format(entry.name)
+                assert file_format is not None
+                yield InputFile(Path(entry.path), source, file_format, gzipped, named=False)
         return None
 
-    def _left_out(self, entry: os.DirEntry[str], relative: str) -> tuple[str, ...] | None:
-        """The reason why an entry is not read, and a detail."""
+    def _skip_reason(self, entry: os.DirEntry[str], relative: str) -> tuple[str, ...] | None:
+        """Why an entry is not read: a reason, and a detail where there is one; None for one that is read."""
         if entry.name.startswith("."):
             return ("hidden",)
         for pattern in self.exclude:

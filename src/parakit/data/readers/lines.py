@@ -1,9 +1,8 @@
-"""From the bytes of a file to whole lines and text, a block at a time.
+"""From the bytes of a file to blocks of whole lines and text.
 
-Blocks end at line ends, which no UTF-8 sequence crosses, so each can be decoded, searched and parsed by
-itself. A line over the limit is left out and counted, its line end stays (row numbers hold). Memory: one
-block and one line. What is compressed is first read through once, so that a damaged file or one that
-expands beyond bounds is left out as a whole, before any of it was used.
+Blocks end at line ends, which no UTF-8 sequence crosses, so each can be decoded, searched and parsed by itself. A line over
+the limit is left out and counted; its line end stays, so row numbers hold. Memory: one block and one line. A compressed file
+is first read through once, so that a damaged or expanding one is left out before any of it is used.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import InputFile
 
 BLOCK = 2**20
-SAMPLE = 2**16  # bytes by which a file is judged
-ALWAYS_ALLOWED = 16 * 2**20  # a compressed file may grow to this size whatever the factor
+SAMPLE = 2**16  # bytes that decide whether a file is text
+ALWAYS_ALLOWED = 16 * 2**20  # every compressed file may grow to this size
 MAX_NUL_SHARE, MAX_BAD_SHARE = 0.001, 0.3
 
 
 class UnreadableFileError(Exception):
-    """A file that cannot be used: the reason, a detail, and the way out."""
+    """A file that cannot be read: the reason, a detail, and what to do."""
 
     def __init__(self, reason: str, detail: str = "", hint: str = "") -> None:
         self.reason, self.detail, self.hint = reason, detail, hint
@@ -35,9 +34,7 @@ class UnreadableFileError(Exception):
 
 @contextmanager
 def open_input(file: InputFile, config: TextConfig) -> Iterator[IO[bytes]]:
-    """Open an input file, decompressed; raises `UnreadableFileError` for one that is damaged, a bomb, or cannot be
-    read.
-    """
+    """Open an input file, decompressed; raises `UnreadableFileError` for one that is damaged or expands too much."""
     try:
         if file.gzipped:
             _check_gzip(file, config)
@@ -57,24 +54,24 @@ def iter_line_blocks(stream: IO[bytes], max_line_bytes: int, report: ReadReport)
     """Blocks of whole lines; raises `UnreadableFileError` for an empty or a binary file."""
     sample = stream.read(SAMPLE)
     _check_sample(sample)
-    held = bytearray()
+    pending = bytearray()
     n_over = 0  # bytes so far of a line that is over the limit
     for block in _blocks(sample.removeprefix(codecs.BOM_UTF8), stream, min(BLOCK, max_line_bytes)):
         first, last = block.find(b"\n"), block.rfind(b"\n") + 1
         if first < 0:
-            n_over, held = _grow(held, n_over, block, max_line_bytes)
+            n_over, pending = _grow(pending, n_over, block, max_line_bytes)
             continue
-        n_line = (n_over or len(held)) + first
+        n_line = (n_over or len(pending)) + first
         if n_line > max_line_bytes:
             report.count_long_line(n_line)
             yield block[first:last]
         else:
-            yield bytes(held) + block[:last]
-        held, n_over = bytearray(block[last:]), 0
+            yield bytes(pending) + block[:last]
+        pending, n_over = bytearray(block[last:]), 0
     if n_over:
         report.count_long_line(n_over)
-    elif held:
-        yield bytes(held)
+    elif pending:
+        yield bytes(pending)
 
 
 def decode_blocks(blocks: Iterable[bytes]) -> Iterator[str]:
@@ -84,7 +81,7 @@ def decode_blocks(blocks: Iterable[bytes]) -> Iterator[str]:
 
 
 def normalize_newlines(blocks: Iterable[str], config: TextConfig, report: ReadReport) -> Iterator[str]:
-    """Turn Windows line ends into plain ones, counted, unless the settings keep them."""
+    """Replace and count Windows line ends, unless the settings keep them."""
     for block in blocks:
         if config.newlines == "unix" and "\r\n" in block:
             report.windows_newlines += block.count("\r\n")
@@ -93,7 +90,7 @@ def normalize_newlines(blocks: Iterable[str], config: TextConfig, report: ReadRe
 
 
 def expansion_limit(n_compressed: int, config: TextConfig) -> int:
-    """To how many bytes a compressed file may grow."""
+    """The bytes to which a compressed file may grow."""
     return max(ALWAYS_ALLOWED, config.max_expansion * n_compressed)
 
 
@@ -140,9 +137,9 @@ def _blocks(sample: bytes, stream: IO[bytes], size: int) -> Iterator[bytes]:
         yield block
 
 
-def _grow(held: bytearray, n_over: int, block: bytes, limit: int) -> tuple[int, bytearray]:
-    """Take in a block without a line end: hold it, or only count it once the line is over the limit."""
+def _grow(pending: bytearray, n_over: int, block: bytes, limit: int) -> tuple[int, bytearray]:
+    """Append a block without a line end to the pending line, or only count it once the line is over the limit."""
     if n_over:
-        return n_over + len(block), held
-    held += block
-    return (len(held), bytearray()) if len(held) > limit else (0, held)
+        return n_over + len(block), pending
+    pending += block
+    return (len(pending), bytearray()) if len(pending) > limit else (0, pending)

@@ -1,8 +1,8 @@
 """Parquet: the texts of one column, a few rows at a time.
 
-Memory is bounded by the file's pages, not by its size. A column that claims to unpack, or does unpack
-(through its dictionary), to more than the allowed multiple of the file is left out; so is what follows the
-first damaged page. Values are taken as bytes, so that bad UTF-8 is counted like everywhere else.
+Memory is bounded by the file's pages, not by its size. A column whose declared or actual size (through its dictionary)
+exceeds the allowed multiple of the file is left out, as is everything after the first damaged page. Values are read as
+bytes, so that invalid UTF-8 is counted as in other formats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def parquet_values(stream: IO[bytes], file: InputFile, config: TextConfig) -> It
 
     Raises `UnreadableFileError` where the file is damaged, has no such column, or expands too much.
     """
-    import pyarrow  # here, because most corpora need none of it
+    import pyarrow  # here: slow to import, and most corpora need none of it
 
     try:
         if file.gzipped:
@@ -53,7 +53,7 @@ def _values(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[
     table = parquet.ParquetFile(stream, buffer_size=65_536, pre_buffer=False)
     _check_column(table, config.text_field)
     for group in range(table.metadata.num_row_groups):
-        # not the column's own size: pyarrow 26 ends the process when a column's metadata are damaged
+        # not the column's own size: pyarrow 26 aborts the process when a column's metadata are damaged
         if table.metadata.row_group(group).total_byte_size > limit:
             raise decompression_bomb_error(config)
     row = n_bytes = 0
@@ -71,7 +71,7 @@ def _values(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[
 
 
 def _check_column(table: Any, name: str) -> None:
-    """Raise `UnreadableFileError` where there is no such column, or no text in it."""
+    """Raise `UnreadableFileError` where the column is missing or holds no text."""
     import pyarrow
 
     names = table.schema_arrow.names

@@ -1,7 +1,7 @@
 """Numbered rows from a file: JSON lines, a JSON array, or Parquet; each of them plain or gzipped.
 
-Numbers count from 1, as an editor counts lines, so that an error can name the row. Nothing is left out: what is no
-row is an error. JSON lines and Parquet are streamed; an array is read whole.
+Rows are numbered from 1, as editors number lines, so that an error can name the row; an invalid row is an error. JSON lines
+and Parquet are streamed; an array is read whole.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ from parakit.data.readers.lines import (
 
 RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 _HINT = "give .jsonl, .json or .parquet (plain or .gz)"
-_ROWS = 64  # of Parquet, decoded at once
+_ROWS = 64  # rows of Parquet decoded at once
 
 
 def read_records(path: str | Path) -> Iterator[tuple[str, object]]:
-    """Stream the rows of one file, each with where it stands ("pairs.jsonl, row 7"). `UserError` for a file that is
-    missing, damaged or of another kind, and at the first row that cannot be read.
+    """Stream the rows of one file, each with its location ("pairs.jsonl, row 7"). `UserError` for a file that is missing,
+    damaged or of another format, and at the first row that cannot be read.
     """
     check_paths([str(path)])
-    place = Path(path).expanduser()
-    if place.is_dir():
-        raise UserError(f"{place}: is a folder", f"name its files: {_HINT}")
-    suffix = file_suffix(place)
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder", f"name its files: {_HINT}")
+    suffix = file_suffix(file)
     if suffix not in RECORD_SUFFIXES:
-        raise UserError(f"{place}: {suffix or 'no file_suffix'} is no kind of file with rows", _HINT)
-    name = display_name(place)
-    rows = {".json": _array, ".parquet": _parquet}.get(suffix, enumerate_json_lines)(place)
+        raise UserError(f"{file}: {suffix or 'no ending'} is no kind of file with rows", _HINT)
+    name = display_name(file)
+    rows = {".json": _array, ".parquet": _parquet}.get(suffix, enumerate_json_lines)(file)
     for number, row in rows:
         yield f"{name}, row {number}", row
 
 
 def file_suffix(path: Path) -> str:
-    """A file's ending in lower case, what gzip adds left out: ".jsonl" of "Pairs.jsonl.gz"."""
+    """A file's suffix in lower case, without ".gz": ".jsonl" of "Pairs.jsonl.gz"."""
     return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
 def display_name(path: Path) -> str:
-    """A file's name as it is told to people."""
+    """A file's name for messages: valid Unicode."""
     return repair(path.name)[0]
 
 
 def enumerate_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their ends; raises `UserError` for what is no text."""
+    """Numbered lines without their ends; raises `UserError` for a file that is no text."""
     config, report, number = TextConfig(), ReadReport(), 0
     try:
         with open_input(_input(path), config) as stream:
@@ -70,14 +70,14 @@ def enumerate_lines(path: Path) -> Iterator[tuple[int, str]]:
                     number += 1
                     yield number, _decoded(line.removesuffix(b"\r"), f"{display_name(path)}, row {number}")
     except UnreadableFileError as error:
-        raise _refusal(path, error) from None
+        raise _user_error(path, error) from None
     if report.long_lines:
         limit = f"over {config.max_line_bytes:,} bytes"
         raise UserError(f"{path}: a row after row {number} is {limit}", "cut its text, or take it out")
 
 
 def enumerate_json_lines(path: Path) -> Iterator[tuple[int, object]]:
-    """Numbered values, one a line; empty lines are passed over."""
+    """Numbered values, one a line; empty lines are skipped."""
     for number, line in enumerate_lines(path):
         if not line or line.isspace():
             continue
@@ -94,7 +94,7 @@ def _array(path: Path) -> Iterator[tuple[int, object]]:
         with open_input(_input(path), TextConfig()) as stream:
             rows = json.loads(stream.read())
     except UnreadableFileError as error:
-        raise _refusal(path, error) from None
+        raise _user_error(path, error) from None
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: not JSON ({error})", "a .json file holds one array of rows; JSON lines end in .jsonl"
@@ -105,7 +105,7 @@ def _array(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, object]]:
-    import pyarrow  # here, because most files need none of it
+    import pyarrow  # here: slow to import, and most files need none of it
 
     try:
         with open_input(_input(path), TextConfig()) as stream, tempfile.TemporaryFile() as unpacked:
@@ -115,7 +115,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, object]]:
             else:
                 yield from _table_rows(stream, path)
     except UnreadableFileError as error:
-        raise _refusal(path, error) from None
+        raise _user_error(path, error) from None
     except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
         detail = str(error).split("\n")[0][:200]
         raise UserError(f"{path}: damaged Parquet ({detail})", "get a fresh copy of the file") from None
@@ -140,7 +140,7 @@ def _input(path: Path) -> InputFile:
     return InputFile(path, display_name(path), "jsonl", path.suffix.lower() == ".gz", named=True)
 
 
-def _refusal(path: Path, error: UnreadableFileError) -> UserError:
+def _user_error(path: Path, error: UnreadableFileError) -> UserError:
     return UserError(f"{path}: {error.reason}{f' ({error.detail})' if error.detail else ''}", error.hint)
 
 

@@ -12,7 +12,7 @@ from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import Bar
-from parakit.data.examples import EXAMPLE_SPLITS, Row, iter_examples, load_examples_report
+from parakit.data.examples import EXAMPLE_SPLITS, ExampleRow, iter_examples, load_examples_report
 from parakit.data.examples.formats import get_task_format
 from parakit.tokens.examples.shards import INDEX
 from parakit.tokens.tokenizer.special_tokens_template import Family, frame_of
@@ -79,7 +79,7 @@ class _SplitWriter:
         self.answers: list[np.ndarray] = []
         self.n_untagged = 0
 
-    def write(self, rows: Iterable[Row], progress: Bar | None) -> dict[str, Any]:
+    def write(self, rows: Iterable[ExampleRow], progress: Bar | None) -> dict[str, Any]:
         n_before = 0
         for chunk in _chunks(rows):
             keys = [key for key in dict.fromkeys(k for row in chunk for k in row) if key not in _ANSWERS]
@@ -98,7 +98,7 @@ class _SplitWriter:
             np.save(self.folder / f"{self.split}.answers.npy", np.concatenate(self.answers))
         return {"tokens": n_tokens} | ({"untagged_words": self.n_untagged} if "words" in n_tokens else {})
 
-    def _ids(self, key: str, chunk: Sequence[Row]) -> list[np.ndarray]:
+    def _ids(self, key: str, chunk: Sequence[ExampleRow]) -> list[np.ndarray]:
         if key != "words":
             return self.tokenizer.encode_bulk([row.get(key, "") for row in chunk])
         ids = []
@@ -116,7 +116,7 @@ class _SplitWriter:
         with open(self.folder / f"{self.split}.{key}.bin", "ab") as file:
             np.concatenate(ids).astype(self.dtype).tofile(file)
 
-    def _add_answers(self, chunk: Sequence[Row]) -> None:
+    def _add_answers(self, chunk: Sequence[ExampleRow]) -> None:
         if "label" in chunk[0]:
             self.answers.append(np.array([self.label_ids[row["label"]] for row in chunk], np.int64))
         elif "score" in chunk[0]:
@@ -139,8 +139,8 @@ def word_numbers(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[list[int],
     return token_ids, np.where(word > earlier, word, -1)
 
 
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
+def _chunks(rows: Iterable[ExampleRow]) -> Iterator[list[ExampleRow]]:
+    chunk: list[ExampleRow] = []
     for row in rows:
         chunk.append(row)
         if len(chunk) == _ROWS_PER_CHUNK:

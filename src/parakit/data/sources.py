@@ -1,0 +1,36 @@
+"""Where the items of a set come from: files that the user names, or a generator such as the primer.
+
+The functions that prepare a corpus or a set take either. A set may be written several times with wider held-out splits,
+so a generator is a function that can be called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from parakit.common.artifacts import Lineage
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class GeneratedSource(Generic[Item]):
+    """Items of a generator. `name` and `config` go into the lineage; `held_out` generates the test split, where there
+    is one.
+    """
+
+    name: str
+    config: dict[str, Any]
+    seed: int
+    generate: Callable[[], Iterable[Item]]
+    held_out: Callable[[], Iterable[Item]] | None = None
+
+
+def record_source(lineage: Lineage, source: Sequence[str] | GeneratedSource[Any]) -> None:
+    """Add what `source` is to the lineage of the set that is made of it."""
+    if isinstance(source, GeneratedSource):
+        lineage.config[source.name], lineage.seed = source.config, source.seed
+    else:
+        lineage.config["paths"] = list(source)
