@@ -107,7 +107,7 @@ def _train_theirs(texts: list[str]) -> Mapping[str, float]:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB_SIZE,
-        special_tokens=default_special_tokens("byte_bpe").all_forms(),
+        special_tokens=default_special_tokens("byte_bpe").all_strings(),
         initial_alphabet=list(byte_alphabet()),
         show_progress=False,
     )

@@ -68,7 +68,7 @@ class Suite:
         from parakit.checkpoints import load_model
         from parakit.tokens.batches.masking import MaskedSource
         from parakit.tokens.batches.source import BatchSource
-        from parakit.tokens.batches.vocab_info import token_facts
+        from parakit.tokens.batches.vocab_info import VocabInfo
         from parakit.tokens.shards import TokenShards
         from parakit.training.micro_batches import to_micro_batch
         from parakit.training.validation import one_epoch
@@ -78,7 +78,7 @@ class Suite:
         assert tokenizer is not None
         shards = TokenShards.open(self.build / "shards", "test")
         rows = BatchSource(shards, filler.config.max_seq_len, MASK_SEED, shift=0)
-        source = MaskedSource(rows, token_facts(tokenizer), rate=MASK_RATE, whole_word=True)
+        source = MaskedSource(rows, VocabInfo.from_tokenizer(tokenizer), rate=MASK_RATE, whole_word=True)
         n_right = n = 0
         with torch.inference_mode():
             for batch in one_epoch(source, 16):

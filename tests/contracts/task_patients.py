@@ -27,11 +27,11 @@ from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
-from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import ExampleShards, Texts
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer.special_tokens_template import frame_of
+from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.objectives import (
@@ -82,12 +82,12 @@ def task_model(kind: str, vocab_size: int, decoder_trunk: bool = False, **change
 # ---- data
 
 
-def framed_shards(tokenizer: Tokenizer, framing: Any) -> TokenShards:
+def framed_shards(tokenizer: Tokenizer, family: Any) -> TokenShards:
     before, after = (
-        ([tokenizer.cls_id], [tokenizer.sep_id]) if framing == "encoder" else ([], [tokenizer.eos_id])
+        ([tokenizer.cls_id], [tokenizer.sep_id]) if family == "encoder" else ([], [tokenizer.eos_id])
     )
     ids = [[*before, *tokenizer.encode(d.text), *after] for d in DOCUMENTS]
-    return replace(shards_of(ids, None, tokenizer), framing=framing)
+    return replace(shards_of(ids, None, tokenizer), family=family)
 
 
 def example_shards(kind: str, tokenizer: Tokenizer, family: Any) -> ExampleShards:
@@ -117,7 +117,7 @@ def example_shards(kind: str, tokenizer: Tokenizer, family: Any) -> ExampleShard
         },
         answers=answers,
         labels=LABELS if kind in ("classify", "tag") else (),
-        frames=(frame_of(tokenizer, family, 1), frame_of(tokenizer, family, 2)),
+        frames=(special_tokens_template(tokenizer, family, 1), special_tokens_template(tokenizer, family, 2)),
         vocab_size=tokenizer.vocab_size,
         pad_id=tokenizer.pad_id,
         eos_id=tokenizer.eos_id,
@@ -136,7 +136,10 @@ def examples_plan(**changes: Any) -> TrainingPlan:
 
 
 def task_patient(kind: str, tokenizer: Tokenizer, decoder_trunk: bool = False, **shape: Any) -> Patient:
-    model, facts = task_model(kind, tokenizer.vocab_size, decoder_trunk, **shape), token_facts(tokenizer)
+    model, facts = (
+        task_model(kind, tokenizer.vocab_size, decoder_trunk, **shape),
+        VocabInfo.from_tokenizer(tokenizer),
+    )
     if kind in ("masked", "prefix", "span_corruption", "prefix pairs"):
         if kind == "prefix":
             shards = plain_shards(tokenizer)

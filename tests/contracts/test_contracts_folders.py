@@ -71,7 +71,7 @@ def folders(tmp_path: Path, noise_tokenizer: Tokenizer) -> Folders:
             prepare_examples([str(lines)], kind, tmp_path / "examples", labels=labels)
             return model, encode_examples(tmp_path / "examples", noise_tokenizer, data, family=family)
         items: Any = CONVERSATIONS if kind == "chat" else DOCUMENTS
-        return model, write_shards({"train": items}, noise_tokenizer, data, framing=family)
+        return model, write_shards({"train": items}, noise_tokenizer, data, family=family)
 
     return made
 

@@ -165,7 +165,7 @@ def test_5_shards_padded_with_the_end_of_turn(chat: Patient) -> None:
 
 
 def test_5_a_tokenizer_whose_pad_is_eos_cannot_be_made(tokenizer: Tokenizer) -> None:
-    forms = {**tokenizer.special.forms, "pad": tokenizer.special.forms["eos"]}
+    forms = {**tokenizer.special.strings, "pad": tokenizer.special.strings["eos"]}
     with pytest.raises(UserError, match="PAD and EOS"):
         Tokenizer(tokenizer.json, kind=tokenizer.kind, special=SpecialTokens(forms, tokenizer.special.turns))
 

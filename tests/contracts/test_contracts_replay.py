@@ -10,13 +10,13 @@ import pytest
 
 from parakit.tokens.batches import replay as sources
 from parakit.tokens.batches.batch import Batch
-from parakit.tokens.batches.replay import ReplayedSource
+from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.source import BatchSource
 from parakit.training.doctor import examine_mixture
 from tests.contracts.patients import Patient
 
 
-class Ill(ReplayedSource[Batch]):
+class Ill(ReplaySource[Batch]):
     """A mixture whose rows a test spoils."""
 
     spoil: Any = staticmethod(lambda batch, start: batch)
@@ -31,7 +31,7 @@ def sides(pretrain: Patient) -> tuple[BatchSource, BatchSource]:
     return pretrain.source, BatchSource(pretrain.shards, pretrain.source.seq_len, 99)
 
 
-def verdict(source: ReplayedSource[Batch]) -> str:
+def verdict(source: ReplaySource[Batch]) -> str:
     return next((finding.name for finding in examine_mixture(source, 8) if not finding.passed), "healthy")
 
 
@@ -43,11 +43,11 @@ def ill(sides: tuple[BatchSource, BatchSource], spoil: Any, share: float = 0.25)
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.25, 0.5, 0.9])
 def test_a_right_mixture_raises_no_alarm(sides: tuple[BatchSource, BatchSource], share: float) -> None:
-    assert verdict(ReplayedSource(*sides, share)) == "healthy"
+    assert verdict(ReplaySource(*sides, share)) == "healthy"
 
 
 def test_conversations_among_text_raise_no_alarm(pretrain: Patient, chat: Patient) -> None:
-    assert verdict(ReplayedSource(chat.source, pretrain.source, 0.3)) == "healthy"
+    assert verdict(ReplaySource(chat.source, pretrain.source, 0.3)) == "healthy"
 
 
 def test_11_the_counted_tokens_of_one_side_only(sides: tuple[BatchSource, BatchSource]) -> None:
@@ -74,7 +74,7 @@ class BeginsAgain(BatchSource):
 
 def test_24_earlier_rows_that_begin_again_with_every_batch(pretrain: Patient) -> None:
     earlier = BeginsAgain(pretrain.shards, pretrain.source.seq_len, 99)
-    assert verdict(ReplayedSource(pretrain.source, earlier, 0.25)) == "replayed-rows-differ"
+    assert verdict(ReplaySource(pretrain.source, earlier, 0.25)) == "replayed-rows-differ"
 
 
 def test_24_rows_that_depend_on_where_the_batch_begins(sides: tuple[BatchSource, BatchSource]) -> None:
@@ -87,11 +87,11 @@ def test_24_rows_that_depend_on_where_the_batch_begins(sides: tuple[BatchSource,
 def test_a_share_that_is_not_kept(
     sides: tuple[BatchSource, BatchSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ReplayedSource, "n_earlier", lambda self, row: row // 2)
-    assert verdict(ReplayedSource(*sides, 0.25)) == "replayed-rows-differ"
+    monkeypatch.setattr(ReplaySource, "n_replay_rows", lambda self, row: row // 2)
+    assert verdict(ReplaySource(*sides, 0.25)) == "replayed-rows-differ"
 
 
-def test_sides_of_different_kinds_cannot_be_woven(pretrain: Patient) -> None:
+def test_sides_of_different_kinds_cannot_be_interleaved(pretrain: Patient) -> None:
     batch = pretrain.source.rows(0, 1)
     with pytest.raises(AssertionError):
-        sources._woven(batch, object(), np.array([False, True]))  # type: ignore[type-var]
+        sources._interleave(batch, object(), np.array([False, True]))  # type: ignore[type-var]

@@ -112,7 +112,7 @@ def test_masks_are_the_same_batched_or_alone(masked, tokenizer):
 
 
 def test_a_mask_is_what_the_caller_says_and_text_never_forges_one(masked, tokenizer):
-    form = tokenizer.special.forms["mask"]
+    form = tokenizer.special.strings["mask"]
     assert len(fill_masks(masked, tokenizer, [f"a {form} ___"], placeholder="___")[0]) == 1
     with pytest.raises(UserError, match=r"text 2 holds no placeholder '\[MASK\]'"):
         fill_masks(masked, tokenizer, ["a [MASK]", f"a {form}"])
@@ -122,7 +122,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused(masked, tokenizer):
     from parakit.tokens import Tokenizer
     from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
-    forms = {name: form for name, form in tokenizer.special.forms.items() if name != "mask"}
+    forms = {name: form for name, form in tokenizer.special.strings.items() if name != "mask"}
     bare = Tokenizer(tokenizer.json, kind=tokenizer.kind, special=SpecialTokens(forms))
     with pytest.raises(UserError, match="no MASK token"):
         fill_masks(masked, bare, ["a [MASK]"])

@@ -22,7 +22,7 @@ from parakit.inference.generation.text_stream import (
     TextStream,
     first_stop,
 )
-from parakit.tokens.chat.template import answer_text
+from parakit.tokens.chat.template import response_text
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=40)
 KINDS = ("byte_bpe", "wordpiece", "unigram", "word", "char")
@@ -80,7 +80,7 @@ def test_answers_in_a_conversation_are_equal_in_all_three_ways(talker):
         assert [(a.text, a.token_ids) for a in alone] == [(b.text, b.token_ids) for b in batched]
         for completion in alone if not stop else ():
             ended = completion.finish_reason == "stop"
-            said = answer_text(tokenizer, completion.token_ids[: -1 if ended else None])
+            said = response_text(tokenizer, completion.token_ids[: -1 if ended else None])
             assert completion.text.rstrip("\ufffd") == said.rstrip("\ufffd")
 
 

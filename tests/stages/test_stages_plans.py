@@ -22,7 +22,7 @@ from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.examples.shards import ExampleShards, Texts
 from parakit.tokens.shards import TokenShards
-from parakit.tokens.tokenizer.special_tokens_template import Frame
+from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
 VOCAB_SIZE = 300
 
@@ -34,7 +34,7 @@ def texts(n: int, length: int, seed: int) -> Texts:
 
 def examples(n: int, task: str = "translate", length: int = 10) -> ExampleShards:
     keys = ("source", "target") if task == "translate" else ("text",)
-    frame = Frame(((), (1,)), ((), (0,)), (0,))
+    frame = SpecialTokensTemplate(((), (1,)), ((), (0,)), (0,))
     return ExampleShards(
         task=task,
         texts={key: texts(n, length, i) for i, key in enumerate(keys)},

@@ -21,7 +21,7 @@ from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
 from parakit.stages.jobs import PretrainJob, pretrain
 from parakit.stages.plans import ModelSpec
-from parakit.tokens.batches.replay import ReplayedSource
+from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import TokenShards, n_shared_documents
@@ -115,7 +115,7 @@ def test_the_loss_of_mixed_rows_and_its_gradient_are_those_of_both_sides_in_floa
     assert isinstance(wanted, torch.Tensor)
     wanted.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    source = ReplayedSource(new, earlier, 0.5)
+    source = ReplaySource(new, earlier, 0.5)
     for size in (6, 4, 1):
         model.zero_grad()
         batches = [

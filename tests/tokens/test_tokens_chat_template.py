@@ -16,9 +16,9 @@ from parakit.tokens import Tokenizer, compile_chat
 from parakit.tokens.chat.template import (
     CHAT_TEMPLATE,
     ChatIds,
-    answer_lead,
-    answer_text,
     end_of_turn_id,
+    response_prefix,
+    response_text,
     stop_ids,
 )
 from parakit.tokens.tokenizer.special_tokens import ROLES
@@ -166,7 +166,7 @@ def test_control_ids_are_those_of_the_template(
 def test_contents_come_through_unchanged(byte_bpe: Tokenizer, text: str) -> None:
     compiled = compile_chat(byte_bpe, chat(text, text))
     assert byte_bpe.decode(compiled.token_ids) == f" {text} {text}"
-    assert answer_text(byte_bpe, said_ids(compiled)) == text
+    assert response_text(byte_bpe, said_ids(compiled)) == text
 
 
 def said_ids(compiled: ChatIds) -> list[int]:
@@ -188,7 +188,7 @@ def test_a_model_says_what_its_prompt_lacks(
         assert whole.token_ids[: len(prompt)] == prompt
         ended = whole.token_ids.index(tokenizer.turn_ids["end"], len(prompt))
         assert whole.loss_mask[len(prompt) : ended + 1] == [True] * (ended + 1 - len(prompt))
-        said = answer_text(tokenizer, whole.token_ids[len(prompt) : ended])
+        said = response_text(tokenizer, whole.token_ids[len(prompt) : ended])
         assert said == tokenizer.decode(tokenizer.encode(answer))
 
 
@@ -216,7 +216,7 @@ def test_words_of_a_turn_are_the_tokens_that_a_text_has(byte_bpe: Tokenizer) -> 
     ],
 )
 def test_what_stands_before_an_answer(byte_bpe: Tokenizer, template: str | None, lead: str) -> None:
-    assert answer_lead(with_template(byte_bpe, template)) == lead
+    assert response_prefix(with_template(byte_bpe, template)) == lead
 
 
 def test_a_message_of_no_weight_has_no_lead_that_counts(byte_bpe: Tokenizer) -> None:

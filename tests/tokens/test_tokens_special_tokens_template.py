@@ -8,7 +8,11 @@ import pytest
 
 from parakit.common import UserError
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
-from parakit.tokens.tokenizer.special_tokens_template import Framed, frame_text, framed_for
+from parakit.tokens.tokenizer.special_tokens_template import (
+    EncodedText,
+    add_special_tokens,
+    with_special_tokens_template,
+)
 
 transformers = pytest.importorskip("transformers")
 
@@ -17,12 +21,14 @@ FAMILIES = ("decoder", "encoder", "encoder-decoder")
 
 def test_parakits_own_tokenizers_frame_by_family(byte_bpe: Tokenizer) -> None:
     bos, eos, cls, sep = byte_bpe.bos_id, byte_bpe.eos_id, byte_bpe.cls_id, byte_bpe.sep_id
-    assert frame_text(byte_bpe, [50, 51]) == Framed([cls, 50, 51, sep], [0, 0, 0, 0])
-    assert frame_text(byte_bpe, [50], [60, 61]) == Framed([cls, 50, sep, 60, 61, sep], [0, 0, 0, 1, 1, 1])
-    assert frame_text(byte_bpe, [50], []) == Framed([cls, 50, sep, sep], [0, 0, 0, 1])
-    assert frame_text(byte_bpe, [50], family="encoder-decoder").token_ids == [50, eos]
-    assert frame_text(byte_bpe, [50], family="decoder").token_ids == [bos, 50]
-    assert frame_text(byte_bpe, [50], [60], family="decoder").token_ids == [bos, 50, bos, 60]
+    assert add_special_tokens(byte_bpe, [50, 51]) == EncodedText([cls, 50, 51, sep], [0, 0, 0, 0])
+    assert add_special_tokens(byte_bpe, [50], [60, 61]) == EncodedText(
+        [cls, 50, sep, 60, 61, sep], [0, 0, 0, 1, 1, 1]
+    )
+    assert add_special_tokens(byte_bpe, [50], []) == EncodedText([cls, 50, sep, sep], [0, 0, 0, 1])
+    assert add_special_tokens(byte_bpe, [50], family="encoder-decoder").token_ids == [50, eos]
+    assert add_special_tokens(byte_bpe, [50], family="decoder").token_ids == [bos, 50]
+    assert add_special_tokens(byte_bpe, [50], [60], family="decoder").token_ids == [bos, 50, bos, 60]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -30,24 +36,24 @@ def test_parakits_own_tokenizers_frame_by_family(byte_bpe: Tokenizer) -> None:
 def test_transformers_frames_what_was_framed_for_a_family_alike(
     tokenizers: dict[str, Tokenizer], kind: str, family: str, tmp_path: Path
 ) -> None:
-    tokenizer = framed_for(tokenizers[kind], family)
+    tokenizer = with_special_tokens_template(tokenizers[kind], family)
     tokenizer.save(tmp_path, token_types=True)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     first, second = "The cat sat, 37 times.", "hello"
     for pair in ((first,), (first, second)):
-        framed = frame_text(tokenizer, *map(tokenizer.encode, pair), family=family)
+        framed = add_special_tokens(tokenizer, *map(tokenizer.encode, pair), family=family)
         made = theirs(*pair)
         assert (framed.token_ids, framed.token_type_ids) == (made["input_ids"], made["token_type_ids"])
 
 
 def test_the_frame_changes_neither_ids_nor_digest(byte_bpe: Tokenizer, tmp_path: Path) -> None:
-    digests = {framed_for(byte_bpe, family).digest for family in FAMILIES}
+    digests = {with_special_tokens_template(byte_bpe, family).digest for family in FAMILIES}
     assert digests == {byte_bpe.digest}
-    assert framed_for(byte_bpe, "decoder") is byte_bpe  # what training writes already
-    framed_for(byte_bpe, "encoder").save(tmp_path)
+    assert with_special_tokens_template(byte_bpe, "decoder") is byte_bpe  # what training writes already
+    with_special_tokens_template(byte_bpe, "encoder").save(tmp_path)
     loaded = Tokenizer.load(tmp_path)
     assert loaded.digest == byte_bpe.digest
-    assert framed_for(loaded, "encoder") is loaded
+    assert with_special_tokens_template(loaded, "encoder") is loaded
     assert loaded.encode("The cat <|cls|>") == byte_bpe.encode("The cat <|cls|>")
 
 
@@ -63,11 +69,11 @@ def test_two_frames_one_inside_the_other_are_refused(byte_bpe: Tokenizer) -> Non
     twice = byte_bpe.description | {
         "post_processor": {"type": "Sequence", "processors": [processor, processor]}
     }
-    forms = {**byte_bpe.special.forms, "cls": "<|mask|>"}  # no longer our own
+    forms = {**byte_bpe.special.strings, "cls": "<|mask|>"}  # no longer our own
     special = type(byte_bpe.special)(forms)
     tokenizer = Tokenizer(json.dumps(twice), kind="byte_bpe", special=special)
     with pytest.raises(UserError, match="2 times over"):
-        frame_text(tokenizer, [50])
+        add_special_tokens(tokenizer, [50])
 
 
 def test_sentinels_are_control_tokens_in_the_order_of_use(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
-from parakit.tokens.batches.vocab_info import TokenFacts
+from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.training.micro_batches import DistributionBatch, Objective
 from parakit.training.objectives import (
     classification,
@@ -215,11 +215,11 @@ def tokens(packing: str = "pack", masked: bool = False, shift: int = 1) -> Batch
     return BatchSource(tiny_shards(masked=masked), SEQ_LEN, 5, packing, shift=shift)
 
 
-def facts() -> TokenFacts:
+def facts() -> VocabInfo:
     special = np.zeros(VOCAB_SIZE, np.bool_)
     special[[PAD, CLS, SEP, MASK, *SENTINELS]] = True
     every = np.ones(VOCAB_SIZE, np.bool_)
-    return TokenFacts(
+    return VocabInfo(
         special=special, ordinary_ids=np.flatnonzero(~special), opens_word=every, closes_word=every,
         mask_id=MASK, cls_id=CLS, sep_id=SEP, eos_id=SEP, pad_id=PAD, sentinel_ids=SENTINELS,
     )  # fmt: skip

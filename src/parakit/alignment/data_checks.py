@@ -69,7 +69,10 @@ def examine_rankings(
         require_capability(model, "generate")
         learner = learner or "dpo"
     data = encode_rankings(
-        tokenizer, islice(rankings, MAX_RANKINGS), seq_len or model.config.max_seq_len, too_long="cut_prompt"
+        tokenizer,
+        islice(rankings, MAX_RANKINGS),
+        seq_len or model.config.max_seq_len,
+        too_long="truncate_prompt",
     )
     plan = resolve_examples(
         TrainingConfig(seq_len=seq_len, device="cpu"),

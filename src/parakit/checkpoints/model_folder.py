@@ -84,10 +84,10 @@ def save_model(
     }
     with writing_artifact(path, lineage, overwrite) as folder:
         if tokenizer is not None:
-            from parakit.tokens.tokenizer.special_tokens_template import framed_for
+            from parakit.tokens.tokenizer.special_tokens_template import with_special_tokens_template
 
             two_types = isinstance(config, EncoderConfig) and config.n_token_types > 1
-            framed_for(tokenizer, config.family).save(folder, token_types=two_types)
+            with_special_tokens_template(tokenizer, config.family).save(folder, token_types=two_types)
         write_json_atomic(folder / "config.json", foreign)
         if head.kind in ("language_model", "sequence_to_sequence"):
             write_json_atomic(folder / GENERATION, _generation(config, tokenizer) | dict(sampling or {}))
@@ -218,10 +218,10 @@ def _read(folder: Path) -> tuple[Architecture, ModelConfig, Head]:
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer | None:
-    from parakit.tokens.tokenizer.files import holds_tokenizer
+    from parakit.tokens.tokenizer.files import has_tokenizer
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-    return Tokenizer.load(folder) if holds_tokenizer(folder) else None
+    return Tokenizer.load(folder) if has_tokenizer(folder) else None
 
 
 def _check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: str | Path) -> None:

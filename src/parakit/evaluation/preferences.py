@@ -40,7 +40,7 @@ def evaluate_preferences(
     require_capability(model, "reward")
     data = encode_rankings(tokenizer, rankings, model.config.max_seq_len)
     report = preference_report(score_rankings(model, data, advance), data)
-    return report | {"prompts_cut": data.n_cut, "skipped_rows": data.n_left_out}
+    return report | {"prompts_cut": data.n_truncated, "skipped_rows": data.n_skipped}
 
 
 @torch.inference_mode()

@@ -89,7 +89,7 @@ def make_shards(
             tokenizer,
             out,
             [corpus, tokenizer_dir],
-            framing=family,
+            family=family,
             overwrite=overwrite,
             progress=bar,
         )

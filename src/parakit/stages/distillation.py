@@ -162,7 +162,7 @@ def _check_tokenizer(job: DistillJob, tokenizer: Tokenizer | None, splits: Split
 def infer_objective(splits: Splits) -> Learned:
     """What the underlying stage would learn from these shards."""
     assert isinstance(splits.train, TokenShards)
-    if splits.train.framing == "encoder":
+    if splits.train.family == "encoder":
         return "masked"
     return "next_token" if splits.train.loss_mask is None else "chat"
 

@@ -43,8 +43,8 @@ from parakit.stages.task_models import (
     with_dropout,
 )
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder
-from parakit.tokens.batches.replay import ReplayedSource
-from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.batches.replay import ReplaySource
+from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -181,7 +181,7 @@ def _begun_afresh(
 def _count_neighbours(model: Model, splits: Splits, tokenizer: Tokenizer, seed: int) -> None:
     """Begin with token vectors from counts of the training split."""
     assert isinstance(splits.train, TokenShards)
-    ignored = np.flatnonzero(token_facts(tokenizer).special).tolist()
+    ignored = np.flatnonzero(VocabInfo.from_tokenizer(tokenizer).special).tolist()
     started = time.monotonic()
     n = init_embeddings_from_cooccurrence(model.trunk.token_embedding, splits.train, ignored, seed)
     log(f"{n:,} token vectors counted in {time.monotonic() - started:.1f}s")
@@ -299,7 +299,7 @@ def _examined_earlier(run: _Run, tokenizer: Tokenizer, mixed: Any) -> list[docto
     """What the doctor says of the earlier data, and of the rows that both give together."""
     lesson, frozen = run.lessons.build_replay(run.plan), run.tuning.frozen
     assert isinstance(lesson.data, TokenShards)
-    assert isinstance(mixed, ReplayedSource)
+    assert isinstance(mixed, ReplaySource)
     return doctor.examine_mixture(mixed, run.plan.n_rows) + doctor.examine(
         run.model,
         tokenizer,

@@ -179,7 +179,7 @@ def _run(
             figures["judged"] = preference_report(score_rankings(run.model, held_out), held_out)
         figures |= {"method": method, "rankings": data["train"].n_examples}
         figures |= {"task": "reward" if method == "reward" else "chat"}
-        figures |= {"prompts_cut": data["train"].n_cut, "skipped_rows": data["train"].n_left_out}
+        figures |= {"prompts_cut": data["train"].n_truncated, "skipped_rows": data["train"].n_skipped}
         _save(job, run, tokenizer, out, overwrite, figures)
     return figures
 
@@ -204,10 +204,12 @@ def _encoded(job: AlignJob, tokenizer: Tokenizer, max_seq_len: int) -> dict[str,
             split: encode_rankings(tokenizer, iter_preferences(job.data, split), seq_len, progress=bar)
             for split in SPLITS
         }
-    n_cut, n_left_out = (sum(getattr(one, name) for one in data.values()) for name in ("n_cut", "n_left_out"))
-    if n_cut or n_left_out:
+    n_truncated, n_skipped = (
+        sum(getattr(one, name) for one in data.values()) for name in ("n_truncated", "n_skipped")
+    )
+    if n_truncated or n_skipped:
         log(
-            f"{job.method}: of rows of {seq_len} tokens, {n_cut} prompts were cut on the left and {n_left_out}"
+            f"{job.method}: of rows of {seq_len} tokens, {n_truncated} prompts were cut on the left and {n_skipped}"
             " rankings left out"
         )
     return data

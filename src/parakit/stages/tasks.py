@@ -19,10 +19,10 @@ from parakit.model.heads import Model
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
-from parakit.tokens.batches.replay import ReplayedSource
+from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
-from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.preferences.encoding import EncodedRankings
@@ -53,9 +53,9 @@ class Splits:
         found = cls(TokenShards.open(path, "train"), TokenShards.open(path, "validation"))
         for name, split in (("train", found.train), ("validation", found.validation)):
             assert isinstance(split, TokenShards)
-            if split.framing != family:
+            if split.family != family:
                 raise UserError(
-                    f"{path}: these tokens are framed for the family {split.framing!r}, and the model is of the"
+                    f"{path}: these tokens are framed for the family {split.family!r}, and the model is of the"
                     f" family {family!r}",
                     f"encode the text again: parakit tokenizer encode ... --family {family}",
                 )
@@ -88,12 +88,12 @@ class ReplayData:
         """
         if training.replay is None:
             return None
-        if not isinstance(new.train, TokenShards) or new.train.framing == "encoder-decoder":
+        if not isinstance(new.train, TokenShards) or new.train.family == "encoder-decoder":
             raise UserError(
                 f"{training.replay}: rows of {path} cannot be mixed with others",
                 "replay is for text and conversations of decoders and encoders",
             )
-        found = cls(Splits.of_text(Path(training.replay), new.train.framing), training.replay_share)
+        found = cls(Splits.of_text(Path(training.replay), new.train.family), training.replay_share)
         assert isinstance(found.splits.train, TokenShards)
         ours, theirs = new.train.tokenizer_digest, found.splits.train.tokenizer_digest
         if ours != theirs:
@@ -165,7 +165,7 @@ class TaskBuilder:
         if self.earlier is None:
             return lesson
         earlier = self.build_replay(plan)
-        source = ReplayedSource(lesson.source, earlier.source, self.earlier.share)
+        source = ReplaySource(lesson.source, earlier.source, self.earlier.share)
         return replace(lesson, source=source, measure=self.measured(plan))
 
     def measured(self, plan: TrainingPlan) -> Callable[[Model], dict[str, Any]]:
@@ -239,7 +239,7 @@ class TaskBuilder:
 
     @cached_property
     def _facts(self) -> Any:
-        return token_facts(self.tokenizer)
+        return VocabInfo.from_tokenizer(self.tokenizer)
 
 
 _TOKEN, _EXAMPLE = "nats per token", "nats per example"

@@ -23,7 +23,7 @@ from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.tokenizer.special_tokens_template import Family, frame_of
+from parakit.tokens.tokenizer.special_tokens_template import Family, special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _INDEX = "index.json"
@@ -42,7 +42,7 @@ class TokenShards:
     vocab_size: int = 0
     pad_id: int | None = None
     tokenizer_digest: str = ""
-    framing: Family = "decoder"  # what opens and closes each document
+    family: Family = "decoder"  # what opens and closes each document
     has_context_turns: bool = False  # some assistant's turns are context, and meant not to count
 
     @property
@@ -99,7 +99,7 @@ class TokenShards:
             vocab_size=index["vocab_size"],
             pad_id=index["pad_id"],
             tokenizer_digest=index["tokenizer_digest"],
-            framing=index.get("framing", "decoder"),
+            family=index.get("family", "decoder"),
             has_context_turns=facts.get("has_context_turns", False),
         )
 
@@ -130,23 +130,23 @@ def write_shards(
     path: str | Path,
     parents: Sequence[str | Path] = (),
     *,
-    framing: Family = "decoder",
+    family: Family = "decoder",
     overwrite: bool = False,
     progress: Bar | None = None,
 ) -> Path:
     """Write one shard set from `splits`: name -> documents (with `text` and `n_bytes`) or conversations (with
     `messages`).
 
-    `parents` are the artifact folders it was made from. `framing` names the family of models that will read it:
+    `parents` are the artifact folders it was made from. `family` names the family of models that will read it:
     what opens and closes a document. `progress` is advanced by bytes of text.
     """
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     lineage = Lineage("shards", {"tokenizer": tokenizer.digest, "dtype": dtype}, list(parents))
-    if framing != "decoder":
-        lineage.config["framing"] = framing
+    if family != "decoder":
+        lineage.config["family"] = family
     with writing_artifact(path, lineage, overwrite) as folder:
         facts = {
-            name: _write_split(folder, name, items, tokenizer, dtype, framing, progress)
+            name: _write_split(folder, name, items, tokenizer, dtype, family, progress)
             for name, items in splits.items()
         }
         index = {
@@ -155,7 +155,7 @@ def write_shards(
             "vocab_size": tokenizer.vocab_size,
             "pad_id": tokenizer.pad_id,
             "tokenizer_digest": tokenizer.digest,
-            "framing": framing,
+            "family": family,
         }
         write_json_atomic(folder / _INDEX, index)
         lineage.result.update(facts)
@@ -168,7 +168,7 @@ def _write_split(
     items: Iterable[Any],
     tokenizer: Tokenizer,
     dtype: str,
-    framing: Family,
+    family: Family,
     progress: Bar | None,
 ) -> dict[str, Any]:
     lengths, n_bytes, mask_path = [np.zeros(1, np.int64)], 0, folder / f"{name}.loss_mask.bin"
@@ -182,7 +182,7 @@ def _write_split(
                 )
             encode = _chat_ids if are_chats.pop() else _document_ids
             has_context_turns = has_context_turns or any(map(_has_context_turns, chunk))
-            ids, masks, n_chunk_bytes = encode(chunk, tokenizer, framing)
+            ids, masks, n_chunk_bytes = encode(chunk, tokenizer, family)
             np.concatenate(ids).astype(dtype).tofile(ids_file)
             if masks:
                 np.concatenate(masks).tofile(mask_file)
@@ -225,38 +225,38 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _document_ids(
-    documents: list[Any], tokenizer: Tokenizer, framing: Family
+    documents: list[Any], tokenizer: Tokenizer, family: Family
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
-    before, after = (np.array(ids, np.uint32) for ids in document_frame(tokenizer, framing))
+    before, after = (np.array(ids, np.uint32) for ids in document_boundaries(tokenizer, family))
     encoded = tokenizer.encode_bulk([document.text for document in documents])
     ids = [np.concatenate([before, one, after]) for one in encoded]
     return ids, [], sum(document.n_bytes for document in documents)
 
 
-def document_frame(tokenizer: Tokenizer, framing: Family) -> tuple[list[int], list[int]]:
+def document_boundaries(tokenizer: Tokenizer, family: Family) -> tuple[list[int], list[int]]:
     """The ids before and after a document; `UserError` where the tokenizer lacks what must be there."""
-    if framing == "decoder":
+    if family == "decoder":
         if tokenizer.eos_id is None:
             raise UserError(
                 "this tokenizer has no EOS, so documents cannot be told apart", "use one that parakit trained"
             )
         return [tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id], [tokenizer.eos_id]
-    before, after = frame_of(tokenizer, framing, 1).parts
-    if not after or (framing == "encoder" and not before):
+    before, after = special_tokens_template(tokenizer, family, 1).parts
+    if not after or (family == "encoder" and not before):
         raise UserError(
-            f"this tokenizer puts nothing around a text, and an {framing} must see where one begins and ends",
+            f"this tokenizer puts nothing around a text, and an {family} must see where one begins and ends",
             "use one that parakit trained, or one made for such models",
         )
     return list(before), list(after)
 
 
 def _chat_ids(
-    conversations: list[Any], tokenizer: Tokenizer, framing: Family
+    conversations: list[Any], tokenizer: Tokenizer, family: Family
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
-    if framing != "decoder":
+    if family != "decoder":
         raise UserError(
-            f"conversations are tokens of a decoder, and {framing} was asked for",
-            "write documents, or leave the framing as it is",
+            f"conversations are tokens of a decoder, and {family} was asked for",
+            "write documents, or leave the family as it is",
         )
     chats = [compile_chat(tokenizer, conversation) for conversation in conversations]
     said = (m.content for c in conversations for m in c.messages if m.role == "assistant" and m.weight)

@@ -29,7 +29,7 @@ from parakit.tokens.batches.batch import (
     RankingBatch,
     TextPairBatch,
 )
-from parakit.tokens.batches.prefix_trees import BranchedRows, lay_branches
+from parakit.tokens.batches.prefix_trees import PrefixTreeRows, pack_prefix_trees
 
 
 class TrainingBatch(Protocol):
@@ -150,7 +150,7 @@ class PrefixTreeInputs:
     places: Tensor  # (N, S) int64
 
 
-def branched(rows: BranchedRows, device: torch.device) -> PrefixTreeInputs:
+def branched(rows: PrefixTreeRows, device: torch.device) -> PrefixTreeInputs:
     """The rows as tensors on `device`, with their mask."""
     ids, positions, trees, branches, places = (
         torch.from_numpy(one).to(device) for one in vars(rows).values()
@@ -336,7 +336,7 @@ def _rankings(batch: RankingBatch, device: torch.device, always_masked: bool = F
         rows, n = np.arange(len(ids)), real.sum(1)
         whole = np.pad(ids, ((0, 0), (0, 1)))  # of inputs: a target that does not count must not be read
         whole[rows, n] = targets[rows, n - 1]  # what a completion ends with is no input
-        laid = branched(lay_branches(whole, n + 1, counted.argmax(1) + 1), device)
+        laid = branched(pack_prefix_trees(whole, n + 1, counted.argmax(1) + 1), device)
     return RankingMicroBatch(
         **named,
         branched=laid,

@@ -26,7 +26,7 @@ from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
-from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.preferences.encoding import EncodedRankings
@@ -80,7 +80,7 @@ class SourceSetup:
     @cached_property
     def vocab(self) -> Any:
         """What noising needs to know of the vocabulary; takes a pass over it."""
-        return token_facts(self.tokenizer)
+        return VocabInfo.from_tokenizer(self.tokenizer)
 
 
 MakeSource = Callable[[Any, TrainingPlan, int, SourceSetup], RowSource]  # data, plan, seed, setup

@@ -15,7 +15,7 @@ from parakit.common.errors import UserError
 from parakit.data import Conversation, Document, Message
 from parakit.tokens import BatchSource, Tokenizer, TokenShards, write_shards
 from parakit.tokens.batches.masking import MaskedSource
-from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
 TEXTS = ["The cat sat on a mat.", "Seven small dogs said hello!", "Straße"]
@@ -41,8 +41,8 @@ def framed_as(tokenizer: Tokenizer, family: str, text: str) -> list[int]:
 def test_documents_are_framed_for_the_family_that_reads_them(
     byte_bpe: Tokenizer, tmp_path: Path, family: str
 ) -> None:
-    shards = written(byte_bpe, tmp_path / "shards", **({} if family == "decoder" else {"framing": family}))
-    assert shards.framing == family
+    shards = written(byte_bpe, tmp_path / "shards", **({} if family == "decoder" else {"family": family}))
+    assert shards.family == family
     documents = np.split(shards.token_ids, shards.offsets[1:-1])
     assert [d.tolist() for d in documents] == [framed_as(byte_bpe, family, text) for text in TEXTS]
     assert shards.n_bytes == sum(len(text.encode()) for text in TEXTS)
@@ -64,18 +64,18 @@ def test_published_tokenizers_frame_documents_as_they_frame_texts(
     assert bos is not None
     assert eos is not None
     like_bart = published(byte_bpe, processors.RobertaProcessing(("<|eos|>", eos), ("<|bos|>", bos)))
-    shards = written(like_bart, tmp_path / "bart", framing="encoder-decoder")
+    shards = written(like_bart, tmp_path / "bart", family="encoder-decoder")
     assert shards.token_ids[: shards.offsets[1]].tolist() == [bos, *byte_bpe.encode(TEXTS[0]), eos]
     bare = published(byte_bpe, processors.ByteLevel())
     for family in ("encoder", "encoder-decoder"):
         with pytest.raises(UserError, match="puts nothing around a text"):
-            written(bare, tmp_path / "bare", framing=family)
+            written(bare, tmp_path / "bare", family=family)
 
 
 def test_conversations_are_for_decoders(byte_bpe: Tokenizer, tmp_path: Path) -> None:
     chat = Conversation((Message("user", "Hello"), Message("assistant", "Hi")))
     with pytest.raises(UserError, match="conversations are tokens of a decoder, and encoder was asked for"):
-        write_shards({"train": [chat]}, byte_bpe, tmp_path / "shards", framing="encoder")
+        write_shards({"train": [chat]}, byte_bpe, tmp_path / "shards", family="encoder")
 
 
 @given(
@@ -102,8 +102,10 @@ def test_without_shift_every_token_is_met_once_and_is_its_own_target(
 
 
 def test_an_encoder_reads_its_own_shards(byte_bpe: Tokenizer, tmp_path: Path) -> None:
-    shards = written(byte_bpe, tmp_path / "shards", framing="encoder")
-    source = MaskedSource(BatchSource(shards, 256, 0, shift=0), token_facts(byte_bpe), whole_word=True)
+    shards = written(byte_bpe, tmp_path / "shards", family="encoder")
+    source = MaskedSource(
+        BatchSource(shards, 256, 0, shift=0), VocabInfo.from_tokenizer(byte_bpe), whole_word=True
+    )
     batch = source.rows(0, 1)
     told = {
         byte_bpe.decode(batch.target_ids[0, batch.document_ids[0] == number].tolist())

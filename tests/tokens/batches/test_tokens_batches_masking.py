@@ -14,11 +14,11 @@ from parakit.common.errors import UserError
 from parakit.tokens import BatchSource, Tokenizer, TokenShards
 from parakit.tokens.batches.batch import MaskedBatch
 from parakit.tokens.batches.masking import MaskedSource
-from parakit.tokens.batches.vocab_info import TokenFacts, token_facts
+from parakit.tokens.batches.vocab_info import VocabInfo
 
 PAD, UNK, CLS, SEP, MASK, EOS, VOCAB_SIZE = 0, 1, 2, 3, 4, 5, 60
 SPECIAL = np.arange(VOCAB_SIZE) <= EOS
-FACTS = TokenFacts(
+FACTS = VocabInfo(
     special=SPECIAL,
     ordinary_ids=np.flatnonzero(~SPECIAL),
     opens_word=SPECIAL | (np.arange(VOCAB_SIZE) % 3 == 0),
@@ -186,7 +186,7 @@ WORDS = re.compile(r"[^\W_]+|_|[^\w\s]")
 @pytest.mark.parametrize("kind", ["byte_bpe", "wordpiece", "unigram", "word", "char"])
 def test_words_begin_where_letters_follow_space_or_signs(tokenizers: dict[str, Tokenizer], kind: str) -> None:
     tokenizer = tokenizers[kind]
-    facts = token_facts(tokenizer)
+    facts = VocabInfo.from_tokenizer(tokenizer)
     text = "seven small dogs said, hello (to the cat)! naïve été\nwho and there weren't 你好 7 times"
     token_ids, spans = tokenizer.plain.spans(text)
     opens = facts.opens_word[token_ids]
@@ -205,13 +205,13 @@ def test_words_begin_where_letters_follow_space_or_signs(tokenizers: dict[str, T
 
 
 def test_facts_tell_special_tokens_from_ordinary_ones(byte_bpe: Tokenizer) -> None:
-    facts = token_facts(byte_bpe)
+    facts = VocabInfo.from_tokenizer(byte_bpe)
     assert set(np.flatnonzero(facts.special)) == byte_bpe.control_ids
     assert set(facts.ordinary_ids) == set(range(byte_bpe.vocab_size)) - byte_bpe.control_ids
     assert (facts.mask_id, facts.cls_id, facts.sep_id) == (byte_bpe.mask_id, byte_bpe.cls_id, byte_bpe.sep_id)
 
 
 def test_a_tokenizer_without_mask_is_refused() -> None:
-    facts = TokenFacts(SPECIAL, FACTS.ordinary_ids, FACTS.opens_word, FACTS.closes_word, cls_id=2, sep_id=3)
+    facts = VocabInfo(SPECIAL, FACTS.ordinary_ids, FACTS.opens_word, FACTS.closes_word, cls_id=2, sep_id=3)
     with pytest.raises(UserError, match="needs a MASK token"):
         MaskedSource(BatchSource(shards_of([5]), 8, 0, shift=0), facts)

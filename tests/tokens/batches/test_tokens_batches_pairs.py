@@ -15,11 +15,11 @@ from parakit.tokens import BatchSource, Tokenizer, TokenizerConfig, TokenShards,
 from parakit.tokens.batches.batch import PairBatch, PrefixBatch
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource, raw_seq_len, span_counts
-from parakit.tokens.batches.vocab_info import TokenFacts, token_facts
+from parakit.tokens.batches.vocab_info import VocabInfo
 
 PAD, EOS, UNK, START, FIRST_SENTINEL, N_SENTINELS, TEXT = 0, 1, 2, 3, 4, 100, 104
 SPECIAL = np.arange(2000) < TEXT
-FACTS = TokenFacts(
+FACTS = VocabInfo(
     special=SPECIAL,
     ordinary_ids=np.flatnonzero(~SPECIAL),
     opens_word=SPECIAL,
@@ -203,7 +203,7 @@ def test_lengths_are_those_that_t5_was_trained_with() -> None:
 
 
 def test_more_spans_than_sentinels_make_longer_spans() -> None:
-    facts = TokenFacts(**vars(FACTS) | {"sentinel_ids": FACTS.sentinel_ids[:2]})
+    facts = VocabInfo(**vars(FACTS) | {"sentinel_ids": FACTS.sentinel_ids[:2]})
     source = SpanCorruptionSource(BatchSource(shards_of([300]), 301, 0, shift=0), facts, START)
     [[(given_ids, _, target)]] = pairs_of(source.rows(0, 1))
     assert sum(map(is_sentinel, given_ids)) == 2
@@ -213,17 +213,19 @@ def test_more_spans_than_sentinels_make_longer_spans() -> None:
 def test_sentinels_come_from_the_tokenizer() -> None:
     texts = ["the cat sat on the mat", "seven small dogs said hello"] * 5
     tokenizer = train_tokenizer(texts, TokenizerConfig(vocab_size=320, n_sentinels=4))
-    facts = token_facts(tokenizer)
+    facts = VocabInfo.from_tokenizer(tokenizer)
     assert [tokenizer.token(i) for i in facts.sentinel_ids] == [f"<extra_id_{n}>" for n in range(4)]
     assert facts.special[list(facts.sentinel_ids)].all()
     plain = train_tokenizer(texts, TokenizerConfig(vocab_size=320))
     with pytest.raises(UserError, match="<extra_id_0>"):
-        SpanCorruptionSource(BatchSource(shards_of([9]), 8, 0, shift=0), token_facts(plain), START)
+        SpanCorruptionSource(
+            BatchSource(shards_of([9]), 8, 0, shift=0), VocabInfo.from_tokenizer(plain), START
+        )
 
 
 def test_what_opens_a_document_opens_both_sides() -> None:
     """BART's documents are BOS text EOS."""
-    facts = TokenFacts(**vars(FACTS) | {"special": np.isin(np.arange(2000), [PAD, EOS, UNK, START])})
+    facts = VocabInfo(**vars(FACTS) | {"special": np.isin(np.arange(2000), [PAD, EOS, UNK, START])})
     document = np.array([START, *range(200, 220), EOS], np.uint16)
     shards = TokenShards(document, np.array([0, 22]), pad_id=PAD)
     for kind in (PrefixSource, SpanCorruptionSource):
@@ -297,7 +299,7 @@ def test_a_decoder_learns_what_follows_each_prefix(
 
 
 def test_a_tokenizer_without_eos_is_refused(byte_bpe: Tokenizer) -> None:
-    facts = TokenFacts(**vars(token_facts(byte_bpe)) | {"eos_id": None})
+    facts = VocabInfo(**vars(VocabInfo.from_tokenizer(byte_bpe)) | {"eos_id": None})
     for kind in (PrefixSource, SpanCorruptionSource):
         with pytest.raises(UserError, match="EOS"):
             kind(BatchSource(shards_of([9]), 8, 0, shift=0), facts, START)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.model.layers.masks import prefix_tree_mask
-from parakit.tokens.batches.prefix_trees import BranchedRows, lay_branches
+from parakit.tokens.batches.prefix_trees import PrefixTreeRows, pack_prefix_trees
 
 # Groups: a prompt's tokens, and the lengths of what follows it
 GROUPS = st.lists(
@@ -23,7 +23,7 @@ GROUPS = st.lists(
 )
 
 
-def laid(groups: list[tuple[list[int], list[int]]]) -> tuple[BranchedRows, list[list[int]]]:
+def laid(groups: list[tuple[list[int], list[int]]]) -> tuple[PrefixTreeRows, list[list[int]]]:
     """The rows, and the sequences that went in; every token behind a prompt is another, and one sequence is so long that
     no tree is too long.
     """
@@ -39,7 +39,7 @@ def laid(groups: list[tuple[list[int], list[int]]]) -> tuple[BranchedRows, list[
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     lengths = np.array(list(map(len, sequences)))
-    return lay_branches(ids, lengths, np.array(shared)), sequences
+    return pack_prefix_trees(ids, lengths, np.array(shared)), sequences
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,11 +70,11 @@ def test_what_is_shared_stands_once(groups: list[tuple[list[int], list[int]]]) -
 
 def test_other_prompts_share_nothing() -> None:
     ids = np.array([[3, 4, 10], [3, 5, 11], [3, 4, 12]])
-    assert int((lay_branches(ids, np.full(3, 3), np.full(3, 2)).tree_ids >= 0).sum()) == 9
+    assert int((pack_prefix_trees(ids, np.full(3, 3), np.full(3, 2)).tree_ids >= 0).sum()) == 9
 
 
 def test_a_tree_is_at_most_twice_as_long_as_the_longest_sequence() -> None:
     ids = np.arange(48).reshape(6, 8) + 10
     ids[:, :2] = 3
-    rows = lay_branches(ids, np.full(6, 8), np.full(6, 2))
+    rows = pack_prefix_trees(ids, np.full(6, 8), np.full(6, 2))
     assert rows.token_ids.shape == (3, 14)  # a prompt of 2 and two answers of 6

@@ -17,7 +17,12 @@ from parakit.tokens import Tokenizer
 from parakit.tokens.examples.encoding import encode_examples, word_numbers
 from parakit.tokens.examples.shards import ExampleShards, read_index
 from parakit.tokens.examples.sources import LabelledSource
-from parakit.tokens.tokenizer.special_tokens_template import Frame, cut_to_fit, frame_of, framed_for
+from parakit.tokens.tokenizer.special_tokens_template import (
+    SpecialTokensTemplate,
+    special_tokens_template,
+    truncate_pair,
+    with_special_tokens_template,
+)
 
 KINDS = ["byte_bpe", "wordpiece", "unigram", "word", "char"]
 WORDS = ["the", "cat", "sat", "seven", "small", "dogs", "weren't", "été", "你好", "mat", "1937"]
@@ -38,7 +43,7 @@ def texts_of(n: int) -> list[str]:
 
 
 def theirs(tokenizer: Tokenizer, folder: Path) -> PreTrainedTokenizerFast:
-    framed_for(tokenizer, "encoder").save(folder)
+    with_special_tokens_template(tokenizer, "encoder").save(folder)
     return AutoTokenizer.from_pretrained(folder)
 
 
@@ -133,7 +138,7 @@ def test_tags_stand_at_the_tokens_that_transformers_gives_to_each_word_first(
 
 @given(first=st.integers(0, 30), second=st.integers(0, 30), limit=st.integers(1, 30))
 def test_the_longer_text_is_cut_first(first: int, second: int, limit: int) -> None:
-    kept = cut_to_fit([first, second], limit)
+    kept = truncate_pair([first, second], limit)
     expected = [first, second]
     while sum(expected) > limit:  # a token at a time from the longer, the first of equals
         expected[expected[0] < expected[1]] -= 1
@@ -162,13 +167,13 @@ def test_stored_ids_are_those_of_the_texts(
 
 
 def test_frames_survive_the_index_and_know_their_size(byte_bpe: Tokenizer) -> None:
-    pair = frame_of(byte_bpe, "encoder", 2)
-    assert pair == Frame.from_dict(json.loads(json.dumps(pair.to_dict())))
+    pair = special_tokens_template(byte_bpe, "encoder", 2)
+    assert pair == SpecialTokensTemplate.from_dict(json.loads(json.dumps(pair.to_dict())))
     assert pair.parts == ((byte_bpe.cls_id,), (byte_bpe.sep_id,), (byte_bpe.sep_id,))
     assert (pair.part_types, pair.text_types) == (((0,), (0,), (1,)), (0, 1))
     assert pair.n_ids == 3
     assert pair.has_types
-    single = frame_of(byte_bpe, "encoder-decoder", 1)
+    single = special_tokens_template(byte_bpe, "encoder-decoder", 1)
     assert single.parts == ((), (byte_bpe.eos_id,))
     assert not single.has_types
 

@@ -14,12 +14,12 @@ from parakit.common.errors import UserError
 from parakit.tokens.batches.length_groups import LengthGroups
 from parakit.tokens.examples.shards import ExampleShards, Texts
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
-from parakit.tokens.tokenizer.special_tokens_template import Frame
+from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
 PAD, CLS, SEP, EOS, START = 0, 1, 2, 3, 4
-SINGLE = Frame(((CLS,), (SEP,)), ((0,), (0,)), (0,))
-PAIR = Frame(((CLS,), (SEP,), (SEP,)), ((0,), (0,), (1,)), (0, 1))
-CLOSED = Frame(((), (EOS,)), ((), (0,)), (0,))
+SINGLE = SpecialTokensTemplate(((CLS,), (SEP,)), ((0,), (0,)), (0,))
+PAIR = SpecialTokensTemplate(((CLS,), (SEP,), (SEP,)), ((0,), (0,), (1,)), (0, 1))
+CLOSED = SpecialTokensTemplate(((), (EOS,)), ((), (0,)), (0,))
 LENGTHS = st.lists(st.integers(0, 20), min_size=1, max_size=40)
 
 
@@ -28,7 +28,9 @@ def texts_of(lengths: list[int], seed: int = 0) -> Texts:
     return Texts(np.random.default_rng(seed).integers(10, 90, offsets[-1]).astype(np.uint16), offsets)
 
 
-def shards_of(task: str, lengths: list[int], frame: Frame = SINGLE, **texts: Texts) -> ExampleShards:
+def shards_of(
+    task: str, lengths: list[int], frame: SpecialTokensTemplate = SINGLE, **texts: Texts
+) -> ExampleShards:
     """Examples with texts of these lengths, every second one backwards."""
     keys = {"translate": ("source", "target"), "embed": ("text", "positive"), "tag": ("words",)}
     for k, key in enumerate(keys.get(task, ("text",))):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer, compile_chat
 from parakit.tokens.tokenizer.fast_encoding import TiktokenEncoder
-from parakit.tokens.tokenizer.special_tokens_template import frame_text
+from parakit.tokens.tokenizer.special_tokens_template import add_special_tokens
 
 transformers = pytest.importorskip("transformers")
 sentencepiece = pytest.importorskip("sentencepiece")
@@ -115,10 +115,10 @@ def test_ids_and_frames_are_those_of_transformers(
 ) -> None:
     ours, theirs = both[name]
     made = theirs(text, return_token_type_ids=True)
-    framed = frame_text(ours, ours.encode(text))
+    framed = add_special_tokens(ours, ours.encode(text))
     assert (framed.token_ids, framed.token_type_ids) == (made["input_ids"], made["token_type_ids"])
     made = theirs(text, second, return_token_type_ids=True)
-    framed = frame_text(ours, ours.encode(text), ours.encode(second))
+    framed = add_special_tokens(ours, ours.encode(text), ours.encode(second))
     assert (framed.token_ids, framed.token_type_ids) == (made["input_ids"], made["token_type_ids"])
     ids = ours.encode(text)
     assert ours.decode(ids) == theirs.decode(
@@ -153,7 +153,7 @@ def test_a_saved_folder_is_read_alike_by_transformers_and_by_us(
     assert (again.digest, again.special) == (ours.digest, ours.special)
     for text in ("The cat sat, naïve!", "  you don't  ", ""):
         made = theirs(text, "Cat!")
-        framed = frame_text(again, again.encode(text), again.encode("Cat!"))
+        framed = add_special_tokens(again, again.encode(text), again.encode("Cat!"))
         assert made["input_ids"] == framed.token_ids
         assert made.get("token_type_ids") == (framed.token_type_ids if with_types else None)
 
@@ -166,8 +166,10 @@ def test_tokenizer_json_as_transformers_writes_it_is_read(
         loaded = Tokenizer.load(tmp_path / name)
         for text in ("The cat sat, naïve!", "  you don't \n"):
             assert loaded.encode(text) == ours.encode(text)
-            assert frame_text(loaded, loaded.encode(text)) == frame_text(ours, ours.encode(text))
-        assert {**loaded.special.forms, "unk": None} == {**ours.special.forms, "unk": None}
+            assert add_special_tokens(loaded, loaded.encode(text)) == add_special_tokens(
+                ours, ours.encode(text)
+            )
+        assert {**loaded.special.strings, "unk": None} == {**ours.special.strings, "unk": None}
 
 
 def test_modernberts_byte_bpe_with_berts_special_tokens(tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_modernberts_byte_bpe_with_berts_special_tokens(tmp_path: Path) -> None:
     assert (ours.cls_id, ours.sep_id, ours.mask_id) == (1, 2, 4)
     for text in ("The cat sat", "it didn't\n\n"):
         assert (
-            frame_text(ours, ours.encode(text), ours.encode("on")).token_ids
+            add_special_tokens(ours, ours.encode(text), ours.encode("on")).token_ids
             == theirs(text, "on")["input_ids"]
         )
 
@@ -256,7 +258,7 @@ def test_published_gpt2_and_t5_give_the_published_ids(
 def check_vectors(ours: Tokenizer, vectors: list[dict]) -> None:
     assert len(vectors) >= 18
     for vector in vectors:
-        framed = frame_text(ours, ours.encode(vector["input"]))
+        framed = add_special_tokens(ours, ours.encode(vector["input"]))
         assert framed.token_ids == vector["encoded"]["input_ids"], vector["input"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer
-from parakit.tokens.tokenizer.special_tokens_template import frame_text
+from parakit.tokens.tokenizer.special_tokens_template import add_special_tokens
 
 transformers = pytest.importorskip("transformers")
 sentencepiece = pytest.importorskip("sentencepiece")
@@ -66,9 +66,9 @@ def test_source_and_target_ids_are_those_of_transformers(folder: Path, theirs: o
     ours = Tokenizer.load(folder)
     assert ours.target is not ours
     for text in [*ENGLISH, "the dogs  ride near a ball", ""]:
-        assert frame_text(ours, ours.encode(text)).token_ids == theirs(text)["input_ids"]
+        assert add_special_tokens(ours, ours.encode(text)).token_ids == theirs(text)["input_ids"]
     for text in [*GERMAN, "Hunde fahren Fahrrad", ""]:
-        made = frame_text(ours.target, ours.target.encode(text)).token_ids
+        made = add_special_tokens(ours.target, ours.target.encode(text)).token_ids
         assert made == theirs(text_target=text)["input_ids"]
         assert ours.decode(made) == theirs.decode(made, skip_special_tokens=True)
     assert ours.encode(GERMAN[0]) != ours.target.encode(GERMAN[0])
@@ -103,7 +103,7 @@ def test_a_saved_translator_keeps_both_sides_and_transformers_reads_the_source(
     assert loaded.digest == ours.digest
     assert loaded.target.encode(GERMAN[0]) == ours.target.encode(GERMAN[0])
     fast = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert fast(ENGLISH[0])["input_ids"] == frame_text(ours, ours.encode(ENGLISH[0])).token_ids
+    assert fast(ENGLISH[0])["input_ids"] == add_special_tokens(ours, ours.encode(ENGLISH[0])).token_ids
 
 
 def test_equal_models_need_no_second_side(folder: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ BART = {"<s>", "</s>", "<pad>", "<unk>", "<mask>"}
     ],
 )
 def test_purposes_are_found(settings: dict, known: set[str], forms: dict[str, str]) -> None:
-    assert special_tokens(settings, known).forms == forms
+    assert special_tokens(settings, known).strings == forms
 
 
 def test_sentinels_and_turn_markers_are_found_in_order() -> None:
@@ -72,6 +72,6 @@ def test_sentinels_and_turn_markers_are_found_in_order() -> None:
 
 def test_only_parakits_own_tokens_serve_every_family() -> None:
     own = {name: f"<|{name}|>" for name in ("bos", "eos", "sep", "cls")}
-    assert SpecialTokens(own).serves_every_family
-    assert not SpecialTokens(own | {"cls": "[CLS]"}).serves_every_family
-    assert not SpecialTokens({"bos": "<|bos|>", "eos": "<|eos|>"}).serves_every_family
+    assert SpecialTokens(own).is_parakit_default
+    assert not SpecialTokens(own | {"cls": "[CLS]"}).is_parakit_default
+    assert not SpecialTokens({"bos": "<|bos|>", "eos": "<|eos|>"}).is_parakit_default

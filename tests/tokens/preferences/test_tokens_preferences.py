@@ -10,7 +10,7 @@ import pytest
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from parakit.data.preferences import Ranking
-from parakit.tokens.chat.template import answer_text, compile_chat
+from parakit.tokens.chat.template import compile_chat, response_text
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.preferences.encoding import completion_ids, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -65,7 +65,7 @@ def test_too_long_is_cut_from_the_prompts_left_and_a_completion_never(tokenizer:
     rows = [ranking(number) for number in range(10)]
     longest = max(encode_rankings(tokenizer, rows, 10_000).lengths)
     data, whole = encode_rankings(tokenizer, rows, int(longest) - 8), encode_rankings(tokenizer, rows, 10_000)
-    assert data.n_cut > 0
+    assert data.n_truncated > 0
     assert data.lengths.max() <= longest - 8
     for i in range(data.n_completions):
         ours, theirs = data.whole(i), whole.whole(i)
@@ -78,7 +78,7 @@ def test_too_long_is_cut_from_the_prompts_left_and_a_completion_never(tokenizer:
 def test_a_completion_without_room_is_counted_and_left_out(tokenizer: Tokenizer) -> None:
     long = Ranking((Message("user", "Who?"),), ("Ann " * 60, "Bob"))
     data = encode_rankings(tokenizer, [ranking(0), long], 60)
-    assert (data.n_examples, data.n_left_out) == (1, 1)
+    assert (data.n_examples, data.n_skipped) == (1, 1)
     with pytest.raises(UserError, match="ranking 2 has"):
         encode_rankings(tokenizer, [ranking(0), long], 60, too_long="refuse")
     with pytest.raises(UserError, match="no preferences fit into rows of 5 tokens"):
@@ -111,5 +111,5 @@ def test_a_batch_holds_every_completion_best_first(tokenizer: Tokenizer) -> None
             ids = [int(batch.input_ids[row, place, 0]), *batch.target_ids[row, place][real].tolist()]
             assert ids == compile_chat(tokenizer, one.conversation(place)).token_ids
             said = batch.target_ids[row, place][counted].tolist()
-            assert answer_text(tokenizer, said[:-1]) == answer
+            assert response_text(tokenizer, said[:-1]) == answer
             assert not counted[~real].any()

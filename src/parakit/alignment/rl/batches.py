@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.tokens.batches.prefix_trees import lay_branches
+from parakit.tokens.batches.prefix_trees import pack_prefix_trees
 from parakit.training.micro_batches import PrefixTreeInputs, branched, to_micro_batch
 
 
@@ -82,7 +82,7 @@ def _rollouts(batch: RolloutBatch, device: torch.device, always_masked: bool = F
 def branches_of(input_ids: np.ndarray, loss_mask: np.ndarray, device: torch.device) -> PrefixTreeInputs:
     """Rows (B, T) of rollouts with the prompts of neighbours laid once."""
     lengths, n_prompt = counted_lengths(loss_mask), loss_mask.argmax(1) + 1
-    return branched(lay_branches(input_ids, lengths, n_prompt), device)
+    return branched(pack_prefix_trees(input_ids, lengths, n_prompt), device)
 
 
 def counted_lengths(loss_mask: np.ndarray) -> np.ndarray:

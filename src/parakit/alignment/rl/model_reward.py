@@ -21,7 +21,7 @@ from parakit.inference.batching import evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import RewardModel
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.preferences.encoding import LEAST_PROMPT, cut_left
+from parakit.tokens.preferences.encoding import MIN_PROMPT_TOKENS, truncate_left
 
 MICRO_BATCH_SIZE = 64
 
@@ -57,9 +57,9 @@ class ModelReward:
         over = len(chat.token_ids) - limit
         if over <= 0:
             return chat.token_ids
-        if sum(chat.loss_mask) > limit - LEAST_PROMPT:
+        if sum(chat.loss_mask) > limit - MIN_PROMPT_TOKENS:
             raise UserError(
                 f"{self.name}: reads up to {limit} tokens, and this has {limit + over}: {sample.describe()}",
                 "lower max_new_tokens",
             )
-        return cut_left(self.tokenizer, chat.token_ids, over)
+        return truncate_left(self.tokenizer, chat.token_ids, over)

@@ -31,7 +31,7 @@ from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.sampling import request_seeds
 from parakit.model.heads import LanguageModel
 from parakit.model.layers.masks import supports_prefix_tree
-from parakit.tokens.chat.template import answer_text, stop_ids
+from parakit.tokens.chat.template import response_text, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.micro_batches import PrefixTreeInputs
 from parakit.training.precision import at_least_float32
@@ -114,7 +114,7 @@ def complete(
     samples = []
     for prompt, token_ids in zip(asked, completions, strict=True):
         ended = token_ids[-1] in ends
-        text = answer_text(tokenizer, token_ids[:-1] if ended else token_ids)
+        text = response_text(tokenizer, token_ids[:-1] if ended else token_ids)
         samples.append(SampledCompletion(prompt.messages, prompt.answer, text, ended, prompt.tests))
     return samples, completions
 

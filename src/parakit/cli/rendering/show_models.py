@@ -128,14 +128,14 @@ def _memory(config: ModelConfig, entries: Any) -> list[dict[str, Any]]:
 
 def _special_tokens(path: Path) -> dict[str, Any]:
     """Purpose, form and id."""
-    from parakit.tokens.tokenizer.files import holds_tokenizer
+    from parakit.tokens.tokenizer.files import has_tokenizer
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-    if not holds_tokenizer(path):
+    if not has_tokenizer(path):
         return {"tokenizer": "none in this folder"}
     tokenizer = Tokenizer.load(path)
     shown: dict[str, Any] = {"tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens"}
-    for purpose, form in tokenizer.special.forms.items():
+    for purpose, form in tokenizer.special.strings.items():
         shown[purpose] = f"{form}  {tokenizer.token_id(form)}"
     if sentinels := tokenizer.sentinel_ids:
         shown["sentinels"] = f"{tokenizer.special.sentinels[0]} ...  {len(sentinels)} of them"

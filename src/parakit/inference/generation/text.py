@@ -19,7 +19,7 @@ from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import check_prompt, generate_ids, stream_ids
 from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
-from parakit.tokens.chat.template import answer_lead, compile_chat, stop_ids
+from parakit.tokens.chat.template import compile_chat, response_prefix, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 # A text to continue, or the messages of a conversation to answer.
@@ -78,7 +78,7 @@ class CompletionStream:
     ) -> None:
         require_capability(model, "generate")
         self._stop_ids = frozenset(stop_ids(tokenizer))
-        prefix = "" if isinstance(prompt, str) else answer_lead(tokenizer)
+        prefix = "" if isinstance(prompt, str) else response_prefix(tokenizer)
         self._text = TextStream(tokenizer, config.stop, prefix)
         self._pieces: list[str] = []
         self._token_ids: list[int] = []
@@ -175,7 +175,7 @@ def generate_batch(
             raise UserError(f"prompt {number} of {len(ids)}: {error.message}", error.hint) from None
     ends = frozenset(stop_ids(tokenizer))
     is_chat = [not isinstance(prompt, str) for prompt in prompts]
-    prefix = answer_lead(tokenizer) if any(is_chat) else ""
+    prefix = response_prefix(tokenizer) if any(is_chat) else ""
     check = StopStringCheck(tokenizer, config.stop, prefix) if config.stop else None
     completions = generate_ids(
         model, ids, config, ends, seeds=seeds, stop_check=check, micro_batch_size=micro_batch_size

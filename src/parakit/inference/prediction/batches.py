@@ -15,7 +15,7 @@ from torch import nn
 from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE, pad_rows, rows_by_length
 from parakit.model.config import ModelConfig
-from parakit.tokens.tokenizer.special_tokens_template import cut_to_fit, frame_of
+from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template, truncate_pair
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 Text = str | tuple[str, str]
@@ -53,14 +53,15 @@ def encode_texts(
     firsts = tokenizer.encode_bulk([text if isinstance(text, str) else text[0] for text in texts])
     seconds = iter(tokenizer.encode_bulk([text[1] for text in texts if not isinstance(text, str)]))
     frames = {
-        n: frame_of(tokenizer, config.family, n) for n in {1 if isinstance(t, str) else 2 for t in texts}
+        n: special_tokens_template(tokenizer, config.family, n)
+        for n in {1 if isinstance(t, str) else 2 for t in texts}
     }
     limit = context_window(config)
     inputs = []
     for number, (text, first) in enumerate(zip(texts, firsts, strict=True), 1):
         pieces = [first] if isinstance(text, str) else [first, next(seconds)]
         frame, lengths = frames[len(pieces)], [len(piece) for piece in pieces]
-        kept = cut_to_fit(lengths, limit - frame.n_ids) if too_long == "truncate" else lengths
+        kept = truncate_pair(lengths, limit - frame.n_ids) if too_long == "truncate" else lengths
         token_ids = frame.around(*(piece[:n] for piece, n in zip(pieces, kept, strict=True)))
         check_length(len(token_ids), limit, number, len(texts))
         inputs.append(EncodedInput(token_ids.tolist(), frame.types(*kept).tolist(), kept != lengths))

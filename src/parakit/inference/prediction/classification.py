@@ -25,7 +25,7 @@ from parakit.inference.prediction.batches import (
 )
 from parakit.model.heads import Classifier
 from parakit.tokens.examples.encoding import word_numbers
-from parakit.tokens.tokenizer.special_tokens_template import cut_to_fit, frame_of
+from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template, truncate_pair
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -98,11 +98,11 @@ def tag(
     None for a word without a token: the tokenizer drops it, or it was truncated. Errors as for `classify`.
     """
     require_capability(model, "tag")
-    frame, limit = frame_of(tokenizer, model.config.family, 1), context_window(model.config)
+    frame, limit = special_tokens_template(tokenizer, model.config.family, 1), context_window(model.config)
     inputs, first_tokens = [], []
     for number, sentence in enumerate(sentences, 1):
         ids, words = word_numbers(tokenizer, sentence)  # per token the word that it begins, or -1
-        kept = cut_to_fit([len(ids)], limit - frame.n_ids)[0] if too_long == "truncate" else len(ids)
+        kept = truncate_pair([len(ids)], limit - frame.n_ids)[0] if too_long == "truncate" else len(ids)
         token_ids = frame.around(np.array(ids[:kept], np.int64))
         check_length(len(token_ids), limit, number, len(sentences))
         inputs.append(EncodedInput(token_ids.tolist(), frame.types(kept).tolist(), kept < len(ids)))

@@ -19,7 +19,7 @@ from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode
 from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.batches import EncodedInput, batches, check_length
 from parakit.model.heads import MaskedLanguageModel
-from parakit.tokens.tokenizer.special_tokens_template import frame_text
+from parakit.tokens.tokenizer.special_tokens_template import add_special_tokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 PLACEHOLDER = "[MASK]"
@@ -99,7 +99,7 @@ def _encode_masked(tokenizer: Tokenizer, text: str, placeholder: str, number: in
         last = i == len(pieces) - 1
         token_ids += tokenizer.encode(piece if last else piece.rstrip())
         token_ids += [] if last else [tokenizer.mask_id]
-    framed = frame_text(tokenizer, token_ids)
+    framed = add_special_tokens(tokenizer, token_ids)
     return EncodedInput(framed.token_ids, framed.token_type_ids)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from parakit.tokens.batches.batch import Batch, MaskedBatch
 from parakit.tokens.batches.noising import NoisedSource, row_draws
 from parakit.tokens.batches.source import BatchSource
-from parakit.tokens.batches.vocab_info import TokenFacts, need
+from parakit.tokens.batches.vocab_info import VocabInfo
 
 _N_DRAWS = 3  # per token: which words, what they show, which random token
 
@@ -25,10 +25,10 @@ class MaskedSource(NoisedSource[MaskedBatch]):
     """Rows of a `BatchSource` (made with shift 0) with tokens masked anew in every row."""
 
     def __init__(
-        self, source: BatchSource, facts: TokenFacts, *, rate: float = 0.15, whole_word: bool = False
+        self, source: BatchSource, facts: VocabInfo, *, rate: float = 0.15, whole_word: bool = False
     ) -> None:
         assert source.shift == 0, "masking hides tokens in their own places"
-        need(facts, ("mask", "cls", "sep"), "masking tokens")
+        facts.require(("mask", "cls", "sep"), "masking tokens")
         super().__init__(source, facts)
         self.rate, self.whole_word = rate, whole_word
 
@@ -53,7 +53,7 @@ class MaskedSource(NoisedSource[MaskedBatch]):
         )
 
 
-def framed_pieces(batch: Batch, facts: TokenFacts) -> np.ndarray:
+def framed_pieces(batch: Batch, facts: VocabInfo) -> np.ndarray:
     """The rows' tokens (B, T), every piece of a document opening with CLS and closing with SEP."""
     first, last = piece_ends(batch.document_ids)
     token_ids = batch.input_ids.copy()
@@ -93,7 +93,7 @@ def choose_words(eligible: np.ndarray, opens: np.ndarray, order: np.ndarray, rat
     return taken[word] & eligible
 
 
-def _word_starts(batch: Batch, facts: TokenFacts, token_ids: np.ndarray) -> np.ndarray:
+def _word_starts(batch: Batch, facts: VocabInfo, token_ids: np.ndarray) -> np.ndarray:
     first, _ = piece_ends(batch.document_ids)
     opens = first | facts.opens_word[token_ids]
     opens[:, 1:] |= facts.closes_word[token_ids[:, :-1]]

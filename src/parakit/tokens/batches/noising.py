@@ -15,7 +15,7 @@ import numpy as np
 from parakit.common.seeds import rng
 from parakit.tokens.batches.batch import Batch, PairBatch
 from parakit.tokens.batches.source import BatchSource
-from parakit.tokens.batches.vocab_info import TokenFacts
+from parakit.tokens.batches.vocab_info import VocabInfo
 
 Noised = TypeVar("Noised", bound=Batch | PairBatch)
 
@@ -23,7 +23,7 @@ Noised = TypeVar("Noised", bound=Batch | PairBatch)
 class NoisedSource(ABC, Generic[Noised]):
     """Rows of `source`, noised."""
 
-    def __init__(self, source: BatchSource, facts: TokenFacts) -> None:
+    def __init__(self, source: BatchSource, facts: VocabInfo) -> None:
         self.source, self.facts = source, facts
         self.seq_len, self.seed, self.rows_per_epoch = source.seq_len, source.seed, source.rows_per_epoch
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parakit.tokens.batches.batch import Batch, PairBatch
-from parakit.tokens.batches.vocab_info import TokenFacts
+from parakit.tokens.batches.vocab_info import VocabInfo
 
 SOURCE, TARGET = 0, 1
 
@@ -51,7 +51,7 @@ class _Pieces:
     text_begin: np.ndarray  # (P,) first token of text; before it stands what opens a document (BART's BOS)
 
 
-def texts_of(batch: Batch, facts: TokenFacts, draws: np.ndarray) -> tuple[Texts, _Pieces]:
+def texts_of(batch: Batch, facts: VocabInfo, draws: np.ndarray) -> tuple[Texts, _Pieces]:
     """All pieces of `batch` and their texts. `draws` (B, T) in [0, 1)."""
     real = np.flatnonzero(batch.document_ids >= 0)  # places in the flattened rows
     seq_len = batch.document_ids.shape[1]
@@ -76,7 +76,7 @@ def texts_of(batch: Batch, facts: TokenFacts, draws: np.ndarray) -> tuple[Texts,
 
 
 def pair_batch(
-    batch: Batch, facts: TokenFacts, decoder_start_id: int, texts: Texts, pieces: _Pieces, sides: Sides
+    batch: Batch, facts: VocabInfo, decoder_start_id: int, texts: Texts, pieces: _Pieces, sides: Sides
 ) -> PairBatch:
     """Both sides of every piece, laid out in rows."""
     n_opening = pieces.text_begin - pieces.begin
@@ -107,7 +107,7 @@ def pair_batch(
 def _laid_out(
     side: int,
     batch: Batch,
-    facts: TokenFacts,
+    facts: VocabInfo,
     texts: Texts,
     pieces: _Pieces,
     sides: Sides,

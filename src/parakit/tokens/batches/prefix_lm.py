@@ -13,7 +13,7 @@ from parakit.tokens.batches.batch import Batch, PairBatch, PrefixBatch
 from parakit.tokens.batches.noising import NoisedSource, row_draws
 from parakit.tokens.batches.pairs import SOURCE, TARGET, Sides, Texts, pair_batch, texts_of
 from parakit.tokens.batches.source import BatchSource
-from parakit.tokens.batches.vocab_info import TokenFacts, need
+from parakit.tokens.batches.vocab_info import VocabInfo
 
 
 class PrefixSource(NoisedSource[PairBatch | PrefixBatch]):
@@ -21,10 +21,10 @@ class PrefixSource(NoisedSource[PairBatch | PrefixBatch]):
     shift 0), `PrefixBatch` for a decoder (shift 1, and no `decoder_start_id`).
     """
 
-    def __init__(self, source: BatchSource, facts: TokenFacts, decoder_start_id: int | None = None) -> None:
+    def __init__(self, source: BatchSource, facts: VocabInfo, decoder_start_id: int | None = None) -> None:
         assert source.shift == (1 if decoder_start_id is None else 0)
         if decoder_start_id is not None:
-            need(facts, ("eos",), "prefixes for an encoder-decoder")
+            facts.require(("eos",), "prefixes for an encoder-decoder")
         super().__init__(source, facts)
         self.decoder_start_id = decoder_start_id
 

@@ -19,7 +19,7 @@ from parakit.tokens.batches.packing import best_fit_decreasing
 
 
 @dataclass(frozen=True)
-class BranchedRows:
+class PrefixTreeRows:
     """Trees side by side; padding has tree -1."""
 
     token_ids: np.ndarray  # (R, T) int64
@@ -29,7 +29,7 @@ class BranchedRows:
     places: np.ndarray  # (N, S) int64: where a sequence's tokens stand in the flattened rows; 0 for padding
 
 
-def lay_branches(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> BranchedRows:
+def pack_prefix_trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> PrefixTreeRows:
     """Lay sequences `token_ids` (N, S), the first `lengths` (N,) tokens of each, as trees. Neighbours share their first
     `n_shared` (N,) tokens where these are the same; where they are not, nothing is shared.
     """
@@ -59,7 +59,7 @@ def lay_branches(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarra
             end = int(lengths[sequence])
             places[sequence, :n] = shared
             places[sequence, n:end] = put(row, sequence, n, end, number, branch)
-    return BranchedRows(ids, positions, tree_ids, branch_ids, places)
+    return PrefixTreeRows(ids, positions, tree_ids, branch_ids, places)
 
 
 def _trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> list[list[int]]:

@@ -1,10 +1,10 @@
-"""Replay: a share of the rows comes from earlier data, so that what was learned from it is not forgotten (McCloskey
-and Cohen 1989 on forgetting; Robins 1995 on rehearsal against it).
+"""Replay: a share of the rows comes from earlier data, against catastrophic forgetting (McCloskey and Cohen 1989 on
+forgetting; Robins 1995 on rehearsal).
 
-Row r is an earlier one where r times the share passes a whole number, so any stretch of n rows holds n times the share
-of them, to within one row: in a step, in an epoch, whatever the batch is. Which row of either side comes follows from r
-alone, and its content from the sides' own seeds: the rows stay a pure function of (seed, row number), and a resume is
-exact. Both sides keep their own epochs and their own order. B rows.
+Row r is a replay row where r times the share passes an integer, so any n consecutive rows contain n times the share of
+them, to within one row: in a step, in an epoch, for any batch size. Which row of either source comes next follows from
+r alone: rows stay a pure function of (seed, row number), and a resume is exact. Both sources keep their own epochs and
+order. B rows.
 """
 
 from __future__ import annotations
@@ -17,69 +17,66 @@ import numpy as np
 
 from parakit.tokens.batches.batch import Batch
 
-Rows = TypeVar("Rows", bound=Batch)
-Given = TypeVar("Given", bound=Batch, covariant=True)
-FINEST = (
-    1_000_000  # a share is a fraction with no larger denominator, so that rows are counted without rounding
-)
+BatchT = TypeVar("BatchT", bound=Batch)
+BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
+MAX_DENOMINATOR = 1_000_000  # the share becomes a fraction, so that rows are counted without rounding
 
 
-class Side(Protocol[Given]):
-    """What is mixed: `BatchSource` or one that hides a part of its rows in their places."""
+class RowProvider(Protocol[BatchT_co]):
+    """A source of rows: `BatchSource`, or one that masks a part of its rows in place."""
 
     @property
     def rows_per_epoch(self) -> float:
         """Rows of one pass."""
         ...
 
-    def rows(self, start_row: int, n_rows: int, /) -> Given:
-        """A batch: the same rows for the same seed."""
+    def rows(self, start_row: int, n_rows: int, /) -> BatchT_co:
+        """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
         ...
 
 
-class ReplayedSource(Generic[Rows]):
-    """Rows of `new`, and in the places of exactly `share` of them (0 <= share < 1) rows of `earlier`. An epoch is a pass
-    over `new`.
-    """
+class ReplaySource(Generic[BatchT]):
+    """Rows of `new` with exactly `share` of them (0 <= share < 1) from `replay`. An epoch is a pass over `new`."""
 
-    def __init__(self, new: Side[Rows], earlier: Side[Rows], share: float) -> None:
+    def __init__(self, new: RowProvider[BatchT], replay: RowProvider[BatchT], share: float) -> None:
         assert 0 <= share < 1, share
-        self.new, self.earlier = new, earlier
-        self.share = Fraction(str(share)).limit_denominator(FINEST)
+        self.new, self.replay = new, replay
+        self.share = Fraction(str(share)).limit_denominator(MAX_DENOMINATOR)
         self.rows_per_epoch = new.rows_per_epoch / float(1 - self.share)
 
-    def n_earlier(self, row: int) -> int:
-        """How many of the rows before `row` are earlier ones."""
+    def n_replay_rows(self, row: int) -> int:
+        """How many of the rows before `row` are replay rows."""
         return row * self.share.numerator // self.share.denominator
 
-    def is_earlier(self, start_row: int, n_rows: int) -> np.ndarray:
-        """(B,) bool: which of these rows are earlier ones."""
-        passed = [self.n_earlier(row) for row in range(start_row, start_row + n_rows + 1)]
-        return np.diff(passed) > 0
+    def is_replay(self, start_row: int, n_rows: int) -> np.ndarray:
+        """(B,) bool: which of these rows are replay rows."""
+        counts = [self.n_replay_rows(row) for row in range(start_row, start_row + n_rows + 1)]
+        return np.diff(counts) > 0
 
-    def rows(self, start_row: int, n_rows: int) -> Rows:
-        """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seeds, whoever asks and whenever."""
-        earlier = self.is_earlier(start_row, n_rows)
-        before, n = self.n_earlier(start_row), int(earlier.sum())
+    def rows(self, start_row: int, n_rows: int) -> BatchT:
+        """Rows `start_row` to `start_row + n_rows - 1`, a pure function of both seeds."""
+        is_replay = self.is_replay(start_row, n_rows)
+        start_replay, n = self.n_replay_rows(start_row), int(is_replay.sum())
+        start_new = start_row - start_replay
         if not n:
-            return self.new.rows(start_row - before, n_rows)
+            return self.new.rows(start_new, n_rows)
         if n == n_rows:
-            return self.earlier.rows(before, n)
-        return _woven(self.new.rows(start_row - before, n_rows - n), self.earlier.rows(before, n), earlier)
+            return self.replay.rows(start_replay, n)
+        return _interleave(self.new.rows(start_new, n_rows - n), self.replay.rows(start_replay, n), is_replay)
 
 
-def _woven(new: Rows, earlier: Rows, is_earlier: np.ndarray) -> Rows:
-    """One batch of both, each in its order. Both are batches of one kind and one length."""
-    assert type(new) is type(earlier), (type(new), type(earlier))
-    values = {}
-    for one in fields(new):
-        ours, theirs = getattr(new, one.name), getattr(earlier, one.name)
-        if isinstance(ours, np.ndarray):
-            both = np.empty((len(is_earlier), *ours.shape[1:]), ours.dtype)
-            both[~is_earlier], both[is_earlier] = ours, theirs
-            values[one.name] = both
+def _interleave(new: BatchT, replay: BatchT, is_replay: np.ndarray) -> BatchT:
+    """One batch of both, each in its own order. Both are batches of one class and one row length."""
+    assert type(new) is type(replay), (type(new), type(replay))
+    arrays = {}
+    for field in fields(new):
+        new_values, replay_values = getattr(new, field.name), getattr(replay, field.name)
+        if isinstance(new_values, np.ndarray):
+            both = np.empty((len(is_replay), *new_values.shape[1:]), new_values.dtype)
+            both[~is_replay], both[is_replay] = new_values, replay_values
+            arrays[field.name] = both
     return type(new)(
-        **values,
-        n_counted=new.n_counted + earlier.n_counted,
-        single_document=new.single_document and earlier.single_document,
+        **arrays,
+        n_counted=new.n_counted + replay.n_counted,
+        single_document=new.single_document and replay.single_document,
     )

@@ -18,7 +18,7 @@ from parakit.tokens.batches.batch import Batch, PairBatch
 from parakit.tokens.batches.noising import NoisedSource, row_draws
 from parakit.tokens.batches.pairs import SOURCE, TARGET, Sides, Texts, counting_up, pair_batch, texts_of
 from parakit.tokens.batches.source import BatchSource
-from parakit.tokens.batches.vocab_info import TokenFacts, need
+from parakit.tokens.batches.vocab_info import VocabInfo
 
 
 class SpanCorruptionSource(NoisedSource[PairBatch]):
@@ -27,14 +27,14 @@ class SpanCorruptionSource(NoisedSource[PairBatch]):
     def __init__(
         self,
         source: BatchSource,
-        facts: TokenFacts,
+        facts: VocabInfo,
         decoder_start_id: int,
         *,
         density: float = 0.15,
         mean_span: float = 3.0,
     ) -> None:
         assert source.shift == 0, "spans are cut out of the text itself"
-        need(facts, ("eos",), "span corruption")
+        facts.require(("eos",), "span corruption")
         if not facts.sentinel_ids:
             raise UserError(
                 "span corruption needs sentinels, and this tokenizer has no <extra_id_0>",

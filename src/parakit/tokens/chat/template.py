@@ -23,7 +23,7 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.tokens.chat.template_sandbox import TemplateError, TemplateWorker, render_all
-from parakit.tokens.tokenizer.fast_encoding import well_formed
+from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 from parakit.tokens.tokenizer.special_tokens import END_OF_TURN, ROLES, TURN_MARKERS
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -106,20 +106,20 @@ def end_of_turn_id(tokenizer: Tokenizer) -> int | None:
     return ends[-1] if ends else None
 
 
-def answer_lead(tokenizer: Tokenizer) -> str:
+def response_prefix(tokenizer: Tokenizer) -> str:
     """What the template writes between the generation prompt and an answer (a space in ours, often nothing), as it
     stands in the answer's decoded tokens; "" without a template.
     """
     lead = _lead(tokenizer)
     if not lead:
         return ""
-    encode = (tokenizer.plain_inside or tokenizer).encode
+    encode = (tokenizer.continuation_encoder or tokenizer).encode
     return tokenizer.decode(encode(f"{lead}a")).removesuffix("a")
 
 
-def answer_text(tokenizer: Tokenizer, token_ids: Iterable[int]) -> str:
+def response_text(tokenizer: Tokenizer, token_ids: Iterable[int]) -> str:
     """The text of generated ids as a message's content: without what the template writes before it."""
-    return tokenizer.decode(token_ids).removeprefix(answer_lead(tokenizer))
+    return tokenizer.decode(token_ids).removeprefix(response_prefix(tokenizer))
 
 
 def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -141,7 +141,7 @@ def _turns(messages: Any) -> tuple[list[dict[str, str]], list[bool]]:
             raise UserError(
                 f"message {number}: content is {type(content).__name__}, not text", "give a string"
             )
-        turns.append({"role": role, "content": well_formed(content)})
+        turns.append({"role": role, "content": fix_surrogates(content)})
         counted.append(role == "assistant" and get("weight") != 0)
     if not turns:
         raise UserError("a conversation without messages", "give at least one message")
@@ -161,7 +161,7 @@ def _lead(tokenizer: Tokenizer) -> str:
     if tokenizer.chat_template is None:
         return ""
     return _lead_of(
-        tokenizer.chat_template, tuple(tokenizer.special.forms.items()), tokenizer.control_pattern
+        tokenizer.chat_template, tuple(tokenizer.special.strings.items()), tokenizer.control_pattern
     )
 
 
@@ -198,7 +198,7 @@ def _pieces(
             "this tokenizer has no chat template",
             "use a tokenizer that parakit trained, or add chat_template.jinja",
         )
-    shared = {"add_generation_prompt": add_generation_prompt, **_shared(tokenizer.special.forms.items())}
+    shared = {"add_generation_prompt": add_generation_prompt, **_shared(tokenizer.special.strings.items())}
     hidden = [turn | {"content": f"{_NONCE}x{i}x"} for i, turn in enumerate(turns)]
     try:
         real, masked = _renderer(tokenizer.chat_template)(
@@ -246,7 +246,7 @@ def _cut_at_control(tokenizer: Tokenizer, pieces: list[_Piece]) -> list[_Piece |
 
 def _append_text(tokenizer: Tokenizer, chat: ChatIds, run: list[_Piece]) -> None:
     """Encode the text between two control tokens as one, as transformers does; specials are off."""
-    inside = tokenizer.plain_inside if chat.token_ids else None
+    inside = tokenizer.continuation_encoder if chat.token_ids else None
     if len({piece.counted for piece in run}) < 2:
         encode = (inside or tokenizer).encode
         token_ids = encode("".join(piece.text for piece in run)) if run else []

@@ -15,7 +15,7 @@ from parakit.common.progress import Bar
 from parakit.data.examples import EXAMPLE_SPLITS, ExampleRow, iter_examples, load_examples_report
 from parakit.data.examples.formats import get_task_format
 from parakit.tokens.examples.shards import INDEX
-from parakit.tokens.tokenizer.special_tokens_template import Family, frame_of
+from parakit.tokens.tokenizer.special_tokens_template import Family, special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _ROWS_PER_CHUNK = 10_000
@@ -55,7 +55,7 @@ def encode_examples(
             "splits": splits,
             "answers": task.answer in ("label", "tags", "score"),
             "labels": labels,
-            "frames": [frame_of(tokenizer, family, n).to_dict() for n in (1, 2)],
+            "frames": [special_tokens_template(tokenizer, family, n).to_dict() for n in (1, 2)],
             "dtype": dtype,
             "vocab_size": tokenizer.vocab_size,
             "pad_id": tokenizer.pad_id,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parakit.tokens.examples.shards import Texts
-from parakit.tokens.tokenizer.special_tokens_template import Frame
+from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,11 @@ class Rows:
 
 
 def framed_rows(
-    frame: Frame, texts: Sequence[Texts], examples: np.ndarray, kept: Sequence[np.ndarray], pad_id: int
+    frame: SpecialTokensTemplate,
+    texts: Sequence[Texts],
+    examples: np.ndarray,
+    kept: Sequence[np.ndarray],
+    pad_id: int,
 ) -> Rows:
     """Rows of `examples`: of text k the first `kept[k]` tokens, (B,) each, between the parts of the frame."""
     lengths = np.sum(kept, axis=0) + frame.n_ids

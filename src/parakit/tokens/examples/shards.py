@@ -17,7 +17,7 @@ import numpy as np
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json
-from parakit.tokens.tokenizer.special_tokens_template import Frame
+from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
 INDEX = "index.json"
 _HINT = "restore it from a copy, or delete the folder and encode the examples again"
@@ -52,7 +52,7 @@ class ExampleShards:
         np.ndarray | None
     )  # (n_examples,) int64 classes or float32 scores; (n_tokens,) int64 tags; or none
     labels: tuple[str, ...]  # names of the classes or tags
-    frames: tuple[Frame, Frame]  # around one text, around two
+    frames: tuple[SpecialTokensTemplate, SpecialTokensTemplate]  # around one text, around two
     vocab_size: int
     pad_id: int | None
     eos_id: int | None
@@ -82,7 +82,7 @@ class ExampleShards:
         if index["answers"]:
             n = facts["tokens"]["words"] if index["task"] == "tag" else facts["examples"]
             answers = _array(path / f"{split}.answers.npy", n)
-        single, pair = map(Frame.from_dict, index["frames"])
+        single, pair = map(SpecialTokensTemplate.from_dict, index["frames"])
         return cls(
             task=index["task"],
             texts=texts,

@@ -18,7 +18,7 @@ from parakit.tokens.batches.batch import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.batches.length_groups import GROUPS_PER_POOL, LengthGroups
 from parakit.tokens.examples.layout import Rows, framed_rows, one_below_the_other
 from parakit.tokens.examples.shards import ExampleShards
-from parakit.tokens.tokenizer.special_tokens_template import Frame, cut_to_fit
+from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate, truncate_pair
 
 TooLong = Literal["truncate", "refuse"]
 
@@ -87,7 +87,7 @@ class ExampleSource(ABC, Generic[BatchKind]):
             numbers = order[start : start + rows_per_batch]
             yield numbers, self.batch_of(numbers)
 
-    def _framed(self, frame: Frame, key: str, examples: np.ndarray, limit: int) -> Rows:
+    def _framed(self, frame: SpecialTokensTemplate, key: str, examples: np.ndarray, limit: int) -> Rows:
         """One text of each example, its first `limit` tokens."""
         texts = self.shards.texts[key]
         kept = np.minimum(texts.lengths[examples], limit)
@@ -190,7 +190,7 @@ class LabelledSource(ExampleSource[LabelledBatch]):
         texts, numbers = [self.shards.texts[self._key], self._pairs], examples[is_pair]
         limit = self.max_seq_len - pair.n_ids
         lengths = np.stack([text.lengths[numbers] for text in texts], axis=1)
-        kept = np.array([cut_to_fit(row, limit) for row in lengths.tolist()]).T
+        kept = np.array([truncate_pair(row, limit) for row in lengths.tolist()]).T
         both = framed_rows(pair, texts, numbers, list(kept), self.pad_id)
         return one_below_the_other(alone, both, is_pair, self.pad_id) if not is_pair.all() else both
 
@@ -235,16 +235,18 @@ class TextPairSource(ExampleSource[TextPairBatch]):
         return TextPairBatch(first.token_ids, first.real, second.token_ids, second.real, len(examples))
 
 
-def _ending_with(frame: Frame, eos_id: int) -> Frame:
+def _ending_with(frame: SpecialTokensTemplate, eos_id: int) -> SpecialTokensTemplate:
     """The frame of a target: that of a text, closed by EOS."""
     before, after = frame.parts
     if after and after[-1] == eos_id:
         return frame
     before_types, after_types = frame.part_types
-    return Frame((before, (*after, eos_id)), (before_types, (*after_types, 0)), frame.text_types)
+    return SpecialTokensTemplate(
+        (before, (*after, eos_id)), (before_types, (*after_types, 0)), frame.text_types
+    )
 
 
-def _check_limit(name: str, limit: int, frame: Frame) -> None:
+def _check_limit(name: str, limit: int, frame: SpecialTokensTemplate) -> None:
     if limit <= frame.n_ids:
         raise UserError(
             f"{name} {limit} leaves no room for a token between {frame.n_ids} special ones", "raise it"

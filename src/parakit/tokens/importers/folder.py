@@ -94,7 +94,7 @@ def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> dict
             tokens[len(forms)] = added_token(len(forms), SENTINEL.format(n - 1 - i))
             forms[SENTINEL.format(n - 1 - i)] = len(forms)
     described["added_tokens"] = [tokens[i] for i in sorted(tokens)]
-    named = special_tokens(settings, forms).forms
+    named = special_tokens(settings, forms).strings
     described["post_processor"] = _frame(kind, named, forms, settings)
     return described
 

@@ -34,7 +34,7 @@ def wordpiece_description(folder: Path, settings: Mapping[str, Any]) -> dict[str
     lines = read_vocabulary_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     tokens = lines if lines[-1] else lines[:-1]
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    forms = special_tokens(settings, vocabulary).forms
+    forms = special_tokens(settings, vocabulary).strings
     _need(forms, ("unk", "cls", "sep"), path)
     cls, sep = forms["cls"], forms["sep"]
     return {
@@ -78,7 +78,7 @@ def byte_bpe_folder(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str
         settings = {**settings, "tokenizer_class": kind}
     added = folder_added_tokens(folder, settings)
     known = vocabulary | {token["content"]: token["id"] for token in added}
-    forms = special_tokens(settings, known).forms
+    forms = special_tokens(settings, known).strings
     named = [added_token(known[form], form) for form in dict.fromkeys(forms.values())]
     tokens = {token["id"]: token for token in [*named, *added]}
     described = byte_bpe_description(

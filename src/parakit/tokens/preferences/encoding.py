@@ -23,8 +23,8 @@ from parakit.data.preferences.rankings import Ranking
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-TooLong = Literal["cut_prompt", "refuse"]
-LEAST_PROMPT = 4  # tokens that must be left of a prompt
+TooLong = Literal["truncate_prompt", "refuse"]
+MIN_PROMPT_TOKENS = 4  # tokens that must be left of a prompt
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class EncodedRankings:
     margins: np.ndarray  # (n_rankings,) float32; 0 where none was said
     pad_id: int | None
     tokenizer_digest: str
-    n_cut: int = 0
+    n_truncated: int = 0
     """Rankings whose prompt was cut."""
-    n_left_out: int = 0
+    n_skipped: int = 0
     """Rankings that had no room."""
 
     @property
@@ -96,7 +96,7 @@ def encode_rankings(
     rankings: Iterable[Ranking],
     max_seq_len: int,
     *,
-    too_long: TooLong = "cut_prompt",
+    too_long: TooLong = "truncate_prompt",
     progress: Bar | None = None,
 ) -> EncodedRankings:
     """Encode rankings for rows of at most `max_seq_len` tokens. `progress` counts rankings.
@@ -105,7 +105,7 @@ def encode_rankings(
     """
     rows: list[np.ndarray] = []
     prompt_lengths, first, margins = [], [0], []
-    n_cut = n_left_out = 0
+    n_truncated = n_skipped = 0
     for number, ranking in enumerate(rankings, 1):
         prompt_ids = compile_chat(tokenizer, ranking.prompt, add_generation_prompt=True).token_ids
         answers = [
@@ -118,11 +118,11 @@ def encode_rankings(
                     f"ranking {number} has {max_seq_len + over} tokens, over the {max_seq_len} of a row",
                     "raise seq_len, or shorten it",
                 )
-            if len(prompt_ids) - over < LEAST_PROMPT:
-                n_left_out += 1
+            if len(prompt_ids) - over < MIN_PROMPT_TOKENS:
+                n_skipped += 1
                 continue
-            prompt_ids = cut_left(tokenizer, prompt_ids, over)
-            n_cut += 1
+            prompt_ids = truncate_left(tokenizer, prompt_ids, over)
+            n_truncated += 1
         rows += [np.array(prompt_ids + answer, np.uint32) for answer in answers]
         prompt_lengths += [len(prompt_ids)] * len(answers)
         first.append(len(rows))
@@ -130,7 +130,7 @@ def encode_rankings(
         if progress:
             progress.advance(1)
     if not rows:
-        why = f" ({n_left_out} have completions longer than that)" if n_left_out else ""
+        why = f" ({n_skipped} have completions longer than that)" if n_skipped else ""
         raise UserError(f"no preferences fit into rows of {max_seq_len} tokens{why}", "raise seq_len")
     return EncodedRankings(
         token_ids=np.concatenate(rows),
@@ -140,12 +140,12 @@ def encode_rankings(
         margins=np.array(margins, np.float32),
         pad_id=tokenizer.pad_id,
         tokenizer_digest=tokenizer.digest,
-        n_cut=n_cut,
-        n_left_out=n_left_out,
+        n_truncated=n_truncated,
+        n_skipped=n_skipped,
     )
 
 
-def cut_left(tokenizer: Tokenizer, prompt_ids: list[int], n: int) -> list[int]:
+def truncate_left(tokenizer: Tokenizer, prompt_ids: list[int], n: int) -> list[int]:
     """Ids without `n` of the first ones; a BOS at their very beginning stays."""
     opener = prompt_ids[:1] if prompt_ids[0] == tokenizer.bos_id else []
     return opener + prompt_ids[n + len(opener) :]

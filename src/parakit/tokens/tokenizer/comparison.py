@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from parakit.tokens.tokenizer.fast_encoding import well_formed
+from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -29,7 +29,7 @@ class TokenizerFigures:
 
 def compare_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Sequence[str]) -> list[TokenizerFigures]:
     """Figures of each named tokenizer over all `texts` together."""
-    texts = [well_formed(text) for text in texts]
+    texts = [fix_surrogates(text) for text in texts]
     n_words = sum(len(text.split()) for text in texts)
     n_bytes = sum(len(text.encode()) for text in texts)
     figures = []
@@ -60,7 +60,7 @@ def token_pieces(tokenizer: Tokenizer, text: str) -> list[tuple[int, str]]:
     The pieces join to `text`: characters that no token covers (spaces some kinds drop) go with the next
     token, or with the last; a token that covers only a part of a character already shown has an empty piece.
     """
-    text = well_formed(text)
+    text = fix_surrogates(text)
     token_ids, spans = tokenizer.plain.spans(text)
     pieces, place = [], 0
     for token_id, (_, end) in zip(token_ids, spans, strict=True):

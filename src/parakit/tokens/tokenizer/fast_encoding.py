@@ -98,7 +98,7 @@ def token_bytes(token: str) -> bytes | None:
         return None
 
 
-def well_formed(text: str) -> str:
+def fix_surrogates(text: str) -> str:
     """`text` with lone surrogates (which no encoding can express) replaced by U+FFFD, and pairs of them
     joined.
     """
@@ -109,7 +109,7 @@ def well_formed(text: str) -> str:
     return text
 
 
-class PlainEncoder:
+class ReferenceEncoder:
     """`tokenizers` on a copy of the tokenizer in which the control tokens have unguessable names."""
 
     def __init__(self, description: dict[str, Any], control_ids: set[int]) -> None:
@@ -138,7 +138,7 @@ class TiktokenEncoder:
         ranks: dict[bytes, int],
         pattern: str,
         normalizer: Normalizer | None,
-        slow: Callable[[], PlainEncoder],
+        slow: Callable[[], ReferenceEncoder],
     ) -> None:
         import tiktoken
 
@@ -190,7 +190,7 @@ def text_encoder(
     description: dict[str, Any],
     kind: str,
     control_ids: set[int],
-    plain: Callable[[], PlainEncoder],
+    plain: Callable[[], ReferenceEncoder],
 ) -> TextEncoder:
     """The fastest encoder whose ids are those of `plain`.
 
@@ -202,7 +202,7 @@ def text_encoder(
     pattern = splitting_pattern(description.get("pre_tokenizer"))
     if kind != "byte_bpe" or pattern is None or text_added_tokens(description):
         return plain()
-    ranks = prove_equal(description, control_ids, whole)
+    ranks = equivalent_tiktoken_ranks(description, control_ids, whole)
     if ranks is None:
         return plain()
     fast = TiktokenEncoder(ranks, pattern, whole.normalizer, plain)
@@ -230,7 +230,7 @@ def splitting_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
     return pattern if pattern in PATTERNS.values() else None
 
 
-def prove_equal(
+def equivalent_tiktoken_ranks(
     description: dict[str, Any], control_ids: set[int], whole: HuggingFaceTokenizer | None = None
 ) -> dict[bytes, int] | None:
     """tiktoken's ranks (token bytes -> id) if its ids are certain to be those of `tokenizers`; None when that

@@ -36,7 +36,7 @@ _KINDS = {"WordPiece": "wordpiece", "Unigram": "unigram", "WordLevel": "word"}
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, token_types: bool = False) -> None:
     """Write the files into an existing or new folder; other files in it stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = {f"{purpose}_token": form for purpose, form in tokenizer.special.forms.items()}
+    names = {f"{purpose}_token": form for purpose, form in tokenizer.special.strings.items()}
     added = {
         str(token["id"]): {key: value for key, value in token.items() if key != "id"}
         for token in tokenizer.description.get("added_tokens", [])
@@ -64,7 +64,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, token_types: bool = False
         write_text_atomic(folder / _TEMPLATE, tokenizer.chat_template)
 
 
-def holds_tokenizer(folder: str | Path) -> bool:
+def has_tokenizer(folder: str | Path) -> bool:
     """Whether a folder has the files of a tokenizer, ours or foreign. Says nothing about whether they are sound."""
     return (Path(folder) / _FILE).is_file() or layout(Path(folder)) is not None
 
@@ -75,7 +75,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     if folder.is_file() and folder.name == _FILE:
         folder = folder.parent
-    if not holds_tokenizer(folder):
+    if not has_tokenizer(folder):
         what = "no such folder" if not folder.exists() else "holds no tokenizer.json, so it is no tokenizer"
         known = "; ".join(" + ".join(names) for names in LAYOUTS)
         raise UserError(

@@ -25,18 +25,18 @@ class SpecialTokens:
     in which span corruption uses them.
     """
 
-    forms: Mapping[str, str] = field(default_factory=dict)
+    strings: Mapping[str, str] = field(default_factory=dict)
     turns: Mapping[str, str] = field(default_factory=dict)
     sentinels: tuple[str, ...] = ()
 
     @property
-    def serves_every_family(self) -> bool:
+    def is_parakit_default(self) -> bool:
         """Whether these are Parakit's own forms, of which decoders, encoders and both together each use some."""
-        return all(self.forms.get(name) == f"<|{name}|>" for name in ("bos", "eos", "sep", "cls"))
+        return all(self.strings.get(name) == f"<|{name}|>" for name in ("bos", "eos", "sep", "cls"))
 
-    def all_forms(self) -> list[str]:
+    def all_strings(self) -> list[str]:
         """Every form once, purposes first, in the order in which Parakit numbers them."""
-        named = [self.forms[purpose] for purpose in PURPOSES if purpose in self.forms]
+        named = [self.strings[purpose] for purpose in PURPOSES if purpose in self.strings]
         return list(dict.fromkeys([*named, *self.turns.values(), *self.sentinels]))
 
 

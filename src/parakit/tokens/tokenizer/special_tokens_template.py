@@ -31,19 +31,19 @@ _Template = list[tuple[str | list[int], int]]  # "A", "B" or ids; their token ty
 
 
 @dataclass(frozen=True)
-class Framed:
+class EncodedText:
     """Ids as a model reads them, and for each the text it belongs to (BERT's token types)."""
 
     token_ids: list[int]
     token_type_ids: list[int]
 
 
-def frame_text(
+def add_special_tokens(
     tokenizer: Tokenizer,
     first: Sequence[int],
     second: Sequence[int] | None = None,
     family: Family = "encoder",
-) -> Framed:
+) -> EncodedText:
     """The ids of one text, or of two, between the special tokens that the model expects; equal to what transformers
     makes of the same texts. `family` matters to Parakit's own tokenizers alone.
     """
@@ -53,14 +53,14 @@ def frame_text(
         ids = (first if part == "A" else second or ()) if isinstance(part, str) else part
         token_ids.extend(ids)
         token_type_ids.extend([token_type] * len(ids))
-    return Framed(token_ids, token_type_ids)
+    return EncodedText(token_ids, token_type_ids)
 
 
-def framed_for(tokenizer: Tokenizer, family: Family) -> Tokenizer:
+def with_special_tokens_template(tokenizer: Tokenizer, family: Family) -> Tokenizer:
     """A tokenizer of Parakit's own whose tokenizer.json frames texts as `family` does; a published one as it is."""
-    if not tokenizer.special.serves_every_family:
+    if not tokenizer.special.is_parakit_default:
         return tokenizer
-    forms = tokenizer.special.forms
+    forms = tokenizer.special.strings
     ids = {form: _known(tokenizer.token_id(form)) for form in forms.values()}
     single, pair = (_spelled(words, forms) for words in _OWN[family])
     processor = frame(single, pair, ids)
@@ -81,8 +81,8 @@ def _spelled(words: str, forms: Mapping[str, str]) -> str:
 
 
 def _template(tokenizer: Tokenizer, is_pair: bool, family: Family) -> _Template:
-    if tokenizer.special.serves_every_family:
-        forms, words = tokenizer.special.forms, [word.split(":") for word in _OWN[family][is_pair].split()]
+    if tokenizer.special.is_parakit_default:
+        forms, words = tokenizer.special.strings, [word.split(":") for word in _OWN[family][is_pair].split()]
         return [
             (name if name in "AB" else [_known(tokenizer.token_id(forms[name]))], int(token_type))
             for name, token_type in words
@@ -135,7 +135,7 @@ _FIRST, _SECOND = -1, -2  # stand for the texts
 
 
 @dataclass(frozen=True)
-class Frame:
+class SpecialTokensTemplate:
     """Ids around the texts, and token types: of these ids one each, of a text one for all of it."""
 
     parts: tuple[
@@ -173,18 +173,18 @@ class Frame:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Frame:
+    def from_dict(cls, values: dict[str, Any]) -> SpecialTokensTemplate:
         """What `to_dict` gave, through JSON."""
         parts, part_types = (tuple(map(tuple, values[name])) for name in ("parts", "part_types"))
         return cls(parts, part_types, tuple(values["text_types"]))
 
 
-def frame_of(tokenizer: Tokenizer, family: Family, n_texts: int) -> Frame:
+def special_tokens_template(tokenizer: Tokenizer, family: Family, n_texts: int) -> SpecialTokensTemplate:
     """How the models of `family` that use this tokenizer read one text, or two; `UserError` where the tokenizer
     frames them in no order that is known.
     """
     marks = (_FIRST, _SECOND)[:n_texts]
-    framed = frame_text(tokenizer, [_FIRST], [_SECOND] if n_texts == 2 else None, family)
+    framed = add_special_tokens(tokenizer, [_FIRST], [_SECOND] if n_texts == 2 else None, family)
     places = [i for i, token_id in enumerate(framed.token_ids) if token_id in marks]
     if [framed.token_ids[i] for i in places] != list(marks):
         raise UserError(
@@ -192,14 +192,14 @@ def frame_of(tokenizer: Tokenizer, family: Family, n_texts: int) -> Frame:
             "give it a template such as `[CLS] $A [SEP] $B [SEP]`",
         )
     edges = [(begin, end) for begin, end in zip([0, *(i + 1 for i in places)], [*places, None], strict=True)]
-    return Frame(
+    return SpecialTokensTemplate(
         tuple(tuple(framed.token_ids[begin:end]) for begin, end in edges),
         tuple(tuple(framed.token_type_ids[begin:end]) for begin, end in edges),
         tuple(framed.token_type_ids[i] for i in places),
     )
 
 
-def cut_to_fit(lengths: Sequence[int], limit: int) -> list[int]:
+def truncate_pair(lengths: Sequence[int], limit: int) -> list[int]:
     """Lengths of one text or two that together have at most `limit` tokens: the longer is cut first; where both are
     cut, the longer keeps the odd token, and the second of equals (as `tokenizers` does).
     """

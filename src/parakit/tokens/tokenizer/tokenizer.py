@@ -21,13 +21,13 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from parakit.common.errors import UserError
 from parakit.tokens.tokenizer.fast_encoding import (
-    PlainEncoder,
+    ReferenceEncoder,
     TextEncoder,
+    fix_surrogates,
     inside_description,
     text_added_tokens,
     text_encoder,
     token_bytes,
-    well_formed,
 )
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
@@ -60,7 +60,7 @@ class Tokenizer:
 
     # --- ids of special tokens
     def _special_id(self, purpose: str) -> int | None:
-        form = self.special.forms.get(purpose)
+        form = self.special.strings.get(purpose)
         return None if form is None else self._whole.token_to_id(form)
 
     bos_id = property(lambda self: self._special_id("bos"), doc="Opens a document.")
@@ -90,7 +90,7 @@ class Tokenizer:
         added = {
             t["content"]: t["id"] for t in self.description.get("added_tokens", []) if t["id"] not in ordinary
         }
-        named = {form: self._whole.token_to_id(form) for form in self.special.all_forms()}
+        named = {form: self._whole.token_to_id(form) for form in self.special.all_strings()}
         return added | {form: token_id for form, token_id in named.items() if token_id is not None}
 
     @cached_property
@@ -116,27 +116,27 @@ class Tokenizer:
         return text_encoder(self._whole, self.description, self.kind, control_ids, lambda: self.plain)
 
     @cached_property
-    def plain(self) -> PlainEncoder:
+    def plain(self) -> ReferenceEncoder:
         """The `tokenizers` path of text encoding: the reference for the fast one, and the one that knows
         character spans.
         """
-        return PlainEncoder(self.description, set(self.control_ids))
+        return ReferenceEncoder(self.description, set(self.control_ids))
 
     @cached_property
-    def plain_inside(self) -> PlainEncoder | None:
+    def continuation_encoder(self) -> ReferenceEncoder | None:
         """The encoder of text that follows a control token, where it is another than `plain`: newer Llama tokenizers
         open only the first text with a space (Metaspace's prepend_scheme "first").
         """
         inner = inside_description(self.description)
-        return None if inner is None else PlainEncoder(inner, set(self.control_ids))
+        return None if inner is None else ReferenceEncoder(inner, set(self.control_ids))
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`. No BOS, no EOS, no control token even if the text spells one."""
-        return self._encoder.encode(well_formed(text))
+        return self._encoder.encode(fix_surrogates(text))
 
     def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids of many texts on all cores: one uint32 array each, equal to `encode`."""
-        return self._encoder.encode_bulk([well_formed(text) for text in texts])
+        return self._encoder.encode_bulk([fix_surrogates(text) for text in texts])
 
     # --- decoding
     @cached_property

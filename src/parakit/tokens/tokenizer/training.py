@@ -17,7 +17,7 @@ from parakit.common.errors import UserError
 from parakit.tokens.chat.template import CHAT_TEMPLATE
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.tokenizer.exact_training import count_words, learn_merges, learn_unigram
-from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet, well_formed
+from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet, fix_surrogates
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens, default_special_tokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -30,7 +30,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     Raises `UserError` when there is no text or `vocab_size` cannot hold the special tokens and the alphabet.
     """
     special = default_special_tokens(config.kind, config.n_sentinels)
-    n_fixed = len(special.all_forms()) + (256 if config.kind == "byte_bpe" else 1)
+    n_fixed = len(special.all_strings()) + (256 if config.kind == "byte_bpe" else 1)
     if config.vocab_size < n_fixed:
         raise UserError(
             f"vocab_size {config.vocab_size} is too small for a {config.kind} tokenizer",
@@ -43,9 +43,9 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
             "there is no text to train a tokenizer on", "check that the input folder holds readable text"
         )
     whole.add_special_tokens(
-        [AddedToken(form, special=True, normalized=False) for form in special.all_forms()]
+        [AddedToken(form, special=True, normalized=False) for form in special.all_strings()]
     )
-    bos = special.forms["bos"]
+    bos = special.strings["bos"]
     whole.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, whole.token_to_id(bos))]
     )
@@ -63,7 +63,7 @@ class _Reader:
 
     def __iter__(self) -> Iterator[str]:
         for text in self._texts:
-            text = well_formed(text)
+            text = fix_surrogates(text)
             self.n_bytes += len(text) if text.isascii() else len(text.encode())
             yield text
             if self._max_bytes is not None and self.n_bytes >= self._max_bytes:
@@ -119,7 +119,7 @@ def _train_byte_bpe(reader: _Reader, config: TokenizerConfig, special: SpecialTo
     whole = _byte_bpe(models.BPE(), config)
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
-        special_tokens=special.all_forms(),
+        special_tokens=special.all_strings(),
         initial_alphabet=list(byte_alphabet()),
         show_progress=False,
     )
@@ -130,7 +130,7 @@ def _train_byte_bpe(reader: _Reader, config: TokenizerConfig, special: SpecialTo
 def _train_wordpiece(
     reader: _Reader, config: TokenizerConfig, special: SpecialTokens
 ) -> HuggingFaceTokenizer:
-    unk, prefix = special.forms["unk"], "##"
+    unk, prefix = special.strings["unk"], "##"
     whole = _folded(HuggingFaceTokenizer(models.WordPiece(unk_token=unk)), config)
     whole.pre_tokenizer = _with_digits(pre_tokenizers.BertPreTokenizer(), config)
     whole.decoder = decoders.WordPiece(prefix=prefix, cleanup=True)
@@ -139,7 +139,7 @@ def _train_wordpiece(
     for word, count in words.items():
         for i, char in enumerate(word):
             chars[prefix + char if i else char] += count
-    forms = special.all_forms()
+    forms = special.all_strings()
     limit = min((config.vocab_size - len(forms)) // 2, _MAX_ALPHABET)
     alphabet = sorted(sorted(chars, key=lambda char: (-chars[char], char))[:limit])
     spelled = {word: [prefix + c if i else c for i, c in enumerate(word)] for word in words}
@@ -161,19 +161,19 @@ def _train_unigram(reader: _Reader, config: TokenizerConfig, special: SpecialTok
     whole.pre_tokenizer = _with_digits(pre_tokenizers.Metaspace(), config)
     whole.decoder = decoders.Metaspace()
     words = count_words(reader, whole.pre_tokenizer, whole.normalizer)
-    forms = special.all_forms()
+    forms = special.all_strings()
     pieces = learn_unigram(words, config.vocab_size - len(forms)) if words else []
     vocabulary = [*((form, 0.0) for form in forms), *(p for p in pieces if p[0] not in forms)]
-    whole.model = models.Unigram(vocabulary, forms.index(special.forms["unk"]))
+    whole.model = models.Unigram(vocabulary, forms.index(special.strings["unk"]))
     return whole
 
 
 def _train_words(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
-    whole = _folded(HuggingFaceTokenizer(models.WordLevel(unk_token=special.forms["unk"])), config)
+    whole = _folded(HuggingFaceTokenizer(models.WordLevel(unk_token=special.strings["unk"])), config)
     whole.pre_tokenizer = _with_digits(pre_tokenizers.Whitespace(), config)
     whole.decoder = decoders.WordPiece(prefix="\N{NULL}", cleanup=True)  # joins by spaces, none before , or .
     trainer = trainers.WordLevelTrainer(
-        vocab_size=config.vocab_size, special_tokens=special.all_forms(), show_progress=False
+        vocab_size=config.vocab_size, special_tokens=special.all_strings(), show_progress=False
     )
     whole.train_from_iterator(reader.lists(), trainer)
     return whole
@@ -185,10 +185,10 @@ def _train_characters(
     counts: Counter[str] = Counter()
     for text in reader:
         counts.update(text.lower() if config.lowercase else text)
-    forms = special.all_forms()
+    forms = special.all_strings()
     frequent = sorted(counts, key=lambda char: (-counts[char], char))[: config.vocab_size - len(forms)]
     vocabulary = {token: token_id for token_id, token in enumerate([*forms, *sorted(frequent)])}
-    whole = _folded(HuggingFaceTokenizer(models.WordLevel(vocabulary, special.forms["unk"])), config)
+    whole = _folded(HuggingFaceTokenizer(models.WordLevel(vocabulary, special.strings["unk"])), config)
     whole.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     whole.decoder = decoders.Fuse()
     return whole
@@ -201,7 +201,7 @@ def _train_exactly(reader: _Reader, config: TokenizerConfig, special: SpecialTok
     words = count_words(reader, empty.pre_tokenizer, empty.normalizer)
     of_char = {char: bytes([byte]) for byte, char in enumerate(alphabet)}
     parts = {tuple(of_char[char] for char in word): count for word, count in words.items()}
-    forms = special.all_forms()
+    forms = special.all_strings()
     merges = [
         ("".join(alphabet[b] for b in left), "".join(alphabet[b] for b in right))
         for left, right in learn_merges(parts, config.vocab_size - len(forms) - 256)

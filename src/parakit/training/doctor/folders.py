@@ -1,6 +1,6 @@
 """The doctor on folders: a model, tokens of text, conversations or examples, and what of them would be trained.
 
-What would be learned is seen from the data: a loss mask means conversations, the framing of text names the family,
+What would be learned is seen from the data: a loss mask means conversations, the family of text names the family,
 examples name their task. `trained_view` is for people: token by token, what counts and what does not.
 """
 
@@ -23,7 +23,7 @@ from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
-from parakit.tokens.batches.vocab_info import token_facts
+from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.shards import TokenShards
@@ -92,12 +92,12 @@ def _text(
     shards: TokenShards, plan: TrainingPlan, model: Model, tokenizer: Tokenizer
 ) -> tuple[Kind, RowSource]:
     """What text is pre-trained on by default, and its rows."""
-    if shards.framing == "decoder":
+    if shards.family == "decoder":
         chat = shards.loss_mask is not None
         rows = BatchSource(shards, plan.seq_len, plan.seed, "pack" if chat else "concat")
         return ("chat" if chat else "pretrain"), rows
-    rows, facts = BatchSource(shards, plan.seq_len, plan.seed, shift=0), token_facts(tokenizer)
-    if shards.framing == "encoder":
+    rows, facts = BatchSource(shards, plan.seq_len, plan.seed, shift=0), VocabInfo.from_tokenizer(tokenizer)
+    if shards.family == "encoder":
         return "masked", MaskedSource(rows, facts)
     start = getattr(model.config, "decoder_start_id", 0)
     if tokenizer.sentinel_ids:

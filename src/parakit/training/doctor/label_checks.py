@@ -13,7 +13,7 @@ import numpy as np
 from parakit.common.errors import UserError
 from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.source import BatchSource
-from parakit.tokens.chat.template import answer_lead, compile_chat, end_of_turn_id
+from parakit.tokens.chat.template import compile_chat, end_of_turn_id, response_prefix
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.doctor.turns import Grammar, Stretch
@@ -212,7 +212,7 @@ def template_differs(
 
 def _unwritten_space(documents: Sequence[Stretch], tokenizer: Tokenizer, grammar: Grammar) -> str | None:
     """Users' turns that all begin with a space, as of a template that writes one, where this one writes none."""
-    if answer_lead(tokenizer):
+    if response_prefix(tokenizer):
         return None
     asked = [
         tokenizer.decode(document.token_ids[span.start : span.stop])
@@ -230,7 +230,7 @@ def _rewritten(token_ids: list[int], tokenizer: Tokenizer, grammar: Grammar) -> 
     if not spans or spans[-1][1].stop != len(token_ids) - 1:
         return None  # cut short, or it ends in what is no turn
     contents = [token_ids[span.start : span.stop] for _, span in spans]
-    lead = answer_lead(tokenizer)
+    lead = response_prefix(tokenizer)
     turns = [
         {"role": role, "content": tokenizer.decode(ids).removeprefix(lead)}
         for (role, _), ids in zip(spans, contents, strict=True)

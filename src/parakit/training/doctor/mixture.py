@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from parakit.tokens.batches.batch import Batch
-from parakit.tokens.batches.replay import ReplayedSource
+from parakit.tokens.batches.replay import ReplaySource
 from parakit.training.doctor.batch_checks import count_differs
 from parakit.training.doctor.examination import Finding
 from parakit.training.doctor.tasks.row_checks import rows_change
@@ -23,7 +23,7 @@ MOST_ROWS = 256
 _HINT = "rows are not mixed as they should be; leave `replay` out, or report this as a fault of Parakit"
 
 
-def examine_mixture(source: ReplayedSource[Any], n_rows: int) -> list[Finding]:
+def examine_mixture(source: ReplaySource[Any], n_rows: int) -> list[Finding]:
     """Look at the first rows: `n_rows`, or as many as it takes to meet two earlier ones."""
     share = float(source.share)
     n = min(max(n_rows, math.ceil(2 / share) if share else 0), MOST_ROWS)
@@ -51,13 +51,13 @@ def examine_mixture(source: ReplayedSource[Any], n_rows: int) -> list[Finding]:
     return findings
 
 
-def _rows_differ(source: ReplayedSource[Any], batch: Batch) -> str | None:
+def _rows_differ(source: ReplaySource[Any], batch: Batch) -> str | None:
     """A row that its side does not have at its place, or a share that is not the one asked for."""
     n_met = [0, 0]
-    for row, is_earlier in enumerate(source.is_earlier(0, len(batch.input_ids)).tolist()):
-        side = source.earlier if is_earlier else source.new
-        own = side.rows(n_met[is_earlier], 1)
-        n_met[is_earlier] += 1
+    for row, is_replay in enumerate(source.is_replay(0, len(batch.input_ids)).tolist()):
+        side = source.replay if is_replay else source.new
+        own = side.rows(n_met[is_replay], 1)
+        n_met[is_replay] += 1
         if not all(map(np.array_equal, row_content(own, 0), row_content(batch, row))):
             return f"row {row} is not the row of its side that comes next"
     if abs(n_met[1] - float(source.share) * sum(n_met)) >= 1:
