@@ -19,7 +19,7 @@ from benchmarks.harness import Figures
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.config import online_config
 from parakit.alignment.rl.policy_eval import evaluate_policy
-from parakit.alignment.rl.rewards import compute_rewards
+from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.preferences import prepare_preferences

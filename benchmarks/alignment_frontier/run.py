@@ -29,7 +29,8 @@ from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.best_of_n import curve
 from parakit.alignment.rl.config import OnlineMethod, online_config
-from parakit.alignment.rl.rewards import FunctionReward, compute_rewards
+from parakit.alignment.rl.reward import compute_rewards
+from parakit.alignment.rl.rewards import FunctionReward
 from parakit.alignment.rl.rollouts import complete
 from parakit.stages.rl_jobs import RLContext, plan_online, run_rl
 

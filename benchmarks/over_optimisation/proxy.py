@@ -21,7 +21,8 @@ from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.config import OnlineConfig, online_config
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
-from parakit.alignment.rl.rewards import FunctionReward, compute_rewards
+from parakit.alignment.rl.reward import compute_rewards
+from parakit.alignment.rl.rewards import FunctionReward
 from parakit.alignment.rl.rollouts import complete
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Conversation

@@ -30,7 +30,7 @@ from parakit.alignment.rl.best_of_n import expected_best, kl_bound
 from parakit.alignment.rl.config import OnlineMethod, online_config
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.overoptimization import MONITORED
-from parakit.alignment.rl.rewards import compute_rewards
+from parakit.alignment.rl.reward import compute_rewards
 from parakit.common.files import read_json, write_json_atomic
 from parakit.stages.rl_jobs import RLContext, plan_online, run_rl
 

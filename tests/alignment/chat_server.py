@@ -27,8 +27,8 @@ def chat_server(
         def _reply(self) -> None:
             n_bytes = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(n_bytes)) if n_bytes else {}
-            status, said = answer(self.path, body, dict(self.headers))
-            data = said.encode() if isinstance(said, str) else json.dumps(said).encode()
+            status, response = answer(self.path, body, dict(self.headers))
+            data = response.encode() if isinstance(response, str) else json.dumps(response).encode()
             self.send_response(status)
             for name, value in (headers or {}).items():
                 self.send_header(name, value)

@@ -96,7 +96,7 @@ def test_what_was_done_is_not_done_again(
     back = False
     with chat_server(failing) as url:
         wanted = job(inputs, tmp_path / "work", critic=url, critic_model="c")
-        with pytest.raises(UserError, match="HTTP 503 after 5 tries: gone"):
+        with pytest.raises(UserError, match="HTTP 503 after 5 attempts: gone"):
             constitution(wanted, tmp_path / "out")
         kept = next((tmp_path / "work").glob("*/step-2-revisions.jsonl")).read_text().splitlines()
         assert 0 < len(kept) < N_ASKED

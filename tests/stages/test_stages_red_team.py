@@ -109,7 +109,7 @@ def test_an_unreachable_judge_loses_no_answers(
 
     with chat_server(answer) as url:
         config = SMALL.replace(judge=url, judge_model="j")
-        with pytest.raises(UserError, match="HTTP 500 after 5 tries: down"):
+        with pytest.raises(UserError, match="HTTP 500 after 5 attempts: down"):
             red_team(RedTeamJob(str(models[0]), config), tmp_path / "out")
         assert not (tmp_path / "out").exists()
         kept = next((tmp_path / ".out.work").glob("answers-*.jsonl"))

@@ -17,7 +17,7 @@ from parakit.alignment.rl.best_of_n import as_conversation, chosen, curve
 from parakit.alignment.rl.config import OnlineConfig, online_config
 from parakit.alignment.rl.policy_eval import evaluate_policy
 from parakit.alignment.rl.prompts import RLPrompt
-from parakit.alignment.rl.rewards import compute_rewards
+from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.common.errors import UserError
 from parakit.common.progress import log, progress

@@ -15,7 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parakit.alignment.chat_models.chat_model import ChatModel, open_chat_model
+from parakit.alignment.chat_models.chat_model import ChatModel
+from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.chat_models.local import LocalChatModel
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.constitution.ai_feedback import (

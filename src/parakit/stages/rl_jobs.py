@@ -22,7 +22,8 @@ from parakit.alignment.rl.overoptimization import OveroptimizationMonitor
 from parakit.alignment.rl.policy_eval import evaluate_policy, greedy_samples
 from parakit.alignment.rl.ppo import PPO, PPOObjective
 from parakit.alignment.rl.prompts import RLPrompt, read_prompts
-from parakit.alignment.rl.rewards import Reward, check_prompts, parse_reward
+from parakit.alignment.rl.reward import Reward, check_prompts
+from parakit.alignment.rl.rewards import parse_reward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out
 from parakit.checkpoints.model_folder import load_model, save_model

@@ -1,4 +1,4 @@
-"""A model of ours as a speaker: choices by the probability of their tokens, and what does not fit."""
+"""A local model as a chat model: choices by the probability of their tokens, and conversations that do not fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from parakit.alignment.chat_models.chat_model import open_chat_model
+from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.chat_models.local import LocalChatModel
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
@@ -16,7 +16,7 @@ from parakit.inference.generation.text import generate
 from parakit.tokens.chat.template import compile_chat
 from tests.alignment.tiny_chat_model import chat_model_folder, tiny_chat_model
 
-ASKED = [
+CONVERSATIONS = [
     (Message("user", "Should that answer have declined?"),),
     (Message("system", "Be kind."), Message("user", "No?")),
     (Message("user", "a" * 400),),
@@ -31,16 +31,15 @@ def chat_model() -> LocalChatModel:
 
 
 def test_choices_have_the_probability_of_their_tokens(chat_model: LocalChatModel) -> None:
-    found = chat_model.score_choices(ASKED, CHOICES)
+    found = chat_model.score_choices(CONVERSATIONS, CHOICES)
     assert found[2] is None  # over the context window
-    for asked, shares in zip(ASKED[:2], found[:2], strict=True):
-        prompt = compile_chat(chat_model.tokenizer, asked, add_generation_prompt=True).token_ids
+    for messages, shares in zip(CONVERSATIONS[:2], found[:2], strict=True):
+        prompt = compile_chat(chat_model.tokenizer, messages, add_generation_prompt=True).token_ids
         scores = []
         for choice in CHOICES:
             ids, total = list(prompt), 0.0
-            for token_id in chat_model.tokenizer.encode(
-                choice
-            ):  # one token after the other, each from a pass of its own
+            # one token after the other, each from its own forward pass
+            for token_id in chat_model.tokenizer.encode(choice):
                 with torch.no_grad():
                     logits = chat_model.model(torch.tensor([ids]))[0, -1].double()
                 total += float(logits.log_softmax(-1)[token_id])
@@ -53,18 +52,18 @@ def test_choices_have_the_probability_of_their_tokens(chat_model: LocalChatModel
 
 def test_answers_are_those_of_the_one_engine(chat_model: LocalChatModel) -> None:
     greedy = SamplingConfig(temperature=0.0, max_new_tokens=6)
-    said = chat_model.generate(ASKED, max_new_tokens=6)
-    assert said[2] is None
-    assert said[:2] == [
-        generate(chat_model.model, chat_model.tokenizer, a, greedy).text.strip() for a in ASKED[:2]
+    answers = chat_model.generate(CONVERSATIONS, max_new_tokens=6)
+    assert answers[2] is None
+    assert answers[:2] == [
+        generate(chat_model.model, chat_model.tokenizer, a, greedy).text.strip() for a in CONVERSATIONS[:2]
     ]
 
 
 def test_draws_depend_on_their_own_seed_alone(chat_model: LocalChatModel) -> None:
-    together = chat_model.generate(ASKED[:2], max_new_tokens=8, temperature=1.0, seeds=[1, 2])
-    alone = chat_model.generate(ASKED[1:2], max_new_tokens=8, temperature=1.0, seeds=[2])
+    together = chat_model.generate(CONVERSATIONS[:2], max_new_tokens=8, temperature=1.0, seeds=[1, 2])
+    alone = chat_model.generate(CONVERSATIONS[1:2], max_new_tokens=8, temperature=1.0, seeds=[2])
     assert together[1:] == alone
-    assert chat_model.generate(ASKED[1:2], max_new_tokens=8, temperature=1.0, seeds=[3]) != alone
+    assert chat_model.generate(CONVERSATIONS[1:2], max_new_tokens=8, temperature=1.0, seeds=[3]) != alone
 
 
 def test_a_folder_speaks_and_anything_else_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The client of a chat endpoint, against a real server on this machine: answers, keys, second tries, and errors."""
+"""The client of a chat endpoint, against a real server on this machine: answers, keys, retries and errors."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from parakit.alignment.chat_models.chat_model import open_chat_model
+from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from tests.alignment.chat_server import Answer, chat_server, completion
 
-ASKED = [(Message("system", "Be kind."), Message("user", f"question {i}")) for i in range(6)]
+CONVERSATIONS = [(Message("system", "Be kind."), Message("user", f"question {i}")) for i in range(6)]
 
 
 def chat_model(url: str, **settings: Any) -> OpenAIChatModel:
-    values = {"model": "tiny", "pause": 0.0, "n_tries": 3} | settings
+    values = {"model": "tiny", "retry_pause": 0.0, "max_attempts": 3} | settings
     return OpenAIChatModel(OpenAIChatConfig(url=url, **values))
 
 
@@ -31,8 +31,8 @@ def test_answers_come_in_the_order_of_the_questions(monkeypatch: pytest.MonkeyPa
         return completion(f" about {body['messages'][-1]['content']}\n")
 
     with chat_server(answer) as url:
-        said = chat_model(url).generate(ASKED, max_new_tokens=9, seeds=list(range(6)))
-    assert said == [f"about question {i}" for i in range(6)]
+        answers = chat_model(url).generate(CONVERSATIONS, max_new_tokens=9, seeds=list(range(6)))
+    assert answers == [f"about question {i}" for i in range(6)]
     path, body, key = seen[0]
     assert (path, key) == ("/v1/chat/completions", "Bearer secret")
     assert body["messages"][0] == {"role": "system", "content": "Be kind."}
@@ -47,23 +47,23 @@ def test_without_a_key_none_is_sent_and_without_a_name_the_first_model_is_asked(
 
     with chat_server(answer) as url:
         found = open_chat_model(f"{url}/chat/completions")
-        assert found.generate(ASKED[:1], max_new_tokens=1) == ["first"]
+        assert found.generate(CONVERSATIONS[:1], max_new_tokens=1) == ["first"]
         assert found.name == f"first at {url}"
 
 
 def test_what_may_pass_is_tried_again() -> None:
     answers = iter([(503, "busy"), (429, "slow down"), completion("at last")])
     with chat_server(lambda *_: next(answers), {"Retry-After": "0"}) as url:
-        assert chat_model(url).generate(ASKED[:1], max_new_tokens=1) == ["at last"]
+        assert chat_model(url).generate(CONVERSATIONS[:1], max_new_tokens=1) == ["at last"]
 
 
 @pytest.mark.parametrize(
     ("answer", "message", "hint"),
     [
         ((401, {"error": "no key"}), "refused the request (HTTP 401)", "PARAKIT_API_KEY"),
-        ((429, "slow down"), "rate limit reached, 3 tries: slow down", "kept"),
-        ((500, "broken"), "HTTP 500 after 3 tries: broken", "check the address"),
-        ((404, "no model"), "HTTP 404 after 1 tries: no model", "the model's name"),
+        ((429, "slow down"), "rate limit reached, 3 attempts: slow down", "kept"),
+        ((500, "broken"), "HTTP 500 after 3 attempts: broken", "check the address"),
+        ((404, "no model"), "HTTP 404 after 1 attempts: no model", "the model's name"),
         ((200, "<html>"), "not JSON: <html>", "OpenAI-compatible"),
         ((200, {"choices": []}), "no chat completion", "OpenAI-compatible"),
         ((200, [1]), "no chat completion", "OpenAI-compatible"),
@@ -71,7 +71,7 @@ def test_what_may_pass_is_tried_again() -> None:
 )
 def test_errors_say_what_the_other_side_said(answer: Answer, message: str, hint: str) -> None:
     with chat_server(lambda *_: answer) as url, pytest.raises(UserError) as caught:
-        chat_model(url).generate(ASKED[:1], max_new_tokens=1)
+        chat_model(url).generate(CONVERSATIONS[:1], max_new_tokens=1)
     assert message in caught.value.message
     assert hint in caught.value.hint
 
@@ -80,8 +80,8 @@ def test_an_address_where_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(UserError, match=r"cannot be reached after 2 tries: .*[Rr]efused"):
-        chat_model(f"http://127.0.0.1:{port}/v1", n_tries=2).generate(ASKED, max_new_tokens=1)
+    with pytest.raises(UserError, match=r"cannot be reached after 2 attempts: .*[Rr]efused"):
+        chat_model(f"http://127.0.0.1:{port}/v1", max_attempts=2).generate(CONVERSATIONS, max_new_tokens=1)
 
 
 def test_one_that_never_answers_is_given_up() -> None:
@@ -92,18 +92,18 @@ def test_one_that_never_answers_is_given_up() -> None:
         return completion("late")
 
     with chat_server(answer) as url:
-        with pytest.raises(UserError, match=r"cannot be reached after 1 tries: .*timed out"):
-            chat_model(url, timeout=0.05, n_tries=1).generate(ASKED[:1], max_new_tokens=1)
+        with pytest.raises(UserError, match=r"cannot be reached after 1 attempts: .*timed out"):
+            chat_model(url, timeout=0.05, max_attempts=1).generate(CONVERSATIONS[:1], max_new_tokens=1)
         released.set()
 
 
 def test_a_list_without_models() -> None:
     with chat_server(lambda *_: (200, {"data": []})) as url, pytest.raises(UserError, match="lists no model"):
-        chat_model(url, model=None).generate(ASKED[:1], max_new_tokens=1)
+        chat_model(url, model=None).generate(CONVERSATIONS[:1], max_new_tokens=1)
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("answers", "expected"),
     [
         ("Yes, it should.", (1.0, 0.0)),
         (' "no"', (0.0, 1.0)),
@@ -114,6 +114,6 @@ def test_a_list_without_models() -> None:
         ("", None),
     ],
 )
-def test_choices_are_read_from_the_beginning_of_an_answer(said: str | None, expected: Any) -> None:
-    with chat_server(lambda *_: completion(said)) as url:
-        assert chat_model(url).score_choices(ASKED[:1], ("Yes", "No")) == [expected]
+def test_choices_are_read_from_the_beginning_of_an_answer(answers: str | None, expected: Any) -> None:
+    with chat_server(lambda *_: completion(answers)) as url:
+        assert chat_model(url).score_choices(CONVERSATIONS[:1], ("Yes", "No")) == [expected]

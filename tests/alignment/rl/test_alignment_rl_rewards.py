@@ -10,7 +10,8 @@ import torch
 
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.prompts import SampledCompletion
-from parakit.alignment.rl.rewards import FunctionReward, RewardError, compute_rewards, parse_reward
+from parakit.alignment.rl.reward import RewardError, compute_rewards
+from parakit.alignment.rl.rewards import FunctionReward, parse_reward
 from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import Lineage
 from parakit.common.errors import UserError
@@ -59,19 +60,19 @@ def judge(messages: list[dict[str, str]], completion: str, answer: str | None) -
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
-        ("final_anwser", "built in are"),
-        ("format=(", "no regular expression"),
+        ("final_anwser", "built-in rewards: "),
+        ("format=(", "not a regular expression"),
         ("length=few", "not a number of words"),
         ("python=json", "names no function"),
         ("python=no.such.module:f", "cannot be imported"),
         ("python=json:nothing", "cannot be imported"),
-        ("python=json:__name__", "is no function"),
+        ("python=json:__name__", "not a function"),
     ],
 )
-def test_a_reward_that_is_not_known_is_refused(name: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_a_reward_that_is_not_known_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         parse_reward(name)
 
 
@@ -91,7 +92,7 @@ def test_a_reward_that_is_no_number_names_prompt_completion_and_itself(value: fl
 
 
 def test_a_missing_answer_and_a_wrong_number_of_rewards_are_errors() -> None:
-    with pytest.raises(RewardError, match="needs the right answer"):
+    with pytest.raises(RewardError, match="needs a reference answer"):
         parse_reward("final_answer")([sample("12", None)])
 
     class Short:
@@ -100,7 +101,7 @@ def test_a_missing_answer_and_a_wrong_number_of_rewards_are_errors() -> None:
         def __call__(self, samples: object) -> list[float]:
             return [1.0]
 
-    with pytest.raises(RewardError, match="gave 1 numbers for 2 completions"):
+    with pytest.raises(RewardError, match="returned 1 numbers for 2 completions"):
         compute_rewards(Short(), [sample("a"), sample("b")])
 
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from parakit.alignment.rl.prompts import SampledCompletion
-from parakit.alignment.rl.rewards import FunctionReward, RewardError
+from parakit.alignment.rl.reward import RewardError
+from parakit.alignment.rl.rewards import FunctionReward
 from parakit.common.errors import UserError
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.session import TrainingInterrupted

@@ -12,7 +12,8 @@ import torch
 
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, compile_prompts, read_prompts
-from parakit.alignment.rl.rewards import RewardError, check_prompts, compute_rewards, parse_reward
+from parakit.alignment.rl.reward import RewardError, check_prompts, compute_rewards
+from parakit.alignment.rl.rewards import parse_reward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import counted_log_probs, frozen_copy, roll_out, token_rows
 from parakit.alignment.rl.unit_test_reward import code_of

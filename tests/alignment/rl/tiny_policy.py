@@ -16,7 +16,8 @@ from parakit.alignment.rl.config import OnlineConfig, online_config
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective
 from parakit.alignment.rl.ppo import PPO, PPOObjective
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, compile_prompts
-from parakit.alignment.rl.rewards import FunctionReward, Reward
+from parakit.alignment.rl.reward import Reward
+from parakit.alignment.rl.rewards import FunctionReward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out
 from parakit.common.seeds import rng

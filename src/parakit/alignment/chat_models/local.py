@@ -1,8 +1,7 @@
-"""A model of ours as a speaker: answers by the one engine, choices by log-probabilities.
+"""A local model folder as a chat model.
 
-A choice is scored by the summed log-probability of its tokens after the conversation's generation prompt, the end of
-turn left out ("Yes" may go on), and normalised over the choices. Shapes: B rows, T tokens, V vocabulary.
-"""
+A choice is scored by the summed log-probability of its tokens after the conversation's generation prompt, without the
+end of turn, and normalised over the choices. Shapes: B rows, T tokens, V vocabulary."""
 
 from __future__ import annotations
 
@@ -36,14 +35,12 @@ class LocalChatModel:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> LocalChatModel:
-        """`UserError` for a folder that holds no model that writes, or no tokenizer."""
+        """`UserError` for a folder without a generating model or without a tokenizer."""
         model: Any
         model, tokenizer = load_model(folder, device)
         require_capability(model, "generate")
         if tokenizer is None:
-            raise UserError(
-                f"{folder}: has no tokenizer, so it cannot read or write", "put the model's tokenizer there"
-            )
+            raise UserError(f"{folder}: has no tokenizer", "put the model's tokenizer there")
         return cls(model, tokenizer, str(folder))
 
     def generate(
@@ -53,62 +50,62 @@ class LocalChatModel:
         max_new_tokens: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
-        advance: OnProgress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[str | None]:
-        """Whole answers, `MICRO_BATCH_SIZE` at a time; greedy at temperature 0."""
+        """Complete answers, `MICRO_BATCH_SIZE` at a time; greedy at temperature 0."""
         config = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens, seed=0)
         answers: list[str | None] = [None] * len(conversations)
-        fitting = [i for i, asked in enumerate(conversations) if self._fits(asked)]
+        fitting = [i for i, messages in enumerate(conversations) if self._fits(messages)]
         for start in range(0, len(fitting), MICRO_BATCH_SIZE):
             rows = fitting[start : start + MICRO_BATCH_SIZE]
-            own_seeds = None if seeds is None else [seeds[i] for i in rows]
+            row_seeds = None if seeds is None else [seeds[i] for i in rows]
             prompts = [conversations[i] for i in rows]
-            said = generate_batch(self.model, self.tokenizer, prompts, config, seeds=own_seeds)
-            for i, completion in zip(rows, said, strict=True):
+            completions = generate_batch(self.model, self.tokenizer, prompts, config, seeds=row_seeds)
+            for i, completion in zip(rows, completions, strict=True):
                 answers[i] = completion.text.strip()
-            if advance is not None:
-                advance(len(rows))
+            if on_progress is not None:
+                on_progress(len(rows))
         return answers
 
     def score_choices(
         self, conversations: Sequence[Messages], choices: Sequence[str]
     ) -> list[tuple[float, ...] | None]:
-        """Probabilities of the choices, adding up to 1."""
-        fitting = [i for i, asked in enumerate(conversations) if self._fits(asked, room=16)]
+        """Probabilities of the choices, which sum to 1."""
+        fitting = [i for i, messages in enumerate(conversations) if self._fits(messages, n_reserved=16)]
         rows = [(conversations[i], choice) for i in fitting for choice in choices]
-        scores = torch.tensor(self._log_probabilities(rows), dtype=torch.float64)
-        shares = scores.view(len(fitting), len(choices)).softmax(-1).tolist() if rows else []
-        found: list[tuple[float, ...] | None] = [None] * len(conversations)
-        for i, share in zip(fitting, shares, strict=True):
-            found[i] = tuple(share)
-        return found
+        log_probs = torch.tensor(self._choice_log_probs(rows), dtype=torch.float64)
+        probabilities = log_probs.view(len(fitting), len(choices)).softmax(-1).tolist() if rows else []
+        scores: list[tuple[float, ...] | None] = [None] * len(conversations)
+        for i, row in zip(fitting, probabilities, strict=True):
+            scores[i] = tuple(row)
+        return scores
 
-    def _fits(self, asked: Messages, room: int = 1) -> bool:
-        return len(prompt_ids(self.tokenizer, asked)) + room <= self.model.config.max_seq_len
+    def _fits(self, messages: Messages, n_reserved: int = 1) -> bool:
+        return len(prompt_ids(self.tokenizer, messages)) + n_reserved <= self.model.config.max_seq_len
 
     @torch.inference_mode()
-    def _log_probabilities(self, rows: Sequence[tuple[Messages, str]]) -> list[float]:
+    def _choice_log_probs(self, rows: Sequence[tuple[Messages, str]]) -> list[float]:
         """The log-probability of each choice's tokens after its conversation."""
         device = next(self.model.parameters()).device
-        ids, counted = [], []
-        for asked, choice in rows:
-            chat = compile_chat(self.tokenizer, [*asked, Message("assistant", choice)])
-            n_prompt = len(prompt_ids(self.tokenizer, asked))
-            said = [
-                counts and place >= n_prompt and token_id not in self.tokenizer.control_ids
-                for place, (token_id, counts) in enumerate(zip(chat.token_ids, chat.loss_mask, strict=True))
+        ids, masks = [], []
+        for messages, choice in rows:
+            chat = compile_chat(self.tokenizer, [*messages, Message("assistant", choice)])
+            n_prompt = len(prompt_ids(self.tokenizer, messages))
+            choice_mask = [
+                counts and i >= n_prompt and token_id not in self.tokenizer.control_ids
+                for i, (token_id, counts) in enumerate(zip(chat.token_ids, chat.loss_mask, strict=True))
             ]
             ids.append(chat.token_ids)
-            counted.append(said)
-        scores = [0.0] * len(rows)
+            masks.append(choice_mask)
+        totals = [0.0] * len(rows)
         with evaluation_mode(self.model):
             for members in rows_by_length(ids, MICRO_BATCH_SIZE):
                 input_ids, _ = pad_rows([ids[i] for i in members], device)  # (B, T)
-                said_mask, _ = pad_rows([counted[i] for i in members], device)
-                # padding stands on the right, where causal attention cannot look
+                mask, _ = pad_rows([masks[i] for i in members], device)
+                # padding is on the right, where causal attention does not look
                 logits = self.model(input_ids[:, :-1]).float()  # (B, T - 1, V)
-                chosen = logits.log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
-                sums = (chosen.double() * said_mask[:, 1:]).sum(-1).tolist()
+                token_log_probs = logits.log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
+                sums = (token_log_probs.double() * mask[:, 1:]).sum(-1).tolist()
                 for i, total in zip(members, sums, strict=True):
-                    scores[i] = total
-        return scores
+                    totals[i] = total
+        return totals

@@ -1,9 +1,8 @@
-"""Any OpenAI-compatible chat endpoint as a speaker, with the standard library alone.
+"""Any endpoint with the OpenAI chat API as a chat model, with the standard library alone.
 
-Nothing is sent anywhere unless the user named a URL. The key comes from an environment variable and is never written
-down. What is worth another try is tried again after a growing pause (no connection, a time-out, 429, 5xx; a
-Retry-After header is obeyed); what is not is a `UserError` that says what the other side said.
-"""
+Requests go only to the URL that the user named. The key comes from an environment variable and is never written to a
+file. Connection errors, time-outs, 429 and 5xx are retried with exponential backoff or after the Retry-After header's
+seconds; other failures are a `UserError` with the endpoint's message."""
 
 from __future__ import annotations
 
@@ -24,27 +23,31 @@ from parakit.alignment.chat_models.chat_model import Messages, OnProgress
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
 
-_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
-_MOST_PAUSE = 60.0
-_MOST_BYTES = 16 * 2**20  # of an answer
+_RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
+_MAX_PAUSE = 60.0
+_MAX_RESPONSE_BYTES = 16 * 2**20
 
 
 class OpenAIChatConfig(Config):
-    """Where a model is served and how patient we are."""
+    """An endpoint, and the limits of its requests."""
 
     url: str = Field(description="The API's base, for example http://localhost:8000/v1.")
     model: str | None = Field(
-        default=None, description="The model's name there; none: the first that it lists."
+        default=None, description="The model's name at the endpoint; none: the first one it lists."
     )
-    key_variable: str = Field(default="PARAKIT_API_KEY", description="The environment variable with the key.")
-    timeout: float = Field(default=60.0, gt=0, description="Seconds that one request may take.")
-    n_tries: int = Field(default=5, ge=1, description="How often a request is made before giving up.")
-    pause: float = Field(default=1.0, ge=0, description="Seconds before the second try; doubles each time.")
-    n_at_once: int = Field(default=4, ge=1, le=64, description="Requests in flight.")
+    api_key_variable: str = Field(
+        default="PARAKIT_API_KEY", description="The environment variable with the API key."
+    )
+    timeout: float = Field(default=60.0, gt=0, description="Seconds until a request times out.")
+    max_attempts: int = Field(default=5, ge=1, description="Attempts for one request.")
+    retry_pause: float = Field(
+        default=1.0, ge=0, description="Seconds before the first retry; doubles each time."
+    )
+    max_concurrent: int = Field(default=4, ge=1, le=64, description="Requests in flight.")
 
 
 class OpenAIChatModel:
-    """A chat model behind an HTTP address."""
+    """A chat model served over HTTP."""
 
     def __init__(self, config: OpenAIChatConfig) -> None:
         self.config = config
@@ -56,16 +59,14 @@ class OpenAIChatModel:
 
     @cached_property
     def model(self) -> str:
-        """The model's name as the endpoint knows it."""
+        """The model's name at the endpoint."""
         if self.config.model:
             return self.config.model
         listed = self._request("/models", None)
         try:
             return str(listed["data"][0]["id"])
         except (KeyError, IndexError, TypeError):
-            raise UserError(
-                f"{self.base}/models: lists no model", "name the model that is to be asked"
-            ) from None
+            raise UserError(f"{self.base}/models: lists no model", "name the model") from None
 
     def generate(
         self,
@@ -74,10 +75,10 @@ class OpenAIChatModel:
         max_new_tokens: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
-        advance: OnProgress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[str | None]:
-        """Answers in the order of the conversations; None where the endpoint gave no text."""
-        model = self.model  # asked for once, before requests are made at once
+        """Answers in the order of the conversations; None where the endpoint returned no text."""
+        model = self.model  # one request, before the concurrent ones
 
         def one(number: int) -> str | None:
             body = {
@@ -89,17 +90,17 @@ class OpenAIChatModel:
             if seeds is not None:
                 body["seed"] = seeds[number] % 2**31
             text = self._text(self._request("/chat/completions", body))
-            if advance is not None:
-                advance(1)
+            if on_progress is not None:
+                on_progress(1)
             return text
 
-        with ThreadPoolExecutor(self.config.n_at_once) as pool:
+        with ThreadPoolExecutor(self.config.max_concurrent) as pool:
             return list(pool.map(one, range(len(conversations))))
 
     def score_choices(
         self, conversations: Sequence[Messages], choices: Sequence[str]
     ) -> list[tuple[float, ...] | None]:
-        """1 for the choice that the answer begins with; None for an answer that begins with none, or with several."""
+        """1 for the choice that the answer begins with, 0 for the others; None where it begins with none or several."""
         answers = self.generate(conversations, max_new_tokens=16)
         return [_choice(answer, choices) for answer in answers]
 
@@ -108,57 +109,57 @@ class OpenAIChatModel:
             content = reply["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
             raise UserError(
-                f"{self.base}: answered with something that is no chat completion: {_cut(json.dumps(reply))}",
+                f"{self.base}: the response is no chat completion: {_shorten(json.dumps(reply))}",
                 "give the base address of an OpenAI-compatible API, for example http://localhost:8000/v1",
             ) from None
         return content.strip() if isinstance(content, str) else None
 
     def _request(self, path: str, body: dict[str, Any] | None) -> Any:
-        """The JSON that the endpoint answers with."""
+        """The endpoint's response as JSON."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key := os.environ.get(self.config.key_variable):
+        if key := os.environ.get(self.config.api_key_variable):
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data, headers)
-        for number in range(self.config.n_tries):
-            last = number + 1 == self.config.n_tries
+        for number in range(self.config.max_attempts):
+            last = number + 1 == self.config.max_attempts
             try:
                 with urllib.request.urlopen(request, timeout=self.config.timeout) as reply:
-                    return self._parsed(reply.read(_MOST_BYTES))
+                    return self._parse(reply.read(_MAX_RESPONSE_BYTES))
             except urllib.error.HTTPError as error:
-                said = _cut(error.read(2000).decode(errors="replace"))
-                if last or error.code not in _AGAIN:
-                    raise self._refused(error.code, said, number + 1) from None
+                message = _shorten(error.read(2000).decode(errors="replace"))
+                if last or error.code not in _RETRIED_STATUSES:
+                    raise self._request_error(error.code, message, number + 1) from None
                 pause = _seconds(error.headers.get("Retry-After"))
             except (OSError, HTTPException) as error:  # URLError is an OSError, and so is a time-out
                 if last:
                     reason = getattr(error, "reason", None) or error
                     raise UserError(
-                        f"{self.base}: cannot be reached after {number + 1} tries: {reason or type(error).__name__}",
-                        "check the address and that the server runs; what was done so far is kept",
+                        f"{self.base}: cannot be reached after {number + 1} attempts: {reason or type(error).__name__}",
+                        "check the address and that the server runs; results so far are kept",
                     ) from None
                 pause = None
-            time.sleep(min(_MOST_PAUSE, self.config.pause * 2**number if pause is None else pause))
-        raise AssertionError("the last try returns or raises")
+            time.sleep(min(_MAX_PAUSE, self.config.retry_pause * 2**number if pause is None else pause))
+        raise AssertionError("the last attempt returns or raises")
 
-    def _parsed(self, answer: bytes) -> Any:
+    def _parse(self, answer: bytes) -> Any:
         try:
             return json.loads(answer)
         except ValueError:
             raise UserError(
-                f"{self.base}: answered with something that is not JSON: {_cut(answer.decode(errors='replace'))}",
+                f"{self.base}: the response is not JSON: {_shorten(answer.decode(errors='replace'))}",
                 "give the base address of an OpenAI-compatible API, for example http://localhost:8000/v1",
             ) from None
 
-    def _refused(self, status: int, said: str, n_tries: int) -> UserError:
+    def _request_error(self, status: int, message: str, n_attempts: int) -> UserError:
         if status in (401, 403):
-            hint = f"put a valid key into the environment variable {self.config.key_variable}"
-            return UserError(f"{self.base}: refused the request (HTTP {status}): {said}", hint)
+            hint = f"put a valid key into the environment variable {self.config.api_key_variable}"
+            return UserError(f"{self.base}: refused the request (HTTP {status}): {message}", hint)
         if status == 429:
-            hint = "wait, or ask fewer things at once; what was done so far is kept"
-            return UserError(f"{self.base}: rate limit reached, {n_tries} tries: {said}", hint)
+            hint = "wait, or send fewer requests at once; results so far are kept"
+            return UserError(f"{self.base}: rate limit reached, {n_attempts} attempts: {message}", hint)
         hint = "check the address and the model's name"
-        return UserError(f"{self.base}: HTTP {status} after {n_tries} tries: {said}", hint)
+        return UserError(f"{self.base}: HTTP {status} after {n_attempts} attempts: {message}", hint)
 
 
 def _choice(answer: str | None, choices: Sequence[str]) -> tuple[float, ...] | None:
@@ -173,13 +174,13 @@ def _choice(answer: str | None, choices: Sequence[str]) -> tuple[float, ...] | N
 
 
 def _seconds(header: str | None) -> float | None:
-    """Of a Retry-After header, where it gives seconds."""
+    """The seconds of a Retry-After header; None for its other form, a date."""
     try:
         return max(0.0, float(header)) if header else None
     except ValueError:
         return None
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= 200 else text[:197] + "..."

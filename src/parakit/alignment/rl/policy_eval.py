@@ -12,7 +12,7 @@ from typing import Any
 from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.overoptimization import MONITORED, diversity_metrics
 from parakit.alignment.rl.prompts import RLPrompt, ids_of
-from parakit.alignment.rl.rewards import Reward, compute_rewards
+from parakit.alignment.rl.reward import Reward, compute_rewards
 from parakit.alignment.rl.rollouts import complete, exact_kl, token_rows
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

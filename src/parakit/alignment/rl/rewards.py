@@ -1,76 +1,61 @@
-"""Rewards: a number for each completion, from a rule that can be checked, a function of the user's, or a model.
+"""Rewards by name: rules that check a completion, a user's function, unit tests, or a reward model.
 
-A reward that raises or gives no finite number stops the run and names the prompt, the completion and itself: a
-silent zero would teach the wrong thing. Functions are imported from where the user's Python finds them, and only
-when the user names one; nothing is downloaded. Unit tests run what the model wrote, in a sandbox or not at all
-(`tested_code.py`).
+A reward that raises or returns no finite number stops the run and names the prompt and the completion: a silent zero
+would train the wrong behaviour. A user's function is imported from the Python path, only when it is named. Unit tests
+run what the model wrote in the sandbox (`unit_test_reward.py`).
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
+from parakit.alignment.rl.model_reward import ModelReward
+from parakit.alignment.rl.prompts import SampledCompletion
+from parakit.alignment.rl.reward import Reward, RewardError
+from parakit.alignment.rl.unit_test_reward import UnitTestReward
 from parakit.common.errors import UserError
 from parakit.primer.grading import final_number, normalise
 
 
-class Reward(Protocol):
-    """Judges completions; `name` is how a person asked for it."""
-
-    name: str
-
-    def __call__(self, samples: Sequence[SampledCompletion]) -> Sequence[float]:
-        """One number for each sample."""
-        ...
-
-
-class RewardError(UserError):
-    """A reward that failed, or that is no number."""
-
-
 class FunctionReward:
-    """A reward that looks at one sample at a time. `needs_answer`: it compares with the prompt's own answer."""
+    """A function of one sample. `needs_answer`: it compares with the prompt's reference answer."""
 
     def __init__(
-        self, name: str, judge: Callable[[SampledCompletion], float], needs_answer: bool = False
+        self, name: str, function: Callable[[SampledCompletion], float], needs_answer: bool = False
     ) -> None:
-        self.name, self.judge, self.needs_answer = name, judge, needs_answer
+        self.name, self.function, self.needs_answer = name, function, needs_answer
 
     def __call__(self, samples: Sequence[SampledCompletion]) -> list[float]:
-        return [self._one(sample) for sample in samples]
+        return [self._score(sample) for sample in samples]
 
-    def _one(self, sample: SampledCompletion) -> float:
+    def _score(self, sample: SampledCompletion) -> float:
         if self.needs_answer and sample.answer is None:
             raise RewardError(
-                f"the reward {self.name!r} needs the right answer, and there is none: {sample.describe()}",
+                f"the reward {self.name!r} needs a reference answer, and there is none: {sample.describe()}",
                 "end each conversation with the assistant's right answer",
             )
         try:
-            return float(self.judge(sample))
-        except Exception as error:  # whatever a user's function raises, the run must say where
+            return float(self.function(sample))
+        except Exception as error:  # a user's function may raise anything
             raise RewardError(
                 f"the reward {self.name!r} raised {type(error).__name__}: {error}; {sample.describe()}",
-                "put it right and begin the same command again: it goes on from its last checkpoint",
+                "correct it and run the same command again: it resumes from the last checkpoint",
             ) from error
 
 
 def exact_answer(sample: SampledCompletion) -> float:
-    """1 where the completion is the answer, but for case, spaces, quotation marks and the last full stop."""
+    """1 where the completion equals the answer, ignoring case, spaces, quotation marks and the last full stop."""
     return float(normalise(sample.completion) == normalise(sample.answer or ""))
 
 
 def final_answer(sample: SampledCompletion) -> float:
-    """1 where the completion's last whole number is the answer's."""
-    said, right = final_number(sample.completion), final_number(sample.answer or "")
-    return float(said is not None and said == right)
+    """1 where the completion's last integer is the answer's."""
+    number, expected = final_number(sample.completion), final_number(sample.answer or "")
+    return float(number is not None and number == expected)
 
 
 def contains_answer(sample: SampledCompletion) -> float:
@@ -79,31 +64,31 @@ def contains_answer(sample: SampledCompletion) -> float:
     return float(re.search(rf"(?<!\w){words}(?!\w)", normalise(sample.completion)) is not None)
 
 
-def _format(pattern: str) -> FunctionReward:
+def _format_reward(pattern: str) -> FunctionReward:
     try:
         compiled = re.compile(pattern, re.DOTALL)
     except re.error as error:
         raise UserError(
-            f"format={pattern}: no regular expression: {error}", "write it as Python's re"
+            f"format={pattern}: not a regular expression: {error}", "use the syntax of Python's re"
         ) from None
     return FunctionReward(
         f"format={pattern}", lambda sample: float(compiled.fullmatch(sample.completion.strip()) is not None)
     )
 
 
-def _length(words: str) -> FunctionReward:
+def _length_reward(words: str) -> FunctionReward:
     if not words.isdecimal() or int(words) == 0:
         raise UserError(f"length={words}: not a number of words", "for example length=12")
-    wanted = int(words)
+    target = int(words)
 
-    def judge(sample: SampledCompletion) -> float:
-        return -abs(len(sample.completion.split()) - wanted) / wanted
+    def relative_error(sample: SampledCompletion) -> float:
+        return -abs(len(sample.completion.split()) - target) / target
 
-    return FunctionReward(f"length={words}", judge)
+    return FunctionReward(f"length={words}", relative_error)
 
 
-def _function(path: str) -> FunctionReward:
-    """A function of (messages, completion, answer), messages as mappings of role and content."""
+def _python_reward(path: str) -> FunctionReward:
+    """A function of (messages, completion, answer); messages are dicts of role and content."""
     module, _, name = path.partition(":")
     if not module or not name:
         raise UserError(f"python={path}: names no function", "write python=module:function")
@@ -114,74 +99,41 @@ def _function(path: str) -> FunctionReward:
             f"python={path}: cannot be imported: {error}", "put the module on PYTHONPATH, or correct the name"
         ) from None
     if not callable(function):
-        raise UserError(f"python={path}: is no function", "name a function of (messages, completion, answer)")
+        raise UserError(f"python={path}: not a function", "name a function of (messages, completion, answer)")
 
-    def judge(sample: SampledCompletion) -> float:
+    def call(sample: SampledCompletion) -> float:
         messages = [{"role": m.role, "content": m.content} for m in sample.messages]
         return float(function(messages, sample.completion, sample.answer))
 
-    return FunctionReward(f"python={path}", judge)
+    return FunctionReward(f"python={path}", call)
 
 
-RULES: Mapping[str, Callable[[SampledCompletion], float]] = {
+ANSWER_REWARDS: Mapping[str, Callable[[SampledCompletion], float]] = {
     "exact_answer": exact_answer,
     "final_answer": final_answer,
     "contains_answer": contains_answer,
 }
-MAKERS: Mapping[str, Callable[[str], FunctionReward]] = {
-    "format": _format,
-    "length": _length,
-    "python": _function,
+PARAMETRIC_REWARDS: Mapping[str, Callable[[str], FunctionReward]] = {
+    "format": _format_reward,
+    "length": _length_reward,
+    "python": _python_reward,
 }
 
 
 def parse_reward(text: str, device: str = "cpu") -> Reward:
-    """The reward that `text` names: a rule, `format=REGEX`, `length=WORDS`, `python=module:function`, `unit_tests`, or
-    the folder of a reward model.
+    """The reward that `text` names: exact_answer, final_answer, contains_answer, `format=REGEX`, `length=WORDS`,
+    `python=module:function`, `unit_tests`, `unit_tests=share`, or a reward model's folder.
     """
     name, equals, argument = text.partition("=")
     if name == "unit_tests":
-        from parakit.alignment.rl.unit_test_reward import UnitTestReward
-
         return UnitTestReward(text)
-    if text in RULES:
-        return FunctionReward(text, RULES[text], needs_answer=True)
-    if equals and name in MAKERS:
-        return MAKERS[name](argument)
+    if text in ANSWER_REWARDS:
+        return FunctionReward(text, ANSWER_REWARDS[text], needs_answer=True)
+    if equals and name in PARAMETRIC_REWARDS:
+        return PARAMETRIC_REWARDS[name](argument)
     if Path(text).is_dir():
-        from parakit.alignment.rl.model_reward import ModelReward
-
         return ModelReward(Path(text), device)
-    known = [*RULES, "unit_tests", *(f"{name}=..." for name in MAKERS)]
+    known = [*ANSWER_REWARDS, "unit_tests", *(f"{name}=..." for name in PARAMETRIC_REWARDS)]
     raise UserError(
-        f"reward {text!r}: neither a folder nor a built-in reward", f"built in are {', '.join(known)}"
+        f"reward {text!r}: neither a folder nor a built-in reward", f"built-in rewards: {', '.join(known)}"
     )
-
-
-def check_prompts(reward: Reward, prompts: Iterable[RLPrompt]) -> None:
-    """`UserError` where a prompt lacks what the reward needs, found before anything is learned."""
-    check = getattr(reward, "check_prompts", None)
-    if check is not None:
-        check(prompts)
-
-
-def reward_metrics(reward: Reward) -> dict[str, float]:
-    """What a reward has to tell of the completions it judged last, beside its numbers."""
-    return dict(getattr(reward, "figures", {}))
-
-
-def compute_rewards(reward: Reward, samples: Sequence[SampledCompletion]) -> np.ndarray:
-    """(N,) float64. `RewardError` where the reward fails, gives another number of numbers, NaN or infinity."""
-    found = list(reward(samples))
-    if len(found) != len(samples):
-        raise RewardError(
-            f"the reward {reward.name!r} gave {len(found)} numbers for {len(samples)} completions",
-            "a reward gives one number for each completion",
-        )
-    for value, sample in zip(found, samples, strict=True):
-        if not math.isfinite(value):
-            raise RewardError(
-                f"the reward {reward.name!r} is {value}; {sample.describe()}",
-                "put it right and begin the same command again: it goes on from its last checkpoint",
-            )
-    return np.array(found, dtype=np.float64)

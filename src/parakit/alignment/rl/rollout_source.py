@@ -20,7 +20,7 @@ from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.kl import kl_estimate
 from parakit.alignment.rl.overoptimization import diversity_metrics
 from parakit.alignment.rl.prompts import RLPrompt
-from parakit.alignment.rl.rewards import Reward, compute_rewards, reward_metrics
+from parakit.alignment.rl.reward import Reward, compute_rewards, reward_metrics
 from parakit.alignment.rl.rollouts import Rollouts
 from parakit.common.seeds import rng
 

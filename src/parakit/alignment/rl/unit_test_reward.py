@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
-from parakit.alignment.rl.rewards import RewardError
+from parakit.alignment.rl.reward import RewardError
 from parakit.common.errors import UserError
 from parakit.sandbox.grading import run_tests_of_many
 from parakit.sandbox.pool import available_isolation

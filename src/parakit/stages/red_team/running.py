@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from parakit.alignment.chat_models.chat_model import ChatModel, open_chat_model
+from parakit.alignment.chat_models.chat_model import ChatModel
+from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.alignment.red_team.config import RULES, RedTeamConfig
 from parakit.alignment.red_team.judging import judge_by_rules
