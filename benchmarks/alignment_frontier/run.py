@@ -27,7 +27,7 @@ from benchmarks.alignment_frontier.preferring import preferred
 from benchmarks.alignment_frontier.talker import MAX_NEW_TOKENS, talker_and_prompts
 from benchmarks.harness import ROOT, SHOWN, Figures, report, summary
 from parakit.alignment.config import AlignConfig
-from parakit.alignment.rl.best_of_n import curve
+from parakit.alignment.rl.best_of_n import best_of_n_curve
 from parakit.alignment.rl.config import OnlineMethod, online_config
 from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rewards import FunctionReward
@@ -129,7 +129,7 @@ def _best(folder: Path, seed: int) -> dict[str, Any]:
     course = Course()
     samples, _ = complete(asked.policy, asked.tokenizer, asked.train, config, seed)
     rewards = compute_rewards(asked.reward, samples).reshape(-1, N_SAMPLED)
-    line: Sequence[dict[str, float]] = curve(rewards)
+    line: Sequence[dict[str, float]] = best_of_n_curve(rewards)
     return {
         "points": [(point["kl_bound"], point["reward"]) for point in line],
         "figures": {

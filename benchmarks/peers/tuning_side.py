@@ -25,7 +25,7 @@ from parakit.alignment.rl.grpo import GRPO, GRPOObjective
 from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.alignment.rl.rewards import FunctionReward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
-from parakit.alignment.rl.rollouts import frozen_copy, roll_out, scored_rollouts
+from parakit.alignment.rl.rollouts import frozen_copy, roll_out, score_rollouts
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.conversations.conversation import read_conversations
 from parakit.data.preferences import read_preferences
@@ -114,8 +114,8 @@ def _grpo(
     folder: Path, n_steps: int, config: Any, given: Figures | None = None
 ) -> tuple[TrainingSession, PolicyRolloutSource]:
     policy, tokenizer = work.policy_of(folder, "talker")
-    reference, learning = frozen_copy(policy), GRPO(config)
-    objective = GRPOObjective(config, learning.leash)
+    reference, algorithm = frozen_copy(policy), GRPO(config)
+    objective = GRPOObjective(config, algorithm.kl_controller)
     prompts = work.prompts_of(folder, tokenizer)
 
     def roll_given(asked: Sequence[Any], phase: int) -> Any:
@@ -126,10 +126,10 @@ def _grpo(
             SampledCompletion(prompt.messages, None, text)
             for prompt, text in zip(every, given["completions"], strict=True)
         ]
-        return scored_rollouts(policy, reference, every, samples, given["token_ids"])
+        return score_rollouts(policy, reference, every, samples, given["token_ids"])
 
     reward = FunctionReward("near_twelve_words", lambda sample: near_twelve_words(sample.completion))
-    source = PolicyRolloutSource(prompts, roll_given, reward, learning, objective.figures, config)
+    source = PolicyRolloutSource(prompts, roll_given, reward, algorithm, objective.metrics, config)
     plan = work.plan_of(config.n_rows, n_steps, work.GRPO_RATE)
     return TrainingSession(policy, source, objective, plan, folder=None), source
 

@@ -11,7 +11,7 @@ import torch
 from parakit.alignment.rl import advantages, rollouts
 from parakit.alignment.rl.kl import kl_estimate
 from parakit.alignment.rl.ppo import PPO, PPOObjective
-from parakit.alignment.rl.rollouts import check_separate, frozen_copy, roll_out, scored
+from parakit.alignment.rl.rollouts import check_separate, frozen_copy, roll_out, score_rows
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.sampling import filter_logits
 from parakit.model import ActorCritic
@@ -33,7 +33,7 @@ def the_phase(**changes: Any) -> tuple[Any, Any, np.ndarray]:
         model, frozen_copy(model.policy), tiny_tokenizer(), tiny_prompts()[:4], config, 0, True
     )
     rewards = np.random.default_rng(0).normal(size=len(found.samples))
-    return model, PPO(config).phase(found, rewards, values), rewards
+    return model, PPO(config).make_experience(found, rewards, values), rewards
 
 
 def test_17_dropout_in_the_reference_is_refused() -> None:
@@ -89,7 +89,7 @@ def test_36_sampling_s_log_probabilities_are_not_the_policy_s() -> None:
     def moved(log_probs: np.ndarray) -> float:
         changed = {**vars(batch), "log_probs": log_probs.astype(np.float32)}
         objective(model, to_micro_batch(type(batch)(**changed), torch.device("cpu")))
-        return objective.figures.close_step()["kl_to_rollouts"]
+        return objective.metrics.close_step()["kl_to_rollouts"]
 
     assert moved(batch.log_probs) == pytest.approx(0, abs=1e-9)
     with torch.no_grad():
@@ -144,7 +144,7 @@ def test_39_the_reward_stands_at_the_last_token_said() -> None:
     """Without a leash and at lambda 1 every token's return is the reward; one token off, the last one's is not."""
     _, phase, rewards = the_phase(kl_coef=0.0, gae_lambda=1.0)
     loss_mask = phase.rollouts.rows.loss_mask
-    last = advantages.last_places(loss_mask)
+    last = advantages.last_positions(loss_mask)
     assert np.allclose(phase.returns[np.arange(len(last)), last], rewards, atol=1e-6)
     assert np.allclose(phase.returns[loss_mask], np.repeat(rewards, loss_mask.sum(1)), atol=1e-6)
     beside = np.zeros(loss_mask.shape)
@@ -157,4 +157,4 @@ def test_a_value_head_is_scored_in_evaluation_mode_too() -> None:
     model = ActorCritic(tiny_policy(dropout=0.5)).train()
     torch.nn.init.constant_(model.value_head.weight, 0.5)
     rows = rollouts.token_rows([[5, 6, 7], [8]], [[1, 2], [3, 4, 9]])
-    assert np.array_equal(scored(model, rows, True)[1], scored(model, rows, True)[1])
+    assert np.array_equal(score_rows(model, rows, True)[1], score_rows(model, rows, True)[1])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parakit.alignment.jsonl_cache import CachedRow, cached_map
-from parakit.alignment.rl.best_of_n import as_conversation, chosen, curve
+from parakit.alignment.rl.best_of_n import best_of_n_curve, best_samples, to_conversation
 from parakit.alignment.rl.config import OnlineConfig, online_config
 from parakit.alignment.rl.policy_eval import evaluate_policy
 from parakit.alignment.rl.prompts import RLPrompt
@@ -73,7 +73,7 @@ def best_of_n_job(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str
         rewards, n_chosen = _sampled(asked, config, work)
         figures, plan = _tuned(job, asked, _shards(work, job.model), work / TUNING)
         figures |= measure() | {"task": "chat", "method": "best_of_n", "reward_name": asked.reward.name}
-        figures |= {"before": before, "curve": curve(rewards), "n_chosen": n_chosen}
+        figures |= {"before": before, "curve": best_of_n_curve(rewards), "n_chosen": n_chosen}
         figures |= {"samples": pair_samples(shown, sample_examples(asked, config))}
         figures |= {"settings": config.model_dump(mode="json")}
         logs = [work / TUNING / METRICS, work / TUNING / EVENTS, work / CHOSEN]
@@ -138,7 +138,7 @@ def _judged(asked: RLContext, config: OnlineConfig, start: int) -> CachedRow:
         [not s.ended for s in samples]
     )
     rewards = paid.reshape(len(part), -1)
-    best = [as_conversation(sample).to_row()["messages"] for sample, _ in chosen(samples, rewards)]
+    best = [to_conversation(sample).to_row()["messages"] for sample, _ in best_samples(samples, rewards)]
     return {"rewards": rewards.tolist(), "chosen": best}
 
 

@@ -124,9 +124,9 @@ class _Run:
         n_rows = max(1, VALIDATION_TOKENS // (2 * self.plan.seq_len))
 
         def measure(model: Model) -> dict[str, Any]:
-            plain.figures.take()
+            plain.metrics.pop()
             loss = validation_loss(model, one_epoch(held_out, n_rows), plain).loss
-            return {"loss": loss} | plain.figures.take()
+            return {"loss": loss} | plain.metrics.pop()
 
         return Lesson(
             kind=self.kind,
@@ -136,7 +136,7 @@ class _Run:
             loss_unit=loss_unit,
             measure=measure,
             unit="rankings",
-            step_figures=objective.figures.take,
+            step_figures=objective.metrics.pop,
             secondary_metric="accuracy",
         )
 

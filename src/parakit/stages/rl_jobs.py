@@ -185,15 +185,15 @@ def run_rl(
     policy, tokenizer = asked.policy, asked.tokenizer
     reference = frozen_copy(policy)
     trained: Any = ActorCritic(policy) if method == "ppo" else policy
-    learning, objective = _learning(method, config)
+    algorithm, objective = _algorithm(method, config)
     precision = Precision(plan.precision, policy.lm_head.weight.device)
 
     def roll(prompts: Any, phase: int) -> Any:
         return roll_out(
-            trained, reference, tokenizer, prompts, config, phase, learning.needs_values, precision.autocast
+            trained, reference, tokenizer, prompts, config, phase, algorithm.needs_values, precision.autocast
         )
 
-    source = PolicyRolloutSource(asked.train, roll, asked.reward, learning, objective.figures, config)
+    source = PolicyRolloutSource(asked.train, roll, asked.reward, algorithm, objective.metrics, config)
 
     def measured() -> dict[str, Any]:
         return evaluate_policy(
@@ -210,7 +210,7 @@ def run_rl(
         loss_unit="less the mean reward",
         measure=lambda _: monitor.check(measured()),
         unit="completions",
-        step_figures=source.step_figures,
+        step_figures=source.step_metrics,
         should_stop=source.should_stop,
         primary_metric="reward",
         secondary_metric="kl",
@@ -249,12 +249,12 @@ def _zero_variance_groups(work: Path) -> float:
     return share
 
 
-def _learning(method: OnlineMethod, config: OnlineConfig) -> tuple[Any, Any]:
+def _algorithm(method: OnlineMethod, config: OnlineConfig) -> tuple[Any, Any]:
     """What makes lessons of rollouts, and the loss of those."""
     if method == "ppo":
         return PPO(config), PPOObjective(config)
-    learning = GRPO(config)
-    return learning, GRPOObjective(config, learning.leash)
+    algorithm = GRPO(config)
+    return algorithm, GRPOObjective(config, algorithm.kl_controller)
 
 
 def sample_examples(asked: RLContext, config: OnlineConfig) -> list[dict[str, Any]]:

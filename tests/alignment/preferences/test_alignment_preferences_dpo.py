@@ -138,9 +138,9 @@ def test_34_training_the_policy_leaves_the_reference_as_it_was() -> None:
         losses.append(float(loss.detach()))
     np.testing.assert_array_equal(said, kept)
     assert losses[-1] < losses[0]
-    figures = objective.figures.take()
+    figures = objective.metrics.pop()
     assert figures["best_log_ratio"] > figures["other_log_ratio"]
-    assert objective.figures.take() == {}
+    assert objective.metrics.pop() == {}
 
 
 def test_35_rewards_fall_where_the_policy_leaves_the_reference() -> None:
@@ -153,7 +153,7 @@ def test_35_rewards_fall_where_the_policy_leaves_the_reference() -> None:
     objective = PreferenceObjective("dpo", 0.1)
     loss = float(objective(model, to_micro_batch(lifted.batch_of([0]), CPU)).detach())
     assert loss == pytest.approx(-math.log(1 / (1 + math.exp(-0.3))), abs=1e-5)
-    assert objective.figures.take()["margin"] == pytest.approx(0.3, abs=1e-5)
+    assert objective.metrics.pop()["margin"] == pytest.approx(0.3, abs=1e-5)
 
 
 def test_where_nothing_leads_a_pair_is_half_right_and_likelihood_is_told_apart_from_reward() -> None:
@@ -164,6 +164,6 @@ def test_where_nothing_leads_a_pair_is_half_right_and_likelihood_is_told_apart_f
     batch = to_micro_batch(PreferenceSource(data, 0, said).batch_of(range(6)), CPU)
     exact = replace(batch, reference=completion_log_probs(model, batch).detach())
     objective(model, exact)
-    figures = objective.figures.take()
+    figures = objective.metrics.pop()
     assert figures["accuracy"] == 0.5
     assert figures["logp_accuracy"] == pytest.approx((said[0::2] > said[1::2]).mean())

@@ -11,7 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parakit.alignment.preferences.rankings import ipo_loss, pad_by_group, pair_margins, plackett_luce
+from parakit.alignment.preferences.rankings import (
+    ipo_loss,
+    log_prob_rounding,
+    pad_by_group,
+    pair_margins,
+    pairwise_accuracy,
+    plackett_luce,
+)
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import to_micro_batch
 from tests.alignment.ranking_cases import encoded
@@ -90,7 +97,7 @@ def test_a_pair_is_bradley_and_terrys_also_where_scores_are_huge() -> None:
 
 def test_the_squared_lead_is_a_mean_over_pairs() -> None:
     rows = [[2.0, 0.5, 0.0], [1.0, 3.0]]
-    found = ipo_loss(*laid(rows), wanted=1.0)
+    found = ipo_loss(*laid(rows), target=1.0)
     pairs = [[(a - b - 1) ** 2 for a, b in itertools.combinations(row, 2)] for row in rows]
     np.testing.assert_allclose(found.tolist(), [np.mean(one) for one in pairs])
 
@@ -102,3 +109,13 @@ def test_scores_go_where_their_completions_stand() -> None:
     assert there.sum(1).tolist() == [2, 4, 3]
     assert len(pair_margins(scores, there)) == 1 + 6 + 3
     assert set(pair_margins(scores, there).tolist()) == {-1.0, -2.0, -3.0}
+
+
+def test_a_margin_within_rounding_is_a_tie() -> None:
+    """Two computations of the same log-probabilities differ in the last bits; training moves them by much more."""
+    log_probs = torch.tensor([[-60.0, -55.0], [-60.0, -55.0], [-60.0, -55.0]])
+    changes = torch.tensor([[4e-6, -8e-6], [-4e-6, 8e-6], [0.02, -0.02]])
+    rounding = log_prob_rounding(log_probs, torch.full((3, 2), 12))
+    log_ratios, present = (log_probs + changes) - log_probs, torch.ones(3, 2, dtype=torch.bool)
+    assert pairwise_accuracy(log_ratios, present, rounding).tolist() == [0.5, 0.5, 1.0]
+    assert pairwise_accuracy(log_ratios, present).tolist() == [1.0, 0.0, 1.0]

@@ -60,6 +60,6 @@ def test_figures_are_means_over_pairs() -> None:
     objective(model, micro(sizes))
     rewards = alone(model, sizes).tolist()
     leads = [rewards[0] - rewards[1], *(a - b for a, b in combinations(rewards[2:], 2))]
-    figures = objective.figures.take()
+    figures = objective.metrics.pop()
     assert figures["accuracy"] == pytest.approx(sum(lead > 0 for lead in leads) / 4)
     assert figures["margin"] == pytest.approx(sum(leads) / 4)

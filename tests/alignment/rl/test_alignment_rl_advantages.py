@@ -12,7 +12,7 @@ from parakit.alignment.rl.advantages import (
     RunningMoments,
     generalised_advantages,
     group_advantages,
-    last_places,
+    last_positions,
     token_rewards,
     whitened,
 )
@@ -69,7 +69,7 @@ def test_the_reward_stands_at_the_last_token_and_the_penalty_at_every_one() -> N
     penalty = np.full(loss_mask.shape, -0.5)
     found = token_rewards(np.array([2.0, 3.0]), loss_mask, penalty)
     assert found.tolist() == [[0.0, -0.5, 1.5, 0.0], [2.5, 0.0, 0.0, 0.0]]
-    assert last_places(loss_mask).tolist() == [2, 0]
+    assert last_positions(loss_mask).tolist() == [2, 0]
 
 
 def test_whitening_counts_real_tokens_only() -> None:
@@ -118,10 +118,10 @@ def test_running_moments_are_those_of_everything_seen() -> None:
         moments.add(part)
     every = np.concatenate(parts)
     assert moments.mean == pytest.approx(every.mean())
-    assert np.allclose(moments.scaled(every), (every - every.mean()) / every.std())
+    assert np.allclose(moments.normalize(every), (every - every.mean()) / every.std())
     constant = RunningMoments()
     constant.add(np.array([2.0, 2.0]))
-    assert constant.scaled(np.array([2.0, 3.0])).tolist() == [0.0, 1.0]
+    assert constant.normalize(np.array([2.0, 3.0])).tolist() == [0.0, 1.0]
 
 
 def test_estimates_of_the_divergence_have_its_sign_and_mean() -> None:
@@ -164,10 +164,10 @@ def test_k1_in_a_loss_would_be_no_leash() -> None:
 
 def test_an_adaptive_leash_pulls_towards_its_target() -> None:
     kl_controller = KLController(0.1, target=4.0)
-    kl_controller.observe(40.0)
+    kl_controller.update(40.0)
     assert kl_controller.coefficient == pytest.approx(0.1 * 1.02)
-    kl_controller.observe(3.6)
+    kl_controller.update(3.6)
     assert kl_controller.coefficient == pytest.approx(0.1 * 1.02 * 0.99)
     fixed = KLController(0.1)
-    fixed.observe(40.0)
+    fixed.update(40.0)
     assert fixed.coefficient == 0.1

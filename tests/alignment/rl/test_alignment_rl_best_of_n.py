@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakit.alignment.rl.best_of_n import as_conversation, chosen, curve, expected_best, kl_bound
+from parakit.alignment.rl.best_of_n import (
+    best_of_n_curve,
+    best_samples,
+    expected_best,
+    kl_bound,
+    to_conversation,
+)
 from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.data.conversations.conversation import Message
 
@@ -38,7 +44,7 @@ def test_the_best_by_one_reward_is_judged_by_another(pairs: list[tuple[int, int]
 def test_the_bound_on_the_divergence() -> None:
     assert kl_bound(1) == 0.0
     assert kl_bound(16) == pytest.approx(math.log(16) - 15 / 16)
-    points = curve(np.arange(12.0).reshape(2, 6))
+    points = best_of_n_curve(np.arange(12.0).reshape(2, 6))
     assert [point["n"] for point in points] == [1, 2, 4, 6]
     assert points[-1]["reward"] == 8.0
 
@@ -46,7 +52,7 @@ def test_the_bound_on_the_divergence() -> None:
 def test_the_best_is_chosen_and_prompts_without_one_are_left_out() -> None:
     samples = [SampledCompletion((Message("user", f"q{i // 3}"),), None, f"c{i}") for i in range(9)]
     rewards = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [0.0, -1.0, -2.0]])
-    found = list(chosen(samples, rewards))
+    found = list(best_samples(samples, rewards))
     assert [(sample.completion, value) for sample, value in found] == [("c1", 3.0), ("c6", 0.0)]
-    conversation = as_conversation(found[0][0])
+    conversation = to_conversation(found[0][0])
     assert [message.content for message in conversation.messages] == ["q0", "c1"]

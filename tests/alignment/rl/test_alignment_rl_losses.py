@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from parakit.alignment.rl.batches import branches_of
+from parakit.alignment.rl.batches import prefix_tree_of
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective, token_weights
 from parakit.alignment.rl.kl import KLController
 from parakit.alignment.rl.ppo import PPOObjective
@@ -85,7 +85,7 @@ def test_ppo_is_its_derivation_token_by_token() -> None:
     config = tiny_config("ppo", clip_range=CLIP, value_clip_range=VALUE_CLIP, value_coef=VALUE_COEF)
     objective = PPOObjective(config)
     assert_same(model, objective(model, batch), by_hand(model, batch, batch.weights, None, values=True))
-    figures = objective.figures.close_step()
+    figures = objective.metrics.close_step()
     assert 0 < figures["clipped"] < 1
     assert figures["entropy"] > 0
 
@@ -152,7 +152,7 @@ def test_figures_are_means_over_the_tokens_of_a_step() -> None:
     batch = near_policy(model)
     objective = GRPOObjective(tiny_config(), KLController(0.0))
     objective(model, batch)
-    figures = objective.figures.close_step()
+    figures = objective.metrics.close_step()
     with torch.no_grad():
         logs = model(batch.input_ids).log_softmax(-1)[batch.loss_mask]
     entropy = -(logs.exp() * logs).sum(-1).mean()
@@ -164,10 +164,10 @@ def test_figures_are_means_over_the_tokens_of_a_step() -> None:
 
 
 def test_the_learning_state_of_grpo_is_its_leash() -> None:
-    learning = GRPO(tiny_config(kl_coef=0.1, kl_target=2.0))
-    learning.observe(9.0)
+    algorithm = GRPO(tiny_config(kl_coef=0.1, kl_target=2.0))
+    algorithm.update_kl(9.0)
     other = GRPO(tiny_config(kl_coef=0.1, kl_target=2.0))
-    other.load_state(learning.state())
+    other.load_state(algorithm.state())
     assert other.kl_controller.coefficient == pytest.approx(0.1 * 1.02)
 
 
@@ -184,7 +184,7 @@ def test_prompts_read_once_change_neither_loss_nor_gradient(method: str) -> None
         counted[row - 1, :2] = False
         counted[[row - 1, row], 2] = True
     apart = replace(batch, input_ids=ids, loss_mask=counted)
-    laid = branches_of(ids.numpy(), counted.numpy(), torch.device("cpu"))
+    laid = prefix_tree_of(ids.numpy(), counted.numpy(), torch.device("cpu"))
     shared = replace(apart, branched=laid)
     assert int(laid.real_mask.sum()) == int(apart.real_mask.sum()) - 6
 

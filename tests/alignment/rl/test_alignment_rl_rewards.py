@@ -121,7 +121,7 @@ def test_a_learnt_reward_reads_prompt_and_completion_through_the_template(tmp_pa
     for completion, value in zip(("12", "it is twelve"), found, strict=True):
         ids = compile_chat(tokenizer, [*ASKED, Message("assistant", completion)]).token_ids
         assert value == pytest.approx(model(torch.tensor([ids])).item(), abs=1e-5)
-    with pytest.raises(UserError, match="reads up to 48 tokens"):
+    with pytest.raises(UserError, match="the context window has 48 tokens"):
         reward([sample("word " * 60)])
     asked = (Message("user", "word " * 60),)
     whole = compile_chat(tokenizer, [*asked, Message("assistant", "12")]).token_ids

@@ -25,7 +25,7 @@ ADAPTIVE: dict[str, Any] = {"kl_target": 0.5}
 
 
 def take_steps(session: Any, taken: list[float], stop_after: int) -> None:
-    """Take steps until the run stops, asked to after one of them."""
+    """Take steps until the run stops, prompts to after one of them."""
     for record in session.steps():
         taken.append(record.loss)
         if record.step == stop_after:
@@ -45,8 +45,8 @@ def test_every_rollout_of_a_phase_is_learned_from_once_an_epoch() -> None:
         batch = source.rows(step * config.n_rows, config.n_rows)
         seen.append([hash(row.tobytes()) for row in batch.target_ids])
         assert not source.resumable_at(step + 1) or step + 1 == config.steps_per_phase
-    every = sorted(hash(row.tobytes()) for row in source.phase.rollouts.rows.target_ids)
-    rows = source.phase.rollouts.rows
+    every = sorted(hash(row.tobytes()) for row in source.experience.rollouts.rows.target_ids)
+    rows = source.experience.rollouts.rows
     if len(set(every)) == len(every) and rows.lengths.min() == rows.lengths.max():
         assert sorted(seen[0] + seen[1]) == every
     assert source.n_phases == 1
@@ -58,9 +58,9 @@ def test_every_rollout_of_a_phase_is_learned_from_once_an_epoch() -> None:
 
 def test_prompts_are_asked_in_turn_each_once_a_pass() -> None:
     source: Any = tiny_session(None).source
-    asked = [prompt for phase in range(5) for prompt in source._asked(phase)]  # 20 of 5 prompts
+    prompts = [prompt for phase in range(5) for prompt in source._prompts(phase)]  # 20 of 5 prompts
     for start in range(0, 20, 5):
-        assert len({prompt.messages for prompt in asked[start : start + 5]}) == 5
+        assert len({prompt.messages for prompt in prompts[start : start + 5]}) == 5
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -122,7 +122,7 @@ def test_the_run_is_over_with_the_first_phase_beyond_the_limit(method: Any) -> N
     source: Any = session.source
     found: list[float] = []
     for record in session.steps():
-        found.append(source.step_figures()["kl"])
+        found.append(source.step_metrics()["kl"])
         over = source.should_stop(record.step)
         assert over == (found[-1] > limit and record.step == source.next_step)
         if over:
@@ -138,7 +138,7 @@ def test_an_adaptive_leash_of_grpo_reaches_the_loss() -> None:
     finish(session)
     objective: Any = session.objective
     source: Any = session.source
-    assert objective.kl_controller is source.learning.kl_controller
+    assert objective.kl_controller is source.algorithm.kl_controller
     assert objective.kl_controller.coefficient > 0.5
 
 
@@ -147,7 +147,7 @@ def test_the_reward_goes_up() -> None:
     found = []
     source: Any = session.source
     for _ in session.steps():
-        found.append(source.step_figures()["reward"])
+        found.append(source.step_metrics()["reward"])
     assert sum(found[-12:]) / 12 > sum(found[:12]) / 12 + 0.3
 
 
@@ -180,7 +180,7 @@ def test_groups_of_equal_rewards_teach_nothing_and_are_counted() -> None:
     for record in session.steps():
         assert record.loss == 0.0
         assert not record.skipped
-        assert source.step_figures()["zero_variance_groups"] == 1.0
+        assert source.step_metrics()["zero_variance_groups"] == 1.0
     assert weights(session) == before
 
 
@@ -200,7 +200,7 @@ def test_rows_that_teach_nothing_are_left_out_and_change_no_gradient() -> None:
         assert batch.n_counted == 20
         assert len(batch.input_ids) == 4
         if not leave_out:
-            batch = replace(source.phase, informative=None).batch(np.arange(20))
+            batch = replace(source.experience, informative=None).batch(np.arange(20))
             assert len(batch.input_ids) == 20
         micro = to_micro_batch(batch, torch.device("cpu"))
         (session.objective(session.model, micro) / batch.n_counted).backward()
@@ -213,7 +213,7 @@ def test_what_was_cut_pays_for_it() -> None:
     free, dear = (tiny_session(None, "grpo", truncation_penalty=penalty) for penalty in (0.0, 5.0))
     for session in (free, dear):
         session.micro_batches(0)
-    phases = [session.source.phase for session in (free, dear)]  # type: ignore[attr-defined]
+    phases = [session.source.experience for session in (free, dear)]  # type: ignore[attr-defined]
     assert phases[0].rollouts.samples == phases[1].rollouts.samples
     ended = phases[1].rollouts.ended
     assert 0 < ended.sum() < len(ended)

@@ -50,8 +50,8 @@ def test_prompts_without_room_are_left_out_and_none_left_is_an_error(
         tiny_tokenizer(), [*tiny_conversations(), *tiny_conversations(), long], 30, "here"
     )
     assert len(found) == 5  # each once
-    assert "here: 1 prompts left out" in capsys.readouterr().err
-    with pytest.raises(UserError, match="holds no prompt"):
+    assert "here: 1 prompts skipped" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no usable prompt"):
         compile_prompts(tiny_tokenizer(), [long], 30, "here")
 
 

@@ -65,7 +65,7 @@ def test_all_tests_or_a_share_of_them() -> None:
     ]
     strict, share = parse_reward("unit_tests"), parse_reward("unit_tests=share")
     assert compute_rewards(strict, samples).tolist() == [1, 0, 0, 0, 0]
-    assert strict.figures == {"tests_passed": 0.2, "tests_timed_out": 0.2}  # type: ignore[attr-defined]
+    assert strict.metrics == {"tests_passed": 0.2, "tests_timed_out": 0.2}  # type: ignore[attr-defined]
     assert compute_rewards(share, samples[:4]).tolist() == [1, 0.5, 0.5, 0]
 
 
@@ -104,7 +104,7 @@ def test_a_prompt_without_proper_tests_is_named_before_anything_is_learned(
 def test_tests_that_are_wrong_themselves_stop_the_run() -> None:
     """A zero for every completion would teach nothing, in silence."""
     broken = json.dumps({"asserts": ["import numpy\nassert add(1, 2) == 3"]})
-    with pytest.raises(RewardError, match=r"wrong themselves: .*numpy.*Write add"):
+    with pytest.raises(RewardError, match=r"tests are broken: .*numpy.*Write add"):
         compute_rewards(parse_reward("unit_tests"), [sample("def add(a, b): return a + b", broken)])
 
 
@@ -139,11 +139,11 @@ def test_tests_come_along_from_a_file_and_through_a_folder(tmp_path: Path) -> No
 
 
 def programmer(answers: tuple[str, ...]) -> tuple[LanguageModel, list[RLPrompt]]:
-    """A tiny policy that says each of `answers` about as often, whatever it is asked."""
+    """A tiny policy that says each of `answers` about as often, whatever it is prompts."""
     tokenizer, policy = tiny_tokenizer(), tiny_policy(d_model=32, head_dim=16, d_ff=64)
     tests = json.dumps(["assert f(2, 3) == 3", "assert f(5, 4) == 5"])
-    asked = [Conversation((Message("user", text),), tests) for text in QUESTIONS]
-    prompts = compile_prompts(tokenizer, asked, 36, "test")
+    prompts = [Conversation((Message("user", text),), tests) for text in QUESTIONS]
+    prompts = compile_prompts(tokenizer, prompts, 36, "test")
     pairs = []
     for prompt in prompts:
         for answer in answers:
@@ -165,17 +165,17 @@ def test_grpo_learns_to_write_what_passes() -> None:
     """Three programs, one right, one wrong, one that is none; every reward is a number, and the right one wins."""
     policy, prompts = programmer(("f = max", "f = min", "f = (("))
     config = tiny_config(group_size=8, max_new_tokens=9, kl_coef=0.0, ppo_epochs=1)
-    reference, learning = frozen_copy(policy), GRPO(config)
-    objective = GRPOObjective(config, learning.kl_controller)
+    reference, algorithm = frozen_copy(policy), GRPO(config)
+    objective = GRPOObjective(config, algorithm.kl_controller)
 
-    def roll(asked: Any, phase: int) -> Any:
-        return roll_out(policy, reference, tiny_tokenizer(), asked, config, phase)
+    def roll(prompts: Any, phase: int) -> Any:
+        return roll_out(policy, reference, tiny_tokenizer(), prompts, config, phase)
 
     reward = parse_reward("unit_tests")
-    source = PolicyRolloutSource(prompts, roll, reward, learning, objective.figures, config)
+    source = PolicyRolloutSource(prompts, roll, reward, algorithm, objective.metrics, config)
     plan = tiny_plan(config, max_steps=24, learning_rate=0.01)
     records = list(TrainingSession(policy, source, objective, plan, None).steps())
-    figures = source.step_figures()
+    figures = source.step_metrics()
     assert len(records) == 24
     assert all(np.isfinite(record.loss) for record in records)
     assert figures["reward"] == figures["tests_passed"] > 0.9

@@ -112,16 +112,16 @@ def tiny_session(
     policy = tiny_policy()
     reference = frozen_copy(policy)
     trained: Any = ActorCritic(policy) if method == "ppo" else policy
-    learning: Any = PPO(config) if method == "ppo" else GRPO(config)
+    algorithm: Any = PPO(config) if method == "ppo" else GRPO(config)
     objective: Any = (
-        PPOObjective(config) if method == "ppo" else GRPOObjective(config, learning.kl_controller)
+        PPOObjective(config) if method == "ppo" else GRPOObjective(config, algorithm.kl_controller)
     )
 
     def roll(prompts: Sequence[RLPrompt], phase: int) -> Any:
-        return roll_out(trained, reference, tiny_tokenizer(), prompts, config, phase, learning.needs_values)
+        return roll_out(trained, reference, tiny_tokenizer(), prompts, config, phase, algorithm.needs_values)
 
     reward = reward or FunctionReward("vowels", letters)
-    source = PolicyRolloutSource(tiny_prompts(), roll, reward, learning, objective.figures, config)
+    source = PolicyRolloutSource(tiny_prompts(), roll, reward, algorithm, objective.metrics, config)
     return TrainingSession(trained, source, objective, tiny_plan(config, **plan or {}), folder)
 
 

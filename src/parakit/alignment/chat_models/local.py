@@ -1,7 +1,8 @@
 """A local model folder as a chat model.
 
 A choice is scored by the summed log-probability of its tokens after the conversation's generation prompt, without the
-end of turn, and normalised over the choices. Shapes: B rows, T tokens, V vocabulary."""
+end of turn, and normalised over the choices. Shapes: B rows, T tokens, V vocabulary.
+"""
 
 from __future__ import annotations
 

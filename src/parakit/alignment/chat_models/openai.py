@@ -2,7 +2,8 @@
 
 Requests go only to the URL that the user named. The key comes from an environment variable and is never written to a
 file. Connection errors, time-outs, 429 and 5xx are retried with exponential backoff or after the Retry-After header's
-seconds; other failures are a `UserError` with the endpoint's message."""
+seconds; other failures are a `UserError` with the endpoint's message.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Preferences without a reward model: DPO (Rafailov et al. 2023), its conservative form with smoothed labels, IPO (Azar
-et al. 2023), and SimPO (Meng et al. 2024), which needs no reference.
+"""Policies tuned on preferences without a reward model: DPO (Rafailov et al. 2023), its conservative form with smoothed
+labels, IPO (Azar et al. 2023), and SimPO (Meng et al. 2024), which needs no reference.
 
-A completion's implicit reward is kl_coef times the log ratio of policy and reference; rankings of more than two take
-Plackett and Luce's likelihood (Rafailov et al., appendix A.3). What the reference says is computed once, before
-training and in evaluation mode, and travels with the batches: a reference that is no tensor of the policy's cannot
-drift.
+A completion's implicit reward is kl_coef times the log ratio of policy and reference; rankings of more than two use the
+Plackett-Luce likelihood (Rafailov et al., appendix A.3). The reference's log-probabilities are computed once, before
+training and in evaluation mode, and are part of the batches.
 
 Shapes: N completions, T tokens, D width, C counted tokens.
 """
@@ -23,6 +22,7 @@ from parakit.alignment.config import PreferenceLoss
 from parakit.alignment.mean_metrics import MeanMetrics
 from parakit.alignment.preferences.rankings import (
     ipo_loss,
+    log_prob_rounding,
     pad_by_group,
     pair_margins,
     pairwise_accuracy,
@@ -41,11 +41,11 @@ ROWS_PER_FORWARD = 16  # rankings, of the reference
 
 def completion_log_probs(model: LanguageModel, batch: RankingMicroBatch) -> Tensor:
     """(N,) nats: the log-probability of each completion, its end of turn included, given its prompt."""
-    return _said(model, batch)[0]
+    return _log_probs(model, batch)[0]
 
 
-def _said(model: LanguageModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor]:
-    """The log-probabilities, and which places that passed the network are real."""
+def _log_probs(model: LanguageModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor]:
+    """`completion_log_probs`, and the mask of the positions that passed the network."""
     hidden, real_mask = hidden_at(
         model, batch.input_ids, batch.loss_mask, batch.branched
     )  # (C, D); the prompt never passes the output matrix
@@ -57,8 +57,8 @@ def _said(model: LanguageModel, batch: RankingMicroBatch) -> tuple[Tensor, Tenso
 
 
 class PreferenceObjective:
-    """The loss of the rankings, summed. `kl_coef` None: the method's own default; `margin` is SimPO's target lead, and
-    for the others an offset (Amini et al. 2024). `figures` holds what the steps since the last look were like.
+    """The summed loss of the rankings. `kl_coef` None: the loss's default. `margin` is SimPO's target margin, and an
+    offset for the others (Amini et al. 2024). `metrics` are means since they were last popped.
     """
 
     def __init__(
@@ -72,47 +72,52 @@ class PreferenceObjective:
         self.loss, self.label_smoothing = loss, label_smoothing
         self.kl_coef = KL_COEF[loss] if kl_coef is None else kl_coef
         self.margin, self.row_margins = margin, row_margins
-        self.figures = MeanMetrics()
+        self.metrics = MeanMetrics()
 
     def __call__(self, model: LanguageModel, batch: RankingMicroBatch) -> Tensor:
-        log_probs, real_mask = _said(model, batch)
+        log_probs, real_mask = _log_probs(model, batch)
         lengths = batch.loss_mask.sum(1)
         if self.loss == "simpo":
             rewards = self.kl_coef * log_probs / lengths
         else:
-            assert batch.reference is not None, "what the reference says must be computed first"
+            assert batch.reference is not None, "the batch has no reference log-probabilities"
             log_ratios = log_probs - batch.reference.to(log_probs.dtype)
             rewards = self.kl_coef * log_ratios
-            self._watch_drift(log_ratios, batch, lengths)
-        scores, there = pad_by_group(rewards, batch)
+            self._add_drift(log_ratios, batch, lengths)
+        scores, present = pad_by_group(rewards, batch)
         margin = torch.full_like(scores[:, 0], self.margin)
         if self.row_margins:
             margin = margin + batch.margins
-        self.figures.add("accuracy", pairwise_accuracy(scores, there))
-        self.figures.add("margin", pair_margins(scores, there))
-        self.figures.add("logp_accuracy", pairwise_accuracy(pad_by_group(log_probs, batch)[0], there))
-        if self.loss == "ipo":  # in log ratios the wanted lead is 1 / (2 kl_coef)
-            losses = ipo_loss(scores / self.kl_coef, there, 1 / (2 * self.kl_coef))
+        rounding = log_prob_rounding(log_probs, lengths)
+        score_rounding = self.kl_coef * (rounding / lengths if self.loss == "simpo" else rounding)
+        padded, padded_rounding, padded_score_rounding = (
+            pad_by_group(one, batch)[0] for one in (log_probs, rounding, score_rounding)
+        )
+        self.metrics.add("accuracy", pairwise_accuracy(scores, present, padded_score_rounding))
+        self.metrics.add("margin", pair_margins(scores, present))
+        self.metrics.add("logp_accuracy", pairwise_accuracy(padded, present, padded_rounding))
+        if self.loss == "ipo":  # the target margin of log ratios is 1 / (2 kl_coef)
+            losses = ipo_loss(scores / self.kl_coef, present, 1 / (2 * self.kl_coef))
         else:
-            losses = plackett_luce(scores, there, margin, self.label_smoothing)
+            losses = plackett_luce(scores, present, margin, self.label_smoothing)
         return with_router_loss(losses.sum(), model, real_mask, batch.n_counted)
 
-    def _watch_drift(self, log_ratios: Tensor, batch: RankingMicroBatch, lengths: Tensor) -> None:
-        """How far the policy went from the reference: nats a completion, of the best and of the others, and nats a
-        token either way.
+    def _add_drift(self, log_ratios: Tensor, batch: RankingMicroBatch, lengths: Tensor) -> None:
+        """How far the policy is from the reference: nats a completion, of the best and of the others, and absolute nats a
+        token.
         """
         best = batch.place == 0
-        self.figures.add("best_log_ratio", log_ratios[best])
-        self.figures.add("other_log_ratio", log_ratios[~best])
-        self.figures.add("drift", log_ratios.abs() / lengths)
+        self.metrics.add("best_log_ratio", log_ratios[best])
+        self.metrics.add("other_log_ratio", log_ratios[~best])
+        self.metrics.add("drift", log_ratios.abs() / lengths)
 
 
 @torch.no_grad()
 def reference_log_probs(
     model: LanguageModel, source: PreferenceSource, advance: Callable[[int], object] | None = None
 ) -> np.ndarray:
-    """(n_completions,) float32: what `model` says to every completion of the source's data, in evaluation mode and full
-    precision. `advance` is called with the number of rankings of each batch.
+    """(n_completions,) float32: the log-probability of every completion of the source's data, in evaluation mode and
+    without autocast. `advance` is called with the number of rankings of each batch.
     """
     device = next(model.parameters()).device
     data, mode = source.data, model.training
@@ -121,11 +126,11 @@ def reference_log_probs(
     try:
         for numbers, batch in source.once(ROWS_PER_FORWARD):
             micro: Any = to_micro_batch(batch, device)
-            said = completion_log_probs(model, micro).float().cpu().numpy()
-            found[np.concatenate([np.arange(data.first[r], data.first[r + 1]) for r in numbers])] = said
+            log_probs = completion_log_probs(model, micro).float().cpu().numpy()
+            found[np.concatenate([np.arange(data.first[r], data.first[r + 1]) for r in numbers])] = log_probs
             if advance is not None:
                 advance(len(numbers))
     finally:
         model.train(mode)
-    assert np.isfinite(found).all(), "the reference gives some completion no finite log-probability"
+    assert np.isfinite(found).all(), "the reference has a log-probability that is not finite"
     return found

@@ -1,8 +1,8 @@
-"""A reward model: a decoder that gives one number to a conversation's last answer, learned from rankings (Stiennon et
-al. 2020; Ouyang et al. 2022).
+"""A reward model: a decoder that gives one number to a conversation's last answer, trained on rankings (Stiennon et al.
+2020; Ouyang et al. 2022).
 
-Only differences are learned, so rewards could drift anywhere; `reward_centering_coef` keeps the sum of a ranking's rewards near
-zero (Eisenstein et al. 2023, section 2), and rewards of different prompts so become comparable.
+The loss depends on differences only, so `reward_centering_coef` keeps the sum of a ranking's rewards near zero (Eisenstein
+et al. 2023, section 2), which makes rewards of different prompts comparable.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from parakit.training.precision import at_least_float32
 
 
 def completion_rewards(model: RewardModel, batch: RankingMicroBatch) -> Tensor:
-    """(N,): each completion's reward, read at its end of turn."""
-    return _judged(model, batch)[0]
+    """(N,): each completion's reward, at its end of turn."""
+    return _rewards(model, batch)[0]
 
 
-def _judged(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor | None]:
-    """The rewards, and which places that passed the network are real."""
+def _rewards(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor | None]:
+    """The rewards, and the mask of the positions that passed the network."""
     whole = batch.whole_mask
-    if batch.branched is None:  # an encoder, too, must not see the padding
+    if batch.branched is None:  # attention of an encoder must exclude the padding
         return at_least_float32(model(batch.whole_ids, attention_mask=whole)), whole
     ends = whole & ~functional.pad(whole[:, 1:], (0, 1))
     hidden, real_mask = hidden_at(model, batch.whole_ids, ends, batch.branched)
@@ -41,24 +41,24 @@ def _judged(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tenso
 
 
 class RewardObjective:
-    """Nats of the rankings, summed; `figures` holds what the steps since the last look were like."""
+    """The summed loss of the rankings, in nats; `metrics` are means since they were last popped."""
 
     def __init__(
         self, margin: float = 0.0, row_margins: bool = False, reward_centering_coef: float = 0.0
     ) -> None:
         self.margin, self.row_margins, self.reward_centering_coef = margin, row_margins, reward_centering_coef
-        self.figures = MeanMetrics()
+        self.metrics = MeanMetrics()
 
     def __call__(self, model: RewardModel, batch: RankingMicroBatch) -> Tensor:
-        rewards, real_mask = _judged(model, batch)
-        scores, there = pad_by_group(rewards, batch)
+        rewards, real_mask = _rewards(model, batch)
+        scores, present = pad_by_group(rewards, batch)
         margin = torch.full_like(scores[:, 0], self.margin)
         if self.row_margins:
             margin = margin + batch.margins
-        loss = plackett_luce(scores, there, margin).sum()
+        loss = plackett_luce(scores, present, margin).sum()
         if self.reward_centering_coef:
             loss = loss + self.reward_centering_coef * scores.sum(1).square().sum()
-        self.figures.add("accuracy", pairwise_accuracy(scores, there))
-        self.figures.add("margin", pair_margins(scores, there))
-        self.figures.add("reward", rewards)
+        self.metrics.add("accuracy", pairwise_accuracy(scores, present))
+        self.metrics.add("margin", pair_margins(scores, present))
+        self.metrics.add("reward", rewards)
         return with_router_loss(loss, model, real_mask, batch.n_counted)

@@ -1,8 +1,8 @@
-"""The vectors of completions, their prompts read once where the model allows it.
+"""Hidden vectors of completions, with one forward pass of their shared prompt where the model supports it.
 
-One function for all that score completions: DPO and its kin, reward models, rollouts, and what learns from them.
+Used wherever completions are scored: DPO, reward models, rollouts, PPO and GRPO.
 
-Shapes: N completions, T tokens, C wanted places, D width, R rows of L places.
+Shapes: N completions, T tokens, C selected positions, D width, R rows of L positions.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from parakit.training.micro_batches import PrefixTreeInputs
 
 
 def hidden_at(
-    model: Any, input_ids: Tensor, wanted: Tensor, branched: PrefixTreeInputs | None
+    model: Any, input_ids: Tensor, selected: Tensor, branched: PrefixTreeInputs | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The vectors (C, D) that `model.hidden` gives at the `wanted` places, (N, T) bool, of `input_ids` (N, T); and which
-    places that passed the network are real, (R, L) bool, where these are the rows of `branched`, else None.
+    """The vectors (C, D) of `model.hidden` at the `selected` positions, (N, T) bool, of `input_ids` (N, T); and the mask
+    (R, L) of real positions in the rows of `branched`, else None.
 
-    Without `branched` every completion is a row of its own, padded on the right, where causal attention cannot look.
+    Without `branched` every completion is a row, padded on the right, where causal attention does not look.
     """
     if branched is None:
-        return model.hidden(input_ids)[wanted], None
-    assert supports_prefix_tree(model.config), (
-        "this model's completions cannot share the reading of their prompt"
-    )
+        return model.hidden(input_ids)[selected], None
+    assert supports_prefix_tree(model.config), "this model cannot share the prompt of several completions"
     hidden: Tensor = model.hidden(
         branched.input_ids, position_ids=branched.position_ids, attention_mask=branched.attention_mask
     )  # (R, L, D)
-    return hidden.flatten(0, 1)[branched.places[:, : wanted.shape[1]][wanted]], branched.real_mask
+    return hidden.flatten(0, 1)[branched.places[:, : selected.shape[1]][selected]], branched.real_mask

@@ -1,8 +1,8 @@
 """Group-relative policy optimisation (Shao et al. 2024, section 4.1): PPO without a value head.
 
-A completion is better or worse than the others of its prompt; that is every token's advantage. The leash stands in
-the loss. By choice without the two biases that Liu et al. (2025, "Dr. GRPO") found: division by the group's
-standard deviation (`divide_by_std`) and by each completion's own length (`loss_norm`).
+A completion's reward relative to the other completions of its prompt is the advantage of all its tokens; the KL penalty
+is part of the loss. The two biases that Liu et al. (2025, "Dr. GRPO") found are optional: division by the group's
+standard deviation (`divide_by_std`) and by each completion's length (`loss_norm`).
 
 Shapes: N completions, T targets.
 """
@@ -26,10 +26,10 @@ from parakit.training.objectives.routing import with_router_loss
 
 
 class GRPOObjective:
-    """Clipped policy loss and `kl_coef` times the KL estimate, weighted token by token and summed."""
+    """Clipped policy loss plus `kl_coef` times the KL estimate, weighted by token and summed."""
 
     def __init__(self, config: OnlineConfig, kl_controller: KLController) -> None:
-        self.config, self.kl_controller, self.figures = config, kl_controller, StepMetrics()
+        self.config, self.kl_controller, self.metrics = config, kl_controller, StepMetrics()
 
     def __call__(self, model: LanguageModel, batch: RolloutMicroBatch) -> Tensor:
         counted = batch.loss_mask
@@ -38,13 +38,13 @@ class GRPOObjective:
         )
         old = batch.log_probs[counted].to(log_probs.dtype)
         advantages = batch.advantages[counted].to(log_probs.dtype)
-        policy_loss, cut = clipped_policy_loss(log_probs, old, advantages, self.config.clip_range)
+        policy_loss, clipped = clipped_policy_loss(log_probs, old, advantages, self.config.clip_range)
         reference = batch.reference_log_probs[counted].to(log_probs.dtype)
         kl = kl_estimate(log_probs, reference, self.config.kl_estimator)
         loss = ((policy_loss + self.kl_controller.coefficient * kl) * batch.weights[counted]).sum()
-        self.figures.add(
+        self.metrics.add(
             len(log_probs),
-            **step_sums(log_probs, logs, old, cut),
+            **step_sums(log_probs, logs, old, clipped),
             policy_loss=policy_loss.sum(),
             kl_loss=kl.sum(),
         )
@@ -52,9 +52,9 @@ class GRPOObjective:
 
 
 def token_weights(loss_mask: np.ndarray, loss_norm: str, max_new_tokens: int) -> np.ndarray:
-    """(N, T) float32: what each token's loss is multiplied by before the sum is divided by all completions
-    (`completion`: 1 / its own length, as in DeepSeekMath; `constant`: 1 / `max_new_tokens`, as in Dr. GRPO) or by
-    all tokens (`token`: 1, as in DAPO, Yu et al. 2025).
+    """(N, T) float32: the weight of each token's loss before the sum is divided by the number of completions
+    (`completion`: 1 / its length, as in DeepSeekMath; `constant`: 1 / `max_new_tokens`, as in Dr. GRPO) or of tokens
+    (`token`: 1, as in DAPO, Yu et al. 2025).
     """
     weights = loss_mask.astype(np.float32)
     if loss_norm == "completion":
@@ -65,7 +65,7 @@ def token_weights(loss_mask: np.ndarray, loss_norm: str, max_new_tokens: int) ->
 
 
 class GRPO:
-    """Makes of rollouts and rewards what GRPO learns from. Keeps the leash's coefficient."""
+    """Turns rollouts and rewards into GRPO's experience. The KL coefficient is part of a checkpoint."""
 
     needs_values = False
 
@@ -73,15 +73,15 @@ class GRPO:
         self.config = config
         self.kl_controller = KLController(config.kl_coef, config.kl_target)
 
-    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> ExperienceBatch:
-        """`rewards` (N,), the completions of a prompt one after the other."""
+    def make_experience(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> ExperienceBatch:
+        """`rewards` (N,), those of one prompt consecutive."""
         config, loss_mask = self.config, rollouts.rows.loss_mask
-        advantages, n_equal = group_advantages(rewards, config.group_size, config.divide_by_std)
+        advantages, n_zero_variance = group_advantages(rewards, config.group_size, config.divide_by_std)
         by_token = np.where(loss_mask, advantages[:, None], 0.0).astype(np.float32)
-        figures = {
+        metrics = {
             "kl_coef": self.kl_controller.coefficient,
             "advantage_std": float(advantages.std()),
-            "zero_variance_groups": n_equal * config.group_size / len(rewards),
+            "zero_variance_groups": n_zero_variance * config.group_size / len(rewards),
         }
         return ExperienceBatch(
             rollouts=rollouts,
@@ -91,17 +91,17 @@ class GRPO:
             returns=values,
             normalize_by_tokens=config.loss_norm == "token",
             informative=None if self.kl_controller.coefficient else advantages != 0,
-            figures=figures,
+            metrics=metrics,
         )
 
-    def observe(self, kl: float) -> None:
-        """The nats a completion of the phase just made."""
-        self.kl_controller.observe(kl)
+    def update_kl(self, kl: float) -> None:
+        """`kl`: of the phase just made, in nats a completion."""
+        self.kl_controller.update(kl)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """For a checkpoint."""
         return {"kl_coef": self.kl_controller.coefficient}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Resume from what `state` returned."""
         self.kl_controller.coefficient = state["kl_coef"]

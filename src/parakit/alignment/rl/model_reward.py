@@ -1,8 +1,8 @@
-"""A reward that was learnt from preferences: a reward model's folder judges each conversation as a whole.
+"""A reward model's folder as a reward.
 
-The reward model reads with its own tokenizer and template, so it may be another model than the policy. A conversation
-that is longer than its context window loses its beginning, as in the reward model's own training; a completion that
-does not fit by itself is an error that names it.
+The reward model uses its own tokenizer and template, so it may be of another family than the policy. A conversation excess
+its context window loses its beginning, as in the reward model's training; a completion that does not fit alone is an
+error that names it.
 """
 
 from __future__ import annotations
@@ -27,39 +27,41 @@ MICRO_BATCH_SIZE = 64
 
 
 class ModelReward:
-    """Judges with the reward model in `folder`."""
+    """Scores with the reward model in `folder`."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         model, tokenizer = load_model(folder, pick_device(device), "float32")
         require_capability(model, "reward")
         assert isinstance(model, RewardModel)
         if tokenizer is None:
-            raise UserError(f"{folder}: has no tokenizer", "a reward model reads with its own")
+            raise UserError(f"{folder}: has no tokenizer", "a reward model needs its own")
         self.name, self.model, self.tokenizer = str(folder), model.requires_grad_(False), tokenizer
 
     @torch.no_grad()
     def __call__(self, samples: Sequence[SampledCompletion]) -> list[float]:
-        """The model's number for each prompt with its completion."""
+        """The reward of each prompt with its completion."""
         rows = [self._ids(sample) for sample in samples]
-        found = [0.0] * len(rows)
+        rewards = [0.0] * len(rows)
         device = self.model.reward_head.weight.device
         with evaluation_mode(self.model):
             for members in rows_by_length(rows, MICRO_BATCH_SIZE):
                 input_ids, real = pad_rows([rows[i] for i in members], device)
                 values = self.model(input_ids, attention_mask=real).tolist()
                 for i, value in zip(members, values, strict=True):
-                    found[i] = value
-        return found
+                    rewards[i] = value
+        # equal completions in batches of different shapes differ by rounding: all take the first one's reward
+        first: dict[tuple[int, ...], int] = {}
+        return [rewards[first.setdefault(tuple(row), i)] for i, row in enumerate(rows)]
 
     def _ids(self, sample: SampledCompletion) -> list[int]:
         messages = [*sample.messages, Message("assistant", sample.completion)]
         chat, limit = compile_chat(self.tokenizer, messages), self.model.config.max_seq_len
-        over = len(chat.token_ids) - limit
-        if over <= 0:
+        excess = len(chat.token_ids) - limit
+        if excess <= 0:
             return chat.token_ids
         if sum(chat.loss_mask) > limit - MIN_PROMPT_TOKENS:
             raise UserError(
-                f"{self.name}: reads up to {limit} tokens, and this has {limit + over}: {sample.describe()}",
+                f"{self.name}: the context window has {limit} tokens, and this has {limit + excess}: {sample.describe()}",
                 "lower max_new_tokens",
             )
-        return truncate_left(self.tokenizer, chat.token_ids, over)
+        return truncate_left(self.tokenizer, chat.token_ids, excess)

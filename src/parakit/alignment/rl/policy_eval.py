@@ -1,7 +1,7 @@
-"""How a policy does on prompts it does not learn from: mean reward, distance from the reference, length.
+"""Evaluation of a policy on held-out prompts: mean reward, KL from the reference, length, diversity.
 
-Completions are sampled as in rollouts, with seeds that never change: two measurements of one model are equal, and
-of two models as alike as can be.
+Completions are sampled as in rollouts with fixed seeds, so evaluations of one model are equal and those of two models
+comparable.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.overoptimization import MONITORED, diversity_metrics
-from parakit.alignment.rl.prompts import RLPrompt, ids_of
+from parakit.alignment.rl.prompts import RLPrompt
 from parakit.alignment.rl.reward import Reward, compute_rewards
 from parakit.alignment.rl.rollouts import complete, exact_kl, token_rows
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 EVAL_SEED = 20_250_120
-N_SHOWN = 4  # samples that the report keeps
+N_EXAMPLES = 4  # in the report
 
 
 def evaluate_policy(
@@ -28,27 +28,27 @@ def evaluate_policy(
     prompts: Sequence[RLPrompt],
     reward: Reward,
     config: OnlineConfig,
-    watched: Sequence[Reward] = (),
+    monitor_rewards: Sequence[Reward] = (),
 ) -> dict[str, Any]:
-    """Figures over one sampled completion of each prompt. `kl` is in nats a completion, every token's taken over
-    the whole vocabulary; `watched` are other judges, whose rewards are told under `WATCHED` and their names.
+    """Metrics over one sampled completion of each prompt. `kl` is in nats a completion, every token's over the whole
+    vocabulary; `monitor_rewards` are rewards that are not optimised, under `MONITORED` and their names.
     """
     config = config.replace(group_size=1)
     samples, completions = complete(policy, tokenizer, prompts, config, EVAL_SEED)
     rewards = compute_rewards(reward, samples)
-    kl = exact_kl(policy, reference, token_rows(ids_of(prompts), completions))
-    others: dict[str, float] = {}
-    for judge in watched:
-        found = compute_rewards(judge, samples)
-        others |= {
-            f"{MONITORED}{judge.name}": float(found.mean()),
-            f"{MONITORED}{judge.name} std": float(found.std()),
+    kl = exact_kl(policy, reference, token_rows([prompt.token_ids for prompt in prompts], completions))
+    monitored: dict[str, float] = {}
+    for other in monitor_rewards:
+        values = compute_rewards(other, samples)
+        monitored |= {
+            f"{MONITORED}{other.name}": float(values.mean()),
+            f"{MONITORED}{other.name} std": float(values.std()),
         }
     return {
         "reward": float(rewards.mean()),
         "reward_std": float(rewards.std()),
         "reward_max": float(rewards.max()),
-        **others,
+        **monitored,
         "kl": float(kl.mean()),
         **diversity_metrics(completions),
         "length": sum(map(len, completions)) / len(completions),
@@ -67,7 +67,7 @@ def greedy_samples(
 ) -> list[dict[str, Any]]:
     """Greedy completions of the first few prompts, with their rewards."""
     config = config.replace(group_size=1)
-    samples, _ = complete(policy, tokenizer, prompts[:N_SHOWN], config, EVAL_SEED, temperature=0.0)
+    samples, _ = complete(policy, tokenizer, prompts[:N_EXAMPLES], config, EVAL_SEED, temperature=0.0)
     rewards = compute_rewards(reward, samples)
     return [
         {"prompt": sample.messages[-1].content, "completion": sample.completion, "reward": float(value)}

@@ -1,7 +1,7 @@
-"""Prompts: conversations up to the turn that the model is to write, and what stood there as the right answer.
+"""Prompts for RL: conversations up to the assistant's last turn, and that turn as the reference answer.
 
-The last assistant's turn of a conversation is what is asked for; a conversation that ends with a user's turn is a
-prompt without an answer. Prompts become ids by the one chat template, the assistant's turn opened.
+A conversation that ends with a user's turn is a prompt without an answer. Prompts become ids by the chat template, with
+the assistant's turn opened.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class RLPrompt:
-    """What is asked, and what is known to be right, where something is."""
+    """A prompt, and its reference answer where there is one."""
 
     messages: tuple[Message, ...]
     answer: str | None
     token_ids: tuple[int, ...]
     tests: str | None = None
-    """Of a program that is asked for, as JSON."""
+    """Unit tests of the program that the prompt wants, as JSON."""
 
 
 @dataclass(frozen=True)
 class SampledCompletion:
-    """A completion of a prompt, as a reward sees it. `ended`: the model ended its turn itself."""
+    """A completion of a prompt, as a reward sees it. `ended`: not truncated."""
 
     messages: tuple[Message, ...]
     answer: str | None
@@ -46,28 +46,28 @@ class SampledCompletion:
     tests: str | None = None
 
     def describe(self) -> str:
-        """Prompt and completion on one line, cut short where they are long."""
-        asked = self.messages[-1].content if self.messages else ""
-        return f"prompt {_quoted(asked)}, completion {_quoted(self.completion)}"
+        """Prompt and completion on one line, shortened."""
+        question = self.messages[-1].content if self.messages else ""
+        return f"prompt {_quoted(question)}, completion {_quoted(self.completion)}"
 
 
 def split_conversation(conversation: Conversation) -> tuple[tuple[Message, ...], str | None] | None:
-    """The messages before the last assistant's turn, and that turn; None where nothing is asked."""
+    """The messages up to the user's last turn, and the assistant's turn after it; None without a user's turn."""
     messages = conversation.messages
     for i in range(len(messages) - 1, -1, -1):
         if messages[i].role == "user":
-            answered = i + 1 < len(messages) and messages[i + 1].role == "assistant"
-            return messages[: i + 1], messages[i + 1].content if answered else None
+            has_answer = i + 1 < len(messages) and messages[i + 1].role == "assistant"
+            return messages[: i + 1], messages[i + 1].content if has_answer else None
     return None
 
 
 def compile_prompts(
-    tokenizer: Tokenizer, conversations: Iterable[Conversation], room: int, where: str
+    tokenizer: Tokenizer, conversations: Iterable[Conversation], max_prompt: int, where: str
 ) -> list[RLPrompt]:
-    """Prompts of at most `room` tokens, each once; longer ones and those without a question are counted and left
-    out. `UserError` where none is left.
+    """Distinct prompts of at max_chars `max_prompt` tokens; longer ones and conversations without a user's turn are counted and
+    skipped. `UserError` where none is left.
     """
-    found: dict[tuple[Message, ...], RLPrompt] = {}
+    prompts: dict[tuple[Message, ...], RLPrompt] = {}
     n_long = n_empty = 0
     for conversation in conversations:
         parts = split_conversation(conversation)
@@ -76,24 +76,24 @@ def compile_prompts(
             continue
         messages, answer = parts
         token_ids = tuple(compile_chat(tokenizer, messages, add_generation_prompt=True).token_ids)
-        if len(token_ids) > room:
+        if len(token_ids) > max_prompt:
             n_long += 1
         else:
-            found.setdefault(messages, RLPrompt(messages, answer, token_ids, conversation.tests))
-    for n, why in ((n_long, f"longer than the {room} tokens that leave room for a completion"),
-                   (n_empty, "conversations in which the user asks nothing")):  # fmt: skip
+            prompts.setdefault(messages, RLPrompt(messages, answer, token_ids, conversation.tests))
+    for n, why in ((n_long, f"longer than {max_prompt} tokens, the context window without max_new_tokens"),
+                   (n_empty, "conversations without a user's turn")):  # fmt: skip
         if n:
-            log(f"{where}: {n} prompts left out: {why}")
-    if not found:
+            log(f"{where}: {n} prompts skipped: {why}")
+    if not prompts:
         raise UserError(
-            f"{where}: holds no prompt that can be used",
+            f"{where}: no usable prompt",
             "give conversations with a user's turn, or lower max_new_tokens",
         )
-    return list(found.values())
+    return list(prompts.values())
 
 
 def prompts_file(paths: Sequence[str], out: Path) -> Path:
-    """One file of conversations: the only one that was named, else all of them one after the other, written to `out`."""
+    """One file of conversations: the only one in `paths`, else all of them, concatenated into `out`."""
     if len(paths) == 1:
         return Path(paths[0])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -101,18 +101,13 @@ def prompts_file(paths: Sequence[str], out: Path) -> Path:
     return out
 
 
-def read_prompts(path: Path, tokenizer: Tokenizer, room: int, split: str = "train") -> list[RLPrompt]:
-    """The prompts of one split of a conversations folder; of a `.jsonl` file all of them."""
+def read_prompts(path: Path, tokenizer: Tokenizer, max_prompt: int, split: str = "train") -> list[RLPrompt]:
+    """The prompts of one split of a conversations folder, or all of a `.jsonl` file."""
     if (path / LINEAGE).is_file():
-        return compile_prompts(tokenizer, iter_conversations(path, split), room, f"{path}, {split}")
-    return compile_prompts(tokenizer, read_conversations(path), room, str(path))
+        return compile_prompts(tokenizer, iter_conversations(path, split), max_prompt, f"{path}, {split}")
+    return compile_prompts(tokenizer, read_conversations(path), max_prompt, str(path))
 
 
-def _quoted(text: str, most: int = 120) -> str:
+def _quoted(text: str, max_chars: int = 120) -> str:
     text = " ".join(text.split())
-    return repr(text if len(text) <= most else text[: most - 1] + "…")
-
-
-def ids_of(prompts: Sequence[RLPrompt]) -> list[tuple[int, ...]]:
-    """The prompts' token ids."""
-    return [prompt.token_ids for prompt in prompts]
+    return repr(text if len(text) <= max_chars else text[: max_chars - 1] + "…")

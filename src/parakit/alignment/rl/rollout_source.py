@@ -1,9 +1,8 @@
-"""The source of rows that the policy makes itself: a phase of rollouts, learned from in some steps, then the next.
+"""The rows of PPO and GRPO: phases of rollouts, each used for several optimizer steps.
 
-The first step of a phase asks for rows, and the policy, as it then is, answers prompts; the steps after it are served
-from the same rollouts, in `minibatches` parts and `ppo_epochs` orders. A phase is a pure function of its number,
-the seed and the policy's weights, so a run can be gone on from exactly, but only where a phase ends: there
-everything but the weights is a handful of numbers.
+At the first step of a phase the current policy completes prompts; the phase's steps use these rollouts in `minibatches`
+parts and `ppo_epochs` orders. A phase is a pure function of its number, the seed and the policy's weights, so a run
+resumes exactly, but only at the end of a phase, where the state besides the weights is a few numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from parakit.common.seeds import rng
 
 @dataclass(frozen=True, kw_only=True)
 class ExperienceBatch:
-    """Rollouts with their advantages. N completions, T targets; the arrays are (N, T) float32."""
+    """Rollouts with their training targets. N completions, T targets; the arrays are (N, T) float32."""
 
     rollouts: Rollouts
     advantages: np.ndarray
@@ -35,19 +34,19 @@ class ExperienceBatch:
     values: np.ndarray
     returns: np.ndarray
     normalize_by_tokens: bool
-    """Whether a step's loss is divided by its tokens, else by its completions."""
+    """Whether a step's loss is divided by its number of tokens, else by its number of completions."""
     informative: np.ndarray | None = None
-    """(N,) bool, False = the row's loss and gradient are zero, so it need not pass the network; None: all do."""
-    figures: dict[str, float]
+    """(N,) bool, False = the row's loss and gradient are zero, so it skips the network; None: no such row."""
+    metrics: dict[str, float]
 
     def batch(self, members: np.ndarray) -> RolloutBatch:
-        """These rows, cut to the longest of them. Rows that teach nothing are counted and left out."""
+        """These rows, cut to the longest of them. Uninformative rows are counted and left out."""
         rows = self.rollouts.rows
         n_counted = int(rows.loss_mask[members].sum()) if self.normalize_by_tokens else len(members)
         if self.informative is not None:
-            teaching = members[self.informative[members]]
-            members = teaching if len(teaching) else members[:1]
-        members = np.sort(members)  # those of one prompt together
+            informative = members[self.informative[members]]
+            members = informative if len(informative) else members[:1]
+        members = np.sort(members)  # those of one prompt are adjacent
         longest = int(rows.lengths[members].max())
         arrays = {
             "input_ids": rows.input_ids,
@@ -65,12 +64,14 @@ class ExperienceBatch:
 
 
 class RLAlgorithm(Protocol):
-    """A method: what it makes of rollouts, and what it remembers from phase to phase."""
+    """PPO or GRPO: how rollouts and rewards become experience, and its state from phase to phase."""
 
     needs_values: bool
 
-    def phase(self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray) -> ExperienceBatch: ...
-    def observe(self, kl: float) -> None: ...
+    def make_experience(
+        self, rollouts: Rollouts, rewards: np.ndarray, values: np.ndarray
+    ) -> ExperienceBatch: ...
+    def update_kl(self, kl: float) -> None: ...
     def state(self) -> dict[str, Any]: ...
     def load_state(self, state: dict[str, Any]) -> None: ...
 
@@ -79,8 +80,8 @@ RollOut = Callable[[Sequence[RLPrompt], int], tuple[Rollouts, np.ndarray]]
 
 
 class PolicyRolloutSource:
-    """Rows of rollouts, in the order that the steps of a run take them. `roll_out(prompts, phase)` asks the policy
-    of this moment; `figures` is what the objective adds to.
+    """Rows of rollouts, in the order of a run's steps. `roll_out(prompts, phase)` samples from the current policy;
+    `metrics` are those that the objective adds to.
     """
 
     def __init__(
@@ -88,85 +89,81 @@ class PolicyRolloutSource:
         prompts: Sequence[RLPrompt],
         roll_out: RollOut,
         reward: Reward,
-        learning: RLAlgorithm,
-        figures: StepMetrics,
+        algorithm: RLAlgorithm,
+        metrics: StepMetrics,
         config: OnlineConfig,
     ) -> None:
         self.prompts, self.roll_out, self.reward = prompts, roll_out, reward
-        self.learning, self.figures, self.config = learning, figures, config
+        self.algorithm, self.metrics, self.config = algorithm, metrics, config
         self.n_phases = 0
-        self.first_step = self.next_step = 0  # of the phase under way, and of the one after it
-        self.phase: ExperienceBatch | None = None
+        self.first_step = self.next_step = 0  # of the current phase, and of the next
+        self.experience: ExperienceBatch | None = None
         self.seconds = 0.0
-        """Spent on rollouts and rewards by this process."""
+        """Spent on rollouts and rewards in this process."""
 
     @property
     def rows_per_epoch(self) -> float:
-        """Rows that the steps of one pass over the prompts take."""
+        """Rows of one pass over the prompts."""
         config = self.config
         return len(self.prompts) / config.rollout_prompts * config.steps_per_phase * config.n_rows
 
     def rows(self, start_row: int, n_rows: int) -> RolloutBatch:
-        """Rows of the step that `start_row` lies in. The first row of a phase's first step makes the phase."""
+        """Rows of the step that contains `start_row`. The first row of a phase's first step starts the phase."""
         step, first = divmod(start_row, self.config.n_rows)
-        if step == self.next_step and (self.phase is None or step > self.first_step):
-            self._begin(step)
-        assert self.phase is not None
+        if step == self.next_step and (self.experience is None or step > self.first_step):
+            self._start_phase(step)
+        assert self.experience is not None
         assert self.first_step <= step < self.next_step, "a phase's rows are gone when it is over"
         epoch, part = divmod(step - self.first_step, self.config.minibatches)
         order = rng(self.config.seed, "minibatches", self.n_phases, epoch).permutation(self.config.n_rollouts)
         begin = part * self.config.n_rows + first
-        return self.phase.batch(order[begin : begin + n_rows])
+        return self.experience.batch(order[begin : begin + n_rows])
 
     def resumable_at(self, step: int) -> bool:
-        """Whether the phase is over after `step` steps: at its end, or when the policy has moved too far from the
-        rollouts it learns from.
-        """
-        moved = self.step_figures().get("kl_to_rollouts", 0.0)
-        if self.config.max_kl is not None and moved > self.config.max_kl and step > self.first_step:
+        """Whether the phase ends after `step` steps: at its last, or when `kl_to_rollouts` exceeds `max_kl`."""
+        kl = self.step_metrics().get("kl_to_rollouts", 0.0)
+        if self.config.max_kl is not None and kl > self.config.max_kl and step > self.first_step:
             self.next_step = min(self.next_step, step)
         return step >= self.next_step
 
     def should_stop(self, step: int) -> bool:
-        """Whether the run ends after `step` steps: with the first phase whose completions were found further from
-        the reference than `kl_limit`.
-        """
+        """Whether the run ends after `step` steps: with the first phase whose KL from the reference exceeds `kl_limit`."""
         limit = self.config.kl_limit
-        too_far = limit is not None and self.phase is not None and self.phase.figures["kl"] > limit
-        return too_far and self.resumable_at(step)
+        exceeded = limit is not None and self.experience is not None and self.experience.metrics["kl"] > limit
+        return exceeded and self.resumable_at(step)
 
-    def step_figures(self) -> dict[str, float]:
-        """Figures of the last step and of the phase it belongs to."""
-        return self.figures.close_step() | (self.phase.figures if self.phase else {})
+    def step_metrics(self) -> dict[str, float]:
+        """Metrics of the last step and of its phase."""
+        return self.metrics.close_step() | (self.experience.metrics if self.experience else {})
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint at the end of a phase keeps."""
+        """For a checkpoint at the end of a phase."""
         return {
             "n_phases": self.n_phases,
             "next_step": self.next_step,
-            "learning": self.learning.state(),
+            "algorithm": self.algorithm.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken: with a new phase."""
-        self.n_phases, self.phase = state["n_phases"], None
+        """Resume with a new phase."""
+        self.n_phases, self.experience = state["n_phases"], None
         self.first_step = self.next_step = state["next_step"]
-        self.learning.load_state(state["learning"])
+        self.algorithm.load_state(state["algorithm"])
 
-    def _begin(self, step: int) -> None:
-        """Make the phase that begins with `step`. Nothing is changed when its rollouts or rewards fail."""
+    def _start_phase(self, step: int) -> None:
+        """Start a phase at `step`. Nothing changes where its rollouts or rewards fail."""
         started = time.perf_counter()
         config, number = self.config, self.n_phases
-        rollouts, values = self.roll_out(self._asked(number), number)
+        rollouts, values = self.roll_out(self._prompts(number), number)
         rewards = compute_rewards(self.reward, rollouts.samples)
         ended = rollouts.ended
-        paid = rewards - config.truncation_penalty * ~ended
-        phase = self.learning.phase(rollouts, paid, values)
+        penalized = rewards - config.truncation_penalty * ~ended
+        experience = self.algorithm.make_experience(rollouts, penalized, values)
         loss_mask = rollouts.rows.loss_mask
         estimate = kl_estimate(rollouts.log_probs, rollouts.reference_log_probs, "k1")
         kl = float(estimate[loss_mask].sum()) / len(rewards)
-        self.learning.observe(kl)
-        phase.figures.update(
+        self.algorithm.update_kl(kl)
+        experience.metrics.update(
             reward=float(rewards.mean()),
             reward_std=float(rewards.std()),
             kl=kl,
@@ -175,26 +172,26 @@ class PolicyRolloutSource:
             phase=number + 1,
             **reward_metrics(self.reward),
             **diversity_metrics(
-                [row[said] for row, said in zip(rollouts.rows.target_ids, loss_mask, strict=True)]
+                [row[mask] for row, mask in zip(rollouts.rows.target_ids, loss_mask, strict=True)]
             ),
         )
-        self.phase, self.n_phases = phase, number + 1
+        self.experience, self.n_phases = experience, number + 1
         self.first_step, self.next_step = step, step + config.steps_per_phase
         self.seconds += time.perf_counter() - started
 
-    def _asked(self, phase: int) -> list[RLPrompt]:
-        """The prompts of a phase: the next ones in an order that is drawn anew for each pass over them."""
-        n, n_asked = len(self.prompts), self.config.rollout_prompts
-        found: list[RLPrompt] = []
-        place = phase * n_asked
-        while len(found) < n_asked:
-            epoch, begin = divmod(place + len(found), n)
+    def _prompts(self, phase: int) -> list[RLPrompt]:
+        """The prompts of a phase: the next ones, in a new order for each pass."""
+        n, n_prompts = len(self.prompts), self.config.rollout_prompts
+        prompts: list[RLPrompt] = []
+        start = phase * n_prompts
+        while len(prompts) < n_prompts:
+            epoch, begin = divmod(start + len(prompts), n)
             order = rng(self.config.seed, "prompts", epoch).permutation(n)
-            found += [self.prompts[i] for i in order[begin : begin + n_asked - len(found)]]
-        return found
+            prompts += [self.prompts[i] for i in order[begin : begin + n_prompts - len(prompts)]]
+        return prompts
 
 
 def explained_variance(values: np.ndarray, returns: np.ndarray) -> float:
-    """The share of the returns' variance that the values foresaw; 0 where nothing varied."""
+    """The share of the returns' variance that the values predict; 0 where the returns are constant."""
     variance = float(returns.var())
     return 1 - float((returns - values).var()) / variance if variance > 0 else 0.0

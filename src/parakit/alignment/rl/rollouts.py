@@ -1,10 +1,10 @@
-"""Rollouts: what a policy says to prompts, how likely it found that, and how likely its frozen reference does.
+"""Rollouts: completions of prompts with their log-probabilities under the policy and its frozen reference.
 
-Completions come from the inference engine, all prompts and their groups in one call. The log-probabilities are
-never those that sampling used: a forward pass in evaluation mode gives the policy's own, without temperature and
-without top-p. Rollouts are a pure function of the seed, the phase and the policy's weights.
+Completions come from the inference engine, all prompts and their groups in one call. Log-probabilities come from a
+forward pass in evaluation mode, never from sampling: they are without temperature and top-p. Rollouts are a pure function
+of the seed, the phase and the policy's weights.
 
-Shapes: N completions (those of one prompt follow each other), T targets, V vocabulary, C counted targets.
+Shapes: N completions (those of one prompt are consecutive), T targets, V vocabulary, C counted targets.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from parakit.alignment.preferences.shared_prefix import hidden_at
-from parakit.alignment.rl.batches import branches_of, counted_lengths
+from parakit.alignment.rl.batches import counted_lengths, prefix_tree_of
 from parakit.alignment.rl.config import OnlineConfig
-from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, ids_of
+from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.common.seeds import derive_seed
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.config import SamplingConfig
@@ -36,19 +36,17 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.micro_batches import PrefixTreeInputs
 from parakit.training.precision import at_least_float32
 
-ROWS_IN_FLIGHT = 256  # completions decoded together
-SCORED_TOGETHER = 64  # rows of one forward pass
+DECODING_ROWS = 256  # of one decoding batch
+SCORING_ROWS = 64  # rows of one forward pass
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Prompts with their completions as rows for a decoder, padded on the right; targets are the inputs shifted
-    once.
-    """
+    """Prompts with completions as rows for a decoder, padded on the right; targets are the inputs shifted by one."""
 
     input_ids: np.ndarray  # (N, T) int64
     target_ids: np.ndarray  # (N, T) int64
-    loss_mask: np.ndarray  # (N, T) bool, True = a token that the policy said
+    loss_mask: np.ndarray  # (N, T) bool, True = a token of the completion
 
     @property
     def lengths(self) -> np.ndarray:
@@ -58,28 +56,30 @@ class TokenRows:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """A phase of completions with everything that is learned from but their rewards."""
+    """A phase of completions, without their rewards."""
 
     samples: tuple[SampledCompletion, ...]
     rows: TokenRows
     log_probs: np.ndarray  # (N, T) float32, the policy's own; zero outside completions
     reference_log_probs: np.ndarray  # (N, T) float32
-    ended: np.ndarray  # (N,) bool, False = cut at max_new_tokens
-    share_prompts: bool = False  # the policy may read a prompt once for all its completions
+    ended: np.ndarray  # (N,) bool, False = truncated at max_new_tokens
+    share_prompts: bool = False  # a prompt passes the network once for all its completions
 
 
 def frozen_copy(model: nn.Module) -> Any:
-    """A copy of `model` for a reference: nothing shared, nothing trained, no dropout."""
+    """A copy of `model` as reference: no shared tensors, no gradients, no dropout."""
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     check_separate(model, reference)
     return reference
 
 
 def check_separate(policy: nn.Module, reference: nn.Module) -> None:
-    """A reference that shares memory with the policy would drift along; one in training mode would be noisy."""
-    own = {tensor.data_ptr() for tensor in chain(policy.parameters(), policy.buffers()) if tensor.numel()}
-    theirs = chain(reference.parameters(), reference.buffers())
-    assert not any(tensor.data_ptr() in own for tensor in theirs if tensor.numel()), (
+    """Assert that the reference shares no memory with the policy, which would change it, and is frozen without dropout."""
+    policy_pointers = {
+        tensor.data_ptr() for tensor in chain(policy.parameters(), policy.buffers()) if tensor.numel()
+    }
+    reference_tensors = chain(reference.parameters(), reference.buffers())
+    assert not any(tensor.data_ptr() in policy_pointers for tensor in reference_tensors if tensor.numel()), (
         "the reference shares tensors with the policy"
     )
     assert not any(module.training for module in reference.modules()), "the reference is in training mode"
@@ -94,38 +94,41 @@ def complete(
     seed: int,
     temperature: float | None = None,
 ) -> tuple[list[SampledCompletion], list[list[int]]]:
-    """`config.group_size` completions of each prompt, those of one prompt one after the other, and their ids."""
-    asked = [prompt for prompt in prompts for _ in range(config.group_size)]
+    """`config.group_size` completions of each prompt, those of one prompt consecutive, and their ids."""
+    repeated = [prompt for prompt in prompts for _ in range(config.group_size)]
     sampling = SamplingConfig(
         temperature=config.temperature if temperature is None else temperature,
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
     )
-    ends = frozenset(stop_ids(tokenizer))
-    seeds = request_seeds(seed, len(asked))
+    stops = frozenset(stop_ids(tokenizer))
+    seeds = request_seeds(seed, len(repeated))
     completions = generate_ids(
         policy,
-        [prompt.token_ids for prompt in asked],
+        [prompt.token_ids for prompt in repeated],
         sampling,
-        ends,
+        stops,
         seeds=seeds,
-        micro_batch_size=ROWS_IN_FLIGHT,
+        micro_batch_size=DECODING_ROWS,
     )
     samples = []
-    for prompt, token_ids in zip(asked, completions, strict=True):
-        ended = token_ids[-1] in ends
+    for prompt, token_ids in zip(repeated, completions, strict=True):
+        ended = token_ids[-1] in stops
         text = response_text(tokenizer, token_ids[:-1] if ended else token_ids)
         samples.append(SampledCompletion(prompt.messages, prompt.answer, text, ended, prompt.tests))
     return samples, completions
 
 
 def token_rows(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> TokenRows:
-    """Rows of prompts and their completions."""
-    longest = max(len(prompt) + len(said) for prompt, said in zip(prompts, completions, strict=True)) - 1
+    """Rows of prompts with their completions."""
+    longest = (
+        max(len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True))
+        - 1
+    )
     shape = (len(prompts), longest)
     rows = TokenRows(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool))
-    for i, (prompt, said) in enumerate(zip(prompts, completions, strict=True)):
-        token_ids = [*prompt, *said]
+    for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        token_ids = [*prompt, *completion]
         n = len(token_ids) - 1
         rows.input_ids[i, :n], rows.target_ids[i, :n] = token_ids[:-1], token_ids[1:]
         rows.loss_mask[i, len(prompt) - 1 : n] = True
@@ -139,8 +142,8 @@ def counted_log_probs(
     loss_mask: Tensor,
     branched: PrefixTreeInputs | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every counted target its log-probability (C,), the whole log distribution (C, V), and the vector (C, D)
-    that it was read from.
+    """The log-probability (C,) of every counted target, the whole log distribution (C, V), and the hidden vector
+    (C, D) before it.
     """
     hidden, _ = hidden_at(model, input_ids, loss_mask, branched)
     logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
@@ -149,35 +152,38 @@ def counted_log_probs(
 
 @torch.no_grad()
 def token_log_probs(model: Any, rows: TokenRows) -> np.ndarray:
-    """(N, T) float32: how likely `model` finds each counted target, in evaluation mode; zero elsewhere."""
-    return scored(model, rows)[0]
+    """(N, T) float32: the log-probability of each counted target, in evaluation mode; zero elsewhere."""
+    return score_rows(model, rows)[0]
 
 
 @torch.no_grad()
-def scored(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def score_rows(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities (N, T) and, with `values`, the value head's values (N, T), float32, in evaluation mode."""
-    found, expected = np.zeros(rows.loss_mask.shape, np.float32), np.zeros(rows.loss_mask.shape, np.float32)
+    found, found_values = (
+        np.zeros(rows.loss_mask.shape, np.float32),
+        np.zeros(rows.loss_mask.shape, np.float32),
+    )
     with evaluation_mode(model):
-        for members, part, tensors in _parts(rows, model):
+        for members, part, tensors in _groups(rows, model):
             log_probs, _, hidden = counted_log_probs(model, *tensors)
             places = (members[:, None], np.arange(part.loss_mask.shape[1]))
-            _put(found, places, part.loss_mask, log_probs)
+            _store(found, places, part.loss_mask, log_probs)
             if values:
-                _put(expected, places, part.loss_mask, model.values(hidden))
-    return found, expected
+                _store(found_values, places, part.loss_mask, model.values(hidden))
+    return found, found_values
 
 
 @torch.no_grad()
 def exact_kl(policy: Any, reference: Any, rows: TokenRows) -> np.ndarray:
-    """(N,): nats between policy and reference along each completion, every token's taken over the whole
-    vocabulary: the estimate of least variance that samples allow.
+    """(N,): KL of the policy from the reference along each completion, in nats, every token's over the whole vocabulary:
+    the estimate with the least variance that samples allow.
     """
     found = np.zeros(len(rows.loss_mask))
     with evaluation_mode(policy):
-        for members, part, tensors in _parts(rows, policy):
-            ours, theirs = (counted_log_probs(model, *tensors)[1] for model in (policy, reference))
-            nats = torch.zeros(part.loss_mask.shape, device=ours.device, dtype=ours.dtype)
-            nats[tensors[2]] = (ours.exp() * (ours - theirs)).sum(-1)
+        for members, part, tensors in _groups(rows, policy):
+            logs, reference_logs = (counted_log_probs(model, *tensors)[1] for model in (policy, reference))
+            nats = torch.zeros(part.loss_mask.shape, device=logs.device, dtype=logs.dtype)
+            nats[tensors[2]] = (logs.exp() * (logs - reference_logs)).sum(-1)
             found[members] = nats.sum(1).cpu().numpy()
     return found
 
@@ -192,41 +198,41 @@ def roll_out(
     values: bool = False,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> tuple[Rollouts, np.ndarray]:
-    """Completions of one phase with both log-probabilities; and the values (N, T) where `values` asks for them.
-    `trained` is the policy, or the policy with its value head; `autocast` the precision that training scores in.
+    """One phase's completions with both log-probabilities, and with `values` the value head's values (N, T). `trained` is
+    the policy, or an `ActorCritic`; `autocast` is the precision of training.
     """
     policy = getattr(trained, "policy", trained)
     seed = derive_seed(config.seed, "rollouts", phase) % 2**63
     samples, completions = complete(policy, tokenizer, prompts, config, seed)
-    asked = [prompt for prompt in prompts for _ in range(config.group_size)]
-    return scored_rollouts(trained, reference, asked, samples, completions, values, autocast)
+    repeated = [prompt for prompt in prompts for _ in range(config.group_size)]
+    return score_rollouts(trained, reference, repeated, samples, completions, values, autocast)
 
 
-def scored_rollouts(
+def score_rollouts(
     trained: Any,
     reference: Any,
-    asked: Sequence[RLPrompt],
+    repeated: Sequence[RLPrompt],
     samples: Sequence[SampledCompletion],
     completions: Sequence[Sequence[int]],
     values: bool = False,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> tuple[Rollouts, np.ndarray]:
-    """Rollouts of completions that are there: `completions` are the ids that answer `asked`, one prompt each."""
-    rows = token_rows(ids_of(asked), completions)
+    """Rollouts of given completions: `completions` are ids, one for each of the prompts `repeated`."""
+    rows = token_rows([prompt.token_ids for prompt in repeated], completions)
     with autocast():
-        log_probs, expected = scored(trained, rows, values)
+        log_probs, found_values = score_rows(trained, rows, values)
         reference_log_probs = token_log_probs(reference, rows)
     ended = np.array([sample.ended for sample in samples])
     shares = supports_prefix_tree(trained.config)
-    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares), expected
+    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares), found_values
 
 
-Scored = tuple[Tensor, Tensor, Tensor, PrefixTreeInputs | None]
+ScoringInputs = tuple[Tensor, Tensor, Tensor, PrefixTreeInputs | None]
 
 
-def _parts(rows: TokenRows, model: Any) -> Iterator[tuple[np.ndarray, TokenRows, Scored]]:
-    """The rows in groups, cut to the longest of each group, and as `counted_log_probs` takes them for `model`: of one
-    prompt after the other where it is read once, else of like length.
+def _groups(rows: TokenRows, model: Any) -> Iterator[tuple[np.ndarray, TokenRows, ScoringInputs]]:
+    """The rows in groups, cut to the longest of each group, with the inputs of `counted_log_probs`: in order where prompts
+    pass the network once, else sorted by length.
     """
     lengths, device, shares = (
         rows.lengths,
@@ -234,16 +240,16 @@ def _parts(rows: TokenRows, model: Any) -> Iterator[tuple[np.ndarray, TokenRows,
         supports_prefix_tree(model.config),
     )
     order = np.arange(len(lengths)) if shares else np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), SCORED_TOGETHER):
-        members = order[start : start + SCORED_TOGETHER]
+    for start in range(0, len(order), SCORING_ROWS):
+        members = order[start : start + SCORING_ROWS]
         arrays = (rows.input_ids, rows.target_ids, rows.loss_mask)
         part = TokenRows(*(array[members, : lengths[members].max()] for array in arrays))
         first, second, third = (torch.from_numpy(array).to(device) for array in vars(part).values())
-        laid = branches_of(part.input_ids, part.loss_mask, device) if shares else None
-        yield members, part, (first, second, third, laid)
+        tree = prefix_tree_of(part.input_ids, part.loss_mask, device) if shares else None
+        yield members, part, (first, second, third, tree)
 
 
-def _put(into: np.ndarray, places: Any, loss_mask: np.ndarray, counted: Tensor) -> None:
+def _store(into: np.ndarray, places: Any, loss_mask: np.ndarray, counted: Tensor) -> None:
     part = np.zeros(loss_mask.shape, np.float32)
     part[loss_mask] = counted.float().cpu().numpy()
     into[places] = part
