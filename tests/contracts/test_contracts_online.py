@@ -62,10 +62,10 @@ def test_34_the_reference_is_the_same_after_training() -> None:
     source: Any = session.source
     list(session.steps())
     fresh = tiny_policy()  # what the policy was, and the reference still is
-    rows = source.phase.rollouts.rows
+    rows = source.experience.rollouts.rows
     again = rollouts.token_log_probs(fresh, rows)
-    assert np.array_equal(again, source.phase.rollouts.reference_log_probs)
-    assert not np.allclose(again, source.phase.rollouts.log_probs, atol=1e-3)
+    assert np.array_equal(again, source.experience.rollouts.reference_log_probs)
+    assert not np.allclose(again, source.experience.rollouts.log_probs, atol=1e-3)
 
 
 def test_35_a_divergence_with_the_wrong_sign_or_over_padding_is_not_what_is_taken() -> None:
