@@ -18,7 +18,7 @@ SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-core check format test test-long quickstart bench bench-table exports schema clean
+.PHONY: help install install-core check format test test-long quickstart bench bench-table exports schema pitfalls clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ exports: $(DEV) ## pin the exported names again after an intended change
 
 schema: $(DEV) ## write recipes/recipe.schema.json again after an intended change
 	$(BIN)/python -m parakit.recipe.schema recipes/recipe.schema.json
+
+pitfalls: $(DEV) ## write docs/pitfalls.md from the declarations of the doctor's checks
+	$(BIN)/python tests/architecture/pitfalls_page.py
 
 clean: ## remove caches; builds and .venv stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

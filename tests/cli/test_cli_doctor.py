@@ -1,4 +1,4 @@
-"""`parakit doctor` on folders: healthy ones, ill ones, and what counts, token by token."""
+"""`parakit doctor` on folders: healthy ones, broken ones, and the tokens that count."""
 
 from __future__ import annotations
 
@@ -17,40 +17,42 @@ from parakit.data.preferences import prepare_preferences
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.training import train_tokenizer
-from tests.contracts.patients import CONVERSATIONS, DOCUMENTS, make_model
+from tests.contracts.training_cases import CONVERSATIONS, DOCUMENTS, make_model
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model made from `plain`, and shards of conversations besides."""
-    home = tmp_path_factory.mktemp("doctor")
+    """A model trained on `plain`, and shards of conversations."""
+    root = tmp_path_factory.mktemp("doctor")
     tokenizer = train_tokenizer((d.text for d in DOCUMENTS), TokenizerConfig(vocab_size=330))
-    write_shards({"train": DOCUMENTS}, tokenizer, home / "plain")
-    write_shards({"train": CONVERSATIONS}, tokenizer, home / "chats")
+    write_shards({"train": DOCUMENTS}, tokenizer, root / "plain")
+    write_shards({"train": CONVERSATIONS}, tokenizer, root / "chats")
     save_model(
         make_model(tokenizer.vocab_size),
         tokenizer,
-        home / "model",
-        Lineage("model", parents=[home / "plain"]),
+        root / "model",
+        Lineage("model", parents=[root / "plain"]),
     )
-    return home
+    return root
 
 
 @pytest.mark.parametrize("data", ["plain", "chats"])
 def test_healthy_folders_pass(data: str, folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(folders / "model"), "--data", str(folders / data), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["healthy"]
-    assert len(told["findings"]) > 25
-    assert "loss-on-prompt" in {finding["name"] for finding in told["findings"]}
-    assert "shown" not in told
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["healthy"]
+    assert len(printed["checks"]) > 25
+    names = {result["name"] for result in printed["checks"]}
+    assert "uncounted-targets" in names
+    assert ("loss-on-prompt" in names) == (data == "chats")
+    assert "shown" not in printed
 
 
-def test_without_data_the_shards_that_the_model_was_made_from_are_looked_at(
+def test_without_data_the_shards_of_the_models_lineage_are_checked(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(folders / "model")]) == 0
-    assert "no fault" in capsys.readouterr().out
+    assert "none failed" in capsys.readouterr().out
 
 
 def test_what_counts_is_shown_token_by_token(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,21 +69,23 @@ def test_what_counts_is_shown_token_by_token(folders: Path, capsys: pytest.Captu
     assert CONVERSATIONS[0].messages[-1].content.split()[0] in out
 
 
-def test_an_ill_folder_gives_status_1_and_the_name_of_the_fault(
+def test_a_broken_folder_gives_status_1_and_the_name_of_the_failed_check(
     folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lineage = Lineage("shards")
-    with writing_artifact(tmp_path / "ill", lineage) as folder:
+    with writing_artifact(tmp_path / "broken", lineage) as folder:
         for path in (folders / "chats").iterdir():
             if path.name not in ("lineage.json", "manifest.json"):
                 (folder / path.name).write_bytes(path.read_bytes())
         mask = folder / "train.loss_mask.bin"
         mask.write_bytes(np.ones(mask.stat().st_size, np.uint8).tobytes())
-    command = [str(folders / "model"), "--data", str(tmp_path / "ill")]
+    command = [str(folders / "model"), "--data", str(tmp_path / "broken")]
     assert main([*command, "--json"]) == 1
-    faults = [f for f in json.loads(capsys.readouterr().out)["findings"] if not f["passed"]]
+    faults = [f for f in json.loads(capsys.readouterr().out)["checks"] if not f["passed"]]
     assert faults[0]["name"] == "loss-on-prompt"
-    assert faults[0]["hint"]
+    assert faults[0]["remedy"]
+    assert faults[0]["prevents"]
+    assert "belong to the prompt" in faults[0]["detail"]
     assert main(command) == 1
     assert "loss-on-prompt" in capsys.readouterr().out
 
@@ -96,10 +100,12 @@ def test_an_ill_folder_gives_status_1_and_the_name_of_the_fault(
         (["model", "--data", "plain", "--seq-len", "4000"], "max_seq_len"),
     ],
 )
-def test_mistakes_are_errors_that_say_what_is_there(arguments: list[str], word: str, folders: Path) -> None:
-    places = [str(folders / a) if a in ("plain", "chats", "model", "nowhere") else a for a in arguments]
+def test_wrong_arguments_are_errors_that_name_the_folder(
+    arguments: list[str], word: str, folders: Path
+) -> None:
+    paths = [str(folders / a) if a in ("plain", "chats", "model", "nowhere") else a for a in arguments]
     with pytest.raises(UserError, match=word):
-        main(places)
+        main(paths)
 
 
 PAIRS = [
@@ -108,7 +114,7 @@ PAIRS = [
 ]
 
 
-def test_of_preferences_it_is_shown_what_is_chosen_and_rejected_behind_the_seam(
+def test_show_prints_the_completions_of_preferences_after_the_seam(
     folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs, three = tmp_path / "pairs.jsonl", {"prompt": "And?", "ranking": ["Good.", "So so.", "Bad."]}
@@ -116,11 +122,11 @@ def test_of_preferences_it_is_shown_what_is_chosen_and_rejected_behind_the_seam(
     pairs.write_text("".join(json.dumps(row) + "\n" for row in [*PAIRS, three, same]))
     command = [str(folders / "model"), "--data", str(pairs), "--show", "--n-documents", "4"]
     assert main([*command, "--json"]) == 0
-    said = capsys.readouterr()
-    told = json.loads(said.out)
-    assert "1 left out: the answers are the same (pairs.jsonl, row 5)" in said.err
-    assert {"seam-differs", "reference-differs"} <= {finding["name"] for finding in told["findings"]}
-    first, last = told["shown"][0], told["shown"][3]
+    printed_text = capsys.readouterr()
+    printed = json.loads(printed_text.out)
+    assert "1 left out: the answers are the same (pairs.jsonl, row 5)" in printed_text.err
+    assert {"seam-differs", "reference-differs"} <= {result["name"] for result in printed["checks"]}
+    first, last = printed["shown"][0], printed["shown"][3]
     assert "".join(t["text"] for t in first["prompt"]) == "<|bos|><|user|> Where is Ada?<|end|><|assistant|>"
     assert not any(t["counted"] for t in first["prompt"])
     texts = {name: "".join(t["text"] for t in tokens) for name, tokens in first["completions"].items()}
@@ -132,7 +138,7 @@ def test_of_preferences_it_is_shown_what_is_chosen_and_rejected_behind_the_seam(
 
 
 @pytest.mark.parametrize("method", ["reward", "dpo"])
-def test_a_folder_of_preferences_is_examined_as_its_learner_reads_it(
+def test_a_folder_of_preferences_is_checked_as_its_method_reads_it(
     method: str, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs = tmp_path / "pairs.jsonl"
@@ -144,12 +150,12 @@ def test_a_folder_of_preferences_is_examined_as_its_learner_reads_it(
     prepare_preferences([str(pairs)], tmp_path / "set")
     command = [str(folders / "model"), "--data", str(tmp_path / "set"), "--method", method, "--json"]
     assert main(command) == 0
-    names = {finding["name"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    names = {result["name"] for result in json.loads(capsys.readouterr().out)["checks"]}
     assert ("reference-differs" in names) == (method == "dpo")
-    assert "prefers-the-worse" in names
+    assert "preference-direction" in names
 
 
-def test_conversations_need_no_shards_and_prompts_are_shown_as_they_are_asked(
+def test_conversations_need_no_shards_and_prompts_are_shown_as_they_are_sent(
     folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chats = tmp_path / "chats.jsonl"
@@ -164,16 +170,16 @@ def test_conversations_need_no_shards_and_prompts_are_shown_as_they_are_asked(
     main([str(folders / "model"), "--data", str(few), "--show", "--json"])
     assert len(json.loads(capsys.readouterr().out)["shown"]) == 2
     assert main([*command, "--method", "grpo"]) == 0
-    said = capsys.readouterr()
-    prompt = json.loads(said.out)["shown"][0]
+    printed_text = capsys.readouterr()
+    prompt = json.loads(printed_text.out)["shown"][0]
     assert "".join(t["text"] for t in prompt["prompt"]).endswith("<|end|><|assistant|>")
     assert prompt["answer"] == answers[-1]
-    assert "with a right answer behind" in said.err
-    for method, data, told in (
-        ("dpo", chats, "learns from no conversations"),
-        ("grpo", folders / "chats", "learns from no shards"),
-        ("ppo", tmp_path / "pairs.jsonl", "learns from prompts"),
+    assert "with a reference answer" in printed_text.err
+    for method, data, message in (
+        ("dpo", chats, "does not train on conversations"),
+        ("grpo", folders / "chats", "does not train on shards"),
+        ("ppo", tmp_path / "pairs.jsonl", "trains on prompts"),
     ):
         (tmp_path / "pairs.jsonl").write_text(json.dumps(PAIRS[0]) + "\n")
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             main([str(folders / "model"), "--data", str(data), "--method", method])

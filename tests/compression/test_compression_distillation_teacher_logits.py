@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,11 @@ from parakit.compression.distillation.teacher_logits import (
     TeacherLogitsSpec,
     write_teacher_logits,
 )
-from parakit.training.doctor import gradients
-from parakit.training.doctor.probes import tried_out
+from parakit.training import tasks
+from parakit.training.doctor.checks import gradients
+from parakit.training.doctor.context import CheckContext
+from parakit.training.doctor.probes import probing
+from tests.training.tiny_runs import tiny_plan
 from tests.training.tiny_tasks import TASKS, VOCAB_SIZE
 
 FACTS = TeacherLogitsSpec(
@@ -99,13 +103,14 @@ def test_rows_are_a_pure_function_of_seed_and_number(tmp_path: Path) -> None:
 
 def test_the_loss_from_a_cache_passes_the_doctors_gradient_checks(tmp_path: Path) -> None:
     student, teacher = pair(dtype=torch.float32)
-    source = kept(tmp_path, teacher, top_k=3, log_dtype="float16")
-    objective, batch = distillation(None, DistillConfig()), source.rows(0, 4)
-    with tried_out(student):
-        whole = gradients.gradient(student, [batch], objective, batch.n_counted)
-        assert whole
-        assert gradients.masked_micro_batch(student, batch, objective) is None
-        assert gradients.uncounted_targets_matter(student, batch, objective) is None
+    source: Any = kept(tmp_path, teacher, top_k=3, log_dtype="float16")
+    objective, tokenizer = distillation(None, DistillConfig()), SimpleNamespace(bos_id=None)
+    plan, spec = tiny_plan(), tasks.TASKS["next_token"]
+    context = CheckContext(student, tokenizer, source, None, plan, objective, spec, lambda name: False)  # type: ignore[arg-type]
+    with probing(student):
+        assert context.gradient
+        assert gradients.masked_micro_batch(context) is None
+        assert gradients.uncounted_targets(context) is None
 
 
 def test_answers_for_other_settings_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tuning by adapters: no false alarm, and the silent mistakes of that kind put back in and caught."""
+"""Adapters: no false alarm, and their silent mistakes put back one by one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import nn
 
 from parakit.common.errors import UserError
 from parakit.model.adapters import LoraConfig, attach, make_lora, own_parameters
-from parakit.stages import finetune_methods as adapting
+from parakit.stages import finetune_methods
 from parakit.stages.config import FinetuneConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.loop import train_steps
 from parakit.training.objectives import next_token
 from parakit.training.optimizers.optimizer import Optimizer, is_matrix
 from parakit.training.session import TrainingSession
-from tests.contracts.patients import Patient, make_patient
+from tests.contracts.training_cases import TrainingCase, make_case
 from tests.training.tiny_runs import facts, finish, tiny_model, tiny_plan, tiny_source
 
 METHODS: list[dict[str, Any]] = [
@@ -35,76 +35,80 @@ METHODS: list[dict[str, Any]] = [
 ]
 
 
-def tuned(tokenizer: Tokenizer, settings: dict[str, Any]) -> Patient:
-    patient = make_patient(tokenizer, "chat")
-    patient.model.reset()
-    for parameter in patient.model.parameters():  # a base that learned something
+def tuned(tokenizer: Tokenizer, settings: dict[str, Any]) -> TrainingCase:
+    case = make_case(tokenizer, "chat")
+    case.model.reset()
+    for parameter in case.model.parameters():  # a base that learned something
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
-    tuning = adapting.setup_method(patient.model, FinetuneConfig(**settings), tokenizer)
-    return patient.but(frozen=tuning.frozen)
+    tuning = finetune_methods.setup_method(case.model, FinetuneConfig(**settings), tokenizer)
+    return case.replace(frozen=tuning.frozen)
 
 
 @pytest.mark.parametrize("settings", METHODS, ids=lambda s: "-".join(map(str, s.values())))
 def test_healthy_tuning_raises_no_alarm(settings: dict[str, Any], tokenizer: Tokenizer) -> None:
-    assert tuned(tokenizer, settings).faults() == []
+    assert tuned(tokenizer, settings).failures() == []
 
 
-def test_a_base_weight_that_trains_is_caught(tokenizer: Tokenizer) -> None:  # pitfall 21
-    patient = tuned(tokenizer, METHODS[0])
-    patient.model.trunk.blocks[0].attention.query.base.weight.requires_grad_(True)  # type: ignore[union-attr]
-    assert patient.verdict() == "frozen-gradient"
+@pytest.mark.catches("frozen-gradient")
+def test_a_base_weight_that_trains_is_caught(tokenizer: Tokenizer) -> None:
+    case = tuned(tokenizer, METHODS[0])
+    case.model.trunk.blocks[0].attention.query.base.weight.requires_grad_(True)  # type: ignore[union-attr]
+    assert case.first_failure() == "frozen-gradient"
 
 
-def test_an_adapter_that_does_not_train_is_caught(tokenizer: Tokenizer) -> None:  # pitfall 21
-    patient = tuned(tokenizer, METHODS[0])
-    next(iter(own_parameters(patient.model).values())).requires_grad_(False)
-    assert patient.verdict() == "no-gradient"
+@pytest.mark.catches("no-gradient")
+def test_an_adapter_that_does_not_train_is_caught(tokenizer: Tokenizer) -> None:
+    case = tuned(tokenizer, METHODS[0])
+    next(iter(own_parameters(case.model).values())).requires_grad_(False)
+    assert case.first_failure() == "no-gradient"
 
 
-def test_an_adapter_beside_the_path_of_the_gradient_is_caught(tokenizer: Tokenizer) -> None:  # pitfall 21
-    patient = tuned(tokenizer, METHODS[0])
-    wrapper = patient.model.trunk.blocks[0].attention.query
+@pytest.mark.catches("no-gradient")
+def test_an_adapter_that_the_forward_pass_bypasses_is_caught(tokenizer: Tokenizer) -> None:
+    case = tuned(tokenizer, METHODS[0])
+    wrapper = case.model.trunk.blocks[0].attention.query
     wrapper.forward = wrapper.base.forward  # type: ignore[union-attr,method-assign]
-    assert patient.verdict() == "no-gradient"
+    assert case.first_failure() == "no-gradient"
 
 
-def test_an_embedding_untied_by_its_adapter_is_caught(tokenizer: Tokenizer) -> None:  # pitfall 20
-    patient = tuned(tokenizer, METHODS[3])
-    head: Any = patient.model.lm_head
+@pytest.mark.catches("tied-embeddings")
+def test_an_embedding_untied_by_its_adapter_is_caught(tokenizer: Tokenizer) -> None:
+    case = tuned(tokenizer, METHODS[3])
+    head: Any = case.model.lm_head
     head.base.weight = nn.Parameter(head.base.weight.detach().clone(), requires_grad=False)
-    assert patient.verdict() == "tied-embeddings"
+    assert case.first_failure() == "tied-embeddings"
 
 
-def test_rows_of_tokens_that_the_base_never_saw_are_trained(tokenizer: Tokenizer) -> None:  # pitfall 10
-    patient = make_patient(tokenizer, "chat")
-    tuning = adapting.setup_method(
-        patient.model, FinetuneConfig(method="lora", rank=2), tokenizer, new_turns=True
+def test_rows_of_tokens_that_the_base_never_saw_are_trained(tokenizer: Tokenizer) -> None:
+    case = make_case(tokenizer, "chat")
+    tuning = finetune_methods.setup_method(
+        case.model, FinetuneConfig(method="lora", rank=2), tokenizer, new_turns=True
     )
     assert tuning.adapter is not None
     assert tuning.adapter.parameters()["trunk.token_embedding.rows"].shape[0] == len(tokenizer.turn_ids)
-    rows = patient.model.lm_head.rows
-    assert rows is patient.model.trunk.token_embedding.rows  # type: ignore[union-attr]
+    rows = case.model.lm_head.rows
+    assert rows is case.model.trunk.token_embedding.rows  # type: ignore[union-attr]
 
 
-def test_norms_train_where_the_base_never_talked_or_it_was_said(tokenizer: Tokenizer) -> None:
+def test_norms_train_for_a_base_without_turns_or_when_set(tokenizer: Tokenizer) -> None:
     trained = {}
-    for said, new_turns in ((None, True), (None, False), (True, False), (False, True)):
-        patient = make_patient(tokenizer, "chat")
-        norms = {name for name, _ in patient.model.named_parameters() if "norm" in name}
-        settings = FinetuneConfig(method="lora", rank=2, train_norms=said)
-        tuning = adapting.setup_method(patient.model, settings, tokenizer, new_turns=new_turns)
+    for train_norms, new_turns in ((None, True), (None, False), (True, False), (False, True)):
+        case = make_case(tokenizer, "chat")
+        norms = {name for name, _ in case.model.named_parameters() if "norm" in name}
+        settings = FinetuneConfig(method="lora", rank=2, train_norms=train_norms)
+        tuning = finetune_methods.setup_method(case.model, settings, tokenizer, new_turns=new_turns)
         assert tuning.adapter is not None
         own = {name.replace(".copy.", ".") for name in tuning.adapter.parameters() if "norm" in name}
         assert own in (norms, set())
-        trained[said, new_turns] = bool(own)
+        trained[train_norms, new_turns] = bool(own)
     assert trained == {(None, True): True, (None, False): False, (True, False): True, (False, True): False}
 
 
-def test_weight_decay_reaches_no_magnitude_prompt_or_table(tokenizer: Tokenizer) -> None:  # pitfall 19
+def test_weight_decay_reaches_no_magnitude_prompt_or_table(tokenizer: Tokenizer) -> None:
     for settings in (*METHODS[3:8], METHODS[1]):
-        patient = tuned(tokenizer, settings)
-        for name, parameter in own_parameters(patient.model).items():
+        case = tuned(tokenizer, settings)
+        for name, parameter in own_parameters(case.model).items():
             apart = ("magnitude", "rows", "prompt_embedding", "prefix_embedding")
             if name.endswith(apart) or any(
                 part in name for part in ("token_embedding", "lm_head", "_norm.copy")
@@ -115,11 +119,11 @@ def test_weight_decay_reaches_no_magnitude_prompt_or_table(tokenizer: Tokenizer)
 
 @pytest.mark.parametrize("settings", METHODS, ids=lambda s: "-".join(map(str, s.values())))
 def test_training_moves_the_adapter_alone(settings: dict[str, Any], tokenizer: Tokenizer) -> None:
-    patient = tuned(tokenizer, settings)
-    model, frozen = patient.model, patient.frozen
+    case = tuned(tokenizer, settings)
+    model, frozen = case.model, case.frozen
     assert frozen is not None
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    session = TrainingSession(model, patient.source, next_token, patient.plan.replace(max_steps=4), None)
+    session = TrainingSession(model, case.source, next_token, case.plan.replace(max_steps=4), None)
     assert {id(p) for p in session.optimizer.parameters} == {
         id(p) for name, p in model.named_parameters() if not frozen(name)
     }
@@ -129,7 +133,7 @@ def test_training_moves_the_adapter_alone(settings: dict[str, Any], tokenizer: T
 
 
 @pytest.mark.parametrize("init", ["kaiming", "pissa"])
-def test_a_run_left_at_any_step_goes_on_to_the_same_bits(init: str, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bits(init: str, tmp_path: Path) -> None:
     def session(folder: Path | None) -> TrainingSession:
         model = tiny_model()
         attach(model, make_lora(model, LoraConfig(rank=2, dropout=0.2, init=init)))
@@ -156,18 +160,18 @@ def test_a_run_left_at_any_step_goes_on_to_the_same_bits(init: str, tmp_path: Pa
 
 def test_an_optimizer_over_the_whole_model_would_move_the_base(tokenizer: Tokenizer) -> None:
     """What `requires_grad` is there for: with it forgotten, the check above fails."""
-    patient = tuned(tokenizer, METHODS[0])
-    for parameter in patient.model.parameters():
+    case = tuned(tokenizer, METHODS[0])
+    for parameter in case.model.parameters():
         parameter.requires_grad_(True)
-    before = patient.model.lm_head.weight.clone()
-    session = TrainingSession(patient.model, patient.source, next_token, patient.plan, None)
-    optimizer = Optimizer(patient.model, patient.plan)
-    next(train_steps(patient.model, [session.micro_batches(0)], next_token, optimizer))
-    assert not torch.equal(patient.model.lm_head.weight, before)
+    before = case.model.lm_head.weight.clone()
+    session = TrainingSession(case.model, case.source, next_token, case.plan, None)
+    optimizer = Optimizer(case.model, case.plan)
+    next(train_steps(case.model, [session.micro_batches(0)], next_token, optimizer))
+    assert not torch.equal(case.model.lm_head.weight, before)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"method": "layers"}, "--trained-layers"),
         ({"method": "layers", "trained_layers": (2,)}, "the model has 2 of them"),
@@ -175,9 +179,9 @@ def test_an_optimizer_over_the_whole_model_would_move_the_base(tokenizer: Tokeni
         ({"method": "lora", "lora_targets": ("q_proj",)}, "q_proj"),
     ],
 )
-def test_what_cannot_be_tuned_is_said(
-    settings: dict[str, Any], told: str, tokenizer: Tokenizer, chat: Callable[..., Patient]
+def test_settings_that_do_not_fit_the_model_are_errors(
+    settings: dict[str, Any], message: str, tokenizer: Tokenizer, chat: Callable[..., TrainingCase]
 ) -> None:
     with pytest.raises(UserError) as error:
         tuned(tokenizer, settings)
-    assert told in str(error.value)
+    assert message in str(error.value)

@@ -1,5 +1,5 @@
-"""The mistakes of labels, templates and batches (pitfalls 2, 3, 5, 6, 8, 9, 17, 18, 20, 21, 37) put back into what aligning
-learns from: rankings, rollouts, the texts that a reward model reads.
+"""The mistakes of labels, templates and batches, put back into the data of alignment: rankings, rollouts, and the texts
+that a reward model reads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from parakit.alignment.data_checks import examine_prompts
+from parakit.alignment.data_checks import check_rollout_prompts
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.rl.grpo import token_weights
 from parakit.alignment.rl.model_reward import ModelReward
@@ -32,9 +32,9 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, resolve_examples
 from parakit.training.session import TrainingSession
 from tests.alignment.rl.tiny_policy import tiny_session
-from tests.contracts.patients import Patient
-from tests.contracts.task_patients import SHAPE
-from tests.contracts.test_contracts_rankings import ALL, Changed, Healthy, healthy, ill, ranking
+from tests.contracts.task_cases import SHAPE
+from tests.contracts.test_contracts_rankings import ALL, Changed, Healthy, broken, healthy, ranking
+from tests.contracts.training_cases import TrainingCase
 
 __all__ = ["healthy"]  # the fixture
 
@@ -52,22 +52,23 @@ class Other:
         return getattr(self._tokenizer, name)
 
 
+@pytest.mark.catches("loss-on-prompt")
 @ALL
-def test_02_nothing_counts(kind: str, healthy: Healthy) -> None:
-    nothing = Changed(healthy(kind).source, lambda batch: {"loss_mask": np.zeros_like(batch.loss_mask)})
-    found = {finding.name: finding.detail for finding in healthy(kind).but(source=nothing).findings()}
+def test_nothing_counts(task: str, healthy: Healthy) -> None:
+    nothing = Changed(healthy(task).source, lambda batch: {"loss_mask": np.zeros_like(batch.loss_mask)})
+    found = {result.name: result.detail for result in healthy(task).replace(source=nothing).results()}
     assert "none of its tokens counts" in found["loss-on-prompt"]
 
 
 @ALL
-def test_03_a_completion_that_is_cut_to_fit_the_row(kind: str, healthy: Healthy) -> None:
+def test_a_completion_that_is_cut_to_fit_the_row(task: str, healthy: Healthy) -> None:
     """Ours never is; one that is lacks its end of turn, and that is what is found."""
-    patient: Any = healthy(kind)
-    data = patient.source.data
+    case: Any = healthy(task)
+    data = case.source.data
     assert int(data.lengths.max()) > 24
-    cut = encode_rankings(patient.tokenizer, map(ranking, range(24)), 24)
+    cut = encode_rankings(case.tokenizer, map(ranking, range(24)), 24)
     for i in range(cut.n_completions):
-        assert cut.whole(i)[-1] == patient.tokenizer.turn_ids["end"]
+        assert cut.whole(i)[-1] == case.tokenizer.turn_ids["end"]
 
     def shortened(batch: Any) -> dict[str, Any]:
         counted, real = batch.loss_mask.copy(), batch.real_mask.copy()
@@ -75,10 +76,10 @@ def test_03_a_completion_that_is_cut_to_fit_the_row(kind: str, healthy: Healthy)
         counted[0, 0, last - 2 :] = real[0, 0, last - 2 :] = False
         return {"loss_mask": counted, "real_mask": real}
 
-    assert ill(patient, shortened) in ("no-end-of-turn", "loss-on-prompt")
+    assert broken(case, shortened) in ("no-end-of-turn", "loss-on-prompt")
 
 
-def test_05_padding_that_is_the_end_of_a_turn_takes_no_end_away(tokenizer: Tokenizer) -> None:
+def test_padding_that_is_the_end_of_a_turn_takes_no_end_away(tokenizer: Tokenizer) -> None:
     """What counts follows from lengths, never from an id."""
     end = tokenizer.turn_ids["end"]
     twin: Any = Other(tokenizer, pad_id=end)
@@ -92,7 +93,8 @@ def test_05_padding_that_is_the_end_of_a_turn_takes_no_end_away(tokenizer: Token
     assert (rows.loss_mask & (rows.target_ids == end)).sum() == 2
 
 
-def test_06_a_template_that_writes_bos_twice(tokenizer: Tokenizer) -> None:
+@pytest.mark.catches("prompt-double-bos", "prompt-seam-differs")
+def test_a_template_that_writes_bos_twice(tokenizer: Tokenizer) -> None:
     twice: Any = Other(tokenizer, chat_template="{{- bos_token -}}" + CHAT_TEMPLATE)
     for begin in (
         lambda: encode_rankings(twice, [ranking(0)], 96),
@@ -101,13 +103,14 @@ def test_06_a_template_that_writes_bos_twice(tokenizer: Tokenizer) -> None:
         with pytest.raises(UserError, match="two BOS"):
             begin()
     (prompt,) = compile_prompts(tokenizer, [Conversation(ASKED)], 96, "prompts")
-    assert faults([prompt], tokenizer) == []
+    assert failures([prompt], tokenizer) == []
     assert tokenizer.bos_id is not None
     doubled = replace(prompt, token_ids=(tokenizer.bos_id, *prompt.token_ids))
-    assert faults([prompt, doubled], tokenizer) == ["bos-twice", "seam-differs"]
+    assert failures([prompt, doubled], tokenizer) == ["prompt-double-bos", "prompt-seam-differs"]
 
 
-def test_08_a_prompt_is_the_same_ids_wherever_it_is_asked(tokenizer: Tokenizer) -> None:
+@pytest.mark.catches("turn-not-opened", "prompt-seam-differs")
+def test_a_prompt_has_the_same_ids_in_serving_rollouts_and_preferences(tokenizer: Tokenizer) -> None:
     served = prompt_ids(tokenizer, list(ASKED))
     (rolled,) = compile_prompts(tokenizer, [Conversation(ASKED)], 96, "prompts")
     data = encode_rankings(tokenizer, [Ranking(ASKED, ("Ann.", "Bob."))], 96)
@@ -116,25 +119,26 @@ def test_08_a_prompt_is_the_same_ids_wherever_it_is_asked(tokenizer: Tokenizer) 
     assert data.whole(0)[: data.prompt_lengths[0]].tolist() == served
     assert tuned.token_ids[: tuned.loss_mask.index(True)] == served
     closed = replace(rolled, token_ids=rolled.token_ids[:-1])
-    assert faults([closed], tokenizer) == ["turn-not-opened", "seam-differs"]
+    assert failures([closed], tokenizer) == ["turn-not-opened", "prompt-seam-differs"]
 
 
-def test_33_a_prompt_that_no_conversation_begins_with(tokenizer: Tokenizer) -> None:
+@pytest.mark.catches("prompt-seam-differs")
+def test_a_prompt_that_no_conversation_begins_with(tokenizer: Tokenizer) -> None:
     """A template whose generation prompt is another, in a tokenizer without our markers too."""
     other: Any = Other(
         tokenizer, chat_template=CHAT_TEMPLATE + "{%- if add_generation_prompt -%}So: {%- endif -%}"
     )
     prompts = compile_prompts(other, [Conversation(ASKED)], 96, "prompts")
-    assert "seam-differs" in faults(prompts, other)
+    assert "prompt-seam-differs" in failures(prompts, other)
     foreign: Any = Other(other, turn_ids={})
-    assert faults(prompts, foreign) == ["seam-differs"]
+    assert failures(prompts, foreign) == ["prompt-seam-differs"]
 
 
-def faults(prompts: list[Any], tokenizer: Tokenizer) -> list[str]:
-    return [finding.name for finding in examine_prompts(prompts, tokenizer) if not finding.passed]
+def failures(prompts: list[Any], tokenizer: Tokenizer) -> list[str]:
+    return [result.name for result in check_rollout_prompts(prompts, tokenizer) if not result.passed]
 
 
-def test_09_typed_control_tokens_stay_text_in_rankings_and_in_what_is_judged(
+def test_typed_control_tokens_stay_text_in_rankings_and_scored_answers(
     tokenizer: Tokenizer, tmp_path: Any
 ) -> None:
     asked = (Message("user", FORGED),)
@@ -148,7 +152,7 @@ def test_09_typed_control_tokens_stay_text_in_rankings_and_in_what_is_judged(
         assert sum(i in tokenizer.control_ids for i in ids) == n_controls
 
 
-def test_17_a_learnt_reward_is_asked_without_dropout(tokenizer: Tokenizer, tmp_path: Any) -> None:
+def test_a_model_reward_is_computed_without_dropout(tokenizer: Tokenizer, tmp_path: Any) -> None:
     torch.manual_seed(0)
     judge = RewardModel(DecoderConfig(**SHAPE | {"vocab_size": tokenizer.vocab_size, "dropout": 0.5}))
     torch.nn.init.normal_(judge.reward_head.weight)
@@ -166,7 +170,7 @@ def sessions(tokenizer: Tokenizer) -> Iterator[TrainingSession]:
     for size in (6, 2):
         torch.manual_seed(0)
         model = LanguageModel(DecoderConfig(**SHAPE | {"vocab_size": tokenizer.vocab_size})).double()
-        said = reference_log_probs(model, PreferenceSource(data, 0))
+        reference = reference_log_probs(model, PreferenceSource(data, 0))
         config = TrainingConfig(
             seq_len=64, batch_examples=6, micro_batch_size=size, max_steps=4, device="cpu", compile="off",
             warmup_steps=2,
@@ -175,28 +179,29 @@ def sessions(tokenizer: Tokenizer) -> Iterator[TrainingSession]:
             config, learning_rate=0.01, embedding_learning_rate=0.01, max_seq_len=128, n_train_examples=24
         )
         yield TrainingSession(
-            model, PreferenceSource(data, 0, said, n_rows_hint=6), PreferenceObjective(), plan, None
+            model, PreferenceSource(data, 0, reference, n_rows_hint=6), PreferenceObjective(), plan, None
         )
 
 
-def test_18_the_schedule_counts_steps_and_not_micro_batches(tokenizer: Tokenizer) -> None:
+def test_the_schedule_counts_steps_and_not_micro_batches(tokenizer: Tokenizer) -> None:
     whole, cut = ([(r.learning_rate, r.loss) for r in session.steps()] for session in sessions(tokenizer))
     assert len(whole) == len(cut) == 4
     assert [rate for rate, _ in whole] == [rate for rate, _ in cut]
     assert [loss for _, loss in whole] == pytest.approx([loss for _, loss in cut], rel=1e-6)
 
 
-def test_20_a_policy_whose_output_matrix_came_untied(healthy: Healthy) -> None:
-    patient: Patient = healthy("dpo")
-    assert patient.verdict() == "healthy"
-    head: Any = patient.model.lm_head
+@pytest.mark.catches("tied-embeddings")
+def test_a_policy_whose_output_matrix_came_untied(healthy: Healthy) -> None:
+    case: TrainingCase = healthy("dpo")
+    assert case.first_failure() == "healthy"
+    head: Any = case.model.lm_head
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    assert patient.verdict() == "tied-embeddings"
+    assert case.first_failure() == "tied-embeddings"
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
-def test_21_every_part_of_the_policy_trains(method: Any) -> None:
-    """And a part that is frozen by mistake is told by the optimizer's list."""
+def test_every_part_of_the_policy_trains(method: Any) -> None:
+    """And a part that is frozen by mistake is missing from the optimizer's list."""
     session = tiny_session(None, method, plan={"max_steps": 4})
     before = {name: p.detach().clone() for name, p in session.model.named_parameters()}
     list(session.steps())
@@ -204,7 +209,7 @@ def test_21_every_part_of_the_policy_trains(method: Any) -> None:
     assert len(session.optimizer.parameters) == len(before)
 
 
-def test_37_what_a_token_weighs_is_zero_over_padding_and_one_in_all() -> None:
+def test_what_a_token_weighs_is_zero_over_padding_and_one_in_all() -> None:
     """By completion every completion weighs 1; a mean over the whole row would weigh short ones less."""
     mask = np.zeros((3, 8), bool)
     for row, n in enumerate((2, 5, 7)):

@@ -1,16 +1,17 @@
-"""Turns that the data calls context (weight 0) do not count, and the doctor tells them from turns that were lost."""
+"""Turns of weight 0 (context) do not count, and the doctor distinguishes them from lost turns."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.shards import TokenShards, write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from tests.contracts.patients import CONVERSATIONS, Patient
+from tests.contracts.training_cases import CONVERSATIONS, TrainingCase
 
 
 def with_context(conversation: Conversation) -> Conversation:
@@ -40,26 +41,27 @@ def test_a_turn_of_weight_0_and_its_end_do_not_count(tokenizer: Tokenizer) -> No
     )
 
 
+@pytest.mark.catches("only-last-turn")
 def test_the_doctor_passes_context_and_stops_the_same_mask_without_it(
-    chat: Patient, tokenizer: Tokenizer, tmp_path
+    chat: TrainingCase, tokenizer: Tokenizer, tmp_path
 ) -> None:
     folder = write_shards({"train": map(with_context, CONVERSATIONS)}, tokenizer, tmp_path / "shards")
     shards = TokenShards.open(folder, "train")
     assert shards.has_context_turns
-    assert chat.but(shards=shards).faults() == []
+    assert chat.replace(shards=shards).failures() == []
     lost = replace(shards, has_context_turns=False)
-    assert chat.but(shards=lost).verdict() == "only-last-turn"
+    assert chat.replace(shards=lost).first_failure() == "only-last-turn"
 
 
-def test_07_a_part_of_a_turn_that_is_lost_is_found_among_context_too(
-    chat: Patient, tokenizer: Tokenizer, tmp_path
+def test_a_part_of_a_turn_that_is_lost_is_found_among_context_too(
+    chat: TrainingCase, tokenizer: Tokenizer, tmp_path
 ) -> None:
     folder = write_shards({"train": map(with_context, CONVERSATIONS)}, tokenizer, tmp_path / "shards")
     shards = TokenShards.open(folder, "train")
     assert shards.loss_mask is not None
     mask = np.array(shards.loss_mask)
     mask[np.flatnonzero(mask)[::3]] = 0
-    assert chat.but(shards=replace(shards, loss_mask=mask)).verdict() in (
+    assert chat.replace(shards=replace(shards, loss_mask=mask)).first_failure() in (
         "no-end-of-turn",
         "answer-not-counted",
     )

@@ -1,4 +1,4 @@
-"""Pitfalls 1 to 9, put back one by one: labels and templates."""
+"""The mistakes of labels and templates, put back one by one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.chat.template import CHAT_TEMPLATE, compile_chat
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from tests.contracts.patients import (
+from tests.contracts.training_cases import (
     CONVERSATIONS,
-    Patient,
+    TrainingCase,
     chat_shards,
     make_plan,
     shards_of,
@@ -24,39 +24,44 @@ from tests.contracts.patients import (
     with_masks,
 )
 
-# ---- 1: loss on the prompt, or on padding
+# ---- loss on the prompt, or on padding
 
 
-def test_1_a_loss_on_every_token_of_a_conversation(chat: Patient) -> None:
-    assert with_masks(chat, lambda ids, mask: [True] * len(ids)).verdict() == "loss-on-prompt"
+@pytest.mark.catches("loss-on-prompt")
+def test_a_loss_on_every_token_of_a_conversation(chat: TrainingCase) -> None:
+    assert with_masks(chat, lambda ids, mask: [True] * len(ids)).first_failure() == "loss-on-prompt"
 
 
-def test_1_conversations_without_a_loss_mask(chat: Patient) -> None:
+@pytest.mark.catches("loss-on-prompt")
+def test_conversations_without_a_loss_mask(chat: TrainingCase) -> None:
     shards = shards_of(
         [compile_chat(chat.tokenizer, c).token_ids for c in CONVERSATIONS], None, chat.tokenizer
     )
-    assert chat.but(shards=shards).verdict() == "loss-on-prompt"
+    assert chat.replace(shards=shards).first_failure() == "loss-on-prompt"
 
 
-def test_1_a_loss_on_the_marker_that_opens_the_answer(chat: Patient) -> None:
+@pytest.mark.catches("loss-on-prompt")
+def test_a_loss_on_the_marker_that_opens_the_answer(chat: TrainingCase) -> None:
     marker = chat.tokenizer.turn_ids["assistant"]
     changed = with_masks(chat, lambda ids, mask: [m or i == marker for i, m in zip(ids, mask, strict=True)])
-    assert changed.verdict() == "loss-on-prompt"
+    assert changed.first_failure() == "loss-on-prompt"
 
 
-def test_1_a_loss_on_a_single_question(chat: Patient) -> None:
+@pytest.mark.catches("loss-on-prompt")
+def test_a_loss_on_a_single_question(chat: TrainingCase) -> None:
     calls = iter(range(1000))
     changed = with_masks(chat, lambda ids, mask: [True] * len(ids) if next(calls) == 7 else mask)
-    assert changed.verdict() == "loss-on-prompt"
+    assert changed.first_failure() == "loss-on-prompt"
 
 
-def test_1_a_batch_whose_mask_lies_one_token_early(chat: Patient) -> None:
+def test_a_loss_mask_that_is_one_token_early(chat: TrainingCase) -> None:
     changed = with_batches(chat, lambda batch: {"loss_mask": np.roll(batch.loss_mask, 1, axis=1)})
-    assert changed.verdict() in ("no-end-of-turn", "loss-on-padding", "loss-on-prompt")
-    assert "loss-on-prompt" in changed.faults()
+    assert changed.first_failure() in ("no-end-of-turn", "loss-on-padding", "loss-on-prompt")
+    assert "loss-on-prompt" in changed.failures()
 
 
-def test_1_a_loss_on_padding(chat: Patient) -> None:
+@pytest.mark.catches("loss-on-padding")
+def test_a_loss_on_padding(chat: TrainingCase) -> None:
     changed = with_batches(
         chat,
         lambda batch: {
@@ -64,30 +69,33 @@ def test_1_a_loss_on_padding(chat: Patient) -> None:
             "n_counted": int((batch.loss_mask | (batch.document_ids < 0)).sum()),
         },
     )
-    assert changed.verdict() == "loss-on-padding"
+    assert changed.first_failure() == "loss-on-padding"
 
 
-# ---- 2: every label masked
+# ---- every label masked
 
 
-def test_2_every_label_masked_in_the_data(chat: Patient) -> None:
-    assert with_masks(chat, lambda ids, mask: [False] * len(ids)).verdict() == "all-masked"
+@pytest.mark.catches("all-masked")
+def test_every_label_masked_in_the_data(chat: TrainingCase) -> None:
+    assert with_masks(chat, lambda ids, mask: [False] * len(ids)).first_failure() == "all-masked"
 
 
-@pytest.mark.parametrize("kind", ["chat", "pretrain"])
-def test_2_every_label_masked_in_the_batches(kind: str, request: pytest.FixtureRequest) -> None:
-    patient = request.getfixturevalue(kind)
-    changed = with_batches(patient, lambda b: {"loss_mask": np.zeros_like(b.loss_mask), "n_counted": 0})
-    assert changed.verdict() == "all-masked"
+@pytest.mark.catches("all-masked")
+@pytest.mark.parametrize("task", ["chat", "pretrain"])
+def test_every_label_masked_in_the_batches(task: str, request: pytest.FixtureRequest) -> None:
+    case = request.getfixturevalue(task)
+    changed = with_batches(case, lambda b: {"loss_mask": np.zeros_like(b.loss_mask), "n_counted": 0})
+    assert changed.first_failure() == "all-masked"
 
 
-def test_2_an_answer_of_which_a_part_is_masked(chat: Patient) -> None:
+@pytest.mark.catches("answer-not-counted")
+def test_an_answer_of_which_a_part_is_masked(chat: TrainingCase) -> None:
     changed = with_masks(chat, lambda ids, mask: [m and i % 7 != 0 for i, m in enumerate(mask)])
-    assert changed.verdict() in ("answer-not-counted", "no-end-of-turn")
-    assert "answer-not-counted" in changed.faults()
+    assert changed.first_failure() in ("answer-not-counted", "no-end-of-turn")
+    assert "answer-not-counted" in changed.failures()
 
 
-# ---- 3: truncation
+# ---- truncation
 
 
 def long_question(number: int) -> Conversation:
@@ -96,26 +104,31 @@ def long_question(number: int) -> Conversation:
     )
 
 
-def test_3_truncation_that_cuts_all_answers_away_in_some_conversations(chat: Patient) -> None:
+@pytest.mark.catches("answers-truncated")
+def test_truncation_that_cuts_all_answers_away_in_some_conversations(chat: TrainingCase) -> None:
     shards = chat_shards(chat.tokenizer, [*CONVERSATIONS, *map(long_question, range(6))])
-    assert chat.but(shards=shards).verdict() == "answers-truncated"
+    assert chat.replace(shards=shards).first_failure() == "answers-truncated"
 
 
-def test_3_truncation_that_leaves_a_part_of_the_answers_is_no_fault(chat: Patient) -> None:
+def test_truncation_that_leaves_a_part_of_the_answers_is_no_fault(chat: TrainingCase) -> None:
     talk = Conversation((Message("user", "Go on."), Message("assistant", "It rained all day long. " * 30)))
-    assert chat.but(shards=chat_shards(chat.tokenizer, [*CONVERSATIONS, talk])).verdict() == "healthy"
+    assert (
+        chat.replace(shards=chat_shards(chat.tokenizer, [*CONVERSATIONS, talk])).first_failure() == "healthy"
+    )
 
 
-# ---- 4: the end of a turn, of a text, never counted
+# ---- the end of a turn, of a text, never counted
 
 
-def test_4_an_end_of_turn_that_never_counts(chat: Patient) -> None:
+@pytest.mark.catches("no-end-of-turn")
+def test_an_end_of_turn_that_never_counts(chat: TrainingCase) -> None:
     end = chat.tokenizer.turn_ids["end"]
     changed = with_masks(chat, lambda ids, mask: [m and i != end for i, m in zip(ids, mask, strict=True)])
-    assert changed.verdict() == "no-end-of-turn"
+    assert changed.first_failure() == "no-end-of-turn"
 
 
-def test_4_an_end_of_turn_that_counts_in_the_last_turn_only(chat: Patient) -> None:
+@pytest.mark.catches("no-end-of-turn")
+def test_an_end_of_turn_that_counts_in_the_last_turn_only(chat: TrainingCase) -> None:
     end = chat.tokenizer.turn_ids["end"]
 
     def change(ids: list[int], mask: list[bool]) -> list[bool]:
@@ -124,113 +137,128 @@ def test_4_an_end_of_turn_that_counts_in_the_last_turn_only(chat: Patient) -> No
             for place, (i, m) in enumerate(zip(ids, mask, strict=True))
         ]
 
-    assert with_masks(chat, change).verdict() == "no-end-of-turn"
+    assert with_masks(chat, change).first_failure() == "no-end-of-turn"
 
 
-def test_4_conversations_written_without_an_end_of_turn(chat: Patient) -> None:
+@pytest.mark.catches("no-end-of-turn")
+def test_conversations_written_without_an_end_of_turn(chat: TrainingCase) -> None:
     end = chat.tokenizer.turn_ids["end"]
     chats = [compile_chat(chat.tokenizer, one) for one in CONVERSATIONS]
     kept = [[(i, m) for i, m in zip(c.token_ids, c.loss_mask, strict=True) if i != end] for c in chats]
     shards = shards_of([[i for i, _ in k] for k in kept], [[m for _, m in k] for k in kept], chat.tokenizer)
-    assert chat.but(shards=shards).verdict() == "no-end-of-turn"
+    assert chat.replace(shards=shards).first_failure() == "no-end-of-turn"
 
 
-def test_4_documents_without_eos(pretrain: Patient) -> None:
-    assert with_ids(pretrain, lambda ids: ids[:-1]).verdict() == "no-end-of-text"
+@pytest.mark.catches("no-end-of-text")
+def test_documents_without_eos(pretrain: TrainingCase) -> None:
+    assert with_ids(pretrain, lambda ids: ids[:-1]).first_failure() == "no-end-of-text"
 
 
-def test_4_an_eos_that_does_not_count(pretrain: Patient) -> None:
+@pytest.mark.catches("no-end-of-text")
+def test_an_eos_that_does_not_count(pretrain: TrainingCase) -> None:
     eos = pretrain.tokenizer.eos_id
     changed = with_batches(pretrain, lambda batch: {"loss_mask": batch.loss_mask & (batch.target_ids != eos)})
-    assert changed.verdict() == "no-end-of-text"
+    assert changed.first_failure() == "no-end-of-text"
 
 
-# ---- 5: PAD = EOS
+# ---- PAD = EOS
 
 
-@pytest.mark.parametrize("kind", ["chat", "pretrain"])
-def test_5_shards_padded_with_eos(kind: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.catches("pad-is-eos")
+@pytest.mark.parametrize("task", ["chat", "pretrain"])
+def test_shards_padded_with_eos(task: str, request: pytest.FixtureRequest) -> None:
     from dataclasses import replace
 
-    patient = request.getfixturevalue(kind)
-    shards = replace(patient.shards, pad_id=patient.tokenizer.eos_id)
-    assert patient.but(shards=shards).verdict() == "pad-is-eos"
+    case = request.getfixturevalue(task)
+    shards = replace(case.shards, pad_id=case.tokenizer.eos_id)
+    assert case.replace(shards=shards).first_failure() == "pad-is-eos"
 
 
-def test_5_shards_padded_with_the_end_of_turn(chat: Patient) -> None:
+@pytest.mark.catches("pad-is-eos")
+def test_shards_padded_with_the_end_of_turn(chat: TrainingCase) -> None:
     from dataclasses import replace
 
     shards = replace(chat.shards, pad_id=chat.tokenizer.turn_ids["end"])
-    assert chat.but(shards=shards).verdict() == "pad-is-eos"
+    assert chat.replace(shards=shards).first_failure() == "pad-is-eos"
 
 
-def test_5_a_tokenizer_whose_pad_is_eos_cannot_be_made(tokenizer: Tokenizer) -> None:
+def test_a_tokenizer_whose_pad_is_eos_cannot_be_made(tokenizer: Tokenizer) -> None:
     forms = {**tokenizer.special.strings, "pad": tokenizer.special.strings["eos"]}
     with pytest.raises(UserError, match="PAD and EOS"):
         Tokenizer(tokenizer.json, kind=tokenizer.kind, special=SpecialTokens(forms, tokenizer.special.turns))
 
 
-# ---- 6: BOS twice, or missing
+# ---- BOS twice, or missing
 
 
-@pytest.mark.parametrize("kind", ["chat", "pretrain"])
-def test_6_bos_twice(kind: str, request: pytest.FixtureRequest) -> None:
-    patient = request.getfixturevalue(kind)
-    assert with_ids(patient, lambda ids: [patient.tokenizer.bos_id, *ids]).verdict() == "double-bos"
+@pytest.mark.catches("double-bos")
+@pytest.mark.parametrize("task", ["chat", "pretrain"])
+def test_bos_twice(task: str, request: pytest.FixtureRequest) -> None:
+    case = request.getfixturevalue(task)
+    assert with_ids(case, lambda ids: [case.tokenizer.bos_id, *ids]).first_failure() == "double-bos"
 
 
-@pytest.mark.parametrize("kind", ["chat", "pretrain"])
-def test_6_bos_missing(kind: str, request: pytest.FixtureRequest) -> None:
-    assert with_ids(request.getfixturevalue(kind), lambda ids: ids[1:]).verdict() == "double-bos"
+@pytest.mark.catches("double-bos")
+@pytest.mark.parametrize("task", ["chat", "pretrain"])
+def test_bos_missing(task: str, request: pytest.FixtureRequest) -> None:
+    assert with_ids(request.getfixturevalue(task), lambda ids: ids[1:]).first_failure() == "double-bos"
 
 
-# ---- 7: only the last turn
+# ---- only the last turn
 
 
-def test_7_only_the_last_turn_counts(chat: Patient) -> None:
+@pytest.mark.catches("only-last-turn")
+def test_only_the_last_turn_counts(chat: TrainingCase) -> None:
     def change(ids: list[int], mask: list[bool]) -> list[bool]:
         last = max(i for i in range(len(mask)) if not mask[i] and mask[min(i + 1, len(mask) - 1)])
         return [m and i > last for i, m in enumerate(mask)]
 
-    assert with_masks(chat, change).verdict() == "only-last-turn"
+    assert with_masks(chat, change).first_failure() == "only-last-turn"
 
 
-# ---- 8: training and serving differ
+# ---- training and serving differ
 
 
-def with_template(patient: Patient, template: str) -> Patient:
-    old = patient.tokenizer
-    return patient.but(
+def with_template(case: TrainingCase, template: str) -> TrainingCase:
+    old = case.tokenizer
+    return case.replace(
         tokenizer=Tokenizer(old.json, kind=old.kind, special=old.special, chat_template=template)
     )
 
 
-def test_8_a_generation_prompt_that_training_never_saw(chat: Patient) -> None:
+@pytest.mark.catches("template-differs")
+def test_a_generation_prompt_that_training_never_saw(chat: TrainingCase) -> None:
     other = CHAT_TEMPLATE.replace(
         "add_generation_prompt -%}{{- '<|assistant|>'", "add_generation_prompt -%}{{- '<|tool|>'"
     )
     assert other != CHAT_TEMPLATE
-    assert with_template(chat, other).verdict() == "template-differs"
+    assert with_template(chat, other).first_failure() == "template-differs"
 
 
-def test_8_a_template_that_writes_turns_otherwise_than_the_shards(chat: Patient) -> None:
+@pytest.mark.catches("template-differs")
+def test_a_template_that_writes_turns_otherwise_than_the_shards(chat: TrainingCase) -> None:
     other = CHAT_TEMPLATE.replace("' ' + message['content']", "message['content']")
     assert other != CHAT_TEMPLATE
-    assert with_template(chat, other).verdict() == "template-differs"
+    assert with_template(chat, other).first_failure() == "template-differs"
 
 
-def test_8_a_template_without_bos(chat: Patient) -> None:
-    assert with_template(chat, CHAT_TEMPLATE.replace("{{- bos_token -}}", "")).verdict() == "template-differs"
+@pytest.mark.catches("template-differs")
+def test_a_template_without_bos(chat: TrainingCase) -> None:
+    assert (
+        with_template(chat, CHAT_TEMPLATE.replace("{{- bos_token -}}", "")).first_failure()
+        == "template-differs"
+    )
 
 
-def test_8_shards_of_another_tokenizer(pretrain: Patient) -> None:
+@pytest.mark.catches("tokenizer-differs")
+def test_shards_of_another_tokenizer(pretrain: TrainingCase) -> None:
     from dataclasses import replace
 
     shards = replace(pretrain.shards, tokenizer_digest="0" * 64)
-    assert pretrain.but(shards=shards).verdict() == "tokenizer-differs"
+    assert pretrain.replace(shards=shards).first_failure() == "tokenizer-differs"
 
 
-# ---- 9: control tokens that text can spell
+# ---- control tokens that text can spell
 
 
 class TrustingTokenizer(Tokenizer):
@@ -240,49 +268,54 @@ class TrustingTokenizer(Tokenizer):
         return self._whole.encode(text, add_special_tokens=False).ids
 
 
-@pytest.mark.parametrize("kind", ["chat", "pretrain"])
-def test_9_text_that_becomes_a_control_token(kind: str, request: pytest.FixtureRequest) -> None:
-    patient = request.getfixturevalue(kind)
-    old = patient.tokenizer
+@pytest.mark.catches("forged-control-token")
+@pytest.mark.parametrize("task", ["chat", "pretrain"])
+def test_text_that_becomes_a_control_token(task: str, request: pytest.FixtureRequest) -> None:
+    case = request.getfixturevalue(task)
+    old = case.tokenizer
     trusting = TrustingTokenizer(
         old.json, kind=old.kind, special=old.special, chat_template=old.chat_template
     )
-    assert patient.but(tokenizer=trusting).verdict() == "forged-control-token"
+    assert case.replace(tokenizer=trusting).first_failure() == "forged-control-token"
 
 
-def test_9_documents_with_control_tokens_inside(pretrain: Patient) -> None:
+@pytest.mark.catches("control-token-in-text")
+def test_documents_with_control_tokens_inside(pretrain: TrainingCase) -> None:
     end = pretrain.tokenizer.turn_ids["end"]
-    assert with_ids(pretrain, lambda ids: [*ids[:5], end, *ids[5:]]).verdict() == "control-token-in-text"
+    assert (
+        with_ids(pretrain, lambda ids: [*ids[:5], end, *ids[5:]]).first_failure() == "control-token-in-text"
+    )
 
 
-# ---- 10: ids without an embedding
+# ---- ids without an embedding
 
 
-def test_10_a_model_with_a_smaller_vocabulary_than_the_tokenizer(
-    healthy_patient: object, pretrain: Patient
+@pytest.mark.catches("ids-outside-vocabulary")
+def test_a_model_with_a_smaller_vocabulary_than_the_tokenizer(
+    healthy_case: object, pretrain: TrainingCase
 ) -> None:
-    from tests.contracts.patients import make_model
+    from tests.contracts.training_cases import make_model
 
     assert (
-        pretrain.but(model=make_model(pretrain.tokenizer.vocab_size - 60)).verdict()
+        pretrain.replace(model=make_model(pretrain.tokenizer.vocab_size - 60)).first_failure()
         == "ids-outside-vocabulary"
     )
 
 
-def test_every_error_says_what_is_wrong_and_the_way_out(chat: Patient) -> None:
-    from parakit.training.doctor import DoctorError, require_healthy
+def test_every_failure_has_a_detail_and_a_remedy(chat: TrainingCase) -> None:
+    from parakit.training.doctor import DoctorError, raise_first_failure
 
-    ill: Sequence[Patient] = [
+    broken: Sequence[TrainingCase] = [
         with_masks(chat, lambda ids, mask: [True] * len(ids)),
-        chat.but(
+        chat.replace(
             source=BatchSource(chat.shards, 96, 0, "pack"),
             plan=make_plan(chat.shards),
             frozen=lambda name: True,
         ),
     ]
-    for patient in ill:
+    for case in broken:
         with pytest.raises(DoctorError) as caught:
-            require_healthy(patient.findings())
+            raise_first_failure(case.results())
         assert caught.value.name in str(caught.value)
         assert caught.value.hint
         assert len(caught.value.message) > len("doctor: ") + len(caught.value.name) + 20

@@ -1,4 +1,4 @@
-"""Pitfalls 17, 34 to 37 and 39, re-injected: each is caught, or changes a figure that a right run is held to."""
+"""The mistakes of online alignment, put back one by one: each is caught, or changes a figure of a correct run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def the_phase(**changes: Any) -> tuple[Any, Any, np.ndarray]:
     return model, PPO(config).make_experience(found, rewards, values), rewards
 
 
-def test_17_dropout_in_the_reference_is_refused() -> None:
+def test_dropout_in_the_reference_is_refused() -> None:
     policy = tiny_policy(dropout=0.3)
     reference = frozen_copy(
         policy.train()
@@ -47,7 +47,7 @@ def test_17_dropout_in_the_reference_is_refused() -> None:
         check_separate(policy, reference)
 
 
-def test_34_a_reference_that_shares_tensors_is_refused() -> None:
+def test_a_reference_that_shares_tensors_is_refused() -> None:
     policy = tiny_policy()
     with pytest.raises(AssertionError, match="shares tensors"):
         check_separate(policy, policy)
@@ -57,7 +57,7 @@ def test_34_a_reference_that_shares_tensors_is_refused() -> None:
         check_separate(policy, one_shared)
 
 
-def test_34_the_reference_is_the_same_after_training() -> None:
+def test_the_reference_is_the_same_after_training() -> None:
     session = tiny_session(None, "ppo")
     source: Any = session.source
     list(session.steps())
@@ -68,7 +68,7 @@ def test_34_the_reference_is_the_same_after_training() -> None:
     assert not np.allclose(again, source.experience.rollouts.log_probs, atol=1e-3)
 
 
-def test_35_a_divergence_with_the_wrong_sign_or_over_padding_is_not_what_is_taken() -> None:
+def test_the_kl_estimate_has_the_right_sign_and_no_padding() -> None:
     """Along what the policy says it finds itself likelier than the reference does; the sum is over completions."""
     policy, reference = tiny_policy(), frozen_copy(tiny_policy(seed=1))
     config = tiny_config(group_size=64)
@@ -80,7 +80,7 @@ def test_35_a_divergence_with_the_wrong_sign_or_over_padding_is_not_what_is_take
     assert not right[~counted].any()
 
 
-def test_36_sampling_s_log_probabilities_are_not_the_policy_s() -> None:
+def test_log_probabilities_of_sampling_differ_from_the_policys() -> None:
     """With the engine's, the first step of a phase would not be at ratio 1."""
     model, phase, _ = the_phase(temperature=0.5)
     objective = PPOObjective(tiny_config("ppo"))
@@ -102,7 +102,7 @@ def test_36_sampling_s_log_probabilities_are_not_the_policy_s() -> None:
     assert moved(np.where(batch.loss_mask, of_sampling, 0)) > 0.01
 
 
-def test_37_advantages_do_not_see_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_advantages_do_not_see_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     _, phase, _ = the_phase()
     counted = phase.rollouts.rows.loss_mask
     assert not counted.all()
@@ -113,17 +113,17 @@ def test_37_advantages_do_not_see_padding(monkeypatch: pytest.MonkeyPatch) -> No
         return (values - values.mean()) / values.std()
 
     monkeypatch.setattr("parakit.alignment.rl.ppo.whitened", over_padding)
-    _, ill, _ = the_phase()
-    assert abs(ill.advantages[counted].std() - 1) > 0.05
+    _, broken, _ = the_phase()
+    assert abs(broken.advantages[counted].std() - 1) > 0.05
 
 
-def test_37_a_group_of_equal_rewards_is_not_divided_by_zero() -> None:
+def test_a_group_of_equal_rewards_is_not_divided_by_zero() -> None:
     found, n_equal = advantages.group_advantages(np.full(8, 0.3), 4, True)
     assert found.tolist() == [0.0] * 8
     assert n_equal == 2
 
 
-def test_39_a_fresh_value_head_moves_nothing_in_the_trunk() -> None:
+def test_a_fresh_value_head_moves_nothing_in_the_trunk() -> None:
     model, phase, _ = the_phase()
     batch = to_micro_batch(phase.batch(np.arange(16)), torch.device("cpu"))
     assert not phase.values.any()
@@ -134,13 +134,13 @@ def test_39_a_fresh_value_head_moves_nothing_in_the_trunk() -> None:
         PPOObjective(tiny_config("ppo", value_coef=value_coef))(model, batch).backward()
         return {name: p.grad.clone() for name, p in model.named_parameters() if name.startswith("policy.")}
 
-    without, right, ill = trunk_gradient(0.0, 0.0), trunk_gradient(1.0, 0.0), trunk_gradient(1.0, 0.5)
+    without, right, broken = trunk_gradient(0.0, 0.0), trunk_gradient(1.0, 0.0), trunk_gradient(1.0, 0.5)
     assert all(torch.equal(without[name], right[name]) for name in without)
-    assert any(not torch.allclose(without[name], ill[name]) for name in without)
+    assert any(not torch.allclose(without[name], broken[name]) for name in without)
     assert model.value_head.weight.grad.abs().sum() > 0  # the head itself learns from the first step on
 
 
-def test_39_the_reward_stands_at_the_last_token_said() -> None:
+def test_the_reward_is_at_the_last_token_of_the_completion() -> None:
     """Without a leash and at lambda 1 every token's return is the reward; one token off, the last one's is not."""
     _, phase, rewards = the_phase(kl_coef=0.0, gae_lambda=1.0)
     loss_mask = phase.rollouts.rows.loss_mask
@@ -149,8 +149,8 @@ def test_39_the_reward_stands_at_the_last_token_said() -> None:
     assert np.allclose(phase.returns[loss_mask], np.repeat(rewards, loss_mask.sum(1)), atol=1e-6)
     beside = np.zeros(loss_mask.shape)
     beside[np.arange(len(last)), last - 1] = rewards
-    _, ill = advantages.generalised_advantages(beside, np.zeros(loss_mask.shape), loss_mask, 1.0, 1.0)
-    assert not np.allclose(ill[np.arange(len(last)), last], rewards)
+    _, broken = advantages.generalised_advantages(beside, np.zeros(loss_mask.shape), loss_mask, 1.0, 1.0)
+    assert not np.allclose(broken[np.arange(len(last)), last], rewards)
 
 
 def test_a_value_head_is_scored_in_evaluation_mode_too() -> None:

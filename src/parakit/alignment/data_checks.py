@@ -1,12 +1,13 @@
-"""The doctor on what alignment learns from: preferences for a reward model or DPO, prompts for methods that answer
-themselves. Views are for people: token by token what is given, what is chosen and what is rejected, on either side of
-the seam.
+"""Checks of the data of alignment: preferences for a reward model or DPO, prompts for methods that sample completions.
+
+Views show people the tokens of a prompt and of its completions, on both sides of the seam.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -24,17 +25,19 @@ from parakit.tokens.preferences.encoding import EncodedRankings, completion_ids,
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, resolve_examples
-from parakit.training.doctor import Finding, TokenView, examine
+from parakit.training.doctor import CheckResult, TokenView, registry, run_checks
 from parakit.training.doctor.folders import token_views
-from parakit.training.doctor.turns import Grammar
+from parakit.training.doctor.run import run_in
+from parakit.training.doctor.turn_markers import TurnMarkers
+from parakit.training.tasks import TASKS
 
 N_ROWS, MAX_RANKINGS = 4, 256
-Learner = Literal["reward", "dpo"]
+PreferenceMethod = Literal["reward", "dpo"]
 
 
 @dataclass(frozen=True)
 class RankingView:
-    """A prompt, and its completions by name, best first. The seam is between the two."""
+    """A prompt, and its completions by name, best first."""
 
     prompt: list[TokenView]
     completions: list[tuple[str, list[TokenView]]]
@@ -42,32 +45,32 @@ class RankingView:
 
 @dataclass(frozen=True)
 class PromptView:
-    """A prompt with the assistant's turn opened, and the right answer where there is one."""
+    """A prompt with the assistant's turn opened, and its reference answer, if any."""
 
     prompt: list[TokenView]
     answer: str | None
 
 
-def examine_rankings(
+def check_rankings(
     model_path: str | Path,
     rankings: Iterable[Ranking],
-    learner: Learner | None = None,
+    method: PreferenceMethod | None = None,
     seq_len: int | None = None,
-) -> tuple[list[Finding], EncodedRankings, Tokenizer]:
-    """Examine a model folder with (the first of) the rankings it is to learn from; `learner` None: a reward model
-    judges, any other model is tuned. Returns the rankings' ids, too.
+) -> tuple[list[CheckResult], EncodedRankings, Tokenizer]:
+    """Check a model folder with the first rankings it is to be trained on; `method` None: "reward" for a reward model,
+    else "dpo". Returns the encoded rankings and the tokenizer, too.
     """
     model, tokenizer = load_model(model_path, dtype="float32")
     tokenizer = _with_template(model_path, tokenizer)
     if isinstance(model, RewardModel):
-        if learner == "dpo":
+        if method == "dpo":
             raise UserError(
-                f"{model_path}: is a reward model, and dpo tunes one that speaks", "name that one"
+                f"{model_path}: is a reward model, and dpo tunes a language model", "name a language model"
             )
-        learner = "reward"
+        method = "reward"
     else:
         require_capability(model, "generate")
-        learner = learner or "dpo"
+        method = method or "dpo"
     data = encode_rankings(
         tokenizer,
         islice(rankings, MAX_RANKINGS),
@@ -82,56 +85,55 @@ def examine_rankings(
         learning_rate=0.01,
         embedding_learning_rate=0.01,
     )
-    objective: Any = RewardObjective() if learner == "reward" else PreferenceObjective()
+    objective: Any = RewardObjective() if method == "reward" else PreferenceObjective()
     reference = None
-    if learner == "dpo":
+    if method == "dpo":
         assert isinstance(model, LanguageModel)
         reference = reference_log_probs(model, PreferenceSource(data, 0))
     source: Any = PreferenceSource(data, 0, reference, n_rows_hint=N_ROWS)
-    learning: Any = data
-    examined = _judging(model) if learner == "reward" else model
-    findings = examine(examined, tokenizer, source, learning, plan, objective, learner)
-    return findings, data, tokenizer
+    trained = _reward_model(model) if method == "reward" else model
+    return run_checks(trained, tokenizer, source, data, plan, objective, TASKS[method]), data, tokenizer
 
 
 def ranking_views(tokenizer: Tokenizer, data: EncodedRankings, n: int) -> list[RankingView]:
     """The first `n` rankings."""
-    found = []
+    views = []
     for begin, end in zip(data.first[:-1][:n].tolist(), data.first[1:][:n].tolist(), strict=True):
         cut = int(data.prompt_lengths[begin])
         prompt = data.whole(begin)[:cut].tolist()
-        said = [data.whole(i)[cut:].tolist() for i in range(begin, end)]
-        found.append(
+        completions = [data.whole(i)[cut:].tolist() for i in range(begin, end)]
+        views.append(
             RankingView(
                 token_views(tokenizer, prompt, [False] * cut),
                 [
                     (name, token_views(tokenizer, ids, [True] * len(ids)))
-                    for name, ids in zip(_names(len(said)), said, strict=True)
+                    for name, ids in zip(_names(len(completions)), completions, strict=True)
                 ],
             )
         )
-    return found
+    return views
 
 
-def examine_prompts(prompts: list[RLPrompt], tokenizer: Tokenizer) -> list[Finding]:
-    """Whether each prompt opens the assistant's turn, once and at its end, stands behind one BOS, and is what a whole
-    conversation begins with.
-    """
-    grammar = Grammar.of(tokenizer)
-    checks = [
-        ("turn-not-opened", 8, "Every prompt ends where the assistant begins", _not_opened(prompts, grammar)),
-        ("bos-twice", 6, "Every prompt begins with one BOS at most", _bos_twice(prompts, tokenizer)),
-        ("seam-differs", 33, "A conversation begins with its prompt's tokens", _seam(prompts, tokenizer)),
-    ]
-    hint = "use the chat template that the model was tuned with"
-    return [
-        Finding(name, title, fault is None, fault or "", hint if fault else "", pitfall)
-        for name, pitfall, title, fault in checks
-    ]
+@dataclass(frozen=True)
+class PromptContext:
+    """Prompts of a rollout, and the tokenizer that encoded them."""
+
+    prompts: list[RLPrompt]
+    tokenizer: Tokenizer
+    checked_as: tuple[str, ...] = ("prompts",)
+
+    @property
+    def turn_markers(self) -> TurnMarkers | None:
+        return TurnMarkers.of(self.tokenizer)
+
+
+def check_rollout_prompts(prompts: list[RLPrompt], tokenizer: Tokenizer) -> list[CheckResult]:
+    """Check the prompts of a method that samples its completions."""
+    return run_in(PromptContext(prompts, tokenizer))
 
 
 def prompt_views(tokenizer: Tokenizer, prompts: list[RLPrompt], n: int) -> list[PromptView]:
-    """The first `n` prompts; nothing of them counts."""
+    """The first `n` prompts, uncounted."""
     return [
         PromptView(token_views(tokenizer, list(p.token_ids), [False] * len(p.token_ids)), p.answer)
         for p in prompts[:n]
@@ -145,40 +147,66 @@ def _names(n: int) -> Iterator[str]:
 def _with_template(path: str | Path, tokenizer: Tokenizer | None) -> Tokenizer:
     if tokenizer is None or tokenizer.chat_template is None:
         raise UserError(
-            f"{path}: has no chat template, so preferences cannot be read", "name a model tuned for chat"
+            f"{path}: has no chat template, so preferences cannot be encoded", "name a model tuned for chat"
         )
     return tokenizer
 
 
-def _judging(model: Model) -> RewardModel:
-    """The reward model that training would begin with."""
+def _reward_model(model: Model) -> RewardModel:
+    """The reward model that training begins with."""
     if isinstance(model, RewardModel):
         return model
     assert isinstance(model.config, DecoderConfig)
-    judge = RewardModel(model.config)
-    judge.trunk.load_state_dict(model.trunk.state_dict())
-    return judge
+    reward_model = RewardModel(model.config)
+    reward_model.trunk.load_state_dict(model.trunk.state_dict())
+    return reward_model
 
 
-def _not_opened(prompts: list[RLPrompt], grammar: Grammar | None) -> str | None:
-    if grammar is None:
+check = partial(registry.check, subject="Prompts of rollouts", applies_to=("prompts",))
+_TEMPLATE = "Use the chat template that the model was tuned with."
+MAX_COMPILED = 16  # prompts that are compiled again with a completion
+
+
+@check(
+    "turn-not-opened",
+    prevents="A prompt does not open the assistant's turn, so the model continues the user's message.",
+    noticed_by="The last token of every prompt must be the assistant's turn marker.",
+    remedy=_TEMPLATE,
+)
+def turn_not_opened(context: PromptContext) -> str | None:
+    if context.turn_markers is None:
         return None
-    openers = {token_id for token_id, role in grammar.roles.items() if role == "assistant"}
-    n = sum(prompt.token_ids[-1] not in openers for prompt in prompts)
-    return f"{n} of {len(prompts)} prompts do not end with the opened turn of the assistant" if n else None
+    openers = {token_id for token_id, role in context.turn_markers.roles.items() if role == "assistant"}
+    n = sum(prompt.token_ids[-1] not in openers for prompt in context.prompts)
+    return f"{n} of {len(context.prompts)} prompts do not open the assistant's turn" if n else None
 
 
-def _seam(prompts: list[RLPrompt], tokenizer: Tokenizer, most: int = 16) -> str | None:
-    for prompt in prompts[:most]:
+@check(
+    "prompt-double-bos",
+    prevents="A prompt begins with BOS twice, once from the template and once from the tokenizer.",
+    noticed_by="BOS is counted in every prompt.",
+    remedy=_TEMPLATE,
+    sources=("open-r1 PR #462", "transformers #37686"),
+)
+def prompt_double_bos(context: PromptContext) -> str | None:
+    bos_id = context.tokenizer.bos_id
+    if bos_id is None or bos_id == context.tokenizer.eos_id:
+        return None
+    n = sum(prompt.token_ids.count(bos_id) > 1 for prompt in context.prompts)
+    return f"{n} of {len(context.prompts)} prompts have more than one BOS" if n else None
+
+
+@check(
+    "prompt-seam-differs",
+    prevents="A conversation with the answer begins with other tokens than its prompt, so rollouts train on tokens that"
+    " serving never sends.",
+    noticed_by="Some prompts are compiled again with an answer and compared token by token.",
+    remedy=_TEMPLATE,
+)
+def prompt_seam_differs(context: PromptContext) -> str | None:
+    for prompt in context.prompts[:MAX_COMPILED]:
         try:
-            completion_ids(tokenizer, prompt.messages, prompt.answer or "x", prompt.token_ids)
+            completion_ids(context.tokenizer, prompt.messages, prompt.answer or "x", prompt.token_ids)
         except UserError as error:
             return f"of a prompt of {len(prompt.token_ids)} tokens: {error}"
     return None
-
-
-def _bos_twice(prompts: list[RLPrompt], tokenizer: Tokenizer) -> str | None:
-    if tokenizer.bos_id is None or tokenizer.bos_id == tokenizer.eos_id:
-        return None
-    n = sum(prompt.token_ids.count(tokenizer.bos_id) > 1 for prompt in prompts)
-    return f"{n} of {len(prompts)} prompts have more than one BOS" if n else None

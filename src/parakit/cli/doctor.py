@@ -1,5 +1,5 @@
-"""`parakit doctor`: examine a model and the shards it is to be trained on before any time is spent, and show
-what would count.
+"""`parakit doctor`: check a model and the data it is to be trained on before any time is spent, and show what would
+count.
 """
 
 import json
@@ -18,84 +18,86 @@ from parakit.common.errors import UserError
 from parakit.common.settings import Config
 
 if TYPE_CHECKING:
-    from parakit.cli.rendering.doctor_inputs import Examined
+    from parakit.cli.rendering.doctor_inputs import Report
 
 _DATA = ("shards", "example_shards", "preferences")
-SUMMARY = "Look for silent mistakes in data, labels and model before training."
+SUMMARY = "Check data, labels and model for silent mistakes before training."
 
 
 class DoctorCommandConfig(Config):
-    """Examine a model folder and what it is to learn from: labels, templates, batches, gradients. Status 1 when a fault
-    is found.
+    """Check a model folder and its training data: labels, templates, batches, gradients. Exit status 1 when a check
+    fails.
     """
 
     model: tyro.conf.Positional[str] = Field(description="A model folder.")
     data: str | None = Field(
         default=None,
-        description="A folder of shards, conversations or preferences, or a file of the latter two; left out: the shards"
-        " that the model was made from.",
+        description="A folder of shards, conversations or preferences, or a file of the latter two. Default: the shards"
+        " that the model was trained on.",
     )
     method: DoctorMethod | None = Field(
         default=None,
-        description="What the data is for, where it could be for several: reward or dpo; ppo, grpo or best_of_n, which"
-        " ask the questions of conversations.",
+        description="The method that the data is for, where several fit: reward or dpo for preferences; ppo, grpo or"
+        " best_of_n for the prompts of conversations.",
     )
-    split: str = Field(default="train", description="Which split to look at.")
+    split: str = Field(default="train", description="The split to check.")
     seq_len: int | None = Field(
-        default=None, ge=2, description="Tokens of a row; left out: the model's window."
+        default=None, ge=2, description="Tokens per row. Default: the model's window."
     )
     show: bool = Field(
         default=False,
-        description="Show, token by token, what counts: of a ranking, what is chosen and rejected.",
+        description="Show which tokens count; of a ranking, its completions.",
     )
-    n_documents: int = Field(default=3, ge=1, description="How many documents or rankings --show shows.")
+    n_documents: int = Field(
+        default=3, ge=1, description="Number of documents or rankings that --show prints."
+    )
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the findings as one JSON object."
+        default=False, description="Print the results as one JSON object."
     )
 
 
 def main(argv: list[str]) -> int:
-    """Run `parakit doctor` with these arguments; 0 when nothing is wrong, 1 when something is."""
+    """Run `parakit doctor` with these arguments; 0 when every check passes, 1 when one fails."""
     command = tyro.cli(
         DoctorCommandConfig, args=argv, prog="parakit doctor", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.rendering.doctor_inputs import examined
+    from parakit.cli.rendering.doctor_inputs import check_data
     from parakit.cli.rendering.model_loading import model_folder
 
     model = str(model_folder(command.model))
-    data = command.data or _made_from(model)
+    data = command.data or _training_data(model)
     n_shown = command.n_documents if command.show else 0
-    found = examined(model, data, command.split, command.seq_len, n_shown, command.method)
-    healthy = all(finding.passed for finding in found.findings)
+    report = check_data(model, data, command.split, command.seq_len, n_shown, command.method)
+    healthy = all(result.passed for result in report.results)
     if command.as_json:
-        told = {"healthy": healthy, "findings": [vars(finding) for finding in found.findings]}
-        print(json.dumps(told | ({"shown": found.shown} if found.shown else {}), ensure_ascii=False))
+        as_json = {"healthy": healthy, "checks": [vars(result) for result in report.results]}
+        print(json.dumps(as_json | ({"shown": report.shown} if report.shown else {}), ensure_ascii=False))
     else:
-        _show(found)
+        _print(report)
     return 0 if healthy else 1
 
 
-def _made_from(model: str) -> str:
-    """The shards folder that a model's lineage names."""
+def _training_data(model: str) -> str:
+    """The data folder that a model's lineage names."""
     parents = open_artifact(model, "model", verify=False).lineage.get("parents", [])
-    found = next((parent["path"] for parent in parents if parent["kind"] in _DATA), None)
-    if found is None or not Path(found).is_dir():
+    folder = next((parent["path"] for parent in parents if parent["kind"] in _DATA), None)
+    if folder is None or not Path(folder).is_dir():
         raise UserError(
-            f"{model}: its shards are not there to be looked at",
+            f"{model}: the shards that it was trained on are not there",
             "name them: parakit doctor MODEL --data SHARDS",
         )
-    return found
+    return folder
 
 
-def _show(found: "Examined") -> None:
+def _print(report: "Report") -> None:
     console = Console()
-    for drawn in found.drawn:
-        console.print(drawn)
+    for view in report.views:
+        console.print(view)
     table = Table("", "check", "what it looks at")
-    for finding in found.findings:
-        mark = "[green]ok[/green]" if finding.passed else "[bold red]fault[/bold red]"
-        told = finding.title if finding.passed else f"{finding.detail}\n{finding.hint}"
-        table.add_row(mark, finding.name, escape(told))
+    for result in report.results:
+        mark = "[green]passed[/green]" if result.passed else "[bold red]failed[/bold red]"
+        failure = f"{result.prevents}\nSeen: {result.detail}\nTo do: {result.remedy}"
+        table.add_row(mark, result.name, escape(result.noticed_by if result.passed else failure))
     console.print(table)
-    faults = sum(not finding.passed for finding in found.findings)
-    console.print(f"{len(found.findings)} checks, {faults or 'no'} fault{'s' if faults != 1 else ''}")
+    n_failed = sum(not result.passed for result in report.results)
+    console.print(f"{len(report.results)} checks, {n_failed or 'none'} failed")

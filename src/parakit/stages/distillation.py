@@ -19,9 +19,9 @@ from parakit.common.seeds import seed_everything
 from parakit.compression.config import DistillConfig
 from parakit.compression.config import Lesson as Learned
 from parakit.compression.distillation.checks import (
+    check_distillation,
     check_same_outputs,
     check_same_vocabulary,
-    examine_distillation,
 )
 from parakit.compression.distillation.losses import distillation
 from parakit.compression.distillation.on_policy import OnPolicyDistillationSource
@@ -41,7 +41,7 @@ from parakit.reports.model_card import model_card
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.plans import resolve_plan
 from parakit.stages.run_dir import load_plan, run_directory, save_plan
-from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training
+from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training, spec_of
 from parakit.stages.task_models import build_model, check_can_be_saved
 from parakit.stages.tasks import Lesson, Splits, TaskBuilder
 from parakit.tokens.chat.template import stop_ids
@@ -224,10 +224,11 @@ def _with_teacher(job: DistillJob, run: _Run, plain: Lesson, work: Path) -> Trai
     if cached:
         source = CachedLogitsSource(source, _teacher_logits(job, run, source, work))
     objective = distillation(None if cached else run.teacher, training)
-    batch = source.rows(0, min(run.plan.n_rows, 8))
+    checked = source
 
-    def further_checks() -> list[doctor.Finding]:
-        return examine_distillation(run.student, run.teacher, objective, batch, run.tokenizer, run.plan)
+    def further_checks() -> list[doctor.CheckResult]:
+        spec = spec_of(plain.kind, run.student)
+        return check_distillation(run.student, run.teacher, objective, checked, run.tokenizer, run.plan, spec)
 
     if training.on_policy_share:
         source = _on_policy(training, run, source)

@@ -34,7 +34,7 @@ from parakit.stages import finetune_methods as adapting
 from parakit.stages.config import FinetuneConfig, PretrainConfig, for_adapters
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing, resolve_plan
 from parakit.stages.run_dir import load_plan, run_directory, save_plan
-from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training
+from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training, spec_of
 from parakit.stages.task_models import (
     build_model,
     check_can_be_saved,
@@ -295,19 +295,19 @@ def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str,
     return run_training(inputs) | figures | chart_rows(work)
 
 
-def _examined_earlier(run: _Run, tokenizer: Tokenizer, mixed: Any) -> list[doctor.Finding]:
+def _examined_earlier(run: _Run, tokenizer: Tokenizer, mixed: Any) -> list[doctor.CheckResult]:
     """What the doctor says of the earlier data, and of the rows that both give together."""
     lesson, frozen = run.lessons.build_replay(run.plan), run.tuning.frozen
     assert isinstance(lesson.data, TokenShards)
     assert isinstance(mixed, ReplaySource)
-    return doctor.examine_mixture(mixed, run.plan.n_rows) + doctor.examine(
+    return doctor.check_replay(mixed, run.plan.n_rows) + doctor.run_checks(
         run.model,
         tokenizer,
         lesson.source,
         lesson.data,
         run.plan,
         lesson.objective,
-        lesson.kind,
+        spec_of(lesson.kind, run.model),
         frozen=frozen,
     )
 

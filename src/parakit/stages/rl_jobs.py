@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from parakit.alignment.config import AlignConfig
-from parakit.alignment.data_checks import examine_prompts
+from parakit.alignment.data_checks import check_rollout_prompts
 from parakit.alignment.rl.config import OnlineConfig, OnlineMethod, online_config
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective
 from parakit.alignment.rl.model_reward import ModelReward
@@ -122,7 +122,7 @@ def load_context(job: AlignJob, config: OnlineConfig) -> RLContext:
         )
     without_dropout(policy)
     train, held_out = _prompts(job.data, tokenizer, room)
-    doctor.require_healthy(examine_prompts(train, tokenizer))
+    doctor.raise_first_failure(check_rollout_prompts(train, tokenizer))
     reward, *monitor_rewards = (
         parse_reward(name, job.training.device) for name in (job.reward, *job.monitor_rewards)
     )

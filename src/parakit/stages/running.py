@@ -25,6 +25,7 @@ from parakit.training.config import TrainingPlan
 from parakit.training.loop import StepRecord
 from parakit.training.metrics import METRICS, MetricsLog, read_metrics
 from parakit.training.session import TrainingSession
+from parakit.training.tasks import TaskSpec, task_spec
 from parakit.training.throughput import measured_peak_flops
 
 
@@ -41,7 +42,7 @@ class TrainingInputs:
     plan: TrainingPlan
     work: Path
     examined: Lesson | None = None
-    further_checks: Callable[[], list[doctor.Finding]] = list
+    further_checks: Callable[[], list[doctor.CheckResult]] = list
     frozen: Callable[[str], bool] | None = None
     """Whether the run means to keep the parameter of this name as it is; None: everything trains."""
     before: Mapping[str, Any] | None = None
@@ -111,21 +112,26 @@ def _metrics(work: Path, first_step: int) -> Iterator[MetricsLog]:
 
 def _examine(inputs: TrainingInputs) -> None:
     lesson = inputs.examined or inputs.lesson
-    findings = doctor.examine(
+    findings = doctor.run_checks(
         inputs.model,
         inputs.tokenizer,
         lesson.source,
         lesson.data,
         inputs.plan,
         lesson.objective,
-        lesson.kind,
+        spec_of(lesson.kind, inputs.model),
         frozen=inputs.frozen,
     )
-    doctor.require_healthy(findings)
+    doctor.raise_first_failure(findings)
     further = inputs.further_checks()
-    doctor.require_healthy(further)
+    doctor.raise_first_failure(further)
     findings += further
     log(f"{inputs.title}: the doctor made {len(findings)} checks and found nothing wrong")
+
+
+def spec_of(kind: str, model: Model) -> TaskSpec:
+    """The row of the task table that a lesson of this kind trains."""
+    return task_spec("next_token" if kind == "pretrain" else kind, model.config.family)
 
 
 def _amount(inputs: TrainingInputs, step: int) -> int:

@@ -1,5 +1,5 @@
-"""What `parakit doctor` looks at and shows, by the kind of the data: tokens of text, examples, conversations,
-preferences, prompts; folders that a command wrote, or files as they are.
+"""Checks and views of `parakit doctor` by the kind of the data: token shards, examples, conversations, preferences,
+prompts; folders that a command wrote, or files.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from parakit.common.errors import UserError
 from parakit.common.progress import log
 
 if TYPE_CHECKING:
-    from parakit.alignment.data_checks import Learner
-    from parakit.training.doctor import Finding, TokenView
+    from parakit.alignment.data_checks import PreferenceMethod
+    from parakit.training.doctor import CheckResult, TokenView
 
 DoctorMethod = Literal["reward", "dpo", "ppo", "grpo", "best_of_n"]
 _FOLDERS = ("shards", "example_shards", "preferences", "conversations")
@@ -27,18 +27,18 @@ _PREFERENCE_KEYS = {"chosen", "rejected", "ranking", "completions"}
 
 
 @dataclass
-class Examined:
-    """Findings, and what was asked to be shown: for programs and for people."""
+class Report:
+    """Results, and the documents of --show: `shown` for JSON, `views` for the terminal."""
 
-    findings: list[Finding]
+    results: list[CheckResult]
     shown: list[Any] = field(default_factory=list)
-    drawn: list[RenderableType] = field(default_factory=list)
+    views: list[RenderableType] = field(default_factory=list)
 
 
-def examined(
+def check_data(
     model: str, data: str, split: str, seq_len: int | None, n_shown: int, method: DoctorMethod | None
-) -> Examined:
-    """Examine a model folder with `data`, and show `n_shown` of its documents."""
+) -> Report:
+    """Check a model folder with `data`, and show `n_shown` of its documents."""
     kind = _kind(data, method)
     if kind == "preferences":
         return _preferences(model, data, split, seq_len, n_shown, method)
@@ -46,116 +46,116 @@ def examined(
         return _prompts(model, data, split, seq_len, n_shown)
     if method is not None:
         raise UserError(
-            f"--method {method} learns from no {kind}", f"give it {_wanted(method)}, or take it out"
+            f"--method {method} does not train on {kind}", f"give it {_data_of(method)}, or leave it out"
         )
     if kind != "conversations":
         return _shards(model, data, split, seq_len, n_shown)
-    with tempfile.TemporaryDirectory() as place:
-        return _shards(model, str(_compiled(model, data, Path(place))), split, seq_len, n_shown)
+    with tempfile.TemporaryDirectory() as folder:
+        return _shards(model, str(_compiled(model, data, Path(folder))), split, seq_len, n_shown)
 
 
 def _kind(data: str, method: DoctorMethod | None) -> str:
-    """What `data` holds: a folder says it, a file's first row does."""
+    """The kind of `data`: of a folder by its lineage, of a file by its first row."""
     path = Path(data)
     if not path.is_file():
-        found = open_artifact(path, _FOLDERS, verify=False).kind
+        kind = open_artifact(path, _FOLDERS, verify=False).kind
     else:
         from parakit.data.readers.rows import RECORD_SUFFIXES, file_suffix, read_records
 
         if file_suffix(path) not in RECORD_SUFFIXES:
-            raise UserError(f"{path}: is no file of rows", f"these are: {', '.join(RECORD_SUFFIXES)}")
+            raise UserError(f"{path}: is not a file of rows", f"these are: {', '.join(RECORD_SUFFIXES)}")
         _, row = next(iter(read_records(path)), ("", {}))
-        found = "preferences" if isinstance(row, dict) and _PREFERENCE_KEYS & row.keys() else "conversations"
-    if found == "conversations" and method in ("ppo", "grpo", "best_of_n"):
+        kind = "preferences" if isinstance(row, dict) and _PREFERENCE_KEYS & row.keys() else "conversations"
+    if kind == "conversations" and method in ("ppo", "grpo", "best_of_n"):
         return "prompts"
-    if found == "preferences" and method in ("ppo", "grpo", "best_of_n"):
-        raise UserError(
-            f"{path}: holds preferences, and {method} learns from prompts", "give it conversations"
-        )
-    return found
+    if kind == "preferences" and method in ("ppo", "grpo", "best_of_n"):
+        raise UserError(f"{path}: has preferences, and {method} trains on prompts", "give it conversations")
+    return kind
 
 
-def _wanted(method: DoctorMethod) -> str:
-    return "preferences" if method in ("reward", "dpo") else "conversations, whose last questions are asked"
+def _data_of(method: DoctorMethod) -> str:
+    return (
+        "preferences"
+        if method in ("reward", "dpo")
+        else "conversations, whose last questions are the prompts"
+    )
 
 
-def _shards(model: str, data: str, split: str, seq_len: int | None, n_shown: int) -> Examined:
+def _shards(model: str, data: str, split: str, seq_len: int | None, n_shown: int) -> Report:
     from parakit.tokens.shards import TokenShards
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
-    from parakit.training.doctor import examine_folder, trained_view
+    from parakit.training.doctor import check_folder, document_views
 
-    found = Examined(examine_folder(model, data, split, seq_len))
+    report = Report(check_folder(model, data, split, seq_len))
     if n_shown and open_artifact(data, verify=False).kind != "shards":
-        raise UserError(f"{data}: --show is for tokens of text", "`parakit show` shows examples")
+        raise UserError(f"{data}: --show needs token shards", "use `parakit show` for examples")
     if n_shown:
         shards = TokenShards.open(data, split, verify=False)
-        for number, view in enumerate(trained_view(Tokenizer.load(model), shards, n_shown), 1):
+        for number, view in enumerate(document_views(Tokenizer.load(model), shards, n_shown), 1):
             n = sum(token.counted for token in view)
             title = f"document {number}: {n} of {len(view)} tokens count (green)"
-            found.shown.append(_plain(view))
-            found.drawn += [Text(title, "bold"), _drawn(view)]
-    return found
+            report.shown.append(_as_json(view))
+            report.views += [Text(title, "bold"), _as_text(view)]
+    return report
 
 
-def _compiled(model: str, data: str, place: Path) -> Path:
-    """Conversations as token shards below `place`, all of a file in the train split."""
+def _compiled(model: str, data: str, work: Path) -> Path:
+    """Conversations as token shards below `work`; a file becomes the train split."""
     from parakit.data.conversations.sets import prepare_conversations
     from parakit.stages.data import make_conversation_shards, report_skipped
 
     folder = Path(data)
     if folder.is_file():
-        folder = prepare_conversations([data], place / "conversations", validation_fraction=0.0)
-    return make_conversation_shards(report_skipped(data, folder), Path(model), place / "shards")
+        folder = prepare_conversations([data], work / "conversations", validation_fraction=0.0)
+    return make_conversation_shards(report_skipped(data, folder), Path(model), work / "shards")
 
 
 def _preferences(
     model: str, data: str, split: str, seq_len: int | None, n_shown: int, method: DoctorMethod | None
-) -> Examined:
-    from parakit.alignment.data_checks import examine_rankings, ranking_views
+) -> Report:
+    from parakit.alignment.data_checks import check_rankings, ranking_views
     from parakit.cli.rendering.reward_eval import rankings_of
 
-    learner: Learner | None = "reward" if method == "reward" else "dpo" if method == "dpo" else None
-    findings, encoded, tokenizer = examine_rankings(model, list(rankings_of(data, split)), learner, seq_len)
-    found = Examined(findings)
+    wanted: PreferenceMethod | None = "reward" if method == "reward" else "dpo" if method == "dpo" else None
+    results, encoded, tokenizer = check_rankings(model, list(rankings_of(data, split)), wanted, seq_len)
+    report = Report(results)
     for number, view in enumerate(ranking_views(tokenizer, encoded, n_shown), 1):
-        said = {name: _plain(tokens) for name, tokens in view.completions}
-        found.shown.append({"prompt": _plain(view.prompt), "completions": said})
-        title = f"ranking {number}: {len(view.prompt)} tokens are given, what stands behind ‖ counts (green)"
-        found.drawn += [Text(title, "bold"), _drawn(view.prompt)]
-        found.drawn += [
-            Text.assemble(f"{name} ({len(tokens)} tokens) ", ("‖", "bold yellow"), _drawn(tokens))
+        completions = {name: _as_json(tokens) for name, tokens in view.completions}
+        report.shown.append({"prompt": _as_json(view.prompt), "completions": completions})
+        title = f"ranking {number}: a prompt of {len(view.prompt)} tokens; the tokens after ‖ count (green)"
+        report.views += [Text(title, "bold"), _as_text(view.prompt)]
+        report.views += [
+            Text.assemble(f"{name} ({len(tokens)} tokens) ", ("‖", "bold yellow"), _as_text(tokens))
             for name, tokens in view.completions
         ]
-    return found
+    return report
 
 
-def _prompts(model: str, data: str, split: str, seq_len: int | None, n_shown: int) -> Examined:
-    from parakit.alignment.data_checks import examine_prompts, prompt_views
+def _prompts(model: str, data: str, split: str, seq_len: int | None, n_shown: int) -> Report:
+    from parakit.alignment.data_checks import check_rollout_prompts, prompt_views
     from parakit.alignment.rl.prompts import read_prompts
     from parakit.checkpoints.model_folder import read_config
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(model)
-    room = (seq_len or read_config(Path(model)).max_seq_len) - 1
-    prompts = read_prompts(Path(data), tokenizer, room, split)
+    max_prompt = (seq_len or read_config(Path(model)).max_seq_len) - 1
+    prompts = read_prompts(Path(data), tokenizer, max_prompt, split)
     n_answers = sum(prompt.answer is not None for prompt in prompts)
     longest = max(len(prompt.token_ids) for prompt in prompts)
-    log(
-        f"{data}: {len(prompts):,} prompts of up to {longest} tokens, {n_answers:,} with a right answer behind"
-    )
-    found = Examined(examine_prompts(prompts, tokenizer))
+    log(f"{data}: {len(prompts):,} prompts of up to {longest} tokens, {n_answers:,} with a reference answer")
+    report = Report(check_rollout_prompts(prompts, tokenizer))
     for number, view in enumerate(prompt_views(tokenizer, prompts, n_shown), 1):
-        found.shown.append({"prompt": _plain(view.prompt), "answer": view.answer})
-        right = f"right answer: {view.answer}" if view.answer is not None else "no right answer is known"
-        found.drawn += [Text(f"prompt {number}", "bold"), _drawn(view.prompt), Text(right)]
-    return found
+        report.shown.append({"prompt": _as_json(view.prompt), "answer": view.answer})
+        right = f"reference answer: {view.answer}" if view.answer is not None else "no reference answer"
+        report.views += [Text(f"prompt {number}", "bold"), _as_text(view.prompt), Text(right)]
+    return report
 
 
-def _plain(view: list[TokenView]) -> list[dict[str, object]]:
+def _as_json(view: list[TokenView]) -> list[dict[str, object]]:
     return [{"text": t.text, "counted": t.counted, "control": t.control} for t in view]
 
 
-def _drawn(view: list[TokenView]) -> Text:
+def _as_text(view: list[TokenView]) -> Text:
     return Text.assemble(*_coloured(view))
 
 

@@ -1,5 +1,5 @@
-"""The doctor: looks at data, template, batches, objective and model before the first step, and stops what
-would fail in silence.
+"""The doctor: checks of data, template, batches, objective and model before the first step, each against a mistake that
+would not stop a run by itself. docs/pitfalls.md lists them.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -7,23 +7,23 @@ from parakit.common.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "DoctorError": "examination",
-        "Finding": "examination",
+        "CheckResult": "registry",
+        "DoctorError": "run",
         "TokenView": "folders",
-        "examine": "examination",
-        "examine_folder": "folders",
-        "examine_mixture": "mixture",
-        "require_healthy": "examination",
-        "trained_view": "folders",
+        "check_folder": "folders",
+        "check_replay": "run",
+        "document_views": "folders",
+        "raise_first_failure": "run",
+        "run_checks": "run",
     },
 )
 __all__ = [
+    "CheckResult",
     "DoctorError",
-    "Finding",
     "TokenView",
-    "examine",
-    "examine_folder",
-    "examine_mixture",
-    "require_healthy",
-    "trained_view",
+    "check_folder",
+    "check_replay",
+    "document_views",
+    "raise_first_failure",
+    "run_checks",
 ]

@@ -1,7 +1,7 @@
-"""The doctor on folders: a model, tokens of text, conversations or examples, and what of them would be trained.
+"""Checks of a model folder with the shards or examples it is to be trained on, and views of their tokens for people.
 
-What would be learned is seen from the data: a loss mask means conversations, the family of text names the family,
-examples name their task. `trained_view` is for people: token by token, what counts and what does not.
+The task follows from the data: a loss mask means conversations, the family of text the model's family, and examples
+carry their task.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,100 +18,68 @@ from parakit.checkpoints.model_folder import load_model
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.model.config import ModelConfig
-from parakit.model.heads import Model
-from parakit.tokens.batches.masking import MaskedSource
-from parakit.tokens.batches.prefix_lm import PrefixSource
-from parakit.tokens.batches.source import BatchSource
-from parakit.tokens.batches.span_corruption import SpanCorruptionSource
-from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import ExampleShards
-from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training import objectives
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
-from parakit.training.doctor.case import Kind
-from parakit.training.doctor.examination import Finding, examine
-from parakit.training.micro_batches import Objective
-from parakit.training.row_sources import RowSource
+from parakit.training.doctor.registry import CheckResult
+from parakit.training.doctor.run import run_checks
+from parakit.training.tasks import TASKS, SourceSetup, TaskOptions, TaskSpec, task_spec
 
 N_ROWS = 4
-OBJECTIVES: dict[Kind, Objective] = {
-    "pretrain": objectives.next_token,
-    "chat": objectives.next_token,
-    "masked": objectives.masked_token,
-    "span_corruption": objectives.sequence_to_sequence(),
-    "prefix": objectives.sequence_to_sequence(),
-    "translate": objectives.sequence_to_sequence(),
-    "classify": objectives.classification,
-    "tag": objectives.token_classification,
-    "regress": objectives.regression,
-    "embed": objectives.contrastive(),
-}
 _RATES: dict[str, Any] = {"learning_rate": 0.01, "embedding_learning_rate": 0.01}
 
 
 @dataclass(frozen=True)
 class TokenView:
-    """One token as text, whether it counts, and whether it is a control token."""
+    """One token as text; `counted`: it is a counted target; `control`: it is a control token."""
 
     text: str
     counted: bool
     control: bool
 
 
-def examine_folder(
+def check_folder(
     model_path: str | Path, data_path: str | Path, split: str = "train", seq_len: int | None = None
-) -> list[Finding]:
-    """Examine a model folder with the shards or example shards it is to be trained on. `seq_len` None: the model's
-    window, or less where the split is small.
+) -> list[CheckResult]:
+    """Check a model folder with the shards or example shards it is to be trained on. `seq_len` None: the model's window,
+    or less where the split is small.
     """
     model, tokenizer = load_model(model_path, dtype="float32")
     if tokenizer is None:
         raise UserError(
-            f"{model_path}: has no tokenizer.json, so its tokens mean nothing",
-            "put the model's tokenizer there",
+            f"{model_path}: has no tokenizer.json, so its token ids have no text",
+            "copy the model's tokenizer.json there",
         )
+    data: TokenShards | ExampleShards
     if open_artifact(data_path, verify=False).kind == "example_shards":
-        examples = ExampleShards.open(data_path, split)
-        kind, plan = cast(Kind, examples.task), _plan_of_examples(model.config, examples, seq_len)
-        source = _examples(examples, plan.seq_len, model.config)
-        return examine(model, tokenizer, source, examples, plan, OBJECTIVES[kind], kind)
-    shards = TokenShards.open(data_path, split)
-    if shards.n_counted == 0:
-        raise UserError(
-            f"{data_path}: nothing in split {split!r} counts, so nothing can be trained",
-            "write the shards again",
-        )
-    plan = _plan(model.config, shards, seq_len)
-    kind, source = _text(shards, plan, model, tokenizer)
-    return examine(model, tokenizer, source, shards, plan, OBJECTIVES[kind], kind)
+        data = ExampleShards.open(data_path, split)
+        plan = _plan_of_examples(model.config, data, seq_len)
+        spec = TASKS[data.task]
+    else:
+        data = TokenShards.open(data_path, split)
+        if data.n_counted == 0:
+            raise UserError(
+                f"{data_path}: no token of split {split!r} counts, so nothing can be trained",
+                "write the shards again",
+            )
+        plan = _plan(model.config, data, seq_len)
+        spec = _default_task(data, tokenizer)
+    options, source = TaskOptions(), None
+    assert spec.make_source is not None
+    assert spec.make_objective is not None
+    if isinstance(model, spec.models):  # else `head-differs` fails, and nothing reads the rows
+        source = spec.make_source(data, plan, plan.seed, SourceSetup(model.config, tokenizer, options))
+    return run_checks(model, tokenizer, source, data, plan, spec.make_objective(options), spec)
 
 
-def _text(
-    shards: TokenShards, plan: TrainingPlan, model: Model, tokenizer: Tokenizer
-) -> tuple[Kind, RowSource]:
-    """What text is pre-trained on by default, and its rows."""
+def _default_task(shards: TokenShards, tokenizer: Tokenizer) -> TaskSpec:
+    """What text of this family is trained on by default."""
     if shards.family == "decoder":
-        chat = shards.loss_mask is not None
-        rows = BatchSource(shards, plan.seq_len, plan.seed, "pack" if chat else "concat")
-        return ("chat" if chat else "pretrain"), rows
-    rows, facts = BatchSource(shards, plan.seq_len, plan.seed, shift=0), VocabInfo.from_tokenizer(tokenizer)
+        return TASKS["next_token" if shards.loss_mask is None else "chat"]
     if shards.family == "encoder":
-        return "masked", MaskedSource(rows, facts)
-    start = getattr(model.config, "decoder_start_id", 0)
-    if tokenizer.sentinel_ids:
-        return "span_corruption", SpanCorruptionSource(rows, facts, start)
-    return "prefix", PrefixSource(rows, facts, start)
-
-
-def _examples(examples: ExampleShards, seq_len: int, config: ModelConfig) -> RowSource:
-    if examples.task == "translate":
-        start = getattr(config, "decoder_start_id", 0)
-        return PairSource(examples, seq_len, seq_len, 0, start, n_rows_hint=N_ROWS)
-    if examples.task == "embed":
-        return TextPairSource(examples, seq_len, 0, n_rows_hint=N_ROWS)
-    return LabelledSource(examples, seq_len, 0, n_rows_hint=N_ROWS)
+        return TASKS["masked"]
+    return TASKS["span_corruption"] if tokenizer.sentinel_ids else task_spec("prefix", "encoder-decoder")
 
 
 def _plan(config: ModelConfig, shards: TokenShards, seq_len: int | None) -> TrainingPlan:
@@ -136,7 +104,7 @@ def _plan_of_examples(config: ModelConfig, examples: ExampleShards, seq_len: int
     )
 
 
-def trained_view(
+def document_views(
     tokenizer: Tokenizer, shards: TokenShards, n_documents: int = 3, max_tokens: int = 400
 ) -> list[list[TokenView]]:
     """The first documents of a split, token by token, each at most `max_tokens` long."""
@@ -154,7 +122,7 @@ def trained_view(
 
 
 def token_views(tokenizer: Tokenizer, token_ids: Sequence[int], counted: Sequence[bool]) -> list[TokenView]:
-    """Ids as views, in their order."""
+    """A view of each id, in their order."""
     controls = tokenizer.control_ids
     return [
         TokenView(tokenizer.decode([i], skip_special=False), counts, i in controls)

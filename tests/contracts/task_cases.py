@@ -1,4 +1,4 @@
-"""A small healthy run of every other kind, real in every part: hidden tokens, pairs, labels, scores, equal texts."""
+"""Small healthy training runs of the other tasks: masked tokens, pairs, labels, scores, pairs of texts."""
 
 from __future__ import annotations
 
@@ -43,39 +43,48 @@ from parakit.training.objectives import (
     sequence_to_sequence,
     token_classification,
 )
-from tests.contracts.patients import DOCUMENTS, NAMES, Patient, make_plan, plain_shards, sentences, shards_of
+from parakit.training.tasks import TASKS, task_spec
+from tests.contracts.training_cases import (
+    DOCUMENTS,
+    NAMES,
+    TrainingCase,
+    make_plan,
+    plain_shards,
+    sentences,
+    shards_of,
+)
 
 SHAPE: dict[str, Any] = {
     "d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 2, "head_dim": 8, "d_ff": 24, "max_seq_len": 128,
 }  # fmt: skip
 LABELS = ("quiet", "loud", "between")
-PAIR_KINDS = ("span_corruption", "translate", "prefix pairs")
-LABEL_KINDS = ("classify", "tag", "regress")
-TASK_KINDS = ("masked", "prefix", *PAIR_KINDS, *LABEL_KINDS, "embed")
+PAIR_TASKS = ("span_corruption", "translate", "prefix_pairs")
+LABEL_TASKS = ("classify", "tag", "regress")
+CASE_TASKS = ("masked", "prefix", *PAIR_TASKS, *LABEL_TASKS, "embed")
 SEQ_LEN = 64
 
 
 # ---- models
 
 
-def task_model(kind: str, vocab_size: int, decoder_trunk: bool = False, **changes: Any) -> Any:
+def task_model(task: str, vocab_size: int, decoder_trunk: bool = False, **changes: Any) -> Any:
     torch.manual_seed(0)
     shape = SHAPE | {"vocab_size": vocab_size} | changes
-    if kind in PAIR_KINDS:
+    if task in PAIR_TASKS:
         shape = {"positions": "relative"} | shape
         sides = {"encoder": EncoderConfig(**shape), "decoder": DecoderConfig(**shape)}
         return SequenceToSequence(EncoderDecoderConfig(**sides, decoder_start_id=0))
-    if kind == "prefix":
+    if task == "prefix":
         return LanguageModel(DecoderConfig(**shape))
     config = DecoderConfig(**shape) if decoder_trunk else EncoderConfig(**shape)
     pooling = "last" if decoder_trunk else "cls"
-    if kind == "masked":
+    if task == "masked":
         return MaskedLanguageModel(EncoderConfig(**shape))
-    if kind == "embed":
+    if task == "embed":
         return Embedder(config, EmbedderConfig(pooling="last" if decoder_trunk else "mean"))
-    labels = ("score",) if kind == "regress" else LABELS
-    level = "token" if kind == "tag" else "sequence"
-    classes = ClassifierConfig(labels=labels, level=level, regression=kind == "regress", pooling=pooling)
+    labels = ("score",) if task == "regress" else LABELS
+    level = "token" if task == "tag" else "sequence"
+    classes = ClassifierConfig(labels=labels, level=level, regression=task == "regress", pooling=pooling)
     return Classifier(config, classes)
 
 
@@ -90,33 +99,33 @@ def framed_shards(tokenizer: Tokenizer, family: Any) -> TokenShards:
     return replace(shards_of(ids, None, tokenizer), family=family)
 
 
-def example_shards(kind: str, tokenizer: Tokenizer, family: Any) -> ExampleShards:
+def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShards:
     """60 examples; what they are answered with follows from the text."""
     texts = [sentences(number) for number in range(60)]
     encoded = [tokenizer.encode(text) for text in texts]
     keys: dict[str, list[list[int]]] = {"text": encoded}
     answers: np.ndarray | None = None
-    if kind == "classify":
+    if task == "classify":
         keys["text_pair"] = [tokenizer.encode(NAMES[i % 6]) if i % 2 else [] for i in range(60)]
         answers = np.arange(60) % 3
-    elif kind == "regress":
+    elif task == "regress":
         answers = np.array([len(text) / 50 for text in texts], np.float32)
-    elif kind == "tag":
+    elif task == "tag":
         keys = {"words": encoded}
         flat = np.concatenate([np.arange(len(ids)) for ids in encoded])
         answers = np.where(flat % 4 == 3, -1, flat % 3)
-    elif kind == "translate":
+    elif task == "translate":
         keys = {"source": encoded, "target": [tokenizer.encode(text.upper()) for text in texts]}
     else:
         keys["positive"] = [tokenizer.encode(f"It is said that {text}") for text in texts]
     return ExampleShards(
-        task=kind,
+        task=task,
         texts={
             key: Texts(np.concatenate(rows).astype(np.uint16), np.cumsum([0, *map(len, rows)]))
             for key, rows in keys.items()
         },
         answers=answers,
-        labels=LABELS if kind in ("classify", "tag") else (),
+        labels=LABELS if task in ("classify", "tag") else (),
         frames=(special_tokens_template(tokenizer, family, 1), special_tokens_template(tokenizer, family, 2)),
         vocab_size=tokenizer.vocab_size,
         pad_id=tokenizer.pad_id,
@@ -132,39 +141,40 @@ def examples_plan(**changes: Any) -> TrainingPlan:
     )
 
 
-# ---- patients
+# ---- training cases
 
 
-def task_patient(kind: str, tokenizer: Tokenizer, decoder_trunk: bool = False, **shape: Any) -> Patient:
+def task_case(task: str, tokenizer: Tokenizer, decoder_trunk: bool = False, **shape: Any) -> TrainingCase:
     model, facts = (
-        task_model(kind, tokenizer.vocab_size, decoder_trunk, **shape),
+        task_model(task, tokenizer.vocab_size, decoder_trunk, **shape),
         VocabInfo.from_tokenizer(tokenizer),
     )
-    if kind in ("masked", "prefix", "span_corruption", "prefix pairs"):
-        if kind == "prefix":
+    if task in ("masked", "prefix", "span_corruption", "prefix_pairs"):
+        if task == "prefix":
             shards = plain_shards(tokenizer)
         else:
-            shards = framed_shards(tokenizer, "encoder" if kind == "masked" else "encoder-decoder")
-        windows = BatchSource(shards, SEQ_LEN, 0, "concat", shift=int(kind == "prefix"))
+            shards = framed_shards(tokenizer, "encoder" if task == "masked" else "encoder-decoder")
+        windows = BatchSource(shards, SEQ_LEN, 0, "concat", shift=int(task == "prefix"))
         source: Any = {
             "masked": lambda: MaskedSource(windows, facts),
             "prefix": lambda: PrefixSource(windows, facts),
             "span_corruption": lambda: SpanCorruptionSource(windows, facts, 0),
-            "prefix pairs": lambda: PrefixSource(windows, facts, 0),
-        }[kind]()
-        objective: Any = {"masked": masked_token, "prefix": next_token}.get(kind, sequence_to_sequence())
+            "prefix_pairs": lambda: PrefixSource(windows, facts, 0),
+        }[task]()
+        objective: Any = {"masked": masked_token, "prefix": next_token}.get(task, sequence_to_sequence())
         plan = make_plan(shards, SEQ_LEN)
-        return Patient(model, tokenizer, shards, source, plan, kind.split()[0], objective)
-    family = "decoder" if decoder_trunk else "encoder-decoder" if kind == "translate" else "encoder"
-    examples = example_shards(kind, tokenizer, family)
-    if kind == "translate":
+        spec = task_spec(task.removesuffix("_pairs"), model.config.family)
+        return TrainingCase(model, tokenizer, shards, source, plan, spec, objective)
+    family = "decoder" if decoder_trunk else "encoder-decoder" if task == "translate" else "encoder"
+    examples = example_shards(task, tokenizer, family)
+    if task == "translate":
         source, objective = PairSource(examples, 128, 128, 0, 0, n_rows_hint=12), sequence_to_sequence(0.1)
-    elif kind == "embed":
+    elif task == "embed":
         source, objective = TextPairSource(examples, 128, 0, n_rows_hint=12), contrastive()
     else:
         source = LabelledSource(examples, 128, 0, n_rows_hint=12)
-        objective = {"classify": classification, "tag": token_classification, "regress": regression}[kind]
-    return Patient(model, tokenizer, examples, source, examples_plan(), kind, objective)
+        objective = {"classify": classification, "tag": token_classification, "regress": regression}[task]
+    return TrainingCase(model, tokenizer, examples, source, examples_plan(), TASKS[task], objective)
 
 
 class Changed:
@@ -178,10 +188,10 @@ class Changed:
         return replace(batch, **self.change(batch))
 
 
-def changed(patient: Patient, change: Callable[[Any], dict[str, Any]]) -> Patient:
-    return patient.but(source=Changed(patient.source, change))
+def changed(case: TrainingCase, change: Callable[[Any], dict[str, Any]]) -> TrainingCase:
+    return case.replace(source=Changed(case.source, change))
 
 
-def as_kind(batch: Any, kind: type[Any], **values: Any) -> Any:
-    """`batch` as another class of batch, with what that has besides."""
-    return kind(**{field.name: getattr(batch, field.name) for field in fields(batch)} | values)
+def as_type(batch: Any, batch_type: type[Any], **values: Any) -> Any:
+    """`batch` as another type of batch, with values for that type's other fields."""
+    return batch_type(**{field.name: getattr(batch, field.name) for field in fields(batch)} | values)

@@ -1,10 +1,11 @@
-"""One look at batches of any kind: what in them is real, what may count, what a row holds, what a model says to it.
+"""One interface to batches of every type: real positions, positions that may count, content of a row, the model's output.
 
-Checks are written once against these, and a new kind of batch needs to be told about here only.
+Checks are written once against these functions; a new type of batch is added here only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import singledispatch
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from parakit.model.heads import RewardModel
 from parakit.tokens.batches.batch import Batch, LabelledBatch, PairBatch, RankingBatch, TextPairBatch
 from parakit.training import micro_batches
+from parakit.training.doctor.turn_markers import segments
 from parakit.training.micro_batches import (
     LabelledMicroBatch,
     MicroBatch,
@@ -40,53 +42,53 @@ def n_rows(batch: Any) -> int:
 
 
 def token_fields(batch: Any) -> dict[str, np.ndarray]:
-    """Which fields hold token ids, and where each holds real ones: name -> (B, T) bool."""
-    return {name: real_places(batch, name) for name in arrays(batch) if name in TOKEN_FIELDS}
+    """The fields of token ids, each with its real positions: name -> (B, T) bool."""
+    return {name: real_positions(batch, name) for name in arrays(batch) if name in TOKEN_FIELDS}
 
 
 @singledispatch
-def real_places(batch: Any, field: str) -> np.ndarray:
-    """(B, T): where an array of that width holds what is no padding."""
-    raise TypeError(f"the doctor knows no {type(batch).__name__}")
+def real_positions(batch: Any, field: str) -> np.ndarray:
+    """(B, T): positions of this field that are not padding."""
+    raise TypeError(f"no real_positions for {type(batch).__name__}")
 
 
-@real_places.register
+@real_positions.register
 def _of_tokens(batch: Batch, field: str) -> np.ndarray:
     return batch.document_ids >= 0
 
 
-@real_places.register
+@real_positions.register
 def _of_pairs(batch: PairBatch, field: str) -> np.ndarray:
-    return batch.source_mask if field.startswith("source") else target_places(batch)
+    return batch.source_mask if field.startswith("source") else target_positions(batch)
 
 
-@real_places.register
+@real_positions.register
 def _of_labelled(batch: LabelledBatch, field: str) -> np.ndarray:
     return batch.attention_mask
 
 
-@real_places.register
+@real_positions.register
 def _of_text_pairs(batch: TextPairBatch, field: str) -> np.ndarray:
     return batch.second_mask if field.startswith("second") else batch.first_mask
 
 
-@real_places.register
+@real_positions.register
 def _of_rankings(batch: RankingBatch, field: str) -> np.ndarray:
-    """(R, K, T), or (R, K) of what is one number a completion."""
+    """(R, K, T), or (R, K) for a field with one number per completion."""
     if getattr(batch, field).ndim == 3:
         return batch.real_mask
     return np.asarray(batch.real_mask.any(-1))
 
 
-def target_places(batch: PairBatch) -> np.ndarray:
-    """(B, T): places of real targets. Without document ids, a row's up to its last counted one."""
+def target_positions(batch: PairBatch) -> np.ndarray:
+    """(B, T): positions of real targets. Without document ids: up to the last counted one of a row."""
     if batch.document_ids is not None:
         return batch.document_ids >= 0
     return np.logical_or.accumulate(batch.loss_mask[:, ::-1], axis=1)[:, ::-1].copy()
 
 
-def countable(batch: Any) -> np.ndarray | None:
-    """(B, T): places whose target may count; None where whole rows do."""
+def loss_positions(batch: Any) -> np.ndarray | None:
+    """(B, T): positions whose target may count; None where whole rows count."""
     if isinstance(batch, Batch):
         return batch.document_ids >= 0
     if isinstance(batch, RankingBatch):
@@ -96,28 +98,28 @@ def countable(batch: Any) -> np.ndarray | None:
 
 
 def row_content(batch: Any, row: int) -> list[np.ndarray]:
-    """What a row holds, its padding left out: equal for equal rows, however wide their batches are."""
+    """Content of a row without its padding: equal for equal rows, whatever the width of their batches."""
     return [
-        value[row] if value.ndim == 1 else value[row][real_places(batch, name)[row]]
+        value[row] if value.ndim == 1 else value[row][real_positions(batch, name)[row]]
         for name, value in arrays(batch).items()
     ]
 
 
 def micro_batch(model: torch.nn.Module, batch: Any) -> Any:
-    """As training makes it, on the model's device."""
+    """The micro-batch that training makes, on the model's device."""
     return micro_batches.to_micro_batch(batch, next(model.parameters()).device)
 
 
 @torch.no_grad()
 def outputs(model: Any, batch: Any) -> Tensor:
-    """What the model says to a batch, float64: (B, T, V) logits, (B, L) or (B, T, L) scores, (B, D) vectors of
-    the first texts, (B,) rewards.
+    """Model outputs in float64: (B, T, V) logits, (B, L) or (B, T, L) scores, (B, D) vectors of the first texts, or (B,)
+    rewards.
     """
-    return run(model, micro_batch(model, batch)).double().cpu()
+    return forward(model, micro_batch(model, batch)).double().cpu()
 
 
-def run(model: Any, micro: TrainingBatch) -> Tensor:
-    """One forward pass, every place through the head."""
+def forward(model: Any, micro: TrainingBatch) -> Tensor:
+    """One forward pass with the head applied to every position."""
     if isinstance(micro, RankingMicroBatch):
         if isinstance(model, RewardModel):
             return model(micro.whole_ids, attention_mask=micro.whole_mask)
@@ -145,12 +147,33 @@ def run(model: Any, micro: TrainingBatch) -> Tensor:
     return model(micro.first_ids, attention_mask=micro.first_mask)
 
 
-def differ(one: Tensor, other: Tensor, model: torch.nn.Module) -> bool:
+def outputs_differ(one: Tensor, other: Tensor, model: torch.nn.Module) -> bool:
     """Whether outputs differ by more than rounding."""
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
     return bool((one - other).abs().max() > (5e-2 if half else 1e-3) * (1e-6 + other.std()))
 
 
-def other_ids(model: Any, token_ids: np.ndarray) -> np.ndarray:
-    """Ids of the vocabulary, none of which is the given one."""
+def substitute_ids(model: Any, token_ids: np.ndarray) -> np.ndarray:
+    """Other ids of the vocabulary, one for each."""
     return (token_ids + 1) % model.config.vocab_size
+
+
+def target_segments(batch: PairBatch) -> list[tuple[int, int, int]]:
+    """Row, begin and end of each target."""
+    real = target_positions(batch)
+    numbers = np.where(real, 0 if batch.document_ids is None else batch.document_ids, -1)
+    return [
+        (row, begin, end)
+        for row in range(len(numbers))
+        for begin, end in segments(numbers[row])
+        if numbers[row, begin] >= 0
+    ]
+
+
+def completions(batch: RankingBatch) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Ranking, place, ids, and which of them count, of every completion with its prompt. The first id never counts."""
+    for row, place in np.argwhere(batch.real_mask.any(-1)):
+        real = batch.real_mask[row, place]
+        ids = np.concatenate([batch.input_ids[row, place, :1], batch.target_ids[row, place][real]])
+        counted = np.concatenate([[False], batch.loss_mask[row, place][real]])
+        yield int(row), int(place), ids, counted

@@ -1,4 +1,4 @@
-"""A small healthy run of each kind, real in every part, which tests then make ill in one place."""
+"""Small healthy training runs of a decoder, real in every part, which tests break in one place."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve
-from parakit.training.doctor import DoctorError, Finding, examine, require_healthy
+from parakit.training.doctor import CheckResult, DoctorError, raise_first_failure, run_checks
 from parakit.training.micro_batches import Objective
 from parakit.training.objectives import next_token
+from parakit.training.tasks import TASKS, TaskSpec
 
 NAMES = ["Ann", "Bob", "Cleo", "Dan", "Eve", "Finn"]
 THINGS = ["a lamp", "the old map", "two apples", "her red coat", "a drum", "some bread"]
@@ -48,19 +49,19 @@ CONVERSATIONS = [conversation(number) for number in range(60)]
 
 
 @dataclass(frozen=True)
-class Patient:
-    """Everything that the doctor looks at."""
+class TrainingCase:
+    """Everything that the doctor reads."""
 
     model: LanguageModel
     tokenizer: Tokenizer
     shards: TokenShards
     source: BatchSource
     plan: TrainingPlan
-    kind: Any
+    spec: TaskSpec
     objective: Objective = next_token
     frozen: Callable[[str], bool] | None = None
 
-    def but(self, **changes: Any) -> Patient:
+    def replace(self, **changes: Any) -> TrainingCase:
         """The same with one thing changed. Other shards bring other batches."""
         if "shards" in changes and "source" not in changes:
             changes["source"] = BatchSource(
@@ -68,19 +69,23 @@ class Patient:
             )
         return replace(self, **changes)
 
-    def findings(self) -> list[Finding]:
-        return examine(
-            self.model, self.tokenizer, self.source, self.shards, self.plan, self.objective, self.kind,
+    @property
+    def task(self) -> str:
+        return self.spec.name
+
+    def results(self) -> list[CheckResult]:
+        return run_checks(
+            self.model, self.tokenizer, self.source, self.shards, self.plan, self.objective, self.spec,
             frozen=self.frozen,
         )  # fmt: skip
 
-    def faults(self) -> list[str]:
-        return [finding.name for finding in self.findings() if not finding.passed]
+    def failures(self) -> list[str]:
+        return [result.name for result in self.results() if not result.passed]
 
-    def verdict(self) -> str:
+    def first_failure(self) -> str:
         """The name of the error that stops the run, or "healthy"."""
         try:
-            require_healthy(self.findings())
+            raise_first_failure(self.results())
         except DoctorError as error:
             return error.name
         return "healthy"
@@ -124,13 +129,13 @@ def make_plan(shards: TokenShards, seq_len: int = 64, **changes: Any) -> Trainin
     )  # fmt: skip
 
 
-def make_patient(
-    tokenizer: Tokenizer, kind: str, packing: str | None = None, seq_len: int = 96, **shape: Any
-) -> Patient:
-    shards = plain_shards(tokenizer) if kind == "pretrain" else chat_shards(tokenizer)
-    source = BatchSource(shards, seq_len, 0, packing or ("concat" if kind == "pretrain" else "pack"))
+def make_case(
+    tokenizer: Tokenizer, task: str, packing: str | None = None, seq_len: int = 96, **shape: Any
+) -> TrainingCase:
+    shards = plain_shards(tokenizer) if task == "next_token" else chat_shards(tokenizer)
+    source = BatchSource(shards, seq_len, 0, packing or ("concat" if task == "next_token" else "pack"))
     model = make_model(tokenizer.vocab_size, **shape)
-    return Patient(model, tokenizer, shards, source, make_plan(shards, seq_len), kind)
+    return TrainingCase(model, tokenizer, shards, source, make_plan(shards, seq_len), TASKS[task])
 
 
 class ChangedSource(BatchSource):
@@ -144,21 +149,21 @@ class ChangedSource(BatchSource):
         return self.change(super().rows(start_row, n_rows))
 
 
-def with_batches(patient: Patient, change: Callable[[Batch], dict[str, Any]]) -> Patient:
+def with_batches(case: TrainingCase, change: Callable[[Batch], dict[str, Any]]) -> TrainingCase:
     """`change` returns the fields of a batch that are wrong."""
-    return patient.but(source=ChangedSource(patient.source, lambda batch: replace(batch, **change(batch))))
+    return case.replace(source=ChangedSource(case.source, lambda batch: replace(batch, **change(batch))))
 
 
-def with_masks(patient: Patient, change: Callable[[list[int], list[bool]], list[bool]]) -> Patient:
+def with_masks(case: TrainingCase, change: Callable[[list[int], list[bool]], list[bool]]) -> TrainingCase:
     """`change` makes another loss mask of a conversation's ids and mask."""
-    chats = [compile_chat(patient.tokenizer, one) for one in CONVERSATIONS]
+    chats = [compile_chat(case.tokenizer, one) for one in CONVERSATIONS]
     masks = [change(chat.token_ids, list(chat.loss_mask)) for chat in chats]
-    return patient.but(shards=shards_of([chat.token_ids for chat in chats], masks, patient.tokenizer))
+    return case.replace(shards=shards_of([chat.token_ids for chat in chats], masks, case.tokenizer))
 
 
-def with_ids(patient: Patient, change: Callable[[list[int]], list[int]]) -> Patient:
+def with_ids(case: TrainingCase, change: Callable[[list[int]], list[int]]) -> TrainingCase:
     """`change` makes other ids of a document's or conversation's; in conversations every token then counts as before."""
-    shards = patient.shards
+    shards = case.shards
     ids, masks = [], []
     for begin, end in zip(shards.offsets[:-1].tolist(), shards.offsets[1:].tolist(), strict=True):
         old = shards.token_ids[begin:end].tolist()
@@ -167,4 +172,4 @@ def with_ids(patient: Patient, change: Callable[[list[int]], list[int]]) -> Pati
         if shards.loss_mask is not None:
             mask = (shards.loss_mask[begin:end] > 0).tolist()
             masks.append([False] * max(len(new) - len(old), 0) + mask[max(len(old) - len(new), 0) :])
-    return patient.but(shards=shards_of(ids, masks or None, patient.tokenizer))
+    return case.replace(shards=shards_of(ids, masks or None, case.tokenizer))
