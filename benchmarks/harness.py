@@ -1,30 +1,27 @@
-"""What every benchmark shares: runs in processes of their own, two sides interleaved, medians with spread,
-one JSON result.
+"""How benchmarks measure: runs in processes of their own, two sides interleaved, medians with spread, one JSON result.
 
-A benchmark is a module of this folder with `main(arguments)`. It ends with `report(...)`, which prints
-one JSON object as the last line and writes it to results/NAME.json: name, figures, bar, holds, hardware,
-versions, commit, date. A bar names a figure and a limit ("<= 0.2"); whether it holds is worked out here
-from the figures, never stated by the benchmark.
+A result, the last line of the output and results/NAME.json, has name, figures, target, met, hardware, versions,
+commit and date.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import operator
 import os
-import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from parakit.common.files import write_json_atomic
+from benchmarks.registry import Figures, Targets, all_met, rows
+from parakit.common.files import read_json, write_json_atomic
 from parakit.common.hardware import describe_hardware, versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,11 +29,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 DATA = Path(
     os.environ.get("PARAKIT_DATA") or ROOT.parent / "shared" / "data"
 )  # public data, where it is there
-_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
-
-SHOWN = ""  # in place of a limit: no bar, but the figure belongs into the README's table
-
-Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,10 +70,10 @@ def interleaved(
 
 
 def paired(
-    ours: Callable[[], Mapping[str, float]], theirs: Callable[[], Mapping[str, float]], repeats: int = 3
+    parakit: Callable[[], Mapping[str, float]], peer: Callable[[], Mapping[str, float]], repeats: int = 3
 ) -> dict[str, Figures]:
-    """Two sides interleaved, and `ratio`: ours divided by theirs, figure by figure, round by round."""
-    kept: dict[str, list[Mapping[str, float]]] = {"ours": [], "theirs": []}
+    """Two sides interleaved, and `ratio`: Parakit's figures divided by the peer's, round by round."""
+    kept: dict[str, list[Mapping[str, float]]] = {"parakit": [], "peer": []}
 
     def keeping(name: str, side: Callable[[], Mapping[str, float]]) -> Callable[[], Mapping[str, float]]:
         def run() -> Mapping[str, float]:
@@ -90,9 +82,9 @@ def paired(
 
         return run
 
-    result = interleaved({"ours": keeping("ours", ours), "theirs": keeping("theirs", theirs)}, repeats)
-    shared = [f for f in kept["ours"][0] if f in kept["theirs"][0] and all(run[f] for run in kept["theirs"])]
-    rounds = list(zip(kept["ours"], kept["theirs"], strict=True))
+    result = interleaved({"parakit": keeping("parakit", parakit), "peer": keeping("peer", peer)}, repeats)
+    shared = [f for f in kept["parakit"][0] if f in kept["peer"][0] and all(run[f] for run in kept["peer"])]
+    rounds = list(zip(kept["parakit"], kept["peer"], strict=True))
     result["ratio"] = {figure: summary([a[figure] / b[figure] for a, b in rounds]) for figure in shared}
     return result
 
@@ -100,7 +92,7 @@ def paired(
 def run_process(
     command: Sequence[str | Path], *, timeout: float = 3600, environment: Mapping[str, str] | None = None
 ) -> ProcessRun:
-    """Run a program to its end, its stderr passed on; raises RuntimeError with what it said when it fails.
+    """Run a program to its end, its stderr passed on; raises RuntimeError with its output when it fails.
 
     The last line of its stdout is read as a JSON object where it is one.
     """
@@ -147,31 +139,6 @@ def _last_json(out: str) -> Figures:
     return found if isinstance(found, dict) else {}
 
 
-def figure_at(figures: Mapping[str, Any], path: str) -> float:
-    """The number at a dotted path; of a summary its median."""
-    found: Any = figures
-    for part in path.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            raise KeyError(f"the figures hold no {path!r}")
-        found = found[part]
-    return found["median"] if isinstance(found, Mapping) else found
-
-
-def holds(figures: Mapping[str, Any], bar: Mapping[str, str]) -> bool | None:
-    """Whether every figure is within its bar; None where there is no bar. A bar for a missing figure is an
-    error.
-    """
-    verdicts = []
-    for path, limit in bar.items():
-        if limit == SHOWN:
-            continue
-        parsed = re.fullmatch(r"(<=|>=|<|>|==)\s*(-?[\d.]+(?:e-?\d+)?)", limit)
-        if not parsed:
-            raise ValueError(f"bar {limit!r} for {path}: write it as '<= 0.5'")
-        verdicts.append(bool(_COMPARE[parsed[1]](figure_at(figures, path), float(parsed[2]))))
-    return all(verdicts) if verdicts else None
-
-
 def commit() -> str:
     """The commit that was measured, with `+changes` when the tree differs from it; "unknown" outside git."""
     try:
@@ -187,21 +154,45 @@ def commit() -> str:
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 
-def report(
-    name: str, figures: Figures, bar: Mapping[str, str] | None = None, results: Path = RESULTS
-) -> Figures:
+def report(name: str, figures: Figures, targets: Targets, results: Path = RESULTS) -> Figures:
     """Write results/NAME.json and print the same object as one line; returns it."""
+    judged = rows(figures, targets)
     result = {
         "name": name,
         "figures": figures,
-        "bar": dict(bar or {}),
-        "holds": holds(figures, bar or {}),
+        "target": {row.path: row.limit for row in judged},
+        "met": all_met(judged),
         "hardware": describe_hardware(),
         "versions": versions(),
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
+    for row in judged:
+        if row.value is None or row.met is False:
+            what = "not measured" if row.value is None else f"missed: {row.value}, target {row.limit}"
+            print(f"{name}: {row.words}: {what}", file=sys.stderr)
     results.mkdir(parents=True, exist_ok=True)
     write_json_atomic(results / f"{name}.json", result)
     print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
     return result
+
+
+def kept_or_measured(path: Path | None, measure: Callable[[], Figures]) -> Figures:
+    """What `path` holds, or else what `measure` returns, written there: an interrupted benchmark resumes. None: no file."""
+    if path is not None and path.exists():
+        found: Figures = read_json(path)
+        return found
+    found = measure()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(path, found)
+    return found
+
+
+@contextlib.contextmanager
+def work_folder(folder: Path | None) -> Iterator[Path]:
+    """`folder`, made where it is missing, or a temporary one."""
+    with tempfile.TemporaryDirectory(prefix="parakit-benchmark-") as temporary:
+        place = (folder or Path(temporary)).resolve()
+        place.mkdir(parents=True, exist_ok=True)
+        yield place

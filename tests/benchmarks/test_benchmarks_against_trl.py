@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.against_trl import OURS, THEIRS
 from benchmarks.harness import run_process
+from benchmarks.speed.against_trl import PARAKIT, PEER
 
 pytestmark = pytest.mark.long
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("trl")
-    run_process([sys.executable, "-m", OURS, "make", made])
+    run_process([sys.executable, "-m", PARAKIT, "make", made])
     return made
 
 
@@ -32,7 +32,7 @@ def losses(module: str, task: str, folder: Path) -> Any:
 def test_the_losses_are_those_of_trl(task: str, folder: Path) -> None:
     """`given`: GRPO's over completions that both sides are given, for as many steps as they are gone over."""
     pytest.importorskip("trl")
-    ours, theirs = losses(OURS, task, folder), losses(THEIRS, task, folder)
-    assert len(ours) >= 6
-    assert max(ours) - min(ours) > 1e-4  # they learn
-    assert ours == pytest.approx(theirs, abs=2e-6)
+    parakit, peer = losses(PARAKIT, task, folder), losses(PEER, task, folder)
+    assert len(parakit) >= 6
+    assert max(parakit) - min(parakit) > 1e-4  # they learn
+    assert parakit == pytest.approx(peer, abs=2e-6)

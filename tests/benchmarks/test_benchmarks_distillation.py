@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.distillation.run import gains, interval
+from benchmarks.quality.distillation.run import gains, interval
 
 SCORES = {
     "teacher": [{"suite_mean": 0.8}] * 3,

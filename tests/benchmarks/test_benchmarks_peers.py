@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import against_transformers
-from benchmarks.peers import parakit_side, peers, transformers_side, workload
+from benchmarks.speed import against_transformers
+from benchmarks.speed.peers import parakit_side, peers, transformers_side, workload
 from parakit.common.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""Quality: how good models are that Parakit makes, against targets, teachers, baselines and chance."""

@@ -1,0 +1,1 @@
+"""Adapters against full fine-tuning, and what must be exact about them."""
