@@ -18,7 +18,11 @@ SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
+<<<<<<< HEAD
 .PHONY: help install install-core check format test test-long quickstart bench bench-table exports schema pitfalls clean
+=======
+.PHONY: help install install-core check format test test-long quickstart bench bench-gate bench-table exports schema clean
+>>>>>>> 0a7d19e (make bench-gate)
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,12 +68,17 @@ quickstart: $(CORE) ## install, build the built-in recipe, say how to chat
 	$(BIN)/parakit build
 	@echo "Here parakit is $(BIN)/parakit; after '. $(BIN)/activate' it is just parakit."
 
-bench: $(DEV) ## run one benchmark: make bench NAME=baseline_char_gpt
+bench: $(DEV) ## run one benchmark: make bench NAME=tokenizer ARGS='--repeats 1'
 	@test -n "$(NAME)" || { $(BIN)/python -m benchmarks; exit 2; }
 	$(BIN)/python -m benchmarks $(NAME) $(ARGS)
 
-bench-table: $(DEV) ## write the README's table from benchmarks/results/
-	$(BIN)/python -m benchmarks.table
+bench-gate: $(DEV) ## the five benchmarks that must hold before a release (under 30 minutes)
+	@missed=""; for name in quickstart families against_trl tokenizer loading; do \
+	  echo "bench-gate: $$name"; $(BIN)/python -m benchmarks $$name > /dev/null || missed="$$missed $$name"; done; \
+	  test -z "$$missed" || { echo "bench-gate: missed:$$missed" >&2; exit 1; }
+
+bench-table: $(DEV) ## write docs/benchmarks.md and the README's rows from benchmarks/results/
+	$(BIN)/python -m benchmarks.results_page
 
 exports: $(DEV) ## pin the exported names again after an intended change
 	$(BIN)/python tests/architecture/exported_names.py
