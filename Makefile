@@ -18,11 +18,7 @@ SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-<<<<<<< HEAD
-.PHONY: help install install-core check format test test-long quickstart bench bench-table exports schema pitfalls clean
-=======
-.PHONY: help install install-core check format test test-long quickstart bench bench-gate bench-table exports schema clean
->>>>>>> 0a7d19e (make bench-gate)
+.PHONY: help install install-core check format test test-long quickstart bench bench-gate bench-table exports schema pitfalls clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
