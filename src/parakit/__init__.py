@@ -1,9 +1,26 @@
-"""Parakit is make for language models: one recipe, one command, from a folder of text to a model that talks.
+"""Parakit is make for language models: one recipe, one command, from a folder of text to a model that answers.
 
-Each room of the house (`parakit.data`, `parakit.tokens`, `parakit.model`, ...) is a package of its own and is
-imported by name. This file holds the version only, so that `import parakit` costs nothing.
+    import parakit
+    model = parakit.load("builds/primer")
+    model.generate("Once", max_new_tokens=40, temperature=0)
+
+Names are imported on first use, so `import parakit` costs nothing. See docs/python.md.
 """
+
+from typing import TYPE_CHECKING
+
+from parakit.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from parakit.api import load as load
+    from parakit.inference.loaded_model import Model as Model
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer as Tokenizer
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {"Model": "inference.loaded_model", "Tokenizer": "tokens.tokenizer.tokenizer", "load": "api"},
+)
+
+__all__ = ["Model", "Tokenizer", "__version__", "load"]

@@ -246,9 +246,9 @@ def test_a_publishers_way_of_sampling_comes_along_and_is_what_is_done_unless_sai
         assert "no_repeat_ngram_size" not in written
     asked = ["generate", str(away), "the bird", "--max-new-tokens", "2", "--device", "cpu"]
     assert main(asked) == 0
-    assert "as its publisher has it: temperature 1, top_k 3, top_p 0.9\n" in capsys.readouterr().err
+    assert "published settings: temperature 1, top_k 3, top_p 0.9\n" in capsys.readouterr().err
     assert main([*asked, "--temperature", "0.7", "--top-k=0"]) == 0
-    assert "as its publisher has it: top_p 0.9\n" in capsys.readouterr().err
+    assert "published settings: top_p 0.9\n" in capsys.readouterr().err
     settings = away / "generation_config.json"
     settings.write_text('{"do_sample": true, "top_p": 7}')
     assert main(asked) == 2
@@ -257,4 +257,4 @@ def test_a_publishers_way_of_sampling_comes_along_and_is_what_is_done_unless_sai
     assert "top_p" in told
     settings.write_text('{"do_sample": false, "temperature": 0.6}')
     assert main([*asked, "--json"]) == 0
-    assert "as its publisher has it: temperature 0\n" in capsys.readouterr().err
+    assert "published settings: temperature 0\n" in capsys.readouterr().err

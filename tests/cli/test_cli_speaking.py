@@ -94,7 +94,7 @@ def test_chat_keeps_answers_on_standard_output_and_all_else_apart(folders, capsy
 def test_chat_warns_of_a_model_that_was_not_tuned(folders, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert chat.main([folders["base"]]) == 0
-    assert "not tuned to talk" in capsys.readouterr().err
+    assert "not tuned for chat" in capsys.readouterr().err
 
 
 def test_evaluate_measures_text_and_suites_keeps_and_compares(folders, capsys, tmp_path):

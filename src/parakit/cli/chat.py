@@ -1,17 +1,15 @@
-"""`parakit chat`: a conversation in the terminal. What the model says goes to standard output, all else
-to standard error.
-"""
+"""`parakit chat`: a conversation in the terminal. Answers go to standard output, all else to standard error."""
 
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from pydantic import Field
 
-from parakit.cli.generate import sampling_of
+import parakit
+from parakit.cli.generate import sampling_settings
 from parakit.cli.main import merge_repeated_flags
 from parakit.common.errors import UserError
 from parakit.common.progress import log
@@ -26,15 +24,15 @@ SUMMARY = "Talk to a model in the terminal."
 class ChatCommandConfig(SamplingConfig):
     """Talk to a model. Lines that begin with / are commands; /help lists them, /quit leaves."""
 
-    model: tyro.conf.Positional[str] = Field(description="A model folder.")
+    model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     adapters: tuple[str, ...] = Field(
         default=(),
-        description="Adapters' folders beside the model; the first is on, /adapter NAME takes another.",
+        description="Folders of adapters of the model; the first is on, /adapter NAME switches.",
     )
-    system: str = Field(default="", description="What the model is told before the conversation.")
+    system: str = Field(default="", description="The system prompt.")
     when_full: Literal["refuse", "drop_oldest"] = Field(
         default="refuse",
-        description="Context window full: say so, or leave out the oldest turns and say which.",
+        description="With a full context window: an error, or drop the oldest turns and name them.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
@@ -49,19 +47,15 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         ChatCommandConfig, args=argv, prog="parakit chat", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from parakit.cli.rendering.model_loading import load_adapters, load_talker, model_folder
-    from parakit.inference.chat import ChatSession
-    from parakit.inference.folder_settings import is_chat_tuned
-
-    talker = load_talker(command.model, command.device, command.dtype, "chat")
-    adapters = load_adapters(talker, command.model, command.adapters) if command.adapters else None
-    folders = [model_folder(command.model), *map(Path, command.adapters)]
-    if not any(map(is_chat_tuned, folders)):
-        log(f"{command.model} was not tuned to talk and may ramble; `parakit generate` goes on from a text")
-    config = ChatConfig(
-        system=command.system, when_full=command.when_full, sampling=sampling_of(command, command.model, argv)
+    model = parakit.load(
+        command.model, device=command.device, dtype=command.dtype, adapters=command.adapters
     )
-    session = ChatSession(talker.model, talker.tokenizer, config, adapters)
+    sampling = model.sampling_config(**sampling_settings(command, argv, model.published))
+    session = model.chat_session(
+        ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling)
+    )
+    if not model.chat_tuned:
+        log(f"{command.model}: was not tuned for chat and may ramble; `parakit generate` continues a text")
     if sys.stdin.isatty():
         log("/help lists the commands, /quit leaves")
     for line in _lines():
@@ -71,7 +65,7 @@ def main(argv: list[str]) -> int:
 
 
 def _lines() -> Iterator[str]:
-    """Lines the user types, until the input ends. Ctrl-C at the prompt leaves too."""
+    """The user's lines until the input ends; Ctrl-C at the prompt ends it too."""
     on_terminal = sys.stdin.isatty()
     while True:
         try:
@@ -81,7 +75,7 @@ def _lines() -> Iterator[str]:
 
 
 def _turn(session: "ChatSession", line: str, as_json: bool) -> bool:
-    """One line of the user's; False when it was the last. A mistake costs the line, not the conversation."""
+    """Handle one line; False when it was the last. An error costs the line, not the conversation."""
     try:
         reply = session.handle(line)
     except UserError as error:
@@ -90,28 +84,28 @@ def _turn(session: "ChatSession", line: str, as_json: bool) -> bool:
     if reply.notice:
         log(reply.notice)
     if reply.answer is not None:
-        _speak(session, reply.answer, as_json)
+        _print_answer(session, reply.answer, as_json)
     return not reply.quit
 
 
-def _speak(session: "ChatSession", answer: Iterator[str], as_json: bool) -> None:
-    """Print an answer as it is made; Ctrl-C stops the answer and keeps what was said."""
+def _print_answer(session: "ChatSession", answer: Iterator[str], as_json: bool) -> None:
+    """Print an answer while it is generated; Ctrl-C stops it, and the history keeps what there is."""
     try:
         for piece in answer:
             if not as_json:
                 print(piece, end="", flush=True)
     except KeyboardInterrupt:
         log("\n(stopped)")
-    done = session.last
-    if done is None:
+    completion = session.last
+    if completion is None:
         return
     if as_json:
-        figures = {"text": done.text, "n_tokens": done.n_tokens, "finish_reason": done.finish_reason}
+        figures = {"text": completion.text, "n_tokens": completion.n_tokens, "finish_reason": completion.finish_reason}
         print(
-            json.dumps(figures | {"tokens_per_second": round(done.tokens_per_second, 2)}, ensure_ascii=False),
+            json.dumps(figures | {"tokens_per_second": round(completion.tokens_per_second, 2)}, ensure_ascii=False),
             flush=True,
         )
         return
     print(flush=True)
-    cut = ", cut at the limit" if done.finish_reason == "length" else ""
-    log(f"({done.n_tokens} tokens, {done.tokens_per_second:.0f} tokens/s{cut})")
+    cut = ", cut at the limit" if completion.finish_reason == "length" else ""
+    log(f"({completion.n_tokens} tokens, {completion.tokens_per_second:.0f} tokens/s{cut})")

@@ -1,31 +1,35 @@
-"""`parakit generate`: a model goes on from a prompt, or answers it, as it is made or as one line of JSON."""
+"""`parakit generate`: the completion of a prompt, or the answer to it, as text or as one line of JSON."""
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
 
+import parakit
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.inference.config import SamplingConfig
 
-SUMMARY = "Let a model go on from a prompt, or answer it."
+if TYPE_CHECKING:
+    from parakit.inference.generation.text import Prompt
+
+SUMMARY = "Continue a prompt, or answer it."
 
 
 class GenerateCommandConfig(SamplingConfig):
-    """Let a model go on from a prompt; a model that was tuned to talk answers it."""
+    """Continue a prompt; a model that was tuned for chat answers it."""
 
-    model: tyro.conf.Positional[str] = Field(description="A model folder.")
+    model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     prompt: tyro.conf.Positional[str] = Field(
-        default="-", description="The text to go on from, or the question; - reads standard input."
+        default="-", description="The text to continue, or the question; - reads standard input."
     )
     prompting: Literal["auto", "chat", "plain"] = Field(
-        default="auto", description="Ask by the chat template, as plain text, or as the model was tuned."
+        default="auto", description="Use the chat template, plain text, or what the model was tuned for."
     )
-    system: str = Field(default="", description="What a model is told before the question (chat only).")
+    system: str = Field(default="", description="The system prompt (chat only).")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -39,31 +43,28 @@ def main(argv: list[str]) -> int:
         GenerateCommandConfig, args=argv, prog="parakit generate", config=(tyro.conf.FlagCreatePairsOff,)
     )
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
-    from parakit.cli.rendering.model_loading import load_talker
-    from parakit.data.conversations.conversation import Message
-    from parakit.inference.generation.text import Prompt, stream
-
-    talker = load_talker(command.model, command.device, command.dtype, command.prompting)
-    if command.system and not talker.chat:
-        raise UserError("--system needs a model that is asked by the chat template", "add --prompting chat")
+    model = parakit.load(command.model, device=command.device, dtype=command.dtype)
+    is_chat = model.chat_tuned if command.prompting == "auto" else command.prompting == "chat"
+    if command.system and not is_chat:
+        raise UserError("--system needs a model that is prompted by the chat template", "add --prompting chat")
     prompt: Prompt = text
-    if talker.chat:
-        system = [Message("system", command.system)] if command.system else []
-        prompt = [*system, Message("user", text)]
-    pieces = stream(talker.model, talker.tokenizer, prompt, sampling_of(command, command.model, argv))
+    if is_chat:
+        system = [{"role": "system", "content": command.system}] if command.system else []
+        prompt = [*system, {"role": "user", "content": text}]
+    pieces = model.stream(prompt, **sampling_settings(command, argv, model.published))
     for piece in pieces:
         if not command.as_json:
             print(piece, end="", flush=True)
-    done = pieces.completion
+    completion = pieces.completion
     if command.as_json:
         figures = {
-            "text": done.text,
-            "n_prompt_tokens": done.n_prompt_tokens,
-            "n_tokens": done.n_tokens,
-            "finish_reason": done.finish_reason,
-            "seconds": round(done.seconds, 4),
-            "tokens_per_second": round(done.tokens_per_second, 2),
-            "prompting": "chat" if talker.chat else "plain",
+            "text": completion.text,
+            "n_prompt_tokens": completion.n_prompt_tokens,
+            "n_tokens": completion.n_tokens,
+            "finish_reason": completion.finish_reason,
+            "seconds": round(completion.seconds, 4),
+            "tokens_per_second": round(completion.tokens_per_second, 2),
+            "prompting": "chat" if is_chat else "plain",
         }
         print(json.dumps(figures, ensure_ascii=False))
     else:
@@ -71,20 +72,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def sampling_of(command: SamplingConfig, model: str, argv: Sequence[str]) -> SamplingConfig:
-    """The sampling settings among a command's own; those that no word of `argv` names are the publisher's, where the model
-    has one that said them.
-    """
-    from parakit.checkpoints.generation_settings import GENERATION, published_sampling
-    from parakit.cli.rendering.model_loading import model_folder
-
-    folder = model_folder(model)
-    published = published_sampling(folder)
-    if published:
-        SamplingConfig.parse(published, str(folder / GENERATION))
-    said = {name: getattr(command, name) for name in SamplingConfig.model_fields}
-    named = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
-    taken = {name: value for name, value in published.items() if name not in named}
-    if taken:
-        log("as its publisher has it: " + ", ".join(f"{name} {value:g}" for name, value in taken.items()))
-    return SamplingConfig.parse(said | taken, "sampling")
+def sampling_settings(
+    command: SamplingConfig, argv: Sequence[str], published: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A command's sampling settings without the published ones, which are printed, that no flag of `argv` overrides."""
+    flags = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    kept = {name: value for name, value in published.items() if name not in flags}
+    if kept:
+        log("published settings: " + ", ".join(f"{name} {value:g}" for name, value in kept.items()))
+    return {name: getattr(command, name) for name in SamplingConfig.model_fields if name not in kept}

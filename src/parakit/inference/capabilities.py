@@ -16,7 +16,16 @@ from parakit.model.heads import (
 )
 
 Capability = Literal[
-    "generate", "translate", "fill_mask", "classify", "tag", "regress", "embed", "reward", "log_likelihood"
+    "generate",
+    "translate",
+    "fill_mask",
+    "classify",
+    "tag",
+    "regress",
+    "embed",
+    "reward",
+    "logits",
+    "log_likelihood",
 ]
 
 
@@ -30,9 +39,9 @@ class ModelKind:
 
 _KINDS: dict[type, ModelKind] = {
     LanguageModel: ModelKind(
-        "a decoder that predicts the next token", ("generate", "log_likelihood", "embed")
+        "a decoder that predicts the next token", ("generate", "log_likelihood", "logits", "embed")
     ),
-    MaskedLanguageModel: ModelKind("an encoder that predicts masked tokens", ("fill_mask", "embed")),
+    MaskedLanguageModel: ModelKind("an encoder that predicts masked tokens", ("fill_mask", "logits", "embed")),
     SequenceToSequence: ModelKind(
         "an encoder-decoder that writes a target for a source", ("translate", "embed")
     ),
@@ -48,6 +57,7 @@ _DESCRIPTIONS: dict[Capability, str] = {
     "regress": "score texts (regress)",
     "embed": "turn texts into vectors (embed)",
     "reward": "score completions for alignment",
+    "logits": "give each token's logits (logits)",
     "log_likelihood": "give text a probability (log_likelihood, perplexity, bits per byte)",
 }
 

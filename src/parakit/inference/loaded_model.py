@@ -1,0 +1,291 @@
+"""`Model`: a loaded model folder with all that it can do. The Python API returns it, and the commands use it.
+
+A request that the model cannot serve is a `UserError` that lists what it can do. Text in, text out: ids, batches and
+devices stay inside. `network` is the plain `torch.nn.Module`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, Unpack, overload
+
+import numpy as np
+import torch
+
+from parakit.checkpoints.adapters import load_adapter
+from parakit.checkpoints.model_folder import load_model
+from parakit.common.devices import pick_device, pick_dtype
+from parakit.common.errors import UserError
+from parakit.data.conversations.conversation import Message
+from parakit.inference.capabilities import Capability, ModelKind, model_kind, require_capability
+from parakit.inference.chat import ChatSession
+from parakit.inference.config import BeamConfig, ChatConfig, SamplingConfig
+from parakit.inference.folder_settings import is_chat_tuned, published_settings, warn_prefix_lm
+from parakit.inference.generation.seq_to_seq import translate
+from parakit.inference.generation.text import CompletionStream, Prompt, generate, generate_batch, stream
+from parakit.inference.prediction.batches import Text, TooLong
+from parakit.inference.prediction.classification import Classification, classify, regress, tag
+from parakit.inference.prediction.embeddings import Pooling, embed
+from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, fill_masks
+from parakit.inference.scoring import input_ids_of, log_likelihoods, logits_of
+from parakit.model import heads
+from parakit.model.adapters import AdapterSet
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+Item = TypeVar("Item")
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+class SamplingSettings(TypedDict, total=False):
+    """Keyword arguments of the methods that generate; the fields of `SamplingConfig`."""
+
+    repetition_penalty: float
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int | None
+    max_new_tokens: int
+    stop: Sequence[str]
+
+
+class Model:
+    """A model, its tokenizer, and its published sampling settings."""
+
+    def __init__(
+        self,
+        network: heads.Model,
+        tokenizer: Tokenizer | None = None,
+        *,
+        path: str | Path = "model",
+        chat_tuned: bool = False,
+        published: Mapping[str, Any] | None = None,
+        adapters: AdapterSet | None = None,
+    ) -> None:
+        self.network, self.path, self.chat_tuned = network, Path(path), chat_tuned
+        self.published: dict[str, Any] = dict(published or {})
+        """Sampling settings of the folder's `generation_config.json`; defaults of the methods that generate."""
+        self.adapters = adapters
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        adapters: Sequence[str | Path] = (),
+    ) -> Model:
+        """Load a model folder, or the folder of an adapter with its base.
+
+        `device`: auto, cpu, cuda, cuda:1, mps; `dtype`: auto, float32, bfloat16, float16, float64. `adapters`: folders
+        of further adapters; the first is switched on, `model.adapters.use(NAME)` switches. Raises `UserError` for a
+        folder that holds no model or is damaged.
+        """
+        target = pick_device(device)
+        network, tokenizer = load_model(path, target, pick_dtype(dtype, target))
+        warn_prefix_lm(path)
+        return cls(
+            network,
+            tokenizer,
+            path=path,
+            chat_tuned=any(map(is_chat_tuned, [path, *adapters])),
+            published=published_settings(path) if isinstance(network, heads.LanguageModel) else None,
+            adapters=_attach_adapters(network, path, adapters) if adapters else None,
+        )
+
+    def __repr__(self) -> str:
+        n = self.network.config.n_params()["total"]
+        return f"<parakit.Model {self.path}: {self.kind.description}, {n:,} parameters>"
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer; `UserError` where the folder has none."""
+        if self._tokenizer is None:
+            raise UserError(
+                f"{self.path}: has no tokenizer, so it cannot read text", "put the model's tokenizer there"
+            )
+        return self._tokenizer
+
+    @property
+    def kind(self) -> ModelKind:
+        """What the model is, in words, and its capabilities."""
+        kind = model_kind(self.network)
+        assert kind is not None
+        return kind
+
+    def sampling_config(self, **sampling: Unpack[SamplingSettings]) -> SamplingConfig:
+        """These settings over the published ones over the defaults. Unknown keys and values are a `UserError`."""
+        return SamplingConfig.parse({**self.published, **sampling}, "sampling")
+
+    @overload
+    def generate(self, prompt: str, **sampling: Unpack[SamplingSettings]) -> str: ...
+    @overload
+    def generate(self, prompt: Sequence[str], **sampling: Unpack[SamplingSettings]) -> list[str]: ...
+    def generate(self, prompt: str | Sequence[str], **sampling: Unpack[SamplingSettings]) -> str | list[str]:
+        """Continue a text, or each of several; returns the new text only.
+
+        `sampling`: max_new_tokens, temperature (0 is greedy), top_k, top_p, min_p, repetition_penalty, stop, seed. Raises
+        `UserError` for an empty text and for one over the context window.
+        """
+        network, config = self._network(heads.LanguageModel, "generate"), self.sampling_config(**sampling)
+        if isinstance(prompt, str):
+            return generate(network, self.tokenizer, prompt, config).text
+        return [done.text for done in generate_batch(network, self.tokenizer, list(prompt), config)]
+
+    def chat(self, messages: Sequence[Message | Mapping[str, str]], **sampling: Unpack[SamplingSettings]) -> str:
+        """Answer a conversation: mappings with `role` (system, user, assistant, tool) and `content`.
+
+        The model's chat template compiles it, as in training. Settings and errors as for `generate`.
+        """
+        return generate(
+            self._network(heads.LanguageModel, "generate"), self.tokenizer, messages, self.sampling_config(**sampling)
+        ).text
+
+    def stream(self, prompt: Prompt, **sampling: Unpack[SamplingSettings]) -> CompletionStream:
+        """`generate` (of a text) or `chat` (of messages) piece by piece: iterate for the text.
+
+        The stream's `completion` then has the ids, the finish reason and the speed.
+        """
+        return stream(self._network(heads.LanguageModel, "generate"), self.tokenizer, prompt, self.sampling_config(**sampling))
+
+    def chat_session(self, config: ChatConfig | None = None) -> ChatSession:
+        """A conversation with history, as `parakit chat` holds it."""
+        network = self._network(heads.LanguageModel, "generate")
+        return ChatSession(network, self.tokenizer, config, self.adapters)
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        n_beams: int = 1,
+        max_new_tokens: int = 200,
+        length_penalty: float = 1.0,
+        too_long: TooLong = "refuse",
+    ) -> list[str]:
+        """The target of each source: greedy, or the best of a beam search with `n_beams` > 1.
+
+        A source over the encoder's context window is a `UserError`, or is shortened with `too_long="truncate"`.
+        """
+        settings = {"n_beams": n_beams, "max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
+        network = self._network(heads.SequenceToSequence, "translate")
+        beams = BeamConfig.parse(settings, "translate")
+        return translate(network, self.tokenizer, _several(texts), beams, too_long=too_long)
+
+    @overload
+    def fill_mask(
+        self, text: str, *, n_candidates: int = 5, placeholder: str = PLACEHOLDER
+    ) -> list[MaskedPosition]: ...
+    @overload
+    def fill_mask(
+        self, text: Sequence[str], *, n_candidates: int = 5, placeholder: str = PLACEHOLDER
+    ) -> list[list[MaskedPosition]]: ...
+    def fill_mask(
+        self, text: str | Sequence[str], *, n_candidates: int = 5, placeholder: str = PLACEHOLDER
+    ) -> list[MaskedPosition] | list[list[MaskedPosition]]:
+        """The masked positions of a text, or of each of several, with the likeliest tokens and their probabilities.
+
+        `placeholder` marks a mask in the text; it is replaced by the MASK id.
+        """
+        texts = [text] if isinstance(text, str) else text
+        network = self._network(heads.MaskedLanguageModel, "fill_mask")
+        filled = fill_masks(
+            network, self.tokenizer, texts, placeholder=placeholder, n_candidates=n_candidates
+        )
+        return filled[0] if isinstance(text, str) else filled
+
+    def classify(self, texts: Sequence[Text], *, too_long: TooLong = "refuse") -> list[Classification]:
+        """The label of each text, or pair of texts (a tuple), with the probability of every label."""
+        network = self._network(heads.Classifier, "classify")
+        return classify(network, self.tokenizer, _several(texts), too_long=too_long)
+
+    def tag(
+        self, sentences: Sequence[Sequence[str]], *, too_long: TooLong = "refuse"
+    ) -> list[list[Classification | None]]:
+        """The label of each word of each sentence (a list of words); None for a word without tokens."""
+        network = self._network(heads.Classifier, "tag")
+        return tag(network, self.tokenizer, [_several(words) for words in sentences], too_long=too_long)
+
+    def regress(self, texts: Sequence[Text], *, too_long: TooLong = "refuse") -> list[float]:
+        """The score of each text, or pair of texts (a tuple)."""
+        network = self._network(heads.Classifier, "regress")
+        return regress(network, self.tokenizer, _several(texts), too_long=too_long)
+
+    def embed(
+        self,
+        texts: Sequence[Text],
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
+        too_long: TooLong = "refuse",
+    ) -> np.ndarray:
+        """One vector per text, (N, d_model) float32, of length 1 unless `normalize=False`.
+
+        `pooling` (mean, cls, last) defaults to the embedder's own, else to mean.
+        """
+        require_capability(self.network, "embed")
+        assert not isinstance(self.network, heads.Classifier | heads.RewardModel)
+        return embed(
+            self.network,
+            self.tokenizer,
+            _several(texts),
+            pooling=pooling,
+            normalize=normalize,
+            too_long=too_long,
+        )
+
+    def logits(self, text: str | Sequence[int]) -> torch.Tensor:
+        """Logits (T, vocab_size) of a text, or of token ids as they are, in float32 or better.
+
+        A text gets BOS (a decoder) or the family's special tokens (an encoder) first, so T counts these. Row t of a
+        decoder predicts token t + 1, row t of an encoder token t.
+        """
+        require_capability(self.network, "logits")
+        assert isinstance(self.network, heads.LanguageModel | heads.MaskedLanguageModel)
+        ids = input_ids_of(self.network, self.tokenizer, text) if isinstance(text, str) else text
+        return logits_of(self.network, ids)
+
+    @overload
+    def log_likelihood(self, prompt: Prompt, completion: str) -> float: ...
+    @overload
+    def log_likelihood(self, prompt: Prompt, completion: Sequence[str]) -> list[float]: ...
+    def log_likelihood(self, prompt: Prompt, completion: str | Sequence[str]) -> float | list[float]:
+        """The log-probability (nats) of a completion, or of each of several, after a text or conversation.
+
+        The sum over the completion's tokens: those of its text encoded by itself, behind BOS and the prompt's tokens. No
+        token spans the seam, so write the space that belongs to a word with it: ("The sky is", " blue"). EOS is not part
+        of the sum.
+        """
+        network = self._network(heads.LanguageModel, "log_likelihood")
+        completions = [completion] if isinstance(completion, str) else completion
+        sums = log_likelihoods(network, self.tokenizer, [(prompt, text) for text in completions])
+        return sums[0] if isinstance(completion, str) else sums
+
+    def _network(self, head: type[Network], capability: Capability) -> Network:
+        """`network`, whose class is `head`; `UserError` where the model has not this capability."""
+        require_capability(self.network, capability)
+        assert isinstance(self.network, head)
+        return self.network
+
+
+def _attach_adapters(
+    network: heads.Model, base: str | Path, folders: Sequence[str | Path]
+) -> AdapterSet:
+    """The adapters of these folders on one base, named after their folders; the first is on."""
+    adapters, device = AdapterSet(network), next(network.parameters()).device
+    for folder in folders:
+        name = Path(folder).resolve().name
+        adapters.add(name, load_adapter(folder, network, base))
+        adapters.use(name)
+        network.to(device)
+    adapters.use(adapters.names[0])
+    return adapters
+
+
+def _several(texts: Sequence[Item]) -> Sequence[Item]:
+    """The texts; a single string, whose letters would each count as a text, is a `UserError`."""
+    if isinstance(texts, str):
+        raise UserError(f"one string in the place of several: {texts[:40]!r}", "give a list: [text]")
+    return texts

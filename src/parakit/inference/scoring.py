@@ -1,0 +1,99 @@
+"""Logits and log-likelihoods of a given text.
+
+A completion is encoded by itself, as it would be inside a text, and its ids follow the prompt's: the prompt's tokens do
+not depend on the completion, and no token spans the seam. After a conversation the completion is the content of the
+assistant's turn, in the chat template. Text never becomes a control token.
+
+Shapes: B rows, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from parakit.common.errors import UserError
+from parakit.data.conversations.conversation import Message
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
+from parakit.inference.capabilities import require_capability
+from parakit.inference.generation.decoding import check_prompt
+from parakit.inference.generation.text import Prompt, prompt_ids
+from parakit.inference.prediction.batches import encode_texts
+from parakit.model.heads import LanguageModel, MaskedLanguageModel
+from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+
+@torch.inference_mode()
+def logits_of(model: LanguageModel | MaskedLanguageModel, token_ids: Sequence[int]) -> torch.Tensor:
+    """Logits (T, V) of one sequence, in float32 or better, on the model's device.
+
+    Row t of a decoder predicts token t + 1, row t of an encoder token t. Raises `UserError` for no tokens, more than
+    `max_seq_len`, ids outside the vocabulary, and a model without such logits.
+    """
+    require_capability(model, "logits")
+    check_prompt(len(token_ids), model.config.max_seq_len)
+    if not all(0 <= token_id < model.config.vocab_size for token_id in token_ids):
+        raise UserError(
+            f"token ids from {min(token_ids)} to {max(token_ids)}, and the vocabulary has {model.config.vocab_size}",
+            "encode the text with the model's own tokenizer",
+        )
+    with evaluation_mode(model):
+        logits = model(torch.tensor([token_ids], device=next(model.parameters()).device))[0]
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def input_ids_of(model: LanguageModel | MaskedLanguageModel, tokenizer: Tokenizer, text: str) -> list[int]:
+    """A text as the model's input: BOS and its tokens for a decoder, with the family's special tokens for an encoder."""
+    if isinstance(model, MaskedLanguageModel):
+        return encode_texts(tokenizer, [text], model.config)[0].token_ids
+    return prompt_ids(tokenizer, text)
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    pairs: Sequence[tuple[Prompt, str]],
+    *,
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+) -> list[float]:
+    """The log-probability, in nats, of each (prompt, completion)'s completion: the sum over its tokens.
+
+    What ends a text or turn is not part of the sum. Raises `UserError` for an empty prompt or completion, and where both
+    together exceed `max_seq_len`.
+    """
+    require_capability(model, "log_likelihood")
+    device = next(model.parameters()).device
+    encoded = [encode_pair(tokenizer, prompt, completion) for prompt, completion in pairs]
+    for ids, counted in encoded:
+        check_prompt(len(ids), model.config.max_seq_len)
+        if not any(counted[1:]) or counted[0]:
+            raise UserError("a completion, or what it follows, has no tokens", "give both a text")
+    sums = [0.0] * len(pairs)
+    with evaluation_mode(model):
+        for rows in rows_by_length([ids for ids, _ in encoded], micro_batch_size):
+            input_ids, _ = pad_rows([encoded[i][0] for i in rows], device)  # (B, T)
+            counted, _ = pad_rows([encoded[i][1] for i in rows], device)
+            # padding is on the right, where causal attention cannot look
+            logits = model(input_ids[:, :-1]).float()  # (B, T - 1, V)
+            chosen = logits.log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
+            totals = (chosen.double() * counted[:, 1:]).sum(-1).tolist()
+            for i, total in zip(rows, totals, strict=True):
+                sums[i] = total
+    return sums
+
+
+def encode_pair(tokenizer: Tokenizer, prompt: Prompt, completion: str) -> tuple[list[int], list[bool]]:
+    """The ids of prompt and completion, and which of them are the completion's."""
+    before = prompt_ids(tokenizer, prompt)
+    if isinstance(prompt, str):
+        ids = (tokenizer.plain_inside or tokenizer).encode(completion)
+        return [*before, *ids], [False] * len(before) + [True] * len(ids)
+    chat = compile_chat(tokenizer, [*prompt, Message("assistant", completion)])
+    counted = [
+        counts and i >= len(before) and token_id not in tokenizer.control_ids
+        for i, (token_id, counts) in enumerate(zip(chat.token_ids, chat.loss_mask, strict=True))
+    ]
+    return chat.token_ids, counted

@@ -1,0 +1,27 @@
+"""The folder of a finished or interrupted build: which of its models a user means by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from parakit.common.files import read_json
+from parakit.recipe.post_training import chat_stage_names
+
+BUILD, RECIPE = "build.json", "recipe.json"
+
+
+def resolve_model_folder(path: str | Path) -> Path:
+    """The last model of a build's pipeline, where `path` is the folder of a build; any other path as it is."""
+    path = Path(path)
+    if (path / BUILD).is_file():
+        for stage in reversed(_model_stages(path)):
+            if (path / stage).is_dir():
+                return path / stage
+    return path
+
+
+def _model_stages(build: Path) -> list[str]:
+    """The stages that make models for use, in pipeline order; a reward model is none of them."""
+    recipe = read_json(build / RECIPE) if (build / RECIPE).is_file() else {}
+    methods = (step["method"] for step in recipe.get("align") or [])
+    return ["pretrain", "finetune", *chat_stage_names(methods, bool(recipe.get("distill")))]
