@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from parakit.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from parakit.api import evaluate as evaluate
     from parakit.api import load as load
     from parakit.inference.loaded_model import Model as Model
     from parakit.tokens.tokenizer.tokenizer import Tokenizer as Tokenizer
@@ -20,7 +21,12 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
-    {"Model": "inference.loaded_model", "Tokenizer": "tokens.tokenizer.tokenizer", "load": "api"},
+    {
+        "Model": "inference.loaded_model",
+        "Tokenizer": "tokens.tokenizer.tokenizer",
+        "evaluate": "api",
+        "load": "api",
+    },
 )
 
-__all__ = ["Model", "Tokenizer", "__version__", "load"]
+__all__ = ["Model", "Tokenizer", "__version__", "evaluate", "load"]

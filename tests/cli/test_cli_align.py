@@ -53,7 +53,7 @@ def test_a_reward_model_is_trained_and_judged(capsys, tiny_build, pairs, tmp_pat
     assert found["low"] <= found["accuracy"] <= found["high"]
     assert "2 left out: the answers are the same" in err
     status, _, err = run(capsys, "evaluate", base.path, "--preferences", pairs)
-    assert (status, "cannot judge completions" in err) == (2, True)
+    assert (status, "cannot score completions" in err) == (2, True)
 
 
 @pytest.mark.parametrize("loss", ["dpo", "simpo"])

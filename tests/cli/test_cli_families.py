@@ -159,7 +159,7 @@ def test_a_folder_of_examples_serves_tuning_and_measuring(capsys, models, tmp_pa
     ("family", "flags", "told"),
     [
         ("encoder", ["--task", "translate"], "needs an encoder and a decoder"),
-        ("encoder", ["--task", "chat", "--conversations", "rows.jsonl"], "only a decoder goes on"),
+        ("encoder", ["--task", "chat", "--conversations", "rows.jsonl"], "only a decoder continues a conversation"),
         ("encoder-decoder", ["--task", "classify"], "does not fit the family 'encoder-decoder'"),
         ("encoder", ["--task", "classify", "--conversations", "rows.jsonl"], "--conversations is set"),
         ("encoder", ["--task", "classify", "--label-smoothing", "0.1"], "it belongs to translate"),
@@ -225,9 +225,9 @@ def test_a_row_that_is_no_example_of_the_models_task_is_named(capsys, models, tm
         status, _, err = run(capsys, "evaluate", models / family, "--examples", rows)
         assert status == 2
         assert "rows.jsonl, row 1: no '" in err
-    status, _, err = run(capsys, "evaluate", models / "encoder", "--examples", rows, "--text", rows)
+    status, _, err = run(capsys, "evaluate", models / "encoder", "--examples", rows, "--examples-split", "test")
     assert status == 2
-    assert "--text goes with a folder" in err
+    assert "--examples-split goes with a folder" in err
 
 
 def test_a_build_of_text_takes_a_family_a_task_and_its_examples(capsys, text, tmp_path, tiny):

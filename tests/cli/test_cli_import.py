@@ -13,8 +13,8 @@ import torch
 
 from parakit.checkpoints import load_model, read_head
 from parakit.checkpoints.import_export import export_model, import_model
+from parakit.cli.export_model import parse_bytes
 from parakit.cli.main import main
-from parakit.cli.rendering.model_loading import parse_bytes
 from parakit.common import UserError, open_artifact
 from parakit.common.files import sha256_file
 from parakit.tokens import Tokenizer
@@ -217,14 +217,14 @@ def test_a_model_card_goes_along(published: dict[str, Path], tmp_path: Path) -> 
 def test_sizes_of_files() -> None:
     assert [parse_bytes(size) for size in ("5GB", "500 mb", "1.5k", "12")] == [5 * 10**9, 5 * 10**8, 1500, 12]
     for size in ("", "five", "-1GB", "0", "5PB"):
-        with pytest.raises(UserError, match="no size of a file"):
+        with pytest.raises(UserError, match="no file size"):
             parse_bytes(size)
 
 
 def test_a_model_that_writes_no_text_is_not_asked_to(published: dict[str, Path], capsys) -> None:
     assert main(["generate", str(published["bert"]), "the cat"]) == 2
     said = capsys.readouterr().err
-    assert "cannot go on with a text" in said
+    assert "cannot continue a text" in said
     assert "classifier" in said
 
 

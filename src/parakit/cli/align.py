@@ -9,10 +9,10 @@ from pydantic import Field
 
 from parakit.alignment.config import AlignConfig, Method
 from parakit.cli.main import merge_repeated_flags
-from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import log
+from parakit.recipe.build_folder import resolve_model_folder
 from parakit.stages.post_training_config import REWARDED
 
 SUMMARY = "Align a tuned model: a reward model, DPO, PPO, GRPO, and more."
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
         from parakit.stages.alignment import AlignJob, align
 
         data = _data(command, work)
-        start = model_folder(command.model)
+        start = resolve_model_folder(command.model)
         job = AlignJob(start, data, work, training, command.method, command.reward, command.monitor_rewards)
         figures = align(job, out, command.overwrite)
     if command.as_json:

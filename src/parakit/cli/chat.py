@@ -47,9 +47,7 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         ChatCommandConfig, args=argv, prog="parakit chat", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    model = parakit.load(
-        command.model, device=command.device, dtype=command.dtype, adapters=command.adapters
-    )
+    model = parakit.load(command.model, device=command.device, dtype=command.dtype, adapters=command.adapters)
     sampling = model.sampling_config(**sampling_settings(command, argv, model.published))
     session = model.chat_session(
         ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling)
@@ -100,9 +98,15 @@ def _print_answer(session: "ChatSession", answer: Iterator[str], as_json: bool) 
     if completion is None:
         return
     if as_json:
-        figures = {"text": completion.text, "n_tokens": completion.n_tokens, "finish_reason": completion.finish_reason}
+        figures = {
+            "text": completion.text,
+            "n_tokens": completion.n_tokens,
+            "finish_reason": completion.finish_reason,
+        }
         print(
-            json.dumps(figures | {"tokens_per_second": round(completion.tokens_per_second, 2)}, ensure_ascii=False),
+            json.dumps(
+                figures | {"tokens_per_second": round(completion.tokens_per_second, 2)}, ensure_ascii=False
+            ),
             flush=True,
         )
         return

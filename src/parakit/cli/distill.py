@@ -8,11 +8,11 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.main import merge_repeated_flags
-from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.compression.config import DistillConfig, Lesson, unread_distilling
 from parakit.model.presets import parse_size
+from parakit.recipe.build_folder import resolve_model_folder
 
 if TYPE_CHECKING:
     from parakit.stages.distillation import StudentSpec
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
             + ("both were named" if command.shards else "neither was named"),
             "name --conversations FILES or --shards FOLDER",
         )
-    teacher = model_folder(command.teacher)
+    teacher = resolve_model_folder(command.teacher)
     require_full_model(teacher, "distillation")
     learned = _learned(command, teacher)
     training = training_config(command, DistillConfig, learned, lambda read: unread_distilling(read, learned))
@@ -108,7 +108,7 @@ def _wanted(command: DistillCommandConfig) -> "StudentSpec":
         parse_size(command.size)
     from parakit.stages.distillation import StudentSpec
 
-    folder = None if command.student is None else model_folder(command.student)
+    folder = None if command.student is None else resolve_model_folder(command.student)
     return StudentSpec(command.keep_layers, command.size, folder, command.may_be_larger)
 
 

@@ -62,9 +62,9 @@ def main(argv: list[str]) -> int:
         DoctorCommandConfig, args=argv, prog="parakit doctor", config=(tyro.conf.FlagCreatePairsOff,)
     )
     from parakit.cli.rendering.doctor_inputs import check_data
-    from parakit.cli.rendering.model_loading import model_folder
+    from parakit.recipe.build_folder import resolve_model_folder
 
-    model = str(model_folder(command.model))
+    model = str(resolve_model_folder(command.model))
     data = command.data or _training_data(model)
     n_shown = command.n_documents if command.show else 0
     report = check_data(model, data, command.split, command.seq_len, n_shown, command.method)

@@ -1,9 +1,8 @@
-"""`parakit evaluate`: a model's loss, perplexity and bits per byte on shards or raw text, its figures on the
-examples of its task, its score on the primer's suites; a reward model's judgement of preferences.
+"""`parakit evaluate`: loss, perplexity and bits per byte on shards or raw text, figures on the examples of the model's
+task, accuracy on the primer's suites; the accuracy of a reward model on preferences.
 """
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -12,10 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parakit.cli.rendering.tables import show_task
-from parakit.common.artifacts import LINEAGE
-from parakit.common.errors import UserError
-from parakit.common.files import read_json
+import parakit
+from parakit.cli.rendering.tables import show_preferences, show_task
 from parakit.common.progress import log, progress
 from parakit.evaluation.config import EvaluationConfig
 from parakit.primer.config import PrimerConfig
@@ -24,9 +21,9 @@ SUMMARY = "Measure a model: bits per byte of text, examples of its task, the bui
 
 
 class EvaluateCommandConfig(EvaluationConfig):
-    """Measure a model on token shards, on raw text, on examples of its task, and on the primer's suites."""
+    """Measure a model on token shards, raw text, examples of its task, the primer's suites, or preferences."""
 
-    model: tyro.conf.Positional[str] = Field(description="A model folder.")
+    model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     suites: Annotated[PrimerConfig | None, tyro.conf.Suppress] = None
     run_suites: Annotated[bool, tyro.conf.arg(name="suites")] = Field(
         default=False, description="Run the primer's held-out suites."
@@ -34,17 +31,17 @@ class EvaluateCommandConfig(EvaluationConfig):
     n_suite_items: int = Field(default=250, ge=8, description="Questions in each suite.")
     seed: int = Field(default=0, description="The seed of the suites' questions.")
     output: str | None = Field(
-        default=None, description="Keep the results, every answer included, in this folder."
+        default=None, description="Write the results, every answer included, to this folder."
     )
     compare: str | None = Field(
         default=None, description="An evaluation folder of another model: compare suites item by item."
     )
     preferences: str | None = Field(
-        default=None, description="Of a reward model: a file or folder of preferences to judge."
+        default=None, description="For a reward model: a file or folder of preferences to score."
     )
     preferences_split: Literal["train", "validation", "test"] | None = Field(
         default=None,
-        description="Of a folder of preferences; default: test, or validation where that is empty.",
+        description="Of a folder of preferences; none: test, or validation where that is empty.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
@@ -58,82 +55,38 @@ def main(argv: list[str]) -> int:
     command = tyro.cli(
         EvaluateCommandConfig, args=argv, prog="parakit evaluate", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    if command.preferences:
-        return _judge(command)
-    config = _evaluation_config(command)
-    if command.examples and not (Path(command.examples) / LINEAGE).is_file():
-        return _measure_file(command, config)
-    from parakit.cli.rendering.model_loading import model_folder
-    from parakit.common.artifacts import open_artifact
-    from parakit.common.devices import pick_device
-    from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
-    from parakit.evaluation.suites import compare_suites
-    from parakit.inference.folder_settings import warn_prefix_lm
-
-    check_output(command.output, overwrite=command.overwrite)
-    warn_prefix_lm(model_folder(command.model))
-    other = open_artifact(command.compare, "evaluation").path / RESULTS if command.compare else None
-    with progress("evaluate", unit="tokens and questions") as bar:
-        results = evaluate_model(
-            model_folder(command.model), config, device=str(pick_device(command.device)), advance=bar.advance
+    unit = "rankings" if command.preferences else "tokens and questions"
+    with progress("evaluate", unit=unit) as bar:
+        figures = parakit.evaluate(
+            command.model,
+            out=command.output,
+            overwrite=command.overwrite,
+            compare=command.compare,
+            preferences=command.preferences,
+            preferences_split=command.preferences_split,
+            device=command.device,
+            on_progress=bar.advance,
+            **_settings(command),
         )
     if command.output:
-        write_evaluation(command.output, results, config, overwrite=command.overwrite)
         log(f"kept in {command.output}")
-    differences = compare_suites(read_json(other)["suites"], results["suites"]) if other else {}
-    figures = summary(results) | {"compared": {name: vars(found) for name, found in differences.items()}}
     if command.as_json:
         print(json.dumps(figures, ensure_ascii=False))
+    elif command.preferences:
+        show_preferences(figures["preferences"], Console())
     else:
         _show(figures)
     return 0
 
 
-def _judge(command: EvaluateCommandConfig) -> int:
-    """The figures of a reward model on preferences; nothing else can be measured of it."""
-    from parakit.cli.rendering.reward_eval import measure_preferences, show_preferences
-
-    for name in ("tokens", "text", "suites", "examples", "output", "compare", "run_suites"):
-        if getattr(command, name):
-            flag = "suites" if name == "run_suites" else name
-            raise UserError(f"--{flag} does not go with --preferences", "take one of them out")
-    assert command.preferences is not None
-    with progress("evaluate", unit="rankings") as bar:
-        found = measure_preferences(
-            command.model, command.preferences, command.preferences_split, command.device, bar.advance
-        )
-    if command.as_json:
-        print(json.dumps({"preferences": found}, ensure_ascii=False))
-    else:
-        show_preferences(found, Console())
-    return 0
-
-
-def _measure_file(command: EvaluateCommandConfig, config: EvaluationConfig) -> int:
-    """The figures of a model's task on a file of examples, all of which are measured."""
-    from parakit.cli.rendering.predictions import measure_file
-
-    for name in ("tokens", "text", "suites", "output", "compare", "examples_split"):
-        if getattr(command, name):
-            raise UserError(
-                f"--{name.replace('_', '-')} goes with a folder of examples, and {command.examples} is a file",
-                "make the folder with `parakit text --task`, or take the flag out",
-            )
-    with progress("evaluate", unit="examples") as bar:
-        found = measure_file(command.model, str(command.examples), config, command.device, bar.advance)
-    if command.as_json:
-        print(json.dumps({"examples": found}, ensure_ascii=False))
-    else:
-        show_task(found, Console())
-    return 0
-
-
-def _evaluation_config(command: EvaluateCommandConfig) -> EvaluationConfig:
-    names = set(EvaluationConfig.model_fields) & command.model_fields_set
-    values = {name: getattr(command, name) for name in names - {"suites"}}
+def _settings(command: EvaluateCommandConfig) -> dict[str, Any]:
+    """The command's evaluation settings that differ from the defaults."""
+    fields = {name: field for name, field in EvaluationConfig.model_fields.items() if name != "suites"}
+    values = {name: getattr(command, name) for name in fields}
+    settings = {name: value for name, value in values.items() if value != fields[name].default}
     if command.run_suites:
-        values["suites"] = {"seed": command.seed, "n_suite_items": command.n_suite_items}
-    return EvaluationConfig.parse(values, "parakit evaluate")
+        settings["suites"] = {"seed": command.seed, "n_suite_items": command.n_suite_items}
+    return settings
 
 
 def _show(figures: dict[str, Any]) -> None:

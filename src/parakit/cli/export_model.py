@@ -1,6 +1,7 @@
-"""`parakit export`: a model folder as plain Hugging Face files, for transformers, vLLM, SGLang or llama.cpp."""
+"""`parakit export`: a model folder as plain Hugging Face files."""
 
 import json
+import re
 from typing import Annotated
 
 import tyro
@@ -8,7 +9,9 @@ from pydantic import Field
 
 from parakit.cli.import_model import StoredDtype
 from parakit.cli.rendering.show_details import describe, one_line
+from parakit.common.errors import UserError
 from parakit.common.settings import Config
+from parakit.recipe.build_folder import resolve_model_folder
 
 SUMMARY = "Write a model as a plain Hugging Face folder."
 
@@ -19,11 +22,11 @@ class ExportCommandConfig(Config):
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     output: str = Field(description="The folder to write.")
     dtype: Annotated[StoredDtype | None, tyro.conf.arg(metavar="DTYPE")] = Field(
-        default=None, description="Keep weights as float32, bfloat16, float16; none: as they are stored."
+        default=None, description="Store weights as float32, bfloat16, float16; none: as they are."
     )
     max_shard_size: str = Field(
         default="5GB",
-        description="Weights beyond this are cut into several files with an index, such as 500MB.",
+        description="Larger weights are split into several files with an index, for example 500MB.",
     )
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
 
@@ -34,10 +37,9 @@ def main(argv: list[str]) -> int:
         ExportCommandConfig, args=argv, prog="parakit export", config=(tyro.conf.FlagCreatePairsOff,)
     )
     from parakit.checkpoints.import_export import export_model
-    from parakit.cli.rendering.model_loading import model_folder, parse_bytes
 
     written = export_model(
-        model_folder(command.model),
+        resolve_model_folder(command.model),
         command.output,
         dtype=command.dtype,
         max_shard_bytes=parse_bytes(command.max_shard_size),
@@ -45,3 +47,12 @@ def main(argv: list[str]) -> int:
     found = describe(written)
     print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
     return 0
+
+
+def parse_bytes(size: str) -> int:
+    """`"500MB"` -> 500,000,000; decimal units. `UserError` for anything else."""
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([kmgt]?)b?\s*", size.lower())
+    n_bytes = int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " ")) if match else 0
+    if n_bytes < 1:
+        raise UserError(f"{size!r} is no file size", "write a number with kB, MB or GB, for example 500MB")
+    return n_bytes

@@ -8,11 +8,11 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.main import merge_repeated_flags
-from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.model.config import Family
+from parakit.recipe.build_folder import resolve_model_folder
 from parakit.stages.config import FinetuneConfig
 from parakit.training.task_names import TaskName, check_task
 
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         from parakit.stages.finetune_methods import check_base
         from parakit.stages.jobs import FinetuneJob, finetune
 
-        model = model_folder(command.model)
+        model = resolve_model_folder(command.model)
         check_base(model, training)
         family = read_config(model).family
         check_task(command.task, family, command.model)

@@ -46,7 +46,9 @@ def main(argv: list[str]) -> int:
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
     is_chat = model.chat_tuned if command.prompting == "auto" else command.prompting == "chat"
     if command.system and not is_chat:
-        raise UserError("--system needs a model that is prompted by the chat template", "add --prompting chat")
+        raise UserError(
+            "--system needs a model that is prompted by the chat template", "add --prompting chat"
+        )
     prompt: Prompt = text
     if is_chat:
         system = [{"role": "system", "content": command.system}] if command.system else []

@@ -71,8 +71,8 @@ def _merge_adapter(command: MergeCommandConfig) -> None:
 
 
 def _merge_models(command: MergeCommandConfig) -> None:
-    from parakit.cli.rendering.model_loading import model_folder
     from parakit.compression.merging import merge_models
+    from parakit.recipe.build_folder import resolve_model_folder
 
     for name in ("base", "dtype", "max_lost"):
         if (
@@ -83,7 +83,7 @@ def _merge_models(command: MergeCommandConfig) -> None:
                 f"--{name.replace('_', '-')} is set, and it belongs to the merge of an adapter", "take it out"
             )
     merge_models(
-        [model_folder(source) for source in command.sources],
+        [resolve_model_folder(source) for source in command.sources],
         command.output,
         weights=command.weights or None,
         overwrite=command.overwrite,

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from parakit.alignment.red_team.config import RedTeamConfig
 from parakit.cli.main import merge_repeated_flags
-from parakit.cli.rendering.model_loading import model_folder
 from parakit.common.errors import UserError
 from parakit.common.progress import log
+from parakit.recipe.build_folder import resolve_model_folder
 
 SUMMARY = "Attack a model and tell how often attacks succeed."
 
@@ -87,7 +87,7 @@ def _config(command: RedteamCommandConfig) -> RedTeamConfig:
 
 
 def _target(where: str) -> str:
-    return where if where.startswith(("http://", "https://")) else str(model_folder(where))
+    return where if where.startswith(("http://", "https://")) else str(resolve_model_folder(where))
 
 
 def _show(results: dict[str, Any]) -> None:

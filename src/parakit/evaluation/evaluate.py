@@ -16,11 +16,12 @@ from parakit.checkpoints.model_folder import load_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
-from parakit.data.examples import iter_examples, load_examples_report
+from parakit.data.examples import TASK_FORMATS, iter_examples, load_examples_report, read_examples
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
 from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
 from parakit.evaluation.suites import run_suites
+from parakit.inference.capabilities import model_kind
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import LanguageModel
@@ -82,26 +83,47 @@ def measure_examples(
     config: EvaluationConfig,
     advance: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
-    """The figures of the task that the folder `config.examples` is for: an `ExampleResult` as plain data, and the
-    `split` that was measured.
+    """The figures of the model's task on the folder or file `config.examples`: an `ExampleResult` as plain data, and the
+    `split` that was measured (a file's own path).
     """
     assert config.examples is not None
-    report = load_examples_report(config.examples)
-    split = config.examples_split
-    if split is None:
-        split = "test" if report["splits"]["test"]["examples"] else "validation"
+    if (Path(config.examples) / LINEAGE).is_file():
+        report = load_examples_report(config.examples)
+        default = "test" if report["splits"]["test"]["examples"] else "validation"
+        task, split = report["task"], str(config.examples_split or default)
+        rows = iter_examples(config.examples, split)
+    elif config.examples_split is not None:
+        raise UserError(
+            f"--examples-split goes with a folder of examples, and {config.examples} is none",
+            "make the folder with `parakit text --task`, or take the flag out",
+        )
+    else:
+        task, split = _task_of(model), config.examples
+        rows = (row for _, row in read_examples(config.examples, task))
     greedy = SamplingConfig(temperature=0.0, max_new_tokens=config.max_new_tokens)
     beams = BeamConfig(n_beams=config.n_beams, max_new_tokens=config.max_new_tokens)
     result = evaluate_examples(
         model,
         tokenizer,
-        report["task"],
-        iter_examples(config.examples, split),
+        task,
+        rows,
         decoding=greedy if config.n_beams == 1 else beams,
         micro_batch_size=config.micro_batch_size,
         advance=advance,
     )
     return dataclasses.asdict(result) | {"split": split}
+
+
+def _task_of(model: Any) -> str:
+    """The task whose examples measure this model; `UserError` for one without."""
+    kind = model_kind(model)
+    task = next((name for name in kind.capabilities if name in TASK_FORMATS), None) if kind else None
+    if kind is None or task is None:
+        raise UserError(
+            f"this model is {kind.description if kind else 'of an unknown kind'} and has no task with examples",
+            "tune it for one: parakit finetune --task classify",
+        )
+    return task
 
 
 def check_output(path: str | Path | None, *, overwrite: bool) -> None:

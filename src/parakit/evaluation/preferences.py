@@ -8,13 +8,19 @@ over another claims a probability, sigmoid(lead); calibration says how true such
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from parakit.common.artifacts import LINEAGE
+from parakit.common.errors import UserError
+from parakit.common.progress import log
+from parakit.data.preferences import PREFERENCE_SPLITS, iter_preferences, read_preferences
 from parakit.data.preferences.rankings import Ranking
+from parakit.data.skipped_rows import SkippedRows, skip_summary
 from parakit.evaluation.intervals import bootstrap_mean
 from parakit.evaluation.metrics.correlation import spearman
 from parakit.inference.batching import evaluation_mode
@@ -146,3 +152,24 @@ def _within(rewards: np.ndarray, lengths: np.ndarray, data: EncodedRankings) -> 
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def read_rankings(path: str, split: str | None) -> Iterator[Ranking]:
+    """The rankings of a file, with a printed count of skipped rows, or of a split of a folder.
+
+    Without `split`: test, or validation where that is empty. Raises `UserError` for an empty split.
+    """
+    if not (Path(path) / LINEAGE).is_file():
+        skipped = SkippedRows()
+        yield from (ranking for _, ranking in read_preferences(path, skipped))
+        for line in skip_summary({"skipped_rows": skipped.counts, "skipped_locations": skipped.locations}):
+            log(f"{path}: {line}")
+        return
+    for name in (split,) if split else PREFERENCE_SPLITS[::-1]:
+        found = list(iter_preferences(path, name))
+        if found:
+            log(f"{path}: {len(found):,} rankings of the {name} split")
+            yield from found
+            return
+        if split:
+            raise UserError(f"{path}: the split {split!r} is empty", "name another, or make the folder again")

@@ -41,7 +41,9 @@ _KINDS: dict[type, ModelKind] = {
     LanguageModel: ModelKind(
         "a decoder that predicts the next token", ("generate", "log_likelihood", "logits", "embed")
     ),
-    MaskedLanguageModel: ModelKind("an encoder that predicts masked tokens", ("fill_mask", "logits", "embed")),
+    MaskedLanguageModel: ModelKind(
+        "an encoder that predicts masked tokens", ("fill_mask", "logits", "embed")
+    ),
     SequenceToSequence: ModelKind(
         "an encoder-decoder that writes a target for a source", ("translate", "embed")
     ),

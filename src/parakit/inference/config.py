@@ -6,6 +6,7 @@ from pydantic import Field
 
 from parakit.common.settings import Config
 
+StopWhen = Literal["unlikely", "full", "impossible"]
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -62,7 +63,7 @@ class BeamConfig(Config):
         allow_inf_nan=False,
         description="A score is log probability / tokens ** this: above 0 longer ones gain, 0 is the plain sum.",
     )
-    stop_when: Literal["unlikely", "full", "impossible"] = Field(
+    stop_when: StopWhen = Field(
         "unlikely",
         description="With n_beams finished completions, stop when the best unfinished one scores worse (unlikely),"
         " at once (full), or when no unfinished one can become better (impossible).",

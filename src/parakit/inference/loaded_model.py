@@ -20,7 +20,7 @@ from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from parakit.inference.capabilities import Capability, ModelKind, model_kind, require_capability
 from parakit.inference.chat import ChatSession
-from parakit.inference.config import BeamConfig, ChatConfig, SamplingConfig
+from parakit.inference.config import BeamConfig, ChatConfig, SamplingConfig, StopWhen
 from parakit.inference.folder_settings import is_chat_tuned, published_settings, warn_prefix_lm
 from parakit.inference.generation.seq_to_seq import translate
 from parakit.inference.generation.text import CompletionStream, Prompt, generate, generate_batch, stream
@@ -123,8 +123,8 @@ class Model:
     @overload
     def generate(self, prompt: str, **sampling: Unpack[SamplingSettings]) -> str: ...
     @overload
-    def generate(self, prompt: Sequence[str], **sampling: Unpack[SamplingSettings]) -> list[str]: ...
-    def generate(self, prompt: str | Sequence[str], **sampling: Unpack[SamplingSettings]) -> str | list[str]:
+    def generate(self, prompt: list[str], **sampling: Unpack[SamplingSettings]) -> list[str]: ...
+    def generate(self, prompt: str | list[str], **sampling: Unpack[SamplingSettings]) -> str | list[str]:
         """Continue a text, or each of several; returns the new text only.
 
         `sampling`: max_new_tokens, temperature (0 is greedy), top_k, top_p, min_p, repetition_penalty, stop, seed. Raises
@@ -133,15 +133,20 @@ class Model:
         network, config = self._network(heads.LanguageModel, "generate"), self.sampling_config(**sampling)
         if isinstance(prompt, str):
             return generate(network, self.tokenizer, prompt, config).text
-        return [done.text for done in generate_batch(network, self.tokenizer, list(prompt), config)]
+        return [done.text for done in generate_batch(network, self.tokenizer, prompt, config)]
 
-    def chat(self, messages: Sequence[Message | Mapping[str, str]], **sampling: Unpack[SamplingSettings]) -> str:
+    def chat(
+        self, messages: Sequence[Message | Mapping[str, str]], **sampling: Unpack[SamplingSettings]
+    ) -> str:
         """Answer a conversation: mappings with `role` (system, user, assistant, tool) and `content`.
 
         The model's chat template compiles it, as in training. Settings and errors as for `generate`.
         """
         return generate(
-            self._network(heads.LanguageModel, "generate"), self.tokenizer, messages, self.sampling_config(**sampling)
+            self._network(heads.LanguageModel, "generate"),
+            self.tokenizer,
+            messages,
+            self.sampling_config(**sampling),
         ).text
 
     def stream(self, prompt: Prompt, **sampling: Unpack[SamplingSettings]) -> CompletionStream:
@@ -149,7 +154,12 @@ class Model:
 
         The stream's `completion` then has the ids, the finish reason and the speed.
         """
-        return stream(self._network(heads.LanguageModel, "generate"), self.tokenizer, prompt, self.sampling_config(**sampling))
+        return stream(
+            self._network(heads.LanguageModel, "generate"),
+            self.tokenizer,
+            prompt,
+            self.sampling_config(**sampling),
+        )
 
     def chat_session(self, config: ChatConfig | None = None) -> ChatSession:
         """A conversation with history, as `parakit chat` holds it."""
@@ -163,15 +173,18 @@ class Model:
         n_beams: int = 1,
         max_new_tokens: int = 200,
         length_penalty: float = 1.0,
+        stop_when: StopWhen = "unlikely",
         too_long: TooLong = "refuse",
     ) -> list[str]:
-        """The target of each source: greedy, or the best of a beam search with `n_beams` > 1.
+        """The target of each source: greedy, or the best of a beam search with `n_beams` > 1 (see `BeamConfig`).
 
         A source over the encoder's context window is a `UserError`, or is shortened with `too_long="truncate"`.
         """
-        settings = {"n_beams": n_beams, "max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
         network = self._network(heads.SequenceToSequence, "translate")
-        beams = BeamConfig.parse(settings, "translate")
+        settings = {"n_beams": n_beams, "max_new_tokens": max_new_tokens}
+        beams = BeamConfig.parse(
+            settings | {"length_penalty": length_penalty, "stop_when": stop_when}, "translate"
+        )
         return translate(network, self.tokenizer, _several(texts), beams, too_long=too_long)
 
     @overload
@@ -180,10 +193,10 @@ class Model:
     ) -> list[MaskedPosition]: ...
     @overload
     def fill_mask(
-        self, text: Sequence[str], *, n_candidates: int = 5, placeholder: str = PLACEHOLDER
+        self, text: list[str], *, n_candidates: int = 5, placeholder: str = PLACEHOLDER
     ) -> list[list[MaskedPosition]]: ...
     def fill_mask(
-        self, text: str | Sequence[str], *, n_candidates: int = 5, placeholder: str = PLACEHOLDER
+        self, text: str | list[str], *, n_candidates: int = 5, placeholder: str = PLACEHOLDER
     ) -> list[MaskedPosition] | list[list[MaskedPosition]]:
         """The masked positions of a text, or of each of several, with the likeliest tokens and their probabilities.
 
@@ -250,8 +263,8 @@ class Model:
     @overload
     def log_likelihood(self, prompt: Prompt, completion: str) -> float: ...
     @overload
-    def log_likelihood(self, prompt: Prompt, completion: Sequence[str]) -> list[float]: ...
-    def log_likelihood(self, prompt: Prompt, completion: str | Sequence[str]) -> float | list[float]:
+    def log_likelihood(self, prompt: Prompt, completion: list[str]) -> list[float]: ...
+    def log_likelihood(self, prompt: Prompt, completion: str | list[str]) -> float | list[float]:
         """The log-probability (nats) of a completion, or of each of several, after a text or conversation.
 
         The sum over the completion's tokens: those of its text encoded by itself, behind BOS and the prompt's tokens. No
@@ -270,9 +283,7 @@ class Model:
         return self.network
 
 
-def _attach_adapters(
-    network: heads.Model, base: str | Path, folders: Sequence[str | Path]
-) -> AdapterSet:
+def _attach_adapters(network: heads.Model, base: str | Path, folders: Sequence[str | Path]) -> AdapterSet:
     """The adapters of these folders on one base, named after their folders; the first is on."""
     adapters, device = AdapterSet(network), next(network.parameters()).device
     for folder in folders:

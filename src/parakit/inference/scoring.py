@@ -75,11 +75,11 @@ def log_likelihoods(
     with evaluation_mode(model):
         for rows in rows_by_length([ids for ids, _ in encoded], micro_batch_size):
             input_ids, _ = pad_rows([encoded[i][0] for i in rows], device)  # (B, T)
-            counted, _ = pad_rows([encoded[i][1] for i in rows], device)
+            loss_mask, _ = pad_rows([encoded[i][1] for i in rows], device)
             # padding is on the right, where causal attention cannot look
             logits = model(input_ids[:, :-1]).float()  # (B, T - 1, V)
             chosen = logits.log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
-            totals = (chosen.double() * counted[:, 1:]).sum(-1).tolist()
+            totals = (chosen.double() * loss_mask[:, 1:]).sum(-1).tolist()
             for i, total in zip(rows, totals, strict=True):
                 sums[i] = total
     return sums

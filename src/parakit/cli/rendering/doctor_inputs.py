@@ -114,10 +114,10 @@ def _preferences(
     model: str, data: str, split: str, seq_len: int | None, n_shown: int, method: DoctorMethod | None
 ) -> Report:
     from parakit.alignment.data_checks import check_rankings, ranking_views
-    from parakit.cli.rendering.reward_eval import rankings_of
+    from parakit.evaluation.preferences import read_rankings
 
     wanted: PreferenceMethod | None = "reward" if method == "reward" else "dpo" if method == "dpo" else None
-    results, encoded, tokenizer = check_rankings(model, list(rankings_of(data, split)), wanted, seq_len)
+    results, encoded, tokenizer = check_rankings(model, list(read_rankings(data, split)), wanted, seq_len)
     report = Report(results)
     for number, view in enumerate(ranking_views(tokenizer, encoded, n_shown), 1):
         completions = {name: _as_json(tokens) for name, tokens in view.completions}

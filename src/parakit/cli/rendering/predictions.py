@@ -1,11 +1,7 @@
-"""What any model that does not chat says of texts: labels, tags, scores, translations, vectors, hidden words.
-
-Rows in, plain data out; the head of the model decides which. Torch is imported inside the functions.
-"""
+"""The rows that `parakit predict` reads, and what a model predicts for them, as plain data and as text."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,95 +9,76 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parakit.common.errors import UserError
-from parakit.evaluation.config import EvaluationConfig
 from parakit.inference.config import BeamConfig
 
 if TYPE_CHECKING:
-    from parakit.model.heads import Model
-    from parakit.tokens.tokenizer.tokenizer import Tokenizer
+    from parakit.inference.loaded_model import Model
 
 Row = Mapping[str, Any]
 _TEXT_KEYS = ("text", "source", "words")
+_N_SHOWN = 6  # numbers of a vector
 
 
 def predict(
-    model: Model,
-    tokenizer: Tokenizer,
-    rows: Sequence[Row],
-    beams: BeamConfig,
-    *,
-    n_candidates: int = 5,
-    as_vectors: bool = False,
+    model: Model, rows: Sequence[Row], beams: BeamConfig, *, n_candidates: int = 5, as_vectors: bool = False
 ) -> list[dict[str, Any]]:
-    """One answer a row. A row has `text` (and `text_pair`), `source` or `words`, as the examples of its task do.
-    A model that only goes on with a text is a `UserError`, but for `as_vectors`, which most models can give.
+    """One prediction per row, of the model's main capability, or vectors.
+
+    A row has `text` (and `text_pair`), `source` or `words`, as the examples of its task do. Raises `UserError` for a
+    model that generates text or rewards, and for vectors of a model that has none.
     """
-    from parakit.inference.capabilities import model_kind
-
-    kind = model_kind(model)
-    assert kind is not None
-    what, abilities = kind.description, kind.capabilities
-    if as_vectors:
-        return _embed(model, tokenizer, rows)
-    if "generate" in abilities:
-        raise UserError(f"this model is {what}", "let it write with `parakit generate` or `parakit chat`")
-    if abilities[0] == "reward":
-        raise UserError(f"this model is {what}", "it judges completions while others are trained")
-    if not rows:
-        return []
-    if abilities[0] == "translate":
-        return _translate(model, tokenizer, rows, beams)
-    if abilities[0] == "fill_mask":
-        return _fill_masks(model, tokenizer, rows, n_candidates)
-    return _READERS[abilities[0]](model, tokenizer, rows)
-
-
-def measure_file(
-    path: str, examples: str, config: EvaluationConfig, device: str, advance: Callable[[int], object]
-) -> dict[str, Any]:
-    """The figures of the model folder `path` on every row of a file of examples of its own task."""
-    from parakit.checkpoints.model_folder import load_model
-    from parakit.cli.rendering.model_loading import model_folder
-    from parakit.common.devices import pick_device
-    from parakit.data.examples import TASK_FORMATS, read_examples
-    from parakit.evaluation.examples import evaluate_examples
-    from parakit.inference.capabilities import model_kind
-
-    model, tokenizer = load_model(model_folder(path), pick_device(device))
-    found = model_kind(model)
-    tasks = [ability for ability in found.capabilities if ability in TASK_FORMATS] if found else []
-    if not tasks or tokenizer is None:
+    main = "embed" if as_vectors else model.kind.capabilities[0]
+    if main == "generate":
         raise UserError(
-            f"{path}: is {found.description if found else 'a model'} and has no task with examples",
-            "tune it for one: parakit finetune --task classify",
+            f"this model is {model.kind.description}", "use `parakit generate` or `parakit chat` with it"
         )
-    rows = (row for _, row in read_examples(examples, tasks[0]))
-    beams = BeamConfig(n_beams=config.n_beams, max_new_tokens=config.max_new_tokens)
-    result = evaluate_examples(
-        model,
-        tokenizer,
-        tasks[0],
-        rows,
-        decoding=beams,
-        micro_batch_size=config.micro_batch_size,
-        advance=advance,
-    )
-    return dataclasses.asdict(result) | {"split": examples}
+    if main == "reward":
+        raise UserError(
+            f"this model is {model.kind.description}", "`parakit evaluate --preferences` measures it"
+        )
+    if main == "translate":
+        translated = model.translate([_text(row) for row in rows], **beams.model_dump())
+        return [{"target": text} for text in translated]
+    if main == "fill_mask":
+        filled = model.fill_mask([_text(row) for row in rows], n_candidates=n_candidates)
+        return [{"masks": [_candidates(position) for position in positions]} for positions in filled]
+    return _PREDICTORS[main](model, rows)
 
 
-def asked(row: Row) -> dict[str, Any]:
-    """What of a row the model was given."""
+def inputs_of(row: Row) -> dict[str, Any]:
+    """The part of a row that the model reads."""
     return {key: row[key] for key in (*_TEXT_KEYS, "text_pair") if key in row}
 
 
+def prediction_text(row: Row, prediction: Mapping[str, Any]) -> str:
+    """One prediction for people."""
+    if "label" in prediction:
+        label, probability = prediction["label"], 100 * prediction["probability"]
+        return f"{label}  {probability:.1f} %  {row.get('text', '')}".rstrip()
+    if "tags" in prediction:
+        pairs = zip(prediction["words"], prediction["tags"], strict=True)
+        return " ".join(f"{word}/{tag}" for word, tag in pairs)
+    if "score" in prediction:
+        return f"{prediction['score']:.4g}  {row.get('text', '')}".rstrip()
+    if "target" in prediction:
+        return str(prediction["target"])
+    if "vector" in prediction:
+        numbers = ", ".join(f"{value:.4f}" for value in prediction["vector"][:_N_SHOWN])
+        return f"{len(prediction['vector'])} numbers: {numbers}, ... (all of them with --json)"
+    lines = []
+    for number, candidates in enumerate(prediction["masks"], 1):
+        line = ", ".join(f"{_visible(one['token'])} {100 * one['probability']:.1f} %" for one in candidates)
+        lines.append(f"mask {number}: {line}" if len(prediction["masks"]) > 1 else line)
+    return "\n".join(lines)
+
+
 def read_rows(texts: Sequence[str], path: str | None) -> list[Row]:
-    """Rows from the command line, from a file (JSON lines, or a text a line), or from standard input."""
+    """Rows from the command line, from a file (JSON lines, or one text per line), or from standard input."""
     if texts:
         return [{"text": text} for text in texts]
-    if path in (None, "-"):
+    if path is None or path == "-":
         lines, is_json, name = sys.stdin.read().splitlines(), False, "standard input"
     else:
-        assert path is not None
         lines, is_json, name = _lines(Path(path)), path.endswith(".jsonl"), path
     rows: list[Row] = []
     for number, line in enumerate(lines, 1):
@@ -114,7 +91,7 @@ def read_rows(texts: Sequence[str], path: str | None) -> list[Row]:
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise UserError(f"{path}: no such file", "name a file of rows (.jsonl), or of texts, one a line")
+        raise UserError(f"{path}: no such file", "name a file of rows (.jsonl), or of texts, one per line")
     return path.read_bytes().decode("utf-8", "replace").splitlines()
 
 
@@ -122,14 +99,14 @@ def _json_row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error})", "give one JSON object a line") from None
+        raise UserError(f"{where}: not JSON ({error})", "give one JSON object per line") from None
     if not isinstance(row, dict) or not any(key in row for key in _TEXT_KEYS):
         raise UserError(f"{where}: no object with `text`, `source` or `words`", 'a row is {"text": "..."}')
     return row
 
 
 def _text(row: Row) -> str:
-    """The text of a row, under whatever key it stands."""
+    """The text of a row, under whichever key."""
     value = next(row[key] for key in _TEXT_KEYS if key in row)
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -138,68 +115,43 @@ def _texts(rows: Sequence[Row]) -> list[str | tuple[str, str]]:
     return [(_text(row), str(row["text_pair"])) if row.get("text_pair") else _text(row) for row in rows]
 
 
-def _classify(model: Any, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    from parakit.inference.prediction.classification import classify
-
+def _classify(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         {"label": one.label, "probability": one.probability, "probabilities": one.probabilities}
-        for one in classify(model, tokenizer, _texts(rows))
+        for one in model.classify(_texts(rows))
     ]
 
 
-def _tag(model: Any, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    from parakit.inference.prediction.classification import tag
-
+def _tag(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
     words = [[str(word) for word in row["words"]] if "words" in row else _text(row).split() for row in rows]
-    tagged = tag(model, tokenizer, words)
     return [
         {
             "words": sentence,
-            "tags": ["" if word is None else word.label for word in found],
-            "probabilities": [0.0 if word is None else word.probability for word in found],
+            "tags": ["" if word is None else word.label for word in tagged],
+            "probabilities": [0.0 if word is None else word.probability for word in tagged],
         }
-        for sentence, found in zip(words, tagged, strict=True)
+        for sentence, tagged in zip(words, model.tag(words), strict=True)
     ]
 
 
-def _regress(model: Any, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    from parakit.inference.prediction.classification import regress
-
-    return [{"score": score} for score in regress(model, tokenizer, _texts(rows))]
+def _regress(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [{"score": score} for score in model.regress(_texts(rows))]
 
 
-def _embed(model: Any, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    from parakit.inference.prediction.embeddings import embed
-
-    return [{"vector": vector.tolist()} for vector in embed(model, tokenizer, _texts(rows))]
+def _embed(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [{"vector": vector.tolist()} for vector in model.embed(_texts(rows))]
 
 
-def _translate(
-    model: Any, tokenizer: Tokenizer, rows: Sequence[Row], beams: BeamConfig
-) -> list[dict[str, Any]]:
-    from parakit.inference.generation.seq_to_seq import translate
-
-    return [{"target": text} for text in translate(model, tokenizer, [_text(row) for row in rows], beams)]
+def _candidates(position: Any) -> list[dict[str, Any]]:
+    return [{"token": one.text, "probability": one.probability} for one in position.candidates]
 
 
-def _fill_masks(
-    model: Any, tokenizer: Tokenizer, rows: Sequence[Row], n_candidates: int
-) -> list[dict[str, Any]]:
-    from parakit.inference.prediction.fill_mask import fill_masks
-
-    found = fill_masks(model, tokenizer, [_text(row) for row in rows], n_candidates=n_candidates)
-    return [
-        {
-            "masks": [
-                [{"token": one.text, "probability": one.probability} for one in place.candidates]
-                for place in row
-            ]
-        }
-        for row in found
-    ]
+def _visible(token: str) -> str:
+    """A token as a reader sees it; white space alone in quotation marks."""
+    return token.strip() or repr(token)
 
 
-_READERS: dict[str, Callable[[Any, Any, Sequence[Row]], list[dict[str, Any]]]] = {
+_PREDICTORS: dict[str, Callable[[Model, Sequence[Row]], list[dict[str, Any]]]] = {
     "classify": _classify,
     "tag": _tag,
     "regress": _regress,
