@@ -96,9 +96,9 @@ def roll(folder: Path, seed: int) -> Figures:
     rewards, lengths = [], []
 
     def look(_: StepRecord) -> None:
-        assert source.phase is not None
-        rewards.append(source.phase.figures["reward"])
-        lengths.append(source.phase.figures["length"])
+        assert source.experience is not None
+        rewards.append(source.experience.metrics["reward"])
+        lengths.append(source.experience.metrics["length"])
 
     return timed(session, work.GRPO.n_rollouts, look) | {"rewards": rewards, "lengths": lengths}
 

@@ -1,7 +1,6 @@
-"""JSON lines that survive an interruption: each row is written as soon as it is known, and a later run goes on.
+"""A cache of JSON lines that survives an interruption: every row is on disk as soon as it is computed.
 
-Rows bear an `id`. A last line that was cut short by a kill is dropped and its work done again; any other line that
-cannot be read is an error, for it was altered.
+Rows have an `id`. A last line that a kill cut short is dropped and computed again; any other unreadable line is an error.
 """
 
 from __future__ import annotations
@@ -20,29 +19,29 @@ Item = TypeVar("Item")
 
 
 class JsonlCache:
-    """Rows by id in a file that only grows."""
+    """Rows by id in an append-only file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: dict[str, CachedRow] = {}
-        whole = b""
+        complete = b""
         if path.exists():
             content = path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
+            complete = content[: content.rfind(b"\n") + 1]
+            if len(complete) < len(content):
                 with open(path, "rb+") as file:
-                    file.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), 1):
+                    file.truncate(len(complete))
+        for number, line in enumerate(complete.splitlines(), 1):
             try:
                 row = json.loads(line)
                 self.rows[row["id"]] = row
             except (ValueError, KeyError, TypeError):
                 raise CorruptArtifact(
-                    f"{path}: line {number} is not what was written", "delete the file to begin anew"
+                    f"{path}: line {number} is corrupt", "delete the file to start over"
                 ) from None
 
     def add(self, rows: Iterable[CachedRow]) -> None:
-        """Write rows; they are on the disk when this returns."""
+        """Append rows; they are on disk when this returns."""
         new = list(rows)
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,16 +56,16 @@ def cached_map(
     path: Path,
     items: Sequence[Item],
     id_of: Callable[[Item], str],
-    work: Callable[[Sequence[Item]], Sequence[CachedRow]],
-    at_once: int = 64,
+    compute: Callable[[Sequence[Item]], Sequence[CachedRow]],
+    batch_size: int = 64,
 ) -> list[CachedRow]:
-    """The row of every item, in their order: from the file where it is there, else from `work`, `at_once` at a time,
-    and kept. `work` returns a row for each item, without its `id`.
+    """The row of every item, in order: from the file, else from `compute`, `batch_size` items at a time. `compute` returns
+    a row for each item, without its `id`.
     """
-    kept = JsonlCache(path)
-    missing = [item for item in items if id_of(item) not in kept.rows]
-    for start in range(0, len(missing), at_once):
-        chunk = missing[start : start + at_once]
-        rows = work(chunk)
-        kept.add({"id": id_of(item), **row} for item, row in zip(chunk, rows, strict=True))
-    return [kept.rows[id_of(item)] for item in items]
+    cache = JsonlCache(path)
+    missing = [item for item in items if id_of(item) not in cache.rows]
+    for start in range(0, len(missing), batch_size):
+        chunk = missing[start : start + batch_size]
+        rows = compute(chunk)
+        cache.add({"id": id_of(item), **row} for item, row in zip(chunk, rows, strict=True))
+    return [cache.rows[id_of(item)] for item in items]

@@ -1,7 +1,7 @@
-"""Principles from a YAML file: what a critic is asked about an answer, how it is to rewrite it, how it compares two.
+"""Principles from a YAML file: how a critic criticises an answer, rewrites it, and compares two.
 
-A file holds `principles: [{id, text, critique, revision, preference}, ...]`. A critique that begins with `found_good`
-("No") says that there is nothing to mend; where `found_fault` is given ("Yes"), any other must begin with that.
+A file holds `principles: [{id, text, critique, revision, preference}, ...]`. A critique that begins with `accepts` ("No")
+finds nothing to revise; where `rejects` ("Yes") is given, any other critique must begin with it.
 """
 
 from __future__ import annotations
