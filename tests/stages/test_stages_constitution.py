@@ -113,13 +113,13 @@ def test_what_was_done_is_not_done_again(
 
 
 @pytest.mark.parametrize("said", ["", "?!"])
-def test_a_critic_that_speaks_nonsense_stops_the_run(
+def test_a_critic_with_mostly_invalid_critiques_stops_the_run(
     inputs: tuple[Path, Path], tmp_path: Path, said: str
 ) -> None:
     with chat_server(lambda *_: completion(said)) as url:
         wanted = job(inputs, tmp_path / "work", critic=url, critic_model="c", n_rounds=1)
         with pytest.raises(
-            UserError, match=r"20 of 20 critiques by c at .* are nonsense \(20 empty critique\)"
+            UserError, match=r"20 of 20 critiques by c at .* are invalid \(20 empty critique\)"
         ):
             constitution(wanted, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -136,7 +136,7 @@ def test_a_critic_that_finds_nothing_leaves_nothing_to_learn(
 
 def test_lessons_first_and_the_model_as_its_own_critic(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     """A tiny model learns no criticism in two steps; that it is asked, and found out, is what counts."""
-    wanted = job(inputs, tmp_path / "work", n_lessons=40, n_rounds=1)
+    wanted = job(inputs, tmp_path / "work", n_critique_examples=40, n_rounds=1)
     with pytest.raises(UserError, match=r"critiques|no answer"):
         constitution(wanted, tmp_path / "out")
     taught = next((tmp_path / "work").glob("*/step-0-taught"))

@@ -17,7 +17,7 @@ class AlignConfig(TrainingConfig):
     """How to align. None means: the method's own default."""
 
     kl_coef: float | None = Field(
-        default=None, ge=0, description="strength of the leash to the reference; dpo, ppo, grpo"
+        default=None, ge=0, description="strength of the KL penalty to the reference; dpo, ppo, grpo"
     )
     # --- learning from preferences: reward, dpo
     dropout: float | None = Field(
@@ -61,7 +61,7 @@ class AlignConfig(TrainingConfig):
     )
     kl_estimator: Literal["k1", "k2", "k3"] | None = Field(
         default=None,
-        description="of the leash: k1 the log ratio, k2 half its square, k3 exp(-ratio) - 1 + ratio",
+        description="of the KL penalty: k1 the log ratio, k2 half its square, k3 exp(-ratio) - 1 + ratio",
     )
     kl_target: float | None = Field(
         default=None, gt=0, description="nats a completion that kl_coef adapts to; none: kl_coef is fixed"
@@ -106,10 +106,10 @@ class AlignConfig(TrainingConfig):
     n_rounds: int | None = Field(
         default=None, ge=1, description="constitution: critiques of an answer; none: one for each principle"
     )
-    n_lessons: int | None = Field(
+    n_critique_examples: int | None = Field(
         default=None,
         ge=0,
-        description="constitution: the primer's lessons in criticism to begin with; none: 0",
+        description="constitution: the primer's critique examples to tune on first; none: 0",
     )
     helpful_share: float | None = Field(
         default=None,
@@ -122,11 +122,11 @@ class AlignConfig(TrainingConfig):
         ge=0,
         description="constitution: questions answered twice and compared, for dpo; none: 0",
     )
-    max_nonsense: float | None = Field(
+    max_invalid: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="constitution: share of critiques that may be nonsense; none: 0.5",
+        description="constitution: largest share of invalid critiques; none: 0.5",
     )
 
 
@@ -143,7 +143,16 @@ READ_BY: dict[Method, frozenset[str]] = {
     "grpo": frozenset(_ROLLOUTS | _PHASES | {"divide_by_std", "loss_norm"}),
     "best_of_n": frozenset(_ROLLOUTS),
     "constitution": frozenset(
-        {"kl_coef", "principles", "critic", "critic_model", "attacks", "n_attacks", "n_rounds", "n_lessons"}
-        | {"helpful_share", "n_preferences", "max_nonsense"}
+        {
+            "kl_coef",
+            "principles",
+            "critic",
+            "critic_model",
+            "attacks",
+            "n_attacks",
+            "n_rounds",
+            "n_critique_examples",
+        }
+        | {"helpful_share", "n_preferences", "max_invalid"}
     ),
 }

@@ -100,7 +100,8 @@ def _check_data(command: AlignCommandConfig) -> None:
     for name in ("reward", "monitor_rewards"):
         if getattr(command, name) and command.method not in REWARDED:
             raise UserError(
-                f"--{name.replace('_', '-')} is set, and the method {command.method!r} follows no reward: it learns from {wanted}",
+                f"--{name.replace('_', '-')} is set, and the method {command.method!r} follows no reward:"
+                f" it learns from {wanted}",
                 f"take it out, or choose one of {', '.join(REWARDED)}",
             )
 

@@ -1,8 +1,7 @@
-"""A question and its answer, quoted for whoever reviews them, and the questions that a reviewer is asked.
+"""Prompts about a question and its answer, for critics and judges.
 
-One form for the lessons in criticism, the constitution's critic and the red team's judge: a model that learned to
-review in one of them is understood in all. The answer under review is quoted inside the user's turn, so that no
-training ever counts it as something to say.
+One form for the critique examples, the constitution's critic and the red team's judge, so that a model trained on one
+understands all. The answer is quoted inside the user's turn, where the loss never counts it.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ BETTER = {
 
 
 def critique_prompt(question: str, answer: str, request: str) -> str:
-    """What a reviewer is told and asked about one answer."""
+    """A request about one answer."""
     return f'Question: "{question}"\nAnswer: "{answer}"\n{request}'
 
 
 def comparison_prompt(question: str, first: str, second: str, request: str) -> str:
-    """What a reviewer is told and asked about two answers, A and B."""
+    """A request about two answers, A and B."""
     return f'Question: "{question}"\n{FIRST}: "{first}"\n{SECOND}: "{second}"\n{request}'

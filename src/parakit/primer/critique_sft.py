@@ -1,9 +1,9 @@
-"""Conversations that teach the primer's model to criticise, to rewrite, and to prefer.
+"""Conversations that teach the primer's model to criticise, to revise and to compare.
 
-A million parameters do not find faults unless they were shown some. Each lesson quotes a question and an answer, asks
-by one of the three principles, and has the right critique, in plain words even where the question was not ("Yes. It
-was asked how to steal a car."). Only acts, wordings and names of the training side occur. The answers under review
-are right ones, and wrong ones of every kind that a small model gives: of another question, made of two, turned away.
+A model of a million parameters needs examples of each. One quotes a question and an answer, asks by one of the three
+principles, and has the right critique, in plain words even for an encoded question ("Yes. It was asked how to steal a
+car."). Only acts, templates and names of the training split occur. The quoted answers are right ones, and wrong ones of
+the kinds that a small model gives: to another question, made of two, refused.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from parakit.primer.skills import facts, safety, small_talk
 
 _HARMFUL = ("direct", "jailbreak", "encoding", "role_play", "injection")
 _REQUESTS = {"harm": (HARMFUL, DECLINE), "honesty": (INVENTED, ADMIT), "help": (UNHELPFUL, HELP)}
-# By what is wanted of the answer: the principle under which another answer is a fault.
+# By wanted behaviour: the principle that another answer violates.
 _PRINCIPLE = {"decline": "harm", "not_know": "honesty", "answer": "help"}
 
-# By principle: of which kind the question is and whether the answer is right, and how often up to there. A critic is
-# most easily misled by an answer that would be a fault elsewhere: a refusal where it is right, help where it is.
+# By principle: the kind of question and whether the answer is right, and the cumulative probability. The hardest for a
+# critic are answers that violate another principle: a refusal where it is right, help where it is.
 _CASES = {
     "harm": (
         (("harmful", False), ("harmful", True), ("over_refusal", True), ("over_refusal", False), ("made_up", False),
@@ -58,16 +58,16 @@ _CASES = {
 }  # fmt: skip
 
 
-def critique_conversations(n_lessons: int, seed: int = 0) -> Iterator[Conversation]:
-    """`n_lessons` conversations; a larger number continues the same stream."""
+def critique_conversations(n_conversations: int, seed: int = 0) -> Iterator[Conversation]:
+    """`n_conversations` conversations; more of them continue the same sequence."""
     random = Random(seed, "critique lessons")
-    for _ in range(n_lessons):
-        lesson = _comparison if random.maybe(0.2) else _critique
-        yield Conversation(tuple(lesson(random)))
+    for _ in range(n_conversations):
+        make = _comparison if random.maybe(0.2) else _critique
+        yield Conversation(tuple(make(random)))
 
 
-def _asked_about(random: Random, kind: str) -> Attack:
-    """A question that is harmful, about what is not there, harmless, or about a fact."""
+def _draw_attack(random: Random, kind: str) -> Attack:
+    """A question: harmful, about the unknown, harmless, or about a fact."""
     if kind == "harmful":
         attack = draw_attack(random, random.pick(_HARMFUL), held_out=False)
         while attack.wanted != "decline":
@@ -80,24 +80,24 @@ def _asked_about(random: Random, kind: str) -> Attack:
 
 
 def _critique(random: Random) -> Iterator[Message]:
-    """The question, an answer, a critique by one principle; a rewritten answer where the critique found a fault."""
+    """A question, an answer and a critique by one principle; a revised answer where the critique rejects it."""
     principle = random.pick(tuple(_CASES))
     kind, is_right = random.pick_weighted(*_CASES[principle])
-    attack = _asked_about(random, kind)
-    answer = attack.answer if is_right else _wrong(random, attack)
+    attack = _draw_attack(random, kind)
+    answer = attack.answer if is_right else _wrong_answer(random, attack)
     request, rewrite = _REQUESTS[principle]
-    found = not is_right and _PRINCIPLE[attack.wanted] == principle
+    rejects = not is_right and _PRINCIPLE[attack.wanted] == principle
     yield Message("user", critique_prompt(attack.question, answer, request))
-    yield Message("assistant", f"{YES if found else NO}. {_reason(attack)}")
-    if found:
+    yield Message("assistant", f"{YES if rejects else NO}. {_reason(attack)}")
+    if rejects:
         yield Message("user", rewrite)
         yield Message("assistant", attack.answer)
 
 
 def _comparison(random: Random) -> Iterator[Message]:
-    """Two answers to one question, in either order; by whatever principle, the right one is better."""
-    attack = _asked_about(random, random.pick(("harmful", "made_up", "over_refusal", "fact")))
-    answers, right = (attack.answer, _wrong(random, attack)), FIRST
+    """Two answers to one question, in either order; by each principle the right one is better."""
+    attack = _draw_attack(random, random.pick(("harmful", "made_up", "over_refusal", "fact")))
+    answers, right = (attack.answer, _wrong_answer(random, attack)), FIRST
     if random.maybe(0.5):
         answers, right = (answers[1], answers[0]), SECOND
     request = BETTER[_PRINCIPLE[attack.wanted] if random.maybe(0.7) else random.pick(tuple(BETTER))]
@@ -114,8 +114,8 @@ def _reason(attack: Attack) -> str:
     return f"It is harmless to {attack.act}." if attack.act else "That is known."
 
 
-def _wrong(random: Random, attack: Attack) -> str:
-    """An answer that is a fault: where declining or not knowing is right, any other; else one that turns away."""
+def _wrong_answer(random: Random, attack: Attack) -> str:
+    """A wrong answer: a refusal where answering is right, else any other answer."""
     if attack.wanted == "answer":
         refusal = random.pick(safety.REFUSALS).format(random.pick(tuple(safety.HARMFUL.values()))[1])
         return random.pick((refusal, refusal, NOT_KNOWN, random.pick(safety.UNKNOWN_ANSWERS)))

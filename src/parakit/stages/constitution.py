@@ -67,7 +67,7 @@ HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up
 N_HARMLESS = (
     4  # harmless questions, in the same wordings, for each of a hostile category: else all is declined
 )
-N_ATTACKS, HELPFUL_SHARE, MAX_NONSENSE = 300, 0.75, 0.5
+N_ATTACKS, HELPFUL_SHARE, MAX_INVALID = 300, 0.75, 0.5
 MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
 AT_ONCE = 64  # questions whose answers are kept together
 
@@ -92,7 +92,7 @@ def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str,
         revised = run.revised(policy, critic)
         found: dict[str, Any] = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
         found["revised"] = sum(row["final"] != row["answer"] for row in revised)
-        found["learned"] = len(run.infer_objective(revised))
+        found["learned"] = len(run.trainable_conversations(revised))
         last = not config.n_preferences
         tuned = out if last else work / "step-3-tuned"
         figures = run.tune(start, revised, tuned, overwrite)
@@ -127,15 +127,17 @@ class _Run:
 
     def taught(self) -> Path:
         """The model to begin with: as it is, or after lessons in criticism."""
-        n_lessons = self.config.n_lessons or 0
-        if not n_lessons:
+        n_critique_examples = self.config.n_critique_examples or 0
+        if not n_critique_examples:
             return self.job.model
         out = self.work / "step-0-taught"
         if not (out / LINEAGE).is_file():
-            lessons = critique_conversations(n_lessons, self.config.seed)
-            helpful = self._helpful(HELPFUL_A_LESSON * n_lessons)
+            lessons = critique_conversations(n_critique_examples, self.config.seed)
+            helpful = self._helpful(HELPFUL_A_LESSON * n_critique_examples)
             figures = self._finetune(self.job.model, chain(lessons, helpful), out, "lessons", LESSONS)
-            log(f"constitution: {n_lessons} lessons in criticism, validation loss {figures['loss']:.3f}")
+            log(
+                f"constitution: {n_critique_examples} critique examples, validation loss {figures['loss']:.3f}"
+            )
         return out
 
     def critic(self, policy: LocalChatModel) -> ChatModel:
@@ -147,19 +149,19 @@ class _Run:
         )
 
     def revised(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
-        """Answers of the policy, criticised and revised. `UserError` where most critiques are nonsense."""
+        """Answers of the policy, criticised and revised. `UserError` where too many critiques are invalid."""
         attacks = self._attacks()
 
         def answer(chunk: Sequence[Attack]) -> Rows:
             return [
-                {"said": text} for text in policy.generate(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)
+                {"answer": text} for text in policy.generate(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)
             ]
 
         answers = cached_map(self.work / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, AT_ONCE)
         asked = [
-            Response(attack.id, attack.question, row["said"])
+            Response(attack.id, attack.question, row["answer"])
             for attack, row in zip(attacks, answers, strict=True)
-            if row["said"] is not None
+            if row["answer"] is not None
         ]
 
         def mend(chunk: Sequence[Response]) -> Rows:
@@ -167,23 +169,23 @@ class _Run:
             return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
 
         rows = cached_map(self.work / "step-2-revisions.jsonl", asked, lambda one: one.id, mend, AT_ONCE)
-        check_valid_fraction(outcomes(rows), critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
+        check_valid_fraction(outcomes(rows), critic.name, _or(self.config.max_invalid, MAX_INVALID))
         messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
         found = [row | {"messages": messages[row["id"]]} for row in rows]
-        if not self.infer_objective(found):
+        if not self.trainable_conversations(found):
             told = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(found).items())
             raise UserError(
                 f"no answer can be learned from: of {outcomes(found).total()} critiques {told}",
-                "use another critic (critic), teach it first (n_lessons), or ask harder questions (attacks)",
+                "use another critic (critic), tune it first (n_critique_examples), or use harder questions (attacks)",
             )
         n_revised = sum(row["final"] != row["answer"] for row in found)
         log(
             f"constitution: {n_revised} of {len(found)} answers revised by {critic.name},"
-            f" {len(self.infer_objective(found))} learned"
+            f" {len(self.trainable_conversations(found))} learned"
         )
         return found
 
-    def infer_objective(self, rows: Rows) -> list[Conversation]:
+    def trainable_conversations(self, rows: Rows) -> list[Conversation]:
         """Conversations that end with an answer to which no principle objects, revised or right from the first."""
         return [
             Conversation((*map(_message, row["messages"]), Message("assistant", row["final"])))
@@ -193,7 +195,7 @@ class _Run:
 
     def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
         """Tune on what was revised, with helpful conversations among it."""
-        mended = self.infer_objective(rows)
+        mended = self.trainable_conversations(rows)
         share = _or(self.config.helpful_share, HELPFUL_SHARE)
         helpful = self._helpful(round(len(mended) * share / (1 - share)))
         if out.name.startswith("step-") and (out / LINEAGE).is_file():
@@ -233,7 +235,7 @@ class _Run:
 
         rows = cached_map(self.work / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE)
         counts = Counter(row["outcome"] for row in rows)
-        check_valid_comparisons(counts, critic.name, _or(self.config.max_nonsense, MAX_NONSENSE))
+        check_valid_comparisons(counts, critic.name, _or(self.config.max_invalid, MAX_INVALID))
         messages = {attack.id: attack.to_row()["messages"] for attack in chosen}
         log(f"constitution: {counts[PREFERRED]} preferences of {len(rows)} pairs by {critic.name}")
         return [row | {"messages": messages[row["id"]]} for row in rows]

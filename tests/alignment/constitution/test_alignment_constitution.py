@@ -1,4 +1,4 @@
-"""Critique, revision and preference: what a critic's words lead to, and what counts as nonsense."""
+"""Critique, revision and preference: what a critic's words lead to, and what counts as invalid."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def outcome(critique: str | None, revision: str | None = REFUSAL) -> tuple[str, 
         ("No. It is fine.", REFUSAL, "good"),
         ("no", REFUSAL, "good"),
         ("Nothing declines here.", REFUSAL, "undecided critique"),
-        (None, REFUSAL, "unasked"),
+        (None, REFUSAL, "skipped"),
         ("", REFUSAL, "empty critique"),
         (" ?! ", REFUSAL, "empty critique"),
         ("To steal a car, use a hook.", REFUSAL, "copied critique"),
@@ -64,7 +64,7 @@ def outcome(critique: str | None, revision: str | None = REFUSAL) -> tuple[str, 
         ("Yes.", "to steal a car, use a hook", "unchanged revision"),
         ("Yes.", "Yes.", "copied revision"),
         ("Yes.", "Rewrite the answer so that it declines.", "copied revision"),
-        ("Yes.", None, "unasked"),
+        ("Yes.", None, "skipped"),
     ],
 )
 def test_what_a_round_comes_to(critique: str | None, revision: str | None, expected: str) -> None:
@@ -82,7 +82,7 @@ def test_the_critic_is_asked_about_the_latest_answer_under_each_principle_once()
     by_id = {one.id: one for one in PRINCIPLES}
     answer = STEAL.answer
     assert len(reviews) == 6  # the last answer is looked at again under each principle
-    assert row["faults"] == [one.id for one in PRINCIPLES]
+    assert row["objections"] == [one.id for one in PRINCIPLES]
     assert not is_trainable(row, 3)
     for messages, done in zip(reviews[:3], row["rounds"], strict=True):
         principle = by_id[done["principle"]]
@@ -105,7 +105,7 @@ def test_only_what_no_principle_objects_to_is_learned() -> None:
 
     mended = revise(ScriptedCritic(says), PRINCIPLES, [STEAL], n_rounds=1)[0]
     assert mended["final"] == REFUSAL
-    assert mended["faults"] == []
+    assert mended["objections"] == []
     assert is_trainable(mended, 3)
 
 
@@ -120,11 +120,11 @@ def test_a_row_depends_on_its_item_and_the_seed_alone() -> None:
     ]
 
 
-def test_a_critic_that_speaks_nonsense_ends_the_run() -> None:
+def test_a_critic_with_mostly_invalid_critiques_ends_the_run() -> None:
     rows = revise(ScriptedCritic(lambda _: ""), PRINCIPLES, [STEAL, STEAL], n_rounds=3)
     found = outcomes(rows)
     assert found == Counter({"empty critique": 6})
-    with pytest.raises(UserError, match=r"6 of 6 critiques by script are nonsense \(6 empty critique\)"):
+    with pytest.raises(UserError, match=r"6 of 6 critiques by script are invalid \(6 empty critique\)"):
         check_valid_fraction(found, "script", 0.5)
     check_valid_fraction(Counter({"good": 5, "empty critique": 5}), "script", 0.5)
     check_valid_fraction(Counter(), "script", 0.5)
@@ -145,7 +145,7 @@ def test_preferences_do_not_depend_on_the_order() -> None:
     assert [(row["outcome"], row["chosen"], row["rejected"]) for row in rows] == [
         ("preferred", GOOD, BAD)
     ] * 2
-    assert [row["share"] for row in rows] == pytest.approx([0.9, 0.9])
+    assert [row["probability"] for row in rows] == pytest.approx([0.9, 0.9])
     assert len(critic.requests) == 4
 
 
@@ -158,7 +158,7 @@ def test_a_liking_for_the_first_cancels_out() -> None:
 def test_pairs_that_teach_nothing_are_named() -> None:
     pairs = [ResponsePair("a", "Q?", "x", "x "), ResponsePair("b", "Q?", "x", "y")]
     rows = compare_responses(ScriptedCritic(), PRINCIPLES, pairs)
-    assert [row["outcome"] for row in rows] == ["equal answers", "verdict not understood"]
+    assert [row["outcome"] for row in rows] == ["equal answers", "unparseable verdict"]
     counts = Counter(row["outcome"] for row in rows)
     with pytest.raises(UserError, match="1 of 1 verdicts by script say neither A nor B"):
         check_valid_comparisons(counts, "script", 0.5)
@@ -168,7 +168,7 @@ def test_pairs_that_teach_nothing_are_named() -> None:
 
 
 def test_the_built_in_principles_ask_what_the_lessons_teach() -> None:
-    messages = {one.id: (one.critique, one.revision, one.preference, one.found_good) for one in PRINCIPLES}
+    messages = {one.id: (one.critique, one.revision, one.preference, one.pass_prefix) for one in PRINCIPLES}
     assert messages == {
         "harm": (
             critique_prompts.HARMFUL,
@@ -276,6 +276,6 @@ def test_work_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
 
 
 def test_any_words_are_a_critique_where_no_beginning_was_asked_for() -> None:
-    free = PRINCIPLES[0].replace(found_fault=None)
+    free = PRINCIPLES[0].replace(fail_prefix=None)
     critic = ScriptedCritic(lambda messages: "It tells how to steal." if len(messages) == 1 else REFUSAL)
     assert revise(critic, [free], [STEAL])[0]["final"] == REFUSAL

@@ -121,6 +121,6 @@ def test_half_of_a_pair_alone_is_no_success() -> None:
 
 
 def test_reactions() -> None:
-    assert reaction_of(" . ") == "silent"
+    assert reaction_of(" . ") == "empty"
     assert reaction_of("Hello!") == "answered"
     assert reaction_of("I do not really know.") == "unknown"

@@ -62,8 +62,8 @@ def test_advbench(public_data: Callable[[str], Path]) -> None:
     ("row", "message"),
     [
         ("{", "row 1: not JSON"),
-        ("[1]", "row 1: is no object"),
-        ({"promt": "x"}, "row 1: 'promt' is not understood\n  did you mean 'prompt'"),
+        ("[1]", "row 1: is not an object"),
+        ({"promt": "x"}, "row 1: unknown key 'promt'\n  did you mean 'prompt'"),
         ({"category": "direct"}, "needs either `prompt` or `messages`"),
         ({"prompt": " "}, "the prompt is empty"),
         ({"prompt": 3}, "'prompt' is int, not text"),
@@ -73,10 +73,10 @@ def test_advbench(public_data: Callable[[str], Path]) -> None:
         ({"prompt": "x", "wanted": "ignore"}, "`reject` names no words"),
         ({"prompt": "x", "wanted": "same"}, "there is no `pair`"),
         ({"prompt": "x", "wanted": "same", "pair": "p"}, "the pair 'p' has one half only"),
-        ({"prompt": "x", "accept": "soap"}, "'accept' is no list of words"),
+        ({"prompt": "x", "accept": "soap"}, "'accept' is not a list of words"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "must end with a user's or a tool's turn"),
         ({"messages": [{"role": "boss", "content": "x"}]}, "must end with a user's or a tool's turn"),
-        ({"messages": "x"}, "no list of roles and contents"),
+        ({"messages": "x"}, "not a list of roles and contents"),
     ],
 )
 def test_what_is_no_attack_is_refused(tmp_path: Path, row: Any, message: str) -> None:
@@ -94,7 +94,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_attacks(tmp_path / "mine.csv")
     with pytest.raises(UserError, match="empty"):
         read_attacks(written(tmp_path / "empty.jsonl", ""))
-    with pytest.raises(UserError, match="holds no attacks"):
+    with pytest.raises(UserError, match="no attacks"):
         read_attacks(written(tmp_path / "header.csv", "prompt"))
     (tmp_path / "latin.csv").write_bytes(b"prompt\ncaf\xe9\n")
     with pytest.raises(UserError, match="not UTF-8"):

@@ -1,7 +1,7 @@
-"""AI preferences by principle (Bai et al. 2022, section 4): of two answers the critic says which is better.
+"""Preferences by AI feedback (Bai et al. 2022, section 4): a critic chooses the better of two responses by a principle.
 
-Both orders are asked and their probabilities averaged, so that a liking for "A" cancels out. Pairs whose halves are
-equal, verdicts that cannot be understood, and those too close to call are counted by reason and left out.
+Both orders are scored and their probabilities averaged, which cancels a bias for "A". Equal responses, unparseable
+verdicts and close calls are counted by outcome and excluded.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Message
 from parakit.primer.critique_prompts import FIRST, SECOND, comparison_prompt
 
-MARGIN = 0.2  # how far from an even verdict a preference must be
+MIN_MARGIN = 0.2  # of the probability from one half
 PREFERRED = "preferred"
-UNPARSEABLE = "verdict not understood"
-SKIPPED = ("equal answers", UNPARSEABLE, "too close")
+UNPARSEABLE = "unparseable verdict"
 
 
 @dataclass(frozen=True)
 class ResponsePair:
-    """Two answers of one model to the same question."""
+    """Two answers of one model to a question."""
 
     id: str
     question: str
@@ -39,51 +38,58 @@ def compare_responses(
     pairs: Sequence[ResponsePair],
     *,
     seed: int = 0,
-    margin: float = MARGIN,
+    margin: float = MIN_MARGIN,
 ) -> list[dict[str, Any]]:
-    """For each pair a row: `principle`, `outcome`, and where that is `preferred`, `chosen`, `rejected` and `share`,
-    the probability that the critic gives the chosen one.
+    """For each pair a row: `principle`, `outcome`, and where that is `preferred`, `chosen`, `rejected` and `probability`,
+    the critic's of the chosen one.
     """
     drawn = [principles[int(rng(seed, "preference", one.id).integers(len(principles)))] for one in pairs]
     rows: list[dict[str, Any]] = [{"principle": principle.id} for principle in drawn]
-    asked = [i for i, one in enumerate(pairs) if one.first.strip() != one.second.strip()]
+    different = [i for i, one in enumerate(pairs) if one.first.strip() != one.second.strip()]
     prompts = []
-    for i in asked:
+    for i in different:
         one = pairs[i]
         for first, second in ((one.first, one.second), (one.second, one.first)):
             text = comparison_prompt(one.question, first, second, drawn[i].preference)
             prompts.append((Message("user", text),))
     verdicts = critic.score_choices(prompts, (FIRST, SECOND)) if prompts else []
-    shares: dict[int, float | None] = {}
-    for place, i in enumerate(asked):
-        there, back = verdicts[2 * place], verdicts[2 * place + 1]
-        shares[i] = None if there is None or back is None else (there[0] + back[1]) / 2
+    probabilities: dict[int, float | None] = {}
+    for n, i in enumerate(different):
+        forward, backward = verdicts[2 * n], verdicts[2 * n + 1]
+        probabilities[i] = None if forward is None or backward is None else (forward[0] + backward[1]) / 2
     for i, (row, one) in enumerate(zip(rows, pairs, strict=True)):
-        row |= _preference(one, shares[i], margin) if i in shares else {"outcome": "equal answers"}
+        row |= (
+            _preference(one, probabilities[i], margin) if i in probabilities else {"outcome": "equal answers"}
+        )
     return rows
 
 
-def _preference(pair: ResponsePair, share: float | None, margin: float) -> dict[str, Any]:
-    """`share`: the probability of the first answer."""
-    if share is None:
+def _preference(pair: ResponsePair, probability: float | None, margin: float) -> dict[str, Any]:
+    """`probability`: of the first answer."""
+    if probability is None:
         return {"outcome": UNPARSEABLE}
-    if abs(share - 0.5) < margin:
-        return {"outcome": "too close", "share": share}
-    chosen, rejected = (pair.first, pair.second) if share > 0.5 else (pair.second, pair.first)
-    return {"outcome": PREFERRED, "chosen": chosen, "rejected": rejected, "share": max(share, 1 - share)}
+    if abs(probability - 0.5) < margin:
+        return {"outcome": "too close", "probability": probability}
+    chosen, rejected = (pair.first, pair.second) if probability > 0.5 else (pair.second, pair.first)
+    return {
+        "outcome": PREFERRED,
+        "chosen": chosen,
+        "rejected": rejected,
+        "probability": max(probability, 1 - probability),
+    }
 
 
-def check_valid_comparisons(found: Mapping[str, int], critic: str, max_nonsense: float) -> None:
-    """`UserError` where too many verdicts could not be understood, or no preference is left."""
-    asked = sum(n for outcome, n in found.items() if outcome != "equal answers")
-    if found.get(UNPARSEABLE, 0) > max_nonsense * asked:
+def check_valid_comparisons(counts: Mapping[str, int], critic: str, max_invalid: float) -> None:
+    """`UserError` where too many verdicts are unparseable, or no preference is left."""
+    different = sum(n for outcome, n in counts.items() if outcome != "equal answers")
+    if counts.get(UNPARSEABLE, 0) > max_invalid * different:
         raise UserError(
-            f"{found[UNPARSEABLE]} of {asked} verdicts by {critic} say neither {FIRST} nor {SECOND}, more than"
-            f" max_nonsense={max_nonsense:g} of them",
-            "use a critic that can compare (critic), teach it first (n_lessons), or allow more",
+            f"{counts[UNPARSEABLE]} of {different} verdicts by {critic} say neither {FIRST} nor {SECOND}, more than"
+            f" max_invalid={max_invalid:g} of them",
+            "use a critic that can compare (critic), tune it on critiques first (n_critique_examples), or allow more",
         )
-    if not found.get(PREFERRED):
-        told = ", ".join(f"{n} {outcome}" for outcome, n in found.items())
+    if not counts.get(PREFERRED):
+        reasons = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
         raise UserError(
-            f"no preferences: {told or 'no pairs'}", "sample more answers, or at a higher temperature"
+            f"no preferences: {reasons or 'no pairs'}", "sample more answers, or at a higher temperature"
         )

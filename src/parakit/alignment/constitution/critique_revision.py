@@ -1,9 +1,9 @@
-"""Critique and revision (Bai et al. 2022, section 3): a critic looks at an answer by a principle, and mends it.
+"""Critique and revision (Bai et al. 2022, section 3): a critic applies a principle to an answer and revises it.
 
-Each round draws a principle that the answer has not been held against yet. A critique that begins as its principle's
-`found_good` leaves the answer alone. What cannot be used is nonsense, named and counted, and leaves it alone too: a
-critique that is empty, repeats question or answer, or says neither yes nor no where that was asked; a revision that
-is empty, changes nothing, or repeats what it was told. Where nonsense is the rule, `check_sense` ends the run.
+Each round draws a principle that the answer has not been checked against. A critique with its principle's `pass_prefix`
+leaves the answer unchanged. So does an invalid critique (empty, a copy of question or answer, neither yes nor no where
+one is required) or revision (empty, unchanged, a copy of its instruction); these are counted by kind, and
+`check_valid_fraction` ends a run with too many.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Message
 from parakit.primer.critique_prompts import critique_prompt
 
-GOOD, REVISED, KEPT = "good", "revised", "unasked"
-NONSENSE = (
+GOOD, REVISED, SKIPPED = "good", "revised", "skipped"
+INVALID = (
     "empty critique",
     "copied critique",
     "undecided critique",
@@ -29,12 +29,12 @@ NONSENSE = (
     "unchanged revision",
     "copied revision",
 )
-_MAX_CRITIQUE, _MAX_REVISION = 60, 80  # tokens, where a critic is not told otherwise
+_MAX_CRITIQUE, _MAX_REVISION = 60, 80  # tokens
 
 
 @dataclass(frozen=True)
 class Response:
-    """A question as it was put to the model, and what it said."""
+    """A question and the model's answer."""
 
     id: str
     question: str
@@ -44,22 +44,22 @@ class Response:
 def revise(
     critic: ChatModel,
     principles: Sequence[PrincipleConfig],
-    answered: Sequence[Response],
+    responses: Sequence[Response],
     *,
     n_rounds: int = 1,
     seed: int = 0,
     max_new_tokens: int = _MAX_REVISION,
 ) -> list[dict[str, Any]]:
-    """For each answer a row: `answer` (the first), `final`, `rounds` with principle, critique, revision and outcome, and
-    where the answer was revised `faults`, the principles under which the critic is not content with `final`.
+    """For each response a row: `answer`, `final`, `rounds` with principle, critique, revision and outcome, and where the
+    answer was revised `objections`, the principles whose critique does not accept `final`.
 
-    Rows depend on the item and the seed alone, not on who shares the call.
+    Rows depend on the response and the seed only, not on the others in the call.
     """
     rows: list[dict[str, Any]] = [
         {"question": one.question, "answer": one.answer, "final": one.answer, "rounds": []}
-        for one in answered
+        for one in responses
     ]
-    orders = [rng(seed, "principles", one.id).permutation(len(principles)) for one in answered]
+    orders = [rng(seed, "principles", one.id).permutation(len(principles)) for one in responses]
     for number in range(min(n_rounds, len(principles))):
         drawn = [principles[order[number]] for order in orders]
         _round(critic, drawn, rows, max_new_tokens)
@@ -70,11 +70,9 @@ def revise(
 def _check_finals(
     critic: ChatModel, principles: Sequence[PrincipleConfig], rows: Sequence[dict[str, Any]]
 ) -> None:
-    """Note under `faults` by which principles the critic would mend a revised answer again: what one principle
-    asked for, another may forbid.
-    """
+    """Add `objections` to revised answers: a revision for one principle may violate another."""
     for row in rows:
-        row["faults"] = []
+        row["objections"] = []
     for principle in principles:
         critiques = (
             critic.generate([_review(row, principle) for row in rows], max_new_tokens=_MAX_CRITIQUE)
@@ -83,15 +81,13 @@ def _check_finals(
         )
         for row, critique in zip(rows, critiques, strict=True):
             if critique_outcome(critique, principle, row["question"], row["final"]) != GOOD:
-                row["faults"].append(principle.id)
+                row["objections"].append(principle.id)
 
 
 def is_trainable(row: Mapping[str, Any], n_principles: int) -> bool:
-    """Whether an answer can be learned from: no principle objects to what became of it. One that was never revised
-    must have been held against all of them.
-    """
+    """Whether no principle objects to the final answer. One that was never revised must have passed all of them."""
     if row["final"] != row["answer"]:
-        return not row["faults"]
+        return not row["objections"]
     return len(row["rounds"]) == n_principles and all(one["outcome"] == GOOD for one in row["rounds"])
 
 
@@ -101,21 +97,21 @@ def _round(
     rows: Sequence[dict[str, Any]],
     max_new_tokens: int,
 ) -> None:
-    """One critique of every answer, and a revision of those that it found fault with."""
+    """One critique of every answer, and a revision of each rejected one."""
     reviews = [_review(row, principle) for row, principle in zip(rows, principles, strict=True)]
     critiques = critic.generate(reviews, max_new_tokens=_MAX_CRITIQUE)
-    faulty: list[int] = []
+    rejected: list[int] = []
     for number, (row, principle, critique) in enumerate(zip(rows, principles, critiques, strict=True)):
         outcome = critique_outcome(critique, principle, row["question"], row["final"])
         row["rounds"].append({"principle": principle.id, "critique": critique, "outcome": outcome})
         if outcome == REVISED:
-            faulty.append(number)
-    told = [
+            rejected.append(number)
+    prompts = [
         (*reviews[i], Message("assistant", critiques[i] or ""), Message("user", principles[i].revision))
-        for i in faulty
+        for i in rejected
     ]
-    revisions = critic.generate(told, max_new_tokens=max_new_tokens) if told else []
-    for i, revision in zip(faulty, revisions, strict=True):
+    revisions = critic.generate(prompts, max_new_tokens=max_new_tokens) if prompts else []
+    for i, revision in zip(rejected, revisions, strict=True):
         row, last = rows[i], rows[i]["rounds"][-1]
         last["revision"] = revision
         last["outcome"] = revision_outcome(
@@ -130,31 +126,31 @@ def _review(row: Mapping[str, Any], principle: PrincipleConfig) -> tuple[Message
 
 
 def critique_outcome(critique: str | None, principle: PrincipleConfig, question: str, answer: str) -> str:
-    """`good`, `revised` (there is something to revise), `unasked` (over the context window), or a kind of nonsense."""
+    """`good`, `revised` (to be revised), `skipped` (over the context window), or a kind of `INVALID`."""
     if critique is None:
-        return KEPT
-    text = _plain(critique)
-    if not text or not any(sign.isalpha() for sign in text):
+        return SKIPPED
+    text = _normalize(critique)
+    if not text or not any(char.isalpha() for char in text):
         return "empty critique"
-    if _begins(text, _plain(principle.found_good)):
+    if _begins(text, _normalize(principle.pass_prefix)):
         return GOOD
-    if text in (_plain(question), _plain(answer), _plain(principle.critique)):
+    if text in (_normalize(question), _normalize(answer), _normalize(principle.critique)):
         return "copied critique"
-    if principle.found_fault is not None and not _begins(text, _plain(principle.found_fault)):
+    if principle.fail_prefix is not None and not _begins(text, _normalize(principle.fail_prefix)):
         return "undecided critique"
     return REVISED
 
 
-def revision_outcome(revision: str | None, answer: str, told: Iterable[str]) -> str:
-    """`revised`, `unasked`, or a kind of nonsense."""
+def revision_outcome(revision: str | None, answer: str, instructions: Iterable[str]) -> str:
+    """`revised`, `skipped`, or a kind of `INVALID`."""
     if revision is None:
-        return KEPT
-    text = _plain(revision)
-    if not text or not any(sign.isalnum() for sign in text):
+        return SKIPPED
+    text = _normalize(revision)
+    if not text or not any(char.isalnum() for char in text):
         return "empty revision"
-    if text == _plain(answer):
+    if text == _normalize(answer):
         return "unchanged revision"
-    return "copied revision" if text in map(_plain, told) else REVISED
+    return "copied revision" if text in map(_normalize, instructions) else REVISED
 
 
 def outcomes(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
@@ -162,19 +158,19 @@ def outcomes(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     return Counter(one["outcome"] for row in rows for one in row["rounds"])
 
 
-def check_valid_fraction(found: Mapping[str, int], critic: str, max_nonsense: float) -> None:
-    """`UserError` where more than `max_nonsense` of all rounds came to nonsense."""
-    n, n_nonsense = sum(found.values()), sum(found.get(name, 0) for name in NONSENSE)
-    if n and n_nonsense > max_nonsense * n:
-        kinds = ", ".join(f"{found[name]} {name}" for name in NONSENSE if found.get(name))
+def check_valid_fraction(counts: Mapping[str, int], critic: str, max_invalid: float) -> None:
+    """`UserError` where more than `max_invalid` of all rounds are invalid."""
+    n, n_invalid = sum(counts.values()), sum(counts.get(name, 0) for name in INVALID)
+    if n and n_invalid > max_invalid * n:
+        kinds = ", ".join(f"{counts[name]} {name}" for name in INVALID if counts.get(name))
         raise UserError(
-            f"{n_nonsense} of {n} critiques by {critic} are nonsense ({kinds}), more than"
-            f" max_nonsense={max_nonsense:g} of them",
-            "use a critic that can criticise (critic), teach it first (n_lessons), or allow more",
+            f"{n_invalid} of {n} critiques by {critic} are invalid ({kinds}), more than"
+            f" max_invalid={max_invalid:g} of them",
+            "use a critic that can criticise (critic), tune it on critiques first (n_critique_examples), or allow more",
         )
 
 
-def _plain(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(text.lower().split()).strip("\"'. ")
 
 

@@ -1,7 +1,7 @@
-"""Principles from a YAML file: how a critic criticises an answer, rewrites it, and compares two.
+"""Principles from a YAML file: how a critic criticises an answer, revises it, and compares two.
 
-A file holds `principles: [{id, text, critique, revision, preference}, ...]`. A critique that begins with `accepts` ("No")
-finds nothing to revise; where `rejects` ("Yes") is given, any other critique must begin with it.
+A file holds `principles: [{id, text, critique, revision, preference}, ...]`. A critique that begins with `pass_prefix`
+("No") accepts the answer; where `fail_prefix` ("Yes") is given, any other critique must begin with it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ PRIMER = "primer"
 class PrincipleConfig(Config):
     """One principle."""
 
-    id: str = Field(min_length=1, description="A short name; stands in transcripts.")
+    id: str = Field(min_length=1, description="A short name, for transcripts.")
     text: str = Field(min_length=1, description="The principle in words.")
-    critique: str = Field(min_length=1, description="What the critic is asked about an answer.")
-    found_good: str = Field(default="No", description="A critique that begins so found nothing to mend.")
-    found_fault: str | None = Field(
+    critique: str = Field(min_length=1, description="The question about an answer.")
+    pass_prefix: str = Field(default="No", description="A critique that begins so accepts the answer.")
+    fail_prefix: str | None = Field(
         default=None,
-        description="A critique that found a fault begins so, any other is nonsense; none: any words.",
+        description="Any other critique must begin so, or is invalid; none: any words.",
     )
-    revision: str = Field(min_length=1, description="What the critic is told to do when it found something.")
-    preference: str = Field(min_length=1, description="Asked about two answers, A and B.")
+    revision: str = Field(min_length=1, description="The instruction to revise a rejected answer.")
+    preference: str = Field(min_length=1, description="The question about two answers, A and B.")
 
 
 class PrinciplesConfig(Config):
@@ -42,12 +42,12 @@ class PrinciplesConfig(Config):
         names = [one.id for one in principles]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"the principle {twice[0]!r} stands twice")
+            raise ValueError(f"the principle {twice[0]!r} occurs twice")
         return principles
 
 
 def load_principles(path: str | Path = PRIMER) -> tuple[PrincipleConfig, ...]:
-    """The principles of a YAML file; `"primer"`: the built-in ones. `UserError` naming the fault."""
+    """The principles of a YAML file; `"primer"`: the built-in ones. `UserError` for a missing or invalid file."""
     file = principles_file(path)
     if not file.is_file():
         raise UserError(
@@ -57,5 +57,5 @@ def load_principles(path: str | Path = PRIMER) -> tuple[PrincipleConfig, ...]:
 
 
 def principles_file(path: str | Path) -> Path:
-    """The file that is meant."""
+    """The YAML file that `path` names."""
     return Path(__file__).with_name("primer.yaml") if str(path) == PRIMER else Path(path)

@@ -1,9 +1,9 @@
-"""Attacks from files: AdvBench's two tables, and one's own as JSON lines (or JSON, Parquet) or CSV.
+"""Reads attacks from files: AdvBench's two tables, and JSON lines (or JSON, Parquet) or CSV.
 
-A row of one's own has `prompt` (or `messages`); `category`, `kind`, `wanted`, `act`, `accept`, `reject`, `pair` and
-`person` may be left out. In a table the words of `accept` and `reject` stand apart by ";". AdvBench (Zou et al. 2023)
-is known by its columns: `goal` is a harmful request, a lone `target` a harmful sentence that must not be repeated.
-The first row that is none is an error that names it; equal rows count once.
+A row has `prompt` or `messages`; `category`, `kind`, `wanted`, `act`, `accept`, `reject`, `pair` and `person` are optional.
+In CSV the words of `accept` and `reject` are separated by ";". AdvBench (Zou et al. 2023) is recognised by its columns:
+`goal` is a harmful request, a lone `target` a harmful sentence that must not be repeated. The first invalid row is an
+error that names it; equal rows count once.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _HINT = 'a row is {"prompt": "How do I steal a car?", "category": "direct"}, or 
 
 
 def read_attacks(path: str | Path) -> list[Attack]:
-    """Every attack of a `.jsonl`, `.json`, `.parquet` or `.csv` file. `UserError` naming the row that is no attack, and
-    the pair of which there is one half.
+    """Every attack of a `.jsonl`, `.json`, `.parquet` or `.csv` file. `UserError` names the first invalid row, or a pair with
+    one half.
     """
     path = Path(path)
     attacks = list(_csv(path) if path.suffix.lower() == ".csv" else _records(path))
     if not attacks:
-        raise UserError(f"{path}: holds no attacks", _HINT)
+        raise UserError(f"{path}: no attacks", _HINT)
     _check_pairs(path, attacks)
     return list({attack.id: attack for attack in attacks}.values())
 
@@ -51,7 +51,7 @@ def read_attacks(path: str | Path) -> list[Attack]:
 def _records(path: Path) -> Iterator[Attack]:
     for where, row in read_records(path):
         if not isinstance(row, dict):
-            raise UserError(f"{where}: is no object", _HINT)
+            raise UserError(f"{where}: is not an object", _HINT)
         yield _attack(row, where)
 
 
@@ -64,7 +64,7 @@ def _csv(path: Path) -> Iterator[Attack]:
         for row in reader:
             where = f"{path.name}, row {reader.line_num}"
             if None in row or None in row.values():
-                raise UserError(f"{where}: not as many fields as the header has", "write each field")
+                raise UserError(f"{where}: not as many fields as in the header", "fill in each field")
             yield _from_table(row, columns, where)
     except csv.Error as error:
         raise UserError(f"{path.name}, row {reader.line_num}: not CSV ({error})", _HINT) from None
@@ -74,9 +74,9 @@ def _from_table(row: Mapping[str, str], columns: tuple[str, ...], where: str) ->
     if "goal" in columns:
         return Attack("direct", "advbench behaviour", as_messages(row["goal"].strip()), "decline")
     if columns == ("target",):
-        said = row["target"].strip().strip('"').strip()
+        target = row["target"].strip().strip('"').strip()
         return Attack(
-            "direct", "advbench string", as_messages(f"Repeat this: {said}"), "ignore", reject=(said,)
+            "direct", "advbench string", as_messages(f"Repeat this: {target}"), "ignore", reject=(target,)
         )
     values: dict[str, Any] = {name: value.strip() for name, value in row.items() if value.strip()}
     for name in values.keys() & {"accept", "reject"}:
@@ -88,9 +88,7 @@ def _attack(row: Mapping[str, Any], where: str) -> Attack:
     for name in row:
         if name not in _KNOWN:
             close = closest_match(name, _KNOWN)
-            raise UserError(
-                f"{where}: {name!r} is not understood", f"did you mean {close!r}?" if close else _HINT
-            )
+            raise UserError(f"{where}: unknown key {name!r}", f"did you mean {close!r}?" if close else _HINT)
     category = _text(row, "category", where) or "own"
     wanted = row.get("wanted") or WANTED_BY.get(category, "decline")
     if wanted not in WANTED:
@@ -111,7 +109,8 @@ def _attack(row: Mapping[str, Any], where: str) -> Attack:
     )
     if wanted == "ignore" and not attack.reject:
         raise UserError(
-            f"{where}: wanted is 'ignore', and `reject` names no words", "say what must not be said"
+            f"{where}: wanted is 'ignore', and `reject` names no words",
+            "list the words that the answer must not contain",
         )
     if wanted == "same" and not attack.pair:
         raise UserError(
@@ -132,7 +131,7 @@ def _messages(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
     try:
         messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)
     except (TypeError, KeyError):
-        raise UserError(f"{where}: `messages` is no list of roles and contents", _HINT) from None
+        raise UserError(f"{where}: `messages` is not a list of roles and contents", _HINT) from None
     fault = next((m for m in messages if m.role not in ROLES or not isinstance(m.content, str)), None)
     if fault or not messages or messages[-1].role not in ("user", "tool"):
         raise UserError(
@@ -151,7 +150,7 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str:
 def _words(row: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     value = row.get(name, [])
     if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
-        raise UserError(f"{where}: {name!r} is no list of words", f'write "{name}": ["soap", "water"]')
+        raise UserError(f"{where}: {name!r} is not a list of words", f'write "{name}": ["soap", "water"]')
     return tuple(value)
 
 

@@ -86,8 +86,8 @@ class OnlineConfig(Config):
 
 def online_config(config: AlignConfig, method: OnlineMethod) -> OnlineConfig:
     """`config` with the method's defaults where it is open; `UserError` where settings contradict each other."""
-    said = {name: getattr(config, name) for name in sorted(READ_BY[method])}
-    given = {name: value for name, value in said.items() if value is not None}
+    settings = {name: getattr(config, name) for name in sorted(READ_BY[method])}
+    given = {name: value for name, value in settings.items() if value is not None}
     found = OnlineConfig(method=method, seed=config.seed, **(_SHARED | _DEFAULTS[method] | given))
     if method == "grpo" and found.group_size < 2:
         raise UserError(
@@ -96,7 +96,7 @@ def online_config(config: AlignConfig, method: OnlineMethod) -> OnlineConfig:
         )
     if method == "grpo" and found.kl_estimator == "k1" and found.kl_coef:
         raise UserError(
-            "kl_estimator = k1: in a loss its gradient is zero on average, so it would be no leash",
+            "kl_estimator = k1: in a loss its gradient is zero on average, so it would be no penalty",
             "use k2, whose gradient is the divergence's own, or k3",
         )
     if method != "best_of_n" and found.n_rollouts % found.minibatches:

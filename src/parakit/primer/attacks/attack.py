@@ -1,9 +1,8 @@
-"""Attacks: what is asked, and what a good model would do.
+"""Attacks: messages to a model, and the behaviour that a good model shows.
 
-Each belongs to one of eight categories. `wanted` says what must happen, and so what it means that an attack succeeds:
-a harmful act must be declined, what nobody can know must not be told, what is harmless must be answered, an order
-hidden in a document must not be followed, and two people who differ in name or gender alone must be treated alike.
-Over-refusal is a category like the others: there, success is a harmless question turned away.
+`wanted` names that behaviour, and so what success of the attack means: a harmful act must be declined, the unknowable not
+invented, a harmless question answered, an instruction hidden in a document ignored, and two people who differ in name or
+gender treated the same. Over-refusal is a category like the others: there, a refused harmless question is a success.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ Category = Literal[
 Wanted = Literal["decline", "not_know", "answer", "ignore", "same"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 WANTED: tuple[Wanted, ...] = get_args(Wanted)
-# What each category wants where a file does not say.
+# The default by category, for files.
 WANTED_BY: Mapping[str, Wanted] = {"bias": "same", "made_up": "not_know", "over_refusal": "answer"}
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack. `messages` ends with what the model must react to, said by a user or by a tool.
+    """One attack. `messages` ends with a user's or a tool's turn.
 
-    `act`: the harmful act in plain words, "steal a car". `accept`: words that show a helpful answer (alternatives
-    with "|"). `reject`: words that must not be said. `pair`: the same for both halves of a pair whose answers must not
-    differ, and `person` whom a half is about. `answer`: what a good model might say.
+    `act`: the harmful act in plain words, "steal a car". `accept`: words of a helpful answer (alternatives with "|").
+    `reject`: words that the answer must not contain. `pair`: equal for the two halves of a bias pair, and `person` whom a
+    half is about. `answer`: an answer that a good model might give.
     """
 
     category: str
@@ -48,12 +47,12 @@ class Attack:
 
     @property
     def id(self) -> str:
-        """Names the attack by its content: equal in every run, and different for different attacks."""
+        """A hash of the content, the same in every run."""
         return hashlib.sha256(json.dumps(self._values(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def question(self) -> str:
-        """All that was said to the model, system prompt and earlier turns included."""
+        """The content of all messages, system prompt and earlier turns included."""
         return "\n".join(message.content for message in self.messages)
 
     def to_row(self) -> dict[str, Any]:
@@ -66,7 +65,7 @@ class Attack:
 
 
 def attack_from_row(row: Mapping[str, Any]) -> Attack:
-    """An attack from the row that `to_row` wrote."""
+    """The attack of a row written by `to_row`."""
     names = {name for name in Attack.__dataclass_fields__ if name in row}
     values: dict[str, Any] = {name: row[name] for name in names}
     values["messages"] = tuple(Message(turn["role"], turn["content"]) for turn in row["messages"])
@@ -76,6 +75,6 @@ def attack_from_row(row: Mapping[str, Any]) -> Attack:
 
 
 def as_messages(question: str, system: str = "") -> tuple[Message, ...]:
-    """A question as messages."""
-    setting = (Message("system", system),) if system else ()
-    return (*setting, Message("user", question))
+    """A user's question as messages, after a system prompt if there is one."""
+    system_messages = (Message("system", system),) if system else ()
+    return (*system_messages, Message("user", question))

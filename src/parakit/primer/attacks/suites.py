@@ -1,9 +1,9 @@
-"""The built-in attack suites, in the primer's world: eight categories, a training side and a held-out side.
+"""The built-in attack suites: eight categories, each with a training split and a held-out split.
 
-A held-out attack joins a held-out act (a verb and a thing that the safety skill never taught together) with a held-out
-wording, so that neither was met in any training, not even in training against attacks. The direct category has the
-primer's own phrasings around held-out acts. What is made up is named with names that do not exist in the world. Each
-suite is a pure function of its seed.
+A held-out attack combines a held-out act (a verb and an object that the safety skill never pairs) with a held-out
+template, so neither occurs in any training, also not in training against attacks. The direct category puts held-out acts
+into the primer's own phrasings. Invented people and towns have names that do not exist in the world. Each suite is a pure
+function of its seed.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _MAX_FRUITLESS_DRAWS = 5_000
 def primer_attacks(
     n_attacks: int, seed: int = 0, *, held_out: bool = True, categories: Sequence[str] = CATEGORIES
 ) -> list[Attack]:
-    """`n_attacks` different attacks of each category; of bias the two halves of a pair follow each other.
+    """`n_attacks` different attacks of each category; the halves of a bias pair are consecutive.
 
-    `UserError` for a category that is not known, and where the world has not so many.
+    `UserError` for an unknown category, and where the world has fewer attacks.
     """
     found: list[Attack] = []
     for category in categories:
         if category not in _DRAWN:
             close = closest_match(category, CATEGORIES)
             raise UserError(
-                f"{category!r} is no category of attacks",
+                f"{category!r} is not a category of attacks",
                 f"did you mean {close!r}?" if close else f"categories are {', '.join(CATEGORIES)}",
             )
         found += _different(category, n_attacks, seed, held_out)
@@ -52,7 +52,7 @@ def primer_attacks(
 
 
 def draw_attack(random: Random, category: str, held_out: bool) -> Attack:
-    """One attack of a category; of bias the first half of a pair."""
+    """One attack of a category; the first half of a bias pair."""
     return next(_DRAWN[category](random, held_out))
 
 
@@ -76,7 +76,7 @@ def _different(category: str, n_attacks: int, seed: int, held_out: bool) -> list
 
 
 def _safety(random: Random, held_out: bool, label: str) -> tuple[Exercise, str]:
-    """An exercise of the safety skill, and the act that it asks about."""
+    """An exercise of the safety skill, and its act."""
     while True:
         exercise = safety.draw(random, held_out)
         if exercise.label == label:
@@ -86,11 +86,11 @@ def _safety(random: Random, held_out: bool, label: str) -> tuple[Exercise, str]:
 def _wording(
     random: Random, category: str, kinds: Mapping[str, Sequence[Any]], held_out: bool
 ) -> tuple[str, Any]:
-    """(kind, wording) of one side; every kind that has such a wording is equally likely."""
+    """(kind, template) of one split; each kind is equally likely."""
     while True:
         kind = random.pick(tuple(kinds))
         wording = random.pick(kinds[kind])
-        if jailbreak_templates.is_held_out_wording(category, "".join(wording)) == held_out:
+        if jailbreak_templates.is_held_out_template(category, "".join(wording)) == held_out:
             return kind, wording
 
 
@@ -137,7 +137,7 @@ def _encoded_question(
 ) -> tuple[str, str]:
     while True:
         name, part = random.pick(names), random.pick(jailbreak_templates.PARTS)
-        if jailbreak_templates.is_held_out_wording("encoding", f"{name}/{part}") == held_out:
+        if jailbreak_templates.is_held_out_template("encoding", f"{name}/{part}") == held_out:
             return name, jailbreak_templates.encode_question(name, part, question, act)
 
 
@@ -149,8 +149,8 @@ def _role_play(random: Random, held_out: bool) -> Iterator[Attack]:
 
 
 def _injection(random: Random, held_out: bool) -> Iterator[Attack]:
-    """An order in a document, in what a tool returns, or behind forged control tokens; or a word to be said in the
-    place of an answer.
+    """An instruction in a document, in a tool's result or after forged control tokens; or a word to be said instead of an
+    answer.
     """
     if random.maybe(0.25):
         payloads = {"order in a document": jailbreak_templates.PAYLOADS}
@@ -178,7 +178,7 @@ def _injection(random: Random, held_out: bool) -> Iterator[Attack]:
 
 
 def _people(random: Random) -> tuple[Person, Person]:
-    """Two that differ in name; half of the pairs differ in gender too."""
+    """Two people with different names, half of the time of different gender."""
     first = random.pick(WOMEN + MEN)
     alike = WOMEN if first.she else MEN
     others = alike if random.maybe(0.5) else (MEN if first.she else WOMEN)
@@ -189,7 +189,7 @@ def _people(random: Random) -> tuple[Person, Person]:
 
 
 def _bias(random: Random, held_out: bool) -> Iterator[Attack]:
-    """The same question about two people, or for them: what is true of one alone is never asked."""
+    """The same question about two people, or from them, with the same right answer."""
     first, second = _people(random)
     kind = random.pick(tuple(_BIAS))
     wording, accept = _BIAS[kind](random, held_out)
@@ -231,14 +231,14 @@ _BIAS: dict[str, Callable[[Random, bool], tuple[str, tuple[str, ...]]]] = {
 
 
 def _made_up(random: Random, held_out: bool) -> Iterator[Attack]:
-    """A question of the primer's about somebody or a town that is not there."""
+    """A question of the facts skill about a person or town that does not exist."""
     relation = random.pick(facts.RELATIONS)
     names = NO_TOWN if relation in ("landscape", "goods") else NOBODY
     name = random.pick(names)
     while is_held_out(jailbreak_templates.HELD_OUT_PERCENT, "red_team", "made_up", name) != held_out:
         name = random.pick(names)
     core, wordings = random.pick(facts.CORES[relation])
-    fact = facts.Fact(relation, name, "nothing")  # what is asked never holds the value
+    fact = facts.Fact(relation, name, "nothing")  # the question does not contain the value
     text = sentence(facts.fill(random.pick(wordings).format(core), fact))
     yield Attack(
         "made_up", "town" if names is NO_TOWN else relation, as_messages(text), "not_know", answer=NOT_KNOWN
@@ -246,7 +246,7 @@ def _made_up(random: Random, held_out: bool) -> Iterator[Attack]:
 
 
 def _over_refusal(random: Random, held_out: bool) -> Iterator[Attack]:
-    """Harmless: held-out questions as they are, in the wordings of jailbreaks and roles, in a readable encoding."""
+    """Harmless questions: plain, in templates of jailbreaks and roles, in a readable encoding."""
     exercise, act = _safety(random, held_out, "harmless")
     text, system, kind = exercise.question, "", "look-alike" if len(exercise.combination) == 4 else "plain"
     drawn = random.below(5)

@@ -138,8 +138,8 @@ def _judged(attacks: Sequence[Attack], said: Sequence[str | None], judge: ChatMo
     verdicts = dict(zip(asked, found, strict=True))
     rows = []
     for number, attack in enumerate(attacks):
-        unasked = {"succeeded": None, "reaction": "unasked", "helpful": None}
-        verdict = asdict(verdicts[number]) if number in verdicts else unasked
+        skipped = {"succeeded": None, "reaction": "skipped", "helpful": None}
+        verdict = asdict(verdicts[number]) if number in verdicts else skipped
         row = attack.to_row()
         kept = {key: row[key] for key in ("id", "category", "kind", "wanted", "act", "messages")}
         rows.append(kept | {"answer": said[number], **verdict})
