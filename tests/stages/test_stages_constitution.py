@@ -102,7 +102,7 @@ def test_what_was_done_is_not_done_again(
         assert 0 < len(kept) < N_ASKED
         back = True
         before = len(asked)
-        monkeypatch.setattr(constitution_job.LocalChatModel, "say", None)  # no answer is made again
+        monkeypatch.setattr(constitution_job.LocalChatModel, "generate", None)  # no answer is made again
         figures = constitution(wanted, tmp_path / "out")
     assert len(asked) - before == 7 * (N_ASKED - len(kept))  # three critiques, a revision, three looks at it
     assert figures["constitution"]["revised"] == N_ASKED

@@ -113,7 +113,7 @@ def _sampled(asked: RLContext, config: OnlineConfig, work: Path) -> tuple[np.nda
             bar.advance(len(best), reward=f"{best.mean():.3f}")
             return rows
 
-        found = cached_map(work / SAMPLED, list(starts), str, sample, at_once=1)
+        found = cached_map(work / SAMPLED, list(starts), str, sample, batch_size=1)
     rewards = np.concatenate([np.array(row["rewards"]) for row in found])
     best = [Conversation(parse_messages(messages, SAMPLED)) for row in found for messages in row["chosen"]]
     usable = [conversation for conversation in best if conversation.messages[-1].content.strip()]

@@ -201,7 +201,7 @@ def test_the_built_in_principles_ask_what_the_lessons_teach() -> None:
         (
             "principles:\n"
             + "  - {id: a, text: t, critique: c, revision: r, preference: p}\n" * 2,
-            "the principle 'a' stands twice",
+            "the principle 'a' occurs twice",
         ),
         ("- a", "holds a list"),
     ],
@@ -249,7 +249,7 @@ def test_lessons_teach_both_verdicts_and_only_faults_are_rewritten() -> None:
         assert (len(lesson.messages) == 4) == lesson.messages[1].content.startswith("Yes")
 
 
-def test_work_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
+def test_a_cached_map_resumes_after_an_interruption(tmp_path: Path) -> None:
     done: list[int] = []
 
     def work(chunk: Sequence[int]) -> list[dict[str, int]]:
@@ -262,12 +262,12 @@ def test_work_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "squares.jsonl"
     items = list(range(7))
     with pytest.raises(UserError, match="unreachable"):
-        cached_map(path, items, str, work, at_once=2)
+        cached_map(path, items, str, work, batch_size=2)
     assert sorted(JsonlCache(path).rows) == ["0", "1", "2", "3"]
     with open(path, "a") as file:
         file.write('{"id": "4", "squ')  # a kill while writing
     done.extend([99] * 9)
-    rows = cached_map(path, items, str, work, at_once=2)
+    rows = cached_map(path, items, str, work, batch_size=2)
     assert [row["square"] for row in rows] == [i * i for i in items]
     assert [i for i in done if i != 99] == [0, 1, 2, 3, 4, 5, 6]
     path.write_text("nonsense\n")
