@@ -104,4 +104,4 @@ def primer_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
 
     torch.set_num_threads(1)
     builds = tmp_path_factory.mktemp("primer") / "builds"
-    return builds, build(tiny_primer(), builds)
+    return builds, build(tiny_primer(), builds).to_dict()

@@ -70,7 +70,7 @@ def test_recipe_runs_at_a_tiny_setting(path: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.chdir(ROOT)  # a recipe's paths are relative to where the command runs
     recipe = load_recipe(path, tiny_overrides(path))
-    summary = build(recipe, tmp_path)
+    summary = build(recipe, tmp_path).to_dict()
     folder = tmp_path / recipe.name
     assert summary["stages"]
     assert (folder / "summary.json").is_file()

@@ -159,7 +159,11 @@ def test_a_folder_of_examples_serves_tuning_and_measuring(capsys, models, tmp_pa
     ("family", "flags", "told"),
     [
         ("encoder", ["--task", "translate"], "needs an encoder and a decoder"),
-        ("encoder", ["--task", "chat", "--conversations", "rows.jsonl"], "only a decoder continues a conversation"),
+        (
+            "encoder",
+            ["--task", "chat", "--conversations", "rows.jsonl"],
+            "only a decoder continues a conversation",
+        ),
         ("encoder-decoder", ["--task", "classify"], "does not fit the family 'encoder-decoder'"),
         ("encoder", ["--task", "classify", "--conversations", "rows.jsonl"], "--conversations is set"),
         ("encoder", ["--task", "classify", "--label-smoothing", "0.1"], "it belongs to translate"),
@@ -225,7 +229,9 @@ def test_a_row_that_is_no_example_of_the_models_task_is_named(capsys, models, tm
         status, _, err = run(capsys, "evaluate", models / family, "--examples", rows)
         assert status == 2
         assert "rows.jsonl, row 1: no '" in err
-    status, _, err = run(capsys, "evaluate", models / "encoder", "--examples", rows, "--examples-split", "test")
+    status, _, err = run(
+        capsys, "evaluate", models / "encoder", "--examples", rows, "--examples-split", "test"
+    )
     assert status == 2
     assert "--examples-split goes with a folder" in err
 

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from parakit.common import progress as progress_module
-from parakit.common.progress import duration, log, progress, quantity
+from parakit.common.formatting import duration, quantity
+from parakit.common.progress import log, progress
 
 
 class Clock:

@@ -60,7 +60,7 @@ def test_a_second_build_skips_everything_and_gives_the_same_summary(
     shutil.copytree(builds, tmp_path / "builds")
     before = artifacts(tmp_path / "builds/primer")
     capsys.readouterr()
-    again = build(primer_recipe(), tmp_path / "builds")
+    again = build(primer_recipe(), tmp_path / "builds").to_dict()
     assert ran(capsys.readouterr().err) == []
     assert artifacts(tmp_path / "builds/primer") == before
     same = set(summary) - {"created", "stages", "lineage"}  # those two name the copied folders
@@ -116,7 +116,7 @@ def test_own_text_with_own_conversations(text_recipe, conversations, text, tmp_p
         evaluate__texts=[str(text / "0.txt")],
         questions=["the bird?"],
     )
-    summary = build(recipe, tmp_path / "builds")
+    summary = build(recipe, tmp_path / "builds").to_dict()
     assert list(summary["stages"]) == [
         *("corpus", "tokenizer", "shards", "conversations", "conversation_shards"),
         *("pretrain", "finetune", "evaluate"),

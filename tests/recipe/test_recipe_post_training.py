@@ -144,7 +144,7 @@ def test_a_classifier_is_not_distilled() -> None:
 
 
 def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
-    summary = build(life(), tmp_path)
+    summary = build(life(), tmp_path).to_dict()
     folder = tmp_path / "primer"
     assert list(summary["models"]) == ["base", "tuned", "dpo", "grpo", "distill"]
     for results in summary["suites"].values():
@@ -172,6 +172,6 @@ def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
     kept = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert kept["models"] == summary["models"]
     digests = {name: open_artifact(folder / name).digest for name in rows}
-    again = build(life(), tmp_path)
+    again = build(life(), tmp_path).to_dict()
     assert {name: open_artifact(folder / name).digest for name in rows} == digests, "nothing was made anew"
     assert again["suites"] == summary["suites"]

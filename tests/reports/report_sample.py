@@ -2,6 +2,10 @@
 
 import math
 
+from parakit.reports.model_card import model_card
+from parakit.reports.rendering import render_report
+from parakit.reports.summary_schema import BuildSummary
+
 SUITES = {
     "facts": (0.212, 0.936, 0.02),
     "story_arithmetic": (0.084, 0.812, 0.01),
@@ -71,7 +75,7 @@ def training(n: int, first: float, last: float, tokens: int, **more) -> dict:
 
 
 def suites() -> dict:
-    said = {
+    question = {
         "prompt": "Tom has 14 apples. He gives 5 to Ida. How many apples does Tom have now?",
         "answer": "9",
     }
@@ -83,7 +87,7 @@ def suites() -> dict:
             completion = ["Tom has 14 apples and the apples", "14 - 5 = 9. Tom has 9 apples."][
                 role == "tuned"
             ]
-            samples = [said | {"completion": completion, "correct": role == "tuned"}]
+            samples = [question | {"completion": completion, "correct": role == "tuned"}]
             table[name][role] = {"accuracy": p, "low": low, "high": high, "n": 250, "samples": samples}
     return table
 
@@ -108,7 +112,7 @@ TUNED = {
 }
 
 
-def cut(text: str) -> list[str]:
+def pieces_of(text: str) -> list[str]:
     return text.split("|")
 
 
@@ -131,17 +135,17 @@ EVALUATIONS = [
 
 
 def full_stages() -> dict:
-    pieces = cut("The| fox| did| not| find| the| key|,| so| it| asked| M|ira| for| 2|7| more|.")
-    french = cut("Le| ch|at| n|'|est| pas| content|\n|:| «| O|ù| est| la| cl|é| ?| »")
+    pieces = pieces_of("The| fox| did| not| find| the| key|,| so| it| asked| M|ira| for| 2|7| more|.")
+    french = pieces_of("Le| ch|at| n|'|est| pas| content|\n|:| «| O|ù| est| la| cl|é| ?| »")
     return {
         "corpus": {
             **{"seconds": 11.2, "documents": 24_310, "bytes": 9_812_442, "bad_bytes": 3, "duplicates": 118},
-            **{"train_documents": 21_880, "validation_documents": 1_214, "test_documents": 1_216},
+            **{"train_documents": 21_880},
             **{"path": "builds/primer/corpus", "digest": "c1"},
             "skipped": [
-                {"path": "notes/logo.png", "reason": "binary"},
-                ("empty.txt", "empty"),
-                "b.gz: cut short",
+                {"source": "notes/logo.png", "reason": "binary"},
+                {"source": "empty.txt", "reason": "empty"},
+                {"source": "b.gz", "reason": "cut short"},
             ],
         },
         "tokenizer": {
@@ -219,3 +223,15 @@ def poisoned(value, poison):
     if isinstance(value, list | tuple):
         return [poisoned(item, poison) for item in value]
     return value + poison if isinstance(value, str) else value
+
+
+def parsed(summary: dict) -> BuildSummary:
+    return BuildSummary.model_validate(summary)
+
+
+def rendered(summary: dict) -> str:
+    return render_report(parsed(summary))
+
+
+def card_of(summary: dict, stage: str) -> str:
+    return model_card(parsed(summary), stage)

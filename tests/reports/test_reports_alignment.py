@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from parakit.reports.alignment import outcome
+from parakit.reports.alignment import outcome as outcome_of
+from parakit.reports.summary_schema import TrainingSummary
+
+
+def outcome(figures: dict) -> list[str]:
+    return outcome_of(TrainingSummary.model_validate(figures))
 
 
 def test_each_kind_of_alignment_is_told_by_its_own_figures() -> None:

@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from report_sample import curve, full_summary
+from report_sample import curve, full_summary, parsed, rendered
 
+from parakit.common.formatting import byte_size, compact, long_duration, number, percent
 from parakit.reports.charts import lineage_drawing, slices, ticks, training_plots
-from parakit.reports.formatting import compact, number, percent, seconds, size
-from parakit.reports.rendering import render_report
+from parakit.reports.summary_schema import LineageEntry, TrainingSummary
 
 
 def test_figures_that_are_not_finite_are_left_out_of_curves():
@@ -16,17 +16,17 @@ def test_figures_that_are_not_finite_are_left_out_of_curves():
     figures["metrics"][4]["loss"] = math.inf
     assert not any(
         "nan" in curve.path + curve.band or "inf" in curve.path
-        for plot in training_plots(figures)
+        for plot in training_plots(TrainingSummary.model_validate(figures))
         for curve in plot.curves
     )
 
 
 def test_a_long_run_is_drawn_with_few_points():
     metrics = curve(20_000, 8.0, 1.0, 7.0, 512)
-    [loss, *_] = training_plots({"metrics": metrics})
+    [loss, *_] = training_plots(TrainingSummary(metrics=metrics))
     assert loss.curves[0].path.count("L") < 300
     assert loss.curves[0].band.endswith("Z")
-    assert len(render_report(full_summary())) < 300_000
+    assert len(rendered(full_summary())) < 300_000
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,14 @@ def test_slices_add_up():
 
 
 def test_children_stand_right_of_their_parents_and_a_cycle_does_not_hang():
-    drawing = lineage_drawing(full_summary()["lineage"])
+    drawing = lineage_drawing(parsed(full_summary()).lineage)
     x = {node.stage: node.x for node in drawing.nodes}
     assert x["corpus"] < x["tokenizer"] < x["shards"] < x["pretrain"] < x["finetune"] < x["evaluate"]
     assert x["conversations"] < x["conversation shards"] < x["finetune"]
     places = [(node.x, node.y) for node in drawing.nodes]
     assert len(set(places)) == len(places)
-    assert lineage_drawing([{"digest": "a", "parents": ["b"]}, {"digest": "b", "parents": [{"digest": "a"}]}])
+    cycle = [("a", "b"), ("b", "a")]
+    assert lineage_drawing([LineageEntry(stage=d, kind="model", digest=d, parents=(p,)) for d, p in cycle])
 
 
 def test_figures_read_well():
@@ -73,8 +74,8 @@ def test_figures_read_well():
         "12",
         "81.0 T",
     ]
-    assert [size(v) for v in (9_812_442, 512, 1500)] == ["9.81 MB", "512 bytes", "1.50 kB"]
-    assert [seconds(v) for v in (0.34, 42, 60, 402, 7325)] == [
+    assert [byte_size(v) for v in (9_812_442, 512, 1500)] == ["9.81 MB", "512 bytes", "1.50 kB"]
+    assert [long_duration(v) for v in (0.34, 42, 60, 402, 7325)] == [
         "0.3 s",
         "42 s",
         "1 min",

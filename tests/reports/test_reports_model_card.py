@@ -1,14 +1,13 @@
 """The card of a model says that model's own figures, and is safe to render."""
 
 import pytest
-from report_sample import full_summary, poisoned
+from report_sample import card_of, full_summary, poisoned
 
 from parakit.common import UserError
-from parakit.reports.model_card import model_card
 
 
 def test_the_card_of_each_model_says_its_own_figures():
-    base, tuned = model_card(full_summary(), "pretrain"), model_card(full_summary(), "finetune")
+    base, tuned = card_of(full_summary(), "pretrain"), card_of(full_summary(), "finetune")
     for card in (base, tuned):
         assert card.startswith("---\n")
         assert "4,982,016" in card
@@ -23,7 +22,7 @@ def test_the_card_of_each_model_says_its_own_figures():
 def test_a_card_is_no_place_for_markup_or_broken_tables():
     summary = poisoned(full_summary(), "<script>|x")
     summary["suites"] = {"a|b<img>": {"tuned": {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 10}}}
-    card = model_card(summary, "finetune")
+    card = card_of(summary, "finetune")
     assert "<script>" not in card.replace("`", "").split("```")[0] or "&lt;script" in card
     assert "<img" not in card
     assert r"a\|b" in card
@@ -31,11 +30,11 @@ def test_a_card_is_no_place_for_markup_or_broken_tables():
 
 def test_a_card_for_a_stage_that_did_not_run_is_refused():
     with pytest.raises(UserError, match="finetune"):
-        model_card({"name": "x", "stages": {"pretrain": {}}}, "finetune")
+        card_of({"name": "x", "stages": {"pretrain": {}}}, "finetune")
 
 
 def test_a_card_made_before_the_build_ended_has_no_holes():
-    card = model_card({"name": "x", "stages": {"pretrain": {"parameters": 10, "seconds": 3.0}}}, "pretrain")
+    card = card_of({"name": "x", "stages": {"pretrain": {"parameters": 10, "seconds": 3.0}}}, "pretrain")
     assert "parakit generate FOLDER" in card
     assert "None" not in card
     assert "–" not in card
@@ -44,8 +43,8 @@ def test_a_card_made_before_the_build_ended_has_no_holes():
 def test_a_card_tells_the_signs_of_following_a_reward_too_far():
     stage = {"parameters": 10, "task": "chat"}
     warnings = [{"warning": "monitor <b>", "step": 1200, "message": "the monitored reward <b> fell"}]
-    card = model_card({"name": "x", "stages": {"align": stage | {"warnings": warnings}}}, "align")
-    assert "- step 1,200: &lt;b&gt;, which is only watched, fell" in card
-    assert "overoptimization" not in model_card(
+    card = card_of({"name": "x", "stages": {"align": stage | {"warnings": warnings}}}, "align")
+    assert "- step 1,200: the monitored reward &lt;b&gt; fell" in card
+    assert "overoptimization" not in card_of(
         {"name": "x", "stages": {"align": stage | {"warnings": []}}}, "align"
     )

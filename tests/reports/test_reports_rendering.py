@@ -6,9 +6,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from report_sample import SUITES, full_summary, poisoned
+from report_sample import SUITES, full_summary, parsed, poisoned, rendered
 
-from parakit.reports.rendering import render_report, write_report
+from parakit.reports.rendering import write_report
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
 
 def test_every_figure_stands_on_the_page():
-    shown = Page(render_report(full_summary())).words
+    shown = Page(rendered(full_summary())).words
     for figure in (
         "primer",
         "4.98 M",
@@ -89,7 +89,7 @@ def test_every_figure_stands_on_the_page():
 
 
 def test_the_page_fetches_nothing_and_runs_nothing():
-    html = render_report(full_summary())
+    html = rendered(full_summary())
     page = Page(html)
     assert not {"script", "link", "iframe", "img", "object", "embed", "form", "base"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
@@ -127,8 +127,8 @@ def test_text_never_becomes_markup(poison):
         entry | {"digest": entry["digest"][:8] + poison, "parents": []} for entry in clean["lineage"]
     ]
     clean["lineage"] = [entry | {"parents": []} for entry in clean["lineage"]]
-    page = Page(render_report(dirty))
-    assert sorted(set(page.tags)) == sorted(set(Page(render_report(clean)).tags))
+    page = Page(rendered(dirty))
+    assert sorted(set(page.tags)) == sorted(set(Page(rendered(clean)).tags))
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert page.words.count(" ".join(poison.split())) > 30
 
@@ -140,7 +140,7 @@ def test_text_never_becomes_markup(poison):
 def test_what_is_missing_does_not_appear(gone):
     summary = full_summary()
     del summary[gone]
-    page = Page(render_report(summary))
+    page = Page(rendered(summary))
     titles = {
         "suites": "What it knows",
         "evaluations": "How well it predicts text",
@@ -156,7 +156,7 @@ def test_what_is_missing_does_not_appear(gone):
 def test_a_stage_that_did_not_run_does_not_appear(gone):
     summary = full_summary()
     del summary["stages"][gone]
-    shown = Page(render_report(summary)).words
+    shown = Page(rendered(summary)).words
     titles = {
         "corpus": "The text it was made from",
         "tokenizer": "Its tokens",
@@ -167,21 +167,21 @@ def test_a_stage_that_did_not_run_does_not_appear(gone):
 
 
 def test_a_summary_of_nothing_but_a_name_is_a_page():
-    assert "lonely" in Page(render_report({"name": "lonely"})).words
+    assert "lonely" in Page(rendered({"name": "lonely"})).words
 
 
 def test_a_base_model_alone_has_one_bar_a_suite():
     summary = full_summary()
     summary["suites"] = {name: {"base": results["base"]} for name, results in summary["suites"].items()}
     summary["suite_mean"] = {"base": 0.2551}
-    shown = Page(render_report(summary)).words
+    shown = Page(rendered(summary)).words
     assert "after tuning" not in shown
     assert "25.5 %" in shown
 
 
 def test_the_report_is_written_whole(tmp_path):
-    path = write_report(full_summary(), tmp_path / "report.html")
-    assert path.read_text(encoding="utf-8") == render_report(full_summary())
+    path = write_report(parsed(full_summary()), tmp_path / "report.html")
+    assert path.read_text(encoding="utf-8") == rendered(full_summary())
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -215,7 +215,7 @@ def aligned_summary() -> dict:
 
 
 def test_every_stage_is_shown_against_its_parent():
-    shown = Page(render_report(aligned_summary())).words
+    shown = Page(rendered(aligned_summary())).words
     assert "What each stage brought" in shown
     assert (
         "after tuning before tuning 25.5 % 88.9 % +63.4 +50.0 to +70.0 facts +72.4 sentiment -31.1" in shown
@@ -230,9 +230,9 @@ def test_every_stage_is_shown_against_its_parent():
 def test_the_last_model_of_a_life_is_the_one_that_the_page_tells_of():
     summary = aligned_summary()
     mean = sum(results["dpo"]["accuracy"] for results in summary["suites"].values()) / len(SUITES)
-    shown = Page(render_report(summary)).words
+    shown = Page(rendered(summary)).words
     assert f"{100 * mean:.1f} % right on average; before tuning, 25.5 %." in shown
 
 
 def test_a_life_without_comparisons_has_no_such_section():
-    assert "What each stage brought" not in Page(render_report(full_summary())).words
+    assert "What each stage brought" not in Page(rendered(full_summary())).words

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+
+import pytest
+from pydantic import ValidationError
+from report_sample import full_summary, parsed
 
 from parakit.common import open_artifact
 from parakit.recipe.config import RecipeConfig
+from parakit.reports.summary_schema import BuildSummary, TrainingSummary, json_schema
 
 
 def test_stages_have_seconds_parameters_tokens_and_bits_per_byte(primer_build):
@@ -64,3 +70,42 @@ def test_samples_answer_what_the_recipe_asked(primer_build):
     stages = primer_build[1]["stages"]
     assert [sample["prompt"] for sample in stages["pretrain"]["samples"]] == ["One morning"]
     assert [sample["prompt"] for sample in stages["finetune"]["samples"]] == ["What is your name?"]
+
+
+def test_a_build_sets_every_key_of_the_schema(primer_build):
+    summary = parsed(primer_build[1])
+    assert set(BuildSummary.model_fields) - summary.model_fields_set == {"path", "commit"}
+    assert summary.to_dict() == primer_build[1]
+    for name in ("pretrain", "finetune"):
+        figures = summary.training(name)
+        measured = {key for row in figures.validations for key in row}
+        assert set(figures.model_extra) <= measured, "what the schema does not name is a metric"
+
+
+@pytest.mark.parametrize(
+    "where", [(), ("task",), ("stages", "corpus"), ("stages", "pretrain"), ("suites", "facts", "base")]
+)
+def test_an_unknown_key_is_an_error(where):
+    summary = full_summary() | {"task": {"task": "classify", "split": "test", "n": 1}}
+    part = summary
+    for key in where:
+        part = part[key]
+    part["surprise"] = "text"
+    with pytest.raises(ValidationError, match="surprise"):
+        parsed(summary)
+
+
+def test_a_missing_key_is_an_error_where_the_report_needs_it():
+    summary = full_summary()
+    del summary["suites"]["facts"]["tuned"]["accuracy"]
+    with pytest.raises(ValidationError, match=r"suites\.facts\.tuned\.accuracy"):
+        parsed(summary)
+
+
+def test_the_json_schema_names_every_part():
+    schema = json.loads(json.dumps(json_schema()))
+    assert set(schema["properties"]) == set(BuildSummary.model_fields)
+    assert not schema["additionalProperties"]
+    references = set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema)))
+    assert references <= set(schema["$defs"])
+    assert set(schema["$defs"]["TrainingSummary"]["properties"]) == set(TrainingSummary.model_fields)

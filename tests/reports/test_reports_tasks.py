@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from report_sample import full_summary, poisoned
+from report_sample import card_of, full_summary, parsed, poisoned, rendered
 
-from parakit.reports.formatting import next_command, origin
-from parakit.reports.model_card import model_card
-from parakit.reports.rendering import render_report
+from parakit.reports.formatting import next_command, summary_sentence
 from parakit.reports.tasks import MAX_CONFUSED, task_section
 from tests.reports.test_reports_rendering import Page
 
@@ -23,8 +21,8 @@ CLASSIFIED = {
     "labels": ["negative", "positive"],
     "confusion": [[241, 4], [9, 246]],
     "samples": [
-        {"input": "It was not boring.", "said": "negative", "expected": "positive", "correct": False},
-        {"input": "I liked the soup.", "said": "positive", "expected": "positive", "correct": True},
+        {"input": "It was not boring.", "prediction": "negative", "expected": "positive", "correct": False},
+        {"input": "I liked the soup.", "prediction": "positive", "expected": "positive", "correct": True},
     ],
 }
 TRANSLATED = {
@@ -44,7 +42,7 @@ TRANSLATED = {
     ],
     "labels": [],
     "confusion": [],
-    "samples": [{"input": "the cat", "said": "le chat", "expected": "le chat noir", "correct": None}],
+    "samples": [{"input": "the cat", "prediction": "le chat", "expected": "le chat noir", "correct": None}],
 }
 
 
@@ -65,14 +63,14 @@ def summary(family: str = "encoder", task: dict | None = CLASSIFIED) -> dict:
 
 
 def test_every_figure_of_a_task_stands_on_the_page_with_its_interval():
-    shown = Page(render_report(summary())).words
+    shown = Page(rendered(summary())).words
     for words in (
         "How well it classifies",
         "Measured on 500 examples",
         "97.4 %",
         "95.6 % – 98.5 %",
         "0.946",
-        "said negative",
+        "model: negative",
         "241",
         "It was not boring.",
         "nats per masked token",
@@ -86,17 +84,17 @@ def test_every_figure_of_a_task_stands_on_the_page_with_its_interval():
 
 
 def test_points_and_their_signature_stand_on_the_page():
-    shown = Page(render_report(summary("encoder-decoder", TRANSLATED))).words
+    shown = Page(rendered(summary("encoder-decoder", TRANSLATED))).words
     for words in ("How well it translates", "71.2", "69.0 – 73.0", "nrefs:1|bs:1000", "le chat noir"):
         assert words in shown, words
-    assert "What it said for what was right" not in shown
+    assert "Expected labels against" not in shown
 
 
 def test_wrong_and_right_are_marked_and_neither_where_there_is_none():
-    page = render_report(summary())
+    page = rendered(summary())
     assert page.count('class="right"') == 1
     assert page.count('class="wrong"') == 1
-    other = render_report(summary("encoder-decoder", TRANSLATED))
+    other = rendered(summary("encoder-decoder", TRANSLATED))
     assert 'class="right"' not in other
     assert 'class="wrong"' not in other
 
@@ -105,22 +103,22 @@ def test_text_of_a_task_never_becomes_markup():
     poison = "<script>alert(1)</script>"
     clean, dirty = summary(), summary()
     dirty["task"] = poisoned(CLASSIFIED, poison)
-    page = Page(render_report(dirty))
+    page = Page(rendered(dirty))
     assert "script" not in page.tags
-    assert sorted(set(page.tags)) == sorted(set(Page(render_report(clean)).tags))
+    assert sorted(set(page.tags)) == sorted(set(Page(rendered(clean)).tags))
 
 
 def test_a_table_too_wide_for_a_page_is_left_out():
     labels = [str(i) for i in range(MAX_CONFUSED + 1)]
     wide = CLASSIFIED | {"labels": labels, "confusion": [[0] * len(labels) for _ in labels]}
-    assert task_section({"task": wide})["confusion"] is None
-    assert task_section({"task": CLASSIFIED})["confusion"]["labels"] == ["negative", "positive"]
+    assert task_section(parsed({"task": wide})).confusion is None
+    assert task_section(parsed({"task": CLASSIFIED})).confusion.labels == ("negative", "positive")
 
 
 def test_no_task_no_section():
-    assert task_section({}) is None
-    assert task_section({"task": CLASSIFIED | {"figures": []}}) is None
-    assert "How well it does" not in Page(render_report(full_summary())).words
+    assert task_section(parsed({})) is None
+    assert task_section(parsed({"task": CLASSIFIED | {"figures": []}})) is None
+    assert "How well it does" not in Page(rendered(full_summary())).words
 
 
 @pytest.mark.parametrize(
@@ -135,13 +133,15 @@ def test_no_task_no_section():
     ],
 )
 def test_the_next_command_is_one_that_the_model_can_do(family, task, command):
-    assert command in next_command(summary(family, task))["command"]
+    assert command in next_command(parsed(summary(family, task)))["command"]
 
 
 def test_the_model_that_was_made_is_called_what_it_is():
-    assert origin(summary("encoder")).startswith("An encoder of")
-    assert origin(summary("encoder-decoder", TRANSLATED)).startswith("An encoder-decoder of")
-    assert origin(full_summary()).startswith("A language model of")
+    assert summary_sentence(parsed(summary("encoder"))).startswith("An encoder of")
+    assert summary_sentence(parsed(summary("encoder-decoder", TRANSLATED))).startswith(
+        "An encoder-decoder of"
+    )
+    assert summary_sentence(parsed(full_summary())).startswith("A language model of")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_model_that_was_made_is_called_what_it_is():
     ],
 )
 def test_the_card_names_the_class_and_the_command(family, task, tag, auto, command):
-    card = model_card(summary(family, task), "finetune" if task else "pretrain")
+    card = card_of(summary(family, task), "finetune" if task else "pretrain")
     assert f"pipeline_tag: {tag}\n" in card
     assert f"import {auto}," in card
     assert command in card.split("## Use")[1].split("```python")[0]
@@ -165,27 +165,25 @@ def test_the_card_names_the_class_and_the_command(family, task, tag, auto, comma
 
 def test_examples_are_said_to_be_wrong_only_where_some_are():
     right = [sample for sample in CLASSIFIED["samples"] if sample["correct"]]
-    assert "Examples, the wrong ones first" in Page(render_report(summary())).words
-    shown = Page(render_report(summary(task=CLASSIFIED | {"samples": right}))).words
+    assert "Examples, the wrong ones first" in Page(rendered(summary())).words
+    shown = Page(rendered(summary(task=CLASSIFIED | {"samples": right}))).words
     assert "Examples" in shown
     assert "the wrong ones first" not in shown
 
 
 def test_a_model_that_said_nothing_is_seen_to():
-    silent = [{"input": "the cat", "said": "", "expected": "le chat", "correct": None}]
-    assert (
-        "(nothing)" in Page(render_report(summary("encoder-decoder", TRANSLATED | {"samples": silent}))).words
-    )
+    silent = [{"input": "the cat", "prediction": "", "expected": "le chat", "correct": None}]
+    assert "(nothing)" in Page(rendered(summary("encoder-decoder", TRANSLATED | {"samples": silent}))).words
 
 
 def test_columns_that_nothing_fills_are_left_out():
     made = summary()
     made["stages"] = {name: dict(figures) for name, figures in made["stages"].items()}
-    assert "share of peak" in Page(render_report(made)).words
+    assert "share of peak" in Page(rendered(made)).words
     for figures in made["stages"].values():
         for name in ("share_of_peak", "predicted_seconds"):
             figures.pop(name, None)
-    shown = Page(render_report(made)).words
+    shown = Page(rendered(made)).words
     assert "tokens per second" in shown
     assert "share of peak" not in shown
     assert "predicted" not in shown

@@ -221,7 +221,7 @@ def recipe(life: dict[str, Path], **pretraining: Any) -> RecipeConfig:
 
 
 def test_a_recipe_goes_on_with_a_model_and_its_tokenizer(life, tmp_path):
-    summary = build(recipe(life), tmp_path)
+    summary = build(recipe(life), tmp_path).to_dict()
     figures = summary["stages"]["pretrain"]
     assert figures["forgetting"] == figures["earlier_loss"] - figures["before"]["earlier_loss"]
     made = tmp_path / "adapted"

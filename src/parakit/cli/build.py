@@ -15,10 +15,12 @@ from rich.table import Table
 from parakit.cli.main import merge_repeated_flags
 from parakit.cli.rendering.tables import show_task
 from parakit.common.errors import UserError
-from parakit.common.progress import duration, log
+from parakit.common.formatting import duration
+from parakit.common.progress import log
 from parakit.common.settings import Config
 from parakit.model.config import Family
-from parakit.reports.formatting import final_stage, next_command
+from parakit.reports.formatting import final_stage, next_command, training
+from parakit.reports.summary_schema import BuildSummary
 from parakit.training.task_names import TaskName
 
 _WITH_TEXT = {
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> int:
         return 0
     summary = build(recipe, Path(command.builds))
     if command.as_json:
-        print(json.dumps(summary))
+        print(json.dumps(summary.to_dict()))
     else:
         _show(summary, Path(command.builds) / recipe.name)
     return 0
@@ -129,31 +131,32 @@ def _plan_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _show(summary: dict[str, Any], folder: Path) -> None:
+def _show(summary: BuildSummary, folder: Path) -> None:
     console = Console(stderr=True)
-    if summary["suites"]:
-        models = list(summary["suite_mean"])
+    if summary.suites:
+        models = list(summary.suite_mean)
         table = Table(
             "suite", *models, "chance", title="held-out suites, % right (95 % interval)", title_justify="left"
         )
-        for suite, results in summary["suites"].items():
+        for suite, results in summary.suites.items():
             cells = [
-                f"{100 * r['accuracy']:.0f} ({100 * r['low']:.0f}-{100 * r['high']:.0f})"
+                f"{100 * r.accuracy:.0f} ({100 * (r.low or 0):.0f}-{100 * (r.high or 0):.0f})"
                 for r in results.values()
             ]
-            table.add_row(suite, *cells, f"{100 * summary['chance'].get(suite, 0):.0f}")
-        table.add_row("mean", *(f"{100 * summary['suite_mean'][model]:.0f}" for model in models), "")
+            table.add_row(suite, *cells, f"{100 * summary.chance.get(suite, 0):.0f}")
+        table.add_row("mean", *(f"{100 * summary.suite_mean[model]:.0f}" for model in models), "")
         console.print(table)
-    show_task(summary.get("task"), console)
-    made = summary["stages"][final_stage(summary)]
-    base = summary["stages"].get("pretrain") or made
-    bits = base.get("bits_per_byte")
-    held_out = f"{bits:.3f} bits per byte" if bits else f"loss {base['loss']:.3f} {base['loss_unit']}"
-    log(f"{base['parameters']:,} parameters, {held_out} on held-out text, {duration(summary['seconds'])}")
-    if made.get("parameters", base["parameters"]) != base["parameters"]:
-        log(f"{final_stage(summary)}: {made['parameters']:,} parameters")
-    for row in summary["evaluations"]:
-        log(f"{row['name']} ({row['model']}): {row['bits_per_byte']:.3f} bits per byte")
+    show_task(summary.task, console)
+    last = final_stage(summary)
+    made = training(summary, last)
+    base = summary.training("pretrain") or made
+    bits = base.bits_per_byte
+    held_out = f"{bits:.3f} bits per byte" if bits else f"loss {base.loss:.3f} {base.loss_unit}"
+    log(f"{base.parameters:,} parameters, {held_out} on held-out text, {duration(summary.seconds or 0)}")
+    if made.parameters != base.parameters:
+        log(f"{last}: {made.parameters:,} parameters")
+    for row in summary.evaluations:
+        log(f"{row.name} ({row.model}): {row.bits_per_byte:.3f} bits per byte")
     log(f"report: {folder / 'report.html'}")
-    what = next_command({**summary, "path": str(folder / final_stage(summary))})
-    log(f"{what['what'].lower()}: {what['command']}")
+    next_step = next_command(summary.model_copy(update={"path": str(folder / last)}))
+    log(f"{next_step['what'].lower()}: {next_step['command']}")

@@ -16,6 +16,7 @@ from parakit.cli.rendering.tables import show_preferences, show_task
 from parakit.common.progress import log, progress
 from parakit.evaluation.config import EvaluationConfig
 from parakit.primer.config import PrimerConfig
+from parakit.reports.summary_schema import TaskSummary
 
 SUMMARY = "Measure a model: bits per byte of text, examples of its task, the built-in suites."
 
@@ -113,7 +114,7 @@ def _show(figures: dict[str, Any]) -> None:
             )
         console.print(table)
     if figures.get("examples"):
-        show_task(figures["examples"], console)
+        show_task(TaskSummary.model_validate(figures["examples"]), console)
     if figures["suites"]:
         table = Table("suite", "right", "95 % interval", "items", "asked as", "against the other")
         for name, suite in figures["suites"].items():

@@ -12,6 +12,7 @@ from rich.table import Table
 from parakit.alignment.red_team.config import RedTeamConfig
 from parakit.cli.main import merge_repeated_flags
 from parakit.common.errors import UserError
+from parakit.common.formatting import percent
 from parakit.common.progress import log
 from parakit.recipe.build_folder import resolve_model_folder
 
@@ -100,17 +101,13 @@ def _show(results: dict[str, Any]) -> None:
         cells = []
         for role in roles:
             one = results["categories"][role][name]
-            cells += [_percent(one["success"]), f"{one['low']:.1%} to {one['high']:.1%}"]
+            cells += [percent(one["success"], space="", missing=""), f"{one['low']:.1%} to {one['high']:.1%}"]
         unjudged = f" (+{found['n_unjudged']} not judged)" if found["n_unjudged"] else ""
         row = [name.replace("_", " "), *cells, f"{found['n']}{unjudged}"]
         if len(roles) > 1:
             row.append(_difference(results["compared"].get(name)))
         table.add_row(*row)
     Console().print(table)
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
 
 
 def _difference(found: dict[str, Any] | None) -> str:

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.tree import Tree
 
 from parakit.cli.rendering.show_details import describe
+from parakit.common.formatting import byte_size, long_duration, number
 from parakit.common.settings import Config
-from parakit.reports.formatting import number, seconds, size
 
 SUMMARY = "Tell what a folder holds and where it came from."
 
@@ -59,8 +59,8 @@ def _show(found: dict[str, Any], console: Console) -> None:
         console.print("[bold]where it came from[/bold]")
         console.print(Padding(_tree(found["lineage"]), (0, 0, 0, 2)), highlight=False)
     if found["files"]:
-        total = size(sum(file["size"] for file in found["files"]))
-        names = ", ".join(f"{_safe(file['name'])} ({size(file['size'])})" for file in found["files"])
+        total = byte_size(sum(file["size"] for file in found["files"]))
+        names = ", ".join(f"{_safe(file['name'])} ({byte_size(file['size'])})" for file in found["files"])
         checked = {True: "every byte as written", False: "not checked", None: "no manifest to check against"}[
             found["intact"]
         ]
@@ -85,7 +85,7 @@ def _table(figures: Any) -> Table:
 
 
 def _tree(entry: dict[str, Any], tree: Tree | None = None) -> Tree:
-    took = f", {seconds(entry['seconds'])}" if entry.get("seconds") is not None else ""
+    took = f", {long_duration(entry['seconds'])}" if entry.get("seconds") is not None else ""
     note = f"  [yellow]{_safe(entry['note'])}[/yellow]" if entry.get("note") else ""
     label = f"{_safe(entry['kind'])} {_safe(entry['digest'][:12])}  {_safe(entry['path'])}{took}{note}"
     branch = Tree(label) if tree is None else tree.add(label)

@@ -14,7 +14,8 @@ from rich.table import Table
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
-from parakit.common.progress import progress, quantity
+from parakit.common.formatting import quantity
+from parakit.common.progress import progress
 from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.data.corpus import prepare_corpus

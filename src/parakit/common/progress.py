@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+from parakit.common.formatting import duration, quantity
+
 PLAIN_LINE_SECONDS = 10.0
 
 
@@ -112,23 +114,3 @@ def _live_bar(name: str, total: float | None, unit: str) -> Iterator[Bar]:
                 )
 
         yield LiveBar(name, total, unit)
-
-
-def quantity(value: float) -> str:
-    """1234567 as `1.23M`; small whole numbers as they are."""
-    if abs(value) < 1e3 and float(value).is_integer():
-        return f"{value:.0f}"
-    if abs(value) < 999.5:
-        return f"{value:.3g}"
-    power = next((power for power in (1, 2, 3) if abs(value) < 999.5 * 1000**power), 4)
-    return f"{value / 1000**power:.3g}{' kMGT'[power]}"
-
-
-def duration(seconds: float) -> str:
-    """75 as `1m15s`."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"

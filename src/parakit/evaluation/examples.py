@@ -46,7 +46,7 @@ class ExampleResult:
     confusion: list[list[int]] = field(default_factory=list)
     """Rows are right, columns are said, in the order of `labels`; of sequences and words alike."""
     samples: list[dict[str, Any]] = field(default_factory=list)
-    """`input`, `said`, `expected`, `correct` (None where there is no right or wrong)."""
+    """`input`, `prediction`, `expected`, `correct` (None where there is no right or wrong)."""
 
     def add(
         self, name: str, figure: Estimate, unit: Unit, note: str = "", chance: float | None = None
@@ -286,4 +286,4 @@ def _text_of(row: ExampleRow) -> str | tuple[str, str]:
 
 
 def _sample(given: str, said: str, expected: str, correct: bool | None) -> dict[str, Any]:
-    return {"input": given, "said": said, "expected": expected, "correct": correct}
+    return {"input": given, "prediction": said, "expected": expected, "correct": correct}

@@ -24,8 +24,9 @@ from parakit.evaluation.metrics.translations import require_libraries
 from parakit.model.presets import config_for_size
 from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import STATE, Build, Decision
-from parakit.recipe.stage_list import WORK, stages_of
+from parakit.recipe.stage_list import WORK, models_of, stages_of
 from parakit.recipe.unused_settings import unread_keys
+from parakit.reports.summary_schema import BuildSummary
 from parakit.stages.examples import example_files
 
 BUILT_IN = "primer"
@@ -33,9 +34,9 @@ BUILDS = Path("builds")
 FILES = (STATE, "recipe.json", "summary.json", "report.html")  # beside the stages' folders
 
 
-def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
-    """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which also stands
-    there as `summary.json`.
+def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
+    """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which is also written
+    to `summary.json` there.
     """
     from parakit.reports.rendering import write_report
     from parakit.reports.summary import summarize
@@ -46,9 +47,10 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> dict[str, Any]:
     with _build_folder(folder):
         _sweep(folder, [*(stage.name for stage in stages), *FILES])
         Build(folder, stages).run(_tell)
-        summary = summarize(recipe, folder)
+        folders = {stage.name: folder / stage.name for stage in stages}
+        summary = summarize(recipe.name, recipe.model_dump(mode="json"), folders, models_of(recipe))
         write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
-        write_json_atomic(folder / "summary.json", summary)
+        write_json_atomic(folder / "summary.json", summary.to_dict())
         write_report(summary, folder / "report.html")
     return summary
 

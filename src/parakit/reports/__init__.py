@@ -1,6 +1,3 @@
-"""What a build tells people: the page, its charts, the model card, figures in words."""
+"""The summary of a build with its schema, and what is made of it: the HTML report, its charts, the model cards."""
 
-from parakit.common.lazy import lazy_exports
-
-__getattr__, __dir__ = lazy_exports(__name__, {"render_report": "rendering", "write_report": "rendering"})
-__all__ = ["render_report", "write_report"]
+__all__: list[str] = []

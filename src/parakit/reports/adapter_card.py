@@ -1,4 +1,4 @@
-"""The README.md of an adapter's folder: what it changes, on which base, and how it is used."""
+"""The README.md of an adapter's folder: what it changes, on which base, and how to use it."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from parakit.common.formatting import number
 from parakit.common.hardware import parakit_version
-from parakit.reports.formatting import is_number, number
-from parakit.reports.model_card import escaped
+from parakit.reports.model_card import escape_markdown
+from parakit.reports.summary_schema import TrainingSummary
 
 _METHODS = {
-    "lora": "Low-rank factors beside the matrices of the base",
+    "lora": "Low-rank factors added to the matrices of the base",
     "prompt": "Trained vectors before the text",
     "prefix": "Trained keys and values before the text, in every layer",
 }
 
 
-def adapter_card(name: str, base: str, method: str, figures: Mapping[str, Any]) -> str:
-    """Markdown with the front matter that model hubs read."""
-    verb = "chat" if figures.get("task") == "chat" else "predict"
-    loss = figures.get("loss")
+def adapter_card(name: str, base: str, method: str, training: Mapping[str, Any]) -> str:
+    """Markdown with the front matter that model hubs read. `training`: the figures of the adapter's training."""
+    figures = TrainingSummary.model_validate(training)
+    verb = "chat" if figures.task == "chat" else "predict"
     lines = [
         "---\nlibrary_name: peft\ntags: " + json.dumps(["parakit", method]) + "\n---",
-        f"# {escaped(name)} (adapter)",
-        f"{_METHODS.get(method, method)}: {number(figures.get('trained_parameters'))} trained parameters for the model"
-        f" `{escaped(base)}`, which is needed beside it and stays as it is. Made by Parakit"
-        f" {escaped(parakit_version())}.",
+        f"# {escape_markdown(name)} (adapter)",
+        f"{_METHODS.get(method, method)}: {number(figures.trained_parameters)} trained parameters for the model"
+        f" `{escape_markdown(base)}`, which is needed too and does not change. Made by Parakit"
+        f" {escape_markdown(parakit_version())}.",
     ]
-    if is_number(loss):
-        unit = escaped(figures.get("loss_unit") or "nats per token")
-        lines.append(f"## Measured\n\n- Loss on what was held out: **{number(loss, 4)}** {unit}.")
+    if figures.loss is not None:
+        unit = escape_markdown(figures.loss_unit)
+        lines.append(f"## Measured\n\n- Held-out loss: **{number(figures.loss, 4)}** {unit}.")
     python = [
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",

@@ -1,40 +1,38 @@
-"""What alignment brought, in words: held-out pairs before and after, reward against distance from the start."""
+"""The outcome of alignment in words: held-out pairs before and after, reward against the distance from the start."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from parakit.reports.formatting import is_number, number, percent
+from parakit.common.formatting import is_number, number, percent
+from parakit.reports.summary_schema import TrainingSummary
 
 
-def outcome(figures: Mapping[str, Any]) -> list[str]:
-    """Sentences' parts on an alignment stage's figures; empty for any other stage."""
-    before: Mapping[str, Any] = figures.get("before") or {}
-    found = []
-    if is_number(figures.get("logp_accuracy")):
-        found.append(
-            f"of held-out pairs the better answer is the likelier one in {percent(figures['logp_accuracy'])}"
+def outcome(figures: TrainingSummary) -> list[str]:
+    """Parts of a sentence on an alignment stage; empty for any other stage."""
+    before, parts = figures.before, []
+    accuracy, logp_accuracy = figures.metric("accuracy"), figures.metric("logp_accuracy")
+    if logp_accuracy is not None:
+        parts.append(
+            f"of held-out pairs the better answer is the likelier one in {percent(logp_accuracy)}"
             + _before(percent(before.get("logp_accuracy")))
-            + f", and gained more in {percent(figures.get('accuracy'))}"
+            + f", and gained more in {percent(accuracy)}"
         )
-    elif is_number(figures.get("margin")):
-        found.append(_judge(figures, figures.get("judged") or {}))
-    if is_number(figures.get("reward")) and is_number(before.get("reward")):
-        found.append(
-            f"reward on held-out prompts {number(figures['reward'])}" + _before(number(before["reward"]))
-        )
-        if is_number(figures.get("kl")):
-            found.append(f"{number(figures['kl'])} nats an answer from where it began")
-    return found
+    elif figures.metric("margin") is not None:
+        parts.append(_reward_model(figures))
+    reward, kl = figures.metric("reward"), figures.metric("kl")
+    if reward is not None and is_number(before.get("reward")):
+        parts.append(f"reward on held-out prompts {number(reward)}" + _before(number(before["reward"])))
+        if kl is not None:
+            parts.append(f"{number(kl)} nats an answer from where it began")
+    return parts
 
 
-def _judge(figures: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
-    told = f"it finds the better of two held-out answers in {percent(figures.get('accuracy'))}"
+def _reward_model(figures: TrainingSummary) -> str:
+    accuracy, judged = percent(figures.metric("accuracy")), figures.judged
+    text = f"it finds the better of two held-out answers in {accuracy}"
     if not judged:
-        return told
+        return text
     return (
-        told
+        text
         + f" (95 % between {percent(judged['low'])} and {percent(judged['high'])}; a judge of length alone"
         f" {percent(judged['length_judge'])}), and its claims are off by {percent(judged['calibration_error'])}"
     )

@@ -1,8 +1,8 @@
-"""The geometry of the report's charts: what goes where, in numbers; the page's template draws it.
+"""The geometry of the report's charts, in numbers; the page's template draws it.
 
-A curve is a polyline in a box of 1000 x 1000 that the page stretches to any width; ticks and labels are
-placed in percent beside it, so that letters keep their size on a phone. Nothing here writes markup, and
-nothing in the template is marked as safe.
+A curve is a polyline in a box of 1000 x 1000 that the page stretches to any width; ticks and labels have positions in
+percent, so that letters keep their size on a phone. Nothing here writes markup, and nothing in the template is marked as
+safe.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parakit.reports.formatting import Summary, compact, is_number, percent, roles, seconds, words
+from parakit.common.formatting import compact, is_number, long_duration, percent
+from parakit.reports.formatting import humanize, roles
+from parakit.reports.summary_schema import BuildSummary, LineageEntry, SuiteSummary, TrainingSummary
 
 MAX_POINTS = 300
-LOSS_UNIT = "nats per token"
-ALIGNED = (  # figures of alignment's steps and validations
+ALIGNMENT_METRICS = (  # of steps and validations: key, title, unit
     ("accuracy", "Right pairs", "share of pairs in which the better answer leads"),
     ("reward", "Reward", "mean of the answers"),
     ("kl", "Distance from the start", "nats an answer"),
@@ -65,7 +66,7 @@ class SuiteBar:
 
 @dataclass(frozen=True)
 class SuiteRow:
-    """A suite's bars, and where guessing would end."""
+    """A suite's bars, and the accuracy of guessing."""
 
     name: str
     bars: list[SuiteBar]
@@ -84,7 +85,7 @@ class Slice:
 
 @dataclass
 class Node:
-    """An artifact of the lineage drawing, in pixels; `line` tells its kind and the time it took."""
+    """An artifact of the lineage drawing, in pixels; `line` has its kind and the time it took."""
 
     stage: str
     kind: str
@@ -105,32 +106,27 @@ class Drawing:
     height: int
 
 
-def suite_rows(summary: Summary) -> list[SuiteRow]:
+def suite_rows(summary: BuildSummary) -> list[SuiteRow]:
     """The suites in the summary's order, each with a bar per model."""
-    chance = summary.get("chance") or {}
     rows = []
-    for name, results in (summary.get("suites") or {}).items():
-        bars = []
-        for role in roles(summary):
-            result = results.get(role)
-            if result and is_number(result.get("accuracy")):
-                score = result["accuracy"]
-                low, high = (
-                    value if is_number(value := result.get(key)) else score for key in ("low", "high")
-                )
-                text = f"{percent(score)}, 95 % between {percent(low)} and {percent(high)}"
-                bars.append(SuiteBar(role, _share(score), _share(low), _share(high), text))
-        rows.append(
-            SuiteRow(words(str(name)), bars, _share(chance[name]) if is_number(chance.get(name)) else None)
-        )
+    for name, results in summary.suites.items():
+        bars = [suite_bar(role, results[role]) for role in roles(summary) if role in results]
+        chance = summary.chance.get(name)
+        rows.append(SuiteRow(humanize(name), bars, None if chance is None else _share(chance)))
     return rows
 
 
-def training_plots(figures: Mapping[str, Any]) -> list[Plot]:
-    """Loss, learning rate and throughput of one training stage, and of alignment what it is about; those without points
-    are left out.
-    """
-    metrics, validations = figures.get("metrics") or [], figures.get("validations") or []
+def suite_bar(role: str, result: SuiteSummary) -> SuiteBar:
+    """The bar of one model's accuracy."""
+    low = result.accuracy if result.low is None else result.low
+    high = result.accuracy if result.high is None else result.high
+    text = f"{percent(result.accuracy)}, 95 % between {percent(low)} and {percent(high)}"
+    return SuiteBar(role, _share(result.accuracy), _share(low), _share(high), text)
+
+
+def training_plots(figures: TrainingSummary) -> list[Plot]:
+    """Loss, alignment metrics, learning rate and throughput of one training stage; plots without points are left out."""
+    metrics, validations = figures.metrics, figures.validations
     loss = [
         ("training", "train", _points(metrics, "loss")),
         ("validation", "validation", _points(validations, "loss")),
@@ -138,7 +134,7 @@ def training_plots(figures: Mapping[str, Any]) -> list[Plot]:
     rate = [("", "plain", _points(metrics, "learning_rate"))]
     speed = [("", "plain", _points(metrics, "tokens_per_second"))]
     plots = [
-        _plot("Loss", str(figures.get("loss_unit") or LOSS_UNIT), loss, _decimal),
+        _plot("Loss", figures.loss_unit, loss, _decimal),
         *(
             _plot(
                 title,
@@ -149,7 +145,7 @@ def training_plots(figures: Mapping[str, Any]) -> list[Plot]:
                 ],
                 _decimal,
             )
-            for key, title, unit in ALIGNED
+            for key, title, unit in ALIGNMENT_METRICS
         ),
         _plot("Learning rate", "", rate, _plain, n_ticks=2, from_zero=True),
         _plot("Throughput", "tokens per second", speed, _round, n_ticks=2, from_zero=True),
@@ -157,13 +153,14 @@ def training_plots(figures: Mapping[str, Any]) -> list[Plot]:
     return [plot for plot in plots if plot]
 
 
-def time_slices(summary: Summary) -> list[Slice]:
-    """How the build's time went, stage by stage."""
-    stages = (summary.get("stages") or {}).items()
+def time_slices(summary: BuildSummary) -> list[Slice]:
+    """The build's time by stage."""
     spent = {
-        words(name): value for name, figures in stages if is_number(value := (figures or {}).get("seconds"))
+        humanize(name): figures.seconds
+        for name, figures in summary.stages.items()
+        if figures.seconds is not None
     }
-    return slices(spent, seconds)
+    return slices(spent, long_duration)
 
 
 def slices(amounts: Mapping[str, float], write: Callable[[Any], str]) -> list[Slice]:
@@ -177,18 +174,18 @@ def slices(amounts: Mapping[str, float], write: Callable[[Any], str]) -> list[Sl
     return pieces
 
 
-def lineage_drawing(entries: Sequence[Mapping[str, Any]]) -> Drawing | None:
-    """Parents left, children right; a box never stands left of what it was made from."""
+def lineage_drawing(entries: Sequence[LineageEntry]) -> Drawing | None:
+    """Parents left, children right; a box is never left of one that it was made from."""
     if not entries:
         return None
     width, height = BOX
-    nodes = {str(entry.get("digest")): _node(entry) for entry in entries}
-    parents = {str(e.get("digest")): [d for d in _digests(e.get("parents")) if d in nodes] for e in entries}
-    for _ in nodes:  # longest path: as many rounds as there can be steps, so a cycle cannot hang us
+    nodes = {entry.digest: _node(entry) for entry in entries}
+    parents = {entry.digest: [digest for digest in entry.parents if digest in nodes] for entry in entries}
+    for _ in nodes:  # longest path: as many rounds as nodes, so a cycle ends too
         for digest, node in nodes.items():
             node.layer = max([node.layer, *(nodes[p].layer + 1 for p in parents[digest] if p != digest)])
             node.layer = min(node.layer, len(nodes))
-    for digest, node in nodes.items():  # what has no parents stands beside its first child
+    for digest, node in nodes.items():  # a node without parents is placed one layer before its first child
         children = [nodes[d].layer for d in nodes if digest in parents[d]]
         if not parents[digest] and children:
             node.layer = max(min(children) - 1, 0)
@@ -204,24 +201,20 @@ def lineage_drawing(entries: Sequence[Mapping[str, Any]]) -> Drawing | None:
     return Drawing(list(nodes.values()), edges, right, bottom)
 
 
-def _node(entry: Mapping[str, Any]) -> Node:
-    name, kind = words(str(entry.get("stage", ""))), str(entry.get("kind", ""))
-    figures = [
-        kind if kind != name else "",
-        seconds(entry["seconds"]) if is_number(entry.get("seconds")) else "",
+def _node(entry: LineageEntry) -> Node:
+    name = humanize(entry.stage)
+    parts = [
+        entry.kind if entry.kind != name else "",
+        "" if entry.seconds is None else long_duration(entry.seconds),
     ]
-    return Node(
-        name, kind, str(entry.get("digest", ""))[:10], " · ".join(figure for figure in figures if figure)
-    )
+    return Node(name, entry.kind, entry.digest[:10], " · ".join(part for part in parts if part))
 
 
 def _edge(parent: Node, child: Node, width: int, height: int) -> str:
-    """From the right side to the left side; around the boxes where another one stands between."""
+    """From the right side to the left side; around a box in between."""
     if child.layer - parent.layer > 1 and child.y == parent.y:
         x1, x2, y = parent.x + width // 2, child.x + width // 3, parent.y + height
-        low = y + (
-            17 if parent.layer % 2 else 9
-        )  # neighbours' paths run beside each other, not on each other
+        low = y + (17 if parent.layer % 2 else 9)  # so that neighbours' paths do not overlap
         return f"M{x1} {y} Q{x1} {low} {x1 + 9} {low} H{x2 - 9} Q{x2} {low} {x2} {y + 1}"
     x1, y1, x2, y2 = parent.x + width, parent.y + height // 2, child.x, child.y + height // 2
     if child.layer - parent.layer > 1 and child.y < parent.y:  # along the lower row, then up
@@ -231,12 +224,8 @@ def _edge(parent: Node, child: Node, width: int, height: int) -> str:
     return f"M{x1} {y1} C{middle} {y1} {middle} {y2} {x2} {y2}"
 
 
-def _digests(parents: Any) -> list[str]:
-    return [str(p.get("digest")) if isinstance(p, Mapping) else str(p) for p in parents or []]
-
-
 def _points(rows: Iterable[Mapping[str, Any]], key: str) -> list[Point]:
-    """(tokens, value) of the rows that have both; the step stands in for tokens that were not counted."""
+    """(tokens, value) of the rows that have both; without tokens, (step, value)."""
     return [
         (float(x), float(y))
         for row in rows

@@ -1,7 +1,7 @@
 """The README.md of a model folder: what the model is, how good it is, what it was made from, how to use it.
 
-Markdown with the front matter that model hubs read. Text from outside (names, samples) is escaped: a card may
-be shown by software that renders HTML.
+Markdown with the front matter that model hubs read. Text from outside (names, samples) is escaped, because software that
+renders HTML may show a card.
 """
 
 from __future__ import annotations
@@ -13,30 +13,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.formatting import byte_size, compact, long_duration, number, percent
 from parakit.common.hardware import describe_hardware, parakit_version
 from parakit.reports.alignment import outcome
 from parakit.reports.formatting import (
     ROLE_OF_STAGE,
-    Summary,
-    compact,
     forgetting,
-    is_number,
+    humanize,
     machine,
-    number,
-    percent,
-    seconds,
     shape,
-    size,
     stage,
     suite_means,
-    words,
 )
-from parakit.reports.tasks import figure, figure_name, interval
+from parakit.reports.summary_schema import BuildSummary, CorpusSummary, TrainingSummary
+from parakit.reports.tasks import interval, metric_name, metric_value
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a model is called, and how it is used."""
+class Usage:
+    """How a model of a family and task is called, and how it is used."""
 
     role: str
     what: str
@@ -48,74 +43,77 @@ class Kind:
 _ASK = 'parakit predict FOLDER --text "..."'
 _LABELS = "AutoModelForSequenceClassification"
 # By family and task; None: pre-trained only.
-KINDS: dict[tuple[str, Any], Kind] = {
-    ("decoder", None): Kind(
+USAGES: dict[tuple[str, str | None], Usage] = {
+    ("decoder", None): Usage(
         "base model",
         "A decoder language model",
         "text-generation",
         "AutoModelForCausalLM",
         "parakit generate FOLDER",
     ),
-    ("decoder", "chat"): Kind(
+    ("decoder", "chat"): Usage(
         "instruction-tuned model",
         "A decoder language model",
         "text-generation",
         "AutoModelForCausalLM",
         "parakit chat FOLDER",
     ),
-    ("decoder", "reward"): Kind(
+    ("decoder", "reward"): Usage(
         "reward model",
         "A decoder that judges answers",
         "text-classification",
         _LABELS,
         "parakit evaluate FOLDER --preferences FILE",
     ),
-    ("encoder", None): Kind(
+    ("encoder", None): Usage(
         "base model",
         "An encoder that fills masked tokens",
         "fill-mask",
         "AutoModelForMaskedLM",
         'parakit predict FOLDER --text "... [MASK] ..."',
     ),
-    ("encoder-decoder", None): Kind(
+    ("encoder-decoder", None): Usage(
         "base model",
         "An encoder-decoder",
         "text2text-generation",
         "AutoModelForSeq2SeqLM",
         "parakit finetune FOLDER --task translate --examples FILE --output OTHER",
     ),
-    ("encoder-decoder", "translate"): Kind(
+    ("encoder-decoder", "translate"): Usage(
         "translator", "An encoder-decoder", "translation", "AutoModelForSeq2SeqLM", _ASK
     ),
 }
 for _family, _name in (("encoder", "An encoder"), ("decoder", "A decoder")):
-    KINDS[_family, "classify"] = Kind("classifier", _name, "text-classification", _LABELS, _ASK)
-    KINDS[_family, "regress"] = Kind("scorer of texts", _name, "text-classification", _LABELS, _ASK)
-    KINDS[_family, "tag"] = Kind(
+    USAGES[_family, "classify"] = Usage("classifier", _name, "text-classification", _LABELS, _ASK)
+    USAGES[_family, "regress"] = Usage("scorer of texts", _name, "text-classification", _LABELS, _ASK)
+    USAGES[_family, "tag"] = Usage(
         "tagger of words", _name, "token-classification", "AutoModelForTokenClassification", _ASK
     )
-    KINDS[_family, "embed"] = Kind("embedder", _name, "sentence-similarity", "AutoModel", _ASK)
+    USAGES[_family, "embed"] = Usage("embedder", _name, "sentence-similarity", "AutoModel", _ASK)
 
 
-def model_card(summary: Summary, stage_name: str) -> str:
-    """The card of the model that a stage ("pretrain" or "finetune") made. Raises `UserError` when the summary
-    knows no such stage.
+def stage_card(name: str, stage_name: str, figures: Mapping[str, Any]) -> str:
+    """The card of a model that a stage made outside a build, from the figures of its training."""
+    return model_card(BuildSummary(name=name, stages={stage_name: figures}), stage_name)
+
+
+def model_card(summary: BuildSummary, stage_name: str) -> str:
+    """The card of the model that a stage ("pretrain" or "finetune") made. Raises `UserError` where the summary has no
+    such stage.
     """
-    figures = stage(summary, stage_name)
-    if not figures:
-        ran = [name for name, found in (summary.get("stages") or {}).items() if found]
+    figures = summary.training(stage_name)
+    if figures is None or not stage(summary, stage_name):
+        ran = [name for name in summary.stages if stage(summary, name)]
         raise UserError(
             f"the summary has no figures of the stage {stage_name!r}",
             f"stages that ran: {', '.join(ran) or 'none'}",
         )
-    role = ROLE_OF_STAGE.get(stage_name, stage_name)
+    usage = _usage(figures, stage_name)
     sections = [
-        _front_matter(_kind(figures, stage_name)),
-        _head(summary, stage_name, figures),
-        _measured(summary, role, figures),
-    ]
-    sections += [
-        _use(_kind(figures, stage_name)),
+        _front_matter(usage),
+        _head(summary, usage, figures),
+        _measured(summary, ROLE_OF_STAGE.get(stage_name, stage_name), figures),
+        _use(usage),
         _text(summary),
         _making(summary, figures),
         _limits(stage_name, figures),
@@ -123,7 +121,7 @@ def model_card(summary: Summary, stage_name: str) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def escaped(text: Any) -> str:
+def escape_markdown(text: object) -> str:
     """Text that neither HTML nor a Markdown table can take for anything else, on one line."""
     plain = " ".join(html.escape(str(text), quote=False).split())
     for letter in "\\`*_[]|":
@@ -131,122 +129,127 @@ def escaped(text: Any) -> str:
     return plain
 
 
-def _front_matter(kind: Kind) -> str:
-    tags = ["parakit", *(["conversational"] if kind is KINDS["decoder", "chat"] else [])]
-    return f"---\nlibrary_name: transformers\npipeline_tag: {kind.pipeline}\ntags: {json.dumps(tags)}\n---"
+def _front_matter(usage: Usage) -> str:
+    tags = ["parakit", *(["conversational"] if usage is USAGES["decoder", "chat"] else [])]
+    return f"---\nlibrary_name: transformers\npipeline_tag: {usage.pipeline}\ntags: {json.dumps(tags)}\n---"
 
 
-def _kind(figures: Mapping[str, Any], stage_name: str) -> Kind:
-    task = figures.get("task") or ("chat" if stage_name == "finetune" else None)
-    return KINDS.get((str(figures.get("family") or "decoder"), task), KINDS["decoder", None])
+def _usage(figures: TrainingSummary, stage_name: str) -> Usage:
+    task = figures.task or ("chat" if stage_name == "finetune" else None)
+    return USAGES.get((figures.family, task), USAGES["decoder", None])
 
 
-def _head(summary: Summary, stage_name: str, figures: Any) -> str:
-    kind = _kind(figures, stage_name)
-    lines = [f"# {escaped(summary.get('name', 'model'))} ({kind.role})"]
-    count = f"{kind.what} of {number(figures.get('parameters'))} parameters"
-    plan = shape(figures.get("config") or figures.get("plan"))
+def _head(summary: BuildSummary, usage: Usage, figures: TrainingSummary) -> str:
+    lines = [f"# {escape_markdown(summary.name)} ({usage.role})"]
+    count = f"{usage.what} of {number(figures.parameters)} parameters"
+    plan = shape(figures.config or figures.plan)
     lines.append(
         count
-        + (f": {escaped(plan)}." if plan else ".")
-        + f" Made by Parakit {escaped(summary.get('version') or parakit_version())}."
+        + (f": {escape_markdown(plan)}." if plan else ".")
+        + f" Made by Parakit {escape_markdown(summary.version or parakit_version())}."
     )
     return "\n\n".join(lines)
 
 
-def _measured(summary: Summary, role: str, figures: Any) -> str:
-    rows = []
-    for suite, results in (summary.get("suites") or {}).items():
-        if role in results:
-            result, chance = results[role], (summary.get("chance") or {}).get(suite)
-            between = f"{percent(result.get('low'))} to {percent(result.get('high'))}"
-            rows.append(
-                f"| {escaped(words(suite))} | {percent(result['accuracy'])} | {between} | {percent(chance)} "
-                f"| {number(result.get('n'))} |"
-            )
+def _measured(summary: BuildSummary, role: str, figures: TrainingSummary) -> str:
     lines = []
-    if is_number(figures.get("bits_per_byte")):
+    if figures.bits_per_byte is not None:
         lines.append(
-            f"- Bits per byte on held-out text: **{number(figures['bits_per_byte'], 4)}** (perplexity "
-            f"{number(figures.get('perplexity'))} per token)."
+            f"- Bits per byte on held-out text: **{number(figures.bits_per_byte, 4)}** (perplexity "
+            f"{number(figures.perplexity)} per token)."
         )
-    elif is_number(figures.get("loss")):
-        unit = escaped(figures.get("loss_unit") or "nats per token")
-        lines.append(f"- Loss on what was held out: **{number(figures['loss'], 4)}** {unit}.")
-    lines += [f"- {escaped(part[0].upper() + part[1:])}." for part in outcome(figures)]
-    if told := forgetting(figures):
-        lines.append(f"- {told[0].upper()}{told[1:]}.")
-    for row in (figures.get("measured") or {}).get("figures") or []:
-        between = f" ({interval(row)})" if interval(row) else ""
-        lines.append(f"- {escaped(figure_name(row))}: **{figure(row)}**{between}.")
-    for entry in summary.get("evaluations") or []:
-        if entry.get("model") in (role, "pretrain" if role == "base" else "finetune"):
+    elif figures.loss is not None:
+        lines.append(f"- Held-out loss: **{number(figures.loss, 4)}** {escape_markdown(figures.loss_unit)}.")
+    lines += [f"- {escape_markdown(part[0].upper() + part[1:])}." for part in outcome(figures)]
+    if text := forgetting(figures):
+        lines.append(f"- {text[0].upper()}{text[1:]}.")
+    for metric in figures.measured.figures if figures.measured else ():
+        between = f" ({interval(metric)})" if interval(metric) else ""
+        lines.append(f"- {escape_markdown(metric_name(metric))}: **{metric_value(metric)}**{between}.")
+    for entry in summary.evaluations:
+        if entry.model in (role, "pretrain" if role == "base" else "finetune"):
             lines.append(
-                f"- {escaped(entry.get('name'))}: {number(entry.get('bits_per_byte'), 4)} bits per byte on "
-                f"{size(entry.get('bytes'))}."
+                f"- {escape_markdown(entry.name)}: {number(entry.bits_per_byte, 4)} bits per byte on "
+                f"{byte_size(entry.bytes)}."
             )
-    if rows:
-        mean = suite_means(summary).get(role)
-        lines += [f"- Held-out suites, mean: **{percent(mean)}**.", ""]
-        lines += [
-            "| suite | right | 95 % interval | guessing | questions |",
-            "| --- | ---: | ---: | ---: | ---: |",
-            *rows,
-        ]
+    lines += _suite_table(summary, role)
     return "## Measured\n\n" + "\n".join(lines) if lines else ""
 
 
-def _use(kind: Kind) -> str:
+def _suite_table(summary: BuildSummary, role: str) -> list[str]:
+    rows = [
+        f"| {escape_markdown(humanize(suite))} | {percent(results[role].accuracy)} "
+        f"| {percent(results[role].low)} to {percent(results[role].high)} "
+        f"| {percent(summary.chance.get(suite))} | {number(results[role].n)} |"
+        for suite, results in summary.suites.items()
+        if role in results
+    ]
+    if not rows:
+        return []
+    return [
+        f"- Held-out suites, mean: **{percent(suite_means(summary).get(role))}**.",
+        "",
+        "| suite | right | 95 % interval | guessing | questions |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        *rows,
+    ]
+
+
+def _use(usage: Usage) -> str:
     python = [
-        f"from transformers import {kind.auto}, AutoTokenizer",
+        f"from transformers import {usage.auto}, AutoTokenizer",
         "",
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
-        f'model = {kind.auto}.from_pretrained("FOLDER")',
+        f'model = {usage.auto}.from_pretrained("FOLDER")',
     ]
-    return "\n".join(["## Use", "", "```", kind.command, "```", "", "```python", *python, "```"])
+    return "\n".join(["## Use", "", "```", usage.command, "```", "", "```python", *python, "```"])
 
 
-def _text(summary: Summary) -> str:
+def _text(summary: BuildSummary) -> str:
     corpus = stage(summary, "corpus")
-    if not corpus:
+    if not isinstance(corpus, CorpusSummary):
         return ""
     counts = [
-        f"{number(corpus.get('documents'))} documents",
-        f"{size(corpus.get('bytes'))}",
-        f"{number(corpus.get('duplicates', 0))} duplicates dropped",
-        f"{number(corpus.get('bad_bytes', 0))} bad bytes replaced",
-        f"{len(corpus.get('skipped') or [])} files left out",
+        f"{number(corpus.documents)} documents",
+        byte_size(corpus.bytes),
+        f"{number(corpus.duplicates)} duplicates dropped",
+        f"{number(corpus.bad_bytes)} bad bytes replaced",
+        f"{len(corpus.skipped)} files left out",
     ]
     return f"## Training text\n\n{', '.join(counts)}."
 
 
-def _making(summary: Summary, figures: Any) -> str:
+def _making(summary: BuildSummary, figures: TrainingSummary) -> str:
     lines = []
-    if is_number(figures.get("tokens")):
+    if figures.tokens is not None:
         lines.append(
-            f"- Tokens seen: {compact(figures['tokens'])}, at {compact(figures.get('tokens_per_second'))} "
-            f"per second."
+            f"- Tokens seen: {compact(figures.tokens)}, at {compact(figures.tokens_per_second)} per second."
         )
-    if is_number(figures.get("seconds")):
-        predicted = figures.get("predicted_seconds")
-        line = f"- Time: {seconds(figures['seconds'])}" + (
-            f" (predicted {seconds(predicted)})" if is_number(predicted) else ""
+    if figures.seconds is not None:
+        predicted = figures.predicted_seconds
+        line = f"- Time: {long_duration(figures.seconds)}" + (
+            "" if predicted is None else f" (predicted {long_duration(predicted)})"
         )
-        whole = summary.get("seconds")
-        lines.append(line + (f"; the whole build took {seconds(whole)}." if is_number(whole) else "."))
-    lines.append(f"- Machine: {escaped(machine(summary.get('hardware') or describe_hardware()))}.")
-    for entry in summary.get("lineage") or []:
-        if str(entry.get("digest", "")).isalnum():
-            lines.append(f"- {escaped(words(str(entry.get('stage'))))}: `{entry['digest'][:16]}`")
+        whole = summary.seconds
+        lines.append(line + ("." if whole is None else f"; the whole build took {long_duration(whole)}."))
+    lines.append(f"- Machine: {escape_markdown(machine(summary.hardware or describe_hardware()))}.")
+    lines += [
+        f"- {escape_markdown(humanize(entry.stage))}: `{entry.digest[:16]}`"
+        for entry in summary.lineage
+        if entry.digest.isalnum()
+    ]
     return "## How it was made\n\n" + "\n".join(lines)
 
 
-def _limits(stage_name: str, figures: Mapping[str, Any]) -> str:
+def _limits(stage_name: str, figures: TrainingSummary) -> str:
     text = "It knows what its training text says, and makes up what it does not know. "
-    text += "It was measured as told above and not checked for any other use."
-    if stage_name == "pretrain" and (figures.get("family") or "decoder") == "decoder":
+    text += "It was measured as described above and not checked for any other use."
+    if stage_name == "pretrain" and figures.family == "decoder":
         text += " It continues text and was not tuned to answer or to refuse."
-    if warnings := figures.get("warnings"):
+    if figures.warnings:
         text += "\n\nWarnings of reward overoptimization during training:\n\n"
-        text += "\n".join(f"- step {number(row['step'])}: {escaped(row['message'])}" for row in warnings)
+        text += "\n".join(
+            f"- step {number(warning.step)}: {escape_markdown(warning.message)}"
+            for warning in figures.warnings
+        )
     return f"## Limits\n\n{text}"

@@ -1,47 +1,44 @@
-"""The report of a build: one self-contained HTML page made from one `summary` mapping.
+"""The report of a build: one self-contained HTML page made from its summary.
 
-The page needs no network and runs no script (its own security policy forbids both). Every text in it, from a
-model, a file name or a recipe, passes through the template's autoescape; nothing is marked as safe. A section
-whose figures are missing does not appear. Left out: anything interactive, which is the studio's.
+The page needs no network and runs no script (its own security policy forbids both). Every text in it, from a model, a
+file name or a recipe, passes through the template's autoescape; nothing is marked as safe. A section whose figures are
+missing does not appear. Left out: anything interactive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, Template
 
 from parakit.common.files import write_text_atomic
+from parakit.common.formatting import byte_size, compact, long_duration, number, percent
 from parakit.reports import charts
 from parakit.reports.alignment import outcome
 from parakit.reports.formatting import (
     ROLES,
-    Summary,
-    blank,
-    compact,
     final_stage,
     forgetting,
-    is_number,
+    hide_missing,
+    humanize,
     model_name,
     model_stages,
     next_command,
-    number,
-    origin,
-    percent,
     quality,
     roles,
-    seconds,
     shape,
-    size,
     stage,
     suite_means,
+    summary_sentence,
     task,
-    words,
+    training,
 )
-from parakit.reports.stage_comparison import steps, trained_stages
-from parakit.reports.tasks import figure, figure_name, interval, main_figure, task_section
+from parakit.reports.stage_comparison import stage_deltas, trained_stages
+from parakit.reports.summary_schema import BuildSummary, CorpusSummary, Sample, SkippedFile, TokenizerSummary
+from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
 PAGE = Path(__file__).with_name("page")
 MAX_SKIPPED, MAX_ANSWERS = 12, 8
@@ -68,7 +65,7 @@ STAGE_TITLES = {
     "grpo": "Group-relative policy optimization",
     "distill": "Distillation",
 }
-KINDS = {
+TOKENIZER_KINDS = {
     "byte_bpe": "byte-level BPE",
     "wordpiece": "WordPiece",
     "unigram": "Unigram",
@@ -77,59 +74,58 @@ KINDS = {
 }
 
 
-def write_report(summary: Summary, path: str | Path) -> Path:
-    """Write the report of a build to `path`, whole or not at all. Missing parts of `summary` are left out of
-    the page.
-    """
+def write_report(summary: BuildSummary, path: str | Path) -> Path:
+    """Write the report of a build to `path`, whole or not at all."""
     path = Path(path)
     write_text_atomic(path, render_report(summary))
     return path
 
 
-def render_report(summary: Summary) -> str:
+def render_report(summary: BuildSummary) -> str:
     """The report as HTML text."""
     return page_template("report.html").render(_page(summary))
 
 
 def page_template(name: str) -> Template:
-    """A page's template, with autoescape and the house's ways of writing figures."""
+    """A page's template, with autoescape and the filters that format numbers and names."""
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    for write in (blank, compact, model_name, number, percent, seconds, size, words):
+    for write in (hide_missing, compact, model_name, number, percent, long_duration, byte_size, humanize):
         environment.filters[write.__name__] = write
     return environment.get_template(name)
 
 
-def _page(summary: Summary) -> dict[str, Any]:
+def _page(summary: BuildSummary) -> dict[str, Any]:
     """Everything that the template shows."""
     page: dict[str, Any] = {
-        "s": {"name": "model", "created": "", "version": "", "suites": {}, "stages": {}, **summary},
-        "origin": origin(summary),
+        "s": summary,
+        "sentence": summary_sentence(summary),
         "quality": quality(summary),
         "next": next_command(summary),
         "tiles": _tiles(summary),
         "titles": TITLES,
         "roles": roles(summary),
-        "models": {role: ROLES.get(role, words(role)) for role in roles(summary)},
+        "models": {role: ROLES.get(role, humanize(role)) for role in roles(summary)},
         "means": suite_means(summary),
         "suite_rows": charts.suite_rows(summary),
         "answers": _answers(summary),
-        "steps": steps(summary),
+        "deltas": stage_deltas(summary),
         "task": task_section(summary),
-        "evaluations": summary.get("evaluations") or [],
-        "trained": [t for t in (_trained(summary, name) for name in trained_stages(summary)) if t],
+        "evaluations": summary.evaluations,
+        "trained": [_trained(summary, name) for name in trained_stages(summary) if stage(summary, name)],
         "samples": _samples(summary),
-        "tokenizer": _tokenizer(stage(summary, "tokenizer")),
-        "corpus": _corpus(stage(summary, "corpus")),
+        "tokenizer": _tokenizer(summary),
+        "corpus": _corpus(summary),
         "times": charts.time_slices(summary),
-        "drawing": charts.lineage_drawing(summary.get("lineage") or []),
+        "time_rows": _time_rows(summary),
+        "drawing": charts.lineage_drawing(summary.lineage),
         "box": charts.BOX,
         "settings": _settings(summary),
     }
     shown = {
         "suites": page["suite_rows"],
-        "stages": page["steps"],
+        "stages": page["deltas"],
         "task": page["task"],
         "text-quality": page["evaluations"],
         "training": page["trained"],
@@ -140,140 +136,168 @@ def _page(summary: Summary) -> dict[str, Any]:
         "lineage": page["drawing"],
         "settings": True,
     }
-    titles = TITLES | ({"task": page["task"]["title"]} if page["task"] else {})
+    titles = TITLES | ({"task": page["task"].title} if page["task"] else {})
     return page | {"contents": [(key, titles[key]) for key, there in shown.items() if there]}
 
 
-def _tiles(summary: Summary) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class Tile:
+    """A figure at the top of the page."""
+
+    name: str
+    value: str
+    note: str
+
+
+def _tiles(summary: BuildSummary) -> list[Tile]:
     """The few figures that a reader wants first."""
     tiles = []
-    main = main_figure(summary)
-    if main:
+    if main := main_metric(summary):
         between = interval(main)
         note = f"95 % between {between}" if between else "on held-out examples"
-        title = figure_name(main)
-        tiles.append({"name": title[0].upper() + title[1:], "value": figure(main), "note": note})
-    means = suite_means(summary)
-    if means:
-        best = roles(summary)[-1]
-        note = (
-            f"{percent(means['base'])} before tuning"
-            if best != "base" and "base" in means
-            else "mean over the suites"
-        )
-        tiles.append({"name": "Right answers", "value": percent(means[best]), "note": note})
-        scored = {name: r[best]["accuracy"] for name, r in summary["suites"].items() if best in r}
-        weakest = min(scored, key=lambda name: scored[name])
-        tiles.append({"name": "Weakest suite", "value": percent(scored[weakest]), "note": words(weakest)})
-    pretrain = stage(summary, "pretrain")
-    if is_number(pretrain.get("bits_per_byte")):
-        perplexity = pretrain.get("perplexity")
-        note = f"perplexity {number(perplexity)} per token" if is_number(perplexity) else "held-out text"
-        tiles.append({"name": "Bits per byte", "value": number(pretrain["bits_per_byte"]), "note": note})
+        title = metric_name(main)
+        tiles.append(Tile(title[0].upper() + title[1:], metric_value(main), note))
+    tiles += _suite_tiles(summary)
+    pretrain = training(summary, "pretrain")
+    if pretrain.bits_per_byte is not None:
+        perplexity = pretrain.perplexity
+        note = "held-out text" if perplexity is None else f"perplexity {number(perplexity)} per token"
+        tiles.append(Tile("Bits per byte", number(pretrain.bits_per_byte), note))
     last = final_stage(summary)
-    made = stage(summary, last)
-    if is_number(made.get("parameters")):
-        tokens, larger = (pretrain or made).get("tokens"), pretrain.get("parameters")
-        note = f"trained on {compact(tokens)} tokens" if is_number(tokens) else ""
-        note = f"distilled from {compact(larger)}" if last == "distill" and is_number(larger) else note
-        tiles.append({"name": "Parameters", "value": compact(made["parameters"]), "note": note})
-    if is_number(summary.get("seconds")):
-        hardware = summary.get("hardware") or {}
-        note = str(
-            hardware.get("accelerator")
-            or (f"{hardware['cores']} processor cores" if hardware.get("cores") else "")
-        )
-        tiles.append({"name": "Time, all stages", "value": seconds(summary["seconds"]), "note": note})
+    made = training(summary, last)
+    if made.parameters is not None:
+        tokens = pretrain.tokens if stage(summary, "pretrain") else made.tokens
+        note = "" if tokens is None else f"trained on {compact(tokens)} tokens"
+        if last == "distill" and pretrain.parameters is not None:
+            note = f"distilled from {compact(pretrain.parameters)}"
+        tiles.append(Tile("Parameters", compact(made.parameters), note))
+    if summary.seconds is not None:
+        hardware = summary.hardware
+        cores = f"{hardware['cores']} processor cores" if hardware.get("cores") else ""
+        note = str(hardware.get("accelerator") or cores)
+        tiles.append(Tile("Time, all stages", long_duration(summary.seconds), note))
     return tiles
 
 
-def _answers(summary: Summary) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Per suite: each question once, with what every model said to it."""
-    found = []
-    for suite, results in (summary.get("suites") or {}).items():
-        turns: dict[str, dict[str, Any]] = {}
+def _suite_tiles(summary: BuildSummary) -> list[Tile]:
+    means = suite_means(summary)
+    if not means:
+        return []
+    best = roles(summary)[-1]
+    tuned = best != "base" and "base" in means
+    note = f"{percent(means['base'])} before tuning" if tuned else "mean over the suites"
+    scores = {name: results[best].accuracy for name, results in summary.suites.items() if best in results}
+    weakest = min(scores, key=lambda name: scores[name])
+    return [
+        Tile("Right answers", percent(means[best]), note),
+        Tile("Weakest suite", percent(scores[weakest]), humanize(weakest)),
+    ]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A question with the completions of every model: role, text, and whether it is correct."""
+
+    prompt: str
+    answer: str
+    completions: list[tuple[str, str, bool]]
+
+
+def _answers(summary: BuildSummary) -> list[tuple[str, list[Answers]]]:
+    """Per suite: each question once, with every model's completion."""
+    suites = []
+    for suite, results in summary.suites.items():
+        turns: dict[str, Answers] = {}
         for role in roles(summary):
-            for sample in results.get(role, {}).get("samples") or []:
-                turn = turns.setdefault(
-                    str(sample.get("prompt", "")),
-                    {"prompt": sample.get("prompt", ""), "answer": sample.get("answer", ""), "said": []},
-                )
-                turn["said"].append((role, sample.get("completion", ""), bool(sample.get("correct"))))
+            for sample in results[role].samples if role in results else ():
+                turn = turns.setdefault(sample.prompt, Answers(sample.prompt, sample.answer, []))
+                turn.completions.append((role, sample.completion, bool(sample.correct)))
         if turns:
-            found.append((words(str(suite)), list(turns.values())[:MAX_ANSWERS]))
-    return found
+            suites.append((humanize(suite), list(turns.values())[:MAX_ANSWERS]))
+    return suites
 
 
-def _trained(summary: Summary, name: str) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class TrainedStage:
     """One training stage: a line of figures and its plots."""
-    figures = stage(summary, name)
-    if not figures:
-        return None
-    same = name != "pretrain" and figures.get("plan") == stage(summary, "pretrain").get("plan")
-    parts = ["" if same else shape(figures.get("plan"))]
-    if is_number(figures.get("tokens")):
-        parts.append(f"{compact(figures['tokens'])} tokens in {seconds(figures.get('seconds'))}")
-    if is_number(figures.get("tokens_per_second")):
-        parts.append(f"{compact(figures['tokens_per_second'])} tokens per second")
-    if is_number(figures.get("share_of_peak")):
-        parts.append(f"{percent(figures['share_of_peak'])} of the machine's measured peak")
-    if is_number(figures.get("loss")):
-        unit = figures.get("loss_unit") or charts.LOSS_UNIT
-        parts.append(f"validation loss {number(figures['loss'])} {unit}")
-    parts += outcome(figures)
-    parts.append(forgetting(figures))
-    return {
-        "title": _stage_title(summary, name),
-        "line": "; ".join(part for part in parts if part),
-        "plots": charts.training_plots(figures),
-    }
+
+    title: str
+    line: str
+    plots: list[charts.Plot]
 
 
-def _samples(summary: Summary) -> list[tuple[str, list[dict[str, str]]]]:
-    found = []
+def _trained(summary: BuildSummary, name: str) -> TrainedStage:
+    figures = training(summary, name)
+    same = name != "pretrain" and figures.plan == training(summary, "pretrain").plan
+    parts = ["" if same else shape(figures.plan)]
+    if figures.tokens is not None:
+        parts.append(f"{compact(figures.tokens)} tokens in {long_duration(figures.seconds)}")
+    if figures.tokens_per_second is not None:
+        parts.append(f"{compact(figures.tokens_per_second)} tokens per second")
+    if figures.share_of_peak is not None:
+        parts.append(f"{percent(figures.share_of_peak)} of the machine's measured peak")
+    if figures.loss is not None:
+        parts.append(f"validation loss {number(figures.loss)} {figures.loss_unit}")
+    parts += [*outcome(figures), forgetting(figures)]
+    return TrainedStage(
+        _stage_title(summary, name), "; ".join(part for part in parts if part), charts.training_plots(figures)
+    )
+
+
+def _samples(summary: BuildSummary) -> list[tuple[str, str, list[Sample]]]:
+    """Per model: a title, what separates prompt and completion, and the samples."""
+    groups = []
     for name in model_stages(summary).values():
         title = _stage_title(summary, name)
-        rows = [
-            {
-                "prompt": str(row.get("prompt", "")),
-                "gap": "" if name == "pretrain" else "\n",
-                "completion": str(row.get("completion", "")),
-            }
-            for row in stage(summary, name).get("samples") or []
-        ]
-        if rows:
-            found.append((f"After {title[0].lower()}{title[1:]}", rows))
-    return found
+        samples = [sample for sample in training(summary, name).samples if isinstance(sample, Sample)]
+        if samples:
+            gap = "" if name == "pretrain" else "\n"
+            groups.append((f"After {title[0].lower()}{title[1:]}", gap, samples))
+    return groups
 
 
-def _stage_title(summary: Summary, name: str) -> str:
+def _stage_title(summary: BuildSummary, name: str) -> str:
     if name in STAGE_TITLES:
         return STAGE_TITLES[name]
     if name != "finetune":
-        return words(name).capitalize()
+        return humanize(name).capitalize()
     if task(summary) == "chat":
         return "Fine-tuning on conversations"
     return "Fine-tuning on examples" if stage(summary, "pretrain") else "Training on examples"
 
 
-def _tokenizer(figures: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not figures:
+def _tokenizer(summary: BuildSummary) -> dict[str, Any] | None:
+    figures = stage(summary, "tokenizer")
+    if not isinstance(figures, TokenizerSummary):
         return None
-    kind = str(figures.get("kind", "–"))
-    facts = [
-        ("kind", KINDS.get(kind, words(kind))),
-        ("vocabulary", f"{number(figures.get('vocab_size'))} tokens"),
-        ("bytes per token", number(figures.get("bytes_per_token"))),
-        ("tokens per word", number(figures.get("tokens_per_word"))),
+    kind = figures.kind or ""
+    facts = [("kind", TOKENIZER_KINDS.get(kind, humanize(kind)))] if kind else []
+    facts += [("vocabulary", f"{number(figures.vocab_size)} tokens")] if figures.vocab_size else []
+    facts += [
+        (name, number(value))
+        for name, value in (
+            ("bytes per token", figures.bytes_per_token),
+            ("tokens per word", figures.tokens_per_word),
+        )
+        if value is not None
     ]
-    samples = [
-        [str(piece).replace("\n", "↵\n") for piece in pieces] for pieces in figures.get("samples") or []
-    ]
-    return {"facts": [fact for fact in facts if not fact[1].startswith("–")], "samples": samples}
+    samples = [[piece.replace("\n", "↵\n") for piece in pieces] for pieces in figures.samples]
+    return {"facts": facts, "samples": samples}
 
 
-def _corpus(figures: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not figures:
+@dataclass(frozen=True)
+class CorpusSection:
+    """The corpus: facts, documents by split, and the first files that were left out."""
+
+    facts: list[tuple[str, str]]
+    splits: list[charts.Slice]
+    skipped: tuple[SkippedFile, ...]
+    more: int
+
+
+def _corpus(summary: BuildSummary) -> CorpusSection | None:
+    figures = stage(summary, "corpus")
+    if not isinstance(figures, CorpusSummary):
         return None
     labels = {
         "documents": "documents",
@@ -281,38 +305,54 @@ def _corpus(figures: Mapping[str, Any]) -> dict[str, Any] | None:
         "duplicates": "duplicates dropped",
         "bad_bytes": "bad bytes replaced",
     }
-    facts = [("size", size(figures["bytes"]))] if is_number(figures.get("bytes")) else []
-    facts += [(label, number(figures[key])) for key, label in labels.items() if is_number(figures.get(key))]
-    splits = {
-        name: figures[f"{name}_documents"]
-        for name in ("train", "validation", "test")
-        if is_number(figures.get(f"{name}_documents"))
+    facts = [] if figures.bytes is None else [("size", byte_size(figures.bytes))]
+    facts += [
+        (label, number(getattr(figures, key)))
+        for key, label in labels.items()
+        if key in figures.model_fields_set
+    ]
+    documents = {"train": figures.train_documents or 0}
+    documents["held out"] = (figures.documents or 0) - documents["train"]
+    return CorpusSection(
+        facts,
+        charts.slices(documents, number) if figures.train_documents and figures.documents else [],
+        figures.skipped[:MAX_SKIPPED],
+        max(len(figures.skipped) - MAX_SKIPPED, 0),
+    )
+
+
+def _time_rows(summary: BuildSummary) -> dict[str, Any]:
+    """The table of times: columns that no stage fills are left out."""
+    columns = {
+        "predicted": ("predicted_seconds", long_duration),
+        "tokens": ("tokens", compact),
+        "parameters": ("parameters", compact),
+        "tokens per second": ("tokens_per_second", compact),
+        "share of peak": ("share_of_peak", percent),
     }
-    if list(splits) == ["train"] and is_number(figures.get("documents")):
-        splits["held out"] = figures["documents"] - splits["train"]
-    skipped = [_skipped(entry) for entry in figures.get("skipped") or []]
-    return {
-        "facts": facts,
-        "splits": charts.slices(splits, number) if len(splits) > 1 else [],
-        "skipped": skipped[:MAX_SKIPPED],
-        "more": max(len(skipped) - MAX_SKIPPED, 0),
+    stages = {name: figures for name, figures in summary.stages.items() if figures.model_fields_set}
+    optional = ("predicted", "share of peak")
+    shown = {
+        title: (key, write)
+        for title, (key, write) in columns.items()
+        if title not in optional
+        or any(getattr(figures, key, None) is not None for figures in stages.values())
     }
+    rows = [
+        (
+            name,
+            long_duration(figures.seconds),
+            [hide_missing(write(getattr(figures, key, None))) for key, write in shown.values()],
+        )
+        for name, figures in stages.items()
+    ]
+    return {"titles": list(shown), "rows": rows}
 
 
-def _skipped(entry: Any) -> tuple[str, str]:
-    """A skipped file and why: from a mapping, a pair, or a line such as `logo.png: binary`."""
-    if isinstance(entry, Mapping):
-        return str(entry.get("source") or entry.get("path") or ""), str(entry.get("reason", ""))
-    if isinstance(entry, list | tuple) and len(entry) == 2:
-        return str(entry[0]), str(entry[1])
-    name, _, reason = str(entry).partition(": ")
-    return name, reason
-
-
-def _settings(summary: Summary) -> list[tuple[str, str]]:
-    groups = [
-        ("Recipe, with every default", summary.get("recipe")),
-        ("Machine and versions", {**(summary.get("hardware") or {}), **(summary.get("versions") or {})}),
+def _settings(summary: BuildSummary) -> list[tuple[str, str]]:
+    groups: list[tuple[str, Mapping[str, Any]]] = [
+        ("Recipe, with every default", summary.recipe),
+        ("Machine and versions", {**summary.hardware, **summary.versions}),
     ]
     return [(title, "\n".join(_lines(group))) for title, group in groups if group]
 

@@ -1,32 +1,20 @@
-"""The stages of a life against each other: every model beside the one that it was made from.
-
-`summary["against_parent"]` is what the evaluation stage found: by model its `parent`, for every suite and over `all` of them
-the difference in the share of right answers on the same questions, with a 95 % interval and McNemar's p.
-"""
+"""Every model of a build against the one that it was made from: the change of accuracy that its stage brought."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from parakit.reports.formatting import (
-    ROLES,
-    Summary,
-    is_number,
-    model_stages,
-    percent,
-    stage,
-    suite_means,
-    words,
-)
+from parakit.common.formatting import percent, points
+from parakit.reports.formatting import ROLES, humanize, model_stages, suite_means
+from parakit.reports.summary_schema import BuildSummary, Difference, TrainingSummary
 
-CERTAIN = 0.01  # of McNemar's p, below which a suite is said to have changed
+SIGNIFICANT = 0.01  # McNemar's p below which a suite counts as changed
 
 
 @dataclass(frozen=True)
-class Step:
-    """One model against its parent, in words."""
+class StageDelta:
+    """One model against its parent, as text."""
 
     model: str
     parent: str
@@ -38,44 +26,39 @@ class Step:
     lost: str
 
 
-def steps(summary: Summary) -> list[Step]:
-    """What every stage that made a model brought; empty where no two models were compared."""
+def stage_deltas(summary: BuildSummary) -> list[StageDelta]:
+    """The change of every stage that made a model; empty where no two models were compared."""
     means = suite_means(summary)
-    found = []
-    for role, against in (summary.get("against_parent") or {}).items():
-        parent, whole = str(against.get("parent", "")), against.get("all") or {}
-        found.append(
-            Step(
-                model=ROLES.get(role, words(role)),
-                parent=ROLES.get(parent, words(parent)),
-                before=percent(means.get(parent)),
-                after=percent(means.get(role)),
-                difference=_points(whole.get("difference")),
-                interval=f"{_points(whole.get('low'))} to {_points(whole.get('high'))}",
-                gained=_changed(against.get("suites") or {}, 1),
-                lost=_changed(against.get("suites") or {}, -1),
-            )
+    return [
+        StageDelta(
+            model=ROLES.get(role, humanize(role)),
+            parent=ROLES.get(comparison.parent, humanize(comparison.parent)),
+            before=percent(means.get(comparison.parent)),
+            after=percent(means.get(role)),
+            difference=points(comparison.all.difference),
+            interval=f"{points(comparison.all.low)} to {points(comparison.all.high)}",
+            gained=_changed(comparison.suites, 1),
+            lost=_changed(comparison.suites, -1),
         )
-    return found
-
-
-def trained_stages(summary: Summary) -> list[str]:
-    """Every stage that trained something and wrote down how, in the order in which they ran."""
-    made = set(model_stages(summary).values())
-    names = summary.get("stages") or {}
-    return [name for name in names if name in made or stage(summary, name).get("metrics")]
-
-
-def _points(value: Any) -> str:
-    """0.123 as `+12.3`: points of 100, with their sign."""
-    return f"{100 * value:+.1f}" if is_number(value) else "–"
-
-
-def _changed(suites: Mapping[str, Any], sign: int) -> str:
-    """The suites that became better (or worse) by more than chance, with by how much."""
-    certain = [
-        (name, found["difference"])
-        for name, found in suites.items()
-        if found["difference"] * sign > 0 and found["p_value"] < CERTAIN
+        for role, comparison in summary.against_parent.items()
     ]
-    return ", ".join(f"{words(name)} {_points(difference)}" for name, difference in certain)
+
+
+def trained_stages(summary: BuildSummary) -> list[str]:
+    """Every stage that made a model or recorded metrics, in the order in which they ran."""
+    made = set(model_stages(summary).values())
+    return [
+        name
+        for name, figures in summary.stages.items()
+        if name in made or (isinstance(figures, TrainingSummary) and figures.metrics)
+    ]
+
+
+def _changed(suites: Mapping[str, Difference], sign: int) -> str:
+    """The suites that became better (or worse) by more than chance, with by how much."""
+    significant = [
+        (name, found.difference)
+        for name, found in suites.items()
+        if found.difference * sign > 0 and found.p_value < SIGNIFICANT
+    ]
+    return ", ".join(f"{humanize(name)} {points(difference)}" for name, difference in significant)

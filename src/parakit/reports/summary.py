@@ -1,61 +1,58 @@
-"""The summary of a build: everything that machines and the report page want, gathered from the artifacts'
-own lineages.
+"""The summary of a build, read from the lineage of every stage's folder.
 
-`stages.<stage>` holds what the stage measured, `suites.<suite>.<model>` accuracy and interval. Nothing is
-remembered elsewhere, so a build whose stages were all skipped gives the same summary.
+Nothing else is stored, so a build whose stages were all skipped gives the same summary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from parakit.common.artifacts import open_artifact
+from parakit.common.artifacts import Artifact, open_artifact
 from parakit.common.files import read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
-from parakit.recipe.config import RecipeConfig
-from parakit.recipe.stage_list import models_of, stages_of
+from parakit.reports.summary_schema import BuildSummary
 
 
-def summarize(recipe: RecipeConfig, folder: Path) -> dict[str, Any]:
-    """Read every stage's lineage below the build folder and put the figures in one mapping."""
-    artifacts = {
-        stage.name: open_artifact(folder / stage.name, verify=False) for stage in stages_of(recipe, folder)
-    }
-    stages = {name: _figures(name, artifact.path, artifact.lineage) for name, artifact in artifacts.items()}
-    measured = stages.pop("evaluate")
-    stages["evaluate"] = {"seconds": measured["seconds"]}
-    models = models_of(recipe)
+def summarize(
+    name: str, recipe: Mapping[str, Any], stages: Mapping[str, Path], models: Mapping[str, str]
+) -> BuildSummary:
+    """The summary of the build `name`. `recipe`: its settings with every default; `stages`: the folder of each stage, in
+    order, `evaluate` among them; `models`: the stage of each model. Raises a pydantic error where a stage recorded a key
+    that the schema does not have.
+    """
+    artifacts = {stage: open_artifact(folder, verify=False) for stage, folder in stages.items()}
+    figures = {stage: _figures(stage, artifact) for stage, artifact in artifacts.items()}
+    measured = figures.pop("evaluate")
+    figures["evaluate"] = {"seconds": measured["seconds"]}
     for model, stage in models.items():
-        stages[stage]["samples"] = measured["samples"].get(model, [])
-    return {
-        "name": recipe.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": parakit_version(),
-        "versions": versions(),
-        "hardware": describe_hardware(),
-        "recipe": recipe.model_dump(mode="json"),
-        "seconds": sum(figures["seconds"] for figures in stages.values()),
-        "models": models,
-        "stages": stages,
-        "suites": measured["suites"],
-        "suite_mean": measured["suite_mean"],
-        "chance": measured["chance"],
-        "against_parent": measured["against_parent"],
-        "evaluations": measured["evaluations"],
-        "task": measured.get("task"),
-        "lineage": [
-            _lineage_row(name, artifact.path, artifact.lineage) for name, artifact in artifacts.items()
-        ],
-    }
+        figures[stage]["samples"] = measured["samples"].get(model, [])
+    return BuildSummary.model_validate(
+        {
+            "name": name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": parakit_version(),
+            "versions": versions(),
+            "hardware": describe_hardware(),
+            "recipe": recipe,
+            "seconds": sum(stage["seconds"] for stage in figures.values()),
+            "models": models,
+            "stages": figures,
+            **{key: measured[key] for key in ("suites", "suite_mean", "chance", "against_parent")},
+            "evaluations": measured["evaluations"],
+            "task": measured.get("task"),
+            "lineage": [_lineage_entry(stage, artifact) for stage, artifact in artifacts.items()],
+        }
+    )
 
 
-def _figures(stage: str, path: Path, lineage: dict[str, Any]) -> dict[str, Any]:
-    """A stage's own measurements, with the seconds of the whole stage."""
-    result = dict(lineage["result"])
+def _figures(stage: str, artifact: Artifact) -> dict[str, Any]:
+    """What a stage measured, with the seconds of the whole stage."""
+    result = dict(artifact.lineage["result"])
     if stage == "corpus":
-        result |= _corpus_figures(path)
+        result |= _corpus_figures(artifact.path)
     if stage in ("shards", "conversation_shards"):
         result = {"tokens": sum(split["n_tokens"] for split in result.values()), "splits": result}
     if stage == "examples":
@@ -63,30 +60,32 @@ def _figures(stage: str, path: Path, lineage: dict[str, Any]) -> dict[str, Any]:
     if stage == "example_shards":
         tokens = sum(n for split in result.values() for n in split["tokens"].values())
         result = {"tokens": tokens, "splits": result}
-    seconds = max(lineage["seconds"], result.get("seconds", 0.0))
-    return result | {"seconds": round(seconds, 2), "path": str(path), "digest": lineage["digest"]}
+    seconds = max(artifact.lineage["seconds"], result.get("seconds", 0.0))
+    return result | {
+        "seconds": round(seconds, 2),
+        "path": str(artifact.path),
+        "digest": artifact.digest,
+    }
 
 
 def _corpus_figures(path: Path) -> dict[str, Any]:
     report = read_json(path / "report.json")
-    train = report["splits"]["train"]
-    skipped = report.get("skipped_files", [])
     return {
         "documents": sum(split["documents"] for split in report["splits"].values()),
         "bytes": sum(split["bytes"] for split in report["splits"].values()),
-        "train_documents": train["documents"],
+        "train_documents": report["splits"]["train"]["documents"],
         "bad_bytes": report.get("bad_bytes", 0),
         "duplicates": report.get("duplicates", 0),
-        "skipped": [f"{entry['source']}: {entry['reason']}" for entry in skipped],
+        "skipped": report.get("skipped_files", []),
     }
 
 
-def _lineage_row(stage: str, path: Path, lineage: dict[str, Any]) -> dict[str, Any]:
+def _lineage_entry(stage: str, artifact: Artifact) -> dict[str, Any]:
     return {
         "stage": stage,
-        "kind": lineage["kind"],
-        "digest": lineage["digest"],
-        "parents": [parent["digest"] for parent in lineage["parents"]],
-        "path": str(path),
-        "seconds": lineage["seconds"],
+        "kind": artifact.kind,
+        "digest": artifact.digest,
+        "parents": [parent["digest"] for parent in artifact.lineage["parents"]],
+        "path": str(artifact.path),
+        "seconds": artifact.lineage["seconds"],
     }

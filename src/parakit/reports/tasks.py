@@ -1,17 +1,14 @@
-"""The task's part of the report: what the tuned model was measured on, its figures, what it confused, what it said.
-
-`summary["task"]` is what the evaluation stage found: `task`, `split`, `n`, `figures` (rows with `name`, `value`, `low`
-and `high` where there is an interval, `unit`: "share" of 1, "points" of 100 or "number", and a `note`), `labels`
-and `confusion` (rows are right, columns are said) where there are classes, and `samples`.
-"""
+"""The report's section on a task: the metrics of the fine-tuned model, its confusions, and examples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from parakit.common.formatting import number, percent
 from parakit.reports.charts import SuiteBar, SuiteRow
-from parakit.reports.formatting import Summary, is_number, number, percent, words
+from parakit.reports.formatting import humanize
+from parakit.reports.summary_schema import BuildSummary, TaskMetric, TaskSample, TaskSummary
 
 TITLES = {
     "classify": "How well it classifies",
@@ -37,66 +34,91 @@ NAMES = {
 MAX_CONFUSED = 24  # labels of a table that a page can hold
 
 
-def task_section(summary: Summary) -> dict[str, Any] | None:
-    """Everything that the page shows of the task; None where there is none."""
-    found = summary.get("task") or {}
-    figures = [row for row in found.get("figures") or [] if is_number(row.get("value"))]
-    if not figures:
+@dataclass(frozen=True)
+class Confusion:
+    """The table of expected labels (rows) against predicted ones (columns)."""
+
+    labels: tuple[str, ...]
+    rows: list[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class TaskSection:
+    """What the page shows of a task; `rows` are name, value, interval and note."""
+
+    title: str
+    note: str
+    bars: list[SuiteRow]
+    rows: list[tuple[str, str, str, str]]
+    confusion: Confusion | None
+    samples: Sequence[TaskSample]
+    some_wrong: bool
+
+
+def task_section(summary: BuildSummary) -> TaskSection | None:
+    """The section; None where no task was measured."""
+    task = summary.task
+    metrics = [metric for metric in task.figures if metric.value is not None] if task else []
+    if task is None or not metrics:
         return None
-    samples = found.get("samples") or []
     split = {"test": "held out for the test", "validation": "held out for validation"}
-    return {
-        "title": TITLES.get(found.get("task", ""), "How well it does its task"),
-        "note": f"Measured on {number(found.get('n'))} examples {split.get(found.get('split', ''), 'held out')}: "
+    return TaskSection(
+        title=TITLES.get(task.task, "How well it does its task"),
+        note=f"Measured on {number(task.n)} examples {split.get(task.split, 'held out')}: "
         "training never saw them.",
-        "bars": [_bar(row) for row in figures if row.get("unit") == "share" and is_number(row.get("low"))],
-        "rows": [(figure_name(row), figure(row), interval(row), str(row.get("note", ""))) for row in figures],
-        "confusion": _confusion(found),
-        "samples": samples,
-        "some_wrong": any(sample.get("correct") is False for sample in samples),
-    }
-
-
-def main_figure(summary: Summary) -> Mapping[str, Any] | None:
-    """The one figure that tells most: the first."""
-    rows = (summary.get("task") or {}).get("figures") or []
-    return next((row for row in rows if is_number(row.get("value"))), None)
-
-
-def figure_name(row: Mapping[str, Any]) -> str:
-    """What a reader calls a figure."""
-    return NAMES.get(str(row["name"]), words(str(row["name"])))
-
-
-def figure(row: Mapping[str, Any], key: str = "value") -> str:
-    """A figure in its unit."""
-    value = row.get(key)
-    if row.get("unit") == "share":
-        return percent(value)
-    return f"{value:.1f}" if row.get("unit") == "points" and is_number(value) else number(value)
-
-
-def interval(row: Mapping[str, Any]) -> str:
-    """The 95 % interval, empty where none was made."""
-    if not (is_number(row.get("low")) and is_number(row.get("high"))):
-        return ""
-    return f"{figure(row, 'low')} – {figure(row, 'high')}"
-
-
-def _bar(row: Mapping[str, Any]) -> SuiteRow:
-    value, low, high = (round(100 * min(max(row[key], 0.0), 1.0), 2) for key in ("value", "low", "high"))
-    chance = row.get("chance")
-    text = f"{figure(row)}, 95 % between {figure(row, 'low')} and {figure(row, 'high')}"
-    return SuiteRow(
-        figure_name(row),
-        [SuiteBar("tuned", value, low, high, text)],
-        round(100 * chance, 2) if is_number(chance) else None,
+        bars=[_bar(metric) for metric in metrics if metric.unit == "share" and metric.low is not None],
+        rows=[
+            (metric_name(metric), metric_value(metric), interval(metric), metric.note) for metric in metrics
+        ],
+        confusion=_confusion(task),
+        samples=task.samples,
+        some_wrong=any(sample.correct is False for sample in task.samples),
     )
 
 
-def _confusion(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The table of right labels against said ones; the cells that are right are marked by their place."""
-    labels, counts = found.get("labels") or [], found.get("confusion") or []
+def main_metric(summary: BuildSummary) -> TaskMetric | None:
+    """The task's first metric, which tells most."""
+    metrics = summary.task.figures if summary.task else ()
+    return next((metric for metric in metrics if metric.value is not None), None)
+
+
+def metric_name(metric: TaskMetric) -> str:
+    """The metric's usual name."""
+    return NAMES.get(metric.name, humanize(metric.name))
+
+
+def metric_value(metric: TaskMetric) -> str:
+    """The metric's value in its unit."""
+    return _in_unit(metric, metric.value)
+
+
+def interval(metric: TaskMetric) -> str:
+    """The 95 % interval, empty where there is none."""
+    if metric.low is None or metric.high is None:
+        return ""
+    return f"{_in_unit(metric, metric.low)} – {_in_unit(metric, metric.high)}"
+
+
+def _in_unit(metric: TaskMetric, value: float | None) -> str:
+    if metric.unit == "share":
+        return percent(value)
+    return f"{value:.1f}" if metric.unit == "points" and value is not None else number(value)
+
+
+def _bar(metric: TaskMetric) -> SuiteRow:
+    share, low, high = (
+        round(100 * min(max(bound or 0.0, 0.0), 1.0), 2) for bound in (metric.value, metric.low, metric.high)
+    )
+    text = f"{metric_value(metric)}, 95 % between {_in_unit(metric, metric.low)} and {_in_unit(metric, metric.high)}"
+    return SuiteRow(
+        metric_name(metric),
+        [SuiteBar("tuned", share, low, high, text)],
+        None if metric.chance is None else round(100 * metric.chance, 2),
+    )
+
+
+def _confusion(task: TaskSummary) -> Confusion | None:
+    labels, counts = task.labels, task.confusion
     if not counts or len(labels) > MAX_CONFUSED or any(len(row) != len(labels) for row in counts):
         return None
-    return {"labels": [str(label) for label in labels], "rows": list(zip(labels, counts, strict=True))}
+    return Confusion(labels, list(zip(labels, counts, strict=True)))

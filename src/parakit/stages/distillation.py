@@ -37,7 +37,7 @@ from parakit.inference.config import SamplingConfig
 from parakit.model.config import ModelConfig
 from parakit.model.heads import LanguageModel, MaskedLanguageModel
 from parakit.model.presets import config_for_size, default_hyperparameters
-from parakit.reports.model_card import model_card
+from parakit.reports.model_card import stage_card
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.plans import resolve_plan
 from parakit.stages.run_dir import load_plan, run_directory, save_plan
@@ -114,7 +114,7 @@ def distill(job: DistillJob, out: Path, overwrite: bool = False) -> dict[str, An
         config |= {"plan": run.plan.model_dump(mode="json")}
         known = [parent for parent in parents if (parent / LINEAGE).is_file()]
         lineage = Lineage("model", config, list(known), run.plan.seed, figures)
-        card = model_card({"name": out.resolve().parent.name, "stages": {"distill": figures}}, "distill")
+        card = stage_card(out.resolve().parent.name, "distill", figures)
         logs = [work / METRICS, work / EVENTS]
         save_model(run.student, run.tokenizer, out, lineage, overwrite, card=card, logs=logs)
     return figures

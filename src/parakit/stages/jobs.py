@@ -29,7 +29,7 @@ from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import Model
 from parakit.model.presets import default_hyperparameters
 from parakit.reports.adapter_card import adapter_card
-from parakit.reports.model_card import model_card
+from parakit.reports.model_card import stage_card
 from parakit.stages import finetune_methods as adapting
 from parakit.stages.config import FinetuneConfig, PretrainConfig, for_adapters
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing, resolve_plan
@@ -336,6 +336,6 @@ def _save(
         card = adapter_card(name, parents[0].name, getattr(run.lessons.training, "method", "full"), figures)
         save_adapter(run.model, adapter, parents[0], out, lineage, overwrite, card=card, logs=logs)
     else:
-        card = model_card({"name": name, "stages": {stage: figures}}, stage)
+        card = stage_card(name, stage, figures)
         save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
     log(f"{stage}: written to {out} in {time.monotonic() - started:.1f}s")

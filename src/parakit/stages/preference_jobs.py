@@ -29,7 +29,7 @@ from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, Model, RewardModel
 from parakit.model.layers.masks import supports_prefix_tree
 from parakit.model.presets import default_hyperparameters
-from parakit.reports.model_card import model_card
+from parakit.reports.model_card import stage_card
 from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training
 from parakit.stages.task_models import build_model, copy_matching_weights, with_dropout
@@ -253,7 +253,7 @@ def _save(
     config |= {"plan": run.plan.model_dump(mode="json")}
     parents = [path for path in (job.model, job.data) if (path / LINEAGE).is_file()]
     lineage = Lineage("model", config, list(parents), run.plan.seed, figures)
-    card = model_card({"name": out.resolve().parent.name, "stages": {"align": figures}}, "align")
+    card = stage_card(out.resolve().parent.name, "align", figures)
     logs = [run.work / METRICS, run.work / EVENTS]
     save_model(run.model, tokenizer, out, lineage, overwrite, card=card, logs=logs)
     log(f"{job.method}: written to {out}")

@@ -37,7 +37,7 @@ from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import ActorCritic, LanguageModel
 from parakit.model.presets import default_hyperparameters
-from parakit.reports.model_card import model_card
+from parakit.reports.model_card import stage_card
 from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, run_training
 from parakit.stages.tasks import Lesson
@@ -173,7 +173,7 @@ def save_policy(
     parents = [path for path in (job.model, job.data, Path(job.reward or "")) if (path / LINEAGE).is_file()]
     settings = {"stage": "align", "learned": learned, "chat": True, "reward": job.reward, "plan": plan}
     lineage = Lineage("model", settings, list(parents), job.training.seed, figures)
-    card = model_card({"name": out.resolve().parent.name, "stages": {"align": figures}}, "align")
+    card = stage_card(out.resolve().parent.name, "align", figures)
     save_model(asked.policy, asked.tokenizer, out, lineage, overwrite, card=card, logs=logs)
     log(f"{learned}: written to {out}")
 

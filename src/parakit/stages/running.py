@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.files import disk_errors
-from parakit.common.progress import Bar, log, progress, quantity
+from parakit.common.formatting import quantity
+from parakit.common.progress import Bar, log, progress
 from parakit.model.heads import Model
 from parakit.model.layers.experts import pop_expert_load
 from parakit.stages.tasks import Lesson

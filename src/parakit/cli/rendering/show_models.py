@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parakit.reports.formatting import size
+from parakit.common.formatting import byte_size
 
 if TYPE_CHECKING:
     from parakit.checkpoints.mapping import Head
@@ -123,7 +123,7 @@ def _memory(config: ModelConfig, entries: Any) -> list[dict[str, Any]]:
         if kept.per_source_token:
             rows.append(("KV cache of a token of the source", kept.per_source_token, names[main]))
         rows.append(("KV cache of the longest text", kept.whole, names[main]))
-    return [{"what": what, "size": size(n), "bytes": n, "dtype": dtype} for what, n, dtype in rows]
+    return [{"what": what, "size": byte_size(n), "bytes": n, "dtype": dtype} for what, n, dtype in rows]
 
 
 def _special_tokens(path: Path) -> dict[str, Any]:

@@ -1,27 +1,26 @@
 """Tables that more than one verb prints."""
 
-from typing import Any
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parakit.reports.tasks import figure, figure_name, interval
+from parakit.common.formatting import percent
+from parakit.reports.summary_schema import TaskSummary
+from parakit.reports.tasks import interval, metric_name, metric_value
 
 
-def show_task(task: dict[str, Any] | None, console: Console) -> None:
-    """The figures of a task on its held-out examples; nothing where there are none."""
+def show_task(task: TaskSummary | None, console: Console) -> None:
+    """Print the metrics of a task on its held-out examples; nothing where there are none."""
     if not task:
         return
-    measured = f"{task['task']}: {task['n']:,} examples, {task['split']}"
-    console.print(escape(measured), highlight=False)
+    console.print(escape(f"{task.task}: {task.n:,} examples, {task.split}"), highlight=False)
     table = Table("figure", "value", "95 % interval")
-    for row in task["figures"]:
-        table.add_row(figure_name(row), figure(row), interval(row))
+    for metric in task.figures:
+        table.add_row(metric_name(metric), metric_value(metric), interval(metric))
     console.print(table)
-    for row in task["figures"]:
-        if row.get("note"):
-            console.print(escape(f"{figure_name(row)}: {row['note']}"), highlight=False, soft_wrap=True)
+    for metric in task.figures:
+        if metric.note:
+            console.print(escape(f"{metric_name(metric)}: {metric.note}"), highlight=False, soft_wrap=True)
 
 
 def show_preferences(found: dict[str, Any], console: Console) -> None:
@@ -36,12 +35,8 @@ def show_preferences(found: dict[str, Any], console: Console) -> None:
     for name, value in (
         ("pairs", f"{found['pairs']:,} of {found['rankings']:,} rankings"),
         ("calibration error", f"{found['calibration_error']:.1%}"),
-        ("right where the better answer is longer", _share(found["accuracy_where_longer"])),
-        ("right where it is shorter", _share(found["accuracy_where_shorter"])),
+        ("right where the better answer is longer", percent(found["accuracy_where_longer"], space="")),
+        ("right where it is shorter", percent(found["accuracy_where_shorter"], space="")),
         ("rank correlation of reward and length", f"{found['length_correlation']:+.2f}"),
     ):
         console.print(f"{name}: {value}", highlight=False)
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"

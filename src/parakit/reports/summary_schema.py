@@ -1,0 +1,347 @@
+"""The schema of a build's summary, `summary.json`: what the report, the model cards and other programs read.
+
+A key that is none of the schema's is an error. A key of the schema may be absent: a stage did not run, or a value was not
+measured. `python -m parakit.reports.summary_schema` prints it as a JSON schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
+
+Number = int | float | None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sample(_Part):
+    """A prompt and the model's completion; with the expected answer where there is one."""
+
+    prompt: str
+    completion: str
+    answer: str = ""
+    correct: bool | None = None
+
+
+class SamplePair(_Part):
+    """Completions of one prompt before and after reinforcement learning, with their rewards."""
+
+    prompt: str
+    before: str
+    after: str
+    reward_before: float
+    reward_after: float
+
+
+class SuiteSummary(_Part):
+    """One model's accuracy on a suite, with a 95 % interval, and some of its answers."""
+
+    accuracy: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    prompting: str = ""
+    samples: tuple[Sample, ...] = ()
+
+
+class Difference(_Part):
+    """Accuracy of a model minus that of its parent on the same questions; `p_value` is McNemar's."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+
+class ParentComparison(_Part):
+    """A model against the model that it was made from, by suite and over all of them."""
+
+    parent: str
+    suites: dict[str, Difference] = Field(default_factory=dict)
+    all: Difference
+
+
+class TextEvaluation(_Part):
+    """One model's loss on one text."""
+
+    name: str
+    model: str
+    bytes: int
+    bits_per_byte: float | None = None
+    perplexity: float | None = None
+    loss_nats_per_token: float | None = None
+    n_tokens: int | None = None
+    n_bytes: int | None = None
+    n_unknown: int = 0
+
+
+class TaskMetric(_Part):
+    """A metric of a task, with a 95 % interval where there is one. `unit`: share (of 1), points (of 100) or number;
+    `chance`: its value for a model that does not look at the input.
+    """
+
+    name: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = "number"
+    note: str = ""
+    chance: float | None = None
+
+
+class TaskSample(_Part):
+    """An example with the model's prediction; `correct` is None where there is no right or wrong."""
+
+    input: Any
+    prediction: Any
+    expected: Any
+    correct: bool | None = None
+
+
+class TaskSummary(_Part):
+    """The fine-tuned model on held-out examples. `confusion`: rows are expected labels, columns predicted ones."""
+
+    task: str
+    split: str
+    n: int
+    figures: tuple[TaskMetric, ...] = ()
+    labels: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    samples: tuple[TaskSample, ...] = ()
+
+
+class StageSummary(_Part):
+    """What every stage has: its time, its folder below the build, and the digest of what it made."""
+
+    seconds: float | None = None
+    path: str | None = None
+    digest: str | None = None
+
+
+class SkippedFile(_Part):
+    """A file that was left out of the corpus, and why."""
+
+    source: str
+    reason: str
+
+
+class CorpusSummary(StageSummary):
+    """The text: documents and bytes over all splits, and what was left out."""
+
+    documents: int | None = None
+    bytes: int | None = None
+    files: int | None = None
+    duplicates: int = 0
+    validation_duplicates: int = 0
+    bad_bytes: int = 0
+    headers_stripped: int = 0
+    max_document_chars: int | None = None
+    train_documents: int | None = None
+    splits: dict[str, dict[str, int]] = Field(default_factory=dict)
+    skipped: tuple[SkippedFile, ...] = ()
+
+
+class TokenizerSummary(StageSummary):
+    """The tokenizer: its size, its efficiency on held-out text, and some texts as tokens."""
+
+    kind: str | None = None
+    vocab_size: int | None = None
+    bytes_per_token: float | None = None
+    tokens_per_word: float | None = None
+    samples: tuple[tuple[str, ...], ...] = ()
+
+
+class TokensSummary(StageSummary):
+    """Token shards: tokens over all splits, and the counts of each."""
+
+    tokens: int | None = None
+    splits: dict[str, Any] = Field(default_factory=dict)
+
+
+class ConversationsSummary(StageSummary):
+    """A set of conversations: counts by split, and what was skipped."""
+
+    splits: dict[str, int] = Field(default_factory=dict)
+    duplicates: int = 0
+    validation_fraction: float | None = None
+    skipped_rows: dict[str, int] = Field(default_factory=dict)
+    skipped_locations: dict[str, list[str]] = Field(default_factory=dict)
+    mixture: tuple[dict[str, str | int | float], ...] = ()
+
+
+class PreferencesSummary(ConversationsSummary):
+    """A set of rankings."""
+
+    completions: int | None = None
+    test_fraction: float | None = None
+
+
+class ExamplesSummary(StageSummary):
+    """A set of examples of a task; `splits` has counts, labels, lengths and scores."""
+
+    task: str | None = None
+    examples: int | None = None
+    labels: tuple[str, ...] = ()
+    splits: dict[str, Any] = Field(default_factory=dict)
+    duplicates: int = 0
+    conflicting: int = 0
+    also_held_out: int = 0
+    validation_fraction: float | None = None
+    test_fraction: float | None = None
+
+
+class OveroptimizationWarning(_Part):
+    """A step at which reinforcement learning followed its reward too far."""
+
+    warning: str
+    step: int
+    message: str
+
+
+class TrainingSummary(StageSummary):
+    """A stage that trained a model. Further keys are numbers: the metrics of the last validation, such as `accuracy`,
+    `reward` and `kl`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Number]
+
+    family: str = "decoder"
+    task: str | None = None
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    tokens: int | None = None
+    steps: int | None = None
+    skipped_steps: int = 0
+    loss: float | None = None
+    loss_unit: str = "nats per token"
+    perplexity: float | None = None
+    bits_per_byte: float | None = None
+    training_seconds: float | None = None
+    predicted_seconds: float | None = None
+    tokens_per_second: float | None = None
+    share_of_peak: float | None = None
+    compiled: bool = False
+    compile_reason: str = ""
+    plan: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
+    metrics: tuple[dict[str, Any], ...] = ()
+    validations: tuple[dict[str, Any], ...] = ()
+    samples: tuple[Sample | SamplePair, ...] = ()
+    before: dict[str, Any] = Field(default_factory=dict)  # the validation before the first step
+    expert_load: dict[str, list[float]] = Field(default_factory=dict)
+    measured: TaskSummary | None = None
+    # continued training
+    replay_share: float | None = None
+    earlier_loss: float | None = None
+    forgetting: float | None = None
+    earlier_documents_seen: int = 0
+    # alignment
+    method: str | None = None
+    judged: dict[str, Any] = Field(default_factory=dict)  # a reward model on the held-out test split
+    reward_name: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    warnings: tuple[OveroptimizationWarning, ...] = ()
+    ended_by: str | None = None
+    curve: tuple[dict[str, float], ...] = ()  # best of n: the reward by n
+    constitution: dict[str, Any] = Field(default_factory=dict)
+    # distillation
+    teacher: dict[str, Number] = Field(default_factory=dict)
+    share_of_parameters: float | None = None
+
+    def metric(self, name: str) -> float | None:
+        """A metric of the last validation; None where it was not measured."""
+        value = getattr(self, name, None)
+        return value if isinstance(value, int | float) else None
+
+
+class LineageEntry(_Part):
+    """An artifact of the build, and the digests of those that it was made from."""
+
+    stage: str
+    kind: str
+    digest: str
+    parents: tuple[str, ...] = ()
+    path: str = ""
+    seconds: float | None = None
+
+
+_SUMMARY_OF_STAGE: dict[str, type[StageSummary]] = {
+    "corpus": CorpusSummary,
+    "tokenizer": TokenizerSummary,
+    "shards": TokensSummary,
+    "conversation_shards": TokensSummary,
+    "example_shards": TokensSummary,
+    "conversations": ConversationsSummary,
+    "preferences": PreferencesSummary,
+    "examples": ExamplesSummary,
+    "evaluate": StageSummary,
+}
+
+
+class BuildSummary(_Part):
+    """A build: its recipe, what each stage measured, and how good its models are."""
+
+    name: str = "model"
+    created: str = ""
+    version: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    hardware: dict[str, str | int | float] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict, description="With every default filled in.")
+    seconds: float | None = None
+    models: dict[str, str] = Field(default_factory=dict, description="The stage of each model, in order.")
+    stages: dict[str, SerializeAsAny[StageSummary]] = Field(default_factory=dict)
+    suites: dict[str, dict[str, SuiteSummary]] = Field(
+        default_factory=dict, description="By suite and model."
+    )
+    suite_mean: dict[str, float] = Field(default_factory=dict, description="Mean accuracy by model.")
+    chance: dict[str, float] = Field(default_factory=dict, description="Accuracy of guessing, by suite.")
+    against_parent: dict[str, ParentComparison] = Field(default_factory=dict, description="By model.")
+    evaluations: tuple[TextEvaluation, ...] = ()
+    task: TaskSummary | None = None
+    lineage: tuple[LineageEntry, ...] = ()
+    path: str = Field(default="", description="The build's folder, where it is not builds/NAME.")
+    commit: str = ""
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _by_stage(cls, stages: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: figures
+            if isinstance(figures, StageSummary)
+            else _SUMMARY_OF_STAGE.get(name, TrainingSummary).model_validate(figures)
+            for name, figures in stages.items()
+        }
+
+    def training(self, name: str) -> TrainingSummary | None:
+        """The summary of a stage that trains; None where it did not run."""
+        stage = self.stages.get(name)
+        return stage if isinstance(stage, TrainingSummary) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without the keys that were never set."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of `summary.json`, with those of the stages under `$defs`."""
+    schema = BuildSummary.model_json_schema()
+    for summary in {TrainingSummary, *_SUMMARY_OF_STAGE.values()}:
+        own = summary.model_json_schema()
+        schema["$defs"] |= own.pop("$defs", {}) | {summary.__name__: own}
+    stages = schema["properties"]["stages"]
+    stages["properties"] = {
+        name: {"$ref": f"#/$defs/{summary.__name__}"} for name, summary in _SUMMARY_OF_STAGE.items()
+    }
+    stages["additionalProperties"] = {"$ref": "#/$defs/TrainingSummary"}
+    return schema
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2))
