@@ -1,5 +1,7 @@
 """Tables that more than one verb prints."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
