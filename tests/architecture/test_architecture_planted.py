@@ -55,6 +55,7 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (import_rules.packages_out_of_order, "serving/a.py", "import parakit.cli", "import parakit.evaluation"),
     (import_rules.packages_out_of_order, "recipe/a.py", "import parakit.cli.main", "import parakit"),
     (import_rules.packages_out_of_order, "kitchen/a.py", "x = 1", None),
+    (import_rules.packages_out_of_order, "recipe/a.py", "import parakit.api", "import parakit.stages"),
     (import_rules.torch_where_it_must_not_be, "common/a.py", "import torch", "def f():\n    import torch"),
     (
         import_rules.torch_where_it_must_not_be,
@@ -190,7 +191,7 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
         "__all__ = []",
         DOC + "__all__ = []\n__getattr__, __dir__ = f()",
     ),
-    (surface_rules.init_files_with_code, "model/__init__.py", DOC, DOC + "__all__ = []"),
+    (surface_rules.init_files_with_code, "model/__init__.py", DOC + "import a", DOC),
     (surface_rules.modules_without_docstring, "model/a.py", "x = 1", DOC),
     (surface_rules.stray_printing, "model/a.py", "print(1)", "log(1)"),
     (

@@ -79,7 +79,7 @@ _PRIVATE = {
     "diversity_metrics, OveroptimizationMonitor": "texture Watch",
     "KLController": "Leash leash",
     "ExperienceBatch, RLAlgorithm": "PPOLearning GRPOLearning",
-    "ModelReward, parse_reward, score": "LearntReward named_reward judged",
+    "ModelReward, parse_reward, score": "LearntReward named_reward",
     "zero_variance_groups": "equal_groups",
     "truncation_penalty, ppo_epochs, reward_centering_coef": "cut_penalty phase_epochs centre_coef",
     "margins, pairwise_accuracy, pad_by_group, ipo_loss": "leads_of right_of by_ranking squared_lead likelier",
