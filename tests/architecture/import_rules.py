@@ -77,7 +77,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 API_USERS = {"", "cli", "serving"}  # packages that may import the modules at the top of src/parakit
 TORCH_FREE = {"common", "data", "primer", "tokens", "cli"}
-API_USERS = {"", "cli", "serving"}  # packages that may import the modules at the top of src/parakit
 NEVER_TORCH = {"data", "primer"}
 WEB = {"fastapi", "starlette", "uvicorn"}
 EXTRA_OF_PACKAGE = {"data": "data", "serving": "serve", "evaluation": "eval", "assistants": "assist"}
