@@ -4,7 +4,7 @@
     model = parakit.load("builds/primer")
     model.generate("Once", max_new_tokens=40, temperature=0)
 
-Names are imported on first use, so `import parakit` costs nothing. See docs/python.md.
+Names are imported on first use, so `import parakit` does not import torch. See docs/python.md.
 """
 
 from typing import TYPE_CHECKING

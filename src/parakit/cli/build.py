@@ -28,7 +28,7 @@ _WITH_TEXT = {
     "examples": "examples.paths",
     "exclude": "text.exclude",
 }
-SUMMARY = "Make a model from a recipe or from your text: the whole life in one command."
+SUMMARY = "Make a model from a recipe or from your text: all stages in one command."
 
 
 class BuildConfig(Config):

@@ -1,6 +1,4 @@
-"""`parakit VERB ...`: finds the verb's module and hands over. Only the verb that runs is imported, so help
-is quick.
-"""
+"""`parakit VERB ...`: imports the verb's module and runs it. Other verbs are not imported, so help is quick."""
 
 from __future__ import annotations
 
@@ -13,46 +11,66 @@ import sys
 from collections.abc import Collection, Iterator
 from types import FrameType
 
-# What the machine refuses, not our mistake: told in one line, as a user's mistake is.
+# Errors of the machine, which are printed in one line, as a user's mistake is.
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 
 VERBS = {
-    "build": "Make a model from a recipe or from your text: the whole life in one command.",
+    "build": "Make a model from a recipe or from your text: all stages in one command.",
     "text": "Read text (files, folders, or the built-in primer) into a corpus folder.",
     "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
     "pretrain": "Train a language model from scratch on encoded text.",
     "finetune": "Tune a model on conversations, whole or by an adapter.",
     "align": "Align a tuned model: a reward model, DPO, PPO, GRPO, and more.",
-    "distill": "Make a smaller model that has learned from a larger one.",
+    "distill": "Train a smaller model on the outputs of a larger one.",
     "merge": "Merge an adapter into its base, or several models into their mean.",
     "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
-    "generate": "Continue a prompt.",
+    "generate": "Continue a prompt, or answer it.",
     "chat": "Talk to a model.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
-    "redteam": "Attack a model and tell how often attacks succeed.",
+    "redteam": "Attack a model and report how often attacks succeed.",
     "import": "Bring in a published model, from a folder or by its name on the hub.",
     "export": "Write a model as a plain Hugging Face folder.",
     "doctor": "Look for silent mistakes in a model and its data.",
-    "show": "Tell what a folder holds and where it came from.",
+    "show": "Show what a folder holds and where it came from.",
 }
-# `import` is a word of Python's, so its module has another name; `export` keeps it company.
+# `import` is a Python keyword, so its module has another name; `export` follows it.
 _MODULES = {"import": "import_model", "export": "export_model"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when
-    interrupted.
-    """
-    try:
-        status = _main(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return 0
+    """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    with _closed_pipe_is_no_error():
+        if not argv or argv[0] not in VERBS:
+            return _without_verb(argv)
+        from parakit.common.errors import UserError
+
+        try:
+            with _sigterm_unwinds():
+                return importlib.import_module(module_of(argv[0])).main(argv[1:])
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as interrupt:
+            print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
+            return 128 + getattr(interrupt, "signal_number", 2)
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            file = f"{error.filename}: " if error.filename else ""
+            hint = "free some space or change the permissions"
+            print(f"error: {file}{error.strerror}\n  {hint}", file=sys.stderr)
+            return 2
+    return 0
 
 
-def _main(argv: list[str]) -> int:
+def module_of(verb: str) -> str:
+    """The module that runs a verb."""
+    return f"parakit.cli.{_MODULES.get(verb, verb)}"
+
+
+def _without_verb(argv: list[str]) -> int:
+    """Help, the version, or the error for an unknown verb."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -61,39 +79,22 @@ def _main(argv: list[str]) -> int:
 
         print(f"parakit {parakit_version()}")
         return 0
-    if argv[0] not in VERBS:
-        from parakit.common.settings import closest_match
+    from parakit.common.settings import closest_match
 
-        close = closest_match(argv[0], VERBS)
-        meant = f"did you mean `parakit {close}`?" if close else "`parakit --help` lists the commands"
-        print(f"error: no command {argv[0]!r}\n  {meant}", file=sys.stderr)
-        return 2
-    return _run(argv[0], argv[1:])
+    close = closest_match(argv[0], VERBS)
+    meant = f"did you mean `parakit {close}`?" if close else "`parakit --help` lists the commands"
+    print(f"error: no command {argv[0]!r}\n  {meant}", file=sys.stderr)
+    return 2
 
 
-def module_of(verb: str) -> str:
-    """The module that runs a verb."""
-    return f"parakit.cli.{_MODULES.get(verb, verb)}"
-
-
-def _run(verb: str, argv: list[str]) -> int:
-    from parakit.common.errors import UserError
-
+@contextlib.contextmanager
+def _closed_pipe_is_no_error() -> Iterator[None]:
+    """A reader that closes our output early, as `head` does, ends the command without an error."""
     try:
-        with _sigterm_unwinds():
-            return importlib.import_module(module_of(verb)).main(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
-        return 128 + getattr(interrupt, "signal_number", 2)
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror}\n  make room or change the permissions", file=sys.stderr)
-        return 2
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
 
 
 class _Terminated(KeyboardInterrupt):

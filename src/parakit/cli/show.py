@@ -15,7 +15,7 @@ from parakit.cli.rendering.show_details import describe
 from parakit.common.formatting import byte_size, long_duration, number
 from parakit.common.settings import Config
 
-SUMMARY = "Tell what a folder holds and where it came from."
+SUMMARY = "Show what a folder holds and where it came from."
 
 
 class ShowCommandConfig(Config):

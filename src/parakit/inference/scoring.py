@@ -89,7 +89,7 @@ def encode_pair(tokenizer: Tokenizer, prompt: Prompt, completion: str) -> tuple[
     """The ids of prompt and completion, and which of them are the completion's."""
     before = prompt_ids(tokenizer, prompt)
     if isinstance(prompt, str):
-        ids = (tokenizer.plain_inside or tokenizer).encode(completion)
+        ids = (tokenizer.continuation_encoder or tokenizer).encode(completion)
         return [*before, *ids], [False] * len(before) + [True] * len(ids)
     chat = compile_chat(tokenizer, [*prompt, Message("assistant", completion)])
     counted = [

@@ -1,0 +1,49 @@
+"""The way from a command to the work is short: few frames of Parakit's between `main` and the model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from package import SRC
+
+MAX_FRAMES = 7
+
+
+def package_frames() -> list[str]:
+    """Parakit's frames on the stack, outermost first, each as `file:function`."""
+    frame, frames = sys._getframe(1), []
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(SRC):
+            frames.append(f"{path.relative_to(SRC)}:{frame.f_code.co_name}")
+        frame = frame.f_back
+    return frames[::-1]
+
+
+def test_from_generate_to_the_forward_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from parakit.checkpoints import save_model
+    from parakit.cli.main import main
+    from parakit.common import Lineage
+    from parakit.model import DecoderConfig, LanguageModel
+    from parakit.model.backbones import Stack
+    from parakit.tokens import TokenizerConfig, train_tokenizer
+
+    tokenizer = train_tokenizer(iter(["the small bird sings. " * 20]), TokenizerConfig(vocab_size=280))
+    sizes = {"d_model": 8, "n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "head_dim": 8, "d_ff": 8}
+    model = LanguageModel(DecoderConfig(vocab_size=tokenizer.vocab_size, max_seq_len=16, **sizes))
+    save_model(model, tokenizer, tmp_path / "model", Lineage("model"))
+    forward, stacks = Stack.forward, []
+
+    def recorded(self, *args, **kwargs):
+        stacks.append([*package_frames(), "model/backbones.py:forward"])
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(Stack, "forward", recorded)
+    assert (
+        main(["generate", str(tmp_path / "model"), "the bird", "--max-new-tokens", "2", "--device", "cpu"])
+        == 0
+    )
+    assert stacks[0][0] == "cli/main.py:main"
+    assert len(stacks[0]) <= MAX_FRAMES, stacks[0]
