@@ -60,7 +60,7 @@ def over_seeds(model: Path, name: str, length: dict[str, Any], seeds: int) -> di
     names = ("accuracy", "over_length_judge", "calibration_error", "length_correlation", "seconds")
     return {
         **{key: summary([run[key] for run in runs]) for key in names},
-        "length_judge": runs[0]["length_judge"],
+        "length_baseline": runs[0]["length_baseline"],
         "pairs": runs[0]["pairs"],
         "steps": runs[0]["steps"],
         "reliability": runs[0]["reliability"],
@@ -79,5 +79,5 @@ def train_and_evaluate(model: Path, name: str, training: AlignConfig) -> dict[st
         judge, tokenizer = load_model(out)
         assert tokenizer is not None
         found = evaluate_preferences(judge, tokenizer, iter_preferences(data, "test"))  # type: ignore[arg-type]
-    found["over_length_judge"] = found["accuracy"] - found["length_judge"]
+    found["over_length_judge"] = found["accuracy"] - found["length_baseline"]
     return found | {"steps": trained["steps"], "seconds": trained["seconds"]}

@@ -43,7 +43,9 @@ def test_a_reward_model_is_trained_and_judged(capsys, tiny_build, pairs, tmp_pat
     status, printed, _ = run(capsys, *arguments, "--json")
     assert status == 0
     assert json.loads(printed)["loss_unit"] == "nats per ranking"
-    assert {"calibration_error", "length_judge", "length_correlation"} <= json.loads(printed)["judged"].keys()
+    assert {"calibration_error", "length_baseline", "length_correlation"} <= json.loads(printed)[
+        "reward_eval"
+    ].keys()
     assert read_head(out).kind == "reward_model"
     assert open_artifact(base.path).digest == base.digest
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "judge"}
@@ -178,7 +180,7 @@ def test_rankings_that_people_made_go_into_the_reward_model_and_into_dpo(capsys,
     status, printed, _ = run(capsys, "evaluate", tmp_path / "reward", "--preferences", file, "--json")
     found = json.loads(printed)["preferences"]
     assert (found["rankings"], found["pairs"]) == (12, 36)
-    assert {"calibration_error", "length_judge", "length_correlation"} <= found.keys()
+    assert {"calibration_error", "length_baseline", "length_correlation"} <= found.keys()
 
 
 def test_prompts_of_several_files_and_rewards_that_are_all_the_same(capsys, tiny_build, chats, tmp_path):

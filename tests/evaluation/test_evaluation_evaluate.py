@@ -71,7 +71,7 @@ def test_shards_of_another_tokenizer_are_refused(model_folder, tmp_path):
 
 
 def test_nothing_to_measure_and_no_tokenizer_are_named(model, model_folder, text_file, tmp_path):
-    with pytest.raises(UserError, match="nothing to measure"):
+    with pytest.raises(UserError, match="nothing to evaluate"):
         evaluate_model(model_folder, EvaluationConfig())
     bare = save_model(model, None, tmp_path / "bare", Lineage("model"))
     with pytest.raises(UserError, match="no tokenizer"):

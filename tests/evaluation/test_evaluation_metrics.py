@@ -55,7 +55,7 @@ def test_one_class_only_and_constant_predictions_have_figures():
     assert classes.f1(alone, "binary", positive=1) == 0
     constant = classes.confusion(["a"] * 4, ["a", "a", "b", "b"])
     assert (classes.accuracy(constant), classes.matthews(constant)) == (0.5, 0)
-    figure = classes.bootstrap(alone, classes.matthews)
+    figure = classes.bootstrap_counts(alone, classes.matthews)
     assert (figure.value, figure.low, figure.high) == (0, 0, 0)
 
 
@@ -63,7 +63,7 @@ def test_the_bootstrap_over_cells_is_the_bootstrap_over_items():
     generator = rng(0, "cells")
     labels = generator.integers(0, 2, 300)
     predictions = np.where(generator.random(300) < 0.8, labels, 1 - labels)
-    by_cells = classes.bootstrap(
+    by_cells = classes.bootstrap_counts(
         classes.confusion(predictions.tolist(), labels.tolist()), classes.matthews, n_resamples=4000
     )
     by_items = bootstrap(
@@ -72,7 +72,7 @@ def test_the_bootstrap_over_cells_is_the_bootstrap_over_items():
     assert by_cells.value == pytest.approx(by_items.value)
     assert by_cells.low == pytest.approx(by_items.low, abs=0.03)
     assert by_cells.high == pytest.approx(by_items.high, abs=0.03)
-    assert by_cells == classes.bootstrap(
+    assert by_cells == classes.bootstrap_counts(
         classes.confusion(predictions.tolist(), labels.tolist()), classes.matthews, n_resamples=4000
     )
 

@@ -138,7 +138,7 @@ def test_mistakes_are_named(model, tokenizer, shards, tmp_path):
     with pytest.raises(UserError, match=r"none\.txt"):
         evaluate_text(model, tokenizer, [str(tmp_path / "none.txt")])
     nothing = TokenShards(np.zeros(1, np.uint16), np.array([0, 1]))
-    with pytest.raises(UserError, match="not one token"):
+    with pytest.raises(UserError, match="no token to predict"):
         evaluate_loss(model, nothing)
     broken = copy.deepcopy(model)
     with torch.no_grad():

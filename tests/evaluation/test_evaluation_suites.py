@@ -8,7 +8,7 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.evaluation.intervals import wilson_interval
-from parakit.evaluation.suites import SuiteAnswer, compare_suites, run_suites, summarise
+from parakit.evaluation.suites import SuiteAnswer, compare_suites, run_suites, summarize_answers
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate
 from parakit.primer import PrimerConfig, SuiteItem, generate_suites, is_correct, plain_prompt
@@ -66,7 +66,7 @@ def test_a_question_over_the_window_names_the_suite(model, tokenizer, small_suit
 
 def as_results(right: list[bool]) -> dict:
     samples = tuple(SuiteAnswer(f"q{i}", "a", "b", correct, "stop") for i, correct in enumerate(right))
-    return {"facts": dataclasses.asdict(summarise(samples, "chat"))}
+    return {"facts": dataclasses.asdict(summarize_answers(samples, "chat"))}
 
 
 def test_two_models_are_compared_item_by_item():

@@ -22,8 +22,8 @@ def test_each_kind_of_alignment_is_told_by_its_own_figures() -> None:
     ]
     judge = {"accuracy": 0.91, "margin": 2.0, "before": {"accuracy": 0.5}}
     assert outcome(judge) == ["it finds the better of two held-out answers in 91.0 %"]
-    judged = {"low": 0.88, "high": 0.94, "length_judge": 0.53, "calibration_error": 0.02}
-    assert outcome(judge | {"judged": judged})[0].endswith(
+    judged = {"low": 0.88, "high": 0.94, "length_baseline": 0.53, "calibration_error": 0.02}
+    assert outcome(judge | {"reward_eval": judged})[0].endswith(
         "in 91.0 % (95 % between 88.0 % and 94.0 %; a judge of length alone 53.0 %), and its claims are off by 2.0 %"
     )
     online = {"reward": 1.5, "kl": 2.25, "before": {"reward": 1.0, "kl": 0.0}}

@@ -123,10 +123,10 @@ def _data(command: AlignCommandConfig, work: Path) -> Path:
 def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:
     before = figures.get("before") or {}
     if method == "reward":
-        judged = figures["judged"]
+        judged = figures["reward_eval"]
         return (
             f"held out, {judged['accuracy']:.1%} of {judged['pairs']} pairs judged right ({judged['low']:.1%} to"
-            f" {judged['high']:.1%}), by length alone {judged['length_judge']:.1%}; calibration error"
+            f" {judged['high']:.1%}), by length alone {judged['length_baseline']:.1%}; calibration error"
             f" {judged['calibration_error']:.1%}: parakit evaluate {out} --preferences FILE"
         )
     if method == "dpo":

@@ -1,4 +1,4 @@
-"""Settings of evaluation: what a model is measured on. Imports no torch."""
+"""Settings of evaluation. Imports no torch."""
 
 from typing import Literal
 
@@ -9,9 +9,7 @@ from parakit.primer.config import PrimerConfig
 
 
 class EvaluationConfig(Config):
-    """What a model is measured on: token shards, raw text, examples of its task, the primer's suites; each
-    only where it is asked for.
-    """
+    """What to evaluate on: token shards, raw text, examples of the model's task, the primer's suites."""
 
     tokens: str | None = Field(
         None, description="A folder of token shards, made with the model's own tokenizer."
@@ -30,7 +28,7 @@ class EvaluationConfig(Config):
     suites: PrimerConfig | None = Field(None, description="Run the primer's held-out suites.")
     prompting: Literal["auto", "chat", "plain"] = Field(
         "auto",
-        description="How suites are asked: by the chat template, as plain text, or as the model was tuned.",
+        description="The form of a suite's questions: the chat template, plain text, or auto: as the model was tuned.",
     )
     max_new_tokens: int = Field(
         120, ge=1, le=100_000, description="Longest answer to a suite's question, or translation, in tokens."

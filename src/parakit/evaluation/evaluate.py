@@ -1,7 +1,7 @@
-"""One evaluation: everything that was asked for, measured on one model folder, kept as an artifact.
+"""Evaluates one model folder on everything that the config names; the results are an artifact.
 
-The folder holds `results.json`: `model`, `loss` by name of the text, `examples` with the figures of the model's task,
-and `suites` with every answer. Its lineage names the model and the data it stands on.
+The folder holds `results.json`: `model`, `loss` by name of the text, `examples` with the metrics of the model's task, and
+`suites` with every answer. Its lineage names the model and the data.
 """
 
 from __future__ import annotations
@@ -38,17 +38,16 @@ def evaluate_model(
     device: str = "cpu",
     advance: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
-    """Measure the model folder `path`; returns what `results.json` holds.
+    """Evaluate the model folder `path`; returns the content of `results.json`.
 
-    `advance` is called with the number of counted tokens and answered questions as they are done. Raises
-    `UserError` when nothing is asked for, when the model has no tokenizer though text or suites are to be
-    measured, or when shards were made with another tokenizer.
+    `advance` is called with the number of tokens counted and questions answered. `UserError` where the config names
+    nothing, where text or suites need a tokenizer and there is none, and where shards were made with another tokenizer.
     """
     if config.tokens is None and not config.text and config.suites is None and config.examples is None:
         raise UserError(
-            "nothing to measure on", "name --text FILE, --tokens FOLDER, --examples FOLDER or --suites"
+            "nothing to evaluate on", "name --text FILE, --tokens FOLDER, --examples FOLDER or --suites"
         )
-    model: Any  # each measurement says so when the model is made for something else
+    model: Any  # each evaluation checks the kind of model
     model, tokenizer = load_model(path, device)
     chat = is_chat_tuned(path) if config.prompting == "auto" else config.prompting == "chat"
     results: dict[str, Any] = {
@@ -62,11 +61,11 @@ def evaluate_model(
         "suites": {},
     }
     if config.examples is not None:
-        results["examples"] = measure_examples(model, _needed(tokenizer, path), config, advance)
+        results["examples"] = evaluate_task(model, _require_tokenizer(tokenizer, path), config, advance)
     if config.suites is not None:
         suites = run_suites(
             model,
-            _needed(tokenizer, path),
+            _require_tokenizer(tokenizer, path),
             primer.generate_suites(config.suites),
             chat=chat,
             max_new_tokens=config.max_new_tokens,
@@ -77,14 +76,14 @@ def evaluate_model(
     return results
 
 
-def measure_examples(
+def evaluate_task(
     model: Any,
     tokenizer: Tokenizer,
     config: EvaluationConfig,
     advance: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
-    """The figures of the model's task on the folder or file `config.examples`: an `ExampleResult` as plain data, and the
-    `split` that was measured (a file's own path).
+    """The metrics of the model's task on the folder or file `config.examples`: an `ExampleResult` as plain data, and its
+    `split` (a file's own path).
     """
     assert config.examples is not None
     if (Path(config.examples) / LINEAGE).is_file():
@@ -115,7 +114,7 @@ def measure_examples(
 
 
 def _task_of(model: Any) -> str:
-    """The task whose examples measure this model; `UserError` for one without."""
+    """The task of this model; `UserError` for a model without examples of its task."""
     kind = model_kind(model)
     task = next((name for name in kind.capabilities if name in TASK_FORMATS), None) if kind else None
     if kind is None or task is None:
@@ -127,7 +126,7 @@ def _task_of(model: Any) -> str:
 
 
 def check_output(path: str | Path | None, *, overwrite: bool) -> None:
-    """Refuse an output folder that exists before hours of measuring, not after."""
+    """`UserError` for an existing output folder, before hours of evaluation."""
     if path is not None and Path(path).exists() and not overwrite:
         raise UserError(f"{path}: exists already", "choose another folder, or pass --overwrite to replace it")
 
@@ -139,7 +138,7 @@ def write_evaluation(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Keep results as an artifact of kind "evaluation", with the model (and shards) as parents."""
+    """Write results as an artifact of kind "evaluation", with the model and its data as parents."""
     data = (path for path in (config.tokens, config.examples) if path)
     parents = [Path(results["model"]["path"]), *map(Path, data)]
     lineage = Lineage(
@@ -147,7 +146,7 @@ def write_evaluation(
         config=config.model_dump(mode="json"),
         parents=[
             parent for parent in parents if (parent / LINEAGE).is_file()
-        ],  # a foreign model has no lineage
+        ],  # a published model has no lineage
         seed=config.suites.seed if config.suites else None,
         result=summary(results),
     )
@@ -157,7 +156,7 @@ def write_evaluation(
 
 
 def summary(results: dict[str, Any]) -> dict[str, Any]:
-    """The figures without the answers."""
+    """The results without samples."""
     suites = {
         name: {key: value for key, value in suite.items() if key != "samples"}
         for name, suite in results["suites"].items()
@@ -181,13 +180,13 @@ def _losses(
         shards = _matching_shards(config.tokens, config.split, tokenizer, model)
         losses[config.split] = dataclasses.asdict(evaluate_loss(model, shards, unk_id=unk_id, **settings))
     if config.text:
-        reader = _needed(tokenizer, "the model folder")
+        reader = _require_tokenizer(tokenizer, "the model folder")
         losses["text"] = dataclasses.asdict(evaluate_text(model, reader, config.text, **settings))
     return losses
 
 
 def _matching_shards(path: str, split: str, tokenizer: Tokenizer | None, model: LanguageModel) -> TokenShards:
-    """Shards whose ids mean to this model what they meant to the tokenizer that made them."""
+    """Shards made with the model's own tokenizer, else a `UserError`."""
     shards = TokenShards.open(path, split)
     hint = "give the raw text with --text, or shards made with the model's tokenizer"
     if tokenizer is not None and shards.tokenizer_digest != tokenizer.digest:
@@ -200,9 +199,9 @@ def _matching_shards(path: str, split: str, tokenizer: Tokenizer | None, model: 
     return shards
 
 
-def _needed(tokenizer: Tokenizer | None, path: str | Path) -> Tokenizer:
+def _require_tokenizer(tokenizer: Tokenizer | None, path: str | Path) -> Tokenizer:
     if tokenizer is None:
         raise UserError(
-            f"{path}: has no tokenizer.json, so no text can be read", "put the model's tokenizer there"
+            f"{path}: has no tokenizer.json, so it cannot read text", "put the model's tokenizer there"
         )
     return tokenizer

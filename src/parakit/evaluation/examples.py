@@ -1,10 +1,10 @@
-"""How well a model does its task: examples in, figures out, with intervals and samples for people.
+"""Metrics of a model on the examples of its task, with confidence intervals and samples.
 
     classify   accuracy, F1, Matthews' correlation        tag    accuracy and F1 over words
     regress    Pearson, Spearman, mean squared error      embed  whether a text's partner is the nearest of all
-    translate  BLEU and chrF with sacrebleu's signatures, ROUGE, the share that is right to the letter
+    translate  BLEU and chrF with sacrebleu's signatures, ROUGE, exact matches
 
-Texts that are too long for the model are cut as in training, and counted. Greedy decoding where nothing else is said.
+Texts that are too long for the model are truncated as in training. Decoding is greedy by default.
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ from parakit.inference.prediction.embeddings import embed
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 Unit = Literal["share", "points", "number"]
-N_SAMPLES = 12  # for people; half of them wrong where there are so many
-TOGETHER = 8  # micro-batches between two calls of `advance`
+N_SAMPLES = 12  # half of them wrong where there are enough
+MICRO_BATCHES_PER_UPDATE = 8  # micro-batches between two calls of `advance`
 
 
 @dataclass
 class ExampleResult:
-    """Figures of one model on one task's examples; `asdict` of it is plain JSON data."""
+    """Metrics of one model on one task's examples; `asdict` gives plain JSON data."""
 
     task: str
     n: int
     figures: list[dict[str, Any]] = field(default_factory=list)
-    """`name`, `value`, `low`, `high`, `unit` (share of 1, points of 100, number), `note`; the most telling first."""
+    """`name`, `value`, `low`, `high`, `unit` (share of 1, points of 100, number), `note`; the primary one first."""
     labels: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
-    """Rows are right, columns are said, in the order of `labels`; of sequences and words alike."""
+    """Rows are true labels, columns predictions, in the order of `labels`."""
     samples: list[dict[str, Any]] = field(default_factory=list)
-    """`input`, `prediction`, `expected`, `correct` (None where there is no right or wrong)."""
+    """`input`, `prediction`, `expected`, `correct` (None where correctness is undefined)."""
 
     def add(
         self, name: str, figure: Estimate, unit: Unit, note: str = "", chance: float | None = None
     ) -> None:
-        """One more figure; `chance` is what it would be without looking at the text."""
+        """Add a figure; `chance` is its value without looking at the text."""
         row = {"name": name, "value": figure.value, "low": figure.low, "high": figure.high}
         self.figures.append(
             row | {"unit": unit, "note": note} | ({} if chance is None else {"chance": chance})
         )
 
     def keep_samples(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        """The first wrong ones and the first others, `N_SAMPLES` in all."""
+        """The first wrong samples and the first candidate_vectors, `N_SAMPLES` in all."""
         found = [dict(sample) for sample in samples]
         wrong = [sample for sample in found if sample["correct"] is False]
-        others = [sample for sample in found if sample["correct"] is not False]
-        n_wrong = min(len(wrong), max(N_SAMPLES // 2, N_SAMPLES - len(others)))
-        self.samples = wrong[:n_wrong] + others[: N_SAMPLES - n_wrong]
+        candidate_vectors = [sample for sample in found if sample["correct"] is not False]
+        n_wrong = min(len(wrong), max(N_SAMPLES // 2, N_SAMPLES - len(candidate_vectors)))
+        self.samples = wrong[:n_wrong] + candidate_vectors[: N_SAMPLES - n_wrong]
 
     def value(self, name: str) -> float:
-        """A figure by its name."""
+        """The value of a figure."""
         return float(next(row["value"] for row in self.figures if row["name"] == name))
 
 
@@ -81,27 +81,27 @@ def evaluate_examples(
     seed: int = 0,
     advance: Callable[[int], object] | None = None,
 ) -> ExampleResult:
-    """Measure a model on the rows of a task (see `text.examples`).
+    """Evaluate a model on the rows of a task (see `data.examples`).
 
-    `decoding` is how translations are written, `seed` that of the intervals; `advance` is called with the number of
-    rows done. A `UserError`: a model that is made for another task, a label that it does not know, no rows at all,
-    a missing sacrebleu (before anything is translated).
+    `decoding` is for translations, `seed` for the intervals; `advance` is called with the number of rows done.
+    `UserError` for a model of another task, an unknown label, no rows, and a missing sacrebleu (before anything is
+    translated).
     """
     get_task_format(task)
-    ability: Capability = task  # type: ignore[assignment]
-    require_capability(model, ability)
+    capability: Capability = task  # type: ignore[assignment]
+    require_capability(model, capability)
     if task == "translate":
         translations.require_libraries()
     found = list(rows)
     if not found:
-        raise UserError("there is not one example to measure on", "give some, or name another split")
-    measured = _Asked(model, tokenizer, found, decoding, micro_batch_size, seed, advance)
-    return _MEASURES[task](measured)
+        raise UserError("no examples to evaluate on", "add some, or name another split")
+    evaluation = _Evaluation(model, tokenizer, found, decoding, micro_batch_size, seed, advance)
+    return _EVALUATORS[task](evaluation)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What `evaluate_examples` was asked."""
+class _Evaluation:
+    """The arguments of `evaluate_examples`."""
 
     model: Any
     tokenizer: Tokenizer
@@ -111,15 +111,15 @@ class _Asked:
     seed: int
     advance: Callable[[int], object] | None
 
-    def answers(
-        self, ask: Callable[..., Iterable[Any]], of: Callable[[ExampleRow], Any], **settings: Any
+    def predict_all(
+        self, predict: Callable[..., Iterable[Any]], of: Callable[[ExampleRow], Any], **settings: Any
     ) -> list[Any]:
-        """`ask(model, tokenizer, [of(row), ...])` for all rows, some micro-batches at a time."""
-        size, found = self.micro_batch_size * TOGETHER, []
+        """`predict(model, tokenizer, [of(row), ...])` for all rows, some micro-batches at a time."""
+        size, found = self.micro_batch_size * MICRO_BATCHES_PER_UPDATE, []
         for start in range(0, len(self.rows), size):
             part = [of(row) for row in self.rows[start : start + size]]
             settings |= {"too_long": "truncate", "micro_batch_size": self.micro_batch_size}
-            found += list(ask(self.model, self.tokenizer, part, **settings))
+            found += list(predict(self.model, self.tokenizer, part, **settings))
             if self.advance is not None:
                 self.advance(len(part))
         return found
@@ -128,116 +128,123 @@ class _Asked:
         return ExampleResult(task, len(self.rows))
 
 
-def _classify(asked: _Asked) -> ExampleResult:
-    names = asked.model.classes.labels
-    wanted = [row["label"] for row in asked.rows]
-    _check_labels(wanted, names)
-    said = [one.label for one in asked.answers(classify, _text_of)]
-    result = asked.result("classify")
-    _add_class_figures(result, said, wanted, names, asked.seed)
+def _classify(evaluation: _Evaluation) -> ExampleResult:
+    names = evaluation.model.classes.labels
+    expected = [row["label"] for row in evaluation.rows]
+    _check_labels(expected, names)
+    predictions = [one.label for one in evaluation.predict_all(classify, _text_of)]
+    result = evaluation.result("classify")
+    _add_class_figures(result, predictions, expected, names, evaluation.seed)
     result.keep_samples(
         _sample(" | ".join(_texts_of(row)), one, row["label"], one == row["label"])
-        for row, one in zip(asked.rows, said, strict=True)
+        for row, one in zip(evaluation.rows, predictions, strict=True)
     )
     return result
 
 
-def _tag(asked: _Asked) -> ExampleResult:
-    names = asked.model.classes.labels
-    wanted = [row["tags"] for row in asked.rows]
-    _check_labels([one for tags in wanted for one in tags], names)
-    answers = asked.answers(tag, lambda row: row["words"])
-    said = [["" if one is None else one.label for one in words] for words in answers]  # "": no token to read
-    flat_said, flat_wanted = ([one for tags in side for one in tags] for side in (said, wanted))
-    result = asked.result("tag")
-    right = np.array(
-        [sum(a == b for a, b in zip(*pair, strict=True)) for pair in zip(said, wanted, strict=True)]
+def _tag(evaluation: _Evaluation) -> ExampleResult:
+    names = evaluation.model.classes.labels
+    expected = [row["tags"] for row in evaluation.rows]
+    _check_labels([one for tags in expected for one in tags], names)
+    answers = evaluation.predict_all(tag, lambda row: row["words"])
+    predictions = [["" if one is None else one.label for one in words] for words in answers]  # "": cut off
+    flat_predictions, flat_labels = (
+        [one for tags in side for one in tags] for side in (predictions, expected)
     )
-    n_words = np.array([len(tags) for tags in wanted])
-    n_unread = flat_said.count("")
+    result = evaluation.result("tag")
+    right = np.array(
+        [sum(a == b for a, b in zip(*pair, strict=True)) for pair in zip(predictions, expected, strict=True)]
+    )
+    n_words = np.array([len(tags) for tags in expected])
+    n_cut_off = flat_predictions.count("")
     result.add(
         "accuracy",
-        bootstrap_mean(right.astype(float), n_words, seed=asked.seed),
+        bootstrap_mean(right.astype(float), n_words, seed=evaluation.seed),
         "share",
-        f"of {len(flat_wanted)} words{f', {n_unread} of them cut off' if n_unread else ''}; resampled by text",
-        _most_frequent(flat_wanted),
+        f"of {len(flat_labels)} words{f', {n_cut_off} of them cut off' if n_cut_off else ''}; resampled by text",
+        _most_frequent(flat_labels),
     )
-    counts = classes.confusion(flat_said, flat_wanted, [*names, ""])
-    result.add("f1_macro", classes.bootstrap(counts, classes.f1, seed=asked.seed), "share")
+    counts = classes.confusion(flat_predictions, flat_labels, [*names, ""])
+    result.add("f1_macro", classes.bootstrap_counts(counts, classes.f1, seed=evaluation.seed), "share")
     result.labels, result.confusion = list(names), counts[:-1, :-1].tolist()
     result.keep_samples(
         _sample(" ".join(row["words"]), " ".join(one), " ".join(row["tags"]), one == row["tags"])
-        for row, one in zip(asked.rows, said, strict=True)
+        for row, one in zip(evaluation.rows, predictions, strict=True)
     )
     return result
 
 
-def _regress(asked: _Asked) -> ExampleResult:
-    said = np.array(asked.answers(regress, _text_of))
-    wanted = np.array([row["score"] for row in asked.rows])
-    result = asked.result("regress")
+def _regress(evaluation: _Evaluation) -> ExampleResult:
+    predictions = np.array(evaluation.predict_all(regress, _text_of))
+    expected = np.array([row["score"] for row in evaluation.rows])
+    result = evaluation.result("regress")
     for name, figure in (("pearson", correlation.pearson), ("spearman", correlation.spearman)):
-        result.add(name, _resampled(figure, said, wanted, asked.seed), "number")
-    result.add("mean_squared_error", bootstrap_mean((said - wanted) ** 2, seed=asked.seed), "number")
+        result.add(name, _resampled(figure, predictions, expected, evaluation.seed), "number")
+    result.add(
+        "mean_squared_error", bootstrap_mean((predictions - expected) ** 2, seed=evaluation.seed), "number"
+    )
     result.keep_samples(
         _sample(" | ".join(_texts_of(row)), f"{one:.3g}", f"{row['score']:.3g}", None)
-        for row, one in zip(asked.rows, said, strict=True)
+        for row, one in zip(evaluation.rows, predictions, strict=True)
     )
     return result
 
 
 def _resampled(
-    figure: Callable[[np.ndarray, np.ndarray], float], said: np.ndarray, wanted: np.ndarray, seed: int
+    figure: Callable[[np.ndarray, np.ndarray], float],
+    predictions: np.ndarray,
+    expected: np.ndarray,
+    seed: int,
 ) -> Estimate:
-    return bootstrap(lambda items: figure(said[items], wanted[items]), len(said), seed=seed)
+    return bootstrap(lambda items: figure(predictions[items], expected[items]), len(predictions), seed=seed)
 
 
-def _translate(asked: _Asked) -> ExampleResult:
-    said = asked.answers(translate, lambda row: row["source"], config=asked.decoding)
-    wanted = [row["target"] for row in asked.rows]
-    result = asked.result("translate")
+def _translate(evaluation: _Evaluation) -> ExampleResult:
+    predictions = evaluation.predict_all(translate, lambda row: row["source"], config=evaluation.decoding)
+    expected = [row["target"] for row in evaluation.rows]
+    result = evaluation.result("translate")
     for name, metric in (("bleu", translations.bleu), ("chrf", translations.chrf)):
-        figure = metric(said, wanted, seed=asked.seed)
+        figure = metric(predictions, expected, seed=evaluation.seed)
         result.add(name, figure, "points", figure.signature)
-    for name, rouge in translations.rouge(said, wanted, seed=asked.seed).items():
+    for name, rouge in translations.rouge(predictions, expected, seed=evaluation.seed).items():
         result.add(name, rouge, "points", "made for English: letters a to z and digits")
-    n_right = sum(one.strip() == target.strip() for one, target in zip(said, wanted, strict=True))
-    exact = Estimate(n_right / len(wanted), *wilson_interval(n_right, len(wanted)))
-    result.add("exact", exact, "share", "right to the letter")
+    n_right = sum(one.strip() == target.strip() for one, target in zip(predictions, expected, strict=True))
+    exact = Estimate(n_right / len(expected), *wilson_interval(n_right, len(expected)))
+    result.add("exact", exact, "share", "exact matches")
     result.keep_samples(
         _sample(row["source"], one, row["target"], True if one.strip() == row["target"].strip() else None)
-        for row, one in zip(asked.rows, said, strict=True)
+        for row, one in zip(evaluation.rows, predictions, strict=True)
     )
     return result
 
 
-def _embed(asked: _Asked) -> ExampleResult:
-    candidates = list(dict.fromkeys(row["positive"] for row in asked.rows))
+def _embed(evaluation: _Evaluation) -> ExampleResult:
+    candidates = list(dict.fromkeys(row["positive"] for row in evaluation.rows))
     place = {text: i for i, text in enumerate(candidates)}
-    partner = np.array([place[row["positive"]] for row in asked.rows])
-    vectors = np.stack(asked.answers(embed, lambda row: row["text"]))
-    others = embed(
-        asked.model,
-        asked.tokenizer,
+    partner = np.array([place[row["positive"]] for row in evaluation.rows])
+    vectors = np.stack(evaluation.predict_all(embed, lambda row: row["text"]))
+    candidate_vectors = embed(
+        evaluation.model,
+        evaluation.tokenizer,
         candidates,
         too_long="truncate",
-        micro_batch_size=asked.micro_batch_size,
+        micro_batch_size=evaluation.micro_batch_size,
     )
-    ranks = retrieval.retrieval_ranks(vectors, others, partner)
-    result = asked.result("embed")
+    ranks = retrieval.retrieval_ranks(vectors, candidate_vectors, partner)
+    result = evaluation.result("embed")
     n_first, note = int((ranks == 1).sum()), f"among {len(candidates)} texts"
     first = Estimate(n_first / len(ranks), *wilson_interval(n_first, len(ranks)))
     result.add("accuracy_at_1", first, "share", note, 1 / len(candidates))
-    result.add("mean_reciprocal_rank", bootstrap_mean(1 / ranks, seed=asked.seed), "number", note)
-    nearest_ones = (vectors[:200] @ others.T).argmax(1)
+    result.add("mean_reciprocal_rank", bootstrap_mean(1 / ranks, seed=evaluation.seed), "number", note)
+    nearest_ones = (vectors[:200] @ candidate_vectors.T).argmax(1)
     result.keep_samples(
         _sample(row["text"], candidates[one], row["positive"], bool(rank == 1))
-        for row, one, rank in zip(asked.rows, nearest_ones, ranks, strict=False)
+        for row, one, rank in zip(evaluation.rows, nearest_ones, ranks, strict=False)
     )
     return result
 
 
-_MEASURES: dict[str, Callable[[_Asked], ExampleResult]] = {
+_EVALUATORS: dict[str, Callable[[_Evaluation], ExampleResult]] = {
     "classify": _classify,
     "tag": _tag,
     "regress": _regress,
@@ -247,21 +254,25 @@ _MEASURES: dict[str, Callable[[_Asked], ExampleResult]] = {
 
 
 def _add_class_figures(
-    result: ExampleResult, said: Sequence[str], wanted: Sequence[str], names: Sequence[str], seed: int
+    result: ExampleResult,
+    predictions: Sequence[str],
+    expected: Sequence[str],
+    names: Sequence[str],
+    seed: int,
 ) -> None:
-    counts = classes.confusion(said, wanted, names)
-    result.add("accuracy", classes.accuracy_figure(counts), "share", chance=_most_frequent(wanted))
+    counts = classes.confusion(predictions, expected, names)
+    result.add("accuracy", classes.accuracy_figure(counts), "share", chance=_most_frequent(expected))
     if len(names) == 2:
-        binary = classes.bootstrap(counts, lambda c: classes.f1(c, "binary"), seed=seed)
+        binary = classes.bootstrap_counts(counts, lambda c: classes.f1(c, "binary"), seed=seed)
         result.add("f1", binary, "share", f"of the label {names[1]!r}")
-    result.add("f1_macro", classes.bootstrap(counts, classes.f1, seed=seed), "share")
-    result.add("matthews", classes.bootstrap(counts, classes.matthews, seed=seed), "number")
+    result.add("f1_macro", classes.bootstrap_counts(counts, classes.f1, seed=seed), "share")
+    result.add("matthews", classes.bootstrap_counts(counts, classes.matthews, seed=seed), "number")
     result.labels, result.confusion = list(names), counts.tolist()
 
 
-def _check_labels(wanted: Sequence[str], names: Sequence[str]) -> None:
+def _check_labels(expected: Sequence[str], names: Sequence[str]) -> None:
     known = set(names)
-    for label in wanted:
+    for label in expected:
         if label not in known:
             close = closest_match(label, names)
             raise UserError(
@@ -272,9 +283,9 @@ def _check_labels(wanted: Sequence[str], names: Sequence[str]) -> None:
             )
 
 
-def _most_frequent(wanted: Sequence[str]) -> float:
-    """The share of the most frequent label: what one gets right by always saying it."""
-    return max(wanted.count(label) for label in set(wanted)) / len(wanted)
+def _most_frequent(expected: Sequence[str]) -> float:
+    """The share of the most frequent label: the accuracy of always predicting it."""
+    return max(expected.count(label) for label in set(expected)) / len(expected)
 
 
 def _texts_of(row: ExampleRow) -> tuple[str, ...]:
@@ -285,5 +296,5 @@ def _text_of(row: ExampleRow) -> str | tuple[str, str]:
     return (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
 
 
-def _sample(given: str, said: str, expected: str, correct: bool | None) -> dict[str, Any]:
-    return {"input": given, "prediction": said, "expected": expected, "correct": correct}
+def _sample(given: str, prediction: str, expected: str, correct: bool | None) -> dict[str, Any]:
+    return {"input": given, "prediction": prediction, "expected": expected, "correct": correct}

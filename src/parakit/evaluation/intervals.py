@@ -1,9 +1,8 @@
-"""How sure a measured share is: Wilson's interval, and paired comparisons of two models on the same items.
+"""Confidence intervals, and paired comparisons of two models on the same items.
 
-The Wilson score interval (Wilson 1927) stays inside [0, 1] and is honest at 0 and 100 %, where the
-textbook's normal interval has width zero. Figures that are no share get the percentile bootstrap over items
-(Efron 1979), seeded. Two models measured on the same items are compared item by
-item: exact McNemar test (McNemar 1947) and a paired bootstrap of the difference.
+Shares have Wilson's score interval (Wilson 1927), which stays inside [0, 1] and has width at 0 and 100 %, where the normal
+interval has none. Other figures have the percentile bootstrap over items (Efron 1979), seeded. Two models on the same
+items are compared item by item: exact McNemar test (McNemar 1947) and a paired bootstrap of the difference.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ N_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value and its interval."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
@@ -38,7 +37,7 @@ def bootstrap(
     n_resamples: int = N_RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """`statistic` of all n items, given as their numbers (n,), with its percentile bootstrap interval."""
+    """`statistic` of all n items, as their indices (n,), with its percentile bootstrap interval."""
     generator = rng(seed, "bootstrap")
     drawn = [statistic(generator.integers(0, n, n)) for _ in range(n_resamples)]
     return Estimate(float(statistic(np.arange(n))), *percentiles(np.array(drawn), confidence))
@@ -57,15 +56,13 @@ def bootstrap_mean(
 
 
 def percentiles(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The middle `confidence` of some values: (low, high)."""
+    """The central `confidence` of the values: (low, high)."""
     low, high = np.quantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return float(low), float(high)
 
 
 def wilson_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval (low, high) of a share of `n_correct` in `n`; (0, 1) when nothing was
-    measured.
-    """
+    """The Wilson score interval (low, high) of `n_correct` in `n`; (0, 1) for n = 0."""
     assert 0 <= n_correct <= n, f"{n_correct} of {n}"
     if n == 0:
         return 0.0, 1.0
@@ -73,14 +70,12 @@ def wilson_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[f
     share = n_correct / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # at the edges the interval ends exactly there; rounding must not say 1e-17
+    # exactly 0 and 1 at the edges, without rounding
     return (0.0 if n_correct == 0 else centre - half), (1.0 if n_correct == n else centre + half)
 
 
 def mcnemar_p_value(n_only_first: int, n_only_second: int) -> float:
-    """Exact two-sided McNemar test: the chance of so uneven a split of the items that only one model got
-    right.
-    """
+    """Exact two-sided McNemar test: the probability of so uneven a split of the items that only one model has right."""
     n = n_only_first + n_only_second
     if n == 0:
         return 1.0
@@ -109,7 +104,7 @@ def paired_difference(
     n_resamples: int = 2000,
     confidence: float = 0.95,
 ) -> PairedDifference:
-    """Compare two models' right and wrong answers on the same items in the same order.
+    """Compare two models' correctness on the same items in the same order.
 
     `low` and `high`: percentile bootstrap over items. `p_value`: exact McNemar.
     """
@@ -117,7 +112,7 @@ def paired_difference(
     assert first, "nothing to compare"
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     n, n_first, n_second = len(a), int((a & ~b).sum()), int((b & ~a).sum())
-    # resampling n items with replacement, only three kinds of which matter: a multinomial draw
+    # resampling n items of three kinds with replacement is a multinomial draw
     shares = np.array([n_first, n_second, n - n_first - n_second]) / n
     counts = rng(seed, "paired_difference").multinomial(n, shares, size=n_resamples)
     differences = (counts[:, 1] - counts[:, 0]) / n

@@ -1,10 +1,9 @@
-"""Loss, perplexity and bits per byte, exact.
+"""Exact loss, perplexity and bits per byte.
 
-Counted are all tokens of all documents but each document's first (BOS), its EOS included: the figure is
-the length of a code for the documents *and* where they end. Nats are summed in float64 over the whole
-split, so neither the mean of batch means nor the batch size enters. Bits per byte divides by the bytes of
-the raw text as it was read, not of what decodes from the tokens; it compares models of different
-vocabularies. Left out: a strided window of one token a step.
+Every token of a document counts except its first (BOS), EOS included: the figure is the length of a code for the documents
+and where they end. Nats are summed in float64 over the whole split, so batch size does not matter. Bits per byte divides
+by the bytes of the raw text, not of the decoded tokens, and compares models of different vocabularies. Left out: a window
+that moves by one token a step.
 
 Shapes: B rows, T tokens, D width, N counted tokens.
 """
@@ -34,15 +33,13 @@ from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TOKENS_PER_FORWARD = 8192
-TOKENS_PER_HEAD = 2048  # logits are (N, vocab_size): the widest tensor there is
-ENCODED_TOGETHER = 1000  # documents
+TOKENS_PER_HEAD = 2048  # logits are (N, vocab_size), the widest tensor
+DOCUMENTS_PER_BATCH = 1000
 
 
 @dataclass(frozen=True)
 class LossResult:
-    """Exact figures of one model on one text. `bits_per_byte` is None where only a part of the tokens
-    counts.
-    """
+    """Exact loss of one model on one text. `bits_per_byte` is None where only a part of the tokens counts."""
 
     loss_nats_per_token: float
     perplexity: float
@@ -50,9 +47,9 @@ class LossResult:
     n_tokens: int
     """Counted tokens: EOS is one, BOS is not."""
     n_bytes: int
-    """Bytes of the raw text that the counted tokens stand for; of conversations, of the assistant's words."""
+    """Bytes of the raw text of the counted tokens; in conversations, of the assistant's text."""
     n_unknown: int = 0
-    """Counted tokens that are UNK: they hide text, and bits per byte is then too low."""
+    """Counted tokens that are UNK; they hide text, which makes bits per byte too low."""
 
 
 @torch.inference_mode()
@@ -66,11 +63,11 @@ def evaluate_loss(
     unk_id: int | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> LossResult:
-    """Measure a model on a whole split.
+    """Evaluate a model on a whole split.
 
-    Documents longer than `seq_len` (the model's window when None) are read in windows, each after the
-    first with `overlap` tokens of context. `advance` is called with the number of counted tokens of each
-    batch. A model whose loss is no number, or that predicts no next tokens, is a `UserError`.
+    Documents longer than `seq_len` (None: the model's window) are split into windows; each after the first has `overlap`
+    tokens of context. `advance` is called with the number of counted tokens of each batch. `UserError` where the loss is
+    not finite or the model does not predict next tokens.
     """
     require_capability(model, "log_likelihood")
     window = model.config.max_seq_len
@@ -93,9 +90,7 @@ def evaluate_loss(
 
 
 def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss in nats (N,) of every counted token of a batch, and the tokens (N,). Packed documents do
-    not see each other.
-    """
+    """The loss in nats (N,) of every counted token of a batch, and the tokens (N,). Packed documents are isolated."""
     device = model.lm_head.weight.device
     counted = torch.from_numpy(batch.loss_mask).to(device)
     targets = torch.from_numpy(batch.target_ids).to(device)[counted]  # (N,)
@@ -108,10 +103,12 @@ def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torc
         attention_mask=attention_mask,
     )[counted]  # (N, D)
     losses = []
-    for vectors, wanted in zip(hidden.split(TOKENS_PER_HEAD), targets.split(TOKENS_PER_HEAD), strict=True):
+    for vectors, chunk_targets in zip(
+        hidden.split(TOKENS_PER_HEAD), targets.split(TOKENS_PER_HEAD), strict=True
+    ):
         logits = model.logits(vectors)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
+        losses.append(functional.cross_entropy(logits, chunk_targets, reduction="none"))
     return (torch.cat(losses) if losses else hidden.new_zeros(0)), targets
 
 
@@ -126,14 +123,14 @@ def evaluate_text(
     config: TextConfig | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> LossResult:
-    """Measure a model on raw text, read and encoded as a corpus is, but with nothing left out as a duplicate.
+    """Evaluate a model on raw text, read and encoded like a corpus, duplicates included.
 
     Raises `UserError` as the readers do: a missing path, a binary file, no text at all.
     """
     config = (config or TextConfig()).replace(paths=tuple(paths), deduplicate=False)
     text = encode_documents(tokenizer, read_documents(config, ReadReport()))
     if text.n_bytes == 0:
-        raise UserError(f"{', '.join(paths)}: no text to measure on", "point to files that hold text")
+        raise UserError(f"{', '.join(paths)}: no text to evaluate on", "name files with text")
     return evaluate_loss(
         model,
         text,
@@ -146,12 +143,12 @@ def evaluate_text(
 
 
 def encode_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> TokenShards:
-    """Documents as token shards in memory: each opened by BOS (EOS where there is none) and closed by EOS."""
+    """Documents as token shards in memory, each between BOS (EOS without a BOS) and EOS."""
     opener = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     if opener is None or tokenizer.eos_id is None:
-        raise UserError("this tokenizer has no EOS, so documents cannot be told apart", "use one that has it")
+        raise UserError("this tokenizer has no EOS, which separates documents", "use one with an EOS")
     pieces, lengths, n_bytes = [np.zeros(0, np.uint32)], [0], 0
-    for group in _groups(documents, ENCODED_TOGETHER):
+    for group in _groups(documents, DOCUMENTS_PER_BATCH):
         n_bytes += sum(document.n_bytes for document in group)
         for ids in tokenizer.encode_bulk([document.text for document in group]):
             pieces += [np.concatenate([[opener], ids, [tokenizer.eos_id]]).astype(np.uint32)]
@@ -179,9 +176,9 @@ def _groups(documents: Iterable[Document], size: int) -> Iterable[list[Document]
 
 def _result(nats: float, n_tokens: int, n_bytes: int, n_unknown: int) -> LossResult:
     if n_tokens == 0:
-        raise UserError("there is not one token to predict in this text", "give it more text")
+        raise UserError("this text has no token to predict", "use a longer text")
     if not math.isfinite(nats):
-        raise UserError(f"the model's loss is {nats}", "its weights are damaged, or its training diverged")
+        raise UserError(f"the model's loss is {nats}", "its weights are corrupt, or its training diverged")
     loss = nats / n_tokens
     return LossResult(
         loss_nats_per_token=loss,

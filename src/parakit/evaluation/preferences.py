@@ -1,9 +1,8 @@
-"""How well a reward model judges: how often it finds the better answer, how sure it may be, and whether it only
-measures length.
+"""How well a reward model ranks: its accuracy, its calibration, and how far it only measures length.
 
-Every better answer of a ranking is held against every worse one; a tie is half right. Beside the accuracy stands a
-judge that looks at nothing but length, in the direction that suits these very answers best. The lead of one reward
-over another claims a probability, sigmoid(lead); calibration says how true such claims are (Guo et al. 2017).
+Every better completion of a ranking is compared with every worse one; a tie counts a half. The length baseline scores by
+length alone, in the direction that fits these rankings best. The margin of two rewards claims a probability,
+sigmoid(margin); calibration compares it with the accuracy (Guo et al. 2017).
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ def evaluate_preferences(
     rankings: Iterable[Ranking],
     advance: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
-    """The figures of `model` on rankings. `advance` is called with the number of rankings of each batch. A model that
-    gives no rewards is a `UserError`.
+    """The metrics of `model` on rankings. `advance` is called with the number of rankings of each batch. `UserError` for a
+    model without a reward head.
     """
     require_capability(model, "reward")
     data = encode_rankings(tokenizer, rankings, model.config.max_seq_len)
     report = preference_report(score_rankings(model, data, advance), data)
-    return report | {"prompts_cut": data.n_truncated, "skipped_rows": data.n_skipped}
+    return report | {"truncated_prompts": data.n_truncated, "skipped_rows": data.n_skipped}
 
 
 @torch.inference_mode()
@@ -59,9 +58,9 @@ def score_rankings(
     n_rows = max(1, TOKENS_PER_FORWARD // (2 * int(data.lengths.max())))
     with evaluation_mode(model):
         for numbers, batch in PreferenceSource(data, 0).once(n_rows):
-            there = batch.real_mask.any(-1)
+            present = batch.real_mask.any(-1)
             inputs, targets, real = (
-                torch.from_numpy(one[there]).to(device)
+                torch.from_numpy(one[present]).to(device)
                 for one in (batch.input_ids, batch.target_ids, batch.real_mask)
             )
             rewards = model(
@@ -75,15 +74,15 @@ def score_rankings(
 
 
 def preference_report(rewards: np.ndarray, data: EncodedRankings) -> dict[str, Any]:
-    """Accuracy with its interval, the judge of length, calibration, and how rewards lie."""
+    """Accuracy with its interval, the length baseline, calibration, and the distribution of rewards."""
     lengths = data.lengths - data.prompt_lengths
-    better, worse, ranking = _pairs(data)
-    leads = (rewards[better] - rewards[worse]).astype(np.float64)
+    better, worse, ranking = _pair_indices(data)
+    margins = (rewards[better] - rewards[worse]).astype(np.float64)
     longer = np.sign(lengths[better] - lengths[worse])
-    right = _right(leads)
+    right = _accuracy(margins)
     n_pairs = np.bincount(ranking, minlength=data.n_examples).astype(float)
     accuracy = bootstrap_mean(np.bincount(ranking, right, minlength=data.n_examples), n_pairs)
-    longer_is_better = float(_right(longer).mean())
+    longer_is_better = float(_accuracy(longer).mean())
     return {
         "rankings": data.n_examples,
         "pairs": len(better),
@@ -91,43 +90,42 @@ def preference_report(rewards: np.ndarray, data: EncodedRankings) -> dict[str, A
         "low": accuracy.low,
         "high": accuracy.high,
         "chance": 0.5,
-        "length_judge": max(longer_is_better, 1 - longer_is_better),
+        "length_baseline": max(longer_is_better, 1 - longer_is_better),
         "longer_is_better": longer_is_better,
         "accuracy_where_longer": _mean(right[longer > 0]),
         "accuracy_where_shorter": _mean(right[longer < 0]),
         "length_correlation": spearman(
-            *_within(rewards.astype(np.float64), lengths.astype(np.float64), data)
+            *_minus_group_mean(rewards.astype(np.float64), lengths.astype(np.float64), data)
         ),
-        **calibration(leads),
+        **calibration(margins),
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),
     }
 
 
-def calibration(leads: np.ndarray) -> dict[str, Any]:
-    """How often the answer with the higher reward is the better one, by how sure sigmoid(lead) is of it: bins of claimed
-    and true shares, and the mean distance between the two (expected calibration error). `leads` (n,): better less
-    worse.
+def calibration(margins: np.ndarray) -> dict[str, Any]:
+    """How often the completion with the higher reward is the better one, by sigmoid(margin): bins of `confidence` and
+    `accuracy`, and their mean distance (expected calibration error). `margins` (n,): better minus worse.
     """
-    claimed = 1 / (1 + np.exp(-np.abs(leads)))  # at least a half
-    right = _right(leads)
-    bins = np.minimum(((claimed - 0.5) * 2 * N_BINS).astype(int), N_BINS - 1)
+    confidence = 1 / (1 + np.exp(-np.abs(margins)))  # at least a half
+    right = _accuracy(margins)
+    bins = np.minimum(((confidence - 0.5) * 2 * N_BINS).astype(int), N_BINS - 1)
     reliability = []
     for number in np.unique(bins):
-        inside = bins == number
+        in_bin = bins == number
         reliability.append(
             {
-                "claimed": float(claimed[inside].mean()),
-                "true": float(right[inside].mean()),
-                "pairs": int(inside.sum()),
+                "confidence": float(confidence[in_bin].mean()),
+                "accuracy": float(right[in_bin].mean()),
+                "pairs": int(in_bin.sum()),
             }
         )
-    error = sum(one["pairs"] * abs(one["claimed"] - one["true"]) for one in reliability) / len(leads)
+    error = sum(one["pairs"] * abs(one["confidence"] - one["accuracy"]) for one in reliability) / len(margins)
     return {"calibration_error": error, "reliability": reliability}
 
 
-def _pairs(data: EncodedRankings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers of the better and of the worse completion of every pair, and its ranking's."""
+def _pair_indices(data: EncodedRankings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The indices of the better and the worse completion of every pair, and of its ranking."""
     found = [
         (begin + i, begin + j, number)
         for number, (begin, end) in enumerate(zip(data.first[:-1], data.first[1:], strict=True))
@@ -138,12 +136,14 @@ def _pairs(data: EncodedRankings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return better, worse, ranking
 
 
-def _right(leads: np.ndarray) -> np.ndarray:
-    return (np.sign(leads) + 1) / 2
+def _accuracy(margins: np.ndarray) -> np.ndarray:
+    return (np.sign(margins) + 1) / 2
 
 
-def _within(rewards: np.ndarray, lengths: np.ndarray, data: EncodedRankings) -> tuple[np.ndarray, np.ndarray]:
-    """Both less their ranking's mean: what a prompt asks for decides neither."""
+def _minus_group_mean(
+    rewards: np.ndarray, lengths: np.ndarray, data: EncodedRankings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both minus their ranking's mean, which removes the effect of the prompt."""
     sizes = np.diff(data.first)
     means = (np.add.reduceat(one, data.first[:-1]) / sizes for one in (rewards, lengths))
     of_rewards, of_lengths = (np.repeat(mean, sizes) for mean in means)

@@ -1,4 +1,4 @@
-"""Samples for people: what a model says, where figures do not tell enough. Seeded, so a report is repeatable."""
+"""Samples of a model's output for reports; seeded."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 N_OPENINGS, OPENING_CHARS = 4, 60
-DRAWN = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=80, seed=0)
+SAMPLED = SamplingConfig(temperature=0.7, top_p=0.95, max_new_tokens=80, seed=0)
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=80)
 
 Samples = list[dict[str, str]]
 
 
 def continuations(model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str]) -> Samples:
-    """How the model goes on from each prompt, drawn at temperature 0.7."""
-    return [{"prompt": p, "completion": generate(model, tokenizer, p, DRAWN).text} for p in prompts]
+    """The model's continuation of each prompt, sampled at temperature 0.7."""
+    return [{"prompt": p, "completion": generate(model, tokenizer, p, SAMPLED).text} for p in prompts]
 
 
 def answers(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[str]) -> Samples:
-    """What a tuned model answers to each question, greedily, through its chat template."""
-    asked = [(question, (Message("user", question),)) for question in questions]
-    return [{"prompt": q, "completion": generate(model, tokenizer, m, GREEDY).text} for q, m in asked]
+    """A chat model's greedy answer to each question."""
+    prompts = [(Message("user", question),) for question in questions]
+    completions = [generate(model, tokenizer, prompt, GREEDY).text for prompt in prompts]
+    return [{"prompt": q, "completion": text} for q, text in zip(questions, completions, strict=True)]
 
 
 def openings(documents: Iterable[Document]) -> tuple[str, ...]:
-    """The first words of some documents, to be continued."""
+    """The first words of some documents, as prompts."""
     found = []
     for document in islice(documents, N_OPENINGS):
         text = document.text.strip()[:OPENING_CHARS]

@@ -1,9 +1,7 @@
-"""The primer's suites: held-out questions, answered greedily in batches, judged by the primer, with
-Wilson's 95 % intervals.
+"""The primer's suites: held-out questions, answered greedily in batches and graded by the primer, with Wilson's intervals.
 
-A model is asked in the form it was tuned with, by the chat template, or as plain text that stops at a
-line's end; the result says which, for a model asked in the wrong form looks worse than it is. Every
-answer is kept, so that two models can be compared item by item.
+Questions have the form that the model was tuned with: the chat template, or plain text that ends at a line break. The
+result records the form, because a model does worse in the other one. All answers are kept, for comparisons item by item.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ Prompting = Literal["chat", "plain"]
 
 @dataclass(frozen=True)
 class SuiteAnswer:
-    """One question and what the model said."""
+    """One question with the model's completion."""
 
     question: str
     answer: str
-    """An answer that passes."""
+    """A correct answer."""
     completion: str
     correct: bool
     finish_reason: str
@@ -38,7 +36,7 @@ class SuiteAnswer:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The share of a suite's questions answered rightly, and its 95 % interval."""
+    """The share of a suite's questions answered correctly, and its 95 % interval."""
 
     accuracy: float
     low: float
@@ -58,10 +56,10 @@ def run_suites(
     micro_batch_size: int = MICRO_BATCH_SIZE,
     advance: Callable[[int], object] | None = None,
 ) -> dict[str, SuiteResult]:
-    """Ask a model every question of every suite. `chat`: by the chat template, else as plain text.
+    """Generate and grade answers to all suites. `chat`: with the chat template, else as plain text.
 
-    `advance` is called with the number of questions answered. A question over the model's context window
-    is a `UserError` naming the suite.
+    `advance` is called with the number of questions answered. `UserError` names the suite of a question that exceeds the
+    context window.
     """
     config = SamplingConfig(temperature=0.0, max_new_tokens=max_new_tokens, stop=() if chat else ("\n",))
     results = {}
@@ -81,14 +79,14 @@ def run_suites(
             )
             for item, completion in zip(items, completions, strict=True)
         )
-        results[name] = summarise(samples, "chat" if chat else "plain")
+        results[name] = summarize_answers(samples, "chat" if chat else "plain")
         if advance is not None:
             advance(len(items))
     return results
 
 
-def summarise(samples: tuple[SuiteAnswer, ...], prompting: Prompting) -> SuiteResult:
-    """Accuracy and interval of judged answers."""
+def summarize_answers(samples: tuple[SuiteAnswer, ...], prompting: Prompting) -> SuiteResult:
+    """Accuracy and interval of graded answers."""
     n, n_correct = len(samples), sum(sample.correct for sample in samples)
     low, high = wilson_interval(n_correct, n)
     return SuiteResult(n_correct / n if n else 0.0, low, high, n, prompting, samples)
@@ -97,9 +95,7 @@ def summarise(samples: tuple[SuiteAnswer, ...], prompting: Prompting) -> SuiteRe
 def compare_suites(
     first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, PairedDifference]:
-    """Second minus first for every suite that both hold, item by item; from the `suites` part of two
-    results.json.
-    """
+    """Second minus first, item by item, for every suite in both; from the `suites` of two results.json."""
     differences = {}
     for name in first:
         if name not in second:
@@ -107,7 +103,7 @@ def compare_suites(
         a, b = first[name]["samples"], second[name]["samples"]
         if [sample["question"] for sample in a] != [sample["question"] for sample in b]:
             raise UserError(
-                f"suite {name}: the two evaluations asked different questions", "evaluate both with one seed"
+                f"suite {name}: the two evaluations have different questions", "evaluate both with one seed"
             )
         differences[name] = paired_difference([s["correct"] for s in a], [s["correct"] for s in b])
     return differences

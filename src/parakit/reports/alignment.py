@@ -27,14 +27,14 @@ def outcome(figures: TrainingSummary) -> list[str]:
 
 
 def _reward_model(figures: TrainingSummary) -> str:
-    accuracy, judged = percent(figures.metric("accuracy")), figures.judged
+    accuracy, judged = percent(figures.metric("accuracy")), figures.reward_eval
     text = f"it finds the better of two held-out answers in {accuracy}"
     if not judged:
         return text
     return (
         text
         + f" (95 % between {percent(judged['low'])} and {percent(judged['high'])}; a judge of length alone"
-        f" {percent(judged['length_judge'])}), and its claims are off by {percent(judged['calibration_error'])}"
+        f" {percent(judged['length_baseline'])}), and its claims are off by {percent(judged['calibration_error'])}"
     )
 
 

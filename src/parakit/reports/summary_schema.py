@@ -244,7 +244,7 @@ class TrainingSummary(StageSummary):
     earlier_documents_seen: int = 0
     # alignment
     method: str | None = None
-    judged: dict[str, Any] = Field(default_factory=dict)  # a reward model on the held-out test split
+    reward_eval: dict[str, Any] = Field(default_factory=dict)  # a reward model on the held-out test split
     reward_name: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     warnings: tuple[OveroptimizationWarning, ...] = ()

@@ -13,7 +13,7 @@ from parakit.checkpoints.model_folder import load_model
 from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus
 from parakit.evaluation.config import EvaluationConfig
-from parakit.evaluation.evaluate import measure_examples
+from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.intervals import paired_difference
 from parakit.evaluation.perplexity import evaluate_text
 from parakit.evaluation.samples import answers, continuations, openings
@@ -67,7 +67,7 @@ def measure(
             asked = EvaluationConfig(
                 examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
             )
-            task = measure_examples(model, tokenizer, asked, advance)
+            task = evaluate_task(model, tokenizer, asked, advance)
     means = {name: _mean(suites, name) for name in models} if suites else {}
     return {
         "suites": suites,

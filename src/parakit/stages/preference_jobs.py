@@ -176,10 +176,10 @@ def _run(
         figures = run_training(inputs) | chart_rows(work) | {"before": before}
         if isinstance(run.model, RewardModel):  # as `parakit evaluate --preferences` judges it
             held_out = data["validation"]
-            figures["judged"] = preference_report(score_rankings(run.model, held_out), held_out)
+            figures["reward_eval"] = preference_report(score_rankings(run.model, held_out), held_out)
         figures |= {"method": method, "rankings": data["train"].n_examples}
         figures |= {"task": "reward" if method == "reward" else "chat"}
-        figures |= {"prompts_cut": data["train"].n_truncated, "skipped_rows": data["train"].n_skipped}
+        figures |= {"truncated_prompts": data["train"].n_truncated, "skipped_rows": data["train"].n_skipped}
         _save(job, run, tokenizer, out, overwrite, figures)
     return figures
 

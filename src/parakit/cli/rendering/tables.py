@@ -31,7 +31,7 @@ def show_preferences(found: dict[str, Any], console: Console) -> None:
     interval = f"{found['low']:.1%} to {found['high']:.1%}"
     table.add_row("this model", f"{found['accuracy']:.1%}", interval)
     longer = "longer" if found["longer_is_better"] >= 0.5 else "shorter"
-    table.add_row(f"the {longer} answer", f"{found['length_judge']:.1%}", "")
+    table.add_row(f"the {longer} answer", f"{found['length_baseline']:.1%}", "")
     table.add_row("guessing", f"{found['chance']:.1%}", "")
     console.print(table)
     for name, value in (

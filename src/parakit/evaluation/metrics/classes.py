@@ -1,7 +1,7 @@
-"""Labels against labels: accuracy, F1, Matthews' correlation, all from one table of counts.
+"""Classification metrics from a confusion matrix: accuracy, F1, Matthews' correlation.
 
-Where a figure is 0 / 0 (a label that nobody predicted, one class only) it is 0, as in scikit-learn. Bootstrap
-intervals resample items; only the cells of the table matter, so that is one multinomial draw.
+A figure that is 0 / 0 (a label that is never predicted, a single class) is 0, as in scikit-learn. Bootstrap intervals
+resample items, which is one multinomial draw of the matrix's cells.
 
 Shapes: L labels, R resamples.
 """
@@ -28,14 +28,14 @@ def confusion(
     """
     assert len(predictions) == len(labels), f"{len(predictions)} predictions for {len(labels)} labels"
     names = sorted({*predictions, *labels}) if names is None else names  # type: ignore[type-var]
-    place = {name: i for i, name in enumerate(names)}
-    counts = np.zeros((len(place), len(place)), np.int64)
-    np.add.at(counts, ([place[one] for one in labels], [place[one] for one in predictions]), 1)
+    index = {name: i for i, name in enumerate(names)}
+    counts = np.zeros((len(index), len(index)), np.int64)
+    np.add.at(counts, ([index[one] for one in labels], [index[one] for one in predictions]), 1)
     return counts
 
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
-    """Share of right predictions: counts (..., L, L) -> (...)."""
+    """Share of correct predictions: counts (..., L, L) -> (...)."""
     return _share(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
 
 
@@ -68,7 +68,7 @@ def accuracy_figure(counts: np.ndarray) -> Estimate:
     return Estimate(float(accuracy(counts)), *wilson_interval(n_right, n))
 
 
-def bootstrap(
+def bootstrap_counts(
     counts: np.ndarray,
     figure: Callable[[np.ndarray], np.ndarray],
     *,
@@ -76,7 +76,7 @@ def bootstrap(
     n_resamples: int = N_RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """A figure of a table of counts with its percentile bootstrap interval over items."""
+    """A figure of a confusion matrix with its percentile bootstrap interval over items."""
     n = int(counts.sum())
     cells = counts.ravel() / n
     drawn = rng(seed, "confusion").multinomial(n, cells, size=n_resamples)
@@ -85,6 +85,6 @@ def bootstrap(
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, 0 where there is nothing to share."""
+    """part / whole; 0 where whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)

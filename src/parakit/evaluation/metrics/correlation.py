@@ -1,7 +1,4 @@
-"""How well scores follow scores: Pearson's and Spearman's correlation.
-
-Constant scores follow nothing: the correlation, undefined in the textbook, is 0 here.
-"""
+"""Pearson's and Spearman's correlation. With constant scores, where it is undefined, it is 0."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ def pearson(predictions: Sequence[float] | np.ndarray, scores: Sequence[float] |
     assert x.shape == y.shape, f"{x.shape} predictions for {y.shape} scores"
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
-    x, y = _centred(x), _centred(y)
+    x, y = _normalize(x), _normalize(y)
     return float(np.clip(x @ y, -1.0, 1.0))
 
 
@@ -32,8 +29,8 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return ((2 * last - counts + 1) / 2)[group]
 
 
-def _centred(values: np.ndarray) -> np.ndarray:
-    """Without the mean, and of length 1; scaled first, so that large values do not overflow."""
+def _normalize(values: np.ndarray) -> np.ndarray:
+    """Mean 0 and norm 1; scaled first against overflow."""
     values = values - values.mean()
     values = values / np.abs(values).max()
     return values / np.sqrt(values @ values)
