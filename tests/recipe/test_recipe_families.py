@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from parakit.recipe.unused_settings import unread_keys
 
 from parakit.common import UserError
 from parakit.recipe import RecipeConfig, dry_run
 from parakit.recipe.stage_list import stages_of
-from parakit.recipe.unused_settings import unread_keys
 from parakit.training.task_names import OBJECTIVES, TASK_FAMILIES, check_task, tasks_for
 
 TEXT = {"text": {"primer": {}}}

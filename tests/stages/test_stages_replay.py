@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from parakit.recipe.unused_settings import unread_keys
 
 from parakit.checkpoints.model_folder import load_model
 from parakit.common import UserError, open_artifact
@@ -15,7 +16,6 @@ from parakit.data.config import TextConfig
 from parakit.model import DecoderConfig, LanguageModel
 from parakit.recipe import build, dry_run
 from parakit.recipe.config import RecipeConfig
-from parakit.recipe.unused_settings import unread_keys
 from parakit.stages import plans
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer

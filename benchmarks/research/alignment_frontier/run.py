@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from parakit.alignment.rl.config import OnlineMethod, online_config
 
 from benchmarks.harness import ROOT, summary
 from benchmarks.pictures import draw_lines
@@ -28,7 +29,6 @@ from benchmarks.research.alignment_frontier.gold import gold_of
 from benchmarks.research.alignment_frontier.run_timer import RunTimer
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.best_of_n import best_of_n_curve
-from parakit.alignment.rl.config import OnlineMethod, online_config
 from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rewards import FunctionReward
 from parakit.alignment.rl.rollouts import complete

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from parakit.alignment.rl.config import OnlineConfig, online_config
 
 from benchmarks.research.alignment_frontier.chat_model import load_model_and_prompts
 from benchmarks.research.alignment_frontier.gold import gold_of
 from parakit.alignment.config import AlignConfig
-from parakit.alignment.rl.config import OnlineConfig, online_config
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.alignment.rl.reward import compute_rewards

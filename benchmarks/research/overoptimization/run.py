@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from parakit.alignment.rl.config import OnlineMethod, online_config
 
 from benchmarks.harness import ROOT, kept_or_measured, summary
 from benchmarks.pictures import draw_overoptimization
@@ -28,7 +29,6 @@ from benchmarks.registry import NO_TARGET, Figures, benchmark
 from benchmarks.research.overoptimization.proxy import GOLD, MAX_NEW_TOKENS, Start, agreement, train_proxy
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.best_of_n import expected_best, kl_bound
-from parakit.alignment.rl.config import OnlineMethod, online_config
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.overoptimization import MONITORED
 from parakit.alignment.rl.reward import compute_rewards

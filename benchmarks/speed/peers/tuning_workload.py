@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from parakit.alignment.rl.config import OnlineConfig
+
 from parakit.alignment.rl.prompts import RLPrompt, compile_prompts
 from parakit.alignment.rl.rollouts import complete
 from parakit.checkpoints.model_folder import load_model, save_model

@@ -7,52 +7,27 @@ from typing import Annotated, Any
 import tyro
 from pydantic import Field
 
-from parakit.alignment.config import AlignConfig, Method
-from parakit.cli.main import merge_repeated_flags
+from parakit.alignment.config import AlignConfig, ConstitutionConfig, Method, RolloutConfig
+from parakit.cli.rendering.arguments import parse_arguments
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import log
+from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
-from parakit.stages.post_training_config import REWARDED
 
 SUMMARY = "Align a tuned model: a reward model, DPO, PPO, GRPO, and more."
-_LEARNS_FROM: dict[Method, str] = {
-    "reward": "preferences",
-    "dpo": "preferences",
-    "ppo": "prompts",
-    "grpo": "prompts",
-    "best_of_n": "prompts",
-    "constitution": "prompts",
-}
-_SAMPLES = {"preferences": "pairs.jsonl", "prompts": "chats.jsonl"}
 
 
-class AlignCommandConfig(AlignConfig):
-    """Align a model that was tuned for chat: `reward` learns to judge answers from preferences, `dpo` follows
-    preferences, the others follow a reward on prompts. Interrupted, the same command goes on.
+class AlignCommandConfig(Config):
+    """Align a chat-tuned model: `reward` trains a reward model on preferences, `dpo` a policy on preferences, the others a
+    policy on its own completions of prompts. Interrupted, the same command resumes.
     """
 
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")
     output: str = Field(description="The model folder to write.")
-    method: Method = Field(description="How.")
     preferences: tuple[str, ...] = Field(
         default=(),
         description="reward, dpo: JSON-lines, JSON or Parquet files, or a folder that `parakit text` wrote.",
-    )
-    prompts: tuple[str, ...] = Field(
-        default=(),
-        description="Other methods: JSON-lines files of conversations whose last question is asked (what follows it"
-        " is the right answer), or a folder of conversations.",
-    )
-    reward: str | None = Field(
-        default=None,
-        description="ppo, grpo, best_of_n: a reward model's folder, final_answer, exact_answer, contains_answer,"
-        " format=REGEX, length=WORDS, unit_tests, or python=module:function.",
-    )
-    monitor_rewards: tuple[str, ...] = Field(
-        default=(),
-        description="ppo, grpo, best_of_n: other rewards, named alike, that are measured on held-out prompts and"
-        " never followed; one that falls is a sign of following --reward too far.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -62,62 +37,49 @@ class AlignCommandConfig(AlignConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit align` with these arguments."""
-    argv = merge_repeated_flags(argv, ["--preferences", "--prompts", "--monitor-rewards"])
-    command = tyro.cli(
-        AlignCommandConfig, args=argv, prog="parakit align", config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    from parakit.cli.rendering.training_command import output_folder, training_config
+    command, training = parse_arguments(AlignCommandConfig, AlignConfig, argv, "parakit align")
+    from parakit.cli.rendering.training_command import output_folder
 
-    training = training_config(command, AlignConfig, command.method)
-    _check_data(command)
+    paths = _paths(command, training)
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.stages.alignment import AlignJob, align
 
-        data = _data(command, work)
-        start = resolve_model_folder(command.model)
-        job = AlignJob(start, data, work, training, command.method, command.reward, command.monitor_rewards)
+        data = _data(training.method, paths, work)
+        job = AlignJob(resolve_model_folder(command.model), data, work, training)
         figures = align(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
-    log(_last_line(command.method, figures, out))
+    log(_last_line(training.method, figures, out))
     return 0
 
 
-def _check_data(command: AlignCommandConfig) -> None:
-    """A method, and the files that it learns from."""
-    wanted = _LEARNS_FROM[command.method]
-    other = "prompts" if wanted == "preferences" else "preferences"
-    if not getattr(command, wanted):
+def _paths(command: AlignCommandConfig, training: AlignConfig) -> tuple[str, ...]:
+    """What the method learns from: preferences, or prompts."""
+    has_prompts = isinstance(training, RolloutConfig | ConstitutionConfig)
+    paths = training.prompts if has_prompts else command.preferences
+    name, sample = ("prompts", "chats.jsonl") if has_prompts else ("preferences", "pairs.jsonl")
+    if not paths:
         raise UserError(
-            f"no {wanted} were given for the method {command.method!r}",
-            f"name files: --{wanted} {_SAMPLES[wanted]}",
+            f"no {name} were given for the method {training.method!r}", f"name files: --{name} {sample}"
         )
-    if getattr(command, other):
+    if has_prompts and command.preferences:
         raise UserError(
-            f"--{other} is set, and the method {command.method!r} learns from {wanted}",
-            f"take it out, or name another --method (with --{wanted})",
+            f"--preferences is set, and the method {training.method!r} learns from prompts",
+            "take it out, or choose --method reward or dpo",
         )
-    for name in ("reward", "monitor_rewards"):
-        if getattr(command, name) and command.method not in REWARDED:
-            raise UserError(
-                f"--{name.replace('_', '-')} is set, and the method {command.method!r} follows no reward:"
-                f" it learns from {wanted}",
-                f"take it out, or choose one of {', '.join(REWARDED)}",
-            )
+    return paths
 
 
-def _data(command: AlignCommandConfig, work: Path) -> Path:
+def _data(method: Method, paths: tuple[str, ...], work: Path) -> Path:
     """The folder that the method learns from: the one that was named, or one made of the files."""
-    wanted = _LEARNS_FROM[command.method]
-    paths = getattr(command, wanted)
     folder = Path(paths[0])
     if len(paths) == 1 and (folder / LINEAGE).is_file():
         return folder
     from parakit.stages.data import make_preferences, make_prompts
 
-    if wanted == "preferences":
+    if method in ("reward", "dpo"):
         return make_preferences(paths, work / "preferences", overwrite=True)
-    return make_prompts(command.method, paths, work / "prompts")
+    return make_prompts(method, paths, work / "prompts")
 
 
 def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:

@@ -92,8 +92,8 @@ def _recipe(command: BuildConfig) -> Any:
     from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_text
 
     overrides = dict(_setting(text) for text in command.set)
-    names = ("name", "size", "time", "seed", "family", "task")
-    named = {name: getattr(command, name) for name in names}
+    named = {name: getattr(command, name) for name in ("name", "size", "time", "seed", "family")}
+    named["finetune.task"] = command.task
     overrides = {key: value for key, value in named.items() if value is not None} | overrides
     if command.evaluate_text:
         overrides["evaluate.texts"] = list(command.evaluate_text)

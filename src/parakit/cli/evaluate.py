@@ -15,7 +15,7 @@ import parakit
 from parakit.cli.rendering.tables import show_preferences, show_task
 from parakit.common.progress import log, progress
 from parakit.evaluation.config import EvaluationConfig
-from parakit.primer.config import PrimerConfig
+from parakit.primer.config import PrimerSuitesConfig
 from parakit.reports.summary_schema import TaskSummary
 
 SUMMARY = "Measure a model: bits per byte of text, examples of its task, the built-in suites."
@@ -25,7 +25,7 @@ class EvaluateCommandConfig(EvaluationConfig):
     """Measure a model on token shards, raw text, examples of its task, the primer's suites, or preferences."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
-    suites: Annotated[PrimerConfig | None, tyro.conf.Suppress] = None
+    suites: Annotated[PrimerSuitesConfig | None, tyro.conf.Suppress] = None
     run_suites: Annotated[bool, tyro.conf.arg(name="suites")] = Field(
         default=False, description="Run the primer's held-out suites."
     )

@@ -1,26 +1,30 @@
 """`parakit pretrain`: on token shards that `parakit tokenizer encode` wrote, from scratch or from a trained model."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
 
+from parakit.cli.rendering.arguments import parse_arguments
 from parakit.common.errors import UserError
 from parakit.common.progress import log
+from parakit.common.settings import Config
 from parakit.model.config import Family
 from parakit.model.presets import parse_size
 from parakit.stages.config import PretrainConfig
-from parakit.training.task_names import OBJECTIVES, ObjectiveName, check_objective
+from parakit.training.config import lengths_given
+from parakit.training.task_names import OBJECTIVES, check_objective
 
 SUMMARY = "Train a model on encoded text, from scratch or from a model."
-_OF_A_FRESH_MODEL = ("tokenizer", "family", "architecture", "size", "max_seq_len")
+_FROM_SCRATCH = ("tokenizer", "family", "architecture", "size", "max_seq_len")
 
 
-class PretrainCommandConfig(PretrainConfig):
-    """Train a decoder, an encoder or an encoder-decoder on token shards and write a model folder. With --model a trained
-    one goes on, with --replay it keeps what it knew. Interrupted, the same command goes on.
+class PretrainCommandConfig(Config):
+    """Train a decoder, an encoder or an encoder-decoder on token shards and write a model folder. --model continues a
+    trained one, --replay mixes in what it was trained on. Interrupted, the same command resumes.
     """
 
     shards: tyro.conf.Positional[str] = Field(description="The folder of token shards.")
@@ -36,9 +40,6 @@ class PretrainCommandConfig(PretrainConfig):
         default=None,
         description="A published shape of that family, for example bert; none: the family's own.",
     )
-    objective: Annotated[ObjectiveName | None, tyro.conf.arg(metavar="NAME")] = Field(
-        default=None, description="What is learned, for example prefix; none: the family's own objective."
-    )
     size: str | None = Field(default=None, description="Parameters, for example 5m; none: from the time.")
     time: str | None = Field(default=None, description="Time to train, for example 10min.")
     max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
@@ -50,23 +51,18 @@ class PretrainCommandConfig(PretrainConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit pretrain` with these arguments."""
-    command = tyro.cli(
-        PretrainCommandConfig, args=argv, prog="parakit pretrain", config=(tyro.conf.FlagCreatePairsOff,)
+    command, training = parse_arguments(
+        PretrainCommandConfig, PretrainConfig, argv, "parakit pretrain", _family_objective(argv)
     )
-    from parakit.cli.rendering.training_command import against_before, output_folder, training_config
+    from parakit.cli.rendering.training_command import against_before, output_folder
     from parakit.recipe.config import parse_time
-    from parakit.training.config import sets_length
 
-    family = _family(command)
-    objective = command.objective or OBJECTIVES[family][0]
-    check_objective(objective, family)
-    if objective == "none":
-        raise UserError("objective 'none' trains nothing here", "in a recipe it goes straight to the task")
-    training = training_config(command, PretrainConfig, objective)
+    family = _family(command, training)
+    check_objective(training.objective, family)
     seconds = parse_time(command.time) if command.time else None
     if command.size:
         parse_size(command.size)
-    if (command.size or command.model) and seconds and sets_length(training):
+    if (command.size or training.model) and seconds and lengths_given(training):
         raise UserError(
             "--time is set, and nothing reads it: the size and the length are both given",
             "take --time out, or the size, or the length",
@@ -87,7 +83,6 @@ def main(argv: list[str]) -> int:
                 seconds=seconds,
                 max_seq_len=command.max_seq_len,
             ),
-            objective=objective,
         )
         figures = pretrain(job, out, command.overwrite)
     if command.as_json:
@@ -99,23 +94,36 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _family(command: PretrainCommandConfig) -> Family:
-    """What is trained: a fresh model of the family asked for, or one more of the kind that is there."""
-    if command.model is None:
+def _family_objective(argv: Sequence[str]) -> dict[str, Any]:
+    """The family's own objective, where the command line names a family or a model and no objective."""
+    words = [part for word in argv for part in word.split("=", 1)]
+    if "--objective" in words:
+        return {}
+    if "--model" in words[:-1]:
+        from parakit.checkpoints.model_folder import read_config
+
+        return {"objective": OBJECTIVES[read_config(words[words.index("--model") + 1]).family][0]}
+    family = words[words.index("--family") + 1] if "--family" in words[:-1] else "decoder"
+    return {"objective": OBJECTIVES[family][0]} if family in OBJECTIVES else {}
+
+
+def _family(command: PretrainCommandConfig, training: PretrainConfig) -> Family:
+    """The family given, or that of the model to continue."""
+    if training.model is None:
         if command.tokenizer is None:
             raise UserError(
                 "no tokenizer was given", "name the one that encoded the shards: --tokenizer FOLDER"
             )
         return command.family
-    for name in _OF_A_FRESH_MODEL:
-        if getattr(command, name) != PretrainCommandConfig.model_fields[name].default:
+    for name in _FROM_SCRATCH:
+        if name in command.model_fields_set:
             raise UserError(
-                f"--{name.replace('_', '-')} is set, and nothing reads it: {command.model} has its own",
+                f"--{name.replace('_', '-')} is set, and nothing reads it: {training.model} has its own",
                 "take it out",
             )
     from parakit.checkpoints.model_folder import read_config
 
-    return read_config(command.model).family
+    return read_config(training.model).family
 
 
 def _next(family: Family, out: Path) -> str:

@@ -4,7 +4,7 @@ no other room, and torch only inside functions.
 
 from parakit.common.artifacts import Artifact, Lineage, open_artifact, verify_manifest, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.settings import Config, closest_match, config_digest, load_yaml, unread
+from parakit.common.settings import Config, closest_match, config_digest, load_yaml
 
 __all__ = [
     "Artifact",
@@ -16,7 +16,6 @@ __all__ = [
     "load_yaml",
     "closest_match",
     "open_artifact",
-    "unread",
     "verify_manifest",
     "writing_artifact",
 ]

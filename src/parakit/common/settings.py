@@ -1,8 +1,6 @@
-"""Settings: frozen pydantic models in which a typo cannot hide.
+"""Settings: frozen pydantic models. An unknown key, at any depth, is an error that names the nearest known one.
 
-An unknown key, at any depth, is an error that names the nearest known one. Every instance also remembers
-which of its fields were read, so that a key the user set and nothing looked at (a decay fraction under a
-cosine schedule, say) can be reported by `unread` before any work is done.
+Settings that only some choices have (a decay fraction under the schedule wsd) are in `choices.py`.
 """
 
 import difflib
@@ -10,69 +8,53 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from parakit.common.errors import UserError
 
 
 class Config(BaseModel):
-    """A group of settings. Frozen, no unknown keys, and it knows which fields were read."""
+    """A group of settings. Frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
-    _read: set[str] = PrivateAttr(default_factory=set)
-
-    def __getattribute__(self, name: str) -> Any:
-        value = super().__getattribute__(name)
-        if name[0] != "_" and name in type(self).__pydantic_fields__:
-            private = super().__getattribute__("__pydantic_private__")
-            if private:  # absent while pydantic is still building the instance
-                private["_read"].add(name)
-        return value
-
-    def __eq__(self, other: object) -> bool:
-        """Equal values; what was read of them plays no part."""
-        return type(self) is type(other) and self.__dict__ == other.__dict__
+    choices: "ClassVar[Choices]" = {}  # see choices.py
 
     def __hash__(self) -> int:
         return hash((type(self), config_digest(self)))
 
     @classmethod
-    def parse(cls, mapping: Mapping[str, Any], where: str = "settings") -> Self:
-        """Validate `mapping`; raises `UserError` naming the key's path, the fault, and for an unknown key
-        the nearest known one.
+    def parse(cls, mapping: Mapping[str, Any], where: str = "settings", flags: bool = False) -> Self:
+        """Validate `mapping`; raises `UserError` naming the key's path (as a command line's flag with `flags`), the
+        fault, and for an unknown key the nearest known one, or the choice that has it.
         """
         try:
             return cls.model_validate(dict(mapping))
         except ValidationError as error:
-            raise _explain(cls, error, where) from None
+            raise _explain(cls, error, where, mapping, flags) from None
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with `changes`; what the user set stays marked as set."""
         values = {name: self.__dict__[name] for name in self.model_fields_set} | changes
-        return type(self).parse(
+        return self._group().parse(  # type: ignore[return-value]
             {k: v.model_dump(exclude_unset=True) if isinstance(v, Config) else v for k, v in values.items()}
         )
+
+    @classmethod
+    def _group(cls) -> type["Config"]:
+        return cls
+
+
+Choices = dict[
+    str, dict[Any, type[Config]]
+]  # a field, and by its value the class of the settings that go with it
 
 
 def closest_match(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or None when none is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None
-
-
-def unread(config: Config, prefix: str = "") -> list[str]:
-    """Dotted paths of the keys that were set explicitly and never read since."""
-    paths = []
-    read = config.__pydantic_private__["_read"] if config.__pydantic_private__ else set()
-    for name in sorted(config.model_fields_set):
-        value = config.__dict__[name]
-        if name not in read:
-            paths.append(prefix + name)
-        elif isinstance(value, Config):
-            paths += unread(value, f"{prefix}{name}.")
-    return paths
 
 
 def config_digest(config: Config | Mapping[str, Any]) -> str:
@@ -137,45 +119,81 @@ def _strict_loader() -> Any:
     return StrictLoader
 
 
-def _explain(cls: type[Config], error: ValidationError, where: str) -> UserError:
+def _explain(
+    cls: type[Config], error: ValidationError, where: str, mapping: Mapping[str, Any], flags: bool
+) -> UserError:
     """Turn pydantic's report into one message: every fault on its line, with the way out."""
     lines, hints = [], []
     for fault in error.errors():
         loc = fault["loc"]
-        path = ".".join(str(part) for part in loc)
-        groups = _groups_at(cls, loc[:-1])
-        known = {name: field for group in groups for name, field in group.__pydantic_fields__.items()}
+        groups, values = _groups_at(cls, mapping, loc[:-1])
+        path = _spelled(".".join(str(part) for part in loc), flags)
         if fault["type"] == "extra_forbidden":
-            close = closest_match(str(loc[-1]), sorted(known))
-            lines.append(f"{where}: unknown key `{path}`")
-            hints.append(
-                f"did you mean `{close}`?" if close else f"known keys here: {', '.join(sorted(known))}"
-            )
-            continue
-        told = fault["msg"].removeprefix("Value error, ")
-        value = repr(fault.get("input"))
-        if isinstance(fault.get("input"), Mapping):  # a whole group: its keys are named in the message
-            lines.append(f"{where}: `{path}`: {told}" if path else f"{where}: {told}")
+            line, hint = _explain_unknown(groups, values, path, str(loc[-1]), flags)
         else:
-            lines.append(
-                f"{where}: `{path}`: {told} (got {value if len(value) < 80 else value[:77] + '...'})"
-            )
-        field = known.get(str(loc[-1])) if loc else None
-        if field is not None and field.description:
-            hints.append(f"`{path}`: {field.description}")
-    return UserError("\n".join(lines), "; ".join(hints))
+            line, hint = _explain_value(groups, fault, path, flags)
+        lines.append(f"{where}: {line}")
+        hints += [hint] if hint else []
+    return UserError("\n".join(lines), "; ".join(dict.fromkeys(hints)))
 
 
-def _groups_at(cls: type[Config], loc: tuple[Any, ...]) -> list[type[Config]]:
-    """The settings groups that `loc` (a pydantic error location) leads to."""
-    groups = [cls]
+def _explain_unknown(
+    groups: list[type[Config]], values: Mapping[str, Any], path: str, key: str, flags: bool
+) -> tuple[str, str]:
+    from parakit.common.choices import all_options, chosen_class, explain_foreign, owners
+
+    for group in groups:
+        if owners(group, key):
+            reason, hint = explain_foreign(group, values, key, lambda name: _spelled(name, flags))
+            return f"{path} is set, {reason}", hint
+    known = sorted({name for group in groups for name in chosen_class(group, values).model_fields})
+    others = {name for group in groups for _, option in all_options(group) for name in option.model_fields}
+    close = closest_match(key, known) or closest_match(key, sorted(others))
+    hint = f"did you mean {_spelled(close, flags)}?" if close else f"known keys here: {', '.join(known)}"
+    return f"unknown key {path}", hint
+
+
+def _explain_value(groups: list[type[Config]], fault: Any, path: str, flags: bool) -> tuple[str, str]:
+    raised = fault.get("ctx", {}).get("error")
+    message, hint = fault["msg"].removeprefix("Value error, "), ""
+    if isinstance(raised, UserError):
+        message, hint = raised.message, raised.hint
+    if not fault["loc"]:
+        return message, hint
+    known = {name: field for group in groups for name, field in group.model_fields.items()}
+    field = known.get(str(fault["loc"][-1]))
+    if field is not None and field.description:
+        hint = "; ".join(filter(None, [hint, f"{path}: {field.description}"]))
+    if isinstance(fault.get("input"), Mapping):  # a whole group: its keys are named in the message
+        return f"{path}: {message}", hint
+    value = repr(fault.get("input"))
+    return f"{path}: {message} (got {value if len(value) < 80 else value[:77] + '...'})", hint
+
+
+def _spelled(path: str, flags: bool) -> str:
+    """A key as its reader writes it: in a file, or as a flag."""
+    return f"--{path.replace('_', '-')}" if flags else f"`{path}`"
+
+
+def _groups_at(
+    cls: type[Config], mapping: Any, loc: tuple[Any, ...]
+) -> tuple[list[type[Config]], Mapping[str, Any]]:
+    """The settings groups that `loc` (a pydantic error location) leads to, and the values given there."""
+    from parakit.common.choices import chosen_class
+
+    groups, values = [cls], mapping
     for part in loc:
         following = []
         for group in groups:
-            field = group.__pydantic_fields__.get(part) if isinstance(part, str) else None
+            fields = chosen_class(group, values if isinstance(values, Mapping) else {}).model_fields
+            field = fields.get(part) if isinstance(part, str) else None
             following += list(_groups_in(field.annotation)) if field else [group]
         groups = following
-    return groups
+        if (isinstance(values, Mapping) and part in values) or (
+            isinstance(values, list | tuple) and isinstance(part, int)
+        ):
+            values = values[part]
+    return groups, values if isinstance(values, Mapping) else {}
 
 
 def _groups_in(annotation: Any) -> Iterator[type[Config]]:

@@ -1,72 +1,121 @@
-"""Settings of distillation. Imports no torch.
+"""Settings of distillation. Imports no torch."""
 
-`unread_distilling` says which of them the chosen divergence, data and cache never look at, and why.
-"""
+from typing import ClassVar, Literal, Self
 
-from typing import Literal
+from pydantic import Field, model_validator
 
-from pydantic import Field
+from parakit.common.choices import GIVEN
+from parakit.common.errors import UserError
+from parakit.common.settings import Choices, Config
+from parakit.training.config import TextBatches, TrainingConfig
+from parakit.training.task_names import MASK_RATE
 
-from parakit.training.config import TrainingConfig
+# Not read where hard_label_share is 1.
+OF_THE_TEACHER = {
+    "divergence",
+    "teacher_share",
+    "distill_temperature",
+    "on_policy_share",
+    "rollout_temperature",
+    "max_new_tokens",
+    "cache_top_k",
+}
+DistillObjective = Literal["next_token", "chat", "masked"]
 
-Lesson = Literal["next_token", "chat", "masked"]
+
+class Masking(Config):
+    """Of encoders."""
+
+    noise_rate: float = Field(
+        default=MASK_RATE, gt=0, lt=1, description="share of a text's tokens that are masked"
+    )
+    whole_word: bool = Field(default=False, description="mask all tokens of a word together")
 
 
-class DistillConfig(TrainingConfig):
+class Mixture(Config):
+    """Of the Jensen-Shannon divergence."""
+
+    teacher_share: float = Field(default=0.5, gt=0, lt=1, description="the teacher's part of the mixture")
+
+
+class OnPolicy(Config):
+    """Of completions that the student samples."""
+
+    rollout_temperature: float = Field(default=1.0, ge=0, le=100, description="of the student's completions")
+    max_new_tokens: int = Field(default=64, ge=1, description="longest completion of the student")
+
+
+class DistillConfig(TrainingConfig, TextBatches):
     """How a student learns from its teacher. At every counted place the loss is `hard_label_share` times the
-    cross-entropy of the token that came, and for the rest the divergence from the teacher.
+    cross-entropy of the next token, and for the rest the divergence from the teacher.
     """
 
+    choices: ClassVar[Choices] = {
+        "objective": {"masked": Masking},
+        "divergence": {"jensen_shannon": Mixture},
+        "on_policy_share": {GIVEN: OnPolicy},
+    }
+
+    objective: DistillObjective | None = Field(
+        default=None, description="next_token, chat, masked (encoders); None: what the data are for"
+    )
     divergence: Literal["forward", "reverse", "jensen_shannon"] = Field(
         default="forward", description="from the teacher's distribution: KL(teacher || student) is forward"
     )
-    teacher_share: float = Field(
-        default=0.5, gt=0, lt=1, description="jensen_shannon: the teacher's part of the mixture"
-    )
     distill_temperature: float = Field(
-        default=1.0, gt=0, le=100, description="both sides' logits are divided by it"
+        default=1.0, gt=0, le=100, description="logits of teacher and student are divided by it"
     )
     hard_label_share: float = Field(
         default=0.2, ge=0, le=1, description="part of the loss that is the plain cross-entropy; 1: no teacher"
     )
     hidden_coef: float = Field(
-        default=0.0, ge=0, description="weight of 1 - cosine of both sides' last hidden vectors"
+        default=0.0, ge=0, description="weight of 1 - cosine of the last hidden vectors of both"
     )
     on_policy_share: float = Field(
-        default=0.0, ge=0, le=1, description="part of the rows that the student answers itself"
+        default=0.0, ge=0, le=1, description="part of the rows whose completion the student samples"
     )
-    rollout_temperature: float = Field(
-        default=1.0, ge=0, le=100, description="on policy: of the student's answers"
-    )
-    max_new_tokens: int = Field(default=64, ge=1, description="on policy: longest answer of the student")
     cache_top_k: int | None = Field(
         default=None,
         ge=1,
-        description="keep the teacher's likeliest tokens of each place on disk, so many; None: ask it each step",
+        description="store so many of the teacher's likeliest tokens of each place on disk; None: run it each step",
     )
-    noise_rate: float | None = Field(
-        default=None, gt=0, lt=1, description="encoders: share of a text that is masked; None: 0.3"
+    keep_layers: int | None = Field(
+        default=None,
+        ge=1,
+        description="the student begins as so many of the teacher's layers; None: half of them",
     )
-    whole_word: bool = Field(default=False, description="encoders: mask all pieces of a word together")
+    size: str | None = Field(
+        default=None, description="the student begins from scratch, with so many parameters, for example 700k"
+    )
+    student: str | None = Field(
+        default=None, description="the student begins as this model folder, with the teacher's tokenizer"
+    )
+    may_be_larger: bool = Field(default=False, description="allow a student larger than its teacher")
 
+    @model_validator(mode="after")
+    def _one_student(self) -> Self:
+        given = [name for name in ("keep_layers", "size", "student") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} both set what the student is", "keep one of them")
+        return self
 
-def unread_distilling(config: DistillConfig, learned: Lesson) -> dict[str, str]:
-    """The settings that were made and that nothing reads, each with the reason."""
-    no_teacher = "hard_label_share: 1 leaves the teacher out"
-    reasons = {
-        "teacher_share": None if config.divergence == "jensen_shannon" else "it belongs to jensen_shannon",
-        "rollout_temperature": None if config.on_policy_share else "on_policy_share is 0",
-        "max_new_tokens": None if config.on_policy_share else "on_policy_share is 0",
-        "noise_rate": None if learned == "masked" else "it belongs to encoders",
-        "whole_word": None if learned == "masked" else "it belongs to encoders",
-    }
-    if config.hard_label_share == 1:
-        kept = "hidden_coef", "noise_rate", "whole_word"
-        of_the_teacher = set(DistillConfig.model_fields) - set(TrainingConfig.model_fields) - set(kept)
-        reasons |= dict.fromkeys(of_the_teacher - {"hard_label_share"}, no_teacher)
-    fields = DistillConfig.model_fields
-    return {
-        key: reason
-        for key, reason in reasons.items()
-        if reason and key in config.model_fields_set and getattr(config, key) != fields[key].default
-    }
+    @model_validator(mode="after")
+    def _teacher_counts(self) -> Self:
+        for name in sorted(self.model_fields_set & OF_THE_TEACHER) if self.hard_label_share == 1 else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise UserError(
+                    f"{name} is set, and hard_label_share = 1 leaves the teacher out",
+                    "take it out, or lower hard_label_share",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_is_run(self) -> Self:
+        """A cache holds the teacher's distributions for the rows of the data, and nothing else of it."""
+        for name in ("on_policy_share", "hidden_coef"):
+            if self.cache_top_k is not None and getattr(self, name):
+                raise UserError(
+                    f"{name} = {getattr(self, name)} runs the teacher at every step, and cache_top_k stores its answers",
+                    f"leave out cache_top_k, or {name}",
+                )
+        return self

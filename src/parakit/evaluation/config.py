@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from parakit.common.settings import Config
-from parakit.primer.config import PrimerConfig
+from parakit.primer.config import PrimerSuitesConfig
 
 
 class EvaluationConfig(Config):
@@ -25,7 +25,7 @@ class EvaluationConfig(Config):
         None, description="Which split of the examples; none: test where there is one, else validation."
     )
     n_beams: int = Field(1, ge=1, le=1000, description="Beams that translations are searched with.")
-    suites: PrimerConfig | None = Field(None, description="Run the primer's held-out suites.")
+    suites: PrimerSuitesConfig | None = Field(None, description="Run the primer's held-out suites.")
     prompting: Literal["auto", "chat", "plain"] = Field(
         "auto",
         description="The form of a suite's questions: the chat template, plain text, or auto: as the model was tuned.",

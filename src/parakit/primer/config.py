@@ -10,15 +10,38 @@ from pydantic import Field
 from parakit.common.settings import Config
 
 
-class PrimerConfig(Config):
-    """Sizes of the generated data. `n_suite_items` is per suite (there are eight); `n_examples` and `n_test_examples`
-    are the training and held-out rows of a task. `seed` changes every draw, but neither the world's facts nor which
-    combinations are held out.
-    """
+class PrimerSeed(Config):
+    """`seed` changes every draw, but neither the world's facts nor which combinations are held out."""
 
     seed: int = 0
+
+
+class PrimerDocumentsConfig(PrimerSeed):
+    """Text to pre-train on."""
+
     n_documents: int = Field(default=25_000, ge=1)
+
+
+class PrimerConversationsConfig(PrimerSeed):
+    """Conversations to fine-tune on."""
+
     n_conversations: int = Field(default=22_000, ge=1)
+
+
+class PrimerSuitesConfig(PrimerSeed):
+    """Held-out questions, so many in each of the eight suites."""
+
     n_suite_items: int = Field(default=250, ge=8)
+
+
+class PrimerExamplesConfig(PrimerSeed):
+    """Training and held-out rows of a task, or preferences."""
+
     n_examples: int = Field(default=16_000, ge=1)
     n_test_examples: int = Field(default=1_000, ge=1)
+
+
+class PrimerConfig(
+    PrimerDocumentsConfig, PrimerConversationsConfig, PrimerSuitesConfig, PrimerExamplesConfig
+):
+    """All of it."""

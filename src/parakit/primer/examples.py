@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from parakit.data.preferences.rankings import Ranking
-from parakit.primer.config import PrimerConfig
+from parakit.primer.config import PrimerExamplesConfig
 from parakit.primer.documents import SKILLS
 from parakit.primer.exercise import sentence
 from parakit.primer.seeded_random import Random
@@ -69,7 +69,9 @@ _SAMPLERS: dict[str, Callable[[Random, bool], dict[str, Any]]] = {
 }
 
 
-def generate_examples(config: PrimerConfig, task: str, held_out: bool = False) -> Iterator[dict[str, Any]]:
+def generate_examples(
+    config: PrimerExamplesConfig, task: str, held_out: bool = False
+) -> Iterator[dict[str, Any]]:
     """`config.n_examples` distinct training rows of a task, or with `held_out` `config.n_test_examples` test rows; a
     larger number continues the same stream.
     """
@@ -83,7 +85,7 @@ def generate_examples(config: PrimerConfig, task: str, held_out: bool = False) -
     return _distinct(rows, n, lambda row: tuple(row.values()), f"examples of {task}")
 
 
-def generate_preferences(config: PrimerConfig, held_out: bool = False) -> Iterator[Ranking]:
+def generate_preferences(config: PrimerExamplesConfig, held_out: bool = False) -> Iterator[Ranking]:
     """`config.n_examples` distinct training rankings, or with `held_out` `config.n_test_examples` test rankings; a
     larger number continues the same stream.
 

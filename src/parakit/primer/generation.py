@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.documents import Document
-from parakit.primer.config import PrimerConfig
+from parakit.primer.config import PrimerConversationsConfig, PrimerDocumentsConfig, PrimerSuitesConfig
 from parakit.primer.documents import SKILLS, draw_document, draw_exercise
 from parakit.primer.exercise import Exercise, sentence
 from parakit.primer.grading import SUITES, SuiteItem
@@ -28,7 +28,7 @@ PARAKIT_SYSTEMS = (
 _MAX_REPEATS = 20_000  # in a row, after which a suite counts as exhausted
 
 
-def generate_documents(config: PrimerConfig) -> Iterator[Document]:
+def generate_documents(config: PrimerDocumentsConfig) -> Iterator[Document]:
     """`config.n_documents` documents; a larger number continues the same stream."""
     random = Random(config.seed, "documents")
     for _ in range(config.n_documents):
@@ -95,7 +95,7 @@ def _small_talk(random: Random) -> list[Message]:
     return messages
 
 
-def generate_conversations(config: PrimerConfig) -> Iterator[Conversation]:
+def generate_conversations(config: PrimerConversationsConfig) -> Iterator[Conversation]:
     """`config.n_conversations` conversations; most are one question, the rest have several turns or are
     small talk.
     """
@@ -106,7 +106,7 @@ def generate_conversations(config: PrimerConfig) -> Iterator[Conversation]:
         yield Conversation(tuple(random.pick_weighted(kinds, edges)(random)))
 
 
-def _suite(config: PrimerConfig, name: str) -> list[SuiteItem]:
+def _suite(config: PrimerSuitesConfig, name: str) -> list[SuiteItem]:
     skill, n_items = SKILLS[name], config.n_suite_items
     random = Random(config.seed, "suite", name)
     quota = -(-n_items // len(skill.LABELS)) if skill.LABELS else n_items
@@ -138,6 +138,6 @@ def _suite(config: PrimerConfig, name: str) -> list[SuiteItem]:
     )
 
 
-def generate_suites(config: PrimerConfig) -> dict[str, list[SuiteItem]]:
+def generate_suites(config: PrimerSuitesConfig) -> dict[str, list[SuiteItem]]:
     """The eight suites, each of `config.n_suite_items` different questions, with balanced classes."""
     return {name: _suite(config, name) for name in SUITES}

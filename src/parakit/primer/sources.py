@@ -11,7 +11,12 @@ from parakit.data.documents import Document
 from parakit.data.examples.formats import ExampleRow
 from parakit.data.preferences.rankings import Ranking
 from parakit.data.sources import GeneratedSource
-from parakit.primer.config import PrimerConfig
+from parakit.primer.config import (
+    PrimerConversationsConfig,
+    PrimerDocumentsConfig,
+    PrimerExamplesConfig,
+    PrimerSeed,
+)
 from parakit.primer.examples import generate_examples, generate_preferences
 from parakit.primer.generation import generate_conversations, generate_documents
 
@@ -19,17 +24,17 @@ NAME = "primer"
 Item = TypeVar("Item")
 
 
-def primer_documents(config: PrimerConfig) -> GeneratedSource[Document]:
+def primer_documents(config: PrimerDocumentsConfig) -> GeneratedSource[Document]:
     """Documents for `prepare_corpus`."""
     return _source(config, partial(generate_documents, config))
 
 
-def primer_conversations(config: PrimerConfig) -> GeneratedSource[Conversation]:
+def primer_conversations(config: PrimerConversationsConfig) -> GeneratedSource[Conversation]:
     """Conversations for `prepare_conversations`."""
     return _source(config, partial(generate_conversations, config))
 
 
-def primer_examples(config: PrimerConfig, task: str) -> GeneratedSource[ExampleRow]:
+def primer_examples(config: PrimerExamplesConfig, task: str) -> GeneratedSource[ExampleRow]:
     """Examples of `task` for `prepare_examples`."""
     return _source(
         config,
@@ -38,7 +43,7 @@ def primer_examples(config: PrimerConfig, task: str) -> GeneratedSource[ExampleR
     )
 
 
-def primer_preferences(config: PrimerConfig) -> GeneratedSource[Ranking]:
+def primer_preferences(config: PrimerExamplesConfig) -> GeneratedSource[Ranking]:
     """Rankings for `prepare_preferences`."""
     return _source(
         config, partial(generate_preferences, config), partial(generate_preferences, config, held_out=True)
@@ -46,7 +51,7 @@ def primer_preferences(config: PrimerConfig) -> GeneratedSource[Ranking]:
 
 
 def _source(
-    config: PrimerConfig,
+    config: PrimerSeed,
     generate: Callable[[], Iterable[Item]],
     held_out: Callable[[], Iterable[Item]] | None = None,
 ) -> GeneratedSource[Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from parakit.common.files import read_json
-from parakit.recipe.post_training import speaking
+from parakit.recipe.post_training import chat_stage_names
 
 BUILD, RECIPE = "build.json", "recipe.json"
 
@@ -24,4 +24,4 @@ def _model_stages(build: Path) -> list[str]:
     """The stages that make models for use, in pipeline order; a reward model is none of them."""
     recipe = read_json(build / RECIPE) if (build / RECIPE).is_file() else {}
     methods = (step["method"] for step in recipe.get("align") or [])
-    return ["pretrain", "finetune", *speaking(methods, bool(recipe.get("distill")))]
+    return ["pretrain", "finetune", *chat_stage_names(methods, bool(recipe.get("distill")))]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from parakit.alignment.config import ConstitutionConfig, RolloutConfig
 from parakit.checkpoints.model_folder import read_config
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
@@ -25,8 +26,8 @@ from parakit.model.presets import config_for_size
 from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import STATE, Build, Decision
 from parakit.recipe.stage_list import WORK, models_of, stages_of
-from parakit.recipe.unused_settings import unread_keys
 from parakit.reports.summary_schema import BuildSummary
+from parakit.stages.config import Replay
 from parakit.stages.examples import example_files
 
 BUILT_IN = "primer"
@@ -107,17 +108,21 @@ def recipe_for_text(paths: Sequence[str], overrides: Mapping[str, Any] | None = 
 
 
 def check_recipe(recipe: RecipeConfig) -> None:
-    """What can be known to be wrong before any work is done: a path that is not there, a size or time that
-    is none, a key that no stage reads.
+    """What can be known to be wrong before any work is done, and needs the file system or the presets: a path that is
+    not there, a size or time that is none, a model of another family.
     """
     if reads_text(recipe) and not recipe.text.paths and not recipe.text.primer:
         raise UserError("no text was given", "name files or folders under text.paths, or give --text PATH")
-    conversations = recipe.conversations.paths if recipe.conversations else ()
-    later = [path for step in recipe.align for path in step.prompts]
-    later += recipe.preferences.paths if recipe.preferences else ()
-    check_paths(
-        [*recipe.text.paths, *recipe.text.validation_paths, *conversations, *later, *recipe.evaluate.texts]
-    )
+    paths = [*recipe.text.paths, *recipe.text.validation_paths, *recipe.evaluate.texts]
+    paths += recipe.conversations.paths if recipe.conversations else ()
+    paths += recipe.preferences.paths if recipe.preferences else ()
+    paths += [
+        path
+        for step in recipe.align
+        if isinstance(step, RolloutConfig | ConstitutionConfig)
+        for path in step.prompts
+    ]
+    check_paths(paths)
     if recipe.examples and recipe.task:
         check_paths(example_files(recipe.examples, recipe.task))
     if recipe.task == "translate":
@@ -128,24 +133,15 @@ def check_recipe(recipe: RecipeConfig) -> None:
         recipe.size or recipe.architecture
     ):  # with the smallest vocabulary: what fails now would fail later, too
         config_for_size(recipe.size or "10m", 256, recipe.max_seq_len, recipe.family, recipe.architecture)
-    _check_going_on(recipe)
-    for key, reason in unread_keys(recipe):
-        raise UserError(
-            f"`{key}` is set, and nothing reads it: {reason}", "take it out, or change what should read it"
-        )
-
-
-def _check_going_on(recipe: RecipeConfig) -> None:
-    """A trained model to go on with is there, of the recipe's family, and so is what is replayed."""
-    if recipe.pretrain.model:
-        family = read_config(recipe.pretrain.model).family
+    if recipe.base_model:
+        family = read_config(recipe.base_model).family
         if family != recipe.family:
             raise UserError(
-                f"{recipe.pretrain.model}: is of the family {family!r}, and the recipe's family is {recipe.family!r}",
+                f"{recipe.base_model}: is of the family {family!r}, and the recipe's family is {recipe.family!r}",
                 f"set family: {family}",
             )
     for section in (recipe.pretrain, recipe.finetune):
-        if section is not None and section.replay:
+        if isinstance(section, Replay) and section.replay:
             open_artifact(section.replay, "shards", verify=False)
 
 

@@ -1,27 +1,30 @@
-"""The recipe: a model's whole life as one YAML file. Imports no torch.
+"""The recipe: everything that makes one model, as one YAML file. Imports no torch.
 
-Every section is the settings group of the room that reads it, so a word means the same here, on the command
-line and in code. Paths are relative to where the command runs. What is left out is chosen: from the text,
-from the time that was given, from the size.
+Every section is the settings group of the stage that reads it, so a word means the same here, on the command line and
+in code. Paths are relative to where the command runs. What is left out is chosen: from the text, the time, the size.
 """
 
 import re
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from parakit.alignment.config import AlignConfig, RewardConfig, RolloutConfig
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
+from parakit.compression.config import DistillConfig
 from parakit.model.config import Family
 from parakit.stages.config import FinetuneConfig, PretrainConfig
-from parakit.stages.data_config import ConversationsConfig, CorpusConfig, EvaluateConfig, ExamplesConfig
-from parakit.stages.post_training_config import (
-    REWARDED,
-    AlignStageConfig,
-    DistillStageConfig,
+from parakit.stages.data_config import (
+    ConversationsConfig,
+    CorpusConfig,
+    EvaluateConfig,
+    ExamplesConfig,
     PreferencesConfig,
 )
 from parakit.tokens.config import TokenizerConfig
+from parakit.training.config import TrainingConfig, lengths_given
 from parakit.training.task_names import (
     OBJECTIVES,
     ObjectiveName,
@@ -33,47 +36,43 @@ from parakit.training.task_names import (
 
 
 class RecipeConfig(Config):
-    """One model's life, from text to report."""
+    """One model, from text to report."""
 
     name: str = Field(default="my-model", description="The build goes to builds/NAME.")
     seed: int = Field(default=0, ge=0, description="Decides every draw: order, initial weights, samples.")
     family: Family = Field(
         default="decoder",
-        description="decoder goes on with a text, encoder reads one, encoder-decoder turns one into another.",
+        description="decoder continues a text, encoder reads one, encoder-decoder turns one into another.",
     )
     architecture: str | None = Field(
         default=None,
-        description="A published shape of that family, for example bert; none: the family's own.",
+        description="A published architecture of that family, for example bert; none: the family's default.",
     )
     size: str | None = Field(
         default=None, description="Parameters, for example 5m; none: from the time and the text."
     )
     time: str | None = Field(default=None, description="Time for the whole build, for example 30min or 2h.")
     max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
-    objective: ObjectiveName | None = Field(
-        default=None,
-        description="Of pre-training; none of them (null): the family's own; 'none': no pre-training.",
-    )
-    task: TaskName | None = Field(
-        default=None, description="What the model is tuned for; left out: chat where there are conversations."
-    )
     text: CorpusConfig = Field(default_factory=CorpusConfig)
-    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
-    pretrain: PretrainConfig = Field(default_factory=PretrainConfig)
+    tokenizer: SerializeAsAny[TokenizerConfig] = Field(default_factory=TokenizerConfig)
+    pretrain: SerializeAsAny[PretrainConfig] | Literal["none"] = Field(
+        default_factory=PretrainConfig,
+        description="Settings of pre-training; 'none': from the examples straight to the task.",
+    )
     conversations: ConversationsConfig | None = None
     examples: ExamplesConfig | None = Field(
         default=None, description="Examples of the task; chat has conversations."
     )
-    finetune: FinetuneConfig | None = Field(
-        default=None, description="Settings of tuning; needs conversations or examples."
+    finetune: SerializeAsAny[FinetuneConfig] | None = Field(
+        default=None, description="Settings of fine-tuning; needs conversations or examples."
     )
     preferences: PreferencesConfig | None = Field(
-        default=None, description="Which answers are better; `align` learns from it."
+        default=None, description="Which completions people prefer; reward and dpo learn from it."
     )
-    align: tuple[AlignStageConfig, ...] = Field(
+    align: tuple[SerializeAsAny[AlignConfig], ...] = Field(
         default=(), description="Steps of alignment, one after the other, each method at most once."
     )
-    distill: DistillStageConfig | None = Field(
+    distill: SerializeAsAny[DistillConfig] | None = Field(
         default=None, description="A smaller model that learns from the last one."
     )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
@@ -81,7 +80,7 @@ class RecipeConfig(Config):
         default=(), description="Prompts to sample from the base model for the report."
     )
     questions: tuple[str, ...] = Field(
-        default=(), description="Questions to ask the tuned model for the report."
+        default=(), description="Questions to the fine-tuned model for the report."
     )
 
     @field_validator("size", mode="before")
@@ -96,79 +95,153 @@ class RecipeConfig(Config):
             raise ValueError("a name is letters, digits, '.', '_' and '-' only: it becomes a folder")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _family_defaults(cls, values: Any) -> Any:
+        """The family's objective, and fine-tuning for chat where there are conversations."""
+        if not isinstance(values, Mapping):
+            return values
+        values, family = dict(values), values.get("family", "decoder")
+        if family not in OBJECTIVES:
+            return values  # an error of its own
+        _set_default(values, "pretrain", "objective", OBJECTIVES[family][0])
+        if values.get("conversations") is not None and values.get("finetune") is None:
+            values["finetune"] = {}
+        if family == "encoder" and values.get("distill") is not None:
+            _set_default(values, "distill", "objective", "masked")
+        return values
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.finetune is not None and self.tuned_for is None:
-            raise ValueError(
-                "`finetune` is set, and nothing reads it without conversations or examples: add one of these"
-                " sections or drop this one"
-            )
-        try:
-            if self.tuned_for:
-                check_task(self.tuned_for, self.family)
-            if self.objective:
-                check_objective(self.objective, self.family)
-        except UserError as error:
-            raise ValueError(f"{error.message}; {error.hint}") from None
-        self._check_task_data()
-        self._check_later()
+        check_task_data(self)
+        check_post_training(self)
+        check_unused(self)
         return self
 
-    def _check_later(self) -> None:
-        """Alignment and distillation have what they stand on."""
-        methods = [step.method for step in self.align]
-        if self.align and self.tuned_for != "chat":
-            raise ValueError("`align` needs a model that answers: give `conversations` to tune it on")
-        if twice := next((name for name in methods if methods.count(name) > 1), None):
-            raise ValueError(f"`align` has the method {twice!r} twice: a stage is named after its method")
-        learns = [name for name in methods if name in ("reward", "dpo")]
-        if learns and self.preferences is None:
-            raise ValueError(f"method {learns[0]!r} learns from `preferences`, and there is no such section")
-        if self.preferences is not None and not learns:
-            raise ValueError(
-                "`preferences` are given, and nothing in `align` learns from them: add reward or dpo"
-            )
-        for number, step in enumerate(self.align):
-            if step.method in REWARDED and step.reward is None and "reward" not in methods[:number]:
-                raise ValueError(
-                    f"method {step.method!r} has no reward: name one, or put `method: reward` before it"
-                )
-        if self.distill is not None and self.tuned_for not in (None, "chat"):
-            raise ValueError(
-                f"`distill` learns how likely tokens are, and this model is tuned for {self.tuned_for!r}:"
-                " distill the base model and tune the student"
-            )
-        if self.distill is not None and self.family == "encoder-decoder":
-            raise ValueError("`distill` is for decoders and encoders")
-
-    def _check_task_data(self) -> None:
-        """A task and what it learns from come together."""
-        if self.conversations and (self.examples or self.task not in (None, "chat")):
-            raise ValueError(
-                "`conversations` are for the task 'chat', and another is asked for: a model is tuned for one task"
-            )
-        if self.task == "chat" and not self.conversations:
-            raise ValueError("task 'chat' learns from `conversations`, and there is no such section")
-        if self.examples and self.task in (None, "chat"):
-            raise ValueError(
-                f"`examples` are given, and no task: add for example `task: {tasks_for(self.family)[-1]}`"
-            )
-        if self.task not in (None, "chat") and not self.examples:
-            raise ValueError(f"task {self.task!r} learns from `examples`, and there is no such section")
-        if self.objective == "none" and not self.examples:
-            raise ValueError(
-                "objective 'none' trains from scratch on `examples`, and there is no such section"
-            )
+    @property
+    def task(self) -> TaskName | None:
+        """What the model is fine-tuned for; None for a model that is only pre-trained."""
+        return self.finetune.task if self.finetune else None
 
     @property
-    def tuned_for(self) -> TaskName | None:
-        """The task; None for a model that is only pre-trained."""
-        return self.task or ("chat" if self.conversations else None)
+    def objective(self) -> ObjectiveName | None:
+        """What pre-training learns; None without pre-training."""
+        return self.pretrain.objective if isinstance(self.pretrain, PretrainConfig) else None
 
     @property
-    def pretrained_on(self) -> ObjectiveName:
-        """What pre-training learns: as asked for, or the family's own."""
-        return self.objective or OBJECTIVES[self.family][0]
+    def base_model(self) -> str | None:
+        """The trained model that pre-training continues from."""
+        return self.pretrain.model if isinstance(self.pretrain, PretrainConfig) else None
+
+
+def check_task_data(recipe: RecipeConfig) -> None:
+    """A task and the data that it learns from come together, and fit the family."""
+    task, finetune = recipe.task, recipe.finetune
+    if recipe.objective:
+        check_objective(recipe.objective, recipe.family)
+    if finetune and not (recipe.conversations or recipe.examples):
+        if "task" in finetune.model_fields_set:
+            data = "conversations" if task == "chat" else "examples"
+            raise UserError(f"task {task!r} learns from `{data}`, and there is no such section", "add it")
+        raise UserError(
+            "`finetune` is set, and nothing reads it without conversations or examples",
+            "add one of these sections, or take this one out",
+        )
+    if recipe.conversations and (recipe.examples or task != "chat"):
+        raise UserError(
+            "`conversations` are for the task 'chat', and another is set: a model is fine-tuned for one task",
+            "take the conversations or the other task out",
+        )
+    if recipe.examples and task in (None, "chat"):
+        raise UserError(
+            "`examples` are given, and no task",
+            f"add for example `finetune: {{task: {tasks_for(recipe.family)[-1]}}}`",
+        )
+    if recipe.pretrain == "none" and not recipe.examples:
+        raise UserError(
+            "pretrain 'none' trains from scratch on `examples`, and there is no such section", "add it"
+        )
+    if task:
+        check_task(task, recipe.family)
+
+
+def check_post_training(recipe: RecipeConfig) -> None:
+    """Alignment and distillation have the model and the data that they need."""
+    methods = [step.method for step in recipe.align]
+    if recipe.align and recipe.task != "chat":
+        raise UserError(
+            "`align` needs a chat-tuned model", "give `conversations` to fine-tune on, or take it out"
+        )
+    if twice := next((name for name in methods if methods.count(name) > 1), None):
+        raise UserError(
+            f"`align` has the method {twice!r} twice: a stage is named after its method", "keep one of them"
+        )
+    learns = [name for name in methods if name in ("reward", "dpo")]
+    if learns and recipe.preferences is None:
+        raise UserError(
+            f"method {learns[0]!r} learns from `preferences`, and there is no such section", "add it"
+        )
+    if recipe.preferences is not None and not learns:
+        raise UserError(
+            "`preferences` are given, and nothing in `align` learns from them",
+            "add a step with the method reward or dpo, or take them out",
+        )
+    for number, step in enumerate(recipe.align):
+        rewarded = any(isinstance(other, RewardConfig) for other in recipe.align[:number])
+        if isinstance(step, RolloutConfig) and step.reward is None and not rewarded:
+            raise UserError(
+                f"method {step.method!r} has no reward", "name one, or put a step `method: reward` before it"
+            )
+    if recipe.distill is not None and recipe.task not in (None, "chat"):
+        raise UserError(
+            f"`distill` learns the probabilities of tokens, and this model is fine-tuned for {recipe.task!r}",
+            "distill the base model and fine-tune the student",
+        )
+    if recipe.distill is not None and recipe.family == "encoder-decoder":
+        raise UserError("`distill` is for decoders and encoders", "take it out")
+
+
+def check_unused(recipe: RecipeConfig) -> None:
+    """`UserError` for a setting that nothing reads because of what another section says."""
+    for key, reason in (*_unused_of_task(recipe), *_unused_of_model(recipe)):
+        raise UserError(
+            f"`{key}` is set, and nothing reads it: {reason}", "take it out, or change what should read it"
+        )
+
+
+def _unused_of_task(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+    """What the task, or its data, does not read."""
+    evaluate, examples, task = recipe.evaluate, recipe.examples, recipe.task
+    if examples and examples.labels is not None and task not in ("classify", "tag"):
+        yield "examples.labels", f"the task {task} has none"
+    if examples and examples.reverse and task != "translate":
+        yield "examples.reverse", f"the task {task} has no source and target to swap"
+    if recipe.questions and recipe.conversations is None:
+        yield "questions", "without conversations no model is fine-tuned for chat"
+    if "max_new_tokens" in evaluate.model_fields_set and not (evaluate.suites or task == "translate"):
+        yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
+    if "n_beams" in evaluate.model_fields_set and task != "translate":
+        yield "evaluate.n_beams", "nothing is translated"
+
+
+def _unused_of_model(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+    """What the family, or a model that pre-training continues from, does not read."""
+    if recipe.tokenizer.n_sentinels and recipe.objective != "span_corruption":
+        yield "tokenizer.n_sentinels", f"the objective {recipe.objective} has no spans"
+    for key in ("suites", "texts"):
+        if getattr(recipe.evaluate, key) and recipe.family != "decoder":
+            yield f"evaluate.{key}", f"it needs a decoder, and the family is {recipe.family}"
+    if recipe.prompts and recipe.pretrain == "none":
+        yield "prompts", "without pre-training there is no base model to sample from"
+    if recipe.prompts and recipe.family == "encoder-decoder":
+        yield "prompts", "an encoder-decoder is sampled on its task's examples"
+    for key in ("size", "architecture", "max_seq_len", "tokenizer"):
+        if recipe.base_model and key in recipe.model_fields_set and getattr(recipe, key) is not None:
+            yield key, "the model that `pretrain.model` names has its own"
+    trained = recipe.finetune if recipe.pretrain == "none" else recipe.pretrain
+    sized = recipe.size or recipe.base_model
+    if recipe.time and sized and isinstance(trained, TrainingConfig) and lengths_given(trained):
+        yield "time", "the size and the length of training are both given"
 
 
 def parse_time(time: str) -> float:
@@ -181,4 +254,10 @@ def parse_time(time: str) -> float:
 
 def reads_text(recipe: RecipeConfig) -> bool:
     """Whether there is a corpus. Without pre-training a tokenizer can be made from the examples alone."""
-    return recipe.pretrained_on != "none" or bool(recipe.text.paths or recipe.text.primer)
+    return recipe.pretrain != "none" or bool(recipe.text.paths or recipe.text.primer)
+
+
+def _set_default(values: dict[str, Any], section: str, key: str, value: Any) -> None:
+    found = values.get(section, {})
+    if isinstance(found, Mapping):
+        values[section] = {**found, key: found.get(key) or value}

@@ -21,6 +21,8 @@ from parakit.data.config import TextConfig
 from parakit.data.deduplication import DigestSet
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import input_files
+from parakit.stages.run_dir import folder_fingerprint
+from parakit.training.config import TrainingConfig
 
 STATE = "build.json"
 # Raised when a stage's code changes what it makes from the same settings: earlier results are then made anew.
@@ -123,6 +125,13 @@ def fingerprint(paths: Sequence[str], config: TextConfig | None = None) -> list[
                 facts = file.path.stat()
                 rows.append([file.path.as_posix(), facts.st_size, facts.st_mtime_ns])
     return rows
+
+
+def outside_folders(training: TrainingConfig) -> dict[str, Any]:
+    """Fingerprints of the folders from outside of the build that a stage reads, so that it is rebuilt when they change."""
+    named = {name: getattr(training, name, None) for name in ("model", "replay", "student")}
+    folders = {name: Path(folder) for name, folder in named.items() if folder}
+    return {f"{name}_read": folder_fingerprint(path) for name, path in folders.items() if path.is_dir()}
 
 
 def _read_state(path: Path) -> dict[str, dict[str, str]]:

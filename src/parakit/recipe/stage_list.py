@@ -1,8 +1,7 @@
 """The stages of a recipe: which there are, what each reads, and how it is run.
 
-Text is read, cut into tokens and learned from; then the model is tuned on conversations or on the examples of a task.
-What may follow (alignment, a student) stands in `later.py`.
-A recipe without pre-training (`objective: none`) goes from the examples straight to the task.
+Text, tokenizer, token shards, pre-training; then fine-tuning on conversations or on the examples of a task. Alignment
+and distillation are in `post_training.py`. A recipe with `pretrain: none` goes from the examples straight to the task.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import progress
 from parakit.recipe.config import RecipeConfig, parse_time, reads_text
-from parakit.recipe.graph import Stage, fingerprint
-from parakit.recipe.post_training import later_models, later_stages, seeded
-from parakit.stages.config import FinetuneConfig, ReplayConfig
-from parakit.stages.run_dir import folder_fingerprint
+from parakit.recipe.graph import Stage, fingerprint, outside_folders
+from parakit.recipe.post_training import post_training_models, post_training_stages, seeded
+from parakit.stages.config import PretrainConfig, SpanCorruption
 
 WORK = "work"
 # Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
@@ -28,7 +26,7 @@ SHARE_BEFORE_ALIGNMENT = 0.4
 
 def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
     """Every stage of `recipe`, in order, for a build in `folder`."""
-    pretrained = recipe.pretrained_on != "none"
+    pretrained = recipe.pretrain != "none"
     found = [_corpus(recipe)] if reads_text(recipe) else [_examples(recipe)]
     found += [_tokenizer(recipe, folder)]
     found += [_shards(recipe, folder)] if pretrained else []
@@ -39,18 +37,18 @@ def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
         found += [_examples(recipe)] if reads_text(recipe) else []
         found += [_example_shards(recipe, folder)]
     found += [_pretrain(recipe, folder)] if pretrained else []
-    found += [_finetune(recipe, folder)] if recipe.tuned_for else []
-    found += later_stages(recipe, folder, folder / WORK)
+    found += [_finetune(recipe, folder)] if recipe.finetune else []
+    found += post_training_stages(recipe, folder, folder / WORK)
     return [*found, _evaluate(recipe, folder)]
 
 
 def models_of(recipe: RecipeConfig) -> dict[str, str]:
-    """The models that a build measures, in the order of a life: what each is called, and the stage that makes it. Each
-    is made from the one before.
+    """The models that a build measures, in pipeline order: what each is called, and the stage that makes it. Each is
+    made from the one before.
     """
-    models = {"base": "pretrain"} if recipe.pretrained_on != "none" else {}
-    models |= {"tuned": "finetune"} if recipe.tuned_for else {}
-    return models | later_models(recipe)
+    models = {"base": "pretrain"} if recipe.pretrain != "none" else {}
+    models |= {"tuned": "finetune"} if recipe.finetune else {}
+    return models | post_training_models(recipe)
 
 
 def _corpus(recipe: RecipeConfig) -> Stage:
@@ -65,16 +63,17 @@ def _corpus(recipe: RecipeConfig) -> Stage:
 def _tokenizer(recipe: RecipeConfig, folder: Path) -> Stage:
     from parakit.stages.data import copy_tokenizer, make_tokenizer, n_sentinels_for
 
-    if model := recipe.pretrain.model:
+    pretrain = recipe.pretrain
+    if isinstance(pretrain, PretrainConfig) and (model := pretrain.model):
         return Stage(
             "tokenizer",
-            _outside(recipe.pretrain),
+            outside_folders(pretrain),
             ("corpus",),
             lambda out: _discard(copy_tokenizer(Path(model), folder / "corpus", out, overwrite=True)),
         )
     config, source = recipe.tokenizer, "corpus" if reads_text(recipe) else "examples"
-    if recipe.pretrained_on == "span_corruption" and "n_sentinels" not in config.model_fields_set:
-        config = config.replace(n_sentinels=n_sentinels_for(recipe.max_seq_len, recipe.pretrain))
+    if isinstance(pretrain, SpanCorruption) and "n_sentinels" not in config.model_fields_set:
+        config = config.replace(n_sentinels=n_sentinels_for(recipe.max_seq_len, pretrain))
     return Stage(
         "tokenizer",
         config.model_dump(mode="json"),
@@ -96,8 +95,9 @@ def _shards(recipe: RecipeConfig, folder: Path) -> Stage:
 
 
 def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
+    assert isinstance(recipe.pretrain, PretrainConfig)
     training = seeded(recipe.pretrain, recipe.seed)
-    share = SHARE_WITHOUT_TUNING if recipe.tuned_for is None else SHARE_BEFORE_TUNING
+    share = SHARE_BEFORE_TUNING if recipe.finetune else SHARE_WITHOUT_TUNING
     share = min(share, SHARE_BEFORE_ALIGNMENT) if recipe.align or recipe.distill else share
     seconds = parse_time(recipe.time) * share if recipe.time else None
     settings: dict[str, Any] = {
@@ -107,9 +107,8 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
         "max_seq_len": recipe.max_seq_len,
         "family": recipe.family,
         "architecture": recipe.architecture,
-        "objective": recipe.pretrained_on,
     }
-    settings |= _outside(recipe.pretrain)
+    settings |= outside_folders(recipe.pretrain)
     started = time.monotonic()
 
     def run(out: Path) -> None:
@@ -121,7 +120,6 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
             work=folder / WORK / "pretrain",
             training=training,
             wanted=_size_wanted(recipe, seconds, started),
-            objective=recipe.pretrained_on,
         )
         pretrain(job, out, overwrite=True)
 
@@ -156,7 +154,7 @@ def _conversation_shards(folder: Path) -> Stage:
 def _examples(recipe: RecipeConfig) -> Stage:
     from parakit.stages.examples import example_files, make_examples
 
-    config, task = recipe.examples, recipe.tuned_for
+    config, task = recipe.examples, recipe.task
     assert config is not None
     assert task is not None
     inputs = fingerprint(example_files(config, task))
@@ -177,13 +175,12 @@ def _example_shards(recipe: RecipeConfig, folder: Path) -> Stage:
 
 
 def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
-    task = recipe.tuned_for
-    assert task is not None
-    training = seeded(recipe.finetune or FinetuneConfig(), recipe.seed)
-    shards = "conversation_shards" if task == "chat" else "example_shards"
-    from_scratch = recipe.pretrained_on == "none"
-    settings: dict[str, Any] = {"training": training.model_dump(mode="json"), "task": task}
-    settings |= _outside(training)
+    assert recipe.finetune is not None
+    training = seeded(recipe.finetune, recipe.seed)
+    shards = "conversation_shards" if recipe.task == "chat" else "example_shards"
+    from_scratch = recipe.pretrain == "none"
+    settings: dict[str, Any] = {"training": training.model_dump(mode="json")}
+    settings |= outside_folders(training)
     seconds = parse_time(recipe.time) * SHARE_WITHOUT_TUNING if recipe.time and from_scratch else None
     if from_scratch:
         settings |= {"family": recipe.family, "architecture": recipe.architecture, "size": recipe.size}
@@ -199,7 +196,6 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
             shards=folder / shards,
             work=folder / WORK / "finetune",
             training=training,
-            task=task,
         )
         finetune(job, out, overwrite=True)
 
@@ -235,13 +231,6 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
             write_json_atomic(inside / "results.json", lineage.result)
 
     return Stage("evaluate", settings, (*models.values(), *examples), run)
-
-
-def _outside(training: ReplayConfig) -> dict[str, Any]:
-    """What stands for the folders from outside of the build that a stage reads, so that it is made anew when they change."""
-    folders = {name: getattr(training, name, None) for name in ("model", "replay")}
-    found = {name: Path(folder) for name, folder in folders.items() if folder}
-    return {f"{name}_read": folder_fingerprint(path) for name, path in found.items() if path.is_dir()}
 
 
 def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> Any:

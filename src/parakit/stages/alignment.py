@@ -9,7 +9,6 @@ from typing import Any
 
 from parakit.alignment.config import AlignConfig, Method
 from parakit.checkpoints.adapters import require_full_model
-from parakit.common.errors import UserError
 from parakit.stages.best_of_n import best_of_n_job
 from parakit.stages.constitution import constitution
 from parakit.stages.preference_jobs import train_reward_model, tune_on_preferences
@@ -21,17 +20,18 @@ Job = Callable[["AlignJob", Path, bool], dict[str, Any]]
 @dataclass(frozen=True)
 class AlignJob:
     """What a person says about aligning `model`. `data` is a folder of preferences (reward, dpo) or of conversations
-    whose last questions are asked (ppo, grpo, best_of_n, constitution); `reward` a reward model's folder or the
-    name of a built-in reward; `monitor_rewards` are others, that are measured and not followed.
+    whose last questions are the prompts (ppo, grpo, best_of_n, constitution).
     """
 
     model: Path
     data: Path
     work: Path
     training: AlignConfig
-    method: Method
-    reward: str | None = None
-    monitor_rewards: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> Method:
+        """The method of the settings."""
+        return self.training.method
 
 
 JOBS: Mapping[Method, Job] = {
@@ -46,7 +46,5 @@ JOBS: Mapping[Method, Job] = {
 
 def align(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run the method's job, which writes the model folder `out`; returns the figures."""
-    if job.method not in JOBS:
-        raise UserError(f"method {job.method!r} is not there yet", f"there are {', '.join(JOBS)}")
     require_full_model(job.model, "alignment")
     return JOBS[job.method](job, out, overwrite)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from parakit.alignment.config import BestOfNConfig
 from parakit.alignment.jsonl_cache import CachedRow, cached_map
 from parakit.alignment.rl.best_of_n import best_of_n_curve, best_samples, to_conversation
-from parakit.alignment.rl.config import OnlineConfig, online_config
 from parakit.alignment.rl.policy_eval import evaluate_policy
 from parakit.alignment.rl.prompts import RLPrompt
 from parakit.alignment.rl.reward import compute_rewards
@@ -25,7 +25,7 @@ from parakit.common.seeds import derive_seed, seed_everything
 from parakit.data.conversations.conversation import Conversation, parse_messages, write_conversations
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.model.presets import default_hyperparameters
-from parakit.stages.config import FinetuneConfig
+from parakit.stages.config import chat_finetuning
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.plans import resolve_plan
 from parakit.stages.rl_jobs import (
@@ -40,7 +40,7 @@ from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, run_training
 from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens.shards import TokenShards
-from parakit.training.config import TrainingConfig, TrainingPlan
+from parakit.training.config import TrainingPlan
 from parakit.training.metrics import EVENTS, METRICS
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ SAMPLED, TUNING, CHOSEN = "step-1-sampled.jsonl", "step-2-tuning", "chosen.jsonl
 
 def best_of_n_job(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run `best_of_n` and write the tuned model to `out`; returns the figures, the curve over n among them."""
-    config = online_config(job.training, "best_of_n")
+    config = job.training
+    assert isinstance(config, BestOfNConfig)
     with run_directory(job.work, job.training, [job.model], job_spec(job)) as work:
         asked = load_context(job, config)
         reference = frozen_copy(asked.policy)
@@ -71,7 +72,7 @@ def best_of_n_job(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str
 
         before, shown = measure(), sample_examples(asked, config)
         rewards, n_chosen = _sampled(asked, config, work)
-        figures, plan = _tuned(job, asked, _shards(work, job.model), work / TUNING)
+        figures, plan = _tuned(config, asked, _shards(work, job.model), work / TUNING)
         figures |= measure() | {"task": "chat", "method": "best_of_n", "reward_name": asked.reward.name}
         figures |= {"before": before, "curve": best_of_n_curve(rewards), "n_chosen": n_chosen}
         figures |= {"samples": pair_samples(shown, sample_examples(asked, config))}
@@ -81,15 +82,15 @@ def best_of_n_job(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str
     return figures
 
 
-def _tuned(job: AlignJob, asked: RLContext, shards: Path, work: Path) -> tuple[dict[str, Any], TrainingPlan]:
+def _tuned(
+    config: BestOfNConfig, asked: RLContext, shards: Path, work: Path
+) -> tuple[dict[str, Any], TrainingPlan]:
     """Tune the policy on the chosen conversations as `parakit finetune` would."""
     splits, dial = Splits.of_text(shards, "decoder"), default_hyperparameters(asked.policy.config)
-    given = {name: getattr(job.training, name) for name in job.training.model_fields_set}
-    named = {name: value for name, value in given.items() if name in TrainingConfig.model_fields}
     assert isinstance(splits.train, TokenShards)
     few = max(2, splits.train.n_tokens // LEAST_STEPS_AN_EPOCH)  # a few chosen answers fill no usual batch
-    named.setdefault("batch_tokens", max(min(dial.batch_tokens, few), asked.policy.config.max_seq_len))
-    training = FinetuneConfig.parse(named)
+    batch_tokens = max(min(dial.batch_tokens, few), asked.policy.config.max_seq_len)
+    training = chat_finetuning(config, batch_tokens=config.batch_tokens or batch_tokens)
     work.mkdir(exist_ok=True)
     kept = load_plan(work)
     plan = kept[1] if kept else resolve_plan(training, dial, splits.train, tuning=True)
@@ -100,7 +101,7 @@ def _tuned(job: AlignJob, asked: RLContext, shards: Path, work: Path) -> tuple[d
     return run_training(inputs) | chart_rows(work), plan
 
 
-def _sampled(asked: RLContext, config: OnlineConfig, work: Path) -> tuple[np.ndarray, int]:
+def _sampled(asked: RLContext, config: BestOfNConfig, work: Path) -> tuple[np.ndarray, int]:
     """Rewards (P, N) of completions of every prompt, and how many prompts have a best one; those are written to
     `CHOSEN`. What an interrupted run sampled is taken as it is.
     """
@@ -127,7 +128,7 @@ def _sampled(asked: RLContext, config: OnlineConfig, work: Path) -> tuple[np.nda
     return rewards, len(usable)
 
 
-def _judged(asked: RLContext, config: OnlineConfig, start: int) -> CachedRow:
+def _judged(asked: RLContext, config: BestOfNConfig, start: int) -> CachedRow:
     """Rewards of completions of the prompts from `start` on, and the chosen conversations: a function of the seed and
     the number alone.
     """

@@ -1,171 +1,248 @@
-"""Settings of the two training stages: those of any run, and what their objectives add. Imports no torch."""
+"""Settings of pre-training and fine-tuning, one class for each method and each objective. Imports no torch.
 
-from typing import Literal
+`PretrainConfig` is told apart by `objective`, `FinetuneConfig` by `method` and `task` (see `common/choices.py`).
+"""
+
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from parakit.model.adapters.config import LoraConfig, LoraInit, PrefixConfig, PromptConfig
-from parakit.training.config import TrainingConfig
-from parakit.training.task_names import ObjectiveName, TaskName
+from parakit.common.choices import ABSENT, GIVEN, chosen_class
+from parakit.common.settings import Choices, Config
+from parakit.model.adapters.config import LoraConfig, LoraInit
+from parakit.training.config import ExampleBatches, TextBatches, TextTrainingConfig, TrainingConfig
+from parakit.training.task_names import MASK_RATE, SPAN_RATE, ObjectiveName, TaskName
 
-TuningMethod = Literal["full", "lora", "prompt", "prefix", "layers"]
-ADAPTERS = ("lora", "prompt", "prefix")  # written as a folder of their own, beside the base
+FinetuneMethod = Literal["full", "lora", "prompt", "prefix", "layers"]
 Pooling = Literal["mean", "cls", "last"]
 
 
-class ReplayConfig(TrainingConfig):
-    """A run that may begin with a trained model: what that model learned before, and is not to forget."""
+class ReplayShare(Config):
+    """How much is replayed."""
+
+    replay_share: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the rows that come from `replay`; 0: only measure"
+    )
+
+
+class Replay(Config):
+    """Of a run that continues from a trained model: the data that it was trained on before."""
+
+    choices: ClassVar[Choices] = {"replay": {GIVEN: ReplayShare}}
 
     replay: str | None = Field(
         default=None,
-        description="folder of token shards that the model learned from before: rows of them are mixed in, and its loss"
-        " on their held-out part is measured before and after",
-    )
-    replay_share: float = Field(
-        default=0.25, ge=0, lt=1, description="share of the rows that come from there; 0: only measure"
+        description="folder of token shards of the earlier data: rows of them are mixed in, and the loss on their"
+        " held-out part is measured before and after",
     )
 
 
-class PretrainConfig(ReplayConfig):
-    """How to pre-train. What is hidden from the model is told here, where its objective hides anything."""
+class EmbeddingInit(Config):
+    """Of a model that is trained from scratch."""
 
-    model: str | None = Field(
-        default=None, description="a model folder to go on from; None: a fresh model of the size asked for"
-    )
-    dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="in every block; None: the shape's own"
-    )
-    noise_rate: float | None = Field(
-        default=None,
-        gt=0,
-        lt=1,
-        description="share of a text that is hidden; None: 0.3 masked, 0.15 in spans",
-    )
-    whole_word: bool = Field(default=False, description="masked: hide all pieces of a word together")
-    mean_span: float = Field(
-        default=3.0, ge=1, description="span_corruption: tokens of a hidden span on average"
-    )
     embedding_init: Literal["random", "cooccurrence"] = Field(
         default="random",
-        description="what token vectors begin with: draws, or counts of which tokens stand near each other",
+        description="token vectors before the first step: random, or from counts of which tokens occur together",
     )
 
 
-class FinetuneConfig(ReplayConfig):
-    """How to tune for a task: all weights, a part of them, or an adapter beside them."""
+class MixedRows(Config):
+    """An objective whose rows can be mixed with those of earlier data."""
 
-    method: TuningMethod = Field(
-        default="full",
-        description="what trains: all weights, low-rank adapters, vectors before the text, keys and values, some layers",
+    choices: ClassVar[Choices] = {"model": {GIVEN: Replay, ABSENT: EmbeddingInit}}
+
+
+class Masking(Config):
+    """Masked language modelling."""
+
+    noise_rate: float = Field(
+        default=MASK_RATE, gt=0, lt=1, description="share of a text's tokens that are masked"
     )
-    rank: int = Field(default=8, ge=1, description="lora: of the adapters' matrices")
-    alpha: float = Field(default=16.0, gt=0, description="lora: what they add is scaled by alpha / rank")
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="lora: on what enters the adapters")
-    lora_targets: tuple[str, ...] = Field(
-        default=(), description="lora: names of layers; none: every matrix of the blocks"
+    whole_word: bool = Field(default=False, description="mask all tokens of a word together")
+
+
+class MaskedRows(MixedRows, Masking):
+    """The objective `masked`."""
+
+
+class SpanCorruption(Config):
+    """Span corruption (Raffel et al. 2020)."""
+
+    choices: ClassVar[Choices] = {"model": {ABSENT: EmbeddingInit}}
+
+    noise_rate: float = Field(
+        default=SPAN_RATE, gt=0, lt=1, description="share of a text's tokens in hidden spans"
     )
-    rank_stabilized: bool = Field(default=False, description="lora: scale by alpha / sqrt(rank)")
-    dora: bool = Field(default=False, description="lora: train the lengths of the weights' rows as well")
-    train_turn_tokens: bool | None = Field(
+    mean_span: float = Field(default=3.0, ge=1, description="tokens of a hidden span on average")
+
+
+class PretrainConfig(TrainingConfig, TextBatches):
+    """How to pre-train on text."""
+
+    choices: ClassVar[Choices] = {
+        "objective": {
+            "next_token": MixedRows,
+            "prefix": MixedRows,
+            "masked": MaskedRows,
+            "span_corruption": SpanCorruption,
+        }
+    }
+
+    objective: ObjectiveName = Field(
+        default="next_token",
+        description="next_token, prefix, masked, span_corruption; the family has a default",
+    )
+    model: str | None = Field(
+        default=None, description="a model folder to continue from; None: from scratch, at the size given"
+    )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="in every block; None: the architecture's own"
+    )
+
+
+class ChatTask(TextBatches, Replay):
+    """chat: rows are conversations, packed; the loss counts the assistant's turns."""
+
+
+class Pooled(ExampleBatches):
+    """classify, regress: one vector of a text."""
+
+    pooling: Pooling | None = Field(
         default=None,
-        description="lora: train the vectors of the tokens that mark turns; None: where the model never talked",
+        description="how token vectors become one vector; None: the mean, or what the architecture prescribes",
     )
-    train_norms: bool | None = Field(
-        default=None, description="lora: train the norms' weights as well; None: where the model never talked"
+
+
+class EmbedTask(Pooled):
+    """embed: contrastive."""
+
+    temperature: float = Field(default=0.05, gt=0, description="cosines are divided by it before the softmax")
+
+
+class TranslateTask(ExampleBatches):
+    """translate."""
+
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of each target spread over the vocabulary"
     )
-    lora_init: LoraInit = Field(
-        default="kaiming",
-        description="lora: what the adapters begin with; pissa and olora: parts of the weight",
+
+
+class FinetuneConfig(TrainingConfig):
+    """How to fine-tune for a task: the base of all methods, and the method `full`, which trains all weights."""
+
+    method: FinetuneMethod = Field(
+        default="full",
+        description="what trains: full all weights, lora low-rank adapters, prompt vectors before the text, prefix keys"
+        " and values, layers some blocks",
     )
-    n_prompt_tokens: int = Field(default=20, ge=1, description="prompt, prefix: places before the text")
-    prompt_text: str | None = Field(
-        default=None, description="prompt, prefix: a text to begin with; None: tokens drawn at random"
-    )
-    trained_layers: tuple[int, ...] = Field(
-        default=(), description="layers: numbers of the blocks that train; negative ones count from the end"
-    )
+    task: TaskName = Field(default="chat", description="what the model is tuned for")
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="in every block; None: the model's own"
     )
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="translate: share of each target spread over the vocabulary"
+
+
+class AdapterFinetuneConfig(FinetuneConfig):
+    """A method that writes an adapter next to its base. AdamW suits two factors whose product matters better than Muon,
+    which is for single matrices (docs/log.md).
+    """
+
+    optimizer: Literal["muon", "adamw"] = "adamw"
+
+
+class LoraFinetuneConfig(AdapterFinetuneConfig):
+    """Low-rank adaptation (Hu et al. 2022)."""
+
+    method: Literal["lora"] = "lora"
+    rank: int = Field(default=8, ge=1, description="of the adapters' matrices")
+    alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the adapters' inputs")
+    lora_targets: tuple[str, ...] = Field(
+        default=(), description="names of layers; none: every matrix of the blocks"
     )
-    temperature: float = Field(
-        default=0.05, gt=0, description="embed: cosines are divided by it before texts compete"
-    )
-    pooling: Pooling | None = Field(
+    rank_stabilized: bool = Field(default=False, description="scale by alpha / sqrt(rank)")
+    dora: bool = Field(default=False, description="train the norms of the weights' rows as well")
+    train_turn_tokens: bool | None = Field(
         default=None,
-        description="classify, regress, embed: how token vectors become one vector; None: the mean, or what the"
-        " architecture prescribes",
+        description="train the embeddings of the tokens that mark turns; None: where the base is not chat-tuned",
+    )
+    train_norms: bool | None = Field(
+        default=None, description="train the norms' weights as well; None: where the base is not chat-tuned"
+    )
+    lora_init: LoraInit = Field(
+        default="kaiming", description="of the adapters; pissa and olora: from the weight's own factors"
+    )
+
+    def adapter(self, retrained: tuple[str, ...], token_ids: tuple[int, ...]) -> LoraConfig:
+        """The adapter's settings; `retrained`: modules that train in full; `token_ids`: tokens whose rows do."""
+        values = {
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "dropout": self.lora_dropout,
+            "targets": self.lora_targets or None,
+            "rank_stabilized": self.rank_stabilized,
+            "dora": self.dora,
+            "init": self.lora_init,
+            "retrained": retrained,
+            "token_ids": token_ids,
+        }
+        return LoraConfig.parse(values, "finetune")
+
+
+class VirtualTokensConfig(AdapterFinetuneConfig):
+    """Trained places before the text."""
+
+    n_prompt_tokens: int = Field(default=20, ge=1, description="places before the text")
+    prompt_text: str | None = Field(
+        default=None, description="a text to initialize them with; None: random tokens"
     )
 
 
-# The settings above that an objective or task reads; all read dropout.
-READ_BY: dict[ObjectiveName | TaskName, frozenset[str]] = {
-    "masked": frozenset({"noise_rate", "whole_word"}),
-    "span_corruption": frozenset({"noise_rate", "mean_span"}),
-    "translate": frozenset({"label_smoothing"}),
-    "embed": frozenset({"temperature", "pooling"}),
-    "classify": frozenset({"pooling"}),
-    "regress": frozenset({"pooling"}),
+class PromptFinetuneConfig(VirtualTokensConfig):
+    """Prompt tuning (Lester et al. 2021)."""
+
+    method: Literal["prompt"] = "prompt"
+
+
+class PrefixFinetuneConfig(VirtualTokensConfig):
+    """Prefix tuning (Li and Liang 2021)."""
+
+    method: Literal["prefix"] = "prefix"
+
+
+class LayersFinetuneConfig(FinetuneConfig):
+    """Some of the blocks train, the rest is frozen."""
+
+    method: Literal["layers"] = "layers"
+    trained_layers: tuple[int, ...] = Field(
+        default=(), description="numbers of the blocks that train; negative ones count from the end"
+    )
+
+
+FinetuneConfig.choices = {
+    "method": {
+        "lora": LoraFinetuneConfig,
+        "prompt": PromptFinetuneConfig,
+        "prefix": PrefixFinetuneConfig,
+        "layers": LayersFinetuneConfig,
+    },
+    "task": {
+        "chat": ChatTask,
+        "classify": Pooled,
+        "tag": ExampleBatches,
+        "regress": Pooled,
+        "translate": TranslateTask,
+        "embed": EmbedTask,
+    },
 }
 
-REPLAYING: tuple[ObjectiveName | TaskName, ...] = (
-    "next_token",
-    "prefix",
-    "masked",
-    "chat",
-)  # rows of these can be mixed
 
-# What a method reads of the settings of tuning.
-READ_BY_METHOD: dict[TuningMethod, frozenset[str]] = {
-    "lora": frozenset(
-        {
-            "rank",
-            "alpha",
-            "lora_dropout",
-            "lora_targets",
-            "rank_stabilized",
-            "dora",
-            "lora_init",
-            "train_turn_tokens",
-            "train_norms",
-        }
-    ),
-    "prompt": frozenset({"n_prompt_tokens", "prompt_text"}),
-    "prefix": frozenset({"n_prompt_tokens", "prompt_text"}),
-    "layers": frozenset({"trained_layers"}),
-}
+def chat_finetuning(config: TrainingConfig, **changes: Any) -> FinetuneConfig:
+    """How to fine-tune for chat as a part of another method: the training settings of `config`, with `changes`."""
+    given = {name: getattr(config, name) for name in config.model_fields_set}
+    known = chosen_class(TextTrainingConfig, given).model_fields
+    return FinetuneConfig.parse({name: value for name, value in given.items() if name in known} | changes)
 
 
-def adapter_config(
-    training: FinetuneConfig, retrained: tuple[str, ...], token_ids: tuple[int, ...] = ()
-) -> LoraConfig | PromptConfig | PrefixConfig:
-    """The settings of the adapter that `training` asks for; `retrained`: heads that begin afresh; `token_ids`: tokens
-    that the base never saw.
-    """
-    if training.method == "prompt":
-        return PromptConfig(n_prompt_tokens=training.n_prompt_tokens)
-    if training.method == "prefix":
-        return PrefixConfig(n_prompt_tokens=training.n_prompt_tokens)
-    values = {
-        "rank": training.rank,
-        "alpha": training.alpha,
-        "dropout": training.lora_dropout,
-        "targets": training.lora_targets or None,
-        "rank_stabilized": training.rank_stabilized,
-        "dora": training.dora,
-        "init": training.lora_init,
-        "retrained": retrained,
-        "token_ids": token_ids,
-    }
-    return LoraConfig.parse(values, "finetune")
-
-
-def for_adapters(training: FinetuneConfig) -> FinetuneConfig:
-    """`training` with what was left open chosen for an adapter: AdamW, which suits two factors whose product matters
-    better than an optimizer of single matrices (docs/log.md).
-    """
-    if training.method in ADAPTERS and "optimizer" not in training.model_fields_set:
-        return training.replace(optimizer="adamw")
-    return training
+def replay_of(training: TrainingConfig) -> str | None:
+    """The folder of earlier data that a run replays, if any."""
+    return training.replay if isinstance(training, Replay) else None

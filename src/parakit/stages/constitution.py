@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.chat_models.local import LocalChatModel
-from parakit.alignment.config import AlignConfig
+from parakit.alignment.config import ConstitutionConfig, CriticModel, DPOConfig, PreferenceStep, PrimerAttacks
 from parakit.alignment.constitution.ai_feedback import (
     PREFERRED,
     ResponsePair,
@@ -53,12 +53,11 @@ from parakit.data.preferences.sets import prepare_preferences
 from parakit.primer.attacks.attack import Attack
 from parakit.primer.attacks.suites import primer_attacks
 from parakit.primer.critique_sft import critique_conversations
-from parakit.stages.config import FinetuneConfig
+from parakit.stages.config import FinetuneConfig, chat_finetuning
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.jobs import FinetuneJob, finetune
 from parakit.stages.preference_jobs import tune_on_preferences
 from parakit.stages.run_dir import run_directory
-from parakit.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from parakit.stages.alignment import AlignJob
@@ -67,7 +66,6 @@ HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up
 N_HARMLESS = (
     4  # harmless questions, in the same wordings, for each of a hostile category: else all is declined
 )
-N_ATTACKS, HELPFUL_SHARE, MAX_INVALID = 300, 0.75, 0.5
 MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
 AT_ONCE = 64  # questions whose answers are kept together
 
@@ -83,7 +81,8 @@ def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str,
     training, and `constitution`: what came of each step.
     """
     config = job.training
-    said = {"method": job.method, "files": _digests(config)}
+    assert isinstance(config, ConstitutionConfig)
+    said = {"files": _digests(config)}
     with run_directory(job.work, config, [job.model, job.data], said) as work:
         run = _Run(job, work, load_principles(config.principles or PRIMER))
         start = run.taught()
@@ -105,7 +104,7 @@ def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str,
     return figures | {"constitution": found}
 
 
-def _digests(config: AlignConfig) -> list[str]:
+def _digests(config: ConstitutionConfig) -> list[str]:
     """What the named files hold: a run with others begins anew."""
     files = [principles_file(config.principles or PRIMER)] + (
         [Path(config.attacks)] if config.attacks else []
@@ -122,12 +121,13 @@ class _Run:
     principles: Sequence[PrincipleConfig]
 
     @property
-    def config(self) -> AlignConfig:
+    def config(self) -> ConstitutionConfig:
+        assert isinstance(self.job.training, ConstitutionConfig)
         return self.job.training
 
     def taught(self) -> Path:
         """The model to begin with: as it is, or after lessons in criticism."""
-        n_critique_examples = self.config.n_critique_examples or 0
+        n_critique_examples = self.config.n_critique_examples
         if not n_critique_examples:
             return self.job.model
         out = self.work / "step-0-taught"
@@ -144,9 +144,8 @@ class _Run:
         """The model itself, or whom the settings name."""
         if self.config.critic is None:
             return policy
-        return open_chat_model(
-            self.config.critic, model=self.config.critic_model, device=str(pick_device(self.config.device))
-        )
+        name = self.config.critic_model if isinstance(self.config, CriticModel) else None
+        return open_chat_model(self.config.critic, model=name, device=str(pick_device(self.config.device)))
 
     def revised(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
         """Answers of the policy, criticised and revised. `UserError` where too many critiques are invalid."""
@@ -169,7 +168,7 @@ class _Run:
             return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
 
         rows = cached_map(self.work / "step-2-revisions.jsonl", asked, lambda one: one.id, mend, AT_ONCE)
-        check_valid_fraction(outcomes(rows), critic.name, _or(self.config.max_invalid, MAX_INVALID))
+        check_valid_fraction(outcomes(rows), critic.name, self.config.max_invalid)
         messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
         found = [row | {"messages": messages[row["id"]]} for row in rows]
         if not self.trainable_conversations(found):
@@ -196,18 +195,16 @@ class _Run:
     def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
         """Tune on what was revised, with helpful conversations among it."""
         mended = self.trainable_conversations(rows)
-        share = _or(self.config.helpful_share, HELPFUL_SHARE)
+        share = self.config.helpful_share
         helpful = self._helpful(round(len(mended) * share / (1 - share)))
         if out.name.startswith("step-") and (out / LINEAGE).is_file():
             return {}
-        given = {name: getattr(self.config, name) for name in TrainingConfig.model_fields}
-        named = {name: value for name, value in given.items() if name in self.config.model_fields_set}
-        training = FinetuneConfig.parse(named, "constitution")
+        training = chat_finetuning(self.config)
         return self._finetune(start, chain(mended, helpful), out, "revised", training, overwrite)
 
     def preferences(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
         """Pairs of answers drawn from the policy, and which of them the critic prefers."""
-        n = self.config.n_preferences or 0
+        n = self.config.n_preferences
         attacks = self._attacks()
         order = rng(self.config.seed, "constitution", "preferences").permutation(len(attacks))[:n]
         chosen = [attacks[i] for i in order]
@@ -235,7 +232,7 @@ class _Run:
 
         rows = cached_map(self.work / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE)
         counts = Counter(row["outcome"] for row in rows)
-        check_valid_comparisons(counts, critic.name, _or(self.config.max_invalid, MAX_INVALID))
+        check_valid_comparisons(counts, critic.name, self.config.max_invalid)
         messages = {attack.id: attack.to_row()["messages"] for attack in chosen}
         log(f"constitution: {counts[PREFERRED]} preferences of {len(rows)} pairs by {critic.name}")
         return [row | {"messages": messages[row["id"]]} for row in rows]
@@ -251,10 +248,9 @@ class _Run:
         write_text_atomic(file, "".join(canonical_json(pair) + "\n" for pair in pairs))
         if not (folder / LINEAGE).is_file():
             prepare_preferences([str(file)], folder, overwrite=True)
-        training = AlignConfig(kl_coef=self.config.kl_coef, seed=self.config.seed, device=self.config.device)
-        job = replace(
-            self.job, model=start, data=folder, work=self.work / "step-6-dpo", training=training, method="dpo"
-        )
+        kl_coef = self.config.kl_coef if isinstance(self.config, PreferenceStep) else None
+        training = DPOConfig(kl_coef=kl_coef, seed=self.config.seed, device=self.config.device)
+        job = replace(self.job, model=start, data=folder, work=self.work / "step-6-dpo", training=training)
         return tune_on_preferences(job, out, overwrite)
 
     def keep(
@@ -279,7 +275,8 @@ class _Run:
     def _attacks(self) -> list[Attack]:
         if self.config.attacks:
             return read_attacks(self.config.attacks)
-        n = self.config.n_attacks or N_ATTACKS
+        assert isinstance(self.config, PrimerAttacks)
+        n = self.config.n_attacks
         hostile = primer_attacks(n, self.config.seed, held_out=False, categories=HOSTILE)
         return hostile + primer_attacks(
             N_HARMLESS * n, self.config.seed, held_out=False, categories=("over_refusal",)
@@ -317,7 +314,3 @@ def _prompts(attacks: Sequence[Attack]) -> list[tuple[Message, ...]]:
 
 def _message(turn: dict[str, str]) -> Message:
     return Message(turn["role"], turn["content"])
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value

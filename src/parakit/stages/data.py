@@ -21,9 +21,9 @@ from parakit.data.readers.files import read_documents
 from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.model.config import Family
-from parakit.primer.config import PrimerConfig
+from parakit.primer.config import PrimerExamplesConfig
 from parakit.primer.sources import primer_conversations, primer_documents, primer_preferences
-from parakit.stages.config import PretrainConfig
+from parakit.stages.config import SpanCorruption
 from parakit.stages.data_config import ConversationsConfig, CorpusConfig
 from parakit.stages.examples import example_texts
 from parakit.tokens.batches.span_corruption import span_counts
@@ -31,7 +31,6 @@ from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
-from parakit.training.task_names import SPAN_RATE
 
 N_SHOWN_DOCUMENTS = 3
 SHOWN_CHARS = 300
@@ -71,10 +70,9 @@ def copy_tokenizer(model: Path, corpus: Path, out: Path, overwrite: bool = False
     return tokenizer
 
 
-def n_sentinels_for(max_seq_len: int, config: PretrainConfig) -> int:
+def n_sentinels_for(max_seq_len: int, config: SpanCorruption) -> int:
     """As many sentinels as a text that fills a row needs."""
-    rate = config.noise_rate or SPAN_RATE
-    return int(span_counts(np.array(max_seq_len), rate, config.mean_span, max_seq_len)[1]) + 1
+    return int(span_counts(np.array(max_seq_len), config.noise_rate, config.mean_span, max_seq_len)[1]) + 1
 
 
 def make_shards(
@@ -114,7 +112,7 @@ def make_conversations(
 
 
 def make_preferences(
-    source: Sequence[str] | PrimerConfig,
+    source: Sequence[str] | PrimerExamplesConfig,
     out: Path,
     validation_fraction: float = 0.05,
     overwrite: bool = False,
@@ -122,7 +120,7 @@ def make_preferences(
     """Read or generate the preferences to align on."""
     with progress("preferences", unit="rankings") as bar:
         made = prepare_preferences(
-            primer_preferences(source) if isinstance(source, PrimerConfig) else source,
+            primer_preferences(source) if isinstance(source, PrimerExamplesConfig) else source,
             out,
             validation_fraction=validation_fraction,
             overwrite=overwrite,

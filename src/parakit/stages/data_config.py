@@ -10,18 +10,43 @@ from parakit.common.errors import UserError
 from parakit.common.settings import Config
 from parakit.data.config import TextConfig
 from parakit.data.mixing import check_shares
-from parakit.primer.config import PrimerConfig
+from parakit.primer.config import (
+    PrimerConversationsConfig,
+    PrimerDocumentsConfig,
+    PrimerExamplesConfig,
+    PrimerSuitesConfig,
+)
+
+# How files are read; generated text needs none of it.
+_OF_FILES = {
+    "exclude",
+    "text_field",
+    "strip_gutenberg",
+    "newlines",
+    "max_document_chars",
+    "max_line_bytes",
+    "max_expansion",
+}
 
 
 class CorpusConfig(TextConfig):
     """Where the text comes from and how it becomes a corpus. Either `paths` or a `primer`, not both."""
 
-    primer: PrimerConfig | None = Field(default=None, description="Generate the built-in primer instead.")
+    primer: PrimerDocumentsConfig | None = Field(
+        default=None, description="Generate the built-in primer instead."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.primer and self.paths:
-            raise ValueError("give either paths or a primer, not both")
+            raise UserError("give either paths or a primer, not both", "take one of them out")
+        if self.primer and not self.validation_paths:
+            for name in sorted(self.model_fields_set & _OF_FILES):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise UserError(
+                        f"`{name}` is set, and the primer is generated, not read from files", "take it out"
+                    )
+        _check_one_split(self, "validation")
         return self
 
 
@@ -29,12 +54,12 @@ class _OneSource(Config):
     """Either files or the primer."""
 
     paths: tuple[str, ...] = ()
-    primer: PrimerConfig | None = None
+    primer: Config | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.paths) == bool(self.primer):
-            raise ValueError("give either paths or a primer")
+            raise UserError("give either paths or a primer", "for example `paths: [file.jsonl]`")
         return self
 
 
@@ -46,16 +71,15 @@ class ConversationsConfig(_OneSource):
         default=(),
         description="Proportions in which the paths are mixed, a number for each, for example [3, 1]; none: as they are.",
     )
-    primer: PrimerConfig | None = Field(default=None, description="Generate the primer's conversations.")
+    primer: PrimerConversationsConfig | None = Field(
+        default=None, description="Generate the primer's conversations."
+    )
     validation_fraction: float = Field(default=0.03, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _one_share_a_path(self) -> Self:
         if self.shares:
-            try:
-                check_shares(self.shares, self.paths)
-            except UserError as error:
-                raise ValueError(f"{error.message}; {error.hint}") from None
+            check_shares(self.shares, self.paths)
         return self
 
 
@@ -69,7 +93,7 @@ class ExamplesConfig(_OneSource):
     test_paths: tuple[str, ...] = Field(
         default=(), description="Files that are the test split, on which the finished model is measured."
     )
-    primer: PrimerConfig | None = Field(default=None, description="Generate the primer's examples.")
+    primer: PrimerExamplesConfig | None = Field(default=None, description="Generate the primer's examples.")
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
     test_fraction: float = Field(default=0.05, ge=0, lt=1)
     labels: tuple[str, ...] | None = Field(
@@ -80,17 +104,48 @@ class ExamplesConfig(_OneSource):
     )
     reverse: bool = Field(default=False, description="translate: from the target to the source.")
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.primer and self.columns is not None:
+            raise UserError(
+                "`columns` is set, and the primer is generated, not read from files", "take it out"
+            )
+        if self.primer and "test_fraction" in self.model_fields_set:
+            raise UserError(
+                "`test_fraction` is set, and the primer holds out its own test split", "take it out"
+            )
+        for split in ("validation", "test"):
+            _check_one_split(self, split)
+        return self
+
+
+class PreferencesConfig(_OneSource):
+    """Which of several completions people prefer: from files, or the primer's."""
+
+    paths: tuple[str, ...] = Field(
+        default=(), description="JSON-lines or Parquet files of pairs or rankings; see docs/preferences.md."
+    )
+    primer: PrimerExamplesConfig | None = Field(
+        default=None, description="Generate the primer's preferences."
+    )
+    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+
 
 class EvaluateConfig(Config):
     """What the finished models are evaluated on, besides the validation split."""
 
-    suites: PrimerConfig | None = Field(default=None, description="The primer's held-out suites.")
+    suites: PrimerSuitesConfig | None = Field(default=None, description="The primer's held-out suites.")
     texts: tuple[str, ...] = Field(
         default=(), description="Files or folders of text that was not trained on."
     )
     max_new_tokens: int = Field(
         default=100, ge=1, description="Longest answer to a suite's question, or longest translation."
     )
-    n_beams: int = Field(
-        default=1, ge=1, description="Beams that translations are searched with; 1: greedily."
-    )
+    n_beams: int = Field(default=1, ge=1, description="Beams of the search for translations; 1: greedy.")
+
+
+def _check_one_split(config: Config, split: str) -> None:
+    """`UserError` where a split's files are given and a fraction as well."""
+    paths, fraction = f"{split}_paths", f"{split}_fraction"
+    if getattr(config, paths) and fraction in config.model_fields_set:
+        raise UserError(f"`{fraction}` is set, and {paths} are the {split} split", "keep one of the two")

@@ -16,8 +16,8 @@ from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
-from parakit.compression.config import DistillConfig
-from parakit.compression.config import Lesson as Learned
+from parakit.compression.config import DistillConfig, Masking, OnPolicy
+from parakit.compression.config import DistillObjective as Learned
 from parakit.compression.distillation.checks import (
     check_distillation,
     check_same_outputs,
@@ -53,22 +53,6 @@ from parakit.training.metrics import EVENTS, METRICS
 
 
 @dataclass(frozen=True)
-class StudentSpec:
-    """What a person says about the student, one of the three; nothing: half of the teacher's layers. `size` is a
-    parameter count, `folder` a model to start from.
-    """
-
-    keep_layers: int | None = None
-    size: str | None = None
-    folder: Path | None = None
-    may_be_larger: bool = False
-
-    def said(self) -> dict[str, Any]:
-        """What decides the result."""
-        return {name: str(value) for name, value in vars(self).items() if value}
-
-
-@dataclass(frozen=True)
 class DistillJob:
     """What a person says about distilling `teacher` on `shards`. `logits` is the folder of the teacher's answers, read
     where it exists and written where it does not; None: beside the checkpoints, where a cache is asked for.
@@ -78,7 +62,6 @@ class DistillJob:
     shards: Path
     work: Path
     training: DistillConfig
-    student: StudentSpec
     logits: Path | None = None
 
 
@@ -95,9 +78,9 @@ class _Run:
 
 def distill(job: DistillJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Train a student on its teacher's probabilities and write it to the model folder `out`; returns the figures."""
-    parents = [job.teacher, job.shards, *([job.student.folder] if job.student.folder else [])]
+    parents = [job.teacher, job.shards, *([Path(job.training.student)] if job.training.student else [])]
     splits = Splits.of_text(job.shards, read_config(job.teacher).family)
-    with run_directory(job.work, job.training, parents, job.student.said()) as work:
+    with run_directory(job.work, job.training, parents, {}) as work:
         run = _begun(job, splits, work)
         plain = run.lessons.under(run.plan)
         log(f"distill: {describe_plan(run.plan, plain.unit)}")
@@ -110,7 +93,7 @@ def distill(job: DistillJob, out: Path, overwrite: bool = False) -> dict[str, An
             "learned": run.lessons.learned,
             "chat": run.lessons.learned == "chat",
         }
-        config |= {"distillation": job.training.model_dump(mode="json"), "student": job.student.said()}
+        config |= {"distillation": job.training.model_dump(mode="json")}
         config |= {"plan": run.plan.model_dump(mode="json")}
         known = [parent for parent in parents if (parent / LINEAGE).is_file()]
         lineage = Lineage("model", config, list(known), run.plan.seed, figures)
@@ -132,9 +115,14 @@ def _begun(job: DistillJob, splits: Splits, work: Path) -> _Run:
     _check_tokenizer(job, tokenizer, splits)
     assert tokenizer is not None
     teacher, learned = Teacher(model), infer_objective(splits)
+    if job.training.objective not in (None, learned):
+        raise UserError(
+            f"objective = {job.training.objective}, and the data {job.shards} are for {learned}",
+            "take it out",
+        )
     kept = load_plan(work)
     shape = kept[0] if kept else _shape(job, teacher)
-    tuning = job.student.size is None
+    tuning = job.training.size is None
     plan = (
         kept[1]
         if kept
@@ -171,14 +159,18 @@ def _as_underlying(training: DistillConfig, learned: Learned) -> PretrainConfig 
     """Of the settings those that the underlying stage reads."""
     if learned == "chat":
         return FinetuneConfig()
-    return PretrainConfig(noise_rate=training.noise_rate, whole_word=training.whole_word)
+    if isinstance(training, Masking):
+        return PretrainConfig.parse(
+            {"objective": learned, "noise_rate": training.noise_rate, "whole_word": training.whole_word}
+        )
+    return PretrainConfig(objective=learned)
 
 
 def _shape(job: DistillJob, teacher: Teacher) -> ModelConfig:
     """The student's. `UserError` where it is no smaller than the teacher's, unasked."""
-    wanted, theirs = job.student, teacher.model.config
-    if wanted.folder is not None:
-        shape: ModelConfig = read_config(wanted.folder)
+    wanted, theirs = job.training, teacher.model.config
+    if wanted.student is not None:
+        shape: ModelConfig = read_config(wanted.student)
     elif wanted.size is not None:
         shape = config_for_size(wanted.size, theirs.vocab_size, theirs.max_seq_len, theirs.family).config
     else:
@@ -202,13 +194,13 @@ def _shape(job: DistillJob, teacher: Teacher) -> ModelConfig:
 
 def _student(job: DistillJob, teacher: Teacher, tokenizer: Tokenizer, shape: ModelConfig) -> Predictor:
     """With the weights that it begins with."""
-    if job.student.folder is not None:
-        student, own = load_model(job.student.folder, dtype="float32")
-        names = str(job.teacher), str(job.student.folder)
+    if job.training.student is not None:
+        student, own = load_model(job.training.student, dtype="float32")
+        names = str(job.teacher), job.training.student
         if own is not None:
             check_same_vocabulary(tokenizer, own, *names)
         check_same_outputs(teacher.model, student, *names)  # type: ignore[arg-type]
-    elif job.student.size is not None:
+    elif job.training.size is not None:
         student = build_model(shape)
     else:
         student = student_from_layers(teacher.model, shape.n_layers)
@@ -230,7 +222,7 @@ def _with_teacher(job: DistillJob, run: _Run, plain: Lesson, work: Path) -> Trai
         spec = spec_of(plain.kind, run.student)
         return check_distillation(run.student, run.teacher, objective, checked, run.tokenizer, run.plan, spec)
 
-    if training.on_policy_share:
+    if isinstance(training, OnPolicy):
         source = _on_policy(training, run, source)
     lesson = replace(plain, kind="distill", source=source, objective=objective)
     return TrainingInputs(

@@ -15,7 +15,6 @@ from parakit.checkpoints.adapters.folder import check_can_be_saved
 from parakit.common.errors import UserError
 from parakit.model.adapters import (
     Adapter,
-    LoraConfig,
     PrefixConfig,
     PromptConfig,
     attach,
@@ -28,7 +27,14 @@ from parakit.model.adapters.creation import find_norms
 from parakit.model.config import DecoderConfig, ModelConfig
 from parakit.model.heads import Classifier, Model
 from parakit.model.presets import ModelSizing
-from parakit.stages.config import ADAPTERS, FinetuneConfig, adapter_config
+from parakit.stages.config import (
+    AdapterFinetuneConfig,
+    FinetuneConfig,
+    LayersFinetuneConfig,
+    LoraFinetuneConfig,
+    PromptFinetuneConfig,
+    VirtualTokensConfig,
+)
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 
@@ -53,20 +59,21 @@ def setup_method(
     heads = _fresh_heads(model)
     if training.method == "full":
         return FinetuneSetup()
-    if training.method == "layers":
+    if isinstance(training, LayersFinetuneConfig):
         return FinetuneSetup(frozen=_only_layers(model, training.trained_layers, heads))
-    turns = new_turns if training.train_turn_tokens is None else training.train_turn_tokens
-    norms = new_turns if training.train_norms is None else training.train_norms
-    whole = (*heads, *_norms_beside(model, heads)) if norms and training.method == "lora" else heads
-    config = adapter_config(training, whole, tuple(sorted(tokenizer.turn_ids.values())) if turns else ())
-    begins_with = tokenizer.encode(training.prompt_text) if training.prompt_text else None
-    if isinstance(config, LoraConfig):
-        adapter = make_lora(model, config)
-    elif isinstance(config, PromptConfig):
-        adapter = make_prompt(model, config, begins_with)
+    if isinstance(training, LoraFinetuneConfig):
+        turns = new_turns if training.train_turn_tokens is None else training.train_turn_tokens
+        norms = new_turns if training.train_norms is None else training.train_norms
+        whole = (*heads, *_norms_beside(model, heads)) if norms else heads
+        token_ids = tuple(sorted(tokenizer.turn_ids.values())) if turns else ()
+        adapter = make_lora(model, training.adapter(whole, token_ids))
     else:
-        assert isinstance(config, PrefixConfig)
-        adapter = make_prefix(model, config, begins_with)
+        assert isinstance(training, VirtualTokensConfig)
+        text_ids = tokenizer.encode(training.prompt_text) if training.prompt_text else None
+        if isinstance(training, PromptFinetuneConfig):
+            adapter = make_prompt(model, PromptConfig(n_prompt_tokens=training.n_prompt_tokens), text_ids)
+        else:
+            adapter = make_prefix(model, PrefixConfig(n_prompt_tokens=training.n_prompt_tokens), text_ids)
     attach(model, adapter)
     check_can_be_saved(model, adapter)
     trained = {name for name in own_parameters(model) if not name.endswith("_start")}
@@ -86,7 +93,7 @@ def check_base(folder: Path | None, training: FinetuneConfig) -> None:
 
 def adjust_sizing(dial: ModelSizing, training: FinetuneConfig) -> ModelSizing:
     """The size dial's choices for this method: the context window less what stands before the text, other rates."""
-    if training.method not in ADAPTERS:
+    if not isinstance(training, AdapterFinetuneConfig):
         return dial
     rate = dial.embedding_learning_rate * RATE_SHARES[training.method]
     if training.method == "lora":
@@ -98,11 +105,11 @@ def adjust_sizing(dial: ModelSizing, training: FinetuneConfig) -> ModelSizing:
 
 def adjust_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
     """Keys and values from outside make every step another kind to the compiler, so prompts are not compiled."""
-    return plan.replace(compile="off") if training.method in ("prompt", "prefix") else plan
+    return plan.replace(compile="off") if isinstance(training, VirtualTokensConfig) else plan
 
 
 def _shortened(config: ModelConfig, training: FinetuneConfig) -> ModelConfig:
-    if training.method == "lora" or not isinstance(config, DecoderConfig):
+    if not (isinstance(training, VirtualTokensConfig) and isinstance(config, DecoderConfig)):
         return config
     return config.replace(max_seq_len=max(2, config.max_seq_len - training.n_prompt_tokens))
 

@@ -31,7 +31,7 @@ from parakit.model.presets import default_hyperparameters
 from parakit.reports.adapter_card import adapter_card
 from parakit.reports.model_card import stage_card
 from parakit.stages import finetune_methods as adapting
-from parakit.stages.config import FinetuneConfig, PretrainConfig, for_adapters
+from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing, resolve_plan
 from parakit.stages.run_dir import load_plan, run_directory, save_plan
 from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training, spec_of
@@ -64,7 +64,11 @@ class PretrainJob:
     work: Path
     training: PretrainConfig
     wanted: ModelSpec = field(default_factory=ModelSpec)
-    objective: ObjectiveName = "next_token"
+
+    @property
+    def objective(self) -> ObjectiveName:
+        """The objective of the settings."""
+        return self.training.objective
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,11 @@ class FinetuneJob:
     shards: Path
     work: Path
     training: FinetuneConfig
-    task: TaskName = "chat"
+
+    @property
+    def task(self) -> TaskName:
+        """The task of the settings."""
+        return self.training.task
 
 
 def pretrain(job: PretrainJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -93,7 +101,7 @@ def pretrain(job: PretrainJob, out: Path, overwrite: bool = False) -> dict[str, 
     first = require_model_folder(job.training.model) if job.training.model else job.tokenizer
     assert first is not None, "a fresh model needs a tokenizer"
     parents = _with_replayed([_shards(job.shards), first], job.training)
-    said = job.wanted.said() | {"objective": job.objective}
+    said = job.wanted.said()
     with run_directory(job.work, job.training, parents, said) as work:
         if job.training.model:
             run, tokenizer = _gone_on(job, first, work)
@@ -110,7 +118,6 @@ def finetune(job: FinetuneJob, out: Path, overwrite: bool = False) -> dict[str, 
     turn, on labels, on translations.
     """
     adapting.check_base(None if isinstance(job.model, FromScratch) else job.model, job.training)
-    job = replace(job, training=for_adapters(job.training))
     first = job.model.tokenizer if isinstance(job.model, FromScratch) else job.model
     parents = _with_replayed([first, job.shards], job.training)
     said: dict[str, Any] = {"task": job.task}
@@ -151,10 +158,8 @@ def _begun_afresh(
     work: Path,
 ) -> _Run:
     """A fresh model of the size wanted, or the one that an interrupted run began with."""
-    if training.replay:
-        raise UserError(
-            f"{training.replay}: a fresh model has nothing to forget", "name a model to go on from"
-        )
+    if replay := replay_of(training):
+        raise UserError(f"{replay}: a fresh model has nothing to forget", "name a model to go on from")
     if kept := load_plan(work):
         shape, plan = kept
         lessons = TaskBuilder(learned, splits, shape, tokenizer, training)
@@ -172,7 +177,7 @@ def _begun_afresh(
         save_plan(work, shape, plan)
     seed_everything(plan.seed)
     model = build_model(shape)
-    counted = isinstance(training, PretrainConfig) and training.embedding_init == "cooccurrence"
+    counted = isinstance(training, EmbeddingInit) and training.embedding_init == "cooccurrence"
     if counted and not kept:  # else a checkpoint has the vectors
         _count_neighbours(model, splits, tokenizer, plan.seed)
     return _Run(_with_head(model, learned, training, splits), lessons, plan)
@@ -246,7 +251,7 @@ def _tuned(job: FinetuneJob, folder: Path, work: Path) -> tuple[_Run, Tokenizer]
 
 
 def _with_replayed(parents: list[Path], training: PretrainConfig | FinetuneConfig) -> list[Path]:
-    return [*parents, _shards(training.replay)] if training.replay else parents
+    return [*parents, _shards(replay)] if (replay := replay_of(training)) else parents
 
 
 def _shards(path: str | Path) -> Path:
@@ -270,7 +275,7 @@ def _with_head(
     labels: tuple[str, ...] = ()
     if isinstance(splits.train, ExampleShards):
         labels = ("score",) if learned == "regress" else splits.train.labels
-    return task_model(model, learned, training, labels)
+    return task_model(model, training, labels)
 
 
 def _train(title: str, run: _Run, tokenizer: Tokenizer, work: Path) -> dict[str, Any]:

@@ -15,7 +15,13 @@ from parakit.planning.time import choose_size
 from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples, sets_length
+from parakit.training.config import (
+    TrainingConfig,
+    TrainingPlan,
+    lengths_given,
+    resolve,
+    resolve_examples,
+)
 from parakit.training.session import TrainingSession
 from parakit.training.throughput import measured_peak_flops
 
@@ -113,7 +119,7 @@ def plan_by_timing(
         return resolve_plan(training, dial, lessons.splits.train, tuning, new_share)
 
     left = wanted.seconds_left
-    if left is None or sets_length(training):
+    if left is None or lengths_given(training):
         return drawn_up(training)
     few = drawn_up(training.replace(max_steps=N_TIMED_STEPS, compile="off"))
     lesson = lessons.under(few)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from parakit.alignment.config import AlignConfig
+from parakit.alignment.config import GRPOConfig, PPOConfig, RLConfig, RolloutConfig
 from parakit.alignment.data_checks import check_rollout_prompts
-from parakit.alignment.rl.config import OnlineConfig, OnlineMethod, online_config
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.overoptimization import OveroptimizationMonitor
@@ -71,22 +70,21 @@ class RLContext:
 
 def rl_job(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run `ppo` or `grpo` and write the policy to the model folder `out`; returns the figures."""
-    method: OnlineMethod = "ppo" if job.method == "ppo" else "grpo"
-    config = online_config(job.training, method)
-    _refuse_what_is_not_read(job.training)
+    config = job.training
+    assert isinstance(config, RLConfig)
     with run_directory(job.work, job.training, [job.model], job_spec(job)) as work:
         asked = load_context(job, config)
         kept = load_plan(work)
-        plan = kept[1] if kept else plan_online(job.training, config, asked)
+        plan = kept[1] if kept else plan_online(config, asked)
         save_plan(work, asked.policy.config, plan)
         seed_everything(plan.seed)
-        figures = run_rl(method, asked, config, plan, work)
+        figures = run_rl(asked, config, plan, work)
         save_policy(
             job,
             asked,
             out,
             overwrite,
-            method,
+            config.method,
             plan.model_dump(mode="json"),
             figures,
             [work / METRICS, work / EVENTS],
@@ -96,13 +94,12 @@ def rl_job(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
 
 def job_spec(job: AlignJob) -> dict[str, Any]:
     """What decides a run's result besides its settings and its model."""
-    rewards = {"reward": job.reward, "monitor_rewards": job.monitor_rewards}
-    return {"method": job.method, **rewards, "data": _data_identity(job.data)}
+    return {"data": _data_identity(job.data)}
 
 
-def load_context(job: AlignJob, config: OnlineConfig) -> RLContext:
+def load_context(job: AlignJob, config: RolloutConfig) -> RLContext:
     """The policy in float32 without dropout, its prompts and its reward; `UserError` where they do not fit."""
-    if job.reward is None:
+    if config.reward is None:
         raise UserError(
             f"{job.method}: no reward was named", "name one, such as --reward final_answer, or a reward model"
         )
@@ -124,7 +121,7 @@ def load_context(job: AlignJob, config: OnlineConfig) -> RLContext:
     train, held_out = _prompts(job.data, tokenizer, room)
     doctor.raise_first_failure(check_rollout_prompts(train, tokenizer))
     reward, *monitor_rewards = (
-        parse_reward(name, job.training.device) for name in (job.reward, *job.monitor_rewards)
+        parse_reward(name, job.training.device) for name in (config.reward, *config.monitor_rewards)
     )
     for one in (reward, *monitor_rewards):
         check_prompts(one, [*train, *held_out])
@@ -140,17 +137,15 @@ def without_dropout(model: nn.Module) -> None:
             setattr(module, "dropout", 0.0)  # noqa: B010 (attention's own rate)
 
 
-def plan_online(training: AlignConfig, config: OnlineConfig, asked: RLContext) -> TrainingPlan:
+def plan_online(config: RLConfig, asked: RLContext) -> TrainingPlan:
     """How many steps, at which rate. `epochs` are passes over the prompts."""
     dial = default_hyperparameters(asked.policy.config)
-    steps = training.max_steps
+    steps = config.max_steps
     if steps is None:
-        phases = max(1, round((training.epochs or 1.0) * len(asked.train) / config.rollout_prompts))
+        phases = max(1, round((config.epochs or 1.0) * len(asked.train) / config.rollout_prompts))
         steps = phases * config.steps_per_phase
-    elif training.epochs is not None:
-        raise UserError("max_steps and epochs both say how long to train", "keep one of them")
     return resolve_examples(
-        training.replace(max_steps=steps, epochs=None, batch_examples=None, compile="off"),
+        config.replace(max_steps=steps, epochs=None, compile="off"),
         learning_rate=dial.learning_rate * LEARNING_RATE_SHARE,
         embedding_learning_rate=dial.embedding_learning_rate * LEARNING_RATE_SHARE,
         max_seq_len=asked.policy.config.max_seq_len,
@@ -170,22 +165,21 @@ def save_policy(
     logs: list[Path],
 ) -> None:
     """Write the policy as a model folder, with its lineage and card."""
-    parents = [path for path in (job.model, job.data, Path(job.reward or "")) if (path / LINEAGE).is_file()]
-    settings = {"stage": "align", "learned": learned, "chat": True, "reward": job.reward, "plan": plan}
+    reward = job.training.reward if isinstance(job.training, RolloutConfig) else None
+    parents = [path for path in (job.model, job.data, Path(reward or "")) if (path / LINEAGE).is_file()]
+    settings = {"stage": "align", "learned": learned, "chat": True, "reward": reward, "plan": plan}
     lineage = Lineage("model", settings, list(parents), job.training.seed, figures)
     card = stage_card(out.resolve().parent.name, "align", figures)
     save_model(asked.policy, asked.tokenizer, out, lineage, overwrite, card=card, logs=logs)
     log(f"{learned}: written to {out}")
 
 
-def run_rl(
-    method: OnlineMethod, asked: RLContext, config: OnlineConfig, plan: TrainingPlan, work: Path
-) -> dict[str, Any]:
+def run_rl(asked: RLContext, config: RLConfig, plan: TrainingPlan, work: Path) -> dict[str, Any]:
     """Train `asked.policy` in place, with checkpoints in `work`; returns the figures."""
-    policy, tokenizer = asked.policy, asked.tokenizer
+    policy, tokenizer, method = asked.policy, asked.tokenizer, config.method
     reference = frozen_copy(policy)
     trained: Any = ActorCritic(policy) if method == "ppo" else policy
-    algorithm, objective = _algorithm(method, config)
+    algorithm, objective = _algorithm(config)
     precision = Precision(plan.precision, policy.lm_head.weight.device)
 
     def roll(prompts: Any, phase: int) -> Any:
@@ -249,15 +243,16 @@ def _zero_variance_groups(work: Path) -> float:
     return share
 
 
-def _algorithm(method: OnlineMethod, config: OnlineConfig) -> tuple[Any, Any]:
+def _algorithm(config: RLConfig) -> tuple[Any, Any]:
     """What makes lessons of rollouts, and the loss of those."""
-    if method == "ppo":
+    if isinstance(config, PPOConfig):
         return PPO(config), PPOObjective(config)
+    assert isinstance(config, GRPOConfig)
     algorithm = GRPO(config)
     return algorithm, GRPOObjective(config, algorithm.kl_controller)
 
 
-def sample_examples(asked: RLContext, config: OnlineConfig) -> list[dict[str, Any]]:
+def sample_examples(asked: RLContext, config: RolloutConfig) -> list[dict[str, Any]]:
     """What the policy says, as it is now, to a few held-out prompts."""
     return greedy_samples(asked.policy, asked.tokenizer, asked.held_out, asked.reward, config)
 
@@ -298,19 +293,3 @@ def _data_identity(data: Path) -> Any:
     if (data / LINEAGE).is_file() or not data.is_file():
         return str(data)
     return sha256_file(data)
-
-
-def _refuse_what_is_not_read(training: AlignConfig) -> None:
-    """Settings of other kinds of batches, which would be passed over in silence."""
-    for name in ("batch_tokens", "batch_examples", "max_tokens"):
-        if getattr(training, name) is not None:
-            raise UserError(
-                f"{name} = {getattr(training, name)}: a phase's completions are counted otherwise",
-                "rollout_prompts, group_size and minibatches say it; epochs are passes over the prompts",
-            )
-    if training.batch_growth != 1:
-        raise UserError(f"batch_growth = {training.batch_growth}: phases do not grow", "leave it out")
-    if training.compile == "on":
-        raise UserError(
-            "compile = on: rollouts change the model's weights and lengths in every step", "leave it at auto"
-        )

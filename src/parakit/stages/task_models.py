@@ -26,7 +26,7 @@ from parakit.model.heads import (
     Model,
     SequenceToSequence,
 )
-from parakit.stages.config import FinetuneConfig, Pooling
+from parakit.stages.config import FinetuneConfig, Pooled, Pooling
 from parakit.training.task_names import TaskName, check_task
 
 _PREDICTS: dict[str, Head] = {
@@ -43,20 +43,22 @@ def build_model(shape: ModelConfig) -> Model:
     return MaskedLanguageModel(shape) if isinstance(shape, EncoderConfig) else LanguageModel(shape)
 
 
-def task_model(base: Model, task: TaskName, training: FinetuneConfig, labels: Sequence[str] = ()) -> Model:
-    """`base` under the head that `task` needs; `labels` are its classes. The base itself where it has that head
+def task_model(base: Model, training: FinetuneConfig, labels: Sequence[str] = ()) -> Model:
+    """`base` under the head that the task needs; `labels` are its classes. The base itself where it has that head
     already and nothing else is asked. `UserError` where its family cannot learn the task.
     """
+    task = training.task
     check_task(task, base.config.family)
     shape = with_dropout(base.config, training.dropout)
+    pooling = training.pooling if isinstance(training, Pooled) else None
     if task in ("chat", "translate"):
         model = build_model(shape)
     elif task == "embed":
         assert not isinstance(shape, EncoderDecoderConfig)
-        model = Embedder(shape, EmbedderConfig(pooling=training.pooling or "mean"))
+        model = Embedder(shape, EmbedderConfig(pooling=pooling or "mean"))
     else:
         assert not isinstance(shape, EncoderDecoderConfig)
-        model = Classifier(shape, classes_for(shape, task, labels, training.pooling))
+        model = Classifier(shape, classes_for(shape, task, labels, pooling))
     if type(model) is type(base) and shape == base.config and _same_head(model, base):
         return base
     copy_matching_weights(model, base)

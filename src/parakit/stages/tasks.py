@@ -16,7 +16,7 @@ from parakit.common.errors import UserError
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.config import Family, ModelConfig
 from parakit.model.heads import Model
-from parakit.stages.config import FinetuneConfig, PretrainConfig
+from parakit.stages.config import FinetuneConfig, PretrainConfig, Replay, TranslateTask
 from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.replay import ReplaySource
@@ -86,7 +86,7 @@ class ReplayData:
         """The data that `training` replays beside the `new` of the folder `path`; None where it replays nothing.
         `UserError` where the two were not encoded alike.
         """
-        if training.replay is None:
+        if not isinstance(training, Replay) or training.replay is None:
             return None
         if not isinstance(new.train, TokenShards) or new.train.family == "encoder-decoder":
             raise UserError(
@@ -259,7 +259,7 @@ _OBJECTIVES: Mapping[str, Callable[[Any], tuple[Objective, str]]] = {
 
 def _without_smoothing(training: PretrainConfig | FinetuneConfig) -> PretrainConfig | FinetuneConfig:
     """Held-out losses are comparable whatever was smoothed in training."""
-    return training.replace(label_smoothing=0.0) if isinstance(training, FinetuneConfig) else training
+    return training.replace(label_smoothing=0.0) if isinstance(training, TranslateTask) else training
 
 
 def _bits_per_byte(validation: TokenShards, seq_len: int) -> Callable[[Model], dict[str, Any]]:

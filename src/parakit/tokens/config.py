@@ -1,42 +1,60 @@
-"""Settings of the tokens room: which tokenizer to train and how documents become rows of a batch. Imports
-neither torch nor tokenizers.
-"""
+"""Settings of tokenizers and of rows of tokens. Imports neither torch nor tokenizers."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from parakit.common.settings import Config
+from parakit.common.choices import ChoiceConfig
+from parakit.common.settings import Choices, Config
 
 TokenizerKind = Literal["byte_bpe", "wordpiece", "unigram", "word", "char"]
 Packing = Literal["concat", "pack"]
 
 
-class TokenizerConfig(Config):
+class DigitSplitting(Config):
+    """Of tokenizers whose tokens may hold several characters."""
+
+    split_digits: bool = Field(
+        default=True, description="Each digit is a token of its own, which helps arithmetic."
+    )
+
+
+class MergeTies(DigitSplitting):
+    """Of byte_bpe."""
+
+    ties: Literal["lowest_id", "greatest_pair"] = Field(
+        default="lowest_id",
+        description="Which of two equally frequent pairs merges first: that of the tokenizers library, or the greater"
+        " bytes (trained by Parakit's own, slower code).",
+    )
+
+
+class TokenizerConfig(ChoiceConfig):
     """How a tokenizer is trained."""
 
+    choices: ClassVar[Choices] = {
+        "kind": {
+            "byte_bpe": MergeTies,
+            "wordpiece": DigitSplitting,
+            "unigram": DigitSplitting,
+            "word": DigitSplitting,
+        }
+    }
+
     kind: TokenizerKind = Field(
-        default="byte_bpe", description="byte_bpe never meets an unknown character; the others have UNK."
+        default="byte_bpe", description="byte_bpe has a token for every byte; the others have UNK."
     )
     vocab_size: int = Field(
         default=4096, ge=16, le=1_000_000, description="An upper limit; special tokens included."
     )
     lowercase: bool = Field(
-        default=False, description="Fold case before splitting; decoding cannot bring it back."
-    )
-    split_digits: bool = Field(
-        default=True, description="Each digit is a token of its own, which helps arithmetic."
+        default=False, description="Fold case before splitting; decoding cannot restore it."
     )
     n_sentinels: int = Field(
         default=0, ge=0, le=1000, description="Sentinels for span corruption; T5 has 100."
     )
     max_train_bytes: int | None = Field(
         default=None, ge=1, description="Stop reading the training text after so many bytes."
-    )
-    ties: Literal["lowest_id", "greatest_pair"] = Field(
-        default="lowest_id",
-        description="byte_bpe: which of two equally frequent pairs merges first: the library's rule, or the "
-        "textbook's (greater bytes first), which our own slower code trains.",
     )
 
 

@@ -1,64 +1,96 @@
 """Settings of a training run, and the plan that they resolve to. Imports no torch.
 
-`TrainingConfig` is what a person writes; most of it may be left open. `resolve` fills what is open (from
-the size dial, the data, the time) and returns a `TrainingPlan`, in which nothing is open any more. A
-setting that the chosen optimizer or schedule never looks at stays unread, and an unread setting is an
-error. Rows of text are counted in tokens (`resolve`), rows that are examples of a task in examples
-(`resolve_examples`).
+`TrainingConfig` is what a person writes; most of it may be left open. `resolve` fills what is open (from the model's
+size, the data, the time) and returns a `TrainingPlan`, in which nothing is open any more. Rows of text are counted in
+tokens (`resolve`), rows that are examples of a task in examples (`resolve_examples`).
 """
 
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from parakit.common.choices import ChoiceConfig
 from parakit.common.errors import UserError
-from parakit.common.settings import Config
+from parakit.common.settings import Choices, Config
 
 
-class TrainingConfig(Config):
+class Muon(Config):
+    """What only Muon reads."""
+
+    embedding_learning_rate: float | None = Field(
+        default=None, gt=0, description="of embeddings, head and norms, which Adam updates"
+    )
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="of the matrices' updates")
+
+
+class Decay(Config):
+    """What a schedule whose rate falls reads."""
+
+    final_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="share of the learning rate left at the end"
+    )
+
+
+class StableDecay(Decay):
+    """What wsd (warm up, stay, decay) reads."""
+
+    decay_fraction: float = Field(
+        default=0.5, ge=0, le=1, description="last part of the run, in which the rate falls linearly"
+    )
+
+
+class Batches(Config):
+    """Batches that may grow."""
+
+    batch_growth: int = Field(
+        default=1, ge=1, description="the first batch is this many times smaller; it doubles on the way"
+    )
+
+
+class TextBatches(Batches):
+    """Rows of text, counted in tokens."""
+
+    batch_tokens: int | None = Field(
+        default=None, ge=2, description="tokens of one optimizer step, padding included"
+    )
+    max_tokens: int | None = Field(default=None, ge=1, description="tokens to train on")
+
+
+class ExampleBatches(Batches):
+    """Rows that are examples of a task, or rankings."""
+
+    batch_examples: int | None = Field(default=None, ge=1, description="examples of one optimizer step")
+
+
+class TrainingConfig(ChoiceConfig):
     """How to train. None means: chosen from the size, the data and the time."""
+
+    choices: ClassVar[Choices] = {
+        "optimizer": {"muon": Muon},
+        "schedule": {"wsd": StableDecay, "cosine": Decay, "inverse_sqrt": Decay},
+    }
 
     seq_len: int | None = Field(
         default=None,
         ge=2,
         description="tokens of one row, at most of an example; None: the model's max_seq_len",
     )
-    batch_tokens: int | None = Field(
-        default=None, ge=2, description="tokens of one optimizer step, padding included"
-    )
-    batch_examples: int | None = Field(
-        default=None, ge=1, description="examples of one optimizer step, of a task that has examples"
-    )
     micro_batch_size: int | None = Field(
         default=None, ge=1, description="rows of one forward pass; None: the whole batch"
-    )
-    batch_growth: int = Field(
-        default=1, ge=1, description="the batch starts this many times smaller and doubles on its way"
     )
     max_steps: int | None = Field(
         default=None, ge=1, description="optimizer steps; None: from max_tokens, epochs or the time"
     )
-    max_tokens: int | None = Field(default=None, ge=1, description="tokens to train on")
     epochs: float | None = Field(default=None, gt=0, description="passes over the training split")
     optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: float | None = Field(default=None, gt=0, description="of the matrices")
-    embedding_learning_rate: float | None = Field(
-        default=None, gt=0, description="of embeddings, head and norms (muon)"
-    )
     weight_decay: float = Field(
         default=0.0, ge=0, description="on matrices only, never on norms and embeddings"
     )
-    momentum: float = Field(default=0.95, ge=0, lt=1, description="of Muon")
     adam_betas: tuple[float, float] = (0.9, 0.95)
     schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"] = "wsd"
     warmup_steps: int = Field(default=10, ge=0)
-    decay_fraction: float = Field(
-        default=0.5, ge=0, le=1, description="last part of a wsd run in which the rate falls linearly"
-    )
-    final_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="share of the learning rate left at the end"
-    )
     grad_clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0: no clipping")
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -76,6 +108,27 @@ class TrainingConfig(Config):
     def _yaml_words(cls, value: Any) -> Any:
         """`on` and `off` are True and False to YAML."""
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        given = lengths_given(self)
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} both set how long to train", "keep one of them")
+        return self
+
+
+class TextTrainingConfig(TrainingConfig, TextBatches):
+    """Training on rows of text."""
+
+
+class ExampleTrainingConfig(TrainingConfig, ExampleBatches):
+    """Training on examples of a task."""
+
+
+def lengths_given(config: TrainingConfig) -> dict[str, float]:
+    """Which settings give the run's length."""
+    names = ("max_steps", "max_tokens", "epochs")
+    return {name: value for name in names if (value := getattr(config, name, None)) is not None}
 
 
 class TrainingPlan(Config):
@@ -128,11 +181,6 @@ class TrainingPlan(Config):
         return self.rows_before(self.max_steps if step is None else step) * self.seq_len
 
 
-def sets_length(config: TrainingConfig) -> bool:
-    """Whether the settings say how long to train, so that no time budget is needed for that."""
-    return bool(config.max_steps or config.max_tokens or config.epochs)
-
-
 def resolve(
     config: TrainingConfig,
     *,
@@ -143,9 +191,10 @@ def resolve(
     n_train_tokens: int,
     default_epochs: float = 1.0,
 ) -> TrainingPlan:
-    """Fill what `config` leaves open from the size dial's choices and the data; raises `UserError`
+    """Fill what `config` leaves open from the choices made for the model's size and the data; raises `UserError`
     where the two cannot meet.
     """
+    assert isinstance(config, TextBatches), "rows of text are counted in tokens"
     seq_len = _seq_len(config, max_seq_len)
     n_rows = max(1, (config.batch_tokens or batch_tokens) // seq_len)
     if n_train_tokens < n_rows * (seq_len + 1):
@@ -153,9 +202,8 @@ def resolve(
             f"the training split has {n_train_tokens:,} tokens, fewer than one batch of {n_rows} rows of {seq_len} + 1",
             f"add text, or lower batch_tokens below {max(2, n_train_tokens // 2):,} or seq_len",
         )
-    given = _length_settings(config, "max_steps", "max_tokens", "epochs")
-    tokens = given.get("max_tokens") or (given.get("epochs") or default_epochs) * n_train_tokens
-    max_steps = int(given.get("max_steps") or max(1, round(tokens / (n_rows * seq_len))))
+    tokens = config.max_tokens or (config.epochs or default_epochs) * n_train_tokens
+    max_steps = config.max_steps or max(1, round(tokens / (n_rows * seq_len)))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
 
 
@@ -169,19 +217,17 @@ def resolve_examples(
     batch_examples: int = 32,
     default_epochs: float = 3.0,
 ) -> TrainingPlan:
-    """The same for a task whose rows are examples: `batch_examples` a step, epochs over examples. batch_tokens
-    and max_tokens stay unread.
-    """
+    """The same for rows that are examples: `batch_examples` a step, epochs over examples."""
     seq_len = _seq_len(config, max_seq_len)
-    n_rows = config.batch_examples or min(batch_examples, n_train_examples)
+    wanted = config.batch_examples if isinstance(config, ExampleBatches) else None
+    n_rows = wanted or min(batch_examples, n_train_examples)
     if n_rows > n_train_examples:
         raise UserError(
             f"the training split has {n_train_examples:,} examples, fewer than one batch of {n_rows:,}",
             f"add examples, or lower batch_examples to {n_train_examples:,} at most",
         )
-    given = _length_settings(config, "max_steps", "epochs")
-    examples = (given.get("epochs") or default_epochs) * n_train_examples
-    max_steps = int(given.get("max_steps") or max(1, round(examples / n_rows)))
+    examples = (config.epochs or default_epochs) * n_train_examples
+    max_steps = config.max_steps or max(1, round(examples / n_rows))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
 
 
@@ -195,18 +241,6 @@ def _seq_len(config: TrainingConfig, max_seq_len: int) -> int:
     return seq_len
 
 
-def _length_settings(config: TrainingConfig, *names: str) -> dict[str, float]:
-    """Which of these settings was made; two of them are a `UserError`."""
-    given = {
-        name: value
-        for name in names
-        if name in config.model_fields_set and (value := getattr(config, name)) is not None
-    }
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} both say how long to train", "keep one of them")
-    return given
-
-
 def _plan(
     config: TrainingConfig,
     seq_len: int,
@@ -215,29 +249,32 @@ def _plan(
     learning_rate: float,
     embedding_learning_rate: float,
 ) -> TrainingPlan:
-    if config.batch_growth & (config.batch_growth - 1) or config.batch_growth > n_rows:
+    growth = config.batch_growth if isinstance(config, Batches) else 1
+    if growth & (growth - 1) or growth > n_rows:
         raise UserError(
-            f"batch_growth = {config.batch_growth}: must be a power of two and at most {n_rows} rows",
-            "for example 2 or 4",
+            f"batch_growth = {growth}: must be a power of two and at most {n_rows} rows", "for example 2 or 4"
         )
-    muon, wsd = config.optimizer == "muon", config.schedule == "wsd"
-    rate = config.learning_rate or (learning_rate if muon else embedding_learning_rate)
+    rates = {"learning_rate": config.learning_rate or embedding_learning_rate, "momentum": 0.0}
+    rates["embedding_learning_rate"] = rates["learning_rate"]
+    if isinstance(config, Muon):
+        rates = {
+            "learning_rate": config.learning_rate or learning_rate,
+            "embedding_learning_rate": config.embedding_learning_rate or embedding_learning_rate,
+            "momentum": config.momentum,
+        }
     return TrainingPlan(
         seq_len=seq_len,
         micro_batch_size=min(config.micro_batch_size or n_rows, n_rows),
         n_rows=n_rows,
-        batch_growth=config.batch_growth,
+        batch_growth=growth,
         max_steps=max_steps,
         optimizer=config.optimizer,
-        learning_rate=rate,
-        embedding_learning_rate=(config.embedding_learning_rate or embedding_learning_rate) if muon else rate,
         weight_decay=config.weight_decay,
-        momentum=config.momentum if muon else 0.0,
         adam_betas=config.adam_betas,
         schedule=config.schedule,
         warmup_steps=min(config.warmup_steps, max_steps // 2),
-        decay_fraction=config.decay_fraction if wsd else 1.0,
-        final_fraction=config.final_fraction if config.schedule != "constant" else 1.0,
+        decay_fraction=config.decay_fraction if isinstance(config, StableDecay) else 1.0,
+        final_fraction=config.final_fraction if isinstance(config, Decay) else 1.0,
         grad_clip=config.grad_clip,
         seed=config.seed,
         precision=config.precision,
@@ -245,4 +282,5 @@ def _plan(
         device=config.device,
         validate_every=config.validate_every or max(1, max_steps // 8),
         save_every=config.save_every,
+        **rates,
     )

@@ -1,7 +1,6 @@
 """Names of what a model can be trained on: pre-training objectives by family, and tasks. Imports no torch.
 
-The first objective of a family is its default. `none` skips pre-training: the model is trained from scratch on the
-examples of its task, as in Vaswani et al. 2017.
+The first objective of a family is its default.
 """
 
 from typing import Literal
@@ -9,16 +8,16 @@ from typing import Literal
 from parakit.common.errors import UserError
 from parakit.model.config import Family
 
-ObjectiveName = Literal["next_token", "prefix", "masked", "span_corruption", "none"]
+ObjectiveName = Literal["next_token", "prefix", "masked", "span_corruption"]
 ExampleTaskName = Literal["classify", "tag", "regress", "translate", "embed"]
 TaskName = Literal["chat", "classify", "tag", "regress", "translate", "embed"]
 
 MASK_RATE, SPAN_RATE = 0.3, 0.15  # ModernBERT (Warner et al. 2024); T5 (Raffel et al. 2020)
 
 OBJECTIVES: dict[Family, tuple[ObjectiveName, ...]] = {
-    "decoder": ("next_token", "prefix", "none"),
-    "encoder": ("masked", "none"),
-    "encoder-decoder": ("span_corruption", "prefix", "none"),
+    "decoder": ("next_token", "prefix"),
+    "encoder": ("masked",),
+    "encoder-decoder": ("span_corruption", "prefix"),
 }
 TASK_FAMILIES: dict[TaskName, tuple[Family, ...]] = {
     "chat": ("decoder",),

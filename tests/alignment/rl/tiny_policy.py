@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from parakit.alignment.rl.config import OnlineConfig, online_config
 
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.batches import RolloutMicroBatch
-from parakit.alignment.rl.config import OnlineConfig, online_config
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective
 from parakit.alignment.rl.ppo import PPO, PPOObjective
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, compile_prompts

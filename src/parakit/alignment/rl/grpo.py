@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from parakit.alignment.config import GRPOConfig
 from parakit.alignment.rl.advantages import group_advantages
 from parakit.alignment.rl.batches import RolloutMicroBatch, StepMetrics
-from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.kl import KLController, kl_estimate
 from parakit.alignment.rl.ppo import clipped_policy_loss, step_sums
 from parakit.alignment.rl.rollout_source import ExperienceBatch
@@ -28,7 +28,7 @@ from parakit.training.objectives.routing import with_router_loss
 class GRPOObjective:
     """Clipped policy loss plus `kl_coef` times the KL estimate, weighted by token and summed."""
 
-    def __init__(self, config: OnlineConfig, kl_controller: KLController) -> None:
+    def __init__(self, config: GRPOConfig, kl_controller: KLController) -> None:
         self.config, self.kl_controller, self.metrics = config, kl_controller, StepMetrics()
 
     def __call__(self, model: LanguageModel, batch: RolloutMicroBatch) -> Tensor:
@@ -69,7 +69,7 @@ class GRPO:
 
     needs_values = False
 
-    def __init__(self, config: OnlineConfig) -> None:
+    def __init__(self, config: GRPOConfig) -> None:
         self.config = config
         self.kl_controller = KLController(config.kl_coef, config.kl_target)
 

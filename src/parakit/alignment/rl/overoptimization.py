@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parakit.alignment.rl.config import OnlineConfig
+from parakit.alignment.config import RLConfig
 from parakit.common.progress import log
 from parakit.training.metrics import METRICS, read_metrics
 
@@ -45,7 +45,7 @@ def _repeated(token_ids: Sequence[int]) -> float:
 def detect_warnings(
     before: Mapping[str, Any],
     evaluations: Sequence[Mapping[str, Any]],
-    config: OnlineConfig,
+    config: RLConfig,
     is_reward_model: bool,
 ) -> dict[str, str]:
     """Messages by warning name for the newest of `evaluations`; `before` is the starting policy's evaluation."""
@@ -66,7 +66,7 @@ def detect_warnings(
 def first_warnings(
     before: Mapping[str, Any],
     evaluations: Sequence[Mapping[str, Any]],
-    config: OnlineConfig,
+    config: RLConfig,
     is_reward_model: bool,
 ) -> list[dict[str, Any]]:
     """Each warning of a run once: `warning` (its name), the `step` that first raised it, and its `message` there."""
@@ -77,7 +77,7 @@ def first_warnings(
     return list(found.values())
 
 
-def _kl_high(kl: float, config: OnlineConfig) -> str:
+def _kl_high(kl: float, config: RLConfig) -> str:
     if config.kl_target is not None and kl > MAX_KL_RATIO * config.kl_target:
         return f"kl {kl:.1f}: the penalty does not hold kl_target {config.kl_target:g}; start with a higher kl_coef"
     if config.kl_target is None and kl > MAX_KL:
@@ -127,7 +127,7 @@ class OveroptimizationMonitor:
     """
 
     def __init__(
-        self, title: str, before: Mapping[str, Any], config: OnlineConfig, is_reward_model: bool, work: Path
+        self, title: str, before: Mapping[str, Any], config: RLConfig, is_reward_model: bool, work: Path
     ) -> None:
         self.title, self.before, self.config, self.is_reward_model = title, before, config, is_reward_model
         self.path, self.printed = work / METRICS, set[str]()

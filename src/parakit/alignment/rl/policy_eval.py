@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from parakit.alignment.rl.config import OnlineConfig
+from parakit.alignment.config import RolloutConfig
 from parakit.alignment.rl.overoptimization import MONITORED, diversity_metrics
 from parakit.alignment.rl.prompts import RLPrompt
 from parakit.alignment.rl.reward import Reward, compute_rewards
@@ -27,14 +27,13 @@ def evaluate_policy(
     tokenizer: Tokenizer,
     prompts: Sequence[RLPrompt],
     reward: Reward,
-    config: OnlineConfig,
+    config: RolloutConfig,
     monitor_rewards: Sequence[Reward] = (),
 ) -> dict[str, Any]:
     """Metrics over one sampled completion of each prompt. `kl` is in nats a completion, every token's over the whole
     vocabulary; `monitor_rewards` are rewards that are not optimised, under `MONITORED` and their names.
     """
-    config = config.replace(group_size=1)
-    samples, completions = complete(policy, tokenizer, prompts, config, EVAL_SEED)
+    samples, completions = complete(policy, tokenizer, prompts, config, EVAL_SEED, group_size=1)
     rewards = compute_rewards(reward, samples)
     kl = exact_kl(policy, reference, token_rows([prompt.token_ids for prompt in prompts], completions))
     monitored: dict[str, float] = {}
@@ -63,11 +62,12 @@ def greedy_samples(
     tokenizer: Tokenizer,
     prompts: Sequence[RLPrompt],
     reward: Reward,
-    config: OnlineConfig,
+    config: RolloutConfig,
 ) -> list[dict[str, Any]]:
     """Greedy completions of the first few prompts, with their rewards."""
-    config = config.replace(group_size=1)
-    samples, _ = complete(policy, tokenizer, prompts[:N_EXAMPLES], config, EVAL_SEED, temperature=0.0)
+    samples, _ = complete(
+        policy, tokenizer, prompts[:N_EXAMPLES], config, EVAL_SEED, temperature=0.0, group_size=1
+    )
     rewards = compute_rewards(reward, samples)
     return [
         {"prompt": sample.messages[-1].content, "completion": sample.completion, "reward": float(value)}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parakit.alignment.config import PPOConfig
 from parakit.alignment.rl.advantages import (
     RunningMoments,
     generalised_advantages,
@@ -21,7 +22,6 @@ from parakit.alignment.rl.advantages import (
     whitened,
 )
 from parakit.alignment.rl.batches import RolloutMicroBatch, StepMetrics
-from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.kl import KLController, kl_estimate
 from parakit.alignment.rl.rollout_source import ExperienceBatch, explained_variance
 from parakit.alignment.rl.rollouts import Rollouts, counted_log_probs
@@ -49,7 +49,7 @@ def clipped_value_loss(
 class PPOObjective:
     """Clipped policy loss and `value_coef` times the clipped value loss, summed over counted tokens."""
 
-    def __init__(self, config: OnlineConfig) -> None:
+    def __init__(self, config: PPOConfig) -> None:
         self.config, self.metrics = config, StepMetrics()
 
     def __call__(self, model: ActorCritic, batch: RolloutMicroBatch) -> Tensor:
@@ -94,7 +94,7 @@ class PPO:
 
     needs_values = True
 
-    def __init__(self, config: OnlineConfig) -> None:
+    def __init__(self, config: PPOConfig) -> None:
         self.config = config
         self.moments = RunningMoments()
         self.kl_controller = KLController(config.kl_coef, config.kl_target)

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from parakit.alignment.config import RLConfig
 from parakit.alignment.rl.batches import RolloutBatch, StepMetrics
-from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.kl import kl_estimate
 from parakit.alignment.rl.overoptimization import diversity_metrics
 from parakit.alignment.rl.prompts import RLPrompt
@@ -91,7 +91,7 @@ class PolicyRolloutSource:
         reward: Reward,
         algorithm: RLAlgorithm,
         metrics: StepMetrics,
-        config: OnlineConfig,
+        config: RLConfig,
     ) -> None:
         self.prompts, self.roll_out, self.reward = prompts, roll_out, reward
         self.algorithm, self.metrics, self.config = algorithm, metrics, config

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from parakit.alignment.config import RolloutConfig
 from parakit.alignment.preferences.shared_prefix import hidden_at
 from parakit.alignment.rl.batches import counted_lengths, prefix_tree_of
-from parakit.alignment.rl.config import OnlineConfig
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.common.seeds import derive_seed
 from parakit.inference.batching import evaluation_mode
@@ -90,12 +90,13 @@ def complete(
     policy: LanguageModel,
     tokenizer: Tokenizer,
     prompts: Sequence[RLPrompt],
-    config: OnlineConfig,
+    config: RolloutConfig,
     seed: int,
     temperature: float | None = None,
+    group_size: int | None = None,
 ) -> tuple[list[SampledCompletion], list[list[int]]]:
-    """`config.group_size` completions of each prompt, those of one prompt consecutive, and their ids."""
-    repeated = [prompt for prompt in prompts for _ in range(config.group_size)]
+    """`group_size` (None: the config's) completions of each prompt, those of one prompt consecutive, and their ids."""
+    repeated = [prompt for prompt in prompts for _ in range(group_size or config.group_size)]
     sampling = SamplingConfig(
         temperature=config.temperature if temperature is None else temperature,
         top_p=config.top_p,
@@ -193,7 +194,7 @@ def roll_out(
     reference: Any,
     tokenizer: Tokenizer,
     prompts: Sequence[RLPrompt],
-    config: OnlineConfig,
+    config: RolloutConfig,
     phase: int,
     values: bool = False,
     autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,

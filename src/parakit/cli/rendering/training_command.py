@@ -1,45 +1,13 @@
-"""What the verbs that train share: their training settings, the conversations they read, where their work goes."""
+"""What the verbs that train share: the conversations they read, where their work goes."""
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from parakit.alignment.config import Method
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
-from parakit.common.settings import Config
-from parakit.recipe.unused_settings import unread_training, why_unread
-from parakit.training.config import TrainingConfig
-from parakit.training.task_names import ObjectiveName, TaskName
-
-Settings = TypeVar("Settings", bound=TrainingConfig)
-
-
-def training_config(
-    command: Config,
-    kind: type[Settings],
-    learned: ObjectiveName | TaskName | Method,
-    unread_of_stage: Callable[[Settings], Mapping[str, str]] | None = None,
-) -> Settings:
-    """The training settings among a command's, as far as they differ from the defaults. One that the chosen
-    optimizer, the schedule or what is `learned` never looks at is a `UserError`. A stage with settings of its own says
-    which of these are unread, and why.
-    """
-    fields = kind.model_fields
-    given = {name: getattr(command, name) for name in fields}
-    training = kind.parse({name: value for name, value in given.items() if value != fields[name].default})
-    reasons = {key: why_unread(key, training, learned) for key in unread_training(training, learned)}
-    if unread_of_stage is not None:
-        shared = {key: reason for key, reason in reasons.items() if key in TrainingConfig.model_fields}
-        reasons = {**shared, **unread_of_stage(training)}
-    for key, reason in reasons.items():
-        raise UserError(
-            f"--{key.replace('_', '-')} is set, and nothing reads it: {reason}",
-            "take it out, or change what should read it",
-        )
-    return training
 
 
 def conversation_shards(

@@ -1,0 +1,164 @@
+"""Command-line arguments from settings classes: a flag for each field, those of the chosen options included.
+
+tyro parses a flat mirror of the classes and prints its help; the settings validate themselves, so that a mistake reads
+the same in a recipe and on the command line. Below the help stand the settings of the choices that were not made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import tyro
+from pydantic.fields import FieldInfo
+from typing_extensions import Doc
+
+from parakit.cli.main import merge_repeated_flags
+from parakit.common.choices import (
+    ABSENT,
+    GIVEN,
+    all_options,
+    chosen_class,
+    explain_foreign,
+    is_met,
+    own_fields,
+    owners,
+)
+from parakit.common.errors import UserError
+from parakit.common.settings import Config
+
+Command = TypeVar("Command", bound=Config)
+Settings = TypeVar("Settings", bound=Config)
+
+
+def parse_arguments(
+    command: type[Command],
+    settings: type[Settings],
+    argv: Sequence[str],
+    prog: str,
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[Command, Settings]:
+    """The command's own arguments, and the settings among them. `defaults` replace the
+    classes' own."""
+    defaults = defaults or {}
+    hints = _hints(command) | _hints(settings)
+    for option in (option for _, option in all_options(settings)):
+        hints = _hints(option) | hints
+    argv = merge_repeated_flags(list(argv), [_flag(name) for name, hint in hints.items() if _is_list(hint)])
+    given = dict(_given(argv, {_outer_name(name, hint): name for name, hint in hints.items()}))
+    chosen: type[Config] = chosen_class(settings, {**defaults, **given})
+    for name in given:
+        if name not in chosen.model_fields and name not in command.model_fields and owners(settings, name):
+            reason, hint = explain_foreign(settings, {**defaults, **given}, name, _flag)
+            raise UserError(f"{prog}: {_flag(name)} is set, {reason}", hint)
+    try:
+        found = tyro.cli(
+            _mirror(command, chosen, defaults), args=argv, prog=prog, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+    except SystemExit:
+        if {"-h", "--help"} & set(argv):
+            sys.stdout.write(_describe_other_choices(settings, chosen, {**defaults, **given}))
+        raise
+    own = {name for name in command.model_fields if name in given or _is_positional(hints[name])}
+    rest = {name: getattr(found, name) for name in given if name in chosen.model_fields}
+    return (
+        command.parse({name: getattr(found, name) for name in own}, prog, flags=True),
+        settings.parse({**defaults, **rest}, prog, flags=True),
+    )
+
+
+def _mirror(command: type[Config], chosen: type[Config], defaults: Mapping[str, Any]) -> type[Any]:
+    """A dataclass with a field for each argument, for tyro: it must not validate what was not given."""
+    fields: list[tuple[str, Any, Any]] = []
+    for group in (command, chosen):
+        hints = _hints(group)
+        for name, field in group.model_fields.items():
+            if name not in {known for known, _, _ in fields}:
+                hint = Annotated[hints[name], Doc(field.description or "")]
+                if field.is_required():
+                    fields.append((name, hint, dataclasses.field()))
+                else:
+                    default = defaults.get(name, field.default)
+                    fields.append((name, hint, dataclasses.field(default=default)))
+    return dataclasses.make_dataclass(
+        command.__name__, fields, kw_only=True, namespace={"__doc__": command.__doc__}
+    )
+
+
+def _describe_other_choices(settings: type[Config], chosen: type[Config], given: Mapping[str, Any]) -> str:
+    """The settings of options that are not chosen, as plain text."""
+    known = chosen.model_fields
+    found: dict[Any, list[Any]] = {}
+    for path, option in all_options(settings):
+        fields = {name: field for name, field in option.model_fields.items() if name in own_fields(option)}
+        fields = {
+            name: field
+            for name, field in fields.items()
+            if name not in known or known[name].description != field.description
+        }
+        unmet = [(name, value) for name, value in path if not is_met(name, value, given, known)]
+        if fields and unmet:
+            *above, (name, value) = unmet
+            lines = tuple(_describe(name, field) for name, field in fields.items())
+            if all(key[2] != lines or len(key[0]) <= len(above) for key in found):
+                values = found.setdefault((tuple(above), name, lines), [])
+                values += [value] if value not in values else []
+    blocks = []
+    for (above, name, lines), values in found.items():
+        condition = ", ".join([*(_condition(one, [value]) for one, value in above), _condition(name, values)])
+        blocks.append("\n".join([f"  {condition}", *lines]))
+    return "\n\n".join(["Settings of other choices:", *blocks]) + "\n" if blocks else ""
+
+
+def _describe(name: str, field: FieldInfo) -> str:
+    default = "" if field.default in (None, ()) else f" (default: {field.default})"
+    return textwrap.fill(
+        f"{_flag(name):<24}{field.description or ''}{default}".rstrip(),
+        max(shutil.get_terminal_size().columns, 60),
+        initial_indent=" " * 4,
+        subsequent_indent=" " * 28,
+    )
+
+
+def _condition(name: str, values: Sequence[Any]) -> str:
+    if values == [GIVEN]:
+        return f"with {_flag(name)}"
+    return f"without {_flag(name)}" if values == [ABSENT] else f"{_flag(name)} {', '.join(map(str, values))}"
+
+
+def _given(argv: Sequence[str], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The flags of a command line by their fields' names, with the first word of each one's value."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word.startswith("--"):
+            flag, equals, value = word[2:].partition("=")
+            flag = flag.replace("-", "_")
+            name = names.get(flag) or names.get(flag.removeprefix("no_"), flag)
+            yield name, value if equals else following
+
+
+def _hints(group: type[Config]) -> dict[str, Any]:
+    hints = get_type_hints(group, include_extras=True)
+    return {name: hints[name] for name in group.model_fields}
+
+
+def _outer_name(name: str, hint: Any) -> str:
+    """The name on the command line, where tyro is told another one."""
+    metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((one.name for one in metadata if getattr(one, "name", None)), name)
+
+
+def _is_positional(hint: Any) -> bool:
+    return get_origin(hint) is Annotated and tyro.conf.Positional in get_args(hint)
+
+
+def _is_list(hint: Any) -> bool:
+    inner = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return get_origin(inner) is tuple
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
