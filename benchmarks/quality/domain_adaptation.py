@@ -68,15 +68,17 @@ def _encode(book: Path, tokenizer: Path, folder: Path) -> Path:
 
 
 def _continue(build: Path, book: Path, share: float, seed: int, n_steps: int, folder: Path) -> dict[str, Any]:
-    training = PretrainConfig(
-        model=str(build / "pretrain"),
-        replay=str(build / "shards"),
-        replay_share=share,
-        max_steps=n_steps,
-        validate_every=n_steps,
-        seed=seed,
-        compile="off",
-        device="cpu",
+    training = PretrainConfig.parse(
+        {
+            "model": str(build / "pretrain"),
+            "replay": str(build / "shards"),
+            "replay_share": share,
+            "max_steps": n_steps,
+            "validate_every": n_steps,
+            "seed": seed,
+            "compile": "off",
+            "device": "cpu",
+        }
     )
     started = time.process_time()
     job = PretrainJob(book, None, folder / "work", training)

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.harness import DATA, summary
 from benchmarks.registry import NO_TARGET, Figures, benchmark
-from parakit.alignment.config import AlignConfig
+from parakit.alignment.config import RewardConfig
 from parakit.checkpoints.model_folder import load_model
 from parakit.data.preferences import iter_preferences, prepare_preferences
 from parakit.evaluation.preferences import evaluate_preferences
@@ -54,7 +54,7 @@ def reward_model(
 def over_seeds(model: Path, name: str, length: dict[str, Any], seeds: int) -> dict[str, Any]:
     """Median and spread of what every seed's reward model reaches; the calibration is the first one's."""
     runs = [
-        train_and_evaluate(model, name, AlignConfig(compile="off", seed=seed, **length))
+        train_and_evaluate(model, name, RewardConfig(compile="off", seed=seed, **length))
         for seed in range(seeds)
     ]
     names = ("accuracy", "over_length_judge", "calibration_error", "length_correlation", "seconds")
@@ -67,7 +67,7 @@ def over_seeds(model: Path, name: str, length: dict[str, Any], seeds: int) -> di
     }
 
 
-def train_and_evaluate(model: Path, name: str, training: AlignConfig) -> dict[str, Any]:
+def train_and_evaluate(model: Path, name: str, training: RewardConfig) -> dict[str, Any]:
     """Train on a set and judge its test split."""
     with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder) / "data", Path(folder) / "model"
@@ -75,7 +75,7 @@ def train_and_evaluate(model: Path, name: str, training: AlignConfig) -> dict[st
             prepare_preferences(primer_preferences(PrimerConfig()), data)
         else:
             prepare_preferences([str(DATA / PUBLIC[name])], data, test_fraction=0.1)
-        trained = align(AlignJob(model, data, Path(folder) / "work", training, "reward"), out)
+        trained = align(AlignJob(model, data, Path(folder) / "work", training), out)
         judge, tokenizer = load_model(out)
         assert tokenizer is not None
         found = evaluate_preferences(judge, tokenizer, iter_preferences(data, "test"))  # type: ignore[arg-type]

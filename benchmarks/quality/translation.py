@@ -79,8 +79,7 @@ def _multi30k(data: Path) -> dict[str, Any]:
     return {
         "name": "multi30k",
         "family": "encoder-decoder",
-        "objective": "none",
-        "task": "translate",
+        "pretrain": "none",
         "max_seq_len": 80,
         "tokenizer": {"vocab_size": 6000},
         "examples": {
@@ -88,7 +87,7 @@ def _multi30k(data: Path) -> dict[str, Any]:
             "validation_paths": pair("val"),
             "test_paths": pair("test_2016_flickr"),
         },
-        "finetune": {"dropout": 0.1, "label_smoothing": 0.1},
+        "finetune": {"task": "translate", "dropout": 0.1, "label_smoothing": 0.1},
         "evaluate": {"max_new_tokens": 70},
     }
 
@@ -103,11 +102,10 @@ def _wiki_split(data: Path, work: Path) -> dict[str, Any]:
     return {
         "name": "wiki_split",
         "family": "encoder-decoder",
-        "objective": "none",
-        "task": "translate",
+        "pretrain": "none",
         "max_seq_len": 128,
         "tokenizer": {"vocab_size": 4000},
         "examples": {"paths": [str(work / "validation.jsonl")], "test_paths": [str(work / "test.jsonl")]},
-        "finetune": {"dropout": 0.1, "label_smoothing": 0.1},
+        "finetune": {"task": "translate", "dropout": 0.1, "label_smoothing": 0.1},
         "evaluate": {"max_new_tokens": 120},
     }

@@ -124,9 +124,9 @@ def _model(side: str, seed: int) -> Any:
 
 
 def _plan(max_steps: int, seed: int) -> Any:
-    from parakit.training.config import TrainingConfig, resolve
+    from parakit.training.config import TextTrainingConfig, resolve
 
-    config = TrainingConfig(max_steps=max_steps, seed=seed, precision="float32")
+    config = TextTrainingConfig(max_steps=max_steps, seed=seed, precision="float32")
     return resolve(
         config, learning_rate=0.02, embedding_learning_rate=0.004, batch_tokens=ROWS * SEQ_LEN,
         max_seq_len=SEQ_LEN, n_train_tokens=10**9,

@@ -38,10 +38,10 @@ def made(tmp_path_factory) -> tuple[Path, Any, dict[str, Any]]:
         "speaker": bases["decoder"],
         "filler": bases["encoder"],
         "translator": bases["encoder-decoder"],
-        "classifier": task_model(bases["encoder"], "classify", FinetuneConfig(), ("bad", "good")),
-        "tagger": task_model(bases["encoder"], "tag", FinetuneConfig(), ("noun", "other", "verb")),
-        "scorer": task_model(bases["decoder"], "regress", FinetuneConfig(), ("score",)),
-        "embedder": task_model(bases["encoder"], "embed", FinetuneConfig()),
+        "classifier": task_model(bases["encoder"], FinetuneConfig(task="classify"), ("bad", "good")),
+        "tagger": task_model(bases["encoder"], FinetuneConfig(task="tag"), ("noun", "other", "verb")),
+        "scorer": task_model(bases["decoder"], FinetuneConfig(task="regress"), ("score",)),
+        "embedder": task_model(bases["encoder"], FinetuneConfig(task="embed")),
     }
     for name, model in models.items():
         with torch.no_grad():

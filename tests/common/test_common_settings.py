@@ -1,4 +1,4 @@
-"""Settings: typos are caught at any depth, what nobody read is known, equal values have equal digests."""
+"""Settings: typos are caught at any depth, equal values have equal digests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from parakit.common.errors import UserError
-from parakit.common.settings import Config, canonical_json, closest_match, config_digest, load_yaml, unread
+from parakit.common.settings import Config, canonical_json, closest_match, config_digest, load_yaml
 
 
 class Schedule(Config):
@@ -96,29 +96,6 @@ def test_settings_are_frozen() -> None:
 )
 def test_nearest_finds_the_name_that_was_meant(name: str, known: list[str], expected: str | None) -> None:
     assert closest_match(name, known) == expected
-
-
-def test_unread_lists_the_keys_that_were_set_and_that_nobody_looked_at() -> None:
-    stage = Stage.parse({"name": "a", "max_steps": 3, "schedule": {"kind": "cosine", "warmup_steps": 5}})
-    assert unread(stage) == ["max_steps", "name", "schedule"]
-    assert stage.name == "a"
-    assert stage.schedule.kind == "cosine"
-    assert unread(stage) == ["max_steps", "schedule.warmup_steps"]
-    assert (stage.max_steps, stage.schedule.warmup_steps) == (3, 5)
-    assert unread(stage) == []
-
-
-def test_defaults_are_never_called_unread() -> None:
-    assert unread(Schedule()) == []
-
-
-def test_dumping_comparing_and_digesting_do_not_count_as_reading() -> None:
-    stage = Stage.parse({"name": "a", "max_steps": 3})
-    stage.model_dump()
-    repr(stage)
-    config_digest(stage)
-    assert stage == Stage.parse({"name": "a", "max_steps": 3})
-    assert unread(stage) == ["max_steps", "name"]
 
 
 def test_replace_gives_a_validated_copy_and_keeps_what_was_set() -> None:

@@ -33,7 +33,7 @@ from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPair
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
+from parakit.training.config import ExampleTrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.objectives import (
     classification,
     contrastive,
@@ -135,7 +135,7 @@ def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShard
 
 
 def examples_plan(**changes: Any) -> TrainingPlan:
-    config = TrainingConfig(batch_examples=12, max_steps=20, device="cpu", **changes)
+    config = ExampleTrainingConfig(batch_examples=12, max_steps=20, device="cpu", **changes)
     return resolve_examples(
         config, learning_rate=0.02, embedding_learning_rate=0.004, max_seq_len=128, n_train_examples=60
     )

@@ -29,7 +29,7 @@ from parakit.tokens.chat.template import CHAT_TEMPLATE, compile_chat
 from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.config import TrainingConfig, resolve_examples
+from parakit.training.config import ExampleTrainingConfig, resolve_examples
 from parakit.training.session import TrainingSession
 from tests.alignment.rl.tiny_policy import tiny_session
 from tests.contracts.task_cases import SHAPE
@@ -171,7 +171,7 @@ def sessions(tokenizer: Tokenizer) -> Iterator[TrainingSession]:
         torch.manual_seed(0)
         model = LanguageModel(DecoderConfig(**SHAPE | {"vocab_size": tokenizer.vocab_size})).double()
         reference = reference_log_probs(model, PreferenceSource(data, 0))
-        config = TrainingConfig(
+        config = ExampleTrainingConfig(
             seq_len=64, batch_examples=6, micro_batch_size=size, max_steps=4, device="cpu", compile="off",
             warmup_steps=2,
         )  # fmt: skip

@@ -20,7 +20,7 @@ from parakit.tokens.batches.batch import RankingBatch
 from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.config import TrainingConfig, resolve_examples
+from parakit.training.config import ExampleTrainingConfig, resolve_examples
 from parakit.training.tasks import TASKS
 from tests.contracts.task_cases import SHAPE
 from tests.contracts.training_cases import NAMES, THINGS, TrainingCase
@@ -43,7 +43,7 @@ def healthy(tokenizer: Tokenizer) -> Healthy:
         data = encode_rankings(tokenizer, map(ranking, range(24)), 64)
         reference = reference_log_probs(model, PreferenceSource(data, 0)) if task == "dpo" else None
         plan = resolve_examples(
-            TrainingConfig(seq_len=64, batch_examples=6, max_steps=4, device="cpu"), learning_rate=0.01,
+            ExampleTrainingConfig(seq_len=64, batch_examples=6, max_steps=4, device="cpu"), learning_rate=0.01,
             embedding_learning_rate=0.01, max_seq_len=128, n_train_examples=24,
         )  # fmt: skip
         objective: Any = (

@@ -17,7 +17,7 @@ from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training.config import TextTrainingConfig, TrainingPlan, resolve
 from parakit.training.doctor import CheckResult, DoctorError, raise_first_failure, run_checks
 from parakit.training.micro_batches import Objective
 from parakit.training.objectives import next_token
@@ -122,7 +122,9 @@ def chat_shards(tokenizer: Tokenizer, conversations: list[Conversation] = CONVER
 
 
 def make_plan(shards: TokenShards, seq_len: int = 64, **changes: Any) -> TrainingPlan:
-    config = TrainingConfig(seq_len=seq_len, batch_tokens=8 * seq_len, max_steps=20, device="cpu", **changes)
+    config = TextTrainingConfig(
+        seq_len=seq_len, batch_tokens=8 * seq_len, max_steps=20, device="cpu", **changes
+    )
     return resolve(
         config, learning_rate=0.02, embedding_learning_rate=0.004, batch_tokens=512, max_seq_len=96,
         n_train_tokens=shards.n_tokens,

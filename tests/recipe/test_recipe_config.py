@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parakit.recipe.unused_settings import unread_keys
 
 from parakit.common import UserError
 from parakit.model.presets import parse_size
 from parakit.recipe import RecipeConfig, dry_run, load_recipe, recipe_for_text
 from parakit.recipe.builder import BUILDS, _vocab_size
 from parakit.recipe.config import parse_time
-from parakit.recipe.unused_settings import unread_keys
 
 PRIMER = {"text": {"primer": {}}}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from parakit.alignment.config import AlignConfig
+from parakit.alignment.config import ConstitutionConfig
 from parakit.checkpoints.model_folder import load_model
 from parakit.cli.main import main
 from parakit.common.artifacts import open_artifact
@@ -56,8 +56,8 @@ def critic(path: str, body: dict[str, Any], headers: Any) -> Answer:
 
 
 def job(inputs: tuple[Path, Path], work: Path, **settings: Any) -> AlignJob:
-    config = AlignConfig.parse(TINY | settings, "test")
-    return AlignJob(inputs[0], inputs[1], work, config, "constitution")
+    config = ConstitutionConfig.parse(TINY | settings, "test")
+    return AlignJob(inputs[0], inputs[1], work, config)
 
 
 def test_revised_answers_are_learned_and_kept(inputs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def test_translations_fill_a_step_as_text_does_and_labels_come_by_the_dozen():
     assert resolve_plan(FinetuneConfig(), dial(), examples(20_000, length=40)).n_rows == 32
     assert resolve_plan(FinetuneConfig(), dial(), examples(2_000)).n_rows == 40  # fifty steps an epoch
     assert resolve_plan(FinetuneConfig(), dial("encoder"), examples(20_000, "classify")).n_rows == 32
-    assert resolve_plan(FinetuneConfig(batch_examples=7), dial(), examples(20_000)).n_rows == 7
+    assert (
+        resolve_plan(FinetuneConfig(task="translate", batch_examples=7), dial(), examples(20_000)).n_rows == 7
+    )
 
 
 def test_tuning_takes_smaller_steps_and_fewer_passes_than_training_from_scratch():
@@ -94,7 +96,7 @@ def test_a_size_is_taken_as_it_is_and_a_time_buys_one(family):
 def test_a_time_says_how_many_steps_where_nothing_else_does():
     tokenizer = train_tokenizer(iter(["the small bird sings. " * 40]), TokenizerConfig(vocab_size=280))
     splits = Splits(examples(400), examples(40))
-    training = FinetuneConfig(device="cpu", compile="off", seed=3)
+    training = FinetuneConfig(task="translate", device="cpu", compile="off", seed=3)
     lessons = TaskBuilder("translate", splits, dial().config, tokenizer, training)
     n_built = 0
 

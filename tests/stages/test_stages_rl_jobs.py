@@ -47,8 +47,9 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def job(model: Path, data: Path, method: Any, reward: str | None = "length=3", **settings: Any) -> AlignJob:
-    training = AlignConfig.parse(SETTINGS | (PHASES if method != "best_of_n" else {}) | settings)
-    return AlignJob(model, data, data.parent / "work", training, method, reward)
+    phases = PHASES if method != "best_of_n" else {}
+    training = AlignConfig.parse(SETTINGS | phases | {"method": method, "reward": reward} | settings)
+    return AlignJob(model, data, data.parent / "work", training)
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
@@ -80,7 +81,7 @@ def test_a_run_ends_at_its_limit_with_another_judge_beside_it(
 ) -> None:
     """The first phase beyond the limit is the last; what is left of the plan is left."""
     asked = job(model, prompts, method, kl_limit=1e-9, max_steps=40, learning_rate=0.05, validate_every=1)
-    asked = replace(asked, monitor_rewards=("length=1", "format=.*"))
+    asked = replace(asked, training=asked.training.replace(monitor_rewards=("length=1", "format=.*")))
     figures = align(asked, tmp_path / "out")
     assert figures["ended_by"] == "kl_limit"
     steps = figures["metrics"]
@@ -98,14 +99,16 @@ def test_what_is_watched_is_measured_and_not_followed(model: Path, prompts: Path
     asked = job(model, prompts, "grpo")
     figures = align(asked, tmp_path / "alone")
     assert figures["ended_by"] == "max_steps"
-    align(replace(asked, monitor_rewards=("length=1",)), tmp_path / "watched")
+    align(
+        replace(asked, training=asked.training.replace(monitor_rewards=("length=1",))), tmp_path / "watched"
+    )
     one, other = (load_model(tmp_path / name)[0].state_dict() for name in ("alone", "watched"))
     assert all(one[name].equal(other[name]) for name in one)
 
 
 def test_the_best_answers_are_tuned_on(model: Path, prompts: Path, tmp_path: Path) -> None:
     folder = prepare_conversations([str(prompts)], tmp_path / "conversations", validation_fraction=0.2)
-    asked = replace(job(model, folder, "best_of_n", max_steps=3), monitor_rewards=("length=1",))
+    asked = job(model, folder, "best_of_n", max_steps=3, monitor_rewards=("length=1",))
     figures = align(asked, tmp_path / "out")
     assert "monitor length=1" in figures
     chosen = list(read_conversations(tmp_path / "out" / "training" / "chosen.jsonl"))

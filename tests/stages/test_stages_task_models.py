@@ -54,7 +54,7 @@ def test_a_fresh_model_predicts_tokens_as_its_family_does(family, kind):
 def test_a_classifier_keeps_the_trunk_and_is_one_that_transformers_computes(family, architecture, task):
     start = base(family, architecture)
     labels = ("score",) if task == "regress" else LABELS
-    model = task_model(start, task, FinetuneConfig(), labels)
+    model = task_model(start, FinetuneConfig(task=task), labels)
     assert isinstance(model, Classifier)
     assert trunks_equal(model, start)
     assert model.classes.labels == labels
@@ -67,29 +67,29 @@ def test_a_classifier_keeps_the_trunk_and_is_one_that_transformers_computes(fami
 
 def test_what_an_encoder_has_before_its_output_matrix_goes_to_the_classifier():
     start = base("encoder")
-    model = task_model(start, "classify", FinetuneConfig(), LABELS)
+    model = task_model(start, FinetuneConfig(task="classify"), LABELS)
     for name, tensor in start.transform.state_dict().items():
         assert torch.equal(model.dense.state_dict()[name], tensor)
 
 
 def test_the_same_head_is_trained_on_and_other_labels_begin_anew():
-    first = task_model(base("encoder"), "classify", FinetuneConfig(), LABELS)
-    assert task_model(first, "classify", FinetuneConfig(), LABELS) is first
+    first = task_model(base("encoder"), FinetuneConfig(task="classify"), LABELS)
+    assert task_model(first, FinetuneConfig(task="classify"), LABELS) is first
     with torch.no_grad():
         first.label_head.weight.fill_(3.0)
-    again = task_model(first, "classify", FinetuneConfig(dropout=0.1), LABELS)
+    again = task_model(first, FinetuneConfig(task="classify", dropout=0.1), LABELS)
     assert torch.equal(again.label_head.weight, first.label_head.weight)
     assert again.config.dropout == 0.1
-    other = task_model(first, "classify", FinetuneConfig(), ("no", "yes", "perhaps"))
+    other = task_model(first, FinetuneConfig(task="classify"), ("no", "yes", "perhaps"))
     assert trunks_equal(other, first)
     assert not (other.label_head.weight == 3.0).any()
 
 
 def test_token_predictors_are_tuned_as_they_are():
     decoder, pair = base("decoder"), base("encoder-decoder")
-    assert task_model(decoder, "chat", FinetuneConfig()) is decoder
-    assert task_model(pair, "translate", FinetuneConfig()) is pair
-    dropped = task_model(pair, "translate", FinetuneConfig(dropout=0.2))
+    assert task_model(decoder, FinetuneConfig(task="chat")) is decoder
+    assert task_model(pair, FinetuneConfig(task="translate")) is pair
+    dropped = task_model(pair, FinetuneConfig(task="translate", dropout=0.2))
     assert trunks_equal(dropped, pair)
     assert (dropped.config.encoder.dropout, dropped.config.decoder.dropout) == (0.2, 0.2)
     assert torch.equal(dropped.lm_head.weight, pair.lm_head.weight)
@@ -97,7 +97,7 @@ def test_token_predictors_are_tuned_as_they_are():
 
 def test_what_is_tied_stays_tied_under_another_dropout():
     pair = base("encoder-decoder", "2017")
-    dropped = task_model(pair, "translate", FinetuneConfig(dropout=0.2))
+    dropped = task_model(pair, FinetuneConfig(task="translate", dropout=0.2))
     assert trunks_equal(dropped, pair)
     assert dropped.lm_head.weight is dropped.trunk.token_embedding.weight
 
@@ -105,12 +105,12 @@ def test_what_is_tied_stays_tied_under_another_dropout():
 @pytest.mark.parametrize("family", ["encoder", "decoder"])
 def test_an_embedder_pools_as_it_is_told(family):
     start = base(family)
-    model = task_model(start, "embed", FinetuneConfig(pooling="last"))
+    model = task_model(start, FinetuneConfig(task="embed", pooling="last"))
     assert isinstance(model, Embedder)
     assert trunks_equal(model, start)
     assert model.pooling.pooling == "last"
-    assert task_model(model, "embed", FinetuneConfig(pooling="last")) is model
-    assert task_model(model, "embed", FinetuneConfig()).pooling.pooling == "mean"
+    assert task_model(model, FinetuneConfig(task="embed", pooling="last")) is model
+    assert task_model(model, FinetuneConfig(task="embed")).pooling.pooling == "mean"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_an_embedder_pools_as_it_is_told(family):
 )
 def test_a_task_that_the_family_cannot_learn_is_refused(family, task):
     with pytest.raises(UserError, match=f"task '{task}' does not fit the family '{family}'"):
-        task_model(base(family), task, FinetuneConfig(), LABELS)
+        task_model(base(family), FinetuneConfig(task=task), LABELS)
 
 
 def test_dropout_is_left_as_it_is_where_nothing_is_said():
@@ -134,13 +134,15 @@ def test_a_shape_that_no_folder_can_hold_is_refused_before_it_is_trained():
 
 
 def test_an_encoder_reads_labels_from_all_its_vectors_where_its_architecture_leaves_that_open():
-    assert task_model(base("encoder"), "classify", FinetuneConfig(), LABELS).classes.pooling == "mean"
-    assert task_model(base("encoder", "bert"), "classify", FinetuneConfig(), LABELS).classes.pooling == "cls"
-    assert task_model(base("decoder"), "classify", FinetuneConfig(), LABELS).classes.pooling == "last"
-    asked = task_model(base("encoder"), "regress", FinetuneConfig(pooling="cls"), ("score",))
+    assert task_model(base("encoder"), FinetuneConfig(task="classify"), LABELS).classes.pooling == "mean"
+    assert (
+        task_model(base("encoder", "bert"), FinetuneConfig(task="classify"), LABELS).classes.pooling == "cls"
+    )
+    assert task_model(base("decoder"), FinetuneConfig(task="classify"), LABELS).classes.pooling == "last"
+    asked = task_model(base("encoder"), FinetuneConfig(task="regress", pooling="cls"), ("score",))
     assert asked.classes.pooling == "cls"
 
 
 def test_a_pooling_that_the_architecture_cannot_say_is_refused():
     with pytest.raises(UserError, match="pooling 'mean': a bert reads labels at 'cls' only"):
-        task_model(base("encoder", "bert"), "classify", FinetuneConfig(pooling="mean"), LABELS)
+        task_model(base("encoder", "bert"), FinetuneConfig(task="classify", pooling="mean"), LABELS)

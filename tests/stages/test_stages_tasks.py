@@ -109,12 +109,12 @@ def lesson_of(
     if is_task:
         splits = Splits.of_examples(made[learned, family])
         labels = ("score",) if learned == "regress" else splits.train.labels
-        model = task_model(model, learned, FinetuneConfig(), labels)
+        model = task_model(model, FinetuneConfig(task=learned), labels)
     else:
         splits = Splits.of_text(made[family], family)
     length = {"batch_examples": 4} if is_task else {"batch_tokens": 4 * SEQ_LEN}
-    kind = FinetuneConfig if is_task else PretrainConfig
-    training = training or kind(seq_len=SEQ_LEN, max_steps=2, **length, **changes)
+    kind, name = (FinetuneConfig, "task") if is_task else (PretrainConfig, "objective")
+    training = training or kind.parse({name: learned, "seq_len": SEQ_LEN, "max_steps": 2} | length | changes)
     plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
     return model, TaskBuilder(learned, splits, model.config, tokenizer, training).under(plan)
 
@@ -220,6 +220,7 @@ def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, 
     shards, deviation = made[family], {}
     for start in ("random", "cooccurrence"):
         training = PretrainConfig(
+            objective=objective,
             seq_len=SEQ_LEN,
             max_steps=1,
             batch_tokens=4 * SEQ_LEN,
@@ -228,7 +229,7 @@ def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, 
             compile="off",
         )
         wanted = ModelSpec(family, None, "50k", max_seq_len=32)
-        job = PretrainJob(shards, shards.parent / "tokenizer", tmp_path / "work", training, wanted, objective)
+        job = PretrainJob(shards, shards.parent / "tokenizer", tmp_path / "work", training, wanted)
         pretrain(job, tmp_path / start)
         model, _ = load_model(tmp_path / start)
         seen = np.setdiff1d(

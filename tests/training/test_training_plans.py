@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
-from parakit.common.settings import unread
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
+from parakit.training.config import (
+    ExampleTrainingConfig,
+    TextTrainingConfig,
+    TrainingPlan,
+    resolve,
+    resolve_examples,
+)
 from parakit.training.optimizers.schedules import learning_rate_factor
 from tests.training.tiny_runs import tiny_plan
 
@@ -97,22 +102,22 @@ def test_the_batch_grows_from_its_fraction_to_its_whole_by_doubling(plan: Traini
     assert all(n == plan.n_rows for n in rows[math.ceil(plan.max_steps / 2) :])
 
 
-def made(config: TrainingConfig | None = None, **changes: Any) -> TrainingPlan:
+def made(config: TextTrainingConfig | None = None, **changes: Any) -> TrainingPlan:
     settings = {
         "learning_rate": 0.02, "embedding_learning_rate": 0.004, "batch_tokens": 4096, "max_seq_len": 256,
         "n_train_tokens": 1_000_000,
     }  # fmt: skip
-    return resolve(config or TrainingConfig(), **settings | changes)
+    return resolve(config or TextTrainingConfig(), **settings | changes)
 
 
 def test_what_is_left_open_follows_from_the_size_and_the_data() -> None:
     plan = made()
     assert (plan.seq_len, plan.n_rows, plan.max_steps) == (256, 16, 244)
     assert (plan.learning_rate, plan.embedding_learning_rate) == (0.02, 0.004)
-    assert made(TrainingConfig(epochs=3)).max_steps == 732
-    assert made(TrainingConfig(max_tokens=40_960)).max_steps == 10
+    assert made(TextTrainingConfig(epochs=3)).max_steps == 732
+    assert made(TextTrainingConfig(max_tokens=40_960)).max_steps == 10
     assert made(default_epochs=2.0).max_steps == 488
-    adamw = made(TrainingConfig(optimizer="adamw"))
+    adamw = made(TextTrainingConfig(optimizer="adamw"))
     assert adamw.learning_rate == adamw.embedding_learning_rate == 0.004
 
 
@@ -130,48 +135,55 @@ def test_settings_that_cannot_meet_the_data_are_errors_with_a_way_out(
     settings: dict[str, Any], changes: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(UserError) as caught:
-        made(TrainingConfig(**settings), **changes)
+        made(TextTrainingConfig(**settings), **changes)
     assert all(word in str(caught.value) for word in words)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("settings", "unused"),
+    ("settings", "key", "owner"),
     [
-        ({"optimizer": "adamw", "momentum": 0.9}, ["momentum"]),
-        ({"optimizer": "adamw", "embedding_learning_rate": 0.1}, ["embedding_learning_rate"]),
-        ({"schedule": "cosine", "decay_fraction": 0.2}, ["decay_fraction"]),
-        ({"schedule": "constant", "final_fraction": 0.2}, ["final_fraction"]),
-        ({"optimizer": "muon", "momentum": 0.9, "schedule": "wsd", "decay_fraction": 0.2, "seed": 3}, []),
+        ({"optimizer": "adamw", "momentum": 0.9}, "momentum", "optimizer muon has it"),
+        (
+            {"optimizer": "adamw", "embedding_learning_rate": 0.1},
+            "embedding_learning_rate",
+            "optimizer muon has it",
+        ),
+        ({"schedule": "cosine", "decay_fraction": 0.2}, "decay_fraction", "schedule wsd has it"),
+        (
+            {"schedule": "constant", "final_fraction": 0.2},
+            "final_fraction",
+            "wsd and cosine and inverse_sqrt have",
+        ),
     ],
 )
-def test_a_setting_that_the_run_never_looks_at_stays_unread(
-    settings: dict[str, Any], unused: list[str]
+def test_a_setting_of_another_optimizer_or_schedule_is_refused(
+    settings: dict[str, Any], key: str, owner: str
 ) -> None:
-    config = TrainingConfig(**settings)
-    made(config)
-    assert unread(config) == unused
+    with pytest.raises(UserError, match=f"`{key}` is set") as error:
+        TextTrainingConfig.parse(settings)
+    assert owner in error.value.hint
 
 
 # ---- rows that are examples
 
 
-def made_of_examples(config: TrainingConfig | None = None, **changes: Any) -> TrainingPlan:
+def made_of_examples(config: ExampleTrainingConfig | None = None, **changes: Any) -> TrainingPlan:
     settings = {
         "learning_rate": 0.02, "embedding_learning_rate": 0.004, "max_seq_len": 128, "n_train_examples": 1000,
     }  # fmt: skip
-    return resolve_examples(config or TrainingConfig(), **settings | changes)
+    return resolve_examples(config or ExampleTrainingConfig(), **settings | changes)
 
 
 def test_a_plan_of_examples_counts_examples() -> None:
     plan = made_of_examples()
     assert (plan.n_rows, plan.micro_batch_size, plan.seq_len, plan.max_steps) == (32, 32, 128, 94)
-    assert made_of_examples(TrainingConfig(batch_examples=100, epochs=2)).max_steps == 20
-    assert made_of_examples(TrainingConfig(batch_examples=100, max_steps=7)).max_steps == 7
-    assert made_of_examples(TrainingConfig(epochs=0.001)).max_steps == 1
+    assert made_of_examples(ExampleTrainingConfig(batch_examples=100, epochs=2)).max_steps == 20
+    assert made_of_examples(ExampleTrainingConfig(batch_examples=100, max_steps=7)).max_steps == 7
+    assert made_of_examples(ExampleTrainingConfig(epochs=0.001)).max_steps == 1
     few = made_of_examples(n_train_examples=5)
     assert (few.n_rows, few.max_steps) == (5, 3)
-    cut = made_of_examples(TrainingConfig(batch_examples=64, micro_batch_size=16, seq_len=50))
+    cut = made_of_examples(ExampleTrainingConfig(batch_examples=64, micro_batch_size=16, seq_len=50))
     assert (cut.n_rows, cut.micro_batch_size, cut.seq_len) == (64, 16, 50)
     assert cut.rows_before(3) == 192
 
@@ -189,22 +201,25 @@ def test_settings_that_cannot_meet_the_examples_are_errors_with_a_way_out(
     settings: dict[str, Any], changes: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(UserError) as caught:
-        made_of_examples(TrainingConfig(**settings), **changes)
+        made_of_examples(ExampleTrainingConfig(**settings), **changes)
     assert all(word in str(caught.value) for word in words)
     assert caught.value.hint
 
 
-def test_each_way_of_counting_leaves_the_others_settings_unread() -> None:
-    tokens, examples = TrainingConfig(batch_examples=8), TrainingConfig(batch_tokens=512, max_tokens=10_000)
-    made(tokens)
-    made_of_examples(examples)
-    assert unread(tokens) == ["batch_examples"]
-    assert unread(examples) == ["batch_tokens", "max_tokens"]
-    both = TrainingConfig(batch_examples=8, epochs=2, seq_len=64, micro_batch_size=4)
-    made_of_examples(both)
-    assert unread(both) == []
+def test_text_is_counted_in_tokens_and_examples_in_examples() -> None:
+    for kind, settings in (
+        (TextTrainingConfig, {"batch_examples": 8}),
+        (ExampleTrainingConfig, {"batch_tokens": 512}),
+        (ExampleTrainingConfig, {"max_tokens": 10_000}),
+    ):
+        with pytest.raises(UserError, match=f"unknown key `{next(iter(settings))}`"):
+            kind.parse(settings)
+    both = ExampleTrainingConfig(batch_examples=8, epochs=2, seq_len=64, micro_batch_size=4)
+    assert made_of_examples(both).n_rows == 8
 
 
 def test_on_and_off_may_be_what_yaml_makes_of_them() -> None:
-    found = [TrainingConfig.parse({"compile": said}).compile for said in (True, False, "on", "off", "auto")]
+    found = [
+        ExampleTrainingConfig.parse({"compile": said}).compile for said in (True, False, "on", "off", "auto")
+    ]
     assert found == ["on", "off", "on", "off", "auto"]

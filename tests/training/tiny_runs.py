@@ -12,7 +12,7 @@ from parakit.common.seeds import rng, seed_everything
 from parakit.model import DecoderConfig, LanguageModel
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.shards import TokenShards
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training.config import TextTrainingConfig, TrainingPlan, resolve
 from parakit.training.loop import StepRecord
 from parakit.training.objectives import next_token
 from parakit.training.session import TrainingSession
@@ -47,7 +47,7 @@ def tiny_plan(**changes: Any) -> TrainingPlan:
         "device": "cpu", "compile": "off", "save_every": 2,
     }  # fmt: skip
     return resolve(
-        TrainingConfig(**settings | changes),
+        TextTrainingConfig(**settings | changes),
         learning_rate=0.02,
         embedding_learning_rate=0.01,
         batch_tokens=64,

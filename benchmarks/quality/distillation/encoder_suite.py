@@ -38,7 +38,13 @@ class Suite:
 
         examples, shards = self._data()
         out, work = self.folder / "tuned", self.folder / ".tuned"
-        finetune(FinetuneJob(model, shards, work, FinetuneConfig(seed=seed, **TUNED), "classify"), out, True)
+        finetune(
+            FinetuneJob(
+                model, shards, work, FinetuneConfig.parse({"task": "classify", "seed": seed} | TUNED)
+            ),
+            out,
+            True,
+        )
         tuned, tokenizer = load_model(out)
         assert tokenizer is not None
         return evaluate_examples(tuned, tokenizer, "classify", iter_examples(examples, "test")).value(

@@ -67,7 +67,7 @@ def tuned_teacher(build: Path, folder: Path) -> Path:
     if not out.exists():
         training = FinetuneConfig(epochs=TEACHER_EPOCHS, device="cpu", compile="off", validate_every=10**6)
         shards = build / "conversation_shards"
-        finetune(FinetuneJob(build / "pretrain", shards, folder / ".teacher", training, "chat"), out)
+        finetune(FinetuneJob(build / "pretrain", shards, folder / ".teacher", training), out)
     return out
 
 

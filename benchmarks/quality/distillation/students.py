@@ -39,26 +39,20 @@ class Setting:
 def trained(setting: Setting, side: str, seed: int, folder: Path) -> Path:
     """The folder of one student; one that is there already is taken as it is."""
     from parakit.compression.config import DistillConfig
-    from parakit.stages.distillation import DistillJob, StudentSpec, distill
+    from parakit.stages.distillation import DistillJob, distill
 
     out = folder / f"{side}-{seed}"
     if out.exists():
         return out
     taught = setting.taught if side == "student" else {"hard_label_share": 1.0}
-    training = DistillConfig(
-        max_steps=setting.max_steps,
-        seed=seed,
-        device="cpu",
-        validate_every=10**6,
-        compile="off",
-        **RATES[setting.rates[side]],
-        **setting.also,
-        **taught,
-    )
-    wanted = StudentSpec(keep_layers=setting.keep_layers)
+    settings = {"max_steps": setting.max_steps, "seed": seed, "device": "cpu", "compile": "off"}
+    settings |= {"validate_every": 10**6, **RATES[setting.rates[side]], **setting.also, **taught}
     if side == "fresh":
-        wanted = StudentSpec(folder=untrained(setting, seed, folder))
-    distill(DistillJob(setting.teacher, setting.shards, folder / f".{out.name}", training, wanted), out)
+        settings |= {"student": str(untrained(setting, seed, folder))}
+    else:
+        settings |= {"keep_layers": setting.keep_layers}
+    training = DistillConfig.parse(settings)
+    distill(DistillJob(setting.teacher, setting.shards, folder / f".{out.name}", training), out)
     return out
 
 

@@ -16,8 +16,7 @@ from typing import Any
 from benchmarks.harness import Figures
 from benchmarks.research.alignment_frontier.chat_model import MAX_NEW_TOKENS
 from benchmarks.research.alignment_frontier.run_timer import RunTimer
-from parakit.alignment.config import AlignConfig
-from parakit.alignment.rl.config import online_config
+from parakit.alignment.config import BestOfNConfig, DPOConfig, GRPOConfig
 from parakit.alignment.rl.policy_eval import evaluate_policy
 from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
@@ -40,7 +39,7 @@ def dpo_rounds(start: Path, context: RLContext, seed: int) -> dict[str, Any]:
     reference = frozen_copy(context.policy)
 
     def measured(policy: Any) -> Figures:
-        config = online_config(AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS}), "grpo")
+        config = GRPOConfig(max_new_tokens=MAX_NEW_TOKENS)
         return evaluate_policy(policy, reference, context.tokenizer, context.held_out, context.reward, config)
 
     found = [measured(context.policy)]
@@ -49,8 +48,8 @@ def dpo_rounds(start: Path, context: RLContext, seed: int) -> dict[str, Any]:
         for number in range(N_ROUNDS):
             data, out = Path(folder) / f"data-{number}", Path(folder) / f"model-{number}"
             _write_pairs(policy, context, N_ROUNDS * seed + number, data)
-            training = AlignConfig(seed=N_ROUNDS * seed + number, **SETTINGS)
-            align(AlignJob(model, data, Path(folder) / f"work-{number}", training, "dpo"), out)
+            training = DPOConfig.parse({"seed": N_ROUNDS * seed + number} | SETTINGS)
+            align(AlignJob(model, data, Path(folder) / f"work-{number}", training), out)
             model, policy = out, load_model(out, "cpu", "float32")[0].eval()  # type: ignore[assignment]
             found.append(measured(policy))
             if found[-1]["kl"] > KL_LIMIT:
@@ -60,9 +59,7 @@ def dpo_rounds(start: Path, context: RLContext, seed: int) -> dict[str, Any]:
 
 def _write_pairs(policy: Any, context: RLContext, seed: int, path: Path) -> None:
     """A set of preferences among the policy's own answers."""
-    config = online_config(
-        AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS, "group_size": N_ANSWERS}), "best_of_n"
-    )
+    config = BestOfNConfig(max_new_tokens=MAX_NEW_TOKENS, group_size=N_ANSWERS)
     samples, _ = complete(policy, context.tokenizer, context.train, config, seed)
     rewards = compute_rewards(context.reward, samples)
     file = path.with_suffix(".jsonl")

@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from parakit.alignment.rl.config import OnlineMethod, online_config
 
 from benchmarks.harness import ROOT, summary
 from benchmarks.pictures import draw_lines
@@ -27,7 +26,7 @@ from benchmarks.research.alignment_frontier.chat_model import MAX_NEW_TOKENS, lo
 from benchmarks.research.alignment_frontier.dpo_rounds import dpo_rounds
 from benchmarks.research.alignment_frontier.gold import gold_of
 from benchmarks.research.alignment_frontier.run_timer import RunTimer
-from parakit.alignment.config import AlignConfig
+from parakit.alignment.config import AlignConfig, BestOfNConfig, Method, RLConfig
 from parakit.alignment.rl.best_of_n import best_of_n_curve
 from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rewards import FunctionReward
@@ -40,7 +39,7 @@ SHARED: dict[str, Any] = {
     "schedule": "constant",
     "warmup_steps": 2,
 }
-SETTINGS: dict[OnlineMethod, dict[str, Any]] = {
+SETTINGS: dict[Method, dict[str, Any]] = {
     "ppo": {
         "rollout_prompts": 128,
         "minibatches": 4,
@@ -108,22 +107,21 @@ def _context(folder: Path) -> RLContext:
     return RLContext(model, tokenizer, prompts, prompts * N_ANSWERS, FunctionReward("gold", gold_of))
 
 
-def _train(folder: Path, method: OnlineMethod, seed: int, n_phases: int) -> dict[str, Any]:
+def _train(folder: Path, method: Method, seed: int, n_phases: int) -> dict[str, Any]:
     context = _context(folder)
     settings = SHARED | SETTINGS[method] | {"seed": seed}
-    config = online_config(AlignConfig.parse(settings), method)
-    training = AlignConfig.parse(settings | {"max_steps": n_phases * config.steps_per_phase})
+    config = AlignConfig.parse(settings | {"method": method})
+    assert isinstance(config, RLConfig)
+    config = config.replace(max_steps=n_phases * config.steps_per_phase)
     timer = RunTimer()
     with TemporaryDirectory() as work:
-        found = run_rl(method, context, config, plan_online(training, config, context), Path(work))
+        found = run_rl(context, config, plan_online(config, context), Path(work))
     return timer.result(found["before"], found, found["validations"])
 
 
 def _best(folder: Path, seed: int) -> dict[str, Any]:
     context = _context(folder)
-    config = online_config(
-        AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS, "group_size": N_SAMPLED}), "best_of_n"
-    )
+    config = BestOfNConfig(max_new_tokens=MAX_NEW_TOKENS, group_size=N_SAMPLED)
     timer = RunTimer()
     samples, _ = complete(context.policy, context.tokenizer, context.train, config, seed)
     rewards = compute_rewards(context.reward, samples).reshape(-1, N_SAMPLED)

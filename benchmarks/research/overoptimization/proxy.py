@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from parakit.alignment.rl.config import OnlineConfig, online_config
 
 from benchmarks.research.alignment_frontier.chat_model import load_model_and_prompts
 from benchmarks.research.alignment_frontier.gold import gold_of
-from parakit.alignment.config import AlignConfig
+from parakit.alignment.config import BestOfNConfig, RewardConfig
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.alignment.rl.reward import compute_rewards
@@ -62,9 +61,9 @@ class Start:
         return complete(self.model, self.tokenizer, prompts, sampling(n), seed)[0]
 
 
-def sampling(n: int) -> OnlineConfig:
+def sampling(n: int) -> BestOfNConfig:
     """How `n` answers to each prompt are sampled."""
-    return online_config(AlignConfig.parse({"max_new_tokens": MAX_NEW_TOKENS, "group_size": n}), "best_of_n")
+    return BestOfNConfig(max_new_tokens=MAX_NEW_TOKENS, group_size=n)
 
 
 def draw_pairs(
@@ -105,8 +104,8 @@ def train_proxy(start: Start, n_pairs: int, error_rate: float, seed: int, work: 
     file = work / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     pairs = prepare_preferences([str(file)], work / "pairs", validation_fraction=0.1)
-    training = AlignConfig.parse({"seed": seed, "compile": "off", "epochs": 4, "batch_examples": 16})
-    align(AlignJob(start.folder, pairs, work / "work", training, "reward"), work / "proxy")
+    training = RewardConfig(seed=seed, compile="off", epochs=4, batch_examples=16)
+    align(AlignJob(start.folder, pairs, work / "work", training), work / "proxy")
     return ModelReward(work / "proxy")
 
 

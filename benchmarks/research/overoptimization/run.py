@@ -21,13 +21,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from parakit.alignment.rl.config import OnlineMethod, online_config
 
 from benchmarks.harness import ROOT, kept_or_measured, summary
 from benchmarks.pictures import draw_overoptimization
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 from benchmarks.research.overoptimization.proxy import GOLD, MAX_NEW_TOKENS, Start, agreement, train_proxy
-from parakit.alignment.config import AlignConfig
+from parakit.alignment.config import AlignConfig, Method, RLConfig
 from parakit.alignment.rl.best_of_n import expected_best, kl_bound
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.overoptimization import MONITORED
@@ -39,7 +38,7 @@ N_SAMPLED = 64
 N_MEASURED = 4  # answers to each held-out prompt, at every measurement
 SIZES = tuple(2**k for k in range(7))
 SECOND = 1000  # added to the seed of the second proxy's pairs
-PHASES: dict[OnlineMethod, int] = {
+PHASES: dict[Method, int] = {
     "grpo": 32,
     "ppo": 16,
 }  # of 128 completions; PPO takes 8 steps in each, GRPO 2
@@ -50,12 +49,12 @@ SHARED: dict[str, Any] = {
     "schedule": "constant",
     "warmup_steps": 2,
 }
-METHODS: dict[OnlineMethod, dict[str, Any]] = {
+METHODS: dict[Method, dict[str, Any]] = {
     "grpo": {"rollout_prompts": 16, "group_size": 8, "minibatches": 2},
     "ppo": {"rollout_prompts": 128, "minibatches": 4, "ppo_epochs": 2},
 }
 # Each run: its method, and how the divergence is held down.
-RUNS: dict[str, tuple[OnlineMethod, dict[str, Any]]] = {
+RUNS: dict[str, tuple[Method, dict[str, Any]]] = {
     "grpo_no_kl": ("grpo", {"kl_coef": 0.0}),
     "grpo_fixed": ("grpo", {"kl_coef": 1.0}),
     "grpo_target": ("grpo", {"kl_coef": 0.5, "kl_target": 0.6}),
@@ -103,7 +102,7 @@ def summed(rounds: list[dict[str, Any]]) -> Figures:
     return figures
 
 
-def one_round(folder: Path, seed: int, n_phases: Mapping[OnlineMethod, int]) -> dict[str, Any]:
+def one_round(folder: Path, seed: int, n_phases: Mapping[Method, int]) -> dict[str, Any]:
     """A proxy, best of n by it, and every run; points are (phase, kl, proxy, gold, second proxy)."""
     start = Start.load(folder)
     with TemporaryDirectory() as work:
@@ -145,7 +144,7 @@ def best_of_n(start: Start, proxy: ModelReward, seed: int) -> tuple[Figures, dic
 def train(
     folder: Path,
     proxies: tuple[ModelReward, ModelReward],
-    method: OnlineMethod,
+    method: Method,
     kl_settings: dict[str, Any],
     seed: int,
     n_phases: int,
@@ -153,15 +152,15 @@ def train(
     """One run from the start, and its measurements."""
     start = Start.load(folder)
     settings = SHARED | METHODS[method] | kl_settings | {"seed": seed}
-    config = online_config(AlignConfig.parse(settings), method)
+    config = AlignConfig.parse(settings | {"method": method})
+    assert isinstance(config, RLConfig)
     every = config.steps_per_phase * max(1, n_phases // 15)
-    length = {"max_steps": n_phases * config.steps_per_phase, "validate_every": every}
+    config = config.replace(max_steps=n_phases * config.steps_per_phase, validate_every=every)
     held_out, (proxy, second) = start.held_out * N_MEASURED, proxies
     context = RLContext(start.model, start.tokenizer, start.train, held_out, proxy, (GOLD, second))
     began = time.process_time()
     with TemporaryDirectory() as work:
-        plan = plan_online(AlignConfig.parse(settings | length), config, context)
-        found = run_rl(method, context, config, plan, Path(work))
+        found = run_rl(context, config, plan_online(config, context), Path(work))
     before, names = found["before"], ["reward", *(f"{MONITORED}{judge.name}" for judge in context.watched)]
     spreads = ["reward_std", *(f"{name} std" for name in names[1:])]
 

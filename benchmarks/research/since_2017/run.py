@@ -17,7 +17,7 @@ from parakit.common.seeds import seed_everything
 from parakit.model.heads import LanguageModel
 from parakit.tokens.batches.source import BatchSource, evaluation_batches
 from parakit.tokens.shards import TokenShards
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve
+from parakit.training.config import TextTrainingConfig, TrainingPlan, resolve
 from parakit.training.loop import TrainingDiverged, train_steps
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.objectives import next_token
@@ -69,7 +69,7 @@ def _made(job: dict[str, Any]) -> tuple[Any, str, str]:
 
 
 def _plan(job: dict[str, Any], optimizer: str, schedule: str, max_steps: int) -> TrainingPlan:
-    config = TrainingConfig.parse(
+    config = TextTrainingConfig.parse(
         {
             "max_steps": max_steps,
             "optimizer": optimizer,

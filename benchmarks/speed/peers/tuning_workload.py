@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from parakit.alignment.rl.config import OnlineConfig
 
+from parakit.alignment.config import GRPOConfig
 from parakit.alignment.rl.prompts import RLPrompt, compile_prompts
 from parakit.alignment.rl.rollouts import complete
 from parakit.checkpoints.model_folder import load_model, save_model
@@ -30,15 +30,15 @@ from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.shards import TokenShards, write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
+from parakit.training.config import ExampleTrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.objectives import next_token
 from parakit.training.session import TrainingSession
 
 MAX_SEQ_LEN, N_ROWS, N_STEPS, LEARNING_RATE = 128, 32, 12, 3e-4
 DPO_KL_COEF = 0.1
 TALKER_CONVERSATIONS, TALKER_STEPS = 1200, 120  # what the policy of GRPO was tuned on
-GRPO = OnlineConfig(
-    method="grpo", group_size=8, rollout_prompts=8, max_new_tokens=32, temperature=1.0, top_p=1.0, truncation_penalty=0.0,
+GRPO = GRPOConfig(
+    group_size=8, rollout_prompts=8, max_new_tokens=32, temperature=1.0, top_p=1.0, truncation_penalty=0.0,
     kl_coef=0.04, kl_estimator="k3", loss_norm="completion",
 )  # fmt: skip
 GRPO_STEPS, GRPO_RATE, GRPO_EPOCHS = 24, 5e-4, 6  # epochs: over the completions that are given
@@ -76,7 +76,7 @@ def make(folder: Path) -> None:
 
 def plan_of(n_rows: int, max_steps: int, learning_rate: float) -> TrainingPlan:
     """AdamW at one rate for every weight, as the peer's; one optimizer batch is `n_rows`."""
-    config = TrainingConfig(
+    config = ExampleTrainingConfig(
         batch_examples=n_rows, max_steps=max_steps, optimizer="adamw", learning_rate=learning_rate,
         adam_betas=(0.9, 0.999), schedule="constant", warmup_steps=0, compile="off", device="cpu",
     )  # fmt: skip

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from parakit.alignment.rl.config import OnlineConfig, online_config
 
 from parakit.alignment.config import AlignConfig
 from parakit.alignment.rl.batches import RolloutMicroBatch
@@ -24,7 +23,7 @@ from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.model import ActorCritic, DecoderConfig, LanguageModel
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
-from parakit.training.config import TrainingPlan, resolve_examples
+from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.session import TrainingSession
 
 WORDS = "the small bird sees a red tree and sings near the old house while raining who where is what"
@@ -67,7 +66,7 @@ def tiny_prompts() -> list[RLPrompt]:
     return compile_prompts(tiny_tokenizer(), tiny_conversations(), 36, "test")
 
 
-def tiny_config(method: Any = "grpo", **changes: Any) -> OnlineConfig:
+def tiny_config(method: Any = "grpo", **changes: Any) -> Any:
     settings = {
         "rollout_prompts": 4,
         "group_size": 4,
@@ -75,14 +74,14 @@ def tiny_config(method: Any = "grpo", **changes: Any) -> OnlineConfig:
         "max_new_tokens": 6,
         "ppo_epochs": 2,
     }
-    return online_config(AlignConfig.parse(settings | {"seed": 3} | changes), method)
+    return AlignConfig.parse(settings | {"method": method, "seed": 3} | changes)
 
 
 def letters(sample: SampledCompletion) -> float:
     return float(sum(letter in "aeiou" for letter in sample.completion))
 
 
-def tiny_plan(config: OnlineConfig, **changes: Any) -> TrainingPlan:
+def tiny_plan(config: Any, **changes: Any) -> TrainingPlan:
     settings = {
         "max_steps": 12,
         "warmup_steps": 0,
@@ -92,7 +91,7 @@ def tiny_plan(config: OnlineConfig, **changes: Any) -> TrainingPlan:
         "save_every": 1,
     }
     return resolve_examples(
-        AlignConfig.parse(settings | changes),
+        TrainingConfig.parse(settings | changes),
         learning_rate=0.01,
         embedding_learning_rate=0.002,
         max_seq_len=48,

@@ -21,7 +21,13 @@ from parakit.model.config import ModelConfig
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.config import TrainingConfig, TrainingPlan, resolve, resolve_examples
+from parakit.training.config import (
+    ExampleTrainingConfig,
+    TextTrainingConfig,
+    TrainingPlan,
+    resolve,
+    resolve_examples,
+)
 from parakit.training.doctor.registry import CheckResult
 from parakit.training.doctor.run import run_checks
 from parakit.training.tasks import TASKS, SourceSetup, TaskOptions, TaskSpec, task_spec
@@ -86,7 +92,7 @@ def _plan(config: ModelConfig, shards: TokenShards, seq_len: int | None) -> Trai
     longest = max(2, min(config.max_seq_len, shards.n_tokens // N_ROWS - 1))
     seq_len = seq_len or longest
     return resolve(
-        TrainingConfig(seq_len=seq_len, device="cpu"),
+        TextTrainingConfig(seq_len=seq_len, device="cpu"),
         batch_tokens=N_ROWS * seq_len,
         max_seq_len=config.max_seq_len,
         n_train_tokens=shards.n_tokens,
@@ -96,7 +102,7 @@ def _plan(config: ModelConfig, shards: TokenShards, seq_len: int | None) -> Trai
 
 def _plan_of_examples(config: ModelConfig, examples: ExampleShards, seq_len: int | None) -> TrainingPlan:
     return resolve_examples(
-        TrainingConfig(seq_len=seq_len, device="cpu"),
+        ExampleTrainingConfig(seq_len=seq_len, device="cpu"),
         batch_examples=N_ROWS,
         max_seq_len=config.max_seq_len,
         n_train_examples=examples.n_examples,
