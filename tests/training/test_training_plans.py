@@ -63,10 +63,10 @@ def test_inverse_square_root_is_its_formula() -> None:
 def test_a_rate_stays_between_nothing_and_its_full_value(
     schedule: str, max_steps: int, warmup_steps: int, decay_fraction: float, final_fraction: float
 ) -> None:
-    got = factors(
-        schedule=schedule, max_steps=max_steps, warmup_steps=warmup_steps, decay_fraction=decay_fraction,
-        final_fraction=final_fraction,
-    )  # fmt: skip
+    known = type(TextTrainingConfig(schedule=schedule)).model_fields
+    rates = {"decay_fraction": decay_fraction, "final_fraction": final_fraction}
+    rates = {name: value for name, value in rates.items() if name in known}
+    got = factors(schedule=schedule, max_steps=max_steps, warmup_steps=warmup_steps, **rates)
     assert all(0 <= factor <= 1 + 1e-12 for factor in got)
     peak = min(warmup_steps, max_steps // 2)
     assert got[peak:] == sorted(got[peak:], reverse=True)
@@ -135,7 +135,7 @@ def test_settings_that_cannot_meet_the_data_are_errors_with_a_way_out(
     settings: dict[str, Any], changes: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(UserError) as caught:
-        made(TextTrainingConfig(**settings), **changes)
+        made(TextTrainingConfig.parse(settings), **changes)
     assert all(word in str(caught.value) for word in words)
     assert caught.value.hint
 
@@ -201,7 +201,7 @@ def test_settings_that_cannot_meet_the_examples_are_errors_with_a_way_out(
     settings: dict[str, Any], changes: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(UserError) as caught:
-        made_of_examples(ExampleTrainingConfig(**settings), **changes)
+        made_of_examples(ExampleTrainingConfig.parse(settings), **changes)
     assert all(word in str(caught.value) for word in words)
     assert caught.value.hint
 

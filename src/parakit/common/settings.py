@@ -125,7 +125,7 @@ def _explain(
     """Turn pydantic's report into one message: every fault on its line, with the way out."""
     lines, hints = [], []
     for fault in error.errors():
-        loc = fault["loc"]
+        loc = tuple(part for part in fault["loc"] if part != "")  # the tag of a union of two kinds of values
         groups, values = _groups_at(cls, mapping, loc[:-1])
         path = _spelled(".".join(str(part) for part in loc), flags)
         if fault["type"] == "extra_forbidden":

@@ -6,9 +6,9 @@ in code. Paths are relative to where the command runs. What is left out is chose
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Discriminator, Field, SerializeAsAny, Tag, field_validator, model_validator
 
 from parakit.alignment.config import AlignConfig, RewardConfig, RolloutConfig
 from parakit.common.errors import UserError
@@ -34,6 +34,12 @@ from parakit.training.task_names import (
     tasks_for,
 )
 
+# A mapping of settings, or 'none'. The tag, which pydantic puts into an error's path, is empty.
+Pretraining = Annotated[
+    Annotated[SerializeAsAny[PretrainConfig], Tag("")] | Annotated[Literal["none"], Tag("none")],
+    Discriminator(lambda value: "none" if isinstance(value, str) else ""),
+]
+
 
 class RecipeConfig(Config):
     """One model, from text to report."""
@@ -55,7 +61,7 @@ class RecipeConfig(Config):
     max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
     text: CorpusConfig = Field(default_factory=CorpusConfig)
     tokenizer: SerializeAsAny[TokenizerConfig] = Field(default_factory=TokenizerConfig)
-    pretrain: SerializeAsAny[PretrainConfig] | Literal["none"] = Field(
+    pretrain: Pretraining = Field(
         default_factory=PretrainConfig,
         description="Settings of pre-training; 'none': from the examples straight to the task.",
     )
