@@ -50,7 +50,7 @@ def summary(family: str = "encoder", task: dict | None = CLASSIFIED) -> dict:
     made = full_summary()
     for name in ("suites", "suite_mean", "chance", "evaluations"):
         del made[name]
-    made["recipe"] = {"family": family, "task": task and task["task"]}
+    made["recipe"] = {"family": family, "finetune": task and {"task": task["task"]}}
     for stage in ("pretrain", "finetune"):
         figures = made["stages"][stage]
         del figures["bits_per_byte"], figures["perplexity"], figures["samples"]

@@ -112,7 +112,7 @@ def family(summary: BuildSummary) -> str:
 
 def task(summary: BuildSummary) -> str | None:
     """The task that the model was tuned for; None for one that was only pre-trained."""
-    named = (summary.task and summary.task.task) or summary.recipe.get("task")
+    named = (summary.task and summary.task.task) or (summary.recipe.get("finetune") or {}).get("task")
     return str(named) if named else "chat" if stage(summary, "finetune") else None
 
 
