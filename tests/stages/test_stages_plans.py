@@ -20,16 +20,16 @@ from parakit.stages.plans import (
 from parakit.stages.task_models import build_model
 from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens import TokenizerConfig, train_tokenizer
-from parakit.tokens.examples.shards import ExampleShards, Texts
+from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
 VOCAB_SIZE = 300
 
 
-def texts(n: int, length: int, seed: int) -> Texts:
+def texts(n: int, length: int, seed: int) -> EncodedTexts:
     ids = np.random.default_rng(seed).integers(20, VOCAB_SIZE, n * length).astype(np.uint16)
-    return Texts(ids, np.arange(n + 1, dtype=np.int64) * length)
+    return EncodedTexts(ids, np.arange(n + 1, dtype=np.int64) * length)
 
 
 def examples(n: int, task: str = "translate", length: int = 10) -> ExampleShards:
@@ -40,7 +40,7 @@ def examples(n: int, task: str = "translate", length: int = 10) -> ExampleShards
         texts={key: texts(n, length, i) for i, key in enumerate(keys)},
         answers=None if task == "translate" else np.arange(n) % 2,
         labels=() if task == "translate" else ("no", "yes"),
-        frames=(frame, frame),
+        templates=(frame, frame),
         vocab_size=VOCAB_SIZE,
         pad_id=2,
         eos_id=1,

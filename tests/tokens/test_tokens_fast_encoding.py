@@ -37,7 +37,7 @@ def test_byte_bpe_is_encoded_by_tiktoken_and_characters_by_a_table(tokenizers: d
 @given(text=HARD)
 def test_fast_ids_are_the_ids_of_tokenizers(tokenizers: dict[str, Tokenizer], text: str) -> None:
     for kind in ("byte_bpe", "char"):
-        assert tokenizers[kind].encode(text) == tokenizers[kind].plain.encode(text)
+        assert tokenizers[kind].encode(text) == tokenizers[kind].reference_encoder.encode(text)
 
 
 @given(texts=st.lists(HARD, max_size=30))
@@ -79,7 +79,7 @@ def test_a_hundred_thousand_documents_get_equal_ids(split_digits: bool, n_docume
     separators = [" ", ""] * (n_documents // 2)
     documents = [separator.join(row) for row, separator in zip(picks, separators, strict=True)]
     fast = tokenizer.encode_bulk(documents)
-    slow = tokenizer.plain.encode_bulk(documents)
+    slow = tokenizer.reference_encoder.encode_bulk(documents)
     assert isinstance(tokenizer._encoder, TiktokenEncoder)
     assert np.array_equal(np.concatenate(fast), np.concatenate(slow))
     assert [len(a) for a in fast] == [len(b) for b in slow]
@@ -121,12 +121,12 @@ def test_hundreds_of_thousands_of_spaces_are_no_crash(byte_bpe: Tokenizer) -> No
 
 
 def test_tokens_are_listed_but_merged_otherwise_so_tiktoken_is_not_used(byte_bpe: Tokenizer) -> None:
-    description = byte_bpe.description
+    parsed_json = byte_bpe.parsed_json
     controls = set(byte_bpe.control_ids)
-    assert equivalent_tiktoken_ranks(description, controls) is not None
+    assert equivalent_tiktoken_ranks(parsed_json, controls) is not None
 
     def without(change: str) -> dict:
-        other = copy.deepcopy(description)
+        other = copy.deepcopy(parsed_json)
         model, alphabet = other["model"], byte_alphabet()
         if change == "a merge no neighbours reach":  # bc joins first, so ab never stands before c
             model["vocab"] = {char: i for i, char in enumerate(alphabet)} | {"bc": 256, "ab": 257, "abc": 258}
@@ -155,12 +155,12 @@ def test_tokens_are_listed_but_merged_otherwise_so_tiktoken_is_not_used(byte_bpe
 
 
 def test_an_unknown_pattern_or_normaliser_keeps_equal_ids(byte_bpe: Tokenizer) -> None:
-    description = copy.deepcopy(byte_bpe.description)
-    description["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\w+|\W+"
-    assert splitting_pattern(description["pre_tokenizer"]) is None
-    other = Tokenizer(json.dumps(description), kind="byte_bpe", special=byte_bpe.special)
-    assert other._encoder is other.plain
-    normalising = copy.deepcopy(byte_bpe.description) | {"normalizer": {"type": "NFC"}}
+    parsed_json = copy.deepcopy(byte_bpe.parsed_json)
+    parsed_json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\w+|\W+"
+    assert splitting_pattern(parsed_json["pre_tokenizer"]) is None
+    other = Tokenizer(json.dumps(parsed_json), kind="byte_bpe", special=byte_bpe.special)
+    assert other._encoder is other.reference_encoder
+    normalising = copy.deepcopy(byte_bpe.parsed_json) | {"normalizer": {"type": "NFC"}}
     folded = Tokenizer(json.dumps(normalising), kind="byte_bpe", special=byte_bpe.special)
     assert isinstance(folded._encoder, TiktokenEncoder)
-    assert folded.encode("e\u0301") == folded.plain.encode("e\u0301") == byte_bpe.encode("é")
+    assert folded.encode("e\u0301") == folded.reference_encoder.encode("e\u0301") == byte_bpe.encode("é")

@@ -57,9 +57,9 @@ def test_conversations_bring_their_loss_mask(byte_bpe: Tokenizer, tmp_path: Path
 
 
 def test_a_large_vocabulary_takes_four_bytes(byte_bpe: Tokenizer, tmp_path: Path) -> None:
-    description = json.loads(byte_bpe.json)
-    description["model"]["vocab"]["far"] = 70_000
-    large = Tokenizer(json.dumps(description), kind="byte_bpe", special=byte_bpe.special)
+    parsed_json = json.loads(byte_bpe.json)
+    parsed_json["model"]["vocab"]["far"] = 70_000
+    large = Tokenizer(json.dumps(parsed_json), kind="byte_bpe", special=byte_bpe.special)
     write_shards({"train": documents(TEXTS)}, large, tmp_path / "shards")
     shards = TokenShards.open(tmp_path / "shards", "train")
     assert shards.token_ids.dtype == np.uint32

@@ -65,8 +65,8 @@ def test_another_vocabulary_has_another_digest(byte_bpe: Tokenizer) -> None:
 def test_two_frames_one_inside_the_other_are_refused(byte_bpe: Tokenizer) -> None:
     import json
 
-    processor = byte_bpe.description["post_processor"]
-    twice = byte_bpe.description | {
+    processor = byte_bpe.parsed_json["post_processor"]
+    twice = byte_bpe.parsed_json | {
         "post_processor": {"type": "Sequence", "processors": [processor, processor]}
     }
     forms = {**byte_bpe.special.strings, "cls": "<|mask|>"}  # no longer our own

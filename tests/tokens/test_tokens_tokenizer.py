@@ -164,4 +164,4 @@ def test_a_folder_without_a_tokenizer_is_a_clear_error(tmp_path: Path) -> None:
 def test_lowercase_folds_and_says_nothing_else() -> None:
     tokenizer = train_tokenizer(["Hello HELLO hello"] * 5, TokenizerConfig(vocab_size=300, lowercase=True))
     assert tokenizer.decode(tokenizer.encode("HeLLo Ünï")) == "hello ünï"
-    assert tokenizer.encode_bulk(["HELLO"])[0].tolist() == tokenizer.plain.encode("hello")
+    assert tokenizer.encode_bulk(["HELLO"])[0].tolist() == tokenizer.reference_encoder.encode("hello")

@@ -100,7 +100,7 @@ def test_whole_epochs_are_exact_and_never_cut(lengths: list[int], seed: int, mas
         assert_sound(batch, shards)
         assert Counter(pairs_in(batch)) == all_pairs(shards)
         assert int((batch.position_ids == 0)[batch.document_ids >= 0].sum()) == sum(n > 1 for n in lengths)
-    assert source.n_truncated == source.n_lost == 0
+    assert source.n_truncated == source.n_without_loss == 0
 
 
 @pytest.mark.parametrize("packing", ["concat", "pack"])
@@ -151,7 +151,7 @@ def test_too_long_conversations_are_cut_or_refused_and_counted() -> None:
     loss_mask[[4, 8, 25, 50]] = 1  # the third conversation counts its last token only
     shards = TokenShards(shards.token_ids, shards.offsets, loss_mask, pad_id=0)
     source = BatchSource(shards, 8, 0, "pack")
-    assert (source.n_truncated, source.n_lost) == (2, 1)
+    assert (source.n_truncated, source.n_without_loss) == (2, 1)
     batch = source.rows(0, int(source.rows_per_epoch))
     assert_sound(batch, shards)
     assert sorted(batch.input_ids[batch.position_ids == 0].tolist())[-3:] == [1, 7, 27]
@@ -161,7 +161,7 @@ def test_too_long_conversations_are_cut_or_refused_and_counted() -> None:
 
 def test_nothing_to_predict_is_an_error() -> None:
     for packing in ("concat", "pack"):
-        with pytest.raises(UserError, match="not one token"):
+        with pytest.raises(UserError, match="no token to predict"):
             BatchSource(shards_of([1, 0, 1]), 8, 0, packing)
 
 

@@ -188,7 +188,7 @@ def test_words_begin_where_letters_follow_space_or_signs(tokenizers: dict[str, T
     tokenizer = tokenizers[kind]
     facts = VocabInfo.from_tokenizer(tokenizer)
     text = "seven small dogs said, hello (to the cat)! naïve été\nwho and there weren't 你好 7 times"
-    token_ids, spans = tokenizer.plain.spans(text)
+    token_ids, spans = tokenizer.reference_encoder.spans(text)
     opens = facts.opens_word[token_ids]
     opens[1:] |= facts.closes_word[token_ids[:-1]]
     opens[0] = True

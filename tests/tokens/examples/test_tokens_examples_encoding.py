@@ -1,4 +1,4 @@
-"""Examples as token ids: frames and tags as transformers has them, files that notice damage."""
+"""Examples as token ids: templates and tags as transformers has them, files that notice damage."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_frames_survive_the_index_and_know_their_size(byte_bpe: Tokenizer) -> No
     assert pair == SpecialTokensTemplate.from_dict(json.loads(json.dumps(pair.to_dict())))
     assert pair.parts == ((byte_bpe.cls_id,), (byte_bpe.sep_id,), (byte_bpe.sep_id,))
     assert (pair.part_types, pair.text_types) == (((0,), (0,), (1,)), (0, 1))
-    assert pair.n_ids == 3
+    assert pair.n_tokens == 3
     assert pair.has_types
     single = special_tokens_template(byte_bpe, "encoder-decoder", 1)
     assert single.parts == ((), (byte_bpe.eos_id,))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.tokens.batches.length_groups import LengthGroups
-from parakit.tokens.examples.shards import ExampleShards, Texts
+from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
@@ -23,13 +23,13 @@ CLOSED = SpecialTokensTemplate(((), (EOS,)), ((), (0,)), (0,))
 LENGTHS = st.lists(st.integers(0, 20), min_size=1, max_size=40)
 
 
-def texts_of(lengths: list[int], seed: int = 0) -> Texts:
+def texts_of(lengths: list[int], seed: int = 0) -> EncodedTexts:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Texts(np.random.default_rng(seed).integers(10, 90, offsets[-1]).astype(np.uint16), offsets)
+    return EncodedTexts(np.random.default_rng(seed).integers(10, 90, offsets[-1]).astype(np.uint16), offsets)
 
 
 def shards_of(
-    task: str, lengths: list[int], frame: SpecialTokensTemplate = SINGLE, **texts: Texts
+    task: str, lengths: list[int], template: SpecialTokensTemplate = SINGLE, **texts: EncodedTexts
 ) -> ExampleShards:
     """Examples with texts of these lengths, every second one backwards."""
     keys = {"translate": ("source", "target"), "embed": ("text", "positive"), "tag": ("words",)}
@@ -40,7 +40,7 @@ def shards_of(
         "regress": np.arange(len(lengths), dtype=np.float32) / 2,
         "tag": np.arange(sum(lengths), dtype=np.int64) % 4 - 1,
     }
-    return ExampleShards(task, texts, answers.get(task), ("a", "b", "c"), (frame, PAIR), 100, PAD, EOS)
+    return ExampleShards(task, texts, answers.get(task), ("a", "b", "c"), (template, PAIR), 100, PAD, EOS)
 
 
 def pair_source(lengths: list[int], **options: object) -> PairSource:
@@ -181,7 +181,7 @@ def test_labels_scores_and_tags_stand_where_they_belong() -> None:
     scores = LabelledSource(shards_of("regress", [3, 1, 2]), 8, 0).batch_of([1])
     assert scores.labels.dtype == np.float32
     assert scores.labels.tolist() == [0.5]
-    source = LabelledSource(shards_of("tag", [3, 1, 2]), 4, 0)  # room for two tokens in the frame
+    source = LabelledSource(shards_of("tag", [3, 1, 2]), 4, 0)  # room for two tokens in the template
     tags = source.batch_of([0, 1, 2])
     assert tags.loss_mask is not None
     assert np.argwhere(tags.loss_mask).tolist() == [[0, 2], [1, 1], [2, 2]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parakit.tokens.importers.special_strings import special_tokens
+from parakit.tokens.importers.special_strings import read_special_tokens
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
 BERT = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"}
@@ -54,20 +54,20 @@ BART = {"<s>", "</s>", "<pad>", "<unk>", "<mask>"}
     ],
 )
 def test_purposes_are_found(settings: dict, known: set[str], forms: dict[str, str]) -> None:
-    assert special_tokens(settings, known).strings == forms
+    assert read_special_tokens(settings, known).strings == forms
 
 
 def test_sentinels_and_turn_markers_are_found_in_order() -> None:
     known = {f"<extra_id_{i}>" for i in (10, 0, 2, 1)} | {"<extra_id_007>", "<extra_id_>", "a"}
-    assert special_tokens({}, known).sentinels == (
+    assert read_special_tokens({}, known).sentinels == (
         "<extra_id_0>",
         "<extra_id_1>",
         "<extra_id_2>",
         "<extra_id_10>",
     )
     turns = {f"<|{name}|>" for name in ("system", "user", "assistant", "tool", "end")}
-    assert set(special_tokens({}, turns).turns) == {"system", "user", "assistant", "tool", "end"}
-    assert special_tokens({}, turns - {"<|end|>"}).turns == {}
+    assert set(read_special_tokens({}, turns).turns) == {"system", "user", "assistant", "tool", "end"}
+    assert read_special_tokens({}, turns - {"<|end|>"}).turns == {}
 
 
 def test_only_parakits_own_tokens_serve_every_family() -> None:

@@ -52,7 +52,7 @@ def encode_texts(
     """
     firsts = tokenizer.encode_bulk([text if isinstance(text, str) else text[0] for text in texts])
     seconds = iter(tokenizer.encode_bulk([text[1] for text in texts if not isinstance(text, str)]))
-    frames = {
+    templates = {
         n: special_tokens_template(tokenizer, config.family, n)
         for n in {1 if isinstance(t, str) else 2 for t in texts}
     }
@@ -60,11 +60,11 @@ def encode_texts(
     inputs = []
     for number, (text, first) in enumerate(zip(texts, firsts, strict=True), 1):
         pieces = [first] if isinstance(text, str) else [first, next(seconds)]
-        frame, lengths = frames[len(pieces)], [len(piece) for piece in pieces]
-        kept = truncate_pair(lengths, limit - frame.n_ids) if too_long == "truncate" else lengths
-        token_ids = frame.around(*(piece[:n] for piece, n in zip(pieces, kept, strict=True)))
+        template, lengths = templates[len(pieces)], [len(piece) for piece in pieces]
+        kept = truncate_pair(lengths, limit - template.n_tokens) if too_long == "truncate" else lengths
+        token_ids = template.apply(*(piece[:n] for piece, n in zip(pieces, kept, strict=True)))
         check_length(len(token_ids), limit, number, len(texts))
-        inputs.append(EncodedInput(token_ids.tolist(), frame.types(*kept).tolist(), kept != lengths))
+        inputs.append(EncodedInput(token_ids.tolist(), template.types(*kept).tolist(), kept != lengths))
     return inputs
 
 

@@ -98,16 +98,16 @@ def tag(
     None for a word without a token: the tokenizer drops it, or it was truncated. Errors as for `classify`.
     """
     require_capability(model, "tag")
-    frame, limit = special_tokens_template(tokenizer, model.config.family, 1), context_window(model.config)
+    template, limit = special_tokens_template(tokenizer, model.config.family, 1), context_window(model.config)
     inputs, first_tokens = [], []
     for number, sentence in enumerate(sentences, 1):
         ids, words = word_numbers(tokenizer, sentence)  # per token the word that it begins, or -1
-        kept = truncate_pair([len(ids)], limit - frame.n_ids)[0] if too_long == "truncate" else len(ids)
-        token_ids = frame.around(np.array(ids[:kept], np.int64))
+        kept = truncate_pair([len(ids)], limit - template.n_tokens)[0] if too_long == "truncate" else len(ids)
+        token_ids = template.apply(np.array(ids[:kept], np.int64))
         check_length(len(token_ids), limit, number, len(sentences))
-        inputs.append(EncodedInput(token_ids.tolist(), frame.types(kept).tolist(), kept < len(ids)))
+        inputs.append(EncodedInput(token_ids.tolist(), template.types(kept).tolist(), kept < len(ids)))
         begins = np.flatnonzero(words[:kept] >= 0)
-        first_tokens.append({int(words[token]): int(token) + len(frame.parts[0]) for token in begins})
+        first_tokens.append({int(words[token]): int(token) + len(template.parts[0]) for token in begins})
     tagged: list[list[Classification | None]] = []
     for sentence, rows, first in zip(
         sentences, label_scores(model, inputs, micro_batch_size), first_tokens, strict=True

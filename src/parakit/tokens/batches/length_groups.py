@@ -1,9 +1,9 @@
-"""The order of examples: every one once an epoch, and neighbours of like length.
+"""The order of examples: each once an epoch, with neighbours of similar length.
 
-Each epoch is shuffled and laid into pools; within a pool examples are sorted by length and cut into groups of as
-many rows as a step takes, and the groups of all pools come in random order. So a batch has little padding, parts
-of it (micro-batches) have less, and short and long batches alternate. Groups lie where steps lie, at multiples of
-their size, whatever the size of an epoch; the rows at an epoch's edges, which fill no group, are taken at random.
+Each epoch is shuffled and divided into pools; within a pool examples are sorted by length and cut into groups of as many
+rows as a step has, and the groups of all pools come in random order. So a batch has little padding, its micro-batches
+have less, and short and long batches alternate. Groups are aligned with steps, at multiples of their size, whatever the
+size of an epoch; the rows at an epoch's edges, which fill no group, are in random order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GROUPS_PER_POOL = 128
 
 
 class LengthGroups:
-    """Which example stands in which row: a pure function of (seed, row)."""
+    """The example of each row, a pure function of (seed, row)."""
 
     def __init__(
         self, lengths: np.ndarray, seed: int, rows_per_group: int, groups_per_pool: int = GROUPS_PER_POOL
@@ -30,7 +30,7 @@ class LengthGroups:
         self._order = lru_cache(maxsize=3)(self._epoch)
 
     def examples(self, start_row: int, n_rows: int) -> np.ndarray:
-        """(n_rows,) numbers of the examples in these rows."""
+        """(n_rows,) indices of the examples in these rows."""
         per_epoch, parts, row = len(self.lengths), [], start_row
         while row < start_row + n_rows:
             epoch, first = divmod(row, per_epoch)
@@ -43,7 +43,7 @@ class LengthGroups:
         """All examples in the order of this epoch's rows."""
         generator, n, size = rng(self.seed, "examples", epoch), len(self.lengths), self.rows_per_group
         shuffled = generator.permutation(n)
-        n_before = min(-epoch * n % size, n)  # rows that end a step begun in the epoch before
+        n_before = min(-epoch * n % size, n)  # rows that complete the last step of the epoch before
         n_whole = (n - n_before) // size * size
         middle = shuffled[n_before : n_before + n_whole]
         pool = np.arange(n_whole) // self.rows_per_pool

@@ -1,8 +1,8 @@
-"""Which documents share a row: best-fit decreasing, and the cutting of long documents into windows.
+"""Which documents share a row: best-fit decreasing bin packing, and the cutting of long documents into windows.
 
-Each document (or window) is placed, longest first, into the row whose free space it fills best. Which rows
-have how much space is kept in one integer's bits, so that finding the best row costs a shift and no search.
-The result depends on the multiset of lengths alone, and so the number of rows is the same in every epoch.
+Each document (or window) is placed, longest first, into the row whose free space it fills best. The bits of one integer
+record which amounts of free space exist, so that finding the best row costs a shift and no search. The result depends on
+the multiset of lengths only, so the number of rows is the same in every epoch.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ def windows(
 def cut_at_offsets(
     n_pairs: np.ndarray, seq_len: int, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut each document at `offsets[d]`, `offsets[d] + seq_len`, ...; documents of at most `seq_len` stay
-    whole.
+    """Cut each document at `offsets[d]`, `offsets[d] + seq_len`, ...; documents of at most `seq_len` are not cut.
 
     Returns, per piece: its document, its first pair, its length. The pieces of a document tile it exactly.
     """
@@ -69,10 +68,10 @@ def cut_at_offsets(
 
 
 def seeded_offsets(n_pairs: np.ndarray, seq_len: int, generator: np.random.Generator) -> np.ndarray:
-    """Length of each document's first piece, drawn so that the number of full windows never varies.
+    """Length of each document's first piece, drawn so that the number of full windows is constant.
 
-    A document of k * seq_len + r pairs keeps its k windows and splits r into a head and a tail; where r is
-    small, which would leave little to draw from, it gives up one window and splits r + seq_len instead.
+    A document of k * seq_len + r pairs keeps its k windows and splits r into a head and a tail; where r is small, which
+    leaves few choices, it gives up one window and splits r + seq_len instead.
     """
     rest = n_pairs % seq_len
     draw = generator.random(len(n_pairs))
@@ -83,7 +82,7 @@ def seeded_offsets(n_pairs: np.ndarray, seq_len: int, generator: np.random.Gener
 
 
 def n_concat_rows(n_pairs: np.ndarray, seq_len: int) -> int:
-    """Rows of an epoch: a row for each full window, and the rests end to end, the last row padded."""
+    """Rows of an epoch: one for each full window, and the remainders concatenated, the last row padded."""
     long = n_pairs[n_pairs > seq_len]
     rest = long % seq_len
     gives_up = _splits_a_window(rest, seq_len)

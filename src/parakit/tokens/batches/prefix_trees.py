@@ -1,12 +1,12 @@
-"""Sequences that begin alike, laid so that what they share is read once: a prompt, and behind it its completions, which
-do not see each other.
+"""Prefix trees: sequences with a shared prefix, packed so that the prefix is computed once: a prompt followed by its
+completions, which do not attend to each other.
 
-Each completion goes on from the prompt's last position, so under a mask that lets it see its prompt and itself alone it
-gets the vectors that it would get in a row of its own. Whole trees of a prompt and its branches are packed into rows
-best-fit, as documents are. A tree is at most twice as long as the longest sequence, so that many completions make no
-row whose attention costs more than what is saved.
+Each completion's positions continue the prompt's, so under a mask that lets it attend to its prompt and itself only it
+gets the same hidden states as in a row of its own. Whole trees of a prompt and its branches are packed into rows
+best-fit, like documents. A tree is at most twice as long as the longest sequence, so that many completions do not make a
+row whose attention costs more than is saved.
 
-Numpy only; N sequences, S places of the longest, R rows, T places of a row.
+Numpy only; N sequences, S tokens of the longest, R rows, T tokens of a row.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from parakit.tokens.batches.packing import best_fit_decreasing
 
 @dataclass(frozen=True)
 class PrefixTreeRows:
-    """Trees side by side; padding has tree -1."""
+    """Trees in rows; padding has tree -1."""
 
     token_ids: np.ndarray  # (R, T) int64
-    position_ids: np.ndarray  # (R, T) int64: where a token stands in its own sequence
-    tree_ids: np.ndarray  # (R, T) int32, counted through all rows
-    branch_ids: np.ndarray  # (R, T) int32; 0 = what all of a tree share
-    places: np.ndarray  # (N, S) int64: where a sequence's tokens stand in the flattened rows; 0 for padding
+    position_ids: np.ndarray  # (R, T) int64: a token's position in its own sequence
+    tree_ids: np.ndarray  # (R, T) int32, numbered over all rows
+    branch_ids: np.ndarray  # (R, T) int32; 0 = the shared prefix
+    places: (
+        np.ndarray
+    )  # (N, S) int64: the indices of a sequence's tokens in the flattened rows; 0 for padding
 
 
 def pack_prefix_trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> PrefixTreeRows:
-    """Lay sequences `token_ids` (N, S), the first `lengths` (N,) tokens of each, as trees. Neighbours share their first
-    `n_shared` (N,) tokens where these are the same; where they are not, nothing is shared.
+    """Pack sequences `token_ids` (N, S), the first `lengths` (N,) tokens of each, as trees. Consecutive sequences share
+    their first `n_shared` (N,) tokens where these are equal; otherwise nothing is shared.
     """
     trees = _trees(token_ids, lengths, n_shared)
     sizes = np.array([n_shared[tree[0]] + (lengths - n_shared)[tree].sum() for tree in trees])
@@ -43,8 +45,8 @@ def pack_prefix_trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.n
     places = np.zeros(token_ids.shape, np.int64)
     filled = np.zeros(shape[0], np.int64)
 
-    def put(row: int, sequence: int, begin: int, end: int, tree: int, branch: int) -> np.ndarray:
-        """Tokens `begin` to `end` of a sequence onto the end of a row; where they stand."""
+    def append(row: int, sequence: int, begin: int, end: int, tree: int, branch: int) -> np.ndarray:
+        """Append tokens `begin` to `end` of a sequence to a row; returns their indices in the flattened rows."""
         columns = slice(int(filled[row]), int(filled[row]) + end - begin)
         ids[row, columns] = token_ids[sequence, begin:end]
         positions[row, columns] = np.arange(begin, end)
@@ -54,26 +56,26 @@ def pack_prefix_trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.n
 
     for number, row in zip(order.tolist(), row_of.tolist(), strict=True):
         n = int(n_shared[trees[number][0]])
-        shared = put(row, trees[number][0], 0, n, number, 0)
+        shared = append(row, trees[number][0], 0, n, number, 0)
         for branch, sequence in enumerate(trees[number], 1):
             end = int(lengths[sequence])
             places[sequence, :n] = shared
-            places[sequence, n:end] = put(row, sequence, n, end, number, branch)
+            places[sequence, n:end] = append(row, sequence, n, end, number, branch)
     return PrefixTreeRows(ids, positions, tree_ids, branch_ids, places)
 
 
 def _trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> list[list[int]]:
-    """The numbers of the sequences that share a beginning, tree by tree."""
+    """The indices of the sequences of each tree."""
     limit = 2 * int(lengths.max())
     trees: list[list[int]] = []
-    size, newest = 0, b""
+    size, current_prefix = 0, b""
     for i in range(len(token_ids)):
-        begins = token_ids[i, : n_shared[i]].tobytes()
+        prefix = token_ids[i, : n_shared[i]].tobytes()
         own = int(lengths[i] - n_shared[i])
-        if begins == newest and size + own <= limit:
+        if prefix == current_prefix and size + own <= limit:
             trees[-1].append(i)
             size += own
         else:
             trees.append([i])
-            size, newest = int(lengths[i]), begins
+            size, current_prefix = int(lengths[i]), prefix
     return trees

@@ -1,13 +1,11 @@
-"""Batches: a pure function of (seed, row number), so that the data position is the step number.
+"""Rows of token shards as a pure function of (seed, row number), so that the data position is the step number.
 
-A document of n tokens gives n - 1 pairs (input, target); every pair is met exactly once an epoch. "concat"
-cuts documents longer than a row into windows, at a seeded offset that differs per epoch: a full window is a
-row of its own, so that its context is whole; what is shorter is laid end to end and cut into rows.
-"pack" never cuts: documents
-(conversations) are packed best-fit into padded rows, and the rows are permuted. In both, pieces of different
-documents in one row are told apart by `document_ids`, and positions restart with each. With `shift` 0 each
-token is its own target, and a document of n tokens gives n pairs: what noising starts from.
-Numpy only; B rows, T = seq_len.
+A document of n tokens gives n - 1 pairs (input, target); every pair occurs exactly once an epoch. "concat" cuts
+documents longer than a row into windows, at a seeded offset that differs per epoch: a full window is a row of its own,
+so that its context is complete; shorter pieces are concatenated and cut into rows. "pack" never cuts: documents
+(conversations) are packed best-fit into padded rows, and the rows are permuted. In both, `document_ids` separate the
+documents of a row, and positions restart with each. With `shift` 0 each token is its own target, and a document of n
+tokens gives n pairs: the input of masking and span corruption. Numpy only; B rows, T = seq_len.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from parakit.tokens.batches.packing import (
 
 
 class TokenSource(Protocol):
-    """What batches need of token shards."""
+    """What batches read of token shards."""
 
     @property
     def token_ids(self) -> np.ndarray:
@@ -51,13 +49,13 @@ class TokenSource(Protocol):
 
     @property
     def pad_id(self) -> int | None:
-        """What fills the rest of a row."""
+        """Fills the rest of a row."""
         ...
 
 
 @dataclass(frozen=True)
-class _Segments:
-    """Runs of consecutive pairs and where in the rows they go."""
+class _Spans:
+    """Runs of consecutive pairs and their positions in the rows."""
 
     token_start: np.ndarray  # (n,) index of the first input token
     length: np.ndarray  # (n,)
@@ -68,16 +66,18 @@ class _Segments:
 
 @dataclass(frozen=True)
 class _ConcatEpoch:
-    """The cut of one epoch: windows that fill a row, and rests that are laid end to end."""
+    """How one epoch is cut: windows that fill a row, and remainders that are concatenated."""
 
     full_starts: np.ndarray  # first token of each full window
-    rest_starts: np.ndarray  # first token of each rest, in laying order
-    places: np.ndarray  # where each rest begins in that line, and its end
-    order: np.ndarray  # which row comes when: numbers below len(full_starts) are windows, the others rests
+    rest_starts: np.ndarray  # first token of each remainder, in order of concatenation
+    rest_offsets: np.ndarray  # where each remainder begins in the concatenation, and its end
+    order: (
+        np.ndarray
+    )  # the permutation of rows: numbers below len(full_starts) are windows, then rows of remainders
 
 
 class BatchSource:
-    """Rows of a split, in a seeded order without end."""
+    """An endless sequence of rows of a split, in a seeded order."""
 
     def __init__(
         self,
@@ -90,15 +90,15 @@ class BatchSource:
     ) -> None:
         assert shift in (0, 1)
         self.shards, self.seq_len, self.seed, self.packing = shards, seq_len, seed, packing
-        self.shift = shift  # how many places a target lies ahead of its input
+        self.shift = shift  # a target is this many positions ahead of its input
         self._starts = np.asarray(shards.offsets[:-1], np.int64)
         self._n_pairs = np.maximum(np.diff(shards.offsets) - shift, 0)
-        self.n_truncated = self.n_lost = 0
+        self.n_truncated = self.n_without_loss = 0
         if packing == "pack":
             self._fit_packed(too_long)
         self.n_pairs_per_epoch = int(self._n_pairs.sum())
         if self.n_pairs_per_epoch == 0:
-            raise UserError("there is not one token to predict in this split", "give it more text")
+            raise UserError("this split has no token to predict", "give it more text")
         if packing == "pack":
             self._order = np.argsort(-self._n_pairs, kind="stable")[: int((self._n_pairs > 0).sum())]
             self._row_of = best_fit_decreasing(self._n_pairs[self._order], seq_len)
@@ -109,18 +109,16 @@ class BatchSource:
         self._packed_order = lru_cache(maxsize=3)(self._packed_epoch)
 
     def rows(self, start_row: int, n_rows: int) -> Batch:
-        """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed, whoever asks and
-        whenever.
-        """
-        segments = self._concat_rows if self.packing == "concat" else self._packed_rows
-        return _gather(self.shards, segments(start_row, n_rows), n_rows, self.seq_len, self.shift)
+        """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
+        spans = self._concat_rows if self.packing == "concat" else self._packed_rows
+        return _gather(self.shards, spans(start_row, n_rows), n_rows, self.seq_len, self.shift)
 
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
 
     def _concat_epoch(self, epoch: int) -> _ConcatEpoch:
-        """Where this epoch cuts, and which of its rows is a full window and which is laid out of rests."""
+        """Where this epoch cuts, and in which order its full windows and rows of remainders come."""
         generator = rng(self.seed, "stream", epoch)
         offsets = seeded_offsets(self._n_pairs, self.seq_len, generator)
         document, first, length = cut_at_offsets(self._n_pairs, self.seq_len, offsets)
@@ -131,22 +129,22 @@ class BatchSource:
         order = generator.permutation(int(self.rows_per_epoch))
         return _ConcatEpoch(starts[full], starts[rests], places, order)
 
-    def _concat_rows(self, start_row: int, n_rows: int) -> _Segments:
+    def _concat_rows(self, start_row: int, n_rows: int) -> _Spans:
         parts = [self._concat_row(start_row + i, i) for i in range(n_rows)]
-        return _Segments(*np.concatenate(parts, axis=1))
+        return _Spans(*np.concatenate(parts, axis=1))
 
     def _concat_row(self, row: int, row_in_batch: int) -> np.ndarray:
-        """One row's segments as columns of (first token, length, row in the batch, column)."""
+        """One row's spans as columns of (first token, length, row in the batch, column)."""
         epoch = self._concat_cut(row // int(self.rows_per_epoch))
         number = int(epoch.order[row % int(self.rows_per_epoch)])
         if number < len(epoch.full_starts):
             return np.array([[epoch.full_starts[number]], [self.seq_len], [row_in_batch], [0]])
         low = (number - len(epoch.full_starts)) * self.seq_len
-        high = min(low + self.seq_len, int(epoch.places[-1]))
-        first, last = np.searchsorted(epoch.places, [low + 1, high]) - [1, 0]
-        begin = np.maximum(epoch.places[first:last], low)
-        end = np.minimum(epoch.places[first + 1 : last + 1], high)
-        starts = epoch.rest_starts[first:last] + begin - epoch.places[first:last]
+        high = min(low + self.seq_len, int(epoch.rest_offsets[-1]))
+        first, last = np.searchsorted(epoch.rest_offsets, [low + 1, high]) - [1, 0]
+        begin = np.maximum(epoch.rest_offsets[first:last], low)
+        end = np.minimum(epoch.rest_offsets[first + 1 : last + 1], high)
+        starts = epoch.rest_starts[first:last] + begin - epoch.rest_offsets[first:last]
         return np.stack([starts, end - begin, np.full(last - first, row_in_batch), begin - low])
 
     def _fit_packed(self, too_long: str) -> None:
@@ -162,7 +160,7 @@ class BatchSource:
             for document in long.tolist():
                 start, n = self._starts[document] + self.shift, self._n_pairs[document]
                 counted = np.asarray(self.shards.loss_mask[start : start + n], bool)
-                self.n_lost += bool(counted.any() and not counted[: self.seq_len].any())
+                self.n_without_loss += bool(counted.any() and not counted[: self.seq_len].any())
         self._n_pairs = np.minimum(self._n_pairs, self.seq_len)
 
     def _packed_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,13 +170,13 @@ class BatchSource:
         shuffled = generator.permutation(len(lengths))
         order = self._order[
             shuffled[np.argsort(-lengths[shuffled], kind="stable")]
-        ]  # equal lengths change places
+        ]  # documents of equal length are shuffled
         n_rows = int(self.rows_per_epoch)
         row = generator.permutation(n_rows)[self._row_of]
         by_row = np.argsort(row, kind="stable")
         return order[by_row], np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_rows))])
 
-    def _packed_rows(self, start_row: int, n_rows: int) -> _Segments:
+    def _packed_rows(self, start_row: int, n_rows: int) -> _Spans:
         per_epoch = int(self.rows_per_epoch)
         documents, rows = [], []
         row = start_row
@@ -191,11 +189,11 @@ class BatchSource:
             rows.append(np.repeat(np.arange(row - start_row, row - start_row + n), counts))
             row += n
         document, in_row = np.concatenate(documents), np.concatenate(rows)
-        return _side_by_side(self._starts[document], self._n_pairs[document], in_row)
+        return _left_to_right(self._starts[document], self._n_pairs[document], in_row)
 
 
 def rank_rows(step: int, n_rows: int, rank: int = 0, world_size: int = 1) -> tuple[int, int]:
-    """The first row and the number of rows that `rank` takes of a step with `n_rows` rows in all."""
+    """The first row and the number of rows that `rank` gets of a step with `n_rows` rows in all."""
     first, end = n_rows * rank // world_size, n_rows * (rank + 1) // world_size
     return step * n_rows + first, end - first
 
@@ -203,11 +201,10 @@ def rank_rows(step: int, n_rows: int, rank: int = 0, world_size: int = 1) -> tup
 def evaluation_batches(
     shards: TokenSource, seq_len: int, rows_per_batch: int, overlap: int = 0
 ) -> Iterator[Batch]:
-    """The whole split, in a fixed order: every token but the first of each document is predicted exactly
-    once.
+    """The whole split, in a fixed order: every token but the first of each document is predicted exactly once.
 
-    Documents longer than `seq_len` are read in windows, each after the first beginning with `overlap` tokens
-    of context that are not counted again. Windows are packed, isolated; the last batch has fewer rows.
+    Documents longer than `seq_len` are read in windows, each but the first beginning with `overlap` tokens of context
+    that are not counted again. Windows are packed and isolated from each other; the last batch has fewer rows.
     """
     if not 0 <= overlap < seq_len:
         raise UserError(f"overlap {overlap} must be at least 0 and below seq_len {seq_len}", "lower it")
@@ -223,35 +220,35 @@ def evaluation_batches(
         n = min(rows_per_batch, n_rows - start)
         low, high = np.searchsorted(row, [start, start + n])
         chosen = order[low:high]
-        segments = _side_by_side(starts[chosen], length[chosen], row[low:high] - start, n_context[chosen])
-        yield _gather(shards, segments, n, seq_len, 1)
+        spans = _left_to_right(starts[chosen], length[chosen], row[low:high] - start, n_context[chosen])
+        yield _gather(shards, spans, n, seq_len, 1)
 
 
-def _side_by_side(
+def _left_to_right(
     starts: np.ndarray, lengths: np.ndarray, row: np.ndarray, n_context: np.ndarray | int = 0
-) -> _Segments:
-    """Segments of one row follow each other from its left edge. `row` is ascending."""
+) -> _Spans:
+    """Place the spans of each row one after another. `row` is ascending."""
     before = np.cumsum(lengths) - lengths
     first_of_row = np.searchsorted(row, row, "left")
-    return _Segments(starts, lengths, row, before - before[first_of_row], n_context)
+    return _Spans(starts, lengths, row, before - before[first_of_row], n_context)
 
 
-def _gather(shards: TokenSource, segments: _Segments, n_rows: int, seq_len: int, shift: int) -> Batch:
-    """Read the tokens of `segments` and lay them out; what no segment fills is padding."""
-    n = segments.length
-    step = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)  # 0, 1, ... within each segment
-    source = np.repeat(segments.token_start, n) + step
+def _gather(shards: TokenSource, spans: _Spans, n_rows: int, seq_len: int, shift: int) -> Batch:
+    """Read the tokens of `spans` into rows; the rest is padding."""
+    n = spans.length
+    step = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)  # 0, 1, ... within each span
+    source = np.repeat(spans.token_start, n) + step
     target = source + shift
-    place = np.repeat(segments.row * seq_len + segments.column, n) + step
-    number_in_row = np.arange(len(n)) - np.searchsorted(segments.row, segments.row, "left")
+    position = np.repeat(spans.row * seq_len + spans.column, n) + step
+    number_in_row = np.arange(len(n)) - np.searchsorted(spans.row, spans.row, "left")
 
     def filled(values: np.ndarray, padding: int, dtype: type) -> np.ndarray:
         flat: np.ndarray = np.full(n_rows * seq_len, padding, dtype)
-        flat[place] = values
+        flat[position] = values
         return flat.reshape(n_rows, seq_len)
 
     counted = np.ones(len(source), bool) if shards.loss_mask is None else shards.loss_mask[target] > 0
-    counted &= step >= np.repeat(np.broadcast_to(segments.n_context, n.shape), n)
+    counted &= step >= np.repeat(np.broadcast_to(spans.n_context, n.shape), n)
     pad_id = shards.pad_id or 0
     return Batch(
         input_ids=filled(shards.token_ids[source], pad_id, np.int64),

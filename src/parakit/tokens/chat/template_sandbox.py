@@ -1,10 +1,9 @@
-"""A chat template is code that came with a model. Here it runs where it can do no harm.
+"""A sandbox for chat templates, which are code that comes with a model.
 
-The language is jinja's immutable sandbox with attributes closed: only a short list of methods of strings and
-mappings and the fields of loops can be reached. A template that is not our own runs in a child process with
-bounded memory, and is killed when it does not answer in time: a loop without end costs seconds, not the
-program. The child is started by file path and imports only jinja2 and the standard library. There is no
-clock, for a template that prints today's date would give other ids tomorrow.
+It is jinja's immutable sandbox without attribute access: only a short list of methods of strings and mappings and the
+fields of loops are allowed. A third-party template runs in a child process with bounded memory, and is killed when it
+does not finish in time: an endless loop costs seconds. The child is started by file path and imports only jinja2 and the
+standard library. There is no clock, because a template that prints the date would give other ids each day.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ _LOOP_FIELDS = (
 
 
 class TemplateError(Exception):
-    """The template is wrong, forbids its input, or took too long."""
+    """The template is invalid, rejects its input, or took too long."""
 
 
 def render_all(source: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Render a template in this process; only for templates that are our own."""
+    """Render a trusted template in this process."""
     template = _compiled(source)
     try:
         return [template.render(**context) for context in contexts]
-    except Exception as error:  # whatever a template provokes is the template's fault
+    except Exception as error:  # any error is the template's
         raise TemplateError(f"{type(error).__name__}: {error}") from None
 
 
@@ -68,7 +67,7 @@ def _environment() -> Any:
     allowed[dict] = {"items", "keys", "values", "get"}
 
     class Generation(Extension):
-        """`{% generation %}` marks what an assistant says; roles tell us that, so it passes through."""
+        """`{% generation %}` marks an assistant's content; roles determine that here, so its body is rendered as is."""
 
         tags = {"generation"}  # noqa: RUF012
 
@@ -96,12 +95,12 @@ def _environment() -> Any:
             if isinstance(argument, str) and (
                 argument.startswith("_") or (hasattr(obj, argument) and not isinstance(obj, Mapping))
             ):
-                raise TemplateError(f"it reaches for the attribute {argument!r}")
+                raise TemplateError(f"it accesses the attribute {argument!r}")
             return self.undefined(obj=obj, name=argument)
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
             if operator == "**" or not (isinstance(left, int | float) and isinstance(right, int | float)):
-                raise TemplateError(f"operator {operator} on these values is not for templates")
+                raise TemplateError(f"operator {operator} is not allowed on these values")
             return super().call_binop(context, operator, left, right)
 
     environment = ClosedEnvironment(
@@ -111,11 +110,11 @@ def _environment() -> Any:
         environment.filters.pop(name, None)
     environment.filters["tojson"] = _to_json
     environment.globals = {k: environment.globals[k] for k in ("range", "dict", "namespace")}
-    environment.globals["raise_exception"] = _refuse
+    environment.globals["raise_exception"] = _raise_exception
     return environment
 
 
-def _refuse(message: str) -> None:
+def _raise_exception(message: str) -> None:
     raise TemplateError(message)
 
 
@@ -124,7 +123,7 @@ def _to_json(value: Any, indent: int | None = None, ensure_ascii: bool = False, 
 
 
 class TemplateWorker:
-    """A child process that renders one foreign template. Ends with this object, or when it is too slow."""
+    """A child process that renders one third-party template. It ends with this object, or when it is too slow."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -134,21 +133,21 @@ class TemplateWorker:
     def render_all(self, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
         """Render for each context, all within `SECONDS_PER_REQUEST`; `TemplateError` otherwise."""
         with self._lock:
-            child = self._started()
+            child = self._start()
             assert child.stdin is not None
             deadline = time.monotonic() + SECONDS_PER_REQUEST
             try:
                 request = {"source": self._source, "contexts": list(contexts)}
-                answer = self._ask(child, json.dumps(request).encode() + b"\n", deadline)
+                reply = self._exchange(child, json.dumps(request).encode() + b"\n", deadline)
             except (OSError, TemplateError) as error:
                 self._stop()
-                reason = str(error) if isinstance(error, TemplateError) else "it ended the process it ran in"
+                reason = str(error) if isinstance(error, TemplateError) else "its process ended"
                 raise TemplateError(reason) from None
-        if "error" in answer:
-            raise TemplateError(answer["error"])
-        return answer["texts"]
+        if "error" in reply:
+            raise TemplateError(reply["error"])
+        return reply["texts"]
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
             self._child = subprocess.Popen(
                 [sys.executable, "-I", __file__],
@@ -165,21 +164,21 @@ class TemplateWorker:
         return self._child
 
     @staticmethod
-    def _ask(child: subprocess.Popen[bytes], request: bytes, deadline: float) -> dict[str, Any]:
+    def _exchange(child: subprocess.Popen[bytes], request: bytes, deadline: float) -> dict[str, Any]:
         assert child.stdin is not None
         assert child.stdout is not None
-        received, left = bytearray(), memoryview(request)
+        received, unsent = bytearray(), memoryview(request)
         while not received.endswith(b"\n"):
-            writers = [child.stdin] if left else []
+            writers = [child.stdin] if unsent else []
             ready = select.select([child.stdout], writers, [], max(deadline - time.monotonic(), 0))
             if not any(ready):
-                raise TemplateError(f"it did not end within {SECONDS_PER_REQUEST:g} s")
+                raise TemplateError(f"it did not finish within {SECONDS_PER_REQUEST:g} s")
             if ready[1]:
-                left = left[os.write(child.stdin.fileno(), left[:65536]) :]
+                unsent = unsent[os.write(child.stdin.fileno(), unsent[:65536]) :]
             if ready[0]:
                 data = os.read(child.stdout.fileno(), 1 << 20)
                 if not data:
-                    raise TemplateError("it ended the process it ran in (too much memory?)")
+                    raise TemplateError("its process ended (too much memory?)")
                 received += data
         return json.loads(received)
 
@@ -198,7 +197,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _serve() -> None:
-    """The child: one JSON request a line, one JSON answer a line."""
+    """The child process: one JSON request a line, one JSON reply a line."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -207,10 +206,10 @@ def _serve() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         try:
-            answer: dict[str, Any] = {"texts": render_all(request["source"], request["contexts"])}
+            reply: dict[str, Any] = {"texts": render_all(request["source"], request["contexts"])}
         except (TemplateError, RecursionError, MemoryError) as error:
-            answer = {"error": str(error) or type(error).__name__}
-        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+            reply = {"error": str(error) or type(error).__name__}
+        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
         sys.stdout.buffer.flush()
 
 

@@ -1,4 +1,4 @@
-"""Examples to token ids: written once, in bounded memory, as example shards."""
+"""Encode examples as token ids, in bounded memory, into example shards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encode_examples(
     task, labels = get_task_format(report["task"]), report["labels"]
     if task.name == "translate" and tokenizer.eos_id is None:
         raise UserError(
-            "this tokenizer has no EOS, so a translation would never end", "use one that parakit trained"
+            "this tokenizer has no EOS, so a translation could not end", "use one that parakit trained"
         )
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     config = {"tokenizer": tokenizer.digest, "dtype": dtype, "family": family}
@@ -55,7 +55,7 @@ def encode_examples(
             "splits": splits,
             "answers": task.answer in ("label", "tags", "score"),
             "labels": labels,
-            "frames": [special_tokens_template(tokenizer, family, n).to_dict() for n in (1, 2)],
+            "templates": [special_tokens_template(tokenizer, family, n).to_dict() for n in (1, 2)],
             "dtype": dtype,
             "vocab_size": tokenizer.vocab_size,
             "pad_id": tokenizer.pad_id,
@@ -111,7 +111,9 @@ class _SplitWriter:
         return ids
 
     def _add(self, key: str, ids: list[np.ndarray], n_before: int) -> None:
-        lengths = self.lengths.setdefault(key, [np.zeros(n_before, np.int64)])  # a key that comes late
+        lengths = self.lengths.setdefault(
+            key, [np.zeros(n_before, np.int64)]
+        )  # a key that is missing in earlier rows
         lengths.append(np.array([len(one) for one in ids], np.int64))
         with open(self.folder / f"{self.split}.{key}.bin", "ab") as file:
             np.concatenate(ids).astype(self.dtype).tofile(file)
@@ -124,14 +126,14 @@ class _SplitWriter:
 
 
 def word_numbers(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[list[int], np.ndarray]:
-    """Ids of words set apart by spaces, and for each token the number of the word that it is the first token of,
-    or -1. A word of which the tokenizer keeps nothing has no token.
+    """Ids of words joined by spaces, and for each token the index of the word whose first token it is, or -1. A word
+    that the tokenizer drops has no token.
     """
-    token_ids, spans = tokenizer.plain.spans(" ".join(words))
+    token_ids, spans = tokenizer.reference_encoder.spans(" ".join(words))
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
     begins = ends - [len(word) for word in words]
     begin, end = np.array(spans, np.int64).reshape(-1, 2).T
-    word = np.searchsorted(ends, begin, "right")  # the first that ends behind the token's beginning
+    word = np.searchsorted(ends, begin, "right")  # the first word that ends after the token's beginning
     inside = (word < len(words)) & (end > begin)
     inside[inside] &= end[inside] > begins[word[inside]]
     word = np.where(inside, word, -1)

@@ -1,8 +1,8 @@
 """Example shards: the examples of a task as token ids on disk, memory-mapped.
 
-Per split and text one flat file of ids and the offsets at which examples begin; classes and scores as an array,
-tags as one number for each token (-1: not the first token of a word). Texts are stored without special tokens;
-the frames that go around them stand in the index. Example i of a split is row i of the examples it was made from.
+Per split and text one flat file of ids and the offsets at which examples begin; classes and scores as an array, tags as
+one number for each token (-1: not the first token of a word). Texts are stored without special tokens; the templates
+that add them are in the index. Example i of a split is row i of the examples it was made from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HINT = "restore it from a copy, or delete the folder and encode the examples ag
 
 
 @dataclass(frozen=True)
-class Texts:
+class EncodedTexts:
     """One text of every example."""
 
     token_ids: np.ndarray  # (n_tokens,) uint16 or uint32
@@ -47,12 +47,11 @@ class ExampleShards:
     """One split, opened. `texts` by key: text, text_pair, words, source, target, positive."""
 
     task: str
-    texts: dict[str, Texts]
-    answers: (
-        np.ndarray | None
-    )  # (n_examples,) int64 classes or float32 scores; (n_tokens,) int64 tags; or none
+    texts: dict[str, EncodedTexts]
+    # (n_examples,) int64 classes or float32 scores; (n_tokens,) int64 tags; or none
+    answers: np.ndarray | None
     labels: tuple[str, ...]  # names of the classes or tags
-    frames: tuple[SpecialTokensTemplate, SpecialTokensTemplate]  # around one text, around two
+    templates: tuple[SpecialTokensTemplate, SpecialTokensTemplate]  # of one text, of two
     vocab_size: int
     pad_id: int | None
     eos_id: int | None
@@ -65,30 +64,30 @@ class ExampleShards:
 
     @classmethod
     def open(cls, path: str | Path, split: str, verify: bool = True) -> ExampleShards:
-        """Map a split. `UserError` when there is none; `CorruptArtifact` naming the file when bytes or sizes
-        are not those written.
+        """Map a split. `UserError` when there is none; `CorruptArtifact` naming the file when bytes or sizes differ from
+        those written.
         """
         path = Path(path)
         open_artifact(path, "example_shards", verify=verify)
         index = read_json(path / INDEX)
         if split not in index["splits"]:
             raise UserError(f"{path}: has no split {split!r}", f"it has {', '.join(index['splits'])}")
-        facts = index["splits"][split]
+        entry = index["splits"][split]
         texts = {
-            key: _texts(path, f"{split}.{key}", index["dtype"], facts["examples"], n_tokens)
-            for key, n_tokens in facts["tokens"].items()
+            key: _texts(path, f"{split}.{key}", index["dtype"], entry["examples"], n_tokens)
+            for key, n_tokens in entry["tokens"].items()
         }
         answers = None
         if index["answers"]:
-            n = facts["tokens"]["words"] if index["task"] == "tag" else facts["examples"]
+            n = entry["tokens"]["words"] if index["task"] == "tag" else entry["examples"]
             answers = _array(path / f"{split}.answers.npy", n)
-        single, pair = map(SpecialTokensTemplate.from_dict, index["frames"])
+        single, pair = map(SpecialTokensTemplate.from_dict, index["templates"])
         return cls(
             task=index["task"],
             texts=texts,
             answers=answers,
             labels=tuple(index["labels"]),
-            frames=(single, pair),
+            templates=(single, pair),
             vocab_size=index["vocab_size"],
             pad_id=index["pad_id"],
             eos_id=index["eos_id"],
@@ -97,20 +96,20 @@ class ExampleShards:
 
 
 def read_index(path: str | Path) -> dict[str, Any]:
-    """What stands in a folder of example shards: `task`, `family`, `labels`, and counts by split."""
+    """The index of a folder of example shards: `task`, `family`, `labels`, and counts by split."""
     return read_json(open_artifact(path, "example_shards", verify=False).path / INDEX)
 
 
-def _texts(path: Path, name: str, dtype: str, n_examples: int, n_tokens: int) -> Texts:
+def _texts(path: Path, name: str, dtype: str, n_examples: int, n_tokens: int) -> EncodedTexts:
     offsets = _array(path / f"{name}.offsets.npy", n_examples + 1)
     if offsets[-1] != n_tokens or (np.diff(offsets) < 0).any():
         raise CorruptArtifact(f"{path / name}.offsets.npy: does not fit the index", _HINT)
     file, size = path / f"{name}.bin", n_tokens * np.dtype(dtype).itemsize
     if not file.is_file() or file.stat().st_size != size:
-        found = file.stat().st_size if file.is_file() else "no"
-        raise CorruptArtifact(f"{file}: has {found} bytes where {size} belong", _HINT)
+        n_bytes = file.stat().st_size if file.is_file() else "no"
+        raise CorruptArtifact(f"{file}: has {n_bytes} bytes instead of {size}", _HINT)
     ids = np.memmap(file, dtype=dtype, mode="r", shape=(n_tokens,)) if n_tokens else np.empty(0, dtype)
-    return Texts(ids, offsets)
+    return EncodedTexts(ids, offsets)
 
 
 def _array(path: Path, n: int) -> np.ndarray:
@@ -119,5 +118,5 @@ def _array(path: Path, n: int) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise CorruptArtifact(f"{path}: not readable: {error}", _HINT) from None
     if values.shape != (n,):
-        raise CorruptArtifact(f"{path}: has shape {values.shape} where ({n},) belongs", _HINT)
+        raise CorruptArtifact(f"{path}: has shape {values.shape} instead of ({n},)", _HINT)
     return values

@@ -1,7 +1,7 @@
-"""Batches of examples: a pure function of (seed, row number), without end, each example once an epoch.
+"""Batches of examples: a pure function of (seed, row number), endless, each example once an epoch.
 
-Texts are put into their frames here and padded to the longest of the batch. One that is too long is cut inside its
-frame and counted in `n_truncated`, or refused. B examples, T tokens, S source tokens.
+Special tokens are added here, and texts are padded to the longest of the batch. A text that is too long is truncated,
+its special tokens kept, and counted in `n_truncated`, or refused. B examples, T tokens, S source tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from parakit.common.errors import UserError
 from parakit.tokens.batches.batch import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.batches.length_groups import GROUPS_PER_POOL, LengthGroups
-from parakit.tokens.examples.layout import Rows, framed_rows, one_below_the_other
+from parakit.tokens.examples.layout import PaddedTexts, merge_rows, pad_texts
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate, truncate_pair
 
@@ -24,8 +24,8 @@ TooLong = Literal["truncate", "refuse"]
 
 
 @dataclass(frozen=True)
-class Grouping:
-    """What happens to a text that is too long, and how rows are grouped by length."""
+class LengthGrouping:
+    """How long texts are handled, and how rows are grouped by length."""
 
     too_long: TooLong
     n_rows_hint: int
@@ -34,22 +34,27 @@ class Grouping:
 
 @dataclass(frozen=True)
 class _Limited:
-    """Lengths in tokens of one side of every example, frame included, and the most that a row takes."""
+    """Lengths in tokens of one side of every example, special tokens included, and the limit of a row."""
 
     lengths: np.ndarray  # (n_examples,)
     limit: int
 
 
-BatchKind = TypeVar("BatchKind", PairBatch, LabelledBatch, TextPairBatch)
+BatchT = TypeVar("BatchT", PairBatch, LabelledBatch, TextPairBatch)
 
 
-class ExampleSource(ABC, Generic[BatchKind]):
-    """What sources of examples share. `n_rows_hint` is how many rows a step takes; rows of one step are of like
-    length. `tokens_per_row` is the mean, specials included.
+class ExampleSource(ABC, Generic[BatchT]):
+    """Base class. `n_rows_hint` is the number of rows of a step; rows of one step have similar lengths.
+    `tokens_per_row` is the mean, special tokens included.
     """
 
     def __init__(
-        self, shards: ExampleShards, seed: int, texts: Sequence[_Limited], limit: str, grouping: Grouping
+        self,
+        shards: ExampleShards,
+        seed: int,
+        texts: Sequence[_Limited],
+        limit: str,
+        grouping: LengthGrouping,
     ) -> None:
         self.shards, self.seed, self.pad_id = shards, seed, shards.pad_id or 0
         too_long = np.any([text.lengths > text.limit for text in texts], axis=0)
@@ -60,42 +65,42 @@ class ExampleSource(ABC, Generic[BatchKind]):
                 "raise the limit, shorten them, or set too_long: truncate",
             )
         lengths = np.stack([np.minimum(text.lengths, text.limit) for text in texts])
-        # Both sides of a batch are as wide as their longest row, so the longer side decides.
+        # A batch is as wide as its longest row on either side, so the longer side decides.
         self._order_by = lengths.max(0) + lengths.sum(0) / (2 * lengths.sum(0).max(initial=1))
         self._groups = LengthGroups(self._order_by, seed, grouping.n_rows_hint, grouping.groups_per_pool)
         self.rows_per_epoch = float(shards.n_examples)
         self.tokens_per_row = float(lengths.sum(0).mean())
 
     @abstractmethod
-    def batch_of(self, examples: Sequence[int] | np.ndarray) -> BatchKind:
+    def batch_of(self, examples: Sequence[int] | np.ndarray) -> BatchT:
         """These examples as one batch, in this order."""
 
-    def rows(self, start_row: int, n_rows: int) -> BatchKind:
-        """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed, whoever asks and
-        whenever.
-        """
+    def rows(self, start_row: int, n_rows: int) -> BatchT:
+        """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
         return self.batch_of(self._groups.examples(start_row, n_rows))
 
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
 
-    def once(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, BatchKind]]:
-        """Every example once, in a fixed order, the longest first: (numbers of the examples, their batch)."""
+    def once(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, BatchT]]:
+        """Every example once, in a fixed order, the longest first: (indices of the examples, their batch)."""
         order = np.argsort(-self._order_by, kind="stable")
         for start in range(0, len(order), rows_per_batch):
             numbers = order[start : start + rows_per_batch]
             yield numbers, self.batch_of(numbers)
 
-    def _framed(self, frame: SpecialTokensTemplate, key: str, examples: np.ndarray, limit: int) -> Rows:
+    def _pad(
+        self, template: SpecialTokensTemplate, key: str, examples: np.ndarray, limit: int
+    ) -> PaddedTexts:
         """One text of each example, its first `limit` tokens."""
         texts = self.shards.texts[key]
         kept = np.minimum(texts.lengths[examples], limit)
-        return framed_rows(frame, [texts], examples, [kept], self.pad_id)
+        return pad_texts(template, [texts], examples, [kept], self.pad_id)
 
 
 class PairSource(ExampleSource[PairBatch]):
-    """Sources and targets (translate). Every target ends with EOS, but one that was cut does not end there."""
+    """Sources and targets (translate). Every target ends with EOS, unless it was truncated."""
 
     def __init__(
         self,
@@ -111,23 +116,23 @@ class PairSource(ExampleSource[PairBatch]):
     ) -> None:
         _check_task(shards, ("translate",))
         assert shards.eos_id is not None
-        self.frame, self.decoder_start_id = shards.frames[0], decoder_start_id
-        self.target_frame = _ending_with(self.frame, shards.eos_id)
+        self.template, self.decoder_start_id = shards.templates[0], decoder_start_id
+        self.target_frame = _with_eos(self.template, shards.eos_id)
         self.max_source_len, self.max_target_len = max_source_len, max_target_len
-        _check_limit("max_source_len", max_source_len, self.frame)
+        _check_limit("max_source_len", max_source_len, self.template)
         _check_limit("max_target_len", max_target_len, self.target_frame)
         sides = [
-            _Limited(shards.texts["source"].lengths + self.frame.n_ids, max_source_len),
-            _Limited(shards.texts["target"].lengths + self.target_frame.n_ids, max_target_len),
+            _Limited(shards.texts["source"].lengths + self.template.n_tokens, max_source_len),
+            _Limited(shards.texts["target"].lengths + self.target_frame.n_tokens, max_target_len),
         ]
         limit = f"{max_source_len} source or {max_target_len} target tokens"
-        super().__init__(shards, seed, sides, limit, Grouping(too_long, n_rows_hint, groups_per_pool))
+        super().__init__(shards, seed, sides, limit, LengthGrouping(too_long, n_rows_hint, groups_per_pool))
 
     def batch_of(self, examples: Sequence[int] | np.ndarray) -> PairBatch:
         examples = np.asarray(examples)
-        source = self._framed(self.frame, "source", examples, self.max_source_len - self.frame.n_ids)
-        target = self._framed(self.target_frame, "target", examples, self.max_target_len)
-        target = target.cut(self.max_target_len)
+        source = self._pad(self.template, "source", examples, self.max_source_len - self.template.n_tokens)
+        target = self._pad(self.target_frame, "target", examples, self.max_target_len)
+        target = target.truncate(self.max_target_len)
         input_ids = np.full_like(target.token_ids, self.decoder_start_id)
         input_ids[:, 1:] = target.token_ids[:, :-1]
         input_ids[~target.real] = self.pad_id
@@ -142,7 +147,7 @@ class PairSource(ExampleSource[PairBatch]):
 
 
 class LabelledSource(ExampleSource[LabelledBatch]):
-    """Texts with classes, tags or scores (classify, tag, regress). Of two texts the longer is cut first."""
+    """Texts with classes, tags or scores (classify, tag, regress). Of two texts the longer is truncated first."""
 
     def __init__(
         self,
@@ -157,14 +162,16 @@ class LabelledSource(ExampleSource[LabelledBatch]):
         _check_task(shards, ("classify", "tag", "regress"))
         self.max_seq_len, self._key = max_seq_len, "words" if shards.task == "tag" else "text"
         self._pairs = shards.texts.get("text_pair")
-        single, pair = shards.frames
+        single, pair = shards.templates
         self.has_types = self._pairs is not None and pair.has_types
         _check_limit("max_seq_len", max_seq_len, single if self._pairs is None else pair)
-        lengths = shards.texts[self._key].lengths + single.n_ids
+        lengths = shards.texts[self._key].lengths + single.n_tokens
         if self._pairs is not None:
-            lengths = lengths + self._pairs.lengths + (self._pairs.lengths > 0) * (pair.n_ids - single.n_ids)
+            lengths = (
+                lengths + self._pairs.lengths + (self._pairs.lengths > 0) * (pair.n_tokens - single.n_tokens)
+            )
         limited, limit = [_Limited(lengths, max_seq_len)], f"{max_seq_len} tokens"
-        super().__init__(shards, seed, limited, limit, Grouping(too_long, n_rows_hint, groups_per_pool))
+        super().__init__(shards, seed, limited, limit, LengthGrouping(too_long, n_rows_hint, groups_per_pool))
 
     def batch_of(self, examples: Sequence[int] | np.ndarray) -> LabelledBatch:
         examples = np.asarray(examples)
@@ -179,27 +186,30 @@ class LabelledSource(ExampleSource[LabelledBatch]):
             n_counted=len(examples) if loss_mask is None else int(loss_mask.sum()),
         )
 
-    def _rows(self, examples: np.ndarray) -> Rows:
-        single, pair = self.shards.frames
+    def _rows(self, examples: np.ndarray) -> PaddedTexts:
+        single, pair = self.shards.templates
         is_pair = np.zeros(len(examples), np.bool_)
         if self._pairs is not None:
             is_pair = self._pairs.lengths[examples] > 0
-        alone = self._framed(single, self._key, examples[~is_pair], self.max_seq_len - single.n_ids)
+        alone = self._pad(single, self._key, examples[~is_pair], self.max_seq_len - single.n_tokens)
         if self._pairs is None or not is_pair.any():
             return alone
         texts, numbers = [self.shards.texts[self._key], self._pairs], examples[is_pair]
-        limit = self.max_seq_len - pair.n_ids
+        limit = self.max_seq_len - pair.n_tokens
         lengths = np.stack([text.lengths[numbers] for text in texts], axis=1)
         kept = np.array([truncate_pair(row, limit) for row in lengths.tolist()]).T
-        both = framed_rows(pair, texts, numbers, list(kept), self.pad_id)
-        return one_below_the_other(alone, both, is_pair, self.pad_id) if not is_pair.all() else both
+        both = pad_texts(pair, texts, numbers, list(kept), self.pad_id)
+        return merge_rows(alone, both, is_pair, self.pad_id) if not is_pair.all() else both
 
     def _answers(self, examples: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray | None]:
         assert self.shards.answers is not None
         if self.shards.task != "tag":
             return np.array(self.shards.answers[examples]), None
-        tags, first = np.full(shape, -1, np.int64), len(self.shards.frames[0].parts[0])
-        limit, offsets = self.max_seq_len - self.shards.frames[0].n_ids, self.shards.texts["words"].offsets
+        tags, first = np.full(shape, -1, np.int64), len(self.shards.templates[0].parts[0])
+        limit, offsets = (
+            self.max_seq_len - self.shards.templates[0].n_tokens,
+            self.shards.texts["words"].offsets,
+        )
         for row, i in enumerate(examples):
             own = self.shards.answers[offsets[i] : offsets[i + 1]][:limit]
             tags[row, first : first + len(own)] = own
@@ -207,7 +217,7 @@ class LabelledSource(ExampleSource[LabelledBatch]):
 
 
 class TextPairSource(ExampleSource[TextPairBatch]):
-    """Pairs of texts that mean alike (embed), each in a frame of its own."""
+    """Pairs of texts with the same meaning (embed), encoded separately."""
 
     def __init__(
         self,
@@ -220,42 +230,42 @@ class TextPairSource(ExampleSource[TextPairBatch]):
         groups_per_pool: int = GROUPS_PER_POOL,
     ) -> None:
         _check_task(shards, ("embed",))
-        self.max_seq_len, self.frame = max_seq_len, shards.frames[0]
-        _check_limit("max_seq_len", max_seq_len, self.frame)
+        self.max_seq_len, self.template = max_seq_len, shards.templates[0]
+        _check_limit("max_seq_len", max_seq_len, self.template)
         sides = [
-            _Limited(shards.texts[key].lengths + self.frame.n_ids, max_seq_len)
+            _Limited(shards.texts[key].lengths + self.template.n_tokens, max_seq_len)
             for key in ("text", "positive")
         ]
         limit = f"{max_seq_len} tokens in a text"
-        super().__init__(shards, seed, sides, limit, Grouping(too_long, n_rows_hint, groups_per_pool))
+        super().__init__(shards, seed, sides, limit, LengthGrouping(too_long, n_rows_hint, groups_per_pool))
 
     def batch_of(self, examples: Sequence[int] | np.ndarray) -> TextPairBatch:
-        examples, limit = np.asarray(examples), self.max_seq_len - self.frame.n_ids
-        first, second = (self._framed(self.frame, key, examples, limit) for key in ("text", "positive"))
+        examples, limit = np.asarray(examples), self.max_seq_len - self.template.n_tokens
+        first, second = (self._pad(self.template, key, examples, limit) for key in ("text", "positive"))
         return TextPairBatch(first.token_ids, first.real, second.token_ids, second.real, len(examples))
 
 
-def _ending_with(frame: SpecialTokensTemplate, eos_id: int) -> SpecialTokensTemplate:
-    """The frame of a target: that of a text, closed by EOS."""
-    before, after = frame.parts
+def _with_eos(template: SpecialTokensTemplate, eos_id: int) -> SpecialTokensTemplate:
+    """The template of a target: that of a text, with EOS at its end."""
+    before, after = template.parts
     if after and after[-1] == eos_id:
-        return frame
-    before_types, after_types = frame.part_types
+        return template
+    before_types, after_types = template.part_types
     return SpecialTokensTemplate(
-        (before, (*after, eos_id)), (before_types, (*after_types, 0)), frame.text_types
+        (before, (*after, eos_id)), (before_types, (*after_types, 0)), template.text_types
     )
 
 
-def _check_limit(name: str, limit: int, frame: SpecialTokensTemplate) -> None:
-    if limit <= frame.n_ids:
+def _check_limit(name: str, limit: int, template: SpecialTokensTemplate) -> None:
+    if limit <= template.n_tokens:
         raise UserError(
-            f"{name} {limit} leaves no room for a token between {frame.n_ids} special ones", "raise it"
+            f"{name} {limit} leaves no room for text next to {template.n_tokens} special tokens", "raise it"
         )
 
 
 def _check_task(shards: ExampleShards, tasks: tuple[str, ...]) -> None:
     if shards.task not in tasks:
         raise UserError(
-            f"these are examples of {shards.task}, and {' or '.join(tasks)} is needed",
-            "point to the right folder",
+            f"these are examples of {shards.task}, not of {' or '.join(tasks)}",
+            "use a folder of such examples",
         )

@@ -1,8 +1,7 @@
-"""Protocol buffers as they lie in a file: numbered fields, one after another.
+"""A reader of protocol buffers: numbered fields, one after another.
 
-Only what a message from a stranger needs to be read safely: every length is held against the bytes that are there, a
-number has ten bytes at most, and nothing nests deeper than the caller asks for. Groups, which nobody writes any more,
-are refused. See protobuf.dev/programming-guides/encoding.
+Safe for untrusted files: every length is compared with the remaining bytes, a number has at most ten bytes, and only the
+caller opens nested messages. Groups, which are deprecated, are refused. See protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def as_bytes(value: Value) -> bytes:
 
 
 def _number(data: bytes | memoryview, start: int, end: int) -> tuple[int, int]:
-    """A number written seven bits a byte, and where it ends."""
+    """A varint (seven bits a byte), and the index after it."""
     number = 0
     for shift in range(0, 70, 7):
         if start >= end:

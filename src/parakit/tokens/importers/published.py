@@ -1,8 +1,8 @@
 """Published byte-BPE vocabularies, from the files in which they were released.
 
-GPT-2 came as `encoder.json` and `vocab.bpe` (token names, and the merges in order); r50k, p50k, cl100k and
-o200k came as rank files: a line per token, its bytes in base64 and its rank, which is its id. The merges of a
-rank file are found again by encoding each token with the tokens before it. `.gz` copies are read as they are.
+GPT-2 was released as `encoder.json` and `vocab.bpe` (token names, and the merges in order); r50k, p50k, cl100k and o200k
+as rank files: a line per token, its bytes in base64 and its rank, which is its id. The merges of a rank file are
+recovered by encoding each token with the tokens before it. `.gz` copies are read too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.settings import closest_match
-from parakit.tokens.importers.description import added_token, byte_bpe_description
+from parakit.tokens.importers.tokenizer_json import added_token, byte_bpe_json
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -32,12 +32,12 @@ _PUBLISHED: dict[str, tuple[str, str, dict[str, int]]] = {
     "p50k_edit": (
         "p50k_base.tiktoken",
         "gpt2",
-        {_END: 50256} | {form: 50281 + i for i, form in enumerate(_FILL)},
+        {_END: 50256} | {token: 50281 + i for i, token in enumerate(_FILL)},
     ),
     "cl100k_base": (
         "cl100k_base.tiktoken",
         "three_digits",
-        {_END: 100257} | {form: 100258 + i for i, form in enumerate(_FILL)} | {"<|endofprompt|>": 100276},
+        {_END: 100257} | {token: 100258 + i for i, token in enumerate(_FILL)} | {"<|endofprompt|>": 100276},
     ),
     "o200k_base": ("o200k_base.tiktoken", "case_aware", {_END: 199999, "<|endofprompt|>": 200018}),
 }
@@ -69,9 +69,9 @@ def published_tokenizer(path: str | Path, name: str) -> Tokenizer:
         raise CorruptArtifact(
             f"{folder}: the files of {name} cannot be read: {error}", "fetch them again"
         ) from None
-    added = [added_token(token_id, form) for form, token_id in special.items()]
-    described = byte_bpe_description(vocabulary | special, merges, PATTERNS[pattern], added)
-    text = json.dumps(described, ensure_ascii=False)
+    added = [added_token(token_id, token) for token, token_id in special.items()]
+    converted = byte_bpe_json(vocabulary | special, merges, PATTERNS[pattern], added)
+    text = json.dumps(converted, ensure_ascii=False)
     return Tokenizer(text, kind="byte_bpe", special=SpecialTokens({"bos": _END, "eos": _END}))
 
 

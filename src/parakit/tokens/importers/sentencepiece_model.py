@@ -1,8 +1,8 @@
 """A sentencepiece model file (`spiece.model`, `tokenizer.model`, `source.spm`), read without sentencepiece.
 
-The file is one protobuf message: pieces with scores and kinds, how it was trained, how text is normalised before it
-is cut. Only the fields that decide about ids are kept; the numbers are those of sentencepiece_model.proto. The file is
-a stranger's: its size, the number of pieces and every value are checked.
+The file is one protobuf message: pieces with scores and kinds, the training settings, the normalization. Only the fields
+that affect ids are read; the numbers are those of sentencepiece_model.proto. The file is untrusted: its size, the number
+of pieces and every value are checked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HINT = "the file is damaged or no sentencepiece model: fetch it again"
 
 @dataclass(frozen=True, slots=True)
 class SentencePiece:
-    """One piece of the vocabulary; its id is its place in the list."""
+    """One piece of the vocabulary; its id is its index in the list."""
 
     piece: str
     score: float
@@ -32,7 +32,7 @@ class SentencePiece:
 
 @dataclass(frozen=True)
 class SentencePieceModel:
-    """What a model file says, defaults filled in as sentencepiece fills them."""
+    """The content of a model file, with sentencepiece's defaults."""
 
     pieces: tuple[SentencePiece, ...]
     model: Literal["unigram", "bpe", "word", "char"]
@@ -46,13 +46,13 @@ class SentencePieceModel:
     ids: dict[str, int] = field(default_factory=dict)  # unk, bos, eos, pad; -1 where there is none
 
     def control(self, purpose: str) -> str | None:
-        """The piece that serves `purpose` (unk, bos, eos, pad), or None."""
+        """The piece for `purpose` (unk, bos, eos, pad), or None."""
         number = self.ids[purpose]
         return self.pieces[number].piece if 0 <= number < len(self.pieces) else None
 
 
 def read_sentencepiece(path: str | Path) -> SentencePieceModel:
-    """Read a model file; `CorruptArtifact` naming it when it is none."""
+    """Read a model file; `CorruptArtifact` naming it when it is invalid."""
     path = Path(path)
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
@@ -66,7 +66,7 @@ def read_sentencepiece(path: str | Path) -> SentencePieceModel:
 
 
 def parse_sentencepiece(data: bytes) -> SentencePieceModel:
-    """The model in `data`; `ValueError` saying what is wrong with it."""
+    """The model in `data`; `ValueError` that says what is invalid."""
     pieces: list[SentencePiece] = []
     trainer: dict[int, Value] = {}
     normalizer: dict[int, Value] = {}
@@ -84,18 +84,18 @@ def parse_sentencepiece(data: bytes) -> SentencePieceModel:
     check_charsmap(charsmap)
     kind = as_int(trainer.get(3, 1))
     if kind not in _MODELS:
-        raise ValueError(f"its model type is {kind}, and there are 1 to {len(_MODELS)}")
-    found: dict[str, Any] = {"pieces": tuple(pieces), "model": _MODELS[kind], "charsmap": charsmap}
-    found["byte_fallback"] = _flag(trainer, 35, False)
-    found["suffix_spaces"] = _flag(trainer, 24, False)
-    found["dummy_prefix"] = _flag(normalizer, 3, True)
-    found["remove_extra_spaces"] = _flag(normalizer, 4, True)
-    found["escape_spaces"] = _flag(normalizer, 5, True)
-    found["denormalizes"] = bool(denormalizer.get(2))
+        raise ValueError(f"its model type is {kind}, not 1 to {len(_MODELS)}")
+    model_fields: dict[str, Any] = {"pieces": tuple(pieces), "model": _MODELS[kind], "charsmap": charsmap}
+    model_fields["byte_fallback"] = _flag(trainer, 35, False)
+    model_fields["suffix_spaces"] = _flag(trainer, 24, False)
+    model_fields["dummy_prefix"] = _flag(normalizer, 3, True)
+    model_fields["remove_extra_spaces"] = _flag(normalizer, 4, True)
+    model_fields["escape_spaces"] = _flag(normalizer, 5, True)
+    model_fields["denormalizes"] = bool(denormalizer.get(2))
     numbers = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
     ids = {name: as_int(trainer.get(number, default)) for name, (number, default) in numbers.items()}
     ids["unk"] = next(i for i, piece in enumerate(pieces) if piece.kind == UNKNOWN)
-    return SentencePieceModel(**found, ids=ids)
+    return SentencePieceModel(**model_fields, ids=ids)
 
 
 def _piece(data: bytes) -> SentencePiece:
@@ -110,7 +110,7 @@ def _piece(data: bytes) -> SentencePiece:
     if not 0 < len(piece) <= MAX_PIECE_BYTES:
         raise ValueError(f"a piece of {len(piece)} bytes; 1 to {MAX_PIECE_BYTES} are allowed")
     if not NORMAL <= kind <= BYTE:
-        raise ValueError(f"a piece of kind {kind}, and there are {NORMAL} to {BYTE}")
+        raise ValueError(f"a piece of kind {kind}, not {NORMAL} to {BYTE}")
     return SentencePiece(piece.decode("utf-8"), score, kind)
 
 
@@ -119,13 +119,13 @@ def _check_pieces(pieces: list[SentencePiece]) -> None:
         raise ValueError("two pieces are the same")
     n_unknown = sum(piece.kind == UNKNOWN for piece in pieces)
     if n_unknown != 1:
-        raise ValueError(f"{n_unknown} pieces stand for the unknown, and one must")
+        raise ValueError(f"{n_unknown} pieces are of the kind unknown, not one")
     n_bytes = sum(piece.kind == BYTE for piece in pieces)
     if n_bytes not in (0, 256):
-        raise ValueError(f"{n_bytes} pieces stand for bytes, and all 256 or none must")
+        raise ValueError(f"{n_bytes} pieces are bytes, not 0 or 256")
     names = {f"<0x{byte:02X}>" for byte in range(256)}
     if n_bytes and {piece.piece for piece in pieces if piece.kind == BYTE} != names:
-        raise ValueError("the pieces that stand for bytes are not <0x00> to <0xFF>")
+        raise ValueError("the byte pieces are not <0x00> to <0xFF>")
 
 
 def _flag(message: dict[int, Value], number: int, default: bool) -> bool:

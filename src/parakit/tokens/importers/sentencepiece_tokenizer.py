@@ -1,9 +1,8 @@
-"""A sentencepiece model as a tokenizer.json, with sentencepiece's own ids.
+"""Conversion of a sentencepiece model to a tokenizer.json with the same ids.
 
-Normalising, the space that opens every text and the sign that stands for spaces become normalizers; Unigram keeps its
-scores; BPE, which merges any two neighbours whose join is a piece, gets every such pair as a merge, the best score
-first and of equals the longer left part, which is the one that stands further left in a run. What has no counterpart
-in `tokenizers` is refused with the reason.
+Normalization, the prepended space and the escaping of spaces become normalizers; Unigram keeps its scores; BPE, which
+merges any two neighbours whose join is a piece, gets every such pair as a merge, the best score first and of equals the
+longer left part, which is further left in a run. Features without a counterpart in `tokenizers` are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import base64
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.tokens.importers.description import added_token, tokenizer_json
 from parakit.tokens.importers.sentencepiece_model import (
     BYTE,
     CONTROL,
@@ -22,25 +20,26 @@ from parakit.tokens.importers.sentencepiece_model import (
     USER_DEFINED,
     SentencePieceModel,
 )
+from parakit.tokens.importers.tokenizer_json import added_token, base_json
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-# Unigram: the piece of a byte stands for a byte of an unknown character. Text that spells its name must not become it,
-# and does not while its characters are known.
+# Unigram: a byte piece encodes one byte of an unknown character. Text that spells its name must not become it, and does
+# not while its characters are known.
 _NEVER = -1e6
 
 
-def sentencepiece_description(model: SentencePieceModel, where: str) -> dict[str, Any]:
-    """The tokenizer.json, as a mapping, of a sentencepiece model; it frames no text. `UserError` naming `where` says
-    what cannot be kept.
+def sentencepiece_json(model: SentencePieceModel, where: str) -> dict[str, Any]:
+    """The tokenizer.json, as a mapping, of a sentencepiece model, without special tokens around a text. `UserError`
+    naming `where` for a feature that cannot be converted.
     """
     _check(model, where)
     pieces = model.pieces
     special = [(i, p.piece) for i, p in enumerate(pieces) if p.kind in (CONTROL, UNKNOWN, UNUSED)]
-    # Pieces that hold no space inside cannot reach over one: text may be cut there, which is many times as fast.
+    # If no piece contains an inner space, text may be split at spaces, which is many times as fast.
     splits = all(SPACE not in piece.piece[1:] for piece in pieces if piece.kind in (NORMAL, USER_DEFINED))
     split = {"type": "Split", "pattern": {"String": SPACE}, "behavior": "MergedWithNext", "invert": False}
     return {
-        **tokenizer_json([added_token(i, piece) for i, piece in special]),
+        **base_json([added_token(i, piece) for i, piece in special]),
         "normalizer": {"type": "Sequence", "normalizers": _normalizers(model)},
         "pre_tokenizer": split if splits else None,
         "decoder": {"type": "Sequence", "decoders": _decoders(model)},
@@ -51,17 +50,17 @@ def sentencepiece_description(model: SentencePieceModel, where: str) -> dict[str
 def _check(model: SentencePieceModel, where: str) -> None:
     reason = None
     if model.model not in ("unigram", "bpe"):
-        reason = f"its model is of type {model.model!r}, and unigram and bpe are read"
+        reason = f"its model is of type {model.model!r}, not unigram or bpe"
     elif model.suffix_spaces:
-        reason = "it writes spaces behind words, which tokenizer.json cannot say"
+        reason = "it appends spaces to words, which tokenizer.json cannot express"
     elif not model.escape_spaces:
-        reason = "it leaves spaces as they are, and its pieces hold none"
+        reason = "it does not escape spaces, but its pieces have none"
     elif model.denormalizes:
-        reason = "it rewrites decoded text by a table of its own"
+        reason = "it rewrites decoded text by a table"
     elif model.model == "bpe" and any(piece.kind in (USER_DEFINED, UNUSED) for piece in model.pieces):
-        reason = "a BPE model with pieces that are whole by definition, or unused, cuts text in ways no merge list does"
+        reason = "a BPE model with user-defined or unused pieces splits text as no merge list does"
     if reason:
-        raise UserError(f"{where}: {reason}", "take the model's tokenizer.json, if its publisher has one")
+        raise UserError(f"{where}: {reason}", "use the model's tokenizer.json, if its publisher has one")
 
 
 def _normalizers(model: SentencePieceModel) -> list[dict[str, Any]]:
@@ -93,7 +92,7 @@ def _unigram(model: SentencePieceModel) -> dict[str, Any]:
     vocabulary = []
     for piece in model.pieces:
         score = piece.score
-        if piece.kind == USER_DEFINED:  # sentencepiece's own formula: always better than its parts
+        if piece.kind == USER_DEFINED:  # sentencepiece's formula: always better than its parts
             score = len(piece.piece) * best - 0.1
         elif piece.kind == BYTE:
             score = _NEVER

@@ -1,8 +1,8 @@
-"""Which token of a published tokenizer serves which purpose.
+"""The special tokens of a published tokenizer by purpose.
 
-A folder says so in tokenizer_config.json or special_tokens_map.json. Where it leaves a purpose out, the class that it
-names fills it in, as transformers does; where it says nothing at all, the forms of the well-known families are looked
-for. A purpose that is set to null stays empty, and a form that is not in the vocabulary counts as absent.
+A folder lists them in tokenizer_config.json or special_tokens_map.json. A purpose that is missing there gets the default
+of the tokenizer class, as in transformers; where none is listed, the strings of well-known families are searched. A
+purpose that is set to null stays empty, and a string outside the vocabulary counts as absent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BART = {
 }
 _LLAMA = {"bos": "<s>", "eos": "</s>", "unk": "<unk>"}
 _T5 = {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
-CLASS_FORMS: dict[str, dict[str, str]] = {
+CLASS_SPECIAL_TOKENS: dict[str, dict[str, str]] = {
     "BertTokenizer": _BERT,
     "DistilBertTokenizer": _BERT,
     "ElectraTokenizer": _BERT,
@@ -42,42 +42,43 @@ _SENTINEL = re.compile(re.escape(SENTINEL).replace(r"\{\}", r"(\d{1,6})"))
 
 
 def tokenizer_class(settings: Mapping[str, Any]) -> str | None:
-    """The class that a tokenizer_config.json names, without the "Fast" that some say and some do not."""
+    """The class that a tokenizer_config.json names, without the optional "Fast"."""
     name = settings.get("tokenizer_class")
     return name.removesuffix("Fast") if isinstance(name, str) else None
 
 
-def special_tokens(settings: Mapping[str, Any], known: Collection[str]) -> SpecialTokens:
-    """Purposes and their forms, from the merged tokenizer_config.json and special_tokens_map.json; `known` are all
-    forms of the vocabulary.
+def read_special_tokens(settings: Mapping[str, Any], known: Collection[str]) -> SpecialTokens:
+    """Purposes and their strings, from the merged tokenizer_config.json and special_tokens_map.json; `known` is the
+    vocabulary.
     """
-    named = {purpose: _form(settings.get(f"{purpose}_token")) for purpose in PURPOSES}
-    defaults = CLASS_FORMS.get(tokenizer_class(settings) or "", {})
+    named = {purpose: _string_of(settings.get(f"{purpose}_token")) for purpose in PURPOSES}
+    defaults = CLASS_SPECIAL_TOKENS.get(tokenizer_class(settings) or "", {})
     if not defaults and not any(named.values()):
         defaults = next(
-            (forms for forms in (_BERT, _BART, _GPT2) if set(forms.values()) <= set(known)), _LLAMA | _T5
+            (strings for strings in (_BERT, _BART, _GPT2) if set(strings.values()) <= set(known)),
+            _LLAMA | _T5,
         )
-    forms = {}
-    for purpose, form in named.items():
-        if form is None and f"{purpose}_token" not in settings:
-            form = defaults.get(purpose)
-        if form is not None and form in known:
-            forms[purpose] = form
-    # A tokenizer that knows every text names its end-of-text token here too: it would no longer be a control token.
-    if forms.get("unk") in {form for purpose, form in forms.items() if purpose != "unk"}:
-        del forms["unk"]
-    if forms.get("pad") is not None and forms.get("pad") == forms.get("eos"):
-        del forms["pad"]
+    strings = {}
+    for purpose, string in named.items():
+        if string is None and f"{purpose}_token" not in settings:
+            string = defaults.get(purpose)
+        if string is not None and string in known:
+            strings[purpose] = string
+    # A tokenizer without unknown text names its end-of-text token as UNK too, which would make it no control token.
+    if strings.get("unk") in {string for purpose, string in strings.items() if purpose != "unk"}:
+        del strings["unk"]
+    if strings.get("pad") is not None and strings.get("pad") == strings.get("eos"):
+        del strings["pad"]
     turns = TURN_MARKERS if set(TURN_MARKERS.values()) <= set(known) else {}
-    return SpecialTokens(forms, turns, sentinel_forms(known))
+    return SpecialTokens(strings, turns, find_sentinels(known))
 
 
-def sentinel_forms(known: Collection[str]) -> tuple[str, ...]:
+def find_sentinels(known: Collection[str]) -> tuple[str, ...]:
     """The sentinels among `known`, in the order in which span corruption uses them."""
-    found = [(int(match[1]), form) for form in known if (match := _SENTINEL.fullmatch(form))]
-    return tuple(form for number, form in sorted(found) if form == SENTINEL.format(number))
+    found = [(int(match[1]), string) for string in known if (match := _SENTINEL.fullmatch(string))]
+    return tuple(string for number, string in sorted(found) if string == SENTINEL.format(number))
 
 
-def _form(value: Any) -> str | None:
+def _string_of(value: Any) -> str | None:
     value = value.get("content") if isinstance(value, dict) else value
     return value if isinstance(value, str) else None

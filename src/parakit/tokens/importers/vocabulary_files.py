@@ -1,7 +1,7 @@
-"""Vocabularies that lie in a folder as plain files: BERT's vocab.txt, and GPT-2's vocab.json with merges.txt.
+"""Conversion of plain vocabulary files: BERT's vocab.txt, and GPT-2's vocab.json with merges.txt.
 
-Each becomes a tokenizer.json that normalises, splits and frames as the tokenizer class of the folder does. The same
-layout serves several families, so a class that splits in a way not known here is refused rather than guessed.
+Each becomes a tokenizer.json that normalizes, splits and adds special tokens as the tokenizer class of the folder does.
+Several families use the same files, so an unknown class is refused rather than guessed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.tokens.importers.description import added_token, byte_bpe_description, frame, tokenizer_json
-from parakit.tokens.importers.special_strings import special_tokens, tokenizer_class
+from parakit.tokens.importers.special_strings import read_special_tokens, tokenizer_class
+from parakit.tokens.importers.tokenizer_json import added_token, base_json, byte_bpe_json, template_processing
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS
 
 MAX_BYTES = 200_000_000
@@ -22,23 +22,23 @@ _WORDPIECE_CLASSES = {None, "BertTokenizer", "DistilBertTokenizer", "ElectraToke
 _GPT2_CLASSES = {None, "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "Qwen2Tokenizer"}
 
 
-def wordpiece_description(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def wordpiece_json(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The tokenizer.json of a folder with a vocab.txt: a token a line, its id the line's number."""
     path = folder / "vocab.txt"
     _check_class(path, settings, _WORDPIECE_CLASSES)
     if settings.get("do_basic_tokenize") is False:
         raise UserError(
-            f"{folder / 'tokenizer_config.json'}: do_basic_tokenize is off, so text would have to come cut into words",
-            "take a model that cuts text itself",
+            f"{folder / 'tokenizer_config.json'}: do_basic_tokenize is off, so text would have to be split into words already",
+            "use a model that splits text itself",
         )
     lines = read_vocabulary_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     tokens = lines if lines[-1] else lines[:-1]
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    forms = special_tokens(settings, vocabulary).strings
-    _need(forms, ("unk", "cls", "sep"), path)
-    cls, sep = forms["cls"], forms["sep"]
+    strings = read_special_tokens(settings, vocabulary).strings
+    _require(strings, ("unk", "cls", "sep"), path)
+    cls, sep = strings["cls"], strings["sep"]
     return {
-        **tokenizer_json([added_token(vocabulary[form], form) for form in dict.fromkeys(forms.values())]),
+        **base_json([added_token(vocabulary[string], string) for string in dict.fromkeys(strings.values())]),
         "normalizer": {
             "type": "BertNormalizer",
             "clean_text": True,
@@ -47,11 +47,13 @@ def wordpiece_description(folder: Path, settings: Mapping[str, Any]) -> dict[str
             "lowercase": _setting(settings, "do_lower_case", True),
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": frame(f"{cls}:0 A:0 {sep}:0", f"{cls}:0 A:0 {sep}:0 B:1 {sep}:1", vocabulary),
+        "post_processor": template_processing(
+            f"{cls}:0 A:0 {sep}:0", f"{cls}:0 A:0 {sep}:0 B:1 {sep}:1", vocabulary
+        ),
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
             "type": "WordPiece",
-            "unk_token": forms["unk"],
+            "unk_token": strings["unk"],
             "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100,
             "vocab": vocabulary,
@@ -59,7 +61,7 @@ def wordpiece_description(folder: Path, settings: Mapping[str, Any]) -> dict[str
     }
 
 
-def byte_bpe_folder(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def convert_byte_bpe(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """The tokenizer.json of a folder with vocab.json and merges.txt, and the settings with the class filled in."""
     path = folder / "vocab.json"
     _check_class(path, settings, _GPT2_CLASSES)
@@ -69,8 +71,8 @@ def byte_bpe_folder(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str
     merges = [line.split(" ") for line in lines if line.strip()]
     if bad := next((merge for merge in merges if len(merge) != 2 or "".join(merge) not in vocabulary), None):
         raise CorruptArtifact(
-            f"{folder / 'merges.txt'}: {' '.join(bad)!r} joins no two parts to a token of vocab.json",
-            "the files are of different tokenizers, or damaged: fetch them again",
+            f"{folder / 'merges.txt'}: {' '.join(bad)!r} is no merge of two tokens into a third of vocab.json",
+            "the files belong to different tokenizers, or are damaged: fetch them again",
         )
     kind = tokenizer_class(settings)
     if kind not in _GPT2_CLASSES - {None}:
@@ -78,34 +80,34 @@ def byte_bpe_folder(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str
         settings = {**settings, "tokenizer_class": kind}
     added = folder_added_tokens(folder, settings)
     known = vocabulary | {token["content"]: token["id"] for token in added}
-    forms = special_tokens(settings, known).strings
-    named = [added_token(known[form], form) for form in dict.fromkeys(forms.values())]
+    strings = read_special_tokens(settings, known).strings
+    named = [added_token(known[string], string) for string in dict.fromkeys(strings.values())]
     tokens = {token["id"]: token for token in [*named, *added]}
-    described = byte_bpe_description(
+    converted = byte_bpe_json(
         vocabulary,
         merges,
         PATTERNS["one_digit" if kind == "Qwen2Tokenizer" else "gpt2"],
         [tokens[token_id] for token_id in sorted(tokens)],
     )
     if kind == "Qwen2Tokenizer":
-        described["normalizer"] = {"type": "NFC"}
+        converted["normalizer"] = {"type": "NFC"}
     elif kind != "GPT2Tokenizer":
-        _need(forms, ("cls", "sep"), path)
-        described["post_processor"] = {
+        _require(strings, ("cls", "sep"), path)
+        converted["post_processor"] = {
             "type": "RobertaProcessing",
-            "sep": [forms["sep"], known[forms["sep"]]],
-            "cls": [forms["cls"], known[forms["cls"]]],
+            "sep": [strings["sep"], known[strings["sep"]]],
+            "cls": [strings["cls"], known[strings["cls"]]],
             "trim_offsets": True,
             "add_prefix_space": _setting(settings, "add_prefix_space", False),
         }
-    byte_level = described["pre_tokenizer"]["pretokenizers"][-1]
+    byte_level = converted["pre_tokenizer"]["pretokenizers"][-1]
     if _setting(settings, "add_prefix_space", False):
-        described["pre_tokenizer"] = byte_level | {"add_prefix_space": True, "use_regex": True}
-    return described, settings
+        converted["pre_tokenizer"] = byte_level | {"add_prefix_space": True, "use_regex": True}
+    return converted, settings
 
 
 def folder_added_tokens(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Tokens that stand beside the vocabulary: `added_tokens_decoder`, else added_tokens.json."""
+    """Tokens outside the vocabulary: `added_tokens_decoder`, else added_tokens.json."""
     listed = settings.get("added_tokens_decoder")
     if isinstance(listed, dict) and listed:
         try:
@@ -123,7 +125,7 @@ def folder_added_tokens(folder: Path, settings: Mapping[str, Any]) -> list[dict[
     if not path.is_file():
         return []
     numbers = sorted(read_vocabulary_json(path).items(), key=lambda item: item[1])
-    return [added_token(token_id, form) for form, token_id in numbers]
+    return [added_token(token_id, string) for string, token_id in numbers]
 
 
 def read_vocabulary_json(path: Path) -> dict[str, int]:
@@ -140,7 +142,7 @@ def read_vocabulary_json(path: Path) -> dict[str, int]:
         or not all(type(i) is int and 0 <= i < 2**31 for i in vocabulary.values())
         or len(set(vocabulary.values())) != len(vocabulary)
     ):
-        raise CorruptArtifact(f"{path}: does not map tokens to ids, each to its own", "fetch the file again")
+        raise CorruptArtifact(f"{path}: does not map tokens to distinct ids", "fetch the file again")
     return vocabulary
 
 
@@ -162,16 +164,16 @@ def _check_class(path: Path, settings: Mapping[str, Any], known: set[str | None]
     if kind not in known and kind not in ("PreTrainedTokenizer", "TokenizersBackend"):
         names = ", ".join(sorted(name for name in known if name))
         raise UserError(
-            f"{path}: belongs to a {kind}, and how that one cuts text is not known here",
-            f"take the model's tokenizer.json, if its publisher has one; read without one: {names}",
+            f"{path}: belongs to a {kind}, whose way of splitting text is unknown",
+            f"use the model's tokenizer.json, if its publisher has one; supported without one: {names}",
         )
 
 
-def _need(forms: Mapping[str, str], purposes: tuple[str, ...], path: Path) -> None:
-    if missing := [purpose for purpose in purposes if purpose not in forms]:
+def _require(strings: Mapping[str, str], purposes: tuple[str, ...], path: Path) -> None:
+    if missing := [purpose for purpose in purposes if purpose not in strings]:
         raise CorruptArtifact(
-            f"{path}: has no {missing[0].upper()} token, and its class of tokenizer needs one",
-            "fetch the folder again: special_tokens_map.json says which token it is",
+            f"{path}: has no {missing[0].upper()} token, which its tokenizer class needs",
+            "fetch the folder again: special_tokens_map.json names the token",
         )
 
 

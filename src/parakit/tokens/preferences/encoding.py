@@ -1,11 +1,11 @@
-"""Rankings to ids, through the chat template alone: the prompt with the assistant's turn opened, and each completion
-with the end of its turn.
+"""Encode rankings by the chat template: the prompt with an opened assistant's turn, and each completion with its end of
+turn.
 
-That the prompt's ids are the beginning of the whole conversation's is asserted, ranking by ranking: where a tokenizer
-joined prompt and completion at the seam, chosen and rejected would not share what they are judged on.
+The prompt's ids must be a prefix of the whole conversation's, which is checked for every ranking: if a tokenizer merged
+the end of the prompt with a completion, chosen and rejected would not have the same prompt.
 
-Too long is counted and cut from the prompt's left, as far as the conversation's own beginning goes; a completion is
-never cut. One that leaves no room for a prompt is left out, and counted.
+Too long prompts are truncated on the left and counted; a completion is never truncated. A ranking whose completions leave
+no room for a prompt is skipped and counted.
 """
 
 from __future__ import annotations
@@ -24,27 +24,26 @@ from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TooLong = Literal["truncate_prompt", "refuse"]
-MIN_PROMPT_TOKENS = 4  # tokens that must be left of a prompt
+MIN_PROMPT_TOKENS = 4  # of a truncated prompt
 
 
 @dataclass(frozen=True)
 class EncodedRankings:
-    """Completions one behind the other, each as prompt and completion ids. Completion i has the tokens
-    `offsets[i]:offsets[i + 1]`, the first `prompt_lengths[i]` of which are the prompt; ranking r has the completions
-    `first[r]:first[r + 1]`, best first.
+    """Concatenated sequences of prompt and completion ids. Completion i has the tokens `offsets[i]:offsets[i + 1]`, the
+    first `prompt_lengths[i]` of which are the prompt; ranking r has the completions `first[r]:first[r + 1]`, best first.
     """
 
     token_ids: np.ndarray  # uint32
     offsets: np.ndarray  # (n_completions + 1,) int64
     prompt_lengths: np.ndarray  # (n_completions,) int64
     first: np.ndarray  # (n_rankings + 1,) int64
-    margins: np.ndarray  # (n_rankings,) float32; 0 where none was said
+    margins: np.ndarray  # (n_rankings,) float32; 0 where none is given
     pad_id: int | None
     tokenizer_digest: str
     n_truncated: int = 0
-    """Rankings whose prompt was cut."""
+    """Rankings whose prompt was truncated."""
     n_skipped: int = 0
-    """Rankings that had no room."""
+    """Rankings whose completions do not fit."""
 
     @property
     def n_examples(self) -> int:
@@ -69,7 +68,7 @@ class EncodedRankings:
 def completion_ids(
     tokenizer: Tokenizer, prompt: Sequence[Message], completion: str, prompt_ids: Sequence[int] | None = None
 ) -> tuple[list[int], list[int]]:
-    """The ids of a prompt (the assistant's turn opened) and of a completion (its end of turn included).
+    """The ids of a prompt (with an opened assistant's turn) and of a completion (with its end of turn).
 
     Raises `UserError` where the whole conversation does not begin with the prompt's ids.
     """
@@ -79,14 +78,14 @@ def completion_ids(
     n = len(prompt_ids)
     if whole.token_ids[:n] != list(prompt_ids):
         raise UserError(
-            "the tokenizer joins prompt and completion: the same prompt has other ids before another completion",
+            "the tokenizer merges prompt and completion: the ids of a prompt depend on its completion",
             "use a chat template that ends the generation prompt with a control token",
         )
     counted = [i for i, counts in enumerate(whole.loss_mask) if counts and i >= n]
     if not counted or counted != list(range(n, counted[-1] + 1)):
         raise UserError(
-            "the chat template puts something between prompt and completion that no assistant says",
-            "use a template whose generation prompt is what stands before an assistant's words",
+            "the chat template writes something between prompt and completion that is in neither",
+            "use a template whose generation prompt is what it writes before an assistant's content",
         )
     return list(prompt_ids), whole.token_ids[n : counted[-1] + 1]
 
@@ -101,7 +100,7 @@ def encode_rankings(
 ) -> EncodedRankings:
     """Encode rankings for rows of at most `max_seq_len` tokens. `progress` counts rankings.
 
-    Raises `UserError` where `too_long` is "refuse" and a ranking is, and where none is left.
+    Raises `UserError` for a ranking that is too long where `too_long` is "refuse", and where no ranking fits.
     """
     rows: list[np.ndarray] = []
     prompt_lengths, first, margins = [], [0], []
@@ -146,6 +145,6 @@ def encode_rankings(
 
 
 def truncate_left(tokenizer: Tokenizer, prompt_ids: list[int], n: int) -> list[int]:
-    """Ids without `n` of the first ones; a BOS at their very beginning stays."""
-    opener = prompt_ids[:1] if prompt_ids[0] == tokenizer.bos_id else []
-    return opener + prompt_ids[n + len(opener) :]
+    """Ids without the first `n`; a leading BOS stays."""
+    bos = prompt_ids[:1] if prompt_ids[0] == tokenizer.bos_id else []
+    return bos + prompt_ids[n + len(bos) :]

@@ -1,5 +1,5 @@
-"""Batches of rankings: a pure function of (seed, row), without end, each ranking once an epoch, neighbours of like
-length.
+"""Batches of rankings: a pure function of (seed, row number), endless, each ranking once an epoch, with neighbours of
+similar length.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from parakit.tokens.preferences.encoding import EncodedRankings
 
 
 class PreferenceSource:
-    """`reference` (n_completions,): what the reference said to each completion, where a method needs it.
-    `n_rows_hint` is how many rankings a step takes; `share_prompts` is for models that `supports_prefix_tree`.
+    """`reference` (n_completions,): log-probabilities of the completions under the reference, where a method needs them.
+    `n_rows_hint` is the number of rankings of a step; `share_prompts` is for models that support prefix trees.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PreferenceSource:
         self.rows_per_epoch = float(data.n_examples)
 
     def rows(self, start_row: int, n_rows: int) -> RankingBatch:
-        """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed, whoever asks and whenever."""
+        """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
         return self.batch_of(self._groups.examples(start_row, n_rows))
 
     def epoch_of(self, row: int) -> float:
@@ -45,7 +45,7 @@ class PreferenceSource:
         return row / self.rows_per_epoch
 
     def once(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, RankingBatch]]:
-        """Every ranking once, in a fixed order, the longest first: (numbers of the rankings, their batch)."""
+        """Every ranking once, in a fixed order, the longest first: (indices of the rankings, their batch)."""
         order = np.argsort(-self._order_by, kind="stable")
         for start in range(0, len(order), rows_per_batch):
             numbers = order[start : start + rows_per_batch]

@@ -1,7 +1,7 @@
-"""Tokenizers side by side: what a text costs in each, and which characters each token covers.
+"""Comparison of tokenizers: how many tokens a text has in each, and which characters each token covers.
 
-A token is neither a word nor a character; how many of them a text takes depends on the tokenizer, the
-language and the text. Words are counted as what spaces separate.
+A token is neither a word nor a character; their number depends on the tokenizer, the language and the text. Words are
+separated by white space.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class TokenizerFigures:
-    """What one tokenizer makes of the compared texts."""
+    """Statistics of one tokenizer on the compared texts."""
 
     name: str
     kind: str
@@ -24,11 +24,11 @@ class TokenizerFigures:
     tokens_per_word: float
     bytes_per_token: float
     n_unknown: int
-    exact: bool  # decoding gives every text back as it was
+    exact: bool  # decoding restores every text exactly
 
 
 def compare_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Sequence[str]) -> list[TokenizerFigures]:
-    """Figures of each named tokenizer over all `texts` together."""
+    """Statistics of each named tokenizer over all `texts` together."""
     texts = [fix_surrogates(text) for text in texts]
     n_words = sum(len(text.split()) for text in texts)
     n_bytes = sum(len(text.encode()) for text in texts)
@@ -55,17 +55,17 @@ def compare_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Sequence[str]
 
 
 def token_pieces(tokenizer: Tokenizer, text: str) -> list[tuple[int, str]]:
-    """Each token's id and the characters of `text` it covers, in order; what to colour.
+    """Each token's id and the characters of `text` it covers, in order.
 
-    The pieces join to `text`: characters that no token covers (spaces some kinds drop) go with the next
-    token, or with the last; a token that covers only a part of a character already shown has an empty piece.
+    The pieces join to `text`: characters that no token covers (spaces that some kinds drop) belong to the next token, or
+    to the last; a token that covers the rest of a character already shown has an empty piece.
     """
     text = fix_surrogates(text)
-    token_ids, spans = tokenizer.plain.spans(text)
-    pieces, place = [], 0
+    token_ids, spans = tokenizer.reference_encoder.spans(text)
+    pieces, position = [], 0
     for token_id, (_, end) in zip(token_ids, spans, strict=True):
-        pieces.append((token_id, text[place : max(end, place)]))
-        place = max(end, place)
-    if pieces and place < len(text):
-        pieces[-1] = (pieces[-1][0], pieces[-1][1] + text[place:])
+        pieces.append((token_id, text[position : max(end, position)]))
+        position = max(end, position)
+    if pieces and position < len(text):
+        pieces[-1] = (pieces[-1][0], pieces[-1][1] + text[position:])
     return pieces

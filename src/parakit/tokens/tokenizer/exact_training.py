@@ -1,11 +1,10 @@
-"""Trainers of our own, where the library's result hangs on ties or on chance.
+"""Deterministic trainers, where the result of `tokenizers` depends on ties or on random order.
 
-`learn_merges` is BPE by the textbook: the most frequent pair merges, of equals the one with the greater
-bytes. `tokenizers` breaks ties by token id, which for WordPiece follows the random order of a hash map; for
-byte BPE it is sound and many times faster, so this serves as the reference there. `learn_unigram` is Kudo's
-unigram model (2018) by expectation and maximisation, on whole arrays; the library's sums floats in random
-order. Both give the same result on every run. Pair counts are kept up to date merge by merge, through a heap
-whose outdated entries are skipped on arrival.
+`learn_merges` is textbook BPE: the most frequent pair merges, of equals the one with the greater bytes. `tokenizers`
+breaks ties by token id, which for WordPiece follows the random order of a hash map; for byte BPE it is deterministic and
+many times faster, so this is the reference there. `learn_unigram` is Kudo's unigram model (2018) by expectation
+maximization, on whole arrays; `tokenizers` sums floats in random order. Both give the same result on every run. Pair
+counts are updated with every merge, in a heap whose outdated entries are skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ KEEP, SEEDS_PER_TOKEN, EM_ROUNDS = 0.75, 10, 2
 
 
 def count_words(texts: Iterable[str], pre_tokenizer: object, normalizer: object = None) -> Counter[str]:
-    """How often each word occurs after `tokenizers`' own normalising and splitting."""
+    """How often each word occurs after normalizing and splitting by `tokenizers`."""
     counts: Counter[str] = Counter()
     for text in texts:
         if normalizer is not None:
@@ -38,7 +37,7 @@ def learn_merges(words: Mapping[tuple[bytes, ...], int], n_merges: int, prefix: 
     """The first `n_merges` merges, in order; fewer when no pair occurs any more.
 
     `words` maps a word's parts to its count; `prefix` begins parts that continue a word and is dropped when
-    they join to what stands before (WordPiece's ##).
+    they join to the part before (WordPiece's ##).
     """
     state = [(list(parts), count) for parts, count in sorted(words.items())]
     pair_counts: Counter[Pair] = Counter()
@@ -86,18 +85,16 @@ def _merge(parts: list[bytes], pair: Pair, joined: bytes) -> list[bytes]:
 
 
 def _entry(pair: Pair, count: int) -> Entry:
-    """Sorts the most frequent first, then the greater bytes: each byte turned round, with an end that sorts
-    last.
-    """
+    """Sorts the most frequent first, then the greater bytes: each byte inverted, with a terminator that sorts last."""
     left, right = ((*(255 - byte for byte in part), 256) for part in pair)
     return -count, left, right, pair
 
 
 def learn_unigram(word_counts: Mapping[str, int], n_pieces: int) -> list[tuple[str, float]]:
-    """At most `n_pieces` pieces with their log-probabilities, most probable first; single characters stay as
-    far as they fit.
+    """At most `n_pieces` pieces with their log-probabilities, most probable first; single characters are
+    kept as far as they fit.
 
-    Uses the most frequent words, long ones cut up (constants above), which bounds time and memory.
+    Uses the most frequent words, long ones cut (constants above), which bounds time and memory.
     """
     short: Counter[str] = Counter()
     for word, count in word_counts.items():
@@ -123,19 +120,19 @@ def learn_unigram(word_counts: Mapping[str, int], n_pieces: int) -> list[tuple[s
 
 def _seeds(words: list[tuple[str, int]], n_pieces: int) -> dict[str, float]:
     """Characters, and the substrings that cover most text."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for word, count in words:
         for start in range(len(word)):
             for end in range(start + 1, min(start + MAX_PIECE, len(word)) + 1):
-                found[word[start:end]] += count
-    chars = sorted((p for p in found if len(p) == 1), key=lambda p: (-found[p], p))[:n_pieces]
-    longer = [piece for piece, count in found.items() if len(piece) > 1 and count > 1]
-    longer.sort(key=lambda p: (-found[p] * len(p), p))
-    return {piece: float(found[piece]) for piece in chars + longer[: SEEDS_PER_TOKEN * n_pieces]}
+                counts[word[start:end]] += count
+    chars = sorted((p for p in counts if len(p) == 1), key=lambda p: (-counts[p], p))[:n_pieces]
+    longer = [piece for piece, count in counts.items() if len(piece) > 1 and count > 1]
+    longer.sort(key=lambda p: (-counts[p] * len(p), p))
+    return {piece: float(counts[piece]) for piece in chars + longer[: SEEDS_PER_TOKEN * n_pieces]}
 
 
 def _prune(names: list[str], scores: np.ndarray, n_kept: int, among_pieces: _Lattice) -> np.ndarray:
-    """Scores with 0 for all but the characters and the pieces whose loss would cost the most likelihood."""
+    """Scores with 0 for all but the characters and the pieces whose removal would reduce the likelihood most."""
     probability = scores / scores.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = scores * (np.log(probability) - np.log(among_pieces.best_without_whole(probability)))
@@ -149,9 +146,7 @@ def _prune(names: list[str], scores: np.ndarray, n_kept: int, among_pieces: _Lat
 
 @dataclass(frozen=True)
 class _Lattice:
-    """Every way to spell every word: an edge per place where a piece fits; nodes of all words are numbered
-    through.
-    """
+    """All segmentations of all words: an edge for each occurrence of a piece; nodes are numbered over all words."""
 
     first_node: np.ndarray  # (n_words,)
     last_node: np.ndarray  # (n_words,)
@@ -182,7 +177,7 @@ class _Lattice:
         )
 
     def only(self, alive: np.ndarray) -> _Lattice:
-        """The lattice without the edges of dead pieces."""
+        """The lattice without the edges of removed pieces."""
         kept = alive[self.piece]
         arrays = (self.word, self.start, self.end, self.piece, self.position)
         word, start, end, piece, position = (array[kept] for array in arrays)
@@ -190,7 +185,7 @@ class _Lattice:
         return _Lattice(self.first_node, self.last_node, word, start, end, piece, position, slices)
 
     def expected_counts(self, counts: np.ndarray, probability: np.ndarray) -> np.ndarray:
-        """How often each piece is used when every spelling counts by its probability."""
+        """Expected use of each piece when every segmentation is weighted by its probability."""
         edge = probability[self.piece]
         forward, backward = (np.zeros(int(self.last_node[-1]) + 1) for _ in range(2))
         forward[self.first_node] = backward[self.last_node] = 1.0
@@ -204,7 +199,7 @@ class _Lattice:
         return np.bincount(self.piece, use, len(probability))
 
     def best_without_whole(self, probability: np.ndarray) -> np.ndarray:
-        """Probability of each word's best spelling in two or more pieces; 0 where there is none."""
+        """Probability of each word's best segmentation into two or more pieces; 0 where there is none."""
         whole = (self.start == self.first_node[self.word]) & (self.end == self.last_node[self.word])
         edge = np.where(whole, 0.0, probability[self.piece])
         best = np.zeros(int(self.last_node[-1]) + 1)
@@ -215,6 +210,6 @@ class _Lattice:
 
 
 def _slices(position: np.ndarray) -> list[slice]:
-    """Where the edges that end at position 1, 2, ... lie."""
+    """The ranges of the edges that end at position 1, 2, ..."""
     limits = np.searchsorted(position, np.arange(1, int(position.max(initial=0)) + 2))
     return [slice(a, b) for a, b in pairwise(limits)]

@@ -1,16 +1,15 @@
-"""Text to ids with no special token in sight, and fast.
+"""Fast encoding of text to ids, without special tokens.
 
-Whatever the text contains, these encoders cannot produce a control id: they work on a copy of the vocabulary
-from which the control tokens are gone. Byte BPE goes through tiktoken, several times as fast as `tokenizers`,
-when its ids are proven equal; single characters go through a table; the rest through `tokenizers`.
+Whatever the text contains, these encoders cannot produce a control id: they use a copy of the vocabulary without the
+control tokens. Byte BPE uses tiktoken, several times as fast as `tokenizers`, when its ids are proven equal; single
+characters use a table; everything else uses `tokenizers`.
 
-The proof. tiktoken merges any two neighbours whose join is a token, by the token's rank; `tokenizers` merges
-the listed pairs only, by the list's order. Let each merge make a new token, and let the encoding of every
-token's own bytes be that token. Whether L and R ever stand side by side before merge k depends on their own
-bytes alone (merges act leftmost-first inside them), so the neighbours that can join into token T when its
-turn comes are exactly T's listed pair, and both procedures walk through the same states. `prove_equal` checks
-those two premises on the whole vocabulary; the splitting patterns are equal as they come from a list of
-patterns on which both regular-expression engines agree for every code point (held by a test).
+The proof. tiktoken merges any two neighbours whose join is a token, by the token's rank; `tokenizers` merges only the
+listed pairs, in the list's order. Premises: each merge makes a new token, and the encoding of every token's bytes is that
+token. Whether L and R ever become neighbours before merge k depends on their own bytes only (merges act leftmost-first
+inside them), so the neighbours that can join into token T at its merge are exactly T's listed pair, and both procedures
+pass through the same states. `equivalent_tiktoken_ranks` checks both premises on the whole vocabulary; the splitting
+patterns come from a list on which both regular-expression engines agree for every code point (a test verifies it).
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ _UPPER, _LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
 PATTERNS = {
     # GPT-2; words with their leading space, runs of digits
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    # cl100k, Llama 3: up to three digits, any one character may lead a word
+    # cl100k, Llama 3: up to three digits; any one character may begin a word
     "three_digits": rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}{{1,3}}|{_SYMBOLS}|{_SPACES}",
     # Qwen 2 and 3: each digit alone
     "one_digit": rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}|{_SYMBOLS}|{_SPACES}",
-    # o200k: breaks words where the case changes
+    # o200k: splits words where the case changes
     "case_aware": "|".join(
         [
             rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+{_CONTRACTIONS}?",
@@ -64,7 +63,7 @@ _HARD_CASES = (
 
 
 class TextEncoder(Protocol):
-    """Turns text into ids; never into a control id."""
+    """Encodes text to ids, never to a control id."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of one well-formed text."""
@@ -77,31 +76,27 @@ class TextEncoder(Protocol):
 
 @lru_cache(maxsize=1)
 def byte_alphabet() -> tuple[str, ...]:
-    """GPT-2's printable stand-in for each byte: itself where it is printable, else the next free character
-    from U+0100 on.
-    """
+    """GPT-2's printable character for each byte: itself where it is printable, else the next free one from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     spare = iter(range(0x100, 0x200))
     return tuple(chr(byte if byte in printable else next(spare)) for byte in range(256))
 
 
 @lru_cache(maxsize=1)
-def _bytes_of() -> dict[str, int]:
+def _byte_of_char() -> dict[str, int]:
     return {char: byte for byte, char in enumerate(byte_alphabet())}
 
 
 def token_bytes(token: str) -> bytes | None:
-    """The bytes a byte-level token stands for, or None when it is not written in the byte alphabet."""
+    """The bytes of a byte-level token, or None when it is not written in the byte alphabet."""
     try:
-        return bytes([_bytes_of()[char] for char in token])
+        return bytes([_byte_of_char()[char] for char in token])
     except KeyError:
         return None
 
 
 def fix_surrogates(text: str) -> str:
-    """`text` with lone surrogates (which no encoding can express) replaced by U+FFFD, and pairs of them
-    joined.
-    """
+    """`text` with lone surrogates (invalid in UTF-8) replaced by U+FFFD, and surrogate pairs joined."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -110,10 +105,12 @@ def fix_surrogates(text: str) -> str:
 
 
 class ReferenceEncoder:
-    """`tokenizers` on a copy of the tokenizer in which the control tokens have unguessable names."""
+    """`tokenizers` on a copy of the tokenizer whose control tokens have random names."""
 
-    def __init__(self, description: dict[str, Any], control_ids: set[int]) -> None:
-        self.tokenizer = HuggingFaceTokenizer.from_str(json.dumps(without_control(description, control_ids)))
+    def __init__(self, parsed_json: dict[str, Any], control_ids: set[int]) -> None:
+        self.tokenizer = HuggingFaceTokenizer.from_str(
+            json.dumps(without_control_tokens(parsed_json, control_ids))
+        )
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -129,30 +126,28 @@ class ReferenceEncoder:
 
 
 class TiktokenEncoder:
-    """Byte BPE through tiktoken; texts that tiktoken cannot digest go through `tokenizers`, with the same
-    ids.
-    """
+    """Byte BPE by tiktoken; texts that tiktoken cannot handle are encoded by the reference, with the same ids."""
 
     def __init__(
         self,
         ranks: dict[bytes, int],
         pattern: str,
         normalizer: Normalizer | None,
-        slow: Callable[[], ReferenceEncoder],
+        reference: Callable[[], ReferenceEncoder],
     ) -> None:
         import tiktoken
 
         self._encode = tiktoken.Encoding(
             "parakit", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
         ).encode_ordinary
-        self._slow = slow
+        self._reference = reference
         self._normalizer = normalizer
 
     def encode(self, text: str) -> list[int]:
         if self._normalizer is not None:
             text = self._normalizer.normalize_str(text)
         if len(text) > LONG_TEXT and LONG_SPACE.search(text):
-            return self._slow().encode(text)
+            return self._reference().encode(text)
         return self._encode(text)
 
     def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -161,7 +156,7 @@ class TiktokenEncoder:
             return [np.array(self.encode(text), np.uint32) for text in texts]
         size = max(1, len(texts) // (8 * n_threads))
         pieces = [texts[i : i + size] for i in range(0, len(texts), size)]
-        with ThreadPoolExecutor(n_threads) as pool:  # tiktoken works outside the interpreter lock
+        with ThreadPoolExecutor(n_threads) as pool:  # tiktoken releases the interpreter lock
             done = pool.map(lambda piece: [np.array(self.encode(text), np.uint32) for text in piece], pieces)
             return [ids for piece in done for ids in piece]
 
@@ -185,36 +180,34 @@ class CharacterEncoder:
         return self._table[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
 
 
-def text_encoder(
-    whole: HuggingFaceTokenizer,
-    description: dict[str, Any],
+def fastest_encoder(
+    backend: HuggingFaceTokenizer,
+    parsed_json: dict[str, Any],
     kind: str,
     control_ids: set[int],
-    plain: Callable[[], ReferenceEncoder],
+    reference: Callable[[], ReferenceEncoder],
 ) -> TextEncoder:
-    """The fastest encoder whose ids are those of `plain`.
+    """The fastest encoder whose ids equal those of the reference.
 
-    `description` is the parsed tokenizer.json of `whole`; `plain` makes the `tokenizers` path when it is needed.
+    `parsed_json` is the tokenizer.json of `backend`; `reference` builds the reference encoder when it is needed.
     """
-    model = description["model"]
-    if kind == "char" and model["type"] == "WordLevel" and description.get("normalizer") is None:
+    model = parsed_json["model"]
+    if kind == "char" and model["type"] == "WordLevel" and parsed_json.get("normalizer") is None:
         return CharacterEncoder(model["vocab"], model["vocab"][model["unk_token"]])
-    pattern = splitting_pattern(description.get("pre_tokenizer"))
-    if kind != "byte_bpe" or pattern is None or text_added_tokens(description):
-        return plain()
-    ranks = equivalent_tiktoken_ranks(description, control_ids, whole)
+    pattern = splitting_pattern(parsed_json.get("pre_tokenizer"))
+    if kind != "byte_bpe" or pattern is None or text_added_tokens(parsed_json):
+        return reference()
+    ranks = equivalent_tiktoken_ranks(parsed_json, control_ids, backend)
     if ranks is None:
-        return plain()
-    fast = TiktokenEncoder(ranks, pattern, whole.normalizer, plain)
-    theirs = whole.encode_batch(list(_HARD_CASES), add_special_tokens=False)
-    agree = all(fast.encode(text) == one.ids for text, one in zip(_HARD_CASES, theirs, strict=True))
-    return fast if agree else plain()
+        return reference()
+    fast = TiktokenEncoder(ranks, pattern, backend.normalizer, reference)
+    expected = backend.encode_batch(list(_HARD_CASES), add_special_tokens=False)
+    agree = all(fast.encode(text) == one.ids for text, one in zip(_HARD_CASES, expected, strict=True))
+    return fast if agree else reference()
 
 
 def splitting_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
-    """The pattern by which a byte-level pre-tokeniser splits, if it is one that both engines are known to
-    agree on.
-    """
+    """The pattern by which a byte-level pre-tokenizer splits, if both engines are known to agree on it."""
     if pre_tokenizer is None:
         return None
     steps = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
@@ -231,12 +224,10 @@ def splitting_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
 
 
 def equivalent_tiktoken_ranks(
-    description: dict[str, Any], control_ids: set[int], whole: HuggingFaceTokenizer | None = None
+    parsed_json: dict[str, Any], control_ids: set[int], backend: HuggingFaceTokenizer | None = None
 ) -> dict[bytes, int] | None:
-    """tiktoken's ranks (token bytes -> id) if its ids are certain to be those of `tokenizers`; None when that
-    cannot be shown.
-    """
-    model = description["model"]
+    """tiktoken's ranks (token bytes -> id) if its ids are proven equal to those of `tokenizers`; else None."""
+    model = parsed_json["model"]
     if any(
         model.get(name)
         for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
@@ -249,42 +240,42 @@ def equivalent_tiktoken_ranks(
     if None in ranks or not all(bytes([byte]) in ranks for byte in range(256)):
         return None
     pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in model["merges"]]
-    made = ["".join(pair) for pair in pairs]
-    if len(vocabulary) != len(made) + 256:
+    merged = ["".join(pair) for pair in pairs]
+    if len(vocabulary) != len(merged) + 256:
         return None  # a token made twice, or tokens that no merge makes
-    made_ids = [vocabulary.get(token, -1) for token in made]
-    if any(later <= earlier for earlier, later in pairwise([-1, *made_ids])):
+    merged_ids = [vocabulary.get(token, -1) for token in merged]
+    if any(later <= earlier for earlier, later in pairwise([-1, *merged_ids])):
         return None  # ids not in the order of merges
-    order = {token: i for i, token in enumerate(made)}
+    order = {token: i for i, token in enumerate(merged)}
     if any(order.get(part, -1) >= i for i, pair in enumerate(pairs) for part in pair):
-        return None  # a merge of what is made only later
-    if whole is None or model.get("ignore_merges"):
+        return None  # a merge of a token that a later merge makes
+    if backend is None or model.get("ignore_merges"):
         bare = {"version": "1.0", "added_tokens": [], "model": model | {"ignore_merges": False}}
-        whole = HuggingFaceTokenizer.from_str(json.dumps(bare))
-    merges_only = whole.model
-    for token in made:
+        backend = HuggingFaceTokenizer.from_str(json.dumps(bare))
+    merges_only = backend.model
+    for token in merged:
         pieces = merges_only.tokenize(token)
         if len(pieces) != 1 or pieces[0].value != token:
             return None
     return {data: token_id for data, token_id in ranks.items() if data is not None}
 
 
-def text_added_tokens(description: dict[str, Any]) -> list[dict[str, Any]]:
-    """Added tokens that are ordinary text (runs of spaces, plain words); those that look like markers are
-    control tokens, whatever their flag says.
+def text_added_tokens(parsed_json: dict[str, Any]) -> list[dict[str, Any]]:
+    """Added tokens that are ordinary text (runs of spaces, words); those that look like markers are control tokens,
+    whatever their `special` flag.
     """
     return [
         t
-        for t in description.get("added_tokens", [])
+        for t in parsed_json.get("added_tokens", [])
         if not t["special"] and re.fullmatch(r"[\w\s]+", t["content"])
     ]
 
 
-def inside_description(description: dict[str, Any]) -> dict[str, Any] | None:
-    """The tokenizer.json of text that does not stand first, where that differs: a Metaspace that prepends to the
-    first text alone prepends nothing here. None where it is the same.
+def continuation_json(parsed_json: dict[str, Any]) -> dict[str, Any] | None:
+    """The tokenizer.json for text that does not come first, where it differs: a Metaspace that prepends a space to the
+    first text only prepends nothing here. None where it is the same.
     """
-    splitter = description.get("pre_tokenizer")
+    splitter = parsed_json.get("pre_tokenizer")
     if not isinstance(splitter, dict):
         return None
     is_sequence = splitter["type"] == "Sequence"
@@ -292,7 +283,7 @@ def inside_description(description: dict[str, Any]) -> dict[str, Any] | None:
     changed = [step | {"prepend_scheme": "never"} if _prepends_first(step) else step for step in steps]
     if changed == steps:
         return None
-    return description | {
+    return parsed_json | {
         "pre_tokenizer": splitter | {"pretokenizers": changed} if is_sequence else changed[0]
     }
 
@@ -301,13 +292,13 @@ def _prepends_first(step: dict[str, Any]) -> bool:
     return step["type"] == "Metaspace" and step.get("prepend_scheme") == "first"
 
 
-def without_control(description: dict[str, Any], control_ids: set[int]) -> dict[str, Any]:
-    """A copy of a tokenizer.json in which no text matches a control token or UNK: wherever one is named, it gets
-    a random name of 128 bits that no text can guess. Merges that would make one are dropped.
+def without_control_tokens(parsed_json: dict[str, Any], control_ids: set[int]) -> dict[str, Any]:
+    """A copy of a tokenizer.json in which no text matches a control token or UNK: each gets a random name of 128 bits.
+    Merges that would make one are dropped.
     """
-    model, nonce = dict(description["model"]), secrets.token_hex(16)
-    text_ids = {token["id"] for token in text_added_tokens(description)}
-    added = description.get("added_tokens", [])
+    model, nonce = dict(parsed_json["model"]), secrets.token_hex(16)
+    text_ids = {token["id"] for token in text_added_tokens(parsed_json)}
+    added = parsed_json.get("added_tokens", [])
     hidden = control_ids | {token["id"] for token in added if token["id"] not in text_ids}
 
     def rename(token: str, token_id: int) -> str:
@@ -327,4 +318,4 @@ def without_control(description: dict[str, Any], control_ids: set[int]) -> dict[
         model["merges"] = [pair for pair in pairs if all(part in kept for part in (*pair, "".join(pair)))]
     renamed = [token | {"content": rename(token["content"], token["id"])} for token in added]
     outside = {"post_processor": None, "truncation": None, "padding": None}
-    return description | {"model": model, "added_tokens": renamed, **outside}
+    return parsed_json | {"model": model, "added_tokens": renamed, **outside}

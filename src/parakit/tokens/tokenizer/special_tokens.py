@@ -1,9 +1,9 @@
 """Special tokens: their names, their purposes, and which of them a tokenizer has.
 
-Parakit's own tokenizers give them the lowest ids. BOS opens and EOS closes a document, PAD fills rows and
-never counts, UNK stands for what the kind cannot spell, SEP, CLS and MASK serve the encoder families, the turn
-markers frame a conversation, and sentinels, written as T5's, stand for what span corruption hid. A foreign tokenizer
-brings its own forms. PAD is never EOS.
+Parakit's own tokenizers give them the lowest ids. BOS opens and EOS closes a document, PAD fills rows and never counts,
+UNK replaces text outside the vocabulary, encoders use SEP, CLS and MASK, turn markers separate the turns of a
+conversation, and sentinels, written as T5's, replace the spans that span corruption hides. A third-party tokenizer has
+its own strings. PAD is never EOS.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS_WITH_UNK = ("wordpiece", "unigram", "word", "char")
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The special tokens of one tokenizer: purpose -> form, turn marker name -> form, and the sentinels in the order
+    """The special tokens of one tokenizer: purpose -> string, turn marker name -> string, and the sentinels in the order
     in which span corruption uses them.
     """
 
@@ -31,16 +31,16 @@ class SpecialTokens:
 
     @property
     def is_parakit_default(self) -> bool:
-        """Whether these are Parakit's own forms, of which decoders, encoders and both together each use some."""
+        """Whether these are the special tokens of a tokenizer that Parakit trained, which suit every model family."""
         return all(self.strings.get(name) == f"<|{name}|>" for name in ("bos", "eos", "sep", "cls"))
 
     def all_strings(self) -> list[str]:
-        """Every form once, purposes first, in the order in which Parakit numbers them."""
+        """Every string once, purposes first, in the order in which Parakit numbers them."""
         named = [self.strings[purpose] for purpose in PURPOSES if purpose in self.strings]
         return list(dict.fromkeys([*named, *self.turns.values(), *self.sentinels]))
 
 
 def default_special_tokens(kind: str, n_sentinels: int = 0) -> SpecialTokens:
-    """The special tokens of Parakit's own tokenizers; UNK only where the kind can meet the unknown."""
-    forms = {name: f"<|{name}|>" for name in PURPOSES if name != "unk" or kind in KINDS_WITH_UNK}
-    return SpecialTokens(forms, TURN_MARKERS, tuple(SENTINEL.format(i) for i in range(n_sentinels)))
+    """The special tokens of Parakit's own tokenizers; UNK only where the kind needs one."""
+    strings = {name: f"<|{name}|>" for name in PURPOSES if name != "unk" or kind in KINDS_WITH_UNK}
+    return SpecialTokens(strings, TURN_MARKERS, tuple(SENTINEL.format(i) for i in range(n_sentinels)))

@@ -1,9 +1,9 @@
 """The tokenizer: text to ids and back, and the special tokens.
 
-Wraps a `tokenizer.json`. `encode` never yields a control id, whatever the text contains: control ids are
-inserted as ids, by `chat_template` and `shards` alone. Lone surrogates, which are no text, are read as
-U+FFFD. Byte BPE gives back exactly what it was given. The truth about a tokenizer is the text of its
-tokenizer.json; a translator that cuts what it writes by other rules than what it reads has a second one, `target`.
+Wraps a `tokenizer.json`. `encode` never returns a control id, whatever the text contains: control ids are inserted as
+ids, by the chat template and `shards` only. Lone surrogates, which are not valid text, become U+FFFD. Byte BPE decodes
+to exactly the encoded text. The text of tokenizer.json defines the tokenizer; a translator whose outputs are tokenized
+differently from its inputs has a second one, `target`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from parakit.common.errors import UserError
 from parakit.tokens.tokenizer.fast_encoding import (
     ReferenceEncoder,
     TextEncoder,
+    continuation_json,
+    fastest_encoder,
     fix_surrogates,
-    inside_description,
     text_added_tokens,
-    text_encoder,
     token_bytes,
 )
+from parakit.tokens.tokenizer.files import TokenizerFiles, corrupt_on_failure, write_tokenizer_files
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
 
@@ -49,89 +50,91 @@ class Tokenizer:
         self.kind = kind
         self.special = special
         self.chat_template = chat_template
-        self._whole = HuggingFaceTokenizer.from_str(tokenizer_json)
-        self._whole.no_truncation()
-        self._whole.no_padding()
+        self._backend = HuggingFaceTokenizer.from_str(tokenizer_json)
+        self._backend.no_truncation()
+        self._backend.no_padding()
         if self.pad_id is not None and self.pad_id == self.eos_id:
             raise UserError(
-                "PAD and EOS are the same token, so the end of a text would be masked away",
-                "give padding a token of its own",
+                "PAD and EOS are the same token, so the loss would not count the end of a text",
+                "use a separate token for padding",
             )
 
     # --- ids of special tokens
     def _special_id(self, purpose: str) -> int | None:
-        form = self.special.strings.get(purpose)
-        return None if form is None else self._whole.token_to_id(form)
+        string = self.special.strings.get(purpose)
+        return None if string is None else self._backend.token_to_id(string)
 
     bos_id = property(lambda self: self._special_id("bos"), doc="Opens a document.")
-    eos_id = property(lambda self: self._special_id("eos"), doc="Closes a document; learned.")
-    pad_id = property(lambda self: self._special_id("pad"), doc="Fills rows; never counted, never EOS.")
-    unk_id = property(lambda self: self._special_id("unk"), doc="What the kind cannot spell.")
+    eos_id = property(lambda self: self._special_id("eos"), doc="Closes a document; predicted by the model.")
+    pad_id = property(
+        lambda self: self._special_id("pad"), doc="Fills rows; never counted in a loss, never EOS."
+    )
+    unk_id = property(lambda self: self._special_id("unk"), doc="Replaces text outside the vocabulary.")
     sep_id = property(lambda self: self._special_id("sep"), doc="Separates two texts.")
-    cls_id = property(lambda self: self._special_id("cls"), doc="Stands for the whole text.")
-    mask_id = property(lambda self: self._special_id("mask"), doc="Hides a token.")
+    cls_id = property(lambda self: self._special_id("cls"), doc="Its hidden state represents the whole text.")
+    mask_id = property(lambda self: self._special_id("mask"), doc="Replaces a masked token.")
 
     @cached_property
     def sentinel_ids(self) -> list[int]:
         """Ids of the sentinels of span corruption, in the order of use; empty where there are none."""
-        ids = [self._whole.token_to_id(form) for form in self.special.sentinels]
+        ids = [self._backend.token_to_id(string) for string in self.special.sentinels]
         return [token_id for token_id in ids if token_id is not None]
 
     @cached_property
     def turn_ids(self) -> dict[str, int]:
         """Ids of the turn markers by name: system, user, assistant, tool, end."""
-        ids = {name: self._whole.token_to_id(form) for name, form in self.special.turns.items()}
+        ids = {name: self._backend.token_to_id(string) for name, string in self.special.turns.items()}
         return {name: token_id for name, token_id in ids.items() if token_id is not None}
 
     @cached_property
     def special_tokens(self) -> dict[str, int]:
-        """Every control token's form and id, UNK included."""
-        ordinary = {t["id"] for t in text_added_tokens(self.description)}
+        """Every control token and its id, UNK included."""
+        ordinary = {t["id"] for t in text_added_tokens(self.parsed_json)}
         added = {
-            t["content"]: t["id"] for t in self.description.get("added_tokens", []) if t["id"] not in ordinary
+            t["content"]: t["id"] for t in self.parsed_json.get("added_tokens", []) if t["id"] not in ordinary
         }
-        named = {form: self._whole.token_to_id(form) for form in self.special.all_strings()}
-        return added | {form: token_id for form, token_id in named.items() if token_id is not None}
+        named = {string: self._backend.token_to_id(string) for string in self.special.all_strings()}
+        return added | {string: token_id for string, token_id in named.items() if token_id is not None}
 
     @cached_property
     def control_ids(self) -> frozenset[int]:
-        """Ids that text must never become: all special tokens but UNK."""
+        """Ids that `encode` never returns: all special tokens but UNK."""
         return frozenset(self.special_tokens.values()) - {self.unk_id}
 
     @cached_property
     def control_pattern(self) -> re.Pattern[str] | None:
-        """Matches a special token's form, the longest first; for a template's own text only."""
-        forms = sorted(self.special_tokens, key=len, reverse=True)
-        return re.compile(f"({'|'.join(map(re.escape, forms))})") if forms else None
+        """Matches a special token, the longest first; for a template's own text only."""
+        strings = sorted(self.special_tokens, key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, strings))})") if strings else None
 
     # --- encoding
     @cached_property
-    def description(self) -> dict[str, Any]:
+    def parsed_json(self) -> dict[str, Any]:
         """tokenizer.json, parsed."""
         return json.loads(self.json)
 
     @cached_property
     def _encoder(self) -> TextEncoder:
         control_ids = set(self.control_ids)
-        return text_encoder(self._whole, self.description, self.kind, control_ids, lambda: self.plain)
+        return fastest_encoder(
+            self._backend, self.parsed_json, self.kind, control_ids, lambda: self.reference_encoder
+        )
 
     @cached_property
-    def plain(self) -> ReferenceEncoder:
-        """The `tokenizers` path of text encoding: the reference for the fast one, and the one that knows
-        character spans.
-        """
-        return ReferenceEncoder(self.description, set(self.control_ids))
+    def reference_encoder(self) -> ReferenceEncoder:
+        """Text encoding by `tokenizers`: the reference for the fast path, and the source of character spans."""
+        return ReferenceEncoder(self.parsed_json, set(self.control_ids))
 
     @cached_property
     def continuation_encoder(self) -> ReferenceEncoder | None:
-        """The encoder of text that follows a control token, where it is another than `plain`: newer Llama tokenizers
-        open only the first text with a space (Metaspace's prepend_scheme "first").
+        """The encoder of text that follows a control token, where it differs from `reference_encoder`: newer Llama
+        tokenizers prepend a space to the first text only (Metaspace's prepend_scheme "first").
         """
-        inner = inside_description(self.description)
-        return None if inner is None else ReferenceEncoder(inner, set(self.control_ids))
+        changed = continuation_json(self.parsed_json)
+        return None if changed is None else ReferenceEncoder(changed, set(self.control_ids))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`. No BOS, no EOS, no control token even if the text spells one."""
+        """Ids of `text`, without BOS and EOS, and without a control token even if the text spells one."""
         return self._encoder.encode(fix_surrogates(text))
 
     def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -141,13 +144,13 @@ class Tokenizer:
     # --- decoding
     @cached_property
     def token_bytes(self) -> list[bytes]:
-        """What each id adds to a decoded text, as UTF-8 bytes (byte BPE: maybe a part of a character).
-        Special tokens: their form.
+        """The UTF-8 bytes that each id decodes to (byte BPE: possibly a part of a character); for special tokens their
+        string.
         """
         controls = {*self.special_tokens.values()}
         pieces = []
         for token_id in range(self.vocab_size):
-            token = self._whole.id_to_token(token_id) or ""
+            token = self._backend.id_to_token(token_id) or ""
             data = token_bytes(token) if self.kind == "byte_bpe" and token_id not in controls else None
             pieces.append(token.encode() if data is None else data)
         return pieces
@@ -155,7 +158,7 @@ class Tokenizer:
     def decode_bytes(self, token_ids: Iterable[int], skip_special: bool = True) -> bytes:
         """Byte BPE: the exact bytes of `token_ids`. An id outside the vocabulary becomes U+FFFD."""
         if self.kind != "byte_bpe":
-            raise UserError(f"a {self.kind} tokenizer has no bytes of its own", "use decode")
+            raise UserError(f"a {self.kind} tokenizer is not byte-level", "use decode")
         table, skipped = self.token_bytes, set(self.special_tokens.values()) if skip_special else ()
         pieces = (
             table[i] if 0 <= i < len(table) else b"\xef\xbf\xbd"
@@ -168,11 +171,11 @@ class Tokenizer:
         """Text of `token_ids`; bytes that form no character become U+FFFD."""
         if self.kind == "byte_bpe":
             return self.decode_bytes(token_ids, skip_special).decode("utf-8", "replace")
-        return self._whole.decode([int(i) for i in token_ids], skip_special_tokens=skip_special)
+        return self._backend.decode([int(i) for i in token_ids], skip_special_tokens=skip_special)
 
     def token(self, token_id: int) -> str:
         """The token as the vocabulary writes it (byte BPE: in GPT-2's printable byte alphabet)."""
-        token = self._whole.id_to_token(token_id)
+        token = self._backend.id_to_token(token_id)
         if token is None:
             raise UserError(
                 f"token id {token_id} is outside the vocabulary of {self.vocab_size}",
@@ -182,20 +185,20 @@ class Tokenizer:
 
     def token_id(self, token: str) -> int | None:
         """The id of a token as the vocabulary writes it, special tokens included."""
-        return self._whole.token_to_id(token)
+        return self._backend.token_to_id(token)
 
     @cached_property
     def target(self) -> Tokenizer:
-        """The tokenizer of texts that the model writes: this one, but for Marian's two models over one vocabulary."""
+        """The tokenizer of the model's outputs: this one, except for Marian's two models over one vocabulary."""
         if self.target_json is None:
             return self
         return Tokenizer(self.target_json, kind=self.kind, special=self.special)
 
-    # --- facts and files
+    # --- vocabulary and files
     @cached_property
     def vocabulary(self) -> dict[str, int]:
         """Every token as the vocabulary writes it, and its id; special tokens included."""
-        return self._whole.get_vocab(with_added_tokens=True)
+        return self._backend.get_vocab(with_added_tokens=True)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -204,27 +207,41 @@ class Tokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) of tokenizer.json, the frame that it puts around a text left out: ids of texts do not
-        depend on it.
-        """
-        described = [self.description | {"post_processor": None}]
+        """sha256 (hex) of tokenizer.json without its post-processor, on which ids of texts do not depend."""
+        contents = [self.parsed_json | {"post_processor": None}]
         if self.target_json is not None:
-            described.append(json.loads(self.target_json) | {"post_processor": None})
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+            contents.append(json.loads(self.target_json) | {"post_processor": None})
+        return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
     def save(self, folder: str | Path, token_types: bool = False) -> None:
         """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and chat_template.jinja, as
-        transformers reads them; `token_types` where the model reads which of two texts a token is of.
+        transformers reads them; `token_types` where the model has token type embeddings.
         """
-        from parakit.tokens.tokenizer.files import save_tokenizer
-
-        save_tokenizer(self, Path(folder), token_types)
+        write_tokenizer_files(
+            Path(folder),
+            tokenizer_json=self.json,
+            target_json=self.target_json,
+            kind=self.kind,
+            special=self.special,
+            chat_template=self.chat_template,
+            token_types=token_types,
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Read a folder that holds a tokenizer, ours or foreign: a tokenizer.json, or the files of GPT-2, BERT, T5,
-        Llama or Marian. Runs no code from it; `UserError` when it is none or damaged.
+        """Read a folder with a tokenizer, Parakit's or third-party: a tokenizer.json, or the files of GPT-2, BERT, T5,
+        Llama or Marian. Runs no code from it; `UserError` when it holds none, `CorruptArtifact` when it is unreadable.
         """
-        from parakit.tokens.tokenizer.files import load_tokenizer
-
-        return load_tokenizer(Path(folder))
+        files = TokenizerFiles.read(Path(folder))
+        with corrupt_on_failure(files.source):
+            tokenizer = cls(
+                files.json,
+                kind=files.kind,
+                special=files.special,
+                chat_template=files.chat_template,
+                target_json=files.target_json,
+            )
+            for token in tokenizer.parsed_json.get("added_tokens") or []:
+                if tokenizer.token_id(token["content"]) != token["id"]:
+                    raise ValueError(f"the added token {token['content']!r} cannot have the id {token['id']}")
+        return tokenizer

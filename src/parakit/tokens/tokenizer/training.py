@@ -1,8 +1,8 @@
 """Training a tokenizer on one's own text: byte-level BPE, WordPiece, Unigram, words, characters.
 
-Ids begin with the special tokens. Byte BPE splits as Qwen 3 does (each digit alone) or as Llama 3 does (up to
-three digits), patterns that the common engines know; no text is normalised, so decoding gives back every
-byte. The tokenizer.json adds BOS when transformers is asked for special tokens; our own `encode` never does.
+Ids begin with the special tokens. Byte BPE splits as Qwen 3 (each digit alone) or Llama 3 (up to three digits), patterns
+that the common engines know; text is not normalized, so decoding restores every byte. The tokenizer.json adds BOS when
+transformers encodes with special tokens; Parakit's `encode` never does.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
             f"special tokens and alphabet alone need {n_fixed}",
         )
     reader = _Reader(texts, config.max_train_bytes)
-    whole = _TRAINERS[config.kind](reader, config, special)
+    backend = _TRAINERS[config.kind](reader, config, special)
     if not reader.n_bytes:
         raise UserError(
             "there is no text to train a tokenizer on", "check that the input folder holds readable text"
         )
-    whole.add_special_tokens(
-        [AddedToken(form, special=True, normalized=False) for form in special.all_strings()]
+    backend.add_special_tokens(
+        [AddedToken(string, special=True, normalized=False) for string in special.all_strings()]
     )
     bos = special.strings["bos"]
-    whole.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, whole.token_to_id(bos))]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, backend.token_to_id(bos))]
     )
     return Tokenizer(
-        whole.to_str(pretty=True), kind=config.kind, special=special, chat_template=CHAT_TEMPLATE
+        backend.to_str(pretty=True), kind=config.kind, special=special, chat_template=CHAT_TEMPLATE
     )
 
 
 class _Reader:
-    """Hands out the training texts, many at a time, up to a limit; counts their bytes."""
+    """Yields the training texts up to a limit and counts their bytes."""
 
     def __init__(self, texts: Iterable[str], max_bytes: int | None) -> None:
         self._texts, self._max_bytes = texts, max_bytes
@@ -70,7 +70,7 @@ class _Reader:
                 return
 
     def lists(self) -> Iterator[list[str]]:
-        """Lists of texts: fewer crossings into the trainer."""
+        """Lists of texts: fewer calls into the trainer."""
         chunk: list[str] = []
         for text in self:
             chunk.append(text)
@@ -86,21 +86,21 @@ def _pattern(config: TokenizerConfig) -> str:
 
 
 def _byte_bpe(model: models.BPE, config: TokenizerConfig) -> HuggingFaceTokenizer:
-    whole = HuggingFaceTokenizer(model)
-    whole.pre_tokenizer = pre_tokenizers.Sequence(
+    backend = HuggingFaceTokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_pattern(config)), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    whole.decoder = decoders.ByteLevel()
-    return _folded(whole, config)
+    backend.decoder = decoders.ByteLevel()
+    return _with_case_folding(backend, config)
 
 
-def _folded(whole: HuggingFaceTokenizer, config: TokenizerConfig) -> HuggingFaceTokenizer:
+def _with_case_folding(backend: HuggingFaceTokenizer, config: TokenizerConfig) -> HuggingFaceTokenizer:
     if config.lowercase:
-        whole.normalizer = normalizers.Lowercase()
-    return whole
+        backend.normalizer = normalizers.Lowercase()
+    return backend
 
 
 def _with_digits(
@@ -116,31 +116,31 @@ def _with_digits(
 def _train_byte_bpe(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
     if config.ties == "greatest_pair":
         return _train_exactly(reader, config, special)
-    whole = _byte_bpe(models.BPE(), config)
+    backend = _byte_bpe(models.BPE(), config)
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         special_tokens=special.all_strings(),
         initial_alphabet=list(byte_alphabet()),
         show_progress=False,
     )
-    whole.train_from_iterator(reader.lists(), trainer)
-    return whole
+    backend.train_from_iterator(reader.lists(), trainer)
+    return backend
 
 
 def _train_wordpiece(
     reader: _Reader, config: TokenizerConfig, special: SpecialTokens
 ) -> HuggingFaceTokenizer:
     unk, prefix = special.strings["unk"], "##"
-    whole = _folded(HuggingFaceTokenizer(models.WordPiece(unk_token=unk)), config)
-    whole.pre_tokenizer = _with_digits(pre_tokenizers.BertPreTokenizer(), config)
-    whole.decoder = decoders.WordPiece(prefix=prefix, cleanup=True)
-    words = count_words(reader, whole.pre_tokenizer, whole.normalizer)
+    backend = _with_case_folding(HuggingFaceTokenizer(models.WordPiece(unk_token=unk)), config)
+    backend.pre_tokenizer = _with_digits(pre_tokenizers.BertPreTokenizer(), config)
+    backend.decoder = decoders.WordPiece(prefix=prefix, cleanup=True)
+    words = count_words(reader, backend.pre_tokenizer, backend.normalizer)
     chars: Counter[str] = Counter()
     for word, count in words.items():
         for i, char in enumerate(word):
             chars[prefix + char if i else char] += count
-    forms = special.all_strings()
-    limit = min((config.vocab_size - len(forms)) // 2, _MAX_ALPHABET)
+    strings = special.all_strings()
+    limit = min((config.vocab_size - len(strings)) // 2, _MAX_ALPHABET)
     alphabet = sorted(sorted(chars, key=lambda char: (-chars[char], char))[:limit])
     spelled = {word: [prefix + c if i else c for i, c in enumerate(word)] for word in words}
     known = set(alphabet)
@@ -149,34 +149,38 @@ def _train_wordpiece(
         for word, count in words.items()
         if known.issuperset(spelled[word])
     }
-    merges = learn_merges(parts, config.vocab_size - len(forms) - len(alphabet), prefix.encode())
+    merges = learn_merges(parts, config.vocab_size - len(strings) - len(alphabet), prefix.encode())
     made = [(left + right.removeprefix(prefix.encode())).decode() for left, right in merges]
-    tokens = dict.fromkeys([*forms, *alphabet, *made])
-    whole.model = models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token=unk)
-    return whole
+    tokens = dict.fromkeys([*strings, *alphabet, *made])
+    backend.model = models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token=unk)
+    return backend
 
 
 def _train_unigram(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
-    whole = _folded(HuggingFaceTokenizer(models.Unigram()), config)
-    whole.pre_tokenizer = _with_digits(pre_tokenizers.Metaspace(), config)
-    whole.decoder = decoders.Metaspace()
-    words = count_words(reader, whole.pre_tokenizer, whole.normalizer)
-    forms = special.all_strings()
-    pieces = learn_unigram(words, config.vocab_size - len(forms)) if words else []
-    vocabulary = [*((form, 0.0) for form in forms), *(p for p in pieces if p[0] not in forms)]
-    whole.model = models.Unigram(vocabulary, forms.index(special.strings["unk"]))
-    return whole
+    backend = _with_case_folding(HuggingFaceTokenizer(models.Unigram()), config)
+    backend.pre_tokenizer = _with_digits(pre_tokenizers.Metaspace(), config)
+    backend.decoder = decoders.Metaspace()
+    words = count_words(reader, backend.pre_tokenizer, backend.normalizer)
+    strings = special.all_strings()
+    pieces = learn_unigram(words, config.vocab_size - len(strings)) if words else []
+    vocabulary = [*((string, 0.0) for string in strings), *(p for p in pieces if p[0] not in strings)]
+    backend.model = models.Unigram(vocabulary, strings.index(special.strings["unk"]))
+    return backend
 
 
 def _train_words(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
-    whole = _folded(HuggingFaceTokenizer(models.WordLevel(unk_token=special.strings["unk"])), config)
-    whole.pre_tokenizer = _with_digits(pre_tokenizers.Whitespace(), config)
-    whole.decoder = decoders.WordPiece(prefix="\N{NULL}", cleanup=True)  # joins by spaces, none before , or .
+    backend = _with_case_folding(
+        HuggingFaceTokenizer(models.WordLevel(unk_token=special.strings["unk"])), config
+    )
+    backend.pre_tokenizer = _with_digits(pre_tokenizers.Whitespace(), config)
+    backend.decoder = decoders.WordPiece(
+        prefix="\N{NULL}", cleanup=True
+    )  # joins by spaces, none before , or .
     trainer = trainers.WordLevelTrainer(
         vocab_size=config.vocab_size, special_tokens=special.all_strings(), show_progress=False
     )
-    whole.train_from_iterator(reader.lists(), trainer)
-    return whole
+    backend.train_from_iterator(reader.lists(), trainer)
+    return backend
 
 
 def _train_characters(
@@ -185,28 +189,30 @@ def _train_characters(
     counts: Counter[str] = Counter()
     for text in reader:
         counts.update(text.lower() if config.lowercase else text)
-    forms = special.all_strings()
-    frequent = sorted(counts, key=lambda char: (-counts[char], char))[: config.vocab_size - len(forms)]
-    vocabulary = {token: token_id for token_id, token in enumerate([*forms, *sorted(frequent)])}
-    whole = _folded(HuggingFaceTokenizer(models.WordLevel(vocabulary, special.strings["unk"])), config)
-    whole.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    whole.decoder = decoders.Fuse()
-    return whole
+    strings = special.all_strings()
+    frequent = sorted(counts, key=lambda char: (-counts[char], char))[: config.vocab_size - len(strings)]
+    vocabulary = {token: token_id for token_id, token in enumerate([*strings, *sorted(frequent)])}
+    backend = _with_case_folding(
+        HuggingFaceTokenizer(models.WordLevel(vocabulary, special.strings["unk"])), config
+    )
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    return backend
 
 
 def _train_exactly(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
-    """Byte BPE by our own trainer, ties going to the greater bytes."""
+    """Byte BPE by `learn_merges`, ties broken by the greater bytes."""
     alphabet = byte_alphabet()
-    empty = _byte_bpe(models.BPE(), config)
-    words = count_words(reader, empty.pre_tokenizer, empty.normalizer)
+    untrained = _byte_bpe(models.BPE(), config)
+    words = count_words(reader, untrained.pre_tokenizer, untrained.normalizer)
     of_char = {char: bytes([byte]) for byte, char in enumerate(alphabet)}
     parts = {tuple(of_char[char] for char in word): count for word, count in words.items()}
-    forms = special.all_strings()
+    strings = special.all_strings()
     merges = [
         ("".join(alphabet[b] for b in left), "".join(alphabet[b] for b in right))
-        for left, right in learn_merges(parts, config.vocab_size - len(forms) - 256)
+        for left, right in learn_merges(parts, config.vocab_size - len(strings) - 256)
     ]
-    tokens = [*forms, *sorted(alphabet), *(left + right for left, right in merges)]
+    tokens = [*strings, *sorted(alphabet), *(left + right for left, right in merges)]
     return _byte_bpe(models.BPE({token: i for i, token in enumerate(tokens)}, merges), config)
 
 

@@ -1,4 +1,4 @@
-"""The parts of a tokenizer.json, as the readers of this folder put them together."""
+"""The parts of a tokenizer.json that the importers assemble."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def tokenizer_json(added: list[dict[str, Any]]) -> dict[str, Any]:
-    """A tokenizer.json without its model: nothing normalised, nothing split, nothing framed."""
+def base_json(added: list[dict[str, Any]]) -> dict[str, Any]:
+    """A tokenizer.json without its model: no normalizer, no pre-tokenizer, no special tokens around a text."""
     steps = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
     return {"version": "1.0", "added_tokens": added, **dict.fromkeys(steps)}
 
 
-def added_token(token_id: int, form: str, special: bool = True) -> dict[str, Any]:
-    """A token that stands beside the model's own vocabulary, matched as it is written."""
+def added_token(token_id: int, string: str, special: bool = True) -> dict[str, Any]:
+    """A token outside the model's own vocabulary, matched literally."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": token_id, "content": form, **flags, "special": special}
+    return {"id": token_id, "content": string, **flags, "special": special}
 
 
-def byte_bpe_description(
+def byte_bpe_json(
     vocabulary: Mapping[str, int], merges: Sequence[Sequence[str]], pattern: str, added: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The tokenizer.json of a byte-level BPE that splits by `pattern`; it frames no text."""
+    """The tokenizer.json of a byte-level BPE that splits by `pattern`; it adds no special tokens around a text."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     return {
-        **tokenizer_json(added),
+        **base_json(added),
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
         "decoder": byte_level | {"use_regex": True},
         "model": {"type": "BPE", "vocab": dict(vocabulary), "merges": list(merges), "ignore_merges": False},
     }
 
 
-def frame(single: str, pair: str, ids: Mapping[str, int]) -> dict[str, Any]:
-    """A post-processor, from templates such as "[CLS]:0 A:0 [SEP]:0": special tokens and the texts A and B, and the
-    token type of each. `ids` maps forms of special tokens to ids.
+def template_processing(single: str, pair: str, ids: Mapping[str, int]) -> dict[str, Any]:
+    """A post-processor, from templates such as "[CLS]:0 A:0 [SEP]:0": special tokens and the texts A and B, each with
+    its token type. `ids` maps special tokens to ids.
     """
     used = {word.rpartition(":")[0] for word in (*single.split(), *pair.split())} - {"A", "B"}
     return {
         "type": "TemplateProcessing",
         "single": [_step(word) for word in single.split()],
         "pair": [_step(word) for word in pair.split()],
-        "special_tokens": {form: {"id": form, "ids": [ids[form]], "tokens": [form]} for form in sorted(used)},
+        "special_tokens": {
+            token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in sorted(used)
+        },
     }
 
 
