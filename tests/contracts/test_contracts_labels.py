@@ -265,7 +265,7 @@ class TrustingTokenizer(Tokenizer):
     """Encodes as many tokenizers do by default: special tokens in text are recognised."""
 
     def encode(self, text: str) -> list[int]:
-        return self._whole.encode(text, add_special_tokens=False).ids
+        return self._backend.encode(text, add_special_tokens=False).ids
 
 
 @pytest.mark.catches("forged-control-token")

@@ -72,7 +72,7 @@ def test_two_frames_one_inside_the_other_are_refused(byte_bpe: Tokenizer) -> Non
     forms = {**byte_bpe.special.strings, "cls": "<|mask|>"}  # no longer our own
     special = type(byte_bpe.special)(forms)
     tokenizer = Tokenizer(json.dumps(twice), kind="byte_bpe", special=special)
-    with pytest.raises(UserError, match="2 times over"):
+    with pytest.raises(UserError, match="2 times, by nested"):
         add_special_tokens(tokenizer, [50])
 
 

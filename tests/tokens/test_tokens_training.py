@@ -90,7 +90,7 @@ def test_greatest_pair_ties_train_a_tokenizer_that_is_still_fast() -> None:
 
 
 def test_any_number_of_threads_gives_the_same_bytes(tmp_path: Path) -> None:
-    from conftest import sample_texts
+    from tests.tokens.conftest import sample_texts
 
     (tmp_path / "text").write_text("".join(sample_texts(200)), encoding="utf-8")
     printed = set()
@@ -103,7 +103,7 @@ def test_any_number_of_threads_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_our_unigram_needs_no_more_tokens_than_the_librarys() -> None:
-    from conftest import sample_texts
+    from tests.tokens.conftest import sample_texts
 
     texts = sample_texts(150)
     ours = train_tokenizer(texts, TokenizerConfig(kind="unigram", vocab_size=200))

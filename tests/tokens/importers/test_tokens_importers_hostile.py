@@ -27,7 +27,7 @@ TEXT = "ﬁne ½ e\u0301\u0323 naïve 你好 \uff76\uff9e\x00 \u3000 plain"
 
 @pytest.fixture(scope="module")
 def model() -> bytes:
-    """A small Unigram model with sentencepiece's normalisation table."""
+    """A small Unigram model with sentencepiece's normalization table."""
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["the cat sat on the mat", "a naïve café"] * 4),
@@ -95,13 +95,13 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         (b"\x0a\x80", "ends inside a number"),
         (b"\x0b", "wire type 3"),
         (b"\x02\x00", "field number 0"),
-        (piece(b"a"), "0 pieces stand for the unknown"),
+        (piece(b"a"), "0 pieces are of the kind unknown"),
         (UNKNOWN + piece(b"a") * 2, "two pieces are the same"),
         (UNKNOWN + piece(b"a", float("nan")), "not finite"),
         (UNKNOWN + piece(b"a", kind=9), "kind 9"),
         (UNKNOWN + piece(b"\xff"), "utf-8"),
         (UNKNOWN + piece(b""), "a piece of 0 bytes"),
-        (UNKNOWN + piece(b"<0x41>", kind=6), "1 pieces stand for bytes"),
+        (UNKNOWN + piece(b"<0x41>", kind=6), "1 pieces are bytes"),
         (UNKNOWN + chunk(2, varint(3 << 3) + varint(7)), "model type is 7"),
         (UNKNOWN + chunk(2, chunk(3, b"xx")), "bytes where a number belongs"),
         (UNKNOWN + chunk(3, chunk(2, b"\xff\xff\xff\xff1234")), "trie claims"),
@@ -146,21 +146,21 @@ def unit(label: int, offset: int, has_leaf: bool = False) -> int:
     return offset << 10 | has_leaf << 8 | label
 
 
-def test_a_table_of_one_letter_is_fine_and_the_same_table_led_astray_is_not() -> None:
+def test_a_table_of_one_letter_is_valid_and_altered_ones_are_refused() -> None:
     root, letter = unit(0, 1), 1 ^ ord("x")  # the root's children begin at unit 1; x leads on to unit 128
     units = [0] * 256
     units[0], units[letter] = root, unit(ord("x"), letter ^ 128, has_leaf=True)
     units[128] = 1 << 31 | 0
     check_charsmap(trie(units))
     for place, value, said in (
-        (letter, unit(ord("x"), 1 << 20, has_leaf=True), "out of its array"),
-        (0, unit(0, 1 << 20), "out of its array"),
+        (letter, unit(ord("x"), 1 << 20, has_leaf=True), "outside its array"),
+        (0, unit(0, 1 << 20), "outside its array"),
         (128, 1 << 31 | 99, "outside its block"),
     ):
-        astray = list(units)
-        astray[place] = value
+        invalid = list(units)
+        invalid[place] = value
         with pytest.raises(ValueError, match=said):
-            check_charsmap(trie(astray))
+            check_charsmap(trie(invalid))
     with pytest.raises(ValueError, match="utf-8"):
         check_charsmap(trie(units, b"\xff\x00"))
 
@@ -185,5 +185,5 @@ def test_a_crafted_table_in_a_tokenizer_json_is_refused(tmp_path: Path) -> None:
         "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]]},
     }
     (tmp_path / "tokenizer.json").write_text(json.dumps(described))
-    with pytest.raises(CorruptArtifact, match=r"tokenizer\.json.*normalisation table"):
+    with pytest.raises(CorruptArtifact, match=r"tokenizer\.json.*normalization table"):
         Tokenizer.load(tmp_path)
