@@ -266,10 +266,16 @@ def check_vectors(ours: Tokenizer, vectors: list[dict]) -> None:
     ("files", "said"),
     [
         ({"vocab.txt": "[CLS]\n[SEP]\na\n"}, "has no UNK token"),
-        ({"vocab.json": '{"a": 0, "b": 0}', "merges.txt": ""}, r"vocab\.json: does not map tokens to distinct ids"),
+        (
+            {"vocab.json": '{"a": 0, "b": 0}', "merges.txt": ""},
+            r"vocab\.json: does not map tokens to distinct ids",
+        ),
         ({"vocab.json": '["a"]', "merges.txt": "\n"}, r"vocab\.json: does not map"),
         ({"vocab.json": "[" * 9999, "merges.txt": "\n"}, r"vocab\.json: not readable as JSON"),
-        ({"vocab.json": '{"a": 0, "b": 1}', "merges.txt": "a b\n"}, r"merges\.txt: 'a b' is no merge of two tokens"),
+        (
+            {"vocab.json": '{"a": 0, "b": 1}', "merges.txt": "a b\n"},
+            r"merges\.txt: 'a b' is no merge of two tokens",
+        ),
         ({"vocab.json": '{"a": 0}', "merges.txt": b"\xff\xfe"}, r"merges\.txt: is not UTF-8"),
         (
             {"vocab.txt": "a", "tokenizer_config.json": '{"tokenizer_class": "BertJapaneseTokenizer"}'},

@@ -171,7 +171,11 @@ def test_what_tokenizer_json_cannot_say_is_refused_with_the_reason(tmp_path: Pat
     cases = {
         "type 'char'": {"model_type": "char", "vocab_size": 60},
         "spaces to words": {"model_type": "unigram", "vocab_size": 150, "treat_whitespace_as_suffix": True},
-        "user-defined or unused": {"model_type": "bpe", "vocab_size": 150, "user_defined_symbols": ["shells"]},
+        "user-defined or unused": {
+            "model_type": "bpe",
+            "vocab_size": 150,
+            "user_defined_symbols": ["shells"],
+        },
     }
     for number, (reason, options) in enumerate(cases.items()):
         folder = tmp_path / str(number)
