@@ -53,9 +53,9 @@ def chats(tmp_path: Path) -> Path:
     """Forty conversations."""
     path, rows = tmp_path / "chats.jsonl", []
     for i in range(40):
-        asked, answer = (" ".join(rng(i, name).choice(WORDS, 3)) for name in ("question", "answer"))
+        question, answer = (" ".join(rng(i, name).choice(WORDS, 3)) for name in ("question", "answer"))
         rows.append(
-            {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
+            {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
         )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

@@ -17,8 +17,8 @@ QUICK = ["--max-steps", "2", "--batch-tokens", "128", "--compile", "off"]
 
 def run(capsys, *argv: object) -> tuple[int, str, str]:
     status = main([str(word) for word in argv])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    output = capsys.readouterr()
+    return status, output.out, output.err
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_an_adapter_is_tuned_and_used_like_a_model(capsys, tiny_build, chats, tm
     assert sha256_file(base / "model.safetensors") == before
     adapter = open_artifact(out, "adapter")
     assert next(parent["digest"] for parent in adapter.lineage["parents"]) == open_artifact(base).digest
-    asked = ["the bird", "--max-new-tokens", "3", "--temperature", "0", "--json"]
-    status, printed, _ = run(capsys, "generate", out, *asked)
+    flags = ["the bird", "--max-new-tokens", "3", "--temperature", "0", "--json"]
+    status, printed, _ = run(capsys, "generate", out, *flags)
     assert (status, json.loads(printed)["prompting"]) == (0, "chat")
     status, printed, _ = run(capsys, "show", out, "--json")
     assert status == 0
@@ -128,9 +128,9 @@ def test_several_adapters_of_one_base_are_talked_to(capsys, monkeypatch, tiny_bu
             == 0
         )
     monkeypatch.setattr("sys.stdin", io.StringIO("a bird\n/adapter two\n/retry\n/adapter base\n/retry\n"))
-    asked = ["--temperature", "0", "--max-new-tokens", "3", "--json"]
+    flags = ["--temperature", "0", "--max-new-tokens", "3", "--json"]
     status, printed, err = run(
-        capsys, "chat", base, "--adapters", *(tmp_path / name for name in names), *asked
+        capsys, "chat", base, "--adapters", *(tmp_path / name for name in names), *flags
     )
     assert (status, len(printed.splitlines())) == (0, 3)
     assert "* two" in err

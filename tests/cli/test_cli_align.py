@@ -21,8 +21,8 @@ QUICK = ["--max-steps", "2", "--batch-examples", "4", "--compile", "off"]
 
 def run(capsys, *argv: object) -> tuple[int, str, str]:
     status = main([str(word) for word in argv])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    output = capsys.readouterr()
+    return status, output.out, output.err
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ ROLLED = ["--max-steps", "2", "--max-new-tokens", "3", "--rollout-prompts", "2",
 
 def run(capsys, *argv: object) -> tuple[int, str, str]:
     status = main([str(word) for word in argv])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    output = capsys.readouterr()
+    return status, output.out, output.err
 
 
 @pytest.fixture

@@ -37,11 +37,11 @@ def refused(capsys, tmp_path, monkeypatch):
         before = tree(tmp_path)
         capsys.readouterr()
         status = main([str(word) for word in argv])
-        said = capsys.readouterr()
+        output = capsys.readouterr()
         assert status == 2
-        assert said.out == ""
-        message = said.err[said.err.index("error: ") :]
-        assert "Traceback" not in said.err
+        assert output.out == ""
+        message = output.err[output.err.index("error: ") :]
+        assert "Traceback" not in output.err
         assert len(message.splitlines()) >= 2, f"the way out is missing: {message}"
         assert tree(tmp_path) == before
         return message
@@ -78,9 +78,9 @@ def test_a_corpus_smaller_than_one_batch(refused, text, tmp_path, tiny):
     assert main(["build", "--text", "text", "--set", *tiny]) == 0
     shutil.rmtree(tmp_path / "builds/text/pretrain")
     shutil.rmtree(tmp_path / "builds/text/evaluate")
-    said = refused("build", "--text", "text", "--set", *large)
-    assert "fewer than one batch" in said
-    assert "lower batch_tokens" in said
+    output = refused("build", "--text", "text", "--set", *large)
+    assert "fewer than one batch" in output
+    assert "lower batch_tokens" in output
 
 
 def test_a_recipe_with_a_typo(refused, tmp_path):
@@ -101,8 +101,8 @@ def test_a_damaged_shard(refused, tiny_build, tmp_path, name):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0x80
     file.write_bytes(content)
-    said = refused("pretrain", "shards", "--tokenizer", tiny_build / "tokenizer", "--output", "model")
-    assert name in said
+    output = refused("pretrain", "shards", "--tokenizer", tiny_build / "tokenizer", "--output", "model")
+    assert name in output
     file.write_bytes(content[:-3])
     assert name in refused("pretrain", "shards", "--tokenizer", tiny_build / "tokenizer", "--output", "model")
 
@@ -170,10 +170,10 @@ def test_a_full_disk_at_any_write(capsys, text, tmp_path, tiny, monkeypatch, n):
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", FullDisk(n))
         assert main(command) == 2, "the disk was never full"
-    said = capsys.readouterr().err
-    assert "No space left on device" in said
-    assert "free some space" in said
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "No space left on device" in output
+    assert "free some space" in output
+    assert "Traceback" not in output
     assert half_written(tmp_path) == []
     assert (tmp_path / "builds").exists() == (n > 0 and any((tmp_path / "builds").glob("*/*")))
     if n in (0, 30, 60):
@@ -221,9 +221,9 @@ def test_a_disk_that_is_really_full(capsys, text, tiny, small_disk):
         shutil.rmtree(small_disk / "b", ignore_errors=True)
         (small_disk / "ballast").write_bytes(b"x" * filling)
         assert main([*command, "size=150k"]) == 2
-        said = capsys.readouterr().err
-        assert "error: " in said
-        assert "Traceback" not in said
+        output = capsys.readouterr().err
+        assert "error: " in output
+        assert "Traceback" not in output
         assert half_written(small_disk) == []
 
 

@@ -11,8 +11,8 @@ from parakit.cli.main import main
 
 def run(capsys, *argv: object) -> tuple[int, str, str]:
     status = main([str(word) for word in argv])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    output = capsys.readouterr()
+    return status, output.out, output.err
 
 
 def test_json_is_one_object_on_standard_output(capsys, text, tmp_path, tiny):
@@ -132,7 +132,7 @@ def test_tuning_without_conversations_is_refused(capsys, text, tmp_path):
 def test_an_unknown_flag_names_the_nearest(capsys, flag):
     with pytest.raises(SystemExit) as ended:
         main(["build", flag, "3"])
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert ended.value.code == 2
-    assert said.out == ""
-    assert {"--tmie": "--time", "--sizee": "--size", "--dryrun": "--dry-run"}[flag] in said.err
+    assert output.out == ""
+    assert {"--tmie": "--time", "--sizee": "--size", "--dryrun": "--dry-run"}[flag] in output.err

@@ -19,8 +19,8 @@ FAMILIES = ("encoder", "encoder-decoder")
 
 def run(capsys, *argv: object) -> tuple[int, str, str]:
     status = main([str(word) for word in argv])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    output = capsys.readouterr()
+    return status, output.out, output.err
 
 
 def figures(capsys, *argv: object) -> dict:
@@ -267,8 +267,8 @@ def test_other_tasks_are_tuned_by_an_adapter_too(capsys, models, tmp_path, famil
     tuned = figures(capsys, "finetune", models / family, *arguments, *QUICK)
     assert tuned["trained_parameters"] < tuned["parameters"] / 2
     assert open_artifact(out, "adapter").lineage["config"]["learned"] == task
-    status, said, err = run(capsys, "predict", out, "--text", "the small bird", "--json")
+    status, output, err = run(capsys, "predict", out, "--text", "the small bird", "--json")
     assert status == 0, err
-    assert json.loads(said)
+    assert json.loads(output)
     if task != "embed":
         assert figures(capsys, "evaluate", out, "--examples", rows)["examples"]["n"] == 80

@@ -84,17 +84,17 @@ def test_in_and_out_again_keeps_every_tensor_and_transformers_loads_it(
     source, mine, out = published[name], tmp_path / "mine", tmp_path / "out"
     assert main(["import", str(source), "--output", str(mine)]) == 0
     assert main(["export", str(mine), "--output", str(out), "--max-shard-size", "10kB"]) == 0
-    said = capsys.readouterr().out
-    assert str(mine) in said
-    assert "parameters" in said
+    output = capsys.readouterr().out
+    assert str(mine) in output
+    assert "parameters" in output
     before, after = tensors(source), tensors(out)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert (out / "model.safetensors.index.json").is_file()
     assert not {"lineage.json", "manifest.json"} & {path.name for path in out.iterdir()}
     architecture = json.loads((out / "config.json").read_text())["architectures"][0]
-    theirs = getattr(transformers, architecture).from_pretrained(out)
-    assert sum(p.numel() for p in theirs.parameters()) == sum(
+    reference = getattr(transformers, architecture).from_pretrained(out)
+    assert sum(p.numel() for p in reference.parameters()) == sum(
         p.numel() for p in load_model(mine)[0].parameters()
     )
 
@@ -114,8 +114,8 @@ def test_the_lineage_names_the_source_and_the_digest_of_every_file(
     assert tokenizer is not None
     assert tokenizer.encode("the cats sat") == [5, 6, 8, 7]
     assert read_head(tmp_path / "mine").classes.labels == ("bad", "good")
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "mine")
-    assert theirs("the cat", "sat")["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path / "mine")
+    assert reference("the cat", "sat")["token_type_ids"] == [0, 0, 0, 0, 1, 1]
 
 
 def test_an_imported_artifact_names_its_parent(published: dict[str, Path], tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_name_is_fetched_by_import_alone(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         (lambda f: (f / "modeling.py").write_text("print(1)"), "program code"),
         (lambda f: (f / "pytorch_model.bin").write_bytes(b"\x80"), "may be a pickle"),
@@ -175,7 +175,7 @@ def test_a_name_is_fetched_by_import_alone(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_what_is_not_honoured_is_refused_and_leaves_nothing(
-    published: dict[str, Path], change, said: str, tmp_path: Path, capsys
+    published: dict[str, Path], change, output: str, tmp_path: Path, capsys
 ) -> None:
     import re
     import shutil
@@ -183,7 +183,7 @@ def test_what_is_not_honoured_is_refused_and_leaves_nothing(
     source = shutil.copytree(published["bert"], tmp_path / "source")
     change(source)
     assert main(["import", str(source), "--output", str(tmp_path / "mine")]) == 2
-    assert re.search(said, capsys.readouterr().err)
+    assert re.search(output, capsys.readouterr().err)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -223,9 +223,9 @@ def test_sizes_of_files() -> None:
 
 def test_a_model_that_writes_no_text_is_not_asked_to(published: dict[str, Path], capsys) -> None:
     assert main(["generate", str(published["bert"]), "the cat"]) == 2
-    said = capsys.readouterr().err
-    assert "cannot continue a text" in said
-    assert "classifier" in said
+    output = capsys.readouterr().err
+    assert "cannot continue a text" in output
+    assert "classifier" in output
 
 
 def test_a_publishers_way_of_sampling_comes_along_and_is_what_is_done_unless_said_otherwise(
@@ -237,24 +237,26 @@ def test_a_publishers_way_of_sampling_comes_along_and_is_what_is_done_unless_sai
     more = seen | {"no_repeat_ngram_size": 2, "transformers_version": "4"}
     settings.write_text(json.dumps(json.loads(settings.read_text()) | more))
     assert main(["import", str(home), "--output", str(tmp_path / "model")]) == 0
-    left_behind = "left behind of generation_config.json, for nothing here reads it: no_repeat_ngram_size\n"
-    assert left_behind in capsys.readouterr().err
+    dropped = (
+        "dropped settings of generation_config.json that Parakit does not support: no_repeat_ngram_size\n"
+    )
+    assert dropped in capsys.readouterr().err
     away = export_model(tmp_path / "model", tmp_path / "away")
     for folder in (tmp_path / "model", away):
         written = json.loads((folder / "generation_config.json").read_text())
         assert seen.items() <= written.items()
         assert "no_repeat_ngram_size" not in written
-    asked = ["generate", str(away), "the bird", "--max-new-tokens", "2", "--device", "cpu"]
-    assert main(asked) == 0
+    arguments = ["generate", str(away), "the bird", "--max-new-tokens", "2", "--device", "cpu"]
+    assert main(arguments) == 0
     assert "published settings: temperature 1, top_k 3, top_p 0.9\n" in capsys.readouterr().err
-    assert main([*asked, "--temperature", "0.7", "--top-k=0"]) == 0
+    assert main([*arguments, "--temperature", "0.7", "--top-k=0"]) == 0
     assert "published settings: top_p 0.9\n" in capsys.readouterr().err
     settings = away / "generation_config.json"
     settings.write_text('{"do_sample": true, "top_p": 7}')
-    assert main(asked) == 2
+    assert main(arguments) == 2
     told = capsys.readouterr().err
     assert str(settings) in told
     assert "top_p" in told
     settings.write_text('{"do_sample": false, "temperature": 0.6}')
-    assert main([*asked, "--json"]) == 0
+    assert main([*arguments, "--json"]) == 0
     assert "published settings: temperature 0\n" in capsys.readouterr().err

@@ -47,10 +47,10 @@ def test_every_verb_has_a_module_that_says_the_same_in_its_summary():
 )
 def test_an_unknown_command_names_the_nearest(capsys, typed, meant):
     assert main([typed]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert repr(typed) in said.err
-    assert meant in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert repr(typed) in output.err
+    assert meant in output.err
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_what_goes_wrong_is_told_in_a_line_with_an_exit_status(capsys, monkeypat
 
     monkeypatch.setattr(parakit.cli.show, "main", raising(error))
     assert main(["show", "x"]) == status
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert told in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert told in output.err
 
 
 def test_a_mistake_of_our_own_is_not_hidden(monkeypatch):

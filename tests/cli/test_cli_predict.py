@@ -54,8 +54,8 @@ def made(tmp_path_factory) -> tuple[Path, Any, dict[str, Any]]:
 
 def run(capsys, *argv: object) -> tuple[int, str, str]:
     status = main([str(word) for word in argv])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    output = capsys.readouterr()
+    return status, output.out, output.err
 
 
 def predicted(capsys, model: Path, *flags: object) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def build(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("folder", "said"),
+    ("folder", "output"),
     [
         ("corpus", ["60 documents", "train", "parrot number", "deduplicate"]),
         ("tokenizer", ["byte_bpe", "3.5", "<|bos|>", "special tokens", "corpus"]),
@@ -75,7 +75,7 @@ def build(tmp_path_factory):
                 "a decoder of",
                 "that predicts the next token",
                 "qwen3 (Qwen3ForCausalLM)",
-                "KV cache of a token",
+                "KV cache per token",
                 "<|mask|>",
                 "1.23",
                 "feed forward",
@@ -90,11 +90,11 @@ def build(tmp_path_factory):
         (".", ["a build with 5 artifacts", "pretrain", "shards"]),
     ],
 )
-def test_every_kind_of_folder_says_what_it_is(build, capsys, monkeypatch, folder, said):
+def test_every_kind_of_folder_says_what_it_is(build, capsys, monkeypatch, folder, output):
     monkeypatch.setenv("COLUMNS", "200")
     assert main([str(build / folder)]) == 0
     shown = capsys.readouterr().out
-    for words in said:
+    for words in output:
         assert words in shown, words
 
 
@@ -137,11 +137,11 @@ def test_a_mixture_of_experts_tells_what_is_in_use_and_what_it_takes(tmp_path, c
     assert main([str(tmp_path / "m"), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)["figures"]
     total = next(row["parameters"] for row in figures["parameters"] if row["part"] == "total")
-    in_use = figures["model"]["parameters in use for a token"]
+    in_use = figures["model"]["active parameters per token"]
     assert total - in_use == 2 * 3 * 3 * 16 * 24  # layers, idle experts, matrices
     memory = {row["what"]: (row["bytes"], row["dtype"]) for row in figures["memory"]}
     assert memory["weights"] == (2 * total, "bfloat16")
-    assert memory["KV cache of a token"] == (2 * 2 * 8 * 2, "bfloat16")
+    assert memory["KV cache per token"] == (2 * 2 * 8 * 2, "bfloat16")
     assert figures["special tokens"] == {"tokenizer": "none in this folder"}
     assert "rope_theta" in figures["architecture"]
     assert "low_rank_len" not in figures["architecture"]
@@ -184,10 +184,7 @@ def test_a_moved_build_still_finds_its_parents_and_a_missing_one_is_told(build, 
     (tmp_path / "moved/pretrain/lineage.json").write_text(json.dumps(lineage))
     assert describe(tmp_path / "moved/pretrain", verify=False)["lineage"]["parents"][0]["path"] == str(hidden)
     shutil.rmtree(hidden)
-    assert (
-        describe(tmp_path / "moved/pretrain", verify=False)["lineage"]["parents"][0]["note"]
-        == "no longer there"
-    )
+    assert describe(tmp_path / "moved/pretrain", verify=False)["lineage"]["parents"][0]["note"] == "missing"
 
 
 def test_a_foreign_model_is_shown_without_lineage(build, tmp_path, capsys):
@@ -248,8 +245,8 @@ def test_sets_of_preferences_and_of_examples_show_their_first_rows(tmp_path, cap
     for name in ("preferences", "examples"):
         assert main([str(tmp_path / name), "--json"]) == 0
         found[name] = json.loads(capsys.readouterr().out)
-    assert found["preferences"]["what"] == "9 rankings of answers to align with"
+    assert found["preferences"]["what"] == "9 rankings of answers for alignment"
     assert found["preferences"]["figures"]["reading"]["left out: the answers are the same"] == 1
     assert found["preferences"]["samples"]["first rankings"][0].splitlines()[1].startswith("1. Here is")
-    assert found["examples"]["what"] == "60 examples to classify"
+    assert found["examples"]["what"] == "60 examples of the task classify"
     assert sum(row["examples"] for row in found["examples"]["figures"]["splits"]) == 60

@@ -127,7 +127,7 @@ def test_evaluate_measures_text_and_suites_keeps_and_compares(folders, capsys, t
 def test_a_decoder_that_learned_on_prefixes_is_said_to_be_read_otherwise(folders, tmp_path, capsys):
     model, tokenizer = load_model(folders["base"])
     learned = save_model(model, tokenizer, tmp_path / "prefix", Lineage("model", {"learned": "prefix"}))
-    asked = ["the bird", "--max-new-tokens", "2", "--device", "cpu"]
+    arguments = ["the bird", "--max-new-tokens", "2", "--device", "cpu"]
     for folder, told in ((str(learned), True), (folders["base"], False)):
-        assert generate.main([folder, *asked]) == 0
+        assert generate.main([folder, *arguments]) == 0
         assert ("causally here" in capsys.readouterr().err) is told

@@ -68,7 +68,7 @@ def make_tokenizer() -> Callable[..., Tokenizer]:
 
 
 @pytest.fixture(scope="session")
-def talker(make_tokenizer: Callable[..., Tokenizer]) -> tuple[LanguageModel, Tokenizer]:
+def tiny_chat_model(make_tokenizer: Callable[..., Tokenizer]) -> tuple[LanguageModel, Tokenizer]:
     """A random model with a byte-level tokenizer: it says nonsense, much of it broken UTF-8."""
     tokenizer = make_tokenizer()
     return build_model(

@@ -97,11 +97,11 @@ def test_one_beam_is_greedy(model, translator, stop_when):
 @pytest.mark.parametrize("stop_when", ["unlikely", "full", "impossible"])
 def test_a_prompt_finds_the_same_whoever_shares_its_batch(model, translator, stop_when):
     config = BeamConfig(n_beams=3, max_new_tokens=12, stop_when=stop_when)
-    for search, asked in ((beam_search, model), (beam_search_sequences, translator)):
-        together = search(asked, prompts(), config, {3, 7})
+    for search, searched in ((beam_search, model), (beam_search_sequences, translator)):
+        together = search(searched, prompts(), config, {3, 7})
         assert len({len(beams[0].token_ids) for beams in together}) > 2
-        alone = [search(asked, [prompt], config, {3, 7})[0] for prompt in prompts()]
-        smaller = search(asked, prompts(), config, {3, 7}, micro_batch_size=7)
+        alone = [search(searched, [prompt], config, {3, 7})[0] for prompt in prompts()]
+        smaller = search(searched, prompts(), config, {3, 7}, micro_batch_size=7)
         for one, two, three in zip(together, alone, smaller, strict=True):
             ids = [beam.token_ids for beam in one]
             assert ids == [beam.token_ids for beam in two] == [beam.token_ids for beam in three]

@@ -20,8 +20,8 @@ GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=6)
 
 
 @pytest.fixture
-def session(talker) -> ChatSession:
-    return ChatSession(*talker, ChatConfig(sampling=GREEDY))
+def session(tiny_chat_model) -> ChatSession:
+    return ChatSession(*tiny_chat_model, ChatConfig(sampling=GREEDY))
 
 
 def speak(session: ChatSession, line: str) -> str:
@@ -34,13 +34,16 @@ def roles(session: ChatSession) -> str:
     return "".join(message.role[0] for message in session.messages)
 
 
-def test_an_answer_is_what_generate_gives_for_the_whole_history(talker, session):
+def test_an_answer_is_what_generate_gives_for_the_whole_history(tiny_chat_model, session):
     session.system = "a bird"
     first = speak(session, "the tree")
-    assert first == generate(*talker, [Message("system", "a bird"), Message("user", "the tree")], GREEDY).text
+    assert (
+        first
+        == generate(*tiny_chat_model, [Message("system", "a bird"), Message("user", "the tree")], GREEDY).text
+    )
     second = speak(session, "and")
     history = [Message("system", "a bird"), *session.messages[:-1]]
-    assert second == generate(*talker, history, GREEDY).text
+    assert second == generate(*tiny_chat_model, history, GREEDY).text
     assert roles(session) == "uaua"
     assert session.last is not None
     assert session.last.n_tokens > 0
@@ -60,12 +63,12 @@ def test_undo_retry_and_reset(session):
             session.handle(command)
 
 
-def test_a_seeded_session_repeats_itself_and_retry_is_a_new_attempt(talker):
+def test_a_seeded_session_repeats_itself_and_retry_is_a_new_attempt(tiny_chat_model):
     config = ChatConfig(sampling=SamplingConfig(temperature=1.5, seed=1, max_new_tokens=12))
-    sessions = [ChatSession(*talker, config) for _ in range(2)]
-    said = [[speak(s, "the tree"), speak(s, "/retry"), speak(s, "/retry")] for s in sessions]
-    assert said[0] == said[1]
-    assert len(set(said[0])) == 3
+    sessions = [ChatSession(*tiny_chat_model, config) for _ in range(2)]
+    answers = [[speak(s, "the tree"), speak(s, "/retry"), speak(s, "/retry")] for s in sessions]
+    assert answers[0] == answers[1]
+    assert len(set(answers[0])) == 3
 
 
 def test_commands_set_show_and_explain(session):
@@ -107,8 +110,10 @@ def test_a_full_window_refuses_naming_both_numbers_and_keeps_the_conversation(se
     assert session.messages == before
 
 
-def test_dropping_the_oldest_turns_is_said_and_history_stays_whole(talker):
-    session = ChatSession(*talker, ChatConfig(when_full="drop_oldest", sampling=GREEDY, system="sing"))
+def test_dropping_the_oldest_turns_is_reported_and_history_stays_whole(tiny_chat_model):
+    session = ChatSession(
+        *tiny_chat_model, ChatConfig(when_full="drop_oldest", sampling=GREEDY, system="sing")
+    )
     notices = []
     for n in range(10):
         reply = session.handle(f"the old house {n}")
@@ -118,10 +123,10 @@ def test_dropping_the_oldest_turns_is_said_and_history_stays_whole(talker):
         notices.append(reply.notice)
     assert len(session.messages) == 20
     assert notices[0] == ""
-    said = [notice for notice in notices if notice]
-    assert "“the old house 0”" in said[0]
+    shown = [notice for notice in notices if notice]
+    assert "“the old house 0”" in shown[0]
     for n in range(8):  # every turn is named once, when it goes
-        assert sum(f"“the old house {n}”" in notice for notice in said) <= 1
+        assert sum(f"“the old house {n}”" in notice for notice in shown) <= 1
     assert "left out: " in session.handle("/stats").notice
     with pytest.raises(UserError, match="64"):
         session.handle("bird " * 80)
@@ -136,13 +141,13 @@ def test_saved_conversations_come_back_and_are_tuning_data(session, tmp_path):
     speak(session, "the “tree”\n🌳")
     file = tmp_path / "talk.jsonl"
     session.handle(f"/save {file}")
-    said = list(session.messages)
+    messages = list(session.messages)
     [conversation] = read_conversations(file)
     assert [message.role for message in conversation.messages] == ["system", "user", "assistant"]
     session.handle("/reset")
     session.system = ""
     session.handle(f"/load {file}")
-    assert session.messages == said
+    assert session.messages == messages
     assert session.system == "sing"
     session.handle(f"/save {file}")  # its own file may be replaced, another may not
     other = tmp_path / "other.jsonl"
@@ -203,15 +208,15 @@ def test_an_interrupted_answer_stays_in_the_history(session):
         ({"lineage.json": {"config": None, "result": {"chat": "yes"}}}, False),
     ],
 )
-def test_a_model_folder_says_whether_it_was_tuned_to_talk(tmp_path, files, expected):
+def test_a_model_folder_says_whether_it_was_tuned_for_chat(tmp_path, files, expected):
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
     assert is_chat_tuned(tmp_path) is expected
 
 
-def test_several_adapters_wait_beside_one_base(make_model, talker):
+def test_several_adapters_share_one_base(make_model, tiny_chat_model):
     """Each answers as the model with it on does, and the base is what it was."""
-    model, tokenizer = copy.deepcopy(talker[0]), talker[1]
+    model, tokenizer = copy.deepcopy(tiny_chat_model[0]), tiny_chat_model[1]
     adapters = AdapterSet(model)
     for seed, name in enumerate(("pirate", "robot")):
         torch.manual_seed(seed)
@@ -220,16 +225,16 @@ def test_several_adapters_wait_beside_one_base(make_model, talker):
             parameter.data = torch.randn_like(parameter, dtype=torch.float64)
         adapters.add(name, adapter)
     session = ChatSession(model, tokenizer, ChatConfig(sampling=GREEDY), adapters)
-    said = {}
+    answers = {}
     for name in ("base", "pirate", "robot", "base"):
         notice = session.handle(f"/adapter {name}").notice
         assert f"* {name}" in notice.splitlines()
         session.handle("/reset")
-        said.setdefault(name, []).append(speak(session, "the tree"))
-    assert said["base"] == [generate(*talker, [Message("user", "the tree")], GREEDY).text] * 2
-    assert len({texts[0] for texts in said.values()}) == 3
+        answers.setdefault(name, []).append(speak(session, "the tree"))
+    assert answers["base"] == [generate(*tiny_chat_model, [Message("user", "the tree")], GREEDY).text] * 2
+    assert len({texts[0] for texts in answers.values()}) == 3
     assert session.handle("/adapter").notice == "* base\n  pirate\n  robot"
     with pytest.raises(UserError, match="no adapter 'cook'"):
         session.handle("/adapter cook")
     with pytest.raises(UserError, match="there are none"):
-        ChatSession(*talker).handle("/adapter")
+        ChatSession(*tiny_chat_model).handle("/adapter")

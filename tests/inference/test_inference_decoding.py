@@ -199,17 +199,17 @@ def test_dropout_is_off_while_generating_and_the_model_is_handed_back_as_it_was(
 def test_a_stop_check_is_asked_only_about_suspects_and_ends_a_row(model64):
     class AfterThree:
         suspects = None
-        asked = 0
+        n_checks = 0
 
         def confirms(self, token_ids):
-            self.asked += 1
+            self.n_checks += 1
             return len(token_ids) >= 3
 
     check = AfterThree()
     assert [len(t) for t in generate_ids(model64, [[1], [2, 3]], GREEDY, stop_check=check)] == [3, 3]
-    check.suspects, check.asked = (), 0
+    check.suspects, check.n_checks = (), 0
     assert [len(t) for t in generate_ids(model64, [[1], [2, 3]], GREEDY, stop_check=check)] == [8, 8]
-    assert check.asked == 0
+    assert check.n_checks == 0
 
 
 def test_only_plain_models_in_full_precision_are_fused(make_model):

@@ -72,7 +72,7 @@ def masked(encoder):
     return drawn(MaskedLanguageModel(encoder))
 
 
-def framed(tokenizer, text, pair=None):
+def with_special_tokens(tokenizer, text, pair=None):
     ids = [tokenizer.cls_id, *tokenizer.encode(text), tokenizer.sep_id]
     return ids if pair is None else [*ids, *tokenizer.encode(pair), tokenizer.sep_id]
 
@@ -134,7 +134,7 @@ def test_labels_have_the_probabilities_of_a_plain_pass(encoder, tokenizer):
     model = drawn(Classifier(encoder, ClassifierConfig(labels=LABELS)))
     found = classify(model, tokenizer, TEXTS, micro_batch_size=2)
     for text, one in zip(TEXTS, found, strict=True):
-        expected = model(torch.tensor([framed(tokenizer, text)]))[0].softmax(-1)
+        expected = model(torch.tensor([with_special_tokens(tokenizer, text)]))[0].softmax(-1)
         assert list(one.probabilities) == list(LABELS)
         assert list(one.probabilities.values()) == pytest.approx(expected.tolist())
         assert one.label == LABELS[int(expected.argmax())]
@@ -147,7 +147,7 @@ def test_pairs_are_read_with_their_token_types(encoder, tokenizer):
     model = drawn(Classifier(encoder, ClassifierConfig(labels=LABELS)))
     pairs = [("the small bird", "sings"), ("a", "a red tree and an old house")]
     for pair, one in zip(pairs, classify(model, tokenizer, pairs), strict=True):
-        ids = torch.tensor([framed(tokenizer, *pair)])
+        ids = torch.tensor([with_special_tokens(tokenizer, *pair)])
         types = torch.zeros_like(ids)
         types[0, len(tokenizer.encode(pair[0])) + 2 :] = 1
         expected = model(ids, token_type_ids=types)[0].softmax(-1)
@@ -215,14 +215,14 @@ def test_vectors_are_pooled_over_real_tokens_only(masked, decoder, tokenizer, po
     found = embed(masked, tokenizer, TEXTS, pooling=pooling, normalize=False, micro_batch_size=2)
     assert found.dtype == np.float32
     for text, vector in zip(TEXTS, found, strict=True):
-        hidden = masked.trunk(torch.tensor([framed(tokenizer, text)]))[0]
+        hidden = masked.trunk(torch.tensor([with_special_tokens(tokenizer, text)]))[0]
         expected = {"mean": hidden.mean(0), "cls": hidden[0], "last": hidden[-1]}[pooling]
         np.testing.assert_allclose(vector, expected.numpy(), rtol=1e-6, atol=1e-6)
-    speaker = drawn(LanguageModel(decoder))
+    decoder_model = drawn(LanguageModel(decoder))
     ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(TEXTS[0])]])
-    hidden = speaker.trunk(ids)[0]
+    hidden = decoder_model.trunk(ids)[0]
     expected = {"mean": hidden.mean(0), "cls": hidden[0], "last": hidden[-1]}[pooling]
-    vector = embed(speaker, tokenizer, TEXTS[:3], pooling=pooling)[0]
+    vector = embed(decoder_model, tokenizer, TEXTS[:3], pooling=pooling)[0]
     np.testing.assert_allclose(vector, (expected / expected.norm()).numpy(), rtol=1e-5, atol=1e-6)
 
 
@@ -238,7 +238,7 @@ def test_an_embedder_pools_as_it_was_trained_unless_told_otherwise(encoder, toke
 
 # --- limits and what a model cannot do
 def test_a_text_over_the_window_is_refused_by_number(masked, encoder, tokenizer):
-    n = len(framed(tokenizer, LONG))
+    n = len(with_special_tokens(tokenizer, LONG))
     model = Classifier(encoder, ClassifierConfig(labels=LABELS))
     for call in (
         lambda: classify(model, tokenizer, ["a", LONG, "b"]),
@@ -250,15 +250,15 @@ def test_a_text_over_the_window_is_refused_by_number(masked, encoder, tokenizer)
 
 
 def test_a_model_asked_for_what_it_cannot_do_says_what_it_is(masked, encoder, decoder, tokenizer):
-    speaker, rewarder = LanguageModel(decoder), RewardModel(decoder)
+    decoder_model, rewarder = LanguageModel(decoder), RewardModel(decoder)
     translator = SequenceToSequence(EncoderDecoderConfig(encoder=encoder, decoder=decoder))
     tagger = Classifier(encoder, ClassifierConfig(labels=LABELS, level="token"))
     sampling = SamplingConfig()
     refused = [
         (lambda: generate_batch(masked, tokenizer, ["a"], sampling), "continue a text.*an encoder that predicts masked"),
         (lambda: stream(translator, tokenizer, "a", sampling), "an encoder-decoder that writes a target"),
-        (lambda: fill_masks(speaker, tokenizer, ["[MASK]"]), "fill in masked tokens.*a decoder"),
-        (lambda: translate(speaker, tokenizer, ["a"]), "translate.*a decoder"),
+        (lambda: fill_masks(decoder_model, tokenizer, ["[MASK]"]), "fill in masked tokens.*a decoder"),
+        (lambda: translate(decoder_model, tokenizer, ["a"]), "translate.*a decoder"),
         (lambda: classify(tagger, tokenizer, ["a"]), "a tagger of words with 3 labels"),
         (lambda: tag(masked, tokenizer, [["a"]]), "label each word"),
         (lambda: regress(tagger, tokenizer, ["a"]), "score texts"),

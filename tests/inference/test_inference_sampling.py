@@ -52,37 +52,37 @@ def test_filters_give_the_distribution_worked_out_by_hand(settings, expected):
 
 
 def test_each_filter_and_all_together_agree_with_transformers():
-    from transformers.generation import logits_process as theirs
+    from transformers.generation import logits_process as reference
 
     torch.manual_seed(1)
     for _ in range(20):
         logits = 3 * torch.randn(4, 200)
         history = torch.randint(0, 200, (4, 30))
         seen = torch.zeros(4, 200, dtype=torch.bool).scatter_(1, history, True)
-        ours = [
+        filters = [
             penalize_repetition(logits, seen, 1.7),
             keep_top_k(logits, 13),
             keep_top_p(logits, 0.83),
             keep_min_p(logits, 0.07),
         ]
         processors = [
-            theirs.RepetitionPenaltyLogitsProcessor(1.7),
-            theirs.TopKLogitsWarper(13),
-            theirs.TopPLogitsWarper(0.83),
-            theirs.MinPLogitsWarper(0.07),
+            reference.RepetitionPenaltyLogitsProcessor(1.7),
+            reference.TopKLogitsWarper(13),
+            reference.TopPLogitsWarper(0.83),
+            reference.MinPLogitsWarper(0.07),
         ]
-        for mine, processor in zip(ours, processors, strict=True):
+        for mine, processor in zip(filters, processors, strict=True):
             torch.testing.assert_close(mine, processor(history, logits.clone()))
         config = SamplingConfig(
             repetition_penalty=0.8, temperature=1.4, top_k=50, top_p=0.9, min_p=0.02, max_new_tokens=1
         )
-        chain = theirs.LogitsProcessorList(
+        chain = reference.LogitsProcessorList(
             [
-                theirs.RepetitionPenaltyLogitsProcessor(0.8),
-                theirs.TemperatureLogitsWarper(1.4),
-                theirs.TopKLogitsWarper(50),
-                theirs.TopPLogitsWarper(0.9),
-                theirs.MinPLogitsWarper(0.02),
+                reference.RepetitionPenaltyLogitsProcessor(0.8),
+                reference.TemperatureLogitsWarper(1.4),
+                reference.TopKLogitsWarper(50),
+                reference.TopPLogitsWarper(0.9),
+                reference.MinPLogitsWarper(0.02),
             ]
         )
         torch.testing.assert_close(filter_logits(logits, config, seen), chain(history, logits.clone()))

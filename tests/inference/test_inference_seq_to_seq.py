@@ -152,12 +152,14 @@ def test_texts_are_framed_and_targets_are_text_up_to_the_end(make_tokenizer):
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
     texts = ["the small bird", "", "it's raining"]
-    framed = [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
-    targets = generate_sequences(model.eval(), framed, GREEDY, [tokenizer.eos_id])
+    with_special_tokens = [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+    targets = generate_sequences(model.eval(), with_special_tokens, GREEDY, [tokenizer.eos_id])
     written = translate(model, tokenizer, texts, GREEDY)
     assert written == [tokenizer.decode(target) for target in targets]
     assert translate(model, tokenizer, texts[:1], GREEDY) == written[:1]
-    beams = beam_search_sequences(model, framed, BeamConfig(max_new_tokens=9), [tokenizer.eos_id])
+    beams = beam_search_sequences(
+        model, with_special_tokens, BeamConfig(max_new_tokens=9), [tokenizer.eos_id]
+    )
     expected = [tokenizer.decode(best[0].token_ids) for best in beams]
     assert translate(model, tokenizer, texts, BeamConfig(max_new_tokens=9)) == expected
     with pytest.raises(UserError, match="targets end at EOS only"):

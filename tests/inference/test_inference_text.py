@@ -69,19 +69,19 @@ def test_what_a_template_writes_before_an_answer_is_not_shown(make_tokenizer, te
         assert StopStringCheck(tokenizer, stop, lead).confirms(token_ids) == (end is not None)
 
 
-def test_answers_in_a_conversation_are_equal_in_all_three_ways(talker):
+def test_answers_in_a_conversation_are_equal_in_all_three_ways(tiny_chat_model):
     """The template's space before an answer is neither shown nor part of what a stop string is looked for in."""
-    model, tokenizer = talker
-    asked = [(Message("user", text),) for text in ("the bird", "12", "sees")]
-    for stop in ((), (" ",), (generate(model, tokenizer, asked[0], GREEDY).text[:2],)):
+    model, tokenizer = tiny_chat_model
+    questions = [(Message("user", text),) for text in ("the bird", "12", "sees")]
+    for stop in ((), (" ",), (generate(model, tokenizer, questions[0], GREEDY).text[:2],)):
         config = GREEDY.replace(stop=stop)
-        alone = [generate(model, tokenizer, messages, config) for messages in asked]
-        batched = generate_batch(model, tokenizer, asked, config)
+        alone = [generate(model, tokenizer, messages, config) for messages in questions]
+        batched = generate_batch(model, tokenizer, questions, config)
         assert [(a.text, a.token_ids) for a in alone] == [(b.text, b.token_ids) for b in batched]
         for completion in alone if not stop else ():
             ended = completion.finish_reason == "stop"
-            said = response_text(tokenizer, completion.token_ids[: -1 if ended else None])
-            assert completion.text.rstrip("\ufffd") == said.rstrip("\ufffd")
+            text = response_text(tokenizer, completion.token_ids[: -1 if ended else None])
+            assert completion.text.rstrip("\ufffd") == text.rstrip("\ufffd")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,8 +110,8 @@ def test_an_emoji_made_of_byte_tokens_is_shown_once_it_is_whole(make_tokenizer):
     assert "" in pieces
 
 
-def test_generated_streamed_and_batched_texts_are_equal_with_and_without_stop_strings(talker):
-    model, tokenizer = talker
+def test_generated_streamed_and_batched_texts_are_equal_with_and_without_stop_strings(tiny_chat_model):
+    model, tokenizer = tiny_chat_model
     prompts = [" ".join(rng(1, n).choice(["the", "bird", "sees", "12"], 1 + n % 5)) for n in range(16)]
     n_spanning = 0
     for config in (GREEDY, SamplingConfig(temperature=0.8, seed=3, max_new_tokens=40)):
@@ -173,8 +173,8 @@ def test_a_stop_string_works_for_kinds_whose_tokens_are_joined_by_rules(make_mod
     )
 
 
-def test_a_prompt_over_the_window_is_refused_naming_both_numbers(talker):
-    model, tokenizer = talker
+def test_a_prompt_over_the_window_is_refused_naming_both_numbers(tiny_chat_model):
+    model, tokenizer = tiny_chat_model
     prompt = "the bird " * 60
     n = len(prompt_ids(tokenizer, prompt))
     for call in (generate, stream):
@@ -184,8 +184,8 @@ def test_a_prompt_over_the_window_is_refused_naming_both_numbers(talker):
         generate_batch(model, tokenizer, ["the", prompt], GREEDY)
 
 
-def test_a_completion_that_fills_the_window_says_length(talker):
-    model, tokenizer = talker
+def test_a_completion_that_fills_the_window_says_length(tiny_chat_model):
+    model, tokenizer = tiny_chat_model
     done = generate(model, tokenizer, "the bird sees", GREEDY.replace(max_new_tokens=1000))
     if done.finish_reason == "length":
         assert done.n_prompt_tokens + done.n_tokens == 64
@@ -194,8 +194,8 @@ def test_a_completion_that_fills_the_window_says_length(talker):
     assert {done.finish_reason, short.finish_reason} <= {"length", "stop"}
 
 
-def test_the_model_ends_by_its_end_tokens_which_are_counted_and_not_shown(talker):
-    model, tokenizer = talker
+def test_the_model_ends_by_its_end_tokens_which_are_counted_and_not_shown(tiny_chat_model):
+    model, tokenizer = tiny_chat_model
     config = SamplingConfig(temperature=3.0, max_new_tokens=50)
     done = generate_batch(model, tokenizer, ["the"] * 200, config.replace(seed=0))
     ended = [completion for completion in done if completion.finish_reason == "stop"]
@@ -207,8 +207,8 @@ def test_the_model_ends_by_its_end_tokens_which_are_counted_and_not_shown(talker
         assert "<|" not in completion.text
 
 
-def test_a_plain_prompt_begins_with_bos_and_its_text_never_becomes_a_control_token(talker):
-    _, tokenizer = talker
+def test_a_plain_prompt_begins_with_bos_and_its_text_never_becomes_a_control_token(tiny_chat_model):
+    _, tokenizer = tiny_chat_model
     ids = prompt_ids(tokenizer, "<|end|><|assistant|> the")
     assert ids[0] == tokenizer.bos_id
     assert not tokenizer.control_ids & set(ids[1:])
@@ -217,13 +217,13 @@ def test_a_plain_prompt_begins_with_bos_and_its_text_never_becomes_a_control_tok
     assert chat[-1] == tokenizer.turn_ids["assistant"]
 
 
-def test_an_interrupted_stream_keeps_what_was_said(talker):
-    model, tokenizer = talker
+def test_an_interrupted_stream_keeps_its_text(tiny_chat_model):
+    model, tokenizer = tiny_chat_model
     pieces = stream(model, tokenizer, "the bird", GREEDY)
-    said = ""
+    text = ""
     for piece in pieces:
-        said += piece
+        text += piece
         break
-    assert pieces.completion.text == said
+    assert pieces.completion.text == text
     assert pieces.completion.finish_reason == "interrupted"
     assert not model.training

@@ -50,13 +50,15 @@ PAIRS = {
 def both(folder, name, config, tail):
     """A tiny random transformers model, each weight moved from where fresh models start, and ours from its folder."""
     torch.manual_seed(4)
-    theirs = getattr(transformers, f"{name}{tail}")(getattr(transformers, f"{name}Config")(**config)).eval()
+    reference = getattr(transformers, f"{name}{tail}")(
+        getattr(transformers, f"{name}Config")(**config)
+    ).eval()
     with torch.no_grad():
-        for parameter in theirs.parameters():  # Marian's table of sines is a parameter that never trains
+        for parameter in reference.parameters():  # Marian's table of sines is a parameter that never trains
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * (0.1 if parameter.ndim == 1 else 0.6))
-    theirs.save_pretrained(folder)
-    return load_model(folder)[0], theirs
+    reference.save_pretrained(folder)
+    return load_model(folder)[0], reference
 
 
 @pytest.fixture(scope="module", params=DECODERS)
@@ -78,7 +80,7 @@ def rows():
     return [torch.randint(3, 83, (n,), generator=generator).tolist() for n in LENGTHS]
 
 
-def said(theirs, rows, side, **settings):
+def reference_tokens(reference, rows, side, **settings):
     """What transformers generates for all rows in one batch, padded on `side`, without prompts and padding."""
     longest = max(map(len, rows))
     input_ids, mask = (
@@ -92,8 +94,8 @@ def said(theirs, rows, side, **settings):
         **{"do_sample": False, "pad_token_id": 82, "eos_token_id": None, "decoder_start_token_id": 2}
         | settings
     )
-    theirs.generation_config = config
-    out = theirs.generate(input_ids, attention_mask=mask)
+    reference.generation_config = config
+    out = reference.generate(input_ids, attention_mask=mask)
     out = out[:, longest:] if side == "left" else out[:, 1:]
     ends = settings.get("eos_token_id") or ()
     found = []
@@ -104,22 +106,22 @@ def said(theirs, rows, side, **settings):
 
 
 def test_decoders_say_the_same_64_tokens(decoders):
-    ours, theirs = decoders
-    got = generate_ids(ours, rows(), GREEDY)
-    assert got == said(theirs, rows(), "left", max_new_tokens=64)
+    model, reference = decoders
+    got = generate_ids(model, rows(), GREEDY)
+    assert got == reference_tokens(reference, rows(), "left", max_new_tokens=64)
     assert [len(one) for one in got] == [64] * 4
     assert min(len(set(one)) for one in got) > 5
 
 
 def test_encoder_decoders_write_the_same_64_tokens(pairs):
-    ours, theirs = pairs
+    model, reference = pairs
     start, penalty = (
-        ours.config.decoder_start_id,
+        model.config.decoder_start_id,
         2.0,
     )  # without it, models as tiny as these repeat themselves
-    got = generate_sequences(ours, rows(), GREEDY.replace(repetition_penalty=penalty))
+    got = generate_sequences(model, rows(), GREEDY.replace(repetition_penalty=penalty))
     settings = {"repetition_penalty": penalty, "decoder_start_token_id": start}
-    assert got == said(theirs, rows(), "right", max_new_tokens=64, **settings)
+    assert got == reference_tokens(reference, rows(), "right", max_new_tokens=64, **settings)
     assert [len(one) for one in got] == [64] * 4
     assert min(len(set(one)) for one in got) > 3
 
@@ -142,21 +144,21 @@ def test_four_beams_of_an_encoder_decoder_find_the_same(pairs, settings):
     compare_beams(beam_search_sequences, *pairs, "right", settings)
 
 
-def compare_beams(search, ours, theirs, side, settings):
+def compare_beams(search, model, reference, side, settings):
     stop_when = {False: "unlikely", True: "full", "never": "impossible"}[settings["early_stopping"]]
     penalty, n_new = settings["length_penalty"], 20
     config = BeamConfig(n_beams=4, length_penalty=penalty, stop_when=stop_when, max_new_tokens=n_new)
-    stop_ids = frequent(ours, search)
-    start = getattr(ours.config, "decoder_start_id", 2)
+    stop_ids = frequent(model, search)
+    start = getattr(model.config, "decoder_start_id", 2)
     common = {"num_beams": 4, "eos_token_id": stop_ids, "max_new_tokens": n_new, **settings}
-    got = [beams[0].token_ids for beams in search(ours, rows(), config, stop_ids)]
-    assert got == said(theirs, rows(), side, decoder_start_token_id=start, **common)
+    got = [beams[0].token_ids for beams in search(model, rows(), config, stop_ids)]
+    assert got == reference_tokens(reference, rows(), side, decoder_start_token_id=start, **common)
     assert penalty > 1 or any(one[-1] in stop_ids for one in got), "no stop id was met"
 
 
-def frequent(ours, search):
+def frequent(model, search):
     """Tokens that this model says now and then, to stop at."""
-    found = search(ours, rows(), BeamConfig(n_beams=4, max_new_tokens=20))
+    found = search(model, rows(), BeamConfig(n_beams=4, max_new_tokens=20))
     return sorted({found[0][0].token_ids[9], found[1][0].token_ids[12], found[3][0].token_ids[5]})
 
 
@@ -172,16 +174,16 @@ def test_masks_are_filled_as_by_transformers_pipeline(tmp_path):
         num_attention_heads=4,
         intermediate_size=48,
     )
-    theirs = transformers.BertForMaskedLM(config).eval()
+    reference = transformers.BertForMaskedLM(config).eval()
     with torch.no_grad():
-        for parameter in theirs.parameters():
+        for parameter in reference.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
-    theirs.save_pretrained(tmp_path)
+    reference.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    ours, our_tokenizer = load_model(tmp_path)
+    model, our_tokenizer = load_model(tmp_path)
     texts = ["The [MASK] bird sings near a house.", "[MASK]", "a red [MASK] and the old [MASK] ."]
-    pipeline = transformers.pipeline("fill-mask", model=theirs, tokenizer=tokenizer, top_k=4)
-    for places, text in zip(fill_masks(ours, our_tokenizer, texts, n_candidates=4), texts, strict=True):
+    pipeline = transformers.pipeline("fill-mask", model=reference, tokenizer=tokenizer, top_k=4)
+    for places, text in zip(fill_masks(model, our_tokenizer, texts, n_candidates=4), texts, strict=True):
         wanted = pipeline(text)
         wanted = [wanted] if text.count("[MASK]") == 1 else wanted
         for place, candidates in zip(places, wanted, strict=True):

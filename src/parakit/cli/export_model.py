@@ -17,7 +17,7 @@ SUMMARY = "Write a model as a plain Hugging Face folder."
 
 
 class ExportCommandConfig(Config):
-    """Write a model as a plain Hugging Face folder, for transformers, vLLM, SGLang or llama.cpp to load."""
+    """Write a model as a plain Hugging Face folder, which transformers loads."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     output: str = Field(description="The folder to write.")

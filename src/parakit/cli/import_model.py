@@ -1,4 +1,4 @@
-"""`parakit import`: a published model, from a folder or from the hub, becomes an artifact with lineage."""
+"""`parakit import`: a published model, from a folder or the hub, becomes an artifact with lineage."""
 
 import json
 from typing import Annotated, Literal
@@ -17,15 +17,15 @@ StoredDtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 class ImportCommandConfig(Config):
-    """Check a published model, tensor by tensor, and write it as a model folder with lineage. Nothing of it is run."""
+    """Check a published model, tensor by tensor, and write it as a model folder with lineage. None of its code runs."""
 
     source: tyro.conf.Positional[str] = Field(
-        description="A model folder, or a name on the hub, such as org/model or hub:org/model: it is fetched."
+        description="A model folder, or a name on the hub to download, such as org/model or hub:org/model."
     )
     output: str = Field(description="The model folder to write.")
     revision: str | None = Field(default=None, description="A branch, tag or commit on the hub.")
     dtype: Annotated[StoredDtype | None, tyro.conf.arg(metavar="DTYPE")] = Field(
-        default=None, description="Keep weights as float32, bfloat16, float16; none: as they are stored."
+        default=None, description="Store weights as float32, bfloat16, float16; none: as they are."
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
@@ -46,9 +46,9 @@ def main(argv: list[str]) -> int:
         dtype=command.dtype,
         overwrite=command.overwrite,
     )
-    left_behind = open_artifact(written, verify=False).lineage["result"].get("left_behind")
-    if left_behind:
-        log(f"left behind of {GENERATION}, for nothing here reads it: {', '.join(left_behind)}")
+    dropped = open_artifact(written, verify=False).lineage["result"].get("left_behind")
+    if dropped:
+        log(f"dropped settings of {GENERATION} that Parakit does not support: {', '.join(dropped)}")
     found = describe(written, verify=False)
     print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
     return 0

@@ -1,4 +1,4 @@
-"""`parakit show`: what a folder is and where it came from, without building or changing anything."""
+"""`parakit show`: what a folder holds and where it came from."""
 
 import json
 from typing import Annotated, Any
@@ -19,11 +19,11 @@ SUMMARY = "Show what a folder holds and where it came from."
 
 
 class ShowCommandConfig(Config):
-    """Tell what a folder holds (a corpus, a model, a whole build, ...) and where it came from."""
+    """Show what a folder holds (a corpus, a model, a build, ...) and where it came from."""
 
     path: tyro.conf.Positional[str] = Field(description="The folder to look at.")
     verify: bool = Field(
-        default=True, description="Compare every file with its sha256 sum; off, only what is shown is read."
+        default=True, description="Check every file's sha256 sum; off: read only what is shown."
     )
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print it as one JSON object."
@@ -31,7 +31,7 @@ class ShowCommandConfig(Config):
 
 
 def main(argv: list[str]) -> int:
-    """Run `parakit show` with these arguments; 0 when the folder is whole."""
+    """Run `parakit show` with these arguments; 0 when the folder is intact."""
     command = tyro.cli(
         ShowCommandConfig, args=argv, prog="parakit show", config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -61,7 +61,7 @@ def _show(found: dict[str, Any], console: Console) -> None:
     if found["files"]:
         total = byte_size(sum(file["size"] for file in found["files"]))
         names = ", ".join(f"{_safe(file['name'])} ({byte_size(file['size'])})" for file in found["files"])
-        checked = {True: "every byte as written", False: "not checked", None: "no manifest to check against"}[
+        checked = {True: "intact", False: "not checked", None: "no manifest to check against"}[
             found["intact"]
         ]
         console.print()
@@ -103,7 +103,7 @@ def _cell(value: Any) -> str:
 
 
 def _safe(text: Any) -> str:
-    """Text from a file or a model: no markup of rich's, no control codes that a terminal would obey."""
+    """Text from a file or a model, without rich markup and terminal control codes."""
     kept = "".join(
         letter if letter in "\n\t" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
         for letter in str(text)

@@ -1,4 +1,4 @@
-"""What an adapter's folder has to say about itself and its base. Never imports torch."""
+"""What `parakit show` reports of an adapter's folder and its base. Never imports torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from parakit.checkpoints.safetensors_io import read_header
 from parakit.common.errors import UserError
 
 _KINDS = {
-    "LORA": "low-rank factors beside the base's matrices",
+    "LORA": "low-rank factors added to the base's matrices",
     "PROMPT_TUNING": "trained vectors before the text",
     "PREFIX_TUNING": "trained keys and values before the text, in every layer",
 }
-_TOLD = {
+_SETTINGS = {
     "r": "rank",
     "lora_alpha": "alpha",
     "lora_dropout": "dropout",
     "use_rslora": "rank-stabilized",
-    "use_dora": "row lengths trained (DoRA)",
-    "num_virtual_tokens": "places before the text",
-    "trainable_token_indices": "tokens with trained rows",
+    "use_dora": "trained magnitudes (DoRA)",
+    "num_virtual_tokens": "virtual tokens",
+    "trainable_token_indices": "tokens with trained embeddings",
 }
 
 
@@ -37,15 +37,15 @@ def describe_adapter(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str
             size *= length
         n += size
     about: dict[str, Any] = {"kind": _KINDS.get(str(peft.get("peft_type")), str(peft.get("peft_type")))}
-    about |= {name: str(peft[key]) for key, name in _TOLD.items() if peft.get(key)}
-    for key, name in (("target_modules", "on"), ("modules_to_save", "trained whole")):
+    about |= {name: str(peft[key]) for key, name in _SETTINGS.items() if peft.get(key)}
+    for key, name in (("target_modules", "on"), ("modules_to_save", "fully trained")):
         if isinstance(modules := peft.get(key), list):
             about[name] = ", ".join(map(str, modules[:12])) + (" ..." if len(modules) > 12 else "")
     about |= {"parameters": n, "base": str(peft.get(BASE))}
     try:
-        about["base is at"] = str(base_folder(path).resolve())
+        about["base folder"] = str(base_folder(path).resolve())
     except UserError:
-        about["base is at"] = "no longer there"
+        about["base folder"] = "missing"
     result = lineage.get("result") or {}
     measured = {
         label: result[key]

@@ -1,7 +1,7 @@
-"""What each kind of folder has to say about itself, as plain data. Never imports torch and builds no model.
+"""What `parakit show` reports of each kind of folder, as plain data. Never imports torch and builds no model.
 
-A description has: path, kind, what (one line), figures (titled groups), samples (titled texts), lineage (a
-tree of parents), files, intact (True, False when not checked, None when there is nothing to check against).
+A description has: path, kind, what (one line), figures (titled groups), samples (titled texts), lineage (a tree of
+parents), files, intact (True; False: not checked; None: no manifest).
 """
 
 import json
@@ -32,23 +32,23 @@ def describe(path: str | Path, verify: bool = True) -> dict[str, Any]:
     from parakit.checkpoints.folder_safety import is_model_folder
 
     if is_model_folder(path):
-        return _foreign_model(path, verify)
+        return _published_model(path, verify)
     if (path / "adapter_config.json").is_file():
         what, figures, samples = describe_adapter(path, {})
-        told = f"{what}, from elsewhere: it has no lineage"
-        return _description(path, "adapter", told, figures, samples, None, None)
+        what = f"{what}, from elsewhere: it has no lineage"
+        return _description(path, "adapter", what, figures, samples, None, None)
     inside = sorted(p for p in path.iterdir() if (p / LINEAGE).is_file()) if path.is_dir() else []
     if inside:
         return _build(path, inside)
     raise UserError(
-        f"{path}: is {'a file' if path.is_file() else 'a folder'} that no parakit command wrote, and holds "
+        f"{path}: is {'a file' if path.is_file() else 'a folder'} that no parakit command wrote, and it holds "
         f"no model",
         "name a corpus, tokenizer, shards, model or evaluation folder, or the folder of a build",
     )
 
 
 def one_line(found: dict[str, Any]) -> str:
-    """A description in brief."""
+    """A description in one line."""
     return f"{found['path']}: {found['what']}"
 
 
@@ -75,7 +75,7 @@ def _artifact(path: Path, verify: bool) -> dict[str, Any]:
     return _description(path, artifact.kind, what, figures, samples, _chain(path, lineage), verify)
 
 
-def _foreign_model(path: Path, verify: bool) -> dict[str, Any]:
+def _published_model(path: Path, verify: bool) -> dict[str, Any]:
     if verify and (path / MANIFEST).is_file():
         verify_manifest(path)
     what, figures, samples = describe_model(path, {})
@@ -104,7 +104,7 @@ def _build(path: Path, inside: list[Path]) -> dict[str, Any]:
         summary = read_json(path / "summary.json")
         figures["suites"] = _suite_rows(summary.get("suites") or {})
     figures = {title: group for title, group in figures.items() if group}
-    what = f"a build with {len(rows)} artifacts; `parakit show` tells more of each"
+    what = f"a build with {len(rows)} artifacts; `parakit show` describes each"
     return _description(path, "build", what, figures, {}, None, None) | {"files": []}
 
 
@@ -129,7 +129,7 @@ def _description(
 
 
 def _chain(path: Path, lineage: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """The artifact and its parents, followed as far as they are still there."""
+    """The artifact and its parents, as far as they still exist."""
     entry = {key: lineage.get(key) for key in ("kind", "digest", "seconds", "created")}
     parents = (
         [_parent(path, parent, depth) for parent in lineage.get("parents") or []] if depth < MAX_DEPTH else []
@@ -138,14 +138,15 @@ def _chain(path: Path, lineage: dict[str, Any], depth: int = 0) -> dict[str, Any
 
 
 def _parent(child: Path, parent: dict[str, str], depth: int) -> dict[str, Any]:
-    """Where a parent was when the child was made, or beside the child if the whole build was moved."""
+    """The parent at its recorded path, or next to the child where the whole build was moved."""
     recorded = Path(parent["path"])
-    present = [place for place in (recorded, child.parent / recorded.name) if (place / LINEAGE).is_file()]
-    for place in present:
-        lineage = read_json(place / LINEAGE)
+    candidates = (recorded, child.parent / recorded.name)
+    present = [path for path in candidates if (path / LINEAGE).is_file()]
+    for path in present:
+        lineage = read_json(path / LINEAGE)
         if lineage.get("digest") == parent["digest"]:
-            return _chain(place, lineage, depth + 1)
-    note = "made anew since then" if present else "no longer there"
+            return _chain(path, lineage, depth + 1)
+    note = "rebuilt since then" if present else "missing"
     return {**parent, "seconds": None, "created": None, "parents": [], "note": note}
 
 
@@ -178,7 +179,7 @@ def _conversations(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
     ]
     rows = [{"split": name, "conversations": n} for name, n in counts.items()]
     return (
-        f"{sum(counts.values()):,} conversations to tune on",
+        f"{sum(counts.values()):,} conversations for fine-tuning",
         {"splits": rows},
         {"first conversations": texts},
     )
@@ -263,11 +264,11 @@ def _red_team(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any],
         for role, figures in results["categories"].items()
         for name, found in figures.items()
     ]
-    return f"a red team's report, judged by {results['judge']}", {"attacks that succeed": rows}, {}
+    return f"a red-team report, judged by {results['judge']}", {"attacks that succeed": rows}, {}
 
 
 def _suite_rows(suites: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each suite and model; an evaluation of one model has no level of models."""
+    """A row per suite and model; an evaluation of one model has no level of models."""
     rows = []
     for suite, results in suites.items():
         for model, result in ({"": results} if "accuracy" in results else results).items():

@@ -1,4 +1,4 @@
-"""What a model folder of any family, ours or foreign, has to say about itself. Never imports torch."""
+"""What `parakit show` reports of a model folder, Parakit's or published. Never imports torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MODEL_FIGURES = {
     "bits_per_byte": "bits per byte",
     "perplexity": "perplexity",
     "loss": "loss",
-    "accuracy": "held-out pairs in which the better answer leads",
-    "logp_accuracy": "held-out pairs in which it is the likelier one",
+    "accuracy": "held-out pairs whose chosen answer has the higher reward",
+    "logp_accuracy": "held-out pairs whose chosen answer is the likelier one",
     "reward": "reward on held-out prompts",
-    "kl": "nats an answer from where it began",
+    "kl": "KL to the start, nats per answer",
     "earlier_loss": "loss on earlier data",
-    "forgetting": "of it, forgotten",
+    "forgetting": "forgetting on earlier data",
     "replay_share": "share of replayed rows",
     "tokens": "tokens trained on",
     "tokens_per_second": "tokens per second",
@@ -32,14 +32,14 @@ _ARTICLES = {"encoder": "an encoder", "decoder": "a decoder", "encoder-decoder":
 _HEADS = {
     "language_model": "predicts the next token",
     "masked_language_model": "predicts masked tokens",
-    "sequence_to_sequence": "writes a target after a source",
+    "sequence_to_sequence": "writes a target for a source",
     "reward_model": "gives a text one number",
     "embedder": "gives a text a vector",
 }
 
 
 def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
-    """One line, figures in groups, and samples."""
+    """One line, figures in groups, samples."""
     from parakit.checkpoints.import_export import architecture_name
     from parakit.checkpoints.model_folder import parameter_counts, read_config, read_head
     from parakit.checkpoints.safetensors_io import folder_tensors
@@ -51,7 +51,7 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
     about |= _head(head)
     idle = config.n_params()["total"] - config.n_active_params()
     if idle:
-        about["parameters in use for a token"] = total - idle
+        about["active parameters per token"] = total - idle
     parts = [
         {"part": name.replace("_", " "), "parameters": n, "share": f"{n / total:.1%}"}
         for name, n in counts.items()
@@ -70,23 +70,23 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
             {"file": name, "sha256": str(sha256)[:12]} for name, sha256 in result["files"].items()
         ]
     if result.get("expert_load"):
-        groups["share of the choices by expert"] = [
+        groups["share of tokens by expert"] = [
             {"layer": layer, **{str(expert): f"{share:.1%}" for expert, share in enumerate(shares)}}
             for layer, shares in result["expert_load"].items()
         ]
-    said = [f"{row['prompt']} → {row['completion'].strip()}" for row in result.get("samples") or []]
-    what = f"{_ARTICLES[config.family]} of {total:,} parameters that {_doing(head)}"
-    return what, groups, {"what it wrote": said[:N_SAMPLES]} if said else {}
+    samples = [f"{row['prompt']} → {row['completion'].strip()}" for row in result.get("samples") or []]
+    what = f"{_ARTICLES[config.family]} of {total:,} parameters that {_purpose(head)}"
+    return what, groups, {"samples": samples[:N_SAMPLES]} if samples else {}
 
 
 def _measured(result: dict[str, Any]) -> dict[str, Any]:
-    """The run's figures by what they are called; the loss in its own unit."""
+    """The run's figures under readable names; the loss with its unit."""
     shown = {key: label for key, label in MODEL_FIGURES.items() if isinstance(result.get(key), int | float)}
     unit = result.get("loss_unit", "nats per token")
     return {f"{label} ({unit})" if key == "loss" else label: result[key] for key, label in shown.items()}
 
 
-def _doing(head: Head) -> str:
+def _purpose(head: Head) -> str:
     if head.classes is None:
         return _HEADS[head.kind]
     what = "words" if head.classes.level == "token" else "texts"
@@ -107,7 +107,7 @@ def _head(head: Head) -> dict[str, Any]:
 
 
 def _memory(config: ModelConfig, entries: Any) -> list[dict[str, Any]]:
-    """Bytes of the weights as they are stored, and of the cache that writing needs, in the commonest dtype."""
+    """Bytes of the stored weights, and of the KV cache in their commonest dtype."""
     from parakit.checkpoints.safetensors_io import DTYPE_BITS, WEIGHT_DTYPES
     from parakit.planning.memory import cache_bytes
 
@@ -117,17 +117,17 @@ def _memory(config: ModelConfig, entries: Any) -> list[dict[str, Any]]:
     names = {dtype: WEIGHT_DTYPES.get(dtype, dtype) for dtype in sorted(stored)}
     main = max(stored, key=lambda dtype: stored[dtype])
     rows = [("weights", sum(stored.values()), ", ".join(names.values()))]
-    kept = cache_bytes(config, DTYPE_BITS[main] // 8)
-    if kept is not None:
-        rows.append(("KV cache of a token", kept.per_token, names[main]))
-        if kept.per_source_token:
-            rows.append(("KV cache of a token of the source", kept.per_source_token, names[main]))
-        rows.append(("KV cache of the longest text", kept.whole, names[main]))
+    cache = cache_bytes(config, DTYPE_BITS[main] // 8)
+    if cache is not None:
+        rows.append(("KV cache per token", cache.per_token, names[main]))
+        if cache.per_source_token:
+            rows.append(("KV cache per source token", cache.per_source_token, names[main]))
+        rows.append(("KV cache of a full context window", cache.whole, names[main]))
     return [{"what": what, "size": byte_size(n), "bytes": n, "dtype": dtype} for what, n, dtype in rows]
 
 
 def _special_tokens(path: Path) -> dict[str, Any]:
-    """Purpose, form and id."""
+    """Purpose, string and id."""
     from parakit.tokens.tokenizer.files import has_tokenizer
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -145,16 +145,14 @@ def _special_tokens(path: Path) -> dict[str, Any]:
 
 
 def _shape(config: ModelConfig) -> dict[str, dict[str, Any]]:
-    """The settings, one group for each stack of blocks."""
+    """The settings, one group per stack of blocks."""
     dumped = config.model_dump(mode="json")
     stacks = {name: dumped.pop(name) for name in ("encoder", "decoder") if isinstance(dumped.get(name), dict)}
-    return {"architecture": _that_matter(dumped)} | {
-        name: _that_matter(stack) for name, stack in stacks.items()
-    }
+    return {"architecture": _effective(dumped)} | {name: _effective(stack) for name, stack in stacks.items()}
 
 
-def _that_matter(shape: dict[str, Any]) -> dict[str, Any]:
-    """A stack's settings without those that its other settings make idle."""
+def _effective(shape: dict[str, Any]) -> dict[str, Any]:
+    """A stack's settings without those that its other settings switch off."""
     idle: set[str] = set()
     if shape.get("positions") != "rotary":
         idle |= {"rope_theta", "local_rope_theta", "rope_scaling"}

@@ -1,4 +1,4 @@
-"""What a set of preferences or of examples has to say about itself: its splits, what was left out, its first rows."""
+"""What `parakit show` reports of preferences and examples: splits, skipped rows, first rows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def describe_preferences(
     splits = [{"split": name, "rankings": n} for name, n in report["splits"].items()]
     texts = []
     for row in _first(path):
-        asked = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
+        prompt = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
         ranked = [f"{place}. {answer}" for place, answer in enumerate(row["ranking"], 1)]
-        texts.append(_cut("\n".join([asked, *ranked])))
+        texts.append(_cut("\n".join([prompt, *ranked])))
     n = sum(report["splits"].values())
     read = {"completions": report["completions"], "duplicates": report["duplicates"]}
-    what = f"{n:,} rankings of answers to align with"
-    return what, {"splits": splits, "reading": read | _left_out(report)}, {"first rankings": texts}
+    what = f"{n:,} rankings of answers for alignment"
+    return what, {"splits": splits, "reading": read | _skipped(report)}, {"first rankings": texts}
 
 
 def describe_examples(
@@ -39,10 +39,10 @@ def describe_examples(
     n = sum(row["examples"] for row in splits)
     task = (lineage.get("config") or {}).get("task") or report.get("task")
     texts = [_cut(json.dumps(row, ensure_ascii=False)) for row in _first(path)]
-    return f"{n:,} examples to {task or 'learn from'}", {"splits": splits, "labels": labels}, {"first": texts}
+    return f"{n:,} examples of the task {task}", {"splits": splits, "labels": labels}, {"first": texts}
 
 
-def _left_out(report: dict[str, Any]) -> dict[str, int]:
+def _skipped(report: dict[str, Any]) -> dict[str, int]:
     return {f"left out: {reason}": n for reason, n in report["skipped_rows"].items()}
 
 

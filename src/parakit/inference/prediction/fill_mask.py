@@ -99,8 +99,8 @@ def _encode_masked(tokenizer: Tokenizer, text: str, placeholder: str, number: in
         last = i == len(pieces) - 1
         token_ids += tokenizer.encode(piece if last else piece.rstrip())
         token_ids += [] if last else [tokenizer.mask_id]
-    framed = add_special_tokens(tokenizer, token_ids)
-    return EncodedInput(framed.token_ids, framed.token_type_ids)
+    encoded = add_special_tokens(tokenizer, token_ids)
+    return EncodedInput(encoded.token_ids, encoded.token_type_ids)
 
 
 def _token_text(tokenizer: Tokenizer, token_id: int) -> str:
