@@ -100,7 +100,7 @@ def framed_shards(tokenizer: Tokenizer, family: Any) -> TokenShards:
 
 
 def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShards:
-    """60 examples; what they are answered with follows from the text."""
+    """60 examples; labels, scores and targets follow from the text."""
     texts = [sentences(number) for number in range(60)]
     encoded = [tokenizer.encode(text) for text in texts]
     keys: dict[str, list[list[int]]] = {"text": encoded}
@@ -178,7 +178,7 @@ def task_case(task: str, tokenizer: Tokenizer, decoder_trunk: bool = False, **sh
 
 
 class Changed:
-    """Real rows with one thing wrong: `change` returns the fields of a batch that are wrong."""
+    """Real rows with one mistake: `change` returns the wrong fields of a batch."""
 
     def __init__(self, source: Any, change: Callable[[Any], dict[str, Any]]) -> None:
         self.source, self.change, self.rows_per_epoch = source, change, source.rows_per_epoch

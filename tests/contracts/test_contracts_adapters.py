@@ -38,7 +38,7 @@ METHODS: list[dict[str, Any]] = [
 def tuned(tokenizer: Tokenizer, settings: dict[str, Any]) -> TrainingCase:
     case = make_case(tokenizer, "chat")
     case.model.reset()
-    for parameter in case.model.parameters():  # a base that learned something
+    for parameter in case.model.parameters():  # a trained base
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
     tuning = finetune_methods.setup_method(case.model, FinetuneConfig(**settings), tokenizer)
@@ -153,13 +153,13 @@ def test_an_interrupted_run_resumes_to_the_same_bits(init: str, tmp_path: Path) 
     assert [seen[step] for step in sorted(seen)] == wanted
     for name, parameter in resumed.model.named_parameters():
         assert torch.equal(parameter, dict(whole.model.named_parameters())[name])
-    kept = sum(file.stat().st_size for file in tmp_path.glob("step-*8/weights.safetensors"))
+    n_bytes = sum(file.stat().st_size for file in tmp_path.glob("step-*8/weights.safetensors"))
     n_own = sum(p.numel() for p in own_parameters(resumed.model).values())
-    assert kept < 4 * n_own + 20_000  # the frozen base is not written again
+    assert n_bytes < 4 * n_own + 20_000  # the frozen base is not written again
 
 
 def test_an_optimizer_over_the_whole_model_would_move_the_base(tokenizer: Tokenizer) -> None:
-    """What `requires_grad` is there for: with it forgotten, the check above fails."""
+    """Without requires_grad=False the previous test would fail."""
     case = tuned(tokenizer, METHODS[0])
     for parameter in case.model.parameters():
         parameter.requires_grad_(True)

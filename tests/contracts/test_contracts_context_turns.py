@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_a_turn_of_weight_0_and_its_end_do_not_count(tokenizer: Tokenizer) -> No
 
 @pytest.mark.catches("only-last-turn")
 def test_the_doctor_passes_context_and_stops_the_same_mask_without_it(
-    chat: TrainingCase, tokenizer: Tokenizer, tmp_path
+    chat: TrainingCase, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     folder = write_shards({"train": map(with_context, CONVERSATIONS)}, tokenizer, tmp_path / "shards")
     shards = TokenShards.open(folder, "train")
@@ -54,7 +55,7 @@ def test_the_doctor_passes_context_and_stops_the_same_mask_without_it(
 
 
 def test_a_part_of_a_turn_that_is_lost_is_found_among_context_too(
-    chat: TrainingCase, tokenizer: Tokenizer, tmp_path
+    chat: TrainingCase, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     folder = write_shards({"train": map(with_context, CONVERSATIONS)}, tokenizer, tmp_path / "shards")
     shards = TokenShards.open(folder, "train")

@@ -92,9 +92,9 @@ def test_the_checks_leave_weights_gradients_modes_and_random_state_untouched(
     for name, value in model.state_dict().items():
         assert value.numpy().tobytes() == weights[name].numpy().tobytes(), name
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    kept = gradients.pop("trunk.token_embedding.weight")
-    assert kept is not None
-    assert torch.equal(kept, torch.full_like(kept, 0.5))
+    gradient = gradients.pop("trunk.token_embedding.weight")
+    assert gradient is not None
+    assert torch.equal(gradient, torch.full_like(gradient, 0.5))
     assert set(gradients.values()) == {None}
 
 

@@ -144,8 +144,10 @@ def test_an_end_of_turn_that_counts_in_the_last_turn_only(chat: TrainingCase) ->
 def test_conversations_written_without_an_end_of_turn(chat: TrainingCase) -> None:
     end = chat.tokenizer.turn_ids["end"]
     chats = [compile_chat(chat.tokenizer, one) for one in CONVERSATIONS]
-    kept = [[(i, m) for i, m in zip(c.token_ids, c.loss_mask, strict=True) if i != end] for c in chats]
-    shards = shards_of([[i for i, _ in k] for k in kept], [[m for _, m in k] for k in kept], chat.tokenizer)
+    pairs = [[(i, m) for i, m in zip(c.token_ids, c.loss_mask, strict=True) if i != end] for c in chats]
+    shards = shards_of(
+        [[i for i, _ in one] for one in pairs], [[m for _, m in one] for one in pairs], chat.tokenizer
+    )
     assert chat.replace(shards=shards).first_failure() == "no-end-of-turn"
 
 
@@ -262,7 +264,7 @@ def test_shards_of_another_tokenizer(pretrain: TrainingCase) -> None:
 
 
 class TrustingTokenizer(Tokenizer):
-    """Encodes as many tokenizers do by default: special tokens in text are recognised."""
+    """Encodes as many tokenizers do by default: special tokens in text become control tokens."""
 
     def encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids

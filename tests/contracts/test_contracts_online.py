@@ -29,18 +29,16 @@ def the_phase(**changes: Any) -> tuple[Any, Any, np.ndarray]:
     """A policy with a value head, and a phase of it with drawn rewards."""
     config = tiny_config("ppo", whiten_rewards=False, **changes)
     model = ActorCritic(tiny_policy())
-    found, values = roll_out(
+    rollout, values = roll_out(
         model, frozen_copy(model.policy), tiny_tokenizer(), tiny_prompts()[:4], config, 0, True
     )
-    rewards = np.random.default_rng(0).normal(size=len(found.samples))
-    return model, PPO(config).make_experience(found, rewards, values), rewards
+    rewards = np.random.default_rng(0).normal(size=len(rollout.samples))
+    return model, PPO(config).make_experience(rollout, rewards, values), rewards
 
 
 def test_dropout_in_the_reference_is_refused() -> None:
     policy = tiny_policy(dropout=0.3)
-    reference = frozen_copy(
-        policy.train()
-    )  # a copy of a policy in training is in evaluation mode all the same
+    reference = frozen_copy(policy.train())  # a copy of a policy in training is in evaluation mode too
     check_separate(policy, reference)
     reference.train()
     with pytest.raises(AssertionError, match="training mode"):
@@ -61,7 +59,7 @@ def test_the_reference_is_the_same_after_training() -> None:
     session = tiny_session(None, "ppo")
     source: Any = session.source
     list(session.steps())
-    fresh = tiny_policy()  # what the policy was, and the reference still is
+    fresh = tiny_policy()  # the policy before training, and the reference
     rows = source.experience.rollouts.rows
     again = rollouts.token_log_probs(fresh, rows)
     assert np.array_equal(again, source.experience.rollouts.reference_log_probs)
@@ -69,19 +67,19 @@ def test_the_reference_is_the_same_after_training() -> None:
 
 
 def test_the_kl_estimate_has_the_right_sign_and_no_padding() -> None:
-    """Along what the policy says it finds itself likelier than the reference does; the sum is over completions."""
+    """On its own samples the policy is likelier than the reference; the sum is over completions only."""
     policy, reference = tiny_policy(), frozen_copy(tiny_policy(seed=1))
     config = tiny_config(group_size=64)
-    found, _ = roll_out(policy, reference, tiny_tokenizer(), tiny_prompts()[:4], config, 0)
-    counted = found.rows.loss_mask
-    right = kl_estimate(found.log_probs, found.reference_log_probs, "k1")
+    rollout, _ = roll_out(policy, reference, tiny_tokenizer(), tiny_prompts()[:4], config, 0)
+    counted = rollout.rows.loss_mask
+    right = kl_estimate(rollout.log_probs, rollout.reference_log_probs, "k1")
     assert right[counted].sum() > 0
-    assert kl_estimate(found.reference_log_probs, found.log_probs, "k1")[counted].sum() < 0
+    assert kl_estimate(rollout.reference_log_probs, rollout.log_probs, "k1")[counted].sum() < 0
     assert not right[~counted].any()
 
 
 def test_log_probabilities_of_sampling_differ_from_the_policys() -> None:
-    """With the engine's, the first step of a phase would not be at ratio 1."""
+    """With the log-probabilities of sampling, the first step of a phase would not have ratio 1."""
     model, phase, _ = the_phase(temperature=0.5)
     objective = PPOObjective(tiny_config("ppo"))
     batch = phase.batch(np.arange(16))
@@ -118,8 +116,8 @@ def test_advantages_do_not_see_padding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_group_of_equal_rewards_is_not_divided_by_zero() -> None:
-    found, n_equal = advantages.group_advantages(np.full(8, 0.3), 4, True)
-    assert found.tolist() == [0.0] * 8
+    rollout, n_equal = advantages.group_advantages(np.full(8, 0.3), 4, True)
+    assert rollout.tolist() == [0.0] * 8
     assert n_equal == 2
 
 
@@ -137,19 +135,19 @@ def test_a_fresh_value_head_moves_nothing_in_the_trunk() -> None:
     without, right, broken = trunk_gradient(0.0, 0.0), trunk_gradient(1.0, 0.0), trunk_gradient(1.0, 0.5)
     assert all(torch.equal(without[name], right[name]) for name in without)
     assert any(not torch.allclose(without[name], broken[name]) for name in without)
-    assert model.value_head.weight.grad.abs().sum() > 0  # the head itself learns from the first step on
+    assert model.value_head.weight.grad.abs().sum() > 0  # the head itself trains from the first step
 
 
 def test_the_reward_is_at_the_last_token_of_the_completion() -> None:
-    """Without a leash and at lambda 1 every token's return is the reward; one token off, the last one's is not."""
+    """Without KL penalty and with lambda 1 every token's return is the reward; one token off, the last one's is not."""
     _, phase, rewards = the_phase(kl_coef=0.0, gae_lambda=1.0)
     loss_mask = phase.rollouts.rows.loss_mask
     last = advantages.last_positions(loss_mask)
     assert np.allclose(phase.returns[np.arange(len(last)), last], rewards, atol=1e-6)
     assert np.allclose(phase.returns[loss_mask], np.repeat(rewards, loss_mask.sum(1)), atol=1e-6)
-    beside = np.zeros(loss_mask.shape)
-    beside[np.arange(len(last)), last - 1] = rewards
-    _, broken = advantages.generalised_advantages(beside, np.zeros(loss_mask.shape), loss_mask, 1.0, 1.0)
+    misplaced = np.zeros(loss_mask.shape)
+    misplaced[np.arange(len(last)), last - 1] = rewards
+    _, broken = advantages.generalised_advantages(misplaced, np.zeros(loss_mask.shape), loss_mask, 1.0, 1.0)
     assert not np.allclose(broken[np.arange(len(last)), last], rewards)
 
 

@@ -58,7 +58,7 @@ def healthy(tokenizer: Tokenizer) -> Healthy:
 
 
 class Changed(PreferenceSource):
-    """Real batches with one thing wrong."""
+    """Real batches with one mistake."""
 
     def __init__(self, source: Any, change: Callable[[RankingBatch], dict[str, Any]]) -> None:
         share = source.share_prompts
@@ -210,7 +210,7 @@ def test_a_reference_that_was_computed_with_dropout(healthy: Healthy) -> None:
 
 
 def reference_with_dropout(case: TrainingCase) -> np.ndarray:
-    """What a reference in training mode says."""
+    """Log-probabilities of a reference in training mode."""
     from parakit.alignment.preferences.dpo import completion_log_probs
     from parakit.training.micro_batches import to_micro_batch
 

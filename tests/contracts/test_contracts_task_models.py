@@ -31,8 +31,8 @@ def encoder_of(model: Any) -> Stack:
     return getattr(model.trunk, "encoder", model.trunk)
 
 
-def turn(stack: Stack, causal: bool) -> None:
-    """Let a stack look one way, or both."""
+def set_causal(stack: Stack, causal: bool) -> None:
+    """Make the attention of a stack causal, or bidirectional."""
     stack.causal = causal
     for block in stack.blocks:
         block.attention.causal = causal
@@ -41,7 +41,7 @@ def turn(stack: Stack, causal: bool) -> None:
 
 
 def remade(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
-    """Micro-batches come with other masks than they should."""
+    """Micro-batches get other fields than they should."""
 
     def made(batch: Any, device: torch.device, always_masked: bool = False) -> Any:
         return replace(to_micro_batch(batch, device, always_masked), **fields)
@@ -56,7 +56,7 @@ def remade(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
 @pytest.mark.parametrize("task", ["masked", "span_corruption", *LABEL_TASKS, "embed"])
 def test_an_encoder_that_looks_back_only(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task)
-    turn(encoder_of(case.model), causal=True)
+    set_causal(encoder_of(case.model), causal=True)
     assert "attention-direction" in case.failures()
 
 
@@ -64,7 +64,7 @@ def test_an_encoder_that_looks_back_only(task: str, healthy_task: Healthy) -> No
 @pytest.mark.parametrize("task", [*LABEL_TASKS, "embed"])
 def test_a_labelling_decoder_that_looks_ahead(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task, decoder_trunk=True)
-    turn(case.model.trunk, causal=False)
+    set_causal(case.model.trunk, causal=False)
     assert case.first_failure() == "attention-direction"
 
 
@@ -72,7 +72,7 @@ def test_a_labelling_decoder_that_looks_ahead(task: str, healthy_task: Healthy) 
 @pytest.mark.parametrize("task", ["translate"])
 def test_a_decoder_that_sees_its_own_target(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task)
-    turn(case.model.trunk.decoder, causal=False)
+    set_causal(case.model.trunk.decoder, causal=False)
     assert case.first_failure() == "future-leak"
 
 

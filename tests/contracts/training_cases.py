@@ -62,7 +62,7 @@ class TrainingCase:
     frozen: Callable[[str], bool] | None = None
 
     def replace(self, **changes: Any) -> TrainingCase:
-        """The same with one thing changed. Other shards bring other batches."""
+        """A copy with changes. Other shards also replace the batches."""
         if "shards" in changes and "source" not in changes:
             changes["source"] = BatchSource(
                 changes["shards"], self.source.seq_len, self.source.seed, self.source.packing
@@ -141,7 +141,7 @@ def make_case(
 
 
 class ChangedSource(BatchSource):
-    """Real batches with one thing wrong."""
+    """Real batches with one mistake."""
 
     def __init__(self, source: BatchSource, change: Callable[[Batch], Batch]) -> None:
         super().__init__(source.shards, source.seq_len, source.seed, source.packing)
@@ -152,19 +152,19 @@ class ChangedSource(BatchSource):
 
 
 def with_batches(case: TrainingCase, change: Callable[[Batch], dict[str, Any]]) -> TrainingCase:
-    """`change` returns the fields of a batch that are wrong."""
+    """`change` returns the wrong fields of a batch."""
     return case.replace(source=ChangedSource(case.source, lambda batch: replace(batch, **change(batch))))
 
 
 def with_masks(case: TrainingCase, change: Callable[[list[int], list[bool]], list[bool]]) -> TrainingCase:
-    """`change` makes another loss mask of a conversation's ids and mask."""
+    """`change` returns another loss mask for a conversation's ids and mask."""
     chats = [compile_chat(case.tokenizer, one) for one in CONVERSATIONS]
     masks = [change(chat.token_ids, list(chat.loss_mask)) for chat in chats]
     return case.replace(shards=shards_of([chat.token_ids for chat in chats], masks, case.tokenizer))
 
 
 def with_ids(case: TrainingCase, change: Callable[[list[int]], list[int]]) -> TrainingCase:
-    """`change` makes other ids of a document's or conversation's; in conversations every token then counts as before."""
+    """`change` returns other ids for those of a document or conversation; the loss mask stays aligned with the end."""
     shards = case.shards
     ids, masks = [], []
     for begin, end in zip(shards.offsets[:-1].tolist(), shards.offsets[1:].tolist(), strict=True):

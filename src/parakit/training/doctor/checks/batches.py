@@ -18,7 +18,7 @@ from parakit.training.doctor.turn_markers import boundaries, segments
 
 check = partial(registry.check, subject="Batches")
 MAX_SEARCHED_TOKENS, MAX_SEARCHED_SPANS = 5_000_000, 8
-_SOURCE = "Use Parakit's own batch source, or report this as a fault of Parakit."
+_SOURCE = "Use Parakit's own batch source, or report this as a bug of Parakit."
 
 
 @check(

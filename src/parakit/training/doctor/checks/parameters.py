@@ -28,7 +28,7 @@ check = partial(registry.check, subject="Parameters", runs_model=True)
     noticed_by="The two matrices are compared with tie_embeddings, and the number of parameters with the config's.",
     remedy="Build the model from its config.",
 )
-def tied_embeddings(context: CheckContext) -> str | None:
+def tie_differs(context: CheckContext) -> str | None:
     model = context.model
     tied = model.lm_head.weight is model.trunk.token_embedding.weight
     if tied != model.config.tie_embeddings:

@@ -38,7 +38,7 @@ class ReplayContext:
     applies_to=("replay",),
     prevents="Mixing changes rows, repeats them, or replays another share of earlier data than was set.",
     noticed_by="Every row of the first mixed batch is compared with the next row of its source.",
-    remedy="Leave `replay` out, or report this as a fault of Parakit.",
+    remedy="Leave `replay` out, or report this as a bug of Parakit.",
 )
 def replayed_rows_differ(context: ReplayContext) -> str | None:
     source, batch = context.source, context.batch
