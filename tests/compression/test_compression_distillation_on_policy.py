@@ -95,7 +95,7 @@ def test_dropout_is_off_while_the_student_answers_and_on_again_behind_it() -> No
 
 def test_plain_text_is_refused() -> None:
     student, _ = pair(dtype=torch.float32)
-    with pytest.raises(UserError, match="plain text asks nothing"):
+    with pytest.raises(UserError, match="plain text has no questions"):
         OnPolicyDistillationSource(tokens("concat"), student, [STOP], share=0.5, sampling=SamplingConfig())
 
 

@@ -31,16 +31,16 @@ from parakit.training.doctor.probes import probing
 from tests.training.tiny_runs import tiny_plan
 from tests.training.tiny_tasks import TASKS, VOCAB_SIZE
 
-FACTS = TeacherLogitsSpec(
+SPEC = TeacherLogitsSpec(
     teacher="t", data="d", rows="chat", seed=5, seq_len=12, top_k=VOCAB_SIZE, distill_temperature=1.0,
     log_dtype="float32",
 )  # fmt: skip
 
 
 def kept(tmp_path: Path, teacher: Teacher, name: str = "next_token", **changes: Any) -> CachedLogitsSource:
-    facts, source, path = replace(FACTS, **changes), TASKS[name].source(), tmp_path / "answers"
-    write_teacher_logits(path, teacher, source, facts)
-    return CachedLogitsSource(source, TeacherLogits(path, facts))
+    spec, source, path = replace(SPEC, **changes), TASKS[name].source(), tmp_path / "answers"
+    write_teacher_logits(path, teacher, source, spec)
+    return CachedLogitsSource(source, TeacherLogits(path, spec))
 
 
 @pytest.mark.parametrize("name", ["next_token", "masked"])
@@ -119,14 +119,14 @@ def test_answers_for_other_settings_are_refused(tmp_path: Path) -> None:
     for change in ({"teacher": "u"}, {"seed": 6}, {"top_k": 4}, {"distill_temperature": 2.0}):
         name, wanted = next(iter(change.items()))
         with pytest.raises(UserError, match=f"{name} = .*{name} = {wanted}"):
-            TeacherLogits(tmp_path / "answers", replace(FACTS, **{"top_k": 3} | change))
+            TeacherLogits(tmp_path / "answers", replace(SPEC, **{"top_k": 3} | change))
 
 
 def test_a_damaged_cache_is_named_and_a_broken_off_one_is_never_met(tmp_path: Path) -> None:
     _, teacher = pair(dtype=torch.float32)
     source = TASKS["next_token"].source()
     with pytest.raises(KeyboardInterrupt):
-        write_teacher_logits(tmp_path / "answers", teacher, source, FACTS, advance=_stop)
+        write_teacher_logits(tmp_path / "answers", teacher, source, SPEC, advance=_stop)
     assert not list(tmp_path.iterdir())
     kept(tmp_path, teacher, top_k=3)
     assert open_artifact(tmp_path / "answers").kind == "teacher_logits"

@@ -69,8 +69,8 @@ def test_merged_is_unmerged(config, tied):
     merged = merge_adapter(model)
     assert (merged.model(IDS) - wanted).abs().max() < 1e-5
     assert merged.untied is (tied and "lm_head" in ((config.targets or ()) + config.retrained))
-    assert merged.lost < 1e-6
-    with pytest.raises(UserError, match="no adapter"):
+    assert merged.rounding_loss < 1e-6
+    with pytest.raises(UserError, match="is not an adapter"):
         merge_adapter(merged.model)
 
 
@@ -82,7 +82,7 @@ def test_a_folder_is_merged_once(tmp_path):
     for again in (tmp_path / "merged",):
         with pytest.raises(UserError, match="already"):
             merge_adapter_folder(adapter, tmp_path / "twice", base=again)
-    with pytest.raises(UserError, match="no adapter"):
+    with pytest.raises(UserError, match="is not an adapter"):
         merge_adapter_folder(tmp_path / "merged", tmp_path / "twice")
     assert not (tmp_path / "twice").exists()
     from parakit.inference.folder_settings import is_chat_tuned
@@ -94,19 +94,19 @@ def test_a_tune_that_rounding_would_take_away_is_refused(tmp_path):
     _, adapter, _ = folders(tmp_path, size=0.02)
     for dtype in ("bfloat16", "float16"):
         model = load_model(adapter)[0]
-        lost = merge_adapter(model, getattr(torch, dtype)).lost
+        lost = merge_adapter(model, getattr(torch, dtype)).rounding_loss
         assert (lost > 0.02) is (dtype == "bfloat16")
-    with pytest.raises(UserError, match=r"rounding takes .*%"):
+    with pytest.raises(UserError, match=r"rounding loses .*%"):
         merge_adapter_folder(adapter, tmp_path / "merged", dtype="bfloat16")
     assert not (tmp_path / "merged").exists()
-    merge_adapter_folder(adapter, tmp_path / "merged", dtype="bfloat16", max_lost=1.0)
+    merge_adapter_folder(adapter, tmp_path / "merged", dtype="bfloat16", max_rounding_loss=1.0)
 
 
 def test_what_rounding_takes_is_measured_as_it_is():
     model = adapted(0.05)
     before = {n: p.detach().double() for n, p in model.named_parameters() if n.endswith("base.weight")}
     exact = {f"{place}.base.weight": w.merged_weight() for place, w in _wrappers(model)}
-    lost = merge_adapter(model, torch.bfloat16).lost
+    lost = merge_adapter(model, torch.bfloat16).rounding_loss
     off = sum(float((w.bfloat16().double() - w).square().sum()) for w in exact.values())
     update = sum(float((exact[n] - before[n]).square().sum()) for n in exact)
     assert lost == pytest.approx((off / update) ** 0.5)
@@ -121,7 +121,7 @@ def _wrappers(model: LanguageModel) -> Any:
 def test_a_prompt_is_no_weight():
     model = tiny_model()
     attach(model, make_prompt(model, PromptConfig(n_prompt_tokens=2)))
-    with pytest.raises(UserError, match="no weight can hold it"):
+    with pytest.raises(UserError, match="cannot be merged into weights"):
         merge_adapter(model)
 
 

@@ -28,8 +28,8 @@ class MergeCommandConfig(Config):
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], tyro.conf.arg(metavar="DTYPE")] = Field(
         default="float32", description="Of the merged weights of an adapter: float32, bfloat16, float16."
     )
-    max_lost: float = Field(
-        default=0.02, ge=0, le=1, description="The share of an adapter's update that rounding may take."
+    max_rounding_loss: float = Field(
+        default=0.02, ge=0, le=1, description="The share of an adapter's update that rounding may lose."
     )
     weights: tuple[float, ...] = Field(default=(), description="Of the models' mean; none: all alike.")
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
@@ -63,18 +63,20 @@ def _merge_adapter(command: MergeCommandConfig) -> None:
         command.output,
         base=command.base,
         dtype=command.dtype,
-        max_lost=command.max_lost,
+        max_rounding_loss=command.max_rounding_loss,
         overwrite=command.overwrite,
     )
     untied = "; embedding and output matrix were one and are now two" if merged.untied else ""
-    log(f"merge: {merged.n_weights} weights changed; rounding took {merged.lost:.2%} of the update{untied}")
+    log(
+        f"merge: {merged.n_weights} weights changed; rounding lost {merged.rounding_loss:.2%} of the update{untied}"
+    )
 
 
 def _merge_models(command: MergeCommandConfig) -> None:
     from parakit.compression.merging import merge_models
     from parakit.recipe.build_folder import resolve_model_folder
 
-    for name in ("base", "dtype", "max_lost"):
+    for name in ("base", "dtype", "max_rounding_loss"):
         if (
             name in command.model_fields_set
             and getattr(command, name) != type(command).model_fields[name].default

@@ -1,8 +1,8 @@
-"""Models made of models: an adapter merged into its base, and the weighted mean of models of one shape.
+"""Merging: an adapter into its base model, and several models into their weighted mean.
 
-Merging adds what a LoRA computes to the weights, in float64, once. In fewer bits a small update falls below the steps
-that a weight can take: how much of it survives is measured, and a merge that would lose the tune is refused. A tied
-embedding whose two uses were changed differently is untied, for one matrix cannot hold both.
+An adapter's update is added to the weights in float64, once. A low-precision dtype rounds small updates away: the rounding_loss
+share is measured, and a merge that loses too much is refused. A tied embedding whose two uses have different updates is
+untied.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from parakit.model.adapters.prefix_tuning import PrefixedTrunk
 from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainedRowsHead
 from parakit.model.heads import LanguageModel, Model
 
-MAX_LOST = 0.02  # of the update's norm
+MAX_ROUNDING_LOSS = 0.02  # of the update's norm
 
 
 @dataclass(frozen=True)
 class MergeResult:
-    """`lost`: how much of the update rounding took, as a share of its norm, over all weights together."""
+    """`rounding_loss`: the norm of what rounding removed as a share of the update's norm, over all weights."""
 
     model: Model
     n_weights: int
-    lost: float
+    rounding_loss: float
     untied: bool
 
 
 def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> MergeResult:
-    """Turn a model with a LoRA on into a plain one of `dtype`, in place as far as it can be. `UserError` for what no
-    weight can hold (a prompt, a prefix), and where there is no adapter.
+    """Turn a model with a LoRA into a plain one of `dtype`, in place where possible. `UserError` for a prompt or prefix,
+    which no weight can hold, and for a model without adapter.
     """
     wrappers = dict(wrappers_of(model))
     if not wrappers:
-        raise UserError("there is no adapter on this model", "what was merged once is not merged again")
-    changed: dict[str, tuple[Tensor, Tensor]] = {}  # by parameter: as it is, and merged; exact
+        raise UserError("this model has no adapter", "it may have been merged already")
+    changed: dict[str, tuple[Tensor, Tensor]] = {}  # by parameter: before and after, exact
     for place, wrapper in wrappers.items():
         if isinstance(wrapper, PrefixedTrunk):
             raise UserError(
-                "a prompt or a prefix stands before the text, and no weight can hold it",
-                "keep the adapter's folder; it is used like a model's",
+                "a prompt or a prefix cannot be merged into weights",
+                "use the adapter's folder, which works like a model folder",
             )
         is_tied_head = isinstance(wrapper, TrainedRowsHead) and getattr(model.config, "tie_embeddings", False)
         if isinstance(wrapper, LowRank | TrainableTokens | TrainedRowsHead) and not is_tied_head:
@@ -67,14 +67,14 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> MergeResu
     apart = any(isinstance(table, LowRank | FullyTrained) for table in tables)
     tied = apart and getattr(model.config, "tie_embeddings", False)
     model = _untied(model.to(dtype)) if tied else model.to(dtype)
-    lost = total = 0.0
+    rounding_loss = total = 0.0
     with torch.no_grad():
         for name, (old, new) in changed.items():
             weight = model.get_parameter(name)
             weight.copy_(new)
-            lost += float((weight.double() - new).square().sum())
+            rounding_loss += float((weight.double() - new).square().sum())
             total += float((new - old).square().sum())
-    return MergeResult(model.eval(), len(changed), (lost / total) ** 0.5 if total else 0.0, tied)
+    return MergeResult(model.eval(), len(changed), (rounding_loss / total) ** 0.5 if total else 0.0, tied)
 
 
 def merge_adapter_folder(
@@ -83,32 +83,33 @@ def merge_adapter_folder(
     *,
     base: str | Path | None = None,
     dtype: str = "float32",
-    max_lost: float = MAX_LOST,
+    max_rounding_loss: float = MAX_ROUNDING_LOSS,
     overwrite: bool = False,
 ) -> MergeResult:
-    """Merge an adapter's folder into its base and write a model folder. `UserError` where the base holds this adapter
-    already, or where more than `max_lost` of the update would be rounded away in `dtype`.
+    """Merge an adapter folder into its base and write a model folder. `UserError` where the base already contains this
+    adapter, or where rounding to `dtype` loses more than `max_rounding_loss` of the update.
     """
     adapter = Path(adapter)
     if not is_adapter_folder(adapter):
         raise UserError(
-            f"{adapter}: holds no adapter", "name an adapter's folder: parakit merge ADAPTER --output FOLDER"
+            f"{adapter}: is not an adapter", "name an adapter's folder: parakit merge ADAPTER --output FOLDER"
         )
     base = base_folder(adapter) if base is None else Path(base)
     sha256 = sha256_file(adapter / "adapter_model.safetensors")
     _check_not_merged(base, sha256)
     model, tokenizer = load_with_adapter(adapter, dtype="float32", base=base)
     merged = merge_adapter(model, getattr(torch, dtype))
-    if merged.lost > max_lost:
+    if merged.rounding_loss > max_rounding_loss:
         raise UserError(
-            f"{adapter}: in {dtype} rounding takes {merged.lost:.1%} of what the adapter adds (limit {max_lost:.1%})",
-            "write float32 (--dtype float32), or keep base and adapter apart",
+            f"{adapter}: in {dtype} rounding loses {merged.rounding_loss:.1%} of the adapter's update"
+            f" (limit {max_rounding_loss:.1%})",
+            "write float32 (--dtype float32), or keep base and adapter separate",
         )
-    said = _lineage_config(adapter)
-    config = {"stage": "merge", "chat": bool(said.get("chat")), "dtype": dtype}
+    adapter_config = _lineage_config(adapter)
+    config = {"stage": "merge", "chat": bool(adapter_config.get("chat")), "dtype": dtype}
     config |= {"adapter": {"path": str(adapter), "sha256": sha256}, "merged": [*_merged_before(base), sha256]}
     parents = [folder for folder in (base, adapter) if (folder / LINEAGE).is_file()]
-    result = {"lost": merged.lost, "n_weights": merged.n_weights, "untied": merged.untied}
+    result = {"rounding_loss": merged.rounding_loss, "n_weights": merged.n_weights, "untied": merged.untied}
     save_model(
         merged.model, tokenizer, output, Lineage("model", config, list(parents), result=result), overwrite
     )
@@ -122,19 +123,19 @@ def merge_models(
     weights: Sequence[float] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """The weighted mean of models of one shape ("model soups", Wortsman et al. 2022), summed in float64 and written
-    as float32. `weights` are scaled to sum to 1; None: all alike. `UserError` names what differs.
+    """The weighted mean of models with one config ("model soups", Wortsman et al. 2022), summed in float64 and written as
+    float32. `weights` are scaled to sum to 1; None: equal. `UserError` names what differs.
     """
     if len(folders) < 2:
         raise UserError(f"{len(folders)} model to merge", "name two or more")
-    shares = _shares(weights, len(folders))
+    shares = _normalized_weights(weights, len(folders))
     first, tokenizer = load_model(folders[0], dtype="float32")
-    sums = {name: _share_of(p, shares[0]) for name, p in first.named_parameters()}
+    sums = {name: _weighted(p, shares[0]) for name, p in first.named_parameters()}
     for folder, share in zip(folders[1:], shares[1:], strict=True):
         model, other = load_model(folder, dtype="float32")
-        _check_alike(folders[0], first, tokenizer, folder, model, other)
+        _check_compatible(folders[0], first, tokenizer, folder, model, other)
         for name, p in model.named_parameters():
-            sums[name] += _share_of(p, share)
+            sums[name] += _weighted(p, share)
     with torch.no_grad():
         for name, p in first.named_parameters():
             p.copy_(sums[name])
@@ -144,12 +145,12 @@ def merge_models(
     return save_model(first, tokenizer, output, Lineage("model", config, parents), overwrite)
 
 
-def _share_of(parameter: Tensor, share: float) -> Tensor:
+def _weighted(parameter: Tensor, share: float) -> Tensor:
     """A part of a weighted sum, in float64."""
     return parameter.detach().double() * share
 
 
-def _shares(weights: Sequence[float] | None, n: int) -> list[float]:
+def _normalized_weights(weights: Sequence[float] | None, n: int) -> list[float]:
     weights = [1.0] * n if weights is None else list(weights)
     if len(weights) != n:
         raise UserError(f"{len(weights)} weights for {n} models", "give one weight a model")
@@ -158,7 +159,7 @@ def _shares(weights: Sequence[float] | None, n: int) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _check_alike(
+def _check_compatible(
     one: str | Path, first: Model, tokenizer: Any, other: str | Path, second: Model, its_tokenizer: Any
 ) -> None:
     for what, a, b in (
@@ -169,22 +170,22 @@ def _check_alike(
         if a != b:
             raise UserError(
                 f"{one} and {other} have different {what}",
-                "only models of one shape and tokenizer are merged",
+                "only models with one config and tokenizer can be merged",
             )
 
 
 def _untied(model: Model) -> Model:
-    """A model whose output matrix is its own: embedding and head no longer agree."""
+    """The model with an output matrix of its own."""
     if not isinstance(model, LanguageModel):
         raise UserError(
             "the adapter changes an embedding that is tied to the output matrix",
             "only decoders can be untied in a merge",
         )
-    kept = model.state_dict()
+    state = model.state_dict()
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
-    apart = LanguageModel(model.config.replace(tie_embeddings=False)).to(device, dtype)
-    apart.load_state_dict(kept)
-    return apart
+    untied = LanguageModel(model.config.replace(tie_embeddings=False)).to(device, dtype)
+    untied.load_state_dict(state)
+    return untied
 
 
 def _lineage_config(folder: Path) -> dict[str, Any]:
@@ -195,11 +196,13 @@ def _lineage_config(folder: Path) -> dict[str, Any]:
 
 
 def _merged_before(base: Path) -> Iterator[str]:
-    """sha256 of the adapters that a base already holds."""
+    """The sha256 of adapters merged into a base."""
     found = _lineage_config(base).get("merged")
     yield from found if isinstance(found, list) else []
 
 
 def _check_not_merged(base: Path, sha256: str) -> None:
     if sha256 in _merged_before(base):
-        raise UserError(f"{base}: holds this adapter already", "merge it into the model that it was tuned on")
+        raise UserError(
+            f"{base}: contains this adapter already", "merge it into the model that it was trained on"
+        )

@@ -255,7 +255,7 @@ def _teacher_logits(job: DistillJob, run: _Run, source: Any, work: Path) -> Teac
     """The teacher's answers, asked now where nobody has asked before."""
     vocab_size, path = run.teacher.model.config.vocab_size, job.logits or work / "teacher_logits"
     underlying = run.lessons.training.model_dump(mode="json", exclude_defaults=True)
-    facts = TeacherLogitsSpec(
+    spec = TeacherLogitsSpec(
         teacher=_digest(job.teacher),
         data=_digest(job.shards),
         rows=f"{run.lessons.learned} {underlying or ''}".strip(),
@@ -267,8 +267,8 @@ def _teacher_logits(job: DistillJob, run: _Run, source: Any, work: Path) -> Teac
     if not path.exists():
         known = [parent for parent in (job.teacher, job.shards) if (parent / LINEAGE).is_file()]
         with progress("teacher", int(source.rows_per_epoch), "rows") as bar:
-            write_teacher_logits(path, run.teacher, source, facts, known, bar.advance)
-    return TeacherLogits(path, facts)
+            write_teacher_logits(path, run.teacher, source, spec, known, bar.advance)
+    return TeacherLogits(path, spec)
 
 
 def _digest(path: Path) -> str:

@@ -1,10 +1,9 @@
-"""On-policy distillation: the student answers, and the teacher says how likely it finds every token of that (Agarwal et
-al. 2024, "GKD"). So the student learns in the states that it gets into itself, not only in those of the data.
+"""On-policy distillation: the teacher scores the student's own answers (Agarwal et al. 2024, "GKD"), so the student learns
+in the states that it reaches, not only in those of the data.
 
-A share of the rows is answered anew: in each of their conversations one turn of the assistant is drawn, what stands
-before it is the prompt, and what the student makes of it takes the turn's place. Which rows, which turn and which
-random numbers is a pure function of the seed and the row; what is written depends on the student's weights at the step
-that asks. So a resumed run, which has those weights, meets the same rows.
+In a share of the rows, one assistant's turn of each conversation is replaced by the student's answer to what precedes it.
+The rows, turns and sampling seeds are a pure function of the seed and the row; the answers also depend on the student's
+weights at that step, so a resumed run has the same rows.
 
 Shapes: B rows, T tokens.
 """
@@ -30,7 +29,7 @@ from parakit.training.compilation import without_compiled_code
 
 @dataclass(frozen=True)
 class _Turn:
-    """A conversation up to one turn of the assistant, and where in the batch it goes."""
+    """A conversation up to one assistant's turn, and its row of the batch."""
 
     row: int
     prompt: list[int]
@@ -38,7 +37,7 @@ class _Turn:
 
 
 class OnPolicyDistillationSource:
-    """Rows of `source`, a share of which `student` answers as it is when it is asked."""
+    """Rows of `source`, a share of which the current `student` answers."""
 
     def __init__(
         self,
@@ -51,7 +50,7 @@ class OnPolicyDistillationSource:
     ) -> None:
         if source.packing != "pack" or source.shards.loss_mask is None:
             raise UserError(
-                f"on_policy_share = {share}: plain text asks nothing that the student could answer",
+                f"on_policy_share = {share}: plain text has no questions for the student to answer",
                 "distil on conversations, or leave on_policy_share at 0",
             )
         assert 0 <= share <= 1
@@ -60,40 +59,40 @@ class OnPolicyDistillationSource:
         self.seed, self.seq_len, self.rows_per_epoch = source.seed, source.seq_len, source.rows_per_epoch
 
     def rows(self, start_row: int, n_rows: int) -> UnlabelledBatch:
-        """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed and the same student."""
+        """Rows `start_row` to `start_row + n_rows - 1`; a pure function of the seed and the student's weights."""
         batch = self.source.rows(start_row, n_rows)
         chosen = [row for row in range(n_rows) if self._draw("on policy", start_row + row) < self.share]
         turns = [turn for row in chosen for turn in self._turns(batch, row, start_row + row)]
-        written = UnlabelledBatch(**_copied(batch), unlabelled=np.zeros_like(batch.loss_mask))
+        new_batch = UnlabelledBatch(**_copy_fields(batch), unlabelled=np.zeros_like(batch.loss_mask))
         by_row: dict[int, list[tuple[list[int], list[int]]]] = {}
         for turn, answer in zip(turns, self._answers(turns), strict=True):
             by_row.setdefault(turn.row, []).append((turn.prompt, answer))
         for row, answered in by_row.items():
-            self._write(written, row, answered)
-        numbers = written.document_ids
+            self._write(new_batch, row, answered)
+        numbers = new_batch.document_ids
         return UnlabelledBatch(
-            **fields_of(written)
-            | {"n_counted": int(written.loss_mask.sum()), "single_document": bool((numbers <= 0).all())},
-            unlabelled=written.unlabelled,
+            **fields_of(new_batch)
+            | {"n_counted": int(new_batch.loss_mask.sum()), "single_document": bool((numbers <= 0).all())},
+            unlabelled=new_batch.unlabelled,
         )
 
     def epoch_of(self, row: int) -> float:
-        """How many epochs have been seen before `row`."""
+        """Epochs before `row`."""
         return self.source.epoch_of(row)
 
     def _draw(self, stream: str, *labels: int) -> float:
         return float(rng(self.seed, stream, *labels).random())
 
     def _turns(self, batch: Batch, row: int, number: int) -> list[_Turn]:
-        """A turn of each conversation of a row that has one."""
+        """One assistant's turn of each conversation of a row."""
         found = []
         for document in range(int(batch.document_ids[row].max()) + 1):
             at = np.flatnonzero(batch.document_ids[row] == document)
             tokens = [int(batch.input_ids[row, at[0]]), *batch.target_ids[row, at].tolist()]
             counted = np.concatenate([[False], batch.loss_mask[row, at]])
-            begins = np.flatnonzero(counted[1:] & ~counted[:-1]) + 1
-            if len(begins):
-                begin = begins[int(self._draw("turn", number, document) * len(begins))]
+            turn_starts = np.flatnonzero(counted[1:] & ~counted[:-1]) + 1
+            if len(turn_starts):
+                begin = turn_starts[int(self._draw("turn", number, document) * len(turn_starts))]
                 seed = derive_seed(self.seed, "answer", number, document) % 2**63
                 found.append(_Turn(row, tokens[:begin], seed))
         return found
@@ -102,13 +101,13 @@ class OnPolicyDistillationSource:
         if not turns:
             return []
         prompts, seeds = [turn.prompt for turn in turns], [turn.seed for turn in turns]
-        with without_compiled_code(self.student):  # prompts of every length: each would be compiled anew
+        with without_compiled_code(self.student):  # each prompt length would be compiled again
             answers = generate_ids(self.student, prompts, self.sampling, self.stop_ids, seeds=seeds)
-        most = self.seq_len + 1
-        return [answer[: most - len(turn.prompt)] for turn, answer in zip(turns, answers, strict=True)]
+        max_tokens = self.seq_len + 1
+        return [answer[: max_tokens - len(turn.prompt)] for turn, answer in zip(turns, answers, strict=True)]
 
     def _write(self, batch: UnlabelledBatch, row: int, answered: list[tuple[list[int], list[int]]]) -> None:
-        """Lay prompts and answers side by side, as many as the row holds."""
+        """Fill a row with prompts and answers, as many as fit."""
         pad_id = self.source.shards.pad_id or 0
         fills = {"input_ids": pad_id, "target_ids": pad_id, "document_ids": -1, "position_ids": 0}
         for name in ("loss_mask", "unlabelled"):
@@ -129,8 +128,8 @@ class OnPolicyDistillationSource:
             column, document = places.stop, document + 1
 
 
-def _copied(batch: Batch) -> dict[str, Any]:
-    """Its fields, arrays as copies that may be written to."""
+def _copy_fields(batch: Batch) -> dict[str, Any]:
+    """The fields with writable copies of the arrays."""
     return {
         name: value.copy() if isinstance(value, np.ndarray) else value
         for name, value in fields_of(batch).items()

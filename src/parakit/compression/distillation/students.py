@@ -1,8 +1,7 @@
-"""Students that begin as a part of their teacher: some of its blocks, and everything around them.
+"""Students initialised from a subset of their teacher's blocks.
 
-The blocks are spread evenly from the first to the last, which for 12 layers and 6 gives DistilBERT's own choice (0, 2,
-4, 7, 9, 11; Sanh et al. 2019). Embedding, final norm and head are taken over as they are, so the width stays the
-teacher's. Weights are copied: nothing is shared.
+The blocks are evenly spaced from the first to the last; for 6 of 12 layers they are DistilBERT's (0, 2, 4, 7, 9, 11; Sanh et
+al. 2019). Embedding, final norm and head are copied, so the width is the teacher's. No tensor is shared.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from parakit.model.config import DecoderConfig, EncoderConfig
 
 
 def select_layers(n_layers: int, n_kept: int) -> list[int]:
-    """Which of `n_layers` blocks a student of `n_kept` takes. `UserError` where it cannot have so many."""
+    """The indices of `n_kept` of `n_layers` blocks. `UserError` where `n_kept` is out of range."""
     if not 1 <= n_kept <= n_layers:
         raise UserError(
             f"keep_layers = {n_kept}, and the teacher has {n_layers} layers",
@@ -27,30 +26,30 @@ def select_layers(n_layers: int, n_kept: int) -> list[int]:
 
 
 def config_from_layers(shape: DecoderConfig | EncoderConfig, n_kept: int) -> DecoderConfig | EncoderConfig:
-    """The teacher's shape with fewer layers; which of them look around locally or have no experts goes with them."""
+    """The teacher's config with fewer layers; each keeps whether it is local or dense."""
     kept = select_layers(shape.n_layers, n_kept)
-    moved = {
+    layer_lists = {
         name: tuple(new for new, old in enumerate(kept) if old in getattr(shape, name))
         for name in ("local_layers", "dense_layers")
         if getattr(shape, name) is not None
     }
-    return shape.replace(n_layers=n_kept, **moved)
+    return shape.replace(n_layers=n_kept, **layer_lists)
 
 
 @torch.no_grad()
 def student_from_layers(teacher: Predictor, n_kept: int) -> Predictor:
-    """A student of `n_kept` layers with the teacher's weights. The teacher is not changed."""
+    """A student of `n_kept` layers with copies of the teacher's weights."""
     kept = select_layers(teacher.config.n_layers, n_kept)
     student = type(teacher)(config_from_layers(teacher.config, n_kept))  # type: ignore[arg-type]
     student.to(teacher.lm_head.weight)
     places = {old: new for new, old in enumerate(kept)}
-    taken = {}
+    state = {}
     for name, tensor in teacher.state_dict().items():
         if name.startswith("trunk.blocks."):
             number, _, rest = name.removeprefix("trunk.blocks.").partition(".")
             if int(number) not in places:
                 continue
             name = f"trunk.blocks.{places[int(number)]}.{rest}"
-        taken[name] = tensor
-    student.load_state_dict(taken)
+        state[name] = tensor
+    student.load_state_dict(state)
     return student

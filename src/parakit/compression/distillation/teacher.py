@@ -1,8 +1,6 @@
-"""The teacher: a model that is asked and never changes.
+"""The teacher of a distillation: a frozen model in evaluation mode.
 
-It is frozen and in evaluation mode from the start, computes without gradients, and says so loudly when somebody
-outside has put it back to training: its dropout would make every answer a different one, and nothing in the
-loss would show it.
+Its forward pass asserts evaluation mode: with dropout its outputs would be random, and the loss would not show it.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ class Teacher:
 
     @torch.no_grad()
     def hidden(self, batch: MicroBatch) -> Tensor:
-        """The vectors (B, T, d_model) that `logits` makes logits of."""
+        """The hidden vectors (B, T, d_model), the input of `logits`."""
         assert not self.model.training, "the teacher is in training mode"
         return self.model.hidden(
             batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
@@ -37,9 +35,9 @@ class Teacher:
 
 
 def shared_tensors(student: nn.Module, teacher: nn.Module) -> list[str]:
-    """Parameters and buffers of the student, by name, that lie where one of the teacher's does."""
-    theirs = {tensor.untyped_storage().data_ptr() for tensor in _tensors(teacher).values()}
-    return [name for name, own in _tensors(student).items() if own.untyped_storage().data_ptr() in theirs]
+    """Names of the student's parameters and buffers that share memory with the teacher's."""
+    pointers = {tensor.untyped_storage().data_ptr() for tensor in _tensors(teacher).values()}
+    return [name for name, own in _tensors(student).items() if own.untyped_storage().data_ptr() in pointers]
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

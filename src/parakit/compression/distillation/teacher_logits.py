@@ -1,15 +1,14 @@
-"""What a teacher thinks of every counted token of a split, asked once and kept in a folder.
+"""The teacher's distributions at every counted position of a split, computed once and stored in a folder.
 
-Of each place the K likeliest ids are kept and their log-probabilities, and that of all others together: 4 K + 2 bytes
-in half precision, where the whole distribution of 32,000 tokens takes 64,000. A student that learns from it sees the
-teacher's K likeliest exactly and the others as one event. What is lost is how these differ among themselves: the
-forward divergence falls short of the full one by the mass of the rest times the divergence within it, and with K the
-whole vocabulary nothing is lost but the rounding. The mass of the rest depends on the temperature, so it is part of
-what a folder is of.
+Each position has the K most likely ids with their log-probabilities, and the log-probability of all others together:
+4 K + 2 bytes in half precision, where a whole distribution over 32,000 tokens takes 64,000. The student sees the K ids
+exactly and the rest as one event. The forward divergence is too small by the rest's mass times the divergence within the
+rest; with K the whole vocabulary only rounding is lost. The rest's mass depends on the temperature, which is part of the
+spec.
 
-One epoch's rows are kept, as the source cuts and masks them; later epochs meet the same rows in another order.
+One epoch's rows are stored, as the source cuts and masks them; later epochs have the same rows in another order.
 
-Shapes: B rows, T tokens, N counted places, K ids kept, V vocabulary.
+Shapes: B rows, T tokens, N counted positions, K stored ids, V vocabulary.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from parakit.training.objectives.distribution_losses import log_probs_at_tempera
 from parakit.training.row_sources import RowSource
 
 KIND, INDEX = "teacher_logits", "index.json"
-PASS_TOKENS = 8192  # in one forward pass of the teacher
+PASS_TOKENS = 8192  # of one forward pass
 CHUNK_ELEMENTS = 2**22  # logits at a time
-_HINT = "restore it from a copy, or delete the folder and let it be written again"
+_HINT = "restore it from a copy, or delete the folder: it is written again"
 
 
 @dataclass(frozen=True)
 class TeacherLogitsSpec:
-    """What decides the teacher's answers: two folders with the same facts hold the same."""
+    """What determines a folder's content."""
 
     teacher: str  # digest
     data: str  # digest
@@ -57,18 +56,18 @@ class TeacherLogitsSpec:
 
 
 class TeacherLogits:
-    """An opened folder: of each row the ids and log-probabilities at its counted places, in order."""
+    """An opened folder: ids and log-probabilities of each row's counted positions, in order."""
 
-    def __init__(self, path: Path, facts: TeacherLogitsSpec | None = None) -> None:
-        """Raises `UserError` where the folder was written for other `facts`; None takes it as it is."""
+    def __init__(self, path: Path, spec: TeacherLogitsSpec | None = None) -> None:
+        """`UserError` where the folder has another `spec`; None accepts any."""
         artifact = open_artifact(path, KIND)
         self.path, self.digest = path, artifact.digest
-        kept = artifact.lineage["config"]
-        for name, wanted in asdict(facts).items() if facts else ():
-            if kept.get(name) != wanted:
+        stored = artifact.lineage["config"]
+        for name, wanted in asdict(spec).items() if spec else ():
+            if stored.get(name) != wanted:
                 raise UserError(
-                    f"{path}: holds a teacher's answers for {name} = {kept.get(name)}, and {name} = {wanted} is wanted",
-                    "name another folder, which will be written, or train with the settings it was made for",
+                    f"{path}: teacher logits for {name} = {stored.get(name)}, not for {name} = {wanted}",
+                    "name a new folder, or train with the settings of this one",
                 )
         index = read_json(path / INDEX)
         self.offsets: np.ndarray = np.load(path / "offsets.npy", allow_pickle=False)
@@ -76,17 +75,17 @@ class TeacherLogits:
         self.top_k, self.n_rows = top_k, len(self.offsets) - 1
         self.has_rest = top_k < index["vocab_size"]
         self._ids = _map(path / "ids.bin", index["id_dtype"], (n_places, top_k))
-        self._logs = _map(path / "logs.bin", kept["log_dtype"], (n_places, top_k + self.has_rest))
+        self._logs = _map(path / "logs.bin", stored["log_dtype"], (n_places, top_k + self.has_rest))
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (n, K) int64 and log-probabilities (n, K + 1) float32, or (n, K) where all are kept; they sum to one."""
+        """Ids (n, K) int64 and log-probabilities (n, K + 1) float32, or (n, K) if K is the vocabulary; they sum to one."""
         places = slice(self.offsets[number], self.offsets[number + 1])
         logs = self._logs[places].astype(np.float32)
         return self._ids[places].astype(np.int64), logs - _log_sum(logs)
 
 
 def _log_sum(logs: np.ndarray) -> np.ndarray:
-    """What rounding left of one, as a logarithm."""
+    """The logarithm of the sum of probabilities, which rounding moves from 0."""
     return np.log(np.exp(logs.astype(np.float64)).sum(-1, keepdims=True)).astype(np.float32)
 
 
@@ -94,7 +93,7 @@ def _map(path: Path, dtype: str, shape: tuple[int, int]) -> np.ndarray:
     wanted = math.prod(shape) * np.dtype(dtype).itemsize
     size = path.stat().st_size if path.is_file() else -1
     if size != wanted:
-        raise CorruptArtifact(f"{path}: has {size} bytes where {wanted} belong", _HINT)
+        raise CorruptArtifact(f"{path}: has {size} bytes, not {wanted}", _HINT)
     return np.memmap(path, dtype=dtype, mode="r", shape=shape) if wanted else np.empty(shape, dtype)
 
 
@@ -102,50 +101,50 @@ def write_teacher_logits(
     path: Path,
     teacher: Teacher,
     source: RowSource,
-    facts: TeacherLogitsSpec,
+    spec: TeacherLogitsSpec,
     parents: Sequence[str | Path] = (),
     advance: Callable[[int], object] = lambda n_rows: None,
 ) -> Path:
-    """Ask the teacher about every row of one epoch of `source` and keep its answers in the folder `path`. `advance` is
-    called with the number of rows done.
+    """Store the teacher's distributions for every row of one epoch of `source` in the folder `path`. `advance` is called
+    with the number of rows done.
     """
     n_rows, vocab_size = math.ceil(source.rows_per_epoch), teacher.model.config.vocab_size
-    lineage = Lineage(KIND, asdict(facts), list(parents), facts.seed)
+    lineage = Lineage(KIND, asdict(spec), list(parents), spec.seed)
     id_dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
-    at_once, counts = max(1, PASS_TOKENS // facts.seq_len), [0]
+    rows_per_forward, counts = max(1, PASS_TOKENS // spec.seq_len), [0]
     with writing_artifact(path, lineage) as folder:
         with open(folder / "ids.bin", "wb") as ids_file, open(folder / "logs.bin", "wb") as logs_file:
-            for start in range(0, n_rows, at_once):
-                batch = source.rows(start, min(at_once, n_rows - start))
-                for ids, logs in _answers(teacher, batch, facts):
+            for start in range(0, n_rows, rows_per_forward):
+                batch = source.rows(start, min(rows_per_forward, n_rows - start))
+                for ids, logs in _top_k(teacher, batch, spec):
                     ids.astype(id_dtype).tofile(ids_file)
-                    logs.astype(facts.log_dtype).tofile(logs_file)
+                    logs.astype(spec.log_dtype).tofile(logs_file)
                 counts += batch.loss_mask.sum(1).tolist()
                 advance(len(batch.input_ids))
         np.save(folder / "offsets.npy", np.cumsum(counts))
-        index = {"top_k": facts.top_k, "vocab_size": vocab_size, "id_dtype": id_dtype}
+        index = {"top_k": spec.top_k, "vocab_size": vocab_size, "id_dtype": id_dtype}
         write_json_atomic(folder / INDEX, index)
         lineage.result = {"rows": n_rows, "places": int(sum(counts))}
     return path
 
 
 @torch.no_grad()
-def _answers(teacher: Teacher, batch: Batch, facts: TeacherLogitsSpec) -> Any:
-    """Ids and log-probabilities at the counted places, some places at a time."""
+def _top_k(teacher: Teacher, batch: Batch, spec: TeacherLogitsSpec) -> Any:
+    """Ids and log-probabilities of the counted positions, in chunks."""
     micro = to_micro_batch(batch, teacher.model.lm_head.weight.device)
     hidden = teacher.hidden(micro)
     hidden = hidden.flatten(0, 1) if micro.loss_mask is None else hidden[micro.loss_mask]  # (N, D)
     n_places = max(1, CHUNK_ELEMENTS // teacher.model.config.vocab_size)
     for start in range(0, len(hidden), n_places):
         logs = log_probs_at_temperature(
-            teacher.logits(hidden[start : start + n_places]), facts.distill_temperature
+            teacher.logits(hidden[start : start + n_places]), spec.distill_temperature
         )
-        top_ids = logs.topk(facts.top_k, dim=1).indices
+        top_ids = logs.topk(spec.top_k, dim=1).indices
         yield top_ids.cpu().numpy(), top_k_log_probs(logs, top_ids).cpu().numpy()
 
 
 class CachedLogitsSource:
-    """Rows of `source` with the teacher's answers; the first epoch's are the source's own, in its order."""
+    """Rows of `source` with the teacher's distributions; the first epoch has the source's order."""
 
     def __init__(self, source: Any, logits: TeacherLogits) -> None:
         self.source, self.logits = source, logits
@@ -155,7 +154,7 @@ class CachedLogitsSource:
         self._order = lru_cache(maxsize=3)(self._order_of)
 
     def rows(self, start_row: int, n_rows: int) -> CachedBatch:
-        """Rows `start_row` to `start_row + n_rows - 1`; the same for the same seed, whoever asks and whenever."""
+        """Rows `start_row` to `start_row + n_rows - 1`; a pure function of the seed."""
         per_epoch = self.logits.n_rows
         places = [divmod(row, per_epoch) for row in range(start_row, start_row + n_rows)]
         numbers = [int(self._order(epoch)[place]) for epoch, place in places]
@@ -167,14 +166,14 @@ class CachedLogitsSource:
             counted = batch.loss_mask[0]
             top_ids[row, counted], top_logs[row, counted] = self.logits.row(number)
         return CachedBatch(
-            **_together(batches),
+            **_concatenate(batches),
             top_ids=top_ids,
             top_logs=top_logs,
             hides_tokens=isinstance(batches[0], MaskedBatch),
         )
 
     def epoch_of(self, row: int) -> float:
-        """How many epochs have been seen before `row`."""
+        """Epochs before `row`."""
         return row / self.rows_per_epoch
 
     def _order_of(self, epoch: int) -> np.ndarray:
@@ -182,15 +181,15 @@ class CachedLogitsSource:
         return rng(self.seed, "cached rows", epoch).permutation(n_rows) if epoch else np.arange(n_rows)
 
 
-def _together(batches: Sequence[Batch]) -> dict[str, Any]:
-    """The fields of one batch out of several."""
+def _concatenate(batches: Sequence[Batch]) -> dict[str, Any]:
+    """The fields of several batches as one."""
     named = [fields_of(batch) for batch in batches]
-    joined = {
+    fields = {
         name: np.concatenate([one[name] for one in named])
         for name, value in named[0].items()
         if isinstance(value, np.ndarray)
     }
-    return joined | {
+    return fields | {
         "n_counted": sum(batch.n_counted for batch in batches),
         "single_document": all(batch.single_document for batch in batches),
     }
