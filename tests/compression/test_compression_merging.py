@@ -70,7 +70,7 @@ def test_merged_is_unmerged(config, tied):
     assert (merged.model(IDS) - wanted).abs().max() < 1e-5
     assert merged.untied is (tied and "lm_head" in ((config.targets or ()) + config.retrained))
     assert merged.rounding_loss < 1e-6
-    with pytest.raises(UserError, match="is not an adapter"):
+    with pytest.raises(UserError, match="has no adapter"):
         merge_adapter(merged.model)
 
 
