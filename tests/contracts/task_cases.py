@@ -28,7 +28,7 @@ from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
 from parakit.tokens.batches.vocab_info import VocabInfo
-from parakit.tokens.examples.shards import ExampleShards, Texts
+from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
@@ -121,7 +121,7 @@ def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShard
     return ExampleShards(
         task=task,
         texts={
-            key: Texts(np.concatenate(rows).astype(np.uint16), np.cumsum([0, *map(len, rows)]))
+            key: EncodedTexts(np.concatenate(rows).astype(np.uint16), np.cumsum([0, *map(len, rows)]))
             for key, rows in keys.items()
         },
         answers=answers,
