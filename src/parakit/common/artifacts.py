@@ -1,10 +1,8 @@
-"""Artifact folders: written aside, flushed, renamed; each with its lineage and a manifest of sha256 sums.
+"""Artifact folders, written atomically, each with its lineage and a manifest of sha256 sums.
 
-A thing one can keep is a folder. `writing_artifact` hands out a temporary sibling; only a block that ends
-well turns it into the real folder, so a half-written artifact cannot be met. `lineage.json` tells what it
-is, from which parents, under which settings, and what was measured; `manifest.json` lets `open_artifact`
-notice a flipped bit. The digest names the content: the sha256 of the manifest and the lineage's
-unchanging part.
+`writing_artifact` yields a temporary sibling, which becomes the artifact only when the block succeeds, so no artifact is
+ever half written. `lineage.json` records kind, parents, settings and result; `manifest.json` lets `open_artifact` detect a
+flipped bit. The digest is the sha256 of the manifest and of the reproducible part of the lineage.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ _RESTORE = "restore it from a copy, or delete the folder and run the stage again
 
 @dataclass
 class Lineage:
-    """What an artifact is and where it comes from. `result` may be filled until the writing block ends."""
+    """The kind of an artifact, its settings and its parents. `result` may be filled until the writing block ends."""
 
     kind: str
     config: dict[str, Any] = field(default_factory=dict)
@@ -61,11 +59,9 @@ class Artifact:
 
 @contextlib.contextmanager
 def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a folder to fill; when the block ends well it becomes `path`, when it raises nothing is left of
-    it.
+    """Yield a folder to fill; it becomes `path` when the block succeeds and is removed when it raises.
 
-    An existing `path` is refused unless `overwrite`; then the old folder stays until the new one is
-    complete.
+    An existing `path` is a `UserError` unless `overwrite`; the old folder stays until the new one is complete.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -84,9 +80,9 @@ def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield folder
-            _seal(folder, lineage, parents, time.monotonic() - started)
+            _finalize(folder, lineage, parents, time.monotonic() - started)
             os.chmod(folder, 0o755)
-            _put_in_place(folder, path)
+            _replace(folder, path)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -95,8 +91,8 @@ def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False
 def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, verify: bool = True) -> Artifact:
     """Read an artifact's lineage and check every file against the manifest.
 
-    Raises `UserError` when `path` is no artifact or of another kind, `CorruptArtifact` naming the first
-    file that is missing, extra or altered.
+    Raises `UserError` when `path` is no artifact or of another kind, and `CorruptArtifact` naming the first file that is
+    missing, extra or altered.
     """
     path = Path(path)
     if not path.exists():
@@ -112,19 +108,19 @@ def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, ver
         verify_manifest(path)
     lineage = read_json(path / LINEAGE)
     if not isinstance(lineage, dict) or not {"kind", "digest"} <= set(lineage):
-        raise CorruptArtifact(f"{path / LINEAGE}: does not say what the folder is", _RESTORE)
-    wanted = (kind,) if isinstance(kind, str) else kind
-    if wanted and lineage["kind"] not in wanted:
+        raise CorruptArtifact(f"{path / LINEAGE}: does not name the folder's kind and digest", _RESTORE)
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if kinds and lineage["kind"] not in kinds:
         raise UserError(
-            f"{path}: holds a {lineage['kind']}, and a {' or '.join(wanted)} is needed",
+            f"{path}: holds a {lineage['kind']}, and a {' or '.join(kinds)} is needed",
             "point to the right folder",
         )
     return Artifact(path, lineage["kind"], lineage["digest"], lineage)
 
 
 def verify_manifest(path: str | Path) -> None:
-    """Compare every file of an artifact with its recorded size and sha256; `CorruptArtifact` names the first
-    that differs.
+    """Compare every file of an artifact with its recorded size and sha256; `CorruptArtifact` names the first that
+    differs.
     """
     path = Path(path)
     recorded = _recorded(path / MANIFEST)
@@ -143,7 +139,7 @@ def verify_manifest(path: str | Path) -> None:
 
 
 def _recorded(manifest: Path) -> dict[str, tuple[str, int]]:
-    """sha256 and size by relative path, as a manifest says."""
+    """sha256 and size by relative path, from a manifest."""
     if not manifest.is_file():
         raise CorruptArtifact(f"{manifest}: is missing", _RESTORE)
     try:
@@ -163,13 +159,13 @@ def _files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def _seal(folder: Path, lineage: Lineage, parents: list[dict[str, str]], seconds: float) -> None:
-    """Write lineage and manifest, and flush every byte to the disk."""
+def _finalize(folder: Path, lineage: Lineage, parents: list[dict[str, str]], seconds: float) -> None:
+    """Write lineage and manifest, and flush all files to the disk."""
     files = {
         name: {"sha256": sha256_file(folder / name), "size": (folder / name).stat().st_size}
         for name in _files(folder)
     }
-    identity = {
+    reproducible = {
         "kind": lineage.kind,
         "config": lineage.config,
         "seed": lineage.seed,
@@ -177,7 +173,7 @@ def _seal(folder: Path, lineage: Lineage, parents: list[dict[str, str]], seconds
     }
     record = {
         "kind": lineage.kind,
-        "digest": config_digest(identity | {"files": files}),
+        "digest": config_digest(reproducible | {"files": files}),
         "parents": parents,
         "config": lineage.config,
         "version": parakit_version(),
@@ -196,29 +192,27 @@ def _seal(folder: Path, lineage: Lineage, parents: list[dict[str, str]], seconds
         fsync_folder(inner)
 
 
-def _put_in_place(folder: Path, path: Path) -> None:
-    """Rename `folder` to `path`; an artifact that stands there already is swapped for it and then deleted."""
+def _replace(folder: Path, path: Path) -> None:
+    """Rename `folder` to `path`; an existing artifact there is swapped for it and then deleted."""
     if not path.exists():
         os.rename(folder, path)
         fsync_folder(path.parent)
         return
-    if not _exchange(folder, path):  # the old one must step aside: for a moment there is nothing at `path`
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-        os.rename(path, aside)  # over the empty folder
+    if not _exchange(folder, path):  # without an atomic swap there is for a moment nothing at `path`
+        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        os.rename(path, old)  # over the empty folder
         try:
             os.rename(folder, path)
         except BaseException:
-            os.rename(aside, path)
+            os.rename(old, path)
             raise
-        folder = aside
+        folder = old
     fsync_folder(path.parent)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step where the kernel can (Linux, renameat2 with RENAME_EXCHANGE); False
-    elsewhere.
-    """
+    """Swap two folders atomically where the kernel can (Linux, renameat2 with RENAME_EXCHANGE); False elsewhere."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
-    here = -100  # AT_FDCWD: both paths are as the process sees them
-    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0
+    cwd = -100  # AT_FDCWD: relative paths start at the working directory
+    return renameat2 is not None and renameat2(cwd, os.fsencode(one), cwd, os.fsencode(other), 2) == 0

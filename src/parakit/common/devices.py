@@ -1,6 +1,4 @@
-"""Where and in which precision to compute. `auto` takes the GPU when there is one; torch is imported inside
-the functions only.
-"""
+"""The device and the dtype to compute on. `auto` takes the GPU where there is one. Imports torch inside functions only."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto`: cuda, then mps, then cpu. A named device that is not there is a `UserError`."""
+    """`auto`: cuda, then mps, then cpu. An unavailable device is a `UserError`."""
     import torch
 
     if name == "auto":

@@ -1,8 +1,7 @@
-"""Files that appear whole or not at all.
+"""Atomic writes.
 
-A write goes to a temporary sibling, is flushed to the disk, and is renamed over its target; the folder is
-flushed too, for a rename is only durable then. Left out: locking. Two processes that write the same path
-leave one of the two results, whole.
+A write goes to a temporary sibling, is flushed to the disk and renamed over its target; then the folder is flushed, which
+makes the rename durable. Left out: locking. Two processes that write the same path leave one of the two results, whole.
 """
 
 from __future__ import annotations
@@ -43,9 +42,7 @@ def fsync_file(path: str | Path) -> None:
 
 @contextlib.contextmanager
 def writing_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a temporary sibling for writing; on success it replaces `path`, on any exception it vanishes and
-    `path` is untouched.
-    """
+    """Open a temporary sibling for writing; on success it replaces `path`, on an exception it is removed."""
     path = Path(path)
     with disk_errors(path):
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -70,7 +67,7 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 
 
 def write_json_atomic(path: str | Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all. NaN and infinity are refused: they are not JSON."""
+    """Write indented JSON, whole or not at all. NaN and infinity are errors: they are not JSON."""
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -83,14 +80,15 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: no such file", "check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CorruptArtifact(
-            f"{path}: not readable as JSON: {error}", "the file is damaged: make it again or restore it"
+            f"{path}: not readable as JSON: {error}",
+            "the file is damaged: restore it, or run the command again that wrote it",
         ) from None
 
 
 @contextlib.contextmanager
 def disk_errors(path: str | Path, clean_up: Callable[[], None] | None = None) -> Iterator[None]:
-    """Turn a full disk, a read-only folder or an I/O error while writing `path` into a `UserError` that says
-    what to do. Where such blocks nest, the outermost names its path: inner ones are temporary.
+    """Turn a full disk, a read-only folder or an I/O error while writing `path` into a `UserError` with a hint. Of nested
+    blocks the outermost names its path, because inner paths are temporary.
     """
     try:
         yield
@@ -103,5 +101,5 @@ def disk_errors(path: str | Path, clean_up: Callable[[], None] | None = None) ->
         raise UserError(
             f"{path}: cannot be written: {os.strerror(cause.errno)}",
             "free some space or choose another folder; nothing that existed was changed, "
-            "and the same command goes on from here",
+            "and the same command resumes",
         ) from cause

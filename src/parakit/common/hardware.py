@@ -1,5 +1,5 @@
-"""What machine this is and which versions run, for lineage files and benchmark results. Imports torch only
-when it is loaded already.
+"""The machine and the versions of the libraries, for lineage files and benchmark results. Uses torch only where it is
+loaded already.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def parakit_version() -> str:
 
 
 def n_cores() -> int:
-    """Cores this process may use (containers and taskset respected)."""
+    """Cores that this process may use, limited by containers and taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,7 +36,7 @@ def _processor() -> str:
 
 
 def describe_hardware() -> dict[str, object]:
-    """Processor, cores, memory in GiB, and the accelerator when torch has been imported and sees one."""
+    """Processor, cores, memory in GiB, and the accelerator where torch is loaded and finds one."""
     hardware: dict[str, object] = {"processor": _processor(), "cores": n_cores(), "system": platform.system()}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         hardware["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
@@ -47,7 +47,7 @@ def describe_hardware() -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, Parakit and the libraries that decide its numbers."""
+    """Versions of Python, Parakit and the libraries that its results depend on."""
     found = {"python": platform.python_version(), "parakit": parakit_version()}
     for name in ("torch", "tokenizers", "tiktoken", "numpy", "transformers"):
         try:

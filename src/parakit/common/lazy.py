@@ -1,8 +1,7 @@
 """Re-exports that import their module on first use.
 
-A package lists what it exports; the module behind a name is imported when the name is touched. `parakit
---help` therefore never pays for torch, and a room's torch-free `config.py` can be imported without waking
-the rest of the room.
+A package lists its exports; the module of a name is imported when the name is first used. So `parakit --help` never
+imports torch, and a package's torch-free `config.py` can be imported without the rest of the package.
 """
 
 from __future__ import annotations

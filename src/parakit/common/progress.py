@@ -1,8 +1,7 @@
-"""What the user sees while something takes long: a live bar on a terminal, a plain line every few seconds
-elsewhere.
+"""Progress: a live bar on a terminal, a plain line every few seconds elsewhere.
 
-Everything goes to stderr, so that stdout stays clean for `--json` and for text that a model writes. Only
-this module and `cli/` print.
+Everything goes to stderr, so that stdout is free for `--json` and for generated text. Only this module, `cli/` and
+`reports/` print.
 """
 
 from __future__ import annotations
@@ -18,35 +17,33 @@ PLAIN_LINE_SECONDS = 10.0
 
 
 def log(text: str = "") -> None:
-    """Print one line of news to stderr."""
+    """Print one line to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 class Bar:
-    """A running count of something, with its rate, time left and whatever figures the caller adds."""
+    """A running count with its rate, the time left and the caller's figures."""
 
     def __init__(self, name: str, total: float | None, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done = self.done_before = 0.0
-        self.first: tuple[float, float] | None = (
-            None  # what was done at the first step's end, and when that was
-        )
+        self.first: tuple[float, float] | None = None  # count and time after the first step
         self.figures: dict[str, str] = {}
         self.started = time.monotonic()
 
     def advance(self, amount: float = 1, **figures: str) -> None:
-        """Count `amount` more units; `figures` such as loss="1.23" are shown beside the count."""
+        """Count `amount` more units; `figures` such as loss="1.23" follow the count."""
         self.done += amount
         self.first = self.first or (self.done, time.monotonic())
         self.figures.update(figures)
         self._show()
 
     def resume_at(self, done: float) -> None:
-        """Begin with `done` units from an earlier run; they do not enter the rate."""
+        """Start with `done` units of an earlier run, which do not enter the rate."""
         self.done = self.done_before = done
 
     def line(self) -> str:
-        """The state as one plain line."""
+        """The state as one line of text."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = (self.done - self.done_before) / seconds
         parts = [
@@ -64,12 +61,12 @@ class Bar:
         return ", ".join(parts)
 
     def _steady_rate(self) -> float:
-        """Units a second since the first step, which may have taken a compiler with it; 0: not known yet."""
+        """Units a second since the first step, which may include compilation; 0: not known yet."""
         done, since = self.first or (0.0, 0.0)
         return (self.done - done) / max(time.monotonic() - since, 1e-9) if self.done > done else 0.0
 
     def _show(self) -> None:
-        """Overridden by what draws."""
+        """Draw the bar; subclasses override it."""
 
 
 class _PlainBar(Bar):
@@ -84,7 +81,7 @@ class _PlainBar(Bar):
 
 @contextlib.contextmanager
 def progress(name: str, total: float | None = None, unit: str = "steps") -> Iterator[Bar]:
-    """Show progress for the length of the block. The last state stays visible as one plain line."""
+    """Show progress during the block. The last state stays visible as one line of text."""
     if sys.stderr.isatty():
         with _live_bar(name, total, unit) as bar:
             yield bar

@@ -1,8 +1,8 @@
-"""Randomness that can be named: every stream is a pure function of a seed and a few labels.
+"""Named random streams: each is a pure function of a seed and labels.
 
-`rng(7, "batches", epoch)` is the same stream on every machine, and independent of every other label, so
-nothing depends on who drew first. Philox (Salmon et al. 2011) is counter-based and its output is fixed by
-numpy's compatibility policy for bit generators.
+`rng(7, "batches", epoch)` is the same stream on every machine and independent of all other labels, so the order of draws
+between streams does not matter. Philox (Salmon et al. 2011) is counter-based, and numpy's compatibility policy for bit
+generators fixes its output.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ def derive_seed(seed: int, *labels: str | int) -> int:
 
 
 def _label(label: str | int) -> str:
-    """A label as text; the separator cannot be forged, and numpy's integers name the stream that Python's
-    name.
-    """
+    """A label as text: the separator is escaped, and numpy's integers give the same text as Python's."""
     if isinstance(label, str):
         return "str:" + label.replace("\\", "\\\\").replace("\x1f", "\\x1f")
     return f"int:{operator.index(label)}"
@@ -38,9 +36,7 @@ def rng(seed: int, *labels: str | int) -> np.random.Generator:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch's global generators (initial weights, dropout). Nothing of ours draws from any other global
-    state.
-    """
+    """Seed torch's global generators (initial weights, dropout), the only global random state that Parakit uses."""
     import torch
 
     torch.manual_seed(derive_seed(seed, "torch") & (2**63 - 1))

@@ -26,7 +26,7 @@ _NEUTRAL = tuple(
     for fact in facts.FACTS
     if fact.relation in ("home", "job", "kind", "colour", "owner", "pet", "landscape")
 )  # without sentiment, unlike what somebody likes
-Item = TypeVar("Drawn")
+Item = TypeVar("Item")
 RANKED_SHARE = 0.15  # of the preferences have three answers
 _MAX_REPEATS = 20_000  # in a row, after which the distinct rows count as exhausted
 

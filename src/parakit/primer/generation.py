@@ -40,7 +40,7 @@ def _turn(question: str, answer: str) -> tuple[Message, Message]:
     return Message("user", question), Message("assistant", answer)
 
 
-def _ask(exercise: Exercise) -> list[Message]:
+def _exchange(exercise: Exercise) -> list[Message]:
     system = [Message("system", exercise.system)] if exercise.system else []
     return [*system, *_turn(exercise.question, exercise.answer)]
 
@@ -52,7 +52,7 @@ def _follow_up(random: Random) -> list[Message]:
         exercise = facts.draw(random)
     _, relation, name, _ = exercise.combination
     others = [fact for fact in facts.FACTS_ABOUT[name] if fact.relation != relation]
-    messages = _ask(exercise)
+    messages = _exchange(exercise)
     for fact in random.shuffled(others)[: random.between(1, 2)]:
         question = sentence(facts.fill(facts.FOLLOW_UPS[fact.relation], fact))
         messages += _turn(question, facts.fill(facts.ANSWERS[fact.relation], fact))
@@ -64,7 +64,7 @@ def _role_play(random: Random) -> list[Message]:
     exercise = audience.draw(random)
     while not exercise.system:
         exercise = audience.draw(random)
-    messages = _ask(exercise)
+    messages = _exchange(exercise)
     again = audience.draw(random)
     while not again.system or again.label != exercise.label:
         again = audience.draw(random)
@@ -80,7 +80,7 @@ def _chat(random: Random) -> list[Message]:
         exercise = draw_exercise(random)
         while exercise.system:
             exercise = draw_exercise(random)
-        messages += _ask(exercise)
+        messages += _exchange(exercise)
     if random.maybe(0.6):
         messages += _turn(random.pick(small_talk.THANKS[0]), random.pick(small_talk.THANKS[1]))
     if random.maybe(0.2):
@@ -100,7 +100,7 @@ def generate_conversations(config: PrimerConversationsConfig) -> Iterator[Conver
     small talk.
     """
     random = Random(config.seed, "conversations")
-    kinds = (lambda d: _ask(draw_exercise(d)), _chat, _follow_up, _role_play, _small_talk)
+    kinds = (lambda d: _exchange(draw_exercise(d)), _chat, _follow_up, _role_play, _small_talk)
     edges = (0.74, 0.86, 0.90, 0.92, 1.0)
     for _ in range(config.n_conversations):
         yield Conversation(tuple(random.pick_weighted(kinds, edges)(random)))
@@ -118,7 +118,7 @@ def _suite(config: PrimerSuitesConfig, name: str) -> list[SuiteItem]:
             return list(items.values())
         n_repeats += 1
         exercise = skill.draw(random, held_out=True)
-        messages = tuple(_ask(exercise)[:-1])
+        messages = tuple(_exchange(exercise)[:-1])
         if messages in items or (skill.LABELS and counts[exercise.label] >= quota):
             continue
         n_repeats = 0

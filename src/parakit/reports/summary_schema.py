@@ -332,7 +332,8 @@ class BuildSummary(_Part):
 def json_schema() -> dict[str, Any]:
     """The JSON schema of `summary.json`, with those of the stages under `$defs`."""
     schema = BuildSummary.model_json_schema()
-    for summary in {TrainingSummary, *_SUMMARY_OF_STAGE.values()}:
+    summaries: set[type[StageSummary]] = {TrainingSummary, *_SUMMARY_OF_STAGE.values()}
+    for summary in summaries:
         own = summary.model_json_schema()
         schema["$defs"] |= own.pop("$defs", {}) | {summary.__name__: own}
     stages = schema["properties"]["stages"]

@@ -155,7 +155,7 @@ def sentences(random: Random, held_out: bool = False) -> Pair:
             return pair
 
 
-def _ask(random: Random, pair: Pair, phrasing: int, to_french: bool) -> Exercise:
+def _exercise(random: Random, pair: Pair, phrasing: int, to_french: bool) -> Exercise:
     _, english, french = pair
     given, wanted = (english, french) if to_french else (french, english)
     pattern = (TO_FRENCH if to_french else TO_ENGLISH)[phrasing]
@@ -167,12 +167,12 @@ def _ask(random: Random, pair: Pair, phrasing: int, to_french: bool) -> Exercise
 def draw(random: Random, held_out: bool = False) -> Exercise:
     to_french = random.maybe(0.5)
     if random.maybe(0.8):
-        return _ask(random, sentences(random, held_out), random.below(len(TO_FRENCH)), to_french)
+        return _exercise(random, sentences(random, held_out), random.below(len(TO_FRENCH)), to_french)
     while True:
         pair, phrasing = words(random), random.below(len(TO_FRENCH))
         direction = "to French" if to_french else "to English"
         if is_held_out(HELD_OUT_PERCENT, NAME, direction, pair[0][0], str(phrasing)) == held_out:
-            exercise = _ask(random, pair, phrasing, to_french)
+            exercise = _exercise(random, pair, phrasing, to_french)
             return Exercise(
                 exercise.question,
                 exercise.answer,
