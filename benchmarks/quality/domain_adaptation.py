@@ -20,7 +20,8 @@ from parakit.common.progress import log
 from parakit.data.config import TextConfig
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards
-from parakit.stages.jobs import PretrainJob, pretrain
+from parakit.stages.job import run_job
+from parakit.stages.pretraining import PretrainJob
 
 BOOK = "gutenberg/The-Adventures-of-Sherlock-Holmes_1661.txt.gz"
 SHARES = (0.0, 0.1, 0.25, 0.5)
@@ -82,7 +83,7 @@ def _continue(build: Path, book: Path, share: float, seed: int, n_steps: int, fo
     )
     started = time.process_time()
     job = PretrainJob(book, None, folder / "work", training)
-    found = pretrain(job, folder / "model", overwrite=True)
+    found = run_job(job, folder / "model", overwrite=True)
     return {
         "forgetting": found["forgetting"],
         "primer_loss": found["earlier_loss"],

@@ -9,6 +9,7 @@ import pytest
 from package import SRC
 
 MAX_FRAMES = 7
+MAX_FILES = 5
 
 
 def package_frames() -> list[str]:
@@ -47,3 +48,34 @@ def test_from_generate_to_the_forward_pass(tmp_path: Path, monkeypatch: pytest.M
     )
     assert stacks[0][0] == "cli/main.py:main"
     assert len(stacks[0]) <= MAX_FRAMES, stacks[0]
+
+
+def test_from_pretrain_to_backward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from parakit.cli.main import main
+    from parakit.stages.data import make_corpus, make_shards, make_tokenizer
+    from parakit.stages.data_config import CorpusConfig
+    from parakit.tokens import TokenizerConfig
+    from tests.sample_text import sentences
+
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(sentences(i, 3) for i in range(40)))
+    corpus = make_corpus(CorpusConfig(paths=(str(text),), validation_fraction=0.2), tmp_path / "corpus")
+    make_tokenizer(corpus, TokenizerConfig(vocab_size=300), tmp_path / "tokenizer")
+    shards = make_shards(corpus, tmp_path / "tokenizer", tmp_path / "shards")
+    backward, stacks = torch.Tensor.backward, []
+
+    def recorded(self):
+        stacks.append(package_frames())
+        backward(self)
+
+    monkeypatch.setattr(torch.Tensor, "backward", recorded)
+    arguments = ["pretrain", str(shards), "--tokenizer", str(tmp_path / "tokenizer"), "--size", "40k"]
+    arguments += ["--max-steps", "2", "--batch-tokens", "64", "--max-seq-len", "32", "--compile", "off"]
+    assert main([*arguments, "--output", str(tmp_path / "model"), "--device", "cpu"]) == 0
+    stack = stacks[-1]  # the doctor's own come first
+    assert stack[0] == "cli/main.py:main"
+    assert stack[-1] == "training/loop.py:accumulate_gradients"
+    assert len(stack) <= MAX_FRAMES, stack
+    assert len({frame.partition(":")[0] for frame in stack}) <= MAX_FILES, stack

@@ -12,7 +12,7 @@ from parakit.checkpoints.model_folder import read_head
 from parakit.cli.main import main
 from parakit.common import open_artifact
 from parakit.common.seeds import rng
-from parakit.training import session
+from parakit.training import trainer
 from parakit.training.metrics import METRICS, read_metrics
 from tests.cli.conftest import WORDS
 
@@ -76,7 +76,7 @@ def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
     arguments = ["align", tiny_build / "pretrain", "--method", "dpo", "--preferences", pairs]
     arguments += [*QUICK, "--max-steps", "4", "--save-every", "1"]
     assert run(capsys, *arguments, "--output", tmp_path / "whole")[0] == 0
-    steps = session.TrainingSession.steps
+    steps = trainer.Trainer.steps
 
     def broken(self):
         for record in steps(self):
@@ -84,13 +84,13 @@ def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
             if record.step == 3:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(session.TrainingSession, "steps", broken)
+    monkeypatch.setattr(trainer.Trainer, "steps", broken)
     assert run(capsys, *arguments, "--output", tmp_path / "cut")[0] == 130
     assert not (tmp_path / "cut").exists()
-    monkeypatch.setattr(session.TrainingSession, "steps", steps)
+    monkeypatch.setattr(trainer.Trainer, "steps", steps)
     status, _, err = run(capsys, *arguments, "--output", tmp_path / "cut")
     assert status == 0
-    assert "going on after step 2 of 4" in err
+    assert "resuming after step 2 of 4" in err
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
     assert one == other
 

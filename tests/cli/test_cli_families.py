@@ -10,7 +10,7 @@ import pytest
 from parakit.checkpoints import read_config
 from parakit.cli.main import main
 from parakit.common import open_artifact
-from parakit.stages import running
+from parakit.training.metrics import MetricsLog
 
 QUICK = ["--max-steps", "2", "--device", "cpu"]
 PRETRAIN = ["--size", "80k", "--max-seq-len", "32", "--batch-tokens", "128", *QUICK]
@@ -197,19 +197,19 @@ def test_an_interrupted_tuning_goes_on_to_the_same_weights(capsys, models, tmp_p
         return [*tuned, "--output", tmp_path / out, "--device", "cpu", *steps]
 
     assert run(capsys, *command("whole"))[0] == 0
-    log = running._log
+    log = MetricsLog.write_step
 
-    def interrupted(record, *rest):
-        log(record, *rest)
+    def interrupted(metrics, record, *rest):
+        log(metrics, record, *rest)
         if record.step == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "_log", interrupted)
+    monkeypatch.setattr(MetricsLog, "write_step", interrupted)
     assert run(capsys, *command("broken"))[0] == 130
-    monkeypatch.setattr(running, "_log", log)
+    monkeypatch.setattr(MetricsLog, "write_step", log)
     status, _, err = run(capsys, *command("broken"))
     assert status == 0
-    assert "going on after step 2 of 4" in err
+    assert "resuming after step 2 of 4" in err
     whole, broken = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken"))
     assert whole == broken
 

@@ -9,7 +9,7 @@ import pytest
 
 from parakit.cli.main import main
 from parakit.common import open_artifact
-from parakit.stages import running
+from parakit.training.metrics import MetricsLog
 
 QUICK = ["--max-steps", "3", "--batch-tokens", "128"]
 
@@ -59,21 +59,21 @@ def test_an_existing_output_is_not_touched_unless_told(capsys, tiny_build, tmp_p
 
 
 def test_the_same_command_goes_on_after_an_interruption(capsys, tiny_build, tmp_path, monkeypatch):
-    log = running._log
+    log = MetricsLog.write_step
 
-    def interrupted(record, *rest):
-        log(record, *rest)
+    def interrupted(metrics, record, *rest):
+        log(metrics, record, *rest)
         if record.step == 2:
             raise KeyboardInterrupt
 
     out = tmp_path / "model"
-    monkeypatch.setattr(running, "_log", interrupted)
+    monkeypatch.setattr(MetricsLog, "write_step", interrupted)
     assert run(capsys, *command(tiny_build, out), "--save-every", "1")[0] == 130
     assert [path.name for path in tmp_path.iterdir()] == [".model.work"]
-    monkeypatch.setattr(running, "_log", log)
+    monkeypatch.setattr(MetricsLog, "write_step", log)
     status, _, err = run(capsys, *command(tiny_build, out), "--save-every", "1")
     assert status == 0
-    assert "going on after step 1 of 3" in err
+    assert "resuming after step 1 of 3" in err
     whole = tmp_path / "whole"
     assert run(capsys, *command(tiny_build, whole), "--save-every", "1")[0] == 0
     name = "model.safetensors"
@@ -93,7 +93,7 @@ def test_the_same_command_goes_on_after_an_interruption(capsys, tiny_build, tmp_
         (["--size", "5q"], "'5q' is not a parameter count"),
         (["--time", "soon"], "'soon' is not a length of time"),
         (["--time", "10min"], "--time is set, and nothing reads it"),
-        (["--epochs", "2"], "max_steps and epochs both say how long to train"),
+        (["--epochs", "2"], "max_steps and epochs both set the length of training"),
         (["--seq-len", "64"], "exceeds the model's max_seq_len = 32"),
         (["--batch-tokens", "1000000"], "fewer than one batch"),
     ],

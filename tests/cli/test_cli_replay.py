@@ -14,9 +14,8 @@ from parakit.data.conversations.sets import iter_conversations
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.recipe.builder import check_recipe, recipe_for_text
-from parakit.stages import running
 from parakit.tokens.shards import TokenShards
-from parakit.training.metrics import read_metrics
+from parakit.training.metrics import MetricsLog, read_metrics
 from tests.cli.conftest import write_text
 
 QUICK = ["--max-steps", "3", "--batch-tokens", "256", "--compile", "off"]
@@ -81,20 +80,20 @@ def test_a_model_goes_on_and_what_it_forgets_is_measured_on_both_held_out_parts(
 def test_an_interrupted_run_ends_where_one_without_a_break_does(
     capsys, tiny_build, new_shards, tmp_path, monkeypatch
 ):
-    log = running._log
+    log = MetricsLog.write_step
 
-    def interrupted(record, *rest):
-        log(record, *rest)
+    def interrupted(metrics, record, *rest):
+        log(metrics, record, *rest)
         if record.step == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "_log", interrupted)
+    monkeypatch.setattr(MetricsLog, "write_step", interrupted)
     command = [*continue_pretraining(tiny_build, new_shards, tmp_path / "a"), "--save-every", "1"]
     assert run(capsys, *command)[0] == 130
-    monkeypatch.setattr(running, "_log", log)
+    monkeypatch.setattr(MetricsLog, "write_step", log)
     status, _, err = run(capsys, *command)
     assert status == 0
-    assert "going on after step 1 of 3" in err
+    assert "resuming after step 1 of 3" in err
     whole = [*continue_pretraining(tiny_build, new_shards, tmp_path / "b"), "--save-every", "1"]
     assert run(capsys, *whole)[0] == 0
     one, other = (tmp_path / name / "model.safetensors" for name in "ab")

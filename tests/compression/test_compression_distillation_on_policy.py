@@ -16,7 +16,7 @@ from parakit.compression.distillation.losses import distillation
 from parakit.compression.distillation.on_policy import OnPolicyDistillationSource
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 from tests.training.tiny_runs import facts, finish, tiny_plan, weights
 from tests.training.tiny_tasks import tokens
 
@@ -99,21 +99,21 @@ def test_plain_text_is_refused() -> None:
         OnPolicyDistillationSource(tokens("concat"), student, [STOP], share=0.5, sampling=SamplingConfig())
 
 
-def session(folder: Path | None) -> TrainingSession:
+def trainer(folder: Path | None) -> Trainer:
     student, teacher = pair(dtype=torch.float32)
     objective = distillation(teacher, DistillConfig(hard_label_share=0.3))
     plan = tiny_plan(max_steps=8, micro_batch_size=4)
-    return TrainingSession(student, source(student, 0.5), objective, plan, folder)
+    return Trainer(student, source(student, 0.5), objective, plan, folder)
 
 
 def test_a_run_left_at_a_step_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    unbroken = session(None)
+    unbroken = trainer(None)
     wanted = [facts(record) for record in finish(unbroken)]
     assert len({one[2] for one in wanted}) > 1, "answers differ in length"
-    for record in session(tmp_path).steps():
+    for record in trainer(tmp_path).steps():
         if record.step == 5:
             break
-    resumed = session(tmp_path)
+    resumed = trainer(tmp_path)
     assert 0 < resumed.first_step <= 5
     got = [facts(record) for record in finish(resumed)]
     assert got == wanted[resumed.first_step :]

@@ -18,7 +18,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.loop import train_steps
 from parakit.training.objectives import next_token
 from parakit.training.optimizers.optimizer import Optimizer, is_matrix
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 from tests.contracts.training_cases import TrainingCase, make_case
 from tests.training.tiny_runs import facts, finish, tiny_model, tiny_plan, tiny_source
 
@@ -123,31 +123,31 @@ def test_training_moves_the_adapter_alone(settings: dict[str, Any], tokenizer: T
     model, frozen = case.model, case.frozen
     assert frozen is not None
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    session = TrainingSession(model, case.source, next_token, case.plan.replace(max_steps=4), None)
-    assert {id(p) for p in session.optimizer.parameters} == {
+    trainer = Trainer(model, case.source, next_token, case.plan.replace(max_steps=4), None)
+    assert {id(p) for p in trainer.optimizer.parameters} == {
         id(p) for name, p in model.named_parameters() if not frozen(name)
     }
-    finish(session)
+    finish(trainer)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) is frozen(name), name
 
 
 @pytest.mark.parametrize("init", ["kaiming", "pissa"])
 def test_an_interrupted_run_resumes_to_the_same_bits(init: str, tmp_path: Path) -> None:
-    def session(folder: Path | None) -> TrainingSession:
+    def trainer(folder: Path | None) -> Trainer:
         model = tiny_model()
         attach(model, make_lora(model, LoraConfig(rank=2, dropout=0.2, init=init)))
         plan = tiny_plan(optimizer="adamw", max_steps=8)
-        return TrainingSession(model, tiny_source(), next_token, plan, folder)
+        return Trainer(model, tiny_source(), next_token, plan, folder)
 
-    whole = session(None)
+    whole = trainer(None)
     wanted = [facts(record) for record in finish(whole)]
     seen = {}
-    for record in session(tmp_path).steps():
+    for record in trainer(tmp_path).steps():
         seen[record.step] = facts(record)
         if record.step == 5:
             break
-    resumed = session(tmp_path)
+    resumed = trainer(tmp_path)
     assert resumed.first_step == 4
     seen |= {record.step: facts(record) for record in finish(resumed)}
     assert [seen[step] for step in sorted(seen)] == wanted
@@ -164,9 +164,9 @@ def test_an_optimizer_over_the_whole_model_would_move_the_base(tokenizer: Tokeni
     for parameter in case.model.parameters():
         parameter.requires_grad_(True)
     before = case.model.lm_head.weight.clone()
-    session = TrainingSession(case.model, case.source, next_token, case.plan, None)
+    trainer = Trainer(case.model, case.source, next_token, case.plan, None)
     optimizer = Optimizer(case.model, case.plan)
-    next(train_steps(case.model, [session.micro_batches(0)], next_token, optimizer))
+    next(train_steps(case.model, [trainer.micro_batches(0)], next_token, optimizer))
     assert not torch.equal(case.model.lm_head.weight, before)
 
 

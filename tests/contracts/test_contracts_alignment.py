@@ -30,8 +30,8 @@ from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import ExampleTrainingConfig, resolve_examples
-from parakit.training.session import TrainingSession
-from tests.alignment.rl.tiny_policy import tiny_session
+from parakit.training.trainer import Trainer
+from tests.alignment.rl.tiny_policy import tiny_trainer
 from tests.contracts.task_cases import SHAPE
 from tests.contracts.test_contracts_rankings import ALL, Changed, Healthy, broken, healthy, ranking
 from tests.contracts.training_cases import TrainingCase
@@ -164,7 +164,7 @@ def test_a_model_reward_is_computed_without_dropout(tokenizer: Tokenizer, tmp_pa
     assert not torch.equal(reward_model(ids), reward_model(ids))  # what evaluation mode prevents
 
 
-def sessions(tokenizer: Tokenizer) -> Iterator[TrainingSession]:
+def trainers(tokenizer: Tokenizer) -> Iterator[Trainer]:
     """One DPO run, its steps cut into micro-batches of 6 and of 2 rankings."""
     data = encode_rankings(tokenizer, map(ranking, range(24)), 64)
     for size in (6, 2):
@@ -178,13 +178,13 @@ def sessions(tokenizer: Tokenizer) -> Iterator[TrainingSession]:
         plan = resolve_examples(
             config, learning_rate=0.01, embedding_learning_rate=0.01, max_seq_len=128, n_train_examples=24
         )
-        yield TrainingSession(
+        yield Trainer(
             model, PreferenceSource(data, 0, reference, n_rows_hint=6), PreferenceObjective(), plan, None
         )
 
 
 def test_the_schedule_counts_steps_and_not_micro_batches(tokenizer: Tokenizer) -> None:
-    whole, cut = ([(r.learning_rate, r.loss) for r in session.steps()] for session in sessions(tokenizer))
+    whole, cut = ([(r.learning_rate, r.loss) for r in trainer.steps()] for trainer in trainers(tokenizer))
     assert len(whole) == len(cut) == 4
     assert [rate for rate, _ in whole] == [rate for rate, _ in cut]
     assert [loss for _, loss in whole] == pytest.approx([loss for _, loss in cut], rel=1e-6)
@@ -202,11 +202,11 @@ def test_a_policy_whose_output_matrix_came_untied(healthy: Healthy) -> None:
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
 def test_every_part_of_the_policy_trains(method: Any) -> None:
     """A part that is frozen by mistake would be missing from the optimizer's list."""
-    session = tiny_session(None, method, plan={"max_steps": 4})
-    before = {name: p.detach().clone() for name, p in session.model.named_parameters()}
-    list(session.steps())
-    assert [n for n, p in session.model.named_parameters() if torch.equal(p, before[n])] == []
-    assert len(session.optimizer.parameters) == len(before)
+    trainer = tiny_trainer(None, method, plan={"max_steps": 4})
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    list(trainer.steps())
+    assert [n for n, p in trainer.model.named_parameters() if torch.equal(p, before[n])] == []
+    assert len(trainer.optimizer.parameters) == len(before)
 
 
 def test_token_weights_are_zero_on_padding_and_sum_to_one() -> None:

@@ -20,8 +20,8 @@ from tests.alignment.rl.tiny_policy import (
     tiny_config,
     tiny_policy,
     tiny_prompts,
-    tiny_session,
     tiny_tokenizer,
+    tiny_trainer,
 )
 
 
@@ -56,9 +56,9 @@ def test_a_reference_that_shares_tensors_is_refused() -> None:
 
 
 def test_the_reference_is_the_same_after_training() -> None:
-    session = tiny_session(None, "ppo")
-    source: Any = session.source
-    list(session.steps())
+    trainer = tiny_trainer(None, "ppo")
+    source: Any = trainer.source
+    list(trainer.steps())
     fresh = tiny_policy()  # the policy before training, and the reference
     rows = source.experience.rollouts.rows
     again = rollouts.token_log_probs(fresh, rows)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from parakit.recipe import build
-from parakit.stages import running
 from parakit.training import TrainingInterrupted
+from parakit.training.metrics import MetricsLog
 
 STEPS = {"pretrain__max_steps": 30, "pretrain__save_every": 2}
 UNBROKEN: list[str] = []
@@ -25,14 +25,14 @@ def weights(folder: Path) -> str:
 
 def at_step(n: int, action, monkeypatch) -> None:
     """Do `action` when step `n` of pre-training is logged."""
-    log = running._log
+    log = MetricsLog.write_step
 
-    def log_then_act(record, *rest):
-        log(record, *rest)
+    def log_then_act(metrics, record, *rest):
+        log(metrics, record, *rest)
         if record.step == n:
             action()
 
-    monkeypatch.setattr(running, "_log", log_then_act)
+    monkeypatch.setattr(MetricsLog, "write_step", log_then_act)
 
 
 def ctrl_c_in_a_library() -> None:
@@ -68,7 +68,7 @@ def test_an_interrupted_build_goes_on_to_the_same_weights(
     capsys.readouterr()
     build(text_recipe(**STEPS), tmp_path / "builds")
     said = capsys.readouterr().err
-    assert f"going on after step {9 if raised is TrainingInterrupted else 8} of 30" in said
+    assert f"resuming after step {9 if raised is TrainingInterrupted else 8} of 30" in said
     assert "[shards] skipped" in said
     assert weights(tmp_path / "builds") == unbroken
     assert not (mine / "work").exists()
@@ -87,7 +87,7 @@ def test_a_change_after_an_interruption_begins_anew_and_the_old_settings_go_on(
             build(text_recipe(**STEPS, pretrain__learning_rate=0.01), tmp_path / "builds")
         assert "going on" not in capsys.readouterr().err
     build(text_recipe(**STEPS), tmp_path / "builds")
-    assert "going on after step 8 of 30" in capsys.readouterr().err
+    assert "resuming after step 8 of 30" in capsys.readouterr().err
 
 
 def test_an_interruption_before_the_first_checkpoint_leaves_no_work_behind(
@@ -111,13 +111,13 @@ def test_an_interruption_in_the_first_stage_leaves_nothing(text_recipe, tmp_path
 KILLED_AT_STEP_NINE = """
 import os, signal, sys
 from parakit.cli.main import main
-from parakit.stages import running
-log = running._log
-def log_then_die(record, *rest):
-    log(record, *rest)
+from parakit.training.metrics import MetricsLog
+log = MetricsLog.write_step
+def log_then_die(metrics, record, *rest):
+    log(metrics, record, *rest)
     if record.step == 9:
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
-running._log = log_then_die
+MetricsLog.write_step = log_then_die
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -137,5 +137,5 @@ def test_a_killed_command_goes_on_to_the_same_weights(
     assert "Traceback" not in done.stderr
     assert number == "SIGKILL" or "stopped after step 9 of 30" in done.stderr
     build(recipe, tmp_path / "builds")
-    assert f"going on after step {last} of 30" in capsys.readouterr().err
+    assert f"resuming after step {last} of 30" in capsys.readouterr().err
     assert weights(tmp_path / "builds") == unbroken

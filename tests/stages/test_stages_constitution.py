@@ -15,7 +15,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.stages import constitution as constitution_job
-from parakit.stages.alignment import AlignJob
+from parakit.stages.align_job import AlignJob
 from parakit.stages.constitution import constitution
 from tests.alignment.chat_server import Answer, chat_server, completion
 from tests.alignment.tiny_chat_model import chat_model_folder
@@ -69,7 +69,7 @@ def test_revised_answers_are_learned_and_kept(inputs: tuple[Path, Path], tmp_pat
         "critic": f"c at {url}",
         "outcomes": {"revised": n, "good": 2 * n},
         "revised": n,
-        "learned": n,
+        "trained_on": n,
     }
     _, tokenizer = load_model(tmp_path / "out")
     assert tokenizer is not None
@@ -130,7 +130,7 @@ def test_a_critic_that_finds_nothing_leaves_nothing_to_learn(
 ) -> None:
     with chat_server(lambda *_: completion("No.")) as url:
         wanted = job(inputs, tmp_path / "work", critic=url, critic_model="c", n_rounds=1)
-        with pytest.raises(UserError, match="no answer can be learned from: of 20 critiques 20 were good"):
+        with pytest.raises(UserError, match="no answer can be trained on: of 20 critiques 20 were good"):
             constitution(wanted, tmp_path / "out")
 
 
@@ -139,7 +139,7 @@ def test_lessons_first_and_the_model_as_its_own_critic(inputs: tuple[Path, Path]
     wanted = job(inputs, tmp_path / "work", n_critique_examples=40, n_rounds=1)
     with pytest.raises(UserError, match=r"critiques|no answer"):
         constitution(wanted, tmp_path / "out")
-    taught = next((tmp_path / "work").glob("*/step-0-taught"))
+    taught = next((tmp_path / "work").glob("*/step-0-critique-tuned"))
     assert open_artifact(taught, "model").lineage["config"]["stage"] == "finetune"
 
 

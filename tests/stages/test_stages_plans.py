@@ -9,7 +9,7 @@ from parakit.common import UserError
 from parakit.model.presets import config_for_size
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.plans import (
-    LEAST_SECONDS,
+    MIN_SECONDS,
     N_TIMED_STEPS,
     ModelSpec,
     choose_model_size,
@@ -23,6 +23,7 @@ from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
+from parakit.training.tasks import TaskOptions
 
 VOCAB_SIZE = 300
 
@@ -47,29 +48,30 @@ def examples(n: int, task: str = "translate", length: int = 10) -> ExampleShards
     )
 
 
-def dial(family: str = "encoder-decoder", size: str = "80k"):
+def sizing(family: str = "encoder-decoder", size: str = "80k"):
     return config_for_size(size, VOCAB_SIZE, 32, family)
 
 
 def test_translations_fill_a_step_as_text_does_and_labels_come_by_the_dozen():
-    tokens = dial().batch_tokens
-    assert resolve_plan(FinetuneConfig(), dial(), examples(20_000)).n_rows == 64
-    assert resolve_plan(FinetuneConfig(), dial(), examples(20_000, length=25)).n_rows == tokens // 50
-    assert resolve_plan(FinetuneConfig(), dial(), examples(20_000, length=40)).n_rows == 32
-    assert resolve_plan(FinetuneConfig(), dial(), examples(2_000)).n_rows == 40  # fifty steps an epoch
-    assert resolve_plan(FinetuneConfig(), dial("encoder"), examples(20_000, "classify")).n_rows == 32
+    tokens = sizing().batch_tokens
+    assert resolve_plan(FinetuneConfig(), sizing(), examples(20_000)).n_rows == 64
+    assert resolve_plan(FinetuneConfig(), sizing(), examples(20_000, length=25)).n_rows == tokens // 50
+    assert resolve_plan(FinetuneConfig(), sizing(), examples(20_000, length=40)).n_rows == 32
+    assert resolve_plan(FinetuneConfig(), sizing(), examples(2_000)).n_rows == 40  # fifty steps an epoch
+    assert resolve_plan(FinetuneConfig(), sizing("encoder"), examples(20_000, "classify")).n_rows == 32
     assert (
-        resolve_plan(FinetuneConfig(task="translate", batch_examples=7), dial(), examples(20_000)).n_rows == 7
+        resolve_plan(FinetuneConfig(task="translate", batch_examples=7), sizing(), examples(20_000)).n_rows
+        == 7
     )
 
 
 def test_tuning_takes_smaller_steps_and_fewer_passes_than_training_from_scratch():
     data = examples(3200, "classify")
-    fresh = resolve_plan(FinetuneConfig(), dial("encoder"), data)
-    tuned = resolve_plan(FinetuneConfig(), dial("encoder"), data, tuning=True)
+    fresh = resolve_plan(FinetuneConfig(), sizing("encoder"), data)
+    tuned = resolve_plan(FinetuneConfig(), sizing("encoder"), data, tuning=True)
     assert tuned.learning_rate == fresh.learning_rate / 4
     assert tuned.max_steps < fresh.max_steps
-    assert resolve_plan(FinetuneConfig(epochs=1), dial("encoder"), data).max_steps == 100
+    assert resolve_plan(FinetuneConfig(epochs=1), sizing("encoder"), data).max_steps == 100
 
 
 def test_tokens_of_examples_are_those_of_every_text():
@@ -82,7 +84,7 @@ def test_tokens_of_examples_are_those_of_every_text():
 def test_a_size_is_taken_as_it_is_and_a_time_buys_one(family):
     data = examples(100)
     asked = ModelSpec(family=family, size="90k", max_seq_len=32)
-    assert choose_model_size(asked, PretrainConfig(), VOCAB_SIZE, data).config == dial(family, "90k").config
+    assert choose_model_size(asked, PretrainConfig(), VOCAB_SIZE, data).config == sizing(family, "90k").config
     bought = choose_model_size(
         ModelSpec(family=family, seconds=30, max_seq_len=32), PretrainConfig(), VOCAB_SIZE, data
     )
@@ -97,28 +99,28 @@ def test_a_time_says_how_many_steps_where_nothing_else_does():
     tokenizer = train_tokenizer(iter(["the small bird sings. " * 40]), TokenizerConfig(vocab_size=280))
     splits = Splits(examples(400), examples(40))
     training = FinetuneConfig(task="translate", device="cpu", compile="off", seed=3)
-    lessons = TaskBuilder("translate", splits, dial().config, tokenizer, training)
+    builder = TaskBuilder("translate", splits, sizing().config, tokenizer, TaskOptions.from_config(training))
     n_built = 0
 
     def trial():
         nonlocal n_built
         n_built += 1
-        return build_model(dial().config)
+        return build_model(sizing().config)
 
-    wanted = ModelSpec(family="encoder-decoder", size="80k", seconds=20.0, seconds_spent=19.0)
-    plan = plan_by_timing(wanted, training, dial(), lessons, trial)
+    spec = ModelSpec(family="encoder-decoder", size="80k", seconds=20.0, seconds_spent=19.0)
+    plan = plan_by_timing(spec, training, sizing(), builder, trial)
     assert n_built == 1
     assert plan.max_steps > N_TIMED_STEPS  # of milliseconds each, and ten seconds are left
-    assert wanted.seconds_left == LEAST_SECONDS
-    fixed = plan_by_timing(wanted, training.replace(epochs=2), dial(), lessons, trial)
-    assert fixed == resolve_plan(training.replace(epochs=2), dial(), splits.train)
-    unhurried = plan_by_timing(ModelSpec(size="80k"), training, dial(), lessons, trial)
-    assert unhurried == resolve_plan(training, dial(), splits.train)
+    assert spec.seconds_left == MIN_SECONDS
+    fixed = plan_by_timing(spec, training.replace(epochs=2), sizing(), builder, trial)
+    assert fixed == resolve_plan(training.replace(epochs=2), sizing(), splits.train)
+    unhurried = plan_by_timing(ModelSpec(size="80k"), training, sizing(), builder, trial)
+    assert unhurried == resolve_plan(training, sizing(), splits.train)
     assert n_built == 1
 
 
 def test_the_time_that_stages_before_took_decides_nothing_that_a_resume_compares():
     one, other = (ModelSpec(seconds=60.0, seconds_spent=spent) for spent in (1.0, 2.0))
-    assert one.said() == other.said()
-    assert one.said() != ModelSpec(seconds=61.0).said()
-    assert one.said() != ModelSpec(seconds=60.0, family="encoder").said()
+    assert one.to_spec() == other.to_spec()
+    assert one.to_spec() != ModelSpec(seconds=61.0).to_spec()
+    assert one.to_spec() != ModelSpec(seconds=60.0, family="encoder").to_spec()

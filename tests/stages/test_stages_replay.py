@@ -18,8 +18,9 @@ from parakit.recipe.config import RecipeConfig
 from parakit.stages import plans
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
-from parakit.stages.jobs import PretrainJob, pretrain
+from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec
+from parakit.stages.pretraining import PretrainJob
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.config import TokenizerConfig
@@ -62,7 +63,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             PretrainConfig(objective=objective, **TINY),
             wanted,
         )
-        pretrain(job, root / family)
+        run_job(job, root / family)
         found[family] = root / family
     return found
 
@@ -73,7 +74,7 @@ def gone_on(life: dict[str, Path], family: str, out: Path, **changes: Any) -> di
     job = PretrainJob(
         life[f"new-{family}"], None, out / "work", PretrainConfig(objective=objective, **settings)
     )
-    return pretrain(job, out / "model")
+    return run_job(job, out / "model")
 
 
 def test_the_loss_of_mixed_rows_and_its_gradient_are_those_of_both_sides_in_float64() -> None:
@@ -147,16 +148,16 @@ def test_an_encoder_decoder_does_not_replay_and_says_so(life, tmp_path):
     )
     wanted = ModelSpec(family="encoder-decoder", size="60k", max_seq_len=32)
     training = PretrainConfig(objective="prefix", **TINY)
-    pretrain(
+    run_job(
         PretrainJob(shards, life["tokenizer"], tmp_path / "work", training, wanted),
         tmp_path / "base",
     )
     on = training.replace(model=str(tmp_path / "base"))
-    figures = pretrain(PretrainJob(shards, None, tmp_path / "work", on), tmp_path / "on")
+    figures = run_job(PretrainJob(shards, None, tmp_path / "work", on), tmp_path / "on")
     assert figures["before"]["loss"] > 0
     on = on.replace(replay=str(shards))
     with pytest.raises(UserError, match="replay is for text and conversations of decoders and encoders"):
-        pretrain(PretrainJob(shards, None, tmp_path / "work", on), tmp_path / "x")
+        run_job(PretrainJob(shards, None, tmp_path / "work", on), tmp_path / "x")
 
 
 def test_what_cannot_go_on_is_refused(life, tmp_path):
@@ -182,7 +183,7 @@ def test_a_time_says_how_long_a_model_goes_on(life, tmp_path, monkeypatch):
     training = PretrainConfig(model=str(life["decoder"]), replay=str(life["old-decoder"]), **TINY)
     training = training.replace(max_steps=None)
     job = PretrainJob(life["new-decoder"], None, tmp_path / "work", training, ModelSpec(seconds=0.2))
-    found = pretrain(job, tmp_path / "model")
+    found = run_job(job, tmp_path / "model")
     assert found["steps"] >= 1
     assert found["parameters"] == open_artifact(life["decoder"]).lineage["result"]["parameters"]
 

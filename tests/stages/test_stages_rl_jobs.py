@@ -22,7 +22,8 @@ from parakit.data.conversations.conversation import (
 )
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.model import LanguageModel
-from parakit.stages.alignment import AlignJob, align
+from parakit.stages.align_job import AlignJob
+from parakit.stages.alignment import align
 from tests.alignment.rl.tiny_policy import QUESTIONS, tiny_policy, tiny_tokenizer
 
 SETTINGS: dict[str, Any] = {
@@ -63,7 +64,7 @@ def test_a_policy_is_written_as_a_plain_model_folder(
     assert not any("value_head" in name for name in found.state_dict())
     lineage = open_artifact(tmp_path / "out", "model").lineage
     assert lineage["parents"][0]["path"] == str(model)
-    assert lineage["config"]["learned"] == method
+    assert lineage["config"]["objective"] == method
     steps = figures["metrics"]
     wanted = {"reward", "kl", "clipped", "entropy", "length", "advantage_std", "kl_coef", "kl_to_rollouts"}
     wanted |= {"value_loss", "explained_variance"} if method == "ppo" else {"zero_variance_groups", "kl_loss"}
@@ -123,11 +124,11 @@ def test_the_best_answers_are_tuned_on(model: Path, prompts: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("method", "reward", "settings", "says"),
     [
-        ("ppo", None, {}, "no reward was named"),
-        ("grpo", "length=3", {"max_new_tokens": 48}, "leaves no room"),
-        ("grpo", "length=3", {"batch_tokens": 64}, "counted otherwise"),
+        ("ppo", None, {}, "no reward is set"),
+        ("grpo", "length=3", {"max_new_tokens": 48}, "leaves no space"),
+        ("grpo", "length=3", {"batch_tokens": 64}, "has no effect on"),
         ("grpo", "length=3", {"compile": "on"}, "compile = on"),
-        ("grpo", "length=3", {"epochs": 2}, "both say how long"),
+        ("grpo", "length=3", {"epochs": 2}, "both set the length"),
         ("best_of_n", "format=never", {}, "none of"),
     ],
 )

@@ -13,17 +13,16 @@ import torch
 from parakit.checkpoints import load_model
 from parakit.common import UserError
 from parakit.common.seeds import rng
-from parakit.data.config import TextConfig
 from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
-from parakit.stages.data_config import ExamplesConfig
+from parakit.stages.data_config import CorpusConfig, ExamplesConfig
 from parakit.stages.examples import make_example_shards, make_examples
-from parakit.stages.jobs import PretrainJob, pretrain
+from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec, resolve_plan
-from parakit.stages.running import TrainingInputs, run_training
+from parakit.stages.pretraining import PretrainJob
 from parakit.stages.task_models import build_model, task_model
-from parakit.stages.tasks import Lesson, Splits, TaskBuilder
+from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens.batches.batch import (
     Batch,
     LabelledBatch,
@@ -36,6 +35,8 @@ from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.initialization import DEVIATION
 from parakit.training.metrics import METRICS, read_metrics
+from parakit.training.tasks import TaskOptions, TrainingTask
+from parakit.training.trainer import TrainingSetup, train
 from tests.sample_text import WORDS, sentences
 
 SEQ_LEN = 24
@@ -80,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("lessons")
     (folder / "text.txt").write_text("\n\n".join(sentences(i, 3) for i in range(40)))
     corpus = make_corpus(
-        TextConfig(paths=(str(folder / "text.txt"),), max_document_chars=200, validation_fraction=0.2),
+        CorpusConfig(paths=(str(folder / "text.txt"),), max_document_chars=200, validation_fraction=0.2),
         folder / "corpus",
     )
     tokenizer = make_tokenizer(corpus, TokenizerConfig(vocab_size=330, n_sentinels=6), folder / "tokenizer")
@@ -98,77 +99,79 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def lesson_of(
-    made: dict[str, Any], learned: str, family: str, training: Any = None, **changes: Any
-) -> tuple[Any, Lesson]:
-    """A fresh model and its lesson."""
+def task_of(
+    made: dict[str, Any], name: str, family: str, training: Any = None, **changes: Any
+) -> tuple[Any, TrainingTask]:
+    """A new model and its task."""
     tokenizer: Tokenizer = made["tokenizer"]
     torch.manual_seed(0)
     model = build_model(config_for_size("50k", tokenizer.vocab_size, 32, family).config)
-    is_task = (learned, family) in made
+    is_task = (name, family) in made
     if is_task:
-        splits = Splits.of_examples(made[learned, family])
-        labels = ("score",) if learned == "regress" else splits.train.labels
-        model = task_model(model, FinetuneConfig(task=learned), labels)
+        splits = Splits.of_examples(made[name, family])
+        labels = ("score",) if name == "regress" else splits.train.labels
+        model = task_model(model, FinetuneConfig(task=name), labels)
     else:
         splits = Splits.of_text(made[family], family)
     length = {"batch_examples": 4} if is_task else {"batch_tokens": 4 * SEQ_LEN}
-    kind, name = (FinetuneConfig, "task") if is_task else (PretrainConfig, "objective")
-    training = training or kind.parse({name: learned, "seq_len": SEQ_LEN, "max_steps": 2} | length | changes)
+    kind, key = (FinetuneConfig, "task") if is_task else (PretrainConfig, "objective")
+    training = training or kind.parse({key: name, "seq_len": SEQ_LEN, "max_steps": 2} | length | changes)
     plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
-    return model, TaskBuilder(learned, splits, model.config, tokenizer, training).under(plan)
+    return model, TaskBuilder(name, splits, model.config, tokenizer, TaskOptions.from_config(training)).build(
+        plan
+    )
 
 
-@pytest.mark.parametrize(("learned", "family", "kind"), PRETRAINING + TASKS)
-def test_every_lesson_brings_its_batches_and_a_held_out_loss(made, learned, family, kind):
-    model, lesson = lesson_of(made, learned, family)
-    batch = lesson.source.rows(0, 4)
+@pytest.mark.parametrize(("name", "family", "kind"), PRETRAINING + TASKS)
+def test_every_task_has_its_batches_and_a_held_out_loss(made, name, family, kind):
+    model, task = task_of(made, name, family)
+    batch = task.source.rows(0, 4)
     assert type(batch) is kind
     assert batch.n_counted > 0
-    first, again = lesson.measure(model), lesson.measure(model)
+    first, again = task.validate(model), task.validate(model)
     assert first == again
     assert np.isfinite(first["loss"])
-    assert ("bits_per_byte" in first) == (learned == "next_token")
-    assert lesson.kind == ("pretrain" if learned == "next_token" else learned)
+    assert ("bits_per_byte" in first) == (name == "next_token")
+    assert task.spec.name == name
 
 
 def test_the_share_of_hidden_tokens_is_the_one_asked_for(made):
     for rate in (0.1, 0.5):
-        _, lesson = lesson_of(made, "masked", "encoder", noise_rate=rate)
-        batch = lesson.source.rows(0, 40)
+        _, task = task_of(made, "masked", "encoder", noise_rate=rate)
+        batch = task.source.rows(0, 40)
         special = np.isin(batch.target_ids, sorted(made["tokenizer"].control_ids))
         real = (batch.document_ids >= 0) & ~special
         assert batch.loss_mask.sum() / real.sum() == pytest.approx(rate, abs=0.03)
-    _, few = lesson_of(made, "span_corruption", "encoder-decoder", noise_rate=0.1)
-    _, many = lesson_of(made, "span_corruption", "encoder-decoder", noise_rate=0.4)
+    _, few = task_of(made, "span_corruption", "encoder-decoder", noise_rate=0.1)
+    _, many = task_of(made, "span_corruption", "encoder-decoder", noise_rate=0.4)
     assert few.source.rows(0, 20).n_counted < many.source.rows(0, 20).n_counted
 
 
 def test_the_held_out_tokens_hidden_are_the_same_for_every_seed_of_training(made):
-    model, one = lesson_of(made, "masked", "encoder", seed=1)
-    _, other = lesson_of(made, "masked", "encoder", seed=2)
+    model, one = task_of(made, "masked", "encoder", seed=1)
+    _, other = task_of(made, "masked", "encoder", seed=2)
     assert not np.array_equal(one.source.rows(0, 4).input_ids, other.source.rows(0, 4).input_ids)
-    assert one.measure(model) == other.measure(model)
+    assert one.validate(model) == other.validate(model)
 
 
 def test_smoothing_changes_what_is_trained_on_and_not_what_is_measured(made):
     from parakit.training.micro_batches import to_micro_batch
 
-    model, plain = lesson_of(made, "translate", "encoder-decoder")
-    _, smooth = lesson_of(made, "translate", "encoder-decoder", label_smoothing=0.2)
+    model, plain = task_of(made, "translate", "encoder-decoder")
+    _, smooth = task_of(made, "translate", "encoder-decoder", label_smoothing=0.2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
         batch = to_micro_batch(plain.source.rows(0, 4), torch.device("cpu"))
         losses = [float(one.objective(model.eval(), batch)) for one in (plain, smooth)]
     assert losses[1] > losses[0] + 0.01
-    assert smooth.measure(model) == plain.measure(model)
+    assert smooth.validate(model) == plain.validate(model)
 
 
 def test_a_held_out_loss_is_a_sum_over_examples_divided_by_their_number(made):
     """Against torch's own mean over the whole split at once."""
-    model, lesson = lesson_of(made, "classify", "encoder")
-    source = lesson.source
+    model, task = task_of(made, "classify", "encoder")
+    source = task.source
     held_out = type(source)(Splits.of_examples(made["classify", "encoder"]).validation, SEQ_LEN, 0)
     _, batch = next(held_out.once(1000))
     with torch.no_grad():
@@ -176,7 +179,7 @@ def test_a_held_out_loss_is_a_sum_over_examples_divided_by_their_number(made):
             torch.from_numpy(batch.input_ids), attention_mask=torch.from_numpy(batch.attention_mask)
         )
     expected = torch.nn.functional.cross_entropy(scores, torch.from_numpy(batch.labels))
-    assert lesson.measure(model)["loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert task.validate(model)["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_tokens_framed_for_another_family_are_refused_with_the_way_out(made):
@@ -203,8 +206,10 @@ def test_a_run_tells_how_evenly_its_experts_were_used(made, tmp_path):
     splits = Splits.of_text(made["decoder"], "decoder")
     training = PretrainConfig(seq_len=SEQ_LEN, max_steps=3, batch_tokens=4 * SEQ_LEN, validate_every=2)
     plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
-    lesson = TaskBuilder("next_token", splits, model.config, tokenizer, training).under(plan)
-    figures = run_training(TrainingInputs("experts", model, tokenizer, lesson, plan, tmp_path))
+    task = TaskBuilder(
+        "next_token", splits, model.config, tokenizer, TaskOptions.from_config(training)
+    ).build(plan)
+    figures = train(TrainingSetup("experts", model, tokenizer, task, plan, tmp_path))
     told = [row for row in read_metrics(tmp_path / METRICS) if row["kind"] == "experts"]
     assert [row["step"] for row in told] == [2, 3]
     assert told[-1]["load"] == figures["expert_load"]
@@ -228,9 +233,9 @@ def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, 
             embedding_init=start,
             compile="off",
         )
-        wanted = ModelSpec(family, None, "50k", max_seq_len=32)
-        job = PretrainJob(shards, shards.parent / "tokenizer", tmp_path / "work", training, wanted)
-        pretrain(job, tmp_path / start)
+        spec = ModelSpec(family, None, "50k", max_seq_len=32)
+        job = PretrainJob(shards, shards.parent / "tokenizer", tmp_path / "work", training, spec)
+        run_job(job, tmp_path / start)
         model, _ = load_model(tmp_path / start)
         seen = np.setdiff1d(
             Splits.of_text(shards, family).train.token_ids, sorted(made["tokenizer"].control_ids)

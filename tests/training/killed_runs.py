@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.seeds import rng
-from parakit.training import session as session_module
+from parakit.training import trainer as trainer_module
 from parakit.training.metrics import MetricsLog, read_metrics
-from tests.training.tiny_runs import tiny_session, weights
+from tests.training.tiny_runs import tiny_trainer, weights
 
 SETTINGS: list[dict[str, Any]] = [
     {"packing": "concat", "optimizer": "muon", "batch_growth": 2, "max_steps": 24, "save_every": 3},
@@ -31,22 +31,22 @@ SETTINGS: list[dict[str, Any]] = [
 
 def train(folder: Path, settings: dict[str, Any], before: Callable[[], object] = lambda: None) -> None:
     """What every attempt does: go on from what is there, log, save, leave the final weights."""
-    session = tiny_session(folder / "work", **settings)
-    metrics = MetricsLog(folder / "work", session.first_step)
+    trainer = tiny_trainer(folder / "work", **settings)
+    metrics = MetricsLog(folder / "work", trainer.first_step)
     with (folder / "attempts").open("a") as file:
-        file.write(f"{session.first_step}\n")
+        file.write(f"{trainer.first_step}\n")
     before()
-    for record in session.steps():
+    for record in trainer.steps():
         metrics.write("step", record.step, loss=record.loss, grad_norm=record.grad_norm)
     metrics.close()
-    final = {name: data.hex() for name, data in weights(session.model).items()}
+    final = {name: data.hex() for name, data in weights(trainer.model).items()}
     (folder / "final.json").write_text(json.dumps(final))
 
 
 def die_at(number: int) -> None:
     """SIGKILL for this process at its `number`-th operation on files inside a save."""
     state = {"saving": False, "seen": 0}
-    real = session_module.save_train_state
+    real = trainer_module.save_train_state
 
     def watched(*arguments: Any) -> Path:
         state["saving"] = True
@@ -67,7 +67,7 @@ def die_at(number: int) -> None:
             if state["seen"] == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    session_module.save_train_state = watched
+    trainer_module.save_train_state = watched
     sys.addaudithook(hook)
 
 
@@ -150,7 +150,7 @@ def _compare(unbroken: Path, broken: Path) -> None:
 
 def main() -> None:
     folder, n_kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    tiny_session(None)  # what torch imports when an optimizer is made, the children then have
+    tiny_trainer(None)  # what torch imports when an optimizer is made, the children then have
     for number, settings in enumerate(SETTINGS):
         share = n_kills // len(SETTINGS) + (number < n_kills % len(SETTINGS))
         print(json.dumps(kill_and_compare(folder / str(number), settings, share, seed + number)), flush=True)

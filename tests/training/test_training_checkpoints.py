@@ -13,15 +13,15 @@ import pytest
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.training import train_state
-from parakit.training.session import TrainingSession
-from tests.training.tiny_runs import finish, tiny_session, weights
+from parakit.training.trainer import Trainer
+from tests.training.tiny_runs import finish, tiny_trainer, weights
 
 
 @pytest.fixture(scope="module")
 def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """After 2 and after 4 steps."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    for record in tiny_session(folder).steps():
+    for record in tiny_trainer(folder).steps():
         if record.step == 5:
             break
     assert sorted(path.name for path in folder.glob("*")) == ["step-00000002", "step-00000004"]
@@ -32,10 +32,10 @@ class Loader:
     """Loads again and again without building a session each time."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.session = folder, tiny_session(None)
+        self.folder, self.trainer = folder, tiny_trainer(None)
 
     def step(self) -> int:
-        s: TrainingSession = self.session
+        s: Trainer = self.trainer
         return train_state.load_train_state(self.folder, s.model, s.optimizer, s.precision, s.guard)[0]
 
 
@@ -116,12 +116,12 @@ def test_a_run_goes_on_over_a_damaged_checkpoint(damage: str, two_checkpoints: P
     if damage == "newer":  # stands where the run will never be again
         newest = newest.rename(folder / "step-00000099")
     (newest / ("lineage.json" if damage == "no lineage" else "state.json")).unlink()
-    session = tiny_session(folder)
-    assert session.first_step == 2
-    finish(session)
-    unbroken = tiny_session(None)
+    trainer = tiny_trainer(folder)
+    assert trainer.first_step == 2
+    finish(trainer)
+    unbroken = tiny_trainer(None)
     finish(unbroken)
-    assert weights(session.model) == weights(unbroken.model)
+    assert weights(trainer.model) == weights(unbroken.model)
     assert sorted(path.name for path in folder.glob("*")) == ["step-00000010", "step-00000012"]
 
 
@@ -134,10 +134,10 @@ def test_what_a_kill_left_of_a_save_is_cleared_away(two_checkpoints: Path, tmp_p
     assert not half.exists()
 
 
-def broken_save(session: TrainingSession, folder: Path) -> UserError:
+def broken_save(trainer: Trainer, folder: Path) -> UserError:
     """Take steps until a save fails; what was there must still load."""
     with pytest.raises(UserError) as caught:
-        finish(session)
+        finish(trainer)
     assert [path.name for path in sorted(folder.glob("*"))] == ["step-00000002"], (
         "something half-written is left"
     )
@@ -145,20 +145,20 @@ def broken_save(session: TrainingSession, folder: Path) -> UserError:
 
 
 @pytest.fixture
-def saved_once(tmp_path: Path) -> tuple[TrainingSession, Path]:
+def saved_once(tmp_path: Path) -> tuple[Trainer, Path]:
     folder = tmp_path / "work"
-    for record in tiny_session(folder).steps():
+    for record in tiny_trainer(folder).steps():
         if record.step == 3:
             break
-    return tiny_session(folder), folder
+    return tiny_trainer(folder), folder
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
 @pytest.mark.parametrize("operation", ["mkdtemp", "fsync", "rename"])
 def test_a_write_that_fails_leaves_the_older_checkpoint_and_says_what_happened(
-    operation: str, code: int, saved_once: tuple[TrainingSession, Path], monkeypatch: pytest.MonkeyPatch
+    operation: str, code: int, saved_once: tuple[Trainer, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, folder = saved_once
+    trainer, folder = saved_once
 
     def fails(*arguments: object, **settings: object) -> None:
         raise OSError(code, "broken", str(folder))
@@ -168,22 +168,22 @@ def test_a_write_that_fails_leaves_the_older_checkpoint_and_says_what_happened(
             patch.setattr("parakit.common.artifacts.tempfile.mkdtemp", fails)
         else:
             patch.setattr(f"os.{operation}", fails)
-        error = broken_save(session, folder)
+        error = broken_save(trainer, folder)
     assert "cannot be written" in error.message
     assert error.hint
-    assert tiny_session(folder).first_step == 2
+    assert tiny_trainer(folder).first_step == 2
 
 
-def test_a_disk_that_is_really_full(saved_once: tuple[TrainingSession, Path]) -> None:
+def test_a_disk_that_is_really_full(saved_once: tuple[Trainer, Path]) -> None:
     """The kernel refuses to let files grow, as it does on a full disk."""
-    session, folder = saved_once
+    trainer, folder = saved_once
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
     try:
-        error = broken_save(session, folder)
+        error = broken_save(trainer, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "cannot be written" in error.message
-    resumed = tiny_session(folder)
+    resumed = tiny_trainer(folder)
     assert resumed.first_step == 2
     finish(resumed)

@@ -21,15 +21,15 @@ from parakit.training.compilation import (
 )
 from parakit.training.micro_batches import MicroBatch
 from parakit.training.objectives import next_token
-from tests.training.tiny_runs import finish, tiny_model, tiny_session, weights
-from tests.training.tiny_tasks import task_session
+from tests.training.tiny_runs import finish, tiny_model, tiny_trainer, weights
+from tests.training.tiny_tasks import task_trainer
 
 
 @pytest.fixture
 def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[MicroBatch]:
     monkeypatch.setenv("PARAKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(compilation.shutil, "which", lambda name: f"/usr/bin/{name}")
-    return tiny_session(None).micro_batches(0)
+    return tiny_trainer(None).micro_batches(0)
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -89,17 +89,17 @@ def test_without_a_compiler_nothing_is_compiled(
 
 
 def test_many_lengths_are_compiled_once_for_all_and_cost_more(batches: list[MicroBatch]) -> None:
-    session = task_session("classify")
-    one, other = session.micro_batches(0), session.micro_batches(4)
+    trainer = task_trainer("classify")
+    one, other = trainer.micro_batches(0), trainer.micro_batches(4)
     assert lengths_vary(one)
     assert not lengths_vary(batches)
     assert one[0].input_ids.shape != other[0].input_ids.shape
     assert expected_gain(tiny_model(), batches) == (GUESSED_SPEEDUP, GUESSED_COLD_SECONDS)
-    assert expected_gain(session.model, one) == (GUESSED_SPEEDUP, 2 * GUESSED_COLD_SECONDS)
+    assert expected_gain(trainer.model, one) == (GUESSED_SPEEDUP, 2 * GUESSED_COLD_SECONDS)
     eager = CompileChoice(True, "", eager_seconds=0.1)
-    remember(session.model, one, eager, [10.05, 0.05, 0.05, 0.05, 0.05])
-    assert expected_gain(session.model, other) == (2.0, 2.0), "whatever lengths they have"
-    two_kinds_of_blocks = task_session("span")
+    remember(trainer.model, one, eager, [10.05, 0.05, 0.05, 0.05, 0.05])
+    assert expected_gain(trainer.model, other) == (2.0, 2.0), "whatever lengths they have"
+    two_kinds_of_blocks = task_trainer("span")
     guess = expected_gain(two_kinds_of_blocks.model, two_kinds_of_blocks.micro_batches(0))
     assert guess == (GUESSED_SPEEDUP, 4 * GUESSED_COLD_SECONDS)
 
@@ -108,14 +108,14 @@ def test_figures_are_kept_by_head_and_shape(
     batches: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, 0.1)
-    session = task_session("classify")
-    model, first = session.model, session.micro_batches(0)
+    trainer = task_trainer("classify")
+    model, first = trainer.model, trainer.micro_batches(0)
     remember(model, first, CompileChoice(True, "", eager_seconds=0.1), [10.05, 0.05, 0.05, 0.05, 0.05])
-    assert choose("auto", model, session.objective, first, 200).compiled
+    assert choose("auto", model, trainer.objective, first, 200).compiled
     masked = MaskedLanguageModel(model.config)
-    assert not choose("auto", masked, session.objective, first, 200).compiled
-    few = task_session("classify", batch_tokens=12).micro_batches(0)
-    assert not choose("auto", model, session.objective, few, 200).compiled
+    assert not choose("auto", masked, trainer.objective, first, 200).compiled
+    few = task_trainer("classify", batch_tokens=12).micro_batches(0)
+    assert not choose("auto", model, trainer.objective, few, 200).compiled
 
 
 def test_choosing_leaves_weights_gradients_and_random_state_as_they_were(batches: list[MicroBatch]) -> None:
@@ -134,10 +134,10 @@ def test_every_head_computes_the_same_when_compiled(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PARAKIT_CACHE", str(tmp_path))
-    eager = [record.loss for record in finish(task_session(name, dropout=0.0, max_steps=6))]
-    session = task_session(name, dropout=0.0, max_steps=6, compile="on")
-    assert session.compile_choice.compiled
-    assert [record.loss for record in finish(session)] == pytest.approx(eager, rel=1e-3)
+    eager = [record.loss for record in finish(task_trainer(name, dropout=0.0, max_steps=6))]
+    trainer = task_trainer(name, dropout=0.0, max_steps=6, compile="on")
+    assert trainer.compile_choice.compiled
+    assert [record.loss for record in finish(trainer)] == pytest.approx(eager, rel=1e-3)
 
 
 @pytest.mark.long
@@ -146,8 +146,8 @@ def test_a_compiled_run_gives_the_losses_of_an_eager_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PARAKIT_CACHE", str(tmp_path))
-    eager = [record.loss for record in finish(tiny_session(None, dropout=0.0))]
-    session = tiny_session(None, dropout=0.0, compile="on")
-    assert session.compile_choice.compiled
-    assert [record.loss for record in finish(session)] == pytest.approx(eager, rel=1e-3)
-    assert set(weights(session.model)) == set(weights(tiny_model()))
+    eager = [record.loss for record in finish(tiny_trainer(None, dropout=0.0))]
+    trainer = tiny_trainer(None, dropout=0.0, compile="on")
+    assert trainer.compile_choice.compiled
+    assert [record.loss for record in finish(trainer)] == pytest.approx(eager, rel=1e-3)
+    assert set(weights(trainer.model)) == set(weights(tiny_model()))

@@ -27,15 +27,15 @@ from parakit.training.micro_batches import MicroBatch, to_micro_batch
 from parakit.training.objectives import next_token
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.precision import GROW_AFTER_STEPS, Precision
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 from tests.training.tiny_runs import (
     VOCAB_SIZE,
     facts,
     finish,
     tiny_model,
     tiny_plan,
-    tiny_session,
     tiny_source,
+    tiny_trainer,
     weights,
 )
 
@@ -87,8 +87,8 @@ def test_a_gradient_does_not_depend_on_how_the_batch_was_cut(packing: str, sizes
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 4, 5])
 def test_a_whole_run_hardly_depends_on_the_micro_batch_size(micro_batch_size: int) -> None:
-    wanted = finish(tiny_session(None, dropout=0.0))
-    got = finish(tiny_session(None, dropout=0.0, micro_batch_size=micro_batch_size))
+    wanted = finish(tiny_trainer(None, dropout=0.0))
+    got = finish(tiny_trainer(None, dropout=0.0, micro_batch_size=micro_batch_size))
     assert [r.n_counted for r in got] == [r.n_counted for r in wanted]
     assert [r.learning_rate for r in got] == [r.learning_rate for r in wanted], (
         "the schedule counts micro-steps"
@@ -97,9 +97,9 @@ def test_a_whole_run_hardly_depends_on_the_micro_batch_size(micro_batch_size: in
 
 
 def test_the_loss_is_the_mean_over_counted_tokens_of_the_whole_step() -> None:
-    session = tiny_session(None, packing="pack", dropout=0.0, micro_batch_size=2)
-    model = woken(session.model)
-    rows = session.source.rows(0, 6)
+    trainer = tiny_trainer(None, packing="pack", dropout=0.0, micro_batch_size=2)
+    model = woken(trainer.model)
+    rows = trainer.source.rows(0, 6)
     with torch.no_grad():
         micro = to_micro_batch(rows, CPU)
         logits = model(micro.input_ids, position_ids=micro.position_ids, attention_mask=micro.attention_mask)
@@ -108,7 +108,7 @@ def test_the_loss_is_the_mean_over_counted_tokens_of_the_whole_step() -> None:
         )
     counted = torch.from_numpy(rows.loss_mask).flatten()
     assert not counted.all()
-    record = next(iter(session.steps()))
+    record = next(iter(trainer.steps()))
     assert record.loss == pytest.approx(float(each[counted].mean()), rel=1e-6)
     assert record.n_counted == int(counted.sum())
 
@@ -162,8 +162,8 @@ def test_a_micro_batch_and_a_step_without_counted_tokens_do_no_harm() -> None:
 def test_two_runs_of_a_seed_are_equal_to_the_bit_and_another_seed_is_not() -> None:
     def run(seed: int) -> tuple[list[tuple[Any, ...]], dict[str, bytes]]:
         model = tiny_model(seed, dropout=0.1)
-        session = TrainingSession(model, tiny_source(), next_token, tiny_plan(), None)
-        return [facts(record) for record in finish(session)], weights(model)
+        trainer = Trainer(model, tiny_source(), next_token, tiny_plan(), None)
+        return [facts(record) for record in finish(trainer)], weights(model)
 
     first = run(0)
     assert run(0) == first
@@ -178,13 +178,13 @@ GOLDEN = {
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_losses_of_a_tiny_run_are_what_they_were(optimizer: str) -> None:
-    records = finish(tiny_session(None, optimizer=optimizer, max_steps=40))
+    records = finish(tiny_trainer(None, optimizer=optimizer, max_steps=40))
     got = [records[i].loss for i in (0, 19, 39)]
     assert got == pytest.approx(GOLDEN[optimizer], rel=1e-4)
 
 
 def test_a_tiny_run_learns() -> None:
-    records = finish(tiny_session(None, dropout=0.0, max_steps=150))
+    records = finish(tiny_trainer(None, dropout=0.0, max_steps=150))
     assert records[0].loss == pytest.approx(math.log(VOCAB_SIZE), abs=0.05)
     assert np.mean([r.loss for r in records[-5:]]) < 1.6
 
@@ -206,42 +206,42 @@ def poisoned(at: Callable[[int], bool], value: float) -> Callable[[LanguageModel
 
 def poisoned_session(
     folder: Path | None, at: Callable[[int], bool], value: float, **settings: Any
-) -> TrainingSession:
-    return TrainingSession(tiny_model(), tiny_source(), poisoned(at, value), tiny_plan(**settings), folder)
+) -> Trainer:
+    return Trainer(tiny_model(), tiny_source(), poisoned(at, value), tiny_plan(**settings), folder)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e9])
 def test_a_step_with_a_loss_that_cannot_be_is_skipped(value: float) -> None:
-    session = poisoned_session(None, lambda call: call in (3, 4, 8), value)
-    before = weights(session.model)
+    trainer = poisoned_session(None, lambda call: call in (3, 4, 8), value)
+    before = weights(trainer.model)
     records: list[StepRecord] = []
-    for record in session.steps():
-        assert (weights(session.model) == before) == record.skipped
-        before = weights(session.model)
+    for record in trainer.steps():
+        assert (weights(trainer.model) == before) == record.skipped
+        before = weights(trainer.model)
         records.append(record)
     assert [record.step for record in records if record.skipped] == [4, 5, 9]
-    assert all(torch.isfinite(p).all() for p in session.model.parameters())
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e9])
 def test_ten_such_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(
     value: float, tmp_path: Path
 ) -> None:
-    session = poisoned_session(tmp_path, lambda call: call >= 5, value, max_steps=40)
+    trainer = poisoned_session(tmp_path, lambda call: call >= 5, value, max_steps=40)
     taken = []
     with pytest.raises(TrainingDiverged, match=f"{MAX_SKIPPED_IN_A_ROW} steps in a row") as caught:
-        taken.extend(session.steps())
+        taken.extend(trainer.steps())
     assert "last good checkpoint" in caught.value.hint
     assert [record.skipped for record in taken] == [False] * 5 + [True] * 9
-    assert all(torch.isfinite(p).all() for p in session.model.parameters())
-    resumed = TrainingSession(tiny_model(), tiny_source(), next_token, tiny_plan(max_steps=40), tmp_path)
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+    resumed = Trainer(tiny_model(), tiny_source(), next_token, tiny_plan(max_steps=40), tmp_path)
     assert resumed.first_step == 4
     assert all(torch.isfinite(p).all() for p in resumed.model.parameters())
 
 
 def test_nine_bad_steps_and_a_good_one_do_not_end_the_run() -> None:
-    session = poisoned_session(None, lambda call: call % 10 != 9, math.nan, max_steps=40)
-    assert sum(record.skipped for record in finish(session)) == 36
+    trainer = poisoned_session(None, lambda call: call % 10 != 9, math.nan, max_steps=40)
+    assert sum(record.skipped for record in finish(trainer)) == 36
 
 
 def test_a_gradient_that_is_no_number_is_not_taken_even_if_the_loss_is_one() -> None:
@@ -261,9 +261,9 @@ def test_a_gradient_that_is_no_number_is_not_taken_even_if_the_loss_is_one() -> 
         loss = next_token(model, batch)
         return Bent.apply(loss) if calls[0] == 2 else loss
 
-    session = TrainingSession(tiny_model(), tiny_source(), objective, tiny_plan(), None)
-    assert [record.step for record in finish(session) if record.skipped] == [2]
-    assert all(torch.isfinite(p).all() for p in session.model.parameters())
+    trainer = Trainer(tiny_model(), tiny_source(), objective, tiny_plan(), None)
+    assert [record.step for record in finish(trainer) if record.skipped] == [2]
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
 def test_a_leap_is_a_loss_far_above_its_running_mean() -> None:
@@ -286,15 +286,15 @@ def test_a_leap_is_a_loss_far_above_its_running_mean() -> None:
 
 @pytest.mark.parametrize("grad_clip", [0.0, 0.01, 100.0])
 def test_gradients_are_clipped_to_their_joint_norm(grad_clip: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = tiny_session(None, grad_clip=grad_clip, dropout=0.0)
+    trainer = tiny_trainer(None, grad_clip=grad_clip, dropout=0.0)
     seen: list[float] = []
 
     def look() -> None:
-        norms = [p.grad.double().norm() for p in session.optimizer.parameters if p.grad is not None]
+        norms = [p.grad.double().norm() for p in trainer.optimizer.parameters if p.grad is not None]
         seen.append(float(torch.stack(norms).norm()))
 
-    monkeypatch.setattr(session.optimizer, "step", look)
-    record = next(iter(session.steps()))
+    monkeypatch.setattr(trainer.optimizer, "step", look)
+    record = next(iter(trainer.steps()))
     wanted = min(record.grad_norm, grad_clip) if grad_clip else record.grad_norm
     assert seen == [pytest.approx(wanted, rel=1e-4)]
 
@@ -329,9 +329,9 @@ def test_gradients_are_unscaled_before_they_are_clipped() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_trains_as_float32_does(precision: str) -> None:
-    wanted = finish(tiny_session(None, dropout=0.0, max_steps=20))
-    session = tiny_session(None, dropout=0.0, max_steps=20, precision=precision)
-    got = finish(session)
+    wanted = finish(tiny_trainer(None, dropout=0.0, max_steps=20))
+    trainer = tiny_trainer(None, dropout=0.0, max_steps=20, precision=precision)
+    got = finish(trainer)
     assert not any(record.skipped for record in got)
-    assert all(p.dtype == torch.float32 for p in session.model.parameters()), "master weights"
+    assert all(p.dtype == torch.float32 for p in trainer.model.parameters()), "master weights"
     np.testing.assert_allclose([r.loss for r in got], [r.loss for r in wanted], rtol=0.03)

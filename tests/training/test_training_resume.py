@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.training import TrainingInterrupted, TrainingSession, train_state
-from parakit.training import session as session_module
+from parakit.training import Trainer, TrainingInterrupted, train_state
+from parakit.training import trainer as trainer_module
 from parakit.training.metrics import MetricsLog, read_metrics
 from tests.conftest import ROOT
-from tests.training.tiny_runs import facts, finish, tiny_session, weights
+from tests.training.tiny_runs import facts, finish, tiny_trainer, weights
 
 RUNS: list[dict[str, Any]] = [
     {"optimizer": "muon"},
@@ -32,17 +32,17 @@ RUNS: list[dict[str, Any]] = [
 def test_a_run_left_at_any_step_goes_on_to_the_same_losses_and_weights(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    unbroken = tiny_session(None, **settings)
+    unbroken = tiny_trainer(None, **settings)
     wanted = [facts(record) for record in finish(unbroken)]
     n = len(wanted)
     for stop in (1, n // 2 + 1):
         folder = tmp_path / str(stop)
         seen = {}
-        for record in tiny_session(folder, **settings).steps():
+        for record in tiny_trainer(folder, **settings).steps():
             seen[record.step] = facts(record)
             if record.step == stop:
                 break
-        resumed = tiny_session(folder, **settings)
+        resumed = tiny_trainer(folder, **settings)
         assert resumed.first_step <= stop
         seen |= {record.step: facts(record) for record in finish(resumed)}
         assert [seen[step] for step in sorted(seen)] == wanted
@@ -51,20 +51,20 @@ def test_a_run_left_at_any_step_goes_on_to_the_same_losses_and_weights(
 
 def test_the_rows_of_a_run_are_each_taken_once_across_a_resume(tmp_path: Path) -> None:
     settings = {"batch_growth": 2, "micro_batch_size": 4, "max_steps": 16}
-    session = tiny_session(tmp_path, **settings)
+    trainer = tiny_trainer(tmp_path, **settings)
     asked: list[int] = []
-    real = session.source.rows
+    real = trainer.source.rows
 
     def noting(start: int, n: int) -> Any:
         asked.extend(range(start, start + n))
         return real(start, n)
 
-    session.source.rows = noting  # type: ignore[method-assign]
-    for record in session.steps():
+    trainer.source.rows = noting  # type: ignore[method-assign]
+    for record in trainer.steps():
         if record.step == 7:
             break
-    taken = asked[: session.plan.rows_before(6)]  # the checkpoint after step 6 is what counts
-    resumed = tiny_session(tmp_path, **settings)
+    taken = asked[: trainer.plan.rows_before(6)]  # the checkpoint after step 6 is what counts
+    resumed = tiny_trainer(tmp_path, **settings)
     asked.clear()
     resumed.source.rows = noting  # type: ignore[method-assign]
     finish(resumed)
@@ -72,8 +72,8 @@ def test_the_rows_of_a_run_are_each_taken_once_across_a_resume(tmp_path: Path) -
     assert taken + asked == list(range(resumed.plan.rows_before(16)))
 
 
-def ask_to_stop(session: TrainingSession, *numbers: int, at_step: int) -> None:
-    for record in session.steps():
+def ask_to_stop(trainer: Trainer, *numbers: int, at_step: int) -> None:
+    for record in trainer.steps():
         if record.step == at_step:
             for number in numbers:
                 os.kill(os.getpid(), number)
@@ -81,24 +81,24 @@ def ask_to_stop(session: TrainingSession, *numbers: int, at_step: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_saves_and_ends(number: int, tmp_path: Path) -> None:
-    session = tiny_session(tmp_path, save_every=100)
+    trainer = tiny_trainer(tmp_path, save_every=100)
     handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(TrainingInterrupted, match=r"after step 5 of 12.*same command goes on") as caught:
-        ask_to_stop(session, number, at_step=5)
+        ask_to_stop(trainer, number, at_step=5)
     assert caught.value.signal_number == number
     assert isinstance(caught.value, KeyboardInterrupt)
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
-    resumed = tiny_session(tmp_path, save_every=100)
+    resumed = tiny_trainer(tmp_path, save_every=100)
     assert resumed.first_step == 5
     finish(resumed)
-    unbroken = tiny_session(None, save_every=100)
+    unbroken = tiny_trainer(None, save_every=100)
     finish(unbroken)
     assert weights(resumed.model) == weights(unbroken.model)
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
-        ask_to_stop(tiny_session(tmp_path), signal.SIGINT, signal.SIGINT, at_step=1)
+        ask_to_stop(tiny_trainer(tmp_path), signal.SIGINT, signal.SIGINT, at_step=1)
     assert not isinstance(caught.value, TrainingInterrupted)
 
 
@@ -106,36 +106,36 @@ def test_a_checkpoint_is_due_after_a_minute_when_no_period_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(session_module.time, "monotonic", lambda: clock[0])
-    for _ in tiny_session(tmp_path, save_every=None).steps():
+    monkeypatch.setattr(trainer_module.time, "monotonic", lambda: clock[0])
+    for _ in tiny_trainer(tmp_path, save_every=None).steps():
         clock[0] += 25.0
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000009", "step-00000012"]
 
 
 def test_a_run_that_is_finished_has_nothing_left_to_do(tmp_path: Path) -> None:
-    done = tiny_session(tmp_path)
+    done = tiny_trainer(tmp_path)
     finish(done)
-    again = tiny_session(tmp_path)
+    again = tiny_trainer(tmp_path)
     assert again.first_step == 12
     assert finish(again) == []
     assert weights(again.model) == weights(done.model)
 
 
 def test_other_settings_are_not_mixed_into_an_earlier_run(tmp_path: Path) -> None:
-    finish(tiny_session(tmp_path))
+    finish(tiny_trainer(tmp_path))
     with pytest.raises(UserError, match=r"grad_clip = 1\.0, and this run has grad_clip = 0\.5") as caught:
-        tiny_session(tmp_path, grad_clip=0.5)
+        tiny_trainer(tmp_path, grad_clip=0.5)
     assert "earlier settings" in caught.value.hint
 
 
 def test_a_resume_takes_the_choice_of_compiling_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for record in tiny_session(tmp_path, compile="off").steps():
+    for record in tiny_trainer(tmp_path, compile="off").steps():
         if record.step == 3:
             break
-    monkeypatch.setattr(session_module.compilation, "choose", lambda *a: pytest.fail("chosen anew"))
-    assert tiny_session(tmp_path, compile="off").compile_choice.reason == "as before the interruption"
+    monkeypatch.setattr(trainer_module.compilation, "choose", lambda *a: pytest.fail("chosen anew"))
+    assert tiny_trainer(tmp_path, compile="off").compile_choice.reason == "as before the interruption"
 
 
 # ---- metrics
@@ -183,18 +183,18 @@ def test_a_hundred_kills_change_nothing(tmp_path: Path) -> None:
 
 
 def test_all_that_a_resume_needs_is_in_the_checkpoint(tmp_path: Path) -> None:
-    session = tiny_session(tmp_path)
-    for record in session.steps():
+    trainer = tiny_trainer(tmp_path)
+    for record in trainer.steps():
         if record.step == 3:
             break
-    session.precision.scale, session.precision.n_good_steps = 512.0, 17
-    session.guard.n_skipped_in_a_row = 4
-    session.save(3)
-    resumed = tiny_session(tmp_path)
+    trainer.precision.scale, trainer.precision.n_good_steps = 512.0, 17
+    trainer.guard.n_skipped_in_a_row = 4
+    trainer.save(3)
+    resumed = tiny_trainer(tmp_path)
     assert (resumed.precision.scale, resumed.precision.n_good_steps) == (512.0, 17)
-    assert resumed.guard == session.guard
-    assert resumed.seconds == session.seconds > 0
-    ours, theirs = session.optimizer.state_tensors(), resumed.optimizer.state_tensors()
+    assert resumed.guard == trainer.guard
+    assert resumed.seconds == trainer.seconds > 0
+    ours, theirs = trainer.optimizer.state_tensors(), resumed.optimizer.state_tensors()
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
     assert {name.rsplit(".", 1)[1] for name in ours} == {

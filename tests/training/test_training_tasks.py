@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.tiny_runs import facts, finish, weights
-from tests.training.tiny_tasks import TASKS, task_session
+from tests.training.tiny_tasks import TASKS, task_trainer
 
 ALL = pytest.mark.parametrize("name", list(TASKS))
 N_STEPS = {"masked": 150}  # few places are chosen, so that it learns slowly; the others 40
@@ -33,14 +33,14 @@ GOLDEN = {
 def test_two_runs_are_equal_to_the_bit(name: str) -> None:
     runs = []
     for _ in range(2):
-        session = task_session(name, max_steps=10, dropout=0.1)
-        runs.append(([facts(record) for record in finish(session)], weights(session.model)))
+        trainer = task_trainer(name, max_steps=10, dropout=0.1)
+        runs.append(([facts(record) for record in finish(trainer)], weights(trainer.model)))
     assert runs[0] == runs[1]
 
 
 @ALL
 def test_every_objective_learns_what_it_did(name: str) -> None:
-    records = finish(task_session(name, max_steps=N_STEPS.get(name, 40), dropout=0.0))
+    records = finish(task_trainer(name, max_steps=N_STEPS.get(name, 40), dropout=0.0))
     losses = [record.loss for record in records]
     assert not any(record.skipped for record in records)
     assert losses[0] == pytest.approx(GOLDEN[name][0], rel=1e-5)
@@ -50,15 +50,15 @@ def test_every_objective_learns_what_it_did(name: str) -> None:
 
 @ALL
 def test_a_run_left_at_any_step_goes_on_to_the_same_losses_and_weights(name: str, tmp_path: Path) -> None:
-    unbroken = task_session(name, max_steps=8, micro_batch_size=4)
+    unbroken = task_trainer(name, max_steps=8, micro_batch_size=4)
     wanted = [facts(record) for record in finish(unbroken)]
     for stop in (1, 5):
         seen = {}
-        for record in task_session(name, tmp_path / str(stop), max_steps=8, micro_batch_size=4).steps():
+        for record in task_trainer(name, tmp_path / str(stop), max_steps=8, micro_batch_size=4).steps():
             seen[record.step] = facts(record)
             if record.step == stop:
                 break
-        resumed = task_session(name, tmp_path / str(stop), max_steps=8, micro_batch_size=4)
+        resumed = task_trainer(name, tmp_path / str(stop), max_steps=8, micro_batch_size=4)
         assert resumed.first_step == stop - 1
         seen |= {record.step: facts(record) for record in finish(resumed)}
         assert [seen[step] for step in sorted(seen)] == wanted
@@ -67,11 +67,11 @@ def test_a_run_left_at_any_step_goes_on_to_the_same_losses_and_weights(name: str
 
 @ALL
 def test_positions_that_pass_the_network_are_counted_padding_included(name: str) -> None:
-    session = task_session(name, max_steps=2)
-    batch = session.source.rows(0, session.plan.n_rows)
+    trainer = task_trainer(name, max_steps=2)
+    batch = trainer.source.rows(0, trainer.plan.n_rows)
     arrays = {
         n: v for n, v in vars(batch).items() if n in ("input_ids", "source_ids", "first_ids", "second_ids")
     }
-    record = next(iter(session.steps()))
+    record = next(iter(trainer.steps()))
     assert record.n_tokens == sum(array.size for array in arrays.values())
     assert record.n_counted == batch.n_counted

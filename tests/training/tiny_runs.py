@@ -15,7 +15,7 @@ from parakit.tokens.shards import TokenShards
 from parakit.training.config import TextTrainingConfig, TrainingPlan, resolve
 from parakit.training.loop import StepRecord
 from parakit.training.objectives import next_token
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 
 VOCAB_SIZE, SEQ_LEN = 31, 12
 
@@ -60,18 +60,16 @@ def tiny_source(packing: str = "concat", masked: bool = False) -> BatchSource:
     return BatchSource(tiny_shards(masked=masked), SEQ_LEN, 5, packing)
 
 
-def tiny_session(
+def tiny_trainer(
     folder: Path | None, packing: str = "concat", dropout: float = 0.1, **changes: Any
-) -> TrainingSession:
+) -> Trainer:
     """Dropout on: a resume that forgets the random state shows."""
     model = tiny_model(dropout=dropout)
-    return TrainingSession(
-        model, tiny_source(packing, packing == "pack"), next_token, tiny_plan(**changes), folder
-    )
+    return Trainer(model, tiny_source(packing, packing == "pack"), next_token, tiny_plan(**changes), folder)
 
 
-def finish(session: TrainingSession) -> list[StepRecord]:
-    return list(session.steps())
+def finish(trainer: Trainer) -> list[StepRecord]:
+    return list(trainer.steps())
 
 
 def weights(model: LanguageModel) -> dict[str, bytes]:

@@ -45,7 +45,7 @@ from parakit.training.objectives import (
     sequence_to_sequence,
     token_classification,
 )
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 from tests.training.tiny_runs import SEQ_LEN, VOCAB_SIZE, tiny_plan, tiny_shards
 
 PAD, CLS, SEP, MASK, SENTINELS = 0, 1, 2, 27, (28, 29, 30)
@@ -247,14 +247,10 @@ TASKS: dict[str, Task] = {
 }
 
 
-def task_session(
-    name: str, folder: Path | None = None, dropout: float = 0.1, **changes: Any
-) -> TrainingSession:
+def task_trainer(name: str, folder: Path | None = None, dropout: float = 0.1, **changes: Any) -> Trainer:
     seed_everything(0)
     task = TASKS[name]
-    return TrainingSession(
-        task.model(dropout=dropout), task.source(), task.objective, tiny_plan(**changes), folder
-    )
+    return Trainer(task.model(dropout=dropout), task.source(), task.objective, tiny_plan(**changes), folder)
 
 
 def cut(batch: Any, begin: int, end: int) -> Any:

@@ -34,11 +34,11 @@ class Suite:
         from parakit.data.examples import iter_examples
         from parakit.evaluation.examples import evaluate_examples
         from parakit.stages.config import FinetuneConfig
-        from parakit.stages.jobs import FinetuneJob, finetune
+        from parakit.stages.finetuning import FinetuneJob
 
         examples, shards = self._data()
         out, work = self.folder / "tuned", self.folder / ".tuned"
-        finetune(
+        run_job(
             FinetuneJob(
                 model, shards, work, FinetuneConfig.parse({"task": "classify", "seed": seed} | TUNED)
             ),

@@ -61,13 +61,14 @@ def few_conversations(build: Path, teacher: Path, folder: Path) -> Path:
 def tuned_teacher(build: Path, folder: Path) -> Path:
     """The build's base, tuned on all of its conversations."""
     from parakit.stages.config import FinetuneConfig
-    from parakit.stages.jobs import FinetuneJob, finetune
+    from parakit.stages.finetuning import FinetuneJob
+    from parakit.stages.job import run_job
 
     out = folder / "teacher"
     if not out.exists():
         training = FinetuneConfig(epochs=TEACHER_EPOCHS, device="cpu", compile="off", validate_every=10**6)
         shards = build / "conversation_shards"
-        finetune(FinetuneJob(build / "pretrain", shards, folder / ".teacher", training), out)
+        run_job(FinetuneJob(build / "pretrain", shards, folder / ".teacher", training), out)
     return out
 
 

@@ -39,7 +39,8 @@ class Setting:
 def trained(setting: Setting, side: str, seed: int, folder: Path) -> Path:
     """The folder of one student; one that is there already is taken as it is."""
     from parakit.compression.config import DistillConfig
-    from parakit.stages.distillation import DistillJob, distill
+    from parakit.stages.distillation import DistillJob
+    from parakit.stages.job import run_job
 
     out = folder / f"{side}-{seed}"
     if out.exists():
@@ -52,7 +53,7 @@ def trained(setting: Setting, side: str, seed: int, folder: Path) -> Path:
     else:
         settings |= {"keep_layers": setting.keep_layers}
     training = DistillConfig.parse(settings)
-    distill(DistillJob(setting.teacher, setting.shards, folder / f".{out.name}", training), out)
+    run_job(DistillJob(setting.teacher, setting.shards, folder / f".{out.name}", training), out)
     return out
 
 

@@ -31,7 +31,7 @@ from parakit.alignment.rl.best_of_n import best_of_n_curve
 from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rewards import FunctionReward
 from parakit.alignment.rl.rollouts import complete
-from parakit.stages.rl_jobs import RLContext, plan_online, run_rl
+from parakit.stages.rl_jobs import RLContext, resolve_rl_plan, run_rl
 
 SHARED: dict[str, Any] = {
     "max_new_tokens": MAX_NEW_TOKENS,
@@ -115,7 +115,7 @@ def _train(folder: Path, method: Method, seed: int, n_phases: int) -> dict[str, 
     config = config.replace(max_steps=n_phases * config.steps_per_phase)
     timer = RunTimer()
     with TemporaryDirectory() as work:
-        found = run_rl(context, config, plan_online(config, context), Path(work))
+        found = run_rl(context, config, resolve_rl_plan(config, context), Path(work))
     return timer.result(found["before"], found, found["validations"])
 
 

@@ -31,7 +31,7 @@ from parakit.alignment.rl.best_of_n import expected_best, kl_bound
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.overoptimization import MONITORED
 from parakit.alignment.rl.reward import compute_rewards
-from parakit.stages.rl_jobs import RLContext, plan_online, run_rl
+from parakit.stages.rl_jobs import RLContext, resolve_rl_plan, run_rl
 
 N_PAIRS, ERROR_RATE = 300, 0.1
 N_SAMPLED = 64
@@ -160,7 +160,7 @@ def train(
     context = RLContext(start.model, start.tokenizer, start.train, held_out, proxy, (GOLD, second))
     began = time.process_time()
     with TemporaryDirectory() as work:
-        found = run_rl(context, config, plan_online(config, context), Path(work))
+        found = run_rl(context, config, resolve_rl_plan(config, context), Path(work))
     before, names = found["before"], ["reward", *(f"{MONITORED}{judge.name}" for judge in context.watched)]
     spreads = ["reward_std", *(f"{name} std" for name in names[1:])]
 

@@ -35,7 +35,7 @@ from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.loop import StepRecord
 from parakit.training.objectives import next_token
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 
 Figures = dict[str, Any]
 
@@ -60,7 +60,7 @@ def tune(folder: Path) -> Figures:
     with tempfile.TemporaryDirectory() as place:
         source = work.packed(Path(place) / "shards", tokenizer, told)
         plan = work.plan_of(int(source.rows_per_epoch), work.N_STEPS, work.LEARNING_RATE)
-        return timed(TrainingSession(model, source, next_token, plan, folder=None), len(told))
+        return timed(Trainer(model, source, next_token, plan, folder=None), len(told))
 
 
 def prefer(folder: Path) -> Figures:
@@ -87,12 +87,12 @@ def _pairs(folder: Path, tokenizer: Any, model: Any) -> PreferenceSource:
 
 def _on_pairs(model: Any, source: PreferenceSource, objective: Any) -> Figures:
     plan = work.plan_of(work.N_ROWS, work.N_STEPS, work.LEARNING_RATE)
-    return timed(TrainingSession(model, source, objective, plan, folder=None), work.N_ROWS)
+    return timed(Trainer(model, source, objective, plan, folder=None), work.N_ROWS)
 
 
 def roll(folder: Path, seed: int) -> Figures:
     """GRPO, one step for each phase of completions."""
-    session, source = _grpo(folder, work.GRPO_STEPS, work.GRPO.replace(seed=seed))
+    trainer, source = _grpo(folder, work.GRPO_STEPS, work.GRPO.replace(seed=seed))
     rewards, lengths = [], []
 
     def look(_: StepRecord) -> None:
@@ -100,7 +100,7 @@ def roll(folder: Path, seed: int) -> Figures:
         rewards.append(source.experience.metrics["reward"])
         lengths.append(source.experience.metrics["length"])
 
-    return timed(session, work.GRPO.n_rollouts, look) | {"rewards": rewards, "lengths": lengths}
+    return timed(trainer, work.GRPO.n_rollouts, look) | {"rewards": rewards, "lengths": lengths}
 
 
 def learn_given(folder: Path) -> Figures:
@@ -112,7 +112,7 @@ def learn_given(folder: Path) -> Figures:
 
 def _grpo(
     folder: Path, n_steps: int, config: Any, given: Figures | None = None
-) -> tuple[TrainingSession, PolicyRolloutSource]:
+) -> tuple[Trainer, PolicyRolloutSource]:
     policy, tokenizer = work.policy_of(folder, "talker")
     reference, algorithm = frozen_copy(policy), GRPO(config)
     objective = GRPOObjective(config, algorithm.kl_controller)
@@ -131,13 +131,13 @@ def _grpo(
     reward = FunctionReward("near_twelve_words", lambda sample: near_twelve_words(sample.completion))
     source = PolicyRolloutSource(prompts, roll_given, reward, algorithm, objective.metrics, config)
     plan = work.plan_of(config.n_rows, n_steps, work.GRPO_RATE)
-    return TrainingSession(policy, source, objective, plan, folder=None), source
+    return Trainer(policy, source, objective, plan, folder=None), source
 
 
-def timed(session: TrainingSession, n_rows: int, look: Callable[[StepRecord], None] | None = None) -> Figures:
+def timed(trainer: Trainer, n_rows: int, look: Callable[[StepRecord], None] | None = None) -> Figures:
     """Run to the end; `n_rows` are what one step learns from."""
     losses, clock = [], Clock()
-    for record in session.steps():
+    for record in trainer.steps():
         clock.step_ended()
         losses.append(record.loss)
         if look is not None:

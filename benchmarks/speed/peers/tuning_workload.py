@@ -32,7 +32,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
 from parakit.training.config import ExampleTrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.objectives import next_token
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 
 MAX_SEQ_LEN, N_ROWS, N_STEPS, LEARNING_RATE = 128, 32, 12, 3e-4
 DPO_KL_COEF = 0.1
@@ -109,7 +109,7 @@ def _talker(folder: Path, tokenizer: Tokenizer, told: list[Conversation]) -> Lan
     """A model that answers in the primer's way, so that GRPO has a policy whose completions end."""
     model = _fresh(LanguageModel)
     source = packed(folder / "told", tokenizer, told)
-    for _ in TrainingSession(model, source, next_token, plan_of(16, TALKER_STEPS, 3e-3), folder=None).steps():
+    for _ in Trainer(model, source, next_token, plan_of(16, TALKER_STEPS, 3e-3), folder=None).steps():
         pass
     return model
 

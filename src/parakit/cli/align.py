@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
 
     paths = _paths(command, training)
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.alignment import AlignJob, align
+        from parakit.stages.align_job import AlignJob
+        from parakit.stages.alignment import align
 
         data = _data(training.method, paths, work)
         job = AlignJob(resolve_model_folder(command.model), data, work, training)

@@ -67,7 +67,8 @@ def main(argv: list[str]) -> int:
     if training.student is not None:
         training = training.replace(student=str(resolve_model_folder(training.student)))
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.distillation import DistillJob, distill
+        from parakit.stages.distillation import DistillJob
+        from parakit.stages.job import run_job
 
         shards = (
             Path(command.shards)
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
         )
         logits = Path(command.teacher_logits) if command.teacher_logits else None
         job = DistillJob(teacher, shards, work, training, logits)
-        figures = distill(job, out, command.overwrite)
+        figures = run_job(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
     verb = {"chat": "chat", "next_token": "generate", "masked": "predict"}[objective]

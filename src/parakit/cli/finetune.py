@@ -62,7 +62,8 @@ def main(argv: list[str]) -> int:
     with output_folder(command.output, command.overwrite) as (out, work):
         from parakit.checkpoints.model_folder import read_config
         from parakit.stages.finetune_methods import check_base
-        from parakit.stages.jobs import FinetuneJob, finetune
+        from parakit.stages.finetuning import FinetuneJob
+        from parakit.stages.job import run_job
 
         model = resolve_model_folder(command.model)
         check_base(model, training)
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
             shards = conversation_shards(command.conversations, model, work, command.shares, training.seed)
         else:
             shards = _example_shards(command, task, model, family, work)
-        figures = finetune(FinetuneJob(model, shards, work, training), out, command.overwrite)
+        figures = run_job(FinetuneJob(model, shards, work, training), out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
     verb = "chat" if task == "chat" else "predict"

@@ -68,15 +68,16 @@ def main(argv: list[str]) -> int:
             "take --time out, or the size, or the length",
         )
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.jobs import PretrainJob, pretrain
+        from parakit.stages.job import run_job
         from parakit.stages.plans import ModelSpec
+        from parakit.stages.pretraining import PretrainJob
 
         job = PretrainJob(
             shards=Path(command.shards),
             tokenizer=Path(command.tokenizer) if command.tokenizer else None,
             work=work,
             training=training,
-            wanted=ModelSpec(
+            model_spec=ModelSpec(
                 family=family,
                 architecture=command.architecture,
                 size=command.size,
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> int:
                 max_seq_len=command.max_seq_len,
             ),
         )
-        figures = pretrain(job, out, command.overwrite)
+        figures = run_job(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
     bits = figures.get("bits_per_byte")

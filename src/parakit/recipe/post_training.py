@@ -74,7 +74,8 @@ def _align(recipe: RecipeConfig, step: AlignConfig, policy: str, folder: Path, w
     }
 
     def run(out: Path) -> None:
-        from parakit.stages.alignment import AlignJob, align
+        from parakit.stages.align_job import AlignJob
+        from parakit.stages.alignment import align
         from parakit.stages.data import make_prompts
 
         place = work / f"{step.method}.prompts"
@@ -91,9 +92,10 @@ def _distill(recipe: RecipeConfig, teacher: str, folder: Path, work: Path) -> St
     settings = {"training": training.model_dump(mode="json")} | outside_folders(training)
 
     def run(out: Path) -> None:
-        from parakit.stages.distillation import DistillJob, distill
+        from parakit.stages.distillation import DistillJob
+        from parakit.stages.job import run_job
 
-        distill(
+        run_job(
             DistillJob(folder / teacher, folder / shards, work / "distill", training), out, overwrite=True
         )
 

@@ -112,16 +112,17 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
     started = time.monotonic()
 
     def run(out: Path) -> None:
-        from parakit.stages.jobs import PretrainJob, pretrain
+        from parakit.stages.job import run_job
+        from parakit.stages.pretraining import PretrainJob
 
         job = PretrainJob(
             shards=folder / "shards",
             tokenizer=folder / "tokenizer",
             work=folder / WORK / "pretrain",
             training=training,
-            wanted=_size_wanted(recipe, seconds, started),
+            model_spec=_size_wanted(recipe, seconds, started),
         )
-        pretrain(job, out, overwrite=True)
+        run_job(job, out, overwrite=True)
 
     return Stage("pretrain", settings, ("shards", "tokenizer"), run)
 
@@ -188,7 +189,8 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     started = time.monotonic()
 
     def run(out: Path) -> None:
-        from parakit.stages.jobs import FinetuneJob, FromScratch, finetune
+        from parakit.stages.finetuning import FinetuneJob, FromScratch
+        from parakit.stages.job import run_job
 
         fresh = FromScratch(folder / "tokenizer", _size_wanted(recipe, seconds, started))
         job = FinetuneJob(
@@ -197,7 +199,7 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
             work=folder / WORK / "finetune",
             training=training,
         )
-        finetune(job, out, overwrite=True)
+        run_job(job, out, overwrite=True)
 
     return Stage("finetune", settings, ("tokenizer" if from_scratch else "pretrain", shards), run)
 

@@ -1,9 +1,9 @@
-"""Constitutional training (Bai et al. 2022): a model is made safer by criticism of its own answers.
+"""Constitutional training (Bai et al. 2022): a model is made safer by critiques of its own answers.
 
-Steps, each kept under the run's work folder as it is done, so that an interrupted run goes on: lessons in criticism
-(where asked for), answers to hostile and harmless questions, critiques and revisions, tuning on what was revised with
-helpful conversations mixed in, and, where asked for, pairs of answers that the critic compared, for DPO. What was
-said in every step stays beside the model, in a folder of kind "constitution".
+The steps: fine-tuning on examples of critiques (optional), answers to hostile and harmless questions, critiques and
+revisions, fine-tuning on the revisions with helpful conversations mixed in, and (optional) pairs of answers that the
+critic compares, for DPO. Each is cached in the run directory, so that an interrupted run resumes. All texts are kept in
+a folder of kind "constitution" next to the model.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.chat_models.local import LocalChatModel
-from parakit.alignment.config import ConstitutionConfig, CriticModel, DPOConfig, PreferenceStep, PrimerAttacks
+from parakit.alignment.config import (
+    ConstitutionConfig,
+    CriticModel,
+    DPOConfig,
+    PreferenceStep,
+    PrimerAttacks,
+)
 from parakit.alignment.constitution.ai_feedback import (
     PREFERRED,
     ResponsePair,
@@ -53,59 +59,56 @@ from parakit.data.preferences.sets import prepare_preferences
 from parakit.primer.attacks.attack import Attack
 from parakit.primer.attacks.suites import primer_attacks
 from parakit.primer.critique_sft import critique_conversations
+from parakit.stages.align_job import AlignJob
 from parakit.stages.config import FinetuneConfig, chat_finetuning
 from parakit.stages.data import make_conversation_shards
-from parakit.stages.jobs import FinetuneJob, finetune
-from parakit.stages.preference_jobs import tune_on_preferences
+from parakit.stages.finetuning import FinetuneJob
+from parakit.stages.job import run_job
 from parakit.stages.run_dir import run_directory
 
-if TYPE_CHECKING:
-    from parakit.stages.alignment import AlignJob
-
 HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up")
-N_HARMLESS = (
-    4  # harmless questions, in the same wordings, for each of a hostile category: else all is declined
-)
+# harmless questions, in the same wordings, for each of a hostile category: else all is declined
+N_HARMLESS = 4
 MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
-AT_ONCE = 64  # questions whose answers are kept together
+AT_ONCE = 64  # questions whose answers are cached together
 
-HELPFUL_A_LESSON = 2  # helpful conversations beside each lesson in criticism
-LESSONS = FinetuneConfig(epochs=1.0)
+HELPFUL_PER_CRITIQUE = 2  # helpful conversations for each example of a critique
+CRITIQUE_SFT = FinetuneConfig(epochs=1.0)
 
 Rows = list[dict[str, Any]]
 
 
 def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Tune `job.model` on its revised answers, and with `n_preferences` on its critic's preferences; the model goes to
-    `out`, what was said to `out`-constitution. `job.data`: helpful conversations. Returns the figures of the last
-    training, and `constitution`: what came of each step.
+    """Fine-tune `job.model` on its revised answers, and with `n_preferences` on its critic's preferences. The model goes
+    to `out`, all texts to `out`-constitution. `job.data` are helpful conversations. Returns the figures of the last
+    training, and those of each step as `constitution`.
     """
     config = job.training
     assert isinstance(config, ConstitutionConfig)
-    said = {"files": _digests(config)}
-    with run_directory(job.work, config, [job.model, job.data], said) as work:
-        run = _Run(job, work, load_principles(config.principles or PRIMER))
-        start = run.taught()
+    spec = {"files": _digests(config)}
+    with run_directory(job.work, config, [job.model, job.data], spec) as run_dir:
+        run = ConstitutionRun(job, run_dir, load_principles(config.principles or PRIMER))
+        start = run.critique_tuned()
         policy = LocalChatModel.load(start, str(pick_device(config.device)))
         critic = run.critic(policy)
-        revised = run.revised(policy, critic)
-        found: dict[str, Any] = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
-        found["revised"] = sum(row["final"] != row["answer"] for row in revised)
-        found["learned"] = len(run.trainable_conversations(revised))
+        revised = run.revise_answers(policy, critic)
+        counts: dict[str, Any] = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
+        counts["revised"] = sum(row["final"] != row["answer"] for row in revised)
+        counts["trained_on"] = len(run.trainable_conversations(revised))
         last = not config.n_preferences
-        tuned = out if last else work / "step-3-tuned"
+        tuned = out if last else run_dir / "step-3-tuned"
         figures = run.tune(start, revised, tuned, overwrite)
         preferences: Rows = []
         if not last:
-            preferences = run.preferences(LocalChatModel.load(tuned, str(pick_device(config.device))), critic)
-            found["preferences"] = dict(Counter(row["outcome"] for row in preferences))
-            figures = run.prefer(tuned, preferences, out, overwrite)
-        run.keep(out, overwrite, revised, preferences, found)
-    return figures | {"constitution": found}
+            preferences = run.compare(LocalChatModel.load(tuned, str(pick_device(config.device))), critic)
+            counts["preferences"] = dict(Counter(row["outcome"] for row in preferences))
+            figures = run.tune_on_preferences(tuned, preferences, out, overwrite)
+        run.save_texts(out, overwrite, revised, preferences, counts)
+    return figures | {"constitution": counts}
 
 
 def _digests(config: ConstitutionConfig) -> list[str]:
-    """What the named files hold: a run with others begins anew."""
+    """Of the files that the settings name: the result depends on their contents."""
     files = [principles_file(config.principles or PRIMER)] + (
         [Path(config.attacks)] if config.attacks else []
     )
@@ -113,11 +116,11 @@ def _digests(config: ConstitutionConfig) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One run: its settings, its work folder, its principles."""
+class ConstitutionRun:
+    """The steps of one run."""
 
     job: AlignJob
-    work: Path
+    run_dir: Path
     principles: Sequence[PrincipleConfig]
 
     @property
@@ -125,30 +128,30 @@ class _Run:
         assert isinstance(self.job.training, ConstitutionConfig)
         return self.job.training
 
-    def taught(self) -> Path:
-        """The model to begin with: as it is, or after lessons in criticism."""
+    def critique_tuned(self) -> Path:
+        """The model to start from: as it is, or fine-tuned on examples of critiques."""
         n_critique_examples = self.config.n_critique_examples
         if not n_critique_examples:
             return self.job.model
-        out = self.work / "step-0-taught"
+        out = self.run_dir / "step-0-critique-tuned"
         if not (out / LINEAGE).is_file():
-            lessons = critique_conversations(n_critique_examples, self.config.seed)
-            helpful = self._helpful(HELPFUL_A_LESSON * n_critique_examples)
-            figures = self._finetune(self.job.model, chain(lessons, helpful), out, "lessons", LESSONS)
+            examples = critique_conversations(n_critique_examples, self.config.seed)
+            helpful = self._helpful(HELPFUL_PER_CRITIQUE * n_critique_examples)
+            figures = self._finetune(self.job.model, chain(examples, helpful), out, "critiques", CRITIQUE_SFT)
             log(
-                f"constitution: {n_critique_examples} critique examples, validation loss {figures['loss']:.3f}"
+                f"constitution: {n_critique_examples} examples of critiques, validation loss {figures['loss']:.3f}"
             )
         return out
 
     def critic(self, policy: LocalChatModel) -> ChatModel:
-        """The model itself, or whom the settings name."""
+        """The model itself, or the one that the settings name."""
         if self.config.critic is None:
             return policy
         name = self.config.critic_model if isinstance(self.config, CriticModel) else None
         return open_chat_model(self.config.critic, model=name, device=str(pick_device(self.config.device)))
 
-    def revised(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
-        """Answers of the policy, criticised and revised. `UserError` where too many critiques are invalid."""
+    def revise_answers(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
+        """Answers of the policy, critiqued and revised. `UserError` where most critiques are invalid."""
         attacks = self._attacks()
 
         def answer(chunk: Sequence[Attack]) -> Rows:
@@ -156,36 +159,38 @@ class _Run:
                 {"answer": text} for text in policy.generate(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)
             ]
 
-        answers = cached_map(self.work / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, AT_ONCE)
-        asked = [
+        answers = cached_map(self.run_dir / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, AT_ONCE)
+        responses = [
             Response(attack.id, attack.question, row["answer"])
             for attack, row in zip(attacks, answers, strict=True)
             if row["answer"] is not None
         ]
 
-        def mend(chunk: Sequence[Response]) -> Rows:
+        def critique(chunk: Sequence[Response]) -> Rows:
             n_rounds = self.config.n_rounds or len(self.principles)
             return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
 
-        rows = cached_map(self.work / "step-2-revisions.jsonl", asked, lambda one: one.id, mend, AT_ONCE)
+        rows = cached_map(
+            self.run_dir / "step-2-revisions.jsonl", responses, lambda one: one.id, critique, AT_ONCE
+        )
         check_valid_fraction(outcomes(rows), critic.name, self.config.max_invalid)
         messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
         found = [row | {"messages": messages[row["id"]]} for row in rows]
         if not self.trainable_conversations(found):
-            told = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(found).items())
+            counts = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(found).items())
             raise UserError(
-                f"no answer can be learned from: of {outcomes(found).total()} critiques {told}",
-                "use another critic (critic), tune it first (n_critique_examples), or use harder questions (attacks)",
+                f"no answer can be trained on: of {outcomes(found).total()} critiques {counts}",
+                "use another critic, fine-tune it on critiques (n_critique_examples), or use harder questions (attacks)",
             )
         n_revised = sum(row["final"] != row["answer"] for row in found)
         log(
             f"constitution: {n_revised} of {len(found)} answers revised by {critic.name},"
-            f" {len(self.trainable_conversations(found))} learned"
+            f" {len(self.trainable_conversations(found))} trained on"
         )
         return found
 
     def trainable_conversations(self, rows: Rows) -> list[Conversation]:
-        """Conversations that end with an answer to which no principle objects, revised or right from the first."""
+        """Conversations that end with an answer to which no principle objects, revised or acceptable as it was."""
         return [
             Conversation((*map(_message, row["messages"]), Message("assistant", row["final"])))
             for row in rows
@@ -193,34 +198,34 @@ class _Run:
         ]
 
     def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
-        """Tune on what was revised, with helpful conversations among it."""
-        mended = self.trainable_conversations(rows)
+        """Fine-tune on the revised answers, with helpful conversations mixed in."""
+        revised = self.trainable_conversations(rows)
         share = self.config.helpful_share
-        helpful = self._helpful(round(len(mended) * share / (1 - share)))
+        helpful = self._helpful(round(len(revised) * share / (1 - share)))
         if out.name.startswith("step-") and (out / LINEAGE).is_file():
             return {}
         training = chat_finetuning(self.config)
-        return self._finetune(start, chain(mended, helpful), out, "revised", training, overwrite)
+        return self._finetune(start, chain(revised, helpful), out, "revised", training, overwrite)
 
-    def preferences(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
-        """Pairs of answers drawn from the policy, and which of them the critic prefers."""
+    def compare(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
+        """Pairs of answers sampled from the policy, and which of them the critic prefers."""
         n = self.config.n_preferences
         attacks = self._attacks()
         order = rng(self.config.seed, "constitution", "preferences").permutation(len(attacks))[:n]
         chosen = [attacks[i] for i in order]
 
-        def draw(chunk: Sequence[Attack]) -> Rows:
-            said = []
+        def sample(chunk: Sequence[Attack]) -> Rows:
+            samples = []
             for number in (0, 1):
                 seeds = [derive_seed(self.config.seed, a.id, number) % 2**63 for a in chunk]
-                said.append(
+                samples.append(
                     policy.generate(
                         _prompts(chunk), max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, seeds=seeds
                     )
                 )
-            return [{"first": first, "second": second} for first, second in zip(*said, strict=True)]
+            return [{"first": first, "second": second} for first, second in zip(*samples, strict=True)]
 
-        drawn = cached_map(self.work / "step-4-pairs.jsonl", chosen, lambda a: a.id, draw, AT_ONCE)
+        drawn = cached_map(self.run_dir / "step-4-pairs.jsonl", chosen, lambda a: a.id, sample, AT_ONCE)
         pairs = [
             ResponsePair(attack.id, attack.question, row["first"], row["second"])
             for attack, row in zip(chosen, drawn, strict=True)
@@ -230,16 +235,18 @@ class _Run:
         def compare(chunk: Sequence[ResponsePair]) -> Rows:
             return compare_responses(critic, self.principles, chunk, seed=self.config.seed)
 
-        rows = cached_map(self.work / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE)
+        rows = cached_map(
+            self.run_dir / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE
+        )
         counts = Counter(row["outcome"] for row in rows)
         check_valid_comparisons(counts, critic.name, self.config.max_invalid)
         messages = {attack.id: attack.to_row()["messages"] for attack in chosen}
         log(f"constitution: {counts[PREFERRED]} preferences of {len(rows)} pairs by {critic.name}")
         return [row | {"messages": messages[row["id"]]} for row in rows]
 
-    def prefer(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
+    def tune_on_preferences(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
         """DPO on the critic's preferences."""
-        file, folder = self.work / "preferences.jsonl", self.work / "preferences"
+        file, folder = self.run_dir / "preferences.jsonl", self.run_dir / "preferences"
         pairs = [
             {"prompt": row["messages"], "chosen": row["chosen"], "rejected": row["rejected"]}
             for row in rows
@@ -250,19 +257,19 @@ class _Run:
             prepare_preferences([str(file)], folder, overwrite=True)
         kl_coef = self.config.kl_coef if isinstance(self.config, PreferenceStep) else None
         training = DPOConfig(kl_coef=kl_coef, seed=self.config.seed, device=self.config.device)
-        job = replace(self.job, model=start, data=folder, work=self.work / "step-6-dpo", training=training)
-        return tune_on_preferences(job, out, overwrite)
+        job = replace(self.job, model=start, data=folder, work=self.run_dir / "step-6-dpo", training=training)
+        return run_job(job, out, overwrite)
 
-    def keep(
-        self, out: Path, overwrite: bool, revised: Rows, preferences: Rows, found: dict[str, Any]
+    def save_texts(
+        self, out: Path, overwrite: bool, revised: Rows, preferences: Rows, counts: dict[str, Any]
     ) -> None:
-        """What was said, in a folder beside the model."""
+        """Write all texts, in a folder next to the model."""
         parents = [path for path in (self.job.model, self.job.data) if (path / LINEAGE).is_file()]
         settings = self.config.model_dump(mode="json", exclude_unset=True)
-        lineage = Lineage("constitution", settings, list(parents), self.config.seed, found)
-        kept = out.with_name(f"{out.name}-constitution")
-        with writing_artifact(kept, lineage, overwrite or kept.exists()) as folder:
-            write_json_atomic(folder / "results.json", found)
+        lineage = Lineage("constitution", settings, list(parents), self.config.seed, counts)
+        target = out.with_name(f"{out.name}-constitution")
+        with writing_artifact(target, lineage, overwrite or target.exists()) as folder:
+            write_json_atomic(folder / "results.json", counts)
             write_text_atomic(
                 folder / "principles.yaml",
                 principles_file(self.config.principles or PRIMER).read_text(encoding="utf-8"),
@@ -297,15 +304,18 @@ class _Run:
         training: FinetuneConfig,
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Tune `start` on conversations; the folders that they pass through are kept until the run ends."""
-        shards = self.work / f"{name}-shards"
+        """Fine-tune `start` on conversations; intermediate folders are kept until the run ends."""
+        shards = self.run_dir / f"{name}-shards"
         if not (shards / LINEAGE).is_file():
-            file = self.work / f"{name}.jsonl"
+            file = self.run_dir / f"{name}.jsonl"
             write_conversations(file, conversations)
-            folder = prepare_conversations([str(file)], self.work / f"{name}-conversations", overwrite=True)
+            folder = prepare_conversations(
+                [str(file)], self.run_dir / f"{name}-conversations", overwrite=True
+            )
             make_conversation_shards(folder, start, shards, overwrite=True)
         training = training.replace(seed=self.config.seed, device=self.config.device)
-        return finetune(FinetuneJob(start, shards, self.work / f"step-{name}", training), out, overwrite)
+        job = FinetuneJob(start, shards, self.run_dir / f"step-{name}", training)
+        return run_job(job, out, overwrite)
 
 
 def _prompts(attacks: Sequence[Attack]) -> list[tuple[Message, ...]]:

@@ -1,23 +1,24 @@
-"""Distillation as a stage: a teacher's folder and data in, the folder of a smaller model out.
+"""Distillation: a student is trained on its teacher's probabilities.
 
-The lesson is that of the underlying stage (conversations, text, or masked text for an encoder) with the teacher's
-probabilities in the loss; its data, student and batches are examined as there, the teacher and the loss besides.
+The task is the one of the data (conversations, text, or masked text for an encoder) with the teacher's probabilities in
+the loss. The doctor examines the data, the student and the batches as for that task, and the teacher and the loss
+besides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.model_folder import load_model, read_config, save_model
-from parakit.common.artifacts import LINEAGE, Lineage, open_artifact
+from parakit.checkpoints.model_folder import load_model, read_config
+from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
+from parakit.common.files import sha256_file
 from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
-from parakit.compression.config import DistillConfig, Masking, OnPolicy
-from parakit.compression.config import DistillObjective as Learned
+from parakit.compression.config import DistillConfig, DistillObjective, OnPolicy
 from parakit.compression.distillation.checks import (
     check_distillation,
     check_same_outputs,
@@ -37,25 +38,25 @@ from parakit.inference.config import SamplingConfig
 from parakit.model.config import ModelConfig
 from parakit.model.heads import LanguageModel, MaskedLanguageModel
 from parakit.model.presets import config_for_size, default_hyperparameters
-from parakit.reports.model_card import stage_card
-from parakit.stages.config import FinetuneConfig, PretrainConfig
+from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
-from parakit.stages.run_dir import load_plan, run_directory, save_plan
-from parakit.stages.running import TrainingInputs, chart_rows, describe_plan, run_training, spec_of
+from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved
-from parakit.stages.tasks import Lesson, Splits, TaskBuilder
+from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
-from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.row_sources import RowSource
+from parakit.training.tasks import TaskOptions, TrainingTask
+from parakit.training.trainer import TrainingSetup
 
 
 @dataclass(frozen=True)
 class DistillJob:
-    """What a person says about distilling `teacher` on `shards`. `logits` is the folder of the teacher's answers, read
-    where it exists and written where it does not; None: beside the checkpoints, where a cache is asked for.
+    """Distill `teacher` on `shards`. `logits` is the folder of the teacher's cached logits, read where it exists and
+    written where it does not; None: with the checkpoints, where a cache is set.
     """
 
     teacher: Path
@@ -64,136 +65,110 @@ class DistillJob:
     training: DistillConfig
     logits: Path | None = None
 
+    def inputs(self) -> list[Path]:
+        """Teacher, shards, and the student's folder."""
+        student = self.training.student
+        return [self.teacher, self.shards, *([Path(student)] if student else [])]
 
-@dataclass(frozen=True)
-class _Run:
-    """Both sides, what is learned, and under which plan."""
+    def to_spec(self) -> dict[str, Any]:
+        """Nothing: the settings name the student."""
+        return {}
 
-    teacher: Teacher
-    student: Predictor
-    tokenizer: Tokenizer
-    lessons: TaskBuilder
-    plan: TrainingPlan
-
-
-def distill(job: DistillJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Train a student on its teacher's probabilities and write it to the model folder `out`; returns the figures."""
-    parents = [job.teacher, job.shards, *([Path(job.training.student)] if job.training.student else [])]
-    splits = Splits.of_text(job.shards, read_config(job.teacher).family)
-    with run_directory(job.work, job.training, parents, {}) as work:
-        run = _begun(job, splits, work)
-        plain = run.lessons.under(run.plan)
-        log(f"distill: {describe_plan(run.plan, plain.unit)}")
-        inputs = _with_teacher(job, run, plain, work)
-        figures = run_training(inputs) | chart_rows(work) | _against_teacher(run, plain)
-        if run.lessons.learned == "chat":
-            figures["task"] = "chat"
-        config: dict[str, Any] = {
-            "stage": "distill",
-            "learned": run.lessons.learned,
-            "chat": run.lessons.learned == "chat",
-        }
-        config |= {"distillation": job.training.model_dump(mode="json")}
-        config |= {"plan": run.plan.model_dump(mode="json")}
-        known = [parent for parent in parents if (parent / LINEAGE).is_file()]
-        lineage = Lineage("model", config, list(known), run.plan.seed, figures)
-        card = stage_card(out.resolve().parent.name, "distill", figures)
-        logs = [work / METRICS, work / EVENTS]
-        save_model(run.student, run.tokenizer, out, lineage, overwrite, card=card, logs=logs)
-    return figures
-
-
-def _begun(job: DistillJob, splits: Splits, work: Path) -> _Run:
-    """The teacher, and the student as it is before the first step."""
-    device, name = pick_device(job.training.device), str(job.teacher)
-    model, tokenizer = load_model(job.teacher, device, "float32")
-    if not isinstance(model, LanguageModel | MaskedLanguageModel):
-        raise UserError(
-            f"{name}: a {type(model).__name__} predicts no tokens of a text, so there is nothing to learn from it",
-            "take a decoder or an encoder that fills masks; tune the student for its task afterwards",
+    def prepare(self, run_dir: Path) -> PreparedRun:
+        """The teacher, and the student as it is before the first step."""
+        splits = Splits.of_text(self.shards, read_config(self.teacher).family)
+        teacher, tokenizer = _load_teacher(self, splits)
+        objective = infer_objective(splits)
+        if self.training.objective not in (None, objective):
+            raise UserError(
+                f"objective = {self.training.objective}, and the data {self.shards} are for {objective}",
+                "take it out",
+            )
+        saved = load_plan(run_dir)
+        config = saved[0] if saved else _student_config(self, teacher)
+        plan = saved[1] if saved else _plan(self, config, splits)
+        save_plan(run_dir, config, plan)
+        seed_everything(plan.seed)
+        student = _student(self, teacher, tokenizer, config).to(pick_device(self.training.device))
+        options = TaskOptions.from_config(self.training)
+        task = TaskBuilder(objective, splits, student.config, tokenizer, options).build(plan)
+        setup = _with_teacher(
+            self, teacher, TrainingSetup("distill", student, tokenizer, task, plan, run_dir), options
         )
-    _check_tokenizer(job, tokenizer, splits)
-    assert tokenizer is not None
-    teacher, learned = Teacher(model), infer_objective(splits)
-    if job.training.objective not in (None, learned):
-        raise UserError(
-            f"objective = {job.training.objective}, and the data {job.shards} are for {learned}",
-            "take it out",
-        )
-    kept = load_plan(work)
-    shape = kept[0] if kept else _shape(job, teacher)
-    tuning = job.training.size is None
-    plan = (
-        kept[1]
-        if kept
-        else resolve_plan(job.training, default_hyperparameters(shape), splits.train, tuning=tuning)
-    )
-    save_plan(work, shape, plan)
-    seed_everything(plan.seed)
-    student = _student(job, teacher, tokenizer, shape).to(device)
-    lessons = TaskBuilder(learned, splits, student.config, tokenizer, _as_underlying(job.training, learned))
-    return _Run(teacher, student, tokenizer, lessons, plan)
+        is_chat = objective == "chat"
+        settings = {"distillation": self.training.model_dump(mode="json")}
+
+        def summarize(figures: dict[str, Any]) -> dict[str, Any]:
+            figures |= _compare(student, teacher, task)
+            return figures | ({"task": "chat"} if is_chat else {})
+
+        return PreparedRun("distill", objective, setup, self.inputs(), is_chat, settings, summarize)
 
 
-def _check_tokenizer(job: DistillJob, tokenizer: Tokenizer | None, splits: Splits) -> None:
-    """Ids of the data must be the teacher's own."""
-    assert isinstance(splits.train, TokenShards)
-    theirs, ours = splits.train.tokenizer_digest, tokenizer.digest if tokenizer else "none"
-    if theirs != ours:
-        raise UserError(
-            f"the teacher {job.teacher} and the data {job.shards} have different tokenizers: digests"
-            f" {ours[:12]} and {theirs[:12]}",
-            "encode the text again with the teacher's tokenizer: parakit tokenizer encode, or --conversations",
-        )
-
-
-def infer_objective(splits: Splits) -> Learned:
-    """What the underlying stage would learn from these shards."""
+def infer_objective(splits: Splits) -> DistillObjective:
+    """What a model would be trained on with these shards."""
     assert isinstance(splits.train, TokenShards)
     if splits.train.family == "encoder":
         return "masked"
     return "next_token" if splits.train.loss_mask is None else "chat"
 
 
-def _as_underlying(training: DistillConfig, learned: Learned) -> PretrainConfig | FinetuneConfig:
-    """Of the settings those that the underlying stage reads."""
-    if learned == "chat":
-        return FinetuneConfig()
-    if isinstance(training, Masking):
-        return PretrainConfig.parse(
-            {"objective": learned, "noise_rate": training.noise_rate, "whole_word": training.whole_word}
+def _load_teacher(job: DistillJob, splits: Splits) -> tuple[Teacher, Tokenizer]:
+    """The teacher and its tokenizer, which must be the data's."""
+    model, tokenizer = load_model(job.teacher, pick_device(job.training.device), "float32")
+    if not isinstance(model, LanguageModel | MaskedLanguageModel):
+        raise UserError(
+            f"{job.teacher}: a {type(model).__name__} predicts no tokens of a text, so it cannot be a teacher",
+            "take a decoder or an encoder that fills masks; tune the student for its task afterwards",
         )
-    return PretrainConfig(objective=learned)
+    assert isinstance(splits.train, TokenShards)
+    data_digest, teacher_digest = splits.train.tokenizer_digest, tokenizer.digest if tokenizer else "none"
+    if tokenizer is None or data_digest != teacher_digest:
+        raise UserError(
+            f"the teacher {job.teacher} and the data {job.shards} have different tokenizers: digests"
+            f" {teacher_digest[:12]} and {data_digest[:12]}",
+            "encode the text again with the teacher's tokenizer: parakit tokenizer encode, or --conversations",
+        )
+    return Teacher(model), tokenizer
 
 
-def _shape(job: DistillJob, teacher: Teacher) -> ModelConfig:
-    """The student's. `UserError` where it is no smaller than the teacher's, unasked."""
-    wanted, theirs = job.training, teacher.model.config
-    if wanted.student is not None:
-        shape: ModelConfig = read_config(wanted.student)
-    elif wanted.size is not None:
-        shape = config_for_size(wanted.size, theirs.vocab_size, theirs.max_seq_len, theirs.family).config
+def _plan(job: DistillJob, config: ModelConfig, splits: Splits) -> TrainingPlan:
+    tuning = job.training.size is None
+    return resolve_plan(job.training, default_hyperparameters(config), splits.train, tuning=tuning)
+
+
+def _student_config(job: DistillJob, teacher: Teacher) -> ModelConfig:
+    """The student's config. `UserError` where it is no smaller than the teacher's, unless that is allowed."""
+    spec, teacher_config = job.training, teacher.model.config
+    if spec.student is not None:
+        config: ModelConfig = read_config(spec.student)
+    elif spec.size is not None:
+        config = config_for_size(
+            spec.size, teacher_config.vocab_size, teacher_config.max_seq_len, teacher_config.family
+        ).config
     else:
-        shape = config_from_layers(theirs, wanted.keep_layers or -(-theirs.n_layers // 2))
-    check_can_be_saved(shape)
-    n_ours, n_theirs = shape.n_params()["total"], theirs.n_params()["total"]
-    if n_ours >= n_theirs and not wanted.may_be_larger:
+        config = config_from_layers(teacher_config, spec.keep_layers or -(-teacher_config.n_layers // 2))
+    check_can_be_saved(config)
+    n_student, n_teacher = config.n_params()["total"], teacher_config.n_params()["total"]
+    if n_student >= n_teacher and not spec.may_be_larger:
         raise UserError(
-            f"the student would have {n_ours:,} parameters, and its teacher {job.teacher} has {n_theirs:,}",
-            "ask for a smaller --size or fewer --keep-layers, or pass --may-be-larger",
+            f"the student would have {n_student:,} parameters, and its teacher {job.teacher} has {n_teacher:,}",
+            "set a smaller --size or fewer --keep-layers, or pass --may-be-larger",
         )
-    if job.training.hidden_coef and shape.d_model != theirs.d_model:
+    if job.training.hidden_coef and config.d_model != teacher_config.d_model:
         raise UserError(
-            f"hidden_coef = {job.training.hidden_coef} compares vectors, and the student's have {shape.d_model}"
-            f" features, the teacher's {theirs.d_model}",
+            f"hidden_coef = {job.training.hidden_coef} compares vectors, and the student's have {config.d_model}"
+            f" features, the teacher's {teacher_config.d_model}",
             "keep layers of the teacher (--keep-layers), or leave hidden_coef at 0",
         )
-    log(f"distill: a student of {n_ours:,} parameters, {n_ours / n_theirs:.0%} of its teacher's {n_theirs:,}")
-    return shape
+    log(
+        f"distill: a student of {n_student:,} parameters, {n_student / n_teacher:.0%} of its teacher's {n_teacher:,}"
+    )
+    return config
 
 
-def _student(job: DistillJob, teacher: Teacher, tokenizer: Tokenizer, shape: ModelConfig) -> Predictor:
-    """With the weights that it begins with."""
+def _student(job: DistillJob, teacher: Teacher, tokenizer: Tokenizer, config: ModelConfig) -> Predictor:
+    """The student with its initial weights."""
     if job.training.student is not None:
         student, own = load_model(job.training.student, dtype="float32")
         names = str(job.teacher), job.training.student
@@ -201,87 +176,94 @@ def _student(job: DistillJob, teacher: Teacher, tokenizer: Tokenizer, shape: Mod
             check_same_vocabulary(tokenizer, own, *names)
         check_same_outputs(teacher.model, student, *names)  # type: ignore[arg-type]
     elif job.training.size is not None:
-        student = build_model(shape)
+        student = build_model(config)
     else:
-        student = student_from_layers(teacher.model, shape.n_layers)
+        student = student_from_layers(teacher.model, config.n_layers)
     assert isinstance(student, LanguageModel | MaskedLanguageModel)
     return student
 
 
-def _with_teacher(job: DistillJob, run: _Run, plain: Lesson, work: Path) -> TrainingInputs:
-    """The underlying lesson with the teacher in it."""
-    training, source = job.training, plain.source
+def _with_teacher(
+    job: DistillJob, teacher: Teacher, setup: TrainingSetup, options: TaskOptions
+) -> TrainingSetup:
+    """`setup` with the teacher in its loss, and in the doctor's checks."""
+    training, task, student = job.training, setup.task, setup.model
+    assert isinstance(student, LanguageModel | MaskedLanguageModel)
+    source: Any = task.source
     cached = training.cache_top_k is not None or job.logits is not None
     _check_cache(training, cached)
     if cached:
-        source = CachedLogitsSource(source, _teacher_logits(job, run, source, work))
-    objective = distillation(None if cached else run.teacher, training)
-    checked = source
+        source = CachedLogitsSource(source, _teacher_logits(job, teacher, setup, options))
+    objective = distillation(None if cached else teacher, training)
+    checked: RowSource = source
 
-    def further_checks() -> list[doctor.CheckResult]:
-        spec = spec_of(plain.kind, run.student)
-        return check_distillation(run.student, run.teacher, objective, checked, run.tokenizer, run.plan, spec)
+    def check_teacher() -> list[doctor.CheckResult]:
+        return check_distillation(
+            student, teacher, objective, checked, setup.tokenizer, setup.plan, task.spec
+        )
 
     if isinstance(training, OnPolicy):
-        source = _on_policy(training, run, source)
-    lesson = replace(plain, kind="distill", source=source, objective=objective)
-    return TrainingInputs(
-        "distill", run.student, run.tokenizer, lesson, run.plan, work, plain, further_checks
-    )
-
-
-def _on_policy(training: DistillConfig, run: _Run, source: Any) -> OnPolicyDistillationSource:
-    assert isinstance(run.student, LanguageModel)
-    sampling = SamplingConfig(
-        temperature=training.rollout_temperature, max_new_tokens=training.max_new_tokens
-    )
-    ends = stop_ids(run.tokenizer)
-    return OnPolicyDistillationSource(
-        source, run.student, ends, share=training.on_policy_share, sampling=sampling
-    )
+        assert isinstance(student, LanguageModel)
+        source = OnPolicyDistillationSource(
+            source,
+            student,
+            stop_ids(setup.tokenizer),
+            share=training.on_policy_share,
+            sampling=SamplingConfig(
+                temperature=training.rollout_temperature, max_new_tokens=training.max_new_tokens
+            ),
+        )
+    spec = replace(task.spec, name="distill", all_tokens_predicted=False)
+    distilled = replace(task, spec=spec, source=source, objective=objective)
+    return replace(setup, task=distilled, checked_task=task, more_checks=check_teacher)
 
 
 def _check_cache(training: DistillConfig, cached: bool) -> None:
-    """A cache holds the answers to the data's rows, and nothing else of the teacher."""
+    """A cache holds the teacher's logits of the data's rows, and nothing else of the teacher."""
     for key in ("on_policy_share", "hidden_coef"):
         if cached and getattr(training, key):
             raise UserError(
-                f"{key} = {getattr(training, key)} asks the teacher at every step, and a cache of its answers is set",
-                f"leave out cache_top_k and the folder of its answers, or {key}",
+                f"{key} = {getattr(training, key)} runs the teacher at every step, and its logits are cached",
+                f"leave out cache_top_k and the folder of logits, or {key}",
             )
 
 
-def _teacher_logits(job: DistillJob, run: _Run, source: Any, work: Path) -> TeacherLogits:
-    """The teacher's answers, asked now where nobody has asked before."""
-    vocab_size, path = run.teacher.model.config.vocab_size, job.logits or work / "teacher_logits"
-    underlying = run.lessons.training.model_dump(mode="json", exclude_defaults=True)
+def _teacher_logits(
+    job: DistillJob, teacher: Teacher, setup: TrainingSetup, options: TaskOptions
+) -> TeacherLogits:
+    """The teacher's logits, computed now where the folder does not exist."""
+    vocab_size, path = teacher.model.config.vocab_size, job.logits or setup.run_dir / "teacher_logits"
+    defaults = asdict(TaskOptions())
+    changed = {name: value for name, value in asdict(options).items() if value != defaults[name]}
     spec = TeacherLogitsSpec(
         teacher=_digest(job.teacher),
         data=_digest(job.shards),
-        rows=f"{run.lessons.learned} {underlying or ''}".strip(),
-        seed=run.plan.seed,
-        seq_len=run.plan.seq_len,
+        rows=f"{setup.task.spec.name} {changed or ''}".strip(),
+        seed=setup.plan.seed,
+        seq_len=setup.plan.seq_len,
         top_k=min(job.training.cache_top_k or 32, vocab_size),
         distill_temperature=job.training.distill_temperature,
     )
     if not path.exists():
-        known = [parent for parent in (job.teacher, job.shards) if (parent / LINEAGE).is_file()]
+        parents = [parent for parent in (job.teacher, job.shards) if (parent / LINEAGE).is_file()]
+        source: Any = setup.task.source
         with progress("teacher", int(source.rows_per_epoch), "rows") as bar:
-            write_teacher_logits(path, run.teacher, source, spec, known, bar.advance)
+            write_teacher_logits(path, teacher, source, spec, parents, bar.advance)
     return TeacherLogits(path, spec)
 
 
 def _digest(path: Path) -> str:
-    """Of an artifact; of a foreign model's folder the sums of its weights."""
+    """Of an artifact; of a published model's folder the digests of its weights."""
     if (path / LINEAGE).is_file():
         return open_artifact(path, verify=False).digest
-    from parakit.common.files import sha256_file
-
     return " ".join(sha256_file(file) for file in sorted(path.glob("*.safetensors")))
 
 
-def _against_teacher(run: _Run, plain: Lesson) -> dict[str, Any]:
-    """What the student has kept: both sides' figures on what was held out."""
-    theirs = plain.measure(run.teacher.model)
-    n_ours, n_theirs = (model.config.n_params()["total"] for model in (run.student, run.teacher.model))
-    return {"teacher": theirs | {"parameters": n_theirs}, "share_of_parameters": n_ours / n_theirs}
+def _compare(student: Predictor, teacher: Teacher, task: TrainingTask) -> dict[str, Any]:
+    """The teacher's metrics on the validation split, and the share of its parameters that the student has."""
+    metrics = task.validate(teacher.model)
+    n_student, n_teacher = (model.config.n_params()["total"] for model in (student, teacher.model))
+    return {
+        "teacher": metrics | {"parameters": n_teacher},
+        "share_of_parameters": n_student / n_teacher,
+    }

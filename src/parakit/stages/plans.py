@@ -1,4 +1,4 @@
-"""The plan of a run: how large the model is and how long it trains, from what was said, the data and the time."""
+"""The plan of a run: how large a new model is, and how long it trains, from the settings, the data and the time."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from parakit.training.config import (
     resolve,
     resolve_examples,
 )
-from parakit.training.session import TrainingSession
 from parakit.training.throughput import measured_peak_flops
+from parakit.training.trainer import Trainer
 
 N_TIMED_STEPS = 8  # on a model that is thrown away, to learn how many steps fit into a time
-STEP_OVERHEAD = 1.08  # batches, metrics, validation: a time budget is kept, not overrun
-LEAST_SECONDS = 10.0  # trained even where the stages before used up the time
-TUNED_LEARNING_RATE_SHARE = 0.25
+STEP_OVERHEAD = 1.08  # batches, metrics, validation: a time budget is not overrun
+MIN_SECONDS = 10.0  # trained even where earlier stages used up the time
+FINETUNE_LEARNING_RATE_FACTOR = 0.25
 BATCH_EXAMPLES = 32
-TUNED_EPOCHS, FRESH_EPOCHS = 2.0, 10.0  # over conversations or examples, where nothing else was said
+FINETUNE_EPOCHS, FROM_SCRATCH_EPOCHS = 2.0, 10.0  # over conversations or examples, by default
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a person says about a fresh model. `seconds` is the time that its training may take, of which
-    `seconds_spent` are gone already; `size` a parameter count.
+    """The settings of a new model. `size` is a parameter count; `seconds` is the time that training may take, of which
+    `seconds_spent` have passed already.
     """
 
     family: Family = "decoder"
@@ -49,85 +49,84 @@ class ModelSpec:
     @property
     def seconds_left(self) -> float | None:
         """None where there is no limit."""
-        return None if self.seconds is None else max(LEAST_SECONDS, self.seconds - self.seconds_spent)
+        return None if self.seconds is None else max(MIN_SECONDS, self.seconds - self.seconds_spent)
 
-    def said(self) -> dict[str, Any]:
-        """What decides the result; the time that stages before took does not."""
+    def to_spec(self) -> dict[str, Any]:
+        """What the result depends on; the time that earlier stages took is left out."""
         return {name: value for name, value in vars(self).items() if name != "seconds_spent"}
 
 
-def choose_model_size(
-    wanted: ModelSpec, training: TrainingConfig, vocab_size: int, data: Data
-) -> ModelSizing:
-    """The shape of a fresh model: of the size that was asked for, or the largest that the time can train."""
-    shape = (vocab_size, wanted.max_seq_len, wanted.family, wanted.architecture)
-    if wanted.size:
-        return config_for_size(wanted.size, *shape)
+def choose_model_size(spec: ModelSpec, training: TrainingConfig, vocab_size: int, data: Data) -> ModelSizing:
+    """The config of a new model: of the size that `spec` names, or the largest that the time can train."""
+    shape = (vocab_size, spec.max_seq_len, spec.family, spec.architecture)
+    if spec.size:
+        return config_for_size(spec.size, *shape)
     import torch
 
     device = pick_device(training.device)
     peak = measured_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
-    return choose_size(wanted.seconds_left or 600.0, peak, n_tokens(data), *shape)
+    return choose_size(spec.seconds_left or 600.0, peak, n_tokens(data), *shape)
 
 
 def resolve_plan(
-    training: TrainingConfig, dial: ModelSizing, data: Data, tuning: bool = False, new_share: float = 1.0
+    training: TrainingConfig, sizing: ModelSizing, data: Data, tuning: bool = False, new_share: float = 1.0
 ) -> TrainingPlan:
-    """The plan that the size dial's choices make of what was left open. `tuning` starts from a trained model: smaller
-    steps, fewer passes. `new_share` of the rows are `data`'s, so that a pass over them takes more steps.
+    """The plan in which `sizing` fills what `training` leaves open. `tuning` starts from a trained model: smaller
+    steps, fewer epochs. `new_share` of the rows are `data`'s, so that an epoch over them takes more steps.
     """
     if training.epochs and new_share < 1:
         training = training.replace(epochs=training.epochs / new_share)
-    share = TUNED_LEARNING_RATE_SHARE if tuning else 1.0
+    factor = FINETUNE_LEARNING_RATE_FACTOR if tuning else 1.0
     rates: dict[str, Any] = {
-        "learning_rate": dial.learning_rate * share,
-        "embedding_learning_rate": dial.embedding_learning_rate * share,
-        "max_seq_len": dial.config.max_seq_len,
+        "learning_rate": sizing.learning_rate * factor,
+        "embedding_learning_rate": sizing.embedding_learning_rate * factor,
+        "max_seq_len": sizing.config.max_seq_len,
     }
     if isinstance(data, ExampleShards):
-        epochs = TUNED_EPOCHS if tuning else FRESH_EPOCHS
+        epochs = FINETUNE_EPOCHS if tuning else FROM_SCRATCH_EPOCHS
         return resolve_examples(
             training,
             n_train_examples=data.n_examples,
-            batch_examples=_batch_examples(data, dial.batch_tokens),
+            batch_examples=_batch_examples(data, sizing.batch_tokens),
             default_epochs=epochs,
             **rates,
         )
     return resolve(
         training,
-        batch_tokens=dial.batch_tokens,
+        batch_tokens=sizing.batch_tokens,
         n_train_tokens=data.n_tokens,
-        default_epochs=(TUNED_EPOCHS if tuning else 1.0) / new_share,
+        default_epochs=(FINETUNE_EPOCHS if tuning else 1.0) / new_share,
         **rates,
     )
 
 
 def plan_by_timing(
-    wanted: ModelSpec,
+    spec: ModelSpec,
     training: TrainingConfig,
-    dial: ModelSizing,
-    lessons: TaskBuilder,
+    sizing: ModelSizing,
+    builder: TaskBuilder,
     trial: Callable[[], Model],
     tuning: bool = False,
 ) -> TrainingPlan:
-    """The plan of a fresh model's run, or (`tuning`) of one that goes on from a trained model. A time says how long
-    where nothing else does: steps of this very shape are timed, on a `trial` model that is thrown away.
+    """The plan of a new model's run, or (`tuning`) of a trained model's. Where only a time limits the run, a few steps
+    are timed on a `trial` model that is thrown away.
     """
-    new_share = 1.0 - lessons.earlier.share if lessons.earlier else 1.0
+    new_share = 1.0 - builder.replay.share if builder.replay else 1.0
 
-    def drawn_up(training: TrainingConfig) -> TrainingPlan:
-        return resolve_plan(training, dial, lessons.splits.train, tuning, new_share)
+    def resolve_with(training: TrainingConfig) -> TrainingPlan:
+        return resolve_plan(training, sizing, builder.splits.train, tuning, new_share)
 
-    left = wanted.seconds_left
-    if left is None or lengths_given(training):
-        return drawn_up(training)
-    few = drawn_up(training.replace(max_steps=N_TIMED_STEPS, compile="off"))
-    lesson = lessons.under(few)
-    session = TrainingSession(trial(), lesson.source, lesson.objective, few, folder=None)
-    timed = [record.seconds for record in session.steps()][N_TIMED_STEPS // 2 :]
-    step = statistics.mean(timed) if lesson.unit == "examples" else statistics.median(timed)
-    steps = _steps_in(left, step * STEP_OVERHEAD, training.compile, session)
-    return drawn_up(training.replace(**steps))
+    seconds = spec.seconds_left
+    if seconds is None or lengths_given(training):
+        return resolve_with(training)
+    plan = resolve_with(training.replace(max_steps=N_TIMED_STEPS, compile="off"))
+    task = builder.build(plan)
+    trainer = Trainer(trial(), task.source, task.objective, plan, folder=None)
+    timed = [record.seconds for record in trainer.steps()][N_TIMED_STEPS // 2 :]
+    varies = task.spec.progress_unit == "examples"
+    step = statistics.mean(timed) if varies else statistics.median(timed)
+    steps = _steps_in(seconds, step * STEP_OVERHEAD, training.compile, trainer)
+    return resolve_with(training.replace(**steps))
 
 
 def n_tokens(data: Data) -> int:
@@ -138,7 +137,7 @@ def n_tokens(data: Data) -> int:
 
 
 def _batch_examples(data: ExampleShards, batch_tokens: int) -> int:
-    """Examples of a step where nothing else was said. Translations fill it as text does, but with twice the usual
+    """The default examples of a step. Translations fill it as text does, but with twice the usual
     number at most: short sentences would make few and large steps. A small set gets fifty steps an epoch.
     """
     if data.task != "translate":
@@ -147,14 +146,14 @@ def _batch_examples(data: ExampleShards, batch_tokens: int) -> int:
     return max(BATCH_EXAMPLES, min(fitting, 2 * BATCH_EXAMPLES, data.n_examples // 50))
 
 
-def _steps_in(seconds: float, step: float, setting: str, session: TrainingSession) -> dict[str, Any]:
+def _steps_in(seconds: float, step: float, setting: str, trainer: Trainer) -> dict[str, Any]:
     """How many steps fit into the time, compiled if more do that way."""
     n_eager = max(1, int(seconds / step))
-    micro_batches = [batch for i in range(4) for batch in session.micro_batches(i)]
+    micro_batches = [batch for i in range(4) for batch in trainer.micro_batches(i)]
     varies = compilation.lengths_vary(micro_batches)
-    if setting == "off" or not compilation.can_compile(session.device) or (varies and setting == "auto"):
+    if setting == "off" or not compilation.can_compile(trainer.device) or (varies and setting == "auto"):
         return {"max_steps": n_eager}
-    speedup, cost = compilation.expected_gain(session.model, session.micro_batches(0))
+    speedup, cost = compilation.expected_gain(trainer.model, trainer.micro_batches(0))
     n_compiled = max(1, int((seconds - cost) / step * speedup))
     if setting == "on" or n_compiled > n_eager:
         return {"max_steps": n_compiled, "compile": "on"}

@@ -1,7 +1,7 @@
-"""Where a run works: a folder for its checkpoints and its plan, named after its settings and inputs.
+"""The run directory: a folder for checkpoints and the plan, named after the settings and inputs of a run.
 
-A run that is begun again with the same settings finds its checkpoints and goes on under the plan it began with;
-one with others finds nothing and takes nothing.
+The same job finds its checkpoints and resumes under its plan; a job with other settings or inputs starts in a folder
+of its own.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ PLAN = "plan.json"
 
 @contextlib.contextmanager
 def run_directory(
-    work: Path, training: TrainingConfig, inputs: Sequence[Path], said: dict[str, Any]
+    work: Path, training: TrainingConfig, inputs: Sequence[Path], spec: dict[str, Any]
 ) -> Iterator[Path]:
-    """The folder below `work` for a run of these settings and inputs. It stays when the run breaks off with
-    a checkpoint to go on from; a run that ends well clears all of `work`.
+    """The folder below `work` for a run of these settings and inputs. It is kept when the run fails with a checkpoint
+    to resume from; a run that succeeds removes all of `work`.
     """
-    settings = {"training": training.model_dump(mode="json"), "said": said}
-    inside = work / config_digest(settings | {"inputs": [folder_fingerprint(path) for path in inputs]})[:16]
+    settings = {"training": training.model_dump(mode="json"), "spec": spec}
+    run_dir = work / config_digest(settings | {"inputs": [folder_fingerprint(path) for path in inputs]})[:16]
     try:
-        with disk_errors(inside):
-            inside.mkdir(parents=True, exist_ok=True)
-        yield inside
+        with disk_errors(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)
+        yield run_dir
     except BaseException:
-        if not any(inside.glob("step-*")):
-            shutil.rmtree(inside, ignore_errors=True)
+        if not any(run_dir.glob("step-*")):
+            shutil.rmtree(run_dir, ignore_errors=True)
             with contextlib.suppress(OSError):
                 work.rmdir()
         raise
     shutil.rmtree(work, ignore_errors=True)
 
 
-def load_plan(work: Path) -> tuple[ModelConfig, TrainingPlan] | None:
-    """The shape and plan of an interrupted run, if there is one with a checkpoint."""
-    path = work / PLAN
-    if not path.exists() or not any(work.glob("step-*")):
+def load_plan(run_dir: Path) -> tuple[ModelConfig, TrainingPlan] | None:
+    """The model config and plan of an interrupted run; None where there is no checkpoint."""
+    path = run_dir / PLAN
+    if not path.exists() or not any(run_dir.glob("step-*")):
         return None
-    kept = read_json(path)
-    shape = model_config(kept["family"], kept["shape"], str(path))
-    return shape, TrainingPlan.parse(kept["plan"], str(path))
+    saved = read_json(path)
+    config = model_config(saved["family"], saved["config"], str(path))
+    return config, TrainingPlan.parse(saved["plan"], str(path))
 
 
-def save_plan(work: Path, shape: ModelConfig, plan: TrainingPlan) -> None:
-    """Write down what a run was begun with."""
-    kept = {"shape": shape.model_dump(mode="json"), "plan": plan.model_dump(mode="json")}
-    write_json_atomic(work / PLAN, {"family": shape.family} | kept)
+def save_plan(run_dir: Path, config: ModelConfig, plan: TrainingPlan) -> None:
+    """Write the model config and plan that a run starts with."""
+    settings = {"config": config.model_dump(mode="json"), "plan": plan.model_dump(mode="json")}
+    write_json_atomic(run_dir / PLAN, {"family": config.family} | settings)
 
 
 def folder_fingerprint(path: Path) -> Any:
-    """An artifact's digest; of a foreign model folder its files' sizes and times."""
+    """An artifact's digest; of a published model folder its files' sizes and times."""
     if (path / LINEAGE).is_file():
         return open_artifact(path, verify=False).digest
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(path.iterdir()) if p.is_file()]

@@ -1,14 +1,9 @@
-"""What a run learns from: its batches, the loss of a batch, and how the held-out part is measured.
-
-Pre-training differs in what of a text is hidden, tuning in what the examples are answered with; all else is the one
-run in `running.py`.
-"""
+"""From token or example shards and a plan to a training task: its batches, its loss, and its validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +11,26 @@ from parakit.common.errors import UserError
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.config import Family, ModelConfig
 from parakit.model.heads import Model
-from parakit.stages.config import FinetuneConfig, PretrainConfig, Replay, TranslateTask
-from parakit.tokens.batches.masking import MaskedSource
-from parakit.tokens.batches.prefix_lm import PrefixSource
+from parakit.stages.config import ReplayShare, replay_of
 from parakit.tokens.batches.replay import ReplaySource
-from parakit.tokens.batches.source import BatchSource
-from parakit.tokens.batches.span_corruption import SpanCorruptionSource
-from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import ExampleShards
-from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
-from parakit.tokens.preferences.encoding import EncodedRankings
 from parakit.tokens.shards import TokenShards, n_shared_documents
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training import objectives
-from parakit.training.config import TrainingPlan
+from parakit.training.config import TrainingConfig, TrainingPlan
 from parakit.training.micro_batches import Objective
 from parakit.training.row_sources import RowSource
-from parakit.training.task_names import MASK_RATE, SPAN_RATE, ObjectiveName, TaskName
+from parakit.training.tasks import TASKS, SourceSetup, TaskOptions, TaskSpec, TrainingTask, task_spec
 from parakit.training.validation import one_epoch, validation_loss
 
 Data = TokenShards | ExampleShards
+Validator = Callable[[Model], dict[str, Any]]
 VALIDATION_SEED = 20_170_612  # hides the same tokens in every run, so that their losses can be compared
 VALIDATION_TOKENS = 8192  # in one forward pass
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What is trained on, and what is held out."""
+    """A training split and a validation split."""
 
     train: Data
     validation: Data
@@ -50,8 +38,8 @@ class Splits:
     @classmethod
     def of_text(cls, path: Path, family: Family) -> Splits:
         """Token shards, framed for `family`. `UserError` where a split is empty or framed for another."""
-        found = cls(TokenShards.open(path, "train"), TokenShards.open(path, "validation"))
-        for name, split in (("train", found.train), ("validation", found.validation)):
+        splits = cls(TokenShards.open(path, "train"), TokenShards.open(path, "validation"))
+        for name, split in (("train", splits.train), ("validation", splits.validation)):
             assert isinstance(split, TokenShards)
             if split.family != family:
                 raise UserError(
@@ -64,47 +52,55 @@ class Splits:
                     f"the {name} split holds nothing to predict",
                     "give more text, or raise validation_fraction",
                 )
-        return found
+        return splits
 
     @classmethod
     def of_examples(cls, path: Path) -> Splits:
         """Example shards."""
         return cls(ExampleShards.open(path, "train"), ExampleShards.open(path, "validation"))
 
+    @classmethod
+    def of_task(cls, path: Path, task: str) -> Splits:
+        """The shards of a task: conversations of `chat`, else examples."""
+        return cls.of_text(path, "decoder") if task == "chat" else cls.of_examples(path)
+
 
 @dataclass(frozen=True)
 class ReplayData:
-    """What a model learned before: so large a share of the rows comes from there, and the loss on its held-out part tells
-    what is forgotten.
+    """Data that the model was trained on before: `share` of the rows come from it, and the loss on its validation
+    split measures what is forgotten.
     """
 
     splits: Splits
     share: float
 
     @classmethod
-    def of(cls, training: PretrainConfig | FinetuneConfig, path: Path, new: Splits) -> ReplayData | None:
-        """The data that `training` replays beside the `new` of the folder `path`; None where it replays nothing.
-        `UserError` where the two were not encoded alike.
+    def open(cls, training: TrainingConfig, path: Path, new: Splits) -> ReplayData | None:
+        """The shards that `training` replays, to mix into the `new` ones of the folder `path`; None where it replays
+        nothing. `UserError` where the two were not encoded alike.
         """
-        if not isinstance(training, Replay) or training.replay is None:
+        replay = replay_of(training)
+        if replay is None:
             return None
+        assert isinstance(training, ReplayShare)
         if not isinstance(new.train, TokenShards) or new.train.family == "encoder-decoder":
             raise UserError(
-                f"{training.replay}: rows of {path} cannot be mixed with others",
+                f"{replay}: rows of {path} cannot be mixed with others",
                 "replay is for text and conversations of decoders and encoders",
             )
-        found = cls(Splits.of_text(Path(training.replay), new.train.family), training.replay_share)
-        assert isinstance(found.splits.train, TokenShards)
-        ours, theirs = new.train.tokenizer_digest, found.splits.train.tokenizer_digest
-        if ours != theirs:
+        data = cls(Splits.of_text(Path(replay), new.train.family), training.replay_share)
+        assert isinstance(data.splits.train, TokenShards)
+        new_digest, replay_digest = new.train.tokenizer_digest, data.splits.train.tokenizer_digest
+        if new_digest != replay_digest:
             raise UserError(
-                f"{training.replay}: these tokens were made by the tokenizer {theirs[:16]}, those of {path} by {ours[:16]}",
+                f"{replay}: these tokens were made by the tokenizer {replay_digest[:16]}, those of {path} by"
+                f" {new_digest[:16]}",
                 "encode the earlier text again with the model's tokenizer: parakit tokenizer encode MODEL ...",
             )
-        return found
+        return data
 
     def n_seen(self, new: Splits) -> int:
-        """How many held-out documents of the earlier data are trained on with the new: their loss says nothing of
+        """Validation documents of the replay data that are in the new training split: their loss does not measure
         forgetting.
         """
         assert isinstance(self.splits.validation, TokenShards)
@@ -112,179 +108,91 @@ class ReplayData:
         return n_shared_documents(self.splits.validation, new.train)
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """`kind` tells the doctor what to expect; `measure` returns the `loss` on the held-out part, and what follows
-    from it.
-    """
-
-    kind: str
-    source: RowSource
-    data: Data | EncodedRankings | None
-    """What the rows come from; None where the model makes them, and there is nothing that the doctor could read."""
-    objective: Objective
-    loss_unit: str
-    measure: Callable[[Model], dict[str, Any]]
-    unit: str
-    """What progress is told in: tokens where rows are of one length, else rows or examples."""
-    step_figures: Callable[[], dict[str, float]] | None = None
-    """More to log of the step that just ended."""
-    should_stop: Callable[[int], bool] | None = None
-    """Whether the run is over after so many steps, before its plan is; None: never."""
-    primary_metric: str = "loss"
-    """The figure of `measure` and of a step that a person watches."""
-    secondary_metric: str | None = None
-    """A figure of both that is shown beside the headline."""
-
-    @property
-    def every_token_counts(self) -> bool:
-        """Whether every token passes the output matrix, so that the share of the machine's peak can be told."""
-        return self.kind in ("pretrain", "chat")
-
-
 class TaskBuilder:
-    """Everything that turns splits and a plan into a lesson. The plan comes last, for its length is known only after
-    some steps of a first plan were timed.
+    """Builds the training task of some splits. The plan comes last: its length may depend on timed steps of a first
+    plan.
     """
 
     def __init__(
         self,
-        learned: ObjectiveName | TaskName,
+        name: str,
         splits: Splits,
-        shape: ModelConfig,
+        config: ModelConfig,
         tokenizer: Tokenizer,
-        training: PretrainConfig | FinetuneConfig,
-        earlier: ReplayData | None = None,
+        options: TaskOptions,
+        replay: ReplayData | None = None,
     ) -> None:
-        self.learned, self.splits, self.shape = learned, splits, shape
-        self.tokenizer, self.training, self.earlier = tokenizer, training, earlier
+        self.spec, self.splits, self.replay = task_spec(name, config.family), splits, replay
+        self.setup = SourceSetup(config, tokenizer, options)
 
-    def under(self, plan: TrainingPlan) -> Lesson:
-        """The lesson under this plan. With earlier data its rows are mixed in, and measured beside the new."""
-        lesson = self.build_new(plan)
-        if self.earlier is None:
-            return lesson
-        earlier = self.build_replay(plan)
-        source = ReplaySource(lesson.source, earlier.source, self.earlier.share)
-        return replace(lesson, source=source, measure=self.measured(plan))
+    def build(self, plan: TrainingPlan) -> TrainingTask:
+        """The task under this plan, with the rows of the replay data mixed in."""
+        task = self.build_new(plan)
+        if self.replay is None:
+            return task
+        source = ReplaySource(task.source, self.build_replay(plan).source, self.replay.share)
+        return replace(task, source=source, validate=self.validator(plan))
 
-    def measured(self, plan: TrainingPlan) -> Callable[[Model], dict[str, Any]]:
-        """What `under` measures, without the rows to train on."""
-        new = self._measured(self.splits.validation, plan)
-        return _both(new, self._measured(self.earlier.splits.validation, plan)) if self.earlier else new
+    def build_new(self, plan: TrainingPlan) -> TrainingTask:
+        """The task on the new data alone."""
+        return self._build(self.spec, self.splits, plan)
 
-    def build_new(self, plan: TrainingPlan) -> Lesson:
-        """The lesson on the new data alone."""
-        kind = "pretrain" if self.learned == "next_token" else self.learned
-        return self._lesson(self.splits, plan, kind, "pack" if self.learned == "chat" else "concat")
+    def build_replay(self, plan: TrainingPlan) -> TrainingTask:
+        """The task on the replay data alone: text or conversations, whichever of them the new data are."""
+        assert self.replay is not None
+        splits, spec = self.replay.splits, self.spec
+        if spec.name in ("next_token", "chat"):
+            is_chat = isinstance(splits.train, TokenShards) and splits.train.loss_mask is not None
+            spec = TASKS["chat" if is_chat else "next_token"]
+        return self._build(spec, splits, plan)
 
-    def build_replay(self, plan: TrainingPlan) -> Lesson:
-        """The lesson on the earlier data alone: text, or conversations, whatever the new data are."""
-        assert self.earlier is not None
-        splits = self.earlier.splits
-        if self.learned not in ("next_token", "chat"):
-            return self._lesson(splits, plan, self.learned, "concat")
-        is_chat = isinstance(splits.train, TokenShards) and splits.train.loss_mask is not None
-        return self._lesson(splits, plan, "chat" if is_chat else "pretrain", "pack" if is_chat else "concat")
+    def validator(self, plan: TrainingPlan) -> Validator:
+        """What `build` validates with, without the rows to train on."""
+        new = self._validator(self.splits.validation, plan)
+        return _both(new, self._validator(self.replay.splits.validation, plan)) if self.replay else new
 
-    def _lesson(self, splits: Splits, plan: TrainingPlan, kind: str, packing: str) -> Lesson:
-        objective, loss_unit = self._objective(self.training)
-        measure = self._measured(splits.validation, plan)
-        source = self._source(splits.train, plan, plan.seed, packing)
-        unit = "rows" if self.shape.family == "encoder-decoder" else "tokens"
-        unit = "examples" if isinstance(splits.train, ExampleShards) else unit
-        return Lesson(kind, source, splits.train, objective, loss_unit, measure, unit)
-
-    def _measured(self, validation: Data, plan: TrainingPlan) -> Callable[[Model], dict[str, Any]]:
-        if self.learned in ("next_token", "chat"):
-            assert isinstance(validation, TokenShards)
-            return _bits_per_byte(validation, plan.seq_len)
-        source = self._source(validation, plan, VALIDATION_SEED)
-        plain, _ = self._objective(_without_smoothing(self.training))
-        return _objective_loss(source, plain, max(1, VALIDATION_TOKENS // plan.seq_len))
-
-    def _objective(self, training: PretrainConfig | FinetuneConfig) -> tuple[Objective, str]:
-        """The loss, and what it is measured in."""
-        if self.learned == "prefix" and self.shape.family == "encoder-decoder":
-            return objectives.sequence_to_sequence(), "nats per token behind its prefix"
-        return _OBJECTIVES[self.learned](training)
-
-    def _source(self, data: Data, plan: TrainingPlan, seed: int, packing: str = "concat") -> RowSource:
-        if isinstance(data, ExampleShards):
-            return self._examples(data, plan, seed)
-        if self.learned in ("next_token", "chat"):
-            return BatchSource(data, plan.seq_len, seed, packing)
-        decoder_start_id = getattr(self.shape, "decoder_start_id", None)
-        shift = 1 if self.shape.family == "decoder" else 0
-        rows = BatchSource(data, plan.seq_len, seed, shift=shift)
-        rate, assumed = getattr(self.training, "noise_rate", None), self.training
-        if self.learned == "prefix":
-            return PrefixSource(rows, self._facts, decoder_start_id)
-        assert isinstance(assumed, PretrainConfig)
-        if self.learned == "masked":
-            return MaskedSource(rows, self._facts, rate=rate or MASK_RATE, whole_word=assumed.whole_word)
-        assert decoder_start_id is not None
-        return SpanCorruptionSource(
-            rows, self._facts, decoder_start_id, density=rate or SPAN_RATE, mean_span=assumed.mean_span
+    def _build(self, spec: TaskSpec, splits: Splits, plan: TrainingPlan) -> TrainingTask:
+        assert spec.make_objective
+        assert spec.make_source
+        return TrainingTask(
+            spec=spec,
+            source=spec.make_source(splits.train, plan, plan.seed, self.setup),
+            data=splits.train,
+            objective=spec.make_objective(self.setup.options),
+            validate=self._validator(splits.validation, plan),
         )
 
-    def _examples(self, data: ExampleShards, plan: TrainingPlan, seed: int) -> RowSource:
-        hint = plan.n_rows
-        if self.learned == "translate":
-            start = self.shape.decoder_start_id
-            return PairSource(data, plan.seq_len, plan.seq_len, seed, start, n_rows_hint=hint)
-        if self.learned == "embed":
-            return TextPairSource(data, plan.seq_len, seed, n_rows_hint=hint)
-        return LabelledSource(data, plan.seq_len, seed, n_rows_hint=hint)
-
-    @cached_property
-    def _facts(self) -> Any:
-        return VocabInfo.from_tokenizer(self.tokenizer)
+    def _validator(self, validation: Data, plan: TrainingPlan) -> Validator:
+        if "bits_per_byte" in self.spec.metrics:
+            assert isinstance(validation, TokenShards)
+            return _bits_per_byte(validation, plan.seq_len)
+        assert self.spec.make_objective
+        assert self.spec.make_source
+        source = self.spec.make_source(validation, plan, VALIDATION_SEED, self.setup)
+        unsmoothed = replace(self.setup.options, label_smoothing=0.0)  # comparable, however training smooths
+        objective = self.spec.make_objective(unsmoothed)
+        return _objective_loss(source, objective, max(1, VALIDATION_TOKENS // plan.seq_len))
 
 
-_TOKEN, _EXAMPLE = "nats per token", "nats per example"
-_OBJECTIVES: Mapping[str, Callable[[Any], tuple[Objective, str]]] = {
-    "next_token": lambda _: (objectives.next_token, _TOKEN),
-    "chat": lambda _: (objectives.next_token, "nats per counted token"),
-    "prefix": lambda _: (objectives.next_token, "nats per token behind its prefix"),
-    "masked": lambda _: (objectives.masked_token, "nats per masked token"),
-    "span_corruption": lambda _: (objectives.sequence_to_sequence(), "nats per target token"),
-    "translate": lambda t: (objectives.sequence_to_sequence(t.label_smoothing), "nats per target token"),
-    "classify": lambda _: (objectives.classification, _EXAMPLE),
-    "tag": lambda _: (objectives.token_classification, "nats per word"),
-    "regress": lambda _: (objectives.regression, "squared error per example"),
-    "embed": lambda t: (objectives.contrastive(t.temperature), "nats per pair"),
-}
-
-
-def _without_smoothing(training: PretrainConfig | FinetuneConfig) -> PretrainConfig | FinetuneConfig:
-    """Held-out losses are comparable whatever was smoothed in training."""
-    return training.replace(label_smoothing=0.0) if isinstance(training, TranslateTask) else training
-
-
-def _bits_per_byte(validation: TokenShards, seq_len: int) -> Callable[[Model], dict[str, Any]]:
+def _bits_per_byte(validation: TokenShards, seq_len: int) -> Validator:
     """Exact figures of a decoder on a whole split."""
 
-    def measure(model: Any) -> dict[str, Any]:
-        found = evaluate_loss(model, validation, seq_len=seq_len)
+    def validate(model: Any) -> dict[str, Any]:
+        result = evaluate_loss(model, validation, seq_len=seq_len)
         return {
-            "loss": found.loss_nats_per_token,
-            "perplexity": found.perplexity,
-            "bits_per_byte": found.bits_per_byte,
+            "loss": result.loss_nats_per_token,
+            "perplexity": result.perplexity,
+            "bits_per_byte": result.bits_per_byte,
         }
 
-    return measure
+    return validate
 
 
-def _both(
-    new: Callable[[Model], dict[str, Any]], earlier: Callable[[Model], dict[str, Any]]
-) -> Callable[[Model], dict[str, Any]]:
-    """The figures of both held-out parts, those of the earlier data as `earlier_loss` and so on."""
-    return lambda model: new(model) | {f"earlier_{name}": value for name, value in earlier(model).items()}
+def _both(new: Validator, replay: Validator) -> Validator:
+    """The metrics of both validation splits, those of the replay data as `earlier_loss` and so on."""
+    return lambda model: new(model) | {f"earlier_{name}": value for name, value in replay(model).items()}
 
 
-def _objective_loss(
-    source: RowSource, objective: Objective, n_rows: int
-) -> Callable[[Model], dict[str, Any]]:
+def _objective_loss(source: RowSource, objective: Objective, n_rows: int) -> Validator:
     """The loss of one pass over a split."""
     return lambda model: {"loss": validation_loss(model, one_epoch(source, n_rows), objective).loss}

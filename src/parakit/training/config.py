@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from parakit.common.choices import ChoiceConfig
 from parakit.common.errors import UserError
+from parakit.common.formatting import quantity
 from parakit.common.settings import Choices, Config
 
 
@@ -179,6 +180,13 @@ class TrainingPlan(Config):
     def n_tokens(self, step: int | None = None) -> int:
         """Tokens (padding included) processed before `step`; in the whole run when None."""
         return self.rows_before(self.max_steps if step is None else step) * self.seq_len
+
+    def describe(self, unit: str = "tokens") -> str:
+        """One line for people; `unit` is what progress is counted in."""
+        rows = f"{self.n_rows} x {self.seq_len} tokens ({quantity(self.n_tokens())} in all)"
+        if unit != "tokens":
+            rows = f"{self.n_rows} {unit} of up to {self.seq_len} tokens"
+        return f"{self.max_steps} steps of {rows}, {self.optimizer}, {self.schedule}"
 
 
 def resolve(

@@ -7,13 +7,18 @@ and when a full disk ends that, the training waits for it for ever.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from parakit.common.files import write_text_atomic
+
+if TYPE_CHECKING:
+    from parakit.training.loop import StepRecord
 
 METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 FLUSH_SECONDS = 5.0
@@ -74,6 +79,29 @@ class MetricsLog:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 self.events.add_scalar(f"{kind}/{name}", value, step)
 
+    def write_step(self, record: StepRecord, step_metrics: Mapping[str, float]) -> None:
+        """Log a step, with what its task measures besides; a skipped step has no loss."""
+        self.write(
+            "step",
+            record.step,
+            loss=None if record.skipped else record.loss,
+            learning_rate=record.learning_rate,
+            grad_norm=record.grad_norm if not record.skipped else None,
+            tokens=record.n_tokens,
+            seconds=record.seconds,
+            tokens_per_second=record.n_tokens / record.seconds,
+            skipped=record.skipped,
+            **step_metrics,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close; when the run has failed, a failure to close must not hide its reason."""
+        with contextlib.suppress(*((OSError,) if kind else ())):
+            self.close()
+
     def close(self) -> None:
         """Flush and close both."""
         try:
@@ -91,3 +119,27 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return rows
+
+
+def step_summary(run_dir: Path) -> dict[str, Any]:
+    """Tokens, skipped steps and the median speed of a run."""
+    steps = [row for row in read_metrics(run_dir / METRICS) if row["kind"] == "step"]
+    rates = sorted(row["tokens_per_second"] for row in steps)
+    return {
+        "tokens": sum(row["tokens"] for row in steps),
+        "skipped_steps": sum(row["skipped"] for row in steps),
+        "tokens_per_second": rates[len(rates) // 2] if rates else 0.0,
+    }
+
+
+def chart_rows(run_dir: Path, max_rows: int = 400) -> dict[str, list[dict[str, Any]]]:
+    """Metrics for the report: at most `max_rows` step rows with cumulative tokens, and every validation."""
+    n_tokens = 0
+    steps: list[dict[str, Any]] = []
+    validations: list[dict[str, Any]] = []
+    for row in read_metrics(run_dir / METRICS):
+        n_tokens += row["tokens"] if row["kind"] == "step" else 0
+        if row["kind"] in ("step", "validation"):
+            (steps if row["kind"] == "step" else validations).append(row | {"tokens": n_tokens})
+    every = max(1, -(-len(steps) // max_rows))
+    return {"metrics": steps[::every], "validations": validations}

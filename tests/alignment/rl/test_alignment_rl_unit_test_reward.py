@@ -23,7 +23,7 @@ from parakit.data.conversations.sets import prepare_conversations
 from parakit.model import LanguageModel
 from parakit.sandbox import pool
 from parakit.tokens.chat.template import compile_chat
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 from tests.alignment.rl.tiny_policy import QUESTIONS, tiny_config, tiny_plan, tiny_policy, tiny_tokenizer
 
 ASKED = (Message("user", "Write add."),)
@@ -174,7 +174,7 @@ def test_grpo_learns_to_write_what_passes() -> None:
     reward = parse_reward("unit_tests")
     source = PolicyRolloutSource(prompts, roll, reward, algorithm, objective.metrics, config)
     plan = tiny_plan(config, max_steps=24, learning_rate=0.01)
-    records = list(TrainingSession(policy, source, objective, plan, None).steps())
+    records = list(Trainer(policy, source, objective, plan, None).steps())
     figures = source.step_metrics()
     assert len(records) == 24
     assert all(np.isfinite(record.loss) for record in records)

@@ -24,7 +24,7 @@ from parakit.data.conversations.conversation import Conversation, Message
 from parakit.model import ActorCritic, DecoderConfig, LanguageModel
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
-from parakit.training.session import TrainingSession
+from parakit.training.trainer import Trainer
 
 WORDS = "the small bird sees a red tree and sings near the old house while raining who where is what"
 QUESTIONS = (
@@ -100,13 +100,13 @@ def tiny_plan(config: Any, **changes: Any) -> TrainingPlan:
     )
 
 
-def tiny_session(
+def tiny_trainer(
     folder: Path | None,
     method: Any = "grpo",
     reward: Reward | None = None,
     plan: dict[str, Any] | None = None,
     **changes: Any,
-) -> TrainingSession:
+) -> Trainer:
     config = tiny_config(method, **changes)
     policy = tiny_policy()
     reference = frozen_copy(policy)
@@ -121,11 +121,11 @@ def tiny_session(
 
     reward = reward or FunctionReward("vowels", letters)
     source = PolicyRolloutSource(tiny_prompts(), roll, reward, algorithm, objective.metrics, config)
-    return TrainingSession(trained, source, objective, tiny_plan(config, **plan or {}), folder)
+    return Trainer(trained, source, objective, tiny_plan(config, **plan or {}), folder)
 
 
-def weights(session: TrainingSession) -> dict[str, bytes]:
-    return {name: value.numpy().tobytes() for name, value in session.model.state_dict().items()}
+def weights(trainer: Trainer) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in trainer.model.state_dict().items()}
 
 
 def random_micro_batch(n_counted: int | None = None, seed: int = 0, **changes: Any) -> RolloutMicroBatch:

@@ -1,0 +1,61 @@
+"""The alignment job: a model, the data of a method, and what each method trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parakit.alignment.config import (
+    AlignConfig,
+    BestOfNConfig,
+    DPOConfig,
+    Method,
+    RewardConfig,
+    RLConfig,
+    RolloutConfig,
+)
+from parakit.checkpoints.adapters import require_full_model
+from parakit.stages.best_of_n import prepare_best_of_n
+from parakit.stages.job import PreparedRun
+from parakit.stages.preference_jobs import prepare_preference_tuning, prepare_reward_model
+from parakit.stages.rl_jobs import prepare_rl, prompts_fingerprint
+
+
+@dataclass(frozen=True)
+class AlignJob:
+    """Align `model`. `data` is a folder of preferences (reward, dpo) or of conversations whose last questions are the
+    prompts (ppo, grpo, best_of_n, constitution).
+    """
+
+    model: Path
+    data: Path
+    work: Path
+    training: AlignConfig
+
+    @property
+    def method(self) -> Method:
+        """The method of the settings."""
+        return self.training.method
+
+    def inputs(self) -> list[Path]:
+        """The model, and preferences; prompts may be a file, and are part of the spec."""
+        return [self.model] if isinstance(self.training, RolloutConfig) else [self.model, self.data]
+
+    def to_spec(self) -> dict[str, Any]:
+        """The prompts."""
+        is_rollout = isinstance(self.training, RolloutConfig)
+        return {"data": prompts_fingerprint(self.data)} if is_rollout else {}
+
+    def prepare(self, run_dir: Path) -> PreparedRun:
+        """What the method trains; a constitution is more than one run (`constitution.py`)."""
+        require_full_model(self.model, "alignment")
+        training = self.training
+        if isinstance(training, RewardConfig):
+            return prepare_reward_model(self.model, self.data, training, run_dir)
+        if isinstance(training, DPOConfig):
+            return prepare_preference_tuning(self.model, self.data, training, run_dir)
+        if isinstance(training, BestOfNConfig):
+            return prepare_best_of_n(self.model, self.data, training, run_dir)
+        assert isinstance(training, RLConfig)
+        return prepare_rl(self.model, self.data, training, run_dir)

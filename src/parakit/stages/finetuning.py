@@ -1,0 +1,134 @@
+"""Fine-tuning: a trained model under the head of its task, or a new one, on conversations or examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from parakit.checkpoints.model_folder import load_model
+from parakit.common.devices import pick_device
+from parakit.common.seeds import seed_everything
+from parakit.inference.folder_settings import is_chat_tuned
+from parakit.model.heads import Model
+from parakit.model.presets import default_hyperparameters
+from parakit.stages.config import FinetuneConfig
+from parakit.stages.finetune_methods import adjust_plan, adjust_sizing, check_base, setup_method
+from parakit.stages.job import PreparedRun
+from parakit.stages.plans import ModelSpec, resolve_plan
+from parakit.stages.pretraining import add_replay, start_new, with_replayed
+from parakit.stages.run_dir import load_plan, save_plan
+from parakit.stages.task_models import task_model
+from parakit.stages.tasks import ReplayData, Splits, TaskBuilder
+from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.task_names import TaskName
+from parakit.training.tasks import TaskOptions
+from parakit.training.trainer import TrainingSetup
+
+
+@dataclass(frozen=True)
+class FromScratch:
+    """In place of a trained model: a new one, and its tokenizer."""
+
+    tokenizer: Path
+    model_spec: ModelSpec
+
+
+@dataclass(frozen=True)
+class FinetuneJob:
+    """Fine-tune `model` on the shards of a task: all weights, some layers, or an adapter."""
+
+    model: Path | FromScratch
+    shards: Path
+    work: Path
+    training: FinetuneConfig
+
+    @property
+    def task(self) -> TaskName:
+        """The task of the settings."""
+        return self.training.task
+
+    def inputs(self) -> list[Path]:
+        """Model or tokenizer, shards, and replayed shards."""
+        first = self.model.tokenizer if isinstance(self.model, FromScratch) else self.model
+        return with_replayed([first, self.shards], self.training)
+
+    def to_spec(self) -> dict[str, Any]:
+        """A new model's size."""
+        return self.model.model_spec.to_spec() if isinstance(self.model, FromScratch) else {}
+
+    def prepare(self, run_dir: Path) -> PreparedRun:
+        """A new model, or the trained one."""
+        if not isinstance(self.model, FromScratch):
+            return self._start_finetune(self.model, run_dir)
+        check_base(None, self.training)
+        tokenizer, splits = Tokenizer.load(self.model.tokenizer), Splits.of_task(self.shards, self.task)
+        model, builder, plan = start_new(
+            "finetune",
+            self.model.model_spec,
+            self.training,
+            self.task,
+            tokenizer,
+            splits,
+            run_dir,
+            add_head=partial(self._with_head, splits=splits),
+        )
+        setup = TrainingSetup("finetune", model, tokenizer, builder.build(plan), plan, run_dir)
+        return PreparedRun(
+            "finetune", self.task, setup, self.inputs(), self.task == "chat", summarize=self._summarize
+        )
+
+    def _start_finetune(self, folder: Path, run_dir: Path) -> PreparedRun:
+        """A trained model under the head of its task. Weights are trained in float32, whatever they were stored in."""
+        training = self.training
+        check_base(folder, training)
+        base, tokenizer = load_model(folder, pick_device(training.device), "float32")
+        assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
+        splits = Splits.of_task(self.shards, self.task)
+        replay = ReplayData.open(training, self.shards, splits)
+        if saved := load_plan(run_dir):
+            plan = saved[1]
+        else:
+            sizing = adjust_sizing(default_hyperparameters(base.config), training)
+            new_share = 1.0 - replay.share if replay else 1.0
+            plan = resolve_plan(training, sizing, splits.train, tuning=True, new_share=new_share)
+            plan = adjust_plan(plan, training)
+        save_plan(run_dir, base.config, plan)
+        seed_everything(plan.seed)
+        model = self._with_head(base, splits)
+        options = TaskOptions.from_config(training)
+        builder = TaskBuilder(self.task, splits, model.config, tokenizer, options, replay)
+        before = builder.validator(plan)(model) if replay else None
+        method = setup_method(model, training, tokenizer, self.task == "chat" and not is_chat_tuned(folder))
+        setup = TrainingSetup(
+            "finetune",
+            model,
+            tokenizer,
+            builder.build(plan),
+            plan,
+            run_dir,
+            frozen=method.frozen,
+            before=before,
+        )
+        run = PreparedRun(
+            "finetune",
+            self.task,
+            setup,
+            self.inputs(),
+            self.task == "chat",
+            summarize=self._summarize,
+            adapter=method.adapter,
+            method=training.method,
+        )
+        return add_replay(run, builder)
+
+    def _with_head(self, model: Model, splits: Splits) -> Model:
+        labels: tuple[str, ...] = ()
+        if isinstance(splits.train, ExampleShards):
+            labels = ("score",) if self.task == "regress" else splits.train.labels
+        return task_model(model, self.training, labels)
+
+    def _summarize(self, figures: dict[str, Any]) -> dict[str, Any]:
+        return figures | {"task": self.task}

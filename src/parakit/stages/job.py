@@ -1,0 +1,114 @@
+"""The job around the trainer: load, plan, seed, train, card, lineage, save. Every stage that trains a model is one.
+
+A job is a frozen dataclass of settings. Its `prepare` loads the model, resolves the plan (or takes up the one of an
+interrupted run), seeds, and returns what to train and what to write. Checkpoints are in a folder named after the
+settings and inputs, so that the same job resumes and another one starts from the beginning.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from parakit.checkpoints.adapters import save_adapter
+from parakit.checkpoints.model_folder import save_model
+from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.common.progress import log
+from parakit.model.adapters import Adapter
+from parakit.model.heads import Model
+from parakit.reports.adapter_card import adapter_card
+from parakit.reports.model_card import stage_card
+from parakit.stages.run_dir import run_directory
+from parakit.training.config import TrainingConfig
+from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.trainer import TrainingSetup, train
+
+
+def _unchanged(figures: dict[str, Any]) -> dict[str, Any]:
+    return figures
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """What a job trains, and what it writes afterwards."""
+
+    stage: str
+    objective: str
+    setup: TrainingSetup
+    parents: list[Path]
+    """Folders that the model was made from, for its lineage."""
+    is_chat: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    """More for the lineage."""
+    summarize: Callable[[dict[str, Any]], dict[str, Any]] = _unchanged
+    """Adds to the trainer's figures what is measured on the trained model."""
+    adapter: Adapter | None = None
+    """Written in place of the model."""
+    method: str = "full"
+    saved_model: Model | None = None
+    """The part of the trained model that is written; None: all of it."""
+    logs: tuple[Path, ...] = ()
+    """More files to keep with the model."""
+
+
+class TrainingJob(Protocol):
+    """What `run_job` needs of a job."""
+
+    @property
+    def work(self) -> Path:
+        """Where checkpoints go."""
+        ...
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How to train."""
+        ...
+
+    def inputs(self) -> list[Path]:
+        """The folders that the result depends on."""
+        ...
+
+    def to_spec(self) -> dict[str, Any]:
+        """What else the result depends on."""
+        ...
+
+    def prepare(self, run_dir: Path) -> PreparedRun:
+        """Load, plan and seed."""
+        ...
+
+
+def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Train what `job` describes and write it to the model folder `out`; returns the figures."""
+    with run_directory(job.work, job.training, job.inputs(), job.to_spec()) as run_dir:
+        run = job.prepare(run_dir)
+        setup = run.setup
+        log(f"{setup.title}: {setup.plan.describe(setup.task.spec.progress_unit)}")
+        figures = run.summarize(train(setup))
+        _save(run, figures, out, overwrite)
+    return figures
+
+
+def _save(run: PreparedRun, figures: dict[str, Any], out: Path, overwrite: bool) -> None:
+    started, setup = time.monotonic(), run.setup
+    settings = {"stage": run.stage, "objective": run.objective, "chat": run.is_chat} | run.settings
+    settings |= {"plan": setup.plan.model_dump(mode="json")}
+    parents = [
+        path for path in run.parents if (path / LINEAGE).is_file()
+    ]  # a published folder has no lineage
+    lineage = Lineage(
+        "adapter" if run.adapter else "model", settings, list(parents), setup.plan.seed, figures
+    )
+    name = out.resolve().parent.name
+    logs = [setup.run_dir / METRICS, setup.run_dir / EVENTS, *run.logs]
+    if run.adapter:
+        base = run.parents[0]
+        card = adapter_card(name, base.name, run.method, figures)
+        save_adapter(setup.model, run.adapter, base, out, lineage, overwrite, card=card, logs=logs)
+    else:
+        card = stage_card(name, run.stage, figures)
+        model = run.saved_model or setup.model
+        save_model(model, setup.tokenizer, out, lineage, overwrite, card=card, logs=logs)
+    log(f"{setup.title}: written to {out} in {time.monotonic() - started:.1f}s")

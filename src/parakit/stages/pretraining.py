@@ -1,0 +1,211 @@
+"""Pre-training: a new model on token shards, or a trained one that continues, with replay of what it learned before."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parakit.checkpoints.adapters.base_model import require_full_model
+from parakit.checkpoints.folder_safety import require_model_folder
+from parakit.checkpoints.model_folder import load_model
+from parakit.common.artifacts import open_artifact
+from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
+from parakit.common.progress import log
+from parakit.common.seeds import seed_everything
+from parakit.inference.folder_settings import is_chat_tuned
+from parakit.model.heads import Model
+from parakit.model.presets import default_hyperparameters
+from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
+from parakit.stages.job import PreparedRun
+from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
+from parakit.stages.run_dir import load_plan, save_plan
+from parakit.stages.task_models import build_model, check_can_be_saved, continue_pretraining, with_dropout
+from parakit.stages.tasks import ReplayData, Splits, TaskBuilder
+from parakit.tokens.batches.replay import ReplaySource
+from parakit.tokens.batches.vocab_info import VocabInfo
+from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training import doctor
+from parakit.training.config import TrainingPlan
+from parakit.training.initialization import init_embeddings_from_cooccurrence
+from parakit.training.task_names import ObjectiveName, TaskName, check_objective
+from parakit.training.tasks import TaskOptions
+from parakit.training.trainer import TrainingSetup
+
+
+@dataclass(frozen=True)
+class PretrainJob:
+    """Pre-train a model on `shards`. `tokenizer` and `model_spec` are a new model's; with `training.model` that one
+    continues, with its own.
+    """
+
+    shards: Path
+    tokenizer: Path | None
+    work: Path
+    training: PretrainConfig
+    model_spec: ModelSpec = field(default_factory=ModelSpec)
+
+    @property
+    def objective(self) -> ObjectiveName:
+        """The objective of the settings."""
+        return self.training.objective
+
+    def inputs(self) -> list[Path]:
+        """Shards, model or tokenizer, and replayed shards."""
+        return with_replayed([open_shards(self.shards), self._first()], self.training)
+
+    def to_spec(self) -> dict[str, Any]:
+        """The model's size."""
+        return self.model_spec.to_spec()
+
+    def prepare(self, run_dir: Path) -> PreparedRun:
+        """A new model, or the trained one."""
+        if self.training.model:
+            return self._continue(run_dir)
+        tokenizer = Tokenizer.load(self._first())
+        splits = Splits.of_text(self.shards, self.model_spec.family)
+        model, builder, plan = start_new(
+            "pretrain", self.model_spec, self.training, self.objective, tokenizer, splits, run_dir
+        )
+        setup = TrainingSetup("pretrain", model, tokenizer, builder.build(plan), plan, run_dir)
+        return PreparedRun("pretrain", self.objective, setup, self.inputs())
+
+    def _first(self) -> Path:
+        first = require_model_folder(self.training.model) if self.training.model else self.tokenizer
+        assert first is not None, "a new model needs a tokenizer"
+        return first
+
+    def _continue(self, run_dir: Path) -> PreparedRun:
+        """A trained model continues with smaller steps than a new one. Weights are trained in float32, whatever they
+        were stored in.
+        """
+        folder, training = self._first(), self.training
+        require_full_model(folder, "pre-training")
+        base, tokenizer = load_model(folder, pick_device(training.device), "float32")
+        if tokenizer is None:
+            raise UserError(
+                f"{folder}: has no tokenizer, so no text can be read", "put the model's tokenizer there"
+            )
+        check_objective(self.objective, base.config.family)
+        splits = Splits.of_text(self.shards, base.config.family)
+        replay = ReplayData.open(training, self.shards, splits)
+        model = continue_pretraining(base, training.dropout)
+        check_can_be_saved(model.config)
+        options = TaskOptions.from_config(training)
+        builder = TaskBuilder(self.objective, splits, model.config, tokenizer, options, replay)
+        if saved := load_plan(run_dir):
+            plan = saved[1]
+        else:
+            plan = plan_by_timing(
+                self.model_spec,
+                training,
+                default_hyperparameters(model.config),
+                builder,
+                lambda: copy.deepcopy(model),
+                tuning=True,
+            )
+            save_plan(run_dir, model.config, plan)
+        seed_everything(plan.seed)
+        before = builder.validator(plan)(model)
+        setup = TrainingSetup("pretrain", model, tokenizer, builder.build(plan), plan, run_dir, before=before)
+        is_chat = is_chat_tuned(folder)
+        return add_replay(PreparedRun("pretrain", self.objective, setup, self.inputs(), is_chat), builder)
+
+
+def start_new(
+    title: str,
+    model_spec: ModelSpec,
+    training: PretrainConfig | FinetuneConfig,
+    task: ObjectiveName | TaskName,
+    tokenizer: Tokenizer,
+    splits: Splits,
+    run_dir: Path,
+    add_head: Callable[[Model], Model] = lambda model: model,
+) -> tuple[Model, TaskBuilder, TrainingPlan]:
+    """A new model of the size that `model_spec` describes, or the one that an interrupted run started with."""
+    if replay := replay_of(training):
+        raise UserError(f"{replay}: a new model has nothing to forget", "name a trained model to continue")
+    options = TaskOptions.from_config(training)
+    saved = load_plan(run_dir)
+    if saved:
+        config, plan = saved
+        builder = TaskBuilder(task, splits, config, tokenizer, options)
+    else:
+        sizing = choose_model_size(model_spec, training, tokenizer.vocab_size, splits.train)
+        config = with_dropout(sizing.config, training.dropout)
+        check_can_be_saved(config)
+        log(f"{title}: {sizing.describe()}")
+        builder = TaskBuilder(task, splits, config, tokenizer, options)
+        plan = plan_by_timing(model_spec, training, sizing, builder, lambda: add_head(build_model(config)))
+        save_plan(run_dir, config, plan)
+    seed_everything(plan.seed)
+    model = build_model(config)
+    from_counts = isinstance(training, EmbeddingInit) and training.embedding_init == "cooccurrence"
+    if from_counts and not saved:  # a checkpoint has the vectors
+        _init_embeddings(model, splits, tokenizer, plan.seed)
+    return add_head(model), builder, plan
+
+
+def _init_embeddings(model: Model, splits: Splits, tokenizer: Tokenizer, seed: int) -> None:
+    """Start with token vectors from co-occurrence counts of the training split."""
+    assert isinstance(splits.train, TokenShards)
+    ignored = np.flatnonzero(VocabInfo.from_tokenizer(tokenizer).special).tolist()
+    started = time.monotonic()
+    n = init_embeddings_from_cooccurrence(model.trunk.token_embedding, splits.train, ignored, seed)
+    log(f"{n:,} token vectors counted in {time.monotonic() - started:.1f}s")
+
+
+def add_replay(run: PreparedRun, builder: TaskBuilder) -> PreparedRun:
+    """`run` with the doctor's checks of the replay data, and their figures; unchanged where nothing is replayed."""
+    replay, setup = builder.replay, run.setup
+    if replay is None:
+        return run
+    log(f"{setup.title}: {replay.share:.0%} of the rows are replayed")
+    n_seen = replay.n_seen(builder.splits)
+    if n_seen:
+        log(
+            f"{setup.title}: {n_seen} held-out documents of the replay data are in the new, and flatter its loss"
+        )
+
+    def check_replay() -> list[doctor.CheckResult]:
+        task = builder.build_replay(setup.plan)
+        assert isinstance(task.data, TokenShards)
+        assert isinstance(setup.task.source, ReplaySource)
+        return doctor.check_replay(setup.task.source, setup.plan.n_rows) + doctor.run_checks(
+            setup.model,
+            setup.tokenizer,
+            task.source,
+            task.data,
+            setup.plan,
+            task.objective,
+            task.spec,
+            frozen=setup.frozen,
+        )
+
+    def summarize(figures: dict[str, Any]) -> dict[str, Any]:
+        counts = {"replay_share": replay.share, "earlier_documents_seen": n_seen}
+        return run.summarize(figures | counts)
+
+    return replace(
+        run,
+        setup=replace(setup, checked_task=builder.build_new(setup.plan), more_checks=check_replay),
+        settings=run.settings | {"replay_share": replay.share},
+        summarize=summarize,
+    )
+
+
+def with_replayed(inputs: list[Path], training: PretrainConfig | FinetuneConfig) -> list[Path]:
+    """`inputs`, and the shards that `training` replays."""
+    return [*inputs, open_shards(replay)] if (replay := replay_of(training)) else inputs
+
+
+def open_shards(path: str | Path) -> Path:
+    """`path`, if it holds token shards; they are verified when they are read."""
+    return open_artifact(path, "shards", verify=False).path

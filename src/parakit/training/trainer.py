@@ -1,0 +1,360 @@
+"""The trainer: one model, one task, one plan; from the doctor's checks to the figures of the trained model.
+
+`train` is what happens around the loop: checks before it; metrics, validation and progress in its body; figures after
+it. `Trainer.steps` is the loop with checkpoints: it saves when a checkpoint is due, stops cleanly on Ctrl-C or SIGTERM,
+and resumes from the newest valid checkpoint of its folder. The batch of a step is a pure function of the step's number,
+so nothing else has to be remembered. Where the model samples its own rows, in phases of several steps, checkpoints are
+made between phases only and hold the state of the source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
+from parakit.common.files import disk_errors
+from parakit.common.progress import Bar, log, progress
+from parakit.model.heads import Model
+from parakit.model.layers.experts import pop_expert_load
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training import compilation, doctor
+from parakit.training.config import TrainingPlan
+from parakit.training.loop import SpikeGuard, StepRecord, train_steps
+from parakit.training.metrics import MetricsLog, chart_rows, step_summary
+from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
+from parakit.training.optimizers.optimizer import Optimizer
+from parakit.training.precision import Precision
+from parakit.training.row_sources import RolloutSource, RowSource
+from parakit.training.tasks import TrainingTask
+from parakit.training.throughput import measured_peak_flops
+from parakit.training.train_state import load_train_state, save_train_state
+
+SAVE_SECONDS = 60.0
+N_WATCHED_STEPS = 12  # steps of a compiled run whose times show what compiling brought
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """The run was stopped by a signal; its checkpoint is written and the same command resumes from there."""
+
+    def __init__(self, step: int, max_steps: int, signal_number: int) -> None:
+        super().__init__(f"stopped after step {step} of {max_steps}; the same command resumes from there")
+        self.signal_number = signal_number
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What `train` needs. Checkpoints and `metrics.jsonl` go to `run_dir`."""
+
+    title: str
+    model: Model
+    tokenizer: Tokenizer
+    task: TrainingTask
+    plan: TrainingPlan
+    run_dir: Path
+    checked_task: TrainingTask | None = None
+    """What the doctor examines instead of `task`, where that one adds something that only `more_checks` cover."""
+    more_checks: Callable[[], list[doctor.CheckResult]] = list
+    frozen: Callable[[str], bool] | None = None
+    """Whether the parameter of this name is meant not to train; None: everything trains."""
+    before: Mapping[str, Any] | None = None
+    """What `task.validate` returned before the first step of the run; None: nothing is compared with it."""
+
+    def amount(self, step: int) -> int:
+        """Progress of the first `step` steps: tokens where rows are of one length, else rows."""
+        return (
+            self.plan.n_tokens(step)
+            if self.task.spec.progress_unit == "tokens"
+            else self.plan.rows_before(step)
+        )
+
+
+def train(setup: TrainingSetup) -> dict[str, Any]:
+    """Train to the end of the plan, resuming from a checkpoint in the run directory; returns the figures for lineage
+    and report.
+
+    Raises `DoctorError` before the first step when the doctor finds a fault, and `TrainingInterrupted` after a signal.
+    """
+    task, plan = setup.task, setup.plan
+    if task.data is not None:
+        _check(setup)
+    trainer = Trainer(setup.model, task.source, task.objective, plan, setup.run_dir)
+    _log_start(setup, trainer)
+    if task.step_metrics:
+        task.step_metrics()  # what the doctor and the compiler computed belongs to no step
+    started, step = time.monotonic(), trainer.first_step
+    with (
+        disk_errors(setup.run_dir),
+        MetricsLog(setup.run_dir, trainer.first_step) as metrics,
+        progress(setup.title, setup.amount(plan.max_steps), task.spec.progress_unit) as bar,
+    ):
+        bar.resume_at(setup.amount(trainer.first_step))
+        if setup.before is not None and not trainer.first_step:
+            metrics.write("validation", 0, **_with_forgetting(setup.before, setup.before))
+        for record in trainer.steps():
+            step = record.step
+            step_metrics = task.step_metrics() if task.step_metrics else {}
+            _show(setup, bar, record, step_metrics)
+            metrics.write_step(record, step_metrics)
+            if task.should_stop and task.should_stop(step):
+                break
+            if step % plan.validate_every == 0 and step < plan.max_steps:
+                with trainer.eager():
+                    _validate(setup, step, metrics, bar)
+        compilation.discard_compiled_code(trainer.model)
+        final = _validate(setup, step, metrics, bar)
+    return _figures(setup, trainer, final, step, time.monotonic() - started)
+
+
+class Trainer:
+    """The state of a run and its loop. `folder` is where checkpoints go; None trains without any."""
+
+    def __init__(
+        self, model: Model, source: RowSource, objective: Objective, plan: TrainingPlan, folder: Path | None
+    ) -> None:
+        self.device = pick_device(plan.device)
+        self.model: Model = model.to(self.device)
+        self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
+        self.optimizer = Optimizer(self.model, plan)
+        self.precision = Precision(plan.precision, self.device)
+        self.guard = SpikeGuard(watches_leaps=not isinstance(source, RolloutSource))
+        self.first_step = 0
+        extra: dict[str, Any] = {}
+        if folder is not None and folder.exists():
+            self.first_step, extra = load_train_state(
+                folder, self.model, self.optimizer, self.precision, self.guard
+            )
+        if isinstance(source, RolloutSource) and "source" in extra:
+            source.load_state(extra["source"])
+        self.seconds = float(extra.get("seconds", 0.0))
+        self._waiting = False
+        self._first_seconds: list[float] = []
+        self.compile_choice = compilation.CompileChoice(False, "not chosen yet")
+        self.compile_choice = self._choose_compilation(extra.get("compiled"))
+
+    def micro_batches(self, step: int) -> list[TrainingBatch]:
+        """The micro-batches of `step` (0 is the first): a pure function of the plan's seed and the step."""
+        first, n_rows = self.plan.rows_before(step), self.plan.rows_at(step)
+        starts = range(0, n_rows, self.plan.micro_batch_size)
+        sizes = [min(self.plan.micro_batch_size, n_rows - start) for start in starts]
+        batches = [self.source.rows(first + start, size) for start, size in zip(starts, sizes, strict=True)]
+        masked = self.compile_choice.compiled
+        return [to_micro_batch(batch, self.device, always_masked=masked) for batch in batches]
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Train to the end of the plan, with checkpoints. Raises `TrainingInterrupted` after a save on a signal.
+
+        Where the rows come in phases, saving and stopping wait for the end of one; a `UserError` in sampling the next
+        phase is raised after a save.
+        """
+        records = train_steps(
+            self.model,
+            (self.micro_batches(step) for step in range(self.first_step, self.plan.max_steps)),
+            self.objective,
+            self.optimizer,
+            first_step=self.first_step,
+            precision=self.precision,
+            guard=self.guard,
+        )
+        saved_at, saved_step, due, record = time.monotonic(), self.first_step, False, None
+        with _stop_signals() as stopped:
+            try:
+                for record in records:
+                    self._count_seconds(record)
+                    yield record
+                    due = due or self._save_due(record.step, time.monotonic() - saved_at)
+                    if not self._resumable_at(record.step, bool(stopped)):
+                        continue
+                    if self.folder is not None and (due or stopped) and not record.skipped:
+                        self.save(record.step)
+                        saved_at, saved_step = time.monotonic(), record.step
+                    due = False
+                    if stopped:
+                        raise TrainingInterrupted(saved_step, self.plan.max_steps, stopped[0])
+            except UserError:
+                self._save_finished_phase(record, saved_step)
+                raise
+
+    def eager(self) -> contextlib.AbstractContextManager[object]:
+        """The model without its compiled code, for validation and samples: their shapes are all different, and each
+        would be compiled again.
+        """
+        return compilation.without_compiled_code(self.model)
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint now."""
+        assert self.folder is not None
+        extra: dict[str, Any] = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
+        if isinstance(self.source, RolloutSource):
+            extra["source"] = self.source.state()
+        save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
+
+    def _resumable_at(self, step: int, stopped: bool) -> bool:
+        """Whether a run can resume after `step`. Logs what a stop is waiting for."""
+        resumable = not isinstance(self.source, RolloutSource) or self.source.resumable_at(step)
+        if stopped and not resumable and step < self.plan.max_steps and not self._waiting:
+            log(
+                f"stopping at the end of the phase that step {step} belongs to; interrupt again to stop at once"
+            )
+            self._waiting = True
+        return resumable or step == self.plan.max_steps
+
+    def _save_finished_phase(self, record: StepRecord | None, saved_step: int) -> None:
+        """Save what was reached when the next phase could not be sampled."""
+        if self.folder is None or record is None or not isinstance(self.source, RolloutSource):
+            return
+        if record.step > saved_step and not record.skipped and self.source.resumable_at(record.step):
+            self.save(record.step)
+
+    def _count_seconds(self, record: StepRecord) -> None:
+        """Add up the run's seconds; the first ones of a compiled run show what compiling brought."""
+        self.seconds += record.seconds
+        if not (self.compile_choice.eager_seconds and self.compile_choice.compiled):
+            return
+        self._first_seconds.append(record.seconds)
+        if len(self._first_seconds) == N_WATCHED_STEPS:
+            batches = self.micro_batches(self.first_step)
+            compilation.remember(self.model, batches, self.compile_choice, self._first_seconds)
+
+    def _save_due(self, step: int, seconds_since: float) -> bool:
+        if step == self.plan.max_steps:
+            return True
+        if self.plan.save_every:
+            return step % self.plan.save_every == 0
+        return seconds_since >= SAVE_SECONDS
+
+    def _choose_compilation(self, compiled_before: bool | None) -> compilation.CompileChoice:
+        """A resumed run computes as it did before: another kernel order would change the last bits."""
+        n_left = self.plan.max_steps - self.first_step
+        if compiled_before is not None:
+            choice = compilation.CompileChoice(compiled_before, "as before the interruption")
+        elif n_left == 0:
+            choice = compilation.CompileChoice(False, "nothing left to do")
+        elif isinstance(self.source, RolloutSource):  # its first rows are sampled only when they are needed
+            choice = compilation.CompileChoice(False, "the model samples its own rows, of any lengths")
+        else:
+            with self.precision.autocast():
+                batches = self.micro_batches(self.first_step)
+                choice = compilation.choose(self.plan.compile, self.model, self.objective, batches, n_left)
+        if choice.compiled:
+            varied = compilation.lengths_vary(self.micro_batches(self.first_step))
+            compilation.compile_blocks(self.model, dynamic=varied)
+        return choice
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM append to; a second Ctrl-C stops at once. Outside the main thread signals cannot
+    be caught.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {}
+    with contextlib.suppress(ValueError):
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _check(setup: TrainingSetup) -> None:
+    """Let the doctor examine the data, the batches and the model."""
+    task = setup.checked_task or setup.task
+    results = doctor.run_checks(
+        setup.model,
+        setup.tokenizer,
+        task.source,
+        task.data,  # type: ignore[arg-type]
+        setup.plan,
+        task.objective,
+        task.spec,
+        frozen=setup.frozen,
+    )
+    doctor.raise_first_failure(results)
+    more = setup.more_checks()
+    doctor.raise_first_failure(more)
+    log(f"{setup.title}: the doctor ran {len(results) + len(more)} checks and found no fault")
+
+
+def _log_start(setup: TrainingSetup, trainer: Trainer) -> None:
+    if trainer.first_step:
+        log(f"{setup.title}: resuming after step {trainer.first_step} of {setup.plan.max_steps}")
+    choice = trainer.compile_choice
+    log(f"{setup.title}: {'compiled' if choice.compiled else 'eager'} ({choice.reason})")
+
+
+def _show(setup: TrainingSetup, bar: Bar, record: StepRecord, step_metrics: Mapping[str, float]) -> None:
+    """Advance the progress bar; report a skipped step."""
+    spec = setup.task.spec
+    shown = {spec.primary_metric: f"{step_metrics.get(spec.primary_metric, record.loss):.3f}"}
+    if spec.secondary_metric in step_metrics:
+        shown[spec.secondary_metric] = f"{step_metrics[spec.secondary_metric]:.3f}"
+    bar.advance(setup.amount(record.step) - setup.amount(record.step - 1), **shown)
+    if record.skipped:
+        log(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")
+
+
+def _validate(setup: TrainingSetup, step: int, metrics: MetricsLog, bar: Bar) -> dict[str, Any]:
+    """Measure the whole validation split, and how evenly experts were used since the last time."""
+    load = {str(layer): shares for layer, shares in pop_expert_load(setup.model).items()}
+    if load:
+        metrics.write("experts", step, load=load)
+    result = setup.task.validate(setup.model)
+    if setup.before is not None:
+        result = _with_forgetting(result, setup.before)
+    metrics.write("validation", step, **result)
+    names = (setup.task.spec.primary_metric, setup.task.spec.secondary_metric)
+    bar.figures["validation"] = " and ".join(f"{result[name]:.3f}" for name in names if name)
+    if "forgetting" in result:
+        bar.figures["forgetting"] = f"{result['forgetting']:+.3f}"
+    return result | ({"expert_load": load} if load else {})
+
+
+def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """`result`, and `forgetting`: by how much the loss on earlier data has risen since before the first step."""
+    if "earlier_loss" not in result:
+        return dict(result)
+    return {**result, "forgetting": result["earlier_loss"] - before["earlier_loss"]}
+
+
+def _figures(
+    setup: TrainingSetup, trainer: Trainer, final: dict[str, Any], n_steps: int, seconds: float
+) -> dict[str, Any]:
+    plan, config, spec = setup.plan, setup.model.config, setup.task.spec
+    parameters = list(setup.model.parameters())
+    steps = step_summary(setup.run_dir)
+    figures = {
+        "family": config.family,
+        "parameters": sum(p.numel() for p in parameters),
+        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "steps": n_steps,
+        **steps,
+        **final,
+        **({"before": dict(setup.before)} if setup.before is not None else {}),
+        "loss_unit": spec.loss_unit,
+        "training_seconds": trainer.seconds,
+        "seconds": seconds,
+        "compiled": trainer.compile_choice.compiled,
+        "compile_reason": trainer.compile_choice.reason,
+        "plan": plan.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
+    }
+    if spec.all_tokens_predicted:
+        peak = measured_peak_flops(trainer.device.type, trainer.precision.dtype)
+        rate = steps["tokens_per_second"]
+        figures["share_of_peak"] = rate * config.flops_per_token(plan.seq_len) / peak
+    return figures | chart_rows(setup.run_dir)
