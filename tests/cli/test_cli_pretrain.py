@@ -93,7 +93,7 @@ def test_the_same_command_goes_on_after_an_interruption(capsys, tiny_build, tmp_
         (["--size", "5q"], "'5q' is not a parameter count"),
         (["--time", "soon"], "'soon' is not a length of time"),
         (["--time", "10min"], "--time is set, and nothing reads it"),
-        (["--epochs", "2"], "max_steps and epochs both set the length of training"),
+        (["--epochs", "2"], "max_steps and epochs both set how long to train"),
         (["--seq-len", "64"], "exceeds the model's max_seq_len = 32"),
         (["--batch-tokens", "1000000"], "fewer than one batch"),
     ],

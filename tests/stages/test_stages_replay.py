@@ -11,13 +11,13 @@ import torch
 
 from parakit.checkpoints.model_folder import load_model
 from parakit.common import UserError, open_artifact
-from parakit.data.config import TextConfig
 from parakit.model import DecoderConfig, LanguageModel
 from parakit.recipe import build, dry_run
 from parakit.recipe.config import RecipeConfig
 from parakit.stages import plans
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
+from parakit.stages.data_config import CorpusConfig
 from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec
 from parakit.stages.pretraining import PretrainJob
@@ -42,7 +42,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, seed in (("old", 0), ("new", 500)):
         text = "\n\n".join(sentences(seed + i, 3) for i in range(40))
         (root / f"{name}.txt").write_text(text if name == "old" else text.replace("bird", "fish"))
-        config = TextConfig(
+        config = CorpusConfig(
             paths=(str(root / f"{name}.txt"),),
             max_document_chars=200,
             validation_fraction=0.2,
@@ -179,7 +179,7 @@ def test_a_pass_over_the_new_text_takes_more_steps_with_replay(life, tmp_path):
 
 
 def test_a_time_says_how_long_a_model_goes_on(life, tmp_path, monkeypatch):
-    monkeypatch.setattr(plans, "LEAST_SECONDS", 0.2)
+    monkeypatch.setattr(plans, "MIN_SECONDS", 0.2)
     training = PretrainConfig(model=str(life["decoder"]), replay=str(life["old-decoder"]), **TINY)
     training = training.replace(max_steps=None)
     job = PretrainJob(life["new-decoder"], None, tmp_path / "work", training, ModelSpec(seconds=0.2))

@@ -35,6 +35,7 @@ class Suite:
         from parakit.evaluation.examples import evaluate_examples
         from parakit.stages.config import FinetuneConfig
         from parakit.stages.finetuning import FinetuneJob
+        from parakit.stages.job import run_job
 
         examples, shards = self._data()
         out, work = self.folder / "tuned", self.folder / ".tuned"
