@@ -68,18 +68,18 @@ def reference(student: Any, teacher: Any, batch: Any, settings: DistillConfig) -
     z, heat, share = logits.detach().numpy(), settings.distill_temperature, settings.hard_label_share
     counted = np.ones(z.shape[:2], bool) if batch.loss_mask is None else batch.loss_mask.numpy()
     p, q = softmax(their_logits.detach().numpy() / heat), softmax(z / heat)
-    each, slope = derived(p, q, settings.divergence, settings.teacher_share)
+    each, slope = derived(p, q, settings.divergence, getattr(settings, "teacher_share", 0.5))
     wanted, plain = np.eye(VOCAB_SIZE)[batch.target_ids.numpy()], softmax(z)
     loss = (1 - share) * heat**2 * each - share * np.log((wanted * plain).sum(-1))
     of_logits = (1 - share) * heat * slope + share * (plain - wanted)
     leaves = [logits], [torch.from_numpy(of_logits * counted[..., None])]
     if settings.hidden_coef:
-        ours, theirs = hidden.detach().numpy(), their_hidden.detach().numpy()
-        lengths = [np.linalg.norm(x, axis=-1, keepdims=True) for x in (ours, theirs)]
-        ours, theirs = ours / lengths[0], theirs / lengths[1]
-        cosine = (ours * theirs).sum(-1)
+        student_hidden, teacher_hidden = hidden.detach().numpy(), their_hidden.detach().numpy()
+        lengths = [np.linalg.norm(x, axis=-1, keepdims=True) for x in (student_hidden, teacher_hidden)]
+        student_hidden, teacher_hidden = student_hidden / lengths[0], teacher_hidden / lengths[1]
+        cosine = (student_hidden * teacher_hidden).sum(-1)
         loss = loss + settings.hidden_coef * (1 - cosine)
-        of_hidden = -settings.hidden_coef * (theirs - ours * cosine[..., None]) / lengths[0]
+        of_hidden = -settings.hidden_coef * (teacher_hidden - student_hidden * cosine[..., None]) / lengths[0]
         leaves = [logits, hidden], [*leaves[1], torch.from_numpy(of_hidden * counted[..., None])]
     torch.autograd.backward(*leaves)
     return float(loss[counted].sum())

@@ -223,13 +223,15 @@ def test_what_was_cut_pays_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "settings", "says"),
+    ("method", "settings", "message"),
     [
         ("grpo", {"group_size": 1}, "compares the completions"),
-        ("grpo", {"kl_estimator": "k1"}, "no leash"),
+        ("grpo", {"kl_estimator": "k1"}, "would penalize nothing"),
         ("ppo", {"minibatches": 3}, "does not divide"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(method: Any, settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_settings_that_cannot_be_meant_are_refused(
+    method: Any, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
         tiny_config(method, **settings)
