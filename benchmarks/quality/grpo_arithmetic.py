@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.harness import run_parakit, summary
 from benchmarks.registry import NO_TARGET, Figures, benchmark
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.data.conversations.conversation import Conversation, Message, write_conversations
 from parakit.evaluation.intervals import wilson_interval
 from parakit.inference import SamplingConfig, generate_batch

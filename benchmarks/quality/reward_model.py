@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.harness import DATA, summary
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 from parakit.alignment.config import RewardConfig
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.data.preferences import iter_preferences, prepare_preferences
 from parakit.evaluation.preferences import evaluate_preferences
 from parakit.primer.config import PrimerConfig

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from parakit.checkpoints.hub import data_files, fetch_model, gathered_folder, hub_name, wanted_files
+from parakit.checkpoints.hub import data_files, fetch_model, hub_name, plain_folder, select_files
 from parakit.common import UserError
 
 hub = pytest.importorskip("huggingface_hub")
@@ -137,7 +137,7 @@ def test_a_model_whose_weights_are_pickled_is_refused_before_anything_is_fetched
         fetch_model("org/model")
     assert [next(iter(one)) for one in asked] == ["list"]
     with pytest.raises(UserError, match=r"has no model\.safetensors"):
-        wanted_files("org/model", ["config.json", "original/consolidated.safetensors"])
+        select_files("org/model", ["config.json", "original/consolidated.safetensors"])
 
 
 def test_shards_are_weights_too() -> None:
@@ -146,13 +146,13 @@ def test_shards_are_weights_too() -> None:
         "model-00002-of-00002.safetensors",
         "model.safetensors.index.json",
     ]
-    assert wanted_files("org/model", [*files, "adapter_model.safetensors"]) == files
+    assert select_files("org/model", [*files, "adapter_model.safetensors"]) == files
 
 
 @pytest.mark.parametrize(
     ("error", "said", "way_out"),
     [
-        (http_error("GatedRepoError"), "lends it only to those who asked", "hf auth login"),
+        (http_error("GatedRepoError"), "is gated by its publisher", "hf auth login"),
         (http_error("RepositoryNotFoundError"), "is not on the hub", "check the name"),
         (http_error("RevisionNotFoundError"), "is not on the hub", "check the name"),
         (
@@ -206,7 +206,7 @@ def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_links_of_the_cache_become_plain_files_for_a_while(tmp_path: Path) -> None:
     snapshot = cache(tmp_path, FILES)
-    with gathered_folder(snapshot) as plain:
+    with plain_folder(snapshot) as plain:
         found = {path.relative_to(plain).as_posix(): path for path in plain.rglob("*") if path.is_file()}
         assert set(found) == DATA
         assert not any(path.is_symlink() for path in found.values())
@@ -227,6 +227,6 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_of_plain_files_is_used_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with gathered_folder(tmp_path) as plain:
+    with plain_folder(tmp_path) as plain:
         assert plain == tmp_path
     assert (tmp_path / "config.json").exists()

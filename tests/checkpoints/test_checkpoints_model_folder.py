@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from parakit.checkpoints import load_model, read_config, save_model
-from parakit.checkpoints.model_folder import parameter_counts
+from parakit.checkpoints.loading import parameter_counts
 from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel

@@ -82,7 +82,7 @@ def folder_with(tmp_path: Path, prefix: str, changes: dict, made_with: dict | No
         ("GPT2", {"add_cross_attention": True}, r"`add_cross_attention` is True"),
         ("GPT2", {"activation_function": "mish"}, r"`activation_function` is 'mish'"),
         ("GPT2", {"n_positions": 2**40}, r"`n_positions` is 1099511627776"),
-        ("GPT2", {"n_layer": 10**9}, r"1000000000 layers"),
+        ("GPT2", {"n_layer": 10**9}, r"`n_layer` is 1000000000"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused_with_the_field_and_the_file(tmp_path, prefix, changes, said):

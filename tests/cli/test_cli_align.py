@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from parakit.checkpoints.model_folder import read_head
+from parakit.checkpoints.loading import read_head
 from parakit.cli.main import main
 from parakit.common import open_artifact
 from parakit.common.seeds import rng

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.cli.main import main
 from parakit.common import open_artifact
 from parakit.data.conversations.sets import iter_conversations

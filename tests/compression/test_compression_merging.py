@@ -57,8 +57,8 @@ def folders(root: Path, size: float = 0.2) -> tuple[Path, Path, Tensor]:
         LoraConfig(rank=3, targets=TABLES),
         LoraConfig(rank=2, token_ids=(5, 9)),
         LoraConfig(rank=3, targets=("lm_head",)),
-        LoraConfig(rank=2, retrained=NORMS),
-        LoraConfig(rank=2, retrained=("lm_head", "trunk.final_norm")),
+        LoraConfig(rank=2, fully_trained=NORMS),
+        LoraConfig(rank=2, fully_trained=("lm_head", "trunk.final_norm")),
     ],
     ids=str,
 )
@@ -68,7 +68,7 @@ def test_merged_is_unmerged(config, tied):
     wanted = model(IDS)
     merged = merge_adapter(model)
     assert (merged.model(IDS) - wanted).abs().max() < 1e-5
-    assert merged.untied is (tied and "lm_head" in ((config.targets or ()) + config.retrained))
+    assert merged.untied is (tied and "lm_head" in ((config.targets or ()) + config.fully_trained))
     assert merged.rounding_loss < 1e-6
     with pytest.raises(UserError, match="has no adapter"):
         merge_adapter(merged.model)

@@ -126,7 +126,10 @@ def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShard
         },
         answers=answers,
         labels=LABELS if task in ("classify", "tag") else (),
-        templates=(special_tokens_template(tokenizer, family, 1), special_tokens_template(tokenizer, family, 2)),
+        templates=(
+            special_tokens_template(tokenizer, family, 1),
+            special_tokens_template(tokenizer, family, 2),
+        ),
         vocab_size=tokenizer.vocab_size,
         pad_id=tokenizer.pad_id,
         eos_id=tokenizer.eos_id,

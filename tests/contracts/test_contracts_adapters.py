@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from parakit.common.errors import UserError
-from parakit.model.adapters import LoraConfig, attach, make_lora, own_parameters
+from parakit.model.adapters import LoraConfig, adapter_parameters, attach, make_lora
 from parakit.stages import finetune_methods
 from parakit.stages.config import FinetuneConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -60,7 +60,7 @@ def test_a_base_weight_that_trains_is_caught(tokenizer: Tokenizer) -> None:
 @pytest.mark.catches("no-gradient")
 def test_an_adapter_that_does_not_train_is_caught(tokenizer: Tokenizer) -> None:
     case = tuned(tokenizer, METHODS[0])
-    next(iter(own_parameters(case.model).values())).requires_grad_(False)
+    next(iter(adapter_parameters(case.model).values())).requires_grad_(False)
     assert case.first_failure() == "no-gradient"
 
 
@@ -108,7 +108,7 @@ def test_norms_train_for_a_base_without_turns_or_when_set(tokenizer: Tokenizer) 
 def test_weight_decay_reaches_no_magnitude_prompt_or_table(tokenizer: Tokenizer) -> None:
     for settings in (*METHODS[3:8], METHODS[1]):
         case = tuned(tokenizer, settings)
-        for name, parameter in own_parameters(case.model).items():
+        for name, parameter in adapter_parameters(case.model).items():
             apart = ("magnitude", "rows", "prompt_embedding", "prefix_embedding")
             if name.endswith(apart) or any(
                 part in name for part in ("token_embedding", "lm_head", "_norm.copy")
@@ -154,7 +154,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(init: str, tmp_path: Path) 
     for name, parameter in resumed.model.named_parameters():
         assert torch.equal(parameter, dict(whole.model.named_parameters())[name])
     n_bytes = sum(file.stat().st_size for file in tmp_path.glob("step-*8/weights.safetensors"))
-    n_own = sum(p.numel() for p in own_parameters(resumed.model).values())
+    n_own = sum(p.numel() for p in adapter_parameters(resumed.model).values())
     assert n_bytes < 4 * n_own + 20_000  # the frozen base is not written again
 
 

@@ -13,7 +13,7 @@ from parakit.inference.generation.decoding import decode_step, generate_ids, pre
 from parakit.inference.generation.fused_step import can_fuse
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.model import DecoderConfig
-from parakit.model.config import RopeScaling
+from parakit.model.transformer_config import RopeScaling
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=12)
 TINY = DecoderConfig(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig
-from parakit.model.config import TransformerConfig
+from parakit.model.transformer_config import TransformerConfig
 
 Array = np.ndarray
 Weights = dict[str, Array]

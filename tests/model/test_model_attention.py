@@ -37,7 +37,7 @@ class KeptTokens:
     def source(self, layer: int) -> tuple[Tensor, Tensor] | None:
         return self.sources.get(layer)
 
-    def keep_source(self, layer: int, key: Tensor, value: Tensor) -> None:
+    def set_source(self, layer: int, key: Tensor, value: Tensor) -> None:
         self.sources[layer] = key, value
 
 

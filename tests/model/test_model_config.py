@@ -8,7 +8,8 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig
-from parakit.model.config import ClassifierConfig, TransformerConfig, model_config
+from parakit.model.config import ClassifierConfig, model_config
+from parakit.model.transformer_config import TransformerConfig
 from tests.model.formulas import PLAIN, SIZES, config_of, encoder_of, joined_of
 
 D, E = DecoderConfig, EncoderConfig

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from parakit.model import DecoderConfig, LanguageModel, MaskedLanguageModel, SequenceToSequence
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
-from parakit.model.counts import _attended
+from parakit.model.counts import _mean_attended
 from parakit.model.layers.masks import causal_mask, narrow_mask
 from tests.model.formulas import config_of, encoder_of, joined_of
 from tests.model.test_model_references import choices_of
@@ -150,9 +150,9 @@ def test_attended_positions_are_those_of_the_mask(window: int, seq_len: int, cau
     mask = causal_mask(index, seq_len) if causal else torch.ones(1, 1, seq_len, seq_len, dtype=torch.bool)
     near = narrow_mask(mask, index, seq_len, window, causal)
     assert near is not None
-    assert _attended(config, 0, seq_len) == pytest.approx(float(near.sum()) / seq_len)
+    assert _mean_attended(config, 0, seq_len) == pytest.approx(float(near.sum()) / seq_len)
     whole = config.replace(sliding_window=None)
-    assert _attended(whole, 0, seq_len) == pytest.approx(float(mask.sum()) / seq_len)
+    assert _mean_attended(whole, 0, seq_len) == pytest.approx(float(mask.sum()) / seq_len)
 
 
 def test_experts_that_are_not_chosen_cost_nothing() -> None:

@@ -11,7 +11,6 @@ import torch
 from pydantic import ValidationError
 
 from parakit.model import LanguageModel, MaskedLanguageModel
-from parakit.model.config import RopeScaling
 from parakit.model.layers.positions import (
     LearnedPositions,
     RelativePositions,
@@ -20,6 +19,7 @@ from parakit.model.layers.positions import (
     rotary_frequencies,
     rotate,
 )
+from parakit.model.transformer_config import RopeScaling
 from tests.model.formulas import bucket, config_of, drawn, encoder_of, sinusoids, turned
 
 

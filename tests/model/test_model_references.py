@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from parakit.model import LanguageModel, MaskedLanguageModel, SequenceToSequence
-from parakit.model.config import TransformerConfig
+from parakit.model.transformer_config import TransformerConfig
 from tests.model.formulas import (
     arrays,
     config_of,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from parakit.alignment.config import ConstitutionConfig
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.cli.main import main
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common import UserError, open_artifact
 from parakit.model import DecoderConfig, LanguageModel
 from parakit.recipe import build, dry_run

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from parakit.alignment.config import AlignConfig
-from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.checkpoints.loading import load_model
+from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import Lineage, open_artifact
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import (

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from parakit.model import DecoderConfig, EncoderConfig, LanguageModel, MaskedLanguageModel
-from parakit.model.adapters.creation import token_rows
+from parakit.model.adapters.creation import make_trainable_tokens
 from parakit.training.objectives import fused_head_loss as head_loss
 from parakit.training.objectives.fused_head_loss import can_fuse, fused_cross_entropy
 
@@ -25,7 +25,7 @@ SHAPE = {
 def with_trained_rows(trains=("rows",), **changes):
     """A decoder of which the rows of two tokens stand apart."""
     model = LanguageModel(DecoderConfig(**SHAPE, **changes))
-    for place, wrapper in token_rows(model, (7, 2)).items():
+    for place, wrapper in make_trainable_tokens(model, (7, 2)).items():
         parent, _, name = place.rpartition(".")
         setattr(model.get_submodule(parent), name, wrapper)
     for name, parameter in model.named_parameters():

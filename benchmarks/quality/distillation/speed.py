@@ -12,7 +12,7 @@ from benchmarks.harness import Figures, paired
 
 def share_of_parameters(student: Path, teacher: Path) -> float:
     """All parameters counted, embeddings too."""
-    from parakit.checkpoints.model_folder import read_config
+    from parakit.checkpoints.loading import read_config
 
     return read_config(student).n_params()["total"] / read_config(teacher).n_params()["total"]
 

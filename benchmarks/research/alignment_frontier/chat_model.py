@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from parakit.alignment.rl.prompts import RLPrompt, compile_prompts
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.model.heads import LanguageModel
 from parakit.primer.seeded_random import Random

@@ -20,7 +20,7 @@ from parakit.alignment.config import BestOfNConfig, DPOConfig, GRPOConfig
 from parakit.alignment.rl.policy_eval import evaluate_policy
 from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.data.preferences import prepare_preferences
 from parakit.stages.align_job import AlignJob
 from parakit.stages.alignment import align

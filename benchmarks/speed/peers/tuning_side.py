@@ -26,7 +26,7 @@ from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.alignment.rl.rewards import FunctionReward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out, score_rollouts
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.data.conversations.conversation import read_conversations
 from parakit.data.preferences import read_preferences
 from parakit.data.skipped_rows import SkippedRows

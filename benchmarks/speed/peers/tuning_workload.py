@@ -17,7 +17,8 @@ import torch
 from parakit.alignment.config import GRPOConfig
 from parakit.alignment.rl.prompts import RLPrompt, compile_prompts
 from parakit.alignment.rl.rollouts import complete
-from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.checkpoints.loading import load_model
+from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import Lineage
 from parakit.data.conversations.conversation import Conversation, read_conversations
 from parakit.data.preferences import Ranking

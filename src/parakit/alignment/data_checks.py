@@ -15,7 +15,7 @@ from typing import Any, Literal
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective
 from parakit.alignment.rl.prompts import RLPrompt
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.errors import UserError
 from parakit.data.preferences.rankings import Ranking
 from parakit.inference.capabilities import require_capability

@@ -1,7 +1,5 @@
-"""Model folders on disk, in the Hugging Face layout. The only room that knows foreign names; nothing here
-runs code or unpickles.
-
-Loading is lazy: reading a folder's settings never imports torch.
+"""Model folders on disk, in the Hugging Face layout. The only package that knows other libraries' names of settings and
+tensors; nothing here executes code or unpickles. Reading a folder's settings never imports torch.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -9,11 +7,11 @@ from parakit.common.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "load_model": "model_folder",
+        "load_model": "loading",
         "save_model": "model_folder",
-        "parameter_counts": "model_folder",
-        "read_config": "model_folder",
-        "read_head": "model_folder",
+        "parameter_counts": "loading",
+        "read_config": "loading",
+        "read_head": "loading",
         "import_model": "import_export",
         "export_model": "import_export",
         "is_model_folder": "folder_safety",

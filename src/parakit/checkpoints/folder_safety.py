@@ -1,9 +1,8 @@
 """What a model folder may not contain, checked before anything in it is used.
 
-A folder that a stranger published is data. Whatever would have to be executed or unpickled to be useful is
-refused with the reason: `auto_map` entries and Python files (remote code), pickled weights, links and shard
-names that lead out of the folder, pipes and devices in the place of files. Also here: saying what a folder
-*is* when it is no model folder.
+A third-party folder is data. Whatever would have to be executed or unpickled is refused with the reason: `auto_map`
+entries and Python files (remote code), pickled weights, links and shard names that lead out of the folder, pipes and
+devices instead of files. Also here: describing a folder that is no model folder.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ CHECKED_JSON = ("config.json", "tokenizer_config.json", "generation_config.json"
 
 
 def is_model_folder(path: str | Path) -> bool:
-    """True where `config.json` and safetensors weights lie in a folder. Says nothing about whether they are
-    sound.
-    """
+    """True for a folder with `config.json` and safetensors weights, whether they are valid or not."""
     path = Path(path)
     return (path / "config.json").is_file() and any(
         (path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")
@@ -60,15 +57,14 @@ def check_folder(folder: str | Path) -> None:
     for name in CHECKED_JSON:
         if (folder / name).is_file() and "auto_map" in read_small_json(folder / name):
             raise UserError(
-                f"{folder / name}: has an `auto_map`, which asks for code from the folder or the network to "
-                f"be run",
+                f"{folder / name}: has an `auto_map`, which would run code from the folder or the network",
                 "Parakit runs no remote code; remove the entry if the model is of a known architecture "
                 "without it",
             )
 
 
 def regular_file(folder: Path, name: str) -> Path:
-    """`folder/name`, sure to be a plain file that lies in the folder."""
+    """`folder/name`, after checking that it is a regular file inside the folder."""
     path = folder / name
     if not path.is_file():
         raise UserError(f"{path}: no such file", "the model folder is not complete: fetch it again")
@@ -81,7 +77,7 @@ def regular_file(folder: Path, name: str) -> Path:
 
 
 def read_small_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
-    """JSON from a stranger: bounded in size and depth, and a mapping, or a list where `kind` says so."""
+    """Untrusted JSON of limited size and depth: a mapping, or a list where `kind` is list."""
     if path.stat().st_size > MAX_JSON_BYTES:
         raise UserError(
             f"{path}: has {path.stat().st_size} bytes; {MAX_JSON_BYTES} is the limit for a JSON file of a "
@@ -95,15 +91,15 @@ def read_small_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = d
             f"{path}: not readable as JSON: {error}", "the file is damaged: fetch it again"
         ) from None
     if not isinstance(value, kind):
-        wanted = "mapping" if kind is dict else "list"
+        expected = "mapping" if kind is dict else "list"
         raise CorruptArtifact(
-            f"{path}: holds a {type(value).__name__}, not a {wanted}", "the file is damaged: fetch it again"
+            f"{path}: holds a {type(value).__name__}, not a {expected}", "the file is damaged: fetch it again"
         )
     return value
 
 
 def require_model_folder(path: str | Path) -> Path:
-    """`path` as a folder that holds a model; anything else is a `UserError` saying what it is instead."""
+    """`path` as the folder of a model; for anything else, a `UserError` says what it is."""
     path = Path(path)
     if not path.exists():
         raise UserError(
@@ -111,13 +107,13 @@ def require_model_folder(path: str | Path) -> Path:
             "check the path; a model of the hub is fetched by `parakit import ORG/NAME --output FOLDER`",
         )
     if not is_model_folder(path):
-        what, hint = _what_instead(path)
+        what, hint = _describe(path)
         raise UserError(f"{path}: not a model folder: {what}", hint)
     return path
 
 
-def _what_instead(path: Path) -> tuple[str, str]:
-    """What lies at `path`, and the way out, in words."""
+def _describe(path: Path) -> tuple[str, str]:
+    """What `path` is, and a hint."""
     needed = "a model folder has config.json and model.safetensors"
     if path.is_file():
         if path.suffix == ".safetensors":
@@ -152,4 +148,4 @@ def _what_instead(path: Path) -> tuple[str, str]:
 def _safetensors_hint(folder: Path) -> str:
     if (folder / "model.safetensors").exists():
         return "model.safetensors is there and enough"
-    return "have its publisher's safetensors files, or convert them on a machine that you can lose"
+    return "get safetensors files from the publisher, or convert these on a machine without anything of value"

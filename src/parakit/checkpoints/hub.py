@@ -1,8 +1,8 @@
-"""A published model becomes a folder of plain files: from the hub when the user names one, or from a folder.
+"""Fetch published models from the Hugging Face hub, and follow the links of its cache.
 
-The hub is asked only by `fetch_model`, and only for files that are data: settings, safetensors weights, tokenizers,
-chat templates. Its cache keeps them as links into a store; `data_files` follows such links, and no others, and
-`gathered_folder` lends a folder in which the same files lie as plain ones. Left out: uploading, and other hubs.
+`fetch_model` downloads data files only: settings, safetensors weights, tokenizers, chat templates. The hub's cache stores
+them as links into a blob store; `data_files` follows such links and no others, and `plain_folder` is a temporary folder
+with the same files as regular ones. Left out: uploading, and other hubs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedModel:
     """A model of the hub in the local cache, and the commit that was fetched."""
 
     folder: Path
@@ -37,8 +37,8 @@ class Fetched:
 
 
 def hub_name(source: str) -> str | None:
-    """The name on the hub that `source` means, or None where it is a path: `hub:ORG/NAME` always is one, `ORG/NAME`
-    unless something lies there.
+    """The name on the hub, or None where `source` is a path: `hub:ORG/NAME` is always a name, `ORG/NAME` unless such a
+    path exists.
     """
     if source.startswith(_PREFIX):
         name = source.removeprefix(_PREFIX)
@@ -48,11 +48,11 @@ def hub_name(source: str) -> str | None:
     return source if _NAME.fullmatch(source) and not os.path.lexists(source) else None
 
 
-def fetch_model(name: str, revision: str | None = None) -> Fetched:
-    """Fetch the model `name` ("org/model") into the hub's own cache, or find it there when the network is away.
+def fetch_model(name: str, revision: str | None = None) -> FetchedModel:
+    """Fetch the model `name` ("org/model") into the hub's cache, or find it there when there is no network.
 
-    Raises `UserError` with the way out: without the extra `hub`, without network, for a name that is not there or
-    needs leave, and for a model whose weights are pickled.
+    Raises `UserError` with a hint: without the extra `hub`, without network, for a missing or gated model, and for one
+    whose weights are pickled.
     """
     try:
         import huggingface_hub as hub
@@ -64,12 +64,12 @@ def fetch_model(name: str, revision: str | None = None) -> Fetched:
     failures = (OSError, errors.HTTPError)
     try:
         info = hub.model_info(name, revision=revision)
-        wanted = wanted_files(name, [file.rfilename for file in info.siblings or ()])
-        settings = [file for file in wanted if not _SHARD.fullmatch(file)]
+        files = select_files(name, [file.rfilename for file in info.siblings or ()])
+        settings = [file for file in files if not _SHARD.fullmatch(file)]
         _check_settings(Path(hub.snapshot_download(name, revision=info.sha, allow_patterns=settings)), name)
-        folder = hub.snapshot_download(name, revision=info.sha, allow_patterns=wanted)
+        folder = hub.snapshot_download(name, revision=info.sha, allow_patterns=files)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise _absent(name, revision, isinstance(error, errors.GatedRepoError)) from None
+        raise _not_found(name, revision, isinstance(error, errors.GatedRepoError)) from None
     except failures as error:
         try:  # no network: what was fetched before is in the cache
             folder = hub.snapshot_download(name, revision=revision, local_files_only=True)
@@ -79,30 +79,30 @@ def fetch_model(name: str, revision: str | None = None) -> Fetched:
                 f"{name}: cannot be fetched, and was not before: {reason}",
                 "check the network and HF_HUB_OFFLINE, or fetch the folder elsewhere and name it",
             ) from None
-    return Fetched(Path(folder), Path(folder).name)
+    return FetchedModel(Path(folder), Path(folder).name)
 
 
 def _check_settings(folder: Path, name: str) -> None:
-    """Refuse an architecture that is not known before its weights, which may be many gigabytes, are fetched."""
+    """Refuse an unknown architecture before its weights, which may be many gigabytes, are fetched."""
     where = folder / "config.json"
     if not where.is_file():
         raise UserError(f"{name}: has no config.json", "choose a model in the Hugging Face layout")
-    foreign = read_small_json(where)
-    architecture, _ = architecture_of(foreign, f"{name}/config.json")
-    architecture.read_settings(foreign, f"{name}/config.json")
+    hf_config = read_small_json(where)
+    architecture, _ = architecture_of(hf_config, f"{name}/config.json")
+    architecture.read_settings(hf_config, f"{name}/config.json")
 
 
-def _absent(name: str, revision: str | None, gated: bool) -> UserError:
+def _not_found(name: str, revision: str | None, gated: bool) -> UserError:
     if gated:
         return UserError(
-            f"{name}: its publisher lends it only to those who asked",
-            "ask on the model's page, then run `hf auth login`",
+            f"{name}: is gated by its publisher",
+            "request access on the model's page, then run `hf auth login`",
         )
     what = f"has no revision {revision!r}" if revision else "is not on the hub, or is private"
     return UserError(f"{name}: {what}", "check the name; a private one needs `hf auth login`")
 
 
-def wanted_files(name: str, files: Sequence[str]) -> list[str]:
+def select_files(name: str, files: Sequence[str]) -> list[str]:
     """Which files of a model to fetch: settings, weights in safetensors, tokenizers. Raises `UserError` where the
     weights are pickled, or there are none.
     """
@@ -119,9 +119,9 @@ def wanted_files(name: str, files: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def gathered_folder(source: Path) -> Iterator[Path]:
-    """The data files of `source` as plain files in a folder of their own, which lasts as long as the block; `source`
-    itself where nothing in it is a link. Hard links where the disk allows them, else copies.
+def plain_folder(source: Path) -> Iterator[Path]:
+    """The data files of `source` as regular files in a temporary folder, for the block; `source` itself where nothing in
+    it is a link. Hard links where the file system allows them, else copies.
     """
     if not any(path.is_symlink() for path in source.rglob("*")):
         yield source
@@ -129,30 +129,30 @@ def gathered_folder(source: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="parakit-import-"))
     try:
         for name, file in data_files(source).items():
-            place = folder / name
-            place.parent.mkdir(exist_ok=True)
+            copy = folder / name
+            copy.parent.mkdir(exist_ok=True)
             try:
-                os.link(file, place)
+                os.link(file, copy)
             except OSError:
-                shutil.copyfile(file, place)
+                shutil.copyfile(file, copy)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def data_files(source: Path) -> dict[str, Path]:
-    """Name and real place of each file of a model folder that is data. A link may lead into the folder itself, or,
-    from a snapshot in the hub's cache, into the store that belongs to it; any other is a `UserError`.
+    """Name and resolved path of each data file of a model folder. A link may lead into the folder itself, or, from a
+    snapshot in the hub's cache, into its blob store; any other is a `UserError`.
     """
     in_cache = source.parent.name == "snapshots" and (source.parent.parent / "blobs").is_dir()
-    home = (source.parent.parent if in_cache else source).resolve()
+    root = (source.parent.parent if in_cache else source).resolve()
     files = {}
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source).as_posix()
         if path.is_dir() or not _is_data(name):
             continue
         real = path.resolve()
-        if not real.is_relative_to(home) or not real.is_file():
+        if not real.is_relative_to(root) or not real.is_file():
             raise UserError(
                 f"{path}: is a link to {real}, outside the model folder",
                 "copy the real files: cp -rL FOLDER COPY",

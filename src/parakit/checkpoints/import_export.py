@@ -1,8 +1,7 @@
-"""Models in and out of the house: a published folder becomes an artifact with lineage, and an artifact a plain folder.
+"""Import a published folder as an artifact with lineage, and export an artifact as a plain Hugging Face folder.
 
-Both read the model whole and write it again, so what comes out was checked tensor by tensor against its settings, its
-tokenizer is one tokenizer.json, and nothing else of the source comes along. Tensors keep their bytes unless another
-dtype is asked for.
+Both load the model and save it again, so the result was checked tensor by tensor against its settings, its tokenizer is
+one tokenizer.json, and no other file of the source is copied. Tensors keep their bytes unless another dtype is chosen.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from pathlib import Path
 
 from parakit.checkpoints.folder_safety import read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import published_settings
-from parakit.checkpoints.hub import data_files, fetch_model, gathered_folder, hub_name
-from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, load_model, save_model
+from parakit.checkpoints.hub import data_files, fetch_model, hub_name, plain_folder
+from parakit.checkpoints.loading import load_model
+from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, save_model
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, fsync_folder, sha256_file
@@ -33,8 +33,8 @@ def import_model(
 ) -> Path:
     """Turn a published model, a folder or the name of one on the hub, into an artifact of kind "model".
 
-    Its lineage names the source, the hub's commit, and the sha256 of every file that was read. Raises `UserError`
-    naming what is not honoured: code, pickles, unknown settings, tensors of another shape.
+    Its lineage records the source, the hub's commit, and the sha256 of every file that was read. Raises `UserError`
+    naming what is not supported: code, pickles, unknown settings, tensors of another shape.
     """
     name = hub_name(source)
     if revision and name is None:
@@ -48,9 +48,9 @@ def import_model(
     else:
         folder, revision = (fetched := fetch_model(name, revision)).folder, fetched.revision
     require_model_folder(folder)
-    with gathered_folder(folder) as plain:
+    with plain_folder(folder) as plain:
         model, tokenizer = load_model(plain, dtype=dtype)
-        read = {file: sha256_file(path) for file, path in data_files(plain).items()}
+        files = {file: sha256_file(path) for file, path in data_files(plain).items()}
         config = {
             "stage": "import",
             "source": source if name is None else f"hub:{name}",
@@ -59,8 +59,8 @@ def import_model(
             "dtype": dtype,
         }
         parents: list[str | Path] = [folder] if (folder / LINEAGE).is_file() else []
-        sampling, left_behind = published_settings(plain)
-        result = {"files": read} | ({"left_behind": left_behind} if left_behind else {})
+        sampling, unsupported = published_settings(plain)
+        result = {"files": files} | ({"unsupported_settings": unsupported} if unsupported else {})
         lineage = Lineage("model", config, parents, result=result)
         return save_model(model, tokenizer, output, lineage, overwrite, sampling=sampling)
 
@@ -72,8 +72,8 @@ def export_model(
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
-    """Write a model folder as plain Hugging Face files, without Parakit's lineage and manifest; a model card comes
-    along. `output` must not exist.
+    """Write a model folder as plain Hugging Face files, with its model card, without Parakit's lineage and manifest.
+    `output` must not exist.
     """
     folder, out = require_model_folder(model), Path(output)
     if out.exists():
@@ -82,12 +82,12 @@ def export_model(
     loaded, tokenizer = load_model(folder, dtype=dtype)
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         try:
             written = save_model(
                 loaded,
                 tokenizer,
-                aside / "model",
+                temporary / "model",
                 Lineage("model"),
                 card=card,
                 max_shard_bytes=max_shard_bytes,
@@ -98,13 +98,13 @@ def export_model(
             os.rename(written, out)
             fsync_folder(out.parent)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
 def architecture_name(folder: str | Path) -> str:
-    """What a model folder is published as, such as `qwen3 (Qwen3ForCausalLM)`."""
-    foreign = read_small_json(require_model_folder(folder) / "config.json")
-    names = foreign.get("architectures")
+    """Architecture and class of a model folder, such as `qwen3 (Qwen3ForCausalLM)`."""
+    hf_config = read_small_json(require_model_folder(folder) / "config.json")
+    names = hf_config.get("architectures")
     named = f" ({names[0]})" if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    return f"{foreign.get('model_type')}{named}"
+    return f"{hf_config.get('model_type')}{named}"

@@ -1,8 +1,8 @@
-"""How a foreign tensor lies in our parameters, and what every architecture's file offers.
+"""How the tensors of a Hugging Face folder correspond to a model's parameters, and the interface of an architecture.
 
-A foreign file may store a matrix turned, several of ours side by side (GPT-2's `c_attn`, ModernBERT's `Wqkv`), or
-one expert of a stack. One record a foreign tensor says so, and serves both ways: reading copies each piece straight
-to its place, writing joins the pieces again.
+A tensor of the folder may be stored transposed, may concatenate several parameters (GPT-2's `c_attn`, ModernBERT's
+`Wqkv`), or may be one expert of a stacked parameter. One `HFTensor` describes that and serves both directions: loading
+copies each slice into its parameter, saving concatenates the slices again.
 """
 
 from __future__ import annotations
@@ -34,35 +34,38 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a foreign tensor and the parameter of ours (or the expert in it) that it fills."""
+class TensorSlice:
+    """A slice of an `HFTensor`, and the parameter `name` (or the expert in it) that it fills."""
 
-    ours: str
+    name: str
     rows: tuple[int, int] | None = None
-    """First row and the row after the last, in our orientation; None: the whole tensor."""
+    """First row and the row after the last, of the matrix as (outputs, inputs); None: the whole tensor."""
     transposed: bool = False
-    """The foreign file stores (inputs, outputs)."""
+    """The file stores (inputs, outputs)."""
     expert: int | None = None
-    """Which slice of our stacked (n_experts, ...) parameter."""
+    """Index into a stacked (n_experts, ...) parameter."""
 
 
 @dataclass(frozen=True, slots=True)
-class NamedTensor:
-    """One foreign tensor: its name, its shape in the file, and where its pieces go. A piece whose shape
-    differs from its place only by axes of length 1 is reshaped.
+class HFTensor:
+    """One tensor of a folder: its name and shape in the file, and the slices that it consists of. A slice whose shape
+    differs from its parameter's only by axes of length 1 is reshaped.
     """
 
-    theirs: str
+    hf_name: str
     shape: tuple[int, ...]
-    pieces: tuple[Piece, ...]
+    slices: tuple[TensorSlice, ...]
+
+    def sorted_slices(self) -> list[TensorSlice]:
+        """In the order of their rows."""
+        return sorted(self.slices, key=lambda one: one.rows or (0, 0))
 
 
 class Architecture(Protocol):
-    """What each architecture's module offers, as module-level names. All of it is torch-free.
+    """What the module of an architecture defines at its top level. All of it is torch-free.
 
-    Two more are looked for, and need not be there: `ALIASES`, other class names -> keys of `CLASSES`; and
-    `settled(config, stored)`, the settings with what only the names of the stored tensors tell (an optional bias,
-    say).
+    Two names are optional: `ALIASES`, further class names -> keys of `CLASSES`; and `finalize(config, stored)`, which
+    completes a config with what only the names of the stored tensors reveal, such as an optional bias.
     """
 
     @property
@@ -70,56 +73,54 @@ class Architecture(Protocol):
 
     @property
     def CLASSES(self) -> Mapping[str, str]:
-        """transformers' class name (in config.json's `architectures`) for each `HeadKind` that this one has, and
-        for "token_classifier"; the first is meant where a folder names none.
+        """transformers' class name (in config.json's `architectures`) for each supported `HeadKind` and for
+        "token_classifier"; the first is the default of a folder that names none.
         """
         ...
 
     @property
     def PREFIX(self) -> str:
-        """What the names of the trunk's tensors begin with under every head but the bare trunk ("model.")."""
+        """The prefix ("model.") of the trunk's tensors under every head but the bare trunk."""
         ...
 
     @property
     def RENAMED(self) -> Mapping[str, str]:
-        """Endings of names in old files -> the endings that `named_tensors` uses (".gamma" -> ".weight")."""
+        """Suffixes of names in old files -> the suffixes in `hf_tensors` (".gamma" -> ".weight")."""
         ...
 
     @property
     def TIED_COPIES(self) -> Mapping[str, str]:
-        """Names that files may repeat -> the tensor they must equal, wherever `named_tensors` does not list
-        them as tensors of their own.
+        """Tensors that files may repeat -> the tensor that they must equal, unless `hf_tensors` lists them as tensors
+        of their own.
         """
         ...
 
-    def read_settings(self, foreign: Mapping[str, Any], where: str | Path) -> ModelConfig:
-        """A parsed `config.json` as our settings; `UserError` names a key that we do not honour, and why."""
+    def read_settings(self, hf_config: Mapping[str, Any], where: str | Path) -> ModelConfig:
+        """A parsed `config.json` as a `ModelConfig`; `UserError` names an unsupported key, and why."""
         ...
 
     def write_settings(self, config: Any) -> dict[str, Any]:
-        """Our settings as the keys of a `config.json` (without `architectures`, labels, dtype and token ids).
+        """A config as the keys of a `config.json` (without `architectures`, labels, dtype and token ids).
 
-        Called for every shape of the family: what this architecture cannot say is simply left out, and the
-        registry, which reads the answer back and compares, then finds that it does not fit.
+        Called for every config of the family: a setting that this architecture cannot express is left out, and the
+        registry, which reads the result back and compares, then finds that it does not fit.
         """
         ...
 
-    def read_classifier(self, foreign: Mapping[str, Any], level: str) -> dict[str, Any]:
+    def read_classifier(self, hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
         """`pooling`, `head` and `bias` of the `Classifier` that transformers computes for such a config.json;
-        `level` is "sequence" or "token". Labels are the registry's business.
+        `level` is "sequence" or "token". The registry reads the labels.
         """
         ...
 
     def write_classifier(self, classes: ClassifierConfig) -> dict[str, Any]:
-        """Keys of config.json that say these (besides the labels); {} where there is no choice."""
+        """Keys of config.json that express these (without the labels); {} where there is no choice."""
         ...
 
-    def named_tensors(self, config: Any, head: Head) -> Iterator[NamedTensor]:
-        """Every foreign tensor of such a model; a tied matrix stands once, under the name that transformers
-        saves.
-        """
+    def hf_tensors(self, config: Any, head: Head) -> Iterator[HFTensor]:
+        """Every tensor of such a model; a tied matrix once, under the name that transformers saves."""
         ...
 
-    def is_ignorable(self, theirs: str) -> bool:
-        """Tensors that files carry and that no head of ours needs."""
+    def is_ignorable(self, hf_name: str) -> bool:
+        """Whether files carry this tensor and no head uses it."""
         ...

@@ -1,13 +1,12 @@
-"""How an embedder's token vectors become one vector, beside its weights.
+"""How an embedder pools token vectors, in the files that sentence-transformers uses. Torch-free.
 
-`config.json` has no word for it. sentence-transformers keeps it in `modules.json` and `1_Pooling/config.json`, and
-so do we: its users can load our embedders, and we theirs. Torch-free.
+`config.json` has no key for it; sentence-transformers keeps it in `modules.json` and `1_Pooling/config.json`. Writing the
+same files lets each library load the other's embedders.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.common.errors import UserError
@@ -24,28 +23,27 @@ _TYPES = "sentence_transformers.models."
 
 
 def read_pooling(folder: Path, default: EmbedderConfig) -> EmbedderConfig:
-    """The pooling that the folder says, or `default` where it says nothing."""
+    """The pooling in the folder's files, or `default` where it has none."""
     if not (folder / MODULES).is_file():
         return default
-    kinds: list[Any] = []
-    for module in read_small_json(regular_file(folder, MODULES), list):
-        kinds.append(module.get("type") if isinstance(module, dict) else None)
+    modules = read_small_json(regular_file(folder, MODULES), list)
+    kinds = [module.get("type") if isinstance(module, dict) else None for module in modules]
     names = [str(kind).rsplit(".", 1)[-1] for kind in kinds]
     if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]):
         raise UserError(
             f"{folder / MODULES}: has the modules {', '.join(names)}",
-            "Parakit computes a Transformer, a Pooling, and a Normalize where there is one",
+            "Parakit supports a Transformer, a Pooling, and an optional Normalize",
         )
     where = folder / POOLING / "config.json"
     settings = read_small_json(regular_file(folder / POOLING, "config.json"))
     chosen = [name for name in settings if name.startswith("pooling_mode") and settings[name]]
-    found = [ours for ours, theirs in _MODES.items() if chosen == [theirs]]
-    if "pooling_mode" in chosen:  # newer folders name it
-        found = [ours for ours in _MODES if settings["pooling_mode"] in (ours, f"{ours}token")]
+    found = [name for name, hf_name in _MODES.items() if chosen == [hf_name]]
+    if "pooling_mode" in chosen:  # the key of newer folders
+        found = [name for name in _MODES if settings["pooling_mode"] in (name, f"{name}token")]
     if not found:
         raise UserError(
-            f"{where}: asks for the pooling {', '.join(chosen) or 'none'}",
-            f"Parakit computes one of: {', '.join(_MODES.values())}",
+            f"{where}: unsupported pooling {', '.join(chosen) or 'none'}",
+            f"Parakit supports one of: {', '.join(_MODES.values())}",
         )
     return EmbedderConfig.parse({"pooling": found[0], "normalize": "Normalize" in names}, str(where))
 
@@ -55,13 +53,13 @@ def write_pooling(folder: Path, pooling: EmbedderConfig, d_model: int) -> None:
     modules = [("", "Transformer"), (POOLING, "Pooling")]
     if pooling.normalize:
         modules.append(("2_Normalize", "Normalize"))
-    listed = [
+    entries = [
         {"idx": i, "name": str(i), "path": path, "type": _TYPES + kind}
         for i, (path, kind) in enumerate(modules)
     ]
-    write_json_atomic(folder / MODULES, listed)
+    write_json_atomic(folder / MODULES, entries)
     (folder / POOLING).mkdir()
-    modes = {theirs: ours == pooling.pooling for ours, theirs in _MODES.items()}
+    modes = {hf_name: name == pooling.pooling for name, hf_name in _MODES.items()}
     others = {f"pooling_mode_{name}": False for name in ("max_tokens", "mean_sqrt_len_tokens")}
     write_json_atomic(
         folder / POOLING / "config.json", {"word_embedding_dimension": d_model, **modes, **others}

@@ -1,7 +1,7 @@
-"""Which architecture a folder holds, and which one a model of ours is written as. Torch-free.
+"""Which architecture a folder holds, and as which one a model is saved. Torch-free.
 
-An architecture fits a shape when what it writes of it, read back, computes the same; so an architecture's file
-cannot promise more than it says.
+An architecture fits a config if the settings that it writes, read back, compute the same; so no architecture can claim
+more than its file format expresses.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from parakit.checkpoints.architectures import (
     qwen3_moe,
     t5,
 )
-from parakit.checkpoints.config_equivalence import differences
+from parakit.checkpoints.config_equivalence import config_diff
 from parakit.checkpoints.mapping import Architecture, Head, HeadKind
 from parakit.common.errors import UserError
 from parakit.model.config import ClassifierConfig, EmbedderConfig, ModelConfig
 
-# In the order in which they are tried for a model of ours: of two that fit, the plainer one is written.
+# In the order in which they are tried for saving: of two that fit, the plainer one is used.
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
     *(modernbert, bert, t5, bart, marian),
@@ -47,93 +47,91 @@ _KINDS: dict[str, HeadKind] = {
 }
 
 
-def architecture_of(foreign: Mapping[str, Any], where: str | Path) -> tuple[Architecture, Head]:
-    """The architecture and the head that a parsed `config.json` names. Raises `UserError` where we have none of
-    them, or where the labels contradict each other.
+def architecture_of(hf_config: Mapping[str, Any], where: str | Path) -> tuple[Architecture, Head]:
+    """The architecture and the head that a parsed `config.json` names. Raises `UserError` where one of them
+    is not supported, or where the labels contradict each other.
     """
-    kind = foreign.get("model_type")
-    architecture = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
+    model_type = hf_config.get("model_type")
+    architecture = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
     if architecture is None:
         raise UserError(
-            f"{where}: holds a model of type {kind!r}", f"Parakit loads: {', '.join(ARCHITECTURES)}"
+            f"{where}: holds a model of type {model_type!r}", f"Parakit loads: {', '.join(ARCHITECTURES)}"
         )
     classes = architecture.CLASSES
-    named = foreign.get("architectures") or [next(iter(classes.values()))]
-    found = [name for name, theirs in classes.items() if named == [theirs]]
-    found += [kind for theirs, kind in getattr(architecture, "ALIASES", {}).items() if named == [theirs]]
-    if not found:
+    names = hf_config.get("architectures") or [next(iter(classes.values()))]
+    heads = [head for head, name in classes.items() if names == [name]]
+    heads += [head for name, head in getattr(architecture, "ALIASES", {}).items() if names == [name]]
+    if not heads:
         raise UserError(
-            f"{where}: `architectures` is {named!r}",
-            f"Parakit loads these of {kind}: {', '.join(dict.fromkeys(classes.values()))}",
+            f"{where}: `architectures` is {names!r}",
+            f"Parakit loads these of {model_type}: {', '.join(dict.fromkeys(classes.values()))}",
         )
-    if found[0] in ("classifier", "token_classifier"):
-        return architecture, _read_classifier(architecture, found, foreign, where)
-    pooling = EmbedderConfig() if found[0] == "embedder" else None
-    return architecture, Head(_KINDS[found[0]], pooling=pooling)
+    if heads[0] in ("classifier", "token_classifier"):
+        return architecture, _read_classifier(architecture, heads, hf_config, where)
+    pooling = EmbedderConfig() if heads[0] == "embedder" else None
+    return architecture, Head(_KINDS[heads[0]], pooling=pooling)
 
 
 def architecture_for(config: ModelConfig, head: Head) -> Architecture:
-    """The first architecture that computes such a model. Raises `UserError` naming what stands in the way of the
-    one that comes nearest.
+    """The first architecture that computes such a model. Raises `UserError` naming the incompatible settings of
+    the architecture that has the fewest.
     """
-    nearest: tuple[int, str, dict[str, tuple[Any, Any]]] | None = None
+    closest: tuple[str, dict[str, tuple[Any, Any]]] | None = None
     for name, architecture in ARCHITECTURES.items():
         if head_name(head) not in architecture.CLASSES:
             continue
-        found = obstacles(architecture, config, head)
-        if found is None:
+        diff = incompatibilities(architecture, config, head)
+        if diff is None:
             continue
-        if not found:
+        if not diff:
             return architecture
-        if nearest is None or len(found) < nearest[0]:
-            nearest = len(found), name, found
-    if nearest is None:
+        if closest is None or len(diff) < len(closest[1]):
+            closest = name, diff
+    if closest is None:
         raise UserError(
             f"no published architecture has the head {head.kind.replace('_', ' ')} on this trunk: {config.family}",
             f"known: {', '.join(ARCHITECTURES)}",
         )
-    _, name, found = nearest
-    told = "; ".join(f"{key} = {ours!r}, where it has {theirs!r}" for key, (ours, theirs) in found.items())
+    name, diff = closest
+    listed = "; ".join(f"{key} = {value!r}, where it has {other!r}" for key, (value, other) in diff.items())
     raise UserError(
-        f"no published architecture computes this shape; {name} comes nearest, and in its way stands: {told}",
+        f"no published architecture computes this shape; {name} comes closest, but differs in: {listed}",
         "change these settings to write a folder that other programs can load",
     )
 
 
-def obstacles(
+def incompatibilities(
     architecture: Architecture, config: ModelConfig, head: Head
 ) -> dict[str, tuple[Any, Any]] | None:
-    """Settings that a folder of this architecture would not keep -> (ours, what would be read back); None when
-    the architecture is of another kind altogether.
+    """Settings that a folder of this architecture would not preserve -> (value, value read back); None if the
+    architecture does not fit at all.
     """
     where = f"{architecture.MODEL_TYPE} config.json"
     try:
-        foreign = architecture.write_settings(config)
-        again = architecture.read_settings(foreign, where)
+        hf_config = architecture.write_settings(config)
+        reread = architecture.read_settings(hf_config, where)
     except (UserError, AttributeError):
-        return None  # it allows no such shape, or lacks the fields that this one writes
-    if again.family != config.family:
+        return None  # it has no such shape, or writes fields that this config lacks
+    if reread.family != config.family:
         return None
-    again = settled(
-        architecture, again, {tensor.theirs for tensor in architecture.named_tensors(config, head)}
-    )
-    found = differences(config, again)
+    stored = {tensor.hf_name for tensor in architecture.hf_tensors(config, head)}
+    diff = config_diff(config, finalize(architecture, reread, stored))
     if head.classes is not None:
-        written = {**foreign, **architecture.write_classifier(head.classes)}
+        written = {**hf_config, **architecture.write_classifier(head.classes)}
         shape = architecture.read_classifier(written, head.classes.level)
         for name, value in shape.items():
             if getattr(head.classes, name) != value and not (
                 name == "pooling" and head.classes.level == "token"
             ):
-                found[f"classes.{name}"] = (getattr(head.classes, name), value)
-    return found
+                diff[f"classes.{name}"] = (getattr(head.classes, name), value)
+    return diff
 
 
-def settled(architecture: Architecture, config: ModelConfig, stored: Collection[str]) -> ModelConfig:
-    """`config` with what only the names of the stored tensors tell; see `Architecture`."""
-    settle = getattr(architecture, "settled", None)
-    found: ModelConfig = config if settle is None else settle(config, stored)
-    return found
+def finalize(architecture: Architecture, config: ModelConfig, stored: Collection[str]) -> ModelConfig:
+    """`config`, completed with what only the names of the stored tensors reveal; see `Architecture`."""
+    complete = getattr(architecture, "finalize", None)
+    finalized: ModelConfig = config if complete is None else complete(config, stored)
+    return finalized
 
 
 def class_name(architecture: Architecture, head: Head) -> str:
@@ -149,7 +147,7 @@ def head_name(head: Head) -> str:
 
 
 def write_labels(architecture: Architecture, head: Head) -> dict[str, Any]:
-    """The keys of config.json that say what a head's numbers mean."""
+    """The keys of config.json that describe a head's outputs."""
     if head.kind == "reward_model":
         return {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     if head.classes is None:
@@ -165,28 +163,28 @@ def write_labels(architecture: Architecture, head: Head) -> dict[str, Any]:
 
 
 def _read_classifier(
-    architecture: Architecture, found: list[str], foreign: Mapping[str, Any], where: str | Path
+    architecture: Architecture, heads: list[str], hf_config: Mapping[str, Any], where: str | Path
 ) -> Head:
-    labels = _read_labels(foreign, where)
-    problem = foreign.get("problem_type")
+    labels = _read_labels(hf_config, where)
+    problem = hf_config.get("problem_type")
     if problem not in (None, "regression", "single_label_classification"):
         raise UserError(
             f"{where}: `problem_type` is {problem!r}, and Parakit's classifier chooses one label",
             "it needs 'single_label_classification' or 'regression'",
         )
-    if len(labels) == 1 and problem is None and "reward_model" in found:
+    if len(labels) == 1 and problem is None and "reward_model" in heads:
         return Head("reward_model")
-    level = "token" if found[0] == "token_classifier" else "sequence"
+    level = "token" if heads[0] == "token_classifier" else "sequence"
     regression = level == "sequence" and (problem == "regression" or (problem is None and len(labels) == 1))
-    shape = architecture.read_classifier(foreign, level)
+    shape = architecture.read_classifier(hf_config, level)
     values = {"labels": labels, "level": level, "regression": regression, **shape}
     return Head("classifier", ClassifierConfig.parse(values, str(where)))
 
 
-def _read_labels(foreign: Mapping[str, Any], where: str | Path) -> tuple[str, ...]:
-    """Names of the labels in the order of their numbers; transformers means two where a folder says nothing."""
-    names = foreign.get("id2label")
-    n = foreign.get("num_labels", foreign.get("_num_labels"))
+def _read_labels(hf_config: Mapping[str, Any], where: str | Path) -> tuple[str, ...]:
+    """Names of the labels in the order of their numbers; transformers' default is two labels."""
+    names = hf_config.get("id2label")
+    n = hf_config.get("num_labels", hf_config.get("_num_labels"))
     if names is None:
         n = 2 if n is None else n
         if type(n) is not int or not 0 < n <= 1_000_000:

@@ -1,7 +1,7 @@
-"""Rotary positions and local layers in a stranger's `config.json`, both ways. Torch-free.
+"""Rotary positions and local layers in a Hugging Face `config.json`, read and written. Torch-free.
 
-The rope base stands under `rope_theta` (old) or in `rope_parameters` (new), its scaling in `rope_scaling` (old) or
-`rope_parameters` (new); folders may have any of them as long as they agree.
+The rope base is under `rope_theta` (old) or in `rope_parameters` (new), its scaling in `rope_scaling` (old) or
+`rope_parameters` (new); a folder may have any of them as long as they agree.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.model.config import RopeScaling, TransformerConfig
+from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
 ROPE = frozenset({"rope_theta", "rope_parameters", "rope_scaling"})
 WINDOW = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
 _REFUSED = {
-    "dynamic": "its angles change with the length of the text, so that keys in a cache would have to be turned "
-    "again",
-    "longrope": "it has two sets of factors and changes between them with the length of the text",
+    "dynamic": "its angles change with the length of the text, so that cached keys would have to be rotated again",
+    "longrope": "it switches between two sets of factors with the length of the text",
 }
 _KEYS = {
     "default": set[str](),
@@ -34,20 +33,20 @@ _BASIC = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
 
 
 def read_rope(
-    foreign: Mapping[str, Any], where: str | Path, default_theta: float = 10_000.0
+    hf_config: Mapping[str, Any], where: str | Path, default_theta: float = 10_000.0
 ) -> dict[str, Any]:
     """`rope_theta` and `rope_scaling` as `TransformerConfig` has them."""
-    thetas = [foreign["rope_theta"]] if foreign.get("rope_theta") is not None else []
+    thetas = [hf_config["rope_theta"]] if hf_config.get("rope_theta") is not None else []
     scalings = []
     for key in ("rope_parameters", "rope_scaling"):
-        if foreign.get(key):
-            theta, scaling = read_rope_group(foreign[key], foreign, where, key)
+        if hf_config.get(key):
+            theta, scaling = read_rope_group(hf_config[key], hf_config, where, key)
             thetas += [theta] if theta is not None else []
             scalings.append(scaling)
     for name, found in (("rope_theta", thetas), ("rope_scaling", scalings)):
         if any(value != found[0] for value in found):
             raise UserError(
-                f"{where}: `{name}` stands there with different values: {found}",
+                f"{where}: `{name}` has several values: {found}",
                 "keep the one that the model was trained with",
             )
     return {
@@ -57,9 +56,9 @@ def read_rope(
 
 
 def read_rope_group(
-    group: Any, foreign: Mapping[str, Any], where: str | Path, key: str
+    group: Any, hf_config: Mapping[str, Any], where: str | Path, key: str
 ) -> tuple[float | None, RopeScaling | None]:
-    """One mapping of rope settings, which stands under `key`: its base, where it says one, and its scaling."""
+    """The base (None where it is absent) and the scaling in one mapping of rope settings, found under `key`."""
     if not isinstance(group, Mapping):
         raise UserError(
             f"{where}: `{key}` is a {type(group).__name__}, not a mapping",
@@ -69,26 +68,28 @@ def read_rope_group(
     if not isinstance(kind, str) or kind not in _KEYS or group.get("partial_rotary_factor", 1) != 1:
         reason = _REFUSED.get(kind) if isinstance(kind, str) else None
         raise UserError(
-            f"{where}: `{key}` is {dict(group)!r}: Parakit does not compute such rotary positions"
+            f"{where}: `{key}` is {dict(group)!r}, and Parakit does not support such rotary positions"
             f"{f' ({reason})' if reason else ''}",
-            f"it needs a rope_type of {', '.join(_KEYS)}, on all features",
+            f"supported: a rope_type of {', '.join(_KEYS)}, on all features",
         )
-    if kind == "default":  # transformers ignores leftovers here, and so may we
+    if kind == "default":  # transformers ignores the keys of other types here
         unknown = group.keys() - _BASIC - set[str]().union(*_KEYS.values())
     else:
         unknown = group.keys() - _BASIC - _KEYS[kind]
     if unknown or group.get("truncate", True) is not True:
         raise UserError(
-            f"{where}: `{key}` has `{min(unknown, default='truncate')}`, which Parakit does not compute for "
+            f"{where}: `{key}` has `{min(unknown, default='truncate')}`, which Parakit does not support for "
             f"rope_type {kind!r}",
             f"known: {', '.join(sorted(_BASIC | _KEYS[kind]))}",
         )
-    return group.get("rope_theta"), None if kind == "default" else _scaling(kind, group, foreign, where, key)
+    return group.get("rope_theta"), None if kind == "default" else _scaling(
+        kind, group, hf_config, where, key
+    )
 
 
 def write_rope(config: TransformerConfig) -> dict[str, Any]:
-    """The rope settings under their old and their new keys: engines of both ages read them."""
-    theta, scaling = plain_rope(config)
+    """The rope settings under their old and their new keys, for old and new versions of transformers."""
+    theta, scaling = fold_ntk(config)
     group: dict[str, Any] = {"rope_theta": theta, "rope_type": "default"}
     if scaling is not None:
         group |= {"rope_type": scaling.kind, "factor": scaling.factor}
@@ -109,8 +110,8 @@ def write_rope(config: TransformerConfig) -> dict[str, Any]:
     return written
 
 
-def plain_rope(config: TransformerConfig) -> tuple[float, RopeScaling | None]:
-    """Base and scaling without "ntk", which is nothing but a larger base."""
+def fold_ntk(config: TransformerConfig) -> tuple[float, RopeScaling | None]:
+    """Base and scaling, with "ntk" scaling folded into the base, to which it is equivalent."""
     scaling = config.rope_scaling
     if scaling is None or scaling.kind != "ntk":
         return config.rope_theta, scaling
@@ -118,15 +119,15 @@ def plain_rope(config: TransformerConfig) -> tuple[float, RopeScaling | None]:
 
 
 def read_local_layers(
-    foreign: Mapping[str, Any], n_layers: Any, where: str | Path, max_window_layers: int = 28
+    hf_config: Mapping[str, Any], n_layers: Any, where: str | Path, max_window_layers: int = 28
 ) -> dict[str, Any]:
-    """`sliding_window` and `local_layers`, from the four keys with which Qwen says them."""
-    window = foreign.get("sliding_window", 4096) if foreign.get("use_sliding_window") else None
-    if type(n_layers) is not int:  # the settings' own check names it
+    """`sliding_window` and `local_layers`, from the four keys that Qwen uses."""
+    window = hf_config.get("sliding_window", 4096) if hf_config.get("use_sliding_window") else None
+    if type(n_layers) is not int:  # reported by the config's own check
         return {}
-    types = foreign.get("layer_types")
+    types = hf_config.get("layer_types")
     if types is None:
-        first = foreign.get("max_window_layers", max_window_layers)
+        first = hf_config.get("max_window_layers", max_window_layers)
         if type(first) is not int:
             raise UserError(
                 f"{where}: `max_window_layers` is {first!r}, not a count", "fetch the folder again"
@@ -138,13 +139,13 @@ def read_local_layers(
             raise UserError(
                 f"{where}: `layer_types` must name one of {', '.join(sorted(kinds))} for each of the {n_layers} "
                 f"layers",
-                "Parakit computes full and sliding-window attention only",
+                "Parakit supports full and sliding-window attention only",
             )
         local = [layer for layer, kind in enumerate(types) if kind == "sliding_attention"]
         if local and window is None:
             raise UserError(
                 f"{where}: `layer_types` has a sliding window in layer {local[0]}, and `use_sliding_window` is "
-                f"{foreign.get('use_sliding_window')!r}",
+                f"{hf_config.get('use_sliding_window')!r}",
                 "set use_sliding_window and sliding_window as the model was trained",
             )
     if not local:
@@ -153,7 +154,7 @@ def read_local_layers(
 
 
 def write_local_layers(config: TransformerConfig) -> dict[str, Any]:
-    """The four keys with which Qwen says which layers are local."""
+    """The four keys with which Qwen describes local layers."""
     local = [layer for layer in range(config.n_layers) if config.is_local(layer)]
     written: dict[str, Any] = {
         "use_sliding_window": bool(local),
@@ -167,9 +168,12 @@ def write_local_layers(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _scaling(
-    kind: str, group: Mapping[str, Any], foreign: Mapping[str, Any], where: str | Path, key: str
+    kind: str, group: Mapping[str, Any], hf_config: Mapping[str, Any], where: str | Path, key: str
 ) -> RopeScaling:
-    longest, original = foreign.get("max_position_embeddings"), group.get("original_max_position_embeddings")
+    longest, original = (
+        hf_config.get("max_position_embeddings"),
+        group.get("original_max_position_embeddings"),
+    )
     values: dict[str, Any] = {"kind": kind, "factor": group.get("factor")}
     if kind in ("yarn", "llama3"):
         values["original_max_seq_len"] = longest if original is None else original

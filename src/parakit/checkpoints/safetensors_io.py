@@ -1,9 +1,9 @@
-"""Reading safetensors files that strangers wrote: the header is checked before a byte of data is touched.
+"""Read untrusted safetensors files, and write them: a header is checked before any data is read.
 
-The format is eight bytes of header length, a JSON header of `name -> dtype, shape, data_offsets`, and the raw
-data. Here every tensor must lie inside the file, have as many bytes as its shape and dtype say, and touch its
-neighbours without gap or overlap. Tensors are then memory-mapped and handed out one at a time, already in the
-wanted dtype and on the wanted device, so that peak memory is the model plus one tensor.
+The format is eight bytes of header length, a JSON header of `name -> dtype, shape, data_offsets`, and the raw data.
+Every tensor must be inside the file, have as many bytes as its shape and dtype require, and adjoin its neighbours
+without gap or overlap. Tensors are then memory-mapped and yielded one at a time, so that peak memory is the model plus
+one tensor.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _HINT = "the file is damaged or was not written as safetensors: fetch it again"
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where one tensor lies: under `name` in `file`, whose data part has it at the bytes `start` to `stop`."""
+    """The location of a tensor: `name` in `file`, at the bytes `start` to `stop` of its data."""
 
     file: Path
     name: str
@@ -95,12 +95,12 @@ def folder_tensors(folder: str | Path) -> dict[str, TensorEntry]:
                 "only files of the folder itself are read",
             )
         found = read_header(regular_file(folder, shard))
-        promised = {tensor for tensor, file in weight_map.items() if file == shard}
-        if missing := sorted(promised - found.keys()):
+        indexed = {tensor for tensor, file in weight_map.items() if file == shard}
+        if missing := sorted(indexed - found.keys()):
             raise CorruptArtifact(
                 f"{folder / shard}: lacks the tensor {missing[0]!r} that {INDEX} promises", _HINT
             )
-        if extra := sorted(found.keys() - promised):
+        if extra := sorted(found.keys() - indexed):
             raise CorruptArtifact(
                 f"{folder / shard}: holds the tensor {extra[0]!r} that {INDEX} does not name", _HINT
             )
@@ -130,7 +130,7 @@ def read_tensors(
 
 
 def _read_ahead(path: Path) -> None:
-    """Ask for the whole file at once: reading a mapping page by page keeps a cold disk waiting."""
+    """Request the whole file at once: reading a mapping page by page is slow on a cold disk."""
     if hasattr(os, "posix_fadvise"):
         with open(path, "rb") as file, contextlib.suppress(OSError):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
@@ -140,24 +140,24 @@ def write_shards(
     tensors: Iterable[tuple[str, torch.Tensor]], folder: str | Path, max_shard_bytes: int
 ) -> None:
     """Write a folder's weights: one file where they fit into `max_shard_bytes`, else several and an index. Only
-    one shard's tensors are held at a time.
+    one shard's tensors are in memory at a time.
     """
     folder = Path(folder)
     shards: list[list[str]] = []
-    held: dict[str, torch.Tensor] = {}
-    n_held = n_total = n_params = 0
+    shard: dict[str, torch.Tensor] = {}
+    n_shard = n_total = n_params = 0
 
     def write() -> None:
-        write_tensors(held, folder / f"{len(shards)}.part")
-        shards.append(list(held))
-        held.clear()
+        write_tensors(shard, folder / f"{len(shards)}.part")
+        shards.append(list(shard))
+        shard.clear()
 
     for name, tensor in tensors:
-        if held and n_held + tensor.nbytes > max_shard_bytes:
+        if shard and n_shard + tensor.nbytes > max_shard_bytes:
             write()
-            n_held = 0
-        held[name] = tensor
-        n_held += tensor.nbytes
+            n_shard = 0
+        shard[name] = tensor
+        n_shard += tensor.nbytes
         n_total += tensor.nbytes
         n_params += tensor.numel()
     write()
@@ -167,9 +167,9 @@ def write_shards(
     files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     for i, file in enumerate(files):
         os.replace(folder / f"{i}.part", folder / file)
-    where = {name: file for names, file in zip(shards, files, strict=True) for name in names}
+    weight_map = {name: file for names, file in zip(shards, files, strict=True) for name in names}
     metadata = {"total_parameters": n_params, "total_size": n_total}
-    write_json_atomic(folder / INDEX, {"metadata": metadata, "weight_map": dict(sorted(where.items()))})
+    write_json_atomic(folder / INDEX, {"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))})
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
@@ -186,7 +186,7 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
 def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({name for name, _ in pairs}) < len(pairs):
-            raise ValueError("a name stands twice")
+            raise ValueError("a name occurs twice")
         return dict(pairs)
 
     try:
@@ -202,7 +202,7 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     """One tensor's header entry, with its size checked."""
     fields: dict[str, Any] = value if isinstance(value, dict) else {}
     shape, offsets, dtype = fields.get("shape"), fields.get("data_offsets"), fields.get("dtype")
-    if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2 and isinstance(dtype, str)):
+    if not (_are_naturals(shape) and _are_naturals(offsets) and len(offsets) == 2 and isinstance(dtype, str)):
         raise CorruptArtifact(f"{path}: tensor {name!r} has no proper dtype, shape and data_offsets", _HINT)
     bits = DTYPE_BITS.get(dtype)
     if bits is None:
@@ -221,7 +221,7 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     return TensorEntry(path, name, dtype, tuple(shape), start, stop)
 
 
-def _naturals(value: Any) -> TypeGuard[list[int]]:
+def _are_naturals(value: Any) -> TypeGuard[list[int]]:
     return (
         isinstance(value, list) and len(value) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in value)
     )
@@ -229,17 +229,15 @@ def _naturals(value: Any) -> TypeGuard[list[int]]:
 
 def _check_layout(path: Path, entries: list[tuple[str, TensorEntry]], n_data: int) -> None:
     """Tensors follow each other from byte 0 to the end of the file."""
-    reached = 0
+    end = 0
     for name, entry in entries:
-        if entry.start != reached:
-            fault = "overlaps the tensor before it" if entry.start < reached else "leaves a gap before it"
+        if entry.start != end:
+            fault = "overlaps the tensor before it" if entry.start < end else "leaves a gap before it"
             raise CorruptArtifact(
-                f"{path}: tensor {name!r} starts at byte {entry.start} of the data, where {reached} was due: "
+                f"{path}: tensor {name!r} starts at byte {entry.start} of the data, where {end} was due: "
                 f"it {fault}",
                 _HINT,
             )
-        reached = entry.stop
-    if reached != n_data:
-        raise CorruptArtifact(
-            f"{path}: its tensors take {reached} bytes, and {n_data} follow the header", _HINT
-        )
+        end = entry.stop
+    if end != n_data:
+        raise CorruptArtifact(f"{path}: its tensors take {end} bytes, and {n_data} follow the header", _HINT)

@@ -1,18 +1,18 @@
-"""A model's parameters and the tensors of its folder: checked against each other, copied in, and put together
-again for writing.
+"""Tensors of a folder to parameters of a model, and back.
 
-Every foreign tensor is copied straight from the mapped file to its place, in the wanted dtype and on the wanted
-device: nothing of the model's size is held twice.
+Loading copies each tensor straight from the memory-mapped file into its parameter, with the target's dtype and device:
+nothing of the model's size is in memory twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parakit.checkpoints.mapping import Architecture, Head, NamedTensor, Piece
+from parakit.checkpoints.mapping import Architecture, Head, HFTensor, TensorSlice
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, TensorEntry, folder_tensors, read_tensors
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.model.config import ModelConfig
@@ -23,24 +23,26 @@ if TYPE_CHECKING:
     from parakit.model.heads import Model
 
 
-def checked_entries(
+def match_tensors(
     folder: Path, architecture: Architecture, config: ModelConfig, head: Head
 ) -> dict[str, TensorEntry]:
-    """The tensors on disk under the names of `named_tensors`: one for every parameter that the settings ask for,
-    each of its shape and a dtype that weights can have; and copies of tied ones.
+    """The tensors on disk under the names of `hf_tensors`: one for every parameter of such a model, each with its
+    shape and a supported dtype; and copies of tied ones.
     """
-    found = folder_tensors(folder)
-    named = islice(architecture.named_tensors(config, head), len(found) + 1)  # of more, one is missing anyway
-    wanted = {tensor.theirs: tensor for tensor in named}
-    entries = _by_name(found, architecture, wanted.keys())
-    for name, tensor in wanted.items():
+    stored = folder_tensors(folder)
+    expected = {
+        tensor.hf_name: tensor  # one more than stored is enough to find a missing one
+        for tensor in islice(architecture.hf_tensors(config, head), len(stored) + 1)
+    }
+    entries = _normalize_names(stored, architecture, expected.keys())
+    for name, tensor in expected.items():
         if name not in entries:
             raise UserError(
                 f"{folder}: the weights lack the tensor {name!r}",
                 "the model folder is not complete: fetch it again",
             )
         _check_entry(name, entries[name], tensor)
-    for name in entries.keys() - wanted.keys():
+    for name in entries.keys() - expected.keys():
         if name not in architecture.TIED_COPIES:
             raise UserError(
                 f"{entries[name].file}: holds a tensor {name!r} that {architecture.MODEL_TYPE} has no place for",
@@ -50,14 +52,14 @@ def checked_entries(
 
 
 def empty_model(config: ModelConfig, head: Head, device: torch.device, dtype: torch.dtype) -> Model:
-    """A model with unset weights: nothing is drawn at random to be thrown away. Tables of positions are filled,
-    in float32 whatever the dtype.
+    """A model with uninitialized weights: no random numbers are drawn. Position tables are filled, in float32 whatever
+    the dtype.
     """
     import torch
     from torch.overrides import TorchFunctionMode
 
-    class SkipInitialisers(TorchFunctionMode):
-        """Initialisers on the meta device would import torch's compiler, which takes seconds."""
+    class SkipInitializers(TorchFunctionMode):
+        """Initializers on the meta device would import torch's compiler, which takes seconds."""
 
         def __torch_function__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -67,17 +69,17 @@ def empty_model(config: ModelConfig, head: Head, device: torch.device, dtype: to
                 return args[0] if args else kwargs["tensor"]
             return func(*args, **kwargs)
 
-    with torch.device("meta"), SkipInitialisers():
+    with torch.device("meta"), SkipInitializers():
         model = _build(config, head)
-    made: dict[int, torch.nn.Parameter] = {}  # a tied matrix stays one
+    allocated: dict[int, torch.nn.Parameter] = {}  # a tied matrix stays one
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                if id(parameter) not in made:
-                    made[id(parameter)] = torch.nn.Parameter(
+                if id(parameter) not in allocated:
+                    allocated[id(parameter)] = torch.nn.Parameter(
                         torch.empty_like(parameter, dtype=dtype, device=device)
                     )
-                module._parameters[name] = made[id(parameter)]
+                module._parameters[name] = allocated[id(parameter)]
         if module._buffers:
             reset: Any = module.reset
             reset()
@@ -86,27 +88,27 @@ def empty_model(config: ModelConfig, head: Head, device: torch.device, dtype: to
     return model
 
 
-def fill(
+def load_into(
     model: Model, architecture: Architecture, head: Head, entries: Mapping[str, TensorEntry], folder: Path
 ) -> None:
-    """Copy every foreign tensor to its place. Raises `CorruptArtifact` where a copy of a tied matrix differs
-    from it.
+    """Copy the tensors of a folder into a model's parameters. Raises `CorruptArtifact` where a copy of a tied matrix
+    differs from it.
     """
     import torch
 
     parameters = dict(model.named_parameters())
-    wanted = {tensor.theirs: tensor for tensor in architecture.named_tensors(model.config, head)}
-    n_named = sum(_size(tensor.shape) for tensor in wanted.values())
-    assert n_named == sum(p.numel() for p in parameters.values()), "a parameter has no foreign tensor"
+    expected = {tensor.hf_name: tensor for tensor in architecture.hf_tensors(model.config, head)}
+    n_elements = sum(math.prod(tensor.shape) for tensor in expected.values())
+    assert n_elements == sum(p.numel() for p in parameters.values()), "a parameter has no tensor in the file"
     with torch.no_grad():
-        for name, tensor in read_tensors({name: entries[name] for name in entries if name in wanted}):
-            for piece in wanted[name].pieces:
-                place: torch.Tensor = parameters[piece.ours]
-                place = place if piece.expert is None else place[piece.expert]
-                place.copy_(_part(tensor, piece).reshape(place.shape))
+        for hf_name, tensor in read_tensors({name: entries[name] for name in entries if name in expected}):
+            for part in expected[hf_name].slices:
+                target: torch.Tensor = parameters[part.name]
+                target = target if part.expert is None else target[part.expert]
+                target.copy_(_take_slice(tensor, part).reshape(target.shape))
     for copy, original in architecture.TIED_COPIES.items():
         original = original if original in entries else original.removeprefix(architecture.PREFIX)
-        if copy in entries and copy not in wanted and original in entries:
+        if copy in entries and copy not in expected and original in entries:
             (_, first), (_, second) = read_tensors({name: entries[name] for name in (copy, original)})
             if not torch.equal(first, second):
                 raise CorruptArtifact(
@@ -115,35 +117,33 @@ def fill(
                 )
 
 
-def gathered(
+def export_tensors(
     model: Model, architecture: Architecture, head: Head, dtype: torch.dtype | None
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of the folder, put together again; a part that needs no change is no copy. `dtype` None keeps
-    each parameter's own.
+    """Every tensor of the folder, with its name; one that equals its parameter is not copied. `dtype` None keeps each
+    parameter's own.
     """
     import torch
 
     parameters = dict(model.named_parameters())
-    for tensor in architecture.named_tensors(model.config, head):
+    for tensor in architecture.hf_tensors(model.config, head):
         parts = []
-        for piece in sorted(tensor.pieces, key=lambda piece: piece.rows or (0, 0)):
-            part = parameters[piece.ours].detach()
-            part = part if piece.expert is None else part[piece.expert]
-            parts.append(part if dtype is None else part.to(dtype))
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-        whole = whole.T if tensor.pieces[0].transposed else whole
-        yield tensor.theirs, whole.reshape(tensor.shape).contiguous()
+        for part in tensor.sorted_slices():
+            value = parameters[part.name].detach()
+            value = value if part.expert is None else value[part.expert]
+            parts.append(value if dtype is None else value.to(dtype))
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        joined = joined.T if tensor.slices[0].transposed else joined
+        yield tensor.hf_name, joined.reshape(tensor.shape).contiguous()
 
 
-def sizes(config: ModelConfig, architecture: Architecture, head: Head) -> dict[str, int]:
-    """Elements of every foreign tensor, in the order in which they are written."""
-    return {tensor.theirs: _size(tensor.shape) for tensor in architecture.named_tensors(config, head)}
+def tensor_sizes(config: ModelConfig, architecture: Architecture, head: Head) -> dict[str, int]:
+    """Elements of every tensor of the folder, in the order in which they are written."""
+    return {tensor.hf_name: math.prod(tensor.shape) for tensor in architecture.hf_tensors(config, head)}
 
 
 def stored_dtype(entries: Iterable[TensorEntry]) -> torch.dtype:
-    """The dtype in which every stored weight keeps its value: theirs when they agree, else the narrowest that
-    holds all.
-    """
+    """The narrowest dtype that holds every stored weight exactly."""
     import torch
 
     dtype = None
@@ -155,17 +155,16 @@ def stored_dtype(entries: Iterable[TensorEntry]) -> torch.dtype:
     return dtype
 
 
-def _by_name(
-    found: Mapping[str, TensorEntry], architecture: Architecture, wanted: Iterable[str]
+def _normalize_names(
+    stored: Mapping[str, TensorEntry], architecture: Architecture, expected: Collection[str]
 ) -> dict[str, TensorEntry]:
-    """Tensors under the names that we look for: old endings replaced, and the trunk's prefix added or taken away
-    where a folder was written from another head.
+    """Tensors under the expected names: old suffixes replaced, and the trunk's prefix added or removed where a folder
+    was saved with another head.
     """
-    wanted, prefix = set(wanted), architecture.PREFIX
-    known = wanted | architecture.TIED_COPIES.keys()
-    entries = {}
-    for theirs, entry in found.items():
-        name = theirs
+    prefix, known = architecture.PREFIX, {*expected, *architecture.TIED_COPIES}
+    entries: dict[str, TensorEntry] = {}
+    for hf_name, entry in stored.items():
+        name = hf_name
         for old, new in architecture.RENAMED.items():
             name = name.removesuffix(old) + new if name.endswith(old) else name
         if name not in known:
@@ -175,14 +174,14 @@ def _by_name(
             continue
         if name in entries:
             raise UserError(
-                f"{entry.file}: holds the tensor {name!r} under two names, one of them {theirs!r}",
+                f"{entry.file}: holds the tensor {name!r} under two names, one of them {hf_name!r}",
                 "the folder mixes two models: fetch it again",
             )
         entries[name] = entry
     return entries
 
 
-def _check_entry(name: str, entry: TensorEntry, tensor: NamedTensor) -> None:
+def _check_entry(name: str, entry: TensorEntry, tensor: HFTensor) -> None:
     if entry.shape != tensor.shape:
         raise UserError(
             f"{entry.file}: tensor {name!r} has shape {entry.shape}, config.json asks for {tensor.shape}",
@@ -213,13 +212,6 @@ def _build(config: ModelConfig, head: Head) -> Model:
     return model
 
 
-def _part(tensor: torch.Tensor, piece: Piece) -> torch.Tensor:
-    tensor = tensor.T if piece.transposed else tensor
-    return tensor if piece.rows is None else tensor[slice(*piece.rows)]
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    n = 1
-    for length in shape:
-        n *= length
-    return n
+def _take_slice(tensor: torch.Tensor, part: TensorSlice) -> torch.Tensor:
+    tensor = tensor.T if part.transposed else tensor
+    return tensor if part.rows is None else tensor[slice(*part.rows)]

@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
 
 def _objective(argv: Sequence[str]) -> dict[str, str]:
     """Masked language modelling for an encoder, whose folder is among the arguments."""
-    from parakit.checkpoints.model_folder import read_config
+    from parakit.checkpoints.loading import read_config
 
     for word in argv:
         if not word.startswith("-") and (Path(word) / "config.json").is_file():
@@ -100,7 +100,7 @@ def _objective(argv: Sequence[str]) -> dict[str, str]:
 
 def _check_objective(command: DistillCommandConfig, teacher: Path) -> DistillObjective:
     """What is learned, as far as it is known before the data are opened; `UserError` where teacher and data differ."""
-    from parakit.checkpoints.model_folder import read_config
+    from parakit.checkpoints.loading import read_config
 
     family = read_config(teacher).family
     if command.conversations and family != "decoder":

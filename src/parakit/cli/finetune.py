@@ -12,7 +12,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.settings import Config
-from parakit.model.config import Family
+from parakit.model.transformer_config import Family
 from parakit.recipe.build_folder import resolve_model_folder
 from parakit.stages.config import FinetuneConfig
 from parakit.training.task_names import TaskName, check_task
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     task = training.task
     _check_data(command, task)
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.checkpoints.model_folder import read_config
+        from parakit.checkpoints.loading import read_config
         from parakit.stages.finetune_methods import check_base
         from parakit.stages.finetuning import FinetuneJob
         from parakit.stages.job import run_job

@@ -12,8 +12,8 @@ from parakit.cli.rendering.arguments import parse_arguments
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.settings import Config
-from parakit.model.config import Family
 from parakit.model.presets import parse_size
+from parakit.model.transformer_config import Family
 from parakit.stages.config import PretrainConfig
 from parakit.training.config import lengths_given
 from parakit.training.task_names import OBJECTIVES, check_objective
@@ -101,7 +101,7 @@ def _family_objective(argv: Sequence[str]) -> dict[str, Any]:
     if "--objective" in words:
         return {}
     if "--model" in words[:-1]:
-        from parakit.checkpoints.model_folder import read_config
+        from parakit.checkpoints.loading import read_config
 
         return {"objective": OBJECTIVES[read_config(words[words.index("--model") + 1]).family][0]}
     family = words[words.index("--family") + 1] if "--family" in words[:-1] else "decoder"
@@ -122,7 +122,7 @@ def _family(command: PretrainCommandConfig, training: PretrainConfig) -> Family:
                 f"--{name.replace('_', '-')} is set, and nothing reads it: {training.model} has its own",
                 "take it out",
             )
-    from parakit.checkpoints.model_folder import read_config
+    from parakit.checkpoints.loading import read_config
 
     return read_config(training.model).family
 

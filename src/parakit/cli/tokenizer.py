@@ -16,7 +16,7 @@ from rich.text import Text
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.settings import Config, closest_match
-from parakit.model.config import Family
+from parakit.model.transformer_config import Family
 from parakit.tokens.config import TokenizerConfig
 
 if TYPE_CHECKING:

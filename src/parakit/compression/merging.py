@@ -17,15 +17,16 @@ from torch import Tensor
 
 from parakit.checkpoints.adapters import base_folder, is_adapter_folder, load_with_adapter
 from parakit.checkpoints.folder_safety import read_small_json
-from parakit.checkpoints.model_folder import load_model, save_model
+from parakit.checkpoints.loading import load_model
+from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
 from parakit.model.adapters import detach
 from parakit.model.adapters.attachment import wrappers_of
-from parakit.model.adapters.lora import FullyTrained, LowRank
+from parakit.model.adapters.lora import FullyTrained, LowRankWrapper
 from parakit.model.adapters.prefix_tuning import PrefixedTrunk
-from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainedRowsHead
+from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainableTokensHead
 from parakit.model.heads import LanguageModel, Model
 
 MAX_ROUNDING_LOSS = 0.02  # of the update's norm
@@ -55,8 +56,10 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> MergeResu
                 "a prompt or a prefix cannot be merged into weights",
                 "use the adapter's folder, which works like a model folder",
             )
-        is_tied_head = isinstance(wrapper, TrainedRowsHead) and getattr(model.config, "tie_embeddings", False)
-        if isinstance(wrapper, LowRank | TrainableTokens | TrainedRowsHead) and not is_tied_head:
+        is_tied_head = isinstance(wrapper, TrainableTokensHead) and getattr(
+            model.config, "tie_embeddings", False
+        )
+        if isinstance(wrapper, LowRankWrapper | TrainableTokens | TrainableTokensHead) and not is_tied_head:
             changed[f"{place}.weight"] = wrapper.base.weight.detach().double(), wrapper.merged_weight()
         elif isinstance(wrapper, FullyTrained):
             before = dict(wrapper.base.named_parameters())
@@ -64,7 +67,7 @@ def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> MergeResu
                 changed[f"{place}.{name}"] = before[name].detach().double(), copied.detach().double()
     detach(model)
     tables = [wrappers.get(place) for place in ("trunk.token_embedding", "lm_head")]
-    apart = any(isinstance(table, LowRank | FullyTrained) for table in tables)
+    apart = any(isinstance(table, LowRankWrapper | FullyTrained) for table in tables)
     tied = apart and getattr(model.config, "tie_embeddings", False)
     model = _untied(model.to(dtype)) if tied else model.to(dtype)
     rounding_loss = total = 0.0

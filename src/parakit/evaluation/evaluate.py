@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit import primer
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic

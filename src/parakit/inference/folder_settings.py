@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from parakit.checkpoints.generation_settings import GENERATION, published_sampling
-from parakit.checkpoints.model_folder import read_config
+from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE
 from parakit.common.files import read_json
 from parakit.common.progress import log

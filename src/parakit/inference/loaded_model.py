@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from parakit.checkpoints.adapters import load_adapter
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device, pick_dtype
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message

@@ -1,5 +1,5 @@
-"""Every `nn.Module`, and the shapes they are built from. The trunk and heads are plain modules;
-capabilities wrap or replace them from outside.
+"""Configs, layers, backbones, heads and adapters. Backbones and heads are plain `nn.Module`s; adapters wrap or replace
+their modules.
 """
 
 from parakit.common.lazy import lazy_exports

@@ -1,7 +1,7 @@
-"""The three trunks: from token ids to one vector a token; heads live in `heads.py`.
+"""The three backbones: from token ids to one vector per token. Heads are in `heads.py`.
 
-`Encoder` and `Decoder` are the same stack of blocks, one looking both ways, one only back; `EncoderDecoder` joins an
-encoder that reads a source with a decoder whose blocks also look at it.
+`Encoder` and `Decoder` are the same stack of blocks with bidirectional and with causal attention; `EncoderDecoder` joins
+an encoder of a source with a decoder whose blocks also attend to it.
 
 Shapes: B batch, T new tokens, S source or attended tokens.
 """
@@ -11,16 +11,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from parakit.model.config import EncoderDecoderConfig, TransformerConfig
+from parakit.model.config import EncoderDecoderConfig
 from parakit.model.layers.attention import Cache
 from parakit.model.layers.blocks import Block
 from parakit.model.layers.masks import causal_mask, expand_mask, narrow_mask
 from parakit.model.layers.norms import Dropout, make_norm
 from parakit.model.layers.positions import RelativePositions, RotaryPositions, make_positions
+from parakit.model.transformer_config import TransformerConfig
 
 
 class Stack(nn.Module):
-    """Token embedding, positions, blocks, final norm; `causal` and `cross` are the subclasses' choice."""
+    """Token embedding, positions, blocks, final norm."""
 
     causal = False
 
@@ -59,9 +60,9 @@ class Stack(nn.Module):
     ) -> Tensor:
         """input_ids (B, T) -> hidden vectors (B, T, d_model).
 
-        attention_mask bool, True = may attend: (B, S), the keys that are real, or (B or 1, 1, T, S), pair by pair;
-        None: every row is one sequence without padding. Packed rows bring the full mask and their own
-        `position_ids` (B, T); with a cache, both are required as soon as earlier tokens are in it.
+        attention_mask bool, True = may attend: (B, S), the real keys, or (B or 1, 1, T, S), per pair; None: every row
+        is one sequence without padding. Packed rows need the full mask and `position_ids` (B, T); so does a cache
+        that holds earlier tokens.
         """
         return self.from_vectors(
             self.token_embedding(input_ids),
@@ -84,7 +85,7 @@ class Stack(nn.Module):
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
     ) -> Tensor:
-        """As `forward`, from vectors (B, T, d_model) in the place of embedded tokens."""
+        """As `forward`, from vectors (B, T, d_model) instead of token ids."""
         n_new = vectors.shape[1]
         index = torch.arange(n_new, device=vectors.device)
         if position_ids is None:
@@ -115,7 +116,7 @@ class Stack(nn.Module):
         return self.dropout(self.embedding_norm(x))
 
     def _rotations(self, position_ids: Tensor) -> tuple[tuple[Tensor, Tensor] | None, ...]:
-        """Of full layers and of local layers."""
+        """cos and sin of full layers and of local layers."""
         if self.positions is None or self.config.positions != "rotary":
             return None, None
         full = self.positions(position_ids)
@@ -124,10 +125,10 @@ class Stack(nn.Module):
     def _masks(
         self, attention_mask: Tensor | None, index: Tensor, n_keys: int
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Of full layers and of local layers. Relative positions turn a mask into numbers to add. What never forms
-        all pairs (local layers among them) gets a mask of keys as it is, (B, 1, 1, S).
+        """Of full layers and of local layers. With relative positions a mask is a bias that is added to the scores.
+        Attention that never computes all pairs (local layers included) gets the mask of keys, (B, 1, 1, S).
         """
-        of_keys, pairwise = None, n_keys != index.shape[-1]  # tokens onto a filled cache
+        of_keys, pairwise = None, n_keys != index.shape[-1]  # new tokens behind a filled cache
         if attention_mask is not None:
             pairwise = pairwise or attention_mask.ndim == 4
             of_keys = None if pairwise else attention_mask[:, None, None, :]
@@ -146,17 +147,17 @@ class Stack(nn.Module):
 
 
 class Encoder(Stack):
-    """A stack in which every token sees all others."""
+    """A stack in which every token attends to all others."""
 
 
 class Decoder(Stack):
-    """A stack in which every token sees itself and those before it."""
+    """A stack in which every token attends to itself and those before it."""
 
     causal = True
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder, and a decoder that looks at what it made. They share the token embedding."""
+    """An encoder, and a decoder that attends to its output. They share the token embedding."""
 
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
@@ -166,10 +167,10 @@ class EncoderDecoder(nn.Module):
 
     @property
     def token_embedding(self) -> nn.Embedding:
-        """The one that both sides share."""
+        """The embedding that both sides share."""
         return self.encoder.token_embedding
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Of the encoder, then of the decoder."""
+        """The blocks of the encoder, then those of the decoder."""
         return [*self.encoder.blocks, *self.decoder.blocks]

@@ -1,16 +1,13 @@
-"""What follows from a shape: parameters by part, and floating-point operations. Imports no torch.
+"""Parameters by part and floating-point operations of a config. Imports no torch.
 
-Parameter counts are exact: a test holds them against the built model for every preset. Operations count 2 per
+Parameter counts are exact: a test compares them with built models. Operations count 2 per
 matrix parameter and 4 * heads * head_dim per attended position (Kaplan et al. 2020, section 2.1); norms, softmax
-and element-wise work are left out, as is customary. The backward pass costs twice the forward.
+and element-wise operations are left out, as is customary. The backward pass costs twice the forward.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from parakit.model.config import EncoderDecoderConfig, TransformerConfig
+from parakit.model.transformer_config import TransformerConfig
 
 
 def stack_params(
@@ -30,87 +27,86 @@ def stack_params(
         "norms": n_norms * per_norm,
         "lm_head": _head_params(c, per_norm),
     }
-    kept = {name: n for name, n in parts.items() if n or name in ("token_embedding", "lm_head")}
-    return kept | {"total": sum(kept.values())}
+    listed = {name: n for name, n in parts.items() if n or name in ("token_embedding", "lm_head")}
+    return listed | {"total": sum(listed.values())}
 
 
-def encoder_decoder_params(config: EncoderDecoderConfig) -> dict[str, int]:
-    """Both stacks; the shared embedding and the head count once, parts of a stack under `encoder_` and
+def encoder_decoder_params(encoder: TransformerConfig, decoder: TransformerConfig) -> dict[str, int]:
+    """Both stacks; the shared embedding and the head count once, the parts of a stack are prefixed with `encoder_` or
     `decoder_`.
     """
-    encoder = stack_params(
-        config.encoder.replace(tie_embeddings=True, head_transform=False, lm_head_bias=False)
-    )
-    decoder = stack_params(config.decoder, with_embedding=False, cross=True)
-    parts = {"token_embedding": encoder["token_embedding"] + decoder["token_embedding"]}
-    for side, found in (("encoder", encoder), ("decoder", decoder)):
+    headless = encoder.replace(tie_embeddings=True, head_transform=False, lm_head_bias=False)
+    of_encoder = stack_params(headless)
+    of_decoder = stack_params(decoder, with_embedding=False, cross=True)
+    parts = {"token_embedding": of_encoder["token_embedding"] + of_decoder["token_embedding"]}
+    for side, counts in (("encoder", of_encoder), ("decoder", of_decoder)):
         parts |= {
             f"{side}_{name}": n
-            for name, n in found.items()
+            for name, n in counts.items()
             if name not in ("token_embedding", "lm_head", "total")
         }
-    parts["lm_head"] = decoder["lm_head"]
+    parts["lm_head"] = of_decoder["lm_head"]
     return parts | {"total": sum(parts.values())}
 
 
 def active_params(config: TransformerConfig) -> int:
-    """Parameters that take part in one token: all but the experts that are not chosen."""
+    """Parameters that process one token: all but the inactive experts."""
     return stack_params(config)["total"] - _idle_params(config)
 
 
-def encoder_decoder_active_params(config: EncoderDecoderConfig) -> int:
-    """The same of both sides."""
-    idle = _idle_params(config.encoder) + _idle_params(config.decoder)
-    return encoder_decoder_params(config)["total"] - idle
+def encoder_decoder_active_params(encoder: TransformerConfig, decoder: TransformerConfig) -> int:
+    """Parameters that process one source and one target token."""
+    return encoder_decoder_params(encoder, decoder)["total"] - _idle_params(encoder) - _idle_params(decoder)
 
 
 def matmul_params(config: TransformerConfig) -> int:
-    """Parameters that multiply every token, the output matrix included, the embedding look-up not."""
+    """Parameters that multiply every token: with the output matrix, without the embedding."""
     return _stack_matmul_params(config) + _head_matmul_params(config)
 
 
-def encoder_decoder_matmul_params(config: EncoderDecoderConfig) -> int:
-    """Parameters that multiply one source token and one target token together."""
-    cross = config.decoder.n_layers * _attention_matmul_params(config.decoder)
-    stacks = _stack_matmul_params(config.encoder) + _stack_matmul_params(config.decoder)
-    return stacks + cross + _head_matmul_params(config.decoder)
+def encoder_decoder_matmul_params(encoder: TransformerConfig, decoder: TransformerConfig) -> int:
+    """Parameters that multiply a source or a target token, summed."""
+    cross = decoder.n_layers * _attention_matmul_params(decoder)
+    stacks = _stack_matmul_params(encoder) + _stack_matmul_params(decoder)
+    return stacks + cross + _head_matmul_params(decoder)
 
 
 def flops_per_token(config: TransformerConfig, seq_len: int, training: bool = True) -> float:
-    """Operations for one token in a sequence of `seq_len`; a causal token attends to half of it on average."""
-    forward = 2 * matmul_params(config) + _attended_flops(config, seq_len)
+    """Operations of one token in a sequence of `seq_len`; a causal token attends to half of it on average."""
+    forward = 2 * matmul_params(config) + _attention_flops(config, seq_len)
     return float(forward * (3 if training else 1))
 
 
-def encoder_decoder_flops(config: EncoderDecoderConfig, seq_len: int, training: bool = True) -> float:
-    """Operations for one source and one target token at `seq_len` each."""
-    decoder = config.decoder
-    crossed = 4 * decoder.n_layers * decoder.n_heads * decoder.head_dim * seq_len
-    attended = _attended_flops(config.encoder, seq_len) + _attended_flops(decoder, seq_len) + crossed
-    return float((2 * encoder_decoder_matmul_params(config) + attended) * (3 if training else 1))
+def encoder_decoder_flops(
+    encoder: TransformerConfig, decoder: TransformerConfig, seq_len: int, training: bool = True
+) -> float:
+    """Operations of one source and one target token, in sequences of `seq_len` each."""
+    cross = 4 * decoder.n_layers * decoder.n_heads * decoder.head_dim * seq_len
+    attention = _attention_flops(encoder, seq_len) + _attention_flops(decoder, seq_len) + cross
+    return float((2 * encoder_decoder_matmul_params(encoder, decoder) + attention) * (3 if training else 1))
 
 
 def skips_first_norm(config: TransformerConfig) -> bool:
-    """Whether the first block has no attention norm: a pre-norm behind the embedding's norm would do nothing
-    new (ModernBERT).
+    """Whether the first block has no attention norm: right behind the embedding's norm it would be redundant
+    (ModernBERT).
     """
     return config.embedding_norm and not config.post_norm
 
 
-def _attended_flops(config: TransformerConfig, seq_len: int) -> float:
-    """Operations of one token, averaged over a sequence, that no parameter stands for."""
+def _attention_flops(config: TransformerConfig, seq_len: int) -> float:
+    """Operations of one token in attention, without the matrices', averaged over a sequence."""
     total = 0.0
     for layer in range(config.n_layers):
-        if config.attention == "low_rank":  # keys and values are squeezed, in which each takes part once
-            squeezed = 4 * config.low_rank_len * config.n_kv_heads * config.head_dim
-            total += 4 * config.n_heads * config.head_dim * config.low_rank_len + squeezed
+        if config.attention == "low_rank":  # every key and value is projected once
+            projection = 4 * config.low_rank_len * config.n_kv_heads * config.head_dim
+            total += 4 * config.n_heads * config.head_dim * config.low_rank_len + projection
         else:
-            total += 4 * config.n_heads * config.head_dim * _attended(config, layer, seq_len)
+            total += 4 * config.n_heads * config.head_dim * _mean_attended(config, layer, seq_len)
     return total
 
 
-def _attended(config: TransformerConfig, layer: int, seq_len: int) -> float:
-    """Positions that a token looks at, averaged over a sequence. Linear attention looks at head_dim sums."""
+def _mean_attended(config: TransformerConfig, layer: int, seq_len: int) -> float:
+    """Positions that a token attends to, averaged over a sequence; for linear attention head_dim sums."""
     if config.attention == "linear":
         return config.head_dim
     causal = config.family == "decoder"
@@ -129,8 +125,8 @@ def _stack_matmul_params(config: TransformerConfig) -> int:
     total = config.n_layers * _attention_matmul_params(config)
     for layer in range(config.n_layers):
         if config.has_experts(layer):
-            n_passed = config.n_active_experts + config.n_shared_experts
-            total += n_passed * matrices * config.d_model * (config.d_expert or config.d_ff)
+            n_active = config.n_active_experts + config.n_shared_experts
+            total += n_active * matrices * config.d_model * (config.d_expert or config.d_ff)
             total += config.n_experts * config.d_model
         else:
             total += matrices * config.d_model * config.d_ff
@@ -166,7 +162,7 @@ def _expert_params(config: TransformerConfig) -> int:
 
 
 def _idle_params(config: TransformerConfig) -> int:
-    """Of the experts that a token does not pass."""
+    """Of the experts that do not process a token."""
     layers = sum(config.has_experts(layer) for layer in range(config.n_layers))
     return layers * (config.n_experts - config.n_active_experts) * _expert_params(config)
 

@@ -1,10 +1,10 @@
-"""Heads: what a trunk's vectors are turned into. Every model is a `trunk` and a head.
+"""Models: a backbone (`trunk`) and a head.
 
-`LanguageModel` predicts the next token, `MaskedLanguageModel` the hidden ones, `SequenceToSequence` a target after
-a source; `Classifier` chooses among labels, `RewardModel` gives one number, `Embedder` one vector.
+`LanguageModel` predicts the next token, `MaskedLanguageModel` the masked ones, `SequenceToSequence` a target given a
+source; `Classifier` scores labels, `RewardModel` gives one number, `Embedder` one vector.
 
 Initial weights: embeddings and matrices are normal with deviation 0.02 and 1 / sqrt(inputs); the matrices that
-write into the residual stream start at zero, so every block begins as the identity and depth costs no stability
+write into the residual stream start at zero, so every block starts as the identity and depth costs no stability
 (Zhang et al. 2019, "Fixup"; Yang et al. 2022, "Tensor Programs V", appendix D).
 
 Shapes: B batch, T tokens, S source tokens, V vocabulary, L labels.
@@ -24,7 +24,6 @@ from parakit.model.config import (
     EmbedderConfig,
     EncoderConfig,
     EncoderDecoderConfig,
-    TransformerConfig,
 )
 from parakit.model.layers.blocks import Block
 from parakit.model.layers.efficient_attention import LowRankAttention
@@ -32,10 +31,11 @@ from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
 from parakit.model.layers.norms import Dropout, RMSNorm, make_norm
 from parakit.model.layers.positions import LearnedPositions, RelativePositions
+from parakit.model.transformer_config import TransformerConfig
 
 
 class Transform(nn.Module):
-    """norm(act(dense(x))): what encoders put between the trunk and their last matrix (BERT, ModernBERT)."""
+    """norm(act(dense(x))), between an encoder's trunk and its output matrix (BERT, ModernBERT)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -61,11 +61,11 @@ class TokenPredictor(nn.Module):
         self.reset()
 
     def head_input(self, hidden: Tensor) -> Tensor:
-        """What the output matrix is given of vectors (..., d_model) that `hidden` gave."""
+        """Vectors (..., d_model) from `hidden` to the inputs of the output matrix."""
         return hidden if self.logit_scale == 1.0 else hidden * self.logit_scale
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Vectors (..., d_model), as `hidden` gives them, to logits (..., vocab_size)."""
+        """Vectors (..., d_model) from `hidden` to logits (..., vocab_size)."""
         logits = self.lm_head(self.head_input(hidden))
         if self.logit_soft_cap is not None:
             logits = self.logit_soft_cap * torch.tanh(logits / self.logit_soft_cap)
@@ -73,7 +73,7 @@ class TokenPredictor(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Draw fresh initial weights from torch's global generator."""
+        """Initialize the weights from torch's global generator."""
         reset_weights(self)
         if self.lm_head.weight is not self.trunk.token_embedding.weight:
             nn.init.zeros_(self.lm_head.weight)
@@ -90,7 +90,7 @@ class LanguageModel(TokenPredictor):
         self._add_head(config)
 
     def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
-        """The vectors (B, T, d_model) from which `logits` makes logits; `context` as for `Stack.forward`."""
+        """The vectors (B, T, d_model) for `logits`; `context` as for `Stack.forward`."""
         return self.transform(self.trunk(input_ids, **context))
 
     def forward(self, input_ids: Tensor, **context: Any) -> Tensor:
@@ -99,7 +99,7 @@ class LanguageModel(TokenPredictor):
 
 
 class MaskedLanguageModel(TokenPredictor):
-    """An encoder that predicts the tokens at masked places (Devlin et al. 2019)."""
+    """An encoder that predicts the tokens at masked positions (Devlin et al. 2019)."""
 
     trunk: Encoder
 
@@ -109,11 +109,11 @@ class MaskedLanguageModel(TokenPredictor):
         self._add_head(config)
 
     def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
-        """The trunk's vectors (B, T, d_model); choose the places that count before `logits`."""
+        """The trunk's vectors (B, T, d_model); select the masked positions before `logits`."""
         return self.trunk(input_ids, **context)
 
     def head_input(self, hidden: Tensor) -> Tensor:
-        """What the output matrix is given. The transform runs here, on the chosen places only."""
+        """The inputs of the output matrix: the transform runs here, on the selected positions only."""
         return super().head_input(self.transform(hidden))
 
     def forward(self, input_ids: Tensor, **context: Any) -> Tensor:
@@ -122,7 +122,7 @@ class MaskedLanguageModel(TokenPredictor):
 
 
 class SequenceToSequence(TokenPredictor):
-    """An encoder-decoder that writes a target after reading a source (Vaswani et al. 2017; T5)."""
+    """An encoder-decoder that predicts a target given a source (Vaswani et al. 2017; T5)."""
 
     trunk: EncoderDecoder
 
@@ -136,8 +136,8 @@ class SequenceToSequence(TokenPredictor):
         return self.trunk.encoder(source_ids, **context)
 
     def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
-        """Target inputs (B, T) -> vectors (B, T, d_model). `context` as for `Stack.forward`: `source` is what
-        `encode` gave, `source_mask` (B, S) or (B, 1, T, S) says what of it may be attended to.
+        """Target inputs (B, T) -> vectors (B, T, d_model). `context` as for `Stack.forward`: `source` is the
+        result of `encode`, `source_mask` (B, S) or (B, 1, T, S), True = may be attended to.
         """
         return self.transform(self.trunk.decoder(input_ids, **context))
 
@@ -150,7 +150,7 @@ class SequenceToSequence(TokenPredictor):
 
 
 def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
-    """Token vectors (B, T, d_model) -> one vector a row: the mean, the first ("cls") or the last real token.
+    """Token vectors (B, T, d_model) -> one vector per row: the mean, the first ("cls") or the last real token.
 
     attention_mask (B, T), True = a real token.
     """
@@ -161,13 +161,13 @@ def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
     if pooling == "mean":
         weights = attention_mask.to(hidden.dtype)[..., None]
         return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-    places = torch.arange(hidden.shape[1], device=hidden.device)
-    last = (places * attention_mask).argmax(1)
+    positions = torch.arange(hidden.shape[1], device=hidden.device)
+    last = (positions * attention_mask).argmax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
 class Classifier(nn.Module):
-    """A trunk, and scores for every label: of the sequence, or of each token."""
+    """A trunk, and a score for every label: of the sequence, or of each token."""
 
     def __init__(self, config: EncoderConfig | DecoderConfig, classes: ClassifierConfig) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class Classifier(nn.Module):
         self.reset()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **context: Any) -> Tensor:
-        """input_ids (B, T), attention_mask (B, T), True = a real token -> (B, L), or (B, T, L) of each token."""
+        """input_ids (B, T), attention_mask (B, T), True = a real token -> (B, L), or (B, T, L) per token."""
         hidden = self.trunk(input_ids, attention_mask=attention_mask, **context)
         if self.classes.level == "sequence":
             hidden = pool(hidden, attention_mask, self.classes.pooling)
@@ -191,7 +191,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Draw fresh initial weights from torch's global generator."""
+        """Initialize the weights from torch's global generator."""
         reset_weights(self)
         nn.init.normal_(self.label_head.weight, std=0.02)
 
@@ -207,7 +207,7 @@ class RewardModel(nn.Module):
         self.reset()
 
     def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
-        """The vectors (B, T, d_model) from which `rewards` reads; `context` as for `Stack.forward`."""
+        """The vectors (B, T, d_model) for `rewards`; `context` as for `Stack.forward`."""
         return self.trunk(input_ids, **context)
 
     def rewards(self, hidden: Tensor) -> Tensor:
@@ -221,14 +221,14 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Draw fresh initial weights from torch's global generator; the reward starts at zero."""
+        """Initialize the weights from torch's global generator; the reward starts at zero."""
         reset_weights(self)
         nn.init.zeros_(self.reward_head.weight)
 
 
 class ActorCritic(nn.Module):
-    """A language model, and beside its output matrix a value head: what is still to come when a token is said
-    (Schulman et al. 2017). The head starts at zero, so it reads nothing into the trunk, nor moves it, at first.
+    """A language model with a value head that predicts the return at every token (Schulman et al. 2017). The head starts
+    at zero, so at first it has no effect on the trunk's gradient.
     """
 
     def __init__(self, policy: LanguageModel) -> None:
@@ -253,12 +253,12 @@ class ActorCritic(nn.Module):
         return self.policy.logits(hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
-        """Vectors (..., d_model) to values (...): what is expected before the next token is said."""
+        """Vectors (..., d_model) to values (...): the expected return before the next token."""
         return self.value_head(hidden).squeeze(-1)
 
 
 class Embedder(nn.Module):
-    """A trunk whose vectors become one vector a text."""
+    """A trunk whose vectors are pooled into one vector per text."""
 
     def __init__(self, config: EncoderConfig | DecoderConfig, pooling: EmbedderConfig) -> None:
         super().__init__()
@@ -274,7 +274,7 @@ class Embedder(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Draw fresh initial weights from torch's global generator."""
+        """Initialize the weights from torch's global generator."""
         reset_weights(self)
 
 
@@ -283,7 +283,7 @@ Model = LanguageModel | MaskedLanguageModel | SequenceToSequence | Classifier | 
 
 @torch.no_grad()
 def reset_weights(model: nn.Module) -> None:
-    """Fresh weights for everything in `model` but a `lm_head`; see the top of this file."""
+    """Initialize everything in `model` but a `lm_head`; see the top of this file."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name != "lm_head":
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -303,8 +303,8 @@ def reset_weights(model: nn.Module) -> None:
 
 
 def _reset_embeddings(stack: Stack) -> None:
-    """So that what enters the first block has a deviation of 0.02, or of 1 where the embedding is scaled up
-    to meet sines and cosines (Vaswani et al. 2017, section 3.4).
+    """The input of the first block has a deviation of 0.02, or of 1 where the embedding is scaled up to the magnitude of
+    sines and cosines (Vaswani et al. 2017, section 3.4).
     """
     scale = stack.config.embedding_scale
     nn.init.normal_(stack.token_embedding.weight, std=0.02 if scale == 1.0 else 1 / scale)
@@ -313,7 +313,7 @@ def _reset_embeddings(stack: Stack) -> None:
 
 
 def _reset_attention(block: Block) -> None:
-    """Each block begins as the identity, and scores begin as small as with the usual scale."""
+    """Each block starts as the identity, and scores start as small as with the usual scale."""
     for attention in (block.attention, block.cross_attention):
         if attention is not None:
             nn.init.zeros_(attention.output.weight)

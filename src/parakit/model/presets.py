@@ -1,10 +1,10 @@
-"""One size dial: a parameter count derives width, depth, heads, learning rate and batch.
+"""Model configs by size: a parameter count determines width, depth, heads, learning rate and batch.
 
-Depth grows more slowly than width (aspect ratio 32 at width 128, 64 at 768, 128 at 4,096: GPT-2, Llama and
-Qwen3 lie close to that line). The learning rate holds for Muon, whose step is normalised by the matrix's
-shape and so carries over between widths; the batch grows with the size, because the gradient's noise scale
-does (McCandlish et al. 2018). Every shape is one that a published architecture computes, so that its folder can
-be loaded elsewhere; published sizes by name are in `published.py`. Imports no torch.
+Depth grows more slowly than width (aspect ratio 32 at width 128, 64 at 768, 128 at 4,096, close to GPT-2, Llama and
+Qwen3). The learning rate is for Muon, whose step is normalised by the matrix's shape and so transfers between widths;
+the batch grows with the size, because the gradient's noise scale does (McCandlish et al. 2018). Every config is one that
+a published architecture computes, so that its folder can be loaded elsewhere; published sizes by name are in
+`pretrained_configs.py`. Imports no torch.
 """
 
 import math
@@ -17,14 +17,14 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.model.config import FAMILIES, DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
-from parakit.model.pretrained_configs import BERT, modernbert_windows, original, sizes, t5
+from parakit.model.pretrained_configs import BERT, dims, modernbert_windows, t5, vaswani
 
 SUFFIXES = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
 
 @dataclass(frozen=True)
 class ModelSizing:
-    """What the dial chose: the shape, the learning rates, and the tokens of one optimizer step."""
+    """A config with the learning rates and the tokens of one optimizer step that suit it."""
 
     config: ModelConfig
     learning_rate: float
@@ -32,7 +32,7 @@ class ModelSizing:
     batch_tokens: int
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line of text."""
         layers, c = str(self.config.n_layers), self.config
         if isinstance(c, EncoderDecoderConfig):
             layers, c = f"{c.encoder.n_layers} + {c.decoder.n_layers}", c.decoder
@@ -55,7 +55,8 @@ def parse_size(size: str | int | float) -> int:
     return value
 
 
-ShapeOf = Callable[[int, int, int, int], ModelConfig]
+# (d_model, vocab_size, max_seq_len, extra_layers) -> config
+ConfigBuilder = Callable[[int, int, int, int], ModelConfig]
 
 
 def config_for_size(
@@ -65,34 +66,32 @@ def config_for_size(
     family: str = "decoder",
     architecture: str | None = None,
 ) -> ModelSizing:
-    """The shape whose parameter count comes closest to `size`, with the learning rates and batch that
-    suit it.
+    """The config whose parameter count is closest to `size`, with the learning rates and batch that suit it.
 
     `family` is "decoder", "encoder" or "encoder-decoder"; `architecture` one of `ARCHITECTURES`, None for the
     family's default.
     """
-    shape_of = _shape_of(family, architecture)
-    wanted = parse_size(size)
-    best = _nearest_shape(wanted, shape_of, vocab_size, max_seq_len)
-    counts = best.n_params()
-    if not 0.5 <= counts["total"] / wanted <= 2:
+    n_wanted = parse_size(size)
+    config = _closest_config(n_wanted, _config_builder(family, architecture), vocab_size, max_seq_len)
+    n_params = config.n_params()["total"]
+    if not 0.5 <= n_params / n_wanted <= 2:
         raise UserError(
             f"size {size} cannot be met with a vocabulary of {vocab_size:,}:"
-            f" the nearest shape has {counts['total']:,} parameters",
+            f" the nearest shape has {n_params:,} parameters",
             "choose a smaller vocabulary or another size",
         )
-    return default_hyperparameters(best)
+    return default_hyperparameters(config)
 
 
 def default_hyperparameters(config: ModelConfig) -> ModelSizing:
-    """The learning rates and batch that suit a model of this shape."""
+    """`config` with the learning rates and batch that suit it."""
     n_params = config.n_params()["total"]
     batch_tokens = 2 ** round(11 + 0.75 * math.log2(max(n_params, 8e5) / 8e5))
     rate = 0.01 if config.family == "encoder-decoder" else 0.02  # measured on Multi30k: docs/log.md
     return ModelSizing(config, learning_rate=rate, embedding_learning_rate=0.004, batch_tokens=batch_tokens)
 
 
-def _shape_of(family: str, architecture: str | None) -> ShapeOf:
+def _config_builder(family: str, architecture: str | None) -> ConfigBuilder:
     for name, known, given in (
         ("family", FAMILIES, family),
         ("architecture", ARCHITECTURES, architecture),
@@ -102,97 +101,95 @@ def _shape_of(family: str, architecture: str | None) -> ShapeOf:
             raise UserError(
                 f"no {name} {given!r}", f"did you mean {close!r}?" if close else f"one of: {', '.join(known)}"
             )
-    of_family = [name for name, (theirs, _) in ARCHITECTURES.items() if theirs == family]
+    of_family = [name for name, (other, _) in ARCHITECTURES.items() if other == family]
     if architecture is None:
         architecture = of_family[0]
-    theirs, shape_of = ARCHITECTURES[architecture]
-    if theirs != family:
+    its_family, builder = ARCHITECTURES[architecture]
+    if its_family != family:
         raise UserError(
-            f"architecture {architecture!r} belongs to the family {theirs!r}, not to {family!r}",
-            f"set family: {theirs}, or architecture: {' or '.join(of_family)}",
+            f"architecture {architecture!r} belongs to the family {its_family!r}, not to {family!r}",
+            f"set family: {its_family}, or architecture: {' or '.join(of_family)}",
         )
-    return shape_of
+    return builder
 
 
-def _nearest_shape(wanted: int, shape_of: ShapeOf, vocab_size: int, max_seq_len: int) -> ModelConfig:
-    """The nearest shape on the aspect line; where none comes within a tenth, layers are added or taken
-    away, as few as it needs.
+def _closest_config(n_wanted: int, builder: ConfigBuilder, vocab_size: int, max_seq_len: int) -> ModelConfig:
+    """The closest config with the default depth of its width; where none is within a tenth, with as few layers more or
+    less as necessary.
     """
     widths = [*range(32, 512, 32), *range(512, 2048, 64), *range(2048, 8193, 256)]
-    tried: list[tuple[int, int, int]] = []  # parameters off, width, more layers
-    for extra in (0, 1, 2, 3):
+    candidates: list[tuple[int, int, int]] = []  # difference in parameters, width, extra layers
+    for n_extra in (0, 1, 2, 3):
         for width in widths:
-            for more in {extra, -extra}:
-                total = _total_params(shape_of, width, vocab_size, max_seq_len, more)
-                tried.append((abs(total - wanted), width, more))
-        off, width, more = min(tried, key=lambda one: one[0])
-        if off <= wanted / 10:
+            for extra in {n_extra, -n_extra}:
+                total = _total_params(builder, width, vocab_size, max_seq_len, extra)
+                candidates.append((abs(total - n_wanted), width, extra))
+        difference, width, extra = min(candidates, key=lambda one: one[0])
+        if difference <= n_wanted / 10:
             break
-    return shape_of(width, vocab_size, max_seq_len, more)
+    return builder(width, vocab_size, max_seq_len, extra)
 
 
-@lru_cache(maxsize=4096)  # who looks for a size that fits a budget asks for the same shapes again
+@lru_cache(maxsize=4096)  # a search for the size that fits a budget computes the same configs repeatedly
 def _total_params(
-    shape_of: ShapeOf, d_model: int, vocab_size: int, max_seq_len: int, more_layers: int
+    builder: ConfigBuilder, d_model: int, vocab_size: int, max_seq_len: int, extra_layers: int
 ) -> int:
-    return shape_of(d_model, vocab_size, max_seq_len, more_layers).n_params()["total"]
+    return builder(d_model, vocab_size, max_seq_len, extra_layers).n_params()["total"]
 
 
 def _head_dim(d_model: int) -> int:
     return 32 if d_model <= 384 else 64 if d_model <= 1536 else 128
 
 
-def _n_layers(d_model: int, more_layers: int) -> int:
+def _n_layers(d_model: int, extra_layers: int) -> int:
     aspect = 32 * (d_model / 128) ** 0.4
-    return max(2, round(d_model / aspect) + more_layers)
+    return max(2, round(d_model / aspect) + extra_layers)
 
 
 def _gated_d_ff(d_model: int) -> int:
-    """So wide that three matrices cost what two of 4 * d_model would."""
+    """The width at which three matrices have as many parameters as two of 4 * d_model."""
     return round(8 / 3 * d_model / 32) * 32
 
 
-def _qwen3(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> DecoderConfig:
+def _qwen3(d_model: int, vocab_size: int, max_seq_len: int, extra_layers: int) -> DecoderConfig:
     head_dim = _head_dim(d_model)
-    n_heads, n_layers = max(1, round(d_model / head_dim)), _n_layers(d_model, more_layers)
+    n_heads, n_layers = max(1, round(d_model / head_dim)), _n_layers(d_model, extra_layers)
     n_kv_heads = n_heads // 2 if n_heads % 2 == 0 and d_model >= 512 else n_heads
     d_ff = _gated_d_ff(d_model)
-    shape = sizes(vocab_size, d_model, n_layers, n_heads, d_ff, max_seq_len, n_kv_heads, head_dim)
+    shape = dims(vocab_size, d_model, n_layers, n_heads, d_ff, max_seq_len, n_kv_heads, head_dim)
     return DecoderConfig(**shape, tie_embeddings=d_model < 2048)
 
 
-def _sizes(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int, d_ff: int) -> dict[str, Any]:
-    """Heads that share the width without a rest: these architectures know no other."""
+def _dims(d_model: int, vocab_size: int, max_seq_len: int, extra_layers: int, d_ff: int) -> dict[str, Any]:
+    """With heads that divide the width: these architectures require it."""
     n_heads = d_model // math.gcd(d_model, _head_dim(d_model))
-    return sizes(vocab_size, d_model, _n_layers(d_model, more_layers), n_heads, d_ff, max_seq_len)
+    return dims(vocab_size, d_model, _n_layers(d_model, extra_layers), n_heads, d_ff, max_seq_len)
 
 
-def _modernbert(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> EncoderConfig:
-    shape = _sizes(d_model, vocab_size, max_seq_len, more_layers, _gated_d_ff(d_model))
+def _modernbert(d_model: int, vocab_size: int, max_seq_len: int, extra_layers: int) -> EncoderConfig:
+    shape = _dims(d_model, vocab_size, max_seq_len, extra_layers, _gated_d_ff(d_model))
     return EncoderConfig(**shape, **modernbert_windows(shape["n_layers"], max_seq_len))
 
 
-def _bert(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> EncoderConfig:
-    return EncoderConfig(**BERT, **_sizes(d_model, vocab_size, max_seq_len, more_layers, 4 * d_model))
+def _bert(d_model: int, vocab_size: int, max_seq_len: int, extra_layers: int) -> EncoderConfig:
+    return EncoderConfig(**BERT, **_dims(d_model, vocab_size, max_seq_len, extra_layers, 4 * d_model))
 
 
-def _t5(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> EncoderDecoderConfig:
-    """Untied, as T5 v1.1 is: tied to an embedding that the output scales down, a model learns much more slowly
-    (docs/log.md).
-    """
-    shape = _sizes(d_model, vocab_size, max_seq_len, more_layers, _gated_d_ff(d_model))
+def _t5(d_model: int, vocab_size: int, max_seq_len: int, extra_layers: int) -> EncoderDecoderConfig:
+    """Untied, as T5 v1.1: with tied embeddings and scaled logits, a model learns much more slowly (docs/log.md)."""
+    shape = _dims(d_model, vocab_size, max_seq_len, extra_layers, _gated_d_ff(d_model))
     return t5(shape, tied=False, activation="gelu_tanh")
 
 
-def _original(d_model: int, vocab_size: int, max_seq_len: int, more_layers: int) -> EncoderDecoderConfig:
-    return original(_sizes(d_model, vocab_size, max_seq_len, more_layers, 4 * d_model))
+def _vaswani(d_model: int, vocab_size: int, max_seq_len: int, extra_layers: int) -> EncoderDecoderConfig:
+    return vaswani(_dims(d_model, vocab_size, max_seq_len, extra_layers, 4 * d_model))
 
 
 # Each family's default comes first.
-ARCHITECTURES: Mapping[str, tuple[str, ShapeOf]] = {
+ARCHITECTURES: Mapping[str, tuple[str, ConfigBuilder]] = {
     "qwen3": ("decoder", _qwen3),
     "modernbert": ("encoder", _modernbert),
     "bert": ("encoder", _bert),
     "t5": ("encoder-decoder", _t5),
-    "2017": ("encoder-decoder", _original),
+    "2017": ("encoder-decoder", _vaswani),
 }

@@ -1,8 +1,8 @@
-"""The shapes of published models, by name, and the choices that each architecture makes. Imports no torch.
+"""The configs of published models, by name, and the settings of their architectures. Imports no torch.
 
-Dropout is left at zero: it belongs to a training run, not to a shape. GPT-3's alternating sparse attention was never
-specified, so it stands here with full attention. BART's and Marian's bias on the logits, which their files keep as a
-constant, counts as a parameter.
+Dropout is left at zero: it belongs to a training run, not to a model. GPT-3's alternating sparse attention was never
+specified, so it has full attention here. BART's and Marian's bias of the logits, which their files store as a constant,
+counts as a parameter.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ BART = BIASES | {
     "activation": "gelu",
     "lm_head_bias": True,
 }
-ORIGINAL = BART | {
+VASWANI = BART | {
     "positions": "sinusoidal",
     "position_offset": 0,
     "embedding_norm": False,
@@ -59,7 +59,7 @@ PLAIN_DECODER: dict[str, Any] = {"query_key_norm": False}
 PLAIN_ENCODER: dict[str, Any] = {"head_transform": False, "lm_head_bias": False}
 
 
-def sizes(
+def dims(
     vocab_size: int,
     d_model: int,
     n_layers: int,
@@ -69,7 +69,7 @@ def sizes(
     n_kv_heads: int | None = None,
     head_dim: int | None = None,
 ) -> dict[str, Any]:
-    """The numbers of a shape; key-value heads as many as heads and heads that share the width, unless said."""
+    """The dimensions of a config; by default as many key-value heads as heads, and heads that divide the width."""
     return {
         "vocab_size": vocab_size,
         "d_model": d_model,
@@ -83,7 +83,7 @@ def sizes(
 
 
 def modernbert_windows(n_layers: int, max_seq_len: int) -> dict[str, Any]:
-    """ModernBERT's local layers, two after every global one, where the context is longer than their window."""
+    """ModernBERT's local layers, two after every global one; none where the context is no longer than their window."""
     if max_seq_len <= MODERNBERT_WINDOW:
         return {}
     return {
@@ -94,54 +94,54 @@ def modernbert_windows(n_layers: int, max_seq_len: int) -> dict[str, Any]:
     }
 
 
-def t5(shape: Mapping[str, Any], tied: bool, **choices: Any) -> EncoderDecoderConfig:
+def t5(dimensions: Mapping[str, Any], tied: bool, **settings: Any) -> EncoderDecoderConfig:
     """T5 with as many layers on either side. Tied, its logits are scaled down (v1.0); untied, not (v1.1)."""
-    both = {**T5, **shape, **choices, "tie_embeddings": tied}
-    scale = shape["d_model"] ** -0.5 if tied else 1.0
+    both = {**T5, **dimensions, **settings, "tie_embeddings": tied}
+    scale = dimensions["d_model"] ** -0.5 if tied else 1.0
     return EncoderDecoderConfig(
         encoder=EncoderConfig(**both | PLAIN_ENCODER),
         decoder=DecoderConfig(**both | PLAIN_DECODER | {"logit_scale": scale}),
     )
 
 
-def bart(shape: Mapping[str, Any], choices: Mapping[str, Any] = BART) -> EncoderDecoderConfig:
-    """BART, or another encoder-decoder of such `choices`, with as many layers on either side."""
-    both = {**choices, **shape}
+def bart(dimensions: Mapping[str, Any], settings: Mapping[str, Any] = BART) -> EncoderDecoderConfig:
+    """BART, or an encoder-decoder with other `settings`, with as many layers on either side."""
+    both = {**settings, **dimensions}
     return EncoderDecoderConfig(
         encoder=EncoderConfig(**both | PLAIN_ENCODER), decoder=DecoderConfig(**both | PLAIN_DECODER)
     )
 
 
-def original(shape: Mapping[str, Any]) -> EncoderDecoderConfig:
-    """The Transformer of 2017 (Vaswani et al.), with the biases that Marian gives it."""
-    return bart(shape, ORIGINAL | {"embedding_scale": shape["d_model"] ** 0.5})
+def vaswani(dimensions: Mapping[str, Any]) -> EncoderDecoderConfig:
+    """The Transformer of Vaswani et al. (2017), with Marian's biases."""
+    return bart(dimensions, VASWANI | {"embedding_scale": dimensions["d_model"] ** 0.5})
 
 
-def _decoder(choices: Mapping[str, Any], *numbers: int, **rest: Any) -> Callable[[], ModelConfig]:
-    return lambda: DecoderConfig(**{**choices, **sizes(*numbers), **rest})
+def _decoder(settings: Mapping[str, Any], *dimensions: int, **changes: Any) -> Callable[[], ModelConfig]:
+    return lambda: DecoderConfig(**{**settings, **dims(*dimensions), **changes})
 
 
-def _encoder(choices: Mapping[str, Any], *numbers: int) -> Callable[[], ModelConfig]:
-    return lambda: EncoderConfig(**{**choices, **sizes(*numbers)})
+def _encoder(settings: Mapping[str, Any], *dimensions: int) -> Callable[[], ModelConfig]:
+    return lambda: EncoderConfig(**{**settings, **dims(*dimensions)})
 
 
-def _t5(*numbers: int, tied: bool, **rest: Any) -> Callable[[], ModelConfig]:
-    return lambda: t5(sizes(*numbers), tied, **rest)
+def _t5(*dimensions: int, tied: bool, **settings: Any) -> Callable[[], ModelConfig]:
+    return lambda: t5(dims(*dimensions), tied, **settings)
 
 
 _V1_0: dict[str, Any] = {"tied": True, "activation": "relu", "gated": False}
 _V1_1: dict[str, Any] = {"tied": False, "activation": "gelu_tanh"}
-_MOST_OF_BOTH: dict[str, Any] = {"rope_theta": 1e6, "norm_eps": 1e-6}  # of Qwen2 and Qwen3
+_QWEN: dict[str, Any] = {"rope_theta": 1e6, "norm_eps": 1e-6}  # of Qwen2 and Qwen3
 _MIXTRAL = LLAMA | {"rope_theta": 1e6, "n_experts": 8, "n_active_experts": 2}
-_QWEN2 = LLAMA | _MOST_OF_BOTH | {"attention_bias": True, "tie_embeddings": True}
-_QWEN3_MOE = _MOST_OF_BOTH | {
+_QWEN2 = LLAMA | _QWEN | {"attention_bias": True, "tie_embeddings": True}
+_QWEN3_MOE = _QWEN | {
     "tie_embeddings": False, "n_experts": 128, "n_active_experts": 8, "d_expert": 768,
 }  # fmt: skip
 
 # name: vocab_size, d_model, n_layers (of each side), n_heads, d_ff, max_seq_len, n_kv_heads, head_dim
 PRESETS: Mapping[str, Callable[[], ModelConfig]] = {
-    "transformer-base": lambda: original(sizes(37_000, 512, 6, 8, 2048, 512)),
-    "transformer-big": lambda: original(sizes(37_000, 1024, 6, 16, 4096, 512)),
+    "transformer-base": lambda: vaswani(dims(37_000, 512, 6, 8, 2048, 512)),
+    "transformer-big": lambda: vaswani(dims(37_000, 1024, 6, 16, 4096, 512)),
     "gpt2": _decoder(GPT2, 50_257, 768, 12, 12, 3072, 1024),
     "gpt2-medium": _decoder(GPT2, 50_257, 1024, 24, 16, 4096, 1024),
     "gpt2-large": _decoder(GPT2, 50_257, 1280, 36, 20, 5120, 1024),
@@ -153,7 +153,7 @@ PRESETS: Mapping[str, Callable[[], ModelConfig]] = {
     "t5-small": _t5(32_128, 512, 6, 8, 2048, 512, **_V1_0),
     "t5-base": _t5(32_128, 768, 12, 12, 3072, 512, **_V1_0),
     "t5-v1_1-base": _t5(32_128, 768, 12, 12, 2048, 512, **_V1_1),
-    "bart-base": lambda: bart(sizes(50_265, 768, 6, 12, 3072, 1024)),
+    "bart-base": lambda: bart(dims(50_265, 768, 6, 12, 3072, 1024)),
     "llama-2-7b": _decoder(LLAMA, 32_000, 4096, 32, 32, 11_008, 4096),
     "llama-2-13b": _decoder(LLAMA, 32_000, 5120, 40, 40, 13_824, 4096),
     "llama-2-70b": _decoder(LLAMA, 32_000, 8192, 80, 64, 28_672, 4096, 8),
@@ -161,13 +161,13 @@ PRESETS: Mapping[str, Callable[[], ModelConfig]] = {
     "mistral-7b": _decoder(LLAMA, 32_000, 4096, 32, 32, 14_336, 32_768, 8, sliding_window=4096),
     "mixtral-8x7b": _decoder(_MIXTRAL, 32_000, 4096, 32, 32, 14_336, 32_768, 8),
     "qwen2-0.5b": _decoder(_QWEN2, 151_936, 896, 24, 14, 4864, 131_072, 2),
-    "qwen3-0.6b": _decoder(_MOST_OF_BOTH, 151_936, 1024, 28, 16, 3072, 40_960, 8, 128),
+    "qwen3-0.6b": _decoder(_QWEN, 151_936, 1024, 28, 16, 3072, 40_960, 8, 128),
     "qwen3-30b-a3b": _decoder(_QWEN3_MOE, 151_936, 2048, 48, 32, 6144, 40_960, 4, 128),
 }
 
 
 def preset(name: str) -> ModelConfig:
-    """The shape of the published model `name`, one of `PRESETS`."""
+    """The config of the published model `name`, one of `PRESETS`."""
     if name not in PRESETS:
         close = closest_match(name.lower(), PRESETS)
         raise UserError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parakit.model.config import EncoderDecoderConfig, ModelConfig, TransformerConfig
+from parakit.model.config import EncoderDecoderConfig, ModelConfig
+from parakit.model.transformer_config import TransformerConfig
 
 
 @dataclass(frozen=True)

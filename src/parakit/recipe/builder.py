@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from parakit.alignment.config import ConstitutionConfig, RolloutConfig
-from parakit.checkpoints.model_folder import read_config
+from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, write_json_atomic, write_text_atomic

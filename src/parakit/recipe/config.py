@@ -14,7 +14,7 @@ from parakit.alignment.config import AlignConfig, RewardConfig, RolloutConfig
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
 from parakit.compression.config import DistillConfig
-from parakit.model.config import Family
+from parakit.model.transformer_config import Family
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data_config import (
     ConversationsConfig,

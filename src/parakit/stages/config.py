@@ -172,8 +172,8 @@ class LoraFinetuneConfig(AdapterFinetuneConfig):
         default="kaiming", description="of the adapters; pissa and olora: from the weight's own factors"
     )
 
-    def adapter(self, retrained: tuple[str, ...], token_ids: tuple[int, ...]) -> LoraConfig:
-        """The adapter's settings; `retrained`: modules that train in full; `token_ids`: tokens whose rows do."""
+    def adapter(self, fully_trained: tuple[str, ...], token_ids: tuple[int, ...]) -> LoraConfig:
+        """The adapter's settings; `fully_trained`: modules that train in full; `token_ids`: tokens whose rows do."""
         values = {
             "rank": self.rank,
             "alpha": self.alpha,
@@ -182,7 +182,7 @@ class LoraFinetuneConfig(AdapterFinetuneConfig):
             "rank_stabilized": self.rank_stabilized,
             "dora": self.dora,
             "init": self.lora_init,
-            "retrained": retrained,
+            "fully_trained": fully_trained,
             "token_ids": token_ids,
         }
         return LoraConfig.parse(values, "finetune")

@@ -20,7 +20,7 @@ from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
-from parakit.model.config import Family
+from parakit.model.transformer_config import Family
 from parakit.primer.config import PrimerExamplesConfig
 from parakit.primer.sources import primer_conversations, primer_documents, primer_preferences
 from parakit.stages.config import SpanCorruption

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.model_folder import load_model, read_config
+from parakit.checkpoints.loading import load_model, read_config
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError

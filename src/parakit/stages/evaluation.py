@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit import primer
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus
 from parakit.evaluation.config import EvaluationConfig

@@ -17,11 +17,11 @@ from parakit.model.adapters import (
     Adapter,
     PrefixConfig,
     PromptConfig,
+    adapter_parameters,
     attach,
     make_lora,
     make_prefix,
     make_prompt,
-    own_parameters,
 )
 from parakit.model.adapters.creation import find_norms
 from parakit.model.config import DecoderConfig, ModelConfig
@@ -76,7 +76,7 @@ def setup_method(
             adapter = make_prefix(model, PrefixConfig(n_prompt_tokens=training.n_prompt_tokens), text_ids)
     attach(model, adapter)
     check_can_be_saved(model, adapter)
-    trained = {name for name in own_parameters(model) if not name.endswith("_start")}
+    trained = {name for name in adapter_parameters(model) if not name.endswith("_start")}
     return FinetuneSetup(adapter, lambda name: name not in trained)
 
 

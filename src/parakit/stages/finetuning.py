@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned

@@ -15,7 +15,7 @@ import numpy as np
 from parakit.alignment.config import AlignConfig, DPOConfig, RewardConfig, SmoothedMargins
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import log, progress

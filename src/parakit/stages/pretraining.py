@@ -13,7 +13,7 @@ import numpy as np
 
 from parakit.checkpoints.adapters.base_model import require_full_model
 from parakit.checkpoints.folder_safety import require_model_folder
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError

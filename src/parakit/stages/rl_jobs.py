@@ -26,7 +26,7 @@ from parakit.alignment.rl.reward import Reward, check_prompts
 from parakit.alignment.rl.rewards import parse_reward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, roll_out
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError

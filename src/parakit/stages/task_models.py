@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parakit.checkpoints.mapping import Head
-from parakit.checkpoints.registry import architecture_for, obstacles
+from parakit.checkpoints.registry import architecture_for, incompatibilities
 from parakit.common.errors import UserError
 from parakit.model.config import (
     ClassifierConfig,
@@ -91,7 +91,7 @@ def classes_for(
     head = architecture.read_classifier(architecture.write_settings(shape), level)
     own = ClassifierConfig(labels=tuple(labels), level=level, regression=task == "regress", **head)
     wanted = own.replace(pooling=pooling or ("mean" if shape.family == "encoder" else own.pooling))
-    if level == "token" or not obstacles(architecture, shape, Head("classifier", wanted)):
+    if level == "token" or not incompatibilities(architecture, shape, Head("classifier", wanted)):
         return wanted if level == "sequence" else own
     if pooling is not None:
         raise UserError(

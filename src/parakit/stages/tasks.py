@@ -9,8 +9,9 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.evaluation.perplexity import evaluate_loss
-from parakit.model.config import Family, ModelConfig
+from parakit.model.config import ModelConfig
 from parakit.model.heads import Model
+from parakit.model.transformer_config import Family
 from parakit.stages.config import ReplayShare, replay_of
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.examples.shards import ExampleShards

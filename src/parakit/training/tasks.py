@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from parakit.model.config import Family, ModelConfig
+from parakit.model.config import ModelConfig
 from parakit.model.heads import (
     Classifier,
     Embedder,
@@ -22,6 +22,7 @@ from parakit.model.heads import (
     RewardModel,
     SequenceToSequence,
 )
+from parakit.model.transformer_config import Family
 from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource

@@ -22,7 +22,7 @@ from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_ar
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import log
-from parakit.model.adapters import own_parameters
+from parakit.model.adapters import adapter_parameters
 from parakit.training.loop import SpikeGuard
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.precision import Precision
@@ -129,7 +129,7 @@ def _kept(model: nn.Module) -> dict[str, torch.Tensor]:
     """The model's tensors by name, a tied one once (`named_parameters` skips the second name). What is frozen of the
     base is where the run found it.
     """
-    own = own_parameters(model)
+    own = adapter_parameters(model)
     named = model.named_parameters()
     return {name: p.detach().contiguous() for name, p in named if p.requires_grad or name in own}
 

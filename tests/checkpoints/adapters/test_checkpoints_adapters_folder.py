@@ -15,7 +15,7 @@ from torch import nn
 
 from parakit.checkpoints import load_model, read_config, read_head, save_model
 from parakit.checkpoints.adapters import base_folder, load_adapter, save_adapter
-from parakit.checkpoints.adapters.names import Names
+from parakit.checkpoints.adapters.module_names import ModuleNames
 from parakit.checkpoints.adapters.peft_config import lora_scale
 from parakit.checkpoints.mapping import Head
 from parakit.common.artifacts import Lineage
@@ -200,7 +200,7 @@ def test_a_classifiers_new_head_lies_in_the_adapter(tmp_path):
     model.load_state_dict(
         {k: v for k, v in trunk.state_dict().items() if k.startswith("trunk.")}, strict=False
     )
-    adapter = make_lora(model, LoraConfig(rank=2, retrained=("dense", "label_head")))
+    adapter = make_lora(model, LoraConfig(rank=2, fully_trained=("dense", "label_head")))
     attach(model, adapter)
     moved(model)
     saved = save_adapter(model, adapter, base, tmp_path / "adapter", Lineage("adapter", parents=[base]))
@@ -226,10 +226,10 @@ def test_an_encoder_decoders_matrices_have_adapters_too(tmp_path):
 
 def test_a_tied_table_of_two_stacks_has_no_place_there():
     shape = config_for_size("40k", 60, 16, "encoder-decoder", None).config
-    names = Names(shape, Head("sequence_to_sequence"))
+    names = ModuleNames(shape, Head("sequence_to_sequence"))
     if shape.tie_embeddings:
         with pytest.raises(UserError, match="lora_targets"):
-            names.place_of("trunk.encoder.token_embedding")
+            names.module_with("trunk.encoder.token_embedding")
 
 
 @settings(max_examples=60, deadline=None)

@@ -95,7 +95,7 @@ def test_peft_computes_what_ours_does(tmp_path, shape, kind):
     model, base = base_of(shape, tmp_path)
     if kind in LORAS:
         norms = tuple(find_norms(model)) if kind == "norms" else ()
-        adapter = make_lora(model, LORAS[kind].replace(retrained=norms))
+        adapter = make_lora(model, LORAS[kind].replace(fully_trained=norms))
     elif kind == "prompt":
         adapter = make_prompt(model, PromptConfig(n_prompt_tokens=3))
     else:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from parakit.common.errors import UserError
-from parakit.model.adapters import LoraConfig, attach, detach, is_adapted, make_lora, own_parameters
+from parakit.model.adapters import LoraConfig, adapter_parameters, attach, detach, is_adapted, make_lora
 from parakit.model.adapters.lora import DoraLinear, LoraEmbedding, LoraLinear, PissaLinear
 from tests.training.tiny_runs import tiny_model
 
@@ -23,7 +23,7 @@ def linear_and_slope(kind: type[LoraLinear], scale: float) -> tuple[LoraLinear, 
     torch.manual_seed(1)
     base = nn.Linear(INPUTS, OUTPUTS).double()
     wrapper = kind(base, RANK, scale)
-    for parameter in wrapper.own().values():
+    for parameter in wrapper.adapter_parameters().values():
         nn.init.normal_(parameter, std=0.5)
     return wrapper, drawn(N, INPUTS).requires_grad_(), drawn(N, OUTPUTS)
 
@@ -73,7 +73,7 @@ def test_dora_and_its_gradients():
 def test_an_embedding_and_its_gradients():
     torch.manual_seed(2)
     wrapper = LoraEmbedding(nn.Embedding(9, 4).double(), 2, 1.25)
-    for parameter in wrapper.own().values():
+    for parameter in wrapper.adapter_parameters().values():
         nn.init.normal_(parameter)
     ids, slope = torch.tensor([[1, 8, 1], [0, 3, 8]]), drawn(2, 3, 4)
     y = wrapper(ids)
@@ -117,7 +117,7 @@ def test_only_the_adapter_trains_and_taking_it_off_gives_the_base_back(tied):
     attach(model, adapter)
     assert (model.lm_head.weight is model.trunk.token_embedding.weight) is tied
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert trained == set(own_parameters(model)) == set(adapter.parameters())
+    assert trained == set(adapter_parameters(model)) == set(adapter.parameters())
     assert len(trained) == 2 * (2 * 2 + 2)
     for parameter in adapter.parameters().values():
         nn.init.normal_(parameter)

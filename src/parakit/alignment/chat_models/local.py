@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from parakit.alignment.chat_models.chat_model import Messages, OnProgress
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from parakit.alignment.rl.prompts import SampledCompletion
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message

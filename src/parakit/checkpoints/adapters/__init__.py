@@ -1,4 +1,4 @@
-"""Adapters on disk, in the format of the peft library: a small folder beside the base that it was tuned on."""
+"""Adapters on disk, in the format of the peft library: a small folder that names the base model it was trained on."""
 
 from parakit.common.lazy import lazy_exports
 
@@ -7,8 +7,8 @@ __getattr__, __dir__ = lazy_exports(
     {
         "base_folder": "base_model",
         "is_adapter_folder": "base_model",
-        "load_with_adapter": "folder",
         "load_adapter": "folder",
+        "load_with_adapter": "folder",
         "require_full_model": "base_model",
         "save_adapter": "folder",
     },
@@ -17,8 +17,8 @@ __getattr__, __dir__ = lazy_exports(
 __all__ = [
     "base_folder",
     "is_adapter_folder",
-    "load_with_adapter",
     "load_adapter",
+    "load_with_adapter",
     "require_full_model",
     "save_adapter",
 ]

@@ -1,37 +1,41 @@
-"""Adapter folders: `adapter_config.json` and `adapter_model.safetensors` as peft has them, and our lineage, which
-says on which base it was tuned.
+"""Adapter folders: peft's `adapter_config.json` and `adapter_model.safetensors`, and Parakit's lineage, which records the
+base model.
 
-Nothing is unpickled; an adapter for another base is refused. A classifier's new head lies in the adapter too, and what
-it says (its labels) in the lineage.
+Nothing is unpickled; an adapter for another base is refused. A classifier's new head is part of the adapter: its weights
+in the tensors, its labels in the lineage. Modules that need torch are imported inside functions.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parakit.checkpoints import model_folder
-from parakit.checkpoints.adapters import base_model as tuned_on
-from parakit.checkpoints.adapters.base_model import CONFIG, WEIGHTS, base_folder, is_adapter_folder
-from parakit.checkpoints.adapters.names import Names
-from parakit.checkpoints.adapters.peft_config import lora_config, read_peft_config, virtual_tokens_config
-from parakit.checkpoints.folder_safety import check_folder, read_small_json, regular_file
+from parakit.checkpoints.adapters.base_model import (
+    CONFIG,
+    WEIGHTS,
+    base_fingerprint,
+    base_folder,
+    check_base,
+    is_adapter_folder,
+)
+from parakit.checkpoints.adapters.module_names import ModuleNames
+from parakit.checkpoints.adapters.peft_config import peft_lora_config, read_peft_config, virtual_tokens_config
+from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.checkpoints.mapping import Head
+from parakit.checkpoints.model_folder import (
+    check_artifact,
+    head_of,
+    load_full_model,
+    read_settings,
+    write_logs_and_card,
+)
 from parakit.checkpoints.safetensors_io import read_header, read_tensors, write_tensors
 from parakit.checkpoints.weights import empty_model
-from parakit.common.artifacts import (
-    LINEAGE,
-    MANIFEST,
-    Lineage,
-    open_artifact,
-    verify_manifest,
-    writing_artifact,
-)
+from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic, write_text_atomic
+from parakit.common.files import write_json_atomic
 from parakit.model.config import ClassifierConfig, DecoderConfig, EmbedderConfig
 
 if TYPE_CHECKING:
@@ -41,7 +45,6 @@ if TYPE_CHECKING:
     from parakit.model.heads import Model
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["base_folder", "is_adapter_folder", "load_adapter", "load_with_adapter", "save_adapter"]
 PROMPT = "prompt_embeddings"
 
 
@@ -56,55 +59,49 @@ def save_adapter(
     card: str | None = None,
     logs: Iterable[Path] = (),
 ) -> Path:
-    """Write an adapter of `model`, whose base is the folder `base`, as an artifact of kind "adapter". The base is
-    named by its path from the adapter's folder, so both can be moved together.
+    """Write an adapter of `model`, whose base is the folder `base`, as an artifact of kind "adapter". It refers to the
+    base by its path relative to the adapter's folder, so both can be moved together.
     """
-    base, path, head = Path(base), Path(path), model_folder.head_of(model)
-    named = os.path.relpath(base.resolve(), path.resolve())
-    written = _virtual_tokens if _is_prefix(adapter) else _lora
-    config, tensors = written(model, adapter, head, named)
-    about: dict[str, Any] = {
-        "base": {**tuned_on.identity(base), "path": named},
+    base, path, head = Path(base), Path(path), head_of(model)
+    relative = os.path.relpath(base.resolve(), path.resolve())
+    write = _virtual_tokens if _is_prefix(adapter) else _lora
+    config, tensors = write(model, adapter, head, relative)
+    record: dict[str, Any] = {
+        "base": {**base_fingerprint(base), "path": relative},
         "adapter": adapter.config and adapter.config.model_dump(mode="json"),
     }
     if head.classes is not None or head.pooling is not None:
-        about["head"] = {
+        record["head"] = {
             "classes": head.classes and head.classes.model_dump(mode="json"),
             "pooling": head.pooling and head.pooling.model_dump(mode="json"),
         }
-    lineage.config = {**lineage.config, **about}
+    lineage.config = {**lineage.config, **record}
     with writing_artifact(path, lineage, overwrite) as folder:
         write_json_atomic(folder / CONFIG, config)
         write_tensors(tensors, folder / WEIGHTS)
-        for log in logs:
-            (folder / model_folder.TRAINING_LOGS).mkdir(exist_ok=True)
-            copy = shutil.copytree if log.is_dir() else shutil.copy
-            copy(log, folder / model_folder.TRAINING_LOGS / log.name)
-        if card is not None:
-            write_text_atomic(folder / "README.md", card)
+        write_logs_and_card(folder, logs, card)
     return path
 
 
 def check_can_be_saved(model: Model, adapter: Adapter) -> None:
-    """Raise the `UserError` of saving now rather than after training."""
+    """Raise the `UserError` of `save_adapter` before training instead of after it."""
     if not _is_prefix(adapter):
-        _lora(model, adapter, model_folder.head_of(model), "")
+        _lora(model, adapter, head_of(model), "")
 
 
 def load_adapter(
     path: str | Path, model: Model, base: str | Path | None = None, verify: bool = True
 ) -> Adapter:
-    """The adapter of a folder, for the plain `model`; it is not put on (`attach`, `AdapterSet`). `base`: the folder
-    that the model came from, which is compared with the one that the adapter was tuned on.
+    """The adapter of a folder, built for the plain `model` and not attached (`attach`, `AdapterSet`). `base`: the folder
+    that the model was loaded from, which is compared with the one that the adapter was tuned on.
 
-    Raises `UserError` naming what does not fit: another base, a pickle, an adapter of an unknown kind.
+    Raises `UserError` naming what does not fit: another base, a pickle, an unsupported kind of adapter.
     """
     from parakit.model.adapters import without_adapter
 
-    folder = _checked(path, verify)
-    lineage = read_small_json(folder / LINEAGE) if (folder / LINEAGE).is_file() else {}
+    folder = _check_adapter_folder(path, verify)
     if base is not None:
-        tuned_on.check_identity(folder, lineage, Path(base))
+        check_base(folder, _lineage(folder), Path(base))
     peft = read_peft_config(folder)
     where = regular_file(folder, WEIGHTS)
     tensors = dict(read_tensors(read_header(where)))
@@ -120,54 +117,52 @@ def load_with_adapter(
     verify: bool = True,
     base: str | Path | None = None,
 ) -> tuple[Model, Tokenizer | None]:
-    """The base that an adapter's folder names (or `base`), with the adapter on, in evaluation mode, and the base's
+    """The base that an adapter's folder names (or `base`) with the adapter attached, in evaluation mode, and the base's
     tokenizer.
     """
     from parakit.model.adapters import attach
 
-    folder = _checked(path, verify)
+    folder = _check_adapter_folder(path, verify)
     base = base_folder(folder) if base is None else Path(base)
-    model, tokenizer = model_folder.load_model(base, device, dtype, verify)
-    lineage = read_small_json(folder / LINEAGE) if (folder / LINEAGE).is_file() else {}
-    said = (lineage.get("config") or {}).get("head")
-    if isinstance(said, dict):
-        model = _with_head(model, said)
-    adapter = load_adapter(folder, model, base, verify=False)
-    attach(model, adapter)
+    model, tokenizer = load_full_model(base, device, dtype, verify)
+    if (head := _recorded_head(folder)) is not None:
+        model = _with_head(model, head)
+    attach(model, load_adapter(folder, model, base, verify=False))
     model.to(next(model.parameters()).device)
     return model.eval(), tokenizer
 
 
 def read_adapted_head(path: Path) -> Head:
-    """The head of the model that an adapter's folder makes."""
-    lineage = read_small_json(path / LINEAGE) if (path / LINEAGE).is_file() else {}
-    said = (lineage.get("config") or {}).get("head")
-    return _head(said) if isinstance(said, dict) else model_folder.read_head(base_folder(path))
+    """The head of a base with the adapter of this folder."""
+    return _recorded_head(path) or read_settings(base_folder(path))[2]
 
 
-def _checked(path: str | Path, verify: bool) -> Path:
-    """Refuse what is no adapter, what is dangerous, and what is damaged."""
+def _check_adapter_folder(path: str | Path, verify: bool) -> Path:
     folder = Path(path)
     if not is_adapter_folder(folder):
         raise UserError(f"{folder}: holds no adapter: there is no {CONFIG}", "name an adapter's folder")
-    check_folder(folder)
-    if (folder / LINEAGE).is_file():
-        open_artifact(folder, kind="adapter", verify=verify and (folder / MANIFEST).is_file())
-    elif verify and (folder / MANIFEST).is_file():
-        verify_manifest(folder)
+    check_artifact(folder, "adapter", verify)
     return folder
 
 
-def _head(said: Mapping[str, Any]) -> Head:
-    if said.get("classes"):
-        return Head("classifier", ClassifierConfig.parse(said["classes"], LINEAGE))
-    return Head("embedder", pooling=EmbedderConfig.parse(said["pooling"], LINEAGE))
+def _lineage(folder: Path) -> dict[str, Any]:
+    lineage: dict[str, Any] = read_small_json(folder / LINEAGE) if (folder / LINEAGE).is_file() else {}
+    return lineage
 
 
-def _with_head(model: Model, said: Mapping[str, Any]) -> Model:
-    """The base's trunk under the adapter's head, whose own weights the adapter brings."""
-    head = _head(said)
-    if model_folder.head_of(model) == head:
+def _recorded_head(folder: Path) -> Head | None:
+    """The head in an adapter's lineage; None where the base's own is used."""
+    head = (_lineage(folder).get("config") or {}).get("head")
+    if not isinstance(head, dict):
+        return None
+    if head.get("classes"):
+        return Head("classifier", ClassifierConfig.parse(head["classes"], LINEAGE))
+    return Head("embedder", pooling=EmbedderConfig.parse(head["pooling"], LINEAGE))
+
+
+def _with_head(model: Model, head: Head) -> Model:
+    """The base's trunk under `head`, whose weights the adapter contains."""
+    if head_of(model) == head:
         return model
     first = next(model.parameters())
     other = empty_model(model.config, head, first.device, first.dtype)
@@ -176,33 +171,33 @@ def _with_head(model: Model, said: Mapping[str, Any]) -> Model:
     return other
 
 
+def _is_prefix(adapter: Adapter) -> bool:
+    """Whether it is a prompt or a prefix."""
+    return list(adapter.wrappers) == ["trunk"]
+
+
 def _lora(
     model: Model, adapter: Adapter, head: Head, base: str
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from parakit.checkpoints.adapters.lora_tensors import lora_tensors, trained_tokens
+    from parakit.checkpoints.adapters.lora_tensors import lora_tensors, trained_token_ids
 
-    names, settings = Names(model.config, head), adapter.config
-    tensors, sizes, retrained = lora_tensors(adapter.wrappers, names)
-    short = {theirs.rpartition(".")[2] for theirs in sizes}
-    meant = {theirs for theirs in names.places if theirs.rpartition(".")[2] in short}
-    config = lora_config(
+    names, settings = ModuleNames(model.config, head), adapter.config
+    tensors, ranks, fully_trained = lora_tensors(adapter.wrappers, names)
+    suffixes = {hf_name.rpartition(".")[2] for hf_name in ranks}
+    matching = {hf_name for hf_name in names.modules if hf_name.rpartition(".")[2] in suffixes}
+    config = peft_lora_config(
         base,
         head,
-        sizes,
-        shared_name=short if meant == sizes.keys() else sizes.keys(),
+        ranks,
+        target_modules=suffixes if matching == ranks.keys() else ranks.keys(),
         dropout=getattr(settings, "dropout", 0.0),
         rank_stabilized=getattr(settings, "rank_stabilized", False),
         dora=getattr(settings, "dora", False),
-        is_turned=any(names.places[theirs].is_turned for theirs in sizes),
-        retrained=retrained,
-        token_ids=trained_tokens(adapter.wrappers, names),
+        transposed=any(names.modules[hf_name].transposed for hf_name in ranks),
+        modules_to_save=fully_trained,
+        token_ids=trained_token_ids(adapter.wrappers, names),
     )
     return config, tensors
-
-
-def _is_prefix(adapter: Adapter) -> bool:
-    """Whether it stands before the tokens: a prompt or a prefix."""
-    return list(adapter.wrappers) == ["trunk"]
 
 
 def _virtual_tokens(
@@ -212,7 +207,7 @@ def _virtual_tokens(
 
     wrapper = adapter.wrappers["trunk"]
     assert isinstance(wrapper, PrefixedTrunk)
-    (name, tensor), *_ = wrapper.own().items()
+    (name, tensor), *_ = wrapper.adapter_parameters().items()
     kind = "PROMPT_TUNING" if name == "prompt_embedding" else "PREFIX_TUNING"
     config = virtual_tokens_config(kind, base, wrapper.config, wrapper.n_prompt_tokens)
     return config, {PROMPT: tensor}
@@ -225,7 +220,7 @@ def _read_lora(
     from parakit.model.adapters import LoraConfig
     from parakit.model.adapters.attachment import Adapter
 
-    wrappers = lora_wrappers(model, tensors, Names(model.config, model_folder.head_of(model)), peft, where)
+    wrappers = lora_wrappers(model, tensors, ModuleNames(model.config, head_of(model)), peft, where)
     config = LoraConfig(
         rank=int(peft.get("r", 8)),
         alpha=float(peft.get("lora_alpha", 8)),
@@ -240,7 +235,7 @@ def _read_lora(
 def _read_virtual_tokens(
     model: Model, tensors: Mapping[str, torch.Tensor], peft: Mapping[str, Any], where: Path
 ) -> Adapter:
-    from parakit.checkpoints.adapters.lora_tensors import take
+    from parakit.checkpoints.adapters.lora_tensors import copy_checked
     from parakit.model.adapters import PrefixConfig, PromptConfig, make_prefix, make_prompt
 
     if set(tensors) != {PROMPT}:
@@ -253,6 +248,6 @@ def _read_virtual_tokens(
         adapter = make_prompt(model, PromptConfig(n_prompt_tokens=n), [0])
     else:
         adapter = make_prefix(model, PrefixConfig(n_prompt_tokens=n), [0])
-    (name, parameter), *_ = adapter.wrappers["trunk"].own().items()
-    take(parameter, tensors[PROMPT], name, where)
+    (name, parameter), *_ = adapter.wrappers["trunk"].adapter_parameters().items()
+    copy_checked(parameter, tensors[PROMPT], name, where)
     return adapter

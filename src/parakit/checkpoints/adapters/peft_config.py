@@ -1,7 +1,7 @@
 """`adapter_config.json`, as the peft library writes and reads it. Imports no torch.
 
-What asks for a computation that Parakit does not do is refused by name; what only told peft how to begin, or how to
-train, is passed over.
+A setting that means an unsupported computation is an error that names it; settings of peft's initialization or training
+are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TASKS = {
     "embedder": "FEATURE_EXTRACTION",
 }
 TYPES = ("LORA", "PROMPT_TUNING", "PREFIX_TUNING")
-_PASSED_OVER = {
+_IGNORED = {
     *("peft_type", "task_type", "auto_mapping", "revision", "inference_mode", "peft_version", BASE),
     *("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern"),
     *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"),
@@ -35,77 +35,79 @@ _PASSED_OVER = {
     *("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs"),
     *("encoder_hidden_size", "init_weights", "bias", "init_lora_weights", "trainable_token_indices"),
 }
-_MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def read_peft_config(folder: Path) -> dict[str, Any]:
-    """The settings, sure to be of a kind that Parakit computes. `UserError` names the key that is not."""
+    """The settings of a supported adapter; `UserError` names an unsupported key."""
     where = folder / CONFIG
-    found: dict[str, Any] = read_small_json(regular_file(folder, CONFIG))
-    kind = found.get("peft_type")
+    config: dict[str, Any] = read_small_json(regular_file(folder, CONFIG))
+    kind = config.get("peft_type")
     if kind not in TYPES:
         raise UserError(f"{where}: peft_type is {kind!r}", f"Parakit loads: {', '.join(TYPES)}")
-    if found.get("bias", "none") != "none":
+    if config.get("bias", "none") != "none":
         raise UserError(
-            f"{where}: bias is {found['bias']!r}", "only adapters that leave biases alone are loaded"
+            f"{where}: bias is {config['bias']!r}", "only adapters that leave biases alone are loaded"
         )
-    begun = found.get("init_lora_weights")
-    if isinstance(begun, str) and begun.lower().startswith(_MOVES_THE_BASE):
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init.lower().startswith(_CHANGES_BASE):
         raise UserError(
-            f"{where}: init_lora_weights is {begun!r}, which changes the base's weights too",
+            f"{where}: init_lora_weights is {init!r}, which changes the base's weights too",
             "convert it with peft to a plain LoRA (path_initial_model_for_weight_conversion)",
         )
-    if unknown := sorted(key for key, value in found.items() if value and key not in _PASSED_OVER):
+    if unknown := sorted(key for key, value in config.items() if value and key not in _IGNORED):
         raise UserError(
-            f"{where}: asks for {unknown[0]} = {found[unknown[0]]!r}", "Parakit computes no such adapter"
+            f"{where}: asks for {unknown[0]} = {config[unknown[0]]!r}", "Parakit supports no such adapter"
         )
-    return found
+    return config
 
 
-def lora_scale(config: Mapping[str, Any], theirs: str, rank: int, where: Path) -> float:
-    """What the factors' product is multiplied by in this module."""
-    alpha = _pattern(config.get("alpha_pattern"), theirs, config.get("lora_alpha", 8))
+def lora_scale(config: Mapping[str, Any], hf_name: str, rank: int, where: Path) -> float:
+    """The factor by which the product of `lora_b` and `lora_a` is multiplied in this module."""
+    alpha = _pattern(config.get("alpha_pattern"), hf_name, config.get("lora_alpha", 8))
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise UserError(f"{where}: lora_alpha is {alpha!r}", "it is a number")
-    planned = _pattern(config.get("rank_pattern"), theirs, config.get("r", 8))
-    if planned != rank:
+    expected = _pattern(config.get("rank_pattern"), hf_name, config.get("r", 8))
+    if expected != rank:
         raise UserError(
-            f"{where}: plans rank {planned!r} for {theirs}, and the weights have {rank}",
+            f"{where}: plans rank {expected!r} for {hf_name}, and the weights have {rank}",
             "the two files belong to different adapters",
         )
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _pattern(patterns: Any, name: str, otherwise: Any) -> Any:
-    """peft's rule: a key stands for every module whose name ends with it, as a regular expression; here as text."""
+def _pattern(patterns: Any, name: str, default: Any) -> Any:
+    """The value for a module: in peft a key matches every module whose name ends with it (a regular expression there,
+    plain text here).
+    """
     for key, value in (patterns or {}).items():
         if re.fullmatch(rf"(.*\.)?{re.escape(key.lstrip('^').rstrip('$'))}", name):
             return value
-    return otherwise
+    return default
 
 
-def lora_config(
+def peft_lora_config(
     base: str,
     head: Head,
-    sizes: Mapping[str, tuple[int, float]],
+    ranks: Mapping[str, tuple[int, float]],
     *,
-    shared_name: Collection[str],
+    target_modules: Collection[str],
     dropout: float,
     rank_stabilized: bool,
     dora: bool,
-    is_turned: bool,
-    retrained: Collection[str],
+    transposed: bool,
+    modules_to_save: Collection[str],
     token_ids: list[int] | dict[str, list[int]] | None = None,
 ) -> dict[str, Any]:
-    """`sizes`: rank and scale of every foreign module; the commonest are the general ones, others are patterns."""
-    values = list(sizes.values())
+    """`ranks`: rank and scale of every module; the most frequent are `r` and `lora_alpha`, others become patterns."""
+    values = list(ranks.values())
     rank, scale = max(set(values), key=values.count)
 
     def alpha(rank: int, scale: float) -> float:
-        found = scale * (math.sqrt(rank) if rank_stabilized else rank)
-        return round(found) if abs(found - round(found)) < 1e-9 else found
+        value = scale * (math.sqrt(rank) if rank_stabilized else rank)
+        return round(value) if abs(value - round(value)) < 1e-9 else value
 
-    others = {name: size for name, size in sizes.items() if size != (rank, scale)}
+    others = {name: pair for name, pair in ranks.items() if pair != (rank, scale)}
     return {
         "peft_type": "LORA",
         "task_type": task_type(head),
@@ -118,18 +120,18 @@ def lora_config(
         "use_rslora": rank_stabilized,
         "use_dora": dora,
         "bias": "none",
-        "fan_in_fan_out": is_turned,
-        "target_modules": sorted(shared_name),
+        "fan_in_fan_out": transposed,
+        "target_modules": sorted(target_modules),
         "trainable_token_indices": token_ids,
-        "modules_to_save": sorted(retrained) or None,
-        "rank_pattern": {name: size[0] for name, size in others.items()},
-        "alpha_pattern": {name: alpha(*size) for name, size in others.items()},
+        "modules_to_save": sorted(modules_to_save) or None,
+        "rank_pattern": {name: pair[0] for name, pair in others.items()},
+        "alpha_pattern": {name: alpha(*pair) for name, pair in others.items()},
         "init_lora_weights": True,
     }
 
 
 def virtual_tokens_config(kind: str, base: str, config: DecoderConfig, n: int) -> dict[str, Any]:
-    """Of a prompt or a prefix."""
+    """The `adapter_config.json` of a prompt or a prefix with `n` virtual tokens."""
     shared = {
         "peft_type": kind,
         "task_type": "CAUSAL_LM",
@@ -157,7 +159,7 @@ def virtual_tokens_config(kind: str, base: str, config: DecoderConfig, n: int) -
 
 
 def task_type(head: Head) -> str | None:
-    """peft's word for what a head does; it has none for masked language models."""
+    """peft's task type of a head; None for masked language models, for which it has none."""
     if head.classes is not None and head.classes.level == "token":
         return "TOKEN_CLS"
     return TASKS.get(head.kind)

@@ -1,6 +1,6 @@
-"""One small file per published architecture: its settings and its tensors' names in our words, both ways.
+"""One module per published architecture: its settings and tensors, read and written.
 
-Each offers what `checkpoints.mapping.Architecture` lists; `checkpoints.registry` knows them all.
+Each implements `checkpoints.mapping.Architecture`; `checkpoints.registry` lists them all.
 """
 
 __all__: list[str] = []

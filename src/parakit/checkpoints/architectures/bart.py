@@ -1,7 +1,7 @@
 """BART (Lewis et al. 2020): the 2017 Transformer with learned positions, GELU and a norm on the embedding.
 
-Its positions begin at row 2 of their tables. The output matrix is the shared embedding; what is added to the logits is stored
-as a buffer (`final_logits_bias`), in shape (1, vocabulary). Marian's layers have the same names.
+Its positions begin at row 2 of their tables. The output matrix is the shared embedding; the bias of the logits
+is stored as a buffer (`final_logits_bias`) of shape (1, vocabulary). Marian's layers have the same names.
 """
 
 from __future__ import annotations
@@ -12,22 +12,17 @@ from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, table
 from parakit.checkpoints.hf_config import (
-    Fixed,
+    RequiredValues,
     check_lengths,
-    parsed,
+    parse_config,
     read_activation,
     read_head_dim,
     read_keys,
     write_activation,
 )
-from parakit.checkpoints.mapping import Head, NamedTensor, Piece
-from parakit.model.config import (
-    ClassifierConfig,
-    DecoderConfig,
-    EncoderConfig,
-    EncoderDecoderConfig,
-    TransformerConfig,
-)
+from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
+from parakit.model.config import ClassifierConfig, DecoderConfig, EncoderConfig, EncoderDecoderConfig
+from parakit.model.transformer_config import TransformerConfig
 
 MODEL_TYPE = "bart"
 CLASSES: Mapping[str, str] = {"sequence_to_sequence": "BartForConditionalGeneration"}
@@ -40,7 +35,7 @@ TIED_COPIES: Mapping[str, str] = {
     "lm_head.weight": "model.shared.weight",
 }
 LOGITS_BIAS = "final_logits_bias"
-# ours -> theirs, of both sides and of each
+# settings of both sides, then of each: name -> key in config.json
 SETTINGS = {
     "vocab_size": "vocab_size",
     "d_model": "d_model",
@@ -51,7 +46,7 @@ SETTINGS = {
 }
 SIDE = {"n_layers": "layers", "n_heads": "attention_heads", "d_ff": "ffn_dim"}
 DEFAULTS = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}
-PAIR_FIXED: Fixed = {
+PAIR_FIXED: RequiredValues = {
     "is_encoder_decoder": ((True, None), "one side alone"),
     "is_decoder": ((False, None), "the decoder alone"),
     "tie_word_embeddings": ((True, None), "an output matrix and embeddings of their own"),
@@ -59,12 +54,12 @@ PAIR_FIXED: Fixed = {
     "scale_embedding": ((False, True, None), "another scale of the embedding"),
     "add_final_layer_norm": ((False, None), "a norm behind the last layer"),
 }
-REQUIRED_VALUES: Fixed = {
+REQUIRED_VALUES: RequiredValues = {
     "normalize_embedding": ((True, None), "no norm on the embedding"),
     "static_position_embeddings": ((False, None), "sinusoidal positions"),
     "extra_pos_embeddings": ((2, None), "another first row of the positions"),
 }
-# of training and generation, and leftovers that transformers does not look at
+# of training and generation, and keys that transformers does not read
 IGNORED_KEYS = (
     *("add_bias_logits", "classif_dropout", "classifier_dropout", "encoder_layerdrop"),
     *("decoder_layerdrop", "force_bos_token_to_be_generated", "init_std"),
@@ -77,31 +72,31 @@ PAIR_SHAPE = {
 }
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderDecoderConfig:
-    """Whether anything is added to the logits, only the tensors tell: see `settled`."""
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderDecoderConfig:
+    """Whether the logits have a bias depends on the stored tensors: see `finalize`."""
     return read_pair(
-        foreign,
+        hf_config,
         where,
         model_type=MODEL_TYPE,
         shape=SHAPE,
-        fixed=REQUIRED_VALUES,
+        required=REQUIRED_VALUES,
         defaults=DEFAULTS | {"decoder_start_token_id": 2},
     )
 
 
-def settled(config: EncoderDecoderConfig, stored: Collection[str]) -> EncoderDecoderConfig:
-    """`config`, with a bias on the logits where one is stored."""
+def finalize(config: EncoderDecoderConfig, stored: Collection[str]) -> EncoderDecoderConfig:
+    """`config`, with a bias of the logits where one is stored."""
     bias = LOGITS_BIAS in stored
     return config.replace(decoder=config.decoder.replace(lm_head_bias=bias))
 
 
 def write_settings(config: EncoderDecoderConfig) -> dict[str, Any]:
-    """Our settings in BART's words."""
+    """The settings as BART's keys."""
     return write_pair(config, MODEL_TYPE) | {"normalize_embedding": True}
 
 
-def read_classifier(foreign: Mapping[str, Any], level: str) -> dict[str, Any]:
-    """There is no classifier among `CLASSES`: theirs has a decoder."""
+def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+    """Unused: `CLASSES` has no classifier, because transformers' has a decoder."""
     return {}
 
 
@@ -110,60 +105,60 @@ def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
     return {}
 
 
-def named_tensors(config: EncoderDecoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: EncoderDecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
     for side in (config.encoder, config.decoder):
-        ours, theirs = f"trunk.{side.family}", f"{PREFIX}{side.family}"
+        name, hf_name = f"trunk.{side.family}", f"{PREFIX}{side.family}"
         rows = side.max_seq_len + side.position_offset
-        yield table(f"{ours}.positions.weight", f"{theirs}.embed_positions.weight", rows, side.d_model)
-        yield from norm(f"{ours}.embedding_norm", f"{theirs}.layernorm_embedding", side.d_model)
+        yield table(f"{name}.positions.weight", f"{hf_name}.embed_positions.weight", rows, side.d_model)
+        yield from norm(f"{name}.embedding_norm", f"{hf_name}.layernorm_embedding", side.d_model)
     yield from pair_tensors(config)
 
 
-def is_ignorable(theirs: str) -> bool:
-    """The version that fairseq's files carry."""
-    return theirs.endswith(("encoder.version", "decoder.version"))
+def is_ignorable(hf_name: str) -> bool:
+    """fairseq's version numbers."""
+    return hf_name.endswith(("encoder.version", "decoder.version"))
 
 
 def read_pair(
-    foreign: Mapping[str, Any],
+    hf_config: Mapping[str, Any],
     where: str | Path,
     *,
     model_type: str,
     shape: Mapping[str, Any],
-    fixed: Fixed,
+    required: RequiredValues,
     defaults: Mapping[str, Any],
 ) -> EncoderDecoderConfig:
-    """Both sides, which may differ in layers, heads and feed-forward width; `shape` and `fixed` are what BART
-    and Marian do not share.
+    """Both sides, which may differ in layers, heads and feed-forward width; `shape` and `required` are the settings in
+    which BART and Marian differ.
     """
     keys = {
-        f"{side}_{ours}": f"{side}_{theirs}"
+        f"{side}_{name}": f"{side}_{hf_name}"
         for side in ("encoder", "decoder")
-        for ours, theirs in SIDE.items()
+        for name, hf_name in SIDE.items()
     }
-    another = ((foreign.get("encoder_layers"), None), "another number of layers than `encoder_layers` does")
+    n_layers = ((hf_config.get("encoder_layers"), None), "another number of layers than `encoder_layers`")
     settings = read_keys(
-        foreign,
+        hf_config,
         where,
         model_type=model_type,
         settings={**SETTINGS, **keys, "decoder_start_id": "decoder_start_token_id"},
-        fixed={**PAIR_FIXED, "num_hidden_layers": another, **fixed},
-        harmless=IGNORED_KEYS,
+        required={**PAIR_FIXED, "num_hidden_layers": n_layers, **required},
+        ignored=IGNORED_KEYS,
         handled=("activation_function",),
         defaults=defaults,
     )
     common = {name: settings[name] for name in SETTINGS} | PAIR_SHAPE | dict(shape)
-    common["activation"] = read_activation(foreign, "activation_function", where, "gelu")
+    common["activation"] = read_activation(hf_config, "activation_function", where, "gelu")
     sides = {}
     for side in ("encoder", "decoder"):
-        head_dim = read_head_dim(foreign, where, "d_model", f"{side}_attention_heads")
-        own = {ours: settings[f"{side}_{ours}"] for ours in SIDE}
+        head_dim = read_head_dim(hf_config, where, "d_model", f"{side}_attention_heads")
+        own = {name: settings[f"{side}_{name}"] for name in SIDE}
         sides[side] = common | own | {"head_dim": head_dim, "n_kv_heads": own["n_heads"]}
-        sides[side]["embedding_scale"] = common["d_model"] ** 0.5 if foreign.get("scale_embedding") else 1.0
-    names = {side: SETTINGS | {ours: keys[f"{side}_{ours}"] for ours in SIDE} for side in sides}
-    encoder = parsed(EncoderConfig, sides["encoder"] | {"lm_head_bias": False}, names["encoder"], where)
-    decoder = parsed(DecoderConfig, sides["decoder"] | {"lm_head_bias": True}, names["decoder"], where)
+        sides[side]["embedding_scale"] = common["d_model"] ** 0.5 if hf_config.get("scale_embedding") else 1.0
+    names = {side: SETTINGS | {name: keys[f"{side}_{name}"] for name in SIDE} for side in sides}
+    encoder = parse_config(EncoderConfig, sides["encoder"] | {"lm_head_bias": False}, names["encoder"], where)
+    decoder = parse_config(DecoderConfig, sides["decoder"] | {"lm_head_bias": True}, names["decoder"], where)
     check_lengths(encoder, where)
     return EncoderDecoderConfig.parse(
         {
@@ -176,14 +171,14 @@ def read_pair(
 
 
 def write_pair(config: EncoderDecoderConfig, model_type: str) -> dict[str, Any]:
-    """What BART's and Marian's settings have in common."""
+    """The keys that BART and Marian share."""
     encoder, decoder = config.encoder, config.decoder
     dropout = decoder.dropout if decoder.attention_dropout is None else decoder.attention_dropout
     return {
         "model_type": model_type,
-        **{theirs: getattr(decoder, ours) for ours, theirs in SETTINGS.items()},
-        **{f"encoder_{theirs}": getattr(encoder, ours) for ours, theirs in SIDE.items()},
-        **{f"decoder_{theirs}": getattr(decoder, ours) for ours, theirs in SIDE.items()},
+        **{hf_name: getattr(decoder, name) for name, hf_name in SETTINGS.items()},
+        **{f"encoder_{hf_name}": getattr(encoder, name) for name, hf_name in SIDE.items()},
+        **{f"decoder_{hf_name}": getattr(decoder, name) for name, hf_name in SIDE.items()},
         "attention_dropout": dropout,
         "activation_function": write_activation(decoder.activation),
         "scale_embedding": decoder.embedding_scale != 1.0,
@@ -196,27 +191,27 @@ def write_pair(config: EncoderDecoderConfig, model_type: str) -> dict[str, Any]:
     }
 
 
-def pair_tensors(config: EncoderDecoderConfig) -> Iterator[NamedTensor]:
-    """The shared embedding, the blocks of both sides, and what is added to the logits."""
+def pair_tensors(config: EncoderDecoderConfig) -> Iterator[HFTensor]:
+    """The shared embedding, the blocks of both sides, and the bias of the logits."""
     vocab, d = config.vocab_size, config.d_model
     yield table("trunk.encoder.token_embedding.weight", f"{PREFIX}shared.weight", vocab, d)
     for side in (config.encoder, config.decoder):
         for layer in range(side.n_layers):
-            ours, theirs = f"trunk.{side.family}.blocks.{layer}", f"{PREFIX}{side.family}.layers.{layer}"
-            yield from _block(side, ours, theirs)
+            name, hf_name = f"trunk.{side.family}.blocks.{layer}", f"{PREFIX}{side.family}.layers.{layer}"
+            yield from _block(side, name, hf_name)
     if config.decoder.lm_head_bias:
-        yield NamedTensor(LOGITS_BIAS, (1, vocab), (Piece("lm_head.bias"),))
+        yield HFTensor(LOGITS_BIAS, (1, vocab), (TensorSlice("lm_head.bias"),))
 
 
-def _block(config: TransformerConfig, ours: str, theirs: str) -> Iterator[NamedTensor]:
+def _block(config: TransformerConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
     d, f = config.d_model, config.d_ff
-    names = {"attention": "self_attn"}
+    sublayers = {"attention": "self_attn"}
     if config.family == "decoder":
-        names["cross_attention"] = "encoder_attn"
-    for name, foreign in names.items():
+        sublayers["cross_attention"] = "encoder_attn"
+    for sublayer, hf_sublayer in sublayers.items():
         for part, letter in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "out")):
-            yield from linear(f"{ours}.{name}.{part}", f"{theirs}.{foreign}.{letter}_proj", d, d)
-        yield from norm(f"{ours}.{name}_norm", f"{theirs}.{foreign}_layer_norm", d)
-    yield from linear(f"{ours}.feed_forward.up", f"{theirs}.fc1", f, d)
-    yield from linear(f"{ours}.feed_forward.down", f"{theirs}.fc2", d, f)
-    yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.final_layer_norm", d)
+            yield from linear(f"{name}.{sublayer}.{part}", f"{hf_name}.{hf_sublayer}.{letter}_proj", d, d)
+        yield from norm(f"{name}.{sublayer}_norm", f"{hf_name}.{hf_sublayer}_layer_norm", d)
+    yield from linear(f"{name}.feed_forward.up", f"{hf_name}.fc1", f, d)
+    yield from linear(f"{name}.feed_forward.down", f"{hf_name}.fc2", d, f)
+    yield from norm(f"{name}.feed_forward_norm", f"{hf_name}.final_layer_norm", d)

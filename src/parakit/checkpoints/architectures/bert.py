@@ -1,7 +1,7 @@
-"""BERT (Devlin et al. 2019): learned positions, token types, norms behind every sum, biases everywhere.
+"""BERT (Devlin et al. 2019): learned positions, token types, norms after every sum, biases everywhere.
 
 The pooler (a dense layer and tanh on the first token) is part of the sequence classifier's head here; an `Embedder`
-has no use for it, and what predicted the next sentence is left out.
+does not use it. The head for next-sentence prediction is left out.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, table
 from parakit.checkpoints.hf_config import (
-    Fixed,
+    RequiredValues,
     check_lengths,
-    parsed,
+    parse_config,
     read_activation,
     read_head_dim,
     read_keys,
     write_activation,
 )
-from parakit.checkpoints.mapping import Head, NamedTensor, Piece
+from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.model.config import ClassifierConfig, EncoderConfig
 
 MODEL_TYPE = "bert"
@@ -37,7 +37,7 @@ TIED_COPIES: Mapping[str, str] = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-# ours -> theirs
+# name -> key in config.json
 SETTINGS = {
     "vocab_size": "vocab_size",
     "d_model": "hidden_size",
@@ -56,7 +56,7 @@ DEFAULTS = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
 }
-REQUIRED_VALUES: Fixed = {
+REQUIRED_VALUES: RequiredValues = {
     "is_decoder": ((False, None), "a decoder with BERT's layers"),
     "position_embedding_type": (("absolute", None), "relative positions"),
     "tie_word_embeddings": ((True, None), "an output matrix of its own"),
@@ -71,34 +71,34 @@ SHAPE = {
 }
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderConfig:
-    """Dropout is read as well: fine-tuning goes on with the published one."""
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderConfig:
+    """Dropout is read as well, for fine-tuning."""
     settings = read_keys(
-        foreign,
+        hf_config,
         where,
         model_type=MODEL_TYPE,
         settings=SETTINGS,
-        fixed=REQUIRED_VALUES,
-        harmless=IGNORED_KEYS,
+        required=REQUIRED_VALUES,
+        ignored=IGNORED_KEYS,
         handled=("hidden_act",),
         defaults=DEFAULTS,
     )
     if settings["attention_dropout"] == settings["dropout"]:
         settings["attention_dropout"] = None
-    settings["head_dim"] = read_head_dim(foreign, where, "hidden_size", "num_attention_heads")
+    settings["head_dim"] = read_head_dim(hf_config, where, "hidden_size", "num_attention_heads")
     settings["n_kv_heads"] = settings["n_heads"]
-    settings["activation"] = read_activation(foreign, "hidden_act", where, "gelu")
-    config = parsed(EncoderConfig, settings | SHAPE, SETTINGS, where)
+    settings["activation"] = read_activation(hf_config, "hidden_act", where, "gelu")
+    config = parse_config(EncoderConfig, settings | SHAPE, SETTINGS, where)
     check_lengths(config, where)
     return config
 
 
 def write_settings(config: EncoderConfig) -> dict[str, Any]:
-    """Our settings in BERT's words."""
+    """The settings as BERT's keys."""
     dropout = config.dropout if config.attention_dropout is None else config.attention_dropout
     return {
         "model_type": MODEL_TYPE,
-        **{theirs: getattr(config, ours) for ours, theirs in SETTINGS.items()},
+        **{hf_name: getattr(config, name) for name, hf_name in SETTINGS.items()},
         "attention_probs_dropout_prob": dropout,
         "hidden_act": write_activation(config.activation),
         "position_embedding_type": "absolute",
@@ -108,54 +108,54 @@ def write_settings(config: EncoderConfig) -> dict[str, Any]:
     }
 
 
-def read_classifier(foreign: Mapping[str, Any], level: str) -> dict[str, Any]:
-    """A sequence is judged by its first token, through the pooler; tokens directly."""
+def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+    """A sequence is classified by its first token, through the pooler; tokens directly."""
     return {"pooling": "cls", "head": "tanh" if level == "sequence" else "linear", "bias": True}
 
 
 def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
-    """There is no choice to write down."""
+    """Nothing to write: there is no choice."""
     return {}
 
 
-def named_tensors(config: EncoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
     prefix = "" if head.kind == "embedder" else PREFIX
-    d, ours, theirs = config.d_model, "trunk", f"{prefix}embeddings"
-    yield table(f"{ours}.token_embedding.weight", f"{theirs}.word_embeddings.weight", config.vocab_size, d)
-    yield table(f"{ours}.positions.weight", f"{theirs}.position_embeddings.weight", config.max_seq_len, d)
+    d, hf_name = config.d_model, f"{prefix}embeddings"
+    yield table("trunk.token_embedding.weight", f"{hf_name}.word_embeddings.weight", config.vocab_size, d)
+    yield table("trunk.positions.weight", f"{hf_name}.position_embeddings.weight", config.max_seq_len, d)
     if config.n_token_types:
-        n, name = config.n_token_types, f"{theirs}.token_type_embeddings.weight"
-        yield table(f"{ours}.type_embedding.weight", name, n, d)
-    yield from norm(f"{ours}.embedding_norm", f"{theirs}.LayerNorm", d)
+        types = f"{hf_name}.token_type_embeddings.weight"
+        yield table("trunk.type_embedding.weight", types, config.n_token_types, d)
+    yield from norm("trunk.embedding_norm", f"{hf_name}.LayerNorm", d)
     for layer in range(config.n_layers):
         yield from _block(config, f"trunk.blocks.{layer}", f"{prefix}encoder.layer.{layer}")
     yield from _head(config, head)
 
 
-def is_ignorable(theirs: str) -> bool:
-    """Numbers of positions, the pooler where no head needs it, and the head for the next sentence."""
+def is_ignorable(hf_name: str) -> bool:
+    """Position ids, the pooler where no head uses it, and the head for next-sentence prediction."""
     ignorable = ("position_ids", "pooler.dense.weight", "pooler.dense.bias")
-    return theirs.endswith(ignorable) or theirs.startswith("cls.seq_relationship.")
+    return hf_name.endswith(ignorable) or hf_name.startswith("cls.seq_relationship.")
 
 
-def _block(config: EncoderConfig, ours: str, theirs: str) -> Iterator[NamedTensor]:
+def _block(config: EncoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
     d, f = config.d_model, config.d_ff
-    for name in ("query", "key", "value"):
-        yield from linear(f"{ours}.attention.{name}", f"{theirs}.attention.self.{name}", d, d)
-    yield from linear(f"{ours}.attention.output", f"{theirs}.attention.output.dense", d, d)
-    yield from norm(f"{ours}.attention_norm", f"{theirs}.attention.output.LayerNorm", d)
-    yield from linear(f"{ours}.feed_forward.up", f"{theirs}.intermediate.dense", f, d)
-    yield from linear(f"{ours}.feed_forward.down", f"{theirs}.output.dense", d, f)
-    yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.output.LayerNorm", d)
+    for part in ("query", "key", "value"):
+        yield from linear(f"{name}.attention.{part}", f"{hf_name}.attention.self.{part}", d, d)
+    yield from linear(f"{name}.attention.output", f"{hf_name}.attention.output.dense", d, d)
+    yield from norm(f"{name}.attention_norm", f"{hf_name}.attention.output.LayerNorm", d)
+    yield from linear(f"{name}.feed_forward.up", f"{hf_name}.intermediate.dense", f, d)
+    yield from linear(f"{name}.feed_forward.down", f"{hf_name}.output.dense", d, f)
+    yield from norm(f"{name}.feed_forward_norm", f"{hf_name}.output.LayerNorm", d)
 
 
-def _head(config: EncoderConfig, head: Head) -> Iterator[NamedTensor]:
+def _head(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
     d = config.d_model
     if head.kind == "masked_language_model":
         yield from linear("transform.dense", "cls.predictions.transform.dense", d, d)
         yield from norm("transform.norm", "cls.predictions.transform.LayerNorm", d)
-        yield NamedTensor("cls.predictions.bias", (config.vocab_size,), (Piece("lm_head.bias"),))
+        yield HFTensor("cls.predictions.bias", (config.vocab_size,), (TensorSlice("lm_head.bias"),))
     elif head.classes is not None:
         if head.classes.head == "tanh":
             yield from linear("dense.0", f"{PREFIX}pooler.dense", d, d)

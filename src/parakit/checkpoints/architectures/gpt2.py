@@ -1,5 +1,5 @@
-"""GPT-2 (Radford et al. 2019): learned positions, LayerNorm, GELU, biases everywhere. Its matrices lie turned in the
-file, queries, keys and values side by side in one.
+"""GPT-2 (Radford et al. 2019): learned positions, LayerNorm, GELU, biases everywhere. Its matrices are stored
+transposed, those of queries, keys and values side by side in one.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.architectures.layer_tensors import norm, table
+from parakit.checkpoints.architectures.layer_tensors import equal_rows, norm, table
 from parakit.checkpoints.hf_config import (
-    Fixed,
+    RequiredValues,
     check_lengths,
-    parsed,
+    parse_config,
     read_activation,
     read_head_dim,
     read_keys,
     write_activation,
 )
-from parakit.checkpoints.mapping import Head, NamedTensor, Piece
+from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "gpt2"
@@ -44,7 +44,7 @@ SETTINGS = {
     "tie_embeddings": "tie_word_embeddings",
 }
 DEFAULTS = {"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
-REQUIRED_VALUES: Fixed = {
+REQUIRED_VALUES: RequiredValues = {
     "scale_attn_by_inverse_layer_idx": ((False, None), "scores divided by the layer's number"),
     "reorder_and_upcast_attn": ((False, None), "another order of operations in the attention"),
 }
@@ -59,33 +59,33 @@ SHAPE = {
 }
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
     """`n_inner` null means four times the width."""
     settings = read_keys(
-        foreign,
+        hf_config,
         where,
         model_type=MODEL_TYPE,
         settings=SETTINGS,
-        fixed=REQUIRED_VALUES,
-        harmless=IGNORED_KEYS,
+        required=REQUIRED_VALUES,
+        ignored=IGNORED_KEYS,
         handled=("n_inner", "activation_function", "scale_attn_weights"),
         defaults=DEFAULTS,
     )
-    settings["head_dim"] = read_head_dim(foreign, where, "n_embd", "n_head")
+    settings["head_dim"] = read_head_dim(hf_config, where, "n_embd", "n_head")
     settings["n_kv_heads"] = settings["n_heads"]
-    settings["d_ff"] = foreign.get("n_inner") or 4 * settings["d_model"]
-    settings["activation"] = read_activation(foreign, "activation_function", where, "gelu_new")
-    settings["attention_scale"] = None if foreign.get("scale_attn_weights", True) else 1.0
-    config = parsed(DecoderConfig, settings | SHAPE, SETTINGS, where)
+    settings["d_ff"] = hf_config.get("n_inner") or 4 * settings["d_model"]
+    settings["activation"] = read_activation(hf_config, "activation_function", where, "gelu_new")
+    settings["attention_scale"] = None if hf_config.get("scale_attn_weights", True) else 1.0
+    config = parse_config(DecoderConfig, settings | SHAPE, SETTINGS, where)
     check_lengths(config, where, "n_positions")
     return config
 
 
 def write_settings(config: DecoderConfig) -> dict[str, Any]:
-    """Our settings in GPT-2's words."""
+    """The settings as GPT-2's keys."""
     return {
         "model_type": MODEL_TYPE,
-        **{theirs: getattr(config, ours) for ours, theirs in SETTINGS.items()},
+        **{hf_name: getattr(config, name) for name, hf_name in SETTINGS.items()},
         "n_ctx": config.max_seq_len,
         "n_inner": None if config.d_ff == 4 * config.d_model else config.d_ff,
         "activation_function": write_activation(config.activation),
@@ -96,36 +96,37 @@ def write_settings(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
     prefix = "" if head.kind == "embedder" else PREFIX
     d, f = config.d_model, config.d_ff
     yield table("trunk.token_embedding.weight", f"{prefix}wte.weight", config.vocab_size, d)
     yield table("trunk.positions.weight", f"{prefix}wpe.weight", config.max_seq_len, d)
     for layer in range(config.n_layers):
-        ours, theirs = f"trunk.blocks.{layer}", f"{prefix}h.{layer}"
-        yield from norm(f"{ours}.attention_norm", f"{theirs}.ln_1", d)
-        parts = [f"{ours}.attention.{name}" for name in ("query", "key", "value")]
-        yield from _turned(parts, f"{theirs}.attn.c_attn", 3 * d, d)
-        yield from _turned([f"{ours}.attention.output"], f"{theirs}.attn.c_proj", d, d)
-        yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.ln_2", d)
-        yield from _turned([f"{ours}.feed_forward.up"], f"{theirs}.mlp.c_fc", f, d)
-        yield from _turned([f"{ours}.feed_forward.down"], f"{theirs}.mlp.c_proj", d, f)
+        name, hf_name = f"trunk.blocks.{layer}", f"{prefix}h.{layer}"
+        yield from norm(f"{name}.attention_norm", f"{hf_name}.ln_1", d)
+        parts = [f"{name}.attention.{part}" for part in ("query", "key", "value")]
+        yield from _transposed(parts, f"{hf_name}.attn.c_attn", 3 * d, d)
+        yield from _transposed([f"{name}.attention.output"], f"{hf_name}.attn.c_proj", d, d)
+        yield from norm(f"{name}.feed_forward_norm", f"{hf_name}.ln_2", d)
+        yield from _transposed([f"{name}.feed_forward.up"], f"{hf_name}.mlp.c_fc", f, d)
+        yield from _transposed([f"{name}.feed_forward.down"], f"{hf_name}.mlp.c_proj", d, f)
     yield from norm("trunk.final_norm", f"{prefix}ln_f", d)
     tokenwise = head.classes is not None and head.classes.level == "token"
     yield from shared.head_tensors(config, head, "classifier" if tokenwise else "score")
 
 
-def is_ignorable(theirs: str) -> bool:
-    """The causal masks that old files carry."""
-    return theirs.endswith((".attn.bias", ".attn.masked_bias"))
+def is_ignorable(hf_name: str) -> bool:
+    """The causal masks in old files."""
+    return hf_name.endswith((".attn.bias", ".attn.masked_bias"))
 
 
-def _turned(ours: list[str], theirs: str, outputs: int, inputs: int) -> Iterator[NamedTensor]:
-    """A matrix stored (inputs, outputs), which is the matrices of `ours` side by side; and its bias."""
-    each = outputs // len(ours)
-    rows = [(i * each, (i + 1) * each) for i in range(len(ours))]
-    weights = (Piece(f"{name}.weight", part, transposed=True) for name, part in zip(ours, rows, strict=True))
-    yield NamedTensor(f"{theirs}.weight", (inputs, outputs), tuple(weights))
-    biases = (Piece(f"{name}.bias", part) for name, part in zip(ours, rows, strict=True))
-    yield NamedTensor(f"{theirs}.bias", (outputs,), tuple(biases))
+def _transposed(names: list[str], hf_name: str, outputs: int, inputs: int) -> Iterator[HFTensor]:
+    """A matrix stored (inputs, outputs) that joins the matrices of `names` side by side; and its bias."""
+    rows = equal_rows(outputs, len(names))
+    weights = (
+        TensorSlice(f"{name}.weight", one, transposed=True) for name, one in zip(names, rows, strict=True)
+    )
+    yield HFTensor(f"{hf_name}.weight", (inputs, outputs), tuple(weights))
+    biases = (TensorSlice(f"{name}.bias", one) for name, one in zip(names, rows, strict=True))
+    yield HFTensor(f"{hf_name}.bias", (outputs,), tuple(biases))

@@ -1,35 +1,40 @@
-"""Foreign tensors that come in pairs: a matrix or a norm, and its bias."""
+"""The tensors of a layer: a matrix or a norm, and its bias."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parakit.checkpoints.mapping import NamedTensor, Piece
+from parakit.checkpoints.mapping import HFTensor, TensorSlice
 
 
-def linear(ours: str, theirs: str, outputs: int, inputs: int, bias: bool = True) -> Iterator[NamedTensor]:
+def linear(name: str, hf_name: str, outputs: int, inputs: int, bias: bool = True) -> Iterator[HFTensor]:
     """The matrix (outputs, inputs) of a linear layer, and its bias where it has one."""
-    yield NamedTensor(f"{theirs}.weight", (outputs, inputs), (Piece(f"{ours}.weight"),))
+    yield HFTensor(f"{hf_name}.weight", (outputs, inputs), (TensorSlice(f"{name}.weight"),))
     if bias:
-        yield NamedTensor(f"{theirs}.bias", (outputs,), (Piece(f"{ours}.bias"),))
+        yield HFTensor(f"{hf_name}.bias", (outputs,), (TensorSlice(f"{name}.bias"),))
 
 
-def stacked(ours: list[str], theirs: str, outputs: int, inputs: int, bias: bool) -> Iterator[NamedTensor]:
-    """One matrix (outputs, inputs) that holds those of `ours`, all equally high, one below the other."""
-    each = outputs // len(ours)
-    rows = [(i * each, (i + 1) * each) for i in range(len(ours))]
+def stacked(names: list[str], hf_name: str, outputs: int, inputs: int, bias: bool) -> Iterator[HFTensor]:
+    """One matrix (outputs, inputs) that concatenates those of `names`, which have equally many rows; and its bias."""
+    rows = equal_rows(outputs, len(names))
     for kind, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
         if kind == "weight" or bias:
-            pieces = (Piece(f"{name}.{kind}", part) for name, part in zip(ours, rows, strict=True))
-            yield NamedTensor(f"{theirs}.{kind}", shape, tuple(pieces))
+            slices = (TensorSlice(f"{name}.{kind}", one) for name, one in zip(names, rows, strict=True))
+            yield HFTensor(f"{hf_name}.{kind}", shape, tuple(slices))
 
 
-def norm(ours: str, theirs: str, width: int, bias: bool = True) -> Iterator[NamedTensor]:
+def equal_rows(n_rows: int, n_parts: int) -> list[tuple[int, int]]:
+    """First row and row after the last of each of `n_parts` equal parts."""
+    each = n_rows // n_parts
+    return [(i * each, (i + 1) * each) for i in range(n_parts)]
+
+
+def norm(name: str, hf_name: str, width: int, bias: bool = True) -> Iterator[HFTensor]:
     """The weight of a norm, and its bias where it has one."""
     for kind in ("weight", "bias") if bias else ("weight",):
-        yield NamedTensor(f"{theirs}.{kind}", (width,), (Piece(f"{ours}.{kind}"),))
+        yield HFTensor(f"{hf_name}.{kind}", (width,), (TensorSlice(f"{name}.{kind}"),))
 
 
-def table(ours: str, theirs: str, rows: int, columns: int) -> NamedTensor:
+def table(name: str, hf_name: str, rows: int, columns: int) -> HFTensor:
     """A table (rows, columns): an embedding, or positions."""
-    return NamedTensor(theirs, (rows, columns), (Piece(ours),))
+    return HFTensor(hf_name, (rows, columns), (TensorSlice(name),))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "llama"
@@ -19,16 +19,16 @@ BIASES = {"attention_bias": "attention_bias", "feed_forward_bias": "mlp_bias"}
 DEFAULTS = {"attention_bias": False, "mlp_bias": False}
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
     """Llama's `attention_bias` means all four matrices of the attention."""
-    foreign = {"num_key_value_heads": None, **foreign}
-    settings = shared.read_shared(foreign, where, MODEL_TYPE, also=BIASES, defaults=DEFAULTS)
+    hf_config = {"num_key_value_heads": None, **hf_config}
+    settings = shared.read_shared(hf_config, where, MODEL_TYPE, extra=BIASES, defaults=DEFAULTS)
     settings |= {"attention_output_bias": settings["attention_bias"], "query_key_norm": False}
     return shared.finish(settings, where)
 
 
 def write_settings(config: DecoderConfig) -> dict[str, Any]:
-    """Our settings in this architecture's words."""
+    """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,
         **shared.write_shared(config),
@@ -37,6 +37,6 @@ def write_settings(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor of the family's layout."""
     return shared.decoder_tensors(config, head)

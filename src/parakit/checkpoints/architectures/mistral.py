@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "mistral"
@@ -17,15 +17,15 @@ is_ignorable = shared.is_ignorable
 read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
     """Absent, `sliding_window` is 4096; null, there is none."""
-    settings = shared.read_shared(foreign, where, MODEL_TYPE, handled=("sliding_window",))
-    settings |= {"sliding_window": foreign.get("sliding_window", 4096), "query_key_norm": False}
+    settings = shared.read_shared(hf_config, where, MODEL_TYPE, handled=("sliding_window",))
+    settings |= {"sliding_window": hf_config.get("sliding_window", 4096), "query_key_norm": False}
     return shared.finish(settings, where)
 
 
 def write_settings(config: DecoderConfig) -> dict[str, Any]:
-    """Our settings in this architecture's words."""
+    """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,
         **shared.write_shared(config),
@@ -33,6 +33,6 @@ def write_settings(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor of the family's layout."""
     return shared.decoder_tensors(config, head)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "mixtral"
@@ -17,33 +17,33 @@ is_ignorable = shared.is_ignorable
 read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
 EXPERTS = {"n_experts": "num_local_experts", "n_active_experts": "num_experts_per_tok"}
 DEFAULTS = {"rms_norm_eps": 1e-5, "rope_theta": 1e6}
-# theirs: w1, w3 and w2, each expert a tensor of its own
+# one tensor per expert and matrix
 LAYOUT = ("block_sparse_moe", {"gate": "w1", "down": "w2", "up": "w3"})
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
     """`intermediate_size` is the width of an expert; the weights of the chosen experts always sum to 1."""
     settings = shared.read_shared(
-        foreign,
+        hf_config,
         where,
         MODEL_TYPE,
-        also={**EXPERTS, "balance_coef": "router_aux_loss_coef"},
-        fixed={"router_jitter_noise": ((0, None), "noise on what the router sees")},
-        harmless=("output_router_logits",),
+        extra={**EXPERTS, "balance_coef": "router_aux_loss_coef"},
+        required={"router_jitter_noise": ((0, None), "noise on the router's inputs")},
+        ignored=("output_router_logits",),
         handled=("sliding_window",),
         defaults={**DEFAULTS, "router_aux_loss_coef": 0.001},
     )
-    settings |= {"sliding_window": foreign.get("sliding_window"), "query_key_norm": False}
+    settings |= {"sliding_window": hf_config.get("sliding_window"), "query_key_norm": False}
     return shared.finish(settings, where, EXPERTS)
 
 
 def write_settings(config: DecoderConfig) -> dict[str, Any]:
-    """Our settings in this architecture's words."""
+    """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,
         **shared.write_shared(config),
         "intermediate_size": config.d_expert or config.d_ff,
-        **{theirs: getattr(config, ours) for ours, theirs in EXPERTS.items()},
+        **{hf_name: getattr(config, name) for name, hf_name in EXPERTS.items()},
         "sliding_window": config.sliding_window,
         "router_aux_loss_coef": config.balance_coef,
         "router_jitter_noise": 0.0,
@@ -51,6 +51,6 @@ def write_settings(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor of the family's layout."""
     return shared.decoder_tensors(config, head, LAYOUT)

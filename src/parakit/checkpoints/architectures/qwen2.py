@@ -1,5 +1,6 @@
-"""Qwen2 and Qwen2.5 (Yang et al. 2024): Llama with biases on queries, keys and values, and a sliding window in the upper
-layers where asked for."""
+"""Qwen2 and Qwen2.5 (Yang et al. 2024): Llama with biases on queries, keys and values, and an optional sliding
+window in the upper layers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.checkpoints.rope_config import WINDOW, read_local_layers, write_local_layers
 from parakit.model.config import DecoderConfig
 
@@ -19,22 +20,22 @@ is_ignorable = shared.is_ignorable
 read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
     """Settings, with the biases that this architecture always has."""
-    settings = shared.read_shared(foreign, where, MODEL_TYPE, handled=WINDOW)
+    settings = shared.read_shared(hf_config, where, MODEL_TYPE, handled=WINDOW)
     settings |= {"attention_bias": True, "query_key_norm": False}
-    settings |= read_local_layers(foreign, settings["n_layers"], where)
+    settings |= read_local_layers(hf_config, settings["n_layers"], where)
     return shared.finish(settings, where)
 
 
 def write_settings(config: DecoderConfig) -> dict[str, Any]:
-    """Our settings in this architecture's words."""
+    """The settings as this architecture's keys."""
     written = {"model_type": MODEL_TYPE, **shared.write_shared(config), **write_local_layers(config)}
     if config.head_dim * config.n_heads == config.d_model:
         del written["head_dim"]  # implied, and older engines do not know the key
     return written
 
 
-def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor of the family's layout."""
     return shared.decoder_tensors(config, head)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.checkpoints.rope_config import WINDOW, read_local_layers, write_local_layers
 from parakit.model.config import DecoderConfig
 
@@ -19,17 +19,19 @@ read_classifier, write_classifier = shared.read_classifier, shared.write_classif
 DEFAULTS = {"attention_bias": False, "head_dim": 128}
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
     """`attention_bias` means all four matrices of the attention."""
-    also = {"attention_bias": "attention_bias"}
-    settings = shared.read_shared(foreign, where, MODEL_TYPE, also=also, handled=WINDOW, defaults=DEFAULTS)
+    extra = {"attention_bias": "attention_bias"}
+    settings = shared.read_shared(
+        hf_config, where, MODEL_TYPE, extra=extra, handled=WINDOW, defaults=DEFAULTS
+    )
     settings |= {"attention_output_bias": settings["attention_bias"], "query_key_norm": True}
-    settings |= read_local_layers(foreign, settings["n_layers"], where)
+    settings |= read_local_layers(hf_config, settings["n_layers"], where)
     return shared.finish(settings, where)
 
 
 def write_settings(config: DecoderConfig) -> dict[str, Any]:
-    """Our settings in this architecture's words."""
+    """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,
         **shared.write_shared(config),
@@ -38,6 +40,6 @@ def write_settings(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor of the family's layout."""
     return shared.decoder_tensors(config, head)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.hf_config import value_of
-from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.hf_config import read_value
+from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.common.errors import UserError
 from parakit.model.config import DecoderConfig
 
@@ -27,15 +27,15 @@ SETTINGS = {
 DEFAULTS = {"attention_bias": False, "norm_topk_prob": False, "router_aux_loss_coef": 0.001}
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfig:
-    """A layer has experts unless `mlp_only_layers` names it or `decoder_sparse_step` passes it over."""
-    n_experts = foreign.get("num_experts", foreign.get("num_local_experts"))
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+    """A layer has experts unless `mlp_only_layers` names it or `decoder_sparse_step` skips it."""
+    n_experts = hf_config.get("num_experts", hf_config.get("num_local_experts"))
     settings = shared.read_shared(
-        foreign,
+        hf_config,
         where,
         MODEL_TYPE,
-        also=SETTINGS,
-        harmless=("output_router_logits", "max_window_layers"),
+        extra=SETTINGS,
+        ignored=("output_router_logits", "max_window_layers"),
         handled=(
             *("num_experts", "num_local_experts", "decoder_sparse_step", "mlp_only_layers"),
             *("sliding_window", "use_sliding_window"),
@@ -43,19 +43,19 @@ def read_settings(foreign: Mapping[str, Any], where: str | Path) -> DecoderConfi
         defaults=DEFAULTS,
     )
     settings |= {"attention_output_bias": settings["attention_bias"], "query_key_norm": True}
-    settings["n_experts"] = value_of({"num_experts": n_experts}, "num_experts", where)
-    settings["dense_layers"] = _dense_layers(foreign, settings["n_layers"], where)
-    if foreign.get("use_sliding_window"):
-        settings["sliding_window"] = foreign.get("sliding_window", 4096)
+    settings["n_experts"] = read_value({"num_experts": n_experts}, "num_experts", where)
+    settings["dense_layers"] = _dense_layers(hf_config, settings["n_layers"], where)
+    if hf_config.get("use_sliding_window"):
+        settings["sliding_window"] = hf_config.get("sliding_window", 4096)
     return shared.finish(settings, where, {**SETTINGS, "n_experts": "num_experts"})
 
 
 def write_settings(config: DecoderConfig) -> dict[str, Any]:
-    """Our settings in this architecture's words."""
+    """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,
         **shared.write_shared(config),
-        **{theirs: getattr(config, ours) for ours, theirs in SETTINGS.items()},
+        **{hf_name: getattr(config, name) for name, hf_name in SETTINGS.items()},
         "moe_intermediate_size": config.d_expert or config.d_ff,
         "num_experts": config.n_experts,
         "decoder_sparse_step": 1,
@@ -66,13 +66,13 @@ def write_settings(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def named_tensors(config: DecoderConfig, head: Head) -> Iterator[NamedTensor]:
+def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor of the family's layout."""
     return shared.decoder_tensors(config, head)
 
 
-def _dense_layers(foreign: Mapping[str, Any], n_layers: Any, where: str | Path) -> list[int]:
-    only, step = foreign.get("mlp_only_layers") or [], foreign.get("decoder_sparse_step", 1)
+def _dense_layers(hf_config: Mapping[str, Any], n_layers: Any, where: str | Path) -> list[int]:
+    only, step = hf_config.get("mlp_only_layers") or [], hf_config.get("decoder_sparse_step", 1)
     if not isinstance(only, list) or type(step) is not int or step < 1 or type(n_layers) is not int:
         raise UserError(
             f"{where}: `mlp_only_layers` is {only!r} and `decoder_sparse_step` {step!r}",

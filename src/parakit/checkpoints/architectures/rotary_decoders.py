@@ -1,6 +1,4 @@
-"""What Llama and its descendants share: names of settings and of tensors. Each descendant's own file says how it
-differs.
-"""
+"""Settings and tensors that Llama and its descendants share; the module of each architecture adds the differences."""
 
 from __future__ import annotations
 
@@ -8,16 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from parakit.checkpoints.architectures.layer_tensors import linear
 from parakit.checkpoints.hf_config import (
-    Fixed,
+    RequiredValues,
     check_lengths,
-    parsed,
+    parse_config,
     read_activation,
     read_head_dim,
     read_keys,
     write_activation,
 )
-from parakit.checkpoints.mapping import Head, NamedTensor, Piece
+from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.checkpoints.rope_config import ROPE, read_rope, write_rope
 from parakit.common.errors import UserError
 from parakit.model.config import ClassifierConfig, DecoderConfig
@@ -25,7 +24,7 @@ from parakit.model.config import ClassifierConfig, DecoderConfig
 PREFIX = "model."
 RENAMED: Mapping[str, str] = {}
 TIED_COPIES: Mapping[str, str] = {"lm_head.weight": "model.embed_tokens.weight"}
-# ours -> theirs
+# name -> key in config.json
 SETTINGS: Mapping[str, str] = {
     "vocab_size": "vocab_size",
     "d_model": "hidden_size",
@@ -37,8 +36,7 @@ SETTINGS: Mapping[str, str] = {
     "norm_eps": "rms_norm_eps",
     "tie_embeddings": "tie_word_embeddings",
 }
-# What transformers takes where a key is absent. Sizes have no default here: a folder that does not say them
-# is not whole.
+# transformers' defaults of absent keys. Dimensions have none here: a folder without them is incomplete.
 DEFAULTS: Mapping[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "rope_theta": 10_000.0}
 QWEN_EXPERTS: Mapping[str, str] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 IGNORED_KEYS = ("is_decoder", "pretraining_tp")
@@ -56,56 +54,56 @@ def classes(name: str) -> dict[str, str]:
 
 
 def read_shared(
-    foreign: Mapping[str, Any],
+    hf_config: Mapping[str, Any],
     where: str | Path,
     model_type: str,
     *,
-    also: Mapping[str, str] | None = None,
-    fixed: Fixed | None = None,
-    harmless: Iterable[str] = (),
+    extra: Mapping[str, str] | None = None,
+    required: RequiredValues | None = None,
+    ignored: Iterable[str] = (),
     handled: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The settings that all descendants have, and those of `also` (ours -> theirs), as a dictionary to add to."""
+    """The shared settings and those of `extra` (name -> key in config.json), as a dictionary to extend."""
     defaults = {**DEFAULTS, **(defaults or {})}
-    if foreign.get("num_key_value_heads", ...) is None:  # every head has its own
-        foreign = {**foreign, "num_key_value_heads": foreign.get("num_attention_heads")}
+    if hf_config.get("num_key_value_heads", ...) is None:  # every head has its own
+        hf_config = {**hf_config, "num_key_value_heads": hf_config.get("num_attention_heads")}
     settings = read_keys(
-        foreign,
+        hf_config,
         where,
         model_type=model_type,
-        settings={**SETTINGS, **(also or {})},
-        fixed=fixed,
-        harmless={*IGNORED_KEYS, *harmless},
+        settings={**SETTINGS, **(extra or {})},
+        required=required,
+        ignored={*IGNORED_KEYS, *ignored},
         handled={*ROPE, "head_dim", "hidden_act", *handled},
         defaults=defaults,
     )
-    settings["head_dim"] = foreign.get("head_dim", defaults.get("head_dim"))
+    settings["head_dim"] = hf_config.get("head_dim", defaults.get("head_dim"))
     if settings["head_dim"] is None:
-        settings["head_dim"] = read_head_dim(foreign, where, "hidden_size", "num_attention_heads")
-    settings["activation"] = read_activation(foreign, "hidden_act", where, "silu")
-    return settings | read_rope(foreign, where, defaults["rope_theta"])
+        settings["head_dim"] = read_head_dim(hf_config, where, "hidden_size", "num_attention_heads")
+    settings["activation"] = read_activation(hf_config, "hidden_act", where, "silu")
+    return settings | read_rope(hf_config, where, defaults["rope_theta"])
 
 
 def finish(
-    settings: Mapping[str, Any], where: str | Path, also: Mapping[str, str] | None = None
+    settings: Mapping[str, Any], where: str | Path, extra: Mapping[str, str] | None = None
 ) -> DecoderConfig:
-    """The settings, checked against each other; `also` as for `read_shared`."""
-    names = {**SETTINGS, **(also or {})}
-    if settings.get("n_experts") == 0:  # to us that means one dense layer, which such a folder does not hold
+    """The settings, checked against each other; `extra` as for `read_shared`."""
+    names = {**SETTINGS, **(extra or {})}
+    if settings.get("n_experts") == 0:  # here 0 means a dense layer, which such a folder does not contain
         raise UserError(
             f"{where}: `{names['n_experts']}` is 0, and a mixture has 1 expert at least",
             "fetch the model's config.json again",
         )
-    config = parsed(DecoderConfig, settings, names, where)
+    config = parse_config(DecoderConfig, settings, names, where)
     check_lengths(config, where)
     return config
 
 
 def write_shared(config: DecoderConfig) -> dict[str, Any]:
-    """The keys that all descendants have."""
+    """The shared keys."""
     return {
-        **{theirs: getattr(config, ours) for ours, theirs in SETTINGS.items()},
+        **{hf_name: getattr(config, name) for name, hf_name in SETTINGS.items()},
         "head_dim": config.head_dim,
         **write_rope(config),
         "hidden_act": write_activation(config.activation),
@@ -115,40 +113,40 @@ def write_shared(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def read_classifier(foreign: Mapping[str, Any], level: str) -> dict[str, Any]:
-    """The last token decides; a bias only where every token is labelled."""
+def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+    """The last token is classified; a bias only where every token is."""
     return {"pooling": "last", "head": "linear", "bias": level == "token"}
 
 
 def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
-    """There is no choice to write down."""
+    """Nothing to write: there is no choice."""
     return {}
 
 
 def decoder_tensors(
     config: DecoderConfig, head: Head, experts: tuple[str, Mapping[str, str]] = ("mlp", QWEN_EXPERTS)
-) -> Iterator[NamedTensor]:
+) -> Iterator[HFTensor]:
     """Every parameter of a model of this shape, layer by layer; biases and norms of queries and keys where the
-    settings have them. `experts`: where in a layer they lie, and the file's words for their matrices.
+    settings have them. `experts`: their module in a layer, and the names of their matrices there.
     """
     prefix = "" if head.kind == "embedder" else PREFIX
     d, vocab = config.d_model, config.vocab_size
     yield plain("trunk.token_embedding.weight", f"{prefix}embed_tokens.weight", vocab, d)
     for layer in range(config.n_layers):
-        ours, theirs = f"trunk.blocks.{layer}", f"{prefix}layers.{layer}"
-        yield plain(f"{ours}.attention_norm.weight", f"{theirs}.input_layernorm.weight", d)
-        yield from _attention(config, ours, theirs)
-        yield plain(f"{ours}.feed_forward_norm.weight", f"{theirs}.post_attention_layernorm.weight", d)
+        name, hf_name = f"trunk.blocks.{layer}", f"{prefix}layers.{layer}"
+        yield plain(f"{name}.attention_norm.weight", f"{hf_name}.input_layernorm.weight", d)
+        yield from _attention(config, name, hf_name)
+        yield plain(f"{name}.feed_forward_norm.weight", f"{hf_name}.post_attention_layernorm.weight", d)
         if not config.has_experts(layer):
-            yield from _feed_forward(config, ours, theirs)
+            yield from _feed_forward(config, name, hf_name)
         else:
-            yield from _experts(config, ours, f"{theirs}.{experts[0]}", experts[1])
+            yield from _experts(config, name, f"{hf_name}.{experts[0]}", experts[1])
     yield plain("trunk.final_norm.weight", f"{prefix}norm.weight", d)
     yield from head_tensors(config, head)
 
 
-def head_tensors(config: DecoderConfig, head: Head, label_head: str = "score") -> Iterator[NamedTensor]:
-    """The tensors of a head on a decoder; `label_head` is what its last matrix is called."""
+def head_tensors(config: DecoderConfig, head: Head, label_head: str = "score") -> Iterator[HFTensor]:
+    """The tensors of a head on a decoder; `label_head` is the name of its last matrix."""
     if head.kind == "language_model" and not config.tie_embeddings:
         yield plain("lm_head.weight", "lm_head.weight", config.vocab_size, config.d_model)
     elif head.kind == "reward_model":
@@ -160,48 +158,49 @@ def head_tensors(config: DecoderConfig, head: Head, label_head: str = "score") -
             yield plain("label_head.bias", f"{label_head}.bias", n)
 
 
-def is_ignorable(theirs: str) -> bool:
-    """Tensors that old files carry and that follow from the settings."""
-    return theirs.endswith("rotary_emb.inv_freq")
+def is_ignorable(hf_name: str) -> bool:
+    """Tables of rotary angles in old files, which follow from the settings."""
+    return hf_name.endswith("rotary_emb.inv_freq")
 
 
-def plain(ours: str, theirs: str, *shape: int) -> NamedTensor:
-    """A foreign tensor that is one of our parameters as it stands."""
-    return NamedTensor(theirs, shape, (Piece(ours),))
+def plain(name: str, hf_name: str, *shape: int) -> HFTensor:
+    """A tensor that equals one parameter."""
+    return HFTensor(hf_name, shape, (TensorSlice(name),))
 
 
-def _attention(config: DecoderConfig, ours: str, theirs: str) -> Iterator[NamedTensor]:
-    d, ours, theirs = config.d_model, f"{ours}.attention", f"{theirs}.self_attn"
+def _attention(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
+    d, name, hf_name = config.d_model, f"{name}.attention", f"{hf_name}.self_attn"
     queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    for name, foreign, rows in (("query", "q", queries), ("key", "k", keys), ("value", "v", keys)):
-        yield plain(f"{ours}.{name}.weight", f"{theirs}.{foreign}_proj.weight", rows, d)
+    for part, letter, rows in (("query", "q", queries), ("key", "k", keys), ("value", "v", keys)):
+        yield plain(f"{name}.{part}.weight", f"{hf_name}.{letter}_proj.weight", rows, d)
         if config.attention_bias:
-            yield plain(f"{ours}.{name}.bias", f"{theirs}.{foreign}_proj.bias", rows)
-    yield plain(f"{ours}.output.weight", f"{theirs}.o_proj.weight", d, queries)
+            yield plain(f"{name}.{part}.bias", f"{hf_name}.{letter}_proj.bias", rows)
+    yield plain(f"{name}.output.weight", f"{hf_name}.o_proj.weight", d, queries)
     if config.attention_output_bias:
-        yield plain(f"{ours}.output.bias", f"{theirs}.o_proj.bias", d)
+        yield plain(f"{name}.output.bias", f"{hf_name}.o_proj.bias", d)
     if config.query_key_norm:
-        yield plain(f"{ours}.query_norm.weight", f"{theirs}.q_norm.weight", config.head_dim)
-        yield plain(f"{ours}.key_norm.weight", f"{theirs}.k_norm.weight", config.head_dim)
+        yield plain(f"{name}.query_norm.weight", f"{hf_name}.q_norm.weight", config.head_dim)
+        yield plain(f"{name}.key_norm.weight", f"{hf_name}.k_norm.weight", config.head_dim)
 
 
-def _feed_forward(config: DecoderConfig, ours: str, theirs: str) -> Iterator[NamedTensor]:
+def _feed_forward(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
     d, f = config.d_model, config.d_ff
-    for name, rows, columns in (("gate", f, d), ("up", f, d), ("down", d, f)):
-        place, foreign = f"{ours}.feed_forward.{name}", f"{theirs}.mlp.{name}_proj"
-        yield plain(f"{place}.weight", f"{foreign}.weight", rows, columns)
-        if config.feed_forward_bias:
-            yield plain(f"{place}.bias", f"{foreign}.bias", rows)
+    for part, rows, columns in (("gate", f, d), ("up", f, d), ("down", d, f)):
+        yield from linear(
+            f"{name}.feed_forward.{part}",
+            f"{hf_name}.mlp.{part}_proj",
+            rows,
+            columns,
+            config.feed_forward_bias,
+        )
 
 
-def _experts(
-    config: DecoderConfig, ours: str, theirs: str, names: Mapping[str, str]
-) -> Iterator[NamedTensor]:
-    """A layer's router and its experts: a tensor each in the file, one stack of all in our model."""
+def _experts(config: DecoderConfig, name: str, hf_name: str, parts: Mapping[str, str]) -> Iterator[HFTensor]:
+    """A layer's router and its experts: one tensor for each expert in the file, one stacked parameter here."""
     d, width = config.d_model, config.d_expert or config.d_ff
-    yield plain(f"{ours}.feed_forward.router.weight", f"{theirs}.gate.weight", config.n_experts, d)
+    yield plain(f"{name}.feed_forward.router.weight", f"{hf_name}.gate.weight", config.n_experts, d)
     for expert in range(config.n_experts):
-        for name, foreign in names.items():
-            shape = (d, width) if name == "down" else (width, d)
-            piece = Piece(f"{ours}.feed_forward.{name}", expert=expert)
-            yield NamedTensor(f"{theirs}.experts.{expert}.{foreign}.weight", shape, (piece,))
+        for part, hf_part in parts.items():
+            shape = (d, width) if part == "down" else (width, d)
+            slice_ = TensorSlice(f"{name}.feed_forward.{part}", expert=expert)
+            yield HFTensor(f"{hf_name}.experts.{expert}.{hf_part}.weight", shape, (slice_,))

@@ -1,8 +1,7 @@
 """T5 (Raffel et al. 2020): relative positions in buckets, RMSNorm, no biases, scores that are not scaled.
 
-Version 1.0 has ReLU and ties its output matrix to the embedding, which it makes up for by scaling what goes into
-it; version 1.1 (Shazeer 2020; Flan-T5) has a gated GELU and an output matrix of its own. A folder with the encoder alone
-becomes an `Embedder`.
+Version 1.0 has ReLU and an output matrix tied to the embedding, whose inputs it scales; version 1.1 (Shazeer 2020;
+Flan-T5) has a gated GELU and a separate output matrix. A folder with the encoder alone becomes an `Embedder`.
 """
 
 from __future__ import annotations
@@ -13,22 +12,17 @@ from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, table
 from parakit.checkpoints.hf_config import (
-    Fixed,
+    RequiredValues,
     check_lengths,
-    parsed,
+    parse_config,
     read_activation,
     read_keys,
     write_activation,
 )
-from parakit.checkpoints.mapping import Head, NamedTensor
+from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.common.errors import UserError
-from parakit.model.config import (
-    ClassifierConfig,
-    DecoderConfig,
-    EncoderConfig,
-    EncoderDecoderConfig,
-    TransformerConfig,
-)
+from parakit.model.config import ClassifierConfig, DecoderConfig, EncoderConfig, EncoderDecoderConfig
+from parakit.model.transformer_config import TransformerConfig
 
 MODEL_TYPE = "t5"
 CLASSES: Mapping[str, str] = {
@@ -43,7 +37,7 @@ TIED_COPIES: Mapping[str, str] = {
     "decoder.embed_tokens.weight": "shared.weight",
     "lm_head.weight": "shared.weight",
 }
-# ours -> theirs
+# name -> key in config.json
 SETTINGS = {
     "vocab_size": "vocab_size",
     "d_model": "d_model",
@@ -59,13 +53,13 @@ SETTINGS = {
 }
 DECODER = {"n_layers": "num_decoder_layers"}
 DEFAULTS = {
-    "n_positions": 512,  # what all were trained with; nothing in the model ends there
+    "n_positions": 512,  # the training length; the model has no limit
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
     "layer_norm_epsilon": 1e-6,
     "dropout_rate": 0.1,
 }
-REQUIRED_VALUES: Fixed = {
+REQUIRED_VALUES: RequiredValues = {
     "is_encoder_decoder": ((True, False), "something else"),
     "is_decoder": ((False, None), "the decoder alone"),
     "tie_word_embeddings": ((True, False, None), "something else"),
@@ -78,48 +72,50 @@ SHAPE = {
 }
 
 
-def read_settings(foreign: Mapping[str, Any], where: str | Path) -> EncoderDecoderConfig | EncoderConfig:
-    """transformers 5 always says `tie_word_embeddings` and tells version 1.1 by `scale_decoder_outputs`; whether
-    such a folder has an output matrix of its own, only its tensors tell: see `settled`.
+def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderDecoderConfig | EncoderConfig:
+    """transformers 5 always writes `tie_word_embeddings` and marks version 1.1 by `scale_decoder_outputs`; whether such a
+    folder has a separate output matrix depends on its tensors: see `finalize`.
     """
     settings = read_keys(
-        foreign,
+        hf_config,
         where,
         model_type=MODEL_TYPE,
         settings=SETTINGS,
-        fixed=REQUIRED_VALUES,
-        harmless=("classifier_dropout", "n_positions"),
+        required=REQUIRED_VALUES,
+        ignored=("classifier_dropout", "n_positions"),
         handled=HANDLED,
         defaults=DEFAULTS,
     )
-    settings |= SHAPE | _read_feed_forward(foreign, where)
+    settings |= SHAPE | _read_feed_forward(hf_config, where)
     settings |= {"n_kv_heads": settings["n_heads"], "feed_forward_dropout": settings["dropout"]}
-    encoder = parsed(EncoderConfig, settings, SETTINGS, where)
+    encoder = parse_config(EncoderConfig, settings, SETTINGS, where)
     check_lengths(encoder, where, "n_positions")
-    if foreign.get("architectures") == ["T5EncoderModel"] or foreign.get("is_encoder_decoder") is False:
+    if hf_config.get("architectures") == ["T5EncoderModel"] or hf_config.get("is_encoder_decoder") is False:
         return encoder
-    tied = foreign.get("tie_word_embeddings")
+    tied = hf_config.get("tie_word_embeddings")
     tied = tied is None or bool(tied)
-    scaled = foreign.get("scale_decoder_outputs", tied)
-    layers = foreign.get("num_decoder_layers")
+    scaled = hf_config.get("scale_decoder_outputs", tied)
+    layers = hf_config.get("num_decoder_layers")
     decoder = {
         "n_layers": settings["n_layers"] if layers is None else layers,
         "tie_embeddings": tied,
         "logit_scale": encoder.d_model**-0.5 if scaled else 1.0,
     }
-    start = foreign.get("decoder_start_token_id")
+    start = hf_config.get("decoder_start_token_id")
     return EncoderDecoderConfig.parse(
         {
             "encoder": encoder.model_dump(),
-            "decoder": parsed(DecoderConfig, settings | decoder, {**SETTINGS, **DECODER}, where).model_dump(),
-            "decoder_start_id": (foreign.get("pad_token_id") or 0) if start is None else start,
+            "decoder": parse_config(
+                DecoderConfig, settings | decoder, {**SETTINGS, **DECODER}, where
+            ).model_dump(),
+            "decoder_start_id": (hf_config.get("pad_token_id") or 0) if start is None else start,
         },
         where=str(where),
     )
 
 
-def settled(config: EncoderDecoderConfig | EncoderConfig, stored: Collection[str]) -> Any:
-    """`config`, whose output matrix is its own where one is stored."""
+def finalize(config: EncoderDecoderConfig | EncoderConfig, stored: Collection[str]) -> Any:
+    """`config`, untied where an output matrix is stored."""
     if isinstance(config, EncoderDecoderConfig) and config.decoder.logit_scale == 1.0:
         tied = "lm_head.weight" not in stored
         return config.replace(decoder=config.decoder.replace(tie_embeddings=tied))
@@ -127,16 +123,13 @@ def settled(config: EncoderDecoderConfig | EncoderConfig, stored: Collection[str
 
 
 def write_settings(config: EncoderDecoderConfig | EncoderConfig) -> dict[str, Any]:
-    """Our settings in T5's words. A tied matrix without the scale is understood by transformers 5, not by those
-    before it.
-    """
-    whole = isinstance(config, EncoderDecoderConfig)
+    """The settings as T5's keys. A tied matrix without the scale needs transformers 5 or newer."""
     encoder = config.encoder if isinstance(config, EncoderDecoderConfig) else config
     settings = {
         "model_type": MODEL_TYPE,
-        **{theirs: getattr(encoder, ours) for ours, theirs in SETTINGS.items()},
+        **{hf_name: getattr(encoder, name) for name, hf_name in SETTINGS.items()},
         **_write_feed_forward(encoder),
-        "is_encoder_decoder": whole,
+        "is_encoder_decoder": isinstance(config, EncoderDecoderConfig),
         "initializer_factor": 1.0,
         "pad_token_id": None,
         "eos_token_id": None,
@@ -151,8 +144,8 @@ def write_settings(config: EncoderDecoderConfig | EncoderConfig) -> dict[str, An
     return settings
 
 
-def read_classifier(foreign: Mapping[str, Any], level: str) -> dict[str, Any]:
-    """There is no classifier among `CLASSES`: theirs has a decoder."""
+def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+    """Unused: `CLASSES` has no classifier, because transformers' has a decoder."""
     return {}
 
 
@@ -161,8 +154,8 @@ def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
     return {}
 
 
-def named_tensors(config: EncoderDecoderConfig | EncoderConfig, head: Head) -> Iterator[NamedTensor]:
-    """Every tensor, layer by layer; the buckets of all layers stand in the first."""
+def hf_tensors(config: EncoderDecoderConfig | EncoderConfig, head: Head) -> Iterator[HFTensor]:
+    """Every tensor, layer by layer; the first layer's buckets serve all layers."""
     if isinstance(config, EncoderConfig):
         yield table("trunk.token_embedding.weight", "shared.weight", config.vocab_size, config.d_model)
         yield from _stack(config, "trunk", "encoder")
@@ -174,52 +167,52 @@ def named_tensors(config: EncoderDecoderConfig | EncoderConfig, head: Head) -> I
         yield table("lm_head.weight", "lm_head.weight", config.vocab_size, config.d_model)
 
 
-def is_ignorable(theirs: str) -> bool:
-    """Buckets for cross-attention, which old files carry and nothing uses."""
-    return theirs.endswith("EncDecAttention.relative_attention_bias.weight")
+def is_ignorable(hf_name: str) -> bool:
+    """Buckets for cross-attention in old files, which nothing uses."""
+    return hf_name.endswith("EncDecAttention.relative_attention_bias.weight")
 
 
-def _stack(config: TransformerConfig, ours: str, theirs: str) -> Iterator[NamedTensor]:
-    d, buckets = config.d_model, f"{theirs}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    yield table(f"{ours}.positions.bias.weight", buckets, config.n_relative_buckets, config.n_heads)
+def _stack(config: TransformerConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
+    d, buckets = config.d_model, f"{hf_name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    yield table(f"{name}.positions.bias.weight", buckets, config.n_relative_buckets, config.n_heads)
     for layer in range(config.n_layers):
-        block, place = f"{ours}.blocks.{layer}", f"{theirs}.block.{layer}.layer"
+        block, hf_block = f"{name}.blocks.{layer}", f"{hf_name}.block.{layer}.layer"
         sublayers = ["attention", "feed_forward"]
         if config.family == "decoder":
             sublayers.insert(1, "cross_attention")
-        for number, name in enumerate(sublayers):
-            yield from norm(f"{block}.{name}_norm", f"{place}.{number}.layer_norm", d, bias=False)
-            part = _feed_forward if name == "feed_forward" else _attention
-            yield from part(config, f"{block}.{name}", f"{place}.{number}")
-    yield from norm(f"{ours}.final_norm", f"{theirs}.final_layer_norm", d, bias=False)
+        for number, sublayer in enumerate(sublayers):
+            yield from norm(f"{block}.{sublayer}_norm", f"{hf_block}.{number}.layer_norm", d, bias=False)
+            tensors = _feed_forward if sublayer == "feed_forward" else _attention
+            yield from tensors(config, f"{block}.{sublayer}", f"{hf_block}.{number}")
+    yield from norm(f"{name}.final_norm", f"{hf_name}.final_layer_norm", d, bias=False)
 
 
-def _attention(config: TransformerConfig, ours: str, theirs: str) -> Iterator[NamedTensor]:
+def _attention(config: TransformerConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
     d, inner = config.d_model, config.n_heads * config.head_dim
-    place = f"{theirs}.{'EncDecAttention' if ours.endswith('cross_attention') else 'SelfAttention'}"
-    for name in ("query", "key", "value"):
-        yield from linear(f"{ours}.{name}", f"{place}.{name[0]}", inner, d, bias=False)
-    yield from linear(f"{ours}.output", f"{place}.o", d, inner, bias=False)
+    kind = "EncDecAttention" if name.endswith("cross_attention") else "SelfAttention"
+    for part in ("query", "key", "value"):
+        yield from linear(f"{name}.{part}", f"{hf_name}.{kind}.{part[0]}", inner, d, bias=False)
+    yield from linear(f"{name}.output", f"{hf_name}.{kind}.o", d, inner, bias=False)
 
 
-def _feed_forward(config: TransformerConfig, ours: str, theirs: str) -> Iterator[NamedTensor]:
-    names = {"gate": "wi_0", "up": "wi_1"} if config.gated else {"up": "wi"}
-    for name, foreign in names.items():
-        place = f"{theirs}.DenseReluDense.{foreign}"
-        yield from linear(f"{ours}.{name}", place, config.d_ff, config.d_model, bias=False)
-    yield from linear(f"{ours}.down", f"{theirs}.DenseReluDense.wo", config.d_model, config.d_ff, bias=False)
+def _feed_forward(config: TransformerConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
+    dense, d, f = f"{hf_name}.DenseReluDense", config.d_model, config.d_ff
+    parts = {"gate": "wi_0", "up": "wi_1"} if config.gated else {"up": "wi"}
+    for part, hf_part in parts.items():
+        yield from linear(f"{name}.{part}", f"{dense}.{hf_part}", f, d, bias=False)
+    yield from linear(f"{name}.down", f"{dense}.wo", d, f, bias=False)
 
 
-def _read_feed_forward(foreign: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
+def _read_feed_forward(hf_config: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
     """`feed_forward_proj` is an activation, or "gated-" and one; "gated-gelu" means the tanh formula."""
-    said = foreign.get("feed_forward_proj", "relu")
-    gated = isinstance(said, str) and said.startswith("gated-")
-    name = said.removeprefix("gated-") if gated else said
-    name = "gelu_new" if said == "gated-gelu" else name
+    projection = hf_config.get("feed_forward_proj", "relu")
+    gated = isinstance(projection, str) and projection.startswith("gated-")
+    name = projection.removeprefix("gated-") if gated else projection
+    name = "gelu_new" if projection == "gated-gelu" else name
     for key, value in (("dense_act_fn", name), ("is_gated_act", gated)):
-        if foreign.get(key, value) != value:
+        if hf_config.get(key, value) != value:
             raise UserError(
-                f"{where}: `{key}` is {foreign[key]!r}, and `feed_forward_proj` {said!r} says {value!r}",
+                f"{where}: `{key}` is {hf_config[key]!r}, but `feed_forward_proj` {projection!r} means {value!r}",
                 "keep the one that the model was trained with",
             )
     activation = read_activation({"feed_forward_proj": name}, "feed_forward_proj", where, "relu")

@@ -134,7 +134,7 @@ def _preferences(
 def _prompts(model: str, data: str, split: str, seq_len: int | None, n_shown: int) -> Report:
     from parakit.alignment.data_checks import check_rollout_prompts, prompt_views
     from parakit.alignment.rl.prompts import read_prompts
-    from parakit.checkpoints.model_folder import read_config
+    from parakit.checkpoints.loading import read_config
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(model)

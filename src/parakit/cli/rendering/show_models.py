@@ -41,7 +41,7 @@ _HEADS = {
 def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
     """One line, figures in groups, samples."""
     from parakit.checkpoints.import_export import architecture_name
-    from parakit.checkpoints.model_folder import parameter_counts, read_config, read_head
+    from parakit.checkpoints.loading import parameter_counts, read_config, read_head
     from parakit.checkpoints.safetensors_io import folder_tensors
 
     config, head, counts = read_config(path), read_head(path), parameter_counts(path)

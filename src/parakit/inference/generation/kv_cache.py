@@ -102,10 +102,10 @@ class KVCache:
         self._set_lengths(list(lengths))
 
     def source(self, layer: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Keys and values (B, G, S, D) of the rows' sources; None before `keep_source`."""
+        """Keys and values (B, G, S, D) of the rows' sources; None before `set_source`."""
         return self._sources.get(layer)
 
-    def keep_source(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+    def set_source(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Store the sources' keys and values, (B, G, S, D) each."""
         self._sources[layer] = key.contiguous(), value.contiguous()
 

@@ -1,5 +1,5 @@
-"""Parameter-efficient tuning: wrappers that stand in the place of a plain model's modules. The base stays frozen and
-as it is, to the bit; taking the wrappers off gives it back.
+"""Parameter-efficient tuning: wrappers that replace modules of a plain model. The base stays frozen, bit for bit;
+detaching the wrappers restores it.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -12,13 +12,13 @@ __getattr__, __dir__ = lazy_exports(
         "LoraConfig": "config",
         "PrefixConfig": "config",
         "PromptConfig": "config",
+        "adapter_parameters": "attachment",
         "attach": "attachment",
         "detach": "attachment",
         "is_adapted": "attachment",
         "make_lora": "creation",
         "make_prefix": "creation",
         "make_prompt": "creation",
-        "own_parameters": "attachment",
         "without_adapter": "attachment",
     },
 )
@@ -29,12 +29,12 @@ __all__ = [
     "LoraConfig",
     "PrefixConfig",
     "PromptConfig",
+    "adapter_parameters",
     "attach",
     "detach",
     "is_adapted",
     "make_lora",
     "make_prefix",
     "make_prompt",
-    "own_parameters",
     "without_adapter",
 ]

@@ -1,8 +1,7 @@
-"""Adapters put on a plain model and taken off again: modules change places, nothing else changes.
+"""Attach adapters to a plain model and detach them again: modules are swapped, nothing else changes.
 
-An adapter is the wrappers that belong together, by the place of the module that each stands in for. While it is on,
-only its own parameters train; a prefix takes its tokens out of the context window. Several adapters can wait beside
-one base (`AdapterSet`), each with modules of its own.
+An adapter is a set of wrappers, by the name of the module that each replaces. While it is attached, only its parameters
+train, and the tokens of a prefix shorten the context window. An `AdapterSet` holds several adapters of one base.
 """
 
 from __future__ import annotations
@@ -23,29 +22,29 @@ from parakit.model.heads import Model
 
 @dataclass(frozen=True)
 class Adapter:
-    """`wrappers` by place: the name of the base's module, as `named_modules` first has it. `config`: what it was made
-    with, where that is known.
+    """`wrappers` by the name of the base's module, the first that `named_modules` gives. `config`: the settings that it
+    was created with, where they are known.
     """
 
     config: AdapterConfig | None
     wrappers: dict[str, Wrapper]
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The adapter's own, by place and name; what two wrappers share, once."""
-        found: dict[int, tuple[str, nn.Parameter]] = {}
-        for place, wrapper in self.wrappers.items():
-            for name, parameter in wrapper.own().items():
-                found.setdefault(id(parameter), (f"{place}.{name}", parameter))
-        return dict(found.values())
+        """The adapter's parameters by module and name; one that two wrappers share, once."""
+        named: dict[int, tuple[str, nn.Parameter]] = {}
+        for module, wrapper in self.wrappers.items():
+            for name, parameter in wrapper.adapter_parameters().items():
+                named.setdefault(id(parameter), (f"{module}.{name}", parameter))
+        return dict(named.values())
 
 
 def attach(model: Model, adapter: Adapter) -> None:
-    """Put an adapter on; from then on only it trains. A model has one at a time."""
-    assert not is_adapted(model), "take the other adapter off first"
+    """Attach an adapter; from then on only it trains. A model has one at a time."""
+    assert not is_adapted(model), "detach the other adapter first"
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for place, wrapper in adapter.wrappers.items():
-        _put(model, model.get_submodule(place), wrapper)
+    for name, wrapper in adapter.wrappers.items():
+        _swap(model, model.get_submodule(name), wrapper)
         if isinstance(wrapper, PrefixedTrunk):
             shorter = wrapper.config.max_seq_len - wrapper.n_prompt_tokens
             model.config = wrapper.config.replace(max_seq_len=shorter)
@@ -55,10 +54,10 @@ def attach(model: Model, adapter: Adapter) -> None:
 
 
 def detach(model: Model) -> None:
-    """Take the adapter off, if there is one: the base as it was, all of which trains again."""
-    for place, wrapper in list(wrappers_of(model)):
-        _put(model, wrapper, wrapper.base)
-        if place == "trunk":
+    """Detach the adapter, if there is one: the base is unchanged, and all of it trains again."""
+    for name, wrapper in list(wrappers_of(model)):
+        _swap(model, wrapper, wrapper.base)
+        if name == "trunk":
             restored: Any = wrapper.base.config
             model.config = restored
     for parameter in model.parameters():
@@ -66,38 +65,38 @@ def detach(model: Model) -> None:
 
 
 def wrappers_of(model: nn.Module) -> Iterator[tuple[str, Wrapper]]:
-    """The wrappers that are on, by the place that each stands at."""
-    return ((place, module) for place, module in model.named_modules() if isinstance(module, Wrapper))
+    """The attached wrappers, with the name of the module that each replaces."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, Wrapper))
 
 
 @contextlib.contextmanager
 def without_adapter(model: Model) -> Iterator[None]:
-    """The base alone for the length of the block: a reference that costs no second model."""
-    on = dict(wrappers_of(model))
+    """The base alone within the block: a reference model without a second copy of the weights."""
+    attached = dict(wrappers_of(model))
     trained = [parameter.requires_grad for parameter in model.parameters()]
     detach(model)
     try:
         yield
     finally:
-        if on:
-            attach(model, Adapter(None, on))
+        if attached:
+            attach(model, Adapter(None, attached))
         for parameter, trains in zip(model.parameters(), trained, strict=True):
             parameter.requires_grad_(trains)
 
 
 def is_adapted(model: nn.Module) -> bool:
-    """Whether an adapter is on."""
+    """Whether an adapter is attached."""
     return next(wrappers_of(model), None) is not None
 
 
-def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that the adapters of `model` brought, by their names in it."""
-    own = {id(p) for _, wrapper in wrappers_of(model) for p in wrapper.own().values()}
-    return {name: p for name, p in model.named_parameters() if id(p) in own}
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of the attached adapter, by their names in `model`."""
+    ids = {id(p) for _, wrapper in wrappers_of(model) for p in wrapper.adapter_parameters().values()}
+    return {name: p for name, p in model.named_parameters() if id(p) in ids}
 
 
 class AdapterSet:
-    """Adapters that wait beside one base, by name; at most one is on."""
+    """Adapters of one base, by name; at most one is attached."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -106,17 +105,17 @@ class AdapterSet:
 
     @property
     def names(self) -> list[str]:
-        """In the order in which they came."""
+        """In the order in which they were added."""
         return list(self._adapters)
 
     def add(self, name: str, adapter: Adapter) -> None:
-        """Keep an adapter that was made for this base; it is not put on."""
+        """Add an adapter that was created for this base; it is not attached."""
         if name in self._adapters:
             raise UserError(f"there is an adapter {name!r} already", "remove it, or choose another name")
         self._adapters[name] = adapter
 
     def use(self, name: str | None) -> None:
-        """Put this adapter on in the place of another; None: the base alone."""
+        """Attach this adapter instead of the current one; None: the base alone."""
         adapter = None if name is None else self._named(name)
         detach(self.model)
         if adapter is not None:
@@ -124,7 +123,7 @@ class AdapterSet:
         self.current = name
 
     def remove(self, name: str) -> None:
-        """Forget an adapter; it is taken off where it is on."""
+        """Remove an adapter, after detaching it if it is attached."""
         self._named(name)
         if self.current == name:
             self.use(None)
@@ -136,9 +135,9 @@ class AdapterSet:
         return self._adapters[name]
 
 
-def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """`new` at every place where `old` stands: an embedding may serve two stacks."""
-    places = [place for place, module in model.named_modules(remove_duplicate=False) if module is old]
-    for place in places:
-        parent, _, name = place.rpartition(".")
-        setattr(model.get_submodule(parent), name, new)
+def _swap(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Replace `old` by `new` under all its names: an embedding may be shared by two stacks."""
+    names = [name for name, module in model.named_modules(remove_duplicate=False) if module is old]
+    for name in names:
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, new)

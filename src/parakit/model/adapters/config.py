@@ -1,4 +1,4 @@
-"""Settings of adapters: what a fresh one is made with. Imports no torch."""
+"""Settings of new adapters. Imports no torch."""
 
 import math
 from typing import Literal, Self
@@ -13,9 +13,9 @@ LoraInit = Literal["kaiming", "gaussian", "pissa", "olora"]
 class LoraConfig(Config):
     """Low-rank adaptation (Hu et al. 2022): weight + scale * lora_b @ lora_a."""
 
-    rank: int = Field(default=8, ge=1, description="columns of one factor and rows of the other")
+    rank: int = Field(default=8, ge=1, description="rows of lora_a and columns of lora_b")
     alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="on what enters the factors")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="of the inputs of the factors")
     targets: tuple[str, ...] | None = Field(
         default=None,
         min_length=1,
@@ -24,30 +24,32 @@ class LoraConfig(Config):
     rank_stabilized: bool = Field(
         default=False, description="scale by alpha / sqrt(rank) (Kalajdzievski 2023)"
     )
-    dora: bool = Field(default=False, description="train each output's length apart (Liu et al. 2024)")
+    dora: bool = Field(
+        default=False, description="also train the norm of every row of the weight (Liu et al. 2024)"
+    )
     init: LoraInit = Field(
         default="kaiming",
-        description="of the factors: uniform or normal and zero, or the weight's largest parts (SVD, QR)",
+        description="of the factors: uniform or normal and zero, or the weight's largest components (SVD, QR)",
     )
     token_ids: tuple[int, ...] = Field(
         default=(),
         description="tokens whose rows of embedding and output matrix train, such as new control tokens",
     )
-    retrained: tuple[str, ...] = Field(
-        default=(), description="modules of which a copy is trained whole, such as a new head"
+    fully_trained: tuple[str, ...] = Field(
+        default=(), description="modules of which a full copy is trained, such as a new head"
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.dora and self.init in ("pissa", "olora"):
             raise ValueError(
-                f"dora starts from the weight's own lengths, and init = {self.init!r} moves them"
+                f"dora starts from the norms of the weight's rows, and init = {self.init!r} changes them"
             )
         return self
 
     @property
     def scale(self) -> float:
-        """What the product of the factors is multiplied by."""
+        """The factor by which `lora_b @ lora_a` is multiplied."""
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilized else self.rank)
 
 
@@ -63,7 +65,7 @@ class PrefixConfig(Config):
     """Prefix tuning (Li and Liang 2021): trained keys and values before those of the tokens, in every layer."""
 
     n_prompt_tokens: int = Field(
-        default=20, ge=1, description="trained places; they take up the context window"
+        default=20, ge=1, description="trained positions; they take up the context window"
     )
 
 

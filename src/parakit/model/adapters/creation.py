@@ -1,8 +1,8 @@
-"""Fresh adapters for a model: which modules they wrap, and what they begin with.
+"""Create adapters for a model: which modules they wrap, and how they are initialized.
 
-Nothing is put on here; `attach` does that. Random beginnings are drawn from torch's global generator. Prompts and
-prefixes begin with what the model makes of real tokens: of a text's, or of some drawn from the vocabulary, which
-trains faster and more stably than noise (Lester et al. 2021, section 3.2; Li and Liang 2021, section 7.5).
+Nothing is attached here; `attach` does that. Random values are drawn from torch's global generator. Prompts and prefixes
+are initialized with the model's vectors of real tokens, those of a text or of tokens drawn from the vocabulary, which
+trains faster and more stably than random vectors (Lester et al. 2021, section 3.2; Li and Liang 2021, section 7.5).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from parakit.model.adapters.lora import (
     FullyTrained,
     LoraEmbedding,
     LoraLinear,
-    LowRank,
+    LowRankWrapper,
     PissaLinear,
     Wrapper,
 )
-from parakit.model.adapters.prefix_tuning import PrefixTrunk, PromptTrunk, read_vectors
-from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainedRowsHead
+from parakit.model.adapters.prefix_tuning import PrefixTrunk, PromptTrunk, compute_keys_and_values
+from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainableTokensHead
 from parakit.model.backbones import Decoder
 from parakit.model.heads import LanguageModel, Model
 from parakit.model.layers.experts import MixtureOfExperts
@@ -35,139 +35,148 @@ from parakit.model.layers.norms import RMSNorm
 
 
 def make_lora(model: Model, config: LoraConfig) -> Adapter:
-    """Low-rank factors beside every target, and copies of what is `retrained`. `UserError` names a target that is
-    no linear layer or embedding, or whose factors would be larger than itself.
+    """Low-rank factors for every target, and copies of the `fully_trained` modules. `UserError` names a target that is
+    no linear layer or embedding, or that is smaller than its factors.
     """
     assert not is_adapted(model)
     wrappers: dict[str, Wrapper] = {}
-    for place in find_targets(model, config.targets):
-        wrapper = low_rank(model.get_submodule(place), place, config.rank, config.scale, config)
-        wrapper.reset(config.init)  # type: ignore[operator]
-        wrappers[place] = wrapper
-    wrappers |= _token_rows(model, config.token_ids, wrappers)
-    for place in config.retrained:
-        base = model.get_submodule(place)
-        wrappers[place] = FullyTrained(base, copy.deepcopy(base))
+    for name in find_targets(model, config.targets):
+        wrapper = make_low_rank(model.get_submodule(name), name, config.rank, config.scale, config)
+        wrapper.reset(config.init)
+        wrappers[name] = wrapper
+    if config.token_ids:
+        wrappers |= _checked_trainable_tokens(model, config.token_ids, wrappers)
+    for name in config.fully_trained:
+        base = model.get_submodule(name)
+        wrappers[name] = FullyTrained(base, copy.deepcopy(base))
     return Adapter(config, wrappers)
 
 
-def token_rows(model: LanguageModel, token_ids: Sequence[int]) -> dict[str, Wrapper]:
-    """Wrappers that train the rows of these tokens; one set of rows for both sides where they are tied."""
+def make_trainable_tokens(
+    model: LanguageModel, token_ids: Sequence[int]
+) -> dict[str, TrainableTokens | TrainableTokensHead]:
+    """Wrappers that train the rows of these tokens; embedding and output matrix share them where they are tied."""
     embedding, head = model.trunk.token_embedding, model.lm_head
-    first = TrainableTokens(embedding, token_ids, None)
-    shared = first.rows if head.weight is embedding.weight else None
-    return {"trunk.token_embedding": first, "lm_head": TrainedRowsHead(head, token_ids, shared)}
+    tokens = TrainableTokens(embedding, token_ids, None)
+    shared = tokens.rows if head.weight is embedding.weight else None
+    return {"trunk.token_embedding": tokens, "lm_head": TrainableTokensHead(head, token_ids, shared)}
 
 
-def _token_rows(model: Model, token_ids: Sequence[int], others: Collection[str]) -> dict[str, Wrapper]:
-    if not token_ids:
-        return {}
+def _checked_trainable_tokens(
+    model: Model, token_ids: Sequence[int], targets: Collection[str]
+) -> dict[str, TrainableTokens | TrainableTokensHead]:
     if not isinstance(model, LanguageModel):
         raise UserError(
             "rows of tokens are trained in decoders that predict the next token", "leave token_ids out"
         )
-    found = token_rows(model, token_ids)
-    if taken := sorted(found.keys() & set(others)):
+    wrappers = make_trainable_tokens(model, token_ids)
+    if both := sorted(wrappers.keys() & set(targets)):
         raise UserError(
-            f"{taken[0]} is a LoRA target, and rows of its tokens were to be trained as well",
+            f"{both[0]} is a LoRA target, and rows of its tokens were to be trained as well",
             "leave one of them out (--train-turn-tokens False)",
         )
-    return found
+    return wrappers
 
 
-def low_rank(base: nn.Module, place: str, rank: int, scale: float, config: LoraConfig) -> LowRank:
-    """The wrapper for one module, its factors not yet set."""
+def make_low_rank(base: nn.Module, name: str, rank: int, scale: float, config: LoraConfig) -> LowRankWrapper:
+    """The wrapper of one module, its factors uninitialized."""
+    wrapper: LowRankWrapper
     if type(base) is nn.Embedding:
         if config.dora or config.init in ("pissa", "olora"):
             what = "dora" if config.dora else f"init {config.init!r}"
             raise UserError(
-                f"{what} is for linear layers, and {place} is an embedding", "leave one of them out"
+                f"{what} is for linear layers, and {name} is an embedding", "leave one of them out"
             )
-        largest, wrapper = min(base.weight.shape), LoraEmbedding(base, rank, scale)
-        made: LowRank = wrapper
+        wrapper = LoraEmbedding(base, rank, scale)
     elif type(base) is nn.Linear:
         kind = DoraLinear if config.dora else PissaLinear if config.init in ("pissa", "olora") else LoraLinear
-        largest, made = min(base.weight.shape), kind(base, rank, scale, config.dropout)
+        wrapper = kind(base, rank, scale, config.dropout)
     else:
         raise UserError(
-            f"{place} is a {type(base).__name__}, and LoRA wraps plain linear layers and embeddings"
+            f"{name} is a {type(base).__name__}, and LoRA wraps plain linear layers and embeddings"
         )
-    if rank > largest:
+    max_rank = min(base.weight.shape)
+    if rank > max_rank:
         raise UserError(
-            f"rank {rank} is over what {place} has: its weight is {' x '.join(map(str, base.weight.shape))}",
-            f"choose a rank of at most {largest}",
+            f"rank {rank} is too large for {name}: its weight is {' x '.join(map(str, base.weight.shape))}",
+            f"choose a rank of at most {max_rank}",
         )
-    return made
+    return wrapper
 
 
 def make_prompt(model: Model, config: PromptConfig, token_ids: Sequence[int] | None = None) -> Adapter:
-    """Vectors before the tokens, at first those of `token_ids` (repeated or cut to the number), or of tokens drawn
-    at random.
+    """Vectors before the tokens, initialized with the embeddings of `token_ids` (repeated or truncated), or of random
+    tokens.
     """
     trunk = _decoder(model, "prompt tuning", config.n_prompt_tokens)
     wrapper = PromptTrunk(trunk, config.n_prompt_tokens)
     with torch.no_grad():
-        wrapper.prompt_embedding.copy_(_vectors(trunk, config.n_prompt_tokens, token_ids))
+        wrapper.prompt_embedding.copy_(_token_vectors(trunk, config.n_prompt_tokens, token_ids))
     return Adapter(config, {"trunk": wrapper})
 
 
 def make_prefix(model: Model, config: PrefixConfig, token_ids: Sequence[int] | None = None) -> Adapter:
-    """Keys and values before the tokens', at first those that the model has for `token_ids`, or for tokens drawn at
-    random.
+    """Keys and values before the tokens', initialized with those that the model computes for `token_ids` (repeated or
+    truncated), or for random tokens.
     """
     trunk = _decoder(model, "prefix tuning", config.n_prompt_tokens)
     wrapper = PrefixTrunk(trunk, config.n_prompt_tokens)
     training = trunk.training
     with torch.no_grad():
-        wrapper.take(read_vectors(trunk.eval(), _vectors(trunk, config.n_prompt_tokens, token_ids)[None]))
+        vectors = _token_vectors(trunk, config.n_prompt_tokens, token_ids)[None]
+        wrapper.set_keys_and_values(compute_keys_and_values(trunk.eval(), vectors))
     trunk.train(training)
     return Adapter(config, {"trunk": wrapper})
 
 
 def find_targets(model: Model, targets: Sequence[str] | None) -> list[str]:
-    """Places of the modules that LoRA wraps, each once. None: the linear layers of the blocks, without routers."""
+    """Names of the modules that LoRA wraps, each once. None: the linear layers of the blocks, without routers."""
     if targets is None:
-        linear = (place for place, module in model.named_modules() if isinstance(module, nn.Linear))
-        return [p for p in linear if ".blocks." in f".{p}" and p.rpartition(".")[2] != "router"]
-    found: dict[str, None] = {}
+        linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+        return [n for n in linear if ".blocks." in f".{n}" and n.rpartition(".")[2] != "router"]
+    names: dict[str, None] = {}
     for target in targets:
-        for place, module in model.named_modules():
+        for name, module in model.named_modules():
             if isinstance(module, MixtureOfExperts) and target.rpartition(".")[2] in ("gate", "up", "down"):
                 raise UserError(
-                    f"LoRA target {target!r}: the experts of {place} lie in one stack, which LoRA does not wrap",
+                    f"LoRA target {target!r}: the experts of {name} are stacked in one parameter, which LoRA does not"
+                    " wrap",
                     "name other targets, such as query, key, value, output",
                 )
-        found |= dict.fromkeys(_named(model, target, nn.Linear | nn.Embedding))
-    return list(found)
+        names |= dict.fromkeys(_modules_named(model, target))
+    return list(names)
 
 
 def find_norms(model: Model) -> list[str]:
-    """Places of all norms that have weights."""
-    kinds = RMSNorm | nn.LayerNorm
+    """Names of all norms that have weights."""
     return [
-        place
-        for place, module in model.named_modules()
-        if isinstance(module, kinds) and any(True for _ in module.parameters())
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, RMSNorm | nn.LayerNorm) and any(True for _ in module.parameters())
     ]
 
 
-def _named(model: nn.Module, name: str, kinds: type | object) -> list[str]:
-    """Places of the modules of these kinds that are called `name`, or end with it."""
-    known = [place for place, module in model.named_modules() if place and isinstance(module, kinds)]  # type: ignore[arg-type]
-    found = [place for place in known if place == name or place.endswith(f".{name}")]
-    if not found:
-        names = sorted({place.rpartition(".")[2] for place in known})
-        close = closest_match(name, names)
-        meant = f"did you mean {close!r}? " if close else ""
-        listed = [one for one in names if not one.isdigit()]
+def _modules_named(model: nn.Module, target: str) -> list[str]:
+    """Linear layers and embeddings whose name is `target`, or ends with it."""
+    known = [
+        name
+        for name, module in model.named_modules()
+        if name and isinstance(module, nn.Linear | nn.Embedding)
+    ]
+    matching = [name for name in known if name == target or name.endswith(f".{target}")]
+    if not matching:
+        last = sorted({name.rpartition(".")[2] for name in known})
+        close = closest_match(target, last)
+        suggestion = f"did you mean {close!r}? " if close else ""
+        listed = [name for name in last if not name.isdigit()]
         raise UserError(
-            f"no layer of this model is called {name!r}", f"{meant}there are: {', '.join(listed)}"
+            f"no layer of this model is called {target!r}", f"{suggestion}there are: {', '.join(listed)}"
         )
-    return found
+    return matching
 
 
 def _decoder(model: Model, what: str, n_prompt_tokens: int) -> Decoder:
-    """The trunk, where something can stand before its tokens."""
+    """The trunk of a model that supports virtual tokens before its text."""
     assert not is_adapted(model)
     if not isinstance(model, LanguageModel):
         raise UserError(
@@ -175,10 +184,10 @@ def _decoder(model: Model, what: str, n_prompt_tokens: int) -> Decoder:
             "use --method lora",
         )
     config = model.config
-    for name, plain in (("attention", "softmax"), ("sliding_window", None)):
-        if getattr(config, name) != plain:
+    for name, supported in (("attention", "softmax"), ("sliding_window", None)):
+        if getattr(config, name) != supported:
             raise UserError(
-                f"{what}: {name} = {getattr(config, name)!r}, and a prefix must be seen by every token",
+                f"{what}: {name} = {getattr(config, name)!r}, and every token must be able to attend to a prefix",
                 "use --method lora",
             )
     if config.positions == "relative":
@@ -191,7 +200,7 @@ def _decoder(model: Model, what: str, n_prompt_tokens: int) -> Decoder:
     return model.trunk
 
 
-def _vectors(trunk: Decoder, n: int, token_ids: Sequence[int] | None) -> Tensor:
+def _token_vectors(trunk: Decoder, n: int, token_ids: Sequence[int] | None) -> Tensor:
     """(n, d_model) embeddings of real tokens."""
     weight = trunk.token_embedding.weight.detach()
     if not token_ids:

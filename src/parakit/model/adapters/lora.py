@@ -1,9 +1,10 @@
-"""Low-rank adaptation (LoRA, Hu et al. 2022) of one linear layer or embedding, and its relatives.
+"""Low-rank adaptation (LoRA, Hu et al. 2022) of one linear layer or embedding, and its variants.
 
-A wrapper computes base(x) + scale * lora_b(lora_a(x)); the base's weight is not touched. rsLoRA (Kalajdzievski 2023)
-is another scale. DoRA (Liu et al. 2024, eq. 5) also trains the length of every row of the weight. PiSSA (Meng et al.
-2024) and OLoRA (Buyukakyuz 2024) begin with the weight's largest parts: peft takes these out of the base, here the
-wrapper takes away what it began with, so the base stays as it is. Left out: experts, whose matrices lie in a stack.
+A wrapper computes base(x) + scale * lora_b(lora_a(x)) and leaves the base's weight unchanged. rsLoRA (Kalajdzievski
+2023) has another scale. DoRA (Liu et al. 2024, eq. 5) also trains the norm of every row of the weight. PiSSA (Meng et
+al. 2024) and OLoRA (Buyukakyuz 2024) start from the weight's largest components: peft subtracts these from the base;
+here the wrapper subtracts its initial factors' product, so the base stays unchanged. Left out: experts, whose matrices
+are stacked in one parameter.
 
 Shapes: I inputs, O outputs, R rank, V vocabulary, D width; a weight is (O, I), an embedding (V, D).
 """
@@ -22,17 +23,17 @@ from parakit.model.layers.norms import Dropout
 
 
 class Wrapper(nn.Module):
-    """What stands in the place of `base`, a module of a plain model, and goes again."""
+    """A module that replaces `base`, a module of a plain model, until it is detached."""
 
     base: nn.Module
 
-    def own(self) -> dict[str, nn.Parameter]:
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """The wrapper's parameters without the base's, by their names in the wrapper."""
         return {name: p for name, p in self.named_parameters() if not name.startswith("base.")}
 
 
-class LowRank(Wrapper, ABC):
-    """The two factors beside a weight, and what they began with where that is to be taken away."""
+class LowRankWrapper(Wrapper, ABC):
+    """The two factors of a weight's low-rank update."""
 
     base: nn.Linear | nn.Embedding
 
@@ -53,23 +54,27 @@ class LowRank(Wrapper, ABC):
 
     @property
     def weight(self) -> Tensor:
-        """The base's, which others ask for its dtype, its device and whether it is tied."""
+        """The base's: callers read its dtype, its device and whether it is tied."""
         return self.base.weight
 
     @abstractmethod
+    def reset(self, init: LoraInit) -> None:
+        """Initialize the factors; the update is zero."""
+
+    @abstractmethod
     def delta(self) -> Tensor:
-        """What the adapter adds to the weight, in the weight's own shape."""
+        """The update of the weight, in the weight's shape."""
 
     def merged_weight(self) -> Tensor:
-        """The weight that alone computes what base and adapter do, in float64."""
+        """The base's weight plus the update, in float64."""
         return self.base.weight.detach().double() + self.delta()
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """One `lora_a` (R', I) and one `lora_b` (O, R') that stand for the whole update."""
+        """One `lora_a` (R', I) and one `lora_b` (O, R') whose product is the whole update."""
         return self.lora_a.detach(), self.lora_b.detach()
 
 
-class LoraLinear(LowRank):
+class LoraLinear(LowRankWrapper):
     """base(x) + scale * lora_b @ lora_a @ dropout(x)."""
 
     base: nn.Linear
@@ -86,7 +91,7 @@ class LoraLinear(LowRank):
         return self.base(x) + self.update(self.dropout(x))
 
     def update(self, x: Tensor) -> Tensor:
-        """(..., I) -> (..., O): what the factors make of it."""
+        """(..., I) -> (..., O): scale * lora_b @ lora_a @ x."""
         return functional.linear(functional.linear(x, self.lora_a), self.lora_b) * self.scale
 
     @torch.no_grad()
@@ -97,7 +102,7 @@ class LoraLinear(LowRank):
 
     @torch.no_grad()
     def reset(self, init: LoraInit) -> None:
-        """Fresh factors whose product is zero."""
+        """Initialize the factors; their product is zero."""
         if init == "gaussian":
             nn.init.normal_(self.lora_a, std=1 / self.rank)
         else:
@@ -106,10 +111,10 @@ class LoraLinear(LowRank):
 
 
 class DoraLinear(LoraLinear):
-    """A LoRA whose rows have trained lengths: magnitude * (W + update) / |W + update|, row by row.
+    """A LoRA with trained row norms: magnitude * (W + update) / |W + update|, row by row.
 
-    The norm takes part in no gradient (Liu et al. 2024, section 4.3). With dropout, what is added to base(x) is made
-    of the dropped inputs, as in peft.
+    The norm |W + update| gets no gradient (Liu et al. 2024, section 4.3). With dropout, the update of base(x) is
+    computed from the dropped inputs, as in peft.
     """
 
     def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
@@ -124,25 +129,25 @@ class DoraLinear(LoraLinear):
 
     @torch.no_grad()
     def _norm(self) -> Tensor:
-        """(O,) lengths of the rows of the weight as the factors change it."""
+        """(O,) norms of the rows of the updated weight."""
         return torch.linalg.norm(self.base.weight + self.scale * (self.lora_b @ self.lora_a), dim=1)
 
     @torch.no_grad()
     def delta(self) -> Tensor:
         """(O, I) float64."""
-        changed = self.base.weight.double() + super().delta()
-        length = torch.linalg.norm(changed, dim=1, keepdim=True)
-        return self.magnitude.double()[:, None] * changed / length - self.base.weight.double()
+        updated = self.base.weight.double() + super().delta()
+        norm = torch.linalg.norm(updated, dim=1, keepdim=True)
+        return self.magnitude.double()[:, None] * updated / norm - self.base.weight.double()
 
     @torch.no_grad()
     def reset(self, init: LoraInit) -> None:
-        """Fresh factors whose product is zero, and the lengths that the weight has."""
+        """Initialize the factors, whose product is zero, and the magnitudes with the norms of the weight's rows."""
         super().reset(init)
         self.magnitude.copy_(torch.linalg.norm(self.base.weight, dim=1))
 
 
 class PissaLinear(LoraLinear):
-    """A LoRA that begins with the largest parts of the weight, less what it began with."""
+    """A LoRA whose factors start from the weight's largest components; their initial product is subtracted."""
 
     def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__(base, rank, scale, dropout)
@@ -150,7 +155,7 @@ class PissaLinear(LoraLinear):
         self.lora_b_start = nn.Parameter(torch.empty_like(self.lora_b), requires_grad=False)
 
     def update(self, x: Tensor) -> Tensor:
-        """(..., I) -> (..., O): how far the factors have moved."""
+        """(..., I) -> (..., O): the change of the factors' product since initialization, applied to x."""
         start = functional.linear(functional.linear(x, self.lora_a_start), self.lora_b_start)
         return super().update(x) - start * self.scale
 
@@ -162,11 +167,11 @@ class PissaLinear(LoraLinear):
 
     @torch.no_grad()
     def reset(self, init: LoraInit) -> None:
-        """The first `rank` parts of the weight by SVD (PiSSA, eq. 2 and 3) or QR (OLoRA), as peft has them."""
+        """The first `rank` components of the weight by SVD (PiSSA, eq. 2 and 3) or QR (OLoRA), as in peft."""
         weight = self.base.weight.float()
         if init == "pissa":
-            left, sizes, right = torch.linalg.svd(weight, full_matrices=False)
-            roots = (sizes[: self.rank] / self.scale).sqrt()
+            left, singular_values, right = torch.linalg.svd(weight, full_matrices=False)
+            roots = (singular_values[: self.rank] / self.scale).sqrt()
             self.lora_b.copy_(left[:, : self.rank] * roots)
             self.lora_a.copy_(roots[:, None] * right[: self.rank])
         else:
@@ -177,8 +182,8 @@ class PissaLinear(LoraLinear):
         self.lora_b_start.copy_(self.lora_b)
 
 
-class LoraEmbedding(LowRank):
-    """base(ids) + scale * the low-rank table's rows; the table is (lora_b @ lora_a) turned, (V, D)."""
+class LoraEmbedding(LowRankWrapper):
+    """base(ids) + scale * rows of the low-rank table (lora_b @ lora_a).T, (V, D)."""
 
     base: nn.Embedding
 
@@ -196,13 +201,13 @@ class LoraEmbedding(LowRank):
 
     @torch.no_grad()
     def reset(self, init: LoraInit) -> None:
-        """Zero for every token, normal behind it: fresh factors whose product is zero."""
+        """Initialize the factors, `lora_a` with zeros; their product is zero."""
         nn.init.zeros_(self.lora_a)
         nn.init.normal_(self.lora_b)
 
 
 class FullyTrained(Wrapper):
-    """A copy of a module that is trained whole, while the base's own is kept."""
+    """A full copy of a module, which trains while the base stays unchanged."""
 
     def __init__(self, base: nn.Module, copy: nn.Module) -> None:
         super().__init__()

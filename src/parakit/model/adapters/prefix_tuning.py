@@ -1,9 +1,9 @@
 """Prefix tuning (Li and Liang 2021) and prompt tuning (Lester et al. 2021) as one wrapper around a decoder's trunk.
 
-Whatever stands before the tokens acts on them only through its keys and values. So both put keys and values before
-those of the tokens in every layer: prefix tuning trains them, prompt tuning trains vectors from which the trunk makes
-them, once a forward pass for all rows. They lie outside of the key-value cache, whose slots hold the tokens as ever;
-tokens begin at position N. Every document of a packed row sees the whole prefix.
+Virtual tokens act on the tokens behind them only through their keys and values. So both methods put keys and values
+before those of the tokens in every layer: prefix tuning trains them, prompt tuning trains vectors from which the trunk
+computes them, once a forward pass for all rows. They are not in the key-value cache, whose slots hold the tokens as
+usual; tokens begin at position N. Every document of a packed row attends to the whole prefix.
 
 Shapes: B rows, T new tokens, S tokens in all, N prefix tokens, G key-value heads, D head_dim, L layers.
 """
@@ -27,7 +27,7 @@ KeysValues = list[tuple[Tensor, Tensor]]
 
 
 class PrefixedTrunk(Wrapper, ABC):
-    """A decoder with keys and values before those of its tokens; subclasses say which."""
+    """A decoder with keys and values before those of its tokens; subclasses provide them."""
 
     base: Decoder
     n_prompt_tokens: int
@@ -70,11 +70,11 @@ class PrefixedTrunk(Wrapper, ABC):
         columns = torch.arange(n_new, device=input_ids.device)
         if position_ids is None:
             position_ids = columns
-        inner = cache or _NoCache()
+        inner = cache or _NullCache()
         slots, n_keys = columns if cache is None else position_ids, inner.seq_len + n_new
         if attention_mask is not None:
             attention_mask = expand_mask(attention_mask, slots, n_keys, causal=True)
-        elif n_new > 1:  # a single token that needs no mask sees every slot
+        elif n_new > 1:  # a single token without a mask attends to every slot
             attention_mask = causal_mask(slots, n_keys)
         if attention_mask is not None:
             attention_mask = functional.pad(attention_mask, (n, 0), value=True)
@@ -82,7 +82,7 @@ class PrefixedTrunk(Wrapper, ABC):
             input_ids,
             position_ids=position_ids + n,
             attention_mask=attention_mask,
-            cache=_Before(self.keys_and_values(), inner),
+            cache=_PrefixCache(self.keys_and_values(), inner),
             **context,
         )
 
@@ -105,42 +105,42 @@ class PrefixTrunk(PrefixedTrunk):
         return [(layers[2 * layer], layers[2 * layer + 1]) for layer in range(config.n_layers)]
 
     @torch.no_grad()
-    def take(self, layers: KeysValues) -> None:
-        """Begin with these keys and values, (1, G, N, D) each."""
+    def set_keys_and_values(self, layers: KeysValues) -> None:
+        """Initialize with these keys and values, (1, G, N, D) each."""
         flat = [side[0].transpose(0, 1) for pair in layers for side in pair]  # 2 L of (N, G, D)
         self.prefix_embedding.copy_(torch.stack(flat, dim=1).flatten(1))
 
 
 class PromptTrunk(PrefixedTrunk):
-    """Trained vectors: `prompt_embedding` (N, d_model), read by the trunk as if they were embedded tokens."""
+    """Trained vectors: `prompt_embedding` (N, d_model), which the trunk reads like embedded tokens."""
 
     def __init__(self, base: Decoder, n_prompt_tokens: int) -> None:
         super().__init__(base)
         self.n_prompt_tokens = n_prompt_tokens
         weight = base.token_embedding.weight
         self.prompt_embedding = nn.Parameter(weight.new_empty(n_prompt_tokens, weight.shape[1]))
-        self._kept: tuple[Any, KeysValues] | None = None
+        self._cached: tuple[Any, KeysValues] | None = None
 
     def keys_and_values(self) -> KeysValues:
-        """What the trunk makes of the vectors; kept between steps of a generation, as long as no weight changes."""
+        """Computed by the trunk from the vectors; cached between decoding steps, as long as no weight changes."""
         if torch.is_grad_enabled() or self.training:
-            self._kept = None
-            return read_vectors(self.base, self.prompt_embedding[None])
+            self._cached = None
+            return compute_keys_and_values(self.base, self.prompt_embedding[None])
         state = [(p.data_ptr(), p._version) for p in self.parameters()]
-        if self._kept is None or self._kept[0] != state:
-            self._kept = state, read_vectors(self.base, self.prompt_embedding[None])
-        return self._kept[1]
+        if self._cached is None or self._cached[0] != state:
+            self._cached = state, compute_keys_and_values(self.base, self.prompt_embedding[None])
+        return self._cached[1]
 
 
-def read_vectors(trunk: Decoder, vectors: Tensor) -> KeysValues:
-    """Keys and values (1, G, N, D) of every layer for vectors (1, N, d_model) at the beginning of a text."""
-    record = _Record()
-    trunk.from_vectors(vectors, cache=record)
-    return record.layers
+def compute_keys_and_values(trunk: Decoder, vectors: Tensor) -> KeysValues:
+    """Keys and values (1, G, N, D) of every layer for vectors (1, N, d_model) at the start of a text."""
+    recording = _RecordingCache()
+    trunk.from_vectors(vectors, cache=recording)
+    return recording.layers
 
 
-class _NoCache:
-    """In the place of a cache where there is none."""
+class _NullCache:
+    """A cache without earlier tokens that stores nothing."""
 
     seq_len = 0
 
@@ -150,12 +150,12 @@ class _NoCache:
     def source(self, layer: int) -> tuple[Tensor, Tensor] | None:
         return None
 
-    def keep_source(self, layer: int, key: Tensor, value: Tensor) -> None:
+    def set_source(self, layer: int, key: Tensor, value: Tensor) -> None:
         return None
 
 
-class _Record(_NoCache):
-    """Notes the keys and values of a single pass."""
+class _RecordingCache(_NullCache):
+    """Records the keys and values of a single pass."""
 
     def __init__(self) -> None:
         self.layers: KeysValues = []
@@ -165,18 +165,18 @@ class _Record(_NoCache):
         return key, value
 
 
-class _Before(_NoCache):
-    """A cache that puts a prefix before what another holds."""
+class _PrefixCache(_NullCache):
+    """A cache that puts a prefix before the keys and values of another cache."""
 
     def __init__(self, prefix: KeysValues, inner: Cache) -> None:
         self.prefix, self.inner = prefix, inner
         self.seq_len = prefix[0][0].shape[2] + inner.seq_len
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        kept = self.inner.update(layer, key, value)
+        tokens = self.inner.update(layer, key, value)
         n_rows = key.shape[0]
         first, second = (
-            torch.cat([before.expand(n_rows, -1, -1, -1).to(own.dtype), own], dim=2)
-            for before, own in zip(self.prefix[layer], kept, strict=True)
+            torch.cat([prefix.expand(n_rows, -1, -1, -1).to(own.dtype), own], dim=2)
+            for prefix, own in zip(self.prefix[layer], tokens, strict=True)
         )
         return first, second

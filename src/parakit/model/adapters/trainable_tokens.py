@@ -1,7 +1,7 @@
-"""Rows of a few tokens that train while the rest of the embedding stays: those of control tokens that a base never saw.
+"""Train the rows of a few tokens, such as control tokens that the base never saw, and freeze the rest of the embedding.
 
 Low-rank factors cannot give a new token a vector of its own, and without one a chat model does not learn to end its
-turn. Where the output matrix is tied to the embedding, it has the same trained rows.
+turn. Where the output matrix is tied to the embedding, both share the trained rows.
 
 Shapes: K trained tokens, V vocabulary, D width.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from parakit.model.adapters.lora import Wrapper
 
 
-class _Rows(Wrapper):
+class _TrainableRows(Wrapper):
     base: nn.Embedding | nn.Linear
 
     def __init__(
@@ -29,31 +29,31 @@ class _Rows(Wrapper):
 
     @property
     def weight(self) -> Tensor:
-        """The base's, which others ask for its dtype, its device and whether it is tied."""
+        """The base's: callers read its dtype, its device and whether it is tied."""
         return self.base.weight
 
     @torch.no_grad()
     def merged_weight(self) -> Tensor:
-        """(V, D) float64: the weight with the trained rows in their places."""
-        whole = self.base.weight.detach().double().clone()
-        whole[list(self.token_ids)] = self.rows.double()
-        return whole
+        """(V, D) float64: the base's weight with the trained rows."""
+        merged = self.base.weight.detach().double().clone()
+        merged[list(self.token_ids)] = self.rows.double()
+        return merged
 
 
-class TrainableTokens(_Rows):
-    """An embedding whose rows of some tokens are trained."""
+class TrainableTokens(_TrainableRows):
+    """An embedding whose rows of some tokens train."""
 
     base: nn.Embedding
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        found = self.base(token_ids)
+        vectors: Tensor = self.base(token_ids)
         for row, token_id in zip(self.rows, self.token_ids, strict=True):
-            found = torch.where((token_ids == token_id)[..., None], row, found)
-        return found
+            vectors = torch.where((token_ids == token_id)[..., None], row, vectors)
+        return vectors
 
 
-class TrainedRowsHead(_Rows):
-    """An output matrix whose rows of some tokens are trained; `bias` stays the base's."""
+class TrainableTokensHead(_TrainableRows):
+    """An output matrix whose rows of some tokens train; `bias` stays the base's."""
 
     base: nn.Linear
 
@@ -66,5 +66,5 @@ class TrainedRowsHead(_Rows):
         """(..., D) -> (..., V)"""
         chosen = torch.tensor(self.token_ids, device=x.device)
         bias = None if self.base.bias is None else self.base.bias[chosen]
-        logits: Tensor = self.base(x)  # in place: a copy would be as wide as the widest tensor there is
+        logits: Tensor = self.base(x)  # in place: the logits are the largest tensor of a step
         return logits.index_copy_(-1, chosen, nn.functional.linear(x, self.rows, bias).to(logits.dtype))

@@ -1,9 +1,9 @@
-"""Attention: queries of some tokens look at keys and values of others.
+"""Scaled dot-product attention (Vaswani et al. 2017, eq. 1) through PyTorch's fused kernels, and cross-attention.
 
-Scaled dot-product attention (Vaswani et al. 2017, eq. 1) through PyTorch's fused kernels. Several query heads may
-share one key-value head (grouped, Ainslie et al. 2023; multi-query, Shazeer 2019); queries and keys may pass an
-RMSNorm per head, which keeps the scores bounded (Henry et al. 2020; Qwen3); scores may be soft-capped
-(Gemma 2). Linear and low-rank attention, which never form all scores, are in `long_attention.py`.
+Several query heads may share one key-value head (grouped, Ainslie et al. 2023; multi-query, Shazeer 2019); queries and
+keys may be normalised by an RMSNorm per head, which bounds the scores (Henry et al. 2020; Qwen3); scores may be
+soft-capped (Gemma 2). Local, linear and low-rank attention, which never compute all scores, are in
+`efficient_attention.py`.
 
 Shapes: B batch, T new tokens, S attended tokens, H heads, G key-value heads, D head_dim.
 """
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.model.config import TransformerConfig
 from parakit.model.layers.norms import RMSNorm, dropout
 from parakit.model.layers.positions import rotate
+from parakit.model.transformer_config import TransformerConfig
 
 Rotation = tuple[Tensor, Tensor]
 
 
 class Cache(Protocol):
-    """Keys and values of earlier tokens, kept layer by layer; and those of a source, made once."""
+    """Keys and values of earlier tokens, by layer; and those of a source, computed once."""
 
     @property
     def seq_len(self) -> int:
@@ -32,36 +32,33 @@ class Cache(Protocol):
         ...
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in (B, G, T, D) of the new tokens; return (B, G, S, D) of all so far."""
+        """Store (B, G, T, D) of the new tokens; return (B, G, S, D) of all so far."""
         ...
 
     def source(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Keys and values (B, G, S, D) of the source for cross-attention, once `keep_source` was given them."""
+        """Keys and values (B, G, S, D) of the source for cross-attention, after `set_source`."""
         ...
 
-    def keep_source(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Keep a source's keys and values for the steps to come."""
+    def set_source(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Store a source's keys and values for the next steps."""
         ...
 
 
 class Attention(nn.Module):
-    """Self-attention; `layer` is the block's number, by which the cache keeps its keys and values."""
+    """Self-attention; `layer` is the block's number, the index of its keys and values in the cache."""
 
     def __init__(self, config: TransformerConfig, layer: int, causal: bool) -> None:
         super().__init__()
-        d, heads, kv_heads = (
-            config.d_model,
-            config.n_heads * config.head_dim,
-            config.n_kv_heads * config.head_dim,
-        )
-        self.layer, self.head_dim, self.causal = layer, config.head_dim, causal
+        d, width = config.d_model, config.n_heads * config.head_dim
+        kv_width = config.n_kv_heads * config.head_dim
+        self.layer, self.d_model, self.head_dim, self.causal = layer, d, config.head_dim, causal
         self.dropout = config.dropout if config.attention_dropout is None else config.attention_dropout
         self.scale, self.soft_cap = config.attention_scale, config.attention_soft_cap
         self.n_groups = config.n_heads // config.n_kv_heads
-        self.query = nn.Linear(d, heads, bias=config.attention_bias)
-        self.key = nn.Linear(d, kv_heads, bias=config.attention_bias)
-        self.value = nn.Linear(d, kv_heads, bias=config.attention_bias)
-        self.output = nn.Linear(heads, d, bias=config.attention_output_bias)
+        self.query = nn.Linear(d, width, bias=config.attention_bias)
+        self.key = nn.Linear(d, kv_width, bias=config.attention_bias)
+        self.value = nn.Linear(d, kv_width, bias=config.attention_bias)
+        self.output = nn.Linear(width, d, bias=config.attention_output_bias)
         normed = config.query_key_norm
         self.query_norm = RMSNorm(config.head_dim, config.norm_eps) if normed else nn.Identity()
         self.key_norm = RMSNorm(config.head_dim, config.norm_eps) if normed else nn.Identity()
@@ -85,7 +82,7 @@ class Attention(nn.Module):
         return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Mix values by scores and lead them out: (B, T, d_model)."""
+        """Average the values by the scores, and apply the output matrix: (B, T, d_model)."""
         if self.n_groups > 1:
             key, value = key.repeat_interleave(self.n_groups, 1), value.repeat_interleave(self.n_groups, 1)
         is_causal = self.causal and attention_mask is None and query.shape[2] > 1
@@ -104,8 +101,8 @@ class Attention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def _needs_scores(self, query: Tensor, attention_mask: Tensor | None) -> bool:
-        """Whether no fused kernel does the work: there is none with a soft cap; on a CPU none that drops weights, or
-        that trains what is added to the scores, and torch's way around them is slower than ours.
+        """Whether no fused kernel applies: there is none with a soft cap, and on a CPU none with dropout or with a
+        trained bias of the scores, for which torch's fallback is slower than `_by_scores`.
         """
         if self.soft_cap is not None:
             return True
@@ -116,8 +113,8 @@ class Attention(nn.Module):
     def _by_scores(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, is_causal: bool
     ) -> Tensor:
-        """Attention with all scores in memory, in float32 at least; soft-capped, cap * tanh(scores / cap), where
-        there is a cap (Gemma 2, section 2).
+        """Attention with all scores in memory, at least in float32, with an optional soft cap, cap * tanh(scores / cap)
+        (Gemma 2, section 2).
         """
         scale = self.head_dim**-0.5 if self.scale is None else self.scale
         query = query if scale == 1.0 else query * scale
@@ -135,7 +132,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(Attention):
-    """Attention of a decoder's tokens to a source's vectors, whose keys and values are made once."""
+    """Attention of a decoder's tokens to a source, whose keys and values are computed once."""
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__(config, layer, causal=False)
@@ -145,10 +142,10 @@ class CrossAttention(Attention):
     ) -> Tensor:
         """x (B, T, d_model), source (B, S, d_model), or None when the cache has it; mask (B or 1, 1, 1 or T, S)."""
         query = self.query_norm(self._heads(self.query(x)))
-        kept = None if cache is None else cache.source(self.layer)
-        if kept is None:
-            assert source is not None, "cross-attention needs a source, or a cache that has seen it"
-            kept = self.key_norm(self._heads(self.key(source))), self._heads(self.value(source))
+        keys_values = None if cache is None else cache.source(self.layer)
+        if keys_values is None:
+            assert source is not None, "cross-attention needs a source, or a cache that holds it"
+            keys_values = self.key_norm(self._heads(self.key(source))), self._heads(self.value(source))
             if cache is not None:
-                cache.keep_source(self.layer, *kept)
-        return self._attend(query, *kept, source_mask)
+                cache.set_source(self.layer, *keys_values)
+        return self._attend(query, *keys_values, source_mask)

@@ -1,7 +1,7 @@
 """One layer of a stack: attention and feed-forward, each inside a residual connection with a norm.
 
 Pre-norm puts the norm before the sublayer and keeps the residual path free (Xiong et al. 2020); post-norm puts it
-behind the sum, as in 2017. A decoder that looks at a source has cross-attention between the two.
+after the sum, as in Vaswani et al. (2017). A decoder with a source has cross-attention between the two.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from parakit.model.config import TransformerConfig
 from parakit.model.counts import skips_first_norm
 from parakit.model.layers.attention import Attention, Cache, CrossAttention, Rotation
 from parakit.model.layers.efficient_attention import LinearAttention, LocalAttention, LowRankAttention
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.feed_forward import FeedForward
 from parakit.model.layers.norms import Dropout, make_norm
+from parakit.model.transformer_config import TransformerConfig
 
 ATTENTIONS: dict[str, type[Attention]] = {
     "softmax": Attention,
@@ -26,7 +26,7 @@ ATTENTIONS: dict[str, type[Attention]] = {
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention where `cross`, feed-forward; each added to what came in."""
+    """Self-attention, cross-attention where `cross`, feed-forward; each added to its input."""
 
     def __init__(self, config: TransformerConfig, layer: int, causal: bool, cross: bool = False) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Mixture of experts: several feed-forward layers, of which a router gives every token its best few.
+"""Mixture of experts: several feed-forward layers, of which a router selects a few for every token.
 
-Top-k routing with softmax weights (Shazeer et al. 2017; Jiang et al. 2024, "Mixtral", eq. 1), shared experts that
-every token passes (Dai et al. 2024, "DeepSeekMoE"). Tokens are sorted by expert, and all experts run as grouped
-matrix products, not as a loop. What the router did in the last forward pass stands in `routing`, from which the
-load-balancing loss (Fedus et al. 2021, eq. 4) and the z-loss (Zoph et al. 2022, eq. 5) are made. Left out: a
-capacity beyond which tokens are dropped; every token gets its experts.
+Top-k routing with softmax weights (Shazeer et al. 2017; Jiang et al. 2024, "Mixtral", eq. 1), and shared experts that
+process every token (Dai et al. 2024, "DeepSeekMoE"). Tokens are sorted by expert, and all experts run as grouped
+matrix products instead of a loop. `routing` holds the router's result of the last forward pass, from which the
+load-balancing loss (Fedus et al. 2021, eq. 4) and the z-loss (Zoph et al. 2022, eq. 5) are computed. Left out: a
+capacity beyond which tokens are dropped.
 
 Shapes: B rows, T tokens of a row, N tokens, E experts, K active experts, D d_model, F d_expert.
 """
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.model.config import TransformerConfig
 from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
 from parakit.model.layers.norms import dropout
+from parakit.model.transformer_config import TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Routing:
 
 
 class MixtureOfExperts(nn.Module):
-    """sum over the K best experts of weight * expert(x), and the shared experts' answer."""
+    """sum over the K best experts of weight * expert(x), plus the shared experts' output."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class MixtureOfExperts(nn.Module):
         self.choices: Tensor | None = None  # (E,): how often each was chosen, since `pop_expert_load`
 
     def reset(self) -> None:
-        """Fresh experts of its own (shared ones are plain layers): each begins by adding nothing."""
+        """Initialize the routed experts (shared ones are plain layers), whose output starts at zero."""
         for weight in (self.gate, self.up):
             if weight is not None:
                 nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
         nn.init.zeros_(self.down)
 
-    # The sizes of the groups are data: traced, they would be compiled anew for every batch.
+    # The sizes of the groups are data: traced, they would be recompiled for every batch.
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
@@ -65,14 +65,14 @@ class MixtureOfExperts(nn.Module):
         weights, chosen = self._route(tokens)
         order = chosen.flatten().argsort(stable=True)  # the N * K choices, sorted by expert
         ends = chosen.flatten().bincount(minlength=len(self.up)).cumsum(0)
-        found = self._experts(tokens.index_select(0, order // self.n_active), ends)
-        found = torch.empty_like(found).index_copy(0, order, found).view(*chosen.shape, -1)  # (N, K, D)
-        mixed = (found * weights[..., None]).sum(1).to(x.dtype).view(x.shape)
+        outputs = self._experts(tokens.index_select(0, order // self.n_active), ends)
+        outputs = torch.empty_like(outputs).index_copy(0, order, outputs).view(*chosen.shape, -1)  # (N, K, D)
+        mixed = (outputs * weights[..., None]).sum(1).to(x.dtype).view(x.shape)
         return mixed if self.shared is None else mixed + self.shared(x)
 
     def _route(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (N, K), float32 at least, and numbers (N, K) of each token's experts."""
-        with torch.autocast(tokens.device.type, enabled=False):  # rounded logits would choose otherwise
+        """Weights (N, K), at least float32, and indices (N, K) of each token's experts."""
+        with torch.autocast(tokens.device.type, enabled=False):  # rounded logits may select other experts
             logits = self.router(tokens.to(self.up.dtype))
         logits = logits.float() if logits.itemsize < 4 else logits
         weights, chosen = logits.softmax(-1).topk(self.n_active, dim=-1)
@@ -84,7 +84,7 @@ class MixtureOfExperts(nn.Module):
         return weights, chosen
 
     def _experts(self, x: Tensor, ends: Tensor) -> Tensor:
-        """Each expert on its rows of `x` (N * K, D), which end at `ends` (E,)."""
+        """Apply each expert to its rows of `x` (N * K, D), which end at `ends` (E,)."""
         inner = self.activation(grouped_product(x, self.up if self.gate is None else self.gate, ends))
         if self.gate is not None:
             inner = inner * grouped_product(x, self.up, ends)
@@ -95,7 +95,7 @@ class MixtureOfExperts(nn.Module):
             self.routing = Routing(self.routing.logits.detach(), self.routing.chosen)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies do not take the last pass along: a tensor with a graph cannot be copied."""
+        """Copies are made without the last routing: a tensor with a graph cannot be copied."""
         return self.__dict__ | {"routing": None, "choices": None}
 
 
@@ -106,15 +106,15 @@ def grouped_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
-    per_line = 16 // x.element_size()  # PyTorch's grouped product wants rows of whole 16 bytes
-    whole = x.shape[1] % per_line == 0 and weight.shape[1] % per_line == 0
-    if whole and x.dtype != torch.float64:
+    n_aligned = 16 // x.element_size()  # PyTorch's grouped product requires rows of a multiple of 16 bytes
+    aligned = x.shape[1] % n_aligned == 0 and weight.shape[1] % n_aligned == 0
+    if aligned and x.dtype != torch.float64:
         return functional.grouped_mm(x, weight.transpose(1, 2), offs=ends.int())
     return _padded_product(x, weight, ends)
 
 
 def _padded_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    """The same for widths and types that PyTorch's has no kernel for: every group padded to the fullest."""
+    """The same for widths and types without a kernel in PyTorch: every group padded to the largest."""
     counts = ends.diff(prepend=ends.new_zeros(1))
     longest = int(counts.max())
     groups = torch.arange(len(weight), device=x.device).repeat_interleave(counts)
@@ -147,9 +147,10 @@ def router_z_loss(routings: Sequence[Routing], token_mask: Tensor | None = None)
 def router_losses(
     model: nn.Module, token_mask: Tensor | None = None, source_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Load-balancing loss and z-loss of the last forward pass, zero without experts; to be taken before
-    `backward`. token_mask (B, T), True = counts; source_mask (B, S) the same for an encoder-decoder's source.
-    Of two stacks with experts, the mean.
+    """Load-balancing loss and z-loss of the last forward pass, zero without experts; call it before `backward`.
+
+    token_mask (B, T), True = counts; source_mask (B, S) the same for an encoder-decoder's source. The mean over both
+    stacks where both have experts.
     """
     stacks = [
         (routings, mask)
@@ -182,7 +183,7 @@ def expert_load(
 def count_choices(
     model: nn.Module, token_mask: Tensor | None = None, source_mask: Tensor | None = None
 ) -> None:
-    """Add the last forward pass's choices to those that `pop_expert_load` tells. Masks as for `router_losses`."""
+    """Add the last forward pass's choices to those that `pop_expert_load` returns. Masks as for `router_losses`."""
     for experts_of_stack, mask in zip(_experts_of(model), (token_mask, source_mask), strict=False):
         for experts in experts_of_stack.values():
             if experts.routing is not None:
@@ -192,7 +193,7 @@ def count_choices(
 
 @torch.no_grad()
 def pop_expert_load(model: nn.Module) -> dict[int, list[float]]:
-    """As `expert_load`, of all passes that were counted since this was last asked, which begins the count anew."""
+    """As `expert_load`, over all passes counted since the last call; resets the counts."""
     load = {}
     for experts_of_stack in _experts_of(model):
         for layer, experts in experts_of_stack.items():
@@ -203,19 +204,18 @@ def pop_expert_load(model: nn.Module) -> dict[int, list[float]]:
 
 
 def _routings(model: nn.Module) -> tuple[dict[int, Routing], ...]:
-    """By layer: of the stack that reads `input_ids`, and of an encoder-decoder's encoder."""
+    """By layer: of the stack that processes `input_ids`, and of an encoder-decoder's encoder."""
     return tuple(
-        {layer: experts.routing for layer, experts in found.items() if experts.routing is not None}
-        for found in _experts_of(model)
+        {layer: experts.routing for layer, experts in of_stack.items() if experts.routing is not None}
+        for of_stack in _experts_of(model)
     )
 
 
 def _experts_of(model: nn.Module) -> tuple[dict[int, MixtureOfExperts], ...]:
     """The layers with experts, stack by stack as in `_routings`."""
     trunk: Any = model.trunk
-    found = _of_blocks(trunk.blocks, 0)
     if not hasattr(trunk, "encoder"):
-        return (found,)
+        return (_of_blocks(trunk.blocks, 0),)
     n_first = len(trunk.encoder.blocks)
     return _of_blocks(trunk.decoder.blocks, n_first), _of_blocks(trunk.encoder.blocks, 0)
 
@@ -239,6 +239,6 @@ def _choices(routing: Routing, token_weights: Tensor) -> Tensor:
 
 
 def _shares(choices: Tensor) -> list[float]:
-    """Of all choices (E,), what fell on each expert; zeros where nothing was chosen."""
+    """Each expert's share of all choices (E,); zeros where there were none."""
     shares: list[float] = (choices / choices.sum().clamp(min=1)).tolist()
     return shares

@@ -10,8 +10,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.model.config import TransformerConfig
 from parakit.model.layers.norms import dropout
+from parakit.model.transformer_config import TransformerConfig
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,

@@ -1,8 +1,8 @@
-"""Who may attend to whom: boolean masks, True = may attend.
+"""Attention masks: boolean, True = may attend.
 
-A mask comes from outside as (B, S), the keys that are real, or as (B or 1, 1, T, S), pair by pair; None means
-all keys, or for a decoder all keys up to the query. From it follow the masks of full and of local layers. Every
-query may attend to itself, so that a padded row never softmaxes over nothing (0 / 0 would spread to real rows).
+Callers pass a mask (B, S), the real keys, or (B or 1, 1, T, S), per pair; None means all keys, or for a decoder all keys
+up to the query. The masks of full and of local layers are derived from it. Every query may attend to itself, so that no
+softmax of a padded row is empty (0 / 0 would spread to real rows).
 
 Shapes: B batch, T new tokens (queries), S attended tokens (keys).
 """
@@ -12,27 +12,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parakit.model.config import TransformerConfig
+from parakit.model.transformer_config import TransformerConfig
 
 
 def document_mask(document_ids: Tensor, causal: bool = True) -> Tensor:
-    """Who may attend in packed rows: document_ids (B, T) -> (B, 1, T, T) bool, within each document."""
+    """The mask of packed rows: document_ids (B, T) -> (B, 1, T, T) bool, within each document."""
     same = document_ids[:, :, None] == document_ids[:, None, :]
     return (torch.tril(same) if causal else same).unsqueeze(1)
 
 
 def prefix_tree_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
-    """Who may attend in rows of trees, (B, T) each -> (B, 1, T, T) bool: a token sees what stands before it in its own
-    branch and in what all branches of its tree share, branch 0.
+    """The mask of rows of prefix trees: (B, T) each -> (B, 1, T, T) bool. A token attends to the tokens before it in its
+    own branch and in the shared prefix of its tree, branch 0.
     """
     same = tree_ids[:, :, None] == tree_ids[:, None, :]
-    seen = (branch_ids[:, :, None] == branch_ids[:, None, :]) | (branch_ids[:, None, :] == 0)
-    return torch.tril(same & seen).unsqueeze(1)
+    visible = (branch_ids[:, :, None] == branch_ids[:, None, :]) | (branch_ids[:, None, :] == 0)
+    return torch.tril(same & visible).unsqueeze(1)
 
 
 def supports_prefix_tree(config: TransformerConfig) -> bool:
-    """Whether branches behind one beginning get the vectors of rows of their own: a decoder's, whose layers see
-    distances through `position_ids` and the mask alone. Windows and relative positions count the places between.
+    """Whether branches with a shared prefix get the same vectors as in separate rows. It holds for decoders whose layers
+    depend on distances through `position_ids` and the mask only; windows and relative positions depend on the distance
+    of slots.
     """
     return (
         config.family == "decoder"
@@ -43,14 +44,14 @@ def supports_prefix_tree(config: TransformerConfig) -> bool:
 
 
 def cross_document_mask(target_document_ids: Tensor, source_document_ids: Tensor) -> Tensor:
-    """Packed rows of pairs: (B, T) and (B, S) -> (B, 1, T, S), each target sees its own source."""
+    """Packed rows of pairs: (B, T) and (B, S) -> (B, 1, T, S), each target attends to its own source."""
     return (target_document_ids[:, :, None] == source_document_ids[:, None, :]).unsqueeze(1)
 
 
 def expand_mask(
     attention_mask: Tensor | None, query_index: Tensor, n_keys: int, causal: bool
 ) -> Tensor | None:
-    """The mask of full layers: (B or 1, 1, T, S), or None where plain attention is right.
+    """The mask of full layers: (B or 1, 1, T, S), or None where no mask is necessary.
 
     query_index (T,) or (B, T): the key slot of each query itself.
     """
@@ -58,8 +59,8 @@ def expand_mask(
         return attention_mask
     keys = torch.arange(n_keys, device=attention_mask.device)
     distance = _distance(query_index, keys)  # (B or 1, 1, T, S)
-    seen = attention_mask[:, None, None, :] | (distance == 0)
-    return seen & (distance >= 0) if causal else seen
+    visible = attention_mask[:, None, None, :] | (distance == 0)
+    return visible & (distance >= 0) if causal else visible
 
 
 def narrow_mask(
@@ -80,11 +81,11 @@ def narrow_mask(
 
 
 def causal_mask(query_index: Tensor, n_keys: int) -> Tensor:
-    """(B or 1, 1, T, S): each query sees the slots up to its own."""
+    """(B or 1, 1, T, S): each query attends to the slots up to its own."""
     return _distance(query_index, torch.arange(n_keys, device=query_index.device)) >= 0
 
 
 def _distance(query_index: Tensor, keys: Tensor) -> Tensor:
-    """How far each key lies behind each query: (B or 1, 1, T, S)."""
+    """Query slot minus key slot: (B or 1, 1, T, S)."""
     distance = query_index[..., :, None] - keys
     return distance[:, None] if distance.ndim == 3 else distance[None, None]

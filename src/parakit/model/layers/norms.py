@@ -1,7 +1,7 @@
 """Layers without matrices: normalisation, and dropout.
 
 torch's dropout on a CPU draws a random number of 53 bits for every value, which is a seventh of a training step of
-T5's shape. Ours lets one word of 64 bits decide about four values.
+T5's shape. Here one word of 64 bits decides about four values.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.model.config import TransformerConfig
+from parakit.model.transformer_config import TransformerConfig
 
-LEVELS = 2**16  # of the rates of dropout on a CPU
+LEVELS = 2**16  # resolution of dropout rates on a CPU
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + eps) * weight, computed in
-    float32 at least.
+    """Root-mean-square norm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + eps) * weight, computed at least
+    in float32.
     """
 
     def __init__(self, d_model: int, eps: float) -> None:
@@ -32,7 +32,7 @@ class RMSNorm(nn.Module):
 
 
 def make_norm(config: TransformerConfig) -> nn.Module:
-    """The norm that `config` asks for, over d_model features: RMSNorm, or LayerNorm (Ba et al. 2016)."""
+    """The norm of `config`, over d_model features: RMSNorm, or LayerNorm (Ba et al. 2016)."""
     if config.norm == "rms":
         return RMSNorm(config.d_model, config.norm_eps)
     return nn.LayerNorm(config.d_model, config.norm_eps, bias=config.norm_bias)
@@ -58,6 +58,6 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     if x.device.type != "cpu" or torch.compiler.is_compiling() or not 0 < n_dropped < LEVELS:
         return functional.dropout(x, rate)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    levels = words.view(torch.int16)[: x.numel()].view(x.shape)  # even over -32768 .. 32767
-    kept, scale = (levels >= n_dropped - LEVELS // 2).to(x.dtype), LEVELS / (LEVELS - n_dropped)
-    return x * kept * scale if x.itemsize < 4 else x * kept.mul_(scale)  # a bfloat16 cannot hold the scale
+    levels = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform over -32768 .. 32767
+    keep, scale = (levels >= n_dropped - LEVELS // 2).to(x.dtype), LEVELS / (LEVELS - n_dropped)
+    return x * keep * scale if x.itemsize < 4 else x * keep.mul_(scale)  # a bfloat16 cannot hold the scale

@@ -1,10 +1,10 @@
-"""Positions: how a stack learns where a token stands.
+"""Encodings of token positions.
 
-Rotary (Su et al. 2021, eq. 34, in the layout of GPT-NeoX and Llama: feature i turns together with feature
-i + head_dim / 2), with the four usual ways to stretch it; sinusoidal (Vaswani et al. 2017, section 3.5, sines in the
+Rotary (Su et al. 2021, eq. 34, in the layout of GPT-NeoX and Llama: feature i is rotated with feature i + head_dim / 2),
+with the four usual kinds of scaling; sinusoidal (Vaswani et al. 2017, section 3.5, sines in the
 first half of the features, cosines in the second, as Marian lays them out); learned; relative in buckets (Raffel et
 al. 2020, section 2.1). Tables are computed in float64 and kept in float32 whatever the model's dtype: in bfloat16
-positions beyond 256 would fall together.
+positions beyond 256 would coincide.
 
 Shapes: B batch, T new tokens, S attended tokens, H heads, D head_dim.
 """
@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from parakit.model.config import RopeScaling, TransformerConfig
+from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
 
 class RotaryPositions(nn.Module):
@@ -32,7 +32,7 @@ class RotaryPositions(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Fill the tables, (max_seq_len, head_dim) each, on the device that the module was built on."""
+        """Fill the tables, (max_seq_len, head_dim) each, on the device where the module was built."""
         frequencies, factor = rotary_frequencies(self.head_dim, self.theta, self.scaling)
         angles = torch.outer(torch.arange(self.max_seq_len, dtype=torch.float64), frequencies)  # (S, D/2)
         cos, sin = (angles.cos() * factor).float(), (angles.sin() * factor).float()
@@ -45,14 +45,14 @@ class RotaryPositions(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn queries or keys `x` (B, H, T, D) by their positions' angles."""
+    """Rotate queries or keys `x` (B, H, T, D) by their positions' angles."""
     left, right = x.chunk(2, dim=-1)
-    turned = torch.cat([-right, left], dim=-1)
-    return (x * cos + turned * sin).to(x.dtype)
+    quarter_turn = torch.cat([-right, left], dim=-1)
+    return (x * cos + quarter_turn * sin).to(x.dtype)
 
 
 def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[Tensor, float]:
-    """Radians per position of each pair of features, (D / 2,) float64, and what cos and sin are multiplied by."""
+    """Radians per position of each pair of features, (D / 2,) float64, and the factor of cos and sin."""
     pairs = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
     if scaling is None:
         return theta**-pairs, 1.0
@@ -60,7 +60,7 @@ def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None)
         scaling.kind == "linear"
     ):  # Chen et al. 2023, "Extending context window ... via positional interpolation"
         return theta**-pairs / scaling.factor, 1.0
-    if scaling.kind == "ntk":  # the base grows so that the slowest pair is stretched by the factor
+    if scaling.kind == "ntk":  # a larger base, so that the slowest pair is slowed down by the factor
         return (theta * scaling.factor ** (head_dim / (head_dim - 2))) ** -pairs, 1.0
     if scaling.kind == "llama3":
         return _llama3(theta**-pairs, scaling), 1.0
@@ -68,11 +68,11 @@ def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None)
 
 
 def _llama3(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
-    """Slow pairs are stretched, fast ones stay, those between are mixed (Llama 3.1's published rule)."""
+    """Slow pairs are slowed down, fast ones unchanged, those between interpolated (Llama 3.1)."""
     assert scaling.original_max_seq_len is not None
-    turns = scaling.original_max_seq_len * frequencies / (2 * math.pi)
+    rotations = scaling.original_max_seq_len * frequencies / (2 * math.pi)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    keep = ((turns - low) / (high - low)).clamp(0, 1)  # 1: as it was
+    keep = ((rotations - low) / (high - low)).clamp(0, 1)  # 1: unchanged
     return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
 
@@ -80,16 +80,16 @@ def _yarn(frequencies: Tensor, head_dim: int, theta: float, scaling: RopeScaling
     """NTK by parts with a temperature on the scores (Peng et al. 2023, "YaRN", eqs. 17 to 22)."""
     assert scaling.original_max_seq_len is not None
 
-    def pair_that_turns(times: float) -> float:
-        """Which pair makes so many turns within the original context."""
+    def pair_with(n_rotations: float) -> float:
+        """Index of the pair that makes so many rotations within the original context."""
         length = scaling.original_max_seq_len or 0
-        return head_dim * math.log(length / (times * 2 * math.pi)) / (2 * math.log(theta))
+        return head_dim * math.log(length / (n_rotations * 2 * math.pi)) / (2 * math.log(theta))
 
-    first = max(math.floor(pair_that_turns(scaling.beta_fast)), 0)
-    last = min(math.ceil(pair_that_turns(scaling.beta_slow)), head_dim - 1)
+    first = max(math.floor(pair_with(scaling.beta_fast)), 0)
+    last = min(math.ceil(pair_with(scaling.beta_slow)), head_dim - 1)
     ramp = (torch.arange(head_dim // 2, dtype=torch.float64) - first) / max(last - first, 0.001)
-    stretch = ramp.clamp(0, 1)  # 1: stretched by the whole factor
-    mixed = stretch * frequencies / scaling.factor + (1 - stretch) * frequencies
+    weight = ramp.clamp(0, 1)  # 1: scaled by the whole factor
+    mixed = weight * frequencies / scaling.factor + (1 - weight) * frequencies
     factor = scaling.attention_factor
     if factor is None:
         factor = 0.1 * math.log(scaling.factor) + 1.0
@@ -97,7 +97,7 @@ def _yarn(frequencies: Tensor, head_dim: int, theta: float, scaling: RopeScaling
 
 
 class LearnedPositions(nn.Module):
-    """One trained vector a position; `offset` rows before position 0 are never looked at (BART has two)."""
+    """One trained vector per position; `offset` rows before position 0 are unused (BART has two)."""
 
     def __init__(self, max_seq_len: int, d_model: int, offset: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class LearnedPositions(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Draw fresh vectors, as small as the token embedding's."""
+        """Initialize the vectors, as small as the token embedding's."""
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, position_ids: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class SinusoidalPositions(nn.Module):
 
 
 class RelativePositions(nn.Module):
-    """A trained number per head and bucket of distances, added to the attention scores of every layer."""
+    """A trained bias per head and bucket of distances, added to the attention scores of every layer."""
 
     def __init__(self, config: TransformerConfig, causal: bool) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class RelativePositions(nn.Module):
         self.bias = nn.Embedding(config.n_relative_buckets, config.n_heads)
 
     def reset(self) -> None:
-        """Begin without a preference for any distance."""
+        """Initialize with zeros."""
         nn.init.zeros_(self.bias.weight)
 
     def forward(self, query_index: Tensor, n_keys: int) -> Tensor:
@@ -155,8 +155,8 @@ class RelativePositions(nn.Module):
         return bias if bias.ndim == 4 else bias[None]
 
     def buckets(self, offset: Tensor) -> Tensor:
-        """Offsets (key minus query) to bucket numbers: half of them one distance each, the other half
-        growing logarithmically up to `max_distance` (T5, section 2.1).
+        """Offsets (key minus query) to bucket indices: half of the buckets have one distance each, the other half grow
+        logarithmically up to `max_distance` (T5, section 2.1).
         """
         n_buckets, first = self.n_buckets, torch.zeros_like(offset)
         if self.causal:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from parakit.checkpoints.model_folder import load_model
+from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.model.config import ModelConfig

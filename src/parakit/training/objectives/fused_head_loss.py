@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from parakit.model.adapters.trainable_tokens import TrainedRowsHead
+from parakit.model.adapters.trainable_tokens import TrainableTokensHead
 from parakit.model.heads import TokenPredictor
 
 CHUNK_ELEMENTS = 2**22  # logits at a time
@@ -31,7 +31,7 @@ LogitsGrad = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 def can_fuse(model: TokenPredictor, hidden: Tensor) -> bool:
     """Whether `joined_loss` computes what the model's `logits` and the loss behind them do."""
     head: nn.Module = model.lm_head
-    plain = head.base if type(head) is TrainedRowsHead else head
+    plain = head.base if type(head) is TrainableTokensHead else head
     return (
         type(plain) is nn.Linear
         and not any(one._forward_hooks or one._forward_pre_hooks for one in (head, plain))
@@ -70,7 +70,7 @@ def fused_linear_loss(model: TokenPredictor, hidden: Tensor, logits_grad: Logits
     """
     head: Any = model.lm_head
     rows, token_ids = None, None
-    if type(head) is TrainedRowsHead:
+    if type(head) is TrainableTokensHead:
         rows, token_ids = head.rows, torch.tensor(head.token_ids, device=hidden.device)
     loss: Tensor = _JoinedLoss.apply(
         model.head_input(hidden), head.weight, head.bias, rows, token_ids, logits_grad

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from parakit.model.config import EncoderDecoderConfig, ModelConfig, TransformerConfig
+from parakit.model.config import EncoderDecoderConfig, ModelConfig
 from parakit.model.heads import Model
 from parakit.model.layers.experts import count_choices, router_losses
+from parakit.model.transformer_config import TransformerConfig
 
 
 def with_router_loss(

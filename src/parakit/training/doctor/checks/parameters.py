@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from parakit.model.adapters import own_parameters
+from parakit.model.adapters import adapter_parameters
 from parakit.model.layers.positions import LearnedPositions
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import outputs
@@ -34,7 +34,7 @@ def tie_differs(context: CheckContext) -> str | None:
     if tied != model.config.tie_embeddings:
         is_tied = "is" if tied else "is not"
         return f"tie_embeddings: {model.config.tie_embeddings}, and the output matrix {is_tied} the embedding"
-    n_adapter = sum(p.numel() for p in own_parameters(model).values())
+    n_adapter = sum(p.numel() for p in adapter_parameters(model).values())
     n = sum(p.numel() for p in model.parameters()) - n_adapter
     expected = model.trunk.config.n_params()["total"]
     return None if n == expected else f"the model has {n:,} parameters, its config {expected:,}"

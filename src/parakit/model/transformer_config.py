@@ -1,0 +1,181 @@
+"""The settings of one stack of Transformer blocks. Imports no torch.
+
+One vocabulary of choices describes every stack: positions, norms and their place, activations, biases, attention. Every
+choice since 2017 stays selectable.
+"""
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from parakit.common.settings import Config
+
+Family = Literal["decoder", "encoder", "encoder-decoder"]
+Positions = Literal["rotary", "learned", "sinusoidal", "relative", "none"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "squared_relu"]
+
+
+class RopeScaling(Config):
+    """How rotary angles are scaled for contexts longer than those of pre-training."""
+
+    kind: Literal["linear", "ntk", "yarn", "llama3"]
+    factor: float = Field(ge=1, description="how many times longer the context became")
+    original_max_seq_len: int | None = Field(default=None, ge=1, description="context before (yarn, llama3)")
+    beta_fast: float = Field(default=32.0, gt=0, description="yarn: rotations above which nothing is scaled")
+    beta_slow: float = Field(default=1.0, gt=0, description="yarn: rotations below which all is scaled")
+    attention_factor: float | None = Field(default=None, gt=0, description="yarn: None is 0.1 ln(factor) + 1")
+    low_freq_factor: float = Field(default=1.0, gt=0, description="llama3")
+    high_freq_factor: float = Field(default=4.0, gt=0, description="llama3")
+
+    @model_validator(mode="after")
+    def _check_scaling(self) -> Self:
+        if self.kind in ("yarn", "llama3") and self.original_max_seq_len is None:
+            raise ValueError(f"rope scaling {self.kind!r} needs original_max_seq_len")
+        if self.kind == "llama3" and self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError(
+                f"high_freq_factor = {self.high_freq_factor} must exceed low_freq_factor = {self.low_freq_factor}"
+            )
+        if self.kind == "yarn" and self.beta_fast <= self.beta_slow:
+            raise ValueError(f"beta_fast = {self.beta_fast} must exceed beta_slow = {self.beta_slow}")
+        return self
+
+
+class TransformerConfig(Config):
+    """One stack of blocks. Widths are in features, lengths in tokens."""
+
+    family: ClassVar[Family]
+
+    vocab_size: int = Field(ge=1)
+    d_model: int = Field(ge=1)
+    n_layers: int = Field(ge=1)
+    n_heads: int = Field(ge=1)
+    n_kv_heads: int = Field(ge=1)
+    head_dim: int = Field(ge=1)
+    d_ff: int = Field(ge=1)
+    max_seq_len: int = Field(default=1024, ge=1)
+
+    positions: Positions = "rotary"
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    local_rope_theta: float | None = Field(default=None, gt=0, description="of local layers; None: the same")
+    rope_scaling: RopeScaling | None = None
+    position_offset: int = Field(default=0, ge=0, description="rows of learned positions before position 0")
+    n_relative_buckets: int = Field(default=32, ge=2)
+    max_relative_distance: int = Field(default=128, ge=2)
+
+    attention: Literal["softmax", "linear", "low_rank"] = "softmax"
+    low_rank_len: int = Field(default=128, ge=1, description="length that low_rank projects keys to")
+    sliding_window: int | None = Field(default=None, ge=1, description="tokens that a local layer attends to")
+    local_layers: tuple[int, ...] | None = Field(
+        default=None, description="None: all, where there is a window"
+    )
+    attention_bias: bool = Field(default=False, description="of query, key and value")
+    attention_output_bias: bool = False
+    attention_scale: float | None = Field(default=None, gt=0, description="None: head_dim ** -0.5")
+    attention_soft_cap: float | None = Field(default=None, gt=0)
+    query_key_norm: bool = False
+
+    norm: Literal["rms", "layer"] = "rms"
+    norm_bias: bool = False
+    norm_eps: float = Field(default=1e-6, gt=0)
+    post_norm: bool = Field(default=False, description="norms after the residual sum (Vaswani et al. 2017)")
+    embedding_norm: bool = False
+    final_norm: bool = True
+
+    activation: Activation = "silu"
+    gated: bool = True
+    feed_forward_bias: bool = False
+    n_experts: int = Field(default=0, ge=0, description="0: one dense feed-forward layer")
+    n_active_experts: int = Field(default=2, ge=1)
+    n_shared_experts: int = Field(default=0, ge=0, description="experts that process every token")
+    d_expert: int | None = Field(default=None, ge=1, description="width of an expert; None: d_ff")
+    normalize_expert_weights: bool = True
+    dense_layers: tuple[int, ...] = Field(default=(), description="layers without experts")
+    balance_coef: float = Field(default=0.01, ge=0, description="of the load-balancing loss")
+    router_z_coef: float = Field(default=0.0, ge=0, description="of the router's z-loss")
+
+    embedding_scale: float = Field(default=1.0, gt=0)
+    n_token_types: int = Field(default=0, ge=0)
+    tie_embeddings: bool = True
+    head_transform: bool = Field(
+        default=False, description="dense, activation, norm before the output matrix"
+    )
+    lm_head_bias: bool = False
+    logit_scale: float = Field(default=1.0, gt=0)
+    logit_soft_cap: float | None = Field(default=None, gt=0)
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    attention_dropout: float | None = Field(default=None, ge=0, lt=1, description="None: as dropout")
+    feed_forward_dropout: float = Field(default=0.0, ge=0, lt=1, description="between its two matrices")
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_heads = {self.n_heads} is not a multiple of n_kv_heads = {self.n_kv_heads}")
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ValueError(
+                f"head_dim = {self.head_dim} is odd, and rotary positions rotate pairs of features"
+            )
+        if self.norm == "rms" and self.norm_bias:
+            raise ValueError("norm_bias = True, and norm = 'rms' has no bias")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(
+                f"d_model = {self.d_model} is odd, and sinusoidal positions fill pairs of features"
+            )
+        if self.n_experts and self.n_active_experts > self.n_experts:
+            raise ValueError(
+                f"n_active_experts = {self.n_active_experts} exceeds n_experts = {self.n_experts}"
+            )
+        for name in ("local_layers", "dense_layers"):
+            beyond = [layer for layer in getattr(self, name) or () if not 0 <= layer < self.n_layers]
+            if beyond:
+                raise ValueError(f"{name} names layer {beyond[0]}, and n_layers = {self.n_layers}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_attention(self) -> Self:
+        if self.attention == "low_rank" and self.family != "encoder":
+            raise ValueError("attention = 'low_rank' mixes all positions, which a causal stack must not do")
+        if self.attention != "softmax":
+            if self.positions == "relative":
+                raise ValueError(f"attention = {self.attention!r} has no scores to add relative positions to")
+            if self.sliding_window is not None:
+                raise ValueError(
+                    f"sliding_window = {self.sliding_window}, and attention = {self.attention!r} has no window"
+                )
+        for name in ("attention_scale", "attention_soft_cap", "attention_dropout"):
+            if self.attention == "linear" and getattr(self, name):
+                raise ValueError(f"{name} = {getattr(self, name)}, and attention = 'linear' has no scores")
+        scaling = self.rope_scaling
+        if scaling is not None and scaling.kind == "ntk" and self.head_dim <= 2:
+            raise ValueError(f"rope_scaling 'ntk' needs more than one pair, and head_dim = {self.head_dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_buckets(self) -> Self:
+        halves = 2 if self.family == "decoder" else 4  # an encoder's buckets cover both directions
+        exact = self.n_relative_buckets // halves  # of one distance each
+        if self.positions == "relative" and not 1 <= exact < self.max_relative_distance:
+            raise ValueError(
+                f"n_relative_buckets = {self.n_relative_buckets} with max_relative_distance ="
+                f" {self.max_relative_distance}: there must be {halves} buckets at least, and the distance"
+                f" must exceed {max(exact, 1)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_experts(self) -> Self:
+        if self.n_experts and self.feed_forward_bias:
+            raise ValueError(
+                f"feed_forward_bias = True, and n_experts = {self.n_experts}: experts have no biases"
+            )
+        if self.n_shared_experts and not self.n_experts:
+            raise ValueError(f"n_shared_experts = {self.n_shared_experts}, and n_experts = 0")
+        return self
+
+    def is_local(self, layer: int) -> bool:
+        """Whether `layer` attends to `sliding_window` tokens only."""
+        return self.sliding_window is not None and (self.local_layers is None or layer in self.local_layers)
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether `layer` has a mixture of experts instead of a feed-forward layer."""
+        return self.n_experts > 0 and layer not in self.dense_layers
