@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         dtype=command.dtype,
         overwrite=command.overwrite,
     )
-    dropped = open_artifact(written, verify=False).lineage["result"].get("left_behind")
+    dropped = open_artifact(written, verify=False).lineage["result"].get("unsupported_settings")
     if dropped:
         log(f"dropped settings of {GENERATION} that Parakit does not support: {', '.join(dropped)}")
     found = describe(written, verify=False)
