@@ -15,6 +15,7 @@ from benchmarks import registry
 from benchmarks.harness import RESULTS, ROOT
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_text_atomic
+from parakit.common.formatting import number
 
 START, END = "<!-- bench-table:start -->", "<!-- bench-table:end -->"
 KEYS = {"name", "figures", "target", "met", "hardware", "versions", "commit", "date"}
@@ -110,9 +111,7 @@ def _shown(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return number(value, digits=4, pad=False)
 
 
 def _measured_on(result: Mapping[str, Any]) -> str:

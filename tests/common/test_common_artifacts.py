@@ -29,7 +29,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_an_artifact_tells_what_it_is_and_where_it_comes_from(tmp_path: Path) -> None:
+def test_an_artifact_records_its_kind_and_parents(tmp_path: Path) -> None:
     parent = make(tmp_path / "parent")
     lineage = Lineage("tokenizer", config={"vocab_size": 5}, parents=[parent], seed=3)
     with writing_artifact(tmp_path / "child", lineage) as folder:
@@ -72,7 +72,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kernel_swaps", [True, False])
-def test_overwriting_replaces_an_artifact_and_leaves_nothing_beside_it(
+def test_overwriting_replaces_an_artifact_and_leaves_no_other_folder(
     kernel_swaps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not kernel_swaps:
@@ -302,7 +302,7 @@ def test_a_swap_of_two_files_is_noticed(tmp_path: Path) -> None:
         open_artifact(path)
 
 
-def test_what_is_no_artifact_is_told_apart(tmp_path: Path) -> None:
+def test_other_folders_are_no_artifacts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         open_artifact(tmp_path / "none")
     with pytest.raises(UserError, match="not a Parakit artifact"):

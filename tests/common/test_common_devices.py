@@ -53,7 +53,7 @@ def test_cores_are_those_that_the_process_may_use() -> None:
     )
 
 
-def test_a_user_error_tells_the_way_out() -> None:
+def test_a_user_error_has_a_hint() -> None:
     assert str(UserError("a is 3, at most 2", "lower a")) == "a is 3, at most 2\n  lower a"
     assert str(UserError("a is 3")) == "a is 3"
     assert isinstance(CorruptArtifact("x"), UserError)

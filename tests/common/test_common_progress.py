@@ -47,7 +47,7 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end(
     ]
 
 
-def test_without_a_total_the_time_that_passed_is_told(
+def test_without_a_total_the_elapsed_time_is_printed(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with progress("read", unit="documents") as bar:
@@ -56,7 +56,7 @@ def test_without_a_total_the_time_that_passed_is_told(
     assert capsys.readouterr().err.splitlines()[-1] == "read: 3k documents, 40 documents/s, 1m15s"
 
 
-def test_nothing_done_is_nothing_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_progress_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("train", total=0):
         pass
     assert capsys.readouterr() == ("", "")
@@ -88,7 +88,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(r"train: 4/4 steps, .*loss 2\.00", shown.splitlines()[-1])
 
 
-def test_news_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     log("hello")
     assert capsys.readouterr() == ("", "hello\n")
 

@@ -63,7 +63,7 @@ def test_a_key_that_resembles_nothing_is_refused_with_the_list_of_known_ones() -
         Stage.parse({"name": "a", "schedule": {"zzzzzz": 1}})
 
 
-def test_a_wrong_value_is_named_with_its_path_and_all_faults_are_told_at_once() -> None:
+def test_a_wrong_value_is_named_with_its_path_and_all_faults_are_reported_at_once() -> None:
     with pytest.raises(UserError) as caught:
         Stage.parse({"max_steps": "many", "schedule": {"kind": "cosin"}})
     message = str(caught.value)

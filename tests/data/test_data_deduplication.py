@@ -23,7 +23,7 @@ def test_it_agrees_with_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(ours) == len(reference)
 
 
-def test_digests_that_share_their_first_half_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digests_that_share_their_first_half_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deduplication, "RECENT", 4)
     ours = DigestSet()
     digests = ["ab" * 8 + f"{k:016x}" + "00" * 16 for k in range(40)]

@@ -46,7 +46,7 @@ def test_a_line_over_the_limit_is_left_out_and_its_neighbours_stay(folder: Path)
 
 
 @given(st.lists(st.integers(0, 60), max_size=12), st.booleans())
-def test_lines_over_the_limit_are_found_wherever_they_stand(
+def test_lines_over_the_limit_are_found_at_every_position(
     tmp_path: Path, sizes: list[int], ends: bool
 ) -> None:
     raw = b"\n".join(bytes([97 + k]) * size for k, size in enumerate(sizes)) + b"\n" * ends

@@ -13,7 +13,7 @@ from parakit.data.splits import split_of
 DIGESTS = [hashlib.sha256(str(k).encode()).hexdigest() for k in range(20_000)]
 
 
-def test_the_shares_are_those_asked_for() -> None:
+def test_the_splits_have_the_requested_fractions() -> None:
     splits = [split_of(digest, 0.1, 0.05) for digest in DIGESTS]
     assert splits.count("validation") / len(splits) == pytest.approx(0.1, abs=0.01)
     assert splits.count("test") / len(splits) == pytest.approx(0.05, abs=0.01)

@@ -61,7 +61,7 @@ def test_documents_stream_and_a_larger_number_continues_the_stream():
     assert list(islice(generate_conversations(huge), 150)) == list(generate_conversations(SMALL))
 
 
-def test_every_suite_has_the_items_asked_for_all_different_and_in_equal_classes():
+def test_every_suite_has_the_requested_items_all_distinct_in_balanced_classes():
     for config in (PrimerConfig(), PrimerConfig(n_suite_items=300)):
         found = generate_suites(config)
         assert tuple(found) == SUITES
@@ -107,7 +107,7 @@ def test_conversations_are_well_formed_and_alive():
     assert any("My name is Parakit." in message.content for talk in talks for message in talk.messages)
 
 
-def test_every_kind_of_document_is_told_in_whole_sentences():
+def test_every_kind_of_document_has_whole_sentences():
     random = Random(3, "kinds")
     for kind, (write, _) in DOCUMENT_KINDS.items():
         for _ in range(60):
@@ -142,7 +142,7 @@ def test_documents_state_every_fact_many_times_and_none_against_the_world():
     }
 
 
-def test_every_fact_is_asked_about_in_training():
+def test_training_has_a_question_about_every_fact():
     for fact in FACTS:
         sides = [
             is_held_out(25, "facts", fact.relation, fact.about, core) for core, _ in CORES[fact.relation]

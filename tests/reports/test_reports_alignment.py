@@ -10,7 +10,7 @@ def outcome(figures: dict) -> list[str]:
     return outcome_of(TrainingSummary.model_validate(figures))
 
 
-def test_each_kind_of_alignment_is_told_by_its_own_figures() -> None:
+def test_each_kind_of_alignment_is_described_by_its_own_metrics() -> None:
     pairs = {
         "logp_accuracy": 0.75,
         "accuracy": 0.8,

@@ -46,7 +46,7 @@ def test_slices_add_up():
     assert slices({"a": 0}, number)[0].share == 0
 
 
-def test_children_stand_right_of_their_parents_and_a_cycle_does_not_hang():
+def test_children_are_right_of_their_parents_and_a_cycle_does_not_hang():
     drawing = lineage_drawing(parsed(full_summary()).lineage)
     x = {node.stage: node.x for node in drawing.nodes}
     assert x["corpus"] < x["tokenizer"] < x["shards"] < x["pretrain"] < x["finetune"] < x["evaluate"]

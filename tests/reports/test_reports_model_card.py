@@ -40,7 +40,7 @@ def test_a_card_made_before_the_build_ended_has_no_holes():
     assert "–" not in card
 
 
-def test_a_card_tells_the_signs_of_following_a_reward_too_far():
+def test_a_card_has_the_warnings_of_reward_overoptimization():
     stage = {"parameters": 10, "task": "chat"}
     warnings = [{"warning": "monitor <b>", "step": 1200, "message": "the monitored reward <b> fell"}]
     card = card_of({"name": "x", "stages": {"align": stage | {"warnings": warnings}}}, "align")

@@ -45,7 +45,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def test_every_figure_stands_on_the_page():
+def test_the_page_has_every_figure():
     shown = Page(rendered(full_summary())).words
     for figure in (
         "primer",
@@ -227,12 +227,12 @@ def test_every_stage_is_shown_against_its_parent():
     assert "Good day." in shown
 
 
-def test_the_last_model_of_a_life_is_the_one_that_the_page_tells_of():
+def test_the_page_sums_up_the_last_model_of_the_pipeline():
     summary = aligned_summary()
     mean = sum(results["dpo"]["accuracy"] for results in summary["suites"].values()) / len(SUITES)
     shown = Page(rendered(summary)).words
     assert f"{100 * mean:.1f} % right on average; before tuning, 25.5 %." in shown
 
 
-def test_a_life_without_comparisons_has_no_such_section():
+def test_a_build_without_comparisons_has_no_such_section():
     assert "What each stage brought" not in Page(rendered(full_summary())).words

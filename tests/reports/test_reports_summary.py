@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 from report_sample import full_summary, parsed
 
-from parakit.common import open_artifact
+from parakit.common import CorruptArtifact, open_artifact
 from parakit.recipe.config import RecipeConfig
+from parakit.reports.summary import read_summary
 from parakit.reports.summary_schema import BuildSummary, TrainingSummary, json_schema
 
 
@@ -66,7 +67,7 @@ def summary_digest(summary: dict, stage: str) -> str:
     return next(row["digest"] for row in summary["lineage"] if row["stage"] == stage)
 
 
-def test_samples_answer_what_the_recipe_asked(primer_build):
+def test_samples_answer_the_questions_of_the_recipe(primer_build):
     stages = primer_build[1]["stages"]
     assert [sample["prompt"] for sample in stages["pretrain"]["samples"]] == ["One morning"]
     assert [sample["prompt"] for sample in stages["finetune"]["samples"]] == ["What is your name?"]
@@ -109,3 +110,10 @@ def test_the_json_schema_names_every_part():
     references = set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema)))
     assert references <= set(schema["$defs"])
     assert set(schema["$defs"]["TrainingSummary"]["properties"]) == set(TrainingSummary.model_fields)
+
+
+def test_a_written_summary_is_read_back_and_a_foreign_one_is_refused(primer_build, tmp_path):
+    assert read_summary(primer_build[0] / "primer/summary.json").to_dict() == primer_build[1]
+    (tmp_path / "summary.json").write_text('{"name": "x", "surprise": 1}')
+    with pytest.raises(CorruptArtifact, match="surprise"):
+        read_summary(tmp_path / "summary.json")

@@ -62,7 +62,7 @@ def summary(family: str = "encoder", task: dict | None = CLASSIFIED) -> dict:
     return made | {"task": task}
 
 
-def test_every_figure_of_a_task_stands_on_the_page_with_its_interval():
+def test_the_page_has_every_metric_of_a_task_with_its_interval():
     shown = Page(rendered(summary())).words
     for words in (
         "How well it classifies",
@@ -83,7 +83,7 @@ def test_every_figure_of_a_task_stands_on_the_page_with_its_interval():
     assert "parakit chat" not in shown
 
 
-def test_points_and_their_signature_stand_on_the_page():
+def test_the_page_has_points_and_their_signature():
     shown = Page(rendered(summary("encoder-decoder", TRANSLATED))).words
     for words in ("How well it translates", "71.2", "69.0 – 73.0", "nrefs:1|bs:1000", "le chat noir"):
         assert words in shown, words
@@ -163,7 +163,7 @@ def test_the_card_names_the_class_and_the_command(family, task, tag, auto, comma
     assert "Bits per byte" not in card
 
 
-def test_examples_are_said_to_be_wrong_only_where_some_are():
+def test_the_heading_mentions_wrong_examples_only_where_there_are_some():
     right = [sample for sample in CLASSIFIED["samples"] if sample["correct"]]
     assert "Examples, the wrong ones first" in Page(rendered(summary())).words
     shown = Page(rendered(summary(task=CLASSIFIED | {"samples": right}))).words
@@ -171,7 +171,7 @@ def test_examples_are_said_to_be_wrong_only_where_some_are():
     assert "the wrong ones first" not in shown
 
 
-def test_a_model_that_said_nothing_is_seen_to():
+def test_an_empty_prediction_is_shown_as_nothing():
     silent = [{"input": "the cat", "prediction": "", "expected": "le chat", "correct": None}]
     assert "(nothing)" in Page(rendered(summary("encoder-decoder", TRANSLATED | {"samples": silent}))).words
 

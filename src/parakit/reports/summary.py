@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from parakit.common.artifacts import Artifact, open_artifact
+from parakit.common.errors import CorruptArtifact
 from parakit.common.files import read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
 from parakit.reports.summary_schema import BuildSummary
@@ -46,6 +49,18 @@ def summarize(
             "lineage": [_lineage_entry(stage, artifact) for stage, artifact in artifacts.items()],
         }
     )
+
+
+def read_summary(path: Path) -> BuildSummary:
+    """The summary in a `summary.json`; `CorruptArtifact` for one that the schema does not allow."""
+    try:
+        return BuildSummary.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CorruptArtifact(
+            f"{path}: {where}: {first['msg']}", "run `parakit build` again, which rewrites it"
+        ) from None
 
 
 def _figures(stage: str, artifact: Artifact) -> dict[str, Any]:

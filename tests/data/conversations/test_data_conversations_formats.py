@@ -125,9 +125,7 @@ def test_what_has_nothing_to_teach_is_left_out_counted_and_named(tmp_path: Path)
     ],
     ids=["alpaca", "sharegpt", "openai"],
 )
-def test_what_the_system_says_beside_a_row_is_not_lost_nor_what_was_said_before(
-    row: dict[str, Any], tmp_path: Path
-) -> None:
+def test_system_and_history_of_a_row_become_messages(row: dict[str, Any], tmp_path: Path) -> None:
     (found,) = read_conversations(rows_in(tmp_path / "c.jsonl", [row | {"system": "Be brief."}]))
     said = [(message.role, message.content) for message in found.messages]
     assert said == [("system", "Be brief."), *zip(["user", "assistant"] * 2, "aAbB", strict=True)]

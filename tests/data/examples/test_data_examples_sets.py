@@ -93,7 +93,7 @@ def test_files_named_for_validation_and_test_are_those_splits_row_for_row(tmp_pa
     assert load_examples_report(tmp_path / "set")["also_held_out"] == 18
 
 
-def test_the_report_tells_labels_lengths_and_scores(tmp_path: Path) -> None:
+def test_the_report_has_labels_lengths_and_scores(tmp_path: Path) -> None:
     prepare_examples([file_of(tmp_path, opinions(40))], "classify", tmp_path / "set")
     report = load_examples_report(tmp_path / "set")
     assert report["labels"] == ["a", "b"]

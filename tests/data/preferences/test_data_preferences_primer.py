@@ -37,7 +37,7 @@ def test_the_stream_is_a_function_of_the_seed_and_a_larger_number_goes_on() -> N
     assert len({ranking.digest for ranking in more}) == 50
 
 
-def test_every_skill_is_asked_and_some_rankings_have_three_answers() -> None:
+def test_every_skill_occurs_and_some_rankings_have_three_answers() -> None:
     found = list(islice(generate_preferences(PrimerConfig(n_examples=400)), 400))
     sizes = Counter(len(ranking.completions) for ranking in found)
     assert set(sizes) == {2, 3}

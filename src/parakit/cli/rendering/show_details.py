@@ -16,6 +16,7 @@ from parakit.cli.rendering.show_sets import describe_examples, describe_preferen
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, verify_manifest
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
+from parakit.reports.summary import read_summary
 
 N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
 
@@ -101,7 +102,7 @@ def _build(path: Path, inside: list[Path]) -> dict[str, Any]:
         )
     figures: dict[str, Any] = {"artifacts": rows}
     if (path / "summary.json").is_file():
-        summary = read_json(path / "summary.json")
+        summary = read_summary(path / "summary.json").to_dict()
         figures["suites"] = _suite_rows(summary.get("suites") or {})
     figures = {title: group for title, group in figures.items() if group}
     what = f"a build with {len(rows)} artifacts; `parakit show` describes each"

@@ -79,7 +79,7 @@ def test_no_held_out_combination_is_drawn_for_training(monkeypatch):
 
 
 @pytest.mark.parametrize("suite", ["translation", "sentiment", "reference", "agreement"])
-def test_the_sentence_asked_about_never_stands_in_training_by_itself(suite):
+def test_the_sentence_in_a_question_never_occurs_alone_in_training(suite):
     pieces = {
         piece.strip(" '").lower()
         for text in training()
