@@ -68,7 +68,7 @@ def test_compare_puts_tokenizers_side_by_side(trained: Path, capsys: pytest.Capt
 def test_mistakes_are_told(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'train'"):
         main(["trian"])
-    with pytest.raises(UserError, match="nothing to train on"):
+    with pytest.raises(UserError, match="no training text given"):
         main(["train", "--output", str(tmp_path / "x")])
     with pytest.raises(UserError, match="exists already"):
         main(["train", str(tmp_path / "text.txt"), "--output", str(trained)])

@@ -1,4 +1,4 @@
-"""`parakit tokenizer`: train one on your text, see what it makes of a text, compare several."""
+"""`parakit tokenizer`: train a tokenizer on your text, show the tokens of a text, compare tokenizers."""
 
 import dataclasses
 import json
@@ -22,15 +22,15 @@ from parakit.tokens.config import TokenizerConfig
 if TYPE_CHECKING:
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-SUMMARY = "Train a tokenizer, encode text with one, or compare several."
+SUMMARY = "Train a tokenizer, encode text, or compare tokenizers."
 
-_COLOURS = ("on dark_blue", "on dark_green", "on dark_magenta", "on dark_red", "on grey30")
-_SOURCE_HELP = "A corpus or examples folder that `parakit text` wrote, or files and folders of text."
-_MAX_COLOURED = 2000
+_COLORS = ("on dark_blue", "on dark_green", "on dark_magenta", "on dark_red", "on grey30")
+_SOURCE_HELP = "A corpus or examples folder written by `parakit text`, or files and folders of text."
+_MAX_COLORED = 2000
 
 
 class TokenizerTrainCommandConfig(TokenizerConfig):
-    """Train a tokenizer and write it as a folder that transformers can load, too."""
+    """Train a tokenizer and write it as a folder that transformers can load too."""
 
     source: tyro.conf.Positional[tuple[str, ...]] = Field(description=_SOURCE_HELP)
     output: str = Field(description="The folder to write.")
@@ -39,17 +39,18 @@ class TokenizerTrainCommandConfig(TokenizerConfig):
 
 
 class TokenizerEncodeCommandConfig(Config):
-    """Show the tokens of a text, or with --output encode a whole corpus for training."""
+    """Show the tokens of a text, or with --output encode a corpus for training."""
 
     tokenizer: tyro.conf.Positional[str] = Field(description="A tokenizer or model folder, or NAME:PATH.")
     text: tyro.conf.Positional[str | None] = Field(
-        default=None, description="The text (else standard input); with --output, a corpus folder."
+        default=None, description="The text (default: standard input); with --output, a corpus folder."
     )
     output: str | None = Field(
-        default=None, description="Write token shards of a corpus, conversations or examples here."
+        default=None,
+        description="Write token shards of a corpus, of conversations or of examples to this folder.",
     )
     family: Family = Field(
-        default="decoder", description="With --output: the family of models that will read the tokens."
+        default="decoder", description="With --output: the model family that will read the tokens."
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
@@ -61,13 +62,13 @@ class TokenizerCompareCommandConfig(Config):
     tokenizers: tyro.conf.Positional[tuple[str, ...]] = Field(
         description="Tokenizer or model folders, or NAME:PATH for a published one, such as cl100k_base:DIR."
     )
-    text: str | None = Field(default=None, description="The text; else --file, else standard input.")
-    file: str | None = Field(default=None, description="A UTF-8 file to compare on.")
+    text: str | None = Field(default=None, description="The text; default: --file, else standard input.")
+    file: str | None = Field(default=None, description="A UTF-8 text file.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
 
 
 def main(argv: list[str]) -> int:
-    """Run `parakit tokenizer train|encode|compare`; 0 when it was done."""
+    """Run `parakit tokenizer train|encode|compare`; returns the exit status."""
     verbs: dict[str, tuple[Any, Callable[[Any], None]]] = {
         "train": (TokenizerTrainCommandConfig, _train),
         "encode": (TokenizerEncodeCommandConfig, _encode),
@@ -101,15 +102,15 @@ def _train(command: TokenizerTrainCommandConfig) -> None:
     values = {name: getattr(command, name) for name in names if name in command.model_fields_set}
     config = TokenizerConfig.parse(values, "parakit tokenizer train")
     if not command.source:
-        raise UserError("there is nothing to train on", "name a corpus folder, or files and folders of text")
+        raise UserError("no training text given", "name a corpus folder, or files and folders of text")
     is_corpus = len(command.source) == 1 and (Path(command.source[0]) / LINEAGE).is_file()
     kinds = ("corpus", "examples")
     source = open_artifact(command.source[0], kinds).path if is_corpus else command.source
     tokenizer = make_tokenizer(source, config, Path(command.output), command.overwrite)
-    facts = {"path": command.output, "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
-    facts |= {"digest": tokenizer.digest, "special_tokens": tokenizer.special_tokens}
+    result = {"path": command.output, "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+    result |= {"digest": tokenizer.digest, "special_tokens": tokenizer.special_tokens}
     if command.as_json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print(json.dumps(result, ensure_ascii=False))
     else:
         print(f"{command.output}: {tokenizer.kind} tokenizer, {tokenizer.vocab_size:,} tokens")
 
@@ -127,7 +128,7 @@ def _encode(command: TokenizerEncodeCommandConfig) -> None:
         tokens = [tokenizer.token(token_id) for token_id in token_ids]
         print(json.dumps({"token_ids": token_ids, "tokens": tokens}, ensure_ascii=False))
         return
-    Console().print(_coloured(token_pieces(tokenizer, text)))
+    Console().print(_colored(token_pieces(tokenizer, text)))
     print(" ".join(map(str, token_ids)))
     print(f"{len(token_ids)} tokens, {len(text)} characters, {len(text.split())} words")
 
@@ -137,7 +138,7 @@ def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> None:
     from parakit.stages.examples import make_example_shards
 
     if command.text is None:
-        raise UserError("--output is given and no corpus", "name a folder that `parakit text` wrote")
+        raise UserError("--output needs a corpus", "name a folder written by `parakit text`")
     source = open_artifact(command.text, ("corpus", "conversations", "examples"))
     tokenizer, family = Path(command.tokenizer), command.family
     if source.kind == "examples":
@@ -145,25 +146,25 @@ def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> None:
     elif source.kind == "corpus":
         make_shards(source.path, tokenizer, out, command.overwrite, family)
     elif family != "decoder":
-        raise UserError(f"conversations are for decoders, and --family is {family}", "take --family out")
+        raise UserError(f"conversations are for decoders, and --family is {family}", "remove --family")
     else:
         make_conversation_shards(source.path, tokenizer, out, command.overwrite)
     splits = open_artifact(out, verify=False).lineage["result"]
     if command.as_json:
         print(json.dumps({"path": str(out), "splits": splits}))
     else:
-        print("\n".join(f"{out}: {name}, {_counted(facts)}" for name, facts in splits.items()))
+        print("\n".join(f"{out}: {name}, {_size(result)}" for name, result in splits.items()))
 
 
-def _counted(facts: dict[str, Any]) -> str:
-    return f"{facts['examples']:,} examples" if "examples" in facts else f"{facts['n_tokens']:,} tokens"
+def _size(result: dict[str, Any]) -> str:
+    return f"{result['examples']:,} examples" if "examples" in result else f"{result['n_tokens']:,} tokens"
 
 
 def _compare(command: TokenizerCompareCommandConfig) -> None:
     from parakit.tokens.tokenizer.comparison import compare_tokenizers, token_pieces
 
     if not command.tokenizers:
-        raise UserError("there is nothing to compare", "name two or more tokenizer folders")
+        raise UserError("no tokenizers given", "name two or more tokenizer folders")
     tokenizers = {name: _load(name) for name in command.tokenizers}
     text = _text_to_compare(command)
     figures = compare_tokenizers(tokenizers, [text])
@@ -180,7 +181,7 @@ def _compare(command: TokenizerCompareCommandConfig) -> None:
     console.print(table)
     for name, tokenizer in tokenizers.items():
         console.print(Text(name, style="bold"))
-        console.print(_coloured(token_pieces(tokenizer, text[:_MAX_COLOURED])))
+        console.print(_colored(token_pieces(tokenizer, text[:_MAX_COLORED])))
 
 
 def _text_to_compare(command: TokenizerCompareCommandConfig) -> str:
@@ -205,9 +206,9 @@ def _load(name: str) -> "Tokenizer":
     return Tokenizer.load(name)
 
 
-def _coloured(pieces: list[tuple[int, str]]) -> Text:
-    """Neighbouring tokens in different colours."""
+def _colored(pieces: list[tuple[int, str]]) -> Text:
+    """Adjacent tokens in different colors."""
     text = Text()
     for number, (_, piece) in enumerate(pieces):
-        text.append(piece.replace("\n", "⏎\n"), style=_COLOURS[number % len(_COLOURS)])
+        text.append(piece.replace("\n", "⏎\n"), style=_COLORS[number % len(_COLORS)])
     return text

@@ -1,11 +1,10 @@
-"""Token shards: a corpus as ids on disk, memory-mapped, with every document's boundaries kept.
+"""Token shards: a corpus as ids on disk, memory-mapped, with document boundaries.
 
-Per split one flat file of ids (uint16 where the vocabulary allows, else uint32), the offsets at which
-documents begin, and for conversations a loss mask. A document is BOS, its ids, EOS (a tokenizer without BOS
-opens with EOS, as GPT-2 does); for encoders it is CLS, its ids, SEP, for encoder-decoders its ids, EOS, or what
-a published tokenizer puts around a text. A conversation is what the chat template makes of it. `n_bytes` counts
-the raw text that the counted tokens stand for: whole documents, or the assistant's words. Written in bounded
-memory.
+Per split one flat file of ids (uint16 where the vocabulary allows, else uint32), the offsets at which documents begin,
+and for conversations a loss mask. A document is BOS, its ids, EOS (without BOS, EOS opens it too, as in GPT-2); for
+encoders CLS, its ids, SEP; for encoder-decoders its ids, EOS; or what the template of a published tokenizer adds. The
+chat template encodes conversations. `n_bytes` counts the raw text of the counted tokens: whole documents, or the
+assistant's content. Shards are written in bounded memory.
 """
 
 from __future__ import annotations
@@ -22,18 +21,21 @@ from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
+from parakit.data.conversations.conversation import Conversation
+from parakit.data.documents import Document
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.special_tokens_template import Family, special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _INDEX = "index.json"
 _CHARS_PER_CHUNK = 4_000_000
+Item = Document | Conversation
 _HINT = "restore it from a copy, or delete the folder and write the shards again"
 
 
 @dataclass(frozen=True)
 class TokenShards:
-    """One split, opened. Also made from arrays in memory."""
+    """One split, memory-mapped or in memory."""
 
     token_ids: np.ndarray  # (n_tokens,) uint16 or uint32
     offsets: np.ndarray  # (n_documents + 1,) int64
@@ -42,8 +44,8 @@ class TokenShards:
     vocab_size: int = 0
     pad_id: int | None = None
     tokenizer_digest: str = ""
-    family: Family = "decoder"  # what opens and closes each document
-    has_context_turns: bool = False  # some assistant's turns are context, and meant not to count
+    family: Family = "decoder"  # determines the special tokens around each document
+    has_context_turns: bool = False  # some of the assistant's turns have weight 0
 
     @property
     def n_tokens(self) -> int:
@@ -67,48 +69,48 @@ class TokenShards:
 
     @classmethod
     def open(cls, path: str | Path, split: str, verify: bool = True) -> TokenShards:
-        """Map a split. `UserError` when there is none; `CorruptArtifact` naming the file when bytes or sizes
-        are not those written.
+        """Map a split. `UserError` when there is none; `CorruptArtifact` naming the file when bytes or sizes differ from
+        those written.
         """
         path = Path(path)
         open_artifact(path, "shards", verify=verify)
         index = read_json(path / _INDEX)
         if split not in index["splits"]:
             raise UserError(f"{path}: has no split {split!r}", f"it has {', '.join(index['splits'])}")
-        facts = index["splits"][split]
+        entry = index["splits"][split]
         offsets_path = path / f"{split}.offsets.npy"
         try:
             offsets = np.load(offsets_path, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise CorruptArtifact(f"{offsets_path}: not readable: {error}", _HINT) from None
-        n_tokens = facts["n_tokens"]
+        n_tokens = entry["n_tokens"]
         if (
-            len(offsets) != facts["n_documents"] + 1
+            len(offsets) != entry["n_documents"] + 1
             or offsets[-1] != n_tokens
             or (np.diff(offsets) < 0).any()
         ):
             raise CorruptArtifact(f"{offsets_path}: does not fit the index", _HINT)
         loss_mask = (
-            _map(path / f"{split}.loss_mask.bin", "uint8", n_tokens) if facts["has_loss_mask"] else None
+            _map(path / f"{split}.loss_mask.bin", "uint8", n_tokens) if entry["has_loss_mask"] else None
         )
         return cls(
             token_ids=_map(path / f"{split}.bin", index["dtype"], n_tokens),
             offsets=offsets,
             loss_mask=loss_mask,
-            n_bytes=facts["n_bytes"],
+            n_bytes=entry["n_bytes"],
             vocab_size=index["vocab_size"],
             pad_id=index["pad_id"],
             tokenizer_digest=index["tokenizer_digest"],
-            family=index.get("family", "decoder"),
-            has_context_turns=facts.get("has_context_turns", False),
+            family=index["family"],
+            has_context_turns=entry.get("has_context_turns", False),
         )
 
 
 def n_shared_documents(some: TokenShards, others: TokenShards) -> int:
-    """How many documents of `some` stand, token for token, among `others` too."""
+    """How many documents of `some` are, token for token, in `others` too."""
     lengths = np.unique(np.diff(some.offsets))
-    fitting = np.flatnonzero(np.isin(np.diff(others.offsets), lengths))
-    known = {_document(others, number) for number in fitting.tolist()}
+    candidates = np.flatnonzero(np.isin(np.diff(others.offsets), lengths))
+    known = {_document(others, number) for number in candidates.tolist()}
     return sum(_document(some, number) in known for number in range(some.n_documents))
 
 
@@ -120,12 +122,12 @@ def _document(shards: TokenShards, number: int) -> bytes:
 def _map(path: Path, dtype: str, n: int) -> np.ndarray:
     size = path.stat().st_size if path.is_file() else -1
     if size != n * np.dtype(dtype).itemsize:
-        raise CorruptArtifact(f"{path}: has {size} bytes where {n * np.dtype(dtype).itemsize} belong", _HINT)
+        raise CorruptArtifact(f"{path}: has {size} bytes instead of {n * np.dtype(dtype).itemsize}", _HINT)
     return np.memmap(path, dtype=dtype, mode="r", shape=(n,)) if n else np.empty(0, dtype)
 
 
 def write_shards(
-    splits: Mapping[str, Iterable[Any]],
+    splits: Mapping[str, Iterable[Item]],
     tokenizer: Tokenizer,
     path: str | Path,
     parents: Sequence[str | Path] = (),
@@ -134,23 +136,22 @@ def write_shards(
     overwrite: bool = False,
     progress: Bar | None = None,
 ) -> Path:
-    """Write one shard set from `splits`: name -> documents (with `text` and `n_bytes`) or conversations (with
-    `messages`).
+    """Write one shard set from `splits`: name -> documents or conversations.
 
-    `parents` are the artifact folders it was made from. `family` names the family of models that will read it:
-    what opens and closes a document. `progress` is advanced by bytes of text.
+    `parents` are the artifact folders that it is made from. `family` is the family of models that will read it, which
+    determines the special tokens around a document. `progress` advances by bytes of text.
     """
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     lineage = Lineage("shards", {"tokenizer": tokenizer.digest, "dtype": dtype}, list(parents))
     if family != "decoder":
         lineage.config["family"] = family
     with writing_artifact(path, lineage, overwrite) as folder:
-        facts = {
+        entries = {
             name: _write_split(folder, name, items, tokenizer, dtype, family, progress)
             for name, items in splits.items()
         }
         index = {
-            "splits": facts,
+            "splits": entries,
             "dtype": dtype,
             "vocab_size": tokenizer.vocab_size,
             "pad_id": tokenizer.pad_id,
@@ -158,14 +159,14 @@ def write_shards(
             "family": family,
         }
         write_json_atomic(folder / _INDEX, index)
-        lineage.result.update(facts)
+        lineage.result.update(entries)
     return Path(path)
 
 
 def _write_split(
     folder: Path,
     name: str,
-    items: Iterable[Any],
+    items: Iterable[Item],
     tokenizer: Tokenizer,
     dtype: str,
     family: Family,
@@ -175,14 +176,18 @@ def _write_split(
     has_context_turns = False
     with open(folder / f"{name}.bin", "wb") as ids_file, open(mask_path, "wb") as mask_file:
         for chunk in _chunks(items):
-            are_chats = {hasattr(item, "messages") for item in chunk}
-            if len(are_chats) > 1:
+            conversations = [item for item in chunk if isinstance(item, Conversation)]
+            documents = [item for item in chunk if isinstance(item, Document)]
+            if conversations and documents:
                 raise UserError(
                     f"split {name!r} mixes documents and conversations", "write them as two shard sets"
                 )
-            encode = _chat_ids if are_chats.pop() else _document_ids
-            has_context_turns = has_context_turns or any(map(_has_context_turns, chunk))
-            ids, masks, n_chunk_bytes = encode(chunk, tokenizer, family)
+            has_context_turns = has_context_turns or any(map(_has_context_turns, conversations))
+            ids, masks, n_chunk_bytes = (
+                _encode_conversations(conversations, tokenizer, family)
+                if conversations
+                else _encode_documents(documents, tokenizer, family)
+            )
             np.concatenate(ids).astype(dtype).tofile(ids_file)
             if masks:
                 np.concatenate(masks).tofile(mask_file)
@@ -195,8 +200,8 @@ def _write_split(
     if not has_loss_mask:
         mask_path.unlink()
     np.save(folder / f"{name}.offsets.npy", offsets)
-    facts: dict[str, Any] = {"has_context_turns": True} if has_context_turns else {}
-    return facts | {
+    entry: dict[str, Any] = {"has_context_turns": True} if has_context_turns else {}
+    return entry | {
         "n_documents": len(offsets) - 1,
         "n_tokens": int(offsets[-1]),
         "n_bytes": n_bytes,
@@ -204,18 +209,18 @@ def _write_split(
     }
 
 
-def _has_context_turns(item: Any) -> bool:
-    return any(m.role == "assistant" and m.weight == 0 for m in getattr(item, "messages", ()))
+def _has_context_turns(conversation: Conversation) -> bool:
+    return any(m.role == "assistant" and m.weight == 0 for m in conversation.messages)
 
 
-def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Items in lists of a few million characters, so that memory stays bounded."""
-    chunk: list[Any] = []
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Lists of items with a few million characters, which bounds memory."""
+    chunk: list[Item] = []
     n_chars = 0
     for item in items:
         chunk.append(item)
         n_chars += 100 + (
-            len(item.text) if hasattr(item, "text") else sum(len(m.content) for m in item.messages)
+            len(item.text) if isinstance(item, Document) else sum(len(m.content) for m in item.messages)
         )
         if n_chars >= _CHARS_PER_CHUNK:
             yield chunk
@@ -224,8 +229,8 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _document_ids(
-    documents: list[Any], tokenizer: Tokenizer, family: Family
+def _encode_documents(
+    documents: list[Document], tokenizer: Tokenizer, family: Family
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
     before, after = (np.array(ids, np.uint32) for ids in document_boundaries(tokenizer, family))
     encoded = tokenizer.encode_bulk([document.text for document in documents])
@@ -234,35 +239,35 @@ def _document_ids(
 
 
 def document_boundaries(tokenizer: Tokenizer, family: Family) -> tuple[list[int], list[int]]:
-    """The ids before and after a document; `UserError` where the tokenizer lacks what must be there."""
+    """The ids before and after a document; `UserError` where the tokenizer lacks them."""
     if family == "decoder":
         if tokenizer.eos_id is None:
             raise UserError(
-                "this tokenizer has no EOS, so documents cannot be told apart", "use one that parakit trained"
+                "this tokenizer has no EOS, so documents would have no end", "use one that parakit trained"
             )
         return [tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id], [tokenizer.eos_id]
     before, after = special_tokens_template(tokenizer, family, 1).parts
     if not after or (family == "encoder" and not before):
         raise UserError(
-            f"this tokenizer puts nothing around a text, and an {family} must see where one begins and ends",
+            f"this tokenizer adds no special tokens to a text, and an {family} needs them to separate documents",
             "use one that parakit trained, or one made for such models",
         )
     return list(before), list(after)
 
 
-def _chat_ids(
-    conversations: list[Any], tokenizer: Tokenizer, family: Family
+def _encode_conversations(
+    conversations: list[Conversation], tokenizer: Tokenizer, family: Family
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
     if family != "decoder":
         raise UserError(
-            f"conversations are tokens of a decoder, and {family} was asked for",
-            "write documents, or leave the family as it is",
+            f"conversations are for decoders, and the family is {family}",
+            "write documents, or use the family decoder",
         )
     chats = [compile_chat(tokenizer, conversation) for conversation in conversations]
-    said = (m.content for c in conversations for m in c.messages if m.role == "assistant" and m.weight)
+    contents = (m.content for c in conversations for m in c.messages if m.role == "assistant" and m.weight)
     ids = [np.array(chat.token_ids, np.uint32) for chat in chats]
     return (
         ids,
         [np.array(chat.loss_mask, np.uint8) for chat in chats],
-        sum(len(text.encode()) for text in said),
+        sum(len(text.encode()) for text in contents),
     )

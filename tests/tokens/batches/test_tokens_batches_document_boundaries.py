@@ -68,13 +68,13 @@ def test_published_tokenizers_frame_documents_as_they_frame_texts(
     assert shards.token_ids[: shards.offsets[1]].tolist() == [bos, *byte_bpe.encode(TEXTS[0]), eos]
     bare = published(byte_bpe, processors.ByteLevel())
     for family in ("encoder", "encoder-decoder"):
-        with pytest.raises(UserError, match="puts nothing around a text"):
+        with pytest.raises(UserError, match="adds no special tokens to a text"):
             written(bare, tmp_path / "bare", family=family)
 
 
 def test_conversations_are_for_decoders(byte_bpe: Tokenizer, tmp_path: Path) -> None:
     chat = Conversation((Message("user", "Hello"), Message("assistant", "Hi")))
-    with pytest.raises(UserError, match="conversations are tokens of a decoder, and encoder was asked for"):
+    with pytest.raises(UserError, match="conversations are for decoders, and the family is encoder"):
         write_shards({"train": [chat]}, byte_bpe, tmp_path / "shards", family="encoder")
 
 

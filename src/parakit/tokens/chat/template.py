@@ -21,11 +21,13 @@ from functools import lru_cache
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.data.conversations.conversation import Conversation, Message
 from parakit.tokens.chat.template_sandbox import TemplateError, TemplateWorker, render_all
 from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 from parakit.tokens.tokenizer.special_tokens import END_OF_TURN, ROLES, TURN_MARKERS
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
+ChatMessages = Conversation | Sequence[Message | Mapping[str, Any]]
 _MARKER_OF_ROLE = "{" + ", ".join(f"'{role}': '{TURN_MARKERS[role]}'" for role in ROLES) + "}"
 CHAT_TEMPLATE = (
     "{{- bos_token -}}"
@@ -58,9 +60,10 @@ class _Piece:
     counted: bool = False
 
 
-def compile_chat(tokenizer: Tokenizer, messages: Any, add_generation_prompt: bool = False) -> ChatIds:
-    """Ids and loss mask of a conversation (a `Conversation`, or messages as objects or mappings of role and
-    content).
+def compile_chat(
+    tokenizer: Tokenizer, messages: ChatMessages, add_generation_prompt: bool = False
+) -> ChatIds:
+    """Ids and loss mask of a conversation.
 
     With `add_generation_prompt` an assistant's turn is opened at the end. Raises `UserError` for an unknown role, content
     that is not text, a tokenizer without a chat template, or a template that fails, loops or alters text.
@@ -123,12 +126,14 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(dict.fromkeys(i for i in (tokenizer.eos_id, end_of_turn_id(tokenizer)) if i is not None))
 
 
-def _turns(messages: Any) -> tuple[list[dict[str, str]], list[bool]]:
+def _turns(messages: ChatMessages) -> tuple[list[dict[str, str]], list[bool]]:
     """Messages as checked mappings, and which of them the loss counts: an assistant's, except those of weight 0. Roles
     must be in `ROLES`, because they reach the template unchanged.
     """
     turns, counted = [], []
-    for number, message in enumerate(getattr(messages, "messages", messages), 1):
+    for number, message in enumerate(
+        messages.messages if isinstance(messages, Conversation) else messages, 1
+    ):
         get = message.get if isinstance(message, Mapping) else lambda key, m=message: getattr(m, key, None)
         role, content = get("role"), get("content")
         if role not in ROLES:
