@@ -87,7 +87,11 @@ def test_a_broken_folder_gives_status_1_and_the_name_of_the_failed_check(
     assert faults[0]["prevents"]
     assert "belong to the prompt" in faults[0]["detail"]
     assert main(command) == 1
-    assert "loss-on-prompt" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "loss-on-prompt" in out
+    assert "The loss counts what the user" in out
+    assert "Seen: " in out
+    assert "To do: " in out
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Merging: exact once, refused twice, and refused where rounding would take the tune away (pitfall 26)."""
+"""Merging: exact once, refused twice, and refused where rounding would take the tune away."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_padding_and_neighbours_change_no_log_probability() -> None:
     torch.testing.assert_close(together, torch.cat(alone))
 
 
-def test_17_the_reference_is_asked_without_dropout() -> None:
+def test_the_reference_is_computed_without_dropout() -> None:
     model, source = language_model(dropout=0.5), PreferenceSource(encoded([2] * 4), 0)
     model.train()
     first, second = (reference_log_probs(model, source) for _ in range(2))
@@ -121,7 +121,7 @@ def test_17_the_reference_is_asked_without_dropout() -> None:
     assert model.training
 
 
-def test_34_training_the_policy_leaves_the_reference_as_it_was() -> None:
+def test_training_the_policy_leaves_the_reference_as_it_was() -> None:
     """The reference is numbers, taken once: no step can move them."""
     model, data = language_model(), encoded([2] * 4)
     said = reference_log_probs(model, PreferenceSource(data, 0))
@@ -143,7 +143,7 @@ def test_34_training_the_policy_leaves_the_reference_as_it_was() -> None:
     assert objective.metrics.pop() == {}
 
 
-def test_35_rewards_fall_where_the_policy_leaves_the_reference() -> None:
+def test_rewards_fall_where_the_policy_leaves_the_reference() -> None:
     """The sign of the log ratio: what the policy finds likelier than the reference has a positive reward."""
     model, data = language_model(), encoded([2])
     said = reference_log_probs(model, PreferenceSource(data, 0))

@@ -64,7 +64,7 @@ def test_rows_are_prompts_with_completions_and_count_what_was_said() -> None:
 
 
 def test_log_probabilities_are_the_policys_own_whatever_sampling_did() -> None:
-    """At temperature 0.5 and top-p 0.6 the engine draws from another distribution (pitfall 36)."""
+    """At temperature 0.5 and top-p 0.6 the engine draws from another distribution."""
     policy = tiny_policy()
     config = tiny_config(temperature=0.5, top_p=0.6)
     made, _ = roll_out(policy, frozen_copy(policy), tiny_tokenizer(), tiny_prompts()[:4], config, 0)

@@ -44,7 +44,7 @@ def test_prompt_and_completion_are_what_the_template_says(tokenizer: Tokenizer) 
     assert whole.loss_mask == [False] * len(prompt) + [True] * len(answer)
 
 
-def test_33_a_template_that_joins_prompt_and_completion_is_refused(tokenizer: Tokenizer) -> None:
+def test_a_template_that_joins_prompt_and_completion_is_refused(tokenizer: Tokenizer) -> None:
     joined = "{%- for m in messages -%}{{ m['content'] }}{%- if not loop.last %} {% endif -%}{%- endfor -%}" \
              "{%- if add_generation_prompt %} so {% endif -%}"  # fmt: skip
     with pytest.raises(UserError, match=r"merges prompt and completion|writes something between"):
