@@ -105,9 +105,9 @@ def test_the_loss_is_float32_under_half_precision(
     seen: list[torch.dtype] = []
     real = losses.divergence
 
-    def noting(given: torch.Tensor, ours: torch.Tensor, *rest: Any) -> torch.Tensor:
-        seen.extend([given.dtype, ours.dtype])
-        return real(given, ours, *rest)
+    def noting(given: torch.Tensor, student_logs: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.extend([given.dtype, student_logs.dtype])
+        return real(given, student_logs, *rest)
 
     monkeypatch.setattr(losses, "divergence", noting)
     objective, batch = distillation(teacher, config(chosen)), micro(rows())
@@ -150,23 +150,27 @@ def test_divergences_are_never_negative_and_zero_between_equals(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(2, 5, 9, dtype=torch.float64, generator=generator) * heat
-    ours, theirs = z.log_softmax(-1)
-    each = divergence(theirs, ours, direction, teacher_share)
-    wanted, _ = derived(theirs.exp().numpy(), ours.exp().numpy(), direction, teacher_share)
+    student_logs, teacher_logs = z.log_softmax(-1)
+    each = divergence(teacher_logs, student_logs, direction, teacher_share)
+    wanted, _ = derived(teacher_logs.exp().numpy(), student_logs.exp().numpy(), direction, teacher_share)
     assert (each > -1e-12).all()
     if np.isfinite(wanted).all():
         np.testing.assert_allclose(each.numpy(), wanted, rtol=1e-6, atol=1e-12)
-    assert divergence(ours, ours, direction, teacher_share).abs().max() < 1e-12
+    assert divergence(student_logs, student_logs, direction, teacher_share).abs().max() < 1e-12
 
 
 def test_jensen_shannon_tends_to_the_forward_and_the_reverse_divergence() -> None:
     torch.manual_seed(0)
-    ours, theirs = torch.randn(2, 7, 11, dtype=torch.float64).log_softmax(-1)
+    student_logs, teacher_logs = torch.randn(2, 7, 11, dtype=torch.float64).log_softmax(-1)
     small = 1e-6
-    forward = divergence(theirs, ours, "jensen_shannon", small) / small
-    reverse = divergence(theirs, ours, "jensen_shannon", 1 - small) / small
-    torch.testing.assert_close(forward, divergence(theirs, ours, "forward"), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(reverse, divergence(theirs, ours, "reverse"), rtol=1e-4, atol=1e-6)
+    forward = divergence(teacher_logs, student_logs, "jensen_shannon", small) / small
+    reverse = divergence(teacher_logs, student_logs, "jensen_shannon", 1 - small) / small
+    torch.testing.assert_close(
+        forward, divergence(teacher_logs, student_logs, "forward"), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(
+        reverse, divergence(teacher_logs, student_logs, "reverse"), rtol=1e-4, atol=1e-6
+    )
 
 
 # ---- what a cache of the likeliest ids keeps
@@ -174,15 +178,22 @@ def test_jensen_shannon_tends_to_the_forward_and_the_reverse_divergence() -> Non
 
 def bucketed(direction: Any, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(3)
-    ours, theirs = (3 * torch.randn(2, 13, 17, dtype=torch.float64)).log_softmax(-1)
-    top = theirs.topk(k, dim=1).indices
-    return divergence(top_k_log_probs(theirs, top), top_k_log_probs(ours, top), direction), ours, theirs, top
+    student_logs, teacher_logs = (3 * torch.randn(2, 13, 17, dtype=torch.float64)).log_softmax(-1)
+    top = teacher_logs.topk(k, dim=1).indices
+    return (
+        divergence(top_k_log_probs(teacher_logs, top), top_k_log_probs(student_logs, top), direction),
+        student_logs,
+        teacher_logs,
+        top,
+    )
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_all_ids_lose_nothing_and_fewer_never_overstate(direction: Any) -> None:
-    whole, ours, theirs, _ = bucketed(direction, 17)
-    torch.testing.assert_close(whole, divergence(theirs, ours, direction), rtol=1e-9, atol=1e-12)
+    whole, student_logs, teacher_logs, _ = bucketed(direction, 17)
+    torch.testing.assert_close(
+        whole, divergence(teacher_logs, student_logs, direction), rtol=1e-9, atol=1e-12
+    )
     before = torch.zeros_like(whole)
     for k in (1, 4, 16):
         each = bucketed(direction, k)[0]
@@ -193,13 +204,13 @@ def test_all_ids_lose_nothing_and_fewer_never_overstate(direction: Any) -> None:
 
 
 def test_what_is_lost_is_the_divergence_within_the_rest() -> None:
-    each, ours, theirs, top = bucketed("forward", 5)
-    inside = torch.ones_like(ours, dtype=torch.bool).scatter(1, top, False)
+    each, student_logs, teacher_logs, top = bucketed("forward", 5)
+    inside = torch.ones_like(student_logs, dtype=torch.bool).scatter(1, top, False)
     lost = []
-    for o, t, rest in zip(ours, theirs, inside, strict=True):
+    for o, t, rest in zip(student_logs, teacher_logs, inside, strict=True):
         p, q = t[rest].exp(), o[rest].exp()
         lost.append(p.sum() * ((p / p.sum()) * ((p / p.sum()) / (q / q.sum())).log()).sum())
-    torch.testing.assert_close(each + torch.stack(lost), divergence(theirs, ours, "forward"))
+    torch.testing.assert_close(each + torch.stack(lost), divergence(teacher_logs, student_logs, "forward"))
 
 
 def test_outputs_are_those_of_the_models_own_forward_pass() -> None:

@@ -80,9 +80,9 @@ def test_kept_layers_are_the_teachers_and_local_ones_stay_local() -> None:
     student = student_from_layers(teacher, 3)
     assert student.config.local_layers == (1, 2)
     for new, old in enumerate([0, 2, 4]):
-        ours, theirs = student.trunk.blocks[new], teacher.trunk.blocks[old]
-        assert ours.local == theirs.local
-        assert all(torch.equal(v, theirs.state_dict()[n]) for n, v in ours.state_dict().items())
+        block, teacher_block = student.trunk.blocks[new], teacher.trunk.blocks[old]
+        assert block.local == teacher_block.local
+        assert all(torch.equal(v, teacher_block.state_dict()[n]) for n, v in block.state_dict().items())
 
 
 # ---- vocabularies

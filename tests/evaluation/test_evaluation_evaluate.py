@@ -1,4 +1,4 @@
-"""One evaluation of a model folder: everything asked for, kept as an artifact, and refused where it would
+"""One evaluation of a model folder: everything named, kept as an artifact, and refused where it would
 mislead.
 """
 
@@ -59,8 +59,8 @@ def test_a_base_model_is_asked_as_plain_text_unless_told_otherwise(model, tokeni
     folder = save_model(model, tokenizer, tmp_path / "base", Lineage("model"))
     config = EvaluationConfig(suites={"n_suite_items": 8}, max_new_tokens=2)
     assert {s["prompting"] for s in evaluate_model(folder, config)["suites"].values()} == {"plain"}
-    asked = config.replace(prompting="chat")
-    assert {s["prompting"] for s in evaluate_model(folder, asked)["suites"].values()} == {"chat"}
+    chat_config = config.replace(prompting="chat")
+    assert {s["prompting"] for s in evaluate_model(folder, chat_config)["suites"].values()} == {"chat"}
 
 
 def test_shards_of_another_tokenizer_are_refused(model_folder, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sacrebleu
 import scipy.stats
-import sklearn.metrics as theirs
+import sklearn.metrics as reference_metrics
 import torch
 
 from parakit.checkpoints import save_model
@@ -85,20 +85,24 @@ def sentences(n, seed=0):
 def test_classes_are_counted_as_scikit_learn_counts_them(encoder, tokenizer):
     model = drawn(Classifier(encoder, ClassifierConfig(labels=LABELS)))
     odds = [np.log(one.values[1] / one.values[0]) for one in classify(model, tokenizer, sentences(60))]
-    model.label_head.bias.data[1] -= float(np.median(odds))  # so that both labels are said
+    model.label_head.bias.data[1] -= float(np.median(odds))  # so that both labels are predicted
     labels = rng(1, "labels").choice(LABELS, 60).tolist()
     rows = [{"text": text, "label": label} for text, label in zip(sentences(60), labels, strict=True)]
     rows[3]["text_pair"] = "how many"
     done = []
     found = evaluate_examples(model, tokenizer, "classify", rows, micro_batch_size=4, advance=done.append)
-    said = [one.label for one in classify(model, tokenizer, [row["text"] for row in rows])]
-    said[3] = classify(model, tokenizer, [(rows[3]["text"], "how many")])[0].label
-    assert set(said) == set(LABELS)
-    assert found.value("accuracy") == pytest.approx(theirs.accuracy_score(labels, said))
-    assert found.value("f1") == pytest.approx(theirs.f1_score(labels, said, pos_label="good"))
-    assert found.value("f1_macro") == pytest.approx(theirs.f1_score(labels, said, average="macro"))
-    assert found.value("matthews") == pytest.approx(theirs.matthews_corrcoef(labels, said))
-    assert found.confusion == theirs.confusion_matrix(labels, said, labels=LABELS).tolist()
+    predictions = [one.label for one in classify(model, tokenizer, [row["text"] for row in rows])]
+    predictions[3] = classify(model, tokenizer, [(rows[3]["text"], "how many")])[0].label
+    assert set(predictions) == set(LABELS)
+    assert found.value("accuracy") == pytest.approx(reference_metrics.accuracy_score(labels, predictions))
+    assert found.value("f1") == pytest.approx(
+        reference_metrics.f1_score(labels, predictions, pos_label="good")
+    )
+    assert found.value("f1_macro") == pytest.approx(
+        reference_metrics.f1_score(labels, predictions, average="macro")
+    )
+    assert found.value("matthews") == pytest.approx(reference_metrics.matthews_corrcoef(labels, predictions))
+    assert found.confusion == reference_metrics.confusion_matrix(labels, predictions, labels=LABELS).tolist()
     assert all(row["low"] <= row["value"] <= row["high"] for row in found.figures)
     assert found.figures[0]["chance"] == max(labels.count(label) for label in LABELS) / 60
     assert (sum(done), found.n) == (60, 60)
@@ -115,30 +119,31 @@ def test_words_are_counted_and_those_without_a_token_are_wrong(encoder, tokenize
     ]
     rows.append({"words": ["bird"] * 100, "tags": ["a"] * 100})
     found = evaluate_examples(model, tokenizer, "tag", rows)
-    said = [
+    predictions = [
         ["" if one is None else one.label for one in words]
         for words in tag(model, tokenizer, [row["words"] for row in rows], too_long="truncate")
     ]
-    flat = [one for words in said for one in words]
+    flat = [one for words in predictions for one in words]
     wanted = [one for row in rows for one in row["tags"]]
     assert flat.count("") > 30
-    assert found.value("accuracy") == pytest.approx(theirs.accuracy_score(wanted, flat))
+    assert found.value("accuracy") == pytest.approx(reference_metrics.accuracy_score(wanted, flat))
     assert f"{flat.count('')} of them cut off" in found.figures[0]["note"]
 
 
 def test_scores_correlate_as_scipy_says(encoder, tokenizer):
     model = drawn(Classifier(encoder, ClassifierConfig(labels=("score",), regression=True)))
     texts = sentences(40)
-    said = regress(model, tokenizer, texts)
+    predictions = regress(model, tokenizer, texts)
     wanted = [
-        one + noise for one, noise in zip(said, rng(3, "noise").normal(0, np.std(said), 40), strict=True)
+        one + noise
+        for one, noise in zip(predictions, rng(3, "noise").normal(0, np.std(predictions), 40), strict=True)
     ]
     found = evaluate_examples(
         model, tokenizer, "regress", [{"text": t, "score": s} for t, s in zip(texts, wanted, strict=True)]
     )
-    assert found.value("pearson") == pytest.approx(scipy.stats.pearsonr(said, wanted)[0])
-    assert found.value("spearman") == pytest.approx(scipy.stats.spearmanr(said, wanted)[0])
-    assert found.value("mean_squared_error") == pytest.approx(np.mean((np.array(said) - wanted) ** 2))
+    assert found.value("pearson") == pytest.approx(scipy.stats.pearsonr(predictions, wanted)[0])
+    assert found.value("spearman") == pytest.approx(scipy.stats.spearmanr(predictions, wanted)[0])
+    assert found.value("mean_squared_error") == pytest.approx(np.mean((np.array(predictions) - wanted) ** 2))
     assert {sample["correct"] for sample in found.samples} == {None}
 
 
@@ -151,15 +156,15 @@ def test_translations_have_sacrebleus_figures_and_signature(tokenizer, decoding)
         )
     )
     sources = sentences(12)
-    said = translate(model, tokenizer, sources, decoding or SamplingConfig(temperature=0.0))
-    wanted = [one if i % 2 and one.strip() else f"{one} books" for i, one in enumerate(said)]
+    predictions = translate(model, tokenizer, sources, decoding or SamplingConfig(temperature=0.0))
+    wanted = [one if i % 2 and one.strip() else f"{one} books" for i, one in enumerate(predictions)]
     rows = [{"source": source, "target": target} for source, target in zip(sources, wanted, strict=True)]
     found = evaluate_examples(model, tokenizer, "translate", rows, decoding=decoding)
     bleu = sacrebleu.metrics.BLEU()
-    assert found.value("bleu") == bleu.corpus_score(said, [wanted]).score
+    assert found.value("bleu") == bleu.corpus_score(predictions, [wanted]).score
     assert found.figures[0]["note"] == str(bleu.get_signature())
-    assert found.value("chrf") == sacrebleu.metrics.CHRF().corpus_score(said, [wanted]).score
-    exact = sum(a.strip() == b.strip() for a, b in zip(said, wanted, strict=True)) / 12
+    assert found.value("chrf") == sacrebleu.metrics.CHRF().corpus_score(predictions, [wanted]).score
+    exact = sum(a.strip() == b.strip() for a, b in zip(predictions, wanted, strict=True)) / 12
     assert found.value("exact") == exact > 0
 
 

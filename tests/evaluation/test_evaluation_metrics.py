@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sacrebleu
 import scipy.stats
-import sklearn.metrics as theirs
+import sklearn.metrics as reference_metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
@@ -36,16 +36,20 @@ def test_accuracy_f1_and_matthews_equal_scikit_learns_whatever_occurs(pair):
     predictions, labels = pair
     counts = classes.confusion(predictions, labels, range(4))
     seen = sorted({*predictions, *labels})
-    np.testing.assert_array_equal(counts, theirs.confusion_matrix(labels, predictions, labels=range(4)))
-    assert classes.accuracy(counts) == pytest.approx(theirs.accuracy_score(labels, predictions))
+    np.testing.assert_array_equal(
+        counts, reference_metrics.confusion_matrix(labels, predictions, labels=range(4))
+    )
+    assert classes.accuracy(counts) == pytest.approx(reference_metrics.accuracy_score(labels, predictions))
     for average in ("macro", "micro"):
-        expected = theirs.f1_score(labels, predictions, labels=seen, average=average, zero_division=0)
+        expected = reference_metrics.f1_score(
+            labels, predictions, labels=seen, average=average, zero_division=0
+        )
         assert classes.f1(counts, average) == pytest.approx(expected)
-    positive = theirs.f1_score(labels, predictions, labels=[2], average="macro", zero_division=0)
+    positive = reference_metrics.f1_score(labels, predictions, labels=[2], average="macro", zero_division=0)
     assert classes.f1(counts, "binary", positive=2) == pytest.approx(positive)
     with warnings.catch_warnings():  # scikit-learn warns where there is one label only
         warnings.simplefilter("ignore")
-        expected = theirs.matthews_corrcoef(labels, predictions)
+        expected = reference_metrics.matthews_corrcoef(labels, predictions)
     assert classes.matthews(counts) == pytest.approx(expected, abs=1e-12)
 
 
@@ -67,7 +71,9 @@ def test_the_bootstrap_over_cells_is_the_bootstrap_over_items():
         classes.confusion(predictions.tolist(), labels.tolist()), classes.matthews, n_resamples=4000
     )
     by_items = bootstrap(
-        lambda items: theirs.matthews_corrcoef(labels[items], predictions[items]), 300, n_resamples=120
+        lambda items: reference_metrics.matthews_corrcoef(labels[items], predictions[items]),
+        300,
+        n_resamples=120,
     )
     assert by_cells.value == pytest.approx(by_items.value)
     assert by_cells.low == pytest.approx(by_items.low, abs=0.03)
@@ -120,18 +126,18 @@ WANTED = ["the cat is on the mat .", "He is not here.", "an empty one", "eins zw
 
 
 def test_bleu_and_chrf_are_sacrebleus_and_bear_its_signature():
-    for ours, metric in (
+    for own_metric, metric in (
         (translations.bleu, sacrebleu.metrics.BLEU()),
         (translations.chrf, sacrebleu.metrics.CHRF()),
     ):
-        found = ours(WRITTEN, WANTED, n_resamples=200)
+        found = own_metric(WRITTEN, WANTED, n_resamples=200)
         assert found.value == metric.corpus_score(WRITTEN, [WANTED]).score
         assert found.signature == str(metric.get_signature())
         assert 0 <= found.low < found.value < found.high <= 100
-        assert found == ours(WRITTEN, WANTED, n_resamples=200)
-        nothing = ours(["", ""], ["a b", "c"], n_resamples=10)
+        assert found == own_metric(WRITTEN, WANTED, n_resamples=200)
+        nothing = own_metric(["", ""], ["a b", "c"], n_resamples=10)
         assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
-        assert ours(WANTED[:1], WANTED[:1], n_resamples=10).low == pytest.approx(100)
+        assert own_metric(WANTED[:1], WANTED[:1], n_resamples=10).low == pytest.approx(100)
 
 
 def test_rouge_is_rouge_scores():

@@ -216,11 +216,13 @@ def test_a_faulty_file_of_principles_is_refused(tmp_path: Path, text: str, messa
 
 
 def test_lessons_are_a_function_of_the_seed_and_stay_on_the_training_side() -> None:
-    lessons = list(critique_conversations(600))
-    assert list(critique_conversations(600)) == lessons
-    assert list(islice(critique_conversations(900), 600)) == lessons
-    assert lessons != list(critique_conversations(600, seed=1))
-    messages = "\n".join(message.content for lesson in lessons for message in lesson.messages)
+    conversations = list(critique_conversations(600))
+    assert list(critique_conversations(600)) == conversations
+    assert list(islice(critique_conversations(900), 600)) == conversations
+    assert conversations != list(critique_conversations(600, seed=1))
+    messages = "\n".join(
+        message.content for conversation in conversations for message in conversation.messages
+    )
     held_out_acts = [
         f"{verb} {thing}"
         for verb, (things, _) in safety.HARMFUL.items()
@@ -241,12 +243,12 @@ def test_lessons_are_a_function_of_the_seed_and_stay_on_the_training_side() -> N
 
 
 def test_lessons_teach_both_verdicts_and_only_faults_are_rewritten() -> None:
-    lessons = list(critique_conversations(600))
-    first = Counter(lesson.messages[1].content.partition(".")[0] for lesson in lessons)
+    conversations = list(critique_conversations(600))
+    first = Counter(conversation.messages[1].content.partition(".")[0] for conversation in conversations)
     assert set(first) == {"Yes", "No", "A", "B"}
     assert min(first.values()) > 50
-    for lesson in lessons:
-        assert (len(lesson.messages) == 4) == lesson.messages[1].content.startswith("Yes")
+    for conversation in conversations:
+        assert (len(conversation.messages) == 4) == conversation.messages[1].content.startswith("Yes")
 
 
 def test_a_cached_map_resumes_after_an_interruption(tmp_path: Path) -> None:

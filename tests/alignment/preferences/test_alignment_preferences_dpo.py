@@ -21,9 +21,11 @@ CPU = torch.device("cpu")
 
 def pairs(reference: bool = True, sizes: list[int] | None = None) -> RankingMicroBatch:
     data = encoded(sizes or [2] * 6)
-    said = reference_log_probs(language_model(1), PreferenceSource(data, 0)) if reference else None
+    reference_values = (
+        reference_log_probs(language_model(1), PreferenceSource(data, 0)) if reference else None
+    )
     batch: RankingMicroBatch = to_micro_batch(
-        PreferenceSource(data, 0, said).batch_of(range(data.n_examples)), CPU
+        PreferenceSource(data, 0, reference_values).batch_of(range(data.n_examples)), CPU
     )
     return batch
 
@@ -74,12 +76,12 @@ def test_loss_and_gradient_are_those_of_the_paper(loss: Any, settings: dict[str,
     model, batch = language_model(), pairs(reference=loss != "simpo")
     reference = None if batch.reference is None else batch.reference.double()
 
-    ours = PreferenceObjective(loss, **settings)(model, batch)
-    theirs = wanted(loss, *sums(model, batch), reference, **settings)
+    actual = PreferenceObjective(loss, **settings)(model, batch)
+    derived = wanted(loss, *sums(model, batch), reference, **settings)
 
-    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-9)
-    found = gradients(ours, model)
-    for name, slope in gradients(theirs, model).items():
+    assert float(actual.detach()) == pytest.approx(float(derived.detach()), rel=1e-9)
+    found = gradients(actual, model)
+    for name, slope in gradients(derived, model).items():
         torch.testing.assert_close(found[name], slope, rtol=1e-6, atol=1e-9)
 
 
@@ -99,8 +101,8 @@ def test_the_gradient_is_the_reward_weighted_one_of_the_paper() -> None:
 
 def test_before_the_first_step_the_loss_is_that_of_guessing() -> None:
     model, data = language_model(), encoded([2, 3, 2])
-    said = reference_log_probs(model, PreferenceSource(data, 0))
-    batch = to_micro_batch(PreferenceSource(data, 0, said).batch_of([0, 1, 2]), CPU)
+    reference_values = reference_log_probs(model, PreferenceSource(data, 0))
+    batch = to_micro_batch(PreferenceSource(data, 0, reference_values).batch_of([0, 1, 2]), CPU)
     loss = float(PreferenceObjective("dpo", 0.1)(model, batch).detach())
     assert loss == pytest.approx(2 * math.log(2) + math.log(6), abs=1e-5)  # two pairs, an order of three
 
@@ -124,9 +126,9 @@ def test_the_reference_is_computed_without_dropout() -> None:
 def test_training_the_policy_leaves_the_reference_as_it_was() -> None:
     """The reference is numbers, taken once: no step can move them."""
     model, data = language_model(), encoded([2] * 4)
-    said = reference_log_probs(model, PreferenceSource(data, 0))
-    kept = said.copy()
-    batch = to_micro_batch(PreferenceSource(data, 0, said).batch_of([0, 1, 2, 3]), CPU)
+    reference_values = reference_log_probs(model, PreferenceSource(data, 0))
+    kept = reference_values.copy()
+    batch = to_micro_batch(PreferenceSource(data, 0, reference_values).batch_of([0, 1, 2, 3]), CPU)
     objective = PreferenceObjective("dpo", 0.5)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     losses = []
@@ -136,7 +138,7 @@ def test_training_the_policy_leaves_the_reference_as_it_was() -> None:
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    np.testing.assert_array_equal(said, kept)
+    np.testing.assert_array_equal(reference_values, kept)
     assert losses[-1] < losses[0]
     figures = objective.metrics.pop()
     assert figures["best_log_ratio"] > figures["other_log_ratio"]
@@ -146,9 +148,9 @@ def test_training_the_policy_leaves_the_reference_as_it_was() -> None:
 def test_rewards_fall_where_the_policy_leaves_the_reference() -> None:
     """The sign of the log ratio: what the policy finds likelier than the reference has a positive reward."""
     model, data = language_model(), encoded([2])
-    said = reference_log_probs(model, PreferenceSource(data, 0))
+    reference_values = reference_log_probs(model, PreferenceSource(data, 0))
     lifted = PreferenceSource(
-        data, 0, said - np.array([3.0, 0.0], np.float32)
+        data, 0, reference_values - np.array([3.0, 0.0], np.float32)
     )  # the policy says the best 3 nats likelier
     objective = PreferenceObjective("dpo", 0.1)
     loss = float(objective(model, to_micro_batch(lifted.batch_of([0]), CPU)).detach())
@@ -159,11 +161,11 @@ def test_rewards_fall_where_the_policy_leaves_the_reference() -> None:
 def test_where_nothing_leads_a_pair_is_half_right_and_likelihood_is_told_apart_from_reward() -> None:
     """Before the first step every reward is zero, and accuracy is that of guessing; which answer is likelier is known."""
     model, data = language_model(), encoded([2] * 6)
-    said = reference_log_probs(model, PreferenceSource(data, 0)).astype(np.float64)
+    reference_values = reference_log_probs(model, PreferenceSource(data, 0)).astype(np.float64)
     objective = PreferenceObjective("dpo", 0.1)
-    batch = to_micro_batch(PreferenceSource(data, 0, said).batch_of(range(6)), CPU)
+    batch = to_micro_batch(PreferenceSource(data, 0, reference_values).batch_of(range(6)), CPU)
     exact = replace(batch, reference=completion_log_probs(model, batch).detach())
     objective(model, exact)
     figures = objective.metrics.pop()
     assert figures["accuracy"] == 0.5
-    assert figures["logp_accuracy"] == pytest.approx((said[0::2] > said[1::2]).mean())
+    assert figures["logp_accuracy"] == pytest.approx((reference_values[0::2] > reference_values[1::2]).mean())

@@ -44,10 +44,10 @@ def test_loss_and_gradient_of_pairs(row_margins: bool) -> None:
     centre = 0.3 * (rewards[0::2] + rewards[1::2]).square()
     derived = (-functional.logsigmoid(lead) + centre).sum()
 
-    ours = RewardObjective(0.4, row_margins, 0.3)(model, micro(sizes))
-    assert float(ours.detach()) == pytest.approx(float(derived.detach()), rel=1e-9)
+    actual = RewardObjective(0.4, row_margins, 0.3)(model, micro(sizes))
+    assert float(actual.detach()) == pytest.approx(float(derived.detach()), rel=1e-9)
     for one, other in zip(
-        torch.autograd.grad(ours, list(model.parameters())),
+        torch.autograd.grad(actual, list(model.parameters())),
         torch.autograd.grad(derived, list(model.parameters())),
         strict=True,
     ):

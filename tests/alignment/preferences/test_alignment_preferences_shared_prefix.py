@@ -60,8 +60,8 @@ def test_rewards_and_their_gradients_are_the_same(shape: str) -> None:
 def test_log_probabilities_and_the_gradient_of_dpo_are_the_same(shape: str) -> None:
     model = language_model(**SHAPES[shape])
     apart, shared = both(model, reference=True)
-    said = [completion_log_probs(model, batch) for batch in (apart, shared)]
-    torch.testing.assert_close(*said, rtol=1e-9, atol=1e-12)
+    log_probs = [completion_log_probs(model, batch) for batch in (apart, shared)]
+    torch.testing.assert_close(*log_probs, rtol=1e-9, atol=1e-12)
     losses = [PreferenceObjective("dpo", 0.4)(model, batch) for batch in (apart, shared)]
     for one, other in zip(*(slopes(loss, model) for loss in losses), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
@@ -78,8 +78,8 @@ def test_adapters_see_the_same(kind: str) -> None:
     )
     model.double()
     apart, shared = both(model)
-    said = [completion_log_probs(model, batch) for batch in (apart, shared)]
-    torch.testing.assert_close(*said, rtol=1e-9, atol=1e-12)
+    log_probs = [completion_log_probs(model, batch) for batch in (apart, shared)]
+    torch.testing.assert_close(*log_probs, rtol=1e-9, atol=1e-12)
 
 
 def test_completions_that_see_each_other_are_told_by_their_rewards() -> None:

@@ -138,8 +138,8 @@ def test_estimates_of_the_divergence_have_its_sign_and_mean() -> None:
     near = (policy + 0.01 * torch.randn(50, dtype=torch.float64)).log_softmax(0)
     small = float((policy.exp() * (policy - near)).sum())
     assert float((policy.exp() * kl_estimate(policy, near, "k2")).sum()) == pytest.approx(small, rel=0.05)
-    ours, theirs = policy.numpy(), reference.numpy()
-    assert np.allclose(kl_estimate(ours, theirs, "k3"), kl_estimate(policy, reference, "k3").numpy())
+    arrays = policy.numpy(), reference.numpy()
+    assert np.allclose(kl_estimate(*arrays, "k3"), kl_estimate(policy, reference, "k3").numpy())
 
 
 def test_k1_in_a_loss_would_be_no_leash() -> None:

@@ -70,9 +70,9 @@ def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def assert_same(model: Any, ours: Tensor, by_hand_: Tensor) -> None:
-    assert ours.item() == pytest.approx(by_hand_.item(), abs=1e-9)
-    one, other = gradients(model, ours), gradients(model, by_hand_)
+def assert_same(model: Any, actual: Tensor, by_hand_: Tensor) -> None:
+    assert actual.item() == pytest.approx(by_hand_.item(), abs=1e-9)
+    one, other = gradients(model, actual), gradients(model, by_hand_)
     assert one.keys() == other.keys()
     for name in one:
         assert torch.allclose(one[name], other[name], atol=1e-9, rtol=1e-6), name
@@ -104,8 +104,8 @@ def test_grpo_is_its_derivation_token_by_token(loss_norm: Any, estimator: Any) -
     divisors = {"completion": lengths, "token": [1] * 5, "constant": [config.max_new_tokens] * 5}[loss_norm]
     for row in range(5):
         assert weights[row].sum() == pytest.approx(lengths[row] / divisors[row], rel=1e-6)
-    ours = GRPOObjective(config, KLController(KL_COEF))(model, batch)
-    assert_same(model, ours, by_hand(model, batch, weights, estimator, values=False))
+    actual = GRPOObjective(config, KLController(KL_COEF))(model, batch)
+    assert_same(model, actual, by_hand(model, batch, weights, estimator, values=False))
 
 
 def test_the_first_step_of_a_phase_is_the_plain_policy_gradient() -> None:
@@ -116,10 +116,10 @@ def test_the_first_step_of_a_phase_is_the_plain_policy_gradient() -> None:
     own = logs.gather(2, batch.target_ids[..., None]).squeeze(2)
     batch = replace(batch, log_probs=own.detach())
     config = tiny_config(kl_coef=0.0)
-    ours = GRPOObjective(config, KLController(0.0))(model, batch)
+    actual = GRPOObjective(config, KLController(0.0))(model, batch)
     plain = -(own * batch.advantages * batch.weights).sum()
-    assert ours.item() == pytest.approx(-float((batch.advantages * batch.weights).sum()), abs=1e-9)
-    one, other = gradients(model, ours), gradients(model, plain)
+    assert actual.item() == pytest.approx(-float((batch.advantages * batch.weights).sum()), abs=1e-9)
+    one, other = gradients(model, actual), gradients(model, plain)
     for name in one:
         assert torch.allclose(one[name], other[name], atol=1e-9), name
 

@@ -107,6 +107,6 @@ def test_each_warning_is_printed_once_and_kept_with_its_step(
     measure(again, rows[3])
     assert again.warnings() == first_warnings(START, rows, config, True)
     assert [(row["warning"], row["step"]) for row in again.warnings()] == [("kl_high", 3)]
-    said = capsys.readouterr().err
-    assert said.count("warning: kl 15.0") == 1
-    assert said.count("warning: kl 20.0") == 1  # the resumed process has not printed it yet
+    printed = capsys.readouterr().err
+    assert printed.count("warning: kl 15.0") == 1
+    assert printed.count("warning: kl 20.0") == 1  # the resumed process has not printed it yet

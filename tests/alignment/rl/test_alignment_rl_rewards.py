@@ -123,11 +123,11 @@ def test_a_learnt_reward_reads_prompt_and_completion_through_the_template(tmp_pa
         assert value == pytest.approx(model(torch.tensor([ids])).item(), abs=1e-5)
     with pytest.raises(UserError, match="the context window has 48 tokens"):
         reward([sample("word " * 60)])
-    asked = (Message("user", "word " * 60),)
-    whole = compile_chat(tokenizer, [*asked, Message("assistant", "12")]).token_ids
+    messages = (Message("user", "word " * 60),)
+    whole = compile_chat(tokenizer, [*messages, Message("assistant", "12")]).token_ids
     assert len(whole) > 48
     kept = [whole[0], *whole[-47:]]
-    (value,) = reward([SampledCompletion(asked, None, "12")])
+    (value,) = reward([SampledCompletion(messages, None, "12")])
     assert value == pytest.approx(model(torch.tensor([kept])).item(), abs=1e-5), (
         "a long prompt loses its beginning"
     )

@@ -129,8 +129,8 @@ def test_a_reference_shares_nothing_and_stays_as_it_is() -> None:
 def test_the_exact_divergence_is_zero_from_itself_and_what_k1_estimates_otherwise() -> None:
     policy, other = tiny_policy(), tiny_policy(seed=4)
     with torch.no_grad():  # a reference near by
-        for mine, theirs in zip(policy.parameters(), other.parameters(), strict=True):
-            theirs.copy_(0.9 * mine + 0.1 * theirs)
+        for own, changed in zip(policy.parameters(), other.parameters(), strict=True):
+            changed.copy_(0.9 * own + 0.1 * changed)
     config = tiny_config(group_size=300)
     reference = frozen_copy(other)
     made, _ = roll_out(policy, reference, tiny_tokenizer(), tiny_prompts()[:2], config, 0)
