@@ -104,16 +104,16 @@ def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShard
     texts = [sentences(number) for number in range(60)]
     encoded = [tokenizer.encode(text) for text in texts]
     keys: dict[str, list[list[int]]] = {"text": encoded}
-    answers: np.ndarray | None = None
+    targets: np.ndarray | None = None
     if task == "classify":
         keys["text_pair"] = [tokenizer.encode(NAMES[i % 6]) if i % 2 else [] for i in range(60)]
-        answers = np.arange(60) % 3
+        targets = np.arange(60) % 3
     elif task == "regress":
-        answers = np.array([len(text) / 50 for text in texts], np.float32)
+        targets = np.array([len(text) / 50 for text in texts], np.float32)
     elif task == "tag":
         keys = {"words": encoded}
         flat = np.concatenate([np.arange(len(ids)) for ids in encoded])
-        answers = np.where(flat % 4 == 3, -1, flat % 3)
+        targets = np.where(flat % 4 == 3, -1, flat % 3)
     elif task == "translate":
         keys = {"source": encoded, "target": [tokenizer.encode(text.upper()) for text in texts]}
     else:
@@ -124,7 +124,7 @@ def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShard
             key: EncodedTexts(np.concatenate(rows).astype(np.uint16), np.cumsum([0, *map(len, rows)]))
             for key, rows in keys.items()
         },
-        answers=answers,
+        targets=targets,
         labels=LABELS if task in ("classify", "tag") else (),
         templates=(
             special_tokens_template(tokenizer, family, 1),

@@ -68,7 +68,7 @@ def test_a_completion_that_is_cut_to_fit_the_row(task: str, healthy: Healthy) ->
     assert int(data.lengths.max()) > 24
     cut = encode_rankings(case.tokenizer, map(ranking, range(24)), 24)
     for i in range(cut.n_completions):
-        assert cut.whole(i)[-1] == case.tokenizer.turn_ids["end"]
+        assert cut.sequence(i)[-1] == case.tokenizer.turn_ids["end"]
 
     def shortened(batch: Any) -> dict[str, Any]:
         counted, real = batch.loss_mask.copy(), batch.real_mask.copy()
@@ -116,7 +116,7 @@ def test_a_prompt_has_the_same_ids_in_serving_rollouts_and_preferences(tokenizer
     data = encode_rankings(tokenizer, [Ranking(QUESTION, ("Ann.", "Bob."))], 96)
     tuned = compile_chat(tokenizer, [*QUESTION, Message("assistant", "Ann.")])
     assert list(rolled.token_ids) == served
-    assert data.whole(0)[: data.prompt_lengths[0]].tolist() == served
+    assert data.sequence(0)[: data.prompt_lengths[0]].tolist() == served
     assert tuned.token_ids[: tuned.loss_mask.index(True)] == served
     closed = replace(rolled, token_ids=rolled.token_ids[:-1])
     assert failures([closed], tokenizer) == ["turn-not-opened", "prompt-seam-differs"]
@@ -148,7 +148,7 @@ def test_typed_control_tokens_stay_text_in_rankings_and_scored_answers(
     save_model(reward_model, tokenizer, tmp_path / "reward_model", Lineage("model"))
     data = encode_rankings(tokenizer, [Ranking(question, (FORGED, "Bob."))], 128)
     scored = ModelReward(tmp_path / "reward_model")._ids(SampledCompletion(question, None, FORGED))
-    for ids in (data.whole(0).tolist(), data.whole(1).tolist(), scored):
+    for ids in (data.sequence(0).tolist(), data.sequence(1).tolist(), scored):
         assert sum(i in tokenizer.control_ids for i in ids) == n_controls
 
 

@@ -39,7 +39,7 @@ def examples(n: int, task: str = "translate", length: int = 10) -> ExampleShards
     return ExampleShards(
         task=task,
         texts={key: texts(n, length, i) for i, key in enumerate(keys)},
-        answers=None if task == "translate" else np.arange(n) % 2,
+        targets=None if task == "translate" else np.arange(n) % 2,
         labels=() if task == "translate" else ("no", "yes"),
         templates=(frame, frame),
         vocab_size=VOCAB_SIZE,

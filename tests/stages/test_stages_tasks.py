@@ -173,7 +173,7 @@ def test_a_held_out_loss_is_a_sum_over_examples_divided_by_their_number(made):
     model, task = task_of(made, "classify", "encoder")
     source = task.source
     held_out = type(source)(Splits.of_examples(made["classify", "encoder"]).validation, SEQ_LEN, 0)
-    _, batch = next(held_out.once(1000))
+    _, batch = next(held_out.one_pass(1000))
     with torch.no_grad():
         scores = model.eval()(
             torch.from_numpy(batch.input_ids), attention_mask=torch.from_numpy(batch.attention_mask)

@@ -100,8 +100,8 @@ def ranking_views(tokenizer: Tokenizer, data: EncodedRankings, n: int) -> list[R
     views = []
     for begin, end in zip(data.first[:-1][:n].tolist(), data.first[1:][:n].tolist(), strict=True):
         cut = int(data.prompt_lengths[begin])
-        prompt = data.whole(begin)[:cut].tolist()
-        completions = [data.whole(i)[cut:].tolist() for i in range(begin, end)]
+        prompt = data.sequence(begin)[:cut].tolist()
+        completions = [data.sequence(i)[cut:].tolist() for i in range(begin, end)]
         views.append(
             RankingView(
                 token_views(tokenizer, prompt, [False] * cut),

@@ -57,7 +57,7 @@ def score_rankings(
     found = np.zeros(data.n_completions, np.float32)
     n_rows = max(1, TOKENS_PER_FORWARD // (2 * int(data.lengths.max())))
     with evaluation_mode(model):
-        for numbers, batch in PreferenceSource(data, 0).once(n_rows):
+        for numbers, batch in PreferenceSource(data, 0).one_pass(n_rows):
             present = batch.real_mask.any(-1)
             inputs, targets, real = (
                 torch.from_numpy(one[present]).to(device)

@@ -25,7 +25,7 @@ def micro(sizes: list[int]) -> RankingMicroBatch:
 def alone(model: Any, sizes: list[int]) -> torch.Tensor:
     """Each completion by itself, without padding."""
     data = encoded(sizes)
-    ids = [torch.from_numpy(data.whole(i).astype("int64"))[None] for i in range(data.n_completions)]
+    ids = [torch.from_numpy(data.sequence(i).astype("int64"))[None] for i in range(data.n_completions)]
     return torch.cat([model(one) for one in ids])
 
 

@@ -162,7 +162,7 @@ def test_a_frame_without_eos_gets_one_in_the_target() -> None:
 def test_once_meets_every_example_once_in_a_fixed_order(lengths: list[int], n_rows: int) -> None:
     for task, make in SOURCES.items():
         met, widths = [], []
-        for numbers, batch in make(lengths, 4).once(n_rows):
+        for numbers, batch in make(lengths, 4).one_pass(n_rows):
             met += numbers.tolist()
             again = make(lengths, 7).batch_of(numbers)
             for field in fields(batch):

@@ -68,7 +68,7 @@ def test_too_long_is_cut_from_the_prompts_left_and_a_completion_never(tokenizer:
     assert data.n_truncated > 0
     assert data.lengths.max() <= longest - 8
     for i in range(data.n_completions):
-        ours, theirs = data.whole(i), whole.whole(i)
+        ours, theirs = data.sequence(i), whole.sequence(i)
         n_prompt, n_answer = data.prompt_lengths[i], len(theirs) - whole.prompt_lengths[i]
         assert len(ours) - n_prompt == n_answer
         np.testing.assert_array_equal(ours[1:], theirs[-(len(ours) - 1) :])

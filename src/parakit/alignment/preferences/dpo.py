@@ -124,7 +124,7 @@ def reference_log_probs(
     found = np.full(data.n_completions, np.nan, np.float32)
     model.eval()
     try:
-        for numbers, batch in source.once(ROWS_PER_FORWARD):
+        for numbers, batch in source.one_pass(ROWS_PER_FORWARD):
             micro: Any = to_micro_batch(batch, device)
             log_probs = completion_log_probs(model, micro).float().cpu().numpy()
             found[np.concatenate([np.arange(data.first[r], data.first[r + 1]) for r in numbers])] = log_probs

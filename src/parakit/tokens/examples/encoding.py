@@ -53,7 +53,7 @@ def encode_examples(
             "task": task.name,
             "family": family,
             "splits": splits,
-            "answers": task.answer in ("label", "tags", "score"),
+            "targets": task.answer in ("label", "tags", "score"),
             "labels": labels,
             "templates": [special_tokens_template(tokenizer, family, n).to_dict() for n in (1, 2)],
             "dtype": dtype,
@@ -76,7 +76,7 @@ class _SplitWriter:
         self.folder, self.split, self.tokenizer, self.dtype = folder, split, tokenizer, dtype
         self.label_ids = label_ids
         self.lengths: dict[str, list[np.ndarray]] = {}
-        self.answers: list[np.ndarray] = []
+        self.targets: list[np.ndarray] = []
         self.n_untagged = 0
 
     def write(self, rows: Iterable[ExampleRow], progress: Bar | None) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class _SplitWriter:
             keys = [key for key in dict.fromkeys(k for row in chunk for k in row) if key not in _ANSWERS]
             for key in dict.fromkeys([*self.lengths, *keys]):
                 self._add(key, self._ids(key, chunk), n_before)
-            self._add_answers(chunk)
+            self._add_targets(chunk)
             n_before += len(chunk)
             if progress is not None:
                 progress.advance(len(chunk))
@@ -94,8 +94,8 @@ class _SplitWriter:
             offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
             np.save(self.folder / f"{self.split}.{key}.offsets.npy", offsets)
             n_tokens[key] = int(offsets[-1])
-        if self.answers:
-            np.save(self.folder / f"{self.split}.answers.npy", np.concatenate(self.answers))
+        if self.targets:
+            np.save(self.folder / f"{self.split}.targets.npy", np.concatenate(self.targets))
         return {"tokens": n_tokens} | ({"untagged_words": self.n_untagged} if "words" in n_tokens else {})
 
     def _ids(self, key: str, chunk: Sequence[ExampleRow]) -> list[np.ndarray]:
@@ -106,7 +106,7 @@ class _SplitWriter:
             token_ids, words = word_numbers(self.tokenizer, row["words"])
             tags = np.array([self.label_ids[tag] for tag in row["tags"]], np.int64)
             self.n_untagged += len(tags) - int((words >= 0).sum())
-            self.answers.append(np.where(words >= 0, tags[words], -1))
+            self.targets.append(np.where(words >= 0, tags[words], -1))
             ids.append(np.array(token_ids, np.uint32))
         return ids
 
@@ -118,11 +118,11 @@ class _SplitWriter:
         with open(self.folder / f"{self.split}.{key}.bin", "ab") as file:
             np.concatenate(ids).astype(self.dtype).tofile(file)
 
-    def _add_answers(self, chunk: Sequence[ExampleRow]) -> None:
+    def _add_targets(self, chunk: Sequence[ExampleRow]) -> None:
         if "label" in chunk[0]:
-            self.answers.append(np.array([self.label_ids[row["label"]] for row in chunk], np.int64))
+            self.targets.append(np.array([self.label_ids[row["label"]] for row in chunk], np.int64))
         elif "score" in chunk[0]:
-            self.answers.append(np.array([row["score"] for row in chunk], np.float32))
+            self.targets.append(np.array([row["score"] for row in chunk], np.float32))
 
 
 def word_numbers(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[list[int], np.ndarray]:

@@ -49,7 +49,7 @@ class ExampleShards:
     task: str
     texts: dict[str, EncodedTexts]
     # (n_examples,) int64 classes or float32 scores; (n_tokens,) int64 tags; or none
-    answers: np.ndarray | None
+    targets: np.ndarray | None
     labels: tuple[str, ...]  # names of the classes or tags
     templates: tuple[SpecialTokensTemplate, SpecialTokensTemplate]  # of one text, of two
     vocab_size: int
@@ -77,15 +77,15 @@ class ExampleShards:
             key: _texts(path, f"{split}.{key}", index["dtype"], entry["examples"], n_tokens)
             for key, n_tokens in entry["tokens"].items()
         }
-        answers = None
-        if index["answers"]:
+        targets = None
+        if index["targets"]:
             n = entry["tokens"]["words"] if index["task"] == "tag" else entry["examples"]
-            answers = _array(path / f"{split}.answers.npy", n)
+            targets = _array(path / f"{split}.targets.npy", n)
         single, pair = map(SpecialTokensTemplate.from_dict, index["templates"])
         return cls(
             task=index["task"],
             texts=texts,
-            answers=answers,
+            targets=targets,
             labels=tuple(index["labels"]),
             templates=(single, pair),
             vocab_size=index["vocab_size"],

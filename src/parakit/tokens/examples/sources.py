@@ -83,7 +83,7 @@ class ExampleSource(ABC, Generic[BatchT]):
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
 
-    def once(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, BatchT]]:
+    def one_pass(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, BatchT]]:
         """Every example once, in a fixed order, the longest first: (indices of the examples, their batch)."""
         order = np.argsort(-self._order_by, kind="stable")
         for start in range(0, len(order), rows_per_batch):
@@ -176,7 +176,7 @@ class LabelledSource(ExampleSource[LabelledBatch]):
     def batch_of(self, examples: Sequence[int] | np.ndarray) -> LabelledBatch:
         examples = np.asarray(examples)
         rows = self._rows(examples)
-        labels, loss_mask = self._answers(examples, rows.real.shape)
+        labels, loss_mask = self._targets(examples, rows.real.shape)
         return LabelledBatch(
             input_ids=rows.token_ids,
             attention_mask=rows.real,
@@ -201,17 +201,17 @@ class LabelledSource(ExampleSource[LabelledBatch]):
         both = pad_texts(pair, texts, numbers, list(kept), self.pad_id)
         return merge_rows(alone, both, is_pair, self.pad_id) if not is_pair.all() else both
 
-    def _answers(self, examples: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray | None]:
-        assert self.shards.answers is not None
+    def _targets(self, examples: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray | None]:
+        assert self.shards.targets is not None
         if self.shards.task != "tag":
-            return np.array(self.shards.answers[examples]), None
+            return np.array(self.shards.targets[examples]), None
         tags, first = np.full(shape, -1, np.int64), len(self.shards.templates[0].parts[0])
         limit, offsets = (
             self.max_seq_len - self.shards.templates[0].n_tokens,
             self.shards.texts["words"].offsets,
         )
         for row, i in enumerate(examples):
-            own = self.shards.answers[offsets[i] : offsets[i + 1]][:limit]
+            own = self.shards.targets[offsets[i] : offsets[i + 1]][:limit]
             tags[row, first : first + len(own)] = own
         return np.maximum(tags, 0), tags >= 0
 

@@ -60,7 +60,7 @@ class EncodedRankings:
         """(n_completions,) tokens of prompt and completion together."""
         return np.diff(self.offsets)
 
-    def whole(self, completion: int) -> np.ndarray:
+    def sequence(self, completion: int) -> np.ndarray:
         """Prompt and completion ids."""
         return self.token_ids[self.offsets[completion] : self.offsets[completion + 1]]
 

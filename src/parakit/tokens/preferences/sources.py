@@ -44,7 +44,7 @@ class PreferenceSource:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
 
-    def once(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, RankingBatch]]:
+    def one_pass(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, RankingBatch]]:
         """Every ranking once, in a fixed order, the longest first: (indices of the rankings, their batch)."""
         order = np.argsort(-self._order_by, kind="stable")
         for start in range(0, len(order), rows_per_batch):
@@ -63,7 +63,7 @@ class PreferenceSource:
         reference = None if self.reference is None else np.zeros(shape[:2], np.float32)
         for row, places in enumerate(own):
             for place, i in enumerate(places):
-                token_ids = data.whole(i)
+                token_ids = data.sequence(i)
                 n = len(token_ids) - 1
                 input_ids[row, place, :n], target_ids[row, place, :n] = token_ids[:-1], token_ids[1:]
                 loss_mask[row, place, data.prompt_lengths[i] - 1 : n] = True
