@@ -88,8 +88,8 @@ def check_row(task: TaskFormat, row: object, where: str) -> ExampleRow:
         raise UserError(f"{where}: a {type(row).__name__}, not an object with keys", hint)
     for key in (*task.inputs, task.answer):
         if row.get(key) is None:
-            found = ", ".join(map(repr, row)) or "none"
-            problem = f"{key!r} is null" if key in row else f"no {key!r}; its keys are {found}"
+            keys = ", ".join(map(repr, row)) or "none"
+            problem = f"{key!r} is null" if key in row else f"no {key!r}; its keys are {keys}"
             raise UserError(f"{where}: {problem}", hint)
     result = {}
     for key in task.keys:

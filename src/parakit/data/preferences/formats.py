@@ -75,14 +75,14 @@ def _format_of(row: Mapping[str, Any], where: str) -> Callable[[Mapping[str, Any
         return _ranking
     if has_prompt and "completions" in row and ("ranks" in row or "rewards" in row):
         return _scored
-    found = ", ".join(map(repr, row)) or "none"
+    keys = ", ".join(map(repr, row)) or "none"
     lone = next((key for key in ("chosen", "rejected") if key in row), None)
     missing = {"chosen": "rejected", "rejected": "chosen", None: "chosen"}[lone]
     if "completions" in row:
         missing = "rewards" if has_prompt else "prompt"
     elif "ranking" in row:
         missing = "prompt"
-    raise UserError(f"{where}: no {missing!r}; its keys are {found}", HINT)
+    raise UserError(f"{where}: no {missing!r}; its keys are {keys}", HINT)
 
 
 def _pair(row: Mapping[str, Any], where: str) -> Ranking:

@@ -57,18 +57,18 @@ QUESTIONS = (
 
 def _opinion(random: Random) -> tuple[tuple[str, str], str, str]:
     """(combination, opinion, label); both labels are equally likely."""
-    wanted = random.pick(LABELS)
+    label = random.pick(LABELS)
     subject = random.pick(SUBJECTS)
     while True:
         if random.maybe(0.75):
             frame, keeps = random.pick(FRAMES)
-            good = keeps == (wanted == "positive")
+            good = keeps == (label == "positive")
             predicate = frame.format(random.pick(GOOD if good else BAD))
-            return (subject, predicate), f"the {subject} {predicate}", wanted
+            return (subject, predicate), f"the {subject} {predicate}", label
         frame, liked = random.pick(FEELINGS)
-        if liked == (wanted == "positive"):
+        if liked == (label == "positive"):
             name = random.pick(NAMES)
-            return (subject, frame.format(n=name, s="it")), frame.format(n=name, s=f"the {subject}"), wanted
+            return (subject, frame.format(n=name, s="it")), frame.format(n=name, s=f"the {subject}"), label
 
 
 def opinion(random: Random, held_out: bool = False) -> tuple[tuple[str, str], str, str]:

@@ -157,11 +157,11 @@ def sentences(random: Random, held_out: bool = False) -> Pair:
 
 def _exercise(random: Random, pair: Pair, phrasing: int, to_french: bool) -> Exercise:
     _, english, french = pair
-    given, wanted = (english, french) if to_french else (french, english)
+    source, target = (english, french) if to_french else (french, english)
     pattern = (TO_FRENCH if to_french else TO_ENGLISH)[phrasing]
-    question = pattern.format(given if '"' in pattern else sentence(given))
+    question = pattern.format(source if '"' in pattern else sentence(source))
     key = (NAME, "to French" if to_french else "to English", *pair[0])
-    return Exercise(question, sentence(wanted), key, label=key[1])
+    return Exercise(question, sentence(target), key, label=key[1])
 
 
 def draw(random: Random, held_out: bool = False) -> Exercise:
