@@ -224,9 +224,11 @@ def _unused_of_task(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
         yield "examples.reverse", f"the task {task} has no source and target to swap"
     if recipe.questions and recipe.conversations is None:
         yield "questions", "without conversations no model is fine-tuned for chat"
-    if "max_new_tokens" in evaluate.model_fields_set and not (evaluate.suites or task == "translate"):
+    defaults = type(evaluate)()  # a recipe that a build wrote has every default filled in
+    translates = task == "translate"
+    if evaluate.max_new_tokens != defaults.max_new_tokens and not (evaluate.suites or translates):
         yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
-    if "n_beams" in evaluate.model_fields_set and task != "translate":
+    if evaluate.n_beams != defaults.n_beams and not translates:
         yield "evaluate.n_beams", "nothing is translated"
 
 
