@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 BF16_TOLERANCE = 0.02
 
 
-def foreign_model(model_class, config, seed: int = 3, spread: float = 0.2):
+def reference_model(model_class, config, seed: int = 3, spread: float = 0.2):
     """A transformers model with random weights everywhere."""
     torch.manual_seed(seed)
     model = model_class(config).eval()
@@ -53,44 +53,44 @@ def padding(lengths: list[int], side: str) -> torch.Tensor:
     return mask if side == "right" else mask.flip(1)
 
 
-def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = TOLERANCE) -> None:
+def assert_close(actual: torch.Tensor, reference: torch.Tensor, tolerance: float = TOLERANCE) -> None:
     """Equal shapes, finite, and nowhere further apart than `tolerance`; logits that are all alike are no test."""
-    assert ours.shape == theirs.shape
-    assert torch.isfinite(ours).all()
-    assert theirs.std() > 0.01, "the reference says nothing"
-    difference = (ours - theirs).abs().max().item()
+    assert actual.shape == reference.shape
+    assert torch.isfinite(actual).all()
+    assert reference.std() > 0.01, "the reference says nothing"
+    difference = (actual - reference).abs().max().item()
     assert difference <= tolerance, f"{difference} apart"
 
 
-def assert_bf16_close(ours: torch.Tensor, theirs: torch.Tensor, exact: torch.Tensor) -> None:
-    """Values (..., V) in bfloat16, ours and transformers', against those of the same weights in float32."""
-    assert ours.dtype == theirs.dtype == torch.bfloat16
+def assert_bf16_close(actual: torch.Tensor, reference: torch.Tensor, exact: torch.Tensor) -> None:
+    """Values (..., V) in bfloat16, actual and transformers', against those of the same weights in float32."""
+    assert actual.dtype == reference.dtype == torch.bfloat16
     assert exact.dtype == torch.float32
-    mine, other = ((values.float() - exact).abs().mean(-1).median().item() for values in (ours, theirs))
+    mine, other = ((values.float() - exact).abs().mean(-1).median().item() for values in (actual, reference))
     assert mine <= BF16_TOLERANCE * exact.std().item()
     assert mine <= 1.5 * other
 
 
 @torch.no_grad()
-def assert_decoder_conforms(model, theirs, n_tokens: int = 24) -> None:
+def assert_decoder_conforms(model, reference, n_tokens: int = 24) -> None:
     """Logits of a causal language model: plain, padded on either side, packed, and token by token through a
     cache.
     """
     vocab = model.config.vocab_size
     ids = random_ids(vocab, 3, n_tokens)
-    assert_close(model(ids), theirs(ids).logits)
+    assert_close(model(ids), reference(ids).logits)
     for side in ("right", "left"):
         mask = padding([n_tokens, n_tokens // 2, 1], side)
         position_ids = (mask.cumsum(1) - 1).clamp(min=0)
         got = model(ids, attention_mask=mask, position_ids=position_ids)
-        wanted = theirs(ids, attention_mask=mask.long(), position_ids=position_ids).logits
+        wanted = reference(ids, attention_mask=mask.long(), position_ids=position_ids).logits
         assert_close(got[mask], wanted[mask])
-    assert_packed(model, theirs, ids)
-    assert_close(cached_logits(model, ids), theirs(ids).logits)
+    assert_packed(model, reference, ids)
+    assert_close(cached_logits(model, ids), reference(ids).logits)
 
 
-def assert_packed(model, theirs, ids: torch.Tensor) -> None:
-    """Three texts in one row of ours, under a mask pair by pair, are three rows of theirs."""
+def assert_packed(model, reference, ids: torch.Tensor) -> None:
+    """Three texts in one row of actual, under a mask pair by pair, are three rows of reference."""
     n = ids.shape[1]
     lengths = (n // 2, n // 3, n - n // 2 - n // 3)
     documents = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
@@ -98,7 +98,7 @@ def assert_packed(model, theirs, ids: torch.Tensor) -> None:
     same = documents[:, None] == documents[None]
     got = model(ids[:1], attention_mask=same.tril()[None, None], position_ids=position_ids)[0]
     texts = ids[0].split(list(lengths))
-    assert_close(got, torch.cat([theirs(text[None]).logits[0] for text in texts]))
+    assert_close(got, torch.cat([reference(text[None]).logits[0] for text in texts]))
 
 
 def cached_logits(model, ids: torch.Tensor) -> torch.Tensor:
@@ -119,12 +119,12 @@ def cached_logits(model, ids: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def assert_same_greedy_tokens(model, theirs, prompt_len: int = 7, n_new: int = 64) -> None:
+def assert_same_greedy_tokens(model, reference, prompt_len: int = 7, n_new: int = 64) -> None:
     """The same tokens as transformers' `generate`, for each of three prompts."""
     prompts = random_ids(model.config.vocab_size, 3, prompt_len, seed=8)
     got = generate_ids(model, prompts.tolist(), SamplingConfig(temperature=0.0, max_new_tokens=n_new))
-    theirs.generation_config.eos_token_id = None
-    wanted = theirs.generate(
+    reference.generation_config.eos_token_id = None
+    wanted = reference.generate(
         prompts,
         attention_mask=torch.ones_like(prompts),
         max_new_tokens=n_new,
@@ -145,8 +145,8 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def assert_round_trip(theirs, folder: Path, target: Path, call, written_as: str | None = None) -> None:
-    """folder -> ours -> folder: byte-equal tensors of the same names, the counts of the weights on disk, and
+def assert_round_trip(reference, folder: Path, target: Path, call, written_as: str | None = None) -> None:
+    """folder -> actual -> folder: byte-equal tensors of the same names, the counts of the weights on disk, and
     transformers loads it into the same class (or the one `written_as`, which computes the same) with the same
     answers, which `call(model)` asks for.
     """
@@ -164,11 +164,11 @@ def assert_round_trip(theirs, folder: Path, target: Path, call, written_as: str 
     assert counts["total"] == sum(p.numel() for p in model.parameters())
     assert counts["total"] == sum(n for name, n in counts.items() if name != "total")
     (class_name,) = json.loads((target / "config.json").read_text())["architectures"]
-    assert class_name == (written_as or type(theirs).__name__)
+    assert class_name == (written_as or type(reference).__name__)
     again, report = getattr(transformers, class_name).from_pretrained(target, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert not report["mismatched_keys"]
     with torch.no_grad():
         # not bit by bit: where a tensor lies in memory may choose another kernel
-        assert (call(again.eval()) - call(theirs)).abs().max() <= 1e-5
+        assert (call(again.eval()) - call(reference)).abs().max() <= 1e-5

@@ -9,8 +9,8 @@ from tests.checkpoints.conformance import (
     assert_decoder_conforms,
     assert_round_trip,
     assert_same_greedy_tokens,
-    foreign_model,
     random_ids,
+    reference_model,
     saved,
 )
 
@@ -44,7 +44,7 @@ CASES = {
     "llama3-rope": ("Llama", {"rope_parameters": LLAMA3_ROPE}),
     "linear-rope": ("Llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.5}}),
     "yarn-rope": ("Llama", {"rope_parameters": YARN}),
-    "yarn-rope-said": ("Llama", {"rope_parameters": YARN | {"attention_factor": 0.7, "beta_fast": 20.0}}),
+    "yarn-rope-explicit": ("Llama", {"rope_parameters": YARN | {"attention_factor": 0.7, "beta_fast": 20.0}}),
     "yarn-rope-scales": ("Llama", {"rope_parameters": YARN | {"mscale": 1.5, "mscale_all_dim": 0.5}}),
     "mistral": ("Mistral", {"sliding_window": 6}),
     "mistral-no-window": ("Mistral", {"sliding_window": None}),
@@ -74,31 +74,31 @@ def tiny(prefix: str, changes: dict, head: str = "ForCausalLM"):
     sizes = GPT2_SIZES if prefix == "GPT2" else SIZES
     head = "LMHeadModel" if (prefix, head) == ("GPT2", "ForCausalLM") else head
     config = getattr(transformers, f"{prefix}Config")(**sizes | changes)
-    return foreign_model(getattr(transformers, f"{prefix}{head}"), config)
+    return reference_model(getattr(transformers, f"{prefix}{head}"), config)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_logits_and_folders_are_those_of_transformers(tmp_path, case):
-    theirs = tiny(*CASES[case])
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(*CASES[case])
+    folder = saved(reference, tmp_path / "f")
     model, tokenizer = load_model(folder)
     assert tokenizer is None
     assert not model.training
-    assert_decoder_conforms(model, theirs)
+    assert_decoder_conforms(model, reference)
     ids = random_ids(97, 3, 24)
     written_as = "LlamaForCausalLM" if case == "mistral-no-window" else None  # the same without a window
-    assert_round_trip(theirs, folder, tmp_path / "g", lambda m: m(ids).logits, written_as)
+    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(ids).logits, written_as)
     assert read_config(tmp_path / "g") == read_config(folder) == model.config
     exact = model(ids)
     half, _ = load_model(folder, dtype="bfloat16")
     with torch.no_grad():
-        assert_bf16_close(half(ids), theirs.to(torch.bfloat16)(ids).logits, exact)
+        assert_bf16_close(half(ids), reference.to(torch.bfloat16)(ids).logits, exact)
 
 
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.split("-")[-1] in ("window", "rope", "moe", case)]
 )
 def test_greedy_tokens_are_those_of_transformers(tmp_path, case):
-    theirs = tiny(*CASES[case])
-    model, _ = load_model(saved(theirs, tmp_path / "f"))
-    assert_same_greedy_tokens(model, theirs)
+    reference = tiny(*CASES[case])
+    model, _ = load_model(saved(reference, tmp_path / "f"))
+    assert_same_greedy_tokens(model, reference)

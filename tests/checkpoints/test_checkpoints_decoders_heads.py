@@ -35,7 +35,7 @@ def padded_batch(side: str = "right") -> tuple[torch.Tensor, torch.Tensor, torch
 
 
 def call(model) -> torch.Tensor:
-    """transformers' logits of one text without padding, which needs no padding id to be told."""
+    """transformers' logits of one text without padding, which needs no padding id."""
     return model(random_ids(97, 1, 15)).logits
 
 
@@ -47,8 +47,8 @@ def padded_call(model) -> torch.Tensor:
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_a_classifier_of_texts_reads_the_last_token(tmp_path, prefix):
-    theirs = tiny(prefix, LABELS, "ForSequenceClassification")
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(prefix, LABELS, "ForSequenceClassification")
+    folder = saved(reference, tmp_path / "f")
     model, _ = load_model(folder)
     assert isinstance(model, Classifier)
     assert model.classes == ClassifierConfig(
@@ -57,61 +57,61 @@ def test_a_classifier_of_texts_reads_the_last_token(tmp_path, prefix):
     with torch.no_grad():
         for side in ("right", "left"):
             ids, mask, position_ids = padded_batch(side)
-            wanted = theirs(ids, attention_mask=mask.long(), position_ids=position_ids).logits
+            wanted = reference(ids, attention_mask=mask.long(), position_ids=position_ids).logits
             assert_close(model(ids, attention_mask=mask, position_ids=position_ids), wanted)
-    assert_round_trip(theirs, folder, tmp_path / "g", call)
+    assert_round_trip(reference, folder, tmp_path / "g", call)
     assert read_head(tmp_path / "g") == read_head(folder)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_a_classifier_of_tokens_has_a_bias(tmp_path, prefix):
-    theirs = tiny(prefix, LABELS, "ForTokenClassification")
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(prefix, LABELS, "ForTokenClassification")
+    folder = saved(reference, tmp_path / "f")
     model, _ = load_model(folder)
     assert isinstance(model, Classifier)
     assert (model.classes.level, model.classes.bias) == ("token", True)
     ids, mask, _ = padded_batch()
     with torch.no_grad():
-        assert_close(model(ids, attention_mask=mask)[mask], padded_call(theirs)[mask])
-    assert_round_trip(theirs, folder, tmp_path / "g", call)
+        assert_close(model(ids, attention_mask=mask)[mask], padded_call(reference)[mask])
+    assert_round_trip(reference, folder, tmp_path / "g", call)
 
 
 @pytest.mark.parametrize("prefix", ["GPT2", "Llama"])
 def test_one_label_is_a_reward_unless_the_folder_says_regression(tmp_path, prefix):
-    theirs = tiny(prefix, {"num_labels": 1}, "ForSequenceClassification")
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(prefix, {"num_labels": 1}, "ForSequenceClassification")
+    folder = saved(reference, tmp_path / "f")
     ids, mask, _ = padded_batch()
     model, _ = load_model(folder)
     assert isinstance(model, RewardModel)
     with torch.no_grad():
-        assert_close(model(ids, attention_mask=mask), padded_call(theirs)[:, 0])
-    assert_round_trip(theirs, folder, tmp_path / "g", call)
-    theirs.config.problem_type = "regression"
-    model, _ = load_model(saved(theirs, tmp_path / "r"))
+        assert_close(model(ids, attention_mask=mask), padded_call(reference)[:, 0])
+    assert_round_trip(reference, folder, tmp_path / "g", call)
+    reference.config.problem_type = "regression"
+    model, _ = load_model(saved(reference, tmp_path / "r"))
     assert isinstance(model, Classifier)
     assert model.classes.regression
-    assert_round_trip(theirs, tmp_path / "r", tmp_path / "s", call)
+    assert_round_trip(reference, tmp_path / "r", tmp_path / "s", call)
     assert read_head(tmp_path / "s") == read_head(tmp_path / "r")
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_a_bare_trunk_is_an_embedder(tmp_path, prefix):
-    theirs = tiny(prefix, {}, "Model")
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(prefix, {}, "Model")
+    folder = saved(reference, tmp_path / "f")
     model, _ = load_model(folder)
     assert isinstance(model, Embedder)
     ids, mask, _ = padded_batch()
     with torch.no_grad():
-        assert_close(model.trunk(ids), theirs(ids).last_hidden_state)
-        hidden = theirs(ids, attention_mask=mask.long()).last_hidden_state
+        assert_close(model.trunk(ids), reference(ids).last_hidden_state)
+        hidden = reference(ids, attention_mask=mask.long()).last_hidden_state
         last = hidden[torch.arange(3), mask.sum(1) - 1]
         assert_close(model(ids, attention_mask=mask), last / last.norm(dim=1, keepdim=True))
-    assert_round_trip(theirs, folder, tmp_path / "g", lambda m: m(ids).last_hidden_state)
+    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(ids).last_hidden_state)
 
 
 def test_the_trunk_of_a_language_models_folder_can_be_taken_alone(tmp_path):
-    theirs = tiny("Llama", {"tie_word_embeddings": True})
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny("Llama", {"tie_word_embeddings": True})
+    folder = saved(reference, tmp_path / "f")
     settings = json.loads((folder / "config.json").read_text()) | {"architectures": ["LlamaModel"]}
     (folder / "config.json").write_text(json.dumps(settings))
     tensors = tensors_of(folder)
@@ -121,7 +121,7 @@ def test_the_trunk_of_a_language_models_folder_can_be_taken_alone(tmp_path):
     )
     ids = random_ids(97, 2, 9)
     with torch.no_grad():
-        assert_close(load_model(folder)[0].trunk(ids), theirs.model(ids).last_hidden_state)
+        assert_close(load_model(folder)[0].trunk(ids), reference.model(ids).last_hidden_state)
 
 
 SHAPE = DecoderConfig(vocab_size=20, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_ff=8)
@@ -133,18 +133,18 @@ def test_pooling_is_kept_where_sentence_transformers_looks_for_it(tmp_path, pool
     wanted = EmbedderConfig(pooling=pooling, normalize=normalize)
     save_model(Embedder(SHAPE, wanted), None, tmp_path / "m", Lineage("model"))
     assert load_model(tmp_path / "m")[0].pooling == wanted
-    said = json.loads((tmp_path / "m/1_Pooling/config.json").read_text())
+    pooling_config = json.loads((tmp_path / "m/1_Pooling/config.json").read_text())
     keys = {
         **{"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"},
         "last": "pooling_mode_lasttoken",
     }
-    assert [key for key, value in said.items() if value is True] == [keys[pooling]]
+    assert [key for key, value in pooling_config.items() if value is True] == [keys[pooling]]
     modules = json.loads((tmp_path / "m/modules.json").read_text())
     assert [m["type"].split(".")[-1] for m in modules][2:] == (["Normalize"] if normalize else [])
 
 
 @pytest.mark.parametrize(
-    ("file", "value", "said"),
+    ("file", "value", "message"),
     [
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
         ("modules.json", [{"type": "x.Transformer"}, {"type": "x.Pooling"}, {"type": "x.Dense"}], "Dense"),
@@ -152,10 +152,10 @@ def test_pooling_is_kept_where_sentence_transformers_looks_for_it(tmp_path, pool
         ("modules.json", [1, None], "modules"),
     ],
 )
-def test_a_pooling_that_we_do_not_compute_is_refused(tmp_path, file, value, said):
+def test_an_unsupported_pooling_is_refused(tmp_path, file, value, message):
     save_model(Embedder(SHAPE, EmbedderConfig()), None, tmp_path / "m", Lineage("model"))
     (tmp_path / "m" / file).write_text(json.dumps(value))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_head(tmp_path / "m")
 
 
@@ -170,7 +170,7 @@ def test_parts_of_a_classifier_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         ({"id2label": {"0": "a", "2": "c"}}, "id2label"),
         ({"id2label": ["a"]}, "id2label"),
@@ -183,11 +183,11 @@ def test_parts_of_a_classifier_are_counted(tmp_path):
         ({"id2label": {str(i): str(i) for i in range(5)}}, r"score.weight' has shape \(3, 32\).*\(5, 32\)"),
     ],
 )
-def test_labels_that_contradict_each_other_are_refused_by_name(tmp_path, labels, said):
+def test_labels_that_contradict_each_other_are_refused_by_name(tmp_path, labels, message):
     folder = saved(tiny("Llama", LABELS, "ForSequenceClassification"), tmp_path / "f")
     settings = json.loads((folder / "config.json").read_text()) | labels
     (folder / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_model(folder)
 
 
@@ -199,7 +199,7 @@ def test_without_names_labels_are_numbered(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"attention_soft_cap": 30.0}, "attention_soft_cap = 30.0"),
         ({"logit_soft_cap": 30.0, "embedding_scale": 2.0}, "logit_soft_cap"),
@@ -209,13 +209,13 @@ def test_without_names_labels_are_numbered(tmp_path):
         ({"positions": "sinusoidal"}, "positions"),
     ],
 )
-def test_a_shape_that_nobody_published_is_refused_with_what_stands_in_the_way(tmp_path, config, said):
-    with pytest.raises(UserError, match=said):
+def test_an_unpublished_config_is_refused_with_its_incompatible_settings(tmp_path, config, message):
+    with pytest.raises(UserError, match=message):
         save_model(LanguageModel(SHAPE.replace(**config)), None, tmp_path / "m", Lineage("model"))
     assert not (tmp_path / "m").exists()
 
 
-def test_a_head_that_nobody_published_is_refused(tmp_path):
+def test_an_unpublished_head_is_refused(tmp_path):
     classes = ClassifierConfig(labels=("a", "b"), pooling="mean", head="linear", bias=False)
     model = Classifier(SHAPE, classes)
     with pytest.raises(UserError, match=r"classes.pooling = 'mean', where it has 'last'"):
@@ -238,7 +238,7 @@ def test_a_head_that_nobody_published_is_refused(tmp_path):
         ({"rope_scaling": {"kind": "ntk", "factor": 4.0}}, "qwen3"),
     ],
 )
-def test_shapes_of_ours_are_written_as_the_plainest_architecture(tmp_path, changes, written_as):
+def test_own_configs_are_saved_as_the_plainest_architecture(tmp_path, changes, written_as):
     config = DecoderConfig.parse(SHAPE.model_dump() | changes)
     found = architecture_for(config, Head("language_model")).MODEL_TYPE
     assert found == written_as
@@ -247,8 +247,8 @@ def test_shapes_of_ours_are_written_as_the_plainest_architecture(tmp_path, chang
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
     save_model(model, None, tmp_path / "m", Lineage("model"))
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m").eval()
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m").eval()
     ids = random_ids(20, 2, 12)
     with torch.no_grad():
-        assert_close(model(ids), theirs(ids).logits)
+        assert_close(model(ids), reference(ids).logits)
         assert torch.equal(load_model(tmp_path / "m")[0](ids), model(ids))

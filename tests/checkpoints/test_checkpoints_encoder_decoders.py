@@ -19,9 +19,9 @@ from tests.checkpoints.conformance import (
     assert_bf16_close,
     assert_close,
     assert_round_trip,
-    foreign_model,
     padding,
     random_ids,
+    reference_model,
     saved,
     tensors_of,
 )
@@ -63,7 +63,7 @@ CLASSES = {
 def tiny(prefix: str, sizes: dict, changes: dict, case: str = ""):
     """A transformers model, tiny and random."""
     config = getattr(transformers, f"{prefix}Config")(**sizes | changes)
-    model = foreign_model(getattr(transformers, CLASSES[prefix]), config)
+    model = reference_model(getattr(transformers, CLASSES[prefix]), config)
     with torch.no_grad():
         if prefix == "Marian":  # a computed table, which is no weight
             for side in (model.model.encoder, model.model.decoder):
@@ -76,17 +76,17 @@ def tiny(prefix: str, sizes: dict, changes: dict, case: str = ""):
 
 
 @torch.no_grad()
-def assert_pair_conforms(model, theirs) -> None:
+def assert_pair_conforms(model, reference) -> None:
     """Logits: plain, source padded on either side and target on the right, packed, and through a cache."""
     sources, targets = random_ids(97, 3, 24), random_ids(97, 3, 20, seed=5)
-    wanted = theirs(input_ids=sources, decoder_input_ids=targets).logits
+    wanted = reference(input_ids=sources, decoder_input_ids=targets).logits
     assert_close(model(sources, targets), wanted)
     assert_close(cached_logits(model, sources, targets, None), wanted)
     mine = padding([20, 9, 1], "right")
     for side in ("right", "left"):
         real = padding([24, 13, 1], side)
         got = model(sources, targets, source_mask=real, attention_mask=mine)
-        wanted = theirs(
+        wanted = reference(
             input_ids=sources,
             attention_mask=real.long(),
             decoder_input_ids=targets,
@@ -94,11 +94,11 @@ def assert_pair_conforms(model, theirs) -> None:
         ).logits
         assert_close(got[mine], wanted[mine])
         assert_close(cached_logits(model, sources, targets, real)[mine], wanted[mine])
-    assert_packed(model, theirs, sources[:1], targets[:1])
+    assert_packed(model, reference, sources[:1], targets[:1])
 
 
-def assert_packed(model, theirs, sources: torch.Tensor, targets: torch.Tensor) -> None:
-    """Three pairs in one row of ours are three rows of theirs."""
+def assert_packed(model, reference, sources: torch.Tensor, targets: torch.Tensor) -> None:
+    """Three pairs in one row of actual are three rows of reference."""
     sizes = ((9, 7, 8), (5, 11, 4))
     (of_source, from_start), (of_target, to_end) = (
         (
@@ -118,7 +118,7 @@ def assert_packed(model, theirs, sources: torch.Tensor, targets: torch.Tensor) -
         position_ids=to_end,
     )
     pairs = zip(sources.split(sizes[0], 1), targets.split(sizes[1], 1), strict=True)
-    wanted = [theirs(input_ids=source, decoder_input_ids=target).logits for source, target in pairs]
+    wanted = [reference(input_ids=source, decoder_input_ids=target).logits for source, target in pairs]
     assert_close(model.logits(hidden), torch.cat(wanted, 1))
 
 
@@ -142,14 +142,14 @@ def cached_logits(model, sources, targets, source_mask) -> torch.Tensor:
 
 
 @torch.no_grad()
-def assert_same_greedy_tokens(model, theirs, n_new: int = 64) -> None:
+def assert_same_greedy_tokens(model, reference, n_new: int = 64) -> None:
     """The same tokens as transformers' `generate`, sources of different lengths in one batch."""
     mask = padding([15, 8, 3], "right")
     sources = random_ids(97, 3, 15, seed=8).masked_fill(~mask, 1)
     rows = [row[real].tolist() for row, real in zip(sources, mask, strict=True)]
     got = generate_sequences(model, rows, SamplingConfig(temperature=0.0, max_new_tokens=n_new))
-    theirs.generation_config.eos_token_id = None
-    wanted = theirs.generate(
+    reference.generation_config.eos_token_id = None
+    wanted = reference.generate(
         sources, attention_mask=mask.long(), max_new_tokens=n_new, do_sample=False, num_beams=1
     )
     assert got == wanted[:, 1:].tolist()
@@ -158,41 +158,41 @@ def assert_same_greedy_tokens(model, theirs, n_new: int = 64) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_logits_tokens_and_folders_are_those_of_transformers(tmp_path, case):
-    theirs = tiny(*CASES[case], case)
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(*CASES[case], case)
+    folder = saved(reference, tmp_path / "f")
     model, tokenizer = load_model(folder)
     assert tokenizer is None
     assert isinstance(model, SequenceToSequence)
     assert not model.training
     assert model.config.tie_embeddings == (case != "t5-v1.1")
-    assert_pair_conforms(model, theirs)
-    assert_same_greedy_tokens(model, theirs)
+    assert_pair_conforms(model, reference)
+    assert_same_greedy_tokens(model, reference)
     ids = {"input_ids": random_ids(97, 2, 20), "decoder_input_ids": random_ids(97, 2, 9, seed=5)}
-    assert_round_trip(theirs, folder, tmp_path / "g", lambda m: m(**ids).logits)
+    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(**ids).logits)
     assert read_config(tmp_path / "g") == read_config(folder) == model.config
 
 
 @pytest.mark.parametrize("case", ["t5", "t5-v1.1", "bart", "marian"])
 def test_bfloat16_logits_are_near_those_of_transformers(tmp_path, case):
-    theirs = tiny(*CASES[case], case).to(torch.bfloat16)
-    model, _ = load_model(saved(theirs, tmp_path / "f"))
+    reference = tiny(*CASES[case], case).to(torch.bfloat16)
+    model, _ = load_model(saved(reference, tmp_path / "f"))
     exact, _ = load_model(tmp_path / "f", dtype="float32")
     sources, targets = random_ids(97, 3, 24), random_ids(97, 3, 20, seed=5)
     with torch.no_grad():
-        wanted = theirs(input_ids=sources, decoder_input_ids=targets).logits
+        wanted = reference(input_ids=sources, decoder_input_ids=targets).logits
         assert_bf16_close(model(sources, targets), wanted, exact(sources, targets))
 
 
 def test_the_encoder_of_t5_alone_is_an_embedder(tmp_path):
-    theirs = foreign_model(transformers.T5EncoderModel, transformers.T5Config(**T5))
-    folder = saved(theirs, tmp_path / "f")
+    reference = reference_model(transformers.T5EncoderModel, transformers.T5Config(**T5))
+    folder = saved(reference, tmp_path / "f")
     model, _ = load_model(folder)
     assert isinstance(model, Embedder)
     ids, mask = random_ids(97, 3, 24), padding([24, 13, 1], "left")
     with torch.no_grad():
-        got, wanted = model.trunk(ids, attention_mask=mask), theirs(ids, attention_mask=mask.long())
+        got, wanted = model.trunk(ids, attention_mask=mask), reference(ids, attention_mask=mask.long())
         assert_close(got[mask], wanted.last_hidden_state[mask])
-    assert_round_trip(theirs, folder, tmp_path / "g", lambda m: m(ids).last_hidden_state)
+    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(ids).last_hidden_state)
 
 
 # what the published folders say besides sizes
@@ -223,18 +223,18 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_config_in_the_words_of_a_published_folder_means_the_same(tmp_path, name):
+def test_a_config_with_the_keys_of_a_published_folder_means_the_same(tmp_path, name):
     """transformers reads the very same file: old keys and leftovers."""
-    prefix, said, sizes = PUBLISHED[name]
+    prefix, keys, sizes = PUBLISHED[name]
     gated = {"feed_forward_proj": "gated-gelu"} if name == "t5-v1_1-small" else {}
     folder = saved(tiny(prefix, sizes, gated, "t5-v1.1" if gated else ""), tmp_path / "f")
-    foreign = {"architectures": [CLASSES[prefix]], "model_type": prefix.lower(), **sizes, **said}
-    (folder / "config.json").write_text(json.dumps(foreign))
-    theirs = getattr(transformers, CLASSES[prefix]).from_pretrained(folder).eval()
+    hf_config = {"architectures": [CLASSES[prefix]], "model_type": prefix.lower(), **sizes, **keys}
+    (folder / "config.json").write_text(json.dumps(hf_config))
+    reference = getattr(transformers, CLASSES[prefix]).from_pretrained(folder).eval()
     model, _ = load_model(folder)
     sources, targets = random_ids(97, 3, 24), random_ids(97, 3, 20, seed=5)
     with torch.no_grad():
-        assert_close(model(sources, targets), theirs(input_ids=sources, decoder_input_ids=targets).logits)
+        assert_close(model(sources, targets), reference(input_ids=sources, decoder_input_ids=targets).logits)
     assert model.config.tie_embeddings == (not gated)
 
 
@@ -251,8 +251,8 @@ def with_copies(tensors: dict, prefix: str, names: list[str]) -> dict:
 
 @pytest.mark.parametrize("case", ["t5", "bart", "marian"])
 def test_files_may_repeat_the_shared_embedding_and_carry_what_nothing_uses(tmp_path, case):
-    theirs = tiny(*CASES[case])
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(*CASES[case])
+    folder = saved(reference, tmp_path / "f")
     prefix = "" if case == "t5" else "model."
     copies = [
         f"{prefix}encoder.embed_tokens.weight",
@@ -268,7 +268,7 @@ def test_files_may_repeat_the_shared_embedding_and_carry_what_nothing_uses(tmp_p
     model, _ = load_model(folder)
     sources, targets = random_ids(97, 3, 24), random_ids(97, 3, 20, seed=5)
     with torch.no_grad():
-        assert_close(model(sources, targets), theirs(input_ids=sources, decoder_input_ids=targets).logits)
+        assert_close(model(sources, targets), reference(input_ids=sources, decoder_input_ids=targets).logits)
     rewritten(folder, lambda tensors: tensors | {copies[0]: torch.zeros(97, 32)})
     with pytest.raises(CorruptArtifact, match=copies[0]):
         load_model(folder)
@@ -282,10 +282,10 @@ def test_a_folder_without_a_head_is_read_with_the_head_that_transformers_gives_i
     assert "shared.weight" in tensors_of(folder)
     model, _ = load_model(folder)
     assert model.lm_head.bias is None
-    theirs = type(whole).from_pretrained(folder).eval()
+    reference = type(whole).from_pretrained(folder).eval()
     sources, targets = random_ids(97, 3, 24), random_ids(97, 3, 20, seed=5)
     with torch.no_grad():
-        assert_close(model(sources, targets), theirs(input_ids=sources, decoder_input_ids=targets).logits)
+        assert_close(model(sources, targets), reference(input_ids=sources, decoder_input_ids=targets).logits)
     save_model(model, None, tmp_path / "g", Lineage("model"))
     again, report = type(whole).from_pretrained(tmp_path / "g", output_loading_info=True)
     assert not report["missing_keys"]
@@ -323,15 +323,15 @@ def transformer_of_2017(lm_head_bias: bool, **changes) -> SequenceToSequence:
 def test_transformers_computes_our_transformer_of_2017(tmp_path, lm_head_bias, changes):
     model = transformer_of_2017(lm_head_bias, **changes)
     save_model(model, None, tmp_path / "m", Lineage("model"))
-    theirs, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+    reference, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
         tmp_path / "m", output_loading_info=True
     )
-    assert type(theirs).__name__ == "MarianMTModel"
+    assert type(reference).__name__ == "MarianMTModel"
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    assert theirs.config.decoder_start_token_id == 3
-    assert theirs.config.dropout == 0.1
-    assert_pair_conforms(model, theirs.eval())
+    assert reference.config.decoder_start_token_id == 3
+    assert reference.config.dropout == 0.1
+    assert_pair_conforms(model, reference.eval())
     loaded, _ = load_model(tmp_path / "m")
     assert loaded.config.decoder == model.config.decoder.replace(
         attention_dropout=loaded.config.decoder.attention_dropout
@@ -345,8 +345,8 @@ def test_transformers_computes_our_transformer_of_2017(tmp_path, lm_head_bias, c
     ("changes", "named"),
     [({"norm_eps": 1e-6}, "norm_eps"), ({"tie_embeddings": False}, "tie_embeddings")],
 )
-def test_a_pair_that_no_published_architecture_computes_names_what_stands_in_the_way(
+def test_an_encoder_decoder_that_no_published_architecture_computes_names_the_incompatible_settings(
     tmp_path, changes, named
 ):
-    with pytest.raises(UserError, match=rf"marian comes nearest.*decoder\.{named}"):
+    with pytest.raises(UserError, match=rf"marian comes closest.*decoder\.{named}"):
         save_model(transformer_of_2017(True, **changes), None, tmp_path / "m", Lineage("model"))

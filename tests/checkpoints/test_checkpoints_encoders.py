@@ -15,9 +15,9 @@ from tests.checkpoints.conformance import (
     assert_bf16_close,
     assert_close,
     assert_round_trip,
-    foreign_model,
     padding,
     random_ids,
+    reference_model,
     saved,
     tensors_of,
 )
@@ -87,126 +87,126 @@ def tiny(prefix: str, changes: dict, head: str = "ForMaskedLM"):
     """A transformers model, tiny and random."""
     ids = IDS if prefix == "ModernBert" else {}
     config = getattr(transformers, f"{prefix}Config")(**{**SIZES, **ids, **changes})
-    return foreign_model(getattr(transformers, f"{prefix}{head}"), config)
+    return reference_model(getattr(transformers, f"{prefix}{head}"), config)
 
 
 @torch.no_grad()
-def assert_encoder_conforms(model, theirs, answers) -> None:
-    """What `answers(output)` reads from theirs: plain, padded on either side, packed."""
+def assert_encoder_conforms(model, reference, answers) -> None:
+    """What `answers(output)` reads from reference: plain, padded on either side, packed."""
     ids = random_ids(97, 3, 24)
-    assert_close(model(ids), answers(theirs(ids)))
+    assert_close(model(ids), answers(reference(ids)))
     for side in ("right", "left"):
         mask = padding([24, 13, 1], side)
         got = model(ids, attention_mask=mask)
-        assert_close(got[mask], answers(theirs(ids, attention_mask=mask.long()))[mask])
+        assert_close(got[mask], answers(reference(ids, attention_mask=mask.long()))[mask])
     lengths = (11, 5, 8)
     documents = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))[None]
     position_ids = torch.cat([torch.arange(length) for length in lengths])[None]
     mask = document_mask(documents, causal=False)
     got = model(ids[:1], attention_mask=mask, position_ids=position_ids)[0]
     texts = ids[0].split(list(lengths))
-    assert_close(got, torch.cat([answers(theirs(text[None]))[0] for text in texts]))
+    assert_close(got, torch.cat([answers(reference(text[None]))[0] for text in texts]))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_masked_token_logits_and_folders_are_those_of_transformers(tmp_path, case):
-    theirs = tiny(*CASES[case])
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(*CASES[case])
+    folder = saved(reference, tmp_path / "f")
     model, tokenizer = load_model(folder)
     assert tokenizer is None
     assert isinstance(model, MaskedLanguageModel)
     assert not model.training
-    assert_encoder_conforms(model, theirs, lambda output: output.logits)
+    assert_encoder_conforms(model, reference, lambda output: output.logits)
     ids = random_ids(97, 2, 20)
-    assert_round_trip(theirs, folder, tmp_path / "g", lambda m: m(ids).logits)
+    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(ids).logits)
     assert read_config(tmp_path / "g") == read_config(folder) == model.config
 
 
 @pytest.mark.parametrize("case", ["bert", "modernbert", "modernbert-biases"])
 def test_bfloat16_logits_are_near_those_of_transformers(tmp_path, case):
-    theirs = tiny(*CASES[case]).to(torch.bfloat16)
-    model, _ = load_model(saved(theirs, tmp_path / "f"))
+    reference = tiny(*CASES[case]).to(torch.bfloat16)
+    model, _ = load_model(saved(reference, tmp_path / "f"))
     exact, _ = load_model(tmp_path / "f", dtype="float32")
     ids = random_ids(97, 3, 24)
     with torch.no_grad():
-        assert_bf16_close(model(ids), theirs(ids).logits, exact(ids))
+        assert_bf16_close(model(ids), reference(ids).logits, exact(ids))
 
 
 def test_token_types_tell_a_pair_of_texts_apart(tmp_path):
-    theirs = tiny("Bert", {})
-    model, _ = load_model(saved(theirs, tmp_path / "f"))
+    reference = tiny("Bert", {})
+    model, _ = load_model(saved(reference, tmp_path / "f"))
     ids, types = random_ids(97, 3, 24), (torch.arange(24) >= 11).long().expand(3, 24)
     with torch.no_grad():
         got = model(ids, token_type_ids=types)
-        assert_close(got, theirs(ids, token_type_ids=types).logits)
+        assert_close(got, reference(ids, token_type_ids=types).logits)
         assert (got - model(ids)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_config_in_the_words_of_a_published_folder_means_the_same(tmp_path, name):
+def test_a_config_with_the_keys_of_a_published_folder_means_the_same(tmp_path, name):
     """transformers reads the very same file: old keys, leftovers, and no `layer_types`."""
-    prefix, said = PUBLISHED[name]
+    prefix, keys = PUBLISHED[name]
     folder = saved(tiny(prefix, {}), tmp_path / "f")
-    foreign = {
+    hf_config = {
         **{key: value for key, value in SIZES.items() if key != "pad_token_id"},
         **{
             "architectures": [f"{prefix}ForMaskedLM"],
             "model_type": prefix.lower(),
             "pad_token_id": 0,
-            **said,
+            **keys,
         },
     }
-    (folder / "config.json").write_text(json.dumps(foreign))
-    theirs = getattr(transformers, f"{prefix}ForMaskedLM").from_pretrained(folder).eval()
+    (folder / "config.json").write_text(json.dumps(hf_config))
+    reference = getattr(transformers, f"{prefix}ForMaskedLM").from_pretrained(folder).eval()
     model, _ = load_model(folder)
     ids = random_ids(97, 3, 24)
     with torch.no_grad():
-        assert_close(model(ids), theirs(ids).logits)
+        assert_close(model(ids), reference(ids).logits)
 
 
 @pytest.mark.parametrize("prefix", ["Bert", "ModernBert"])
 def test_the_bare_trunk_is_an_embedder(tmp_path, prefix):
-    theirs = tiny(prefix, {}, "Model")
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny(prefix, {}, "Model")
+    folder = saved(reference, tmp_path / "f")
     model, _ = load_model(folder)
     assert isinstance(model, Embedder)
-    assert_encoder_conforms(model.trunk, theirs, lambda output: output.last_hidden_state)
+    assert_encoder_conforms(model.trunk, reference, lambda output: output.last_hidden_state)
     save_model(model, None, tmp_path / "g", Lineage("model"))
     before, after = tensors_of(folder), tensors_of(tmp_path / "g")
     pooler = {name for name in before if name.startswith("pooler.")}
     assert before.keys() - pooler == after.keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
-    again, report = type(theirs).from_pretrained(tmp_path / "g", output_loading_info=True)
+    again, report = type(reference).from_pretrained(tmp_path / "g", output_loading_info=True)
     assert set(report["missing_keys"]) == pooler  # an embedder has none; BertModel makes a new one
     assert not report["unexpected_keys"]
     ids = random_ids(97, 2, 20)
     with torch.no_grad():
-        assert torch.equal(again.eval()(ids).last_hidden_state, theirs(ids).last_hidden_state)
+        assert torch.equal(again.eval()(ids).last_hidden_state, reference(ids).last_hidden_state)
     assert read_head(tmp_path / "g").pooling == model.pooling == EmbedderConfig()
 
 
 def test_a_pretrained_bert_becomes_a_masked_language_model(tmp_path):
     """BertForPreTraining has a pooler and a head for the next sentence besides."""
-    theirs = tiny("Bert", {}, "ForPreTraining")
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny("Bert", {}, "ForPreTraining")
+    folder = saved(reference, tmp_path / "f")
     model, _ = load_model(folder)
     assert isinstance(model, MaskedLanguageModel)
     ids = random_ids(97, 3, 24)
     with torch.no_grad():
-        assert_close(model(ids), theirs(ids).prediction_logits)
+        assert_close(model(ids), reference(ids).prediction_logits)
     save_model(model, None, tmp_path / "g", Lineage("model"))
-    left_out = {name for name in tensors_of(folder) if "pooler" in name or "seq_relationship" in name}
-    assert len(left_out) == 4
-    assert tensors_of(tmp_path / "g").keys() == tensors_of(folder).keys() - left_out
+    unused = {name for name in tensors_of(folder) if "pooler" in name or "seq_relationship" in name}
+    assert len(unused) == 4
+    assert tensors_of(tmp_path / "g").keys() == tensors_of(folder).keys() - unused
 
 
 def old_folder(tmp_path, change) -> tuple:
     """A BertForMaskedLM, and its folder with `change(tensors)` done to the file."""
-    theirs = tiny("Bert", {})
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny("Bert", {})
+    folder = saved(reference, tmp_path / "f")
     tensors = load_file(folder / "model.safetensors")
     save_file(change(dict(tensors)), folder / "model.safetensors", metadata={"format": "pt"})
-    return theirs, folder
+    return reference, folder
 
 
 def test_names_and_copies_of_the_oldest_files_are_understood(tmp_path):
@@ -223,11 +223,11 @@ def test_names_and_copies_of_the_oldest_files_are_understood(tmp_path):
         tensors["bert.pooler.dense.bias"] = torch.zeros(32)
         return tensors
 
-    theirs, folder = old_folder(tmp_path, change)
+    reference, folder = old_folder(tmp_path, change)
     model, _ = load_model(folder)
     ids = random_ids(97, 3, 24)
     with torch.no_grad():
-        assert_close(model(ids), theirs(ids).logits)
+        assert_close(model(ids), reference(ids).logits)
 
 
 def test_a_copy_of_the_embedding_with_other_values_is_refused(tmp_path):
@@ -242,17 +242,17 @@ def test_settings_and_dropout_survive_the_round_trip(tmp_path):
         **{"vocab_size": 61, "d_model": 16, "n_layers": 3, "n_heads": 2, "n_kv_heads": 2, "head_dim": 8},
         **{"d_ff": 24, "max_seq_len": 40, "dropout": 0.1, "attention_dropout": 0.2},
     }
-    ours = EncoderConfig(
+    actual = EncoderConfig(
         **shape, sliding_window=8, local_layers=(1, 2), rope_theta=777.0, local_rope_theta=55.0
     )
-    save_model(MaskedLanguageModel(ours), None, tmp_path / "m", Lineage("model"))
-    assert read_config(tmp_path / "m") == ours
+    save_model(MaskedLanguageModel(actual), None, tmp_path / "m", Lineage("model"))
+    assert read_config(tmp_path / "m") == actual
     assert type(transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "m")).__name__ == (
         "ModernBertForMaskedLM"
     )
 
 
-def test_a_shape_that_no_published_encoder_has_names_what_stands_in_the_way(tmp_path):
+def test_a_shape_that_no_published_encoder_has_names_the_incompatible_settings(tmp_path):
     shape = {
         **{"vocab_size": 61, "d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8},
         **{"d_ff": 24, "max_seq_len": 40},

@@ -72,7 +72,7 @@ def plain_configs(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("prefix", "changes", "named"), REFUSED)
-def test_what_we_do_not_compute_is_refused_by_name(plain_configs, prefix, changes, named):
+def test_unsupported_settings_are_refused_by_name(plain_configs, prefix, changes, named):
     folder, plain = plain_configs[prefix]
     (folder / "config.json").write_text(json.dumps(plain | changes))
     with pytest.raises(UserError, match=named) as refused:
@@ -95,10 +95,10 @@ def test_a_size_that_is_none_is_named_in_the_words_of_the_file(plain_configs, pr
     if prefix in ("Bart", "Marian"):
         plain.pop("num_hidden_layers", None)  # it repeats encoder_layers
     for key in SIZES[prefix]:
-        foreign = plain | {key: 0}
-        architecture, _ = architecture_of(foreign, "config.json")
+        hf_config = plain | {key: 0}
+        architecture, _ = architecture_of(hf_config, "config.json")
         with pytest.raises(UserError) as refused:
-            architecture.read_settings(foreign, "config.json")
+            architecture.read_settings(hf_config, "config.json")
         assert f"`{key}`" in str(refused.value)
         assert "0" in refused.value.message
 
@@ -109,10 +109,10 @@ def test_a_damaged_value_is_refused_or_honoured_and_never_a_crash(plain_configs,
     refusals = []
     for key in plain:
         for value in DAMAGED:
-            foreign = plain | {key: value}
+            hf_config = plain | {key: value}
             try:
-                architecture, _ = architecture_of(foreign, "config.json")
-                architecture.read_settings(foreign, "config.json")
+                architecture, _ = architecture_of(hf_config, "config.json")
+                architecture.read_settings(hf_config, "config.json")
             except UserError as error:
                 refusals.append(error.message)
     assert all(message.startswith("config.json") for message in refusals)

@@ -36,7 +36,7 @@ class Bomb:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A stranger's sound model folder: no lineage, no manifest."""
+    """A valid third-party model folder: no lineage, no manifest."""
     path = save_model(LanguageModel(DecoderConfig(**SHAPE)), None, tmp_path / "m", Lineage("model"))
     (path / "lineage.json").unlink()
     (path / "manifest.json").unlink()
@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def unpickled(monkeypatch):
-    """Every unpickling, however it is asked for."""
+    """Every unpickling, however it is requested."""
     calls = []
     for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
         monkeypatch.setattr(module, name, lambda *a, _name=name, **k: calls.append(_name))

@@ -1,4 +1,4 @@
-"""Names on the hub: what is asked for, what is refused, and the cache's links. No test touches a network."""
+"""Names on the hub: what is requested, what is refused, and the cache's links. No test touches a network."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DATA = {
 
 
 def cache(root: Path, files: dict[str, bytes]) -> Path:
-    """A snapshot as the hub's cache keeps it: links into a store beside it."""
+    """A snapshot as the hub's cache keeps it: links into its blob store."""
     home = root / "models--org--model"
     snapshot = home / "snapshots" / COMMIT
     (home / "blobs").mkdir(parents=True, exist_ok=True)
@@ -60,19 +60,19 @@ def cache(root: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict]]:
-    """`fake_hub(files)` puts a hub in place that holds one model; it returns what is asked of it."""
+    """`fake_hub(files)` puts a hub in place that holds one model; it returns the requests."""
 
     def install(files: dict[str, bytes], error: Exception | None = None, cached: bool = False) -> list[dict]:
-        asked: list[dict] = []
+        requests: list[dict] = []
 
         def model_info(name: str, *, revision: str | None = None) -> SimpleNamespace:
-            asked.append({"list": name, "revision": revision})
+            requests.append({"list": name, "revision": revision})
             if error:
                 raise error
             return SimpleNamespace(sha=COMMIT, siblings=[SimpleNamespace(rfilename=file) for file in files])
 
         def snapshot_download(name, *, revision=None, allow_patterns=None, local_files_only=False) -> str:
-            asked.append(
+            requests.append(
                 {"fetch": name, "revision": revision, "files": allow_patterns, "local": local_files_only}
             )
             if local_files_only and not cached:
@@ -88,7 +88,7 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
 
         monkeypatch.setattr(hub, "model_info", model_info)
         monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-        return asked
+        return requests
 
     return install
 
@@ -100,19 +100,19 @@ def http_error(kind: str) -> Exception:
 
 
 def test_only_data_is_fetched(fake_hub: Callable[..., list[dict]]) -> None:
-    asked = fake_hub(FILES)
+    requests = fake_hub(FILES)
     fetched = fetch_model("org/model", "main")
     assert fetched.revision == COMMIT
     assert {
         path.relative_to(fetched.folder).as_posix() for path in fetched.folder.rglob("*") if path.is_file()
     } == DATA
-    assert asked[0] == {"list": "org/model", "revision": "main"}
-    assert [set(one["files"]) for one in asked[1:]] == [DATA - {"model.safetensors"}, DATA]
-    assert {one["revision"] for one in asked[1:]} == {COMMIT}
+    assert requests[0] == {"list": "org/model", "revision": "main"}
+    assert [set(one["files"]) for one in requests[1:]] == [DATA - {"model.safetensors"}, DATA]
+    assert {one["revision"] for one in requests[1:]} == {COMMIT}
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         (b'{"model_type": "mamba"}', "a model of type 'mamba'"),
         (b"[]", "not a mapping"),
@@ -120,22 +120,22 @@ def test_only_data_is_fetched(fake_hub: Callable[..., list[dict]]) -> None:
     ],
 )
 def test_an_unknown_architecture_is_refused_before_its_weights_are_fetched(
-    config: bytes | None, said: str, fake_hub: Callable[..., list[dict]]
+    config: bytes | None, message: str, fake_hub: Callable[..., list[dict]]
 ) -> None:
     files = {name: data for name, data in {**FILES, "config.json": config}.items() if data is not None}
-    asked = fake_hub(files)
-    with pytest.raises(UserError, match=said):
+    requests = fake_hub(files)
+    with pytest.raises(UserError, match=message):
         fetch_model("org/model")
-    assert "model.safetensors" not in asked[-1]["files"]
+    assert "model.safetensors" not in requests[-1]["files"]
 
 
 def test_a_model_whose_weights_are_pickled_is_refused_before_anything_is_fetched(
     fake_hub: Callable[..., list[dict]],
 ) -> None:
-    asked = fake_hub({"config.json": b"{}", "pytorch_model.bin": b"x"})
+    requests = fake_hub({"config.json": b"{}", "pytorch_model.bin": b"x"})
     with pytest.raises(UserError, match=r"pickled \(pytorch_model\.bin\)"):
         fetch_model("org/model")
-    assert [next(iter(one)) for one in asked] == ["list"]
+    assert [next(iter(one)) for one in requests] == ["list"]
     with pytest.raises(UserError, match=r"has no model\.safetensors"):
         select_files("org/model", ["config.json", "original/consolidated.safetensors"])
 
@@ -150,7 +150,7 @@ def test_shards_are_weights_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said", "way_out"),
+    ("error", "message", "way_out"),
     [
         (http_error("GatedRepoError"), "is gated by its publisher", "hf auth login"),
         (http_error("RepositoryNotFoundError"), "is not on the hub", "check the name"),
@@ -169,18 +169,18 @@ def test_shards_are_weights_too() -> None:
     ],
 )
 def test_each_obstacle_has_a_way_out(
-    error: Exception, said: str, way_out: str, fake_hub: Callable[..., list[dict]]
+    error: Exception, message: str, way_out: str, fake_hub: Callable[..., list[dict]]
 ) -> None:
     fake_hub(FILES, error)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         fetch_model("org/model")
     assert way_out in caught.value.hint
 
 
 def test_without_network_the_cache_serves(fake_hub: Callable[..., list[dict]]) -> None:
-    asked = fake_hub(FILES, ConnectionError("no route"), cached=True)
+    requests = fake_hub(FILES, ConnectionError("no route"), cached=True)
     assert fetch_model("org/model").revision == COMMIT
-    assert asked[-1]["local"] is True
+    assert requests[-1]["local"] is True
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     assert "parakit[hub]" in error.value.hint
 
 
-def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_and_paths_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert hub_name("org/model-1.5_b") == "org/model-1.5_b"
     assert hub_name("hub:org/model") == "org/model"

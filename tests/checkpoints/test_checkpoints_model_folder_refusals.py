@@ -25,14 +25,16 @@ EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 
 def folder_with(tmp_path: Path, prefix: str, changes: dict, made_with: dict | None = None) -> Path:
     """A transformers folder whose config.json was changed afterwards; None takes a key away."""
     folder = saved(tiny(prefix, made_with or {}), tmp_path / "f")
-    said = json.loads((folder / "config.json").read_text()) | changes
-    said = {key: value for key, value in said.items() if key not in changes or changes[key] is not ...}
-    (folder / "config.json").write_text(json.dumps(said))
+    settings = json.loads((folder / "config.json").read_text()) | changes
+    settings = {
+        key: value for key, value in settings.items() if key not in changes or changes[key] is not ...
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
     return folder
 
 
 @pytest.mark.parametrize(
-    ("prefix", "changes", "said"),
+    ("prefix", "changes", "message"),
     [
         (
             "Llama",
@@ -85,16 +87,16 @@ def folder_with(tmp_path: Path, prefix: str, changes: dict, made_with: dict | No
         ("GPT2", {"n_layer": 10**9}, r"`n_layer` is 1000000000"),
     ],
 )
-def test_a_config_that_cannot_be_is_refused_with_the_field_and_the_file(tmp_path, prefix, changes, said):
+def test_a_config_that_cannot_be_is_refused_with_the_field_and_the_file(tmp_path, prefix, changes, message):
     folder = folder_with(tmp_path, prefix, changes)
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_model(folder)
     assert "config.json" in str(error.value)
     assert error.value.hint
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"num_experts_per_tok": 6}, r"n_active_experts = 6 exceeds n_experts = 5"),
         ({"mlp_only_layers": "all"}, r"`mlp_only_layers` is 'all'"),
@@ -104,8 +106,8 @@ def test_a_config_that_cannot_be_is_refused_with_the_field_and_the_file(tmp_path
         ({"num_experts": 0, "num_local_experts": ...}, r"`num_experts` is 0"),
     ],
 )
-def test_experts_that_cannot_be_are_refused(tmp_path, changes, said):
-    with pytest.raises(UserError, match=said):
+def test_experts_that_cannot_be_are_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
         load_model(folder_with(tmp_path, "Qwen3Moe", changes, EXPERTS))
 
 
@@ -172,8 +174,8 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused_with_both_sizes(tmp_pa
 
 def test_the_names_of_gpt2_as_it_was_first_published_are_read(tmp_path):
     """Without the prefix, with causal masks as buffers, and with the tied matrix repeated."""
-    theirs = tiny("GPT2", {})
-    folder = saved(theirs, tmp_path / "f")
+    reference = tiny("GPT2", {})
+    folder = saved(reference, tmp_path / "f")
     old = {name.removeprefix("transformer."): value for name, value in tensors_of(folder).items()}
     old |= {f"h.{i}.attn.bias": torch.ones(1, 1, 128, 128, dtype=torch.uint8).tril() for i in range(3)}
     old |= {f"h.{i}.attn.masked_bias": torch.tensor(-1e4) for i in range(3)}
@@ -182,7 +184,7 @@ def test_the_names_of_gpt2_as_it_was_first_published_are_read(tmp_path):
     model, _ = load_model(folder)
     ids = random_ids(97, 2, 12)
     with torch.no_grad():
-        assert_close(model(ids), theirs(ids).logits)
+        assert_close(model(ids), reference(ids).logits)
     save_file(old | {"transformer.wte.weight": old["wte.weight"].clone()}, folder / "model.safetensors")
     with pytest.raises(UserError, match="under two names"):
         load_model(folder)
@@ -235,14 +237,14 @@ values = st.recursive(
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe"])
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
-def test_whatever_stands_in_a_config_is_read_or_refused(model_type, data):
+def test_any_value_in_a_config_is_read_or_refused(model_type, data):
     sound = SOUND["gpt2" if model_type == "gpt2" else "llama"] | MORE.get(model_type, {})
     keys = st.sampled_from([*sound, *KEYS])
     changes = data.draw(st.dictionaries(keys, values, min_size=1, max_size=3))
-    foreign = {"model_type": model_type, **sound} | changes
+    hf_config = {"model_type": model_type, **sound} | changes
     try:
-        architecture, _ = architecture_of(foreign, "config.json")
-        config = architecture.read_settings(foreign, "config.json")
+        architecture, _ = architecture_of(hf_config, "config.json")
+        config = architecture.read_settings(hf_config, "config.json")
     except UserError:
         return
     again = architecture.read_settings(architecture.write_settings(config), "config.json")

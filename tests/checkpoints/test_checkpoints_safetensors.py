@@ -42,7 +42,7 @@ def test_a_sound_file_is_read_as_the_library_reads_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         (changed("b", data_offsets=[20, 28]), "overlaps"),
         (changed("b", data_offsets=[25, 33]), "gap"),
@@ -65,9 +65,9 @@ def test_a_sound_file_is_read_as_the_library_reads_it(tmp_path):
         (b"[" * 100_000, "not readable"),
     ],
 )
-def test_a_wrong_header_is_refused_naming_the_file(tmp_path, header, said):
+def test_a_wrong_header_is_refused_naming_the_file(tmp_path, header, message):
     path = write(tmp_path / "bad.safetensors", header)
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         read_header(path)
     assert "bad.safetensors" in str(error.value)
 
@@ -94,10 +94,10 @@ def test_any_flipped_byte_is_refused_or_harmless(tmp_path_factory, position, val
     raw[position % (len(raw) - 32)] = value
     path.write_bytes(raw)
     try:
-        entries, said = read_header(path), ""
+        entries, message = read_header(path), ""
     except UserError as error:
-        entries, said = {}, str(error)
-    assert "x.safetensors" in said or max(entry.stop for entry in entries.values()) == 32
+        entries, message = {}, str(error)
+    assert "x.safetensors" in message or max(entry.stop for entry in entries.values()) == 32
 
 
 def write_index(folder, weight_map):

@@ -39,7 +39,7 @@ def model():
 
 @pytest.fixture
 def shards(tmp_path, model):
-    """A stranger's folder in shards of at most 20 kB: no lineage, no manifest."""
+    """A third-party folder in shards of at most 20 kB: no lineage, no manifest."""
     folder = save_model(model, None, tmp_path / "m", Lineage("model"), max_shard_bytes=20_000)
     for name in ("lineage.json", "manifest.json"):
         (folder / name).unlink()
@@ -65,14 +65,14 @@ def test_shards_hold_what_one_file_would_and_no_more_than_asked(tmp_path, model,
 
 
 def test_transformers_loads_our_shards_and_we_do(model, shards):
-    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(shards, output_loading_info=True)
+    reference, report = transformers.AutoModelForCausalLM.from_pretrained(shards, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    ours, _ = load_model(shards)
+    actual, _ = load_model(shards)
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
-        assert torch.equal(ours(ids), model(ids))
-        assert (ours(ids) - theirs.eval()(ids).logits).abs().max() <= 1e-4
+        assert torch.equal(actual(ids), model(ids))
+        assert (actual(ids) - reference.eval()(ids).logits).abs().max() <= 1e-4
 
 
 def test_a_tensor_larger_than_a_shard_has_one_of_its_own(tmp_path, model):
@@ -98,9 +98,9 @@ def test_a_shard_that_was_cut_is_named_with_both_sizes(shards):
 
 def test_an_index_that_promises_what_a_shard_lacks_is_refused(shards):
     index = shards / "model.safetensors.index.json"
-    said = json.loads(index.read_text())
-    said["weight_map"]["model.norm.bias"] = said["weight_map"]["model.norm.weight"]
-    index.write_text(json.dumps(said))
+    content = json.loads(index.read_text())
+    content["weight_map"]["model.norm.bias"] = content["weight_map"]["model.norm.weight"]
+    index.write_text(json.dumps(content))
     with pytest.raises(CorruptArtifact, match=r"lacks the tensor 'model.norm.bias'"):
         load_model(shards)
 
@@ -146,6 +146,6 @@ def test_loading_takes_the_model_and_one_shard_of_memory(tmp_path, shards):
     largest = max(path.stat().st_size for path in (tmp_path / "big").glob("*.safetensors"))
     assert largest < n_bytes / 5
     command = [sys.executable, "-c", PEAK, str(shards), str(tmp_path / "big")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    for peak, size in zip(map(int, said), (n_bytes // 2, n_bytes), strict=True):
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    for peak, size in zip(map(int, output), (n_bytes // 2, n_bytes), strict=True):
         assert size * 0.9 < peak < (size + largest) * 1.15

@@ -40,12 +40,12 @@ def folder(tokenizer, tmp_path):
 
 
 def test_transformers_reads_our_tokenizer_from_the_model_folder(folder, tokenizer):
-    theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    for text in ("The parrot said: it was not late!", "café <|end|> 12345 \U0001f99c"):
+    reference = transformers.AutoTokenizer.from_pretrained(folder)
+    for text in ("The parrot message: it was not late!", "café <|end|> 12345 \U0001f99c"):
         if "<|" not in text:
-            assert theirs(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text)
-        assert theirs.decode(tokenizer.encode(text)) == text
-    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (
+            assert reference(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text)
+        assert reference.decode(tokenizer.encode(text)) == text
+    assert (reference.bos_token_id, reference.eos_token_id, reference.pad_token_id) == (
         tokenizer.bos_id,
         tokenizer.eos_id,
         tokenizer.pad_id,
@@ -55,27 +55,27 @@ def test_transformers_reads_our_tokenizer_from_the_model_folder(folder, tokenize
 def test_the_same_conversation_gives_the_same_ids(folder, tokenizer):
     from parakit.data.conversations.conversation import Message
 
-    theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    said = [("user", "Is it late?"), ("assistant", "It was not late."), ("user", "And now?")]
-    ours = compile_chat(tokenizer, [Message(*turn) for turn in said], add_generation_prompt=True)
-    messages = [{"role": role, "content": content} for role, content in said]
-    ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert list(ours.token_ids) == list(ids)
+    reference = transformers.AutoTokenizer.from_pretrained(folder)
+    turns = [("user", "Is it late?"), ("assistant", "It was not late."), ("user", "And now?")]
+    actual = compile_chat(tokenizer, [Message(*turn) for turn in turns], add_generation_prompt=True)
+    messages = [{"role": role, "content": content} for role, content in turns]
+    ids = reference.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert list(actual.token_ids) == list(ids)
 
 
 def test_greedy_text_is_that_of_transformers(folder, tokenizer):
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(folder)
     model, loaded = load_model(folder)
     assert loaded.digest == tokenizer.digest
     token_ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode("The parrot")]])
-    made = theirs.generate(
+    made = reference.generate(
         token_ids, max_new_tokens=8, do_sample=False, attention_mask=torch.ones_like(token_ids)
     )
-    ours = token_ids
+    actual = token_ids
     with torch.no_grad():
-        while ours.shape[1] < made.shape[1]:
-            ours = torch.cat([ours, model(ours)[:, -1:].argmax(-1)], 1)
-    assert torch.equal(ours, made)
+        while actual.shape[1] < made.shape[1]:
+            actual = torch.cat([actual, model(actual)[:, -1:].argmax(-1)], 1)
+    assert torch.equal(actual, made)
 
 
 def test_the_ids_that_end_a_completion_are_written(folder, tokenizer):
@@ -90,13 +90,13 @@ def test_the_ids_that_end_a_completion_are_written(folder, tokenizer):
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tokenizer, tmp_path):
     model = LanguageModel(DecoderConfig(vocab_size=tokenizer.vocab_size - 1, **SHAPE))
-    said = f"{tokenizer.vocab_size} tokens.*{tokenizer.vocab_size - 1} rows"
-    with pytest.raises(UserError, match=said):
+    message = f"{tokenizer.vocab_size} tokens.*{tokenizer.vocab_size - 1} rows"
+    with pytest.raises(UserError, match=message):
         save_model(model, tokenizer, tmp_path / "m", Lineage("model"))
     assert not (tmp_path / "m").exists()
     save_model(model, None, tmp_path / "m", Lineage("model"))
     tokenizer.save(tmp_path / "m")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_model(tmp_path / "m", verify=False)
 
 

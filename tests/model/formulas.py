@@ -44,8 +44,8 @@ def joined_of(**changes: Any) -> EncoderDecoderConfig:
     )
 
 
-def drawn(module: torch.nn.Module, seed: int = 0) -> Any:
-    """Every parameter drawn: a fresh model's zeros and ones would test nothing."""
+def random_weights(module: torch.nn.Module, seed: int = 0) -> Any:
+    """Every parameter random_weights: a fresh model's zeros and ones would test nothing."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -86,7 +86,7 @@ def linear(x: Array, w: Weights, name: str) -> Array:
     return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0)
 
 
-def turned(x: Array, positions: Array, theta: float) -> Array:
+def rotated(x: Array, positions: Array, theta: float) -> Array:
     """Each pair of features (i, i + D/2) as a complex number, times e^(i * position * theta^(-2i/D)). x (T, D)."""
     half = x.shape[-1] // 2
     angle = positions[:, None] * theta ** (-2.0 * np.arange(half) / x.shape[-1])
@@ -135,7 +135,7 @@ def attention(
             query = rms_norm(query, w["query_norm.weight"], c.norm_eps)
             key = rms_norm(key, w["key_norm.weight"], c.norm_eps)
         if at is not None and theta is not None:
-            query, key = turned(query, at, theta), turned(key, at, theta)
+            query, key = rotated(query, at, theta), rotated(key, at, theta)
         scores = query @ key.T * scale
         if c.attention_soft_cap is not None:
             scores = c.attention_soft_cap * np.tanh(scores / c.attention_soft_cap)

@@ -13,7 +13,7 @@ from parakit.model import LanguageModel, SequenceToSequence
 from parakit.model.layers.attention import Attention, CrossAttention
 from parakit.model.layers.masks import cross_document_mask, document_mask, expand_mask, narrow_mask
 from parakit.model.layers.positions import RotaryPositions
-from tests.model.formulas import arrays, attention, config_of, drawn, encoder_of, joined_of
+from tests.model.formulas import arrays, attention, config_of, encoder_of, joined_of, random_weights
 
 HEADS = [pytest.param(4, id="multi-head"), pytest.param(2, id="grouped"), pytest.param(1, id="multi-query")]
 INDEX = torch.arange(9)
@@ -60,7 +60,7 @@ def near(got: np.ndarray, wanted: np.ndarray) -> None:
 @pytest.mark.parametrize("n_kv_heads", HEADS)
 def test_causal_attention_is_its_formula(n_kv_heads: int) -> None:
     config = config_of(n_kv_heads=n_kv_heads)
-    layer = drawn(Attention(config, 0, causal=True)).double()
+    layer = random_weights(Attention(config, 0, causal=True)).double()
     wanted = attention(tokens()[0].numpy(), arrays(layer), config, np.tri(9, dtype=bool), np.arange(9), 1e4)
     near(mixed(layer, None, INDEX), wanted)
 
@@ -68,7 +68,7 @@ def test_causal_attention_is_its_formula(n_kv_heads: int) -> None:
 @pytest.mark.parametrize("n_kv_heads", HEADS)
 def test_full_attention_is_its_formula_with_biases_and_padding(n_kv_heads: int) -> None:
     config = encoder_of(n_kv_heads=n_kv_heads, attention_bias=True, attention_output_bias=True)
-    layer = drawn(Attention(config, 0, causal=False)).double()
+    layer = random_weights(Attention(config, 0, causal=False)).double()
     everything, some = np.ones((9, 9), bool), np.arange(9) < 6
     near(mixed(layer, None), attention(tokens()[0].numpy(), arrays(layer), config, everything))
     mask = expand_mask(torch.tensor(some)[None], INDEX, 9, causal=False)
@@ -81,12 +81,12 @@ def test_full_attention_is_its_formula_with_biases_and_padding(n_kv_heads: int) 
 def test_windowed_attention_is_its_formula(n_kv_heads: int, window: int) -> None:
     distance = np.arange(9)[:, None] - np.arange(9)
     config = config_of(n_kv_heads=n_kv_heads)
-    layer = drawn(Attention(config, 0, causal=True)).double()
+    layer = random_weights(Attention(config, 0, causal=True)).double()
     wanted = attention(
         tokens()[0].numpy(), arrays(layer), config, (distance >= 0) & (distance < window), np.arange(9), 1e4
     )
     near(mixed(layer, narrow_mask(None, INDEX, 9, window, causal=True), INDEX), wanted)
-    layer = drawn(Attention(config, 0, causal=False)).double()
+    layer = random_weights(Attention(config, 0, causal=False)).double()
     wanted = attention(tokens()[0].numpy(), arrays(layer), config, abs(distance) <= window // 2)
     near(mixed(layer, narrow_mask(None, INDEX, 9, window, causal=False)), wanted)
 
@@ -94,7 +94,7 @@ def test_windowed_attention_is_its_formula(n_kv_heads: int, window: int) -> None
 @pytest.mark.parametrize("n_kv_heads", HEADS)
 def test_cross_attention_is_its_formula(n_kv_heads: int) -> None:
     config = config_of(n_kv_heads=n_kv_heads, attention_bias=True)
-    layer, source = drawn(CrossAttention(config, 0)).double(), tokens(5, seed=2)
+    layer, source = random_weights(CrossAttention(config, 0)).double(), tokens(5, seed=2)
     seen = np.array([True, True, False, True, False])
     wanted = attention(
         tokens()[0].numpy(),
@@ -111,17 +111,17 @@ def test_cross_attention_is_its_formula(n_kv_heads: int) -> None:
 @pytest.mark.parametrize("causal", [True, False])
 def test_soft_caps_and_scales_are_their_formulas(changes: dict[str, Any], causal: bool) -> None:
     config = config_of(**changes)
-    layer = drawn(Attention(config, 0, causal)).double()
+    layer = random_weights(Attention(config, 0, causal)).double()
     seen = np.tri(9, dtype=bool) if causal else np.ones((9, 9), bool)
     wanted = attention(tokens()[0].numpy(), arrays(layer), config, seen, np.arange(9), 1e4)
     near(mixed(layer, None, INDEX), wanted)
     near(mixed(layer, torch.tensor(seen)[None, None], INDEX), wanted)
-    plain = drawn(Attention(config_of(), 0, causal)).double()
+    plain = random_weights(Attention(config_of(), 0, causal)).double()
     assert np.abs(mixed(plain, None, INDEX) - wanted).max() > 1e-3
 
 
 def test_a_soft_cap_in_half_precision_is_taken_in_float32() -> None:
-    layer = drawn(Attention(config_of(attention_soft_cap=50.0), 0, causal=True)).bfloat16()
+    layer = random_weights(Attention(config_of(attention_soft_cap=50.0), 0, causal=True)).bfloat16()
     loud = (tokens() * 60).bfloat16()
     assert layer(loud, None, None, None).isfinite().all()
 
@@ -147,7 +147,7 @@ def test_a_soft_cap_in_half_precision_is_taken_in_float32() -> None:
 def test_tokens_given_in_pieces_to_a_cache_get_the_logits_of_the_whole(
     changes: dict[str, Any], chunks: list[int]
 ) -> None:
-    model = drawn(LanguageModel(config_of(**changes))).double()
+    model = random_weights(LanguageModel(config_of(**changes))).double()
     ids, cache, pieces = torch.randint(0, 61, (2, 11)), KeptTokens(), []
     for n_new in chunks:
         at = torch.arange(cache.seq_len, cache.seq_len + n_new)
@@ -168,7 +168,7 @@ def test_tokens_given_in_pieces_to_a_cache_get_the_logits_of_the_whole(
 
 @torch.no_grad()
 def test_a_source_is_led_through_keys_and_values_once() -> None:
-    model = drawn(SequenceToSequence(joined_of(positions="relative"))).double()
+    model = random_weights(SequenceToSequence(joined_of(positions="relative"))).double()
     source_ids, ids, cache, pieces = (
         torch.randint(0, 61, (1, 5)),
         torch.randint(0, 61, (1, 4)),

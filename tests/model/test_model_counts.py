@@ -93,7 +93,7 @@ def test_parameters_by_part_are_those_of_the_built_model(build: Any, data: st.Da
 
 
 @pytest.mark.parametrize("attention", ["linear", "low_rank"])
-def test_parameters_of_long_attention_are_those_of_the_built_model(attention: str) -> None:
+def test_parameters_of_efficient_attention_are_those_of_the_built_model(attention: str) -> None:
     check_counts(encoder_of(attention=attention, low_rank_len=5))
     if attention == "linear":
         check_counts(config_of(attention=attention))
@@ -118,10 +118,10 @@ def test_operations_are_those_that_torch_counts(n_heads: int, n_kv_heads: int, s
     ids = torch.randint(0, 50, (2, seq_len))
     # torch counts the whole square of attended positions, we the causal half that is needed
     square = 4 * config.n_layers * n_heads * config.head_dim * seq_len
-    ours = config.flops_per_token(seq_len, training=False)
+    actual = config.flops_per_token(seq_len, training=False)
     causal = 4 * config.n_layers * n_heads * config.head_dim * (seq_len + 1) / 2
-    assert torchs_operations(LanguageModel(config), ids) == (ours - causal + square) * ids.numel()
-    assert config.flops_per_token(seq_len) == 3 * ours
+    assert torchs_operations(LanguageModel(config), ids) == (actual - causal + square) * ids.numel()
+    assert config.flops_per_token(seq_len) == 3 * actual
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,15 @@ def test_operations_are_those_that_torch_counts(n_heads: int, n_kv_heads: int, s
 )
 def test_operations_of_an_encoder_are_those_that_torch_counts(changes: dict[str, Any]) -> None:
     config, ids = encoder_of(**changes), torch.randint(0, 61, (2, 11))
-    ours = config.flops_per_token(11, training=False) * ids.numel()
-    assert torchs_operations(MaskedLanguageModel(config), ids) == ours
+    actual = config.flops_per_token(11, training=False) * ids.numel()
+    assert torchs_operations(MaskedLanguageModel(config), ids) == actual
 
 
 def test_operations_of_an_encoder_decoder_are_those_that_torch_counts() -> None:
     config, ids = joined_of(n_layers=3), torch.randint(0, 61, (2, 11))
     unseen = 4 * 3 * 4 * 6 * (11 - (11 + 1) / 2)  # of the decoder's square
-    ours = (config.flops_per_token(11, training=False) + unseen) * ids.numel()
-    assert torchs_operations(SequenceToSequence(config), ids, ids) == ours
+    actual = (config.flops_per_token(11, training=False) + unseen) * ids.numel()
+    assert torchs_operations(SequenceToSequence(config), ids, ids) == actual
 
 
 @given(st.integers(1, 20), st.integers(1, 25), st.booleans())

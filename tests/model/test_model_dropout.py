@@ -72,8 +72,8 @@ def test_scores_in_memory_give_what_the_fused_kernels_give(kind):
         leaves = [*attention.parameters(), *([mask] if kind == "added" else [])]
         gradients = torch.autograd.grad((out * torch.arange(16)).sum(), leaves)
         sums.append((out, *gradients))
-    for ours, theirs in zip(*sums, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, reference in zip(*sums, strict=True):
+        torch.testing.assert_close(actual, reference)
 
 
 def test_attention_on_a_cpu_takes_the_shorter_way():

@@ -17,7 +17,7 @@ from parakit.model.layers.efficient_attention import (
     LocalAttention,
     LowRankAttention,
 )
-from tests.model.formulas import arrays, attention, config_of, drawn, encoder_of, linear, softmax
+from tests.model.formulas import arrays, attention, config_of, encoder_of, linear, random_weights, softmax
 
 LENGTHS = [1, 2, CHUNK_LEN - 1, CHUNK_LEN, CHUNK_LEN + 1, 3 * CHUNK_LEN + 5]
 
@@ -66,7 +66,7 @@ def near(got: Tensor, wanted: np.ndarray) -> None:
 @pytest.mark.parametrize("causal", [True, False])
 def test_local_attention_is_its_formula_block_by_block(window: int, n_tokens: int, causal: bool) -> None:
     config = (config_of if causal else encoder_of)(sliding_window=window, query_key_norm=False)
-    layer, x = drawn(LocalAttention(config, 0, causal)).double(), tokens(n_tokens, rows=2)
+    layer, x = random_weights(LocalAttention(config, 0, causal)).double(), tokens(n_tokens, rows=2)
     distance = np.arange(n_tokens)[:, None] - np.arange(n_tokens)
     near_by = (distance >= 0) & (distance < window) if causal else abs(distance) <= window // 2
     real = np.arange(n_tokens) >= np.array([[0], [min(2, n_tokens - 1)]])  # the second row is padded
@@ -84,7 +84,7 @@ def test_local_attention_is_its_formula_block_by_block(window: int, n_tokens: in
 @pytest.mark.parametrize("causal", [True, False])
 def test_linear_attention_is_its_formula(n_kv_heads: int, n_tokens: int, causal: bool) -> None:
     config = config_of(n_kv_heads=n_kv_heads, attention="linear", query_key_norm=False)
-    layer, x = drawn(LinearAttention(config, 0, causal)).double(), tokens(n_tokens)
+    layer, x = random_weights(LinearAttention(config, 0, causal)).double(), tokens(n_tokens)
     seen = np.tri(n_tokens, dtype=bool) if causal else np.ones((n_tokens, n_tokens), bool)
     wanted = linear_attention(x[0].numpy(), layer, config, seen)
     near(layer(x, None, None, None)[0], wanted)
@@ -93,7 +93,7 @@ def test_linear_attention_is_its_formula(n_kv_heads: int, n_tokens: int, causal:
 
 def test_causal_linear_attention_and_its_gradients_do_not_depend_on_the_chunks() -> None:
     config = config_of(attention="linear")
-    layer, n = drawn(LinearAttention(config, 0, causal=True)).double(), 2 * CHUNK_LEN + 9
+    layer, n = random_weights(LinearAttention(config, 0, causal=True)).double(), 2 * CHUNK_LEN + 9
     gradients = []
     for mask in (None, torch.ones(n, n, dtype=torch.bool).tril()[None, None]):
         layer.zero_grad()
@@ -115,7 +115,7 @@ def test_causal_linear_attention_and_its_gradients_do_not_depend_on_the_chunks()
 )
 def test_all_pairs_are_never_formed(kind: Any, causal: bool, changes: dict[str, Any]) -> None:
     """Bytes that the backward pass keeps, at twice the length: twice as many, not four times."""
-    layer = drawn(kind((config_of if causal else encoder_of)(**changes), 0, causal))
+    layer = random_weights(kind((config_of if causal else encoder_of)(**changes), 0, causal))
 
     def kept_bytes(n_tokens: int) -> int:
         kept: list[int] = []
@@ -128,7 +128,7 @@ def test_all_pairs_are_never_formed(kind: Any, causal: bool, changes: dict[str, 
 
 def test_linear_attention_in_half_precision_sums_in_float32() -> None:
     config = config_of(attention="linear", query_key_norm=False)
-    layer, x = drawn(LinearAttention(config, 0, causal=True)), tokens(2000).float()
+    layer, x = random_weights(LinearAttention(config, 0, causal=True)), tokens(2000).float()
     wanted = layer(x, None, None, None)
     got = layer.bfloat16()(x.bfloat16(), None, None, None).float()
     assert (got - wanted).abs().mean() < 0.02 * wanted.abs().mean()
@@ -142,7 +142,7 @@ def test_linear_attention_in_half_precision_sums_in_float32() -> None:
 @pytest.mark.parametrize("n_tokens", [1, 5, 32])
 def test_low_rank_attention_is_its_formula(n_kv_heads: int, n_tokens: int) -> None:
     config = encoder_of(n_kv_heads=n_kv_heads, attention="low_rank", low_rank_len=3)
-    layer, x = drawn(LowRankAttention(config, 0, causal=False)).double(), tokens(n_tokens)
+    layer, x = random_weights(LowRankAttention(config, 0, causal=False)).double(), tokens(n_tokens)
     wanted = low_rank_attention(x[0].numpy(), layer, config, np.ones(n_tokens, bool))
     near(layer(x, None, None, None)[0], wanted)
 
@@ -150,7 +150,7 @@ def test_low_rank_attention_is_its_formula(n_kv_heads: int, n_tokens: int) -> No
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_never_enters_the_squeezed_keys(side: str) -> None:
     config = encoder_of(attention="low_rank", low_rank_len=3)
-    layer, x = drawn(LowRankAttention(config, 0, causal=False)).double(), tokens(9)
+    layer, x = random_weights(LowRankAttention(config, 0, causal=False)).double(), tokens(9)
     real = np.arange(9) >= 3 if side == "left" else np.arange(9) < 6
     wanted = low_rank_attention(x[0].numpy(), layer, config, real)[real]
     mask = torch.tensor(real)[None, None, None]
@@ -169,7 +169,7 @@ def test_low_rank_attention_refuses_what_it_cannot_keep_apart() -> None:
 
 
 def test_a_cached_step_of_linear_attention_does_not_form_more_than_its_own_pairs() -> None:
-    layer = drawn(LinearAttention(config_of(attention="linear"), 0, causal=True)).double()
+    layer = random_weights(LinearAttention(config_of(attention="linear"), 0, causal=True)).double()
     query, key, value = (torch.randn(2, 4, n, 6, dtype=torch.float64) for n in (1, 9, 9))
     seen = torch.tensor([[True] * 9, [True] * 5 + [False] * 4])[:, None, None]
     ragged = layer._attend(query, key[:, :2], value[:, :2], seen)

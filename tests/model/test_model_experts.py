@@ -27,7 +27,7 @@ from parakit.model.layers.experts import (
     load_balancing_loss,
     router_z_loss,
 )
-from tests.model.formulas import arrays, config_of, drawn, encoder_of, joined_of, mixture
+from tests.model.formulas import arrays, config_of, encoder_of, joined_of, mixture, random_weights
 
 WIDE: dict[str, Any] = {"n_experts": 4, "d_ff": 24}  # rows of whole 16 bytes: PyTorch's own grouped product
 
@@ -47,9 +47,9 @@ def test_a_grouped_product_is_one_product_a_group(
     assert (got - wanted).abs().max() < 1e-4 if n_rows else got.shape == (0, n_out)
     if n_rows:
         from_above = torch.randn_like(wanted)
-        ours = torch.autograd.grad((got * from_above).sum(), (x, weight))
-        theirs = torch.autograd.grad((wanted * from_above).sum(), (x, weight))
-        assert all((one - other).abs().max() < 1e-4 for one, other in zip(ours, theirs, strict=True))
+        actual = torch.autograd.grad((got * from_above).sum(), (x, weight))
+        reference = torch.autograd.grad((wanted * from_above).sum(), (x, weight))
+        assert all((one - other).abs().max() < 1e-4 for one, other in zip(actual, reference, strict=True))
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu"])
@@ -61,70 +61,70 @@ def test_a_mixture_is_its_formula(
     activation: str, gated: bool, n_active: int, changes: dict[str, Any], dtype: torch.dtype
 ) -> None:
     config = config_of(activation=activation, gated=gated, n_active_experts=n_active, **WIDE, **changes)
-    layer = drawn(MixtureOfExperts(config)).to(dtype)
+    layer = random_weights(MixtureOfExperts(config)).to(dtype)
     x = torch.randn(2, 7, 16, dtype=dtype)
     wanted = mixture(x.double().flatten(0, 1).numpy(), arrays(layer), config).reshape(2, 7, 16)
     atol = 1e-10 if dtype == torch.float64 else 2e-5 * np.abs(wanted).max()
     np.testing.assert_allclose(layer(x).detach().double().numpy(), wanted, atol=atol)
 
 
-def theirs_and_ours(kind: str) -> tuple[Any, MixtureOfExperts]:
-    """The same weights in transformers' block and in ours."""
+def both_blocks(kind: str) -> tuple[Any, MixtureOfExperts]:
+    """The same weights in transformers' block and in actual."""
     if kind == "mixtral":
         from transformers import MixtralConfig
         from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-        theirs: Any = MixtralSparseMoeBlock(
+        reference: Any = MixtralSparseMoeBlock(
             MixtralConfig(hidden_size=16, intermediate_size=24, num_local_experts=4, num_experts_per_tok=2)
         )
     else:
         from transformers import Qwen3MoeConfig
         from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
-        theirs = Qwen3MoeSparseMoeBlock(
+        reference = Qwen3MoeSparseMoeBlock(
             Qwen3MoeConfig(
                 hidden_size=16, moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2,
                 norm_topk_prob=kind == "qwen3_moe, normalised",
             )
         )  # fmt: skip
-    ours = MixtureOfExperts(config_of(**WIDE, normalize_expert_weights=kind != "qwen3_moe"))
-    drawn(ours)
+    actual = MixtureOfExperts(config_of(**WIDE, normalize_expert_weights=kind != "qwen3_moe"))
+    random_weights(actual)
     with torch.no_grad():
-        theirs.gate.weight.copy_(ours.router.weight)
-        theirs.experts.gate_up_proj.copy_(torch.cat([ours.gate, ours.up], 1))
-        theirs.experts.down_proj.copy_(ours.down)
-    return theirs.eval(), ours
+        reference.gate.weight.copy_(actual.router.weight)
+        reference.experts.gate_up_proj.copy_(torch.cat([actual.gate, actual.up], 1))
+        reference.experts.down_proj.copy_(actual.down)
+    return reference.eval(), actual
 
 
 @pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "qwen3_moe, normalised"])
 def test_a_mixture_and_its_gradients_are_those_of_transformers(kind: str) -> None:
-    theirs, ours = theirs_and_ours(kind)
+    reference, actual = both_blocks(kind)
     x = torch.randn(3, 11, 16)
-    wanted, got = theirs(x), ours(x)
+    wanted, got = reference(x), actual(x)
     assert (got - wanted).abs().max() <= 1e-5 * wanted.abs().max().clamp(min=1)
     wanted.square().sum().backward()
     got.square().sum().backward()
-    joined = torch.cat([ours.gate.grad, ours.up.grad], 1)
+    joined = torch.cat([actual.gate.grad, actual.up.grad], 1)
     for one, other in (
-        (joined, theirs.experts.gate_up_proj.grad),
-        (ours.down.grad, theirs.experts.down_proj.grad),
-        (ours.router.weight.grad, theirs.gate.weight.grad),
+        (joined, reference.experts.gate_up_proj.grad),
+        (actual.down.grad, reference.experts.down_proj.grad),
+        (actual.router.weight.grad, reference.gate.weight.grad),
     ):
         assert (one - other).abs().max() <= 1e-5 * float(other.abs().max())
 
 
 def test_in_half_precision_the_same_experts_are_chosen_as_by_transformers() -> None:
-    theirs, ours = theirs_and_ours("mixtral")
+    reference, actual = both_blocks("mixtral")
     x = torch.randn(3, 11, 16).bfloat16()
-    wanted, got = theirs.bfloat16()(x), ours.bfloat16()(x)
+    wanted, got = reference.bfloat16()(x), actual.bfloat16()(x)
     assert (got - wanted).abs().max() <= 0.02 * wanted.abs().max()
-    _, _, chosen = theirs.gate(x.flatten(0, 1))
-    assert ours.routing is not None
-    assert torch.equal(ours.routing.chosen, chosen)
+    _, _, chosen = reference.gate(x.flatten(0, 1))
+    assert actual.routing is not None
+    assert torch.equal(actual.routing.chosen, chosen)
 
 
 def test_under_autocast_the_router_stays_in_float32() -> None:
-    layer, x = drawn(MixtureOfExperts(config_of(**WIDE))), torch.randn(2, 9, 16)
+    layer, x = random_weights(MixtureOfExperts(config_of(**WIDE))), torch.randn(2, 9, 16)
     plain = layer(x)
     logits = layer.routing.logits
     with torch.autocast("cpu", torch.bfloat16):
@@ -138,7 +138,7 @@ def test_under_autocast_the_router_stays_in_float32() -> None:
 def test_router_losses_are_those_of_transformers(padded: bool) -> None:
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-    model = drawn(LanguageModel(config_of(**WIDE, n_layers=3)))
+    model = random_weights(LanguageModel(config_of(**WIDE, n_layers=3)))
     mask = torch.arange(7) < torch.tensor([[7], [4]]) if padded else None
     model(torch.randint(0, 61, (2, 7)), attention_mask=mask)
     logits = [block.feed_forward.routing.logits for block in model.trunk.blocks]
@@ -181,8 +181,8 @@ def test_the_balance_loss_spreads_a_collapsed_routers_tokens() -> None:
     assert largest_share() < 0.45
 
 
-def test_expert_load_tells_the_share_of_each_expert_layer_by_layer() -> None:
-    model = drawn(LanguageModel(config_of(**WIDE, n_layers=3, dense_layers=(1,))))
+def test_expert_load_is_the_share_of_each_expert_layer_by_layer() -> None:
+    model = random_weights(LanguageModel(config_of(**WIDE, n_layers=3, dense_layers=(1,))))
     mask = torch.arange(9) < torch.tensor([[9], [2]])
     model(torch.randint(0, 61, (2, 9)))
     everything, real = expert_load(model), expert_load(model, mask)
@@ -197,7 +197,7 @@ def test_expert_load_tells_the_share_of_each_expert_layer_by_layer() -> None:
 
 @torch.no_grad()
 def test_both_sides_of_an_encoder_decoder_have_their_own_mask() -> None:
-    model = drawn(SequenceToSequence(joined_of(**WIDE)))
+    model = random_weights(SequenceToSequence(joined_of(**WIDE)))
     source_mask, mask = torch.arange(5) < torch.tensor([[5], [3]]), torch.arange(4) < torch.tensor([[2], [4]])
     model(torch.randint(0, 61, (2, 5)), torch.randint(0, 61, (2, 4)), source_mask=source_mask)
     load = expert_load(model, mask, source_mask)
@@ -211,8 +211,8 @@ def test_both_sides_of_an_encoder_decoder_have_their_own_mask() -> None:
     assert float(router_losses(model, mask, source_mask)[0]) == pytest.approx(float(sum(sides)) / 2)
 
 
-def test_the_load_is_counted_over_passes_without_padding_and_begins_anew_when_taken() -> None:
-    model = drawn(LanguageModel(config_of(**WIDE, n_layers=2)))
+def test_the_load_is_counted_over_passes_without_padding_and_is_reset_when_read() -> None:
+    model = random_weights(LanguageModel(config_of(**WIDE, n_layers=2)))
     masks = [torch.arange(9) < torch.tensor([[9], [2]]), torch.arange(9) < torch.tensor([[1], [5]])]
     counted = torch.zeros(2, 4)
     for mask in masks:
@@ -240,7 +240,7 @@ def test_a_model_without_experts_has_no_router_losses() -> None:
 
 @pytest.mark.parametrize("with_losses", [True, False])
 def test_the_graph_of_a_step_does_not_outlive_it(with_losses: bool) -> None:
-    model = drawn(LanguageModel(config_of(**WIDE))).train()
+    model = random_weights(LanguageModel(config_of(**WIDE))).train()
     loss = model(torch.randint(0, 61, (2, 7))).square().mean()
     layers = [block.feed_forward for block in model.trunk.blocks]
     assert all(layer.routing.logits.requires_grad for layer in layers)
@@ -259,7 +259,7 @@ def test_a_model_can_be_copied_between_forward_and_backward() -> None:
 
 
 def test_a_mixture_runs_in_inference_mode_and_then_in_training() -> None:
-    model = drawn(MaskedLanguageModel(encoder_of(**WIDE)))
+    model = random_weights(MaskedLanguageModel(encoder_of(**WIDE)))
     ids = torch.randint(0, 61, (2, 7))
     with torch.inference_mode():
         wanted = model(ids)
@@ -272,7 +272,7 @@ def test_a_mixture_runs_in_inference_mode_and_then_in_training() -> None:
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's compiler, about itself
 def test_compiled_blocks_with_experts_compute_the_same() -> None:
     """Compiled without a code generator: what is traced, and what is left out of the trace, is the same."""
-    model, ids = drawn(LanguageModel(config_of(**WIDE))), torch.randint(0, 61, (2, 7))
+    model, ids = random_weights(LanguageModel(config_of(**WIDE))), torch.randint(0, 61, (2, 7))
     wanted = model(ids)
     (wanted.square().sum() + router_losses(model)[0]).backward()
     gradients = [p.grad.clone() for p in model.parameters()]

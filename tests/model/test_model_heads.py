@@ -20,7 +20,7 @@ from parakit.model import (
     router_losses,
 )
 from parakit.model.heads import pool
-from tests.model.formulas import config_of, drawn, encoder_of, joined_of
+from tests.model.formulas import config_of, encoder_of, joined_of, random_weights
 
 MASK = torch.tensor([[True, True, True, False], [False, True, True, True]])
 IDS = torch.tensor([[4, 9, 2, 0], [0, 7, 1, 3]])
@@ -46,7 +46,7 @@ def label_config(**changes: Any) -> ClassifierConfig:
 def test_a_classifier_scores_every_label_of_a_text_or_of_its_tokens(
     config: Any, pooling: str, head: str
 ) -> None:
-    model = drawn(Classifier(config, label_config(pooling=pooling, head=head)))
+    model = random_weights(Classifier(config, label_config(pooling=pooling, head=head)))
     scores = model(IDS, MASK)
     assert scores.shape == (2, 3)
     hidden = pool(model.trunk(IDS, attention_mask=MASK), MASK, pooling)
@@ -56,7 +56,7 @@ def test_a_classifier_scores_every_label_of_a_text_or_of_its_tokens(
         hidden = model.dense.norm(model.dense.activation(model.dense.dense(hidden)))
     wanted = hidden @ model.label_head.weight.T + model.label_head.bias
     torch.testing.assert_close(scores, wanted)
-    of_tokens = drawn(Classifier(config, label_config(level="token", head=head, bias=False)))
+    of_tokens = random_weights(Classifier(config, label_config(level="token", head=head, bias=False)))
     assert of_tokens(IDS, MASK).shape == (2, 4, 3)
     assert of_tokens.label_head.bias is None
 
@@ -65,7 +65,7 @@ def test_a_classifier_scores_every_label_of_a_text_or_of_its_tokens(
 def test_a_reward_is_one_number_read_at_the_last_real_token(config: Any) -> None:
     model = RewardModel(config)
     assert torch.equal(model(IDS, MASK), torch.zeros(2))
-    model = drawn(model)
+    model = random_weights(model)
     rewards, hidden = model(IDS, MASK), model.trunk(IDS, attention_mask=MASK)
     assert rewards.shape == (2,)
     wanted = torch.stack([hidden[0, 2], hidden[1, 3]]) @ model.reward_head.weight[0]
@@ -75,22 +75,25 @@ def test_a_reward_is_one_number_read_at_the_last_real_token(config: Any) -> None
 @pytest.mark.parametrize("config", [encoder_of(), config_of()], ids=lambda c: c.family)
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
 def test_an_embedding_is_a_pooled_vector_of_length_one(config: Any, pooling: str) -> None:
-    model = drawn(Embedder(config, EmbedderConfig(pooling=pooling)))
+    model = random_weights(Embedder(config, EmbedderConfig(pooling=pooling)))
     vectors = model(IDS, MASK)
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(2))
-    plain = drawn(Embedder(config, EmbedderConfig(pooling=pooling, normalize=False)))
+    plain = random_weights(Embedder(config, EmbedderConfig(pooling=pooling, normalize=False)))
     wanted = pool(plain.trunk(IDS, attention_mask=MASK), MASK, pooling)
     assert torch.equal(plain(IDS, MASK), wanted)
 
 
 def test_hidden_vectors_and_logits_join_to_the_forward_pass() -> None:
-    for model in (drawn(LanguageModel(config_of())), drawn(MaskedLanguageModel(encoder_of()))):
+    for model in (
+        random_weights(LanguageModel(config_of())),
+        random_weights(MaskedLanguageModel(encoder_of())),
+    ):
         assert torch.equal(
             model.logits(model.hidden(IDS, attention_mask=MASK)), model(IDS, attention_mask=MASK)
         )
         chosen = model.hidden(IDS, attention_mask=MASK)[MASK]  # heads take vectors of any leading shape
         torch.testing.assert_close(model.logits(chosen), model(IDS, attention_mask=MASK)[MASK])
-    model = drawn(SequenceToSequence(joined_of()))
+    model = random_weights(SequenceToSequence(joined_of()))
     source = model.encode(IDS, attention_mask=MASK)
     hidden = model.hidden(IDS, source=source, source_mask=MASK)
     assert torch.equal(model.logits(hidden), model(IDS, IDS, source_mask=MASK))
@@ -128,7 +131,7 @@ SHAPES: dict[str, Any] = {  # one of everything that has parameters of its own
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_gradients_reach_every_parameter(name: str) -> None:
-    model = drawn(SHAPES[name]()).train()
+    model = random_weights(SHAPES[name]()).train()
     ids = torch.randint(0, 61, (6, 20))
     given: tuple[Tensor, ...] = (ids, ids) if name.startswith("encoder-decoder") else (ids,)
     context = {"token_type_ids": ids % 2} if "old" in name or "post-norm" in name else {}
@@ -146,7 +149,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 def test_a_reset_leaves_nothing_of_what_was_learned(name: str) -> None:
     states = []
     for seed in (1, 2):  # of the weights before, not of the reset
-        model = drawn(SHAPES[name](), seed)
+        model = random_weights(SHAPES[name](), seed)
         torch.manual_seed(0)
         model.reset()
         states.append(model.state_dict())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from parakit.model import LanguageModel, MaskedLanguageModel, SequenceToSequence
 from parakit.model.layers.masks import cross_document_mask, document_mask
-from tests.model.formulas import config_of, drawn, encoder_of, joined_of
+from tests.model.formulas import config_of, encoder_of, joined_of, random_weights
 
 EVERYWHERE: dict[str, dict[str, Any]] = {
     "rotary": {},
@@ -47,7 +47,7 @@ def joined(name: str) -> SequenceToSequence:
 def _model(family: str, name: str, build: Any) -> Any:
     key = family, name
     if key not in _models:
-        _models[key] = drawn(build()).double()
+        _models[key] = random_weights(build()).double()
     return _models[key]
 
 

@@ -24,11 +24,11 @@ from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
 from parakit.model.layers.norms import RMSNorm, make_norm
 from tests.model import formulas
-from tests.model.formulas import arrays, config_of, drawn, encoder_of, joined_of
+from tests.model.formulas import arrays, config_of, encoder_of, joined_of, random_weights
 
 
 def test_rms_norm_is_its_formula() -> None:
-    norm = drawn(RMSNorm(12, 1e-5)).double()
+    norm = random_weights(RMSNorm(12, 1e-5)).double()
     x = torch.randn(3, 5, 12, dtype=torch.float64)
     wanted = formulas.rms_norm(x.numpy(), arrays(norm)["weight"], 1e-5)
     np.testing.assert_allclose(norm(x).detach().numpy(), wanted, rtol=1e-12)
@@ -45,7 +45,7 @@ def test_rms_norm_of_half_precision_is_computed_in_float32() -> None:
 @pytest.mark.parametrize("norm_bias", [True, False])
 def test_layer_norm_is_its_formula(norm_bias: bool) -> None:
     config = encoder_of(norm="layer", norm_bias=norm_bias, norm_eps=1e-3)
-    layer = drawn(make_norm(config)).double()
+    layer = random_weights(make_norm(config)).double()
     x = torch.randn(3, 5, 16, dtype=torch.float64)
     weights = {f"norm.{name}": weight for name, weight in arrays(layer).items()}
     assert ("norm.bias" in weights) == norm_bias
@@ -65,7 +65,7 @@ def test_activations_are_their_formulas(name: str) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_feed_forward_layer_is_its_formula(activation: str, gated: bool, bias: bool) -> None:
     config = config_of(activation=activation, gated=gated, feed_forward_bias=bias)
-    layer = drawn(FeedForward(config)).double()
+    layer = random_weights(FeedForward(config)).double()
     x = torch.randn(5, 16, dtype=torch.float64)
     wanted = formulas.feed_forward(x.numpy(), arrays(layer), config)
     np.testing.assert_allclose(layer(x).detach().numpy(), wanted, rtol=1e-10, atol=1e-10)
@@ -84,7 +84,7 @@ class Plus(nn.Module):
 
 @pytest.mark.parametrize("post_norm", [False, True])
 def test_a_block_adds_before_or_after_its_norm(post_norm: bool) -> None:
-    block = drawn(Block(config_of(post_norm=post_norm), 1, causal=True))
+    block = random_weights(Block(config_of(post_norm=post_norm), 1, causal=True))
     block.attention, block.feed_forward = Plus(2.0), Plus(3.0)
     first, second, x = block.attention_norm, block.feed_forward_norm, torch.randn(1, 4, 16)
     if post_norm:
@@ -135,7 +135,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_dropout_is_on_in_training_and_off_in_evaluation(place: str) -> None:
     kind, config = PLACES[place]
-    model: Any = drawn(kind(config))  # type: ignore[operator]
+    model: Any = random_weights(kind(config))  # type: ignore[operator]
     ids = torch.randint(0, 61, (1, 9))
     assert torch.equal(*twice(model, ids))
     model.train()
@@ -148,12 +148,12 @@ def test_dropout_reaches_both_sides_of_an_encoder_decoder() -> None:
         config = joined_of()
         loud = getattr(config, loud_side).replace(dropout=0.5, **{"attention_dropout": 0.5})
         config = config.replace(**{loud_side: loud})
-        model: Any = drawn(SequenceToSequence(config))
+        model: Any = random_weights(SequenceToSequence(config))
         ids = torch.randint(0, 61, (1, 7))
         assert torch.equal(*twice(model, ids, ids))
         model.train()
         assert not torch.equal(*twice(model, ids, ids))
-    model = drawn(SequenceToSequence(joined_of(**quiet))).train()
+    model = random_weights(SequenceToSequence(joined_of(**quiet))).train()
     assert torch.equal(*twice(model, ids, ids))
 
 
@@ -167,7 +167,7 @@ def test_dropout_reaches_both_sides_of_an_encoder_decoder() -> None:
     ids=["attention", "experts", "feed-forward"],
 )
 def test_each_layers_own_dropout_keeps_the_mean(module: Any, changes: dict[str, Any]) -> None:
-    layer, x = drawn(module(config_of(**changes))), torch.randn(1, 5, 16)
+    layer, x = random_weights(module(config_of(**changes))), torch.randn(1, 5, 16)
     given = (x, None, None, None) if isinstance(layer, Attention) else (x,)
     with torch.no_grad():
         wanted = layer(*given)
@@ -180,7 +180,7 @@ def test_each_layers_own_dropout_keeps_the_mean(module: Any, changes: dict[str, 
 
 def test_the_head_of_a_classifier_drops_only_in_training() -> None:
     config = encoder_of(dropout=0.5, attention_dropout=0.0)
-    model: Any = drawn(Classifier(config, ClassifierConfig(labels=("a", "b"))))
+    model: Any = random_weights(Classifier(config, ClassifierConfig(labels=("a", "b"))))
     hidden = model.trunk(torch.tensor([[1, 2, 3]]))
     wanted = model.label_head(model.dense(pool(hidden, None, "cls")))
     assert torch.equal(model(torch.tensor([[1, 2, 3]])), wanted)

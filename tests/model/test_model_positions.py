@@ -1,4 +1,4 @@
-"""Every kind of position against its published formula, and the stretchings of rotary ones against transformers'."""
+"""Every kind of position against its published formula, and the scalings of rotary ones against transformers'."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from parakit.model.layers.positions import (
     rotate,
 )
 from parakit.model.transformer_config import RopeScaling
-from tests.model.formulas import bucket, config_of, drawn, encoder_of, sinusoids, turned
+from tests.model.formulas import bucket, config_of, encoder_of, random_weights, rotated, sinusoids
 
 
 def test_rotary_positions_turn_pairs_by_their_angle() -> None:
@@ -28,7 +28,7 @@ def test_rotary_positions_turn_pairs_by_their_angle() -> None:
     x, at = torch.randn(1, 1, 6, 8, dtype=torch.float64), torch.tensor([[0, 1, 5, 17, 39, 2]])
     cos, sin = table(at)
     got = rotate(x, cos.double(), sin.double())[0, 0]
-    np.testing.assert_allclose(got.numpy(), turned(x[0, 0].numpy(), at[0].numpy(), 500.0), atol=1e-6)
+    np.testing.assert_allclose(got.numpy(), rotated(x[0, 0].numpy(), at[0].numpy(), 500.0), atol=1e-6)
 
 
 def test_rotary_products_depend_on_the_distance_alone() -> None:
@@ -68,7 +68,7 @@ SCALINGS: dict[str, tuple[RopeScaling, dict[str, Any]]] = {
         RopeScaling(kind="yarn", factor=4.0, original_max_seq_len=128),
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128},
     ),
-    "yarn, all said": (
+    "yarn, all message": (
         RopeScaling(
             kind="yarn", factor=3.0, original_max_seq_len=256, beta_fast=20, beta_slow=2, attention_factor=1.3
         ),
@@ -82,24 +82,22 @@ SCALINGS: dict[str, tuple[RopeScaling, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", SCALINGS)
 @pytest.mark.parametrize(("head_dim", "theta"), [(16, 10_000.0), (64, 500_000.0)])
-def test_stretched_rotary_frequencies_are_those_of_transformers(
-    name: str, head_dim: int, theta: float
-) -> None:
+def test_scaled_rotary_frequencies_are_those_of_transformers(name: str, head_dim: int, theta: float) -> None:
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    scaling, foreign = SCALINGS[name]
+    scaling, hf_config = SCALINGS[name]
     config = LlamaConfig(
         hidden_size=4 * head_dim, num_attention_heads=4, head_dim=head_dim, max_position_embeddings=1024,
-        rope_parameters=foreign | {"rope_theta": theta},
+        rope_parameters=hf_config | {"rope_theta": theta},
     )  # fmt: skip
-    wanted, wanted_factor = ROPE_INIT_FUNCTIONS[foreign["rope_type"]](config, torch.device("cpu"))
+    wanted, wanted_factor = ROPE_INIT_FUNCTIONS[hf_config["rope_type"]](config, torch.device("cpu"))
     got, factor = rotary_frequencies(head_dim, theta, scaling)
     torch.testing.assert_close(got.float(), wanted, rtol=1e-6, atol=0)
     assert factor == pytest.approx(wanted_factor, rel=1e-12)
 
 
-def test_the_factor_of_yarn_stands_on_cos_and_sin() -> None:
+def test_the_factor_of_yarn_multiplies_cos_and_sin() -> None:
     table = RotaryPositions(8, 16, 10_000.0, RopeScaling(kind="yarn", factor=4.0, original_max_seq_len=4))
     cos, sin = table(torch.tensor([0, 3]))
     assert cos[0].tolist() == pytest.approx([0.1 * math.log(4) + 1] * 8, rel=1e-6)
@@ -107,7 +105,7 @@ def test_the_factor_of_yarn_stands_on_cos_and_sin() -> None:
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, 8.0])
-def test_ntk_stretches_the_slowest_pair_by_the_factor_and_leaves_the_fastest(factor: float) -> None:
+def test_ntk_scales_the_slowest_pair_by_the_factor_and_leaves_the_fastest(factor: float) -> None:
     """The rule behind the base theta * factor^(D / (D - 2)): bloc97 2023, and Peng et al. 2023, eq. 16."""
     plain, _ = rotary_frequencies(16, 10_000.0, None)
     got, scale = rotary_frequencies(16, 10_000.0, RopeScaling(kind="ntk", factor=factor))
@@ -124,7 +122,7 @@ def test_sinusoidal_positions_are_their_formula() -> None:
 
 
 def test_learned_positions_are_rows_behind_the_offset() -> None:
-    table = drawn(LearnedPositions(5, 4, offset=2))
+    table = random_weights(LearnedPositions(5, 4, offset=2))
     assert table.weight.shape == (7, 4)
     assert torch.equal(table(torch.tensor([[0, 4]])), table.weight[[2, 6]][None])
 
@@ -145,7 +143,7 @@ def test_relative_buckets_are_those_of_t5(causal: bool, n_buckets: int, max_dist
 
 
 def test_relative_positions_add_one_number_a_head_and_bucket() -> None:
-    layer = drawn(RelativePositions(encoder_of(positions="relative"), causal=False))
+    layer = random_weights(RelativePositions(encoder_of(positions="relative"), causal=False))
     bias = layer(torch.arange(3), 5)
     assert bias.shape == (1, 4, 3, 5)
     assert torch.equal(bias[0, :, 2, 4], layer.bias.weight[bucket(2, 32, 128, causal=False)])
@@ -168,7 +166,7 @@ TURNED = [3, 0, 4, 1, 5, 2]
 
 def encoded(positions: str, ids: list[int], **changes: Any) -> torch.Tensor:
     with torch.no_grad():
-        model = drawn(MaskedLanguageModel(encoder_of(positions=positions, **changes))).double()
+        model = random_weights(MaskedLanguageModel(encoder_of(positions=positions, **changes))).double()
         return model(torch.tensor([ids]))[0]
 
 
@@ -203,7 +201,7 @@ def test_with_positions_the_order_matters(positions: str) -> None:
     ],
     ids=str,
 )
-def test_a_stretching_that_cannot_be_is_an_error(wrong: dict[str, Any], words: list[str]) -> None:
+def test_an_impossible_scaling_is_an_error(wrong: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ValidationError) as error:
         RopeScaling(**wrong)
     assert all(word in str(error.value) for word in words)

@@ -1,4 +1,4 @@
-"""The size dial: every size gives a shape near it, of the architecture that was asked for."""
+"""Configs by size: close to the requested size, of the requested architecture."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_that_holds_for_every_architecture(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("size", ["1m", "5m", "30m", "124m", "1b"])
-def test_a_dialled_shape_can_be_built_and_read(size: str) -> None:
+def test_a_config_by_size_can_be_built_and_described(size: str) -> None:
     plan = config_for_size(size, 4096, max_seq_len=512)
     config = plan.config
     assert isinstance(config, DecoderConfig)
@@ -82,7 +82,7 @@ def test_the_decoders_shapes_stay_as_they_were(
 
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
 @pytest.mark.parametrize("size", ["1m", "3m", "124m", "800m"])
-def test_every_dialled_architecture_counts_right_and_divides_its_width(architecture: str, size: str) -> None:
+def test_every_architecture_by_size_counts_right_and_divides_its_width(architecture: str, size: str) -> None:
     plan = config_for_size(size, 4096, 512, FAMILIES[architecture], architecture)
     check_counts(plan.config)
     assert f"{plan.config.n_params()['total']:,}" in plan.describe()
@@ -93,7 +93,7 @@ def test_every_dialled_architecture_counts_right_and_divides_its_width(architect
 
 
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
-def test_a_small_dialled_model_of_every_architecture_runs(architecture: str) -> None:
+def test_a_small_model_of_every_architecture_runs(architecture: str) -> None:
     config = config_for_size("300k", 300, 64, FAMILIES[architecture], architecture).config
     model, ids = MODELS[config.family](config), torch.randint(0, 300, (2, 64))
     logits = model(ids, ids) if config.family == "encoder-decoder" else model(ids)

@@ -88,10 +88,10 @@ def test_berts_own_figures_come_out_with_the_pooler_and_the_sentence_head() -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [("gpt2-XL", "'gpt2-xl'"), ("llama-2-7", "'llama-2-7b'"), ("bert_base", "'bert-base'"), ("x", "gpt2, ")],
 )
-def test_an_unknown_preset_is_an_error_that_names_the_nearest(name: str, told: str) -> None:
+def test_an_unknown_preset_is_an_error_that_names_the_closest(name: str, message: str) -> None:
     with pytest.raises(UserError, match=f"no preset '{name}'") as error:
         preset(name)
-    assert told in str(error.value)
+    assert message in str(error.value)

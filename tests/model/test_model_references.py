@@ -19,10 +19,10 @@ from parakit.model.transformer_config import TransformerConfig
 from tests.model.formulas import (
     arrays,
     config_of,
-    drawn,
     encoder_of,
     head_logits,
     joined_of,
+    random_weights,
     reference_logits,
     stack,
     under,
@@ -71,21 +71,21 @@ def close(got: torch.Tensor, wanted: np.ndarray) -> None:
 @given(st.data())
 @settings(max_examples=50)
 def test_logits_of_any_decoder_are_the_formulas(data: st.DataObject) -> None:
-    model = drawn(LanguageModel(config_of(**choices_of(data.draw)))).double()
+    model = random_weights(LanguageModel(config_of(**choices_of(data.draw)))).double()
     close(model(torch.tensor([IDS]))[0], reference_logits(model, IDS))
 
 
 @given(st.data())
 @settings(max_examples=50)
 def test_logits_of_any_encoder_are_the_formulas(data: st.DataObject) -> None:
-    model = drawn(MaskedLanguageModel(encoder_of(**choices_of(data.draw)))).double()
+    model = random_weights(MaskedLanguageModel(encoder_of(**choices_of(data.draw)))).double()
     close(model(torch.tensor([IDS]))[0], reference_logits(model, IDS))
 
 
 @given(st.data())
 @settings(max_examples=40)
 def test_logits_of_any_encoder_decoder_are_the_formulas(data: st.DataObject) -> None:
-    model = drawn(SequenceToSequence(joined_of(**choices_of(data.draw)))).double()
+    model = random_weights(SequenceToSequence(joined_of(**choices_of(data.draw)))).double()
     source_ids, w = [8, 8, 44, 1, 30], arrays(model)
     shared = {"token_embedding.weight": w["trunk.encoder.token_embedding.weight"]}
     encoder, decoder = model.config.encoder, model.config.decoder
@@ -99,14 +99,14 @@ def test_logits_of_any_encoder_decoder_are_the_formulas(data: st.DataObject) -> 
 
 def test_token_types_are_added_where_they_are_given() -> None:
     config = encoder_of(n_token_types=2)
-    model, types = drawn(MaskedLanguageModel(config)).double(), [0, 0, 1, 1, 1, 0, 1, 0, 0]
+    model, types = random_weights(MaskedLanguageModel(config)).double(), [0, 0, 1, 1, 1, 0, 1, 0, 0]
     hidden = stack(IDS, under(arrays(model), "trunk."), config, np.ones((9, 9), bool), types=types)
     got = model(torch.tensor([IDS]), token_type_ids=torch.tensor([types]))[0]
     close(got, head_logits(hidden, arrays(model), config))
 
 
 def test_logits_of_a_packed_row_are_the_formulas() -> None:
-    model = drawn(LanguageModel(config_of())).double()
+    model = random_weights(LanguageModel(config_of())).double()
     documents, at = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2]), np.array([0, 1, 2, 0, 1, 2, 3, 0, 1])
     mask = np.tril(documents[:, None] == documents[None, :])
     got = model(
@@ -122,13 +122,13 @@ def test_logits_are_those_of_transformers_qwen3(tied: bool) -> None:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = config_of(tie_embeddings=tied, rope_theta=5000.0)
-    model = drawn(LanguageModel(config))
-    foreign: TransformerConfig | Any = Qwen3Config(
+    model = random_weights(LanguageModel(config))
+    hf_config: TransformerConfig | Any = Qwen3Config(
         vocab_size=61, hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=6, rms_norm_eps=1e-6, tie_word_embeddings=tied,
         rope_parameters={"rope_type": "default", "rope_theta": 5000.0},
     )  # fmt: skip
-    theirs = Qwen3ForCausalLM(foreign).eval()
+    reference = Qwen3ForCausalLM(hf_config).eval()
     renamed = {
         "trunk.token_embedding": "model.embed_tokens", "trunk.final_norm": "model.norm",
         "trunk.blocks": "model.layers", "attention_norm": "input_layernorm",
@@ -138,14 +138,14 @@ def test_logits_are_those_of_transformers_qwen3(tied: bool) -> None:
     }  # fmt: skip
     state = {}
     for name, weight in model.state_dict().items():
-        for ours, other in renamed.items():
-            name = name.replace(ours, other)
+        for actual, other in renamed.items():
+            name = name.replace(actual, other)
         state[name] = weight
-    theirs.load_state_dict(state)
+    reference.load_state_dict(state)
     ids = torch.randint(0, 61, (2, 12))
     with torch.no_grad():
-        ours, wanted = model(ids), theirs(ids).logits
-    assert (ours - wanted).abs().max() <= 1e-4 * max(1.0, float(wanted.abs().max()))
+        actual, wanted = model(ids), reference(ids).logits
+    assert (actual - wanted).abs().max() <= 1e-4 * max(1.0, float(wanted.abs().max()))
 
 
 def test_a_fresh_model_is_blocks_of_identity_and_its_loss_is_that_of_guessing() -> None:

@@ -1,4 +1,4 @@
-"""Folders of full models in the Hugging Face layout: saved for transformers to load, and loaded whoever published them.
+"""Folders of full models in the Hugging Face layout: saved for transformers to load, and loaded, whatever their origin.
 
 A folder that Parakit wrote is an artifact (lineage and manifest), whose bytes are verified; a third-party folder has
 neither, and its tensors are checked against its settings. Nothing in a folder is executed or unpickled. Folders of

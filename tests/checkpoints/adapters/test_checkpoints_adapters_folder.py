@@ -54,7 +54,7 @@ def moved(model: nn.Module) -> None:
 def written(
     folder: Path, model: LanguageModel | None = None, kind: str = "lora", name: str = "adapter"
 ) -> Path:
-    """A base and an adapter beside it."""
+    """A base and an adapter of it."""
     model = model or lively()
     base = folder / "base"
     if not base.exists():
@@ -71,7 +71,7 @@ def written(
 
 
 @pytest.mark.parametrize("kind", ["lora", "prompt", "prefix"])
-def test_an_adapters_folder_stands_for_its_base_with_the_adapter_on(tmp_path, kind):
+def test_an_adapters_folder_loads_its_base_with_the_adapter_attached(tmp_path, kind):
     model = lively()
     adapter = written(tmp_path, model, kind)
     loaded, _ = load_model(adapter)
@@ -94,7 +94,7 @@ def test_base_and_adapter_can_be_moved_together_but_not_apart(tmp_path):
         load_model(tmp_path / "alone")
 
 
-def test_two_adapters_are_loaded_on_one_base_and_take_turns(tmp_path):
+def test_two_adapters_of_one_base_are_used_in_turn(tmp_path):
     first, second = lively(), lively()
     one, two = written(tmp_path, first, "lora", "one"), written(tmp_path, second, "prefix", "two")
     model, _ = load_model(tmp_path / "base")
@@ -125,8 +125,12 @@ def test_without_lineage_names_and_shapes_are_checked(tmp_path):
     for name in ("lineage.json", "manifest.json"):
         (adapter / name).unlink()
     load_adapter(adapter, lively(5))
-    for changes, told in (({"d_model": 20}, "shape"), ({"n_layers": 1}, "no place"), ({"d_ff": 20}, "shape")):
-        with pytest.raises(UserError, match=told):
+    for changes, message in (
+        ({"d_model": 20}, "shape"),
+        ({"n_layers": 1}, "no place"),
+        ({"d_ff": 20}, "shape"),
+    ):
+        with pytest.raises(UserError, match=message):
             load_adapter(adapter, lively(**changes))
 
 
@@ -146,7 +150,7 @@ def test_a_base_without_lineage_is_known_by_its_weights(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("peft_type", "LOHA", "LOHA"),
         ("bias", "all", "bias"),
@@ -159,7 +163,7 @@ def test_a_base_without_lineage_is_known_by_its_weights(tmp_path):
         ("base_model_name_or_path", "org/name", "parakit import"),
     ],
 )
-def test_what_is_not_computed_is_named(tmp_path, key, value, told):
+def test_what_is_not_computed_is_named(tmp_path, key, value, message):
     adapter = written(tmp_path)
     for name in ("lineage.json", "manifest.json"):
         (adapter / name).unlink()
@@ -167,14 +171,14 @@ def test_what_is_not_computed_is_named(tmp_path, key, value, told):
     (adapter / "adapter_config.json").write_text(json.dumps(config | {key: value}))
     with pytest.raises(UserError) as error:
         load_model(adapter)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "told"), [("adapter_model.bin", "pickle"), ("code.py", "program code")])
-def test_pickles_and_code_are_refused(tmp_path, name, told):
+@pytest.mark.parametrize(("name", "message"), [("adapter_model.bin", "pickle"), ("code.py", "program code")])
+def test_pickles_and_code_are_refused(tmp_path, name, message):
     adapter = written(tmp_path)
     (adapter / name).write_bytes(b"\x80\x04.")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load_model(adapter)
 
 
@@ -188,7 +192,7 @@ def test_a_flipped_byte_is_noticed(tmp_path):
         load_model(adapter)
 
 
-def test_a_classifiers_new_head_lies_in_the_adapter(tmp_path):
+def test_a_classifiers_new_head_is_part_of_the_adapter(tmp_path):
     shape = config_for_size("20k", 60, 16, "encoder", None).config
     assert isinstance(shape, EncoderConfig)
     from parakit.model import MaskedLanguageModel
@@ -224,7 +228,7 @@ def test_an_encoder_decoders_matrices_have_adapters_too(tmp_path):
     assert torch.equal(loaded(IDS, IDS), model(IDS, IDS))
 
 
-def test_a_tied_table_of_two_stacks_has_no_place_there():
+def test_a_tied_table_of_two_stacks_has_no_module_there():
     shape = config_for_size("40k", 60, 16, "encoder-decoder", None).config
     names = ModuleNames(shape, Head("sequence_to_sequence"))
     if shape.tie_embeddings:
@@ -239,7 +243,7 @@ def test_a_tied_table_of_two_stacks_has_no_place_there():
     st.booleans(),
     st.sampled_from(["q", "q_proj", "0.q_proj", "other"]),
 )
-def test_a_pattern_stands_for_the_modules_that_end_with_it(rank, alpha, stabilized, key):
+def test_a_pattern_matches_the_modules_that_end_with_it(rank, alpha, stabilized, key):
     config = {"r": rank, "lora_alpha": 1, "use_rslora": stabilized, "alpha_pattern": {key: alpha}}
     found = lora_scale(config, "model.layers.0.q_proj", rank, Path("x"))
     wanted = alpha if key in ("q_proj", "0.q_proj") else 1

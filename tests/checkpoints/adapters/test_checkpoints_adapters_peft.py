@@ -84,14 +84,14 @@ def logits_of(model: Any) -> Tensor:
         )
 
 
-def theirs_of(base: Path, adapter: Path) -> Any:
+def peft_model(base: Path, adapter: Path) -> Any:
     plain = transformers.AutoModelForCausalLM.from_pretrained(base)
     return peft.PeftModel.from_pretrained(plain, adapter).eval()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", [*LORAS, "prompt", "prefix"])
-def test_peft_computes_what_ours_does(tmp_path, shape, kind):
+def test_peft_computes_the_same(tmp_path, shape, kind):
     model, base = base_of(shape, tmp_path)
     if kind in LORAS:
         norms = tuple(find_norms(model)) if kind == "norms" else ()
@@ -102,14 +102,14 @@ def test_peft_computes_what_ours_does(tmp_path, shape, kind):
         adapter = make_prefix(model, PrefixConfig(n_prompt_tokens=3))
     attach(model, adapter)
     moved(model)
-    ours = logits_of(model)
+    actual = logits_of(model)
     saved = save_adapter(model, adapter, base, tmp_path / "adapter", Lineage("adapter", parents=[base]))
     detach(model)
-    assert (ours - logits_of(model)).abs().max() > 0.1
-    theirs = theirs_of(base, saved)
-    assert (logits_of(theirs) - ours).abs().max() < 1e-4
+    assert (actual - logits_of(model)).abs().max() > 0.1
+    reference = peft_model(base, saved)
+    assert (logits_of(reference) - actual).abs().max() < 1e-4
     back, _ = load_model(saved)
-    assert (logits_of(back) - ours).abs().max() < 1e-4
+    assert (logits_of(back) - actual).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -121,42 +121,42 @@ def test_what_peft_wrote_is_loaded_and_has_its_gradients(tmp_path, shape, kind):
     norms = ["ln_1", "ln_f"] if shape == "gpt2" else ["input_layernorm", "norm"]
     rows = [3, 8] if model.config.tie_embeddings else {name: [3, 8] for name in tables}
     task: dict[str, Any] = {"task_type": "CAUSAL_LM"}
-    turned = {"fan_in_fan_out": shape == "gpt2" and kind != "tables"}
+    transposed = {"fan_in_fan_out": shape == "gpt2" and kind != "tables"}
     settings = {
-        "lora": lambda: peft.LoraConfig(r=2, lora_alpha=5, target_modules=matrices, **task, **turned),
+        "lora": lambda: peft.LoraConfig(r=2, lora_alpha=5, target_modules=matrices, **task, **transposed),
         "rslora": lambda: peft.LoraConfig(
-            r=2, target_modules=matrices, rank_pattern={matrices[0]: 3}, use_rslora=True, **task, **turned
+            r=2, target_modules=matrices, rank_pattern={matrices[0]: 3}, use_rslora=True, **task, **transposed
         ),
-        "dora": lambda: peft.LoraConfig(r=2, target_modules=matrices, use_dora=True, **task, **turned),
+        "dora": lambda: peft.LoraConfig(r=2, target_modules=matrices, use_dora=True, **task, **transposed),
         "tables": lambda: peft.LoraConfig(r=2, target_modules=tables, **task),
         "rows": lambda: peft.LoraConfig(
-            r=2, target_modules=matrices, trainable_token_indices=rows, **task, **turned
+            r=2, target_modules=matrices, trainable_token_indices=rows, **task, **transposed
         ),
         "norms": lambda: peft.LoraConfig(
-            r=2, target_modules=matrices, modules_to_save=norms, **task, **turned
+            r=2, target_modules=matrices, modules_to_save=norms, **task, **transposed
         ),
         "prompt": lambda: peft.PromptTuningConfig(num_virtual_tokens=3, **task),
         "prefix": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3, **task),
     }
-    theirs = peft.get_peft_model(
+    reference = peft.get_peft_model(
         transformers.AutoModelForCausalLM.from_pretrained(base), settings[kind]()
     ).eval()
-    for name, parameter in theirs.named_parameters():
+    for name, parameter in reference.named_parameters():
         if parameter.requires_grad:
             with torch.no_grad():
                 parameter.add_(torch.randn_like(parameter) * (0.1 if "magnitude" in name else 0.3))
-    theirs.save_pretrained(tmp_path / "theirs")
-    adapter = load_adapter(tmp_path / "theirs", model)
+    reference.save_pretrained(tmp_path / "reference")
+    adapter = load_adapter(tmp_path / "reference", model)
     attach(model, adapter)
-    ours_logits, their_logits = model(IDS), theirs(input_ids=IDS).logits[:, -IDS.shape[1] :]
-    assert (ours_logits - their_logits).abs().max() < 1e-4
-    ours_logits.square().mean().backward()
-    their_logits.square().mean().backward()
-    ours = sum(
+    logits, reference_logits = model(IDS), reference(input_ids=IDS).logits[:, -IDS.shape[1] :]
+    assert (logits - reference_logits).abs().max() < 1e-4
+    logits.square().mean().backward()
+    reference_logits.square().mean().backward()
+    actual = sum(
         float(p.grad.double().square().sum()) for p in adapter.parameters().values() if p.grad is not None
     )
-    other = sum(float(p.grad.double().square().sum()) for p in theirs.parameters() if p.grad is not None)
-    assert shape == "gpt2" or ours == pytest.approx(other, rel=1e-4)  # one factor there is three of ours
+    other = sum(float(p.grad.double().square().sum()) for p in reference.parameters() if p.grad is not None)
+    assert shape == "gpt2" or actual == pytest.approx(other, rel=1e-4)  # one factor there is three of actual
     assert all(p.grad is None for name, p in model.named_parameters() if not p.requires_grad)
 
 

@@ -14,18 +14,18 @@ from tests.training.tiny_runs import tiny_model
 N, INPUTS, OUTPUTS, RANK = 5, 7, 6, 3
 
 
-def drawn(*shape: int) -> Tensor:
+def random_weights(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
 def linear_and_slope(kind: type[LoraLinear], scale: float) -> tuple[LoraLinear, Tensor, Tensor]:
-    """A wrapper with factors far from their beginning, its inputs, and the slope of the loss at its outputs."""
+    """A wrapper with random factors, its inputs, and the gradient of the loss at its outputs."""
     torch.manual_seed(1)
     base = nn.Linear(INPUTS, OUTPUTS).double()
     wrapper = kind(base, RANK, scale)
     for parameter in wrapper.adapter_parameters().values():
         nn.init.normal_(parameter, std=0.5)
-    return wrapper, drawn(N, INPUTS).requires_grad_(), drawn(N, OUTPUTS)
+    return wrapper, random_weights(N, INPUTS).requires_grad_(), random_weights(N, OUTPUTS)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_an_embedding_and_its_gradients():
     wrapper = LoraEmbedding(nn.Embedding(9, 4).double(), 2, 1.25)
     for parameter in wrapper.adapter_parameters().values():
         nn.init.normal_(parameter)
-    ids, slope = torch.tensor([[1, 8, 1], [0, 3, 8]]), drawn(2, 3, 4)
+    ids, slope = torch.tensor([[1, 8, 1], [0, 3, 8]]), random_weights(2, 3, 4)
     y = wrapper(ids)
     (y * slope).sum().backward()
     table = wrapper.weight.detach() + 1.25 * (wrapper.lora_b @ wrapper.lora_a).T.detach()
@@ -96,7 +96,7 @@ def test_a_beginning_from_the_weight_changes_nothing_yet_and_holds_its_largest_p
     before = base.weight.clone()
     wrapper = PissaLinear(base, RANK, 0.5)
     wrapper.reset(init)
-    x = drawn(N, INPUTS)
+    x = random_weights(N, INPUTS)
     torch.testing.assert_close(wrapper(x), base(x), rtol=0, atol=1e-12)
     assert torch.equal(base.weight, before)
     product = wrapper.lora_b.detach() @ wrapper.lora_a.detach()
@@ -143,7 +143,7 @@ def test_the_default_targets_are_the_matrices_of_the_blocks_without_routers():
 
 
 @pytest.mark.parametrize(
-    ("changes", "config", "told"),
+    ("changes", "config", "message"),
     [
         ({}, {"targets": ("qeury",)}, "did you mean 'query'"),
         ({}, {"rank": 40}, "at most"),
@@ -151,10 +151,10 @@ def test_the_default_targets_are_the_matrices_of_the_blocks_without_routers():
         ({"n_experts": 4}, {"targets": ("up",)}, "experts"),
     ],
 )
-def test_what_lora_cannot_wrap_is_named(changes, config, told):
+def test_what_lora_cannot_wrap_is_named(changes, config, message):
     with pytest.raises(UserError) as error:
         make_lora(tiny_model(**changes), LoraConfig(**{"rank": 2, **config}))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_dora_does_not_begin_with_parts_of_the_weight():

@@ -1,4 +1,4 @@
-"""Prompts and prefixes: as if tokens stood there, trained or cached, alone, batched or packed."""
+"""Prompts and prefixes: as if tokens were there, trained or cached, alone, batched or packed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def behind_tokens(model: LanguageModel) -> Tensor:
 
 @pytest.mark.parametrize("changes", [{}, LEARNED, {"n_kv_heads": 2}], ids=["rotary", "learned", "all-heads"])
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])
-def test_begun_with_tokens_it_is_as_if_they_stood_there(kind, changes):
+def test_initialized_with_tokens_it_equals_these_tokens(kind, changes):
     model = lively(**changes)
     wanted = behind_tokens(model)
     attach(model, made(model, kind))
@@ -159,15 +159,15 @@ def test_several_adapters_take_turns_on_one_base():
     plain, adapters = model(IDS), AdapterSet(model)
     for kind in ("lora", "prompt", "prefix"):
         adapters.add(kind, made(model, kind))
-    told = {}
+    outputs = {}
     for name in adapters.names:
         adapters.use(name)
-        told[name] = model(IDS)
+        outputs[name] = model(IDS)
     adapters.use("lora")
-    assert torch.equal(model(IDS), told["lora"])
+    assert torch.equal(model(IDS), outputs["lora"])
     with without_adapter(model):
         assert torch.equal(model(IDS), plain)
-    assert torch.equal(model(IDS), told["lora"])
+    assert torch.equal(model(IDS), outputs["lora"])
     assert {name for name, p in model.named_parameters() if p.requires_grad} == set(
         adapters._adapters["lora"].parameters()
     )
@@ -181,13 +181,13 @@ def test_several_adapters_take_turns_on_one_base():
 
 
 @pytest.mark.parametrize(
-    ("changes", "n", "told"),
+    ("changes", "n", "message"),
     [
         ({"sliding_window": 4}, 3, "sliding_window"),
         ({"positions": "relative", "attention_scale": 1.0}, 3, "relative"),
         ({}, 15, "no room"),
     ],
 )
-def test_where_no_prefix_can_stand(changes, n, told):
-    with pytest.raises(UserError, match=told):
+def test_models_without_support_for_prefixes_are_refused(changes, n, message):
+    with pytest.raises(UserError, match=message):
         make_prefix(tiny_model(**changes), PrefixConfig(n_prompt_tokens=n))

@@ -135,14 +135,18 @@ def find_targets(model: Model, targets: Sequence[str] | None) -> list[str]:
         linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
         return [n for n in linear if ".blocks." in f".{n}" and n.rpartition(".")[2] != "router"]
     names: dict[str, None] = {}
+    stacked = [
+        f"{name}.{parameter}"
+        for name, module in model.named_modules()
+        if isinstance(module, MixtureOfExperts)
+        for parameter in ("gate", "up", "down")
+    ]
     for target in targets:
-        for name, module in model.named_modules():
-            if isinstance(module, MixtureOfExperts) and target.rpartition(".")[2] in ("gate", "up", "down"):
-                raise UserError(
-                    f"LoRA target {target!r}: the experts of {name} are stacked in one parameter, which LoRA does not"
-                    " wrap",
-                    "name other targets, such as query, key, value, output",
-                )
+        if matching := [name for name in stacked if f".{name}".endswith(f".{target}")]:
+            raise UserError(
+                f"LoRA target {target!r}: {matching[0]} stacks all experts in one parameter, which LoRA does not wrap",
+                "name other targets, such as query, key, value, output",
+            )
         names |= dict.fromkeys(_modules_named(model, target))
     return list(names)
 
