@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.architectures.layer_tensors import linear, norm, table
+from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
     RequiredValues,
     check_lengths,
@@ -110,7 +110,7 @@ def hf_tensors(config: EncoderDecoderConfig, head: Head) -> Iterator[HFTensor]:
     for side in (config.encoder, config.decoder):
         name, hf_name = f"trunk.{side.family}", f"{PREFIX}{side.family}"
         rows = side.max_seq_len + side.position_offset
-        yield table(f"{name}.positions.weight", f"{hf_name}.embed_positions.weight", rows, side.d_model)
+        yield tensor(f"{name}.positions.weight", f"{hf_name}.embed_positions.weight", rows, side.d_model)
         yield from norm(f"{name}.embedding_norm", f"{hf_name}.layernorm_embedding", side.d_model)
     yield from pair_tensors(config)
 
@@ -194,7 +194,7 @@ def write_pair(config: EncoderDecoderConfig, model_type: str) -> dict[str, Any]:
 def pair_tensors(config: EncoderDecoderConfig) -> Iterator[HFTensor]:
     """The shared embedding, the blocks of both sides, and the bias of the logits."""
     vocab, d = config.vocab_size, config.d_model
-    yield table("trunk.encoder.token_embedding.weight", f"{PREFIX}shared.weight", vocab, d)
+    yield tensor("trunk.encoder.token_embedding.weight", f"{PREFIX}shared.weight", vocab, d)
     for side in (config.encoder, config.decoder):
         for layer in range(side.n_layers):
             name, hf_name = f"trunk.{side.family}.blocks.{layer}", f"{PREFIX}{side.family}.layers.{layer}"

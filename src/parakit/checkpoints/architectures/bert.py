@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.architectures.layer_tensors import linear, norm, table
+from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
     RequiredValues,
     check_lengths,
@@ -122,11 +122,11 @@ def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
     prefix = "" if head.kind == "embedder" else PREFIX
     d, hf_name = config.d_model, f"{prefix}embeddings"
-    yield table("trunk.token_embedding.weight", f"{hf_name}.word_embeddings.weight", config.vocab_size, d)
-    yield table("trunk.positions.weight", f"{hf_name}.position_embeddings.weight", config.max_seq_len, d)
+    yield tensor("trunk.token_embedding.weight", f"{hf_name}.word_embeddings.weight", config.vocab_size, d)
+    yield tensor("trunk.positions.weight", f"{hf_name}.position_embeddings.weight", config.max_seq_len, d)
     if config.n_token_types:
         types = f"{hf_name}.token_type_embeddings.weight"
-        yield table("trunk.type_embedding.weight", types, config.n_token_types, d)
+        yield tensor("trunk.type_embedding.weight", types, config.n_token_types, d)
     yield from norm("trunk.embedding_norm", f"{hf_name}.LayerNorm", d)
     for layer in range(config.n_layers):
         yield from _block(config, f"trunk.blocks.{layer}", f"{prefix}encoder.layer.{layer}")

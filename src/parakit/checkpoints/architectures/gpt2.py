@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.architectures.layer_tensors import equal_rows, norm, table
+from parakit.checkpoints.architectures.layer_tensors import equal_rows, norm, tensor
 from parakit.checkpoints.hf_config import (
     RequiredValues,
     check_lengths,
@@ -100,8 +100,8 @@ def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
     prefix = "" if head.kind == "embedder" else PREFIX
     d, f = config.d_model, config.d_ff
-    yield table("trunk.token_embedding.weight", f"{prefix}wte.weight", config.vocab_size, d)
-    yield table("trunk.positions.weight", f"{prefix}wpe.weight", config.max_seq_len, d)
+    yield tensor("trunk.token_embedding.weight", f"{prefix}wte.weight", config.vocab_size, d)
+    yield tensor("trunk.positions.weight", f"{prefix}wpe.weight", config.max_seq_len, d)
     for layer in range(config.n_layers):
         name, hf_name = f"trunk.blocks.{layer}", f"{prefix}h.{layer}"
         yield from norm(f"{name}.attention_norm", f"{hf_name}.ln_1", d)

@@ -35,6 +35,6 @@ def norm(name: str, hf_name: str, width: int, bias: bool = True) -> Iterator[HFT
         yield HFTensor(f"{hf_name}.{kind}", (width,), (TensorSlice(f"{name}.{kind}"),))
 
 
-def table(name: str, hf_name: str, rows: int, columns: int) -> HFTensor:
-    """A table (rows, columns): an embedding, or positions."""
-    return HFTensor(hf_name, (rows, columns), (TensorSlice(name),))
+def tensor(name: str, hf_name: str, *shape: int) -> HFTensor:
+    """A tensor that is one parameter."""
+    return HFTensor(hf_name, shape, (TensorSlice(name),))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.architectures.layer_tensors import linear, norm, stacked, table
+from parakit.checkpoints.architectures.layer_tensors import linear, norm, stacked, tensor
 from parakit.checkpoints.hf_config import (
     check_lengths,
     parse_config,
@@ -143,7 +143,7 @@ def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
     prefix = "" if head.kind == "embedder" else PREFIX
     d, vocab, bias = config.d_model, config.vocab_size, config.norm_bias
-    yield table("trunk.token_embedding.weight", f"{prefix}embeddings.tok_embeddings.weight", vocab, d)
+    yield tensor("trunk.token_embedding.weight", f"{prefix}embeddings.tok_embeddings.weight", vocab, d)
     yield from norm("trunk.embedding_norm", f"{prefix}embeddings.norm", d, bias)
     for layer in range(config.n_layers):
         name, hf_name = f"trunk.blocks.{layer}", f"{prefix}layers.{layer}"

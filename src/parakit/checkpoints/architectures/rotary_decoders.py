@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.architectures.layer_tensors import linear
+from parakit.checkpoints.architectures.layer_tensors import linear, tensor
 from parakit.checkpoints.hf_config import (
     RequiredValues,
     check_lengths,
@@ -131,31 +131,29 @@ def decoder_tensors(
     """
     prefix = "" if head.kind == "embedder" else PREFIX
     d, vocab = config.d_model, config.vocab_size
-    yield plain("trunk.token_embedding.weight", f"{prefix}embed_tokens.weight", vocab, d)
+    yield tensor("trunk.token_embedding.weight", f"{prefix}embed_tokens.weight", vocab, d)
     for layer in range(config.n_layers):
         name, hf_name = f"trunk.blocks.{layer}", f"{prefix}layers.{layer}"
-        yield plain(f"{name}.attention_norm.weight", f"{hf_name}.input_layernorm.weight", d)
+        yield tensor(f"{name}.attention_norm.weight", f"{hf_name}.input_layernorm.weight", d)
         yield from _attention(config, name, hf_name)
-        yield plain(f"{name}.feed_forward_norm.weight", f"{hf_name}.post_attention_layernorm.weight", d)
+        yield tensor(f"{name}.feed_forward_norm.weight", f"{hf_name}.post_attention_layernorm.weight", d)
         if not config.has_experts(layer):
             yield from _feed_forward(config, name, hf_name)
         else:
             yield from _experts(config, name, f"{hf_name}.{experts[0]}", experts[1])
-    yield plain("trunk.final_norm.weight", f"{prefix}norm.weight", d)
+    yield tensor("trunk.final_norm.weight", f"{prefix}norm.weight", d)
     yield from head_tensors(config, head)
 
 
 def head_tensors(config: DecoderConfig, head: Head, label_head: str = "score") -> Iterator[HFTensor]:
     """The tensors of a head on a decoder; `label_head` is the name of its last matrix."""
     if head.kind == "language_model" and not config.tie_embeddings:
-        yield plain("lm_head.weight", "lm_head.weight", config.vocab_size, config.d_model)
+        yield tensor("lm_head.weight", "lm_head.weight", config.vocab_size, config.d_model)
     elif head.kind == "reward_model":
-        yield plain("reward_head.weight", f"{label_head}.weight", 1, config.d_model)
+        yield tensor("reward_head.weight", f"{label_head}.weight", 1, config.d_model)
     elif head.classes is not None:
-        n = len(head.classes.labels)
-        yield plain("label_head.weight", f"{label_head}.weight", n, config.d_model)
-        if head.classes.bias:
-            yield plain("label_head.bias", f"{label_head}.bias", n)
+        n_labels = len(head.classes.labels)
+        yield from linear("label_head", label_head, n_labels, config.d_model, head.classes.bias)
 
 
 def is_ignorable(hf_name: str) -> bool:
@@ -163,24 +161,15 @@ def is_ignorable(hf_name: str) -> bool:
     return hf_name.endswith("rotary_emb.inv_freq")
 
 
-def plain(name: str, hf_name: str, *shape: int) -> HFTensor:
-    """A tensor that equals one parameter."""
-    return HFTensor(hf_name, shape, (TensorSlice(name),))
-
-
 def _attention(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
     d, name, hf_name = config.d_model, f"{name}.attention", f"{hf_name}.self_attn"
     queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     for part, letter, rows in (("query", "q", queries), ("key", "k", keys), ("value", "v", keys)):
-        yield plain(f"{name}.{part}.weight", f"{hf_name}.{letter}_proj.weight", rows, d)
-        if config.attention_bias:
-            yield plain(f"{name}.{part}.bias", f"{hf_name}.{letter}_proj.bias", rows)
-    yield plain(f"{name}.output.weight", f"{hf_name}.o_proj.weight", d, queries)
-    if config.attention_output_bias:
-        yield plain(f"{name}.output.bias", f"{hf_name}.o_proj.bias", d)
+        yield from linear(f"{name}.{part}", f"{hf_name}.{letter}_proj", rows, d, config.attention_bias)
+    yield from linear(f"{name}.output", f"{hf_name}.o_proj", d, queries, config.attention_output_bias)
     if config.query_key_norm:
-        yield plain(f"{name}.query_norm.weight", f"{hf_name}.q_norm.weight", config.head_dim)
-        yield plain(f"{name}.key_norm.weight", f"{hf_name}.k_norm.weight", config.head_dim)
+        yield tensor(f"{name}.query_norm.weight", f"{hf_name}.q_norm.weight", config.head_dim)
+        yield tensor(f"{name}.key_norm.weight", f"{hf_name}.k_norm.weight", config.head_dim)
 
 
 def _feed_forward(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
@@ -198,7 +187,7 @@ def _feed_forward(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HF
 def _experts(config: DecoderConfig, name: str, hf_name: str, parts: Mapping[str, str]) -> Iterator[HFTensor]:
     """A layer's router and its experts: one tensor for each expert in the file, one stacked parameter here."""
     d, width = config.d_model, config.d_expert or config.d_ff
-    yield plain(f"{name}.feed_forward.router.weight", f"{hf_name}.gate.weight", config.n_experts, d)
+    yield tensor(f"{name}.feed_forward.router.weight", f"{hf_name}.gate.weight", config.n_experts, d)
     for expert in range(config.n_experts):
         for part, hf_part in parts.items():
             shape = (d, width) if part == "down" else (width, d)

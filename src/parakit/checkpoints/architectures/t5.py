@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.architectures.layer_tensors import linear, norm, table
+from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
     RequiredValues,
     check_lengths,
@@ -157,14 +157,14 @@ def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
 def hf_tensors(config: EncoderDecoderConfig | EncoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer; the first layer's buckets serve all layers."""
     if isinstance(config, EncoderConfig):
-        yield table("trunk.token_embedding.weight", "shared.weight", config.vocab_size, config.d_model)
+        yield tensor("trunk.token_embedding.weight", "shared.weight", config.vocab_size, config.d_model)
         yield from _stack(config, "trunk", "encoder")
         return
-    yield table("trunk.encoder.token_embedding.weight", "shared.weight", config.vocab_size, config.d_model)
+    yield tensor("trunk.encoder.token_embedding.weight", "shared.weight", config.vocab_size, config.d_model)
     yield from _stack(config.encoder, "trunk.encoder", "encoder")
     yield from _stack(config.decoder, "trunk.decoder", "decoder")
     if not config.tie_embeddings:
-        yield table("lm_head.weight", "lm_head.weight", config.vocab_size, config.d_model)
+        yield tensor("lm_head.weight", "lm_head.weight", config.vocab_size, config.d_model)
 
 
 def is_ignorable(hf_name: str) -> bool:
@@ -174,7 +174,7 @@ def is_ignorable(hf_name: str) -> bool:
 
 def _stack(config: TransformerConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
     d, buckets = config.d_model, f"{hf_name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    yield table(f"{name}.positions.bias.weight", buckets, config.n_relative_buckets, config.n_heads)
+    yield tensor(f"{name}.positions.bias.weight", buckets, config.n_relative_buckets, config.n_heads)
     for layer in range(config.n_layers):
         block, hf_block = f"{name}.blocks.{layer}", f"{hf_name}.block.{layer}.layer"
         sublayers = ["attention", "feed_forward"]
