@@ -194,14 +194,14 @@ def _untied(model: Model) -> Model:
 def _lineage_config(folder: Path) -> dict[str, Any]:
     if not (folder / LINEAGE).is_file():
         return {}
-    found = read_small_json(folder / LINEAGE).get("config")
-    return found if isinstance(found, dict) else {}
+    config = read_small_json(folder / LINEAGE).get("config")
+    return config if isinstance(config, dict) else {}
 
 
 def _merged_before(base: Path) -> Iterator[str]:
     """The sha256 of adapters merged into a base."""
-    found = _lineage_config(base).get("merged")
-    yield from found if isinstance(found, list) else []
+    merged = _lineage_config(base).get("merged")
+    yield from merged if isinstance(merged, list) else []
 
 
 def _check_not_merged(base: Path, sha256: str) -> None:

@@ -59,11 +59,11 @@ class ExampleResult:
 
     def keep_samples(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """The first wrong samples and the first candidate_vectors, `N_SAMPLES` in all."""
-        found = [dict(sample) for sample in samples]
-        wrong = [sample for sample in found if sample["correct"] is False]
-        candidate_vectors = [sample for sample in found if sample["correct"] is not False]
-        n_wrong = min(len(wrong), max(N_SAMPLES // 2, N_SAMPLES - len(candidate_vectors)))
-        self.samples = wrong[:n_wrong] + candidate_vectors[: N_SAMPLES - n_wrong]
+        all_samples = [dict(sample) for sample in samples]
+        wrong = [sample for sample in all_samples if sample["correct"] is False]
+        others = [sample for sample in all_samples if sample["correct"] is not False]
+        n_wrong = min(len(wrong), max(N_SAMPLES // 2, N_SAMPLES - len(others)))
+        self.samples = wrong[:n_wrong] + others[: N_SAMPLES - n_wrong]
 
     def value(self, name: str) -> float:
         """The value of a figure."""
@@ -92,10 +92,10 @@ def evaluate_examples(
     require_capability(model, capability)
     if task == "translate":
         translations.require_libraries()
-    found = list(rows)
-    if not found:
+    examples = list(rows)
+    if not examples:
         raise UserError("no examples to evaluate on", "add some, or name another split")
-    evaluation = _Evaluation(model, tokenizer, found, decoding, micro_batch_size, seed, advance)
+    evaluation = _Evaluation(model, tokenizer, examples, decoding, micro_batch_size, seed, advance)
     return _EVALUATORS[task](evaluation)
 
 
@@ -115,14 +115,14 @@ class _Evaluation:
         self, predict: Callable[..., Iterable[Any]], of: Callable[[ExampleRow], Any], **settings: Any
     ) -> list[Any]:
         """`predict(model, tokenizer, [of(row), ...])` for all rows, some micro-batches at a time."""
-        size, found = self.micro_batch_size * MICRO_BATCHES_PER_UPDATE, []
+        size, predictions = self.micro_batch_size * MICRO_BATCHES_PER_UPDATE, []
         for start in range(0, len(self.rows), size):
             part = [of(row) for row in self.rows[start : start + size]]
             settings |= {"too_long": "truncate", "micro_batch_size": self.micro_batch_size}
-            found += list(predict(self.model, self.tokenizer, part, **settings))
+            predictions += list(predict(self.model, self.tokenizer, part, **settings))
             if self.advance is not None:
                 self.advance(len(part))
-        return found
+        return predictions
 
     def result(self, task: str) -> ExampleResult:
         return ExampleResult(task, len(self.rows))

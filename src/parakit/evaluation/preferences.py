@@ -54,7 +54,7 @@ def score_rankings(
 ) -> np.ndarray:
     """(n_completions,) float32: the reward of every completion of `data`, in its order."""
     device = model.reward_head.weight.device
-    found = np.zeros(data.n_completions, np.float32)
+    rewards_by_completion = np.zeros(data.n_completions, np.float32)
     n_rows = max(1, TOKENS_PER_FORWARD // (2 * int(data.lengths.max())))
     with evaluation_mode(model):
         for numbers, batch in PreferenceSource(data, 0).one_pass(n_rows):
@@ -67,10 +67,10 @@ def score_rankings(
                 torch.cat([inputs[:, :1], targets], 1), attention_mask=torch.cat([real[:, :1], real], 1)
             )
             places = [np.arange(data.first[r], data.first[r + 1]) for r in numbers]
-            found[np.concatenate(places)] = rewards.float().cpu().numpy()
+            rewards_by_completion[np.concatenate(places)] = rewards.float().cpu().numpy()
             if advance is not None:
                 advance(len(numbers))
-    return found
+    return rewards_by_completion
 
 
 def preference_report(rewards: np.ndarray, data: EncodedRankings) -> dict[str, Any]:
@@ -126,13 +126,13 @@ def calibration(margins: np.ndarray) -> dict[str, Any]:
 
 def _pair_indices(data: EncodedRankings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The indices of the better and the worse completion of every pair, and of its ranking."""
-    found = [
+    pairs = [
         (begin + i, begin + j, number)
         for number, (begin, end) in enumerate(zip(data.first[:-1], data.first[1:], strict=True))
         for i in range(end - begin)
         for j in range(i + 1, end - begin)
     ]
-    better, worse, ranking = np.array(found).T
+    better, worse, ranking = np.array(pairs).T
     return better, worse, ranking
 
 
@@ -166,10 +166,10 @@ def read_rankings(path: str, split: str | None) -> Iterator[Ranking]:
             log(f"{path}: {line}")
         return
     for name in (split,) if split else PREFERENCE_SPLITS[::-1]:
-        found = list(iter_preferences(path, name))
-        if found:
-            log(f"{path}: {len(found):,} rankings of the {name} split")
-            yield from found
+        rankings = list(iter_preferences(path, name))
+        if rankings:
+            log(f"{path}: {len(rankings):,} rankings of the {name} split")
+            yield from rankings
             return
         if split:
             raise UserError(f"{path}: the split {split!r} is empty", "name another, or make the folder again")

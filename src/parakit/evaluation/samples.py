@@ -33,8 +33,8 @@ def answers(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[str]
 
 def openings(documents: Iterable[Document]) -> tuple[str, ...]:
     """The first words of some documents, as prompts."""
-    found = []
+    texts = []
     for document in islice(documents, N_OPENINGS):
         text = document.text.strip()[:OPENING_CHARS]
-        found.append(text.rsplit(None, 1)[0] if " " in text else text)
-    return tuple(opening for opening in found if opening)
+        texts.append(text.rsplit(None, 1)[0] if " " in text else text)
+    return tuple(opening for opening in texts if opening)

@@ -121,16 +121,18 @@ def reference_log_probs(
     """
     device = next(model.parameters()).device
     data, mode = source.data, model.training
-    found = np.full(data.n_completions, np.nan, np.float32)
+    reference = np.full(data.n_completions, np.nan, np.float32)
     model.eval()
     try:
         for numbers, batch in source.one_pass(ROWS_PER_FORWARD):
             micro: Any = to_micro_batch(batch, device)
             log_probs = completion_log_probs(model, micro).float().cpu().numpy()
-            found[np.concatenate([np.arange(data.first[r], data.first[r + 1]) for r in numbers])] = log_probs
+            reference[np.concatenate([np.arange(data.first[r], data.first[r + 1]) for r in numbers])] = (
+                log_probs
+            )
             if advance is not None:
                 advance(len(numbers))
     finally:
         model.train(mode)
-    assert np.isfinite(found).all(), "the reference has a log-probability that is not finite"
-    return found
+    assert np.isfinite(reference).all(), "the reference has a log-probability that is not finite"
+    return reference

@@ -17,11 +17,11 @@ def token_rewards(rewards: np.ndarray, loss_mask: np.ndarray, per_token: np.ndar
     """(N, T): `rewards` (N,) at each completion's last token, and `per_token` (N, T), such as a KL penalty, at
     every token of it; zero elsewhere.
     """
-    found = np.zeros(loss_mask.shape)
+    rewards_by_token = np.zeros(loss_mask.shape)
     if per_token is not None:
-        found[loss_mask] = per_token[loss_mask]
-    found[np.arange(len(rewards)), last_positions(loss_mask)] += rewards
-    return found
+        rewards_by_token[loss_mask] = per_token[loss_mask]
+    rewards_by_token[np.arange(len(rewards)), last_positions(loss_mask)] += rewards
+    return rewards_by_token
 
 
 def last_positions(loss_mask: np.ndarray) -> np.ndarray:
@@ -53,10 +53,10 @@ def generalised_advantages(
 def whitened(values: np.ndarray, loss_mask: np.ndarray) -> np.ndarray:
     """Mean 0 and standard deviation 1 over the counted targets; zero elsewhere, and everywhere if all are equal."""
     counted = values[loss_mask]
-    found = np.zeros(values.shape)
+    whitened_values = np.zeros(values.shape)
     if len(counted) > 1 and counted.max() > counted.min():
-        found[loss_mask] = (counted - counted.mean()) / (counted.std() + 1e-8)
-    return found
+        whitened_values[loss_mask] = (counted - counted.mean()) / (counted.std() + 1e-8)
+    return whitened_values
 
 
 def group_advantages(rewards: np.ndarray, group_size: int, divide_by_std: bool) -> tuple[np.ndarray, int]:

@@ -70,11 +70,11 @@ def first_warnings(
     is_reward_model: bool,
 ) -> list[dict[str, Any]]:
     """Each warning of a run once: `warning` (its name), the `step` that first raised it, and its `message` there."""
-    found: dict[str, dict[str, Any]] = {}
+    first: dict[str, dict[str, Any]] = {}
     for n, row in enumerate(evaluations, 1):
         for name, message in detect_warnings(before, evaluations[:n], config, is_reward_model).items():
-            found.setdefault(name, {"warning": name, "step": row["step"], "message": message})
-    return list(found.values())
+            first.setdefault(name, {"warning": name, "step": row["step"], "message": message})
+    return list(first.values())
 
 
 def _kl_high(kl: float, config: RLConfig) -> str:
@@ -134,11 +134,13 @@ class OveroptimizationMonitor:
 
     def check(self, now: dict[str, Any]) -> dict[str, Any]:
         """Print what the newest evaluation warns of; returns the evaluation unchanged."""
-        found = detect_warnings(self.before, [*self._evaluations(), now], self.config, self.is_reward_model)
-        for name, message in found.items():
+        messages = detect_warnings(
+            self.before, [*self._evaluations(), now], self.config, self.is_reward_model
+        )
+        for name, message in messages.items():
             if name not in self.printed:
                 log(f"{self.title}: warning: {message}")
-        self.printed |= found.keys()
+        self.printed |= messages.keys()
         return now
 
     def warnings(self) -> list[dict[str, Any]]:

@@ -160,7 +160,7 @@ def token_log_probs(model: Any, rows: TokenRows) -> np.ndarray:
 @torch.no_grad()
 def score_rows(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities (N, T) and, with `values`, the value head's values (N, T), float32, in evaluation mode."""
-    found, found_values = (
+    all_log_probs, all_values = (
         np.zeros(rows.loss_mask.shape, np.float32),
         np.zeros(rows.loss_mask.shape, np.float32),
     )
@@ -168,10 +168,10 @@ def score_rows(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.nd
         for members, part, tensors in _groups(rows, model):
             log_probs, _, hidden = counted_log_probs(model, *tensors)
             places = (members[:, None], np.arange(part.loss_mask.shape[1]))
-            _store(found, places, part.loss_mask, log_probs)
+            _store(all_log_probs, places, part.loss_mask, log_probs)
             if values:
-                _store(found_values, places, part.loss_mask, model.values(hidden))
-    return found, found_values
+                _store(all_values, places, part.loss_mask, model.values(hidden))
+    return all_log_probs, all_values
 
 
 @torch.no_grad()
@@ -179,14 +179,14 @@ def exact_kl(policy: Any, reference: Any, rows: TokenRows) -> np.ndarray:
     """(N,): KL of the policy from the reference along each completion, in nats, every token's over the whole vocabulary:
     the estimate with the least variance that samples allow.
     """
-    found = np.zeros(len(rows.loss_mask))
+    kl = np.zeros(len(rows.loss_mask))
     with evaluation_mode(policy):
         for members, part, tensors in _groups(rows, policy):
             logs, reference_logs = (counted_log_probs(model, *tensors)[1] for model in (policy, reference))
             nats = torch.zeros(part.loss_mask.shape, device=logs.device, dtype=logs.dtype)
             nats[tensors[2]] = (logs.exp() * (logs - reference_logs)).sum(-1)
-            found[members] = nats.sum(1).cpu().numpy()
-    return found
+            kl[members] = nats.sum(1).cpu().numpy()
+    return kl
 
 
 def roll_out(
@@ -221,11 +221,11 @@ def score_rollouts(
     """Rollouts of given completions: `completions` are ids, one for each of the prompts `repeated`."""
     rows = token_rows([prompt.token_ids for prompt in repeated], completions)
     with autocast():
-        log_probs, found_values = score_rows(trained, rows, values)
+        log_probs, all_values = score_rows(trained, rows, values)
         reference_log_probs = token_log_probs(reference, rows)
     ended = np.array([sample.ended for sample in samples])
     shares = supports_prefix_tree(trained.config)
-    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares), found_values
+    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares), all_values
 
 
 ScoringInputs = tuple[Tensor, Tensor, Tensor, PrefixTreeInputs | None]

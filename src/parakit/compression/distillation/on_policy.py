@@ -85,7 +85,7 @@ class OnPolicyDistillationSource:
 
     def _turns(self, batch: Batch, row: int, number: int) -> list[_Turn]:
         """One assistant's turn of each conversation of a row."""
-        found = []
+        turns = []
         for document in range(int(batch.document_ids[row].max()) + 1):
             at = np.flatnonzero(batch.document_ids[row] == document)
             tokens = [int(batch.input_ids[row, at[0]]), *batch.target_ids[row, at].tolist()]
@@ -94,8 +94,8 @@ class OnPolicyDistillationSource:
             if len(turn_starts):
                 begin = turn_starts[int(self._draw("turn", number, document) * len(turn_starts))]
                 seed = derive_seed(self.seed, "answer", number, document) % 2**63
-                found.append(_Turn(row, tokens[:begin], seed))
-        return found
+                turns.append(_Turn(row, tokens[:begin], seed))
+        return turns
 
     def _answers(self, turns: list[_Turn]) -> list[list[int]]:
         if not turns:

@@ -39,7 +39,7 @@ def primer_attacks(
 
     `UserError` for an unknown category, and where the world has fewer attacks.
     """
-    found: list[Attack] = []
+    attacks: list[Attack] = []
     for category in categories:
         if category not in _DRAWN:
             close = closest_match(category, CATEGORIES)
@@ -47,8 +47,8 @@ def primer_attacks(
                 f"{category!r} is not a category of attacks",
                 f"did you mean {close!r}?" if close else f"categories are {', '.join(CATEGORIES)}",
             )
-        found += _different(category, n_attacks, seed, held_out)
-    return found
+        attacks += _different(category, n_attacks, seed, held_out)
+    return attacks
 
 
 def draw_attack(random: Random, category: str, held_out: bool) -> Attack:
