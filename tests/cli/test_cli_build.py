@@ -122,10 +122,8 @@ def test_tuning_without_conversations_is_refused(capsys, text, tmp_path):
     command = ("build", "--text", text, "--builds", tmp_path / "b", "--set", "finetune.epochs=1")
     status, out, err = run(capsys, *command)
     assert (status, out) == (2, "")
-    told = (
-        "`finetune` is set, and nothing reads it without conversations or examples: add one of these sections"
-    )
-    assert err == f"error: parakit build --text: {told} or drop this one\n"
+    told = "`finetune` is set, and nothing reads it without conversations or examples\n  add one of these sections"
+    assert err == f"error: parakit build --text: {told}, or take this one out\n"
 
 
 @pytest.mark.parametrize("flag", ["--tmie", "--sizee", "--dryrun"])

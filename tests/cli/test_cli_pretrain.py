@@ -90,10 +90,11 @@ def test_the_same_command_goes_on_after_an_interruption(capsys, tiny_build, tmp_
         ),
         (["--optimizer", "adamw", "--momentum", "0.9"], "--momentum is set, and nothing reads it"),
         (["--optimizer", "adamw", "--embedding-learning-rate", "0.1"], "--embedding-learning-rate is set"),
+        (["--max-seq-len", "2"], "--max-seq-len: Input should be greater than or equal to 8"),
         (["--size", "5q"], "'5q' is not a parameter count"),
         (["--time", "soon"], "'soon' is not a length of time"),
         (["--time", "10min"], "--time is set, and nothing reads it"),
-        (["--epochs", "2"], "max_steps and epochs both set how long to train"),
+        (["--epochs", "2"], "--max-steps and --epochs both set how long to train"),
         (["--seq-len", "64"], "exceeds the model's max_seq_len = 32"),
         (["--batch-tokens", "1000000"], "fewer than one batch"),
     ],
@@ -107,7 +108,7 @@ def test_settings_that_cannot_be_are_refused_and_leave_nothing(capsys, tiny_buil
 
 @pytest.mark.parametrize(
     ("flags", "told"),
-    [(["--max-seq-len", "2"], "greater than or equal to 8"), (["--momentun", "1"], "--momentum")],
+    [(["--max-seq-len", "two"], "invalid literal"), (["--momentun", "1"], "--momentum")],
 )
 def test_flags_that_do_not_parse_end_with_status_two(capsys, tiny_build, tmp_path, flags, told):
     with pytest.raises(SystemExit) as ended:

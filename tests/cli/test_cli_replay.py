@@ -123,20 +123,19 @@ def test_a_share_of_zero_measures_and_replays_nothing(capsys, tiny_build, new_sh
     [
         (["--replay-share", "1"], "less than 1"),
         (["--replay-share", "-0.1"], "greater than or equal to 0"),
-        (["--replay-share", "nan"], "replay_share"),
+        (["--replay-share", "nan"], "--replay-share"),
     ],
 )
 def test_shares_that_are_none(capsys, tiny_build, new_shards, tmp_path, flags, told):
-    with pytest.raises(SystemExit) as ended:
-        run(capsys, *continue_pretraining(tiny_build, new_shards, tmp_path / "out"), *flags)
-    assert ended.value.code == 2
-    assert told in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    status, _, err = run(capsys, *continue_pretraining(tiny_build, new_shards, tmp_path / "out"), *flags)
+    assert status == 2
+    assert told in err
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--replay", "{build}/shards"], "a fresh model has nothing to forget"),
+        (["--replay", "{build}/shards"], "--replay is set, and nothing reads it: it belongs to --model"),
         (
             ["--model", "{build}/pretrain", "--replay-share", "0.5"],
             "--replay-share is set, and nothing reads it",

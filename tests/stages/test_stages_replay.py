@@ -250,7 +250,7 @@ def test_what_the_model_brings_itself_is_not_said_again(life, change, key):
 def test_keys_of_replay_that_nothing_reads(life):
     keys = {"pretrain.replay": {"model": None}, "pretrain.replay_share": {"replay": None}}
     for key, change in keys.items():
-        with pytest.raises(UserError, match=f"`{key}` is set, and belongs to"):
+        with pytest.raises(UserError, match=f"`{key}` is set, and nothing reads it: it belongs to"):
             recipe(life, **change)
 
 

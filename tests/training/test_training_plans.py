@@ -128,7 +128,7 @@ def test_what_is_left_open_follows_from_the_size_and_the_data() -> None:
         ({}, {"n_train_tokens": 4000}, ["4,000 tokens", "16 rows of 256"]),
         ({"batch_growth": 3}, {}, ["batch_growth = 3", "power of two"]),
         ({"batch_growth": 32}, {}, ["batch_growth = 32", "16 rows"]),
-        ({"max_steps": 5, "epochs": 2.0}, {}, ["max_steps and epochs", "keep one"]),
+        ({"max_steps": 5, "epochs": 2.0}, {}, ["`max_steps` and `epochs`", "keep one"]),
     ],
 )
 def test_settings_that_cannot_meet_the_data_are_errors_with_a_way_out(
@@ -143,17 +143,17 @@ def test_settings_that_cannot_meet_the_data_are_errors_with_a_way_out(
 @pytest.mark.parametrize(
     ("settings", "key", "owner"),
     [
-        ({"optimizer": "adamw", "momentum": 0.9}, "momentum", "optimizer muon has it"),
+        ({"optimizer": "adamw", "momentum": 0.9}, "momentum", "choose muon"),
         (
             {"optimizer": "adamw", "embedding_learning_rate": 0.1},
             "embedding_learning_rate",
-            "optimizer muon has it",
+            "choose muon",
         ),
-        ({"schedule": "cosine", "decay_fraction": 0.2}, "decay_fraction", "schedule wsd has it"),
+        ({"schedule": "cosine", "decay_fraction": 0.2}, "decay_fraction", "choose wsd"),
         (
             {"schedule": "constant", "final_fraction": 0.2},
             "final_fraction",
-            "wsd and cosine and inverse_sqrt have",
+            "choose one of wsd, cosine, inverse_sqrt",
         ),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_plan_of_examples_counts_examples() -> None:
         ({"seq_len": 512}, {}, ["seq_len = 512", "max_seq_len = 128"]),
         ({"batch_examples": 32}, {"n_train_examples": 31}, ["31 examples", "batch of 32"]),
         ({"batch_growth": 3}, {}, ["batch_growth = 3", "power of two"]),
-        ({"max_steps": 5, "epochs": 2.0}, {}, ["max_steps and epochs", "keep one"]),
+        ({"max_steps": 5, "epochs": 2.0}, {}, ["`max_steps` and `epochs`", "keep one"]),
     ],
 )
 def test_settings_that_cannot_meet_the_examples_are_errors_with_a_way_out(

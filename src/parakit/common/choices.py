@@ -139,20 +139,24 @@ def explain_foreign(
 ) -> tuple[str, str]:
     """Why `key` is no setting of what `values` choose although an option has it, and the way out."""
     chosen = chosen_class(group, values).model_fields
-    wanted: dict[str, list[Any]] = {}
-    for path in owners(group, key):
-        unmet = next((name, value) for name, value in path if not is_met(name, value, values, chosen))
-        wanted.setdefault(unmet[0], []).append(unmet[1])
-    name, have = next(iter(wanted.items()))
-    if have[0] is GIVEN:
-        return f"and belongs to {spell(name)}, which is not", f"set {spell(name)} as well, or take it out"
-    if have[0] is ABSENT:
-        return f"and so is {spell(name)}, which rules it out", "keep one of the two"
-    named = " and ".join(dict.fromkeys(map(str, have)))
-    value = values.get(name, chosen[name].default)
+    unmet = [
+        [(name, value) for name, value in path if not is_met(name, value, values, chosen)]
+        for path in owners(group, key)
+    ]
+    fewest = min(map(len, unmet))
+    name, value = next(path[0] for path in unmet if len(path) == fewest)
+    if value is GIVEN:
+        return f"it belongs to {spell(name)}, which is not set", f"set {spell(name)} as well, or take it out"
+    if value is ABSENT:
+        return f"{spell(name)} is set, which rules it out", "keep one of the two"
+    have = list(
+        dict.fromkeys(str(path[0][1]) for path in unmet if len(path) == fewest and path[0][0] == name)
+    )
+    choice = f"one of {', '.join(have)}" if len(have) > 1 else have[0]
     return (
-        f"and {name} {value} does not have it",
-        f"{name} {named} {'has' if len(set(have)) == 1 else 'have'} it: choose that, or take it out",
+        f"it belongs to {name} {' and '.join(have)}, and the {name} is"
+        f" {values.get(name, chosen[name].default)}",
+        f"choose {choice}, or take it out",
     )
 
 

@@ -6,6 +6,7 @@ Settings that only some choices have (a decay fraction under the schedule wsd) a
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -145,7 +146,7 @@ def _explain_unknown(
     for group in groups:
         if owners(group, key):
             reason, hint = explain_foreign(group, values, key, lambda name: _spelled(name, flags))
-            return f"{path} is set, {reason}", hint
+            return f"{path} is set, and nothing reads it: {reason}", hint
     known = sorted({name for group in groups for name in chosen_class(group, values).model_fields})
     others = {name for group in groups for _, option in all_options(group) for name in option.model_fields}
     close = closest_match(key, known) or closest_match(key, sorted(others))
@@ -157,7 +158,10 @@ def _explain_value(groups: list[type[Config]], fault: Any, path: str, flags: boo
     raised = fault.get("ctx", {}).get("error")
     message, hint = fault["msg"].removeprefix("Value error, "), ""
     if isinstance(raised, UserError):
-        message, hint = raised.message, raised.hint
+        message, hint = (
+            re.sub(r"`(\w+)`", lambda name: _spelled(name[1], flags), text)
+            for text in (raised.message, raised.hint)
+        )
     if not fault["loc"]:
         return message, hint
     known = {name: field for group in groups for name, field in group.model_fields.items()}

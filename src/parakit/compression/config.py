@@ -96,7 +96,8 @@ class DistillConfig(TrainingConfig, TextBatches):
     def _one_student(self) -> Self:
         given = [name for name in ("keep_layers", "size", "student") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise UserError(f"{' and '.join(given)} both set what the student is", "keep one of them")
+            named = " and ".join(f"`{name}`" for name in given)
+            raise UserError(f"{named} both set what the student is", "keep one of them")
         return self
 
     @model_validator(mode="after")
@@ -104,8 +105,8 @@ class DistillConfig(TrainingConfig, TextBatches):
         for name in sorted(self.model_fields_set & OF_THE_TEACHER) if self.hard_label_share == 1 else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise UserError(
-                    f"{name} is set, and hard_label_share = 1 leaves the teacher out",
-                    "take it out, or lower hard_label_share",
+                    f"`{name}` is set, and `hard_label_share` = 1 leaves the teacher out",
+                    "take it out, or lower `hard_label_share`",
                 )
         return self
 
@@ -115,7 +116,8 @@ class DistillConfig(TrainingConfig, TextBatches):
         for name in ("on_policy_share", "hidden_coef"):
             if self.cache_top_k is not None and getattr(self, name):
                 raise UserError(
-                    f"{name} = {getattr(self, name)} runs the teacher at every step, and cache_top_k stores its answers",
-                    f"leave out cache_top_k, or {name}",
+                    f"`{name}` = {getattr(self, name)} runs the teacher at every step, and `cache_top_k` stores its"
+                    " probabilities of the data's rows",
+                    f"leave out `cache_top_k` or `{name}`",
                 )
         return self

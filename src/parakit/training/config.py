@@ -114,7 +114,8 @@ class TrainingConfig(ChoiceConfig):
     def _one_length(self) -> Self:
         given = lengths_given(self)
         if len(given) > 1:
-            raise UserError(f"{' and '.join(given)} both set how long to train", "keep one of them")
+            named = " and ".join(f"`{name}`" for name in given)
+            raise UserError(f"{named} both set how long to train", "keep one of them")
         return self
 
 

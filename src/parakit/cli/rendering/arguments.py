@@ -54,7 +54,7 @@ def parse_arguments(
     for name in given:
         if name not in chosen.model_fields and name not in command.model_fields and owners(settings, name):
             reason, hint = explain_foreign(settings, {**defaults, **given}, name, _flag)
-            raise UserError(f"{prog}: {_flag(name)} is set, {reason}", hint)
+            raise UserError(f"{prog}: {_flag(name)} is set, and nothing reads it: {reason}", hint)
     try:
         found = tyro.cli(
             _mirror(command, chosen, defaults), args=argv, prog=prog, config=(tyro.conf.FlagCreatePairsOff,)
