@@ -168,7 +168,7 @@ def test_a_folder_of_examples_serves_tuning_and_measuring(capsys, models, tmp_pa
         (
             "encoder",
             ["--task", "classify", "--batch-tokens", "64"],
-            "--batch-tokens is set, and nothing reads it: it belongs to task chat",
+            "--batch-tokens is set, and nothing reads it",
         ),
         ("encoder", ["--task", "regress"], "score"),
         ("encoder", ["--task", "clasify"], "classify"),

@@ -9,7 +9,7 @@ import ast
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -17,9 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from parakit.alignment.config import AlignConfig
 from parakit.cli import align, distill, finetune, pretrain
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.common import UserError, config_digest
-from parakit.common.choices import GIVEN, Presence, all_options, chosen_class, owners
-from parakit.common.settings import Config, load_yaml
+from parakit.common import UserError
+from parakit.common.choices import GIVEN, Presence, all_options, choices_of, chosen_class, owners
+from parakit.common.settings import Config, config_digest, load_yaml
 from parakit.compression.config import DistillConfig
 from parakit.recipe import load_recipe
 from parakit.recipe.stage_list import stages_of
@@ -40,6 +40,11 @@ COMMANDS: dict[str, tuple[type[Config], type[Config]]] = {
     "distill": (distill.DistillCommandConfig, DistillConfig),
 }
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
+EXCLUSIVE = (
+    {"max_steps", "max_tokens", "epochs"},
+    {"keep_layers", "size", "student"},
+    {"cache_top_k", "on_policy_share", "hidden_coef"},
+)
 SAMPLES: tuple[Any, ...] = (
     2,
     1024,
@@ -88,14 +93,15 @@ def fields(group: type[Config]) -> dict[str, list[Any]]:
 
 def values(field: Any) -> Iterator[Any]:
     """Values that a field takes, other than its default."""
-    literals = [value for part in (field.annotation, *get_args(field.annotation)) for value in get_args(part)]
+    parts = (field.annotation, *get_args(field.annotation))
+    literals = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
     adapter = TypeAdapter(Annotated[field.annotation, field])
     for value in (*literals, *SAMPLES):
         try:
             taken = adapter.validate_python(value)
         except ValidationError:
             continue
-        if taken != field.default and taken is not None and type(taken) is type(value):
+        if taken not in (None, field.default) and isinstance(taken, bool) == isinstance(value, bool):
             yield value
 
 
@@ -112,6 +118,12 @@ def changed(group: type[Config], case: dict[str, Any], name: str) -> Any:
             continue
         return value
     raise AssertionError(f"no other value of {name} is valid with {case}")
+
+
+def settable(group: type[Config], case: dict[str, Any]) -> set[str]:
+    """The keys that the case has and leaves open, and that exclude none of its own."""
+    excluded = {name for names in EXCLUSIVE if names & case.keys() for name in names}
+    return chosen_class(group, case).model_fields.keys() - case.keys() - excluded
 
 
 EVERY_CASE = [
@@ -139,7 +151,7 @@ def test_a_key_of_another_choice_is_refused_with_its_name_and_who_has_it(
 def test_a_key_of_the_choice_changes_the_settings(section: str, case: dict[str, Any]) -> None:
     group = GROUPS[section]
     before = config_digest(group.parse(case))
-    for name in chosen_class(group, case).model_fields.keys() - case.keys():
+    for name in settable(group, case):
         assert config_digest(group.parse(case | {name: changed(group, case, name)})) != before, name
 
 
@@ -204,7 +216,7 @@ def test_every_key_of_a_recipe_changes_a_stage(path: Path, tmp_path: Path) -> No
     before = stages(load_recipe(path))
     unchecked = {"n_sentinels", "reward"}  # set by the objective; resolved by the recipe
     for section, group, case in sections(path):
-        for name in chosen_class(group, case).model_fields.keys() - case.keys() - unchecked:
+        for name in settable(group, case) - unchecked:
             value = changed(group, case, name)
             if name in ("model", "replay", "objective", "task", "method"):
                 continue  # chosen with other sections: tests/recipe/test_recipe_families.py
@@ -239,15 +251,26 @@ def test_a_flag_of_another_choice_is_refused_and_one_of_the_choice_is_taken(
     chosen = chosen_class(group, case).model_fields
     before = parse_arguments(command, group, base, f"parakit {verb}")[1]
     assert before == group.parse(case)
-    for name, found in fields(group).items():
-        if name in case:
-            continue
-        if name in chosen:
-            value = changed(group, case, name)
-            argv = [*base, *words(name, value, chosen[name].default)]
-            settings = parse_arguments(command, group, argv, f"parakit {verb}")[1]
-            assert settings == group.parse(case | {name: value}), name
-        else:
-            argv = [*base, *words(name, sample(group, name), found[0].default)]
-            with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is set, and nothing reads it"):
-                parse_arguments(command, group, argv, f"parakit {verb}")
+    for together in joint_changes(group, case):
+        argv = [word for name, value in together.items() for word in words(name, value, chosen[name].default)]
+        settings = parse_arguments(command, group, [*base, *argv], f"parakit {verb}")[1]
+        assert settings == group.parse(case | together)
+    for name in fields(group).keys() - chosen.keys():
+        argv = words(name, sample(group, name), fields(group)[name][0].default)
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is set, and nothing reads it"):
+            parse_arguments(command, group, [*base, *argv], f"parakit {verb}")
+
+
+def joint_changes(group: type[Config], case: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Another value for every key that the case leaves open, as many at a time as are valid together."""
+    left = {name: changed(group, case, name) for name in settable(group, case) - choices_of(group).keys()}
+    while left:
+        together: dict[str, Any] = {}
+        for name, value in left.items():
+            try:
+                group.parse(case | together | {name: value})
+            except UserError:
+                continue
+            together[name] = value
+        yield together
+        left = {name: value for name, value in left.items() if name not in together}

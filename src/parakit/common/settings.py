@@ -149,7 +149,7 @@ def _explain_unknown(
             return f"{path} is set, and nothing reads it: {reason}", hint
     known = sorted({name for group in groups for name in chosen_class(group, values).model_fields})
     others = {name for group in groups for _, option in all_options(group) for name in option.model_fields}
-    close = closest_match(key, known) or closest_match(key, sorted(others))
+    close = closest_match(key, sorted(others.union(known)))
     hint = f"did you mean {_spelled(close, flags)}?" if close else f"known keys here: {', '.join(known)}"
     return f"unknown key {path}", hint
 
