@@ -71,12 +71,12 @@ def test_the_train_split_is_as_long_as_before_and_in_these_proportions(
     tmp_path: Path, shares: list[float]
 ) -> None:
     paths = write(tmp_path, a=200, b=60)
-    plain, asked = mixed(paths, tmp_path / "plain", []), mixed(paths, tmp_path / "mixed", shares)
-    assert len(asked) == len(plain)
-    n_of = Counter(text[0] for text in asked)
+    plain, mixture = mixed(paths, tmp_path / "plain", []), mixed(paths, tmp_path / "mixed", shares)
+    assert len(mixture) == len(plain)
+    n_of = Counter(text[0] for text in mixture)
     assert [n_of["a"], n_of["b"]] == allocate(shares, len(plain))
-    assert set(asked) <= set(plain)
-    times = Counter(asked)
+    assert set(mixture) <= set(plain)
+    times = Counter(mixture)
     for name in "ab":
         own = [times[text] for text in plain if text[0] == name]
         assert max(own) - min(own) <= 1
@@ -94,16 +94,16 @@ def test_the_seed_draws_which_ones_and_the_same_one_draws_the_same(tmp_path: Pat
 
 def test_statistics_and_lineage_tell_what_was_mixed(tmp_path: Path) -> None:
     paths = write(tmp_path, a=100, b=20)
-    asked = mixed(paths, tmp_path / "out", [1, 3], seed=7)
+    mixture = mixed(paths, tmp_path / "out", [1, 3], seed=7)
     report = json.loads((tmp_path / "out/report.json").read_text())
-    n_of = Counter(text[0] for text in asked)
+    n_of = Counter(text[0] for text in mixture)
     a, b = report["mixture"]
     assert (a["source"], b["source"]) == ("a.jsonl", "b.jsonl")
     assert (a["share"], b["share"]) == (0.25, 0.75)
     assert (a["taken"], b["taken"]) == (n_of["a"], n_of["b"])
     assert a["skipped_rows"] == a["conversations"] - a["taken"]
     assert b["skipped_rows"] == 0
-    assert report["splits"]["train"] == len(asked)
+    assert report["splits"]["train"] == len(mixture)
     lineage = open_artifact(tmp_path / "out").lineage
     assert lineage["config"]["shares"] == [1, 3]
     assert lineage["seed"] == 7
@@ -112,9 +112,9 @@ def test_statistics_and_lineage_tell_what_was_mixed(tmp_path: Path) -> None:
 
 def test_a_share_of_zero_leaves_a_source_out_and_counts_it(tmp_path: Path) -> None:
     paths = write(tmp_path, a=50, b=20)
-    asked = mixed(paths, tmp_path / "out", [1, 0])
+    mixture = mixed(paths, tmp_path / "out", [1, 0])
     held_out = [c.messages[0].content for c in iter_conversations(tmp_path / "out", "validation")]
-    assert {text[0] for text in [*asked, *held_out]} == {"a"}
+    assert {text[0] for text in [*mixture, *held_out]} == {"a"}
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["skipped_rows"] == {"its source has share 0": 20}
 

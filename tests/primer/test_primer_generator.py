@@ -94,13 +94,13 @@ def test_conversations_are_well_formed_and_alive():
     system = turns = 0
     talks = list(generate_conversations(PrimerConfig(n_conversations=2000)))
     for talk in talks:
-        said = [message.role for message in talk.messages]
-        system += said[0] == "system"
-        spoken = said[1:] if said[0] == "system" else said
+        message_roles = [message.role for message in talk.messages]
+        system += message_roles[0] == "system"
+        spoken = message_roles[1:] if message_roles[0] == "system" else message_roles
         assert spoken == ["user", "assistant"] * (len(spoken) // 2)
         assert spoken
         turns += len(spoken) > 2
-        roles.update(said)
+        roles.update(message_roles)
         assert all(message.content.strip() == message.content != "" for message in talk.messages)
     assert system > 80
     assert turns > 300

@@ -84,18 +84,18 @@ def test_errors_name_row_and_value(row: dict[str, Any], told: str, tmp_path: Pat
 
 
 def test_a_turn_of_weight_0_survives_a_round_trip(tmp_path: Path) -> None:
-    said = Conversation((*WANTED[:1], Message("assistant", "Hm.", 0), *WANTED))
-    write_conversations(tmp_path / "c.jsonl", [said])
-    assert list(read_conversations(tmp_path / "c.jsonl")) == [said]
+    conversation = Conversation((*WANTED[:1], Message("assistant", "Hm.", 0), *WANTED))
+    write_conversations(tmp_path / "c.jsonl", [conversation])
+    assert list(read_conversations(tmp_path / "c.jsonl")) == [conversation]
 
 
 def test_what_has_nothing_to_teach_is_left_out_counted_and_named(tmp_path: Path) -> None:
     good = [{"instruction": f"Say {i}", "output": str(i)} for i in range(30)]
-    asked = {"role": "user", "content": "a"}
+    question = {"role": "user", "content": "a"}
     bad: list[dict[str, Any]] = [
-        {"messages": [asked, {"role": "assistant", "content": "b"}, asked]},
+        {"messages": [question, {"role": "assistant", "content": "b"}, question]},
         {"instruction": "Say", "output": " "},
-        {"messages": [asked, {"role": "assistant", "content": "b", "weight": 0}]},
+        {"messages": [question, {"role": "assistant", "content": "b", "weight": 0}]},
     ]
     folder = prepare_conversations([str(rows_in(tmp_path / "c.jsonl", good + bad))], tmp_path / "out")
     report = read_json(folder / "report.json")
@@ -127,5 +127,5 @@ def test_what_has_nothing_to_teach_is_left_out_counted_and_named(tmp_path: Path)
 )
 def test_system_and_history_of_a_row_become_messages(row: dict[str, Any], tmp_path: Path) -> None:
     (found,) = read_conversations(rows_in(tmp_path / "c.jsonl", [row | {"system": "Be brief."}]))
-    said = [(message.role, message.content) for message in found.messages]
-    assert said == [("system", "Be brief."), *zip(["user", "assistant"] * 2, "aAbB", strict=True)]
+    content = [(message.role, message.content) for message in found.messages]
+    assert content == [("system", "Be brief."), *zip(["user", "assistant"] * 2, "aAbB", strict=True)]
