@@ -1,4 +1,4 @@
-"""Memory that a model takes while it writes. Imports no torch."""
+"""Memory that a model takes while it generates. Imports no torch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def cache_bytes(config: ModelConfig, value_bytes: int) -> CacheBytes | None:
     assert isinstance(stack, TransformerConfig)
     layer = 2 * stack.n_kv_heads * stack.head_dim * value_bytes
     n_keeping = stack.n_layers if stack.attention == "softmax" else 0
-    kept = 0
+    n_cached = 0
     for number in range(n_keeping):
         window = stack.sliding_window if stack.is_local(number) else None
-        kept += min(stack.max_seq_len, window or stack.max_seq_len)
+        n_cached += min(stack.max_seq_len, window or stack.max_seq_len)
     source = layer * stack.n_layers if isinstance(config, EncoderDecoderConfig) else 0
     read = source * config.encoder.max_seq_len if isinstance(config, EncoderDecoderConfig) else 0
-    return CacheBytes(layer * n_keeping, source, layer * kept + read)
+    return CacheBytes(layer * n_keeping, source, layer * n_cached + read)

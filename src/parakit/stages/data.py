@@ -1,4 +1,4 @@
-"""The stages before the first step: corpus, tokenizer, token shards; conversations and theirs."""
+"""The stages that prepare data: corpus, tokenizer, token shards, conversations, preferences, prompts."""
 
 from __future__ import annotations
 

@@ -64,10 +64,10 @@ def measure(
         if isinstance(model, LanguageModel):
             rows += _text_rows(config, name, model, tokenizer, advance)
         if examples is not None and name == "tuned":
-            asked = EvaluationConfig(
+            settings = EvaluationConfig(
                 examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
             )
-            task = evaluate_task(model, tokenizer, asked, advance)
+            task = evaluate_task(model, tokenizer, settings, advance)
     means = {name: _mean(suites, name) for name in models} if suites else {}
     return {
         "suites": suites,

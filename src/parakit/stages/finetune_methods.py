@@ -1,7 +1,7 @@
-"""What of a model a method of tuning trains, and what it writes: an adapter beside the base, or the model itself.
+"""What a fine-tuning method trains, and what it writes: an adapter, or the model itself.
 
-Full tuning trains everything; `layers` some blocks; `lora`, `prompt` and `prefix` put an adapter on. A head that begins
-afresh always trains.
+Full tuning trains everything; `layers` some blocks; `lora`, `prompt` and `prefix` put an adapter on. A new head always
+trains.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from parakit.training.config import TrainingPlan
 
 # Of the rate that AdamW has in tuning: adapters begin at nothing and have far to go. Measured at width 128
 # (docs/log.md); the rate of matrices falls with the width beyond (Yang et al. 2022, table 8).
-RATE_SHARES = {"lora": 8.0, "prompt": 150.0, "prefix": 400.0}
+RATE_FACTORS = {"lora": 8.0, "prompt": 150.0, "prefix": 400.0}
 MEASURED_WIDTH = 128
 
 
@@ -84,22 +84,22 @@ def check_base(folder: Path | None, training: FinetuneConfig) -> None:
     """Refuse to tune what is an adapter already, and a method that needs a trained model where there is none (None)."""
     if folder is None and training.method != "full":
         raise UserError(
-            f"method {training.method!r} tunes a trained model, and this one begins with fresh weights",
+            f"method {training.method!r} tunes a trained model, and this one is trained from scratch",
             "leave the method out, or pre-train first",
         )
     if folder is not None:
         require_full_model(folder, "tuning")
 
 
-def adjust_sizing(dial: ModelSizing, training: FinetuneConfig) -> ModelSizing:
-    """The size dial's choices for this method: the context window less what stands before the text, other rates."""
+def adjust_sizing(sizing: ModelSizing, training: FinetuneConfig) -> ModelSizing:
+    """The default hyperparameters for this method: other rates, and the context window less the prompt."""
     if not isinstance(training, AdapterFinetuneConfig):
-        return dial
-    rate = dial.embedding_learning_rate * RATE_SHARES[training.method]
+        return sizing
+    rate = sizing.embedding_learning_rate * RATE_FACTORS[training.method]
     if training.method == "lora":
-        rate *= min(1.0, MEASURED_WIDTH / dial.config.d_model)
+        rate *= min(1.0, MEASURED_WIDTH / sizing.config.d_model)
     return replace(
-        dial, learning_rate=rate, embedding_learning_rate=rate, config=_shortened(dial.config, training)
+        sizing, learning_rate=rate, embedding_learning_rate=rate, config=_shorten(sizing.config, training)
     )
 
 
@@ -108,7 +108,7 @@ def adjust_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
     return plan.replace(compile="off") if isinstance(training, VirtualTokensConfig) else plan
 
 
-def _shortened(config: ModelConfig, training: FinetuneConfig) -> ModelConfig:
+def _shorten(config: ModelConfig, training: FinetuneConfig) -> ModelConfig:
     if not (isinstance(training, VirtualTokensConfig) and isinstance(config, DecoderConfig)):
         return config
     return config.replace(max_seq_len=max(2, config.max_seq_len - training.n_prompt_tokens))

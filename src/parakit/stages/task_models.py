@@ -1,4 +1,4 @@
-"""The model that a run trains: a fresh one of a family, or a trained trunk under the head of its task.
+"""The model that a run trains: a new one of a family, or a trained trunk under the head of its task.
 
 A head is new where the base has none like it; what the two have in common (the trunk; between an encoder's trunk
 and its labels the transform, as ModernBERT keeps it) begins where the base stopped.
@@ -37,7 +37,7 @@ _PREDICTS: dict[str, Head] = {
 
 
 def build_model(shape: ModelConfig) -> Model:
-    """A model of this family that predicts tokens, with fresh weights."""
+    """A new model of this family, with the head that predicts tokens."""
     if isinstance(shape, EncoderDecoderConfig):
         return SequenceToSequence(shape)
     return MaskedLanguageModel(shape) if isinstance(shape, EncoderConfig) else LanguageModel(shape)
@@ -45,7 +45,7 @@ def build_model(shape: ModelConfig) -> Model:
 
 def task_model(base: Model, training: FinetuneConfig, labels: Sequence[str] = ()) -> Model:
     """`base` under the head that the task needs; `labels` are its classes. The base itself where it has that head
-    already and nothing else is asked. `UserError` where its family cannot learn the task.
+    already and no other settings. `UserError` where its family cannot learn the task.
     """
     task = training.task
     check_task(task, base.config.family)
@@ -71,7 +71,7 @@ def continue_pretraining(base: Model, dropout: float | None) -> Model:
     model = build_model(shape)
     if type(model) is not type(base):
         raise UserError(
-            f"this model is a {type(base).__name__}, and pre-training goes on with a {type(model).__name__}",
+            f"this model is a {type(base).__name__}, and pre-training needs a {type(model).__name__}",
             "start from the model that it was tuned from",
         )
     if shape == base.config:

@@ -3,7 +3,7 @@
 Every block is compiled by itself: the blocks of a model are alike, so the compiler works once and the rest
 is a look-up, which costs a fraction of compiling the whole model and runs as fast. Whether it pays is
 decided from figures, not from a flag: the eager step is timed on the first batch, the gain and the cost of
-compiling are those that this machine showed before (kept beside PyTorch's own compile cache), or careful
+compiling are those that this machine measured before (stored next to PyTorch's own compile cache), or careful
 guesses the first time.
 """
 
@@ -24,8 +24,7 @@ from parakit.common.settings import config_digest
 from parakit.model.heads import Model, SequenceToSequence
 from parakit.training.micro_batches import MicroBatch, Objective, TrainingBatch, device_of, tensors
 
-# What compiling brought on the machines we measured (benchmarks/results): used until this machine has its
-# own figures.
+# The gain on the machines measured for benchmarks/results: used until this machine has figures of its own.
 GUESSED_SPEEDUP, GUESSED_COLD_SECONDS = 1.3, 22.0
 
 
@@ -55,13 +54,13 @@ def compile_blocks(model: Model, dynamic: bool = False) -> None:
 @contextlib.contextmanager
 def without_compiled_code(model: Model) -> Iterator[None]:
     """Run the blocks as plain Python for the length of the block."""
-    kept = [block._compiled_call_impl for block in model.trunk.blocks]
+    compiled_calls = [block._compiled_call_impl for block in model.trunk.blocks]
     for block in model.trunk.blocks:
         block._compiled_call_impl = None
     try:
         yield
     finally:
-        for block, compiled in zip(model.trunk.blocks, kept, strict=True):
+        for block, compiled in zip(model.trunk.blocks, compiled_calls, strict=True):
             block._compiled_call_impl = compiled
 
 
@@ -98,7 +97,7 @@ def can_compile(device: torch.device) -> bool:
 
 
 def expected_gain(model: Model, batches: Sequence[TrainingBatch]) -> tuple[float, float]:
-    """How many times faster compiled steps are, and the seconds that compiling costs: as this machine showed
+    """How many times faster compiled steps are, and the seconds that compiling costs: as measured on this machine
     for such a model and batches, or a guess.
     """
     known = _known(model, batches)
@@ -149,8 +148,8 @@ def _key(model: Model, batches: Sequence[TrainingBatch]) -> str:
 
 
 def _known(model: Model, batches: Sequence[TrainingBatch]) -> dict[str, float]:
-    """What this machine showed for this combination before: `speedup` and the `seconds` that compiling
-    took with the cache as it is now.
+    """What was measured on this machine for this combination: `speedup`, and the `seconds` that compiling takes with
+    the cache as it is now.
     """
     path = cache_folder() / "compile.json"
     with contextlib.suppress(ValueError, OSError):
@@ -161,7 +160,7 @@ def _known(model: Model, batches: Sequence[TrainingBatch]) -> dict[str, float]:
 def remember(
     model: Model, batches: Sequence[TrainingBatch], choice: CompileChoice, seconds: Sequence[float]
 ) -> None:
-    """Keep what compiling brought: `seconds` of a run's first steps, the first of which paid for compiling.
+    """Store what compiling brought: `seconds` of a run's first steps, the first of which paid for compiling.
 
     The next run finds the compiled code in the cache; loading it takes about a fifth of compiling it.
     """

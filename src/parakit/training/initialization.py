@@ -1,9 +1,9 @@
-"""Token vectors from counts: what stands near what, before any step of training.
+"""Token vectors from co-occurrence counts, before any step of training.
 
 A token's vector is its row of the matrix of positive pointwise mutual information with the tokens around it, brought to
 few dimensions by a truncated singular value decomposition: what word2vec approximates step by step (Levy and Goldberg
 2014; smoothing and the root of the singular values after Levy, Goldberg and Dagan 2015). It takes seconds where training
-takes minutes, and rare words gain most: predicting masked tokens seldom asks for them.
+takes minutes, and rare words gain most: they are seldom among the masked tokens.
 
 Left out: longer windows, and text beyond the first `MAX_COUNTED` tokens. Shapes: V vocabulary, D width, N tokens.
 """
@@ -32,7 +32,7 @@ def init_embeddings_from_cooccurrence(
     """Set the rows of `embedding` to vectors from counts; returns how many. Tokens that the text lacks, and
     `ignored_ids`, keep their values.
 
-    The vectors are centred and of deviation `DEVIATION`, turned at random so that no coordinate stands out.
+    The vectors are centred and of deviation `DEVIATION`, rotated at random so that no coordinate is special.
     """
     vocab_size, d_vector = embedding.weight.shape
     vectors = cooccurrence_vectors(shards, vocab_size, d_vector, ignored_ids, seed)
@@ -42,8 +42,8 @@ def init_embeddings_from_cooccurrence(
     rows = vectors[found]
     rows = rows - rows.mean(0)
     generator = torch.Generator().manual_seed(seed)
-    turn, _ = torch.linalg.qr(torch.randn(rows.shape[1], rows.shape[1], generator=generator))
-    rows = rows @ turn
+    rotation, _ = torch.linalg.qr(torch.randn(rows.shape[1], rows.shape[1], generator=generator))
+    rows = rows @ rotation
     rows *= DEVIATION / rows.std().clamp(min=1e-12)
     embedding.weight[found.to(embedding.weight.device)] = rows.to(embedding.weight)
     return int(found.sum())
@@ -59,15 +59,14 @@ def cooccurrence_vectors(
         torch.manual_seed(seed)
         left, values, _ = torch.svd_lowrank(information, min(rank + _EXTRA, vocab_size), _ITERATIONS)
     vectors = torch.zeros(vocab_size, d_vector)
-    told = information.indices()[
-        0
-    ].unique()  # of the others the decomposition leaves rounding errors, not zeros
-    vectors[told, :rank] = left[told, :rank] * values[:rank].sqrt()
+    # rows without counts would get rounding errors of the decomposition, not zeros
+    counted = information.indices()[0].unique()
+    vectors[counted, :rank] = left[counted, :rank] * values[:rank].sqrt()
     return nn.functional.normalize(vectors, dim=1)
 
 
 def _counts(shards: TokenShards, vocab_size: int, ignored_ids: Collection[int]) -> Tensor:
-    """A symmetric sparse matrix (V, V): how often two tokens stand within `WINDOW` of each other in one document."""
+    """A symmetric sparse matrix (V, V): how often two tokens occur within `WINDOW` of each other in one document."""
     token_ids = np.asarray(shards.token_ids[:MAX_COUNTED]).astype(np.int64)  # (N,)
     lengths = np.diff(np.minimum(shards.offsets, len(token_ids)))
     document = np.repeat(np.arange(len(lengths)), lengths)
@@ -77,8 +76,8 @@ def _counts(shards: TokenShards, vocab_size: int, ignored_ids: Collection[int]) 
     ).coalesce()
     for distance in range(1, WINDOW + 1):
         near, far = slice(None, -distance), slice(distance, None)
-        kept = (document[near] == document[far]) & counted[near] & counted[far]
-        pairs = np.stack([token_ids[near][kept], token_ids[far][kept]])
+        together = (document[near] == document[far]) & counted[near] & counted[far]
+        pairs = np.stack([token_ids[near][together], token_ids[far][together]])
         weights = torch.full((pairs.shape[1],), 1 / distance)
         found = torch.sparse_coo_tensor(torch.from_numpy(pairs), weights, total.shape, check_invariants=False)
         total = (total + found.coalesce()).coalesce()

@@ -1,8 +1,8 @@
-"""Metrics of a run: JSON lines that outlive a crash, and TensorBoard events beside them.
+"""Metrics of a run: JSON lines that survive a crash, and TensorBoard events.
 
 One line a step, flushed at once. After a resume, lines beyond the resumed step are cut away, so that every
-step stands exactly once. Events are written in the same thread: tensorboardX's own writer has one beside,
-and when a full disk ends that, the training waits for it for ever.
+step is there exactly once. Events are written in the same thread: tensorboardX's own writer has another one, and when
+a full disk ends that, training waits for it forever.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 One folder a checkpoint, `step-00001234`: weights that train and moments as safetensors, the rest (position, guard,
 loss scale) as JSON, torch's random state as a tensor. It is an artifact folder like any other, so it
-appears whole, and a cut or flipped byte is noticed; then the one before it is used. The two newest are
-kept.
+appears whole, and a truncated file or flipped byte is noticed; then the one before it is used. The two newest are kept.
 """
 
 from __future__ import annotations
@@ -60,7 +59,9 @@ def save_train_state(
         }
         write_json_atomic(inside / "state.json", state)
     others = sorted(folder.glob("step-*"))
-    refused = [other for other in others if other > path]  # damaged: a whole one would have been gone on from
+    refused = [
+        other for other in others if other > path
+    ]  # damaged: the run would have resumed from a valid one
     for old in [*others[: -KEEP - len(refused)], *refused]:
         shutil.rmtree(old, ignore_errors=True)
     return path
@@ -69,11 +70,10 @@ def save_train_state(
 def load_train_state(
     folder: Path, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard
 ) -> tuple[int, dict[str, Any]]:
-    """Take over the newest whole checkpoint below `folder`; returns (steps taken, extra), (0, {}) when
+    """Restore the newest valid checkpoint below `folder`; returns (steps taken, extra), (0, {}) when
     there is none.
 
-    A damaged checkpoint is named on the terminal and the one before it is used. One made under another
-    plan is a `UserError`.
+    A damaged checkpoint is reported and the one before it is used. One made under another plan is a `UserError`.
     """
     for half_written in folder.glob(".step-*"):  # a kill inside a save leaves one
         shutil.rmtree(half_written, ignore_errors=True)
@@ -81,7 +81,7 @@ def load_train_state(
         try:
             open_artifact(path, "train_state")
         except UserError as error:
-            log(f"checkpoint left aside: {error}")
+            log(f"checkpoint ignored: {error}")
             continue
         return _load(path, model, optimizer, precision, guard)
     return 0, {}
@@ -96,7 +96,7 @@ def _load(
         key = differing[0]
         raise UserError(
             f"{path}: was made with {key} = {made_under.get(key)}, and this run has {key} = {plan[key]}",
-            "run with the earlier settings, or delete the folder to begin anew",
+            "run with the earlier settings, or delete the folder to start from the beginning",
         )
     state = read_json(path / "state.json")
     weights = load_file(path / "weights.safetensors")
@@ -126,8 +126,8 @@ def _write(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _kept(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by name, a tied one once (`named_parameters` skips the second name). What is frozen of the
-    base is where the run found it.
+    """The model's tensors by name, a tied one once (`named_parameters` skips the second name). Frozen weights of the
+    base are left out.
     """
     own = adapter_parameters(model)
     named = model.named_parameters()

@@ -1,4 +1,4 @@
-"""The loss on what was not trained on, whatever the objective: all losses of a split summed, divided by what counts.
+"""The loss on held-out data, for any objective: all losses of a split summed, divided by what counts.
 
 Neither the mean of batch means nor the batch size enters (but for contrastive losses, whose wrong answers are a
 batch's own). A noising source with a seed of its own hides the same tokens every time, so that two figures of one

@@ -1,4 +1,4 @@
-"""Attacking a model, and a report of it: what was asked, what it said, and how often attacks succeeded."""
+"""Red teaming: attack a model, judge its answers, and report how often attacks succeed."""
 
 from parakit.common.lazy import lazy_exports
 

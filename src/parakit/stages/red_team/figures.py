@@ -1,8 +1,8 @@
 """Figures of a red team's work: the share of attacks that succeed, by category and kind, with Wilson's intervals, and
 two models compared attack by attack.
 
-What could not be asked or judged is counted beside the share, never in it. `attacks` is all categories together but
-over-refusal, which stands for itself: it is the price that a cautious model pays.
+Attacks that could not be run or judged are counted separately, never in the share. `attacks` is all categories together
+but over-refusal, which is reported by itself: it is the price that a cautious model pays.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Learning from whole distributions: how likely each token was, not which one came.
+"""Training on whole distributions: how likely each token was, not which one came.
 
 The Kullback-Leibler divergence from given distributions (Hinton et al. 2015, with a temperature that brings
-forward the unlikely ones). Forward, KL(given || model), asks the model to cover all that is given; reverse,
-KL(model || given), to keep to what is likely there (Gu et al. 2024, "MiniLLM"). The generalised Jensen-Shannon
-divergence lies between the two (Agarwal et al. 2024, "GKD").
+forward the unlikely ones). Forward, KL(given || model), makes the model cover all that is given; reverse,
+KL(model || given), makes it concentrate on what is likely there (Gu et al. 2024, "MiniLLM"). The generalised Jensen-Shannon
+divergence is between the two (Agarwal et al. 2024, "GKD").
 
 Shapes: B rows, T tokens, V vocabulary, N counted tokens.
 """
@@ -29,20 +29,20 @@ def log_probs_at_temperature(logits: Tensor, distill_temperature: float) -> Tens
     return (at_least_float32(logits) / distill_temperature).log_softmax(-1)
 
 
-def divergence(given: Tensor, ours: Tensor, direction: Direction, teacher_share: float = 0.5) -> Tensor:
-    """How far two distributions lie apart at each place (nats): log-probabilities (N, V) of both -> (N,).
+def divergence(given: Tensor, model: Tensor, direction: Direction, teacher_share: float = 0.5) -> Tensor:
+    """Divergence of two distributions at each place (nats): log-probabilities (N, V) of both -> (N,).
 
-    With P given, Q ours and b the `teacher_share`, "jensen_shannon" is b KL(P || M) + (1 - b) KL(Q || M), where M is
+    With P given, Q the model's and b the `teacher_share`, "jensen_shannon" is b KL(P || M) + (1 - b) KL(Q || M), where M is
     b P + (1 - b) Q (Agarwal et al. 2024, section 2): over b it tends to the forward divergence as b goes to 0, over
     1 - b to the reverse one as b goes to 1.
     """
     if direction == "forward":
-        return _kl(given, ours)
+        return _kl(given, model)
     if direction == "reverse":
-        return _kl(ours, given)
+        return _kl(model, given)
     assert 0 < teacher_share < 1, teacher_share
-    mixed = torch.logaddexp(given + math.log(teacher_share), ours + math.log1p(-teacher_share))
-    return teacher_share * _kl(given, mixed) + (1 - teacher_share) * _kl(ours, mixed)
+    mixed = torch.logaddexp(given + math.log(teacher_share), model + math.log1p(-teacher_share))
+    return teacher_share * _kl(given, mixed) + (1 - teacher_share) * _kl(model, mixed)
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
@@ -71,10 +71,10 @@ def distribution_matching(
             hidden, given = hidden.flatten(0, 1), batch.target_logits.flatten(0, 1)
         else:
             hidden, given = hidden[batch.loss_mask], batch.target_logits[batch.loss_mask]  # (N, D), (N, V)
-        ours, given = (
+        predicted, given = (
             log_probs_at_temperature(logits, distill_temperature) for logits in (model.logits(hidden), given)
         )
-        loss = divergence(given, ours, direction, teacher_share).sum() * distill_temperature**2
+        loss = divergence(given, predicted, direction, teacher_share).sum() * distill_temperature**2
         return with_router_loss(loss, model, batch.real_mask, batch.n_counted)
 
     return objective

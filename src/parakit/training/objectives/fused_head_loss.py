@@ -79,8 +79,8 @@ def fused_linear_loss(model: TokenPredictor, hidden: Tensor, logits_grad: Logits
 
 
 class _JoinedLoss(torch.autograd.Function):
-    """Gradients for a loss of weight 1 are made on the way forward, and scaled on the way back. `rows` (K, D) stand in
-    the places of the weight's rows `token_ids` (K,), if there are any.
+    """Gradients for a loss of weight 1 are made on the way forward, and scaled on the way back. `rows` (K, D)
+    replace the weight's rows `token_ids` (K,), if there are any.
     """
 
     @staticmethod

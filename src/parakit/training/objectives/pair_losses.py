@@ -1,4 +1,4 @@
-"""Embeddings that tell what belongs together: each text must find its own partner among all of the micro-batch.
+"""Contrastive embeddings: each text must find its own partner among all of the micro-batch.
 
 The other pairs' texts are the wrong answers ("in-batch negatives", van den Oord et al. 2018, eq. 4, "InfoNCE"), so
 this one loss depends on how a batch is cut: more pairs in a micro-batch make a harder task, one alone makes

@@ -1,7 +1,7 @@
 """The optimizer of a run: Muon for matrices with AdamW for the rest, or AdamW for everything.
 
 Embeddings, whatever is learned about positions, heads, routers, norms and biases always go to AdamW: their rows
-are looked up, or each stands for a choice of its own. A stack of experts is as many matrices. Weight decay falls
+are looked up, or each is a choice of its own. A stack of experts is as many matrices. Weight decay falls
 on matrices only. The state is a flat dictionary of named tensors, so that a checkpoint is
 safetensors and nothing else.
 """
