@@ -1,5 +1,5 @@
-"""One training loop; a stage brings its loss and its batches. Runs that resume exactly, and a doctor that
-looks before the first step.
+"""One training loop for every task. `train_steps` is the loop, `trainer.train` a whole run around it with checkpoints
+that resume exactly, `tasks` the table of what can be trained, `doctor` the checks before the first step.
 """
 
 from parakit.common.lazy import lazy_exports
@@ -8,48 +8,11 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "MicroBatch": "micro_batches",
-        "Objective": "micro_batches",
         "Optimizer": "optimizers.optimizer",
-        "StepRecord": "loop",
-        "TrainingConfig": "config",
-        "TrainingInterrupted": "trainer",
-        "TrainingPlan": "config",
         "Trainer": "trainer",
-        "classification": "objectives",
-        "contrastive": "objectives",
-        "distribution_matching": "objectives",
-        "masked_token": "objectives",
-        "next_token": "objectives",
-        "regression": "objectives",
+        "TrainingInterrupted": "trainer",
         "resolve": "config",
-        "resolve_examples": "config",
-        "sequence_to_sequence": "objectives",
-        "to_micro_batch": "micro_batches",
-        "token_classification": "objectives",
         "train_steps": "loop",
-        "validation_loss": "validation",
     },
 )
-__all__ = [
-    "MicroBatch",
-    "Objective",
-    "Optimizer",
-    "StepRecord",
-    "TrainingConfig",
-    "TrainingInterrupted",
-    "TrainingPlan",
-    "Trainer",
-    "classification",
-    "contrastive",
-    "distribution_matching",
-    "masked_token",
-    "next_token",
-    "regression",
-    "resolve",
-    "resolve_examples",
-    "sequence_to_sequence",
-    "to_micro_batch",
-    "token_classification",
-    "train_steps",
-    "validation_loss",
-]
+__all__ = ["MicroBatch", "Optimizer", "Trainer", "TrainingInterrupted", "resolve", "train_steps"]
