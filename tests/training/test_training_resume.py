@@ -83,7 +83,7 @@ def ask_to_stop(trainer: Trainer, *numbers: int, at_step: int) -> None:
 def test_a_request_to_stop_saves_and_ends(number: int, tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, save_every=100)
     handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises(TrainingInterrupted, match=r"after step 5 of 12.*same command goes on") as caught:
+    with pytest.raises(TrainingInterrupted, match=r"after step 5 of 12.*same command resumes") as caught:
         ask_to_stop(trainer, number, at_step=5)
     assert caught.value.signal_number == number
     assert isinstance(caught.value, KeyboardInterrupt)

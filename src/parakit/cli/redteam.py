@@ -21,7 +21,7 @@ SUMMARY = "Attack a model and tell how often attacks succeed."
 
 class RedteamCommandConfig(RedTeamConfig):
     """Attack a model with built-in suites or with your own attacks, judge its answers by rules or by another model,
-    and keep figures, transcripts and a report. Interrupted, the same command goes on.
+    and keep figures, transcripts and a report. Interrupted, the same command resumes.
     """
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the URL of a chat endpoint.")
