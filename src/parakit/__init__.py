@@ -14,6 +14,11 @@ from parakit.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from parakit.api import evaluate as evaluate
     from parakit.api import load as load
+    from parakit.api_training import align as align
+    from parakit.api_training import build as build
+    from parakit.api_training import distill as distill
+    from parakit.api_training import finetune as finetune
+    from parakit.api_training import pretrain as pretrain
     from parakit.inference.loaded_model import Model as Model
     from parakit.tokens.tokenizer.tokenizer import Tokenizer as Tokenizer
 
@@ -24,9 +29,25 @@ __getattr__, __dir__ = lazy_exports(
     {
         "Model": "inference.loaded_model",
         "Tokenizer": "tokens.tokenizer.tokenizer",
+        "align": "api_training",
+        "build": "api_training",
+        "distill": "api_training",
         "evaluate": "api",
+        "finetune": "api_training",
         "load": "api",
+        "pretrain": "api_training",
     },
 )
 
-__all__ = ["Model", "Tokenizer", "__version__", "evaluate", "load"]
+__all__ = [
+    "Model",
+    "Tokenizer",
+    "__version__",
+    "align",
+    "build",
+    "distill",
+    "evaluate",
+    "finetune",
+    "load",
+    "pretrain",
+]

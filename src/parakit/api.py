@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from parakit.common.artifacts import open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
+from parakit.common.settings import Config
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
 from parakit.evaluation.preferences import evaluate_preferences, read_rankings
@@ -19,6 +20,8 @@ from parakit.inference.folder_settings import warn_prefix_lm
 from parakit.inference.loaded_model import Model
 from parakit.model.heads import RewardModel
 from parakit.recipe.build_folder import resolve_model_folder
+
+Settings = TypeVar("Settings", bound=Config)
 
 
 def load(

@@ -126,7 +126,7 @@ def test_evaluate_measures_text_and_suites_keeps_and_compares(folders, capsys, t
 
 def test_a_decoder_that_learned_on_prefixes_is_said_to_be_read_otherwise(folders, tmp_path, capsys):
     model, tokenizer = load_model(folders["base"])
-    learned = save_model(model, tokenizer, tmp_path / "prefix", Lineage("model", {"learned": "prefix"}))
+    learned = save_model(model, tokenizer, tmp_path / "prefix", Lineage("model", {"objective": "prefix"}))
     arguments = ["the bird", "--max-new-tokens", "2", "--device", "cpu"]
     for folder, told in ((str(learned), True), (folders["base"], False)):
         assert generate.main([folder, *arguments]) == 0

@@ -7,10 +7,8 @@ from typing import Annotated, Any
 import tyro
 from pydantic import Field
 
-from parakit.alignment.config import AlignConfig, ConstitutionConfig, Method, RolloutConfig
+from parakit.alignment.config import AlignConfig, Method
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.common.artifacts import LINEAGE
-from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
@@ -38,49 +36,17 @@ class AlignCommandConfig(Config):
 def main(argv: list[str]) -> int:
     """Run `parakit align` with these arguments."""
     command, training = parse_arguments(AlignCommandConfig, AlignConfig, argv, "parakit align")
-    from parakit.cli.rendering.training_command import output_folder
+    from parakit.stages.alignment import align
+    from parakit.stages.job_builders import align_job, output_folder
 
-    paths = _paths(command, training)
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.align_job import AlignJob
-        from parakit.stages.alignment import align
-
-        data = _data(training.method, paths, work)
-        job = AlignJob(resolve_model_folder(command.model), data, work, training)
+        model = resolve_model_folder(command.model)
+        job = align_job(model, work, training, preferences=command.preferences)
         figures = align(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
     log(_last_line(training.method, figures, out))
     return 0
-
-
-def _paths(command: AlignCommandConfig, training: AlignConfig) -> tuple[str, ...]:
-    """What the method learns from: preferences, or prompts."""
-    has_prompts = isinstance(training, RolloutConfig | ConstitutionConfig)
-    paths = training.prompts if has_prompts else command.preferences
-    name, sample = ("prompts", "chats.jsonl") if has_prompts else ("preferences", "pairs.jsonl")
-    if not paths:
-        raise UserError(
-            f"no {name} were given for the method {training.method!r}", f"name files: --{name} {sample}"
-        )
-    if has_prompts and command.preferences:
-        raise UserError(
-            f"--preferences is set, and the method {training.method!r} learns from prompts",
-            "take it out, or choose --method reward or dpo",
-        )
-    return paths
-
-
-def _data(method: Method, paths: tuple[str, ...], work: Path) -> Path:
-    """The folder that the method learns from: the one that was named, or one made of the files."""
-    folder = Path(paths[0])
-    if len(paths) == 1 and (folder / LINEAGE).is_file():
-        return folder
-    from parakit.stages.data import make_preferences, make_prompts
-
-    if method in ("reward", "dpo"):
-        return make_preferences(paths, work / "preferences", overwrite=True)
-    return make_prompts(method, paths, work / "prompts")
 
 
 def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:

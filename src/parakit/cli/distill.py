@@ -9,11 +9,9 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.settings import Config
-from parakit.compression.config import DistillConfig, DistillObjective
-from parakit.model.presets import parse_size
+from parakit.compression.config import DistillConfig
 from parakit.recipe.build_folder import resolve_model_folder
 
 SUMMARY = "Make a smaller model that has learned from a larger one."
@@ -50,37 +48,26 @@ def main(argv: list[str]) -> int:
     command, training = parse_arguments(
         DistillCommandConfig, DistillConfig, argv, "parakit distill", _objective(argv)
     )
-    from parakit.checkpoints.adapters import require_full_model
-    from parakit.cli.rendering.training_command import conversation_shards, output_folder
+    from parakit.checkpoints.loading import read_config
+    from parakit.stages.job import run_job
+    from parakit.stages.job_builders import distill_job, output_folder
 
-    if training.size is not None:
-        parse_size(training.size)
-    if bool(command.conversations) == bool(command.shards):
-        raise UserError(
-            "a student learns on conversations or on token shards, and "
-            + ("both were named" if command.shards else "neither was named"),
-            "name --conversations FILES or --shards FOLDER",
-        )
-    teacher = resolve_model_folder(command.teacher)
-    require_full_model(teacher, "distillation")
-    objective = _check_objective(command, teacher)
     if training.student is not None:
         training = training.replace(student=str(resolve_model_folder(training.student)))
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.distillation import DistillJob
-        from parakit.stages.job import run_job
-
-        shards = (
-            Path(command.shards)
-            if command.shards
-            else conversation_shards(command.conversations, teacher, work)
+        job = distill_job(
+            resolve_model_folder(command.teacher),
+            work,
+            training,
+            conversations=command.conversations,
+            shards=command.shards,
+            teacher_logits=command.teacher_logits,
         )
-        logits = Path(command.teacher_logits) if command.teacher_logits else None
-        job = DistillJob(teacher, shards, work, training, logits)
         figures = run_job(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
-    verb = {"chat": "chat", "next_token": "generate", "masked": "predict"}[objective]
+    verb = "predict" if read_config(out).family == "encoder" else "generate"
+    verb = "chat" if command.conversations else verb
     log(
         f"validation loss {figures['loss']:.3f} {figures['loss_unit']} (the teacher's: {figures['teacher']['loss']:.3f})"
         f" with {figures['share_of_parameters']:.0%} of its parameters: parakit {verb} {out}"
@@ -96,18 +83,3 @@ def _objective(argv: Sequence[str]) -> dict[str, str]:
         if not word.startswith("-") and (Path(word) / "config.json").is_file():
             return {"objective": "masked"} if read_config(word).family == "encoder" else {}
     return {}
-
-
-def _check_objective(command: DistillCommandConfig, teacher: Path) -> DistillObjective:
-    """What is learned, as far as it is known before the data are opened; `UserError` where teacher and data differ."""
-    from parakit.checkpoints.loading import read_config
-
-    family = read_config(teacher).family
-    if command.conversations and family != "decoder":
-        raise UserError(
-            f"{teacher}: a model of the family {family!r} answers no conversations",
-            "distil it on --shards that were encoded for its family",
-        )
-    if family == "encoder":
-        return "masked"
-    return "chat" if command.conversations else "next_token"

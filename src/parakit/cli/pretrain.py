@@ -9,14 +9,12 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.common.errors import UserError
+from parakit.cli.rendering.training_command import against_before
 from parakit.common.progress import log
 from parakit.common.settings import Config
-from parakit.model.presets import parse_size
 from parakit.model.transformer_config import Family
 from parakit.stages.config import PretrainConfig
-from parakit.training.config import lengths_given
-from parakit.training.task_names import OBJECTIVES, check_objective
+from parakit.training.task_names import OBJECTIVES
 
 SUMMARY = "Train a model on encoded text, from scratch or from a model."
 _FROM_SCRATCH = ("tokenizer", "family", "architecture", "size", "max_seq_len")
@@ -54,44 +52,21 @@ def main(argv: list[str]) -> int:
     command, training = parse_arguments(
         PretrainCommandConfig, PretrainConfig, argv, "parakit pretrain", _family_objective(argv)
     )
-    from parakit.cli.rendering.training_command import against_before, output_folder
     from parakit.recipe.config import parse_time
+    from parakit.stages.job import run_job
+    from parakit.stages.job_builders import output_folder, pretrain_job
 
-    family = _family(command, training)
-    check_objective(training.objective, family)
     seconds = parse_time(command.time) if command.time else None
-    if command.size:
-        parse_size(command.size)
-    if (command.size or training.model) and seconds and lengths_given(training):
-        raise UserError(
-            "--time is set, and nothing reads it: the size and the length are both given",
-            "take --time out, or the size, or the length",
-        )
+    given = {name: getattr(command, name) for name in _FROM_SCRATCH if name in command.model_fields_set}
     with output_folder(command.output, command.overwrite) as (out, work):
-        from parakit.stages.job import run_job
-        from parakit.stages.plans import ModelSpec
-        from parakit.stages.pretraining import PretrainJob
-
-        job = PretrainJob(
-            shards=Path(command.shards),
-            tokenizer=Path(command.tokenizer) if command.tokenizer else None,
-            work=work,
-            training=training,
-            model_spec=ModelSpec(
-                family=family,
-                architecture=command.architecture,
-                size=command.size,
-                seconds=seconds,
-                max_seq_len=command.max_seq_len,
-            ),
-        )
+        job = pretrain_job(command.shards, work, training, seconds=seconds, **given)
         figures = run_job(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
     bits = figures.get("bits_per_byte")
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {figures['loss']:.3f} {figures['loss_unit']}"
     before = against_before(figures, "bits_per_byte" if bits else "loss")
-    log(f"{figures['parameters']:,} parameters, {held_out}{before}: {_next(family, out)}")
+    log(f"{figures['parameters']:,} parameters, {held_out}{before}: {_next(job.model_spec.family, out)}")
     return 0
 
 
@@ -106,25 +81,6 @@ def _family_objective(argv: Sequence[str]) -> dict[str, Any]:
         return {"objective": OBJECTIVES[read_config(words[words.index("--model") + 1]).family][0]}
     family = words[words.index("--family") + 1] if "--family" in words[:-1] else "decoder"
     return {"objective": OBJECTIVES[family][0]} if family in OBJECTIVES else {}
-
-
-def _family(command: PretrainCommandConfig, training: PretrainConfig) -> Family:
-    """The family given, or that of the model to continue."""
-    if training.model is None:
-        if command.tokenizer is None:
-            raise UserError(
-                "no tokenizer was given", "name the one that encoded the shards: --tokenizer FOLDER"
-            )
-        return command.family
-    for name in _FROM_SCRATCH:
-        if name in command.model_fields_set:
-            raise UserError(
-                f"--{name.replace('_', '-')} is set, and nothing reads it: {training.model} has its own",
-                "take it out",
-            )
-    from parakit.checkpoints.loading import read_config
-
-    return read_config(training.model).family
 
 
 def _next(family: Family, out: Path) -> str:

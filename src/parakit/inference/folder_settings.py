@@ -44,7 +44,7 @@ def warn_prefix_lm(path: str | Path) -> None:
     """Print a warning for a decoder trained on prefixes (prefix LM): inference is purely causal."""
     lineage = Path(path) / LINEAGE
     config = (read_json(lineage).get("config") or {}) if lineage.is_file() else {}
-    if config.get("learned") == "prefix" and read_config(path).family == "decoder":
+    if config.get("objective") == "prefix" and read_config(path).family == "decoder":
         log(
             f"{path}: was trained with bidirectional attention on its prefixes, and every token of a prompt is read"
             " causally here, as by every program that loads such a folder: expect worse results than its validation,"

@@ -1,0 +1,183 @@
+"""The Python API of everything that trains: a build, and each kind of stage. The commands build the same jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from parakit.alignment.config import AlignConfig
+from parakit.checkpoints.loading import read_config
+from parakit.common.errors import UserError
+from parakit.common.settings import Config
+from parakit.compression.config import DistillConfig
+from parakit.model.transformer_config import Family
+from parakit.recipe.build_folder import resolve_model_folder
+from parakit.recipe.builder import build as run_build
+from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_text
+from parakit.recipe.config import RecipeConfig, parse_time
+from parakit.reports.summary_schema import BuildSummary
+from parakit.stages.alignment import align as run_alignment
+from parakit.stages.config import FinetuneConfig, PretrainConfig
+from parakit.stages.job import run_job
+from parakit.stages.job_builders import align_job, distill_job, finetune_job, output_folder, pretrain_job
+from parakit.training.task_names import OBJECTIVES
+
+Settings = TypeVar("Settings", bound=Config)
+
+
+def build(
+    recipe: str | Path | RecipeConfig | None = None,
+    *,
+    text: Sequence[str | Path] = (),
+    builds: str | Path = "builds",
+    settings: Mapping[str, Any] | None = None,
+) -> BuildSummary:
+    """Run a recipe's stages in `builds`/NAME and return the summary; stages whose inputs are unchanged are skipped.
+
+    `recipe`: a recipe file; None: a recipe for `text` (files and folders), or the built-in one. `settings` override the
+    recipe's, under dotted keys: {"pretrain.max_steps": 100}. Raises `UserError` for unknown keys, missing files and what
+    a stage refuses.
+    """
+    if isinstance(recipe, RecipeConfig):
+        if text or settings:
+            raise UserError("text or settings were given with a RecipeConfig", "set them in the recipe")
+        return run_build(recipe, Path(builds))
+    if text and recipe is not None:
+        raise UserError("both a recipe and text were given", "name the text in the recipe, under text.paths")
+    if text:
+        return run_build(recipe_for_text([str(path) for path in text], settings), Path(builds))
+    return run_build(load_recipe(recipe or built_in_recipe(), settings), Path(builds))
+
+
+def pretrain(
+    shards: str | Path,
+    *,
+    out: str | Path,
+    tokenizer: str | Path | None = None,
+    family: Family | None = None,
+    architecture: str | None = None,
+    size: str | None = None,
+    time: str | None = None,
+    max_seq_len: int | None = None,
+    overwrite: bool = False,
+    config: PretrainConfig | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a new model on a folder of token shards and write the model folder `out`; returns the figures.
+
+    A new model has the tokenizer of the shards, a `size` ("5m" parameters; None: what `time`, "10min", can train), a
+    `family` and a context window of `max_seq_len`. `settings` are the fields of `PretrainConfig` (objective, max_steps,
+    learning_rate, ...), or a `config`. model=FOLDER continues that model instead. An interrupted call resumes when it is
+    repeated. Raises `UserError` for settings that do not fit together, and for what the doctor finds.
+    """
+    if config is None and "objective" not in settings:
+        model = settings.get("model")
+        settings["objective"] = OBJECTIVES[read_config(model).family if model else family or "decoder"][0]
+    training = _config(PretrainConfig, config, settings, "pretrain")
+    with output_folder(out, overwrite) as (folder, work):
+        job = pretrain_job(
+            shards,
+            work,
+            training,
+            tokenizer=tokenizer,
+            family=family,
+            architecture=architecture,
+            size=size,
+            max_seq_len=max_seq_len,
+            seconds=parse_time(time) if time else None,
+        )
+        return run_job(job, folder, overwrite)
+
+
+def finetune(
+    model: str | Path,
+    *,
+    out: str | Path,
+    conversations: Sequence[str | Path] = (),
+    shares: Sequence[float] = (),
+    examples: Sequence[str | Path] = (),
+    validation_examples: Sequence[str | Path] = (),
+    test_examples: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    config: FinetuneConfig | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Fine-tune a model for chat on `conversations`, or for another task on `examples`: files, or one folder.
+
+    `settings` are the fields of `FinetuneConfig` (task, method, epochs, learning_rate, ...), or a `config`. Writes the
+    model folder (or adapter folder) `out` and returns the figures. Resumes and errors as for `pretrain`.
+    """
+    training = _config(FinetuneConfig, config, settings, "finetune")
+    with output_folder(out, overwrite) as (folder, work):
+        job = finetune_job(
+            resolve_model_folder(model),
+            work,
+            training,
+            conversations=conversations,
+            shares=shares,
+            examples=examples,
+            validation_examples=validation_examples,
+            test_examples=test_examples,
+        )
+        return run_job(job, folder, overwrite)
+
+
+def align(
+    model: str | Path,
+    *,
+    out: str | Path,
+    preferences: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    config: AlignConfig | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Align a model: a reward model or DPO on `preferences` (files, or one folder), or a policy on prompts.
+
+    `settings` are the fields of `AlignConfig`: method (reward, dpo, ppo, grpo, best_of_n, constitution), prompts, reward,
+    kl_coef, ..., or a `config`. Writes the model folder `out` and returns the figures. Resumes and errors as for
+    `pretrain`.
+    """
+    training = _config(AlignConfig, config, settings, "align")
+    with output_folder(out, overwrite) as (folder, work):
+        job = align_job(resolve_model_folder(model), work, training, preferences=preferences)
+        return run_alignment(job, folder, overwrite)
+
+
+def distill(
+    teacher: str | Path,
+    *,
+    out: str | Path,
+    conversations: Sequence[str | Path] = (),
+    shards: str | Path | None = None,
+    teacher_logits: str | Path | None = None,
+    overwrite: bool = False,
+    config: DistillConfig | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a smaller model on a teacher's probabilities, on `conversations` or on token `shards`.
+
+    `settings` are the fields of `DistillConfig` (keep_layers, size, student, distill_temperature, ...), or a `config`.
+    `teacher_logits`: a folder that caches the teacher's logits. Writes the model folder `out` and returns the figures.
+    Resumes and errors as for `pretrain`.
+    """
+    folder = resolve_model_folder(teacher)
+    if config is None and "objective" not in settings and read_config(folder).family == "encoder":
+        settings["objective"] = "masked"
+    training = _config(DistillConfig, config, settings, "distill")
+    with output_folder(out, overwrite) as (output, work):
+        job = distill_job(
+            folder, work, training, conversations=conversations, shards=shards, teacher_logits=teacher_logits
+        )
+        return run_job(job, output, overwrite)
+
+
+def _config(group: type[Settings], config: Settings | None, settings: dict[str, Any], where: str) -> Settings:
+    """The config given, or the one of the settings."""
+    if config is None:
+        return group.parse(settings, where)
+    if settings:
+        raise UserError(
+            f"{where}: a config was given, and also {', '.join(settings)}", "use config.replace(...)"
+        )
+    return config

@@ -1,0 +1,242 @@
+"""Training jobs from what a user names: files or folders of data, a model, settings, an output folder.
+
+The commands and the Python API build their jobs here; `run_job` (or `align`) runs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutConfig
+from parakit.checkpoints.adapters import require_full_model
+from parakit.checkpoints.folder_safety import require_model_folder
+from parakit.checkpoints.loading import read_config
+from parakit.common.artifacts import LINEAGE
+from parakit.common.errors import UserError
+from parakit.compression.config import DistillConfig
+from parakit.model.presets import parse_size
+from parakit.model.transformer_config import Family
+from parakit.stages.align_job import AlignJob
+from parakit.stages.config import FinetuneConfig, PretrainConfig
+from parakit.stages.data import make_conversation_shards, make_conversations, make_preferences, make_prompts
+from parakit.stages.data_config import ConversationsConfig, ExamplesConfig
+from parakit.stages.distillation import DistillJob
+from parakit.stages.examples import make_example_shards, make_examples
+from parakit.stages.finetune_methods import check_base
+from parakit.stages.finetuning import FinetuneJob
+from parakit.stages.plans import ModelSpec
+from parakit.stages.pretraining import PretrainJob, open_shards
+from parakit.training.config import lengths_given
+from parakit.training.task_names import TaskName, check_objective, check_task
+
+Paths = Sequence[str | Path]
+
+
+@contextlib.contextmanager
+def output_folder(output: str | Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """The folder to write, and one next to it for checkpoints, which is removed after an error unless a checkpoint is
+    there to resume from. Raises `UserError` before any work for an output that cannot be written.
+    """
+    out = Path(output)
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: exists already", "choose another folder, or pass --overwrite to replace it")
+    if out.exists() and not (out.is_dir() and ((out / LINEAGE).is_file() or not any(out.iterdir()))):
+        raise UserError(f"{out}: is no Parakit artifact and is not replaced", "choose another folder")
+    work = out.parent / f".{out.name}.work"
+    new = [path for path in out.parents if not path.exists()]
+    try:
+        yield out, work
+    except BaseException:
+        if not any(work.glob("*/step-*")):
+            shutil.rmtree(work, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a folder that holds anything stays
+                for path in new:
+                    path.rmdir()
+        raise
+
+
+def pretrain_job(
+    shards: str | Path,
+    work: Path,
+    training: PretrainConfig,
+    *,
+    tokenizer: str | Path | None = None,
+    family: Family | None = None,
+    architecture: str | None = None,
+    size: str | None = None,
+    max_seq_len: int | None = None,
+    seconds: float | None = None,
+) -> PretrainJob:
+    """Pre-train a new model with this tokenizer, or continue `training.model`, which has its own of all these."""
+    given = {"family": family, "architecture": architecture, "size": size, "max_seq_len": max_seq_len}
+    spec = {name: value for name, value in given.items() if value is not None}
+    if training.model is None:
+        if tokenizer is None:
+            raise UserError(
+                "no tokenizer was given", "name the one that encoded the shards: --tokenizer FOLDER"
+            )
+    else:
+        for name in (["tokenizer"] if tokenizer else []) + list(spec):
+            raise UserError(
+                f"--{name.replace('_', '-')} is set, and nothing reads it: {training.model} has its own",
+                "take it out",
+            )
+        spec["family"] = read_config(training.model).family
+    model_spec = ModelSpec(seconds=seconds, **spec)  # type: ignore[arg-type]
+    check_objective(training.objective, model_spec.family)
+    if size:
+        parse_size(size)
+    if (size or training.model) and seconds and lengths_given(training):
+        raise UserError(
+            "--time is set, and nothing reads it: the size and the length are both given",
+            "take --time out, or the size, or the length",
+        )
+    return PretrainJob(Path(shards), Path(tokenizer) if tokenizer else None, work, training, model_spec)
+
+
+def finetune_job(
+    model: Path,
+    work: Path,
+    training: FinetuneConfig,
+    *,
+    conversations: Paths = (),
+    shares: Sequence[float] = (),
+    examples: Paths = (),
+    validation_examples: Paths = (),
+    test_examples: Paths = (),
+) -> FinetuneJob:
+    """Fine-tune `model` on conversations (chat) or on examples of another task: files, or one folder."""
+    task = training.task
+    chat_data = {"conversations": conversations, "shares": shares}
+    example_files = {"examples": examples, "validation_examples": validation_examples}
+    example_files["test_examples"] = test_examples
+    _check_data(task, *((chat_data, example_files) if task == "chat" else (example_files, chat_data)))
+    check_base(model, training)
+    family = read_config(model).family
+    check_task(task, family, str(model))
+    if task == "chat":
+        shards = _conversation_shards(conversations, model, work, shares, training.seed)
+    else:
+        shards = _example_shards(task, model, family, work, **example_files)
+    return FinetuneJob(model, shards, work, training)
+
+
+def align_job(model: Path, work: Path, training: AlignConfig, *, preferences: Paths = ()) -> AlignJob:
+    """Align `model` on preferences (reward, dpo: files, or one folder) or on the prompts of its settings."""
+    has_prompts = isinstance(training, RolloutConfig | ConstitutionConfig)
+    paths: Paths = preferences
+    if isinstance(training, RolloutConfig | ConstitutionConfig):
+        paths = training.prompts
+    name, sample = ("prompts", "chats.jsonl") if has_prompts else ("preferences", "pairs.jsonl")
+    if not paths:
+        raise UserError(
+            f"no {name} were given for the method {training.method!r}", f"name files: --{name} {sample}"
+        )
+    if has_prompts and preferences:
+        raise UserError(
+            f"--preferences is set, and the method {training.method!r} learns from prompts",
+            "take it out, or choose --method reward or dpo",
+        )
+    names = tuple(map(str, paths))
+    if len(names) == 1 and _is_artifact(names[0]):
+        data = Path(names[0])
+    elif has_prompts:
+        data = make_prompts(training.method, names, work / "prompts")
+    else:
+        data = make_preferences(names, work / "preferences", overwrite=True)
+    return AlignJob(model, data, work, training)
+
+
+def distill_job(
+    teacher: Path,
+    work: Path,
+    training: DistillConfig,
+    *,
+    conversations: Paths = (),
+    shards: str | Path | None = None,
+    teacher_logits: str | Path | None = None,
+) -> DistillJob:
+    """Distill `teacher` on conversations (files, or one folder) or on token shards."""
+    if training.size is not None:
+        parse_size(training.size)
+    if bool(conversations) == bool(shards):
+        raise UserError(
+            "a student learns on conversations or on token shards, and "
+            + ("both were named" if shards else "neither was named"),
+            "name --conversations FILES or --shards FOLDER",
+        )
+    require_full_model(teacher, "distillation")
+    if training.student is not None:
+        require_model_folder(training.student)
+    family = read_config(teacher).family
+    if conversations and family != "decoder":
+        raise UserError(
+            f"{teacher}: a model of the family {family!r} answers no conversations",
+            "distil it on --shards that were encoded for its family",
+        )
+    data = open_shards(shards) if shards else _conversation_shards(conversations, teacher, work)
+    return DistillJob(teacher, data, work, training, Path(teacher_logits) if teacher_logits else None)
+
+
+def _check_data(
+    task: TaskName, wanted: dict[str, Sequence[object]], other: dict[str, Sequence[object]]
+) -> None:
+    """`UserError` without the task's data, and with that of another task."""
+    name, other_name = next(iter(wanted)), next(iter(other))
+    if not wanted[name]:
+        sample = "chats.jsonl" if task == "chat" else f"{task}.jsonl"
+        raise UserError(f"no {name} were given for the task {task!r}", f"name files: --{name} {sample}")
+    for key, value in other.items():
+        if value:
+            raise UserError(
+                f"--{key.replace('_', '-')} is set, and the task {task!r} learns from {name}",
+                f"take it out, or name another --task (with --{other_name})",
+            )
+
+
+def _is_artifact(path: str | Path) -> bool:
+    return (Path(path) / LINEAGE).is_file()
+
+
+def _conversation_shards(
+    conversations: Paths, model: Path, work: Path, shares: Sequence[float] = (), seed: int = 0
+) -> Path:
+    """Conversations, from files (mixed by `shares`) or from a folder of them, compiled by the model's template."""
+    folder = Path(conversations[0])
+    if len(conversations) > 1 or not _is_artifact(folder):
+        paths = tuple(map(str, conversations))
+        config = ConversationsConfig.parse({"paths": paths, "shares": tuple(shares)}, "--conversations")
+        folder = make_conversations(config, work / "conversations", overwrite=True, seed=seed)
+    elif shares:
+        raise UserError(
+            f"{folder}: is mixed already, and shares were given", "take them out, or name its files"
+        )
+    return make_conversation_shards(folder, model, work / "shards", overwrite=True)
+
+
+def _example_shards(
+    task: TaskName,
+    model: Path,
+    family: Family,
+    work: Path,
+    *,
+    examples: Paths,
+    validation_examples: Paths,
+    test_examples: Paths,
+) -> Path:
+    """Examples, from files or from a folder of them, encoded for the model's family."""
+    folder = Path(examples[0])
+    if len(examples) > 1 or not _is_artifact(folder):
+        files = {"paths": examples, "validation_paths": validation_examples}
+        values: dict[str, object] = {key: tuple(map(str, paths)) for key, paths in files.items()}
+        values |= {"test_paths": tuple(map(str, test_examples))} if test_examples else {"test_fraction": 0.0}
+        config = ExamplesConfig.parse(values, "--examples")
+        folder = make_examples(config, task, work / "examples", overwrite=True)
+    elif validation_examples or test_examples:
+        raise UserError(
+            f"{folder}: is split already, and files for its splits were named", "take those files out"
+        )
+    return make_example_shards(folder, model, work / "shards", family, overwrite=True)
