@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from parakit.cli.rendering.arguments import parse_arguments
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.settings import Config, closest_match
@@ -29,7 +30,7 @@ _SOURCE_HELP = "A corpus or examples folder written by `parakit text`, or files 
 _MAX_COLORED = 2000
 
 
-class TokenizerTrainCommandConfig(TokenizerConfig):
+class TokenizerTrainCommandConfig(Config):
     """Train a tokenizer and write it as a folder that transformers can load too."""
 
     source: tyro.conf.Positional[tuple[str, ...]] = Field(description=_SOURCE_HELP)
@@ -70,23 +71,26 @@ class TokenizerCompareCommandConfig(Config):
 def main(argv: list[str]) -> int:
     """Run `parakit tokenizer train|encode|compare`; returns the exit status."""
     verbs: dict[str, tuple[Any, Callable[[Any], None]]] = {
-        "train": (TokenizerTrainCommandConfig, _train),
         "encode": (TokenizerEncodeCommandConfig, _encode),
         "compare": (TokenizerCompareCommandConfig, _compare),
     }
     if not argv or argv[0] in ("-h", "--help"):
-        lines = [
-            f"  {verb:8} {(config.__doc__ or '').splitlines()[0]}" for verb, (config, _) in verbs.items()
-        ]
+        kinds = {"train": TokenizerTrainCommandConfig} | {verb: config for verb, (config, _) in verbs.items()}
+        lines = [f"  {verb:8} {(config.__doc__ or '').splitlines()[0]}" for verb, config in kinds.items()]
         print("\n".join(["usage: parakit tokenizer {train,encode,compare} ...", "", *lines]))
         return 0
     verb, *rest = argv
-    if verb not in verbs:
-        close = closest_match(verb, verbs)
+    if verb not in ("train", *verbs):
+        close = closest_match(verb, ("train", *verbs))
         raise UserError(
             f"parakit tokenizer: unknown verb {verb!r}",
-            f"did you mean {close!r}?" if close else f"verbs: {', '.join(verbs)}",
+            f"did you mean {close!r}?" if close else f"verbs: train, {', '.join(verbs)}",
         )
+    if verb == "train":
+        _train(
+            *parse_arguments(TokenizerTrainCommandConfig, TokenizerConfig, rest, "parakit tokenizer train")
+        )
+        return 0
     config, run = verbs[verb]
     command = tyro.cli(
         config, args=rest, prog=f"parakit tokenizer {verb}", config=(tyro.conf.FlagCreatePairsOff,)
@@ -95,12 +99,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _train(command: TokenizerTrainCommandConfig) -> None:
+def _train(command: TokenizerTrainCommandConfig, config: TokenizerConfig) -> None:
     from parakit.stages.data import make_tokenizer
 
-    names = TokenizerConfig.model_fields
-    values = {name: getattr(command, name) for name in names if name in command.model_fields_set}
-    config = TokenizerConfig.parse(values, "parakit tokenizer train")
     if not command.source:
         raise UserError("no training text given", "name a corpus folder, or files and folders of text")
     is_corpus = len(command.source) == 1 and (Path(command.source[0]) / LINEAGE).is_file()

@@ -9,9 +9,10 @@ is a subclass of the group replaces it: `FinetuneConfig(method="lora")` is a `Lo
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from pydantic import GetJsonSchemaHandler, ModelWrapValidatorHandler, model_validator
 from pydantic_core import CoreSchema
@@ -27,6 +28,7 @@ class Presence(Enum):
 
 
 GIVEN, ABSENT = Presence.GIVEN, Presence.ABSENT
+Option = TypeVar("Option", bound=Config)
 Route = tuple[tuple[str, Any], ...]  # choices and their values, each inside the one before
 
 
@@ -69,6 +71,11 @@ class ChoiceConfig(Config):
         return schema
 
 
+def part_of(config: Config, option: type[Option]) -> Option | None:
+    """`config` as its chosen `option`, or None where that is not chosen."""
+    return config if isinstance(config, option) else None
+
+
 def choices_of(group: type[Config]) -> dict[str, dict[Any, type[Config]]]:
     """The choices of a class and its bases, its own first."""
     found: dict[str, dict[Any, type[Config]]] = {}
@@ -82,7 +89,8 @@ def chosen_class(group: type[Config], values: Mapping[str, Any]) -> type[Any]:
     """The class of exactly the settings that `values` choose in `group`."""
     if not issubclass(group, ChoiceConfig) or group.composed:
         return group
-    parts, made = [group], set[str]()
+    parts: list[type[Config]] = [group]
+    made: set[str] = set()
     while pending := [
         (name, options) for part in parts for name, options in choices_of(part).items() if name not in made
     ]:
@@ -141,7 +149,7 @@ def explain_foreign(
     chosen = chosen_class(group, values).model_fields
     unmet = [
         [(name, value) for name, value in path if not is_met(name, value, values, chosen)]
-        for path in owners(group, key)
+        for path in sorted(owners(group, key), key=len, reverse=True)
     ]
     fewest = min(map(len, unmet))
     name, value = next(path[0] for path in unmet if len(path) == fewest)
@@ -181,7 +189,10 @@ def _option(options: Mapping[Any, type[Config]], value: Any) -> type[Config] | N
 @functools.cache
 def _compose(first: type[Config], *rest: type[Config]) -> type[Config]:
     namespace = {"__module__": first.__module__, "__doc__": first.__doc__, "composed": True}
-    return type(first)(first.__name__, (first, *rest), namespace)
+    return cast(
+        type[Config],
+        types.new_class(first.__name__, (first, *rest), exec_body=lambda body: body.update(namespace)),
+    )
 
 
 def _add_options(group: type[Config], schema: dict[str, Any], handler: GetJsonSchemaHandler) -> None:

@@ -27,8 +27,9 @@ from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import STATE, Build, Decision
 from parakit.recipe.stage_list import WORK, models_of, stages_of
 from parakit.reports.summary_schema import BuildSummary
-from parakit.stages.config import Replay
+from parakit.stages.config import replay_of
 from parakit.stages.examples import example_files
+from parakit.training.config import TrainingConfig
 
 BUILT_IN = "primer"
 BUILDS = Path("builds")
@@ -141,8 +142,8 @@ def check_recipe(recipe: RecipeConfig) -> None:
                 f"set family: {family}",
             )
     for section in (recipe.pretrain, recipe.finetune):
-        if isinstance(section, Replay) and section.replay:
-            open_artifact(section.replay, "shards", verify=False)
+        if isinstance(section, TrainingConfig) and (replay := replay_of(section)):
+            open_artifact(replay, "shards", verify=False)
 
 
 def _tell(decision: Decision) -> None:

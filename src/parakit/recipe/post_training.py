@@ -61,7 +61,8 @@ def _preferences(recipe: RecipeConfig) -> Stage:
 
 def _align(recipe: RecipeConfig, step: AlignConfig, policy: str, folder: Path, work: Path) -> Stage:
     training = seeded(step, recipe.seed)
-    parents, data, paths = [policy], "preferences", ()
+    parents, data = [policy], "preferences"
+    paths: tuple[str, ...] = ()
     if isinstance(step, RolloutConfig | ConstitutionConfig):
         data, paths = "conversations", step.prompts
     parents += [] if paths else [data]

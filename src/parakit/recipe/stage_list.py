@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import Lineage, writing_artifact
+from parakit.common.choices import part_of
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import progress
 from parakit.recipe.config import RecipeConfig, parse_time, reads_text
@@ -72,8 +73,9 @@ def _tokenizer(recipe: RecipeConfig, folder: Path) -> Stage:
             lambda out: _discard(copy_tokenizer(Path(model), folder / "corpus", out, overwrite=True)),
         )
     config, source = recipe.tokenizer, "corpus" if reads_text(recipe) else "examples"
-    if isinstance(pretrain, SpanCorruption) and "n_sentinels" not in config.model_fields_set:
-        config = config.replace(n_sentinels=n_sentinels_for(recipe.max_seq_len, pretrain))
+    spans = part_of(pretrain, SpanCorruption) if isinstance(pretrain, PretrainConfig) else None
+    if spans and "n_sentinels" not in config.model_fields_set:
+        config = config.replace(n_sentinels=n_sentinels_for(recipe.max_seq_len, spans))
     return Stage(
         "tokenizer",
         config.model_dump(mode="json"),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from parakit.common.choices import ABSENT, GIVEN, chosen_class
+from parakit.common.choices import ABSENT, GIVEN, chosen_class, part_of
 from parakit.common.settings import Choices, Config
 from parakit.model.adapters.config import LoraConfig, LoraInit
 from parakit.training.config import ExampleBatches, TextBatches, TextTrainingConfig, TrainingConfig
@@ -245,4 +245,5 @@ def chat_finetuning(config: TrainingConfig, **changes: Any) -> FinetuneConfig:
 
 def replay_of(training: TrainingConfig) -> str | None:
     """The folder of earlier data that a run replays, if any."""
-    return training.replay if isinstance(training, Replay) else None
+    replay = part_of(training, Replay)
+    return replay.replay if replay else None

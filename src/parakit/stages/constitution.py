@@ -47,6 +47,7 @@ from parakit.alignment.constitution.principles import (
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
+from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file, write_json_atomic, write_text_atomic
@@ -147,7 +148,8 @@ class ConstitutionRun:
         """The model itself, or the one that the settings name."""
         if self.config.critic is None:
             return policy
-        name = self.config.critic_model if isinstance(self.config, CriticModel) else None
+        named = part_of(self.config, CriticModel)
+        name = named.critic_model if named else None
         return open_chat_model(self.config.critic, model=name, device=str(pick_device(self.config.device)))
 
     def revise_answers(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
@@ -255,7 +257,8 @@ class ConstitutionRun:
         write_text_atomic(file, "".join(canonical_json(pair) + "\n" for pair in pairs))
         if not (folder / LINEAGE).is_file():
             prepare_preferences([str(file)], folder, overwrite=True)
-        kl_coef = self.config.kl_coef if isinstance(self.config, PreferenceStep) else None
+        step = part_of(self.config, PreferenceStep)
+        kl_coef = step.kl_coef if step else None
         training = DPOConfig(kl_coef=kl_coef, seed=self.config.seed, device=self.config.device)
         job = replace(self.job, model=start, data=folder, work=self.run_dir / "step-6-dpo", training=training)
         return run_job(job, out, overwrite)
@@ -282,8 +285,9 @@ class ConstitutionRun:
     def _attacks(self) -> list[Attack]:
         if self.config.attacks:
             return read_attacks(self.config.attacks)
-        assert isinstance(self.config, PrimerAttacks)
-        n = self.config.n_attacks
+        generated = part_of(self.config, PrimerAttacks)
+        assert generated is not None
+        n = generated.n_attacks
         hostile = primer_attacks(n, self.config.seed, held_out=False, categories=HOSTILE)
         return hostile + primer_attacks(
             N_HARMLESS * n, self.config.seed, held_out=False, categories=("over_refusal",)

@@ -13,6 +13,7 @@ from typing import Any
 
 from parakit.checkpoints.loading import load_model, read_config
 from parakit.common.artifacts import LINEAGE, open_artifact
+from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
@@ -202,7 +203,7 @@ def _with_teacher(
             student, teacher, objective, checked, setup.tokenizer, setup.plan, task.spec
         )
 
-    if isinstance(training, OnPolicy):
+    if on_policy := part_of(training, OnPolicy):
         assert isinstance(student, LanguageModel)
         source = OnPolicyDistillationSource(
             source,
@@ -210,7 +211,7 @@ def _with_teacher(
             stop_ids(setup.tokenizer),
             share=training.on_policy_share,
             sampling=SamplingConfig(
-                temperature=training.rollout_temperature, max_new_tokens=training.max_new_tokens
+                temperature=on_policy.rollout_temperature, max_new_tokens=on_policy.max_new_tokens
             ),
         )
     spec = replace(task.spec, name="distill", all_tokens_predicted=False)

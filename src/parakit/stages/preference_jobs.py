@@ -16,6 +16,7 @@ from parakit.alignment.config import AlignConfig, DPOConfig, RewardConfig, Smoot
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective
 from parakit.checkpoints.loading import load_model
+from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import log, progress
@@ -75,8 +76,8 @@ def prepare_preference_tuning(
     plan = _plan(training, base, data["train"], run_dir, DPO_RATE_FACTOR, DPO_EPOCHS)
     policy = _policy(base, training)
     loss, smoothing, margins = training.preference_loss, 0.0, (0.0, False)
-    if isinstance(training, SmoothedMargins):
-        smoothing, margins = training.label_smoothing, (training.margin, training.row_margins)
+    if chosen := part_of(training, SmoothedMargins):
+        smoothing, margins = chosen.label_smoothing, (chosen.margin, chosen.row_margins)
     objective, unsmoothed = (
         PreferenceObjective(loss, training.kl_coef, label_smoothing, *margins)
         for label_smoothing in (smoothing, 0.0)

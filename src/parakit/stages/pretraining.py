@@ -15,6 +15,7 @@ from parakit.checkpoints.adapters.base_model import require_full_model
 from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import open_artifact
+from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import log
@@ -147,7 +148,8 @@ def start_new(
         save_plan(run_dir, config, plan)
     seed_everything(plan.seed)
     model = build_model(config)
-    from_counts = isinstance(training, EmbeddingInit) and training.embedding_init == "cooccurrence"
+    init = part_of(training, EmbeddingInit)
+    from_counts = init is not None and init.embedding_init == "cooccurrence"
     if from_counts and not saved:  # a checkpoint has the vectors
         _init_embeddings(model, splits, tokenizer, plan.seed)
     return add_head(model), builder, plan

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from parakit.checkpoints.mapping import Head
 from parakit.checkpoints.registry import architecture_for, incompatibilities
+from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.model.config import (
     ClassifierConfig,
@@ -50,7 +51,8 @@ def task_model(base: Model, training: FinetuneConfig, labels: Sequence[str] = ()
     task = training.task
     check_task(task, base.config.family)
     shape = with_dropout(base.config, training.dropout)
-    pooling = training.pooling if isinstance(training, Pooled) else None
+    pooled = part_of(training, Pooled)
+    pooling = pooled.pooling if pooled else None
     if task in ("chat", "translate"):
         model = build_model(shape)
     elif task == "embed":

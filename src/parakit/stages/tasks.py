@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.config import ModelConfig
@@ -83,13 +84,14 @@ class ReplayData:
         replay = replay_of(training)
         if replay is None:
             return None
-        assert isinstance(training, ReplayShare)
+        share = part_of(training, ReplayShare)
+        assert share is not None
         if not isinstance(new.train, TokenShards) or new.train.family == "encoder-decoder":
             raise UserError(
                 f"{replay}: rows of {path} cannot be mixed with others",
                 "replay is for text and conversations of decoders and encoders",
             )
-        data = cls(Splits.of_text(Path(replay), new.train.family), training.replay_share)
+        data = cls(Splits.of_text(Path(replay), new.train.family), share.replay_share)
         assert isinstance(data.splits.train, TokenShards)
         new_digest, replay_digest = new.train.tokenizer_digest, data.splits.train.tokenizer_digest
         if new_digest != replay_digest:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from parakit.common.choices import ChoiceConfig
+from parakit.common.choices import ChoiceConfig, part_of
 from parakit.common.errors import UserError
 from parakit.common.formatting import quantity
 from parakit.common.settings import Choices, Config
@@ -203,15 +203,16 @@ def resolve(
     """Fill what `config` leaves open from the choices made for the model's size and the data; raises `UserError`
     where the two cannot meet.
     """
-    assert isinstance(config, TextBatches), "rows of text are counted in tokens"
+    batches = part_of(config, TextBatches)
+    assert batches is not None, "rows of text are counted in tokens"
     seq_len = _seq_len(config, max_seq_len)
-    n_rows = max(1, (config.batch_tokens or batch_tokens) // seq_len)
+    n_rows = max(1, (batches.batch_tokens or batch_tokens) // seq_len)
     if n_train_tokens < n_rows * (seq_len + 1):
         raise UserError(
             f"the training split has {n_train_tokens:,} tokens, fewer than one batch of {n_rows} rows of {seq_len} + 1",
             f"add text, or lower batch_tokens below {max(2, n_train_tokens // 2):,} or seq_len",
         )
-    tokens = config.max_tokens or (config.epochs or default_epochs) * n_train_tokens
+    tokens = batches.max_tokens or (config.epochs or default_epochs) * n_train_tokens
     max_steps = config.max_steps or max(1, round(tokens / (n_rows * seq_len)))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
 
@@ -228,8 +229,8 @@ def resolve_examples(
 ) -> TrainingPlan:
     """The same for rows that are examples: `batch_examples` a step, epochs over examples."""
     seq_len = _seq_len(config, max_seq_len)
-    wanted = config.batch_examples if isinstance(config, ExampleBatches) else None
-    n_rows = wanted or min(batch_examples, n_train_examples)
+    batches = part_of(config, ExampleBatches)
+    n_rows = (batches and batches.batch_examples) or min(batch_examples, n_train_examples)
     if n_rows > n_train_examples:
         raise UserError(
             f"the training split has {n_train_examples:,} examples, fewer than one batch of {n_rows:,}",
@@ -258,18 +259,23 @@ def _plan(
     learning_rate: float,
     embedding_learning_rate: float,
 ) -> TrainingPlan:
-    growth = config.batch_growth if isinstance(config, Batches) else 1
+    batches, decay, stable_decay = (
+        part_of(config, Batches),
+        part_of(config, Decay),
+        part_of(config, StableDecay),
+    )
+    growth = batches.batch_growth if batches else 1
     if growth & (growth - 1) or growth > n_rows:
         raise UserError(
             f"batch_growth = {growth}: must be a power of two and at most {n_rows} rows", "for example 2 or 4"
         )
     rates = {"learning_rate": config.learning_rate or embedding_learning_rate, "momentum": 0.0}
     rates["embedding_learning_rate"] = rates["learning_rate"]
-    if isinstance(config, Muon):
+    if muon := part_of(config, Muon):
         rates = {
             "learning_rate": config.learning_rate or learning_rate,
-            "embedding_learning_rate": config.embedding_learning_rate or embedding_learning_rate,
-            "momentum": config.momentum,
+            "embedding_learning_rate": muon.embedding_learning_rate or embedding_learning_rate,
+            "momentum": muon.momentum,
         }
     return TrainingPlan(
         seq_len=seq_len,
@@ -282,8 +288,8 @@ def _plan(
         adam_betas=config.adam_betas,
         schedule=config.schedule,
         warmup_steps=min(config.warmup_steps, max_steps // 2),
-        decay_fraction=config.decay_fraction if isinstance(config, StableDecay) else 1.0,
-        final_fraction=config.final_fraction if isinstance(config, Decay) else 1.0,
+        decay_fraction=stable_decay.decay_fraction if stable_decay else 1.0,
+        final_fraction=decay.final_fraction if decay else 1.0,
         grad_clip=config.grad_clip,
         seed=config.seed,
         precision=config.precision,

@@ -78,7 +78,7 @@ def _mirror(command: type[Config], chosen: type[Config], defaults: Mapping[str, 
         hints = _hints(group)
         for name, field in group.model_fields.items():
             if name not in {known for known, _, _ in fields}:
-                hint = Annotated[hints[name], Doc(field.description or "")]
+                hint: Any = Annotated[hints[name], Doc(field.description or "")]
                 if field.is_required():
                     fields.append((name, hint, dataclasses.field()))
                 else:

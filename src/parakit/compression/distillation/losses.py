@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from parakit.common.choices import part_of
 from parakit.compression.config import DistillConfig, Mixture
 from parakit.compression.distillation.micro_batches import CachedMicroBatch, UnlabelledMicroBatch
 from parakit.compression.distillation.teacher import Predictor, Teacher
@@ -51,7 +52,8 @@ class _Targets:
             teacher_logs, student_logs = self.event_log_probs(
                 log_probs_at_temperature(logits, temperature), part
             )
-            teacher_share = settings.teacher_share if isinstance(settings, Mixture) else 0.5
+            mixture = part_of(settings, Mixture)
+            teacher_share = mixture.teacher_share if mixture else 0.5
             each = divergence(teacher_logs, student_logs, settings.divergence, teacher_share)  # (C,)
             total = total + ((1 - shares) * each).sum() * temperature**2
         if settings.hard_label_share > 0:
