@@ -13,11 +13,8 @@ __getattr__, __dir__ = lazy_exports(
         "classify": "prediction.classification",
         "embed": "prediction.embeddings",
         "fill_masks": "prediction.fill_mask",
-        "generate": "generation.text",
         "generate_batch": "generation.text",
         "regress": "prediction.classification",
-        "stream": "generation.text",
-        "tag": "prediction.classification",
         "translate": "generation.seq_to_seq",
     },
 )
@@ -28,10 +25,7 @@ __all__ = [
     "classify",
     "embed",
     "fill_masks",
-    "generate",
     "generate_batch",
     "regress",
-    "stream",
-    "tag",
     "translate",
 ]

@@ -1,8 +1,4 @@
-"""A local model folder as a chat model.
-
-A choice is scored by the summed log-probability of its tokens after the conversation's generation prompt, without the
-end of turn, and normalised over the choices. Shapes: B rows, T tokens, V vocabulary.
-"""
+"""A local model folder as a chat model. Choices are scored by their log-likelihoods, normalised over the choices."""
 
 from __future__ import annotations
 
@@ -16,13 +12,12 @@ import torch
 from parakit.alignment.chat_models.chat_model import Messages, OnProgress
 from parakit.checkpoints.loading import load_model
 from parakit.common.errors import UserError
-from parakit.data.conversations.conversation import Message
-from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
+from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate_batch, prompt_ids
+from parakit.inference.scoring import log_likelihoods
 from parakit.model.heads import LanguageModel
-from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -74,7 +69,7 @@ class LocalChatModel:
         """Probabilities of the choices, which sum to 1."""
         fitting = [i for i, messages in enumerate(conversations) if self._fits(messages, n_reserved=16)]
         rows = [(conversations[i], choice) for i in fitting for choice in choices]
-        log_probs = torch.tensor(self._choice_log_probs(rows), dtype=torch.float64)
+        log_probs = torch.tensor(log_likelihoods(self.model, self.tokenizer, rows), dtype=torch.float64)
         probabilities = log_probs.view(len(fitting), len(choices)).softmax(-1).tolist() if rows else []
         scores: list[tuple[float, ...] | None] = [None] * len(conversations)
         for i, row in zip(fitting, probabilities, strict=True):
@@ -83,30 +78,3 @@ class LocalChatModel:
 
     def _fits(self, messages: Messages, n_reserved: int = 1) -> bool:
         return len(prompt_ids(self.tokenizer, messages)) + n_reserved <= self.model.config.max_seq_len
-
-    @torch.inference_mode()
-    def _choice_log_probs(self, rows: Sequence[tuple[Messages, str]]) -> list[float]:
-        """The log-probability of each choice's tokens after its conversation."""
-        device = next(self.model.parameters()).device
-        ids, masks = [], []
-        for messages, choice in rows:
-            chat = compile_chat(self.tokenizer, [*messages, Message("assistant", choice)])
-            n_prompt = len(prompt_ids(self.tokenizer, messages))
-            choice_mask = [
-                counts and i >= n_prompt and token_id not in self.tokenizer.control_ids
-                for i, (token_id, counts) in enumerate(zip(chat.token_ids, chat.loss_mask, strict=True))
-            ]
-            ids.append(chat.token_ids)
-            masks.append(choice_mask)
-        totals = [0.0] * len(rows)
-        with evaluation_mode(self.model):
-            for members in rows_by_length(ids, MICRO_BATCH_SIZE):
-                input_ids, _ = pad_rows([ids[i] for i in members], device)  # (B, T)
-                mask, _ = pad_rows([masks[i] for i in members], device)
-                # padding is on the right, where causal attention does not look
-                logits = self.model(input_ids[:, :-1]).float()  # (B, T - 1, V)
-                token_log_probs = logits.log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
-                sums = (token_log_probs.double() * mask[:, 1:]).sum(-1).tolist()
-                for i, total in zip(members, sums, strict=True):
-                    totals[i] = total
-        return totals

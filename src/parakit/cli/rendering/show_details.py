@@ -195,7 +195,7 @@ def _tokenizer(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any]
     figures |= {
         key.replace("_", " "): result[key] for key in ("bytes_per_token", "tokens_per_word") if key in result
     }
-    text = "The parrot said: it is not too late."
+    text = "The parrot knows: it is not too late."
     pieces = "|".join(tokenizer.decode([token_id], skip_special=False) for token_id in tokenizer.encode(text))
     groups = {
         "tokenizer": figures,
