@@ -47,7 +47,7 @@ def models(vocab_size):
     encoder = EncoderConfig(**sides)
     t5 = {**sides, **T5, "activation": "gelu_tanh"}
     return {
-        "speaker": LanguageModel(DecoderConfig(**sides)),
+        "assistant": LanguageModel(DecoderConfig(**sides)),
         "translator": SequenceToSequence(
             EncoderDecoderConfig(encoder=EncoderConfig(**t5, **T5_ENCODER), decoder=DecoderConfig(**t5))
         ),
