@@ -40,7 +40,7 @@ def write(folder: Path, content: str) -> Path:
         ("text: {paths: mine.txt}", "`text.paths`", ""),
         ("pretrain: {optimizer: adam}", "'muon' or 'adamw'", ""),
         ("max_seq_len: 2", "greater than or equal to 8 (got 2)", ""),
-        ("name: x\nname: y", "key 'name' stands twice (line 2)", ""),
+        ("name: x\nname: y", "key 'name' occurs twice (line 2)", ""),
         ("- a", "holds a list", "name: my-model"),
         ("a: [", "not readable as YAML", ""),
     ],

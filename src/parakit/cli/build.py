@@ -1,6 +1,4 @@
-"""`parakit build`: the whole life in one command, from a recipe file, from the built-in recipe, or from
-text.
-"""
+"""`parakit build`: all stages in one command, from a recipe file, the built-in recipe, or text."""
 
 import json
 from pathlib import Path
@@ -48,7 +46,7 @@ class BuildConfig(Config):
         default=None, description="What the model is tuned for, for example classify."
     )
     family: Family | None = Field(
-        default=None, description="decoder (as it is, where nothing is said), encoder, encoder-decoder."
+        default=None, description="decoder (the default), encoder, encoder-decoder."
     )
     evaluate_text: tuple[str, ...] = Field(default=(), description="Other text to measure the models on.")
     exclude: tuple[str, ...] = Field(default=(), description="With --text: patterns of files to leave out.")

@@ -60,6 +60,6 @@ def main(argv: list[str]) -> int:
     if command.as_json:
         print(json.dumps(figures))
     verb = "chat" if training.task == "chat" else "predict"
-    told = f"validation loss {figures['loss']:.3f} {figures['loss_unit']}{against_before(figures)}"
-    log(f"{told}: parakit {verb} {out}")
+    result = f"validation loss {figures['loss']:.3f} {figures['loss_unit']}{against_before(figures)}"
+    log(f"{result}: parakit {verb} {out}")
     return 0

@@ -111,7 +111,7 @@ def _strict_loader() -> Any:
                 raise yaml.constructor.ConstructorError(None, None, f"a key must be a word (line {line})")
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key_node.value!r} stands twice (line {line})"
+                    None, None, f"key {key_node.value!r} occurs twice (line {line})"
                 )
             seen.add(key_node.value)
         return loader.construct_mapping(node, deep=True)

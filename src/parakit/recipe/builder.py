@@ -1,7 +1,7 @@
 """`parakit build`: from a recipe to a folder of artifacts, a report and a summary.
 
-What is up to date is skipped, what was interrupted goes on, and `dry_run` only tells. One build at a time
-works in a folder (a lock says so), for two would tread on each other's checkpoints.
+What is up to date is skipped, what was interrupted resumes, and `dry_run` only reports. A lock allows one build at a
+time in a folder, because two would overwrite each other's checkpoints.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from parakit.training.config import TrainingConfig
 
 BUILT_IN = "primer"
 BUILDS = Path("builds")
-FILES = (STATE, "recipe.json", "summary.json", "report.html")  # beside the stages' folders
+FILES = (STATE, "recipe.json", "summary.json", "report.html")  # next to the stages' folders
 
 
 def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
@@ -152,9 +152,7 @@ def _tell(decision: Decision) -> None:
 
 @contextlib.contextmanager
 def _build_folder(folder: Path) -> Iterator[None]:
-    """The folder to build in: an earlier build's, or a new one, which vanishes if nothing came to stand in
-    it.
-    """
+    """The folder to build in: an earlier build's, or a new one, which is removed if it stays empty."""
     _refuse_foreign(folder)
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     with disk_errors(folder):
@@ -171,7 +169,7 @@ def _build_folder(folder: Path) -> Iterator[None]:
 
 
 def _sweep(folder: Path, names: Sequence[str]) -> None:
-    """Remove what a kill left half-written; the lock is ours, so nobody is writing it now."""
+    """Remove what a kill left half-written; this process holds the lock, so nobody is writing it."""
     for name in names:
         for temporary in folder.glob(f".{name}.????????"):
             if temporary.is_dir():
@@ -181,7 +179,7 @@ def _sweep(folder: Path, names: Sequence[str]) -> None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """A folder of somebody else's files is not built in."""
+    """`UserError` for a folder with files that no build wrote."""
     if not folder.is_dir() or (folder / STATE).exists():
         return
     for entry in sorted(folder.iterdir()):

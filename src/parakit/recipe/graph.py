@@ -1,7 +1,7 @@
 """The build graph: which stages run, in which order, and why.
 
 A stage is a function from folders to one folder. Its key is a digest of its settings, of its parents'
-content digests and of the input files it reads; a stage whose folder stands under the same key is skipped.
+content digests and of the input files it reads; a stage whose folder was made under the same key is skipped.
 Keys hold *content* digests of parents: a corpus that was read again and came out the same rebuilds nothing
 behind it. `build.json` remembers the key under which each folder was made.
 """
@@ -25,7 +25,7 @@ from parakit.stages.run_dir import folder_fingerprint
 from parakit.training.config import TrainingConfig
 
 STATE = "build.json"
-# Raised when a stage's code changes what it makes from the same settings: earlier results are then made anew.
+# Raised when a stage's code changes what it makes from the same settings: earlier results are then rebuilt.
 CODE_VERSION = 2
 
 
@@ -58,11 +58,11 @@ class Build:
         self.made = _read_state(folder / STATE)
 
     def path(self, stage: str) -> Path:
-        """Where a stage's artifact stands."""
+        """The folder of a stage's artifact."""
         return self.folder / stage
 
     def plan(self) -> Iterator[Decision]:
-        """Decide for every stage in order, as things stand now. Behind a stage that will run, the
+        """Decide for every stage in order, by the folders as they are. After a stage that will run, the
         decision can only be 'as it turns out'.
         """
         changing: set[str] = set()
@@ -86,7 +86,7 @@ class Build:
     def _decide(self, stage: Stage, changing: set[str]) -> Decision:
         before = self.made.get(stage.name)
         if waiting := [parent for parent in stage.parents if parent in changing]:
-            return Decision(stage, True, f"{' and '.join(waiting)} will be made anew")
+            return Decision(stage, True, f"{' and '.join(waiting)} will be rebuilt")
         if before is None:
             return Decision(stage, True, "not made yet")
         if not self.path(stage.name).exists():
@@ -94,7 +94,7 @@ class Build:
         try:
             digest = open_artifact(self.path(stage.name)).digest
         except UnexpectedFile:
-            raise  # making the stage anew would delete a file that is not ours
+            raise  # rebuilding the stage would delete a file that no build wrote
         except UserError as error:
             return Decision(stage, True, f"its folder is not whole: {error.message}")
         if digest != before["digest"]:
@@ -142,5 +142,5 @@ def _read_state(path: Path) -> dict[str, dict[str, str]]:
         return {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in rows}
     except (CorruptArtifact, KeyError, TypeError, AttributeError):
         raise CorruptArtifact(
-            f"{path}: does not say what was made here", "delete it; every stage is then made anew"
+            f"{path}: is not the state of a build", "delete it; every stage is then rebuilt"
         ) from None

@@ -5,11 +5,11 @@ from typing import Any
 
 
 def against_before(figures: Mapping[str, Any], name: str = "loss") -> str:
-    """What a trained model's figure `name` was before it went on, and what it has forgotten of earlier data, in words."""
+    """What a trained model's figure `name` was before the run, and how much it has forgotten of the replayed data."""
     if (before := figures.get("before")) is None:
         return ""
-    told = f" ({before[name]:.3f} before)"
+    text = f" ({before[name]:.3f} before)"
     if "forgetting" in figures:
         now, then = figures["earlier_loss"], before["earlier_loss"]
-        told += f"; earlier data: loss {now:.3f} ({then:.3f} before), forgetting {figures['forgetting']:+.3f} nats"
-    return told
+        text += f"; earlier data: loss {now:.3f} ({then:.3f} before), forgetting {figures['forgetting']:+.3f} nats"
+    return text
