@@ -18,6 +18,7 @@ from parakit.common import UserError
 from parakit.inference.config import SamplingConfig
 from parakit.inference.loaded_model import SamplingSettings
 from parakit.inference.scoring import encode_pair
+from parakit.stages.config import FinetuneConfig
 from parakit.tokens.chat.template import compile_chat, stop_ids
 
 PROMPTS = ["the small bird", "a red tree and", "old"]
@@ -200,8 +201,30 @@ def test_keyword_arguments_are_the_fields_of_the_settings():
     assert set(get_type_hints(SamplingSettings)) == set(SamplingConfig.model_fields)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda out: parakit.pretrain("shards", out=out), "no tokenizer was given"),
+        (lambda out: parakit.pretrain("absent", tokenizer="absent", out=out), "absent"),
+        (lambda out: parakit.pretrain("shards", tokenizer="t", out=out, max_stepz=3), "max_steps"),
+        (lambda out: parakit.finetune("model", out=out), "no conversations were given"),
+        (lambda out: parakit.align("model", method="dpo", out=out), "no preferences were given"),
+        (lambda out: parakit.align("model", method="dpo", out=out, clip_range=0.1), "clip_range"),
+        (lambda out: parakit.distill("model", out=out), "model"),
+        (lambda out: parakit.build("absent.yaml", builds=out), "absent.yaml"),
+        (lambda out: parakit.evaluate("model", preferences="p", text=["t"]), "does not go with preferences"),
+        (lambda out: parakit.finetune("m", out=out, config=FinetuneConfig(), epochs=1), "a config was given"),
+    ],
+)
+def test_mistakes_of_training_calls_leave_nothing(tmp_path, monkeypatch, call, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        call(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_public_functions_take_keywords_after_the_first_arguments():
-    for name in ("load", "evaluate"):
+    for name in ("load", "evaluate", "build", "pretrain", "finetune", "align", "distill"):
         parameters = list(inspect.signature(getattr(parakit, name)).parameters.values())
         positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         assert len(positional) == 1
