@@ -1,8 +1,7 @@
-"""One red team's work: every attack asked of one model or of two, every answer judged, an artifact written.
+"""A red-team run: every attack is put to one model or two, every answer is judged, an artifact is written.
 
 The folder (kind "red_team") holds `results.json`, `attacks.jsonl`, a transcript for each model, and `report.html`.
-Answers are kept beside it as they come, so a run that breaks off, because a judge cannot be reached for example, goes
-on where it stopped.
+Answers are cached next to it, so an interrupted run (a judge cannot be reached, for example) resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -77,9 +76,9 @@ def ask_and_judge(
     max_new_tokens: int = 80,
     judge: ChatModel | None = None,
 ) -> Transcript:
-    """A row for each attack: the attack, what the chat_model said, and the verdict. Nothing is written."""
-    said = chat_model.generate([attack.messages for attack in attacks], max_new_tokens=max_new_tokens)
-    return _judged(attacks, said, judge)
+    """A row for each attack: the attack, the answer of `chat_model`, and the verdict. Nothing is written."""
+    answers = chat_model.generate([attack.messages for attack in attacks], max_new_tokens=max_new_tokens)
+    return _judge_all(attacks, answers, judge)
 
 
 def _attacks(config: RedTeamConfig) -> list[Attack]:
@@ -105,7 +104,7 @@ def _transcript(
     work: Path,
     bar: Bar,
 ) -> Transcript:
-    identity = {
+    fingerprint = {
         "chat_model": chat_model.name,
         "max_new_tokens": config.max_new_tokens,
         "files": _files(chat_model.name),
@@ -113,36 +112,38 @@ def _transcript(
 
     def answer(chunk: Sequence[Attack]) -> list[dict[str, Any]]:
         prompts = [attack.messages for attack in chunk]
-        said = chat_model.generate(prompts, max_new_tokens=config.max_new_tokens)
+        answers = chat_model.generate(prompts, max_new_tokens=config.max_new_tokens)
         bar.advance(len(chunk))
-        return [{"said": text} for text in said]
+        return [{"answer": text} for text in answers]
 
-    kept = work / f"answers-{config_digest(identity)[:16]}.jsonl"
-    rows = cached_map(kept, attacks, lambda attack: attack.id, answer)
-    return _judged(attacks, [row["said"] for row in rows], judge)
+    cache = work / f"answers-{config_digest(fingerprint)[:16]}.jsonl"
+    rows = cached_map(cache, attacks, lambda attack: attack.id, answer)
+    return _judge_all(attacks, [row["answer"] for row in rows], judge)
 
 
 def _files(where: str) -> list[list[Any]]:
-    """What tells a model folder from another of the same name: sizes and times of its files."""
+    """Sizes and times of a model folder's files: another model in the same folder is another model."""
     folder = Path(where)
     if not folder.is_dir():
         return []
     return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.iterdir()) if p.is_file()]
 
 
-def _judged(attacks: Sequence[Attack], said: Sequence[str | None], judge: ChatModel | None) -> Transcript:
+def _judge_all(
+    attacks: Sequence[Attack], answers: Sequence[str | None], judge: ChatModel | None
+) -> Transcript:
     """Rows with verdicts; an attack that the context window could not hold has none."""
-    asked = [i for i, text in enumerate(said) if text is not None]
-    members, answers = [attacks[i] for i in asked], [said[i] or "" for i in asked]
-    found = judge_by_model(judge, members, answers) if judge else judge_by_rules(members, answers)
-    verdicts = dict(zip(asked, found, strict=True))
+    answered = [i for i, text in enumerate(answers) if text is not None]
+    members, texts = [attacks[i] for i in answered], [answers[i] or "" for i in answered]
+    found = judge_by_model(judge, members, texts) if judge else judge_by_rules(members, texts)
+    verdicts = dict(zip(answered, found, strict=True))
     rows = []
     for number, attack in enumerate(attacks):
         skipped = {"succeeded": None, "reaction": "skipped", "helpful": None}
         verdict = asdict(verdicts[number]) if number in verdicts else skipped
         row = attack.to_row()
-        kept = {key: row[key] for key in ("id", "category", "kind", "wanted", "act", "messages")}
-        rows.append(kept | {"answer": said[number], **verdict})
+        shown = {key: row[key] for key in ("id", "category", "kind", "wanted", "act", "messages")}
+        rows.append(shown | {"answer": answers[number], **verdict})
     return rows
 
 
