@@ -156,7 +156,7 @@ def test_the_command(models: tuple[Path, Path], tmp_path: Path, capsys: pytest.C
     assert main(words) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["show", out]) == 0
-    assert "a red team's report, judged by rules" in " ".join(capsys.readouterr().out.split())
+    assert "a red-team report, judged by rules" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
