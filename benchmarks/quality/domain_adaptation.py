@@ -17,9 +17,9 @@ from benchmarks.harness import DATA, ROOT, summary
 from benchmarks.pictures import draw_lines
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 from parakit.common.progress import log
-from parakit.data.config import TextConfig
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards
+from parakit.stages.data_config import CorpusConfig
 from parakit.stages.job import run_job
 from parakit.stages.pretraining import PretrainJob
 
@@ -61,7 +61,7 @@ def domain_adaptation(
 
 def _encode(book: Path, tokenizer: Path, folder: Path) -> Path:
     """The book's pages as token shards, a tenth of them held out."""
-    config = TextConfig(
+    config = CorpusConfig(
         paths=(str(book),), max_document_chars=2_000, validation_fraction=0.1, test_fraction=0.0
     )
     corpus = make_corpus(config, folder / "corpus")

@@ -94,7 +94,14 @@ def adapters(
 def _finetune(method: str, seed: int, build: Path, work: Path, length: Length, n_suite_items: int) -> Figures:
     """One run and its figures."""
     out = work / f"{method}-{seed}"
-    words = ["finetune", build / "pretrain", "--conversations", build / "conversations", "--output", out]
+    words: list[str | Path] = [
+        "finetune",
+        build / "pretrain",
+        "--conversations",
+        build / "conversations",
+        "--output",
+        out,
+    ]
     options = ["--seed", str(seed), "--overwrite", "--json", "--compile", "off", *length.flags()]
     run = run_parakit(*words, *options, *METHODS[method], timeout=7200)
     trained, added = run.figures["trained_parameters"], 0 if method == "full" else 1
@@ -109,7 +116,7 @@ def _finetune(method: str, seed: int, build: Path, work: Path, length: Length, n
 
 def _suites(model: Path, n_items: int) -> Figures:
     """Accuracy by suite, and their mean."""
-    words = ["evaluate", model, "--suites", "--n-suite-items", str(n_items), "--json"]
+    words: list[str | Path] = ["evaluate", model, "--suites", "--n-suite-items", str(n_items), "--json"]
     suites = run_parakit(*words, timeout=7200).figures["suites"]
     accuracies = {name: suite["accuracy"] for name, suite in suites.items()}
     return {"suite_mean": statistics.mean(accuracies.values()), **accuracies}

@@ -161,7 +161,10 @@ def train(
     began = time.process_time()
     with TemporaryDirectory() as work:
         found = run_rl(context, config, resolve_rl_plan(config, context), Path(work))
-    before, names = found["before"], ["reward", *(f"{MONITORED}{judge.name}" for judge in context.watched)]
+    before, names = (
+        found["before"],
+        ["reward", *(f"{MONITORED}{judge.name}" for judge in context.monitor_rewards)],
+    )
     spreads = ["reward_std", *(f"{name} std" for name in names[1:])]
 
     def point(row: dict[str, Any]) -> list[float]:

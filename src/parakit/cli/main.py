@@ -40,6 +40,7 @@ _MODULES = {"import": "import_model", "export": "export_model"}
 def main(argv: list[str] | None = None) -> int:
     """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    status = 0
     with _closed_pipe_is_no_error():
         if not argv or argv[0] not in VERBS:
             return _without_verb(argv)
@@ -47,21 +48,21 @@ def main(argv: list[str] | None = None) -> int:
 
         try:
             with _sigterm_unwinds():
-                return importlib.import_module(module_of(argv[0])).main(argv[1:])
+                status = importlib.import_module(module_of(argv[0])).main(argv[1:])
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            return 2
+            status = 2
         except KeyboardInterrupt as interrupt:
             print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
-            return 128 + getattr(interrupt, "signal_number", 2)
+            status = 128 + getattr(interrupt, "signal_number", 2)
         except OSError as error:
             if error.errno not in REFUSALS:
                 raise
             file = f"{error.filename}: " if error.filename else ""
             hint = "free some space or change the permissions"
             print(f"error: {file}{error.strerror}\n  {hint}", file=sys.stderr)
-            return 2
-    return 0
+            status = 2
+    return status
 
 
 def module_of(verb: str) -> str:

@@ -12,35 +12,39 @@ class EvaluationConfig(Config):
     """What to evaluate on: token shards, raw text, examples of the model's task, the primer's suites."""
 
     tokens: str | None = Field(
-        None, description="A folder of token shards, made with the model's own tokenizer."
+        default=None, description="A folder of token shards, made with the model's own tokenizer."
     )
     split: Literal["train", "validation", "test"] = Field(
-        "validation", description="Which split of the shards."
+        default="validation", description="Which split of the shards."
     )
-    text: tuple[str, ...] = Field((), description="Files and folders of raw text.")
+    text: tuple[str, ...] = Field(default=(), description="Files and folders of raw text.")
     examples: str | None = Field(
-        None, description="A folder of examples of the task that the model was tuned for."
+        default=None, description="A folder of examples of the task that the model was tuned for."
     )
     examples_split: Literal["train", "validation", "test"] | None = Field(
-        None, description="Which split of the examples; none: test where there is one, else validation."
+        default=None,
+        description="Which split of the examples; none: test where there is one, else validation.",
     )
-    n_beams: int = Field(1, ge=1, le=1000, description="Beams that translations are searched with.")
-    suites: PrimerSuitesConfig | None = Field(None, description="Run the primer's held-out suites.")
+    n_beams: int = Field(default=1, ge=1, le=1000, description="Beams that translations are searched with.")
+    suites: PrimerSuitesConfig | None = Field(default=None, description="Run the primer's held-out suites.")
     prompting: Literal["auto", "chat", "plain"] = Field(
-        "auto",
+        default="auto",
         description="The form of a suite's questions: the chat template, plain text, or auto: as the model was tuned.",
     )
     max_new_tokens: int = Field(
-        120, ge=1, le=100_000, description="Longest answer to a suite's question, or translation, in tokens."
+        default=120,
+        ge=1,
+        le=100_000,
+        description="Longest answer to a suite's question, or translation, in tokens.",
     )
     seq_len: int | None = Field(
-        None,
+        default=None,
         ge=2,
         description="Longest context while measuring loss, in tokens; none: the model's whole window.",
     )
     overlap: int = Field(
-        0,
+        default=0,
         ge=0,
         description="Tokens of context, not counted again, before each further window of a long document.",
     )
-    micro_batch_size: int = Field(64, ge=1, le=65_536, description="Sequences in one forward pass.")
+    micro_batch_size: int = Field(default=64, ge=1, le=65_536, description="Sequences in one forward pass.")

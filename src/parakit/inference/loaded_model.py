@@ -239,7 +239,7 @@ class Model:
         `pooling` (mean, cls, last) defaults to the embedder's own, else to mean.
         """
         require_capability(self.network, "embed")
-        assert not isinstance(self.network, heads.Classifier | heads.RewardModel)
+        assert not isinstance(self.network, heads.ActorCritic | heads.Classifier | heads.RewardModel)
         return embed(
             self.network,
             self.tokenizer,

@@ -126,12 +126,14 @@ FAMILIES: dict[str, type[DecoderConfig] | type[EncoderConfig] | type[EncoderDeco
     "encoder-decoder": EncoderDecoderConfig,
 }
 
+ClassifierLevel = Literal["sequence", "token"]
+
 
 class ClassifierConfig(Config):
     """The labels and the head of a `Classifier` of sequences or of their tokens."""
 
     labels: tuple[str, ...] = Field(min_length=1, description="names of the classes; for regression one name")
-    level: Literal["sequence", "token"] = "sequence"
+    level: ClassifierLevel = "sequence"
     regression: bool = Field(
         default=False, description="predict a number for each label instead of choosing one"
     )

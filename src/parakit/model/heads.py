@@ -278,7 +278,15 @@ class Embedder(nn.Module):
         reset_weights(self)
 
 
-Model = LanguageModel | MaskedLanguageModel | SequenceToSequence | Classifier | RewardModel | Embedder
+Model = (
+    LanguageModel
+    | ActorCritic
+    | MaskedLanguageModel
+    | SequenceToSequence
+    | Classifier
+    | RewardModel
+    | Embedder
+)
 
 
 @torch.no_grad()

@@ -65,7 +65,7 @@ def stage(summary: BuildSummary, name: str) -> StageSummary | None:
 
 def training(summary: BuildSummary, name: str) -> TrainingSummary:
     """The summary of a stage that trains; an empty one where it did not run."""
-    return summary.training(name) or TrainingSummary()
+    return summary.training(name) or TrainingSummary.model_validate({})
 
 
 def model_stages(summary: BuildSummary) -> dict[str, str]:

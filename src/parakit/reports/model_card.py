@@ -94,7 +94,9 @@ for _family, _name in (("encoder", "An encoder"), ("decoder", "A decoder")):
 
 def stage_card(name: str, stage_name: str, figures: Mapping[str, Any]) -> str:
     """The card of a model that a stage made outside a build, from the figures of its training."""
-    return model_card(BuildSummary(name=name, stages={stage_name: figures}), stage_name)
+    return model_card(
+        BuildSummary.model_validate({"name": name, "stages": {stage_name: figures}}), stage_name
+    )
 
 
 def model_card(summary: BuildSummary, stage_name: str) -> str:

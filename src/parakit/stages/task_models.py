@@ -14,6 +14,7 @@ from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.model.config import (
     ClassifierConfig,
+    ClassifierLevel,
     EmbedderConfig,
     EncoderConfig,
     EncoderDecoderConfig,
@@ -89,7 +90,7 @@ def classes_for(
     leaves the pooling open, an encoder's is the mean: filling masks teaches its first token nothing (docs/log.md).
     """
     architecture = architecture_for(shape, _PREDICTS[shape.family])
-    level = "token" if task == "tag" else "sequence"
+    level: ClassifierLevel = "token" if task == "tag" else "sequence"
     head = architecture.read_classifier(architecture.write_settings(shape), level)
     own = ClassifierConfig(labels=tuple(labels), level=level, regression=task == "regress", **head)
     wanted = own.replace(pooling=pooling or ("mean" if shape.family == "encoder" else own.pooling))

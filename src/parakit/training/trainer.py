@@ -278,7 +278,7 @@ def _check(setup: TrainingSetup) -> None:
         setup.model,
         setup.tokenizer,
         task.source,
-        task.data,  # type: ignore[arg-type]
+        task.data,
         setup.plan,
         task.objective,
         task.spec,
@@ -301,8 +301,9 @@ def _show(setup: TrainingSetup, bar: Bar, record: StepRecord, step_metrics: Mapp
     """Advance the progress bar; report a skipped step."""
     spec = setup.task.spec
     shown = {spec.primary_metric: f"{step_metrics.get(spec.primary_metric, record.loss):.3f}"}
-    if spec.secondary_metric in step_metrics:
-        shown[spec.secondary_metric] = f"{step_metrics[spec.secondary_metric]:.3f}"
+    second = spec.secondary_metric
+    if second and second in step_metrics:
+        shown[second] = f"{step_metrics[second]:.3f}"
     bar.advance(setup.amount(record.step) - setup.amount(record.step - 1), **shown)
     if record.skipped:
         log(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")

@@ -72,7 +72,7 @@ class PPOObjective:
             policy_loss=policy_loss.sum(),
             value_loss=value_loss.sum(),
         )
-        return with_router_loss(loss, model, batch.real_mask, batch.n_counted)  # type: ignore[arg-type]
+        return with_router_loss(loss, model, batch.real_mask, batch.n_counted)
 
 
 @torch.no_grad()

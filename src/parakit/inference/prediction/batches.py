@@ -14,7 +14,7 @@ from torch import nn
 
 from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE, pad_rows, rows_by_length
-from parakit.model.config import ModelConfig
+from parakit.model.config import EncoderDecoderConfig, ModelConfig
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template, truncate_pair
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -70,7 +70,7 @@ def encode_texts(
 
 def context_window(config: ModelConfig) -> int:
     """The longest text, in tokens."""
-    return config.encoder.max_seq_len if config.family == "encoder-decoder" else config.max_seq_len
+    return (config.encoder if isinstance(config, EncoderDecoderConfig) else config).max_seq_len
 
 
 def check_length(n_tokens: int, limit: int, number: int, n_texts: int) -> None:

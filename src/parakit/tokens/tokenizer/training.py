@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.tokens.chat.template import CHAT_TEMPLATE
-from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.config import DigitSplitting, MergeTies, TokenizerConfig
 from parakit.tokens.tokenizer.exact_training import count_words, learn_merges, learn_unigram
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet, fix_surrogates
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens, default_special_tokens
@@ -81,15 +82,17 @@ class _Reader:
             yield chunk
 
 
-def _pattern(config: TokenizerConfig) -> str:
-    return PATTERNS["one_digit" if config.split_digits else "three_digits"]
+def _splits_digits(config: TokenizerConfig) -> bool:
+    splitting = part_of(config, DigitSplitting)
+    return splitting is not None and splitting.split_digits
 
 
 def _byte_bpe(model: models.BPE, config: TokenizerConfig) -> HuggingFaceTokenizer:
     backend = HuggingFaceTokenizer(model)
+    pattern = PATTERNS["one_digit" if _splits_digits(config) else "three_digits"]
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_pattern(config)), "isolated"),
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -108,13 +111,14 @@ def _with_digits(
 ) -> pre_tokenizers.PreTokenizer:
     return (
         pre_tokenizers.Sequence([splitter, pre_tokenizers.Digits(individual_digits=True)])
-        if config.split_digits
+        if _splits_digits(config)
         else splitter
     )
 
 
 def _train_byte_bpe(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
-    if config.ties == "greatest_pair":
+    merging = part_of(config, MergeTies)
+    if merging and merging.ties == "greatest_pair":
         return _train_exactly(reader, config, special)
     backend = _byte_bpe(models.BPE(), config)
     trainer = trainers.BpeTrainer(
