@@ -20,7 +20,7 @@ from parakit.common.errors import UserError
 from parakit.data.preferences.rankings import Ranking
 from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
-from parakit.model.heads import LanguageModel, Model, RewardModel
+from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.tokens.preferences.encoding import EncodedRankings, completion_ids, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -152,7 +152,7 @@ def _with_template(path: str | Path, tokenizer: Tokenizer | None) -> Tokenizer:
     return tokenizer
 
 
-def _reward_model(model: Model) -> RewardModel:
+def _reward_model(model: TransformerModel) -> RewardModel:
     """The reward model that training begins with."""
     if isinstance(model, RewardModel):
         return model

@@ -19,7 +19,7 @@ from parakit.model.config import ModelConfig
 if TYPE_CHECKING:
     import torch
 
-    from parakit.model.heads import Model
+    from parakit.model.heads import TransformerModel
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -28,7 +28,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
     verify: bool = True,
-) -> tuple[Model, Tokenizer | None]:
+) -> tuple[TransformerModel, Tokenizer | None]:
     """Load a model with the head that it was saved with, in evaluation mode, and its tokenizer where the folder has
     one. The folder of an adapter loads its base with the adapter attached.
 

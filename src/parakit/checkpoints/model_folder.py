@@ -35,7 +35,7 @@ from parakit.model.config import EmbedderConfig, EncoderConfig, EncoderDecoderCo
 if TYPE_CHECKING:
     import torch
 
-    from parakit.model.heads import Model
+    from parakit.model.heads import TransformerModel
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TRAINING_LOGS = "training"
@@ -43,7 +43,7 @@ MAX_SHARD_BYTES = 5_000_000_000
 
 
 def save_model(
-    model: Model,
+    model: TransformerModel,
     tokenizer: Tokenizer | None,
     path: str | Path,
     lineage: Lineage,
@@ -110,7 +110,7 @@ def load_full_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
     verify: bool = True,
-) -> tuple[Model, Tokenizer | None]:
+) -> tuple[TransformerModel, Tokenizer | None]:
     """As `loading.load_model`, for the folder of a full model only."""
     import torch
 
@@ -150,7 +150,7 @@ def read_settings(folder: Path) -> tuple[Architecture, ModelConfig, Head]:
     return architecture, config, head
 
 
-def head_of(model: Model) -> Head:
+def head_of(model: TransformerModel) -> Head:
     """The description of a model's head."""
     from parakit.model import heads
 
@@ -167,7 +167,7 @@ def head_of(model: Model) -> Head:
     return Head("language_model")
 
 
-def _check_not_adapted(model: Model, path: str | Path) -> None:
+def _check_not_adapted(model: TransformerModel, path: str | Path) -> None:
     from parakit.model.adapters import is_adapted
 
     if is_adapted(model):

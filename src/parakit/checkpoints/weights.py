@@ -20,7 +20,7 @@ from parakit.model.config import ModelConfig
 if TYPE_CHECKING:
     import torch
 
-    from parakit.model.heads import Model
+    from parakit.model.heads import TransformerModel
 
 
 def match_tensors(
@@ -51,7 +51,9 @@ def match_tensors(
     return entries
 
 
-def empty_model(config: ModelConfig, head: Head, device: torch.device, dtype: torch.dtype) -> Model:
+def empty_model(
+    config: ModelConfig, head: Head, device: torch.device, dtype: torch.dtype
+) -> TransformerModel:
     """A model with uninitialized weights: no random numbers are drawn. Position tables are filled, in float32 whatever
     the dtype.
     """
@@ -89,7 +91,11 @@ def empty_model(config: ModelConfig, head: Head, device: torch.device, dtype: to
 
 
 def load_into(
-    model: Model, architecture: Architecture, head: Head, entries: Mapping[str, TensorEntry], folder: Path
+    model: TransformerModel,
+    architecture: Architecture,
+    head: Head,
+    entries: Mapping[str, TensorEntry],
+    folder: Path,
 ) -> None:
     """Copy the tensors of a folder into a model's parameters. Raises `CorruptArtifact` where a copy of a tied matrix
     differs from it.
@@ -118,7 +124,7 @@ def load_into(
 
 
 def export_tensors(
-    model: Model, architecture: Architecture, head: Head, dtype: torch.dtype | None
+    model: TransformerModel, architecture: Architecture, head: Head, dtype: torch.dtype | None
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of the folder, with its name; one that equals its parameter is not copied. `dtype` None keeps each
     parameter's own.
@@ -194,7 +200,7 @@ def _check_entry(name: str, entry: TensorEntry, tensor: HFTensor) -> None:
         )
 
 
-def _build(config: ModelConfig, head: Head) -> Model:
+def _build(config: ModelConfig, head: Head) -> TransformerModel:
     from parakit.model import heads
 
     shape: Any = config
@@ -208,7 +214,7 @@ def _build(config: ModelConfig, head: Head) -> Model:
         "sequence_to_sequence": heads.SequenceToSequence,
         "reward_model": heads.RewardModel,
     }
-    model: Model = classes[head.kind](shape)
+    model: TransformerModel = classes[head.kind](shape)
     return model
 
 

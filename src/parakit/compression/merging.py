@@ -27,7 +27,7 @@ from parakit.model.adapters.attachment import wrappers_of
 from parakit.model.adapters.lora import FullyTrained, LowRankWrapper
 from parakit.model.adapters.prefix_tuning import PrefixedTrunk
 from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainableTokensHead
-from parakit.model.heads import LanguageModel, Model
+from parakit.model.heads import LanguageModel, TransformerModel
 
 MAX_ROUNDING_LOSS = 0.02  # of the update's norm
 
@@ -36,13 +36,13 @@ MAX_ROUNDING_LOSS = 0.02  # of the update's norm
 class MergeResult:
     """`rounding_loss`: the norm of what rounding removed as a share of the update's norm, over all weights."""
 
-    model: Model
+    model: TransformerModel
     n_weights: int
     rounding_loss: float
     untied: bool
 
 
-def merge_adapter(model: Model, dtype: torch.dtype = torch.float32) -> MergeResult:
+def merge_adapter(model: TransformerModel, dtype: torch.dtype = torch.float32) -> MergeResult:
     """Turn a model with a LoRA into a plain one of `dtype`, in place where possible. `UserError` for a prompt or prefix,
     which no weight can hold, and for a model without adapter.
     """
@@ -163,7 +163,12 @@ def _normalized_weights(weights: Sequence[float] | None, n: int) -> list[float]:
 
 
 def _check_compatible(
-    one: str | Path, first: Model, tokenizer: Any, other: str | Path, second: Model, its_tokenizer: Any
+    one: str | Path,
+    first: TransformerModel,
+    tokenizer: Any,
+    other: str | Path,
+    second: TransformerModel,
+    its_tokenizer: Any,
 ) -> None:
     for what, a, b in (
         ("kinds", type(first).__name__, type(second).__name__),
@@ -177,7 +182,7 @@ def _check_compatible(
             )
 
 
-def _untied(model: Model) -> Model:
+def _untied(model: TransformerModel) -> TransformerModel:
     """The model with an output matrix of its own."""
     if not isinstance(model, LanguageModel):
         raise UserError(

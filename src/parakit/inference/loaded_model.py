@@ -55,7 +55,7 @@ class Model:
 
     def __init__(
         self,
-        network: heads.Model,
+        network: heads.TransformerModel,
         tokenizer: Tokenizer | None = None,
         *,
         path: str | Path = "model",
@@ -283,7 +283,9 @@ class Model:
         return self.network
 
 
-def _attach_adapters(network: heads.Model, base: str | Path, folders: Sequence[str | Path]) -> AdapterSet:
+def _attach_adapters(
+    network: heads.TransformerModel, base: str | Path, folders: Sequence[str | Path]
+) -> AdapterSet:
     """The adapters of these folders on one base, named after their folders; the first is on."""
     adapters, device = AdapterSet(network), next(network.parameters()).device
     for folder in folders:

@@ -278,7 +278,7 @@ class Embedder(nn.Module):
         reset_weights(self)
 
 
-Model = (
+TransformerModel = (
     LanguageModel
     | ActorCritic
     | MaskedLanguageModel

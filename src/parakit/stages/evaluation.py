@@ -20,7 +20,7 @@ from parakit.evaluation.samples import answers, continuations, openings
 from parakit.evaluation.suites import SuiteResult, run_suites
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, fill_masks
-from parakit.model.heads import LanguageModel, MaskedLanguageModel, Model
+from parakit.model.heads import LanguageModel, MaskedLanguageModel, TransformerModel
 from parakit.stages.data_config import EvaluateConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -86,7 +86,11 @@ def opening_prompts(corpus: Path) -> tuple[str, ...]:
 
 
 def _samples(
-    model: Model, tokenizer: Tokenizer, chat: bool, prompts: Sequence[str], questions: Sequence[str]
+    model: TransformerModel,
+    tokenizer: Tokenizer,
+    chat: bool,
+    prompts: Sequence[str],
+    questions: Sequence[str],
 ) -> list[dict[str, Any]]:
     """What a model says by itself: only those that predict tokens of a text do."""
     if isinstance(model, LanguageModel):

@@ -25,7 +25,7 @@ from parakit.model.adapters import (
 )
 from parakit.model.adapters.creation import find_norms
 from parakit.model.config import DecoderConfig, ModelConfig
-from parakit.model.heads import Classifier, Model
+from parakit.model.heads import Classifier, TransformerModel
 from parakit.model.presets import ModelSizing
 from parakit.stages.config import (
     AdapterFinetuneConfig,
@@ -53,7 +53,7 @@ class FinetuneSetup:
 
 
 def setup_method(
-    model: Model, training: FinetuneConfig, tokenizer: Tokenizer, new_turns: bool = False
+    model: TransformerModel, training: FinetuneConfig, tokenizer: Tokenizer, new_turns: bool = False
 ) -> FinetuneSetup:
     """Freeze what the method leaves alone, and put its adapter on. `new_turns`: the model is to talk, and never did."""
     heads = _fresh_heads(model)
@@ -114,7 +114,7 @@ def _shorten(config: ModelConfig, training: FinetuneConfig) -> ModelConfig:
     return config.replace(max_seq_len=max(2, config.max_seq_len - training.n_prompt_tokens))
 
 
-def _fresh_heads(model: Model) -> tuple[str, ...]:
+def _fresh_heads(model: TransformerModel) -> tuple[str, ...]:
     if not isinstance(model, Classifier):
         return ()
     return tuple(
@@ -122,12 +122,14 @@ def _fresh_heads(model: Model) -> tuple[str, ...]:
     )
 
 
-def _norms_beside(model: Model, heads: tuple[str, ...]) -> list[str]:
+def _norms_beside(model: TransformerModel, heads: tuple[str, ...]) -> list[str]:
     """Norms that are no part of a head, which trains whole as it is."""
     return [place for place in find_norms(model) if place.split(".")[0] not in heads]
 
 
-def _only_layers(model: Model, layers: tuple[int, ...], heads: tuple[str, ...]) -> Callable[[str], bool]:
+def _only_layers(
+    model: TransformerModel, layers: tuple[int, ...], heads: tuple[str, ...]
+) -> Callable[[str], bool]:
     blocks = list(model.trunk.blocks)
     if not layers:
         raise UserError(

@@ -11,7 +11,7 @@ from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 from parakit.model.presets import default_hyperparameters
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.finetune_methods import adjust_plan, adjust_sizing, check_base, setup_method
@@ -124,7 +124,7 @@ class FinetuneJob:
         )
         return add_replay(run, builder)
 
-    def _with_head(self, model: Model, splits: Splits) -> Model:
+    def _with_head(self, model: TransformerModel, splits: Splits) -> TransformerModel:
         labels: tuple[str, ...] = ()
         if isinstance(splits.train, ExampleShards):
             labels = ("score",) if self.task == "regress" else splits.train.labels

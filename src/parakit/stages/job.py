@@ -18,7 +18,7 @@ from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.progress import log
 from parakit.model.adapters import Adapter
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 from parakit.reports.adapter_card import adapter_card
 from parakit.reports.model_card import stage_card
 from parakit.stages.run_dir import run_directory
@@ -48,7 +48,7 @@ class PreparedRun:
     adapter: Adapter | None = None
     """Written in place of the model."""
     method: str = "full"
-    saved_model: Model | None = None
+    saved_model: TransformerModel | None = None
     """The part of the trained model that is written; None: all of it."""
     logs: tuple[Path, ...] = ()
     """More files to keep with the model."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.common.devices import pick_device
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 from parakit.model.presets import ModelSizing, config_for_size
 from parakit.model.transformer_config import Family
 from parakit.planning.time import choose_size
@@ -105,7 +105,7 @@ def plan_by_timing(
     training: TrainingConfig,
     sizing: ModelSizing,
     builder: TaskBuilder,
-    trial: Callable[[], Model],
+    trial: Callable[[], TransformerModel],
     tuning: bool = False,
 ) -> TrainingPlan:
     """The plan of a new model's run, or (`tuning`) of a trained model's. Where only a time limits the run, a few steps

@@ -25,7 +25,7 @@ from parakit.data.preferences.sets import iter_preferences
 from parakit.evaluation.preferences import preference_report, score_rankings
 from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
-from parakit.model.heads import LanguageModel, Model, RewardModel
+from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.model.layers.masks import supports_prefix_tree
 from parakit.model.presets import default_hyperparameters
 from parakit.stages.job import PreparedRun
@@ -155,7 +155,7 @@ def _reward_model(base: LanguageModel, training: RewardConfig) -> RewardModel:
     return model
 
 
-def _policy(base: LanguageModel, training: DPOConfig) -> Model:
+def _policy(base: LanguageModel, training: DPOConfig) -> TransformerModel:
     """A copy, so that the base stays unchanged: it is the reference."""
     model = build_model(with_dropout(base.config, training.dropout))
     copy_matching_weights(model, base)
@@ -192,7 +192,7 @@ def _task(
     )
     n_rows = max(1, VALIDATION_TOKENS // (2 * plan.seq_len))
 
-    def validate(model: Model) -> dict[str, Any]:
+    def validate(model: TransformerModel) -> dict[str, Any]:
         unsmoothed.metrics.pop()
         loss = validation_loss(model, one_epoch(validation, n_rows), unsmoothed).loss
         return {"loss": loss} | unsmoothed.metrics.pop()

@@ -21,7 +21,7 @@ from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 from parakit.model.presets import default_hyperparameters
 from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
 from parakit.stages.job import PreparedRun
@@ -128,8 +128,8 @@ def start_new(
     tokenizer: Tokenizer,
     splits: Splits,
     run_dir: Path,
-    add_head: Callable[[Model], Model] = lambda model: model,
-) -> tuple[Model, TaskBuilder, TrainingPlan]:
+    add_head: Callable[[TransformerModel], TransformerModel] = lambda model: model,
+) -> tuple[TransformerModel, TaskBuilder, TrainingPlan]:
     """A new model of the size that `model_spec` describes, or the one that an interrupted run started with."""
     if replay := replay_of(training):
         raise UserError(f"{replay}: a new model has nothing to forget", "name a trained model to continue")
@@ -155,7 +155,7 @@ def start_new(
     return add_head(model), builder, plan
 
 
-def _init_embeddings(model: Model, splits: Splits, tokenizer: Tokenizer, seed: int) -> None:
+def _init_embeddings(model: TransformerModel, splits: Splits, tokenizer: Tokenizer, seed: int) -> None:
     """Start with token vectors from co-occurrence counts of the training split."""
     assert isinstance(splits.train, TokenShards)
     ignored = np.flatnonzero(VocabInfo.from_tokenizer(tokenizer).special).tolist()

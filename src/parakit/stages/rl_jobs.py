@@ -36,7 +36,7 @@ from parakit.common.seeds import seed_everything
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
-from parakit.model.heads import ActorCritic, LanguageModel, Model
+from parakit.model.heads import ActorCritic, LanguageModel, TransformerModel
 from parakit.model.presets import default_hyperparameters
 from parakit.stages.job import PreparedRun
 from parakit.stages.run_dir import load_plan, save_plan
@@ -168,7 +168,7 @@ def _setup(
     """What is trained, and what adds to the trainer's figures."""
     policy, tokenizer, method = context.policy, context.tokenizer, config.method
     reference = frozen_copy(policy)
-    trained: Model = ActorCritic(policy) if method == "ppo" else policy
+    trained: TransformerModel = ActorCritic(policy) if method == "ppo" else policy
     algorithm, objective = _algorithm(config)
     precision = Precision(plan.precision, policy.lm_head.weight.device)
 

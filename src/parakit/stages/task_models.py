@@ -25,8 +25,8 @@ from parakit.model.heads import (
     Embedder,
     LanguageModel,
     MaskedLanguageModel,
-    Model,
     SequenceToSequence,
+    TransformerModel,
 )
 from parakit.stages.config import FinetuneConfig, Pooled, Pooling
 from parakit.training.task_names import TaskName, check_task
@@ -38,14 +38,16 @@ _PREDICTS: dict[str, Head] = {
 }
 
 
-def build_model(shape: ModelConfig) -> Model:
+def build_model(shape: ModelConfig) -> TransformerModel:
     """A new model of this family, with the head that predicts tokens."""
     if isinstance(shape, EncoderDecoderConfig):
         return SequenceToSequence(shape)
     return MaskedLanguageModel(shape) if isinstance(shape, EncoderConfig) else LanguageModel(shape)
 
 
-def task_model(base: Model, training: FinetuneConfig, labels: Sequence[str] = ()) -> Model:
+def task_model(
+    base: TransformerModel, training: FinetuneConfig, labels: Sequence[str] = ()
+) -> TransformerModel:
     """`base` under the head that the task needs; `labels` are its classes. The base itself where it has that head
     already and no other settings. `UserError` where its family cannot learn the task.
     """
@@ -68,7 +70,7 @@ def task_model(base: Model, training: FinetuneConfig, labels: Sequence[str] = ()
     return model
 
 
-def continue_pretraining(base: Model, dropout: float | None) -> Model:
+def continue_pretraining(base: TransformerModel, dropout: float | None) -> TransformerModel:
     """`base`, to go on with what it was pre-trained on: guessing tokens. `UserError` where another head was put on it."""
     shape = with_dropout(base.config, dropout)
     model = build_model(shape)
@@ -119,7 +121,7 @@ def check_can_be_saved(shape: ModelConfig) -> None:
     architecture_for(shape, _PREDICTS[shape.family])
 
 
-def _same_head(model: Model, base: Model) -> bool:
+def _same_head(model: TransformerModel, base: TransformerModel) -> bool:
     if isinstance(model, Classifier) and isinstance(base, Classifier):
         return model.classes == base.classes
     if isinstance(model, Embedder) and isinstance(base, Embedder):
@@ -127,7 +129,7 @@ def _same_head(model: Model, base: Model) -> bool:
     return True
 
 
-def copy_matching_weights(model: Model, base: Model) -> None:
+def copy_matching_weights(model: TransformerModel, base: TransformerModel) -> None:
     """Copy into `model` what both have. A tagger's or classifier's labels are taken over only where they are the same."""
     trained = {_place(name): tensor for name, tensor in base.state_dict().items()}
     if not _same_head(model, base):

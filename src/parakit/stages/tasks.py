@@ -11,7 +11,7 @@ from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.config import ModelConfig
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 from parakit.model.transformer_config import Family
 from parakit.stages.config import ReplayShare, replay_of
 from parakit.tokens.batches.replay import ReplaySource
@@ -25,7 +25,7 @@ from parakit.training.tasks import TASKS, SourceSetup, TaskOptions, TaskSpec, Tr
 from parakit.training.validation import one_epoch, validation_loss
 
 Data = TokenShards | ExampleShards
-Validator = Callable[[Model], dict[str, Any]]
+Validator = Callable[[TransformerModel], dict[str, Any]]
 VALIDATION_SEED = 20_170_612  # hides the same tokens in every run, so that their losses can be compared
 VALIDATION_TOKENS = 8192  # in one forward pass
 

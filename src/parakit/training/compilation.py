@@ -21,7 +21,7 @@ import torch
 
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.settings import config_digest
-from parakit.model.heads import Model, SequenceToSequence
+from parakit.model.heads import SequenceToSequence, TransformerModel
 from parakit.training.micro_batches import MicroBatch, Objective, TrainingBatch, device_of, tensors
 
 # The gain on the machines measured for benchmarks/results: used until this machine has figures of its own.
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PARAKIT_CACHE", Path.home() / ".cache" / "parakit"))
 
 
-def compile_blocks(model: Model, dynamic: bool = False) -> None:
+def compile_blocks(model: TransformerModel, dynamic: bool = False) -> None:
     """Compile each block of `model` in place, once for all lengths where they are `dynamic`; parameter names stay
     as they are.
     """
@@ -52,7 +52,7 @@ def compile_blocks(model: Model, dynamic: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def without_compiled_code(model: Model) -> Iterator[None]:
+def without_compiled_code(model: TransformerModel) -> Iterator[None]:
     """Run the blocks as plain Python for the length of the block."""
     compiled_calls = [block._compiled_call_impl for block in model.trunk.blocks]
     for block in model.trunk.blocks:
@@ -64,7 +64,7 @@ def without_compiled_code(model: Model) -> Iterator[None]:
             block._compiled_call_impl = compiled
 
 
-def discard_compiled_code(model: Model) -> None:
+def discard_compiled_code(model: TransformerModel) -> None:
     """Make the blocks plain Python again."""
     for block in model.trunk.blocks:
         block._compiled_call_impl = None
@@ -72,7 +72,7 @@ def discard_compiled_code(model: Model) -> None:
 
 def choose(
     setting: str,
-    model: Model,
+    model: TransformerModel,
     objective: Objective,
     batches: Sequence[TrainingBatch],
     n_steps: int,
@@ -96,7 +96,7 @@ def can_compile(device: torch.device) -> bool:
     return device.type != "cpu" or shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def expected_gain(model: Model, batches: Sequence[TrainingBatch]) -> tuple[float, float]:
+def expected_gain(model: TransformerModel, batches: Sequence[TrainingBatch]) -> tuple[float, float]:
     """How many times faster compiled steps are, and the seconds that compiling costs: as measured on this machine
     for such a model and batches, or a guess.
     """
@@ -107,7 +107,7 @@ def expected_gain(model: Model, batches: Sequence[TrainingBatch]) -> tuple[float
 
 
 def time_step(
-    model: Model, objective: Objective, batches: Sequence[TrainingBatch], repeats: int = 2
+    model: TransformerModel, objective: Objective, batches: Sequence[TrainingBatch], repeats: int = 2
 ) -> float:
     """Seconds of one eager forward and backward pass (the fastest of some), without a trace in the state."""
     random = torch.get_rng_state()
@@ -138,7 +138,7 @@ def _shape(batch: TrainingBatch) -> list[int]:
     return list(next(iter(tensors(batch).values())).shape)
 
 
-def _key(model: Model, batches: Sequence[TrainingBatch]) -> str:
+def _key(model: TransformerModel, batches: Sequence[TrainingBatch]) -> str:
     """Names the combination that compiled code is good for."""
     first, about = batches[0], {"model": type(model).__name__, "torch": torch.__version__}
     where = (
@@ -147,7 +147,7 @@ def _key(model: Model, batches: Sequence[TrainingBatch]) -> str:
     return config_digest(model.config.model_dump() | about | where)[:16]
 
 
-def _known(model: Model, batches: Sequence[TrainingBatch]) -> dict[str, float]:
+def _known(model: TransformerModel, batches: Sequence[TrainingBatch]) -> dict[str, float]:
     """What was measured on this machine for this combination: `speedup`, and the `seconds` that compiling takes with
     the cache as it is now.
     """
@@ -158,7 +158,7 @@ def _known(model: Model, batches: Sequence[TrainingBatch]) -> dict[str, float]:
 
 
 def remember(
-    model: Model, batches: Sequence[TrainingBatch], choice: CompileChoice, seconds: Sequence[float]
+    model: TransformerModel, batches: Sequence[TrainingBatch], choice: CompileChoice, seconds: Sequence[float]
 ) -> None:
     """Store what compiling brought: `seconds` of a run's first steps, the first of which paid for compiling.
 

@@ -18,9 +18,9 @@ from parakit.model.heads import (
     Embedder,
     LanguageModel,
     MaskedLanguageModel,
-    Model,
     RewardModel,
     SequenceToSequence,
+    TransformerModel,
 )
 from parakit.model.transformer_config import Family
 from parakit.tokens.batches.masking import MaskedSource
@@ -92,7 +92,7 @@ class TaskSpec:
     """A row of the table: what is the same for every run of a task."""
 
     name: str
-    models: tuple[type[Model], ...]
+    models: tuple[type[TransformerModel], ...]
     """Which models can be trained on it."""
     row_format: RowFormat
     loss_unit: str
@@ -120,7 +120,7 @@ class TrainingTask:
     data: TokenShards | ExampleShards | EncodedRankings | None
     """What the rows come from; None where the model samples them, so that the doctor has nothing to read."""
     objective: Objective
-    validate: Callable[[Model], dict[str, Any]]
+    validate: Callable[[TransformerModel], dict[str, Any]]
     step_metrics: Callable[[], dict[str, float]] | None = None
     """More to log of the step that just ended."""
     should_stop: Callable[[int], bool] | None = None

@@ -22,7 +22,7 @@ from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors
 from parakit.common.progress import Bar, log, progress
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import pop_expert_load
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import compilation, doctor
@@ -54,7 +54,7 @@ class TrainingSetup:
     """What `train` needs. Checkpoints and `metrics.jsonl` go to `run_dir`."""
 
     title: str
-    model: Model
+    model: TransformerModel
     tokenizer: Tokenizer
     task: TrainingTask
     plan: TrainingPlan
@@ -117,10 +117,15 @@ class Trainer:
     """The state of a run and its loop. `folder` is where checkpoints go; None trains without any."""
 
     def __init__(
-        self, model: Model, source: RowSource, objective: Objective, plan: TrainingPlan, folder: Path | None
+        self,
+        model: TransformerModel,
+        source: RowSource,
+        objective: Objective,
+        plan: TrainingPlan,
+        folder: Path | None,
     ) -> None:
         self.device = pick_device(plan.device)
-        self.model: Model = model.to(self.device)
+        self.model: TransformerModel = model.to(self.device)
         self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)

@@ -27,9 +27,9 @@ from parakit.model.heads import (
     Embedder,
     LanguageModel,
     MaskedLanguageModel,
-    Model,
     RewardModel,
     SequenceToSequence,
+    TransformerModel,
 )
 from tests.model.formulas import config_of, encoder_of, joined_of, random_weights
 
@@ -38,7 +38,7 @@ MASK = torch.ones(2, 23, dtype=torch.bool)
 MASK[1, 17:] = False
 LABELS = ClassifierConfig(labels=("no", "yes"), pooling="last", head="tanh")
 
-MODELS: dict[str, Callable[[], Model]] = {
+MODELS: dict[str, Callable[[], TransformerModel]] = {
     "decoder": lambda: LanguageModel(config_of()),
     "decoder, untied, biases": lambda: LanguageModel(
         config_of(tie_embeddings=False, lm_head_bias=True, attention_bias=True, attention_output_bias=True)
@@ -74,25 +74,25 @@ INITS = {
 }
 
 
-def random_model(name: str) -> Model:
-    model: Model = random_weights(MODELS[name]()).double()
+def random_model(name: str) -> TransformerModel:
+    model: TransformerModel = random_weights(MODELS[name]()).double()
     return model
 
 
-def outputs(model: Model, **context: Any) -> Tensor:
+def outputs(model: TransformerModel, **context: Any) -> Tensor:
     if isinstance(model, SequenceToSequence):
         return model(IDS, IDS[:, :9], source_mask=MASK, **context)
     return model(IDS, attention_mask=MASK, **context)
 
 
-def layers_of(model: Model, *kinds: type[nn.Module]) -> tuple[str, ...]:
+def layers_of(model: TransformerModel, *kinds: type[nn.Module]) -> tuple[str, ...]:
     """Full names of the modules of these kinds with a rank of at least 2."""
     return tuple(
         name for name, one in model.named_modules() if isinstance(one, kinds) and min(one.weight.shape) >= 2
     )
 
 
-def merged(model: Model, plain: Model) -> Model:
+def merged(model: TransformerModel, plain: TransformerModel) -> TransformerModel:
     """`plain` with the weights that base and adapter of `model` have together."""
     for name, module in model.named_modules():
         if isinstance(module, LowRankWrapper):
@@ -103,7 +103,7 @@ def merged(model: Model, plain: Model) -> Model:
     return plain
 
 
-def check_gradients(model: Model, parameters: dict[str, nn.Parameter]) -> None:
+def check_gradients(model: TransformerModel, parameters: dict[str, nn.Parameter]) -> None:
     model.train()
     outputs(model).square().sum().backward()
     for name, parameter in parameters.items():

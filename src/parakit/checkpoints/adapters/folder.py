@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     import torch
 
     from parakit.model.adapters.attachment import Adapter
-    from parakit.model.heads import Model
+    from parakit.model.heads import TransformerModel
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 PROMPT = "prompt_embeddings"
 
 
 def save_adapter(
-    model: Model,
+    model: TransformerModel,
     adapter: Adapter,
     base: str | Path,
     path: str | Path,
@@ -83,14 +83,14 @@ def save_adapter(
     return path
 
 
-def check_can_be_saved(model: Model, adapter: Adapter) -> None:
+def check_can_be_saved(model: TransformerModel, adapter: Adapter) -> None:
     """Raise the `UserError` of `save_adapter` before training instead of after it."""
     if not _is_prefix(adapter):
         _lora(model, adapter, head_of(model), "")
 
 
 def load_adapter(
-    path: str | Path, model: Model, base: str | Path | None = None, verify: bool = True
+    path: str | Path, model: TransformerModel, base: str | Path | None = None, verify: bool = True
 ) -> Adapter:
     """The adapter of a folder, built for the plain `model` and not attached (`attach`, `AdapterSet`). `base`: the folder
     that the model was loaded from, which is compared with the one that the adapter was tuned on.
@@ -116,7 +116,7 @@ def load_with_adapter(
     dtype: torch.dtype | str | None = None,
     verify: bool = True,
     base: str | Path | None = None,
-) -> tuple[Model, Tokenizer | None]:
+) -> tuple[TransformerModel, Tokenizer | None]:
     """The base that an adapter's folder names (or `base`) with the adapter attached, in evaluation mode, and the base's
     tokenizer.
     """
@@ -160,7 +160,7 @@ def _recorded_head(folder: Path) -> Head | None:
     return Head("embedder", pooling=EmbedderConfig.parse(head["pooling"], LINEAGE))
 
 
-def _with_head(model: Model, head: Head) -> Model:
+def _with_head(model: TransformerModel, head: Head) -> TransformerModel:
     """The base's trunk under `head`, whose weights the adapter contains."""
     if head_of(model) == head:
         return model
@@ -177,7 +177,7 @@ def _is_prefix(adapter: Adapter) -> bool:
 
 
 def _lora(
-    model: Model, adapter: Adapter, head: Head, base: str
+    model: TransformerModel, adapter: Adapter, head: Head, base: str
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from parakit.checkpoints.adapters.lora_tensors import lora_tensors, trained_token_ids
 
@@ -201,7 +201,7 @@ def _lora(
 
 
 def _virtual_tokens(
-    model: Model, adapter: Adapter, head: Head, base: str
+    model: TransformerModel, adapter: Adapter, head: Head, base: str
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from parakit.model.adapters.prefix_tuning import PrefixedTrunk
 
@@ -214,7 +214,7 @@ def _virtual_tokens(
 
 
 def _read_lora(
-    model: Model, tensors: Mapping[str, torch.Tensor], peft: Mapping[str, Any], where: Path
+    model: TransformerModel, tensors: Mapping[str, torch.Tensor], peft: Mapping[str, Any], where: Path
 ) -> Adapter:
     from parakit.checkpoints.adapters.lora_tensors import lora_wrappers
     from parakit.model.adapters import LoraConfig
@@ -233,7 +233,7 @@ def _read_lora(
 
 
 def _read_virtual_tokens(
-    model: Model, tensors: Mapping[str, torch.Tensor], peft: Mapping[str, Any], where: Path
+    model: TransformerModel, tensors: Mapping[str, torch.Tensor], peft: Mapping[str, Any], where: Path
 ) -> Adapter:
     from parakit.checkpoints.adapters.lora_tensors import copy_checked
     from parakit.model.adapters import PrefixConfig, PromptConfig, make_prefix, make_prompt

@@ -17,7 +17,7 @@ from parakit.common.errors import UserError
 from parakit.model.adapters.config import AdapterConfig
 from parakit.model.adapters.lora import Wrapper
 from parakit.model.adapters.prefix_tuning import PrefixedTrunk
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Adapter:
         return dict(named.values())
 
 
-def attach(model: Model, adapter: Adapter) -> None:
+def attach(model: TransformerModel, adapter: Adapter) -> None:
     """Attach an adapter; from then on only it trains. A model has one at a time."""
     assert not is_adapted(model), "detach the other adapter first"
     for parameter in model.parameters():
@@ -53,7 +53,7 @@ def attach(model: Model, adapter: Adapter) -> None:
     model.train(model.training)
 
 
-def detach(model: Model) -> None:
+def detach(model: TransformerModel) -> None:
     """Detach the adapter, if there is one: the base is unchanged, and all of it trains again."""
     for name, wrapper in list(wrappers_of(model)):
         _swap(model, wrapper, wrapper.base)
@@ -70,7 +70,7 @@ def wrappers_of(model: nn.Module) -> Iterator[tuple[str, Wrapper]]:
 
 
 @contextlib.contextmanager
-def without_adapter(model: Model) -> Iterator[None]:
+def without_adapter(model: TransformerModel) -> Iterator[None]:
     """The base alone within the block: a reference model without a second copy of the weights."""
     attached = dict(wrappers_of(model))
     trained = [parameter.requires_grad for parameter in model.parameters()]
@@ -98,7 +98,7 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 class AdapterSet:
     """Adapters of one base, by name; at most one is attached."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: TransformerModel) -> None:
         self.model = model
         self.current: str | None = None
         self._adapters: dict[str, Adapter] = {}

@@ -29,12 +29,12 @@ from parakit.model.adapters.lora import (
 from parakit.model.adapters.prefix_tuning import PrefixTrunk, PromptTrunk, compute_keys_and_values
 from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainableTokensHead
 from parakit.model.backbones import Decoder
-from parakit.model.heads import LanguageModel, Model
+from parakit.model.heads import LanguageModel, TransformerModel
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.norms import RMSNorm
 
 
-def make_lora(model: Model, config: LoraConfig) -> Adapter:
+def make_lora(model: TransformerModel, config: LoraConfig) -> Adapter:
     """Low-rank factors for every target, and copies of the `fully_trained` modules. `UserError` names a target that is
     no linear layer or embedding, or that is smaller than its factors.
     """
@@ -63,7 +63,7 @@ def make_trainable_tokens(
 
 
 def _checked_trainable_tokens(
-    model: Model, token_ids: Sequence[int], targets: Collection[str]
+    model: TransformerModel, token_ids: Sequence[int], targets: Collection[str]
 ) -> dict[str, TrainableTokens | TrainableTokensHead]:
     if not isinstance(model, LanguageModel):
         raise UserError(
@@ -104,7 +104,9 @@ def make_low_rank(base: nn.Module, name: str, rank: int, scale: float, config: L
     return wrapper
 
 
-def make_prompt(model: Model, config: PromptConfig, token_ids: Sequence[int] | None = None) -> Adapter:
+def make_prompt(
+    model: TransformerModel, config: PromptConfig, token_ids: Sequence[int] | None = None
+) -> Adapter:
     """Vectors before the tokens, initialized with the embeddings of `token_ids` (repeated or truncated), or of random
     tokens.
     """
@@ -115,7 +117,9 @@ def make_prompt(model: Model, config: PromptConfig, token_ids: Sequence[int] | N
     return Adapter(config, {"trunk": wrapper})
 
 
-def make_prefix(model: Model, config: PrefixConfig, token_ids: Sequence[int] | None = None) -> Adapter:
+def make_prefix(
+    model: TransformerModel, config: PrefixConfig, token_ids: Sequence[int] | None = None
+) -> Adapter:
     """Keys and values before the tokens', initialized with those that the model computes for `token_ids` (repeated or
     truncated), or for random tokens.
     """
@@ -129,7 +133,7 @@ def make_prefix(model: Model, config: PrefixConfig, token_ids: Sequence[int] | N
     return Adapter(config, {"trunk": wrapper})
 
 
-def find_targets(model: Model, targets: Sequence[str] | None) -> list[str]:
+def find_targets(model: TransformerModel, targets: Sequence[str] | None) -> list[str]:
     """Names of the modules that LoRA wraps, each once. None: the linear layers of the blocks, without routers."""
     if targets is None:
         linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
@@ -151,7 +155,7 @@ def find_targets(model: Model, targets: Sequence[str] | None) -> list[str]:
     return list(names)
 
 
-def find_norms(model: Model) -> list[str]:
+def find_norms(model: TransformerModel) -> list[str]:
     """Names of all norms that have weights."""
     return [
         name
@@ -179,7 +183,7 @@ def _modules_named(model: nn.Module, target: str) -> list[str]:
     return matching
 
 
-def _decoder(model: Model, what: str, n_prompt_tokens: int) -> Decoder:
+def _decoder(model: TransformerModel, what: str, n_prompt_tokens: int) -> Decoder:
     """The trunk of a model that supports virtual tokens before its text."""
     assert not is_adapted(model)
     if not isinstance(model, LanguageModel):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.preferences.encoding import EncodedRankings
@@ -35,7 +35,7 @@ class DoctorError(UserError):
 
 
 def run_checks(
-    model: Model,
+    model: TransformerModel,
     tokenizer: Tokenizer,
     source: RowSource | None,
     shards: TokenShards | ExampleShards | EncodedRankings,

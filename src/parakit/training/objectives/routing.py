@@ -10,13 +10,17 @@ from __future__ import annotations
 from torch import Tensor
 
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
-from parakit.model.heads import Model
+from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import count_choices, router_losses
 from parakit.model.transformer_config import TransformerConfig
 
 
 def with_router_loss(
-    loss: Tensor, model: Model, token_mask: Tensor | None, n_counted: int, source_mask: Tensor | None = None
+    loss: Tensor,
+    model: TransformerModel,
+    token_mask: Tensor | None,
+    n_counted: int,
+    source_mask: Tensor | None = None,
 ) -> Tensor:
     """`loss` and, where `model` has experts and trains, the load-balancing loss and the z-loss of its last forward
     pass, by the config's coefficients; the pass is counted for `pop_expert_load`. token_mask (B, T) and
