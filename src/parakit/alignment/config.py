@@ -1,4 +1,4 @@
-"""Settings of alignment, one class for each method, told apart by `method`. Imports no torch."""
+"""Settings of alignment, one class for each method. Imports no torch."""
 
 from typing import ClassVar, Literal, Self
 

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 from pydantic import GetJsonSchemaHandler, ModelWrapValidatorHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic.fields import FieldInfo
 
 from parakit.common.settings import Config
 
@@ -62,9 +62,23 @@ class ChoiceConfig(Config):
         return _group_of(listed)
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def chosen_fields(cls, values: Mapping[str, Any]) -> dict[str, FieldInfo]:
+        return chosen_class(cls, values).model_fields
+
+    @classmethod
+    def every_field(cls) -> set[str]:
+        return {name for _, option in all_options(cls) for name in option.model_fields} | set(
+            cls.model_fields
+        )
+
+    @classmethod
+    def explain_foreign(
+        cls, values: Mapping[str, Any], key: str, spell: Callable[[str], str]
+    ) -> tuple[str, str] | None:
+        return explain_foreign(cls, values, key, spell) if owners(cls, key) else None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler(core_schema)
         resolved = handler.resolve_ref_schema(schema)
         _add_options(cls, resolved, handler)

@@ -7,11 +7,12 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from parakit.common.errors import UserError
 
@@ -45,6 +46,23 @@ class Config(BaseModel):
     @classmethod
     def _group(cls) -> type["Config"]:
         return cls
+
+    @classmethod
+    def chosen_fields(cls, values: Mapping[str, Any]) -> dict[str, FieldInfo]:
+        """The fields that a group with these values has."""
+        return cls.model_fields
+
+    @classmethod
+    def every_field(cls) -> set[str]:
+        """The fields that a group may have."""
+        return set(cls.model_fields)
+
+    @classmethod
+    def explain_foreign(
+        cls, values: Mapping[str, Any], key: str, spell: Callable[[str], str]
+    ) -> tuple[str, str] | None:
+        """Why the chosen fields lack `key` although others have it, and the way out; None where nobody has it."""
+        return None
 
 
 Choices = dict[
@@ -141,14 +159,12 @@ def _explain(
 def _explain_unknown(
     groups: list[type[Config]], values: Mapping[str, Any], path: str, key: str, flags: bool
 ) -> tuple[str, str]:
-    from parakit.common.choices import all_options, chosen_class, explain_foreign, owners
-
     for group in groups:
-        if owners(group, key):
-            reason, hint = explain_foreign(group, values, key, lambda name: _spelled(name, flags))
+        if foreign := group.explain_foreign(values, key, lambda name: _spelled(name, flags)):
+            reason, hint = foreign
             return f"{path} is set, and nothing reads it: {reason}", hint
-    known = sorted({name for group in groups for name in chosen_class(group, values).model_fields})
-    others = {name for group in groups for _, option in all_options(group) for name in option.model_fields}
+    known = sorted({name for group in groups for name in group.chosen_fields(values)})
+    others = {name for group in groups for name in group.every_field()}
     close = closest_match(key, sorted(others.union(known)))
     hint = f"did you mean {_spelled(close, flags)}?" if close else f"known keys here: {', '.join(known)}"
     return f"unknown key {path}", hint
@@ -183,13 +199,11 @@ def _groups_at(
     cls: type[Config], mapping: Any, loc: tuple[Any, ...]
 ) -> tuple[list[type[Config]], Mapping[str, Any]]:
     """The settings groups that `loc` (a pydantic error location) leads to, and the values given there."""
-    from parakit.common.choices import chosen_class
-
     groups, values = [cls], mapping
     for part in loc:
         following = []
         for group in groups:
-            fields = chosen_class(group, values if isinstance(values, Mapping) else {}).model_fields
+            fields = group.chosen_fields(values if isinstance(values, Mapping) else {})
             field = fields.get(part) if isinstance(part, str) else None
             following += list(_groups_in(field.annotation)) if field else [group]
         groups = following

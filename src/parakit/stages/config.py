@@ -1,6 +1,6 @@
 """Settings of pre-training and fine-tuning, one class for each method and each objective. Imports no torch.
 
-`PretrainConfig` is told apart by `objective`, `FinetuneConfig` by `method` and `task` (see `common/choices.py`).
+The class follows from `objective`, and from `method` and `task` (see `common/choices.py`).
 """
 
 from typing import Any, ClassVar, Literal

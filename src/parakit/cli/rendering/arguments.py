@@ -15,7 +15,6 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from pydantic.fields import FieldInfo
-from typing_extensions import Doc
 
 from parakit.cli.main import merge_repeated_flags
 from parakit.common.choices import (
@@ -78,7 +77,7 @@ def _mirror(command: type[Config], chosen: type[Config], defaults: Mapping[str, 
         hints = _hints(group)
         for name, field in group.model_fields.items():
             if name not in {known for known, _, _ in fields}:
-                hint: Any = Annotated[hints[name], Doc(field.description or "")]
+                hint: Any = Annotated[hints[name], tyro.conf.arg(help=field.description or "")]
                 if field.is_required():
                     fields.append((name, hint, dataclasses.field()))
                 else:
