@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parents[1]
 pytest_plugins = ["tests.tiny_builds"]
 
-# Threads are set in the environment, before torch is imported by whoever needs it: importing it here would
-# cost every run.
+# Threads are set in the environment, before a test imports torch: importing it here would cost every run.
+# `OMP_NUM_THREADS=4 make test` runs the suite with four.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -62,9 +62,9 @@ def isolation() -> str:
 
 @pytest.fixture(autouse=True)
 def _quiet_torch() -> None:
-    """One thread and a fixed seed for torch, in tests that have imported it."""
+    """A fixed number of threads and a fixed seed for torch, in tests that have imported it."""
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         torch.manual_seed(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,6 @@ def primer_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
 
     from parakit.recipe import build
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     builds = tmp_path_factory.mktemp("primer") / "builds"
     return builds, build(tiny_primer(), builds).to_dict()

@@ -65,8 +65,8 @@ CASES = {
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+def threads():
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def tiny(prefix: str, changes: dict, head: str = "ForCausalLM"):

@@ -39,8 +39,8 @@ FOREIGN = {
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+def threads():
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def random_model(**changes) -> LanguageModel:

@@ -26,7 +26,7 @@ SHAPE = {
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     return train_tokenizer(
         iter(["The parrot said it was late. It was not late."] * 20), TokenizerConfig(vocab_size=290)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from parakit.cli.main import main
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     root = tmp_path_factory.mktemp("tiny")
     text = write_text(root / "text")
     command = ["build", "--text", str(text), "--builds", str(root / "builds"), "--name", "mine"]

@@ -25,7 +25,7 @@ def build(tmp_path_factory):
     from parakit.model.heads import LanguageModel
     from parakit.tokens import TokenizerConfig, train_tokenizer, write_shards
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     root = tmp_path_factory.mktemp("show")
     for i in range(60):
         folder = root / "text"
