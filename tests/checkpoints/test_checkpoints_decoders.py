@@ -1,5 +1,7 @@
 """Decoders of every architecture: the logits, the greedy tokens and the folders of transformers."""
 
+import os
+
 import pytest
 import torch
 

@@ -3,6 +3,7 @@ tensors byte for byte.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys

@@ -1,6 +1,7 @@
 """A model folder with its tokenizer: transformers reads both, and sizes that do not fit are refused."""
 
 import json
+import os
 
 import pytest
 import torch

@@ -1,6 +1,7 @@
 """`parakit show` tells what a folder is and where it came from, and is not fooled by what it reads."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
