@@ -145,7 +145,7 @@ def _hints(group: type[Config]) -> dict[str, Any]:
 
 
 def _outer_name(name: str, hint: Any) -> str:
-    """The name on the command line, where tyro is told another one."""
+    """The name on the command line, where tyro has another one."""
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     return next((one.name for one in metadata if getattr(one, "name", None)), name)
 
