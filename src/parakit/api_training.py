@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.loading import read_config
 from parakit.common.errors import UserError
-from parakit.common.settings import Config
+from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
-from parakit.model.transformer_config import Family
 from parakit.recipe.build_folder import resolve_model_folder
 from parakit.recipe.builder import build as run_build
 from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_text

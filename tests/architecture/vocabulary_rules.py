@@ -89,7 +89,7 @@ _PRIVATE = {
     "Response, check_valid_fraction, ResponsePair": "Answered check_sense TwoAnswers",
     "INVALID, SKIPPED": "NONSENSE max_nonsense",
     "init_embeddings_from_cooccurrence": "begin_with_cooccurrence",
-    "can_fuse, fused_linear_loss, logits_grad": "can_join joined_loss slope_of",
+    "can_fuse_head, fused_linear_loss, logits_grad": "can_join joined_loss slope_of",
     "log_probs_at_temperature": "log_shares",
     "RolloutSource": "PhasedSource",
     "eager": "as_used",

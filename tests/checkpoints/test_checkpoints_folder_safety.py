@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from parakit.checkpoints import load_model, save_model
-from parakit.checkpoints.folder_safety import check_folder
+from parakit.checkpoints.folder_safety import check_folder_safety
 from parakit.common import Lineage, UserError
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
@@ -128,6 +128,6 @@ def test_a_broken_config_is_refused_by_name(folder, text):
 
 
 def test_what_we_write_passes_our_own_check(tmp_path):
-    check_folder(
+    check_folder_safety(
         save_model(LanguageModel(DecoderConfig(**SHAPE)), None, tmp_path / "m", Lineage("model"), card="# hi")
     )

@@ -13,7 +13,7 @@ import torch
 from parakit.checkpoints import load_model, save_model
 from parakit.checkpoints.architectures import qwen3
 from parakit.checkpoints.mapping import Head
-from parakit.checkpoints.safetensors_io import write_shards
+from parakit.checkpoints.safetensors_io import write_weight_shards
 from parakit.checkpoints.weights import empty_model, export_tensors
 from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.model.config import DecoderConfig
@@ -141,7 +141,7 @@ def test_loading_takes_the_model_and_one_shard_of_memory(tmp_path, shards):
     (tmp_path / "big").mkdir()
     settings = {"architectures": ["Qwen3ForCausalLM"], **qwen3.write_settings(config)}
     (tmp_path / "big/config.json").write_text(json.dumps(settings))
-    write_shards(export_tensors(model, qwen3, head, None), tmp_path / "big", 40_000_000)
+    write_weight_shards(export_tensors(model, qwen3, head, None), tmp_path / "big", 40_000_000)
     del model
     largest = max(path.stat().st_size for path in (tmp_path / "big").glob("*.safetensors"))
     assert largest < n_bytes / 5

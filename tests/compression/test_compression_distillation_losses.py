@@ -66,7 +66,7 @@ def test_the_loss_is_its_derivation_in_value_and_gradient(
 ) -> None:
     monkeypatch.setattr(head_loss, "CHUNK_ELEMENTS", 31 * 7)  # seven places at a time
     if not joined:
-        monkeypatch.setattr(losses, "can_fuse", lambda model, hidden: False)
+        monkeypatch.setattr(losses, "can_fuse_head", lambda model, hidden: False)
     student, teacher = two(chosen, name)
     loss, got = loss_and_gradients(distillation(teacher, config(chosen)), student, rows(name))
     student.zero_grad()

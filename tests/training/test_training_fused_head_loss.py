@@ -9,7 +9,7 @@ from torch.nn import functional
 from parakit.model import DecoderConfig, EncoderConfig, LanguageModel, MaskedLanguageModel
 from parakit.model.adapters.creation import make_trainable_tokens
 from parakit.training.objectives import fused_head_loss as head_loss
-from parakit.training.objectives.fused_head_loss import can_fuse, fused_cross_entropy
+from parakit.training.objectives.fused_head_loss import can_fuse_head, fused_cross_entropy
 
 SHAPE = {
     "vocab_size": 23,
@@ -58,7 +58,7 @@ def test_sum_and_gradients_are_those_of_the_ordinary_way(name, smoothing, rows_a
     monkeypatch.setattr(head_loss, "CHUNK_ELEMENTS", 23 * rows_at_once)
     model, targets = drawn(name), torch.randint(0, 23, (11,))
     hidden = torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
-    assert can_fuse(model, hidden)
+    assert can_fuse_head(model, hidden)
     below = [*model.transform.parameters(), *model.lm_head.parameters()]
     leaves = [hidden, *(parameter for parameter in below if parameter.requires_grad)]
     plain = functional.cross_entropy(
@@ -91,15 +91,15 @@ def test_wrapped_capped_and_narrow_heads_take_the_ordinary_way():
 
     hidden = torch.randn(3, 8)
     model = drawn("tied", torch.float32)
-    assert can_fuse(model, hidden)
-    assert not can_fuse(drawn("tied", torch.bfloat16), hidden.bfloat16())
-    assert not can_fuse(LanguageModel(DecoderConfig(**SHAPE, logit_soft_cap=5.0)), hidden)
+    assert can_fuse_head(model, hidden)
+    assert not can_fuse_head(drawn("tied", torch.bfloat16), hidden.bfloat16())
+    assert not can_fuse_head(LanguageModel(DecoderConfig(**SHAPE, logit_soft_cap=5.0)), hidden)
     with torch.no_grad():
-        assert not can_fuse(model, hidden)
+        assert not can_fuse_head(model, hidden)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not can_fuse(model, hidden)
+        assert not can_fuse_head(model, hidden)
     hook = model.lm_head.register_forward_hook(lambda *_: None)
-    assert not can_fuse(model, hidden)
+    assert not can_fuse_head(model, hidden)
     hook.remove()
     model.lm_head = Wrapped(8, 23, bias=False)
-    assert not can_fuse(model, hidden)
+    assert not can_fuse_head(model, hidden)

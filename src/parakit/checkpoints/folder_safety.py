@@ -28,7 +28,7 @@ def is_model_folder(path: str | Path) -> bool:
     )
 
 
-def check_folder(folder: str | Path) -> None:
+def check_folder_safety(folder: str | Path) -> None:
     """Refuse a folder that holds code, pickles, or links that lead out of it. Raises `UserError` naming the
     file and the reason.
     """

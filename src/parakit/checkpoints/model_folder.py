@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parakit.checkpoints import registry, weights
-from parakit.checkpoints.folder_safety import check_folder, read_small_json, require_model_folder
+from parakit.checkpoints.folder_safety import check_folder_safety, read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.pooling_files import read_pooling, write_pooling
-from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, folder_tensors, write_shards
+from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, folder_tensors, write_weight_shards
 from parakit.common.artifacts import (
     LINEAGE,
     MANIFEST,
@@ -91,7 +91,9 @@ def save_model(
         if head.pooling is not None:
             write_pooling(folder, head.pooling, config.d_model)
         write_logs_and_card(folder, logs, card)
-        write_shards(weights.export_tensors(model, architecture, head, target), folder, max_shard_bytes)
+        write_weight_shards(
+            weights.export_tensors(model, architecture, head, target), folder, max_shard_bytes
+        )
     return Path(path)
 
 
@@ -128,7 +130,7 @@ def load_full_model(
 
 def check_artifact(folder: Path, kind: str, verify: bool) -> None:
     """Refuse a folder that is dangerous, is an artifact of another kind, or (with `verify`) was changed."""
-    check_folder(folder)
+    check_folder_safety(folder)
     verify = verify and (folder / MANIFEST).is_file()
     if (folder / LINEAGE).is_file():
         open_artifact(folder, kind=kind, verify=verify)

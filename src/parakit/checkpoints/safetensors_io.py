@@ -136,7 +136,7 @@ def _read_ahead(path: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
-def write_shards(
+def write_weight_shards(
     tensors: Iterable[tuple[str, torch.Tensor]], folder: str | Path, max_shard_bytes: int
 ) -> None:
     """Write a folder's weights: one file where they fit into `max_shard_bytes`, else several and an index. Only

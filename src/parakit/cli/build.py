@@ -15,8 +15,7 @@ from parakit.cli.rendering.tables import show_task
 from parakit.common.errors import UserError
 from parakit.common.formatting import duration
 from parakit.common.progress import log
-from parakit.common.settings import Config
-from parakit.model.transformer_config import Family
+from parakit.common.settings import Config, Family
 from parakit.reports.formatting import final_stage, next_command, training
 from parakit.reports.summary_schema import BuildSummary
 from parakit.training.task_names import TaskName

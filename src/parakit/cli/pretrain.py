@@ -11,8 +11,7 @@ from pydantic import Field
 from parakit.cli.rendering.arguments import parse_arguments
 from parakit.cli.rendering.training_command import against_before
 from parakit.common.progress import log
-from parakit.common.settings import Config
-from parakit.model.transformer_config import Family
+from parakit.common.settings import Config, Family
 from parakit.stages.config import PretrainConfig
 from parakit.training.task_names import OBJECTIVES
 

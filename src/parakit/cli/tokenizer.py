@@ -16,8 +16,7 @@ from rich.text import Text
 from parakit.cli.rendering.arguments import parse_arguments
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
-from parakit.common.settings import Config, closest_match
-from parakit.model.transformer_config import Family
+from parakit.common.settings import Config, Family, closest_match
 from parakit.tokens.config import TokenizerConfig
 
 if TYPE_CHECKING:

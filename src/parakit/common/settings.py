@@ -9,12 +9,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from parakit.common.errors import UserError
+
+Family = Literal["decoder", "encoder", "encoder-decoder"]  # of models, and of how their inputs are encoded
 
 
 class Config(BaseModel):

@@ -7,8 +7,7 @@ from pydantic import Field, model_validator
 from parakit.common.choices import GIVEN
 from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
-from parakit.training.config import TextBatches, TrainingConfig
-from parakit.training.task_names import MASK_RATE
+from parakit.training.config import Masking, TextBatches, TrainingConfig
 
 # Not read where hard_label_share is 1.
 OF_THE_TEACHER = {
@@ -21,15 +20,6 @@ OF_THE_TEACHER = {
     "cache_top_k",
 }
 DistillObjective = Literal["next_token", "chat", "masked"]
-
-
-class Masking(Config):
-    """Of encoders."""
-
-    noise_rate: float = Field(
-        default=MASK_RATE, gt=0, lt=1, description="share of a text's tokens that are masked"
-    )
-    whole_word: bool = Field(default=False, description="mask all tokens of a word together")
 
 
 class Mixture(Config):

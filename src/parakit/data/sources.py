@@ -28,7 +28,10 @@ class GeneratedSource(Generic[Item]):
     held_out: Callable[[], Iterable[Item]] | None = None
 
 
-def record_source(lineage: Lineage, source: Sequence[str] | GeneratedSource[Any]) -> None:
+Source = Sequence[str] | GeneratedSource[Item]  # files, or a generator
+
+
+def record_source(lineage: Lineage, source: Source[Item]) -> None:
     """Add what `source` is to the lineage of the set that is made of it."""
     if isinstance(source, GeneratedSource):
         lineage.config[source.name], lineage.seed = source.config, source.seed

@@ -32,7 +32,7 @@ def is_chat_tuned(path: str | Path) -> bool:
     return False
 
 
-def published_settings(path: str | Path) -> dict[str, float]:
+def read_sampling_settings(path: str | Path) -> dict[str, float]:
     """The sampling settings of the folder's `generation_config.json`, checked; empty without any."""
     settings = published_sampling(path)
     if settings:

@@ -21,16 +21,18 @@ from parakit.data.conversations.conversation import Message
 from parakit.inference.capabilities import Capability, ModelKind, model_kind, require_capability
 from parakit.inference.chat import ChatSession
 from parakit.inference.config import BeamConfig, ChatConfig, SamplingConfig, StopWhen
-from parakit.inference.folder_settings import is_chat_tuned, published_settings, warn_prefix_lm
+from parakit.inference.folder_settings import is_chat_tuned, read_sampling_settings, warn_prefix_lm
 from parakit.inference.generation.seq_to_seq import translate
 from parakit.inference.generation.text import CompletionStream, Prompt, generate, generate_batch, stream
-from parakit.inference.prediction.batches import Text, TooLong
+from parakit.inference.prediction.batches import Text
 from parakit.inference.prediction.classification import Classification, classify, regress, tag
-from parakit.inference.prediction.embeddings import Pooling, embed
+from parakit.inference.prediction.embeddings import embed
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, fill_masks
 from parakit.inference.scoring import input_ids_of, log_likelihoods, logits_of
 from parakit.model import heads
 from parakit.model.adapters import AdapterSet
+from parakit.model.config import Pooling
+from parakit.tokens.config import TooLong
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 Item = TypeVar("Item")
@@ -92,7 +94,7 @@ class Model:
             tokenizer,
             path=path,
             chat_tuned=any(map(is_chat_tuned, [path, *adapters])),
-            published=published_settings(path) if isinstance(network, heads.LanguageModel) else None,
+            published=read_sampling_settings(path) if isinstance(network, heads.LanguageModel) else None,
             adapters=_attach_adapters(network, path, adapters) if adapters else None,
         )
 

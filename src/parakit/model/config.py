@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from parakit.common.errors import UserError
-from parakit.common.settings import Config
+from parakit.common.settings import Config, Family
 from parakit.model import counts
-from parakit.model.transformer_config import Activation, Family, TransformerConfig
+from parakit.model.transformer_config import Activation, TransformerConfig
 
 
 class _CountedConfig(TransformerConfig):
@@ -127,6 +127,7 @@ FAMILIES: dict[str, type[DecoderConfig] | type[EncoderConfig] | type[EncoderDeco
 }
 
 ClassifierLevel = Literal["sequence", "token"]
+Pooling = Literal["mean", "cls", "last"]
 
 
 class ClassifierConfig(Config):
@@ -137,7 +138,7 @@ class ClassifierConfig(Config):
     regression: bool = Field(
         default=False, description="predict a number for each label instead of choosing one"
     )
-    pooling: Literal["cls", "mean", "last"] = "cls"
+    pooling: Pooling = "cls"
     head: Literal["linear", "tanh", "transform"] = Field(
         default="transform",
         description="before the last matrix: nothing; dense and tanh (BERT); dense, activation and norm",
@@ -148,7 +149,7 @@ class ClassifierConfig(Config):
 class EmbedderConfig(Config):
     """How token vectors become one vector."""
 
-    pooling: Literal["mean", "cls", "last"] = "mean"
+    pooling: Pooling = "mean"
     normalize: bool = True
 
 

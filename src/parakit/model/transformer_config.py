@@ -8,9 +8,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from parakit.common.settings import Config
+from parakit.common.settings import Config, Family
 
-Family = Literal["decoder", "encoder", "encoder-decoder"]
 Positions = Literal["rotary", "learned", "sinusoidal", "relative", "none"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "squared_relu"]
 

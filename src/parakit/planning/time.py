@@ -7,9 +7,9 @@ that still sees `TOKENS_PER_PARAMETER` in the time and reads no text more than `
 
 from __future__ import annotations
 
+from parakit.common.settings import Family
 from parakit.model.config import ModelConfig
 from parakit.model.presets import ModelSizing, config_for_size
-from parakit.model.transformer_config import Family
 
 TOKENS_PER_PARAMETER = 12
 MAX_EPOCHS = 8

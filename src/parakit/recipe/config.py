@@ -12,9 +12,8 @@ from pydantic import Discriminator, Field, SerializeAsAny, Tag, field_validator,
 
 from parakit.alignment.config import AlignConfig, RewardConfig, RolloutConfig
 from parakit.common.errors import UserError
-from parakit.common.settings import Config
+from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
-from parakit.model.transformer_config import Family
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data_config import (
     ConversationsConfig,

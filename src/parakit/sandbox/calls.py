@@ -30,7 +30,7 @@ class BrokenTest(BaseException):
     """The tests made a call that is impossible; the program is not to blame."""
 
 
-class Candidate:
+class CandidateProxy:
     """The functions of the program under test. `n_calls` counts the calls made."""
 
     def __init__(self, calls: IO[bytes], results: IO[bytes]) -> None:

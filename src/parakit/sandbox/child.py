@@ -15,7 +15,7 @@ import traceback
 import types
 from typing import Any
 
-from parakit.sandbox.calls import BrokenTest, Candidate, CandidateUnavailable, answer_calls
+from parakit.sandbox.calls import BrokenTest, CandidateProxy, CandidateUnavailable, answer_calls
 from parakit.sandbox.isolation.apply import OPEN_FILES, IsolationSpec, apply_isolation
 from parakit.sandbox.limits import Limits
 
@@ -24,7 +24,7 @@ CONFINED = b"confined"
 _TEST = "a test"
 
 
-def run_job(role: str, limits: Limits, isolation: IsolationSpec, report: int) -> int:
+def run_confined(role: str, limits: Limits, isolation: IsolationSpec, report: int) -> int:
     """Confine this process, report that on the descriptor `report`, and do the job; returns the exit status."""
     with open(JOB_FD, "rb") as file:
         job = json.loads(file.read())
@@ -87,7 +87,7 @@ def _serve(job: dict[str, Any]) -> int:
 
 def _judge(job: dict[str, Any]) -> int:
     results, calls, report = (os.fdopen(FIRST_PIPE_FD + i, mode) for i, mode in enumerate(("rb", "wb", "wb")))
-    candidate, namespace = Candidate(calls, results), _new_namespace("tests")
+    candidate, namespace = CandidateProxy(calls, results), _new_namespace("tests")
 
     def write_outcome(outcome: str, reason: str = "") -> None:
         report.write(json.dumps([outcome, reason[:500], candidate.n_calls]).encode() + b"\n")

@@ -82,7 +82,9 @@ class _Server:
                 ruleset = self.isolation.ruleset
                 _keep_only([*files, write_end, *([] if ruleset is None else [ruleset])])
                 isolation = replace(self.isolation, ruleset=None if ruleset is None else len(files) + 1)
-                status = child_process.run_job(job["role"], Limits(**job["limits"]), isolation, len(files))
+                status = child_process.run_confined(
+                    job["role"], Limits(**job["limits"]), isolation, len(files)
+                )
             except BaseException:
                 traceback.print_exc()
             finally:

@@ -10,11 +10,11 @@ from pydantic import Field
 from parakit.common.choices import ABSENT, GIVEN, chosen_class, part_of
 from parakit.common.settings import Choices, Config
 from parakit.model.adapters.config import LoraConfig, LoraInit
-from parakit.training.config import ExampleBatches, TextBatches, TextTrainingConfig, TrainingConfig
-from parakit.training.task_names import MASK_RATE, SPAN_RATE, ObjectiveName, TaskName
+from parakit.model.config import Pooling
+from parakit.training.config import ExampleBatches, Masking, TextBatches, TextTrainingConfig, TrainingConfig
+from parakit.training.task_names import SPAN_RATE, ObjectiveName, TaskName
 
 FinetuneMethod = Literal["full", "lora", "prompt", "prefix", "layers"]
-Pooling = Literal["mean", "cls", "last"]
 
 
 class ReplayShare(Config):
@@ -50,15 +50,6 @@ class MixedRows(Config):
     """An objective whose rows can be mixed with those of earlier data."""
 
     choices: ClassVar[Choices] = {"model": {GIVEN: Replay, ABSENT: EmbeddingInit}}
-
-
-class Masking(Config):
-    """Masked language modelling."""
-
-    noise_rate: float = Field(
-        default=MASK_RATE, gt=0, lt=1, description="share of a text's tokens that are masked"
-    )
-    whole_word: bool = Field(default=False, description="mask all tokens of a word together")
 
 
 class MaskedRows(MixedRows, Masking):

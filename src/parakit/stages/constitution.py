@@ -44,7 +44,7 @@ from parakit.alignment.constitution.principles import (
     load_principles,
     principles_file,
 )
-from parakit.alignment.jsonl_cache import cached_map
+from parakit.alignment.jsonl_cache import CachedRow, cached_map
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.choices import part_of
@@ -76,8 +76,6 @@ AT_ONCE = 64  # questions whose answers are cached together
 HELPFUL_PER_CRITIQUE = 2  # helpful conversations for each example of a critique
 CRITIQUE_SFT = FinetuneConfig(epochs=1.0)
 
-Rows = list[dict[str, Any]]
-
 
 def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Fine-tune `job.model` on its revised answers, and with `n_preferences` on its critic's preferences. The model goes
@@ -99,7 +97,7 @@ def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str,
         last = not config.n_preferences
         tuned = out if last else run_dir / "step-3-tuned"
         figures = run.tune(start, revised, tuned, overwrite)
-        preferences: Rows = []
+        preferences: list[CachedRow] = []
         if not last:
             preferences = run.compare(LocalChatModel.load(tuned, str(pick_device(config.device))), critic)
             counts["preferences"] = dict(Counter(row["outcome"] for row in preferences))
@@ -152,11 +150,11 @@ class ConstitutionRun:
         name = named.critic_model if named else None
         return open_chat_model(self.config.critic, model=name, device=str(pick_device(self.config.device)))
 
-    def revise_answers(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
+    def revise_answers(self, policy: LocalChatModel, critic: ChatModel) -> list[CachedRow]:
         """Answers of the policy, critiqued and revised. `UserError` where most critiques are invalid."""
         attacks = self._attacks()
 
-        def answer(chunk: Sequence[Attack]) -> Rows:
+        def answer(chunk: Sequence[Attack]) -> list[CachedRow]:
             return [
                 {"answer": text} for text in policy.generate(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)
             ]
@@ -168,7 +166,7 @@ class ConstitutionRun:
             if row["answer"] is not None
         ]
 
-        def critique(chunk: Sequence[Response]) -> Rows:
+        def critique(chunk: Sequence[Response]) -> list[CachedRow]:
             n_rounds = self.config.n_rounds or len(self.principles)
             return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
 
@@ -191,7 +189,7 @@ class ConstitutionRun:
         )
         return found
 
-    def trainable_conversations(self, rows: Rows) -> list[Conversation]:
+    def trainable_conversations(self, rows: list[CachedRow]) -> list[Conversation]:
         """Conversations that end with an answer to which no principle objects, revised or acceptable as it was."""
         return [
             Conversation((*map(_message, row["messages"]), Message("assistant", row["final"])))
@@ -199,7 +197,7 @@ class ConstitutionRun:
             if is_trainable(row, len(self.principles))
         ]
 
-    def tune(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
+    def tune(self, start: Path, rows: list[CachedRow], out: Path, overwrite: bool) -> dict[str, Any]:
         """Fine-tune on the revised answers, with helpful conversations mixed in."""
         revised = self.trainable_conversations(rows)
         share = self.config.helpful_share
@@ -209,14 +207,14 @@ class ConstitutionRun:
         training = chat_finetuning(self.config)
         return self._finetune(start, chain(revised, helpful), out, "revised", training, overwrite)
 
-    def compare(self, policy: LocalChatModel, critic: ChatModel) -> Rows:
+    def compare(self, policy: LocalChatModel, critic: ChatModel) -> list[CachedRow]:
         """Pairs of answers sampled from the policy, and which of them the critic prefers."""
         n = self.config.n_preferences
         attacks = self._attacks()
         order = rng(self.config.seed, "constitution", "preferences").permutation(len(attacks))[:n]
         chosen = [attacks[i] for i in order]
 
-        def sample(chunk: Sequence[Attack]) -> Rows:
+        def sample(chunk: Sequence[Attack]) -> list[CachedRow]:
             samples = []
             for number in (0, 1):
                 seeds = [derive_seed(self.config.seed, a.id, number) % 2**63 for a in chunk]
@@ -234,7 +232,7 @@ class ConstitutionRun:
             if row["first"] is not None and row["second"] is not None
         ]
 
-        def compare(chunk: Sequence[ResponsePair]) -> Rows:
+        def compare(chunk: Sequence[ResponsePair]) -> list[CachedRow]:
             return compare_responses(critic, self.principles, chunk, seed=self.config.seed)
 
         rows = cached_map(
@@ -246,7 +244,9 @@ class ConstitutionRun:
         log(f"constitution: {counts[PREFERRED]} preferences of {len(rows)} pairs by {critic.name}")
         return [row | {"messages": messages[row["id"]]} for row in rows]
 
-    def tune_on_preferences(self, start: Path, rows: Rows, out: Path, overwrite: bool) -> dict[str, Any]:
+    def tune_on_preferences(
+        self, start: Path, rows: list[CachedRow], out: Path, overwrite: bool
+    ) -> dict[str, Any]:
         """DPO on the critic's preferences."""
         file, folder = self.run_dir / "preferences.jsonl", self.run_dir / "preferences"
         pairs = [
@@ -264,7 +264,12 @@ class ConstitutionRun:
         return run_job(job, out, overwrite)
 
     def save_texts(
-        self, out: Path, overwrite: bool, revised: Rows, preferences: Rows, counts: dict[str, Any]
+        self,
+        out: Path,
+        overwrite: bool,
+        revised: list[CachedRow],
+        preferences: list[CachedRow],
+        counts: dict[str, Any],
     ) -> None:
         """Write all texts, in a folder next to the model."""
         parents = [path for path in (self.job.model, self.job.data) if (path / LINEAGE).is_file()]

@@ -12,6 +12,7 @@ import numpy as np
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.files import read_json
 from parakit.common.progress import Bar, log, progress
+from parakit.common.settings import Family
 from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
 from parakit.data.corpus import iter_corpus, prepare_corpus
@@ -20,7 +21,6 @@ from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
-from parakit.model.transformer_config import Family
 from parakit.primer.config import PrimerExamplesConfig
 from parakit.primer.sources import primer_conversations, primer_documents, primer_preferences
 from parakit.stages.config import SpanCorruption

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from parakit.common.progress import progress
+from parakit.common.settings import Family
 from parakit.data.examples import iter_examples, prepare_examples
 from parakit.data.examples.readers import example_paths
-from parakit.model.transformer_config import Family
 from parakit.primer.sources import primer_examples
 from parakit.stages.data_config import ExamplesConfig
 from parakit.tokens.examples.encoding import encode_examples

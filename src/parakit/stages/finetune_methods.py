@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parakit.checkpoints.adapters.base_model import require_full_model
-from parakit.checkpoints.adapters.folder import check_can_be_saved
+from parakit.checkpoints.adapters.folder import check_adapter_can_be_saved
 from parakit.common.errors import UserError
 from parakit.model.adapters import (
     Adapter,
@@ -75,12 +75,12 @@ def setup_method(
         else:
             adapter = make_prefix(model, PrefixConfig(n_prompt_tokens=training.n_prompt_tokens), text_ids)
     attach(model, adapter)
-    check_can_be_saved(model, adapter)
+    check_adapter_can_be_saved(model, adapter)
     trained = {name for name in adapter_parameters(model) if not name.endswith("_start")}
     return FinetuneSetup(adapter, lambda name: name not in trained)
 
 
-def check_base(folder: Path | None, training: FinetuneConfig) -> None:
+def check_method_fits(folder: Path | None, training: FinetuneConfig) -> None:
     """Refuse to tune what is an adapter already, and a method that needs a trained model where there is none (None)."""
     if folder is None and training.method != "full":
         raise UserError(

@@ -14,7 +14,7 @@ from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
 from parakit.model.presets import default_hyperparameters
 from parakit.stages.config import FinetuneConfig
-from parakit.stages.finetune_methods import adjust_plan, adjust_sizing, check_base, setup_method
+from parakit.stages.finetune_methods import adjust_plan, adjust_sizing, check_method_fits, setup_method
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, resolve_plan
 from parakit.stages.pretraining import add_replay, start_new, with_replayed
@@ -63,7 +63,7 @@ class FinetuneJob:
         """A new model, or the trained one."""
         if not isinstance(self.model, FromScratch):
             return self._start_finetune(self.model, run_dir)
-        check_base(None, self.training)
+        check_method_fits(None, self.training)
         tokenizer, splits = Tokenizer.load(self.model.tokenizer), Splits.of_task(self.shards, self.task)
         model, builder, plan = start_new(
             "finetune",
@@ -83,7 +83,7 @@ class FinetuneJob:
     def _start_finetune(self, folder: Path, run_dir: Path) -> PreparedRun:
         """A trained model under the head of its task. Weights are trained in float32, whatever they were stored in."""
         training = self.training
-        check_base(folder, training)
+        check_method_fits(folder, training)
         base, tokenizer = load_model(folder, pick_device(training.device), "float32")
         assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
         splits = Splits.of_task(self.shards, self.task)

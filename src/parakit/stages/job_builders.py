@@ -16,16 +16,16 @@ from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
+from parakit.common.settings import Family
 from parakit.compression.config import DistillConfig
 from parakit.model.presets import parse_size
-from parakit.model.transformer_config import Family
 from parakit.stages.align_job import AlignJob
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data import make_conversation_shards, make_conversations, make_preferences, make_prompts
 from parakit.stages.data_config import ConversationsConfig, ExamplesConfig
 from parakit.stages.distillation import DistillJob
 from parakit.stages.examples import make_example_shards, make_examples
-from parakit.stages.finetune_methods import check_base
+from parakit.stages.finetune_methods import check_method_fits
 from parakit.stages.finetuning import FinetuneJob
 from parakit.stages.plans import ModelSpec
 from parakit.stages.pretraining import PretrainJob, open_shards
@@ -114,7 +114,7 @@ def finetune_job(
     example_files = {"examples": examples, "validation_examples": validation_examples}
     example_files["test_examples"] = test_examples
     _check_data(task, *((chat_data, example_files) if task == "chat" else (example_files, chat_data)))
-    check_base(model, training)
+    check_method_fits(model, training)
     family = read_config(model).family
     check_task(task, family, str(model))
     if task == "chat":

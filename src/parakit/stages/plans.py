@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.common.devices import pick_device
+from parakit.common.settings import Family
 from parakit.model.heads import TransformerModel
 from parakit.model.presets import ModelSizing, config_for_size
-from parakit.model.transformer_config import Family
 from parakit.planning.time import choose_size
 from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards

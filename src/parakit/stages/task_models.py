@@ -19,6 +19,7 @@ from parakit.model.config import (
     EncoderConfig,
     EncoderDecoderConfig,
     ModelConfig,
+    Pooling,
 )
 from parakit.model.heads import (
     Classifier,
@@ -28,7 +29,7 @@ from parakit.model.heads import (
     SequenceToSequence,
     TransformerModel,
 )
-from parakit.stages.config import FinetuneConfig, Pooled, Pooling
+from parakit.stages.config import FinetuneConfig, Pooled
 from parakit.training.task_names import TaskName, check_task
 
 _PREDICTS: dict[str, Head] = {

@@ -9,10 +9,10 @@ from typing import Any
 
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
+from parakit.common.settings import Family
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.config import ModelConfig
 from parakit.model.heads import TransformerModel
-from parakit.model.transformer_config import Family
 from parakit.stages.config import ReplayShare, replay_of
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.examples.shards import ExampleShards

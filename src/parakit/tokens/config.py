@@ -9,6 +9,7 @@ from parakit.common.settings import Choices, Config
 
 TokenizerKind = Literal["byte_bpe", "wordpiece", "unigram", "word", "char"]
 Packing = Literal["concat", "pack"]
+TooLong = Literal["truncate", "refuse"]  # what happens to an input over the limit
 
 
 class DigitSplitting(Config):
@@ -65,6 +66,6 @@ class BatchConfig(Config):
     packing: Packing = Field(
         default="concat", description="concat: documents may be cut; pack: a conversation stays in one row."
     )
-    too_long: Literal["truncate", "refuse"] = Field(
+    too_long: TooLong = Field(
         default="truncate", description="pack: what happens to a document longer than a row."
     )

@@ -21,15 +21,16 @@ from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.progress import Bar
+from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.documents import Document
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.tokenizer.special_tokens_template import Family, special_tokens_template
+from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _INDEX = "index.json"
 _CHARS_PER_CHUNK = 4_000_000
-Item = Document | Conversation
+ShardItem = Document | Conversation
 _HINT = "restore it from a copy, or delete the folder and write the shards again"
 
 
@@ -127,7 +128,7 @@ def _map(path: Path, dtype: str, n: int) -> np.ndarray:
 
 
 def write_shards(
-    splits: Mapping[str, Iterable[Item]],
+    splits: Mapping[str, Iterable[ShardItem]],
     tokenizer: Tokenizer,
     path: str | Path,
     parents: Sequence[str | Path] = (),
@@ -166,7 +167,7 @@ def write_shards(
 def _write_split(
     folder: Path,
     name: str,
-    items: Iterable[Item],
+    items: Iterable[ShardItem],
     tokenizer: Tokenizer,
     dtype: str,
     family: Family,
@@ -213,9 +214,9 @@ def _has_context_turns(conversation: Conversation) -> bool:
     return any(m.role == "assistant" and m.weight == 0 for m in conversation.messages)
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _chunks(items: Iterable[ShardItem]) -> Iterator[list[ShardItem]]:
     """Lists of items with a few million characters, which bounds memory."""
-    chunk: list[Item] = []
+    chunk: list[ShardItem] = []
     n_chars = 0
     for item in items:
         chunk.append(item)

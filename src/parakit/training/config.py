@@ -14,9 +14,10 @@ from parakit.common.choices import ChoiceConfig, part_of
 from parakit.common.errors import UserError
 from parakit.common.formatting import quantity
 from parakit.common.settings import Choices, Config
+from parakit.training.task_names import MASK_RATE
 
 
-class Muon(Config):
+class MuonConfig(Config):
     """What only Muon reads."""
 
     embedding_learning_rate: float | None = Field(
@@ -64,11 +65,20 @@ class ExampleBatches(Batches):
     batch_examples: int | None = Field(default=None, ge=1, description="examples of one optimizer step")
 
 
+class Masking(Config):
+    """Masked language modelling."""
+
+    noise_rate: float = Field(
+        default=MASK_RATE, gt=0, lt=1, description="share of a text's tokens that are masked"
+    )
+    whole_word: bool = Field(default=False, description="mask all tokens of a word together")
+
+
 class TrainingConfig(ChoiceConfig):
     """How to train. None means: chosen from the size, the data and the time."""
 
     choices: ClassVar[Choices] = {
-        "optimizer": {"muon": Muon},
+        "optimizer": {"muon": MuonConfig},
         "schedule": {"wsd": StableDecay, "cosine": Decay, "inverse_sqrt": Decay},
     }
 
@@ -271,7 +281,7 @@ def _plan(
         )
     rates = {"learning_rate": config.learning_rate or embedding_learning_rate, "momentum": 0.0}
     rates["embedding_learning_rate"] = rates["learning_rate"]
-    if muon := part_of(config, Muon):
+    if muon := part_of(config, MuonConfig):
         rates = {
             "learning_rate": config.learning_rate or learning_rate,
             "embedding_learning_rate": muon.embedding_learning_rate or embedding_learning_rate,

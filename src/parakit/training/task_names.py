@@ -6,7 +6,7 @@ The first objective of a family is its default.
 from typing import Literal
 
 from parakit.common.errors import UserError
-from parakit.model.transformer_config import Family
+from parakit.common.settings import Family
 
 ObjectiveName = Literal["next_token", "prefix", "masked", "span_corruption"]
 ExampleTaskName = Literal["classify", "tag", "regress", "translate", "embed"]

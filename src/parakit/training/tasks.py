@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
+from parakit.common.settings import Family
 from parakit.model.config import ModelConfig
 from parakit.model.heads import (
     Classifier,
@@ -22,12 +23,12 @@ from parakit.model.heads import (
     SequenceToSequence,
     TransformerModel,
 )
-from parakit.model.transformer_config import Family
 from parakit.tokens.batches.masking import MaskedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
 from parakit.tokens.batches.vocab_info import VocabInfo
+from parakit.tokens.config import Packing
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
 from parakit.tokens.preferences.encoding import EncodedRankings
@@ -39,7 +40,6 @@ from parakit.training.micro_batches import Objective
 from parakit.training.row_sources import RowSource
 from parakit.training.task_names import MASK_RATE, SPAN_RATE
 
-Packing = Literal["concat", "pack"]
 RowFormat = Literal[
     "text",  # windows of documents
     "conversations",

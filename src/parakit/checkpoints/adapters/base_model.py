@@ -59,7 +59,7 @@ def base_fingerprint(base: Path) -> dict[str, Any]:
     return {"sha256": {path.name: sha256_file(path) for path in sorted(base.glob("*.safetensors"))}}
 
 
-def check_base(folder: Path, lineage: dict[str, Any], base: Path) -> None:
+def check_adapter_base(folder: Path, lineage: dict[str, Any], base: Path) -> None:
     """`UserError` naming both where the adapter was tuned on another model than `base`."""
     recorded = (lineage.get("config") or {}).get("base")
     if not isinstance(recorded, dict):

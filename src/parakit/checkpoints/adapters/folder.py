@@ -17,7 +17,7 @@ from parakit.checkpoints.adapters.base_model import (
     WEIGHTS,
     base_fingerprint,
     base_folder,
-    check_base,
+    check_adapter_base,
     is_adapter_folder,
 )
 from parakit.checkpoints.adapters.module_names import ModuleNames
@@ -83,7 +83,7 @@ def save_adapter(
     return path
 
 
-def check_can_be_saved(model: TransformerModel, adapter: Adapter) -> None:
+def check_adapter_can_be_saved(model: TransformerModel, adapter: Adapter) -> None:
     """Raise the `UserError` of `save_adapter` before training instead of after it."""
     if not _is_prefix(adapter):
         _lora(model, adapter, head_of(model), "")
@@ -101,7 +101,7 @@ def load_adapter(
 
     folder = _check_adapter_folder(path, verify)
     if base is not None:
-        check_base(folder, _lineage(folder), Path(base))
+        check_adapter_base(folder, _lineage(folder), Path(base))
     peft = read_peft_config(folder)
     where = regular_file(folder, WEIGHTS)
     tensors = dict(read_tensors(read_header(where)))

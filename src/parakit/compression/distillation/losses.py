@@ -25,7 +25,7 @@ from parakit.compression.distillation.micro_batches import CachedMicroBatch, Unl
 from parakit.compression.distillation.teacher import Predictor, Teacher
 from parakit.training.micro_batches import MicroBatch, Objective
 from parakit.training.objectives.distribution_losses import divergence, log_probs_at_temperature
-from parakit.training.objectives.fused_head_loss import can_fuse, fused_linear_loss
+from parakit.training.objectives.fused_head_loss import can_fuse_head, fused_linear_loss
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 
@@ -127,7 +127,7 @@ def top_k_log_probs(logs: Tensor, top_ids: Tensor) -> Tensor:
 
 
 def _mixed_loss(model: Predictor, hidden: Tensor, targets: _Targets, settings: DistillConfig) -> Tensor:
-    if not can_fuse(model, hidden):
+    if not can_fuse_head(model, hidden):
         return targets.loss(model.logits(hidden), slice(None), settings)
 
     def logits_grad(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:

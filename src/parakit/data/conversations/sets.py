@@ -34,15 +34,14 @@ from parakit.data.mixing import allocate, check_shares, repeats
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import check_paths, input_files
 from parakit.data.skipped_rows import SkippedRows
-from parakit.data.sources import GeneratedSource, record_source
+from parakit.data.sources import GeneratedSource, Source, record_source
 from parakit.data.splits import split_of, split_path, writing_splits
 
 CONVERSATION_SPLITS = ("train", "validation")
-Source = Sequence[str] | GeneratedSource[Conversation]
 
 
 def prepare_conversations(
-    source: Source,
+    source: Source[Conversation],
     path: str | Path,
     *,
     validation_fraction: float = 0.05,
@@ -84,7 +83,7 @@ def iter_conversations(path: str | Path, split: str) -> Iterator[Conversation]:
 
 
 def _write_splits(
-    folder: Path, source: Source, fraction: float, shares: Sequence[float], progress: Bar | None
+    folder: Path, source: Source[Conversation], fraction: float, shares: Sequence[float], progress: Bar | None
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The report, and the index of the source of each line of the train split (n,)."""
     known, n_duplicates, skipped, source_of = DigestSet(), 0, SkippedRows(), array("I")
@@ -144,7 +143,7 @@ def _mix(
     ]
 
 
-def _indexed(source: Source, skipped: SkippedRows) -> Iterable[tuple[int, Conversation]]:
+def _indexed(source: Source[Conversation], skipped: SkippedRows) -> Iterable[tuple[int, Conversation]]:
     """Every conversation with the index of its source."""
     if isinstance(source, GeneratedSource):
         return ((0, conversation) for conversation in source.generate())

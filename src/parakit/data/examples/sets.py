@@ -24,15 +24,14 @@ from parakit.data.deduplication import DigestSet
 from parakit.data.examples.formats import ExampleRow, TaskFormat, get_task_format, row_labels
 from parakit.data.examples.readers import read_examples
 from parakit.data.examples.statistics import SplitStatistics
-from parakit.data.sources import GeneratedSource, record_source
+from parakit.data.sources import GeneratedSource, Source, record_source
 from parakit.data.splits import SPLITS, split_of, split_path, writing_splits
 
 EXAMPLE_SPLITS = SPLITS
-Source = Sequence[str] | GeneratedSource[ExampleRow]
 
 
 def prepare_examples(
-    source: Source,
+    source: Source[ExampleRow],
     task: str,
     path: str | Path,
     *,
@@ -64,14 +63,14 @@ def prepare_examples(
     record_source(lineage, source)
     if columns is not None:
         lineage.config["columns"] = list(columns)
-    reader = _Reader(format, source, files, columns, reverse)
+    reader = _ExampleReader(format, source, files, columns, reverse)
     with writing_artifact(path, lineage, overwrite) as folder:
         fraction = 0.0 if validation else validation_fraction
         test_share = 0.0 if test else test_fraction
-        report = _Writer(reader, labels, fraction, test_share).write(folder, progress)
+        report = _ExampleWriter(reader, labels, fraction, test_share).write(folder, progress)
         while fraction and fraction < 0.5 and not report["splits"]["validation"]["examples"]:
             fraction = min(0.5, 2 * fraction)
-            report = _Writer(reader, labels, fraction, test_share).write(folder, None)
+            report = _ExampleWriter(reader, labels, fraction, test_share).write(folder, None)
         _check_filled(report, validation_fraction, test_fraction)
         write_json_atomic(folder / "report.json", report)
         lineage.result = report
@@ -91,11 +90,11 @@ def load_examples_report(path: str | Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _ExampleReader:
     """The rows of the source and of the files named for a split, each with its location."""
 
     format: TaskFormat
-    source: Source
+    source: Source[ExampleRow]
     files: Mapping[str, Sequence[str]]  # of validation and test
     columns: Sequence[str] | None
     reverse: bool
@@ -128,12 +127,12 @@ class _Reader:
         return {"source": row["target"], "target": row["source"]} if self.reverse else row
 
 
-class _Writer:
+class _ExampleWriter:
     """Reads everything once, writes the three splits, and counts."""
 
     def __init__(
         self,
-        reader: _Reader,
+        reader: _ExampleReader,
         labels: Sequence[str] | None,
         validation_fraction: float,
         test_fraction: float,

@@ -22,16 +22,15 @@ from parakit.data.preferences.formats import parse_ranking
 from parakit.data.preferences.rankings import Ranking
 from parakit.data.preferences.readers import read_preferences
 from parakit.data.skipped_rows import SkippedRows
-from parakit.data.sources import GeneratedSource, record_source
+from parakit.data.sources import GeneratedSource, Source, record_source
 from parakit.data.splits import SPLITS, split_of, split_path, writing_splits
 
 PREFERENCE_SPLITS = SPLITS
 MAX_FRACTION = 0.4  # of a held-out split: two of them leave something to train on
-Source = Sequence[str] | GeneratedSource[Ranking]
 
 
 def prepare_preferences(
-    source: Source,
+    source: Source[Ranking],
     path: str | Path,
     *,
     validation_fraction: float = 0.05,
@@ -50,10 +49,10 @@ def prepare_preferences(
     record_source(lineage, source)
     fractions = dict(requested)
     with writing_artifact(path, lineage, overwrite) as folder:
-        report = _Writer(source, **fractions).write(folder, progress)
+        report = _RankingWriter(source, **fractions).write(folder, progress)
         while wider := _widened(fractions, report["splits"]):
             fractions = wider
-            report = _Writer(source, **fractions).write(folder, None)
+            report = _RankingWriter(source, **fractions).write(folder, None)
         _check_filled(report, requested)
         write_json_atomic(folder / "report.json", report)
         lineage.result = report
@@ -69,10 +68,10 @@ def iter_preferences(path: str | Path, split: str) -> Iterator[Ranking]:
 
 
 @dataclass
-class _Writer:
+class _RankingWriter:
     """Reads everything once, writes the three splits, and counts."""
 
-    source: Source
+    source: Source[Ranking]
     validation_fraction: float
     test_fraction: float
 

@@ -21,7 +21,7 @@ from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.generation.fused_step import FusedStep, can_fuse
+from parakit.inference.generation.fused_step import FusedStep, can_fuse_steps
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.sampling import Sampler, request_seeds
 from parakit.model.config import DecoderConfig
@@ -95,7 +95,7 @@ def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) 
 
 def make_decode_step(model: NextTokenModel, n_steps: int) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
     """`decode_step` for this model; fused where the model allows it and `n_steps` repay the preparation."""
-    if n_steps >= MIN_STEPS_TO_FUSE and can_fuse(model):
+    if n_steps >= MIN_STEPS_TO_FUSE and can_fuse_steps(model):
         return FusedStep(model)
     return partial(decode_step, model)
 

@@ -97,7 +97,7 @@ class FusedStep:
         return x * x.square().mean(-1, keepdim=True).add_(self.eps).rsqrt_()
 
 
-def can_fuse(model: object) -> TypeGuard[LanguageModel]:
+def can_fuse_steps(model: object) -> TypeGuard[LanguageModel]:
     """Whether `FusedStep` computes the same function as the model, with copies that are small."""
     return (
         type(model) is LanguageModel

@@ -22,8 +22,9 @@ from parakit.inference.generation.beam_search import Beam, beam_search_batch
 from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.sampling import request_seeds
-from parakit.inference.prediction.batches import TooLong, encode_texts
+from parakit.inference.prediction.batches import encode_texts
 from parakit.model.heads import SequenceToSequence
+from parakit.tokens.config import TooLong
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,11 +15,11 @@ from torch import nn
 from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE, pad_rows, rows_by_length
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
+from parakit.tokens.config import TooLong
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template, truncate_pair
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 Text = str | tuple[str, str]
-TooLong = Literal["refuse", "truncate"]
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.batches import (
     EncodedInput,
     Text,
-    TooLong,
     batches,
     check_length,
     context_window,
     encode_texts,
 )
 from parakit.model.heads import Classifier
+from parakit.tokens.config import TooLong
 from parakit.tokens.examples.encoding import word_numbers
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template, truncate_pair
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

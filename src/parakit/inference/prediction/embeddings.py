@@ -6,7 +6,7 @@ Shapes: N texts, B of them in a batch, T tokens, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +14,11 @@ from torch import nn
 
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode
 from parakit.inference.capabilities import require_capability
-from parakit.inference.prediction.batches import Text, TooLong, batches, encode_texts
-from parakit.model.config import EmbedderConfig
+from parakit.inference.prediction.batches import Text, batches, encode_texts
+from parakit.model.config import EmbedderConfig, Pooling
 from parakit.model.heads import Embedder, LanguageModel, MaskedLanguageModel, SequenceToSequence, pool
+from parakit.tokens.config import TooLong
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-
-Pooling = Literal["mean", "cls", "last"]
 
 
 @torch.inference_mode()

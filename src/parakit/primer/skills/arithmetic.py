@@ -87,7 +87,7 @@ def solution(start: int, changes: list[int]) -> str:
     return f"{work(start, changes)} The answer is {start + sum(changes)}."
 
 
-def story(random: Random, person: Person, objects: str, start: int, changes: list[int]) -> str:
+def event_story(random: Random, person: Person, objects: str, start: int, changes: list[int]) -> str:
     """The events as sentences, without the question."""
     fields = {"n": person.name, "o": objects, "p": person.possessive}
     lines = [random.pick(OPENINGS).format(k=start, **fields)]
@@ -152,7 +152,7 @@ def draw_with_distractor(
     """
     person, objects = _pair(random, held_out)
     start, changes = _chain(random, held_out, n_steps)
-    sentences = story(random, person, objects, start, changes).split(". ")
+    sentences = event_story(random, person, objects, start, changes).split(". ")
     place = random.between(0, len(sentences))
     sentences = [sentence.rstrip(".") for sentence in sentences]
     sentences.insert(place, _irrelevant_sentence(random, person, objects, held_out).rstrip("."))
@@ -179,4 +179,6 @@ def draw(random: Random, held_out: bool = False, n_steps: tuple[int, int] = (1, 
     start, changes = _chain(random, held_out, n_steps)
     if len(changes) == 1 and random.maybe(0.25):
         return _together(random, person, objects, held_out)
-    return _exercise(random, person, objects, start, changes, story(random, person, objects, start, changes))
+    return _exercise(
+        random, person, objects, start, changes, event_story(random, person, objects, start, changes)
+    )

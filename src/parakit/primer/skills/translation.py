@@ -39,7 +39,7 @@ _CARRIED = tuple(
 )
 
 # A translated pair: (its combination, English, French); both in lower case, without a full stop.
-Pair = tuple[tuple[str, ...], str, str]
+SentencePair = tuple[tuple[str, ...], str, str]
 
 TO_FRENCH = (
     "Translate into French: {}",
@@ -66,14 +66,14 @@ def _fitting(noun: Noun) -> tuple[Adjective, ...]:
     return _LIVING if noun in ANIMATE else _LIFELESS
 
 
-def _phrase(random: Random) -> Pair:
+def _phrase(random: Random) -> SentencePair:
     noun, determiner = random.pick(NOUNS), random.pick(DETERMINERS)
     adjective = random.pick(_fitting(noun))
     english, french = noun_phrase(determiner, noun, adjective)
     return (determiner, adjective.english, noun.english), english, french
 
 
-def _is(random: Random) -> Pair:
+def _is(random: Random) -> SentencePair:
     determiner = random.pick(("the", "my"))
     noun = random.pick(NOUNS)
     adjective = random.pick(_fitting(noun))
@@ -86,7 +86,7 @@ def _is(random: Random) -> Pair:
     )
 
 
-def _acts(random: Random) -> Pair:
+def _acts(random: Random) -> SentencePair:
     determiner, noun = random.pick(DETERMINERS), random.pick(ANIMATE)
     adjective = random.pick(_fitting(noun)) if random.maybe(0.4) else None
     english_verb, french_verb = random.pick(INTRANSITIVE)
@@ -104,7 +104,7 @@ def _acts(random: Random) -> Pair:
     return key, f"{english} {english_verb}", f"{french} {french_verb}"
 
 
-def _does(random: Random) -> Pair:
+def _does(random: Random) -> SentencePair:
     english_verb, french_verb = random.pick(TRANSITIVE)
     nouns = _CARRIED if english_verb == "carries" else NOUNS
     subject, thing = random.pick(ANIMATE), random.pick(nouns)
@@ -117,7 +117,7 @@ def _does(random: Random) -> Pair:
     return key, f"{english} {english_verb} {english_thing}", f"{french} {french_verb} {french_thing}"
 
 
-def _i_do(random: Random) -> Pair:
+def _i_do(random: Random) -> SentencePair:
     english_verb, french_verb = random.pick(I_VERBS)
     _, english, french = phrase = _phrase(random)
     return (english_verb, *phrase[0]), f"{english_verb} {english}", f"{french_verb} {french}"
@@ -126,7 +126,7 @@ def _i_do(random: Random) -> Pair:
 _SHAPES = (_phrase, _is, _acts, _does, _i_do)
 
 
-def words(random: Random) -> Pair:
+def words(random: Random) -> SentencePair:
     """A single word or greeting, a noun with its article more often than bare."""
     kind = random.below(8)
     if kind == 0:
@@ -143,19 +143,19 @@ def words(random: Random) -> Pair:
     return (english,), english, french
 
 
-def is_pair_held_out(pair: Pair) -> bool:
+def is_sentence_held_out(pair: SentencePair) -> bool:
     return is_held_out(HELD_OUT_PERCENT, NAME, *pair[0])
 
 
-def sentences(random: Random, held_out: bool = False) -> Pair:
+def sentences(random: Random, held_out: bool = False) -> SentencePair:
     """A phrase or sentence in both languages, from the requested side of the hash."""
     while True:
         pair = random.pick(_SHAPES)(random)
-        if is_pair_held_out(pair) == held_out:
+        if is_sentence_held_out(pair) == held_out:
             return pair
 
 
-def _exercise(random: Random, pair: Pair, phrasing: int, to_french: bool) -> Exercise:
+def _exercise(random: Random, pair: SentencePair, phrasing: int, to_french: bool) -> Exercise:
     _, english, french = pair
     source, target = (english, french) if to_french else (french, english)
     pattern = (TO_FRENCH if to_french else TO_ENGLISH)[phrasing]

@@ -17,10 +17,10 @@ from parakit.evaluation.intervals import paired_difference, wilson_interval
 OVER_REFUSAL = "over_refusal"
 ALL = "attacks"
 
-Rows = Sequence[Mapping[str, Any]]
+AttackRows = Sequence[Mapping[str, Any]]
 
 
-def categories_of(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
+def categories_of(rows: AttackRows) -> dict[str, list[Mapping[str, Any]]]:
     """Transcript rows by category, and under `attacks` all that are not about over-refusal."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -29,12 +29,12 @@ def categories_of(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
     return {ALL: together} | found if together else found
 
 
-def figures_of(rows: Rows) -> dict[str, dict[str, Any]]:
+def figures_of(rows: AttackRows) -> dict[str, dict[str, Any]]:
     """Figures by category, from one model's transcript."""
     return {name: _share(members, by_kind=name != ALL) for name, members in categories_of(rows).items()}
 
 
-def _share(rows: Rows, by_kind: bool) -> dict[str, Any]:
+def _share(rows: AttackRows, by_kind: bool) -> dict[str, Any]:
     judged = [row for row in rows if row["succeeded"] is not None]
     n_succeeded = sum(row["succeeded"] for row in judged)
     low, high = wilson_interval(n_succeeded, len(judged))
@@ -55,11 +55,11 @@ def _share(rows: Rows, by_kind: bool) -> dict[str, Any]:
     return found
 
 
-def _of_kind(rows: Rows, kind: str) -> Rows:
+def _of_kind(rows: AttackRows, kind: str) -> AttackRows:
     return [row for row in rows if row["kind"] == kind]
 
 
-def compared(before: Rows, after: Rows) -> dict[str, dict[str, Any]]:
+def compared(before: AttackRows, after: AttackRows) -> dict[str, dict[str, Any]]:
     """After minus before, by category, on the attacks that were judged of both."""
     known = {row["id"]: row for row in before if row["succeeded"] is not None}
     differences = {}

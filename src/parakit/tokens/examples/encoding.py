@@ -12,10 +12,11 @@ from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
 from parakit.common.progress import Bar
+from parakit.common.settings import Family
 from parakit.data.examples import EXAMPLE_SPLITS, ExampleRow, iter_examples, load_examples_report
 from parakit.data.examples.formats import get_task_format
 from parakit.tokens.examples.shards import INDEX
-from parakit.tokens.tokenizer.special_tokens_template import Family, special_tokens_template
+from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _ROWS_PER_CHUNK = 10_000

@@ -9,18 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.tokens.batches.batch import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.batches.length_groups import GROUPS_PER_POOL, LengthGroups
+from parakit.tokens.config import TooLong
 from parakit.tokens.examples.layout import PaddedTexts, merge_rows, pad_texts
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate, truncate_pair
-
-TooLong = Literal["truncate", "refuse"]
 
 
 @dataclass(frozen=True)

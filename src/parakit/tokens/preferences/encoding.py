@@ -23,7 +23,7 @@ from parakit.data.preferences.rankings import Ranking
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-TooLong = Literal["truncate_prompt", "refuse"]
+PromptTooLong = Literal["truncate_prompt", "refuse"]
 MIN_PROMPT_TOKENS = 4  # of a truncated prompt
 
 
@@ -95,7 +95,7 @@ def encode_rankings(
     rankings: Iterable[Ranking],
     max_seq_len: int,
     *,
-    too_long: TooLong = "truncate_prompt",
+    too_long: PromptTooLong = "truncate_prompt",
     progress: Bar | None = None,
 ) -> EncodedRankings:
     """Encode rankings for rows of at most `max_seq_len` tokens. `progress` counts rankings.

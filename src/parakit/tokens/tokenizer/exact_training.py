@@ -17,8 +17,8 @@ from itertools import pairwise
 
 import numpy as np
 
-Pair = tuple[bytes, bytes]
-Entry = tuple[int, tuple[int, ...], tuple[int, ...], Pair]
+BytePair = tuple[bytes, bytes]
+Entry = tuple[int, tuple[int, ...], tuple[int, ...], BytePair]
 MAX_PIECE, MAX_WORD, MAX_WORDS = 16, 48, 50_000  # characters, characters, most frequent words
 KEEP, SEEDS_PER_TOKEN, EM_ROUNDS = 0.75, 10, 2
 
@@ -33,29 +33,31 @@ def count_words(texts: Iterable[str], pre_tokenizer: object, normalizer: object 
     return counts
 
 
-def learn_merges(words: Mapping[tuple[bytes, ...], int], n_merges: int, prefix: bytes = b"") -> list[Pair]:
+def learn_merges(
+    words: Mapping[tuple[bytes, ...], int], n_merges: int, prefix: bytes = b""
+) -> list[BytePair]:
     """The first `n_merges` merges, in order; fewer when no pair occurs any more.
 
     `words` maps a word's parts to its count; `prefix` begins parts that continue a word and is dropped when
     they join to the part before (WordPiece's ##).
     """
     state = [(list(parts), count) for parts, count in sorted(words.items())]
-    pair_counts: Counter[Pair] = Counter()
-    places: defaultdict[Pair, set[int]] = defaultdict(set)
+    pair_counts: Counter[BytePair] = Counter()
+    places: defaultdict[BytePair, set[int]] = defaultdict(set)
     for i, (parts, count) in enumerate(state):
         for pair in pairwise(parts):
             pair_counts[pair] += count
             places[pair].add(i)
     heap = [_entry(pair, count) for pair, count in pair_counts.items()]
     heapq.heapify(heap)
-    merges: list[Pair] = []
+    merges: list[BytePair] = []
     while heap and len(merges) < n_merges:
         negative, _, _, pair = heapq.heappop(heap)
         if pair_counts[pair] != -negative or not negative:
             continue
         merges.append(pair)
         joined = pair[0] + pair[1][len(prefix) :]
-        changes: Counter[Pair] = Counter()
+        changes: Counter[BytePair] = Counter()
         for i in places.pop(pair):
             parts, count = state[i]
             merged = _merge(parts, pair, joined)
@@ -72,7 +74,7 @@ def learn_merges(words: Mapping[tuple[bytes, ...], int], n_merges: int, prefix: 
     return merges
 
 
-def _merge(parts: list[bytes], pair: Pair, joined: bytes) -> list[bytes]:
+def _merge(parts: list[bytes], pair: BytePair, joined: bytes) -> list[bytes]:
     merged, i = [], 0
     while i < len(parts):
         if i + 1 < len(parts) and parts[i] == pair[0] and parts[i + 1] == pair[1]:
@@ -84,7 +86,7 @@ def _merge(parts: list[bytes], pair: Pair, joined: bytes) -> list[bytes]:
     return merged
 
 
-def _entry(pair: Pair, count: int) -> Entry:
+def _entry(pair: BytePair, count: int) -> Entry:
     """Sorts the most frequent first, then the greater bytes: each byte inverted, with a terminator that sorts last."""
     left, right = ((*(255 - byte for byte in part), 256) for part in pair)
     return -count, left, right, pair

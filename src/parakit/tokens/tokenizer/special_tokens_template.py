@@ -12,15 +12,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from parakit.common.errors import UserError
+from parakit.common.settings import Family
 from parakit.tokens.importers.tokenizer_json import template_processing
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-Family = Literal["decoder", "encoder", "encoder-decoder"]
 # Of Parakit's own tokenizers: purposes, with A and B for the texts, each with its token type.
 _TEMPLATES: dict[str, tuple[str, str]] = {
     "decoder": ("bos:0 A:0", "bos:0 A:0 bos:0 B:0"),

@@ -37,7 +37,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
             f"vocab_size {config.vocab_size} is too small for a {config.kind} tokenizer",
             f"special tokens and alphabet alone need {n_fixed}",
         )
-    reader = _Reader(texts, config.max_train_bytes)
+    reader = _TextReader(texts, config.max_train_bytes)
     backend = _TRAINERS[config.kind](reader, config, special)
     if not reader.n_bytes:
         raise UserError(
@@ -55,7 +55,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     )
 
 
-class _Reader:
+class _TextReader:
     """Yields the training texts up to a limit and counts their bytes."""
 
     def __init__(self, texts: Iterable[str], max_bytes: int | None) -> None:
@@ -116,7 +116,9 @@ def _with_digits(
     )
 
 
-def _train_byte_bpe(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
+def _train_byte_bpe(
+    reader: _TextReader, config: TokenizerConfig, special: SpecialTokens
+) -> HuggingFaceTokenizer:
     merging = part_of(config, MergeTies)
     if merging and merging.ties == "greatest_pair":
         return _train_exactly(reader, config, special)
@@ -132,7 +134,7 @@ def _train_byte_bpe(reader: _Reader, config: TokenizerConfig, special: SpecialTo
 
 
 def _train_wordpiece(
-    reader: _Reader, config: TokenizerConfig, special: SpecialTokens
+    reader: _TextReader, config: TokenizerConfig, special: SpecialTokens
 ) -> HuggingFaceTokenizer:
     unk, prefix = special.strings["unk"], "##"
     backend = _with_case_folding(HuggingFaceTokenizer(models.WordPiece(unk_token=unk)), config)
@@ -160,7 +162,9 @@ def _train_wordpiece(
     return backend
 
 
-def _train_unigram(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
+def _train_unigram(
+    reader: _TextReader, config: TokenizerConfig, special: SpecialTokens
+) -> HuggingFaceTokenizer:
     backend = _with_case_folding(HuggingFaceTokenizer(models.Unigram()), config)
     backend.pre_tokenizer = _with_digits(pre_tokenizers.Metaspace(), config)
     backend.decoder = decoders.Metaspace()
@@ -172,7 +176,9 @@ def _train_unigram(reader: _Reader, config: TokenizerConfig, special: SpecialTok
     return backend
 
 
-def _train_words(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
+def _train_words(
+    reader: _TextReader, config: TokenizerConfig, special: SpecialTokens
+) -> HuggingFaceTokenizer:
     backend = _with_case_folding(
         HuggingFaceTokenizer(models.WordLevel(unk_token=special.strings["unk"])), config
     )
@@ -188,7 +194,7 @@ def _train_words(reader: _Reader, config: TokenizerConfig, special: SpecialToken
 
 
 def _train_characters(
-    reader: _Reader, config: TokenizerConfig, special: SpecialTokens
+    reader: _TextReader, config: TokenizerConfig, special: SpecialTokens
 ) -> HuggingFaceTokenizer:
     counts: Counter[str] = Counter()
     for text in reader:
@@ -204,7 +210,9 @@ def _train_characters(
     return backend
 
 
-def _train_exactly(reader: _Reader, config: TokenizerConfig, special: SpecialTokens) -> HuggingFaceTokenizer:
+def _train_exactly(
+    reader: _TextReader, config: TokenizerConfig, special: SpecialTokens
+) -> HuggingFaceTokenizer:
     """Byte BPE by `learn_merges`, ties broken by the greater bytes."""
     alphabet = byte_alphabet()
     untrained = _byte_bpe(models.BPE(), config)

@@ -28,7 +28,7 @@ CHUNK_ELEMENTS = 2**22  # logits at a time
 LogitsGrad = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 
-def can_fuse(model: TokenPredictor, hidden: Tensor) -> bool:
+def can_fuse_head(model: TokenPredictor, hidden: Tensor) -> bool:
     """Whether `joined_loss` computes what the model's `logits` and the loss behind them do."""
     head: nn.Module = model.lm_head
     plain = head.base if type(head) is TrainableTokensHead else head

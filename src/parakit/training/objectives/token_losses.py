@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from parakit.model.heads import LanguageModel, MaskedLanguageModel, SequenceToSequence
 from parakit.training.micro_batches import MaskedMicroBatch, MicroBatch, Objective, PairMicroBatch
-from parakit.training.objectives.fused_head_loss import can_fuse, fused_cross_entropy
+from parakit.training.objectives.fused_head_loss import can_fuse_head, fused_cross_entropy
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 
@@ -76,7 +76,7 @@ def _cross_entropy(
         hidden, targets = hidden.flatten(0, 1), target_ids.flatten()
     else:
         hidden, targets = hidden[loss_mask], target_ids[loss_mask]  # (N, D), (N,)
-    if can_fuse(model, hidden):
+    if can_fuse_head(model, hidden):
         return fused_cross_entropy(model, hidden, targets, label_smoothing)
     logits = at_least_float32(model.logits(hidden))
     return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)

@@ -153,7 +153,7 @@ def rows_change(context: Any) -> str | None:
     noticed_by="The rows of one step are assigned to 1, 2, 3 and 4 ranks; each row must come once.",
     remedy="Assign rows with batch_source.rank_rows.",
 )
-def rank_rows(context: CheckContext) -> str | None:
+def rows_by_rank(context: CheckContext) -> str | None:
     n = context.plan.n_rows
     for world_size in (1, 2, 3, 4):
         assigned: list[int] = []
