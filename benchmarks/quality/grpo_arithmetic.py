@@ -1,4 +1,4 @@
-"""GRPO with checked answers on stories that are harder than what tuning covered: with a sentence beside the point.
+"""GRPO with checked answers on stories that are harder than what tuning covered: with an irrelevant sentence.
 
 The primer's stories are all about one person's things. Here a sentence about somebody else's stands between them, which
 no document and no conversation has; the tuned model takes it for one more event, or for the beginning. Training uses

@@ -110,3 +110,19 @@ def test_the_log_is_left_out_of_the_checked_pages(tmp_path: Path) -> None:
         _page(tmp_path, "x", name)
     names = {page.name for page in written_rules.documents(tmp_path)}
     assert names == {"README.md", "tutorial.md", "0001-x.md"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "### 2026-11-22\n\n**Verdict:** kept. **Figure:** 2 ms.\n",
+        "### 2026-11-22: Muon\n\n**Figure:** 2 ms.\n",
+        "### 2026-11-22: Muon\n\n**Verdict:** nice. **Figure:** 2 ms.\n",
+        "### 2026-11-22: Muon\n\n**Verdict:** kept.\n",
+    ],
+)
+def test_a_log_entry_without_title_verdict_or_figure_is_noticed(entry: str) -> None:
+    good = "### 2026-11-21: Muon\n\n**Verdict:** kept (in part). **Figure:** 2 ms.\n"
+    assert written_rules.malformed_log_entries(good) == []
+    assert len(written_rules.malformed_log_entries(good + entry)) == 1
+    assert len(written_rules.malformed_log_entries(good + good.replace("21", "20"))) == 1

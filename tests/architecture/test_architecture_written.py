@@ -33,4 +33,9 @@ def test_make_targets_and_links_that_are_written_exist(page: Path) -> None:
 
 
 def test_pages_are_written_in_plain_words() -> None:
-    assert prose_rules.private_prose_in_pages(PAGES, ROOT) == []
+    pages = [*PAGES, ROOT / "docs" / "log.md", ROOT / "CHANGELOG.md"]
+    assert prose_rules.private_prose_in_pages(pages, ROOT) == []
+
+
+def test_every_entry_of_the_log_has_a_title_a_verdict_and_a_figure() -> None:
+    assert written_rules.malformed_log_entries((ROOT / "docs" / "log.md").read_text(encoding="utf-8")) == []

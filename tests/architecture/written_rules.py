@@ -115,7 +115,7 @@ def missing_make_targets(page: Path, root: Path) -> list[str]:
 
 
 def dead_links(page: Path, root: Path) -> list[str]:
-    """Relative links to files that are not there."""
+    """Relative links to files that do not exist."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     links = [link for link in _LINK.findall(text) if not IGNORED_FOLDERS & set(Path(link).parts)]
     return [
@@ -123,6 +123,27 @@ def dead_links(page: Path, root: Path) -> list[str]:
         for link in links
         if not (page.parent / link).exists()
     ]
+
+
+_ENTRY = re.compile(
+    r"\d{4}-\d\d-\d\d: (?P<title>\S[^\n]*)\n\n"
+    r"\*\*Verdict:\*\* (?P<verdict>[a-z ]+?)(?: ?\([^\n]+\))?\. \*\*Figure:\*\* \S[^\n]*\.\n"
+)
+VERDICTS = {"worked", "worked in part", "did not work", "kept", "given up", "fixed"}
+
+
+def malformed_log_entries(log: str) -> list[str]:
+    """Entries of docs/log.md without a date and a title, one of `VERDICTS`, and a figure; and those out of order."""
+    entries = re.split(r"^### ", log, flags=re.M)[1:]
+    violations = []
+    for entry in entries:
+        match = _ENTRY.match(entry)
+        if match is None or match["verdict"] not in VERDICTS:
+            violations.append(f"docs/log.md: {entry.splitlines()[0]}")
+    dates = [entry[:10] for entry in entries]
+    if dates != sorted(dates):
+        violations.append("docs/log.md: the newest entry comes last")
+    return violations
 
 
 _MACHINE = re.compile(
