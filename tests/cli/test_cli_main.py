@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from parakit.cli.main import VERBS, main, merge_repeated_flags, module_of
+from parakit.cli.main import VERBS, main, module_of
+from parakit.cli.rendering.arguments import merge_repeated_flags
 from parakit.common import UserError
 
 
@@ -131,3 +132,16 @@ def test_a_reader_that_goes_away_is_no_error(tiny_build, arguments):
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode in (0, 1)  # rich, which draws tables, ends with 1
+
+
+def test_a_help_page_shows_placeholders_choices_and_defaults_in_plain_words(capsys):
+    with pytest.raises(SystemExit):
+        main(["finetune", "--method", "lora", "--help"])
+    page = capsys.readouterr().out
+    for text in ("MODEL", "--output OUTPUT", "--method {full,lora,prompt,prefix,layers}", "--rank INT"):
+        assert text in page
+    assert "None" not in page
+    assert "STR" not in page
+    with pytest.raises(SystemExit):
+        main(["show", "--help"])
+    assert "--verify, --no-verify" in capsys.readouterr().out

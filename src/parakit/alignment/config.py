@@ -17,8 +17,8 @@ class AlignConfig(TrainingConfig):
     """How to align: the base of all methods."""
 
     method: Method = Field(
-        description="reward and dpo learn from preferences; ppo, grpo and best_of_n from a reward of the model's own"
-        " completions; constitution from principles"
+        description="reward and dpo learn from preferences; ppo, grpo and best_of_n from "
+        "rewards of the policy's own completions; constitution from principles."
     )
 
 
@@ -26,16 +26,16 @@ class Margins(Config):
     """By how much the chosen completion should win."""
 
     margin: float = Field(
-        default=0.0, description="by how much, in units of reward, the chosen completion should lead"
+        default=0.0, description="Margin, in units of reward, by which the chosen completion should win."
     )
-    row_margins: bool = Field(default=False, description="add the data's own margins to it")
+    row_margins: bool = Field(default=False, description="Add the data's own margin of each pair to it.")
 
 
 class SmoothedMargins(Margins):
     """What the losses dpo and simpo read, and ipo does not."""
 
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=0.5, description="share of the preferences taken to be wrong"
+        default=0.0, ge=0, lt=0.5, description="Fraction of the preferences assumed to be wrong."
     )
 
 
@@ -44,10 +44,10 @@ class RewardConfig(AlignConfig, Margins, ExampleBatches):
 
     method: Literal["reward"] = "reward"
     dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="in every block; None: the model's own"
+        default=None, ge=0, lt=1, description="Dropout in every block. Default: the model's own."
     )
     reward_centering_coef: float = Field(
-        default=0.01, ge=0, description="weight of the penalty that keeps rewards around zero"
+        default=0.01, ge=0, description="Weight of the penalty that keeps rewards centered on zero."
     )
 
 
@@ -58,13 +58,16 @@ class DPOConfig(AlignConfig, ExampleBatches):
 
     method: Literal["dpo"] = "dpo"
     dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="in every block; None: the model's own"
+        default=None, ge=0, lt=1, description="Dropout in every block. Default: the model's own."
     )
     preference_loss: PreferenceLoss = Field(
-        default="dpo", description="dpo; ipo, whose target is a fixed margin; simpo, which needs no reference"
+        default="dpo", description="dpo; ipo, with a fixed target margin; simpo, without a reference model."
     )
     kl_coef: float | None = Field(
-        default=None, gt=0, description="weight of the reference; None: 0.1, simpo 2.0"
+        default=None,
+        gt=0,
+        description="Strength of the KL constraint to the reference "
+        "(beta of the papers). Default: 0.1; simpo 2.0.",
     )
 
 
@@ -73,25 +76,30 @@ class RolloutConfig(AlignConfig):
 
     prompts: tuple[str, ...] = Field(
         default=(),
-        description="files of conversations whose last question is the prompt (what follows it is the right answer);"
-        " in a recipe, none: its conversations",
+        description="Files of conversations: the prompt is everything up to the last question, and the "
+        "turn after it is the reference answer. Default in a recipe: its conversations.",
     )
     reward: str | None = Field(
         default=None,
-        description="a reward model's folder, final_answer, exact_answer, contains_answer, format=REGEX, length=WORDS,"
-        " unit_tests, or python=module:function; in a recipe, none: the reward model of an earlier step",
+        description="A reward model's folder, final_answer, exact_answer, contains_answer, "
+        "format=REGEX, length=WORDS, unit_tests, or python=module:function. "
+        "Default in a recipe: the reward model of an earlier step.",
     )
     monitor_rewards: tuple[str, ...] = Field(
         default=(),
-        description="other rewards, measured on held-out prompts and never optimized; one that falls is a sign of"
-        " overoptimization",
+        description="Further rewards that are measured on held-out prompts and not "
+        "optimized; one that falls is a sign of overoptimization.",
     )
-    group_size: int = Field(default=1, ge=1, description="completions of each prompt")
-    max_new_tokens: int = Field(default=64, ge=1, description="longest completion in tokens")
-    temperature: float = Field(default=1.0, gt=0, le=100, description="of rollouts")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="of rollouts; 1 keeps every token")
+    group_size: int = Field(default=1, ge=1, description="Completions of each prompt.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Length limit of a completion in tokens.")
+    temperature: float = Field(default=1.0, gt=0, le=100, description="Sampling temperature of rollouts.")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Nucleus sampling of rollouts; 1 keeps every token."
+    )
     truncation_penalty: float = Field(
-        default=0.0, ge=0, description="subtracted from the reward of a completion without an end of turn"
+        default=0.0,
+        ge=0,
+        description="Subtracted from the reward of a completion that reaches max_new_tokens.",
     )
 
 
@@ -99,31 +107,42 @@ class RLConfig(RolloutConfig):
     """PPO and GRPO: phases of rollouts, each followed by some optimizer steps on them."""
 
     compile: Literal["auto", "off"] = Field(
-        default="auto", description="rollouts change the model's weights and lengths in every step"
+        default="auto",
+        description="torch.compile; auto: where it saves time. Rollouts "
+        "change weights and lengths in every step.",
     )
-    rollout_prompts: int = Field(default=1, ge=1, description="prompts of one phase of rollouts")
+    rollout_prompts: int = Field(default=1, ge=1, description="Prompts per phase of rollouts.")
     minibatches: int = Field(
-        default=1, ge=1, description="optimizer steps in one pass over the rollouts of a phase"
+        default=1, ge=1, description="Optimizer steps per pass over the rollouts of a phase."
     )
-    ppo_epochs: int = Field(default=1, ge=1, description="passes over the rollouts of a phase")
+    ppo_epochs: int = Field(default=1, ge=1, description="Passes over the rollouts of a phase.")
     clip_range: float = Field(
-        default=0.2, gt=0, lt=1, description="of a token's probability ratio, beyond which it earns nothing"
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="The probability ratio of a token is clipped to 1 - clip_range .. 1 + clip_range.",
     )
     max_kl: float | None = Field(
         default=None,
         gt=0,
-        description="nats a token between the policy and its rollouts that end a phase early; None: never",
+        description="KL between the policy and its rollouts, in nats a "
+        "token, that ends a phase early. Default: never.",
     )
-    kl_coef: float = Field(default=0.0, ge=0, description="weight of the KL penalty to the reference")
+    kl_coef: float = Field(default=0.0, ge=0, description="Weight of the KL penalty to the reference.")
     kl_estimator: Literal["k1", "k2", "k3"] = Field(
         default="k1",
-        description="of the KL penalty: k1 the log ratio, k2 half its square, k3 exp(-ratio) - 1 + ratio",
+        description="Estimator of the KL penalty: k1 the log ratio, k2 "
+        "half its square, k3 exp(-log ratio) - 1 + log ratio.",
     )
     kl_target: float | None = Field(
-        default=None, gt=0, description="nats a completion that kl_coef adapts to; None: kl_coef is fixed"
+        default=None,
+        gt=0,
+        description="KL in nats a completion to which kl_coef adapts. Default: kl_coef is fixed.",
     )
     kl_limit: float | None = Field(
-        default=None, gt=0, description="nats a completion from the reference that end the run; None: never"
+        default=None,
+        gt=0,
+        description="KL from the reference, in nats a completion, that ends the run. Default: never.",
     )
 
     @property
@@ -156,20 +175,25 @@ class PPOConfig(RLConfig):
     """Proximal policy optimization (Schulman et al. 2017) with a value head."""
 
     method: Literal["ppo"] = "ppo"
-    rollout_prompts: int = Field(default=128, ge=1, description="prompts of one phase of rollouts")
+    rollout_prompts: int = Field(default=128, ge=1, description="Prompts per phase of rollouts.")
     minibatches: int = Field(
-        default=4, ge=1, description="optimizer steps in one pass over the rollouts of a phase"
+        default=4, ge=1, description="Optimizer steps per pass over the rollouts of a phase."
     )
-    ppo_epochs: int = Field(default=2, ge=1, description="passes over the rollouts of a phase")
-    kl_coef: float = Field(default=0.05, ge=0, description="weight of the KL penalty to the reference")
-    discount: float = Field(default=1.0, ge=0, le=1, description="of rewards, each token")
-    gae_lambda: float = Field(default=0.95, ge=0, le=1, description="0 trusts values, 1 rewards")
-    value_coef: float = Field(default=0.1, ge=0, description="weight of the value loss")
+    ppo_epochs: int = Field(default=2, ge=1, description="Passes over the rollouts of a phase.")
+    kl_coef: float = Field(default=0.05, ge=0, description="Weight of the KL penalty to the reference.")
+    discount: float = Field(default=1.0, ge=0, le=1, description="Discount of rewards, per token.")
+    gae_lambda: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="Lambda of generalized advantage estimation: 0 relies on values, 1 on rewards.",
+    )
+    value_coef: float = Field(default=0.1, ge=0, description="Weight of the value loss.")
     value_clip_range: float = Field(
-        default=0.2, gt=0, description="how far a value may move in a phase, beyond which it earns nothing"
+        default=0.2, gt=0, description="A value may move by this much in a phase before its loss is clipped."
     )
     whiten_rewards: bool = Field(
-        default=True, description="rewards less their running mean, in running standard deviations"
+        default=True, description="Normalize rewards by their running mean and standard deviation."
     )
 
 
@@ -178,21 +202,25 @@ class GRPOConfig(RLConfig):
 
     method: Literal["grpo"] = "grpo"
     group_size: int = Field(
-        default=8, ge=1, description="completions of each prompt, which are compared with each other"
+        default=8, ge=1, description="Completions of each prompt, which are compared with each other."
     )
-    rollout_prompts: int = Field(default=16, ge=1, description="prompts of one phase of rollouts")
+    rollout_prompts: int = Field(default=16, ge=1, description="Prompts per phase of rollouts.")
     minibatches: int = Field(
-        default=2, ge=1, description="optimizer steps in one pass over the rollouts of a phase"
+        default=2, ge=1, description="Optimizer steps per pass over the rollouts of a phase."
     )
-    kl_coef: float = Field(default=0.04, ge=0, description="weight of the KL penalty to the reference")
+    kl_coef: float = Field(default=0.04, ge=0, description="Weight of the KL penalty to the reference.")
     kl_estimator: Literal["k1", "k2", "k3"] = Field(
         default="k2",
-        description="of the KL penalty: k2 half the log ratio's square, k3 exp(-ratio) - 1 + ratio",
+        description="Estimator of the KL penalty: k2 half the squared "
+        "log ratio, k3 exp(-log ratio) - 1 + log ratio.",
     )
-    divide_by_std: bool = Field(default=True, description="advantages in standard deviations of the group")
+    divide_by_std: bool = Field(
+        default=True, description="Divide advantages by the standard deviation of their group."
+    )
     loss_norm: Literal["completion", "token", "constant"] = Field(
         default="completion",
-        description="a token's loss is divided by its completion's length, all tokens, or max_new_tokens",
+        description="The loss of a token is divided by its completion's length, by "
+        "the number of all tokens, or by max_new_tokens (constant).",
     )
 
     @model_validator(mode="after")
@@ -214,27 +242,30 @@ class BestOfNConfig(RolloutConfig, TextBatches):
     """Rejection sampling: fine-tune on the best of several completions of each prompt."""
 
     method: Literal["best_of_n"] = "best_of_n"
-    group_size: int = Field(default=16, ge=1, description="completions of each prompt")
+    group_size: int = Field(default=16, ge=1, description="Completions of each prompt.")
 
 
 class CriticModel(Config):
     """Of a critic at a URL."""
 
     critic_model: str | None = Field(
-        default=None, description="the critic's name at its URL; None: the first that it lists"
+        default=None,
+        description="Name of the critic at its URL. Default: the first model that the endpoint lists.",
     )
 
 
 class PrimerAttacks(Config):
     """Of the primer's attacks."""
 
-    n_attacks: int = Field(default=300, ge=1, description="the primer's questions of each category")
+    n_attacks: int = Field(default=300, ge=1, description="The primer's questions of each category.")
 
 
 class PreferenceStep(Config):
     """Of the DPO step that follows the revisions."""
 
-    kl_coef: float | None = Field(default=None, gt=0, description="weight of the reference in DPO; None: 0.1")
+    kl_coef: float | None = Field(
+        default=None, gt=0, description="Strength of the KL constraint in the DPO step. Default: 0.1."
+    )
 
 
 class ConstitutionConfig(AlignConfig, TextBatches):
@@ -249,29 +280,37 @@ class ConstitutionConfig(AlignConfig, TextBatches):
     method: Literal["constitution"] = "constitution"
     prompts: tuple[str, ...] = Field(
         default=(),
-        description="files of helpful conversations to mix in; in a recipe, none: its conversations",
+        description="Files of helpful conversations to mix in. Default in a recipe: its conversations.",
     )
-    principles: str | None = Field(default=None, description="a YAML file of principles; None: the primer's")
+    principles: str | None = Field(
+        default=None, description="YAML file of principles. Default: the primer's."
+    )
     critic: str | None = Field(
-        default=None, description="a model folder or a chat endpoint's URL; None: the model itself"
+        default=None,
+        description="Model folder, or URL of a chat endpoint, that criticises. Default: the model itself.",
     )
     attacks: str | None = Field(
-        default=None, description="a file of questions to revise answers to; None: the primer's"
+        default=None, description="File of questions whose answers are revised. Default: the primer's."
     )
     n_rounds: int | None = Field(
-        default=None, ge=1, description="critiques of an answer; None: one for each principle"
+        default=None, ge=1, description="Critiques per answer. Default: one for each principle."
     )
     n_critique_examples: int = Field(
-        default=0, ge=0, description="the primer's examples of critiques to fine-tune on first"
+        default=0, ge=0, description="The primer's examples of critiques to fine-tune on first."
     )
     helpful_share: float = Field(
-        default=0.75, ge=0, lt=1, description="of the conversations to tune on, from `prompts`"
+        default=0.75,
+        ge=0,
+        lt=1,
+        description="Fraction of the conversations for fine-tuning that come from the prompts.",
     )
     n_preferences: int = Field(
-        default=0, ge=0, description="questions answered twice and compared by the critic, for a DPO step"
+        default=0,
+        ge=0,
+        description="Questions that are answered twice and compared by the critic, for a DPO step; 0: no DPO.",
     )
     max_invalid: float = Field(
-        default=0.5, ge=0, le=1, description="share of critiques that may be invalid before the run stops"
+        default=0.5, ge=0, le=1, description="Fraction of invalid critiques beyond which the run stops."
     )
 
 

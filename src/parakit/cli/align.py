@@ -25,11 +25,12 @@ class AlignCommandConfig(Config):
     output: str = Field(description="The model folder to write.")
     preferences: tuple[str, ...] = Field(
         default=(),
-        description="reward, dpo: JSON-lines, JSON or Parquet files, or a folder that `parakit text` wrote.",
+        description="For reward and dpo: JSON-lines, JSON or Parquet "
+        "files, or a folder that `parakit text` wrote.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the figures as JSON."
+        default=False, description="Print the results as one JSON object."
     )
 
 

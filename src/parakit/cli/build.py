@@ -10,7 +10,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from parakit.cli.main import merge_repeated_flags
+from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.tables import show_task
 from parakit.common.errors import UserError
 from parakit.common.formatting import duration
@@ -31,44 +31,43 @@ SUMMARY = "Make a model from a recipe or from your text: all stages in one comma
 class BuildConfig(Config):
     """Make a model. Without arguments the built-in recipe is built; it needs no text of yours."""
 
-    recipe: tyro.conf.Positional[str | None] = Field(default=None, description="A recipe file.")
+    recipe: tyro.conf.Positional[str | None] = Field(
+        default=None, description="A recipe file. Default: the built-in recipe."
+    )
     text: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH ...")] = Field(
         default=(), description="Files and folders of text, instead of a recipe."
     )
     conversations: tuple[str, ...] = Field(
-        default=(), description="With --text: files of conversations to tune on."
+        default=(), description="With --text: files of conversations to fine-tune on."
     )
     examples: tuple[str, ...] = Field(
-        default=(), description="With --text and --task: files of examples to tune on."
+        default=(), description="With --text and --task: files of examples to fine-tune on."
     )
     task: TaskName | None = Field(
-        default=None, description="What the model is tuned for, for example classify."
+        default=None, description="Task that the model is tuned for. Default: chat."
     )
-    family: Family | None = Field(
-        default=None, description="decoder (the default), encoder, encoder-decoder."
+    family: Family | None = Field(default=None, description="Model family. Default: decoder.")
+    evaluate_text: tuple[str, ...] = Field(
+        default=(), description="Files and folders of other text to evaluate the models on."
     )
-    evaluate_text: tuple[str, ...] = Field(default=(), description="Other text to measure the models on.")
-    exclude: tuple[str, ...] = Field(default=(), description="With --text: patterns of files to leave out.")
-    size: str | None = Field(default=None, description="Parameters, for example 5m.")
+    exclude: tuple[str, ...] = Field(default=(), description="With --text: patterns of files to skip.")
+    size: str | None = Field(default=None, description="Number of parameters, for example 5m.")
     time: str | None = Field(default=None, description="Time for the whole build, for example 30min.")
-    name: str | None = Field(default=None, description="The build's name; it goes to builds/NAME.")
-    seed: int | None = Field(default=None, description="Decides every draw.")
+    name: str | None = Field(default=None, description="Name of the build, which is written to builds/NAME.")
+    seed: int | None = Field(default=None, description="Seed of all random choices.")
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = Field(
         default=(), description="Other settings of the recipe, for example pretrain.max_steps=100."
     )
-    builds: str = Field(default="builds", description="The folder that builds go to.")
-    dry_run: bool = Field(default=False, description="Only tell what would run and why.")
+    builds: str = Field(default="builds", description="The folder in which builds are written.")
+    dry_run: bool = Field(default=False, description="Print which stages would run and why, and stop.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the summary as JSON."
+        default=False, description="Print the summary as one JSON object."
     )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit build` with these arguments."""
-    argv = merge_repeated_flags(
-        argv, ("--text", "--set", "--conversations", "--examples", "--evaluate-text", "--exclude")
-    )
-    command = tyro.cli(BuildConfig, args=argv, prog="parakit build", config=(tyro.conf.FlagCreatePairsOff,))
+    command = parse_command(BuildConfig, argv, "parakit build")
     from parakit.recipe.builder import build, dry_run
 
     recipe = _recipe(command)

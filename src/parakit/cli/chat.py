@@ -10,7 +10,7 @@ from pydantic import Field
 
 import parakit
 from parakit.cli.generate import sampling_settings
-from parakit.cli.main import merge_repeated_flags
+from parakit.cli.rendering.arguments import parse_command
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.inference.config import ChatConfig, SamplingConfig
@@ -27,26 +27,24 @@ class ChatCommandConfig(SamplingConfig):
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     adapters: tuple[str, ...] = Field(
         default=(),
-        description="Folders of adapters of the model; the first is on, /adapter NAME switches.",
+        description="Folders of adapters of the model; the first is active, and /adapter NAME switches.",
     )
     system: str = Field(default="", description="The system prompt.")
     when_full: Literal["refuse", "drop_oldest"] = Field(
         default="refuse",
-        description="With a full context window: an error, or drop the oldest turns and name them.",
+        description="With a full context window: refuse with an "
+        "error, or drop the oldest turns with a notice.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print each answer as one JSON object a line."
+        default=False, description="Print each answer as one JSON object per line."
     )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit chat` with these arguments; 0 when the user left."""
-    argv = merge_repeated_flags(argv, ["--adapters"])
-    command = tyro.cli(
-        ChatCommandConfig, args=argv, prog="parakit chat", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(ChatCommandConfig, argv, "parakit chat")
     model = parakit.load(command.model, device=command.device, dtype=command.dtype, adapters=command.adapters)
     sampling = model.sampling_config(**sampling_settings(command, argv, model.published))
     session = model.chat_session(

@@ -23,23 +23,21 @@ class DistillCommandConfig(Config):
     resumes.
     """
 
-    teacher: tyro.conf.Positional[str] = Field(
-        description="The model folder to learn from; it is not changed."
-    )
+    teacher: tyro.conf.Positional[str] = Field(description="The teacher's model folder; it is not changed.")
     output: str = Field(description="The model folder to write.")
     conversations: tuple[str, ...] = Field(
         default=(), description="JSON-lines files, or a folder that `parakit text` wrote."
     )
     shards: str | None = Field(
-        default=None, description="A folder of token shards: text, masked for an encoder, or conversations."
+        default=None, description="A folder of token shards of text or of conversations."
     )
     teacher_logits: str | None = Field(
         default=None,
-        description="Folder of the teacher's answers: read where it exists, else written for the next student.",
+        description="Folder of the teacher's cached logits: read if it exists, else written for the next run.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the figures as JSON."
+        default=False, description="Print the results as one JSON object."
     )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.doctor_inputs import DoctorMethod
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
@@ -32,21 +33,21 @@ class DoctorCommandConfig(Config):
     model: tyro.conf.Positional[str] = Field(description="A model folder.")
     data: str | None = Field(
         default=None,
-        description="A folder of shards, conversations or preferences, or a file of the latter two. Default: the shards"
-        " that the model was trained on.",
+        description="A folder of token shards, examples, conversations or preferences, or a file of "
+        "conversations or preferences. Default: the shards that the model was trained on.",
     )
     method: DoctorMethod | None = Field(
         default=None,
-        description="The method that the data is for, where several fit: reward or dpo for preferences; ppo, grpo or"
-        " best_of_n for the prompts of conversations.",
+        description="The method that the data are for: reward or dpo for preferences; ppo, grpo or "
+        "best_of_n for the prompts of conversations. Default: from the kind of the data.",
     )
     split: str = Field(default="train", description="The split to check.")
     seq_len: int | None = Field(
-        default=None, ge=2, description="Tokens per row. Default: the model's window."
+        default=None, ge=2, description="Tokens per row. Default: the model's context window."
     )
     show: bool = Field(
         default=False,
-        description="Show which tokens count; of a ranking, its completions.",
+        description="Print documents with the tokens that count in the loss; of a ranking, its completions.",
     )
     n_documents: int = Field(
         default=3, ge=1, description="Number of documents or rankings that --show prints."
@@ -58,9 +59,7 @@ class DoctorCommandConfig(Config):
 
 def main(argv: list[str]) -> int:
     """Run `parakit doctor` with these arguments; 0 when every check passes, 1 when one fails."""
-    command = tyro.cli(
-        DoctorCommandConfig, args=argv, prog="parakit doctor", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(DoctorCommandConfig, argv, "parakit doctor")
     from parakit.cli.rendering.doctor_inputs import check_data
     from parakit.recipe.build_folder import resolve_model_folder
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import parakit
+from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.tables import show_preferences, show_task
 from parakit.common.progress import log, progress
 from parakit.evaluation.config import EvaluationConfig
@@ -29,33 +30,31 @@ class EvaluateCommandConfig(EvaluationConfig):
     run_suites: Annotated[bool, tyro.conf.arg(name="suites")] = Field(
         default=False, description="Run the primer's held-out suites."
     )
-    n_suite_items: int = Field(default=250, ge=8, description="Questions in each suite.")
-    seed: int = Field(default=0, description="The seed of the suites' questions.")
+    n_suite_items: int = Field(default=250, ge=8, description="Questions per suite.")
+    seed: int = Field(default=0, description="Seed of the suites' questions.")
     output: str | None = Field(
-        default=None, description="Write the results, every answer included, to this folder."
+        default=None, description="Write the results, with every answer, to this folder."
     )
     compare: str | None = Field(
-        default=None, description="An evaluation folder of another model: compare suites item by item."
+        default=None, description="Evaluation folder of another model; suites are compared item by item."
     )
     preferences: str | None = Field(
         default=None, description="For a reward model: a file or folder of preferences to score."
     )
     preferences_split: Literal["train", "validation", "test"] | None = Field(
         default=None,
-        description="Of a folder of preferences; none: test, or validation where that is empty.",
+        description="Split of a folder of preferences. Default: test, or validation if test is empty.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the figures as one JSON object."
+        default=False, description="Print the results as one JSON object."
     )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit evaluate` with these arguments; 0 when everything asked for was measured."""
-    command = tyro.cli(
-        EvaluateCommandConfig, args=argv, prog="parakit evaluate", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(EvaluateCommandConfig, argv, "parakit evaluate")
     unit = "rankings" if command.preferences else "tokens and questions"
     with progress("evaluate", unit=unit) as bar:
         figures = parakit.evaluate(

@@ -8,6 +8,7 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.import_model import StoredDtype
+from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.show_details import describe, one_line
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
@@ -22,20 +23,21 @@ class ExportCommandConfig(Config):
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     output: str = Field(description="The folder to write.")
     dtype: Annotated[StoredDtype | None, tyro.conf.arg(metavar="DTYPE")] = Field(
-        default=None, description="Store weights as float32, bfloat16, float16; none: as they are."
+        default=None, description="Store weights as float32, bfloat16 or float16. Default: unchanged."
     )
     max_shard_size: str = Field(
         default="5GB",
-        description="Larger weights are split into several files with an index, for example 500MB.",
+        description="Size limit of a weights file, for example "
+        "500MB; larger weights are split, with an index.",
     )
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print one JSON object."
+    )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit export` with these arguments; 0 when the folder was written."""
-    command = tyro.cli(
-        ExportCommandConfig, args=argv, prog="parakit export", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(ExportCommandConfig, argv, "parakit export")
     from parakit.checkpoints.import_export import export_model
 
     written = export_model(

@@ -25,25 +25,27 @@ class FinetuneCommandConfig(Config):
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")
     output: str = Field(description="The model folder to write.")
     conversations: tuple[str, ...] = Field(
-        default=(), description="chat: JSON-lines files, or a folder that `parakit text` wrote."
+        default=(), description="For chat: JSON-lines files, or a folder that `parakit text` wrote."
     )
     shares: tuple[float, ...] = Field(
         default=(),
-        description="chat: proportions in which several files of conversations are mixed, e.g. 3 1.",
+        description="For chat: proportions in which several files "
+        "of conversations are mixed, for example 3 1.",
     )
     examples: tuple[str, ...] = Field(
         default=(),
-        description="Other tasks: JSON-lines, CSV or TSV files, or a folder that `parakit text --task` wrote.",
+        description="For other tasks: JSON-lines, CSV or TSV files, "
+        "or a folder that `parakit text --task` wrote.",
     )
     validation_examples: tuple[str, ...] = Field(
-        default=(), description="Files that are the validation split; else a twentieth of the examples."
+        default=(), description="Files of the validation split. Default: 5 % of the examples."
     )
     test_examples: tuple[str, ...] = Field(
-        default=(), description="Files that must not be trained on; `parakit evaluate` measures on them."
+        default=(), description="Files of the test split, for `parakit evaluate`; they are never trained on."
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the figures as JSON."
+        default=False, description="Print the results as one JSON object."
     )
 
 

@@ -9,6 +9,7 @@ import tyro
 from pydantic import Field
 
 import parakit
+from parakit.cli.rendering.arguments import parse_command
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.inference.config import SamplingConfig
@@ -27,7 +28,8 @@ class GenerateCommandConfig(SamplingConfig):
         default="-", description="The text to continue, or the question; - reads standard input."
     )
     prompting: Literal["auto", "chat", "plain"] = Field(
-        default="auto", description="Use the chat template, plain text, or what the model was tuned for."
+        default="auto",
+        description="Use the chat template, plain text, or (auto) the form that the model was tuned for.",
     )
     system: str = Field(default="", description="The system prompt (chat only).")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
@@ -39,9 +41,7 @@ class GenerateCommandConfig(SamplingConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit generate` with these arguments; 0 when a completion was made."""
-    command = tyro.cli(
-        GenerateCommandConfig, args=argv, prog="parakit generate", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(GenerateCommandConfig, argv, "parakit generate")
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
     is_chat = model.chat_tuned if command.prompting == "auto" else command.prompting == "chat"

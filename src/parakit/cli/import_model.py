@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
+from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.show_details import describe, one_line
 from parakit.common.artifacts import open_artifact
 from parakit.common.progress import log
@@ -20,22 +21,23 @@ class ImportCommandConfig(Config):
     """Check a published model, tensor by tensor, and write it as a model folder with lineage. None of its code runs."""
 
     source: tyro.conf.Positional[str] = Field(
-        description="A model folder, or a name on the hub to download, such as org/model or hub:org/model."
+        description="A model folder, or a model to download from the "
+        "Hugging Face hub, such as org/model or hub:org/model."
     )
     output: str = Field(description="The model folder to write.")
     revision: str | None = Field(default=None, description="A branch, tag or commit on the hub.")
     dtype: Annotated[StoredDtype | None, tyro.conf.arg(metavar="DTYPE")] = Field(
-        default=None, description="Store weights as float32, bfloat16, float16; none: as they are."
+        default=None, description="Store weights as float32, bfloat16 or float16. Default: unchanged."
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print one JSON object."
+    )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit import` with these arguments; 0 when the model was written."""
-    command = tyro.cli(
-        ImportCommandConfig, args=argv, prog="parakit import", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(ImportCommandConfig, argv, "parakit import")
     from parakit.checkpoints.generation_settings import GENERATION
     from parakit.checkpoints.import_export import import_model
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
 # Errors of the machine, which are printed in one line, as a user's mistake is.
@@ -118,23 +118,6 @@ def _sigterm_unwinds() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def merge_repeated_flags(argv: list[str], flags: Collection[str]) -> list[str]:
-    """`--set A --set B` as `--set A B`: given twice, a flag that takes several values keeps them all."""
-    rest: list[str] = []
-    values: dict[str, list[str]] = {}
-    into = rest
-    for word in argv:
-        flag, equals, value = word.partition("=")
-        flag = flag.replace("_", "-")
-        if flag in flags:
-            into = values.setdefault(flag, [])
-            into += [value] if equals else []
-        else:
-            into = rest if word.startswith("--") else into
-            into.append(word)
-    return rest + [word for flag, given in values.items() for word in (flag, *given)]
 
 
 def _help() -> str:

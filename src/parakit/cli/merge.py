@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from parakit.cli.main import merge_repeated_flags
+from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.show_details import describe, one_line
 from parakit.common.errors import UserError
 from parakit.common.progress import log
@@ -21,29 +21,28 @@ class MergeCommandConfig(Config):
     """
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER ...")] = Field(
-        description="An adapter's folder, or two and more model folders."
+        description="An adapter's folder, or two or more model folders."
     )
     output: str = Field(description="The model folder to write.")
-    base: str | None = Field(default=None, description="The adapter's base, where it is not where it was.")
+    base: str | None = Field(default=None, description="Folder of the adapter's base, if it has moved.")
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], tyro.conf.arg(metavar="DTYPE")] = Field(
-        default="float32", description="Of the merged weights of an adapter: float32, bfloat16, float16."
+        default="float32", description="dtype of an adapter's merged weights: float32, bfloat16, float16."
     )
     max_rounding_loss: float = Field(
-        default=0.02, ge=0, le=1, description="The share of an adapter's update that rounding may lose."
+        default=0.02, ge=0, le=1, description="Fraction of an adapter's update that may be lost to rounding."
     )
-    weights: tuple[float, ...] = Field(default=(), description="Of the models' mean; none: all alike.")
+    weights: tuple[float, ...] = Field(
+        default=(), description="Weights of the models in the mean. Default: equal."
+    )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print one JSON object."
+    )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit merge` with these arguments; 0 when a model was written."""
-    command = tyro.cli(
-        MergeCommandConfig,
-        args=merge_repeated_flags(argv, ("--weights",)),
-        prog="parakit merge",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    command = parse_command(MergeCommandConfig, argv, "parakit merge")
     if len(command.sources) == 1:
         _merge_adapter(command)
     else:

@@ -9,7 +9,7 @@ import tyro
 from pydantic import Field
 
 import parakit
-from parakit.cli.main import merge_repeated_flags
+from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.predictions import inputs_of, predict, prediction_text, read_rows
 from parakit.common.errors import UserError
 from parakit.inference.config import BeamConfig
@@ -22,14 +22,14 @@ class PredictCommandConfig(BeamConfig):
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     text: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = Field(
-        default=(), description="Texts; without them --input, or standard input, one per line."
+        default=(), description="Texts. Default: --input, or else standard input, one per line."
     )
     input: str | None = Field(
         default=None, description="A file: JSON lines with text, source or words, or one text per line."
     )
-    n_beams: int = Field(default=1, ge=1, le=1000, description="Beams of a translation; 1 is greedy.")
-    n_candidates: int = Field(default=5, ge=1, description="Tokens shown for each [MASK].")
-    embed: bool = Field(default=False, description="Turn texts into vectors, whatever the model's main task.")
+    n_beams: int = Field(default=1, ge=1, le=1000, description="Beams of a translation; 1: greedy.")
+    n_candidates: int = Field(default=5, ge=1, description="Candidate tokens per [MASK].")
+    embed: bool = Field(default=False, description="Compute text embeddings, whatever the model's task.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -39,10 +39,7 @@ class PredictCommandConfig(BeamConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit predict` with these arguments; 0 when there is a prediction for every text."""
-    argv = merge_repeated_flags(argv, ("--text",))
-    command = tyro.cli(
-        PredictCommandConfig, args=argv, prog="parakit predict", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(PredictCommandConfig, argv, "parakit predict")
     if command.text and command.input:
         raise UserError("both --text and --input were given", "give one of them")
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)

@@ -26,23 +26,25 @@ class PretrainCommandConfig(Config):
 
     shards: tyro.conf.Positional[str] = Field(description="The folder of token shards.")
     tokenizer: str | None = Field(
-        default=None, description="The tokenizer that encoded them; with --model it is the model's."
+        default=None, description="The tokenizer that encoded them. Default: with --model, the model's own."
     )
     output: str = Field(description="The model folder to write.")
     family: Family = Field(
         default="decoder",
-        description="decoder goes on with a text, encoder reads one, encoder-decoder turns one into another.",
+        description="decoder (GPT), encoder (BERT) or encoder-decoder (T5).",
     )
     architecture: str | None = Field(
         default=None,
-        description="A published shape of that family, for example bert; none: the family's own.",
+        description="A published architecture of that family, for example bert. Default: Parakit's own.",
     )
-    size: str | None = Field(default=None, description="Parameters, for example 5m; none: from the time.")
-    time: str | None = Field(default=None, description="Time to train, for example 10min.")
-    max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
+    size: str | None = Field(
+        default=None, description="Number of parameters, for example 5m. Default: from the time."
+    )
+    time: str | None = Field(default=None, description="Training time, for example 10min.")
+    max_seq_len: int = Field(default=256, ge=8, description="Context window in tokens.")
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the figures as JSON."
+        default=False, description="Print the results as one JSON object."
     )
 
 

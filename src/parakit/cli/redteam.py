@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from parakit.alignment.red_team.config import RedTeamConfig
-from parakit.cli.main import merge_repeated_flags
+from parakit.cli.rendering.arguments import parse_command
 from parakit.common.errors import UserError
 from parakit.common.formatting import percent
 from parakit.common.progress import log
@@ -25,25 +25,20 @@ class RedteamCommandConfig(RedTeamConfig):
     """
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the URL of a chat endpoint.")
-    output: str = Field(description="The folder to write: results, transcripts, report.html.")
+    output: str = Field(description="The folder to write: results, transcripts and report.html.")
     against: str | None = Field(
-        default=None, description="The model before (folder or URL): compared attack by attack."
+        default=None, description="An earlier model (folder or URL), to compare with attack by attack."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the figures as one JSON object."
+        default=False, description="Print the results as one JSON object."
     )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit redteam` with these arguments."""
-    command = tyro.cli(
-        RedteamCommandConfig,
-        args=merge_repeated_flags(argv, ["--suites", "--attacks"]),
-        prog="parakit redteam",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    command = parse_command(RedteamCommandConfig, argv, "parakit redteam")
     config = _config(command)
     out = Path(command.output)
     from parakit.common.devices import pick_device

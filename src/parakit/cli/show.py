@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.tree import Tree
 
+from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.show_details import describe
 from parakit.common.formatting import byte_size, long_duration, number
 from parakit.common.settings import Config
@@ -21,20 +22,16 @@ SUMMARY = "Show what a folder holds and where it came from."
 class ShowCommandConfig(Config):
     """Show what a folder holds (a corpus, a model, a build, ...) and where it came from."""
 
-    path: tyro.conf.Positional[str] = Field(description="The folder to look at.")
-    verify: bool = Field(
-        default=True, description="Check every file's sha256 sum; off: read only what is shown."
-    )
+    path: tyro.conf.Positional[str] = Field(description="The folder to describe.")
+    verify: bool = Field(default=True, description="Check the sha256 sum of every file.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print it as one JSON object."
+        default=False, description="Print one JSON object."
     )
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit show` with these arguments; 0 when the folder is intact."""
-    command = tyro.cli(
-        ShowCommandConfig, args=argv, prog="parakit show", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(ShowCommandConfig, argv, "parakit show")
     found = describe(command.path, verify=command.verify)
     if command.as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parakit.cli.rendering.arguments import parse_command
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import read_json
@@ -50,27 +51,27 @@ class TextCommandConfig(TextConfig):
     use_primer: Annotated[bool, tyro.conf.arg(name="primer")] = Field(
         default=False, description="Generate the built-in primer instead of reading files."
     )
-    seed: int = Field(default=0, description="The primer's seed, and that of the draw by --shares.")
+    seed: int = Field(default=0, description="Seed of the primer, and of the sampling with --shares.")
     conversations: bool = Field(
-        default=False, description="Read (or generate) conversations to tune on instead of text."
+        default=False, description="Read (or generate) conversations for fine-tuning instead of text."
     )
     shares: tuple[float, ...] = Field(
         default=(),
         description="With --conversations: proportions in which the paths are mixed, for example 3 1.",
     )
     preferences: bool = Field(
-        default=False, description="Read (or generate) preferences to align with instead of text."
+        default=False, description="Read (or generate) preferences for alignment instead of text."
     )
     task: ExampleTaskName | None = Field(
         default=None, description="Read (or generate) examples of this task instead of text."
     )
     statistics: bool = Field(
         default=False,
-        description="With --primer: print how varied it is, and how much of the suites is in it.",
+        description="With --primer: print how varied the text is, and how much of the suites occurs in it.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the report as JSON."
+        default=False, description="Print the report as one JSON object."
     )
 
     @property
@@ -81,9 +82,7 @@ class TextCommandConfig(TextConfig):
 
 def main(argv: list[str]) -> int:
     """Run `parakit text` with these arguments; 0 when the folder was written."""
-    command = tyro.cli(
-        TextCommandConfig, args=argv, prog="parakit text", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(TextCommandConfig, argv, "parakit text")
     if command.statistics and not command.use_primer:
         raise UserError(
             "--statistics describes the primer, and text was given", "take it out, or add --primer"

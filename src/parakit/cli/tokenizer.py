@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parakit.cli.rendering.arguments import parse_arguments
+from parakit.cli.rendering.arguments import parse_arguments, parse_command
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.settings import Config, Family, closest_match
@@ -35,7 +35,9 @@ class TokenizerTrainCommandConfig(Config):
     source: tyro.conf.Positional[tuple[str, ...]] = Field(description=_SOURCE_HELP)
     output: str = Field(description="The folder to write.")
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print one JSON object."
+    )
 
 
 class TokenizerEncodeCommandConfig(Config):
@@ -43,17 +45,21 @@ class TokenizerEncodeCommandConfig(Config):
 
     tokenizer: tyro.conf.Positional[str] = Field(description="A tokenizer or model folder, or NAME:PATH.")
     text: tyro.conf.Positional[str | None] = Field(
-        default=None, description="The text (default: standard input); with --output, a corpus folder."
+        default=None,
+        description="The text. Default: standard input. With --output: "
+        "a folder of text, conversations or examples.",
     )
     output: str | None = Field(
         default=None,
         description="Write token shards of a corpus, of conversations or of examples to this folder.",
     )
     family: Family = Field(
-        default="decoder", description="With --output: the model family that will read the tokens."
+        default="decoder", description="With --output: the family of the model that is trained on the shards."
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print one JSON object."
+    )
 
 
 class TokenizerCompareCommandConfig(Config):
@@ -62,9 +68,11 @@ class TokenizerCompareCommandConfig(Config):
     tokenizers: tyro.conf.Positional[tuple[str, ...]] = Field(
         description="Tokenizer or model folders, or NAME:PATH for a published one, such as cl100k_base:DIR."
     )
-    text: str | None = Field(default=None, description="The text; default: --file, else standard input.")
+    text: str | None = Field(default=None, description="The text. Default: --file, or else standard input.")
     file: str | None = Field(default=None, description="A UTF-8 text file.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(default=False, description="Print JSON.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print one JSON object."
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -91,9 +99,7 @@ def main(argv: list[str]) -> int:
         )
         return 0
     config, run = verbs[verb]
-    command = tyro.cli(
-        config, args=rest, prog=f"parakit tokenizer {verb}", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = parse_command(config, rest, f"parakit tokenizer {verb}")
     run(command)
     return 0
 

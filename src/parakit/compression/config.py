@@ -25,14 +25,18 @@ DistillObjective = Literal["next_token", "chat", "masked"]
 class Mixture(Config):
     """Of the Jensen-Shannon divergence."""
 
-    teacher_share: float = Field(default=0.5, gt=0, lt=1, description="the teacher's part of the mixture")
+    teacher_share: float = Field(default=0.5, gt=0, lt=1, description="The teacher's weight in the mixture.")
 
 
 class OnPolicy(Config):
     """Of completions that the student samples."""
 
-    rollout_temperature: float = Field(default=1.0, ge=0, le=100, description="of the student's completions")
-    max_new_tokens: int = Field(default=64, ge=1, description="longest completion of the student")
+    rollout_temperature: float = Field(
+        default=1.0, ge=0, le=100, description="Sampling temperature of the student's completions."
+    )
+    max_new_tokens: int = Field(
+        default=64, ge=1, description="Length limit of the student's completions in tokens."
+    )
 
 
 class DistillConfig(TrainingConfig, TextBatches):
@@ -47,40 +51,49 @@ class DistillConfig(TrainingConfig, TextBatches):
     }
 
     objective: DistillObjective | None = Field(
-        default=None, description="next_token, chat, masked (encoders); None: what the data are for"
+        default=None,
+        description="Training objective; masked is for encoders. Default: from the kind of the data.",
     )
     divergence: Literal["forward", "reverse", "jensen_shannon"] = Field(
-        default="forward", description="from the teacher's distribution: KL(teacher || student) is forward"
+        default="forward",
+        description="Divergence between the token distributions: forward is KL(teacher || student).",
     )
     distill_temperature: float = Field(
-        default=1.0, gt=0, le=100, description="logits of teacher and student are divided by it"
+        default=1.0, gt=0, le=100, description="Logits of teacher and student are divided by it."
     )
     hard_label_share: float = Field(
-        default=0.2, ge=0, le=1, description="part of the loss that is the plain cross-entropy; 1: no teacher"
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Weight of the cross-entropy of the labels in the loss; 1: no teacher.",
     )
     hidden_coef: float = Field(
-        default=0.0, ge=0, description="weight of 1 - cosine of the last hidden vectors of both"
+        default=0.0,
+        ge=0,
+        description="Weight of 1 - cosine similarity of the last hidden vectors of teacher and student.",
     )
     on_policy_share: float = Field(
-        default=0.0, ge=0, le=1, description="part of the rows whose completion the student samples"
+        default=0.0, ge=0, le=1, description="Fraction of the rows whose completion the student samples."
     )
     cache_top_k: int | None = Field(
         default=None,
         ge=1,
-        description="store so many of the teacher's likeliest tokens of each place on disk; None: run it each step",
+        description="Store the teacher's k likeliest tokens of each position "
+        "on disk. Default: run the teacher at each step.",
     )
     keep_layers: int | None = Field(
         default=None,
         ge=1,
-        description="the student begins as so many of the teacher's layers; None: half of them",
+        description="Initialize the student from this many of the teacher's layers. Default: half of them.",
     )
     size: str | None = Field(
-        default=None, description="the student begins from scratch, with so many parameters, for example 700k"
+        default=None,
+        description="Start the student from scratch, with this many parameters, for example 700k.",
     )
     student: str | None = Field(
-        default=None, description="the student begins as this model folder, with the teacher's tokenizer"
+        default=None, description="Model folder to start the student from; it needs the teacher's tokenizer."
     )
-    may_be_larger: bool = Field(default=False, description="allow a student larger than its teacher")
+    may_be_larger: bool = Field(default=False, description="Allow a student larger than its teacher.")
 
     @model_validator(mode="after")
     def _one_student(self) -> Self:

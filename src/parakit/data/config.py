@@ -14,34 +14,38 @@ class TextConfig(Config):
 
     paths: tuple[str, ...] = Field(default=(), description="Files and folders to read.")
     validation_paths: tuple[str, ...] = Field(
-        default=(), description="Files that are the validation split; none of their documents is trained on."
+        default=(), description="Files of the validation split; they are never trained on."
     )
     exclude: tuple[str, ...] = Field(
-        default=(), description="Patterns such as 'drafts/*' or '*.min.js' of what to skip inside folders."
+        default=(), description="Patterns of files to skip inside folders, such as 'drafts/*' or '*.min.js'."
     )
     text_field: str = Field(default="text", description="The field (JSON lines) or column (Parquet) to read.")
-    deduplicate: bool = Field(default=True, description="Keep one of several documents with equal text.")
+    deduplicate: bool = Field(default=True, description="Keep only one of several documents with equal text.")
     strip_gutenberg: bool = Field(
-        default=True, description="Leave out Project Gutenberg's own header and licence around a book."
+        default=True, description="Remove the header and licence of Project Gutenberg around a book."
     )
     newlines: Literal["unix", "keep"] = Field(
-        default="unix", description="'unix' turns Windows line ends into plain ones; 'keep' leaves them."
+        default="unix", description="unix: Windows line ends become plain ones; keep: they stay."
     )
     max_document_chars: int = Field(
-        default=20_000, ge=1, description="Longer texts are cut into documents, at paragraphs where possible."
+        default=20_000,
+        ge=1,
+        description="Longer texts are split into documents, between paragraphs where possible.",
     )
     validation_fraction: float = Field(
-        default=0.05, ge=0, lt=1, description="Share of documents for validation."
+        default=0.05, ge=0, lt=1, description="Fraction of the documents in the validation split."
     )
     test_fraction: float = Field(
-        default=0.05, ge=0, lt=1, description="Share of documents for the test split."
+        default=0.05, ge=0, lt=1, description="Fraction of the documents in the test split."
     )
     min_corpus_bytes: int = Field(default=1_000, ge=1, description="A smaller training split is an error.")
     max_line_bytes: int = Field(
-        default=16 * 2**20, ge=16, description="A longer line is left out, and counted; it bounds the memory."
+        default=16 * 2**20,
+        ge=16,
+        description="Longer lines are skipped and counted, which bounds the memory.",
     )
     max_expansion: int = Field(
-        default=200, ge=1, description="A compressed file that grows by more than this factor is left out."
+        default=200, ge=1, description="Compressed files that expand by more than this factor are skipped."
     )
 
     @model_validator(mode="after")

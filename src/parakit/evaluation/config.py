@@ -15,7 +15,7 @@ class EvaluationConfig(Config):
         default=None, description="A folder of token shards, made with the model's own tokenizer."
     )
     split: Literal["train", "validation", "test"] = Field(
-        default="validation", description="Which split of the shards."
+        default="validation", description="Split of the shards."
     )
     text: tuple[str, ...] = Field(default=(), description="Files and folders of raw text.")
     examples: str | None = Field(
@@ -23,28 +23,31 @@ class EvaluationConfig(Config):
     )
     examples_split: Literal["train", "validation", "test"] | None = Field(
         default=None,
-        description="Which split of the examples; none: test where there is one, else validation.",
+        description="Split of the examples. Default: test, or validation if there is no test split.",
     )
-    n_beams: int = Field(default=1, ge=1, le=1000, description="Beams that translations are searched with.")
+    n_beams: int = Field(
+        default=1, ge=1, le=1000, description="Beams of the search for translations; 1: greedy."
+    )
     suites: PrimerSuitesConfig | None = Field(default=None, description="Run the primer's held-out suites.")
     prompting: Literal["auto", "chat", "plain"] = Field(
         default="auto",
-        description="The form of a suite's questions: the chat template, plain text, or auto: as the model was tuned.",
+        description="Form of a suite's questions: the chat template, plain "
+        "text, or (auto) the form that the model was tuned for.",
     )
     max_new_tokens: int = Field(
         default=120,
         ge=1,
         le=100_000,
-        description="Longest answer to a suite's question, or translation, in tokens.",
+        description="Length limit of an answer or a translation in tokens.",
     )
     seq_len: int | None = Field(
         default=None,
         ge=2,
-        description="Longest context while measuring loss, in tokens; none: the model's whole window.",
+        description="Context window for the loss, in tokens. Default: the model's.",
     )
     overlap: int = Field(
         default=0,
         ge=0,
-        description="Tokens of context, not counted again, before each further window of a long document.",
+        description="Context tokens of each further window of a long document, which are not counted again.",
     )
-    micro_batch_size: int = Field(default=64, ge=1, le=65_536, description="Sequences in one forward pass.")
+    micro_batch_size: int = Field(default=64, ge=1, le=65_536, description="Sequences per forward pass.")

@@ -43,49 +43,51 @@ Pretraining = Annotated[
 class RecipeConfig(Config):
     """One model, from text to report."""
 
-    name: str = Field(default="my-model", description="The build goes to builds/NAME.")
-    seed: int = Field(default=0, ge=0, description="Decides every draw: order, initial weights, samples.")
+    name: str = Field(default="my-model", description="Name of the build, which is written to builds/NAME.")
+    seed: int = Field(
+        default=0, ge=0, description="Seed of all random choices: data order, new weights, samples."
+    )
     family: Family = Field(
         default="decoder",
-        description="decoder continues a text, encoder reads one, encoder-decoder turns one into another.",
+        description="decoder (GPT), encoder (BERT) or encoder-decoder (T5).",
     )
     architecture: str | None = Field(
         default=None,
-        description="A published architecture of that family, for example bert; none: the family's default.",
+        description="A published architecture of that family, for example bert. Default: Parakit's own.",
     )
     size: str | None = Field(
-        default=None, description="Parameters, for example 5m; none: from the time and the text."
+        default=None, description="Number of parameters, for example 5m. Default: from the time and the text."
     )
     time: str | None = Field(default=None, description="Time for the whole build, for example 30min or 2h.")
-    max_seq_len: int = Field(default=256, ge=8, description="The context window, in tokens.")
+    max_seq_len: int = Field(default=256, ge=8, description="Context window in tokens.")
     text: CorpusConfig = Field(default_factory=CorpusConfig)
     tokenizer: SerializeAsAny[TokenizerConfig] = Field(default_factory=TokenizerConfig)
     pretrain: Pretraining = Field(
         default_factory=PretrainConfig,
-        description="Settings of pre-training; 'none': from the examples straight to the task.",
+        description="Settings of pre-training; 'none': train on the task's examples from scratch.",
     )
     conversations: ConversationsConfig | None = None
     examples: ExamplesConfig | None = Field(
-        default=None, description="Examples of the task; chat has conversations."
+        default=None, description="Examples of the task; the task chat has conversations instead."
     )
     finetune: SerializeAsAny[FinetuneConfig] | None = Field(
         default=None, description="Settings of fine-tuning; needs conversations or examples."
     )
     preferences: PreferencesConfig | None = Field(
-        default=None, description="Which completions people prefer; reward and dpo learn from it."
+        default=None, description="Preferences between completions, for the methods reward and dpo."
     )
     align: tuple[SerializeAsAny[AlignConfig], ...] = Field(
-        default=(), description="Steps of alignment, one after the other, each method at most once."
+        default=(), description="Steps of alignment, in order; each method at most once."
     )
     distill: SerializeAsAny[DistillConfig] | None = Field(
-        default=None, description="A smaller model that learns from the last one."
+        default=None, description="Settings of distillation: the student of the last model."
     )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     prompts: tuple[str, ...] = Field(
-        default=(), description="Prompts to sample from the base model for the report."
+        default=(), description="Prompts for samples of the base model in the report."
     )
     questions: tuple[str, ...] = Field(
-        default=(), description="Questions to the fine-tuned model for the report."
+        default=(), description="Questions to the fine-tuned model in the report."
     )
 
     @field_validator("size", mode="before")

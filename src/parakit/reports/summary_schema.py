@@ -63,7 +63,7 @@ class ParentComparison(_Part):
     """A model against the model that it was made from, by suite and over all of them."""
 
     parent: str
-    suites: dict[str, Difference] = Field(default_factory=dict)
+    suites: dict[str, Difference] = Field(default_factory=dict, description="Results by suite and model.")
     all: Difference
 
 
@@ -120,7 +120,7 @@ class StageSummary(_Part):
     """What every stage has: its time, its folder below the build, and the digest of what it made."""
 
     seconds: float | None = None
-    path: str | None = None
+    path: str | None = Field(None, description="The build's folder, if it is not builds/NAME.")
     digest: str | None = None
 
 
@@ -268,7 +268,7 @@ class LineageEntry(_Part):
     kind: str
     digest: str
     parents: tuple[str, ...] = ()
-    path: str = ""
+    path: str = Field("", description="The build's folder, if it is not builds/NAME.")
     seconds: float | None = None
 
 
@@ -293,20 +293,26 @@ class BuildSummary(_Part):
     version: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     hardware: dict[str, str | int | float] = Field(default_factory=dict)
-    recipe: dict[str, Any] = Field(default_factory=dict, description="With every default filled in.")
+    recipe: dict[str, Any] = Field(
+        default_factory=dict, description="The recipe with every default filled in."
+    )
     seconds: float | None = None
-    models: dict[str, str] = Field(default_factory=dict, description="The stage of each model, in order.")
+    models: dict[str, str] = Field(
+        default_factory=dict, description="The stages that made a model, in order."
+    )
     stages: dict[str, SerializeAsAny[StageSummary]] = Field(default_factory=dict)
     suites: dict[str, dict[str, SuiteSummary]] = Field(
-        default_factory=dict, description="By suite and model."
+        default_factory=dict, description="Results by suite and model."
     )
     suite_mean: dict[str, float] = Field(default_factory=dict, description="Mean accuracy by model.")
     chance: dict[str, float] = Field(default_factory=dict, description="Accuracy of guessing, by suite.")
-    against_parent: dict[str, ParentComparison] = Field(default_factory=dict, description="By model.")
+    against_parent: dict[str, ParentComparison] = Field(
+        default_factory=dict, description="Each model compared with the model that it was made from."
+    )
     evaluations: tuple[TextEvaluation, ...] = ()
     task: TaskSummary | None = None
     lineage: tuple[LineageEntry, ...] = ()
-    path: str = Field(default="", description="The build's folder, where it is not builds/NAME.")
+    path: str = Field(default="", description="The build's folder, if it is not builds/NAME.")
     commit: str = ""
 
     @field_validator("stages", mode="before")

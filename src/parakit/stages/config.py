@@ -21,7 +21,10 @@ class ReplayShare(Config):
     """How much is replayed."""
 
     replay_share: float = Field(
-        default=0.25, ge=0, lt=1, description="share of the rows that come from `replay`; 0: only measure"
+        default=0.25,
+        ge=0,
+        lt=1,
+        description="Fraction of the rows that come from the replayed data; 0: measure the loss on it only.",
     )
 
 
@@ -32,8 +35,8 @@ class Replay(Config):
 
     replay: str | None = Field(
         default=None,
-        description="folder of token shards of the earlier data: rows of them are mixed in, and the loss on their"
-        " held-out part is measured before and after",
+        description="Folder of token shards of earlier data: its rows are mixed in, "
+        "and the loss on its held-out split is measured before and after.",
     )
 
 
@@ -42,7 +45,7 @@ class EmbeddingInit(Config):
 
     embedding_init: Literal["random", "cooccurrence"] = Field(
         default="random",
-        description="token vectors before the first step: random, or from counts of which tokens occur together",
+        description="Initial token embeddings: random, or from the counts of which tokens occur together.",
     )
 
 
@@ -62,9 +65,9 @@ class SpanCorruption(Config):
     choices: ClassVar[Choices] = {"model": {ABSENT: EmbeddingInit}}
 
     noise_rate: float = Field(
-        default=SPAN_RATE, gt=0, lt=1, description="share of a text's tokens in hidden spans"
+        default=SPAN_RATE, gt=0, lt=1, description="Fraction of a text's tokens in corrupted spans."
     )
-    mean_span: float = Field(default=3.0, ge=1, description="tokens of a hidden span on average")
+    mean_span: float = Field(default=3.0, ge=1, description="Mean length of a corrupted span in tokens.")
 
 
 class PretrainConfig(TrainingConfig, TextBatches):
@@ -81,13 +84,13 @@ class PretrainConfig(TrainingConfig, TextBatches):
 
     objective: ObjectiveName = Field(
         default="next_token",
-        description="next_token, prefix, masked, span_corruption; the family has a default",
+        description="Training objective; each family has its own default and supports some of them.",
     )
     model: str | None = Field(
-        default=None, description="a model folder to continue from; None: from scratch, at the size given"
+        default=None, description="Model folder to continue from. Default: a new model of the given size."
     )
     dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="in every block; None: the architecture's own"
+        default=None, ge=0, lt=1, description="Dropout in every block. Default: the architecture's own."
     )
 
 
@@ -100,21 +103,27 @@ class Pooled(ExampleBatches):
 
     pooling: Pooling | None = Field(
         default=None,
-        description="how token vectors become one vector; None: the mean, or what the architecture prescribes",
+        description="How token vectors become one vector. Default: "
+        "what the architecture prescribes, else the mean.",
     )
 
 
 class EmbedTask(Pooled):
     """embed: contrastive."""
 
-    temperature: float = Field(default=0.05, gt=0, description="cosines are divided by it before the softmax")
+    temperature: float = Field(
+        default=0.05, gt=0, description="Cosine similarities are divided by it before the softmax."
+    )
 
 
 class TranslateTask(ExampleBatches):
     """translate."""
 
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="share of each target spread over the vocabulary"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of each target's probability that is spread over the vocabulary.",
     )
 
 
@@ -123,12 +132,12 @@ class FinetuneConfig(TrainingConfig):
 
     method: FinetuneMethod = Field(
         default="full",
-        description="what trains: full all weights, lora low-rank adapters, prompt vectors before the text, prefix keys"
-        " and values, layers some blocks",
+        description="What is trained: all weights (full), low-rank adapters (lora), vectors before the "
+        "text (prompt), keys and values before the text (prefix), or some blocks (layers).",
     )
-    task: TaskName = Field(default="chat", description="what the model is tuned for")
+    task: TaskName = Field(default="chat", description="Task that the model is tuned for.")
     dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="in every block; None: the model's own"
+        default=None, ge=0, lt=1, description="Dropout in every block. Default: the model's own."
     )
 
 
@@ -144,23 +153,29 @@ class LoraFinetuneConfig(AdapterFinetuneConfig):
     """Low-rank adaptation (Hu et al. 2022)."""
 
     method: Literal["lora"] = "lora"
-    rank: int = Field(default=8, ge=1, description="of the adapters' matrices")
-    alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the adapters' inputs")
+    rank: int = Field(default=8, ge=1, description="Rank of the adapters' matrices.")
+    alpha: float = Field(default=16.0, gt=0, description="The update is scaled by alpha / rank.")
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapters' inputs.")
     lora_targets: tuple[str, ...] = Field(
-        default=(), description="names of layers; none: every matrix of the blocks"
+        default=(),
+        description="Names of the linear layers with adapters. Default: every matrix of the blocks.",
     )
-    rank_stabilized: bool = Field(default=False, description="scale by alpha / sqrt(rank)")
-    dora: bool = Field(default=False, description="train the norms of the weights' rows as well")
+    rank_stabilized: bool = Field(
+        default=False, description="Scale the update by alpha / sqrt(rank) (rsLoRA)."
+    )
+    dora: bool = Field(default=False, description="Also train the norm of each row of the weights (DoRA).")
     train_turn_tokens: bool | None = Field(
         default=None,
-        description="train the embeddings of the tokens that mark turns; None: where the base is not chat-tuned",
+        description="Also train the embeddings of the tokens that mark "
+        "turns. Default: if the base is not chat-tuned.",
     )
     train_norms: bool | None = Field(
-        default=None, description="train the norms' weights as well; None: where the base is not chat-tuned"
+        default=None,
+        description="Also train the weights of the norms. Default: if the base is not chat-tuned.",
     )
     lora_init: LoraInit = Field(
-        default="kaiming", description="of the adapters; pissa and olora: from the weight's own factors"
+        default="kaiming",
+        description="Initialization of the adapters; pissa and olora: from a factorization of the weights.",
     )
 
     def adapter(self, fully_trained: tuple[str, ...], token_ids: tuple[int, ...]) -> LoraConfig:
@@ -182,9 +197,9 @@ class LoraFinetuneConfig(AdapterFinetuneConfig):
 class VirtualTokensConfig(AdapterFinetuneConfig):
     """Trained places before the text."""
 
-    n_prompt_tokens: int = Field(default=20, ge=1, description="places before the text")
+    n_prompt_tokens: int = Field(default=20, ge=1, description="Virtual tokens before the text.")
     prompt_text: str | None = Field(
-        default=None, description="a text to initialize them with; None: random tokens"
+        default=None, description="Text that initializes the virtual tokens. Default: random tokens."
     )
 
 
@@ -205,7 +220,7 @@ class LayersFinetuneConfig(FinetuneConfig):
 
     method: Literal["layers"] = "layers"
     trained_layers: tuple[int, ...] = Field(
-        default=(), description="numbers of the blocks that train; negative ones count from the end"
+        default=(), description="Indices of the blocks to train; negative ones count from the end."
     )
 
 

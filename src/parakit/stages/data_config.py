@@ -69,7 +69,8 @@ class ConversationsConfig(_OneSource):
     paths: tuple[str, ...] = Field(default=(), description="JSON-lines files of conversations.")
     shares: tuple[float, ...] = Field(
         default=(),
-        description="Proportions in which the paths are mixed, a number for each, for example [3, 1]; none: as they are.",
+        description="Proportions in which the paths are mixed, one number "
+        "for each path, for example [3, 1]. Default: all rows.",
     )
     primer: PrimerConversationsConfig | None = Field(
         default=None, description="Generate the primer's conversations."
@@ -89,20 +90,21 @@ class ExamplesConfig(_OneSource):
     paths: tuple[str, ...] = Field(
         default=(), description="JSON-lines, CSV or TSV files; translate also takes two files, SOURCE:TARGET."
     )
-    validation_paths: tuple[str, ...] = Field(default=(), description="Files that are the validation split.")
+    validation_paths: tuple[str, ...] = Field(default=(), description="Files of the validation split.")
     test_paths: tuple[str, ...] = Field(
-        default=(), description="Files that are the test split, on which the finished model is measured."
+        default=(), description="Files of the test split, on which the finished model is evaluated."
     )
     primer: PrimerExamplesConfig | None = Field(default=None, description="Generate the primer's examples.")
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
     test_fraction: float = Field(default=0.05, ge=0, lt=1)
     labels: tuple[str, ...] | None = Field(
-        default=None, description="classify, tag: the labels in their order; none: those of the train split."
+        default=None,
+        description="For classify and tag: the labels in order. Default: those of the train split.",
     )
     columns: tuple[str, ...] | None = Field(
-        default=None, description="Of tables without a header: their columns."
+        default=None, description="Names of the columns of tables without a header."
     )
-    reverse: bool = Field(default=False, description="translate: from the target to the source.")
+    reverse: bool = Field(default=False, description="For translate: from the target to the source.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -134,12 +136,12 @@ class PreferencesConfig(_OneSource):
 class EvaluateConfig(Config):
     """What the finished models are evaluated on, besides the validation split."""
 
-    suites: PrimerSuitesConfig | None = Field(default=None, description="The primer's held-out suites.")
-    texts: tuple[str, ...] = Field(
-        default=(), description="Files or folders of text that was not trained on."
+    suites: PrimerSuitesConfig | None = Field(
+        default=None, description="Evaluate on the primer's held-out suites."
     )
+    texts: tuple[str, ...] = Field(default=(), description="Files or folders of text that is not trained on.")
     max_new_tokens: int = Field(
-        default=100, ge=1, description="Longest answer to a suite's question, or longest translation."
+        default=100, ge=1, description="Length limit of an answer or a translation in tokens."
     )
     n_beams: int = Field(default=1, ge=1, description="Beams of the search for translations; 1: greedy.")
 

@@ -16,7 +16,7 @@ class DigitSplitting(Config):
     """Of tokenizers whose tokens may hold several characters."""
 
     split_digits: bool = Field(
-        default=True, description="Each digit is a token of its own, which helps arithmetic."
+        default=True, description="Make each digit a token of its own, which helps arithmetic."
     )
 
 
@@ -25,8 +25,8 @@ class MergeTies(DigitSplitting):
 
     ties: Literal["lowest_id", "greatest_pair"] = Field(
         default="lowest_id",
-        description="Which of two equally frequent pairs merges first: that of the tokenizers library, or the greater"
-        " bytes (trained by Parakit's own, slower code).",
+        description="Which of two equally frequent pairs merges first: lowest_id as the tokenizers "
+        "library does, or greatest_pair by the greater bytes (Parakit's own, slower trainer).",
     )
 
 
@@ -43,28 +43,30 @@ class TokenizerConfig(ChoiceConfig):
     }
 
     kind: TokenizerKind = Field(
-        default="byte_bpe", description="byte_bpe has a token for every byte; the others have UNK."
+        default="byte_bpe", description="Algorithm; byte_bpe encodes every text, the others have UNK."
     )
     vocab_size: int = Field(
-        default=4096, ge=16, le=1_000_000, description="An upper limit; special tokens included."
+        default=4096, ge=16, le=1_000_000, description="Largest vocabulary, special tokens included."
     )
     lowercase: bool = Field(
-        default=False, description="Fold case before splitting; decoding cannot restore it."
+        default=False, description="Lowercase the text before splitting; decoding cannot restore it."
     )
     n_sentinels: int = Field(
-        default=0, ge=0, le=1000, description="Sentinels for span corruption; T5 has 100."
+        default=0, ge=0, le=1000, description="Sentinel tokens for span corruption; T5 has 100."
     )
     max_train_bytes: int | None = Field(
-        default=None, ge=1, description="Stop reading the training text after so many bytes."
+        default=None, ge=1, description="Read at most this many bytes of the training text."
     )
 
 
 class BatchConfig(Config):
     """How documents become rows."""
 
-    seq_len: int = Field(default=256, ge=1, description="Tokens in a row.")
+    seq_len: int = Field(default=256, ge=1, description="Tokens per row.")
     packing: Packing = Field(
-        default="concat", description="concat: documents may be cut; pack: a conversation stays in one row."
+        default="concat",
+        description="concat: documents are concatenated and may be "
+        "cut; pack: each conversation stays in one row.",
     )
     too_long: TooLong = Field(
         default="truncate", description="pack: what happens to a document longer than a row."

@@ -21,16 +21,16 @@ class MuonConfig(Config):
     """What only Muon reads."""
 
     embedding_learning_rate: float | None = Field(
-        default=None, gt=0, description="of embeddings, head and norms, which Adam updates"
+        default=None, gt=0, description="Learning rate of embeddings, head and norms, which Adam updates."
     )
-    momentum: float = Field(default=0.95, ge=0, lt=1, description="of the matrices' updates")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="Momentum of Muon.")
 
 
 class Decay(Config):
     """What a schedule whose rate falls reads."""
 
     final_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="share of the learning rate left at the end"
+        default=0.0, ge=0, le=1, description="Learning rate at the last step, as a fraction of learning_rate."
     )
 
 
@@ -38,7 +38,10 @@ class StableDecay(Decay):
     """What wsd (warm up, stay, decay) reads."""
 
     decay_fraction: float = Field(
-        default=0.5, ge=0, le=1, description="last part of the run, in which the rate falls linearly"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Last fraction of the steps, in which the learning rate falls linearly.",
     )
 
 
@@ -46,7 +49,10 @@ class Batches(Config):
     """Batches that may grow."""
 
     batch_growth: int = Field(
-        default=1, ge=1, description="the first batch is this many times smaller; it doubles on the way"
+        default=1,
+        ge=1,
+        description="The first batch is this many times smaller; it "
+        "doubles in stages over the first half of the run.",
     )
 
 
@@ -54,15 +60,15 @@ class TextBatches(Batches):
     """Rows of text, counted in tokens."""
 
     batch_tokens: int | None = Field(
-        default=None, ge=2, description="tokens of one optimizer step, padding included"
+        default=None, ge=2, description="Tokens per optimizer step, padding included."
     )
-    max_tokens: int | None = Field(default=None, ge=1, description="tokens to train on")
+    max_tokens: int | None = Field(default=None, ge=1, description="Tokens to train on.")
 
 
 class ExampleBatches(Batches):
     """Rows that are examples of a task, or rankings."""
 
-    batch_examples: int | None = Field(default=None, ge=1, description="examples of one optimizer step")
+    batch_examples: int | None = Field(default=None, ge=1, description="Examples per optimizer step.")
 
 
 class Masking(Config):
@@ -85,33 +91,45 @@ class TrainingConfig(ChoiceConfig):
     seq_len: int | None = Field(
         default=None,
         ge=2,
-        description="tokens of one row, at most of an example; None: the model's max_seq_len",
+        description="Tokens per row; of examples, the most. Default: the model's max_seq_len.",
     )
     micro_batch_size: int | None = Field(
-        default=None, ge=1, description="rows of one forward pass; None: the whole batch"
+        default=None, ge=1, description="Rows per forward pass. Default: the whole batch."
     )
     max_steps: int | None = Field(
-        default=None, ge=1, description="optimizer steps; None: from max_tokens, epochs or the time"
+        default=None, ge=1, description="Optimizer steps. Default: from max_tokens, epochs or the time."
     )
-    epochs: float | None = Field(default=None, gt=0, description="passes over the training split")
-    optimizer: Literal["muon", "adamw"] = "muon"
-    learning_rate: float | None = Field(default=None, gt=0, description="of the matrices")
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the training split.")
+    optimizer: Literal["muon", "adamw"] = Field(
+        "muon", description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all."
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Peak learning rate; with muon, of the matrices."
+    )
     weight_decay: float = Field(
-        default=0.0, ge=0, description="on matrices only, never on norms and embeddings"
+        default=0.0, ge=0, description="Weight decay of matrices; norms and embeddings have none."
     )
-    adam_betas: tuple[float, float] = (0.9, 0.95)
-    schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"] = "wsd"
-    warmup_steps: int = Field(default=10, ge=0)
-    grad_clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0: no clipping")
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
-    device: str = "auto"
+    adam_betas: tuple[float, float] = Field((0.9, 0.95), description="Decay rates of Adam's two moments.")
+    schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"] = Field(
+        "wsd", description="Learning-rate schedule; wsd: warm up, stay, decay."
+    )
+    warmup_steps: int = Field(
+        default=10, ge=0, description="Steps in which the learning rate rises linearly."
+    )
+    grad_clip: float = Field(default=1.0, ge=0, description="Largest gradient norm; 0: no clipping.")
+    seed: int = Field(0, description="Seed of the data order, new weights and dropout.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="dtype of the forward pass; auto: bfloat16 where the hardware computes it fast."
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile; auto: where it saves time."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     validate_every: int | None = Field(
-        default=None, ge=1, description="steps between validations; None: eight in the run"
+        default=None, ge=1, description="Steps between validations. Default: eight validations in the run."
     )
     save_every: int | None = Field(
-        default=None, ge=1, description="steps between checkpoints; None: about every minute"
+        default=None, ge=1, description="Steps between checkpoints. Default: about one a minute."
     )
 
     @field_validator("compile", mode="before")
@@ -148,7 +166,7 @@ class TrainingPlan(Config):
 
     seq_len: int
     micro_batch_size: int
-    n_rows: int = Field(description="rows of a full optimizer batch")
+    n_rows: int = Field(description="Rows of a full optimizer batch.")
     batch_growth: int
     max_steps: int
     optimizer: Literal["muon", "adamw"]

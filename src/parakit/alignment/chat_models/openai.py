@@ -32,19 +32,19 @@ _MAX_RESPONSE_BYTES = 16 * 2**20
 class OpenAIChatConfig(Config):
     """An endpoint, and the limits of its requests."""
 
-    url: str = Field(description="The API's base, for example http://localhost:8000/v1.")
+    url: str = Field(description="Base URL of the API, for example http://localhost:8000/v1.")
     model: str | None = Field(
-        default=None, description="The model's name at the endpoint; none: the first one it lists."
+        default=None, description="Name of the model at the endpoint. Default: the first that it lists."
     )
     api_key_variable: str = Field(
-        default="PARAKIT_API_KEY", description="The environment variable with the API key."
+        default="PARAKIT_API_KEY", description="Environment variable that holds the API key."
     )
     timeout: float = Field(default=60.0, gt=0, description="Seconds until a request times out.")
-    max_attempts: int = Field(default=5, ge=1, description="Attempts for one request.")
+    max_attempts: int = Field(default=5, ge=1, description="Attempts per request.")
     retry_pause: float = Field(
         default=1.0, ge=0, description="Seconds before the first retry; doubles each time."
     )
-    max_concurrent: int = Field(default=4, ge=1, le=64, description="Requests in flight.")
+    max_concurrent: int = Field(default=4, ge=1, le=64, description="Concurrent requests.")
 
 
 class OpenAIChatModel:

@@ -10,13 +10,13 @@ import dataclasses
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from pydantic.fields import FieldInfo
 
-from parakit.cli.main import merge_repeated_flags
 from parakit.common.choices import (
     ABSENT,
     GIVEN,
@@ -32,6 +32,11 @@ from parakit.common.settings import Config
 
 Command = TypeVar("Command", bound=Config)
 Settings = TypeVar("Settings", bound=Config)
+
+
+def parse_command(command: type[Command], argv: Sequence[str], prog: str) -> Command:
+    """The arguments of a command without further settings."""
+    return parse_arguments(command, Config, argv, prog)[0]
 
 
 def parse_arguments(
@@ -55,37 +60,85 @@ def parse_arguments(
             reason, hint = explain_foreign(settings, {**defaults, **given}, name, _flag)
             raise UserError(f"{prog}: {_flag(name)} is set, and nothing reads it: {reason}", hint)
     try:
-        found = tyro.cli(
-            _mirror(command, chosen, defaults), args=argv, prog=prog, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        values = tyro.cli(_mirror(command, settings, chosen, defaults), args=argv, prog=prog)
     except SystemExit:
         if {"-h", "--help"} & set(argv):
             sys.stdout.write(_describe_other_choices(settings, chosen, {**defaults, **given}))
         raise
     own = {name for name in command.model_fields if name in given or _is_positional(hints[name])}
-    rest = {name: getattr(found, name) for name in given if name in chosen.model_fields}
+    rest = {name: getattr(values, name) for name in given if name in chosen.model_fields}
     return (
-        command.parse({name: getattr(found, name) for name in own}, prog, flags=True),
+        command.parse({name: getattr(values, name) for name in own}, prog, flags=True),
         settings.parse({**defaults, **rest}, prog, flags=True),
     )
 
 
-def _mirror(command: type[Config], chosen: type[Config], defaults: Mapping[str, Any]) -> type[Any]:
+def merge_repeated_flags(argv: list[str], flags: Collection[str]) -> list[str]:
+    """`--set A --set B` as `--set A B`: given twice, a flag that takes several values keeps them all."""
+    rest: list[str] = []
+    values: dict[str, list[str]] = {}
+    target = rest
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        flag = flag.replace("_", "-")
+        if flag in flags:
+            target = values.setdefault(flag, [])
+            target += [value] if equals else []
+        else:
+            target = rest if word.startswith("--") else target
+            target.append(word)
+    return rest + [word for flag, given in values.items() for word in (flag, *given)]
+
+
+def _mirror(
+    command: type[Config], settings: type[Config], chosen: type[Config], defaults: Mapping[str, Any]
+) -> type[Any]:
     """A dataclass with a field for each argument, for tyro: it must not validate what was not given."""
     fields: list[tuple[str, Any, Any]] = []
     for group in (command, chosen):
         hints = _hints(group)
         for name, field in group.model_fields.items():
             if name not in {known for known, _, _ in fields}:
-                hint: Any = Annotated[hints[name], tyro.conf.arg(help=field.description or "")]
-                if field.is_required():
-                    fields.append((name, hint, dataclasses.field()))
-                else:
-                    default = defaults.get(name, field.default)
-                    fields.append((name, hint, dataclasses.field(default=default)))
+                default = dataclasses.MISSING if field.is_required() else defaults.get(name, field.default)
+                general = settings.model_fields.get(name, field)
+                description = field.description or general.description or ""
+                choices = _hints(settings)[name] if name in settings.choices else hints[name]
+                hint = _argument(hints[name], _metavar(name, choices), default, description)
+                fields.append((name, hint, dataclasses.field(default=default)))
     return dataclasses.make_dataclass(
         command.__name__, fields, kw_only=True, namespace={"__doc__": command.__doc__}
     )
+
+
+def _argument(hint: Any, metavar: str | None, default: Any, description: str) -> Any:
+    """The type of an argument, with what its help shows."""
+    is_required = default is dataclasses.MISSING
+    if metavar and not is_required and _is_positional(hint):
+        metavar = f"[{metavar}]"
+    default_text = "(required)" if is_required else "" if _is_unset(default) else None
+    shown = tyro.conf.arg(help=description, metavar=metavar, help_behavior_hint=default_text)
+    return Annotated[(hint, shown, *([tyro.conf.FlagCreatePairsOff] if default is False else []))]
+
+
+def _is_unset(default: Any) -> bool:
+    """Whether a default says nothing in a help page."""
+    return default is None or default is False or default in ((), "")
+
+
+def _metavar(name: str, hint: Any) -> str | None:
+    """The placeholder of a value: its type, its choices, or the argument's name where it is text."""
+    if get_origin(hint) is Annotated:
+        given = [marker.metavar for marker in get_args(hint)[1:] if getattr(marker, "metavar", None)]
+        return given[0] if given else _metavar(name, get_args(hint)[0])
+    if get_origin(hint) is tuple:
+        inner = [_metavar(name, each) or "" for each in get_args(hint) if each is not Ellipsis]
+        return " ".join(inner) + (" ..." if Ellipsis in get_args(hint) else "")
+    if get_origin(hint) is Literal:
+        return "{" + ",".join(map(str, get_args(hint))) + "}"
+    if NoneType in get_args(hint):
+        (inner_hint,) = (each for each in get_args(hint) if each is not NoneType)
+        return "{True,False}" if inner_hint is bool else _metavar(name, inner_hint)
+    return {int: "INT", float: "FLOAT", bool: None}.get(hint, name.upper())
 
 
 def _describe_other_choices(settings: type[Config], chosen: type[Config], given: Mapping[str, Any]) -> str:
@@ -114,9 +167,9 @@ def _describe_other_choices(settings: type[Config], chosen: type[Config], given:
 
 
 def _describe(name: str, field: FieldInfo) -> str:
-    default = "" if field.default in (None, ()) else f" (default: {field.default})"
+    default = "" if _is_unset(field.default) else f" (default: {field.default})"
     return textwrap.fill(
-        f"{_flag(name):<24}{field.description or ''}{default}".rstrip(),
+        f"{_flag(name):<23} {field.description or ''}{default}".rstrip(),
         max(shutil.get_terminal_size().columns, 60),
         initial_indent=" " * 4,
         subsequent_indent=" " * 28,

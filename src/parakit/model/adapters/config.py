@@ -13,19 +13,20 @@ LoraInit = Literal["kaiming", "gaussian", "pissa", "olora"]
 class LoraConfig(Config):
     """Low-rank adaptation (Hu et al. 2022): weight + scale * lora_b @ lora_a."""
 
-    rank: int = Field(default=8, ge=1, description="rows of lora_a and columns of lora_b")
-    alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="of the inputs of the factors")
+    rank: int = Field(default=8, ge=1, description="Rows of lora_a and columns of lora_b.")
+    alpha: float = Field(default=16.0, gt=0, description="The update is scaled by alpha / rank.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapters' inputs.")
     targets: tuple[str, ...] | None = Field(
         default=None,
         min_length=1,
-        description="names of linear layers and embeddings; None: every matrix of the blocks but routers",
+        description="Names of linear layers and embeddings. Default: "
+        "every matrix of the blocks except routers.",
     )
     rank_stabilized: bool = Field(
-        default=False, description="scale by alpha / sqrt(rank) (Kalajdzievski 2023)"
+        default=False, description="Scale by alpha / sqrt(rank) (Kalajdzievski 2023)."
     )
     dora: bool = Field(
-        default=False, description="also train the norm of every row of the weight (Liu et al. 2024)"
+        default=False, description="Also train the norm of every row of the weight (Liu et al. 2024)."
     )
     init: LoraInit = Field(
         default="kaiming",
@@ -33,10 +34,11 @@ class LoraConfig(Config):
     )
     token_ids: tuple[int, ...] = Field(
         default=(),
-        description="tokens whose rows of embedding and output matrix train, such as new control tokens",
+        description="Tokens whose rows of embedding and output "
+        "matrix are trained, such as new control tokens.",
     )
     fully_trained: tuple[str, ...] = Field(
-        default=(), description="modules of which a full copy is trained, such as a new head"
+        default=(), description="Modules of which a full copy is trained, such as a new head."
     )
 
     @model_validator(mode="after")
@@ -57,7 +59,7 @@ class PromptConfig(Config):
     """Prompt tuning (Lester et al. 2021): trained vectors before the embedded tokens."""
 
     n_prompt_tokens: int = Field(
-        default=20, ge=1, description="trained vectors; they take up the context window"
+        default=20, ge=1, description="Virtual tokens; they take up the context window."
     )
 
 
@@ -65,7 +67,7 @@ class PrefixConfig(Config):
     """Prefix tuning (Li and Liang 2021): trained keys and values before those of the tokens, in every layer."""
 
     n_prompt_tokens: int = Field(
-        default=20, ge=1, description="trained positions; they take up the context window"
+        default=20, ge=1, description="Virtual tokens; they take up the context window."
     )
 
 
