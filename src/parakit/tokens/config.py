@@ -69,5 +69,5 @@ class BatchConfig(Config):
         "cut; pack: each conversation stays in one row.",
     )
     too_long: TooLong = Field(
-        default="truncate", description="pack: what happens to a document longer than a row."
+        default="truncate", description="For pack: what happens to a document longer than a row."
     )

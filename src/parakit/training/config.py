@@ -75,9 +75,9 @@ class Masking(Config):
     """Masked language modelling."""
 
     noise_rate: float = Field(
-        default=MASK_RATE, gt=0, lt=1, description="share of a text's tokens that are masked"
+        default=MASK_RATE, gt=0, lt=1, description="Fraction of a text's tokens that are masked."
     )
-    whole_word: bool = Field(default=False, description="mask all tokens of a word together")
+    whole_word: bool = Field(default=False, description="Mask all tokens of a word together.")
 
 
 class TrainingConfig(ChoiceConfig):
