@@ -75,7 +75,8 @@ def evaluate(
     if out:
         write_evaluation(out, results, config, overwrite=overwrite)
     differences = compare_suites(other["suites"], results["suites"]) if other else {}
-    return summary(results) | {"compared": {name: vars(value) for name, value in differences.items()}}
+    compared = {name: vars(value) for name, value in differences.items()}
+    return summary(results) | {"examples": results["examples"], "compared": compared}  # with its few samples
 
 
 def _evaluate_rewards(

@@ -124,6 +124,8 @@ def test_a_model_is_tuned_measured_and_used(capsys, models, tmp_path, family, ta
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "tuned"}
     measured = figures(capsys, "evaluate", out, "--examples", rows, "--max-new-tokens", "4")["examples"]
     assert (measured["task"], measured["n"]) == (task, 80)
+    assert measured["samples"]
+    assert set(measured["samples"][0]) == {"input", "prediction", "expected", "correct"}
     first = json.loads(rows.read_text().splitlines()[0])
     text = first.get("text") or first.get("source") or " ".join(first["words"])
     flags = ["--max-new-tokens", "4"] if task == "translate" else []

@@ -5,7 +5,7 @@ Checks are written once against these functions; a new type of batch is added he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import singledispatch
 from typing import Any
@@ -151,6 +151,33 @@ def outputs_differ(one: Tensor, other: Tensor, model: torch.nn.Module) -> bool:
     """Whether outputs differ by more than rounding."""
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
     return bool((one - other).abs().max() > (5e-2 if half else 1e-3) * (1e-6 + other.std()))
+
+
+Index = Tensor | tuple[int, ...]
+
+
+def depends_on(
+    module: torch.nn.Module, run: Callable[[], Tensor], output: Index, at: Index | None = None
+) -> bool:
+    """Whether `run()[output]` depends on what `module` returns (where `at` is given: on that part of it).
+
+    By the gradient: it is exactly zero where attention is masked, and needs no threshold. The outputs themselves may
+    differ by less than rounding in a model that is barely trained or whose attention is sharp.
+    """
+    vectors: list[Tensor] = []
+
+    def cut_off(module: torch.nn.Module, inputs: object, output: Tensor) -> Tensor:
+        vectors.append(output.detach().requires_grad_())
+        return vectors[-1]
+
+    with module.register_forward_hook(cut_off), torch.enable_grad():
+        out = run()[output].double()
+        if not out.requires_grad:
+            return False
+        generator = torch.Generator().manual_seed(0)
+        weights = torch.randn(out.shape, generator=generator).to(out)  # a plain sum is constant behind a norm
+        (slope,) = torch.autograd.grad((out * weights).sum(), vectors[0], materialize_grads=True)
+    return bool((slope if at is None else slope[at]).any())
 
 
 def substitute_ids(model: Any, token_ids: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from parakit.model.adapters.lora import LowRankWrapper
 from parakit.tokens.batches.batch import Batch, MaskedBatch, PairBatch
 from parakit.training.doctor.batch_views import arrays, loss_positions, n_rows, real_positions
 from parakit.training.doctor.turn_markers import boundaries
@@ -55,11 +56,20 @@ def drop_gradients(model: nn.Module) -> None:
 @torch.no_grad()
 def _fill_zeros(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(0)
+    scales: dict[
+        Tensor, float
+    ] = {  # an update that outweighs its base makes attention one-hot, which hides leaks and directions
+        parameter: module.scale
+        for module in model.modules()
+        if isinstance(module, LowRankWrapper)
+        for parameter in (module.lora_a, module.lora_b)
+    }
     saved: list[tuple[Tensor, Tensor]] = []
     for parameter in model.parameters():
         if parameter.ndim > 1 and not parameter.any():
             saved.append((parameter, parameter.clone()))
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * parameter.shape[-1] ** -0.5)
+            std = parameter.shape[-1] ** -0.5 / scales.get(parameter, 1.0)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
     return saved
 
 

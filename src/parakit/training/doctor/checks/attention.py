@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.model.backbones import Decoder
+from parakit.model.config import DecoderConfig
 from parakit.tokens.batches.batch import (
     Batch,
     LabelledBatch,
@@ -21,6 +21,9 @@ from parakit.tokens.batches.batch import (
 )
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import (
+    depends_on,
+    forward,
+    micro_batch,
     n_rows,
     outputs,
     outputs_differ,
@@ -53,7 +56,7 @@ def _with_input(model: Any, row: Any, columns: int | slice) -> dict[str, np.ndar
     "attention-direction",
     applies_to=("prefixed_text", *SEQUENCES, "labelled", "text_pairs", "rankings"),
     prevents="An encoder or a prefix attends to the past only, or a decoder attends to the future.",
-    noticed_by="A token is changed, and the output of the position before it is compared.",
+    noticed_by="The gradient of a position's output by the next position's embedding is zero, or is not.",
     remedy="Build the backbone from its config; tokens of a prefix and of an encoder attend to each other.",
 )
 def attention_direction(context: CheckContext) -> str | None:
@@ -66,24 +69,12 @@ def attention_direction(context: CheckContext) -> str | None:
     ids = all_ids[longest][real[longest]][:8]
     if len(ids) < 2:
         return None
-    changed = ids.copy()
-    changed[1] = substitute_ids(model, ids[1])
     backbone = getattr(model.trunk, "encoder", model.trunk)
-    sees_next = _backbone_differs(model, backbone, ids, changed)
-    if isinstance(backbone, Decoder):
-        return "changing a token changes the decoder's output for the one before it" if sees_next else None
-    return (
-        None if sees_next else "changing a token does not change the encoder's output for the one before it"
-    )
-
-
-@torch.no_grad()
-def _backbone_differs(model: Any, backbone: Any, ids: np.ndarray, changed: np.ndarray) -> bool:
-    device = next(model.parameters()).device
-    before, after = (
-        backbone(torch.from_numpy(one[None]).to(device)).double().cpu() for one in (ids, changed)
-    )
-    return outputs_differ(after[:, :1], before[:, :1], model)
+    tokens = torch.from_numpy(ids[None]).to(next(model.parameters()).device)
+    sees_next = depends_on(backbone.token_embedding, partial(backbone, tokens), (0, 0), (0, 1))
+    if isinstance(backbone.config, DecoderConfig):
+        return "the decoder's output for a token depends on the one after it" if sees_next else None
+    return None if sees_next else "the encoder's output for a token does not depend on the one after it"
 
 
 def _prefix_is_causal(model: Any, batch: PrefixBatch) -> str | None:
@@ -92,11 +83,10 @@ def _prefix_is_causal(model: Any, batch: PrefixBatch) -> str | None:
     if not pairs.any():
         return None
     row, column = np.argwhere(pairs)[0].tolist()
-    one = row_slice(batch, row, row + 1)
-    before, after = _before_and_after(model, one, **_with_input(model, one, column + 1))
-    if outputs_differ(after[:, column], before[:, column], model):
+    run = partial(forward, model, micro_batch(model, row_slice(batch, row, row + 1)))
+    if depends_on(model.trunk.token_embedding, run, (0, column), (0, column + 1)):
         return None
-    return "changing a token of a prefix does not change the output for the one before it"
+    return "the output for a token of a prefix does not depend on the one after it"
 
 
 @check(
@@ -137,17 +127,16 @@ def _targets_visible(model: Any, batch: PrefixBatch) -> str | None:
     "source-ignored",
     applies_to=("source_target",),
     prevents="The decoder does not read its source: it learns a language model and translates nothing.",
-    noticed_by="The whole source is changed; some prediction must change.",
+    noticed_by="The gradient of the predictions by the encoder's output is zero.",
     remedy="Give the decoder its cross-attention and the encoder's output.",
 )
 def source_ignored(context: CheckContext) -> str | None:
     model, rows = context.model, row_slice(context.probe, 0, min(2, n_rows(context.probe)))
-    changed = np.where(rows.source_mask, substitute_ids(model, rows.source_ids), rows.source_ids)
-    before, after = _before_and_after(model, rows, source_ids=changed)
     real = torch.from_numpy(real_positions(rows, "target_ids"))
-    if not real.any() or outputs_differ(after[real], before[real], model):
+    run = partial(forward, model, micro_batch(model, rows))
+    if not real.any() or depends_on(model.trunk.encoder, run, real):
         return None
-    return "changing the whole source changes no prediction"
+    return "no prediction depends on the source"
 
 
 @check(
