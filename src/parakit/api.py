@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from parakit.common.artifacts import open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.files import read_json
+from parakit.common.files import JsonObject, read_json
 from parakit.common.settings import Config
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
@@ -52,7 +52,7 @@ def evaluate(
     device: str = "auto",
     on_progress: Callable[[int], object] | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measure a model folder, or a build's last model; returns the figures.
 
     `settings` are the fields of `EvaluationConfig`: text=(FILE, ...), tokens=FOLDER, examples=FOLDER or FILE,
@@ -85,7 +85,7 @@ def _evaluate_rewards(
     split: str | None,
     device: str,
     on_progress: Callable[[int], object] | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     rankings = list(read_rankings(str(preferences), split))
     model = Model.load(folder, device=device)
     require_capability(model.network, "reward")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.loading import read_config
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
 from parakit.recipe.build_folder import resolve_model_folder
@@ -62,7 +63,7 @@ def pretrain(
     overwrite: bool = False,
     config: PretrainConfig | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train a new model on a folder of token shards and write the model folder `out`; returns the figures.
 
     A new model has the tokenizer of the shards, a `size` ("5m" parameters; None: what `time`, "10min", can train), a
@@ -101,7 +102,7 @@ def finetune(
     overwrite: bool = False,
     config: FinetuneConfig | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Fine-tune a model for chat on `conversations`, or for another task on `examples`: files, or one folder.
 
     `settings` are the fields of `FinetuneConfig` (task, method, epochs, learning_rate, ...), or a `config`. Writes the
@@ -130,7 +131,7 @@ def align(
     overwrite: bool = False,
     config: AlignConfig | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Align a model: a reward model or DPO on `preferences` (files, or one folder), or a policy on prompts.
 
     `settings` are the fields of `AlignConfig`: method (reward, dpo, ppo, grpo, best_of_n, constitution), prompts, reward,
@@ -153,7 +154,7 @@ def distill(
     overwrite: bool = False,
     config: DistillConfig | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train a smaller model on a teacher's probabilities, on `conversations` or on token `shards`.
 
     `settings` are the fields of `DistillConfig` (keep_layers, size, student, distill_temperature, ...), or a `config`.
@@ -171,7 +172,7 @@ def distill(
         return run_job(job, output, overwrite)
 
 
-def _config(group: type[Settings], config: Settings | None, settings: dict[str, Any], where: str) -> Settings:
+def _config(group: type[Settings], config: Settings | None, settings: JsonObject, where: str) -> Settings:
     """The config given, or the one of the settings."""
     if config is None:
         return group.parse(settings, where)

@@ -9,12 +9,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from parakit.common.errors import CorruptArtifact
-from parakit.common.files import disk_errors
+from parakit.common.files import JsonObject, disk_errors
 
-CachedRow = dict[str, Any]
+CachedRow = JsonObject
 Item = TypeVar("Item")
 
 

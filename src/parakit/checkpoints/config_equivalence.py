@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from parakit.checkpoints.rope_config import fold_ntk
+from parakit.common.files import JsonObject
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
 from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
@@ -54,7 +55,7 @@ def _stack_diff(first: TransformerConfig, second: TransformerConfig) -> dict[str
     }
 
 
-def _effective(config: TransformerConfig) -> dict[str, Any]:
+def _effective(config: TransformerConfig) -> JsonObject:
     """The settings that such a model's outputs depend on, in a canonical form."""
     values = {name: value for name, value in config.model_dump().items() if name not in _TRAINING_ONLY}
     local = [layer for layer in range(config.n_layers) if config.is_local(layer)]
@@ -77,6 +78,6 @@ def _effective(config: TransformerConfig) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in unused}
 
 
-def _effective_scaling(scaling: RopeScaling) -> dict[str, Any]:
+def _effective_scaling(scaling: RopeScaling) -> JsonObject:
     values = scaling.model_dump()
     return {name: values[name] for name in _SCALING_SETTINGS[scaling.kind]}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import CorruptArtifact, UserError
+from parakit.common.files import JsonObject
 
 MAX_JSON_BYTES = 64_000_000
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".msgpack", ".h5"}
@@ -76,7 +77,7 @@ def regular_file(folder: Path, name: str) -> Path:
     return path
 
 
-def read_small_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
+def read_small_json(path: Path, kind: type[JsonObject] | type[list[Any]] = dict) -> Any:
     """Untrusted JSON of limited size and depth: a mapping, or a list where `kind` is list."""
     if path.stat().st_size > MAX_JSON_BYTES:
         raise UserError(

@@ -5,9 +5,9 @@ keeps when a model is imported or exported. Never imports torch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.folder_safety import read_small_json
+from parakit.common.files import JsonObject
 
 GENERATION = "generation_config.json"
 SUPPORTED = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
@@ -17,7 +17,7 @@ _IGNORED = (  # token ids, which come from the tokenizer, and provenance
 )
 
 
-def published_settings(folder: str | Path) -> tuple[dict[str, Any], list[str]]:
+def published_settings(folder: str | Path) -> tuple[JsonObject, list[str]]:
     """The supported settings of a model folder as they are written, and the names of the unsupported ones."""
     file = Path(folder) / GENERATION
     settings = read_small_json(file) if file.is_file() else {}
@@ -27,7 +27,7 @@ def published_settings(folder: str | Path) -> tuple[dict[str, Any], list[str]]:
     return supported, unsupported
 
 
-def published_sampling(folder: str | Path) -> dict[str, Any]:
+def published_sampling(folder: str | Path) -> JsonObject:
     """The settings under Parakit's names, unchecked; temperature 0 where the publisher does not sample. Empty where the
     folder has none.
     """

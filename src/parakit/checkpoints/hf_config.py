@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import Config, closest_match
 from parakit.model.config import ModelConfig
 from parakit.model.transformer_config import Activation
@@ -21,6 +22,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 MAX_SEQ_LEN, MAX_LAYERS = 2**22, 10_000
 
 # key -> the supported values, and what any other value would require
+HFConfig = Mapping[str, Any]  # a published config.json
 RequiredValues = Mapping[str, tuple[tuple[Any, ...], str]]
 REQUIRED_VALUES: RequiredValues = {
     "is_encoder_decoder": ((False, None), "an encoder and a decoder"),
@@ -62,7 +64,7 @@ _FETCH = "the model's config.json is incomplete: fetch it again"
 
 
 def read_keys(
-    hf_config: Mapping[str, Any],
+    hf_config: HFConfig,
     where: str | Path,
     *,
     model_type: str,
@@ -71,7 +73,7 @@ def read_keys(
     ignored: Iterable[str] = (),
     handled: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The values of `settings` (name -> key in the file), after checking every key of `hf_config`.
 
     `required` extends and overrides `REQUIRED_VALUES`, `ignored` extends `IGNORED_KEYS`, `handled` are keys that the
@@ -107,7 +109,7 @@ def read_keys(
 
 
 def read_value(
-    hf_config: Mapping[str, Any], key: str, where: str | Path, defaults: Mapping[str, Any] | None = None
+    hf_config: HFConfig, key: str, where: str | Path, defaults: Mapping[str, Any] | None = None
 ) -> Any:
     """One key's value, or its default; a key that has neither is an error that names it."""
     defaults = defaults or {}
@@ -131,7 +133,7 @@ def parse_config(
         raise UserError(error.message, "; ".join(hints)) from None
 
 
-def read_activation(hf_config: Mapping[str, Any], key: str, where: str | Path, default: str) -> Activation:
+def read_activation(hf_config: HFConfig, key: str, where: str | Path, default: str) -> Activation:
     """The activation that `hf_config[key]` names."""
     name = hf_config.get(key, default)
     if not isinstance(name, str) or name not in ACTIVATIONS:
@@ -148,7 +150,7 @@ def write_activation(activation: Activation) -> str:
     return names.get(activation, activation)
 
 
-def read_head_dim(hf_config: Mapping[str, Any], where: str | Path, width: str, heads: str) -> int:
+def read_head_dim(hf_config: HFConfig, where: str | Path, width: str, heads: str) -> int:
     """d_model // n_heads, from the keys `width` and `heads`, for architectures whose files have no key for it."""
     d_model, n_heads = read_value(hf_config, width, where), read_value(hf_config, heads, where)
     for key, value in ((width, d_model), (heads, n_heads)):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from parakit.checkpoints.hf_config import HFConfig
+from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, EmbedderConfig, ModelConfig
 
 HeadKind = Literal[
@@ -95,11 +97,11 @@ class Architecture(Protocol):
         """
         ...
 
-    def read_settings(self, hf_config: Mapping[str, Any], where: str | Path) -> ModelConfig:
+    def read_settings(self, hf_config: HFConfig, where: str | Path) -> ModelConfig:
         """A parsed `config.json` as a `ModelConfig`; `UserError` names an unsupported key, and why."""
         ...
 
-    def write_settings(self, config: Any) -> dict[str, Any]:
+    def write_settings(self, config: Any) -> JsonObject:
         """A config as the keys of a `config.json` (without `architectures`, labels, dtype and token ids).
 
         Called for every config of the family: a setting that this architecture cannot express is left out, and the
@@ -107,13 +109,13 @@ class Architecture(Protocol):
         """
         ...
 
-    def read_classifier(self, hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+    def read_classifier(self, hf_config: HFConfig, level: str) -> JsonObject:
         """`pooling`, `head` and `bias` of the `Classifier` that transformers computes for such a config.json;
         `level` is "sequence" or "token". The registry reads the labels.
         """
         ...
 
-    def write_classifier(self, classes: ClassifierConfig) -> dict[str, Any]:
+    def write_classifier(self, classes: ClassifierConfig) -> JsonObject:
         """Keys of config.json that express these (without the labels); {} where there is no choice."""
         ...
 

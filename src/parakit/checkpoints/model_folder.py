@@ -29,7 +29,7 @@ from parakit.common.artifacts import (
     writing_artifact,
 )
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic, write_text_atomic
+from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.model.config import EmbedderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _special_ids(tokenizer: Tokenizer | None) -> dict[str, int | None]:
     }
 
 
-def _generation(config: ModelConfig, tokenizer: Tokenizer | None) -> dict[str, Any]:
+def _generation(config: ModelConfig, tokenizer: Tokenizer | None) -> JsonObject:
     """The ids that begin a text, and those that end a completion: the end of the text, and the end of a turn where the
     tokenizer has one.
     """

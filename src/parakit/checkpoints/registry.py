@@ -25,8 +25,10 @@ from parakit.checkpoints.architectures import (
     t5,
 )
 from parakit.checkpoints.config_equivalence import config_diff
+from parakit.checkpoints.hf_config import HFConfig
 from parakit.checkpoints.mapping import Architecture, Head, HeadKind
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, EmbedderConfig, ModelConfig
 
 # In the order in which they are tried for saving: of two that fit, the plainer one is used.
@@ -47,7 +49,7 @@ _KINDS: dict[str, HeadKind] = {
 }
 
 
-def architecture_of(hf_config: Mapping[str, Any], where: str | Path) -> tuple[Architecture, Head]:
+def architecture_of(hf_config: HFConfig, where: str | Path) -> tuple[Architecture, Head]:
     """The architecture and the head that a parsed `config.json` names. Raises `UserError` where one of them
     is not supported, or where the labels contradict each other.
     """
@@ -146,7 +148,7 @@ def head_name(head: Head) -> str:
     return head.kind
 
 
-def write_labels(architecture: Architecture, head: Head) -> dict[str, Any]:
+def write_labels(architecture: Architecture, head: Head) -> JsonObject:
     """The keys of config.json that describe a head's outputs."""
     if head.kind == "reward_model":
         return {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
@@ -163,7 +165,7 @@ def write_labels(architecture: Architecture, head: Head) -> dict[str, Any]:
 
 
 def _read_classifier(
-    architecture: Architecture, heads: list[str], hf_config: Mapping[str, Any], where: str | Path
+    architecture: Architecture, heads: list[str], hf_config: HFConfig, where: str | Path
 ) -> Head:
     labels = _read_labels(hf_config, where)
     problem = hf_config.get("problem_type")
@@ -181,7 +183,7 @@ def _read_classifier(
     return Head("classifier", ClassifierConfig.parse(values, str(where)))
 
 
-def _read_labels(hf_config: Mapping[str, Any], where: str | Path) -> tuple[str, ...]:
+def _read_labels(hf_config: HFConfig, where: str | Path) -> tuple[str, ...]:
     """Names of the labels in the order of their numbers; transformers' default is two labels."""
     names = hf_config.get("id2label")
     n = hf_config.get("num_labels", hf_config.get("_num_labels"))

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from parakit.checkpoints.hf_config import HFConfig
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
 ROPE = frozenset({"rope_theta", "rope_parameters", "rope_scaling"})
@@ -32,9 +34,7 @@ _KEYS = {
 _BASIC = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
 
 
-def read_rope(
-    hf_config: Mapping[str, Any], where: str | Path, default_theta: float = 10_000.0
-) -> dict[str, Any]:
+def read_rope(hf_config: HFConfig, where: str | Path, default_theta: float = 10_000.0) -> JsonObject:
     """`rope_theta` and `rope_scaling` as `TransformerConfig` has them."""
     thetas = [hf_config["rope_theta"]] if hf_config.get("rope_theta") is not None else []
     scalings = []
@@ -56,7 +56,7 @@ def read_rope(
 
 
 def read_rope_group(
-    group: Any, hf_config: Mapping[str, Any], where: str | Path, key: str
+    group: Any, hf_config: HFConfig, where: str | Path, key: str
 ) -> tuple[float | None, RopeScaling | None]:
     """The base (None where it is absent) and the scaling in one mapping of rope settings, found under `key`."""
     if not isinstance(group, Mapping):
@@ -87,10 +87,10 @@ def read_rope_group(
     )
 
 
-def write_rope(config: TransformerConfig) -> dict[str, Any]:
+def write_rope(config: TransformerConfig) -> JsonObject:
     """The rope settings under their old and their new keys, for old and new versions of transformers."""
     theta, scaling = fold_ntk(config)
-    group: dict[str, Any] = {"rope_theta": theta, "rope_type": "default"}
+    group: JsonObject = {"rope_theta": theta, "rope_type": "default"}
     if scaling is not None:
         group |= {"rope_type": scaling.kind, "factor": scaling.factor}
         if scaling.kind in ("yarn", "llama3"):
@@ -119,8 +119,8 @@ def fold_ntk(config: TransformerConfig) -> tuple[float, RopeScaling | None]:
 
 
 def read_local_layers(
-    hf_config: Mapping[str, Any], n_layers: Any, where: str | Path, max_window_layers: int = 28
-) -> dict[str, Any]:
+    hf_config: HFConfig, n_layers: Any, where: str | Path, max_window_layers: int = 28
+) -> JsonObject:
     """`sliding_window` and `local_layers`, from the four keys that Qwen uses."""
     window = hf_config.get("sliding_window", 4096) if hf_config.get("use_sliding_window") else None
     if type(n_layers) is not int:  # reported by the config's own check
@@ -153,10 +153,10 @@ def read_local_layers(
     return {"sliding_window": window, "local_layers": None if len(local) == n_layers else tuple(local)}
 
 
-def write_local_layers(config: TransformerConfig) -> dict[str, Any]:
+def write_local_layers(config: TransformerConfig) -> JsonObject:
     """The four keys with which Qwen describes local layers."""
     local = [layer for layer in range(config.n_layers) if config.is_local(layer)]
-    written: dict[str, Any] = {
+    written: JsonObject = {
         "use_sliding_window": bool(local),
         "sliding_window": config.sliding_window if local else None,
         "max_window_layers": local[0] if local else config.n_layers,
@@ -168,13 +168,13 @@ def write_local_layers(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _scaling(
-    kind: str, group: Mapping[str, Any], hf_config: Mapping[str, Any], where: str | Path, key: str
+    kind: str, group: Mapping[str, Any], hf_config: HFConfig, where: str | Path, key: str
 ) -> RopeScaling:
     longest, original = (
         hf_config.get("max_position_embeddings"),
         group.get("original_max_position_embeddings"),
     )
-    values: dict[str, Any] = {"kind": kind, "factor": group.get("factor")}
+    values: JsonObject = {"kind": kind, "factor": group.get("factor")}
     if kind in ("yarn", "llama3"):
         values["original_max_seq_len"] = longest if original is None else original
     if kind == "yarn":

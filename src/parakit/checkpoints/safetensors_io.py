@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -183,8 +183,8 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
     )
 
 
-def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _parse_header(path: Path, raw: bytes) -> JsonObject:
+    def unique(pairs: list[tuple[str, Any]]) -> JsonObject:
         if len({name for name, _ in pairs}) < len(pairs):
             raise ValueError("a name occurs twice")
         return dict(pairs)
@@ -200,7 +200,7 @@ def _parse_header(path: Path, raw: bytes) -> dict[str, Any]:
 
 def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     """One tensor's header entry, with its size checked."""
-    fields: dict[str, Any] = value if isinstance(value, dict) else {}
+    fields: JsonObject = value if isinstance(value, dict) else {}
     shape, offsets, dtype = fields.get("shape"), fields.get("data_offsets"), fields.get("dtype")
     if not (_are_naturals(shape) and _are_naturals(offsets) and len(offsets) == 2 and isinstance(dtype, str)):
         raise CorruptArtifact(f"{path}: tensor {name!r} has no proper dtype, shape and data_offsets", _HINT)

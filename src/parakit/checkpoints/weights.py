@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from parakit.checkpoints.mapping import Architecture, Head, HFTensor, TensorSlice
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, TensorEntry, folder_tensors, read_tensors
 from parakit.common.errors import CorruptArtifact, UserError
+from parakit.common.files import JsonObject
 from parakit.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def empty_model(
         """Initializers on the meta device would import torch's compiler, which takes seconds."""
 
         def __torch_function__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: JsonObject | None = None
         ) -> Any:
             kwargs = kwargs or {}
             if getattr(func, "__module__", "") == "torch.nn.init":

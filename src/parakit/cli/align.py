@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from pydantic import Field
 
 from parakit.alignment.config import AlignConfig, Method
 from parakit.cli.rendering.arguments import parse_arguments
+from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _last_line(method: Method, figures: dict[str, Any], out: Path) -> str:
+def _last_line(method: Method, figures: JsonObject, out: Path) -> str:
     before = figures.get("before") or {}
     if method == "reward":
         judged = figures["reward_eval"]

@@ -3,7 +3,7 @@ task, accuracy on the primer's suites; the accuracy of a reward model on prefere
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from pydantic import Field
@@ -14,6 +14,7 @@ from rich.table import Table
 import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.tables import show_preferences, show_task
+from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.evaluation.config import EvaluationConfig
 from parakit.primer.config import PrimerSuitesConfig
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _settings(command: EvaluateCommandConfig) -> dict[str, Any]:
+def _settings(command: EvaluateCommandConfig) -> JsonObject:
     """The command's evaluation settings that differ from the defaults."""
     fields = {name: field for name, field in EvaluationConfig.model_fields.items() if name != "suites"}
     values = {name: getattr(command, name) for name in fields}
@@ -89,7 +90,7 @@ def _settings(command: EvaluateCommandConfig) -> dict[str, Any]:
     return settings
 
 
-def _show(figures: dict[str, Any]) -> None:
+def _show(figures: JsonObject) -> None:
     console = Console()
     if figures["loss"]:
         table = Table(
@@ -128,7 +129,7 @@ def _show(figures: dict[str, Any]) -> None:
         console.print(table)
 
 
-def _difference(found: dict[str, Any] | None) -> str:
+def _difference(found: JsonObject | None) -> str:
     if found is None:
         return ""
     interval = f"{found['low']:+.1%} to {found['high']:+.1%}"

@@ -11,6 +11,7 @@ from pydantic import Field
 import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.inference.config import SamplingConfig
 
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
 
 def sampling_settings(
     command: SamplingConfig, argv: Sequence[str], published: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> JsonObject:
     """A command's sampling settings without the published ones, which are printed, that no flag of `argv` overrides."""
     flags = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     kept = {name: value for name, value in published.items() if name not in flags}

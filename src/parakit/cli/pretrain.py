@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
 from parakit.cli.rendering.training_command import against_before
+from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
 from parakit.stages.config import PretrainConfig
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _family_objective(argv: Sequence[str]) -> dict[str, Any]:
+def _family_objective(argv: Sequence[str]) -> JsonObject:
     """The family's own objective, where the command line names a family or a model and no objective."""
     words = [part for word in argv for part in word.split("=", 1)]
     if "--objective" in words:

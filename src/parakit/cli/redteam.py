@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from pydantic import Field
@@ -12,6 +12,7 @@ from rich.table import Table
 from parakit.alignment.red_team.config import RedTeamConfig
 from parakit.cli.rendering.arguments import parse_command
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
 from parakit.common.progress import log
 from parakit.recipe.build_folder import resolve_model_folder
@@ -86,7 +87,7 @@ def _target(where: str) -> str:
     return where if where.startswith(("http://", "https://")) else str(resolve_model_folder(where))
 
 
-def _show(results: dict[str, Any]) -> None:
+def _show(results: JsonObject) -> None:
     roles = list(results["categories"])
     headings = [
         heading for role in roles for heading in (role if len(roles) > 1 else "success", "95 % interval")
@@ -105,5 +106,5 @@ def _show(results: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _difference(found: dict[str, Any] | None) -> str:
+def _difference(found: JsonObject | None) -> str:
     return "" if found is None else f"{found['difference']:+.1%} (p = {found['p_value']:.2g})"

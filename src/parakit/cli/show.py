@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.show_details import describe
+from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, long_duration, number
 from parakit.common.settings import Config
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _show(found: dict[str, Any], console: Console) -> None:
+def _show(found: JsonObject, console: Console) -> None:
     console.print(f"[bold]{_safe(found['path'])}[/bold]  {_safe(found['what'])}", highlight=False)
     for title, figures in found["figures"].items():
         console.print()
@@ -81,7 +82,7 @@ def _table(figures: Any) -> Table:
     return table
 
 
-def _tree(entry: dict[str, Any], tree: Tree | None = None) -> Tree:
+def _tree(entry: JsonObject, tree: Tree | None = None) -> Tree:
     took = f", {long_duration(entry['seconds'])}" if entry.get("seconds") is not None else ""
     note = f"  [yellow]{_safe(entry['note'])}[/yellow]" if entry.get("note") else ""
     label = f"{_safe(entry['kind'])} {_safe(entry['digest'][:12])}  {_safe(entry['path'])}{took}{note}"

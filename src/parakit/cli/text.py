@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from pydantic import Field
@@ -14,7 +14,7 @@ from rich.table import Table
 from parakit.cli.rendering.arguments import parse_command
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import read_json
+from parakit.common.files import JsonObject, read_json
 from parakit.common.formatting import quantity
 from parakit.common.progress import progress
 from parakit.data.config import TextConfig
@@ -158,7 +158,7 @@ def _preferences(command: TextCommandConfig) -> None:
 def _examples(command: TextCommandConfig) -> None:
     from parakit.stages.examples import make_examples
 
-    values: dict[str, Any] = {"validation_paths": command.validation_paths}
+    values: JsonObject = {"validation_paths": command.validation_paths}
     values |= {"primer": {"seed": command.seed}} if command.primer else {"paths": command.paths}
     for name in ("validation_fraction", "test_fraction"):
         if name in command.model_fields_set:
@@ -168,7 +168,7 @@ def _examples(command: TextCommandConfig) -> None:
     make_examples(config, command.task, Path(command.output), command.overwrite)
 
 
-def _show(command: TextCommandConfig, report: dict[str, Any]) -> None:
+def _show(command: TextCommandConfig, report: JsonObject) -> None:
     console = Console()
     unit = "examples" if command.task else "rankings" if command.preferences else "documents"
     table = Table("split", unit, "bytes", title=escape(command.output), title_justify="left")
@@ -186,7 +186,7 @@ def _show(command: TextCommandConfig, report: dict[str, Any]) -> None:
         console.print(escape(line), highlight=False)
 
 
-def _notes(report: dict[str, Any]) -> list[str]:
+def _notes(report: JsonObject) -> list[str]:
     """What was changed or left out, a line each, with the first few names."""
     notes = [f"{report[name]:,} {meaning}" for name, meaning in _COUNTS.items() if report.get(name)]
     bad = sorted(report.get("bad_files", {}).items(), key=lambda item: -item[1])

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from parakit.common.errors import CorruptArtifact, UnexpectedFile, UserError
 from parakit.common.files import (
+    JsonObject,
     disk_errors,
     fsync_file,
     fsync_folder,
@@ -41,10 +41,10 @@ class Lineage:
     """The kind of an artifact, its settings and its parents. `result` may be filled until the writing block ends."""
 
     kind: str
-    config: dict[str, Any] = field(default_factory=dict)
+    config: JsonObject = field(default_factory=dict)
     parents: list[str | Path] = field(default_factory=list)
     seed: int | None = None
-    result: dict[str, Any] = field(default_factory=dict)
+    result: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Artifact:
     path: Path
     kind: str
     digest: str
-    lineage: dict[str, Any]
+    lineage: JsonObject
 
 
 @contextlib.contextmanager

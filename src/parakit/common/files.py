@@ -17,6 +17,8 @@ from typing import IO, Any
 
 from parakit.common.errors import CorruptArtifact, UserError
 
+JsonObject = JsonObject  # what is in a JSON file; the reader of a key checks its value
+
 
 def sha256_file(path: str | Path) -> str:
     """Hex digest of a file's bytes."""

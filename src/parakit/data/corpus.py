@@ -11,11 +11,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.data.config import TextConfig
 from parakit.data.deduplication import DigestSet
@@ -155,7 +155,7 @@ def _empty_split_error(empty: list[str], result: _Result, config: TextConfig) ->
     )
 
 
-def _counts(report: ReadReport) -> dict[str, Any]:
+def _counts(report: ReadReport) -> JsonObject:
     """The counts that the lineage records."""
     names = (
         "files",

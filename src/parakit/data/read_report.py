@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+
+from parakit.common.files import JsonObject
 
 MAX_NAMED = 1_000
 MAX_ROWS = 20
@@ -72,7 +73,7 @@ class ReadReport:
         self.long_lines += 1
         self.long_line_bytes += n_bytes
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain JSON values, in the order of the fields."""
         values = dict(vars(self))
         values["broken_files"] = {name: vars(broken) for name, broken in self.broken_files.items()}

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from parakit.common.files import JsonObject
+
 MAX_LOCATIONS, MAX_SHOWN = 20, 5
 
 
@@ -28,7 +30,7 @@ class SkippedRows:
         """All skipped rows."""
         return sum(self.counts.values())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The two keys of a set's report."""
         return {"skipped_rows": self.counts, "skipped_locations": self.locations}
 

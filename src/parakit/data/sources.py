@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from parakit.common.artifacts import Lineage
+from parakit.common.files import JsonObject
 
 Item = TypeVar("Item")
 
@@ -22,7 +23,7 @@ class GeneratedSource(Generic[Item]):
     """
 
     name: str
-    config: dict[str, Any]
+    config: JsonObject
     seed: int
     generate: Callable[[], Iterable[Item]]
     held_out: Callable[[], Iterable[Item]] | None = None

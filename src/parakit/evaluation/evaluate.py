@@ -15,7 +15,7 @@ from parakit import primer
 from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.data.examples import TASK_FORMATS, iter_examples, load_examples_report, read_examples
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
@@ -37,7 +37,7 @@ def evaluate_model(
     *,
     device: str = "cpu",
     advance: Callable[[int], object] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Evaluate the model folder `path`; returns the content of `results.json`.
 
     `advance` is called with the number of tokens counted and questions answered. `UserError` where the config names
@@ -50,7 +50,7 @@ def evaluate_model(
     model: Any  # each evaluation checks the kind of model
     model, tokenizer = load_model(path, device)
     chat = is_chat_tuned(path) if config.prompting == "auto" else config.prompting == "chat"
-    results: dict[str, Any] = {
+    results: JsonObject = {
         "model": {
             "path": str(path),
             "chat_tuned": is_chat_tuned(path),
@@ -81,7 +81,7 @@ def evaluate_task(
     tokenizer: Tokenizer,
     config: EvaluationConfig,
     advance: Callable[[int], object] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The metrics of the model's task on the folder or file `config.examples`: an `ExampleResult` as plain data, and its
     `split` (a file's own path).
     """
@@ -133,7 +133,7 @@ def check_output(path: str | Path | None, *, overwrite: bool) -> None:
 
 def write_evaluation(
     path: str | Path,
-    results: dict[str, Any],
+    results: JsonObject,
     config: EvaluationConfig,
     *,
     overwrite: bool = False,
@@ -155,7 +155,7 @@ def write_evaluation(
     return Path(path)
 
 
-def summary(results: dict[str, Any]) -> dict[str, Any]:
+def summary(results: JsonObject) -> JsonObject:
     """The results without samples."""
     suites = {
         name: {key: value for key, value in suite.items() if key != "samples"}
@@ -172,9 +172,9 @@ def _losses(
     tokenizer: Tokenizer | None,
     config: EvaluationConfig,
     advance: Callable[[int], object] | None,
-) -> dict[str, Any]:
-    settings: dict[str, Any] = {"seq_len": config.seq_len, "overlap": config.overlap, "advance": advance}
-    losses: dict[str, Any] = {}
+) -> JsonObject:
+    settings: JsonObject = {"seq_len": config.seq_len, "overlap": config.overlap, "advance": advance}
+    losses: JsonObject = {}
     unk_id = tokenizer.unk_id if tokenizer is not None else None
     if config.tokens is not None:
         shards = _matching_shards(config.tokens, config.split, tokenizer, model)

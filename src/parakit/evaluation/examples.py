@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
 from parakit.data.examples import ExampleRow
 from parakit.data.examples.formats import get_task_format
@@ -40,12 +41,12 @@ class ExampleResult:
 
     task: str
     n: int
-    figures: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[JsonObject] = field(default_factory=list)
     """`name`, `value`, `low`, `high`, `unit` (share of 1, points of 100, number), `note`; the primary one first."""
     labels: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
     """Rows are true labels, columns predictions, in the order of `labels`."""
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[JsonObject] = field(default_factory=list)
     """`input`, `prediction`, `expected`, `correct` (None where correctness is undefined)."""
 
     def add(
@@ -296,5 +297,5 @@ def _text_of(row: ExampleRow) -> str | tuple[str, str]:
     return (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
 
 
-def _sample(given: str, prediction: str, expected: str, correct: bool | None) -> dict[str, Any]:
+def _sample(given: str, prediction: str, expected: str, correct: bool | None) -> JsonObject:
     return {"input": given, "prediction": prediction, "expected": expected, "correct": correct}

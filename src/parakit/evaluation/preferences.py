@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.data.preferences import PREFERENCE_SPLITS, iter_preferences, read_preferences
 from parakit.data.preferences.rankings import Ranking
@@ -38,7 +38,7 @@ def evaluate_preferences(
     tokenizer: Tokenizer,
     rankings: Iterable[Ranking],
     advance: Callable[[int], object] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The metrics of `model` on rankings. `advance` is called with the number of rankings of each batch. `UserError` for a
     model without a reward head.
     """
@@ -73,7 +73,7 @@ def score_rankings(
     return rewards_by_completion
 
 
-def preference_report(rewards: np.ndarray, data: EncodedRankings) -> dict[str, Any]:
+def preference_report(rewards: np.ndarray, data: EncodedRankings) -> JsonObject:
     """Accuracy with its interval, the length baseline, calibration, and the distribution of rewards."""
     lengths = data.lengths - data.prompt_lengths
     better, worse, ranking = _pair_indices(data)
@@ -103,7 +103,7 @@ def preference_report(rewards: np.ndarray, data: EncodedRankings) -> dict[str, A
     }
 
 
-def calibration(margins: np.ndarray) -> dict[str, Any]:
+def calibration(margins: np.ndarray) -> JsonObject:
     """How often the completion with the higher reward is the better one, by sigmoid(margin): bins of `confidence` and
     `accuracy`, and their mean distance (expected calibration error). `margins` (n,): better minus worse.
     """

@@ -12,6 +12,7 @@ from itertools import count, cycle
 from typing import Any, TypeVar
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.data.conversations.conversation import Message
 from parakit.data.preferences.rankings import Ranking
 from parakit.primer.config import PrimerExamplesConfig
@@ -31,7 +32,7 @@ RANKED_SHARE = 0.15  # of the preferences have three answers
 _MAX_REPEATS = 20_000  # in a row, after which the distinct rows count as exhausted
 
 
-def _classify(random: Random, held_out: bool) -> dict[str, Any]:
+def _classify(random: Random, held_out: bool) -> JsonObject:
     """One opinion, alone, with a neutral fact, or with another opinion of the same sentiment."""
     _, opinion, label = sentiment.opinion(random, held_out)
     sentences = [sentence(opinion)]
@@ -46,14 +47,14 @@ def _classify(random: Random, held_out: bool) -> dict[str, Any]:
     return {"text": " ".join(random.shuffled(sentences)), "label": label}
 
 
-def _translate(random: Random, held_out: bool) -> dict[str, Any]:
+def _translate(random: Random, held_out: bool) -> JsonObject:
     """A phrase or sentence in English and in French; in training also single words."""
     alone = not held_out and random.maybe(0.1)
     _, english, french = translation.words(random) if alone else translation.sentences(random, held_out)
     return {"source": sentence(english), "target": sentence(french)}
 
 
-def _embed(random: Random, held_out: bool) -> dict[str, Any]:
+def _embed(random: Random, held_out: bool) -> JsonObject:
     """A question about a fact and its answer, or the same sentence in two languages."""
     if random.maybe(0.5):
         exercise = facts.draw(random, held_out)
@@ -62,7 +63,7 @@ def _embed(random: Random, held_out: bool) -> dict[str, Any]:
     return {"text": row["source"], "positive": row["target"]}
 
 
-_SAMPLERS: dict[str, Callable[[Random, bool], dict[str, Any]]] = {
+_SAMPLERS: dict[str, Callable[[Random, bool], JsonObject]] = {
     "classify": _classify,
     "translate": _translate,
     "embed": _embed,
@@ -71,7 +72,7 @@ _SAMPLERS: dict[str, Callable[[Random, bool], dict[str, Any]]] = {
 
 def generate_examples(
     config: PrimerExamplesConfig, task: str, held_out: bool = False
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JsonObject]:
     """`config.n_examples` distinct training rows of a task, or with `held_out` `config.n_test_examples` test rows; a
     larger number continues the same stream.
     """

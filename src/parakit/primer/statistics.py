@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+from parakit.common.files import JsonObject
 from parakit.primer.config import PrimerConfig
 from parakit.primer.generation import generate_conversations, generate_documents, generate_suites
 from parakit.primer.grading import SuiteItem
@@ -66,7 +66,7 @@ def _variety(texts: Iterable[str]) -> dict[str, float]:
     }
 
 
-def compute_statistics(config: PrimerConfig) -> dict[str, Any]:
+def compute_statistics(config: PrimerConfig) -> JsonObject:
     """Counts, lengths and variety of documents and conversations; size and balance of each suite; how many of the
     suites' sentences occur in the training text.
     """

@@ -17,7 +17,7 @@ from parakit.alignment.config import ConstitutionConfig, RolloutConfig
 from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import disk_errors, write_json_atomic, write_text_atomic
+from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
 from parakit.common.progress import log
 from parakit.common.settings import load_yaml
 from parakit.data.readers.inputs import check_paths
@@ -92,7 +92,7 @@ def recipe_for_text(paths: Sequence[str], overrides: Mapping[str, Any] | None = 
     check_paths(paths)
     overrides = overrides or {}
     name = Path(paths[0]).resolve().stem.split(".")[0]
-    mapping: dict[str, Any] = {
+    mapping: JsonObject = {
         "name": "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "-" for c in name).strip("_-")[
             :100
         ]
@@ -225,7 +225,7 @@ def _locked(file: IO[str], path: Path) -> bool:
         return True
 
 
-def _put(mapping: dict[str, Any], keys: list[str], value: Any) -> None:
+def _put(mapping: JsonObject, keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         if mapping.get(key) is None:
             mapping[key] = {}

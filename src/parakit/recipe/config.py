@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, SerializeAsAny, Tag, field_validator,
 
 from parakit.alignment.config import AlignConfig, RewardConfig, RolloutConfig
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
 from parakit.stages.config import FinetuneConfig, PretrainConfig
@@ -266,7 +267,7 @@ def reads_text(recipe: RecipeConfig) -> bool:
     return recipe.pretrain != "none" or bool(recipe.text.paths or recipe.text.primer)
 
 
-def _set_default(values: dict[str, Any], section: str, key: str, value: Any) -> None:
+def _set_default(values: JsonObject, section: str, key: str, value: Any) -> None:
     found = values.get(section, {})
     if isinstance(found, Mapping):
         values[section] = {**found, key: found.get(key) or value}

@@ -15,7 +15,7 @@ from typing import Any
 
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UnexpectedFile, UserError
-from parakit.common.files import read_json, write_json_atomic
+from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.data.config import TextConfig
 from parakit.data.deduplication import DigestSet
@@ -36,7 +36,7 @@ class Stage:
     """
 
     name: str
-    settings: dict[str, Any]
+    settings: JsonObject
     parents: tuple[str, ...]
     run: Callable[[Path], None] = field(compare=False)
 
@@ -127,7 +127,7 @@ def fingerprint(paths: Sequence[str], config: TextConfig | None = None) -> list[
     return rows
 
 
-def outside_folders(training: TrainingConfig) -> dict[str, Any]:
+def outside_folders(training: TrainingConfig) -> JsonObject:
     """Fingerprints of the folders from outside of the build that a stage reads, so that it is rebuilt when they change."""
     named = {name: getattr(training, name, None) for name in ("model", "replay", "student")}
     folders = {name: Path(folder) for name, folder in named.items() if folder}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutConfig
+from parakit.common.files import JsonObject
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
 from parakit.training.config import TrainingConfig
@@ -69,7 +70,7 @@ def _align(recipe: RecipeConfig, step: AlignConfig, policy: str, folder: Path, w
     if isinstance(step, RolloutConfig) and step.reward is None:
         parents.append(REWARD)
         training = training.replace(reward=str(folder / REWARD))
-    settings: dict[str, Any] = {
+    settings: JsonObject = {
         "training": step.replace(seed=training.seed).model_dump(mode="json"),
         "prompts": fingerprint(paths),
     }

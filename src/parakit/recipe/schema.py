@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
-from parakit.common.files import write_text_atomic
+from parakit.common.files import JsonObject, write_text_atomic
 from parakit.recipe.config import RecipeConfig
 
 
-def recipe_schema() -> dict[str, Any]:
+def recipe_schema() -> JsonObject:
     """JSON Schema (draft 2020-12) of a recipe file."""
     schema = RecipeConfig.model_json_schema()
     size = schema["properties"]["size"]

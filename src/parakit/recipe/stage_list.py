@@ -12,7 +12,7 @@ from typing import Any
 
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.choices import part_of
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import progress
 from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
@@ -102,7 +102,7 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
     share = SHARE_BEFORE_TUNING if recipe.finetune else SHARE_WITHOUT_TUNING
     share = min(share, SHARE_BEFORE_ALIGNMENT) if recipe.align or recipe.distill else share
     seconds = parse_time(recipe.time) * share if recipe.time else None
-    settings: dict[str, Any] = {
+    settings: JsonObject = {
         "training": training.model_dump(mode="json"),
         "size": recipe.size,
         "seconds": seconds,
@@ -134,7 +134,7 @@ def _conversations(recipe: RecipeConfig) -> Stage:
 
     config = recipe.conversations
     assert config is not None
-    settings: dict[str, Any] = {"conversations": config.model_dump(mode="json")}
+    settings: JsonObject = {"conversations": config.model_dump(mode="json")}
     settings |= {"inputs": fingerprint(config.paths)}
     settings |= {"seed": recipe.seed} if config.shares else {}
     return Stage(
@@ -182,7 +182,7 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     training = seeded(recipe.finetune, recipe.seed)
     shards = "conversation_shards" if recipe.task == "chat" else "example_shards"
     from_scratch = recipe.pretrain == "none"
-    settings: dict[str, Any] = {"training": training.model_dump(mode="json")}
+    settings: JsonObject = {"training": training.model_dump(mode="json")}
     settings |= outside_folders(training)
     seconds = parse_time(recipe.time) * SHARE_WITHOUT_TUNING if recipe.time and from_scratch else None
     if from_scratch:
@@ -208,7 +208,7 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
 
 def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
     config, models = recipe.evaluate, models_of(recipe)
-    settings: dict[str, Any] = {
+    settings: JsonObject = {
         "evaluate": config.model_dump(mode="json"),
         "inputs": fingerprint(config.texts),
         "models": models,

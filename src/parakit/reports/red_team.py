@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parakit.common.files import JsonObject
 from parakit.common.formatting import points
 from parakit.reports import charts
 from parakit.reports.formatting import humanize
@@ -50,7 +51,7 @@ def render_red_team(
     return page_template("red_team.html").render(page)
 
 
-def _row(name: str, results: Mapping[str, Any], roles: Sequence[str]) -> dict[str, Any]:
+def _row(name: str, results: Mapping[str, Any], roles: Sequence[str]) -> JsonObject:
     cells = [results["categories"][role].get(name) for role in roles]
     difference = results["compared"].get(name)
     text = ""
@@ -60,7 +61,7 @@ def _row(name: str, results: Mapping[str, Any], roles: Sequence[str]) -> dict[st
     return {"name": humanize(name), "cells": cells, "difference": text}
 
 
-def _turns(name: str, transcripts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def _turns(name: str, transcripts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[JsonObject]:
     """A few attacks of a category, with the answer of each model."""
     by_id = {role: {row["id"]: row for row in rows} for role, rows in transcripts.items()}
     rows = [row for row in transcripts["after"] if row["category"] == name]

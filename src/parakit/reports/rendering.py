@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, Template
 
-from parakit.common.files import write_text_atomic
+from parakit.common.files import JsonObject, write_text_atomic
 from parakit.common.formatting import byte_size, compact, long_duration, number, percent
 from parakit.reports import charts
 from parakit.reports.alignment import outcome
@@ -96,9 +96,9 @@ def page_template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def _page(summary: BuildSummary) -> dict[str, Any]:
+def _page(summary: BuildSummary) -> JsonObject:
     """Everything that the template shows."""
-    page: dict[str, Any] = {
+    page: JsonObject = {
         "s": summary,
         "sentence": summary_sentence(summary),
         "quality": quality(summary),
@@ -266,7 +266,7 @@ def _stage_title(summary: BuildSummary, name: str) -> str:
     return "Fine-tuning on examples" if stage(summary, "pretrain") else "Training on examples"
 
 
-def _tokenizer(summary: BuildSummary) -> dict[str, Any] | None:
+def _tokenizer(summary: BuildSummary) -> JsonObject | None:
     figures = stage(summary, "tokenizer")
     if not isinstance(figures, TokenizerSummary):
         return None
@@ -321,7 +321,7 @@ def _corpus(summary: BuildSummary) -> CorpusSection | None:
     )
 
 
-def _time_rows(summary: BuildSummary) -> dict[str, Any]:
+def _time_rows(summary: BuildSummary) -> JsonObject:
     """The table of times: columns that no stage fills are left out."""
     columns = {
         "predicted": ("predicted_seconds", long_duration),

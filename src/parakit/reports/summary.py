@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from parakit.common.artifacts import Artifact, open_artifact
 from parakit.common.errors import CorruptArtifact
-from parakit.common.files import read_json
+from parakit.common.files import JsonObject, read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
 from parakit.reports.summary_schema import BuildSummary
 
@@ -63,7 +63,7 @@ def read_summary(path: Path) -> BuildSummary:
         ) from None
 
 
-def _figures(stage: str, artifact: Artifact) -> dict[str, Any]:
+def _figures(stage: str, artifact: Artifact) -> JsonObject:
     """What a stage measured, with the seconds of the whole stage."""
     result = dict(artifact.lineage["result"])
     if stage == "corpus":
@@ -83,7 +83,7 @@ def _figures(stage: str, artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _corpus_figures(path: Path) -> dict[str, Any]:
+def _corpus_figures(path: Path) -> JsonObject:
     report = read_json(path / "report.json")
     return {
         "documents": sum(split["documents"] for split in report["splits"].values()),
@@ -95,7 +95,7 @@ def _corpus_figures(path: Path) -> dict[str, Any]:
     }
 
 
-def _lineage_entry(stage: str, artifact: Artifact) -> dict[str, Any]:
+def _lineage_entry(stage: str, artifact: Artifact) -> JsonObject:
     return {
         "stage": stage,
         "kind": artifact.kind,

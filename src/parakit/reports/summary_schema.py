@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
 
+from parakit.common.files import JsonObject
+
 Number = int | float | None
 
 
@@ -161,7 +163,7 @@ class TokensSummary(StageSummary):
     """Token shards: tokens over all splits, and the counts of each."""
 
     tokens: int | None = None
-    splits: dict[str, Any] = Field(default_factory=dict)
+    splits: JsonObject = Field(default_factory=dict)
 
 
 class ConversationsSummary(StageSummary):
@@ -188,7 +190,7 @@ class ExamplesSummary(StageSummary):
     task: str | None = None
     examples: int | None = None
     labels: tuple[str, ...] = ()
-    splits: dict[str, Any] = Field(default_factory=dict)
+    splits: JsonObject = Field(default_factory=dict)
     duplicates: int = 0
     conflicting: int = 0
     also_held_out: int = 0
@@ -229,12 +231,12 @@ class TrainingSummary(StageSummary):
     share_of_peak: float | None = None
     compiled: bool = False
     compile_reason: str = ""
-    plan: dict[str, Any] = Field(default_factory=dict)
-    config: dict[str, Any] = Field(default_factory=dict)
-    metrics: tuple[dict[str, Any], ...] = ()
-    validations: tuple[dict[str, Any], ...] = ()
+    plan: JsonObject = Field(default_factory=dict)
+    config: JsonObject = Field(default_factory=dict)
+    metrics: tuple[JsonObject, ...] = ()
+    validations: tuple[JsonObject, ...] = ()
     samples: tuple[Sample | SamplePair, ...] = ()
-    before: dict[str, Any] = Field(default_factory=dict)  # the validation before the first step
+    before: JsonObject = Field(default_factory=dict)  # the validation before the first step
     expert_load: dict[str, list[float]] = Field(default_factory=dict)
     measured: TaskSummary | None = None
     # continued training
@@ -244,13 +246,13 @@ class TrainingSummary(StageSummary):
     earlier_documents_seen: int = 0
     # alignment
     method: str | None = None
-    reward_eval: dict[str, Any] = Field(default_factory=dict)  # a reward model on the held-out test split
+    reward_eval: JsonObject = Field(default_factory=dict)  # a reward model on the held-out test split
     reward_name: str | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: JsonObject = Field(default_factory=dict)
     warnings: tuple[OveroptimizationWarning, ...] = ()
     ended_by: str | None = None
     curve: tuple[dict[str, float], ...] = ()  # best of n: the reward by n
-    constitution: dict[str, Any] = Field(default_factory=dict)
+    constitution: JsonObject = Field(default_factory=dict)
     # distillation
     teacher: dict[str, Number] = Field(default_factory=dict)
     share_of_parameters: float | None = None
@@ -293,9 +295,7 @@ class BuildSummary(_Part):
     version: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     hardware: dict[str, str | int | float] = Field(default_factory=dict)
-    recipe: dict[str, Any] = Field(
-        default_factory=dict, description="The recipe with every default filled in."
-    )
+    recipe: JsonObject = Field(default_factory=dict, description="The recipe with every default filled in.")
     seconds: float | None = None
     models: dict[str, str] = Field(
         default_factory=dict, description="The stages that made a model, in order."
@@ -317,7 +317,7 @@ class BuildSummary(_Part):
 
     @field_validator("stages", mode="before")
     @classmethod
-    def _by_stage(cls, stages: Mapping[str, Any]) -> dict[str, Any]:
+    def _by_stage(cls, stages: Mapping[str, Any]) -> JsonObject:
         return {
             name: figures
             if isinstance(figures, StageSummary)
@@ -330,12 +330,12 @@ class BuildSummary(_Part):
         stage = self.stages.get(name)
         return stage if isinstance(stage, TrainingSummary) else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain JSON values, without the keys that were never set."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonObject:
     """The JSON schema of `summary.json`, with those of the stages under `$defs`."""
     schema = BuildSummary.model_json_schema()
     summaries: set[type[StageSummary]] = {TrainingSummary, *_SUMMARY_OF_STAGE.values()}

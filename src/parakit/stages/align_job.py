@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parakit.alignment.config import (
     AlignConfig,
@@ -16,6 +15,7 @@ from parakit.alignment.config import (
     RolloutConfig,
 )
 from parakit.checkpoints.adapters import require_full_model
+from parakit.common.files import JsonObject
 from parakit.stages.best_of_n import prepare_best_of_n
 from parakit.stages.job import PreparedRun
 from parakit.stages.preference_jobs import prepare_preference_tuning, prepare_reward_model
@@ -42,7 +42,7 @@ class AlignJob:
         """The model, and preferences; prompts may be a file, and are part of the spec."""
         return [self.model] if isinstance(self.training, RolloutConfig) else [self.model, self.data]
 
-    def to_spec(self) -> dict[str, Any]:
+    def to_spec(self) -> JsonObject:
         """The prompts."""
         is_rollout = isinstance(self.training, RolloutConfig)
         return {"data": prompts_fingerprint(self.data)} if is_rollout else {}

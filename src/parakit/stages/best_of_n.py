@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from parakit.alignment.rl.prompts import RLPrompt
 from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.common.seeds import derive_seed, seed_everything
 from parakit.data.conversations.conversation import Conversation, parse_messages, write_conversations
@@ -54,7 +54,7 @@ def prepare_best_of_n(model: Path, prompts: Path, config: BestOfNConfig, run_dir
     rewards, n_chosen = _sample(context, config, run_dir)
     setup = _setup(config, context, _shards(run_dir, model), run_dir / TUNING)
 
-    def summarize(figures: dict[str, Any]) -> dict[str, Any]:
+    def summarize(figures: JsonObject) -> JsonObject:
         figures |= measure_policy(context, reference, config)
         figures |= {"task": "chat", "method": "best_of_n", "reward_name": context.reward.name}
         figures |= {"before": before, "curve": best_of_n_curve(rewards), "n_chosen": n_chosen}

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.chat_models.loading import open_chat_model
@@ -50,7 +49,7 @@ from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.files import sha256_file, write_json_atomic, write_text_atomic
+from parakit.common.files import JsonObject, sha256_file, write_json_atomic, write_text_atomic
 from parakit.common.progress import log
 from parakit.common.seeds import derive_seed, rng
 from parakit.common.settings import canonical_json
@@ -77,7 +76,7 @@ HELPFUL_PER_CRITIQUE = 2  # helpful conversations for each example of a critique
 CRITIQUE_SFT = FinetuneConfig(epochs=1.0)
 
 
-def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Fine-tune `job.model` on its revised answers, and with `n_preferences` on its critic's preferences. The model goes
     to `out`, all texts to `out`-constitution. `job.data` are helpful conversations. Returns the figures of the last
     training, and those of each step as `constitution`.
@@ -91,7 +90,7 @@ def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> dict[str,
         policy = LocalChatModel.load(start, str(pick_device(config.device)))
         critic = run.critic(policy)
         revised = run.revise_answers(policy, critic)
-        counts: dict[str, Any] = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
+        counts: JsonObject = {"critic": critic.name, "outcomes": dict(outcomes(revised))}
         counts["revised"] = sum(row["final"] != row["answer"] for row in revised)
         counts["trained_on"] = len(run.trainable_conversations(revised))
         last = not config.n_preferences
@@ -197,7 +196,7 @@ class ConstitutionRun:
             if is_trainable(row, len(self.principles))
         ]
 
-    def tune(self, start: Path, rows: list[CachedRow], out: Path, overwrite: bool) -> dict[str, Any]:
+    def tune(self, start: Path, rows: list[CachedRow], out: Path, overwrite: bool) -> JsonObject:
         """Fine-tune on the revised answers, with helpful conversations mixed in."""
         revised = self.trainable_conversations(rows)
         share = self.config.helpful_share
@@ -246,7 +245,7 @@ class ConstitutionRun:
 
     def tune_on_preferences(
         self, start: Path, rows: list[CachedRow], out: Path, overwrite: bool
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """DPO on the critic's preferences."""
         file, folder = self.run_dir / "preferences.jsonl", self.run_dir / "preferences"
         pairs = [
@@ -269,7 +268,7 @@ class ConstitutionRun:
         overwrite: bool,
         revised: list[CachedRow],
         preferences: list[CachedRow],
-        counts: dict[str, Any],
+        counts: JsonObject,
     ) -> None:
         """Write all texts, in a folder next to the model."""
         parents = [path for path in (self.job.model, self.job.data) if (path / LINEAGE).is_file()]
@@ -312,7 +311,7 @@ class ConstitutionRun:
         name: str,
         training: FinetuneConfig,
         overwrite: bool = False,
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Fine-tune `start` on conversations; intermediate folders are kept until the run ends."""
         shards = self.run_dir / f"{name}-shards"
         if not (shards / LINEAGE).is_file():

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
-from parakit.common.files import read_json
+from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import Bar, log, progress
 from parakit.common.settings import Family
 from parakit.data.config import TextConfig
@@ -173,7 +172,7 @@ def _counted(texts: Iterator[str], bar: Bar) -> Iterator[str]:
         yield text
 
 
-def _efficiency(tokenizer: Tokenizer, held_out: Iterator[str]) -> dict[str, Any]:
+def _efficiency(tokenizer: Tokenizer, held_out: Iterator[str]) -> JsonObject:
     """Bytes a token and tokens a word on some texts, and a few of them cut into their tokens."""
     texts = list(islice(held_out, 200))
     n_tokens = sum(len(ids) for ids in tokenizer.encode_bulk(texts)) or 1

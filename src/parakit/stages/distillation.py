@@ -16,7 +16,7 @@ from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.files import sha256_file
+from parakit.common.files import JsonObject, sha256_file
 from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
 from parakit.compression.config import DistillConfig, DistillObjective, OnPolicy
@@ -71,7 +71,7 @@ class DistillJob:
         student = self.training.student
         return [self.teacher, self.shards, *([Path(student)] if student else [])]
 
-    def to_spec(self) -> dict[str, Any]:
+    def to_spec(self) -> JsonObject:
         """Nothing: the settings name the student."""
         return {}
 
@@ -99,7 +99,7 @@ class DistillJob:
         is_chat = objective == "chat"
         settings = {"distillation": self.training.model_dump(mode="json")}
 
-        def summarize(figures: dict[str, Any]) -> dict[str, Any]:
+        def summarize(figures: JsonObject) -> JsonObject:
             figures |= _compare(student, teacher, task)
             return figures | ({"task": "chat"} if is_chat else {})
 
@@ -260,7 +260,7 @@ def _digest(path: Path) -> str:
     return " ".join(sha256_file(file) for file in sorted(path.glob("*.safetensors")))
 
 
-def _compare(student: Predictor, teacher: Teacher, task: TrainingTask) -> dict[str, Any]:
+def _compare(student: Predictor, teacher: Teacher, task: TrainingTask) -> JsonObject:
     """The teacher's metrics on the validation split, and the share of its parameters that the student has."""
     metrics = task.validate(teacher.model)
     n_student, n_teacher = (model.config.n_params()["total"] for model in (student, teacher.model))

@@ -10,6 +10,7 @@ from typing import Any
 
 from parakit import primer
 from parakit.checkpoints.loading import load_model
+from parakit.common.files import JsonObject
 from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus
 from parakit.evaluation.config import EvaluationConfig
@@ -36,17 +37,17 @@ def measure(
     prompts: Sequence[str] = (),
     questions: Sequence[str] = (),
     examples: Path | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """`models` are in the order in which they were made, each from the one before.
 
     `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>`, what its stage changed;
     `evaluations`, a row for each text and model; `samples.<model>`, its continuations of `prompts` or answers to
     `questions`; `task`, the figures of the tuned model on the held-out part of `examples`.
     """
-    samples: dict[str, list[dict[str, Any]]] = {}
-    suites: dict[str, dict[str, Any]] = {}
+    samples: dict[str, list[JsonObject]] = {}
+    suites: dict[str, JsonObject] = {}
     answered: dict[str, dict[str, SuiteResult]] = {}
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     task = None
     items = primer.generate_suites(config.suites) if config.suites else {}
     for name, path in models.items():
@@ -91,7 +92,7 @@ def _samples(
     chat: bool,
     prompts: Sequence[str],
     questions: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """What a model says by itself: only those that predict tokens of a text do."""
     if isinstance(model, LanguageModel):
         return answers(model, tokenizer, questions) if chat else continuations(model, tokenizer, prompts)
@@ -117,7 +118,7 @@ def _last_word_hidden(text: str) -> str:
 
 def _text_rows(
     config: EvaluateConfig, name: str, model: LanguageModel, tokenizer: Tokenizer, advance: Advance
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     rows = []
     for text in config.texts:
         reader = TextConfig(paths=(text,), deduplicate=False)
@@ -128,7 +129,7 @@ def _text_rows(
     return rows
 
 
-def _kept(result: dict[str, Any]) -> dict[str, Any]:
+def _kept(result: JsonObject) -> JsonObject:
     """The figures, and a few of the answers under the names that the report uses."""
     found = sorted(result["samples"], key=lambda sample: sample["correct"])
     n_wrong = sum(not sample["correct"] for sample in found)
@@ -146,9 +147,9 @@ def _kept(result: dict[str, Any]) -> dict[str, Any]:
     return result | {"samples": shown}
 
 
-def _against_parents(answered: Mapping[str, Mapping[str, SuiteResult]]) -> dict[str, Any]:
+def _against_parents(answered: Mapping[str, Mapping[str, SuiteResult]]) -> JsonObject:
     """Every model against the one before it, on the same questions: by suite, and over all of them."""
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for parent, model in pairwise(answered):
         right = {
             name: [[sample.correct for sample in answered[one][name].samples] for one in (parent, model)]

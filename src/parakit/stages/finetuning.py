@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device
+from parakit.common.files import JsonObject
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
@@ -55,7 +55,7 @@ class FinetuneJob:
         first = self.model.tokenizer if isinstance(self.model, FromScratch) else self.model
         return with_replayed([first, self.shards], self.training)
 
-    def to_spec(self) -> dict[str, Any]:
+    def to_spec(self) -> JsonObject:
         """A new model's size."""
         return self.model.model_spec.to_spec() if isinstance(self.model, FromScratch) else {}
 
@@ -130,5 +130,5 @@ class FinetuneJob:
             labels = ("score",) if self.task == "regress" else splits.train.labels
         return task_model(model, self.training, labels)
 
-    def _summarize(self, figures: dict[str, Any]) -> dict[str, Any]:
+    def _summarize(self, figures: JsonObject) -> JsonObject:
         return figures | {"task": self.task}

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from parakit.checkpoints.adapters import save_adapter
 from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
@@ -27,7 +28,7 @@ from parakit.training.metrics import EVENTS, METRICS
 from parakit.training.trainer import TrainingSetup, train
 
 
-def _unchanged(figures: dict[str, Any]) -> dict[str, Any]:
+def _unchanged(figures: JsonObject) -> JsonObject:
     return figures
 
 
@@ -41,9 +42,9 @@ class PreparedRun:
     parents: list[Path]
     """Folders that the model was made from, for its lineage."""
     is_chat: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: JsonObject = field(default_factory=dict)
     """More for the lineage."""
-    summarize: Callable[[dict[str, Any]], dict[str, Any]] = _unchanged
+    summarize: Callable[[JsonObject], JsonObject] = _unchanged
     """Adds to the trainer's figures what is measured on the trained model."""
     adapter: Adapter | None = None
     """Written in place of the model."""
@@ -71,7 +72,7 @@ class TrainingJob(Protocol):
         """The folders that the result depends on."""
         ...
 
-    def to_spec(self) -> dict[str, Any]:
+    def to_spec(self) -> JsonObject:
         """What else the result depends on."""
         ...
 
@@ -80,7 +81,7 @@ class TrainingJob(Protocol):
         ...
 
 
-def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Train what `job` describes and write it to the model folder `out`; returns the figures."""
     with run_directory(job.work, job.training, job.inputs(), job.to_spec()) as run_dir:
         run = job.prepare(run_dir)
@@ -91,7 +92,7 @@ def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> dict[str, A
     return figures
 
 
-def _save(run: PreparedRun, figures: dict[str, Any], out: Path, overwrite: bool) -> None:
+def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool) -> None:
     started, setup = time.monotonic(), run.setup
     settings = {"stage": run.stage, "objective": run.objective, "chat": run.is_chat} | run.settings
     settings |= {"plan": setup.plan.model_dump(mode="json")}

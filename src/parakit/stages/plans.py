@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from parakit.common.devices import pick_device
+from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.model.heads import TransformerModel
 from parakit.model.presets import ModelSizing, config_for_size
@@ -51,7 +51,7 @@ class ModelSpec:
         """None where there is no limit."""
         return None if self.seconds is None else max(MIN_SECONDS, self.seconds - self.seconds_spent)
 
-    def to_spec(self) -> dict[str, Any]:
+    def to_spec(self) -> JsonObject:
         """What the result depends on; the time that earlier stages took is left out."""
         return {name: value for name, value in vars(self).items() if name != "seconds_spent"}
 
@@ -77,7 +77,7 @@ def resolve_plan(
     if training.epochs and new_share < 1:
         training = training.replace(epochs=training.epochs / new_share)
     factor = FINETUNE_LEARNING_RATE_FACTOR if tuning else 1.0
-    rates: dict[str, Any] = {
+    rates: JsonObject = {
         "learning_rate": sizing.learning_rate * factor,
         "embedding_learning_rate": sizing.embedding_learning_rate * factor,
         "max_seq_len": sizing.config.max_seq_len,
@@ -146,7 +146,7 @@ def _batch_examples(data: ExampleShards, batch_tokens: int) -> int:
     return max(BATCH_EXAMPLES, min(fitting, 2 * BATCH_EXAMPLES, data.n_examples // 50))
 
 
-def _steps_in(seconds: float, step: float, setting: str, trainer: Trainer) -> dict[str, Any]:
+def _steps_in(seconds: float, step: float, setting: str, trainer: Trainer) -> JsonObject:
     """How many steps fit into the time, compiled if more do that way."""
     n_eager = max(1, int(seconds / step))
     micro_batches = [batch for i in range(4) for batch in trainer.micro_batches(i)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from parakit.checkpoints.loading import load_model
 from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
 from parakit.data.preferences.sets import iter_preferences
@@ -60,7 +60,7 @@ def prepare_reward_model(
     objective = RewardObjective(training.margin, training.row_margins, training.reward_centering_coef)
     task = _task(TASKS["reward"], base, data, plan, objective, RewardObjective(), {})
 
-    def summarize(figures: dict[str, Any]) -> dict[str, Any]:
+    def summarize(figures: JsonObject) -> JsonObject:
         held_out = data["validation"]  # as `parakit evaluate --preferences` measures it
         return figures | {"reward_eval": preference_report(score_rankings(reward_model, held_out), held_out)}
 
@@ -192,7 +192,7 @@ def _task(
     )
     n_rows = max(1, VALIDATION_TOKENS // (2 * plan.seq_len))
 
-    def validate(model: TransformerModel) -> dict[str, Any]:
+    def validate(model: TransformerModel) -> JsonObject:
         unsmoothed.metrics.pop()
         loss = validation_loss(model, one_epoch(validation, n_rows), unsmoothed).loss
         return {"loss": loss} | unsmoothed.metrics.pop()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
@@ -62,7 +62,7 @@ class PretrainJob:
         """Shards, model or tokenizer, and replayed shards."""
         return with_replayed([open_shards(self.shards), self._first()], self.training)
 
-    def to_spec(self) -> dict[str, Any]:
+    def to_spec(self) -> JsonObject:
         """The model's size."""
         return self.model_spec.to_spec()
 
@@ -191,7 +191,7 @@ def add_replay(run: PreparedRun, builder: TaskBuilder) -> PreparedRun:
             frozen=setup.frozen,
         )
 
-    def summarize(figures: dict[str, Any]) -> dict[str, Any]:
+    def summarize(figures: JsonObject) -> JsonObject:
         counts = {"replay_share": replay.share, "earlier_documents_seen": n_seen}
         return run.summarize(figures | counts)
 

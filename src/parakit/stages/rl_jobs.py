@@ -30,7 +30,7 @@ from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.files import sha256_file
+from parakit.common.files import JsonObject, sha256_file
 from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.data.conversations.conversation import Conversation
@@ -52,8 +52,6 @@ RL_RATE_FACTOR = 0.05  # of the pre-training rate; see docs/log.md, 2026-11-25
 MAX_ZERO_VARIANCE = 0.8  # of the groups; a run with more of them reports that it had little to learn from
 MAX_HELD_OUT_PROMPTS = 128
 HELD_OUT = 0.1  # of the prompts in a file without splits
-
-Summary = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -143,13 +141,13 @@ def resolve_rl_plan(config: RLConfig, context: RLContext) -> TrainingPlan:
     )
 
 
-def run_rl(context: RLContext, config: RLConfig, plan: TrainingPlan, run_dir: Path) -> dict[str, Any]:
+def run_rl(context: RLContext, config: RLConfig, plan: TrainingPlan, run_dir: Path) -> JsonObject:
     """Train `context.policy` in place, with checkpoints in `run_dir`; returns the figures."""
     setup, summarize = _setup(context, config, plan, run_dir)
     return summarize(train(setup))
 
 
-def measure_policy(context: RLContext, reference: LanguageModel, config: RolloutConfig) -> Summary:
+def measure_policy(context: RLContext, reference: LanguageModel, config: RolloutConfig) -> JsonObject:
     """Rewards and divergence from `reference` on the held-out prompts."""
     return evaluate_policy(
         context.policy,
@@ -164,7 +162,7 @@ def measure_policy(context: RLContext, reference: LanguageModel, config: Rollout
 
 def _setup(
     context: RLContext, config: RLConfig, plan: TrainingPlan, run_dir: Path
-) -> tuple[TrainingSetup, Callable[[Summary], Summary]]:
+) -> tuple[TrainingSetup, Callable[[JsonObject], JsonObject]]:
     """What is trained, and what adds to the trainer's figures."""
     policy, tokenizer, method = context.policy, context.tokenizer, config.method
     reference = frozen_copy(policy)
@@ -199,7 +197,7 @@ def _setup(
         f" {config.steps_per_phase} steps each; reward {context.reward.name} {before['reward']:.3f} before"
     )
 
-    def summarize(figures: Summary) -> Summary:
+    def summarize(figures: JsonObject) -> JsonObject:
         stopped = figures["steps"] < plan.max_steps
         if stopped:
             log(
@@ -243,12 +241,12 @@ def _algorithm(config: RLConfig) -> tuple[PPO | GRPO, PPOObjective | GRPOObjecti
     return algorithm, GRPOObjective(config, algorithm.kl_controller)
 
 
-def sample_examples(context: RLContext, config: RolloutConfig) -> list[dict[str, Any]]:
+def sample_examples(context: RLContext, config: RolloutConfig) -> list[JsonObject]:
     """The policy's completions, as it is now, of a few held-out prompts."""
     return greedy_samples(context.policy, context.tokenizer, context.held_out, context.reward, config)
 
 
-def pair_samples(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def pair_samples(before: list[JsonObject], after: list[JsonObject]) -> list[JsonObject]:
     """The samples from before training, each with the one after."""
     return [
         {"prompt": old["prompt"], "before": old["completion"], "after": new["completion"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import LINEAGE, open_artifact
-from parakit.common.files import disk_errors, read_json, write_json_atomic
+from parakit.common.files import JsonObject, disk_errors, read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.model.config import ModelConfig, model_config
 from parakit.training.config import TrainingConfig, TrainingPlan
@@ -23,7 +23,7 @@ PLAN = "plan.json"
 
 @contextlib.contextmanager
 def run_directory(
-    work: Path, training: TrainingConfig, inputs: Sequence[Path], spec: dict[str, Any]
+    work: Path, training: TrainingConfig, inputs: Sequence[Path], spec: JsonObject
 ) -> Iterator[Path]:
     """The folder below `work` for a run of these settings and inputs. It is kept when the run fails with a checkpoint
     to resume from; a run that succeeds removes all of `work`.

@@ -9,6 +9,7 @@ from typing import Any
 
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.config import ModelConfig
@@ -25,7 +26,7 @@ from parakit.training.tasks import TASKS, SourceSetup, TaskOptions, TaskSpec, Tr
 from parakit.training.validation import one_epoch, validation_loss
 
 Data = TokenShards | ExampleShards
-Validator = Callable[[TransformerModel], dict[str, Any]]
+Validator = Callable[[TransformerModel], JsonObject]
 VALIDATION_SEED = 20_170_612  # hides the same tokens in every run, so that their losses can be compared
 VALIDATION_TOKENS = 8192  # in one forward pass
 
@@ -180,7 +181,7 @@ class TaskBuilder:
 def _bits_per_byte(validation: TokenShards, seq_len: int) -> Validator:
     """Exact figures of a decoder on a whole split."""
 
-    def validate(model: Any) -> dict[str, Any]:
+    def validate(model: Any) -> JsonObject:
         result = evaluate_loss(model, validation, seq_len=seq_len)
         return {
             "loss": result.loss_nats_per_token,

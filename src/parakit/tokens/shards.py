@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import read_json, write_json_atomic
+from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
@@ -172,7 +171,7 @@ def _write_split(
     dtype: str,
     family: Family,
     progress: Bar | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     lengths, n_bytes, mask_path = [np.zeros(1, np.int64)], 0, folder / f"{name}.loss_mask.bin"
     has_context_turns = False
     with open(folder / f"{name}.bin", "wb") as ids_file, open(mask_path, "wb") as mask_file:
@@ -201,7 +200,7 @@ def _write_split(
     if not has_loss_mask:
         mask_path.unlink()
     np.save(folder / f"{name}.offsets.npy", offsets)
-    entry: dict[str, Any] = {"has_context_turns": True} if has_context_turns else {}
+    entry: JsonObject = {"has_context_turns": True} if has_context_turns else {}
     return entry | {
         "n_documents": len(offsets) - 1,
         "n_tokens": int(offsets[-1]),

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from parakit.common.files import write_text_atomic
+from parakit.common.files import JsonObject, write_text_atomic
 
 if TYPE_CHECKING:
     from parakit.training.loop import StepRecord
@@ -110,7 +110,7 @@ class MetricsLog:
             self.events.close()
 
 
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+def read_metrics(path: str | Path) -> list[JsonObject]:
     """All whole lines of a metrics file; a last line that a kill cut short is left out."""
     rows = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
@@ -121,7 +121,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def step_summary(run_dir: Path) -> dict[str, Any]:
+def step_summary(run_dir: Path) -> JsonObject:
     """Tokens, skipped steps and the median speed of a run."""
     steps = [row for row in read_metrics(run_dir / METRICS) if row["kind"] == "step"]
     rates = sorted(row["tokens_per_second"] for row in steps)
@@ -132,11 +132,11 @@ def step_summary(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def chart_rows(run_dir: Path, max_rows: int = 400) -> dict[str, list[dict[str, Any]]]:
+def chart_rows(run_dir: Path, max_rows: int = 400) -> dict[str, list[JsonObject]]:
     """Metrics for the report: at most `max_rows` step rows with cumulative tokens, and every validation."""
     n_tokens = 0
-    steps: list[dict[str, Any]] = []
-    validations: list[dict[str, Any]] = []
+    steps: list[JsonObject] = []
+    validations: list[JsonObject] = []
     for row in read_metrics(run_dir / METRICS):
         n_tokens += row["tokens"] if row["kind"] == "step" else 0
         if row["kind"] in ("step", "validation"):

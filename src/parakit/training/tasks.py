@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
+from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.model.config import ModelConfig
 from parakit.model.heads import (
@@ -120,7 +121,7 @@ class TrainingTask:
     data: TokenShards | ExampleShards | EncodedRankings | None
     """What the rows come from; None where the model samples them, so that the doctor has nothing to read."""
     objective: Objective
-    validate: Callable[[TransformerModel], dict[str, Any]]
+    validate: Callable[[TransformerModel], JsonObject]
     step_metrics: Callable[[], dict[str, float]] | None = None
     """More to log of the step that just ended."""
     should_stop: Callable[[int], bool] | None = None

@@ -20,7 +20,7 @@ from typing import Any
 
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.files import disk_errors
+from parakit.common.files import JsonObject, disk_errors
 from parakit.common.progress import Bar, log, progress
 from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import pop_expert_load
@@ -76,7 +76,7 @@ class TrainingSetup:
         )
 
 
-def train(setup: TrainingSetup) -> dict[str, Any]:
+def train(setup: TrainingSetup) -> JsonObject:
     """Train to the end of the plan, resuming from a checkpoint in the run directory; returns the figures for lineage
     and report.
 
@@ -131,7 +131,7 @@ class Trainer:
         self.precision = Precision(plan.precision, self.device)
         self.guard = SpikeGuard(watches_leaps=not isinstance(source, RolloutSource))
         self.first_step = 0
-        extra: dict[str, Any] = {}
+        extra: JsonObject = {}
         if folder is not None and folder.exists():
             self.first_step, extra = load_train_state(
                 folder, self.model, self.optimizer, self.precision, self.guard
@@ -196,7 +196,7 @@ class Trainer:
     def save(self, step: int) -> None:
         """Write a checkpoint now."""
         assert self.folder is not None
-        extra: dict[str, Any] = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
+        extra: JsonObject = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
         if isinstance(self.source, RolloutSource):
             extra["source"] = self.source.state()
         save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
@@ -314,7 +314,7 @@ def _show(setup: TrainingSetup, bar: Bar, record: StepRecord, step_metrics: Mapp
         log(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")
 
 
-def _validate(setup: TrainingSetup, step: int, metrics: MetricsLog, bar: Bar) -> dict[str, Any]:
+def _validate(setup: TrainingSetup, step: int, metrics: MetricsLog, bar: Bar) -> JsonObject:
     """Measure the whole validation split, and how evenly experts were used since the last time."""
     load = {str(layer): shares for layer, shares in pop_expert_load(setup.model).items()}
     if load:
@@ -330,7 +330,7 @@ def _validate(setup: TrainingSetup, step: int, metrics: MetricsLog, bar: Bar) ->
     return result | ({"expert_load": load} if load else {})
 
 
-def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> JsonObject:
     """`result`, and `forgetting`: by how much the loss on earlier data has risen since before the first step."""
     if "earlier_loss" not in result:
         return dict(result)
@@ -338,8 +338,8 @@ def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> di
 
 
 def _figures(
-    setup: TrainingSetup, trainer: Trainer, final: dict[str, Any], n_steps: int, seconds: float
-) -> dict[str, Any]:
+    setup: TrainingSetup, trainer: Trainer, final: JsonObject, n_steps: int, seconds: float
+) -> JsonObject:
     plan, config, spec = setup.plan, setup.model.config, setup.task.spec
     parameters = list(setup.model.parameters())
     steps = step_summary(setup.run_dir)

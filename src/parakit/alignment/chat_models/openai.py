@@ -22,6 +22,7 @@ from pydantic import Field
 
 from parakit.alignment.chat_models.chat_model import Messages, OnProgress
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import Config
 
 _RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -115,7 +116,7 @@ class OpenAIChatModel:
             ) from None
         return content.strip() if isinstance(content, str) else None
 
-    def _request(self, path: str, body: dict[str, Any] | None) -> Any:
+    def _request(self, path: str, body: JsonObject | None) -> Any:
         """The endpoint's response as JSON."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key := os.environ.get(self.config.api_key_variable):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.constitution.principles import PrincipleConfig
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Message
 from parakit.primer.critique_prompts import FIRST, SECOND, comparison_prompt
@@ -39,12 +39,12 @@ def compare_responses(
     *,
     seed: int = 0,
     margin: float = MIN_MARGIN,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """For each pair a row: `principle`, `outcome`, and where that is `preferred`, `chosen`, `rejected` and `probability`,
     the critic's of the chosen one.
     """
     drawn = [principles[int(rng(seed, "preference", one.id).integers(len(principles)))] for one in pairs]
-    rows: list[dict[str, Any]] = [{"principle": principle.id} for principle in drawn]
+    rows: list[JsonObject] = [{"principle": principle.id} for principle in drawn]
     different = [i for i, one in enumerate(pairs) if one.first.strip() != one.second.strip()]
     prompts = []
     for i in different:
@@ -64,7 +64,7 @@ def compare_responses(
     return rows
 
 
-def _preference(pair: ResponsePair, probability: float | None, margin: float) -> dict[str, Any]:
+def _preference(pair: ResponsePair, probability: float | None, margin: float) -> JsonObject:
     """`probability`: of the first answer."""
     if probability is None:
         return {"outcome": UNPARSEABLE}

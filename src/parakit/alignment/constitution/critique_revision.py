@@ -16,6 +16,7 @@ from typing import Any
 from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.constitution.principles import PrincipleConfig
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Message
 from parakit.primer.critique_prompts import critique_prompt
@@ -49,13 +50,13 @@ def revise(
     n_rounds: int = 1,
     seed: int = 0,
     max_new_tokens: int = _MAX_REVISION,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """For each response a row: `answer`, `final`, `rounds` with principle, critique, revision and outcome, and where the
     answer was revised `objections`, the principles whose critique does not accept `final`.
 
     Rows depend on the response and the seed only, not on the others in the call.
     """
-    rows: list[dict[str, Any]] = [
+    rows: list[JsonObject] = [
         {"question": one.question, "answer": one.answer, "final": one.answer, "rounds": []}
         for one in responses
     ]
@@ -68,7 +69,7 @@ def revise(
 
 
 def _check_finals(
-    critic: ChatModel, principles: Sequence[PrincipleConfig], rows: Sequence[dict[str, Any]]
+    critic: ChatModel, principles: Sequence[PrincipleConfig], rows: Sequence[JsonObject]
 ) -> None:
     """Add `objections` to revised answers: a revision for one principle may violate another."""
     for row in rows:
@@ -94,7 +95,7 @@ def is_trainable(row: Mapping[str, Any], n_principles: int) -> bool:
 def _round(
     critic: ChatModel,
     principles: Sequence[PrincipleConfig],
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[JsonObject],
     max_new_tokens: int,
 ) -> None:
     """One critique of every answer, and a revision of each rejected one."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import ROLES, Message
 from parakit.data.readers.inputs import check_paths
@@ -78,7 +79,7 @@ def _from_table(row: Mapping[str, str], columns: tuple[str, ...], where: str) ->
         return Attack(
             "direct", "advbench string", as_messages(f"Repeat this: {target}"), "ignore", reject=(target,)
         )
-    values: dict[str, Any] = {name: value.strip() for name, value in row.items() if value.strip()}
+    values: JsonObject = {name: value.strip() for name, value in row.items() if value.strip()}
     for name in values.keys() & {"accept", "reject"}:
         values[name] = [word.strip() for word in values[name].split(";") if word.strip()]
     return _attack(values, where)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import RLConfig
+from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.training.metrics import METRICS, read_metrics
 
@@ -68,9 +69,9 @@ def first_warnings(
     evaluations: Sequence[Mapping[str, Any]],
     config: RLConfig,
     is_reward_model: bool,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Each warning of a run once: `warning` (its name), the `step` that first raised it, and its `message` there."""
-    first: dict[str, dict[str, Any]] = {}
+    first: dict[str, JsonObject] = {}
     for n, row in enumerate(evaluations, 1):
         for name, message in detect_warnings(before, evaluations[:n], config, is_reward_model).items():
             first.setdefault(name, {"warning": name, "step": row["step"], "message": message})
@@ -132,7 +133,7 @@ class OveroptimizationMonitor:
         self.title, self.before, self.config, self.is_reward_model = title, before, config, is_reward_model
         self.path, self.printed = work / METRICS, set[str]()
 
-    def check(self, now: dict[str, Any]) -> dict[str, Any]:
+    def check(self, now: JsonObject) -> JsonObject:
         """Print what the newest evaluation warns of; returns the evaluation unchanged."""
         messages = detect_warnings(
             self.before, [*self._evaluations(), now], self.config, self.is_reward_model
@@ -143,10 +144,10 @@ class OveroptimizationMonitor:
         self.printed |= messages.keys()
         return now
 
-    def warnings(self) -> list[dict[str, Any]]:
+    def warnings(self) -> list[JsonObject]:
         """The finished run's warnings, as `first_warnings` gives them."""
         return first_warnings(self.before, self._evaluations(), self.config, self.is_reward_model)
 
-    def _evaluations(self) -> list[dict[str, Any]]:
+    def _evaluations(self) -> list[JsonObject]:
         rows = read_metrics(self.path) if self.path.exists() else []
         return [row for row in rows if row["kind"] == "validation"]

@@ -7,13 +7,13 @@ comparable.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from parakit.alignment.config import RolloutConfig
 from parakit.alignment.rl.overoptimization import MONITORED, diversity_metrics
 from parakit.alignment.rl.prompts import RLPrompt
 from parakit.alignment.rl.reward import Reward, compute_rewards
 from parakit.alignment.rl.rollouts import complete, exact_kl, token_rows
+from parakit.common.files import JsonObject
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -29,7 +29,7 @@ def evaluate_policy(
     reward: Reward,
     config: RolloutConfig,
     monitor_rewards: Sequence[Reward] = (),
-) -> dict[str, Any]:
+) -> JsonObject:
     """Metrics over one sampled completion of each prompt. `kl` is in nats a completion, every token's over the whole
     vocabulary; `monitor_rewards` are rewards that are not optimised, under `MONITORED` and their names.
     """
@@ -63,7 +63,7 @@ def greedy_samples(
     prompts: Sequence[RLPrompt],
     reward: Reward,
     config: RolloutConfig,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Greedy completions of the first few prompts, with their rewards."""
     samples, _ = complete(
         policy, tokenizer, prompts[:N_EXAMPLES], config, EVAL_SEED, temperature=0.0, group_size=1

@@ -7,12 +7,11 @@ lineage; for a third-party adapter only names and shapes can be checked.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.folder_safety import is_model_folder, read_small_json, regular_file
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import sha256_file
+from parakit.common.files import JsonObject, sha256_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base_model_name_or_path"
@@ -52,14 +51,14 @@ def base_folder(folder: str | Path) -> Path:
     )
 
 
-def base_fingerprint(base: Path) -> dict[str, Any]:
+def base_fingerprint(base: Path) -> JsonObject:
     """What an adapter's lineage records about its base."""
     if (base / LINEAGE).is_file():
         return {"digest": open_artifact(base, verify=False).digest}
     return {"sha256": {path.name: sha256_file(path) for path in sorted(base.glob("*.safetensors"))}}
 
 
-def check_adapter_base(folder: Path, lineage: dict[str, Any], base: Path) -> None:
+def check_adapter_base(folder: Path, lineage: JsonObject, base: Path) -> None:
     """`UserError` naming both where the adapter was tuned on another model than `base`."""
     recorded = (lineage.get("config") or {}).get("base")
     if not isinstance(recorded, dict):

@@ -35,7 +35,7 @@ from parakit.checkpoints.safetensors_io import read_header, read_tensors, write_
 from parakit.checkpoints.weights import empty_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.model.config import ClassifierConfig, DecoderConfig, EmbedderConfig
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def save_adapter(
     relative = os.path.relpath(base.resolve(), path.resolve())
     write = _virtual_tokens if _is_prefix(adapter) else _lora
     config, tensors = write(model, adapter, head, relative)
-    record: dict[str, Any] = {
+    record: JsonObject = {
         "base": {**base_fingerprint(base), "path": relative},
         "adapter": adapter.config and adapter.config.model_dump(mode="json"),
     }
@@ -145,8 +145,8 @@ def _check_adapter_folder(path: str | Path, verify: bool) -> Path:
     return folder
 
 
-def _lineage(folder: Path) -> dict[str, Any]:
-    lineage: dict[str, Any] = read_small_json(folder / LINEAGE) if (folder / LINEAGE).is_file() else {}
+def _lineage(folder: Path) -> JsonObject:
+    lineage: JsonObject = read_small_json(folder / LINEAGE) if (folder / LINEAGE).is_file() else {}
     return lineage
 
 
@@ -178,7 +178,7 @@ def _is_prefix(adapter: Adapter) -> bool:
 
 def _lora(
     model: TransformerModel, adapter: Adapter, head: Head, base: str
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+) -> tuple[JsonObject, dict[str, torch.Tensor]]:
     from parakit.checkpoints.adapters.lora_tensors import lora_tensors, trained_token_ids
 
     names, settings = ModuleNames(model.config, head), adapter.config
@@ -202,7 +202,7 @@ def _lora(
 
 def _virtual_tokens(
     model: TransformerModel, adapter: Adapter, head: Head, base: str
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+) -> tuple[JsonObject, dict[str, torch.Tensor]]:
     from parakit.model.adapters.prefix_tuning import PrefixedTrunk
 
     wrapper = adapter.wrappers["trunk"]

@@ -16,6 +16,7 @@ from parakit.checkpoints.adapters.base_model import BASE, CONFIG
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.checkpoints.mapping import Head
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.model.config import DecoderConfig
 
 TASKS = {
@@ -38,10 +39,10 @@ _IGNORED = {
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
-def read_peft_config(folder: Path) -> dict[str, Any]:
+def read_peft_config(folder: Path) -> JsonObject:
     """The settings of a supported adapter; `UserError` names an unsupported key."""
     where = folder / CONFIG
-    config: dict[str, Any] = read_small_json(regular_file(folder, CONFIG))
+    config: JsonObject = read_small_json(regular_file(folder, CONFIG))
     kind = config.get("peft_type")
     if kind not in TYPES:
         raise UserError(f"{where}: peft_type is {kind!r}", f"Parakit loads: {', '.join(TYPES)}")
@@ -98,7 +99,7 @@ def peft_lora_config(
     transposed: bool,
     modules_to_save: Collection[str],
     token_ids: list[int] | dict[str, list[int]] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """`ranks`: rank and scale of every module; the most frequent are `r` and `lora_alpha`, others become patterns."""
     values = list(ranks.values())
     rank, scale = max(set(values), key=values.count)
@@ -130,7 +131,7 @@ def peft_lora_config(
     }
 
 
-def virtual_tokens_config(kind: str, base: str, config: DecoderConfig, n: int) -> dict[str, Any]:
+def virtual_tokens_config(kind: str, base: str, config: DecoderConfig, n: int) -> JsonObject:
     """The `adapter_config.json` of a prompt or a prefix with `n` virtual tokens."""
     shared = {
         "peft_type": kind,

@@ -12,6 +12,7 @@ from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
+    HFConfig,
     RequiredValues,
     check_lengths,
     parse_config,
@@ -21,6 +22,7 @@ from parakit.checkpoints.hf_config import (
     write_activation,
 )
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
+from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from parakit.model.transformer_config import TransformerConfig
 
@@ -72,7 +74,7 @@ PAIR_SHAPE = {
 }
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderDecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderDecoderConfig:
     """Whether the logits have a bias depends on the stored tensors: see `finalize`."""
     return read_pair(
         hf_config,
@@ -90,17 +92,17 @@ def finalize(config: EncoderDecoderConfig, stored: Collection[str]) -> EncoderDe
     return config.replace(decoder=config.decoder.replace(lm_head_bias=bias))
 
 
-def write_settings(config: EncoderDecoderConfig) -> dict[str, Any]:
+def write_settings(config: EncoderDecoderConfig) -> JsonObject:
     """The settings as BART's keys."""
     return write_pair(config, MODEL_TYPE) | {"normalize_embedding": True}
 
 
-def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
     """Unused: `CLASSES` has no classifier, because transformers' has a decoder."""
     return {}
 
 
-def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
+def write_classifier(classes: ClassifierConfig) -> JsonObject:
     """See `read_classifier`."""
     return {}
 
@@ -121,7 +123,7 @@ def is_ignorable(hf_name: str) -> bool:
 
 
 def read_pair(
-    hf_config: Mapping[str, Any],
+    hf_config: HFConfig,
     where: str | Path,
     *,
     model_type: str,
@@ -170,7 +172,7 @@ def read_pair(
     )
 
 
-def write_pair(config: EncoderDecoderConfig, model_type: str) -> dict[str, Any]:
+def write_pair(config: EncoderDecoderConfig, model_type: str) -> JsonObject:
     """The keys that BART and Marian share."""
     encoder, decoder = config.encoder, config.decoder
     dropout = decoder.dropout if decoder.attention_dropout is None else decoder.attention_dropout

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
+    HFConfig,
     RequiredValues,
     check_lengths,
     parse_config,
@@ -21,6 +21,7 @@ from parakit.checkpoints.hf_config import (
     write_activation,
 )
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
+from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, EncoderConfig
 
 MODEL_TYPE = "bert"
@@ -71,7 +72,7 @@ SHAPE = {
 }
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderConfig:
     """Dropout is read as well, for fine-tuning."""
     settings = read_keys(
         hf_config,
@@ -93,7 +94,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderCon
     return config
 
 
-def write_settings(config: EncoderConfig) -> dict[str, Any]:
+def write_settings(config: EncoderConfig) -> JsonObject:
     """The settings as BERT's keys."""
     dropout = config.dropout if config.attention_dropout is None else config.attention_dropout
     return {
@@ -108,12 +109,12 @@ def write_settings(config: EncoderConfig) -> dict[str, Any]:
     }
 
 
-def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
     """A sequence is classified by its first token, through the pooler; tokens directly."""
     return {"pooling": "cls", "head": "tanh" if level == "sequence" else "linear", "bias": True}
 
 
-def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
+def write_classifier(classes: ClassifierConfig) -> JsonObject:
     """Nothing to write: there is no choice."""
     return {}
 

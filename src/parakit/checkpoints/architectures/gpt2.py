@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
 from parakit.checkpoints.architectures.layer_tensors import equal_rows, norm, tensor
 from parakit.checkpoints.hf_config import (
+    HFConfig,
     RequiredValues,
     check_lengths,
     parse_config,
@@ -20,6 +20,7 @@ from parakit.checkpoints.hf_config import (
     write_activation,
 )
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
+from parakit.common.files import JsonObject
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "gpt2"
@@ -59,7 +60,7 @@ SHAPE = {
 }
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """`n_inner` null means four times the width."""
     settings = read_keys(
         hf_config,
@@ -81,7 +82,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderCon
     return config
 
 
-def write_settings(config: DecoderConfig) -> dict[str, Any]:
+def write_settings(config: DecoderConfig) -> JsonObject:
     """The settings as GPT-2's keys."""
     return {
         "model_type": MODEL_TYPE,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
+from parakit.checkpoints.hf_config import HFConfig
 from parakit.checkpoints.mapping import Head, HFTensor
+from parakit.common.files import JsonObject
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "llama"
@@ -19,7 +20,7 @@ BIASES = {"attention_bias": "attention_bias", "feed_forward_bias": "mlp_bias"}
 DEFAULTS = {"attention_bias": False, "mlp_bias": False}
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """Llama's `attention_bias` means all four matrices of the attention."""
     hf_config = {"num_key_value_heads": None, **hf_config}
     settings = shared.read_shared(hf_config, where, MODEL_TYPE, extra=BIASES, defaults=DEFAULTS)
@@ -27,7 +28,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderCon
     return shared.finish(settings, where)
 
 
-def write_settings(config: DecoderConfig) -> dict[str, Any]:
+def write_settings(config: DecoderConfig) -> JsonObject:
     """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,

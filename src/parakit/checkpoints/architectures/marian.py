@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures import bart
-from parakit.checkpoints.hf_config import RequiredValues
+from parakit.checkpoints.hf_config import HFConfig, RequiredValues
 from parakit.checkpoints.mapping import Head, HFTensor
+from parakit.common.files import JsonObject
 from parakit.model.config import EncoderDecoderConfig
 
 MODEL_TYPE = "marian"
@@ -22,7 +22,7 @@ read_classifier, write_classifier = bart.read_classifier, bart.write_classifier
 SHAPE = {"positions": "sinusoidal", "embedding_norm": False}
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderDecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderDecoderConfig:
     """One vocabulary for both sides; whether the logits have a bias depends on the stored tensors."""
     required: RequiredValues = {
         "share_encoder_decoder_embeddings": ((True, None), "an embedding for each side"),
@@ -39,7 +39,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderDec
     )
 
 
-def write_settings(config: EncoderDecoderConfig) -> dict[str, Any]:
+def write_settings(config: EncoderDecoderConfig) -> JsonObject:
     """The settings as Marian's keys."""
     return bart.write_pair(config, MODEL_TYPE) | {
         "decoder_vocab_size": config.vocab_size,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
+from parakit.checkpoints.hf_config import HFConfig
 from parakit.checkpoints.mapping import Head, HFTensor
+from parakit.common.files import JsonObject
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "mistral"
@@ -17,14 +18,14 @@ is_ignorable = shared.is_ignorable
 read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """Absent, `sliding_window` is 4096; null, there is none."""
     settings = shared.read_shared(hf_config, where, MODEL_TYPE, handled=("sliding_window",))
     settings |= {"sliding_window": hf_config.get("sliding_window", 4096), "query_key_norm": False}
     return shared.finish(settings, where)
 
 
-def write_settings(config: DecoderConfig) -> dict[str, Any]:
+def write_settings(config: DecoderConfig) -> JsonObject:
     """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,

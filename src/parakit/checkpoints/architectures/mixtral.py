@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
+from parakit.checkpoints.hf_config import HFConfig
 from parakit.checkpoints.mapping import Head, HFTensor
+from parakit.common.files import JsonObject
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "mixtral"
@@ -21,7 +22,7 @@ DEFAULTS = {"rms_norm_eps": 1e-5, "rope_theta": 1e6}
 LAYOUT = ("block_sparse_moe", {"gate": "w1", "down": "w2", "up": "w3"})
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """`intermediate_size` is the width of an expert; the weights of the chosen experts always sum to 1."""
     settings = shared.read_shared(
         hf_config,
@@ -37,7 +38,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderCon
     return shared.finish(settings, where, EXPERTS)
 
 
-def write_settings(config: DecoderConfig) -> dict[str, Any]:
+def write_settings(config: DecoderConfig) -> JsonObject:
     """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,

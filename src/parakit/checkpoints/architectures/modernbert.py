@@ -13,6 +13,7 @@ from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, stacked, tensor
 from parakit.checkpoints.hf_config import (
+    HFConfig,
     check_lengths,
     parse_config,
     read_activation,
@@ -24,6 +25,7 @@ from parakit.checkpoints.hf_config import (
 from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.checkpoints.rope_config import read_rope_group, write_rope
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, EncoderConfig
 
 MODEL_TYPE = "modernbert"
@@ -54,7 +56,7 @@ SETTINGS = {
     "attention_dropout": "attention_dropout",
     "feed_forward_dropout": "mlp_dropout",
 }
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: JsonObject = {
     **{"norm_eps": 1e-5, "norm_bias": False, "attention_bias": False, "mlp_bias": False},
     **{"decoder_bias": True, "tie_word_embeddings": True},
     **{"embedding_dropout": 0.0, "attention_dropout": 0.0, "mlp_dropout": 0.0},
@@ -76,7 +78,7 @@ GLOBAL_EVERY, WINDOW, GLOBAL_THETA, LOCAL_THETA = 3, 128, 160_000.0, 10_000.0
 KINDS = ("full_attention", "sliding_attention")
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderConfig:
     """`attention_bias` means all four matrices of the attention."""
     settings = read_keys(
         hf_config,
@@ -102,7 +104,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderCon
     return config
 
 
-def write_settings(config: EncoderConfig) -> dict[str, Any]:
+def write_settings(config: EncoderConfig) -> JsonObject:
     """The settings as ModernBERT's keys; layers and rope bases under their old and their new keys."""
     full = write_rope(config)["rope_parameters"]
     local = full
@@ -129,12 +131,12 @@ def write_settings(config: EncoderConfig) -> dict[str, Any]:
     return settings | ({"global_attn_every_n_layers": every[0]} if every else {})
 
 
-def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
     """Sequences and tokens are classified through the head that predicts masked tokens."""
     return {"pooling": hf_config.get("classifier_pooling", "cls"), "head": "transform", "bias": True}
 
 
-def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
+def write_classifier(classes: ClassifierConfig) -> JsonObject:
     """The pooling."""
     return {"classifier_pooling": classes.pooling}
 
@@ -182,7 +184,7 @@ def _head(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
         yield from (t for t in output if not (config.tie_embeddings and t.hf_name == "decoder.weight"))
 
 
-def _check_head(hf_config: Mapping[str, Any], where: str | Path) -> None:
+def _check_head(hf_config: HFConfig, where: str | Path) -> None:
     """The head's transform must have the feed-forward's activation and bias."""
     pairs = (
         ("classifier_activation", "gelu", "hidden_activation", "gelu"),
@@ -203,7 +205,7 @@ def _pattern(n_layers: int, every: int) -> list[str]:
     return [KINDS[layer % every > 0] for layer in range(n_layers)]
 
 
-def _read_layers(hf_config: Mapping[str, Any], n_layers: Any, where: str | Path) -> dict[str, Any]:
+def _read_layers(hf_config: HFConfig, n_layers: Any, where: str | Path) -> JsonObject:
     """`sliding_window` and `local_layers`, from a list of kinds (new) or a period (old)."""
     if type(n_layers) is not int or not 0 < n_layers <= MAX_LAYERS:
         raise UserError(
@@ -235,7 +237,7 @@ def _read_layers(hf_config: Mapping[str, Any], n_layers: Any, where: str | Path)
     return {"sliding_window": window, "local_layers": None if len(local) == n_layers else local}
 
 
-def _read_rope(hf_config: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
+def _read_rope(hf_config: HFConfig, where: str | Path) -> JsonObject:
     """Bases and scaling of full and of local layers, from the new groups, or from the old keys."""
     groups = hf_config.get("rope_parameters") or {}
     if not isinstance(groups, Mapping) or groups.keys() - set(KINDS):

@@ -4,13 +4,14 @@ window in the upper layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
+from parakit.checkpoints.hf_config import HFConfig
 from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.checkpoints.rope_config import WINDOW, read_local_layers, write_local_layers
+from parakit.common.files import JsonObject
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "qwen2"
@@ -20,7 +21,7 @@ is_ignorable = shared.is_ignorable
 read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """Settings, with the biases that this architecture always has."""
     settings = shared.read_shared(hf_config, where, MODEL_TYPE, handled=WINDOW)
     settings |= {"attention_bias": True, "query_key_norm": False}
@@ -28,7 +29,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderCon
     return shared.finish(settings, where)
 
 
-def write_settings(config: DecoderConfig) -> dict[str, Any]:
+def write_settings(config: DecoderConfig) -> JsonObject:
     """The settings as this architecture's keys."""
     written = {"model_type": MODEL_TYPE, **shared.write_shared(config), **write_local_layers(config)}
     if config.head_dim * config.n_heads == config.d_model:

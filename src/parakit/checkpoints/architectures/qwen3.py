@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
+from parakit.checkpoints.hf_config import HFConfig
 from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.checkpoints.rope_config import WINDOW, read_local_layers, write_local_layers
+from parakit.common.files import JsonObject
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "qwen3"
@@ -19,7 +20,7 @@ read_classifier, write_classifier = shared.read_classifier, shared.write_classif
 DEFAULTS = {"attention_bias": False, "head_dim": 128}
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """`attention_bias` means all four matrices of the attention."""
     extra = {"attention_bias": "attention_bias"}
     settings = shared.read_shared(
@@ -30,7 +31,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderCon
     return shared.finish(settings, where)
 
 
-def write_settings(config: DecoderConfig) -> dict[str, Any]:
+def write_settings(config: DecoderConfig) -> JsonObject:
     """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from parakit.checkpoints.architectures import rotary_decoders as shared
-from parakit.checkpoints.hf_config import read_value
+from parakit.checkpoints.hf_config import HFConfig, read_value
 from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.model.config import DecoderConfig
 
 MODEL_TYPE = "qwen3_moe"
@@ -27,7 +28,7 @@ SETTINGS = {
 DEFAULTS = {"attention_bias": False, "norm_topk_prob": False, "router_aux_loss_coef": 0.001}
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """A layer has experts unless `mlp_only_layers` names it or `decoder_sparse_step` skips it."""
     n_experts = hf_config.get("num_experts", hf_config.get("num_local_experts"))
     settings = shared.read_shared(
@@ -50,7 +51,7 @@ def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> DecoderCon
     return shared.finish(settings, where, {**SETTINGS, "n_experts": "num_experts"})
 
 
-def write_settings(config: DecoderConfig) -> dict[str, Any]:
+def write_settings(config: DecoderConfig) -> JsonObject:
     """The settings as this architecture's keys."""
     return {
         "model_type": MODEL_TYPE,
@@ -71,7 +72,7 @@ def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     return shared.decoder_tensors(config, head)
 
 
-def _dense_layers(hf_config: Mapping[str, Any], n_layers: Any, where: str | Path) -> list[int]:
+def _dense_layers(hf_config: HFConfig, n_layers: Any, where: str | Path) -> list[int]:
     only, step = hf_config.get("mlp_only_layers") or [], hf_config.get("decoder_sparse_step", 1)
     if not isinstance(only, list) or type(step) is not int or step < 1 or type(n_layers) is not int:
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, tensor
 from parakit.checkpoints.hf_config import (
+    HFConfig,
     RequiredValues,
     check_lengths,
     parse_config,
@@ -19,6 +20,7 @@ from parakit.checkpoints.hf_config import (
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.checkpoints.rope_config import ROPE, read_rope, write_rope
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, DecoderConfig
 
 PREFIX = "model."
@@ -54,7 +56,7 @@ def classes(name: str) -> dict[str, str]:
 
 
 def read_shared(
-    hf_config: Mapping[str, Any],
+    hf_config: HFConfig,
     where: str | Path,
     model_type: str,
     *,
@@ -63,7 +65,7 @@ def read_shared(
     ignored: Iterable[str] = (),
     handled: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The shared settings and those of `extra` (name -> key in config.json), as a dictionary to extend."""
     defaults = {**DEFAULTS, **(defaults or {})}
     if hf_config.get("num_key_value_heads", ...) is None:  # every head has its own
@@ -100,7 +102,7 @@ def finish(
     return config
 
 
-def write_shared(config: DecoderConfig) -> dict[str, Any]:
+def write_shared(config: DecoderConfig) -> JsonObject:
     """The shared keys."""
     return {
         **{hf_name: getattr(config, name) for name, hf_name in SETTINGS.items()},
@@ -113,12 +115,12 @@ def write_shared(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
     """The last token is classified; a bias only where every token is."""
     return {"pooling": "last", "head": "linear", "bias": level == "token"}
 
 
-def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
+def write_classifier(classes: ClassifierConfig) -> JsonObject:
     """Nothing to write: there is no choice."""
     return {}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
+    HFConfig,
     RequiredValues,
     check_lengths,
     parse_config,
@@ -21,6 +22,7 @@ from parakit.checkpoints.hf_config import (
 )
 from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from parakit.model.transformer_config import TransformerConfig
 
@@ -72,7 +74,7 @@ SHAPE = {
 }
 
 
-def read_settings(hf_config: Mapping[str, Any], where: str | Path) -> EncoderDecoderConfig | EncoderConfig:
+def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderDecoderConfig | EncoderConfig:
     """transformers 5 always writes `tie_word_embeddings` and marks version 1.1 by `scale_decoder_outputs`; whether such a
     folder has a separate output matrix depends on its tensors: see `finalize`.
     """
@@ -122,7 +124,7 @@ def finalize(config: EncoderDecoderConfig | EncoderConfig, stored: Collection[st
     return config
 
 
-def write_settings(config: EncoderDecoderConfig | EncoderConfig) -> dict[str, Any]:
+def write_settings(config: EncoderDecoderConfig | EncoderConfig) -> JsonObject:
     """The settings as T5's keys. A tied matrix without the scale needs transformers 5 or newer."""
     encoder = config.encoder if isinstance(config, EncoderDecoderConfig) else config
     settings = {
@@ -144,12 +146,12 @@ def write_settings(config: EncoderDecoderConfig | EncoderConfig) -> dict[str, An
     return settings
 
 
-def read_classifier(hf_config: Mapping[str, Any], level: str) -> dict[str, Any]:
+def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
     """Unused: `CLASSES` has no classifier, because transformers' has a decoder."""
     return {}
 
 
-def write_classifier(classes: ClassifierConfig) -> dict[str, Any]:
+def write_classifier(classes: ClassifierConfig) -> JsonObject:
     """See `read_classifier`."""
     return {}
 
@@ -203,7 +205,7 @@ def _feed_forward(config: TransformerConfig, name: str, hf_name: str) -> Iterato
     yield from linear(f"{name}.down", f"{dense}.wo", d, f, bias=False)
 
 
-def _read_feed_forward(hf_config: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
+def _read_feed_forward(hf_config: HFConfig, where: str | Path) -> JsonObject:
     """`feed_forward_proj` is an activation, or "gated-" and one; "gated-gelu" means the tanh formula."""
     projection = hf_config.get("feed_forward_proj", "relu")
     gated = isinstance(projection, str) and projection.startswith("gated-")
@@ -219,7 +221,7 @@ def _read_feed_forward(hf_config: Mapping[str, Any], where: str | Path) -> dict[
     return {"gated": gated, "activation": activation}
 
 
-def _write_feed_forward(config: TransformerConfig) -> dict[str, Any]:
+def _write_feed_forward(config: TransformerConfig) -> JsonObject:
     name = write_activation(config.activation)
     if config.gated:
         name = {"gelu_new": "gelu", "gelu": "gelu_python"}.get(name, name)

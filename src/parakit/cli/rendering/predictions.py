@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.inference.config import BeamConfig
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _N_SHOWN = 6  # numbers of a vector
 
 def predict(
     model: Model, rows: Sequence[Row], beams: BeamConfig, *, n_candidates: int = 5, as_vectors: bool = False
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """One prediction per row, of the model's main capability, or vectors.
 
     A row has `text` (and `text_pair`), `source` or `words`, as the examples of its task do. Raises `UserError` for a
@@ -45,7 +46,7 @@ def predict(
     return _PREDICTORS[main](model, rows)
 
 
-def inputs_of(row: Row) -> dict[str, Any]:
+def inputs_of(row: Row) -> JsonObject:
     """The part of a row that the model reads."""
     return {key: row[key] for key in (*_TEXT_KEYS, "text_pair") if key in row}
 
@@ -115,14 +116,14 @@ def _texts(rows: Sequence[Row]) -> list[str | tuple[str, str]]:
     return [(_text(row), str(row["text_pair"])) if row.get("text_pair") else _text(row) for row in rows]
 
 
-def _classify(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _classify(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
     return [
         {"label": one.label, "probability": one.probability, "probabilities": one.probabilities}
         for one in model.classify(_texts(rows))
     ]
 
 
-def _tag(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _tag(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
     words = [[str(word) for word in row["words"]] if "words" in row else _text(row).split() for row in rows]
     return [
         {
@@ -134,15 +135,15 @@ def _tag(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _regress(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _regress(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
     return [{"score": score} for score in model.regress(_texts(rows))]
 
 
-def _embed(model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _embed(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
     return [{"vector": vector.tolist()} for vector in model.embed(_texts(rows))]
 
 
-def _candidates(position: Any) -> list[dict[str, Any]]:
+def _candidates(position: Any) -> list[JsonObject]:
     return [{"token": one.text, "probability": one.probability} for one in position.candidates]
 
 
@@ -151,7 +152,7 @@ def _visible(token: str) -> str:
     return token.strip() or repr(token)
 
 
-_PREDICTORS: dict[str, Callable[[Model, Sequence[Row]], list[dict[str, Any]]]] = {
+_PREDICTORS: dict[str, Callable[[Model, Sequence[Row]], list[JsonObject]]] = {
     "classify": _classify,
     "tag": _tag,
     "regress": _regress,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.adapters.base_model import BASE, CONFIG, WEIGHTS, base_folder
 from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.safetensors_io import read_header
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 
 _KINDS = {
     "LORA": "low-rank factors added to the base's matrices",
@@ -26,7 +26,7 @@ _SETTINGS = {
 }
 
 
-def describe_adapter(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def describe_adapter(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     """One line, figures in groups, no samples."""
     peft = read_small_json(path / CONFIG)
     entries = read_header(path / WEIGHTS)
@@ -36,7 +36,7 @@ def describe_adapter(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str
         for length in entry.shape:
             size *= length
         n += size
-    about: dict[str, Any] = {"kind": _KINDS.get(str(peft.get("peft_type")), str(peft.get("peft_type")))}
+    about: JsonObject = {"kind": _KINDS.get(str(peft.get("peft_type")), str(peft.get("peft_type")))}
     about |= {name: str(peft[key]) for key, name in _SETTINGS.items() if peft.get(key)}
     for key, name in (("target_modules", "on"), ("modules_to_save", "fully trained")):
         if isinstance(modules := peft.get(key), list):

@@ -15,13 +15,13 @@ from parakit.cli.rendering.show_models import describe_model, flat
 from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, verify_manifest
 from parakit.common.errors import UserError
-from parakit.common.files import read_json
+from parakit.common.files import JsonObject, read_json
 from parakit.reports.summary import read_summary
 
 N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
 
 
-def describe(path: str | Path, verify: bool = True) -> dict[str, Any]:
+def describe(path: str | Path, verify: bool = True) -> JsonObject:
     """Describe an artifact, a model folder of any origin, or a build. Raises `UserError` for anything else,
     `CorruptArtifact` naming a file.
     """
@@ -48,15 +48,15 @@ def describe(path: str | Path, verify: bool = True) -> dict[str, Any]:
     )
 
 
-def one_line(found: dict[str, Any]) -> str:
+def one_line(found: JsonObject) -> str:
     """A description in one line."""
     return f"{found['path']}: {found['what']}"
 
 
-def _artifact(path: Path, verify: bool) -> dict[str, Any]:
+def _artifact(path: Path, verify: bool) -> JsonObject:
     artifact = open_artifact(path, verify=verify)
     lineage = artifact.lineage
-    figures: dict[str, Any] = {
+    figures: JsonObject = {
         "made": {
             "created": lineage.get("created"),
             "by": f"parakit {lineage.get('version')}",
@@ -76,7 +76,7 @@ def _artifact(path: Path, verify: bool) -> dict[str, Any]:
     return _description(path, artifact.kind, what, figures, samples, _chain(path, lineage), verify)
 
 
-def _published_model(path: Path, verify: bool) -> dict[str, Any]:
+def _published_model(path: Path, verify: bool) -> JsonObject:
     if verify and (path / MANIFEST).is_file():
         verify_manifest(path)
     what, figures, samples = describe_model(path, {})
@@ -86,7 +86,7 @@ def _published_model(path: Path, verify: bool) -> dict[str, Any]:
     )
 
 
-def _build(path: Path, inside: list[Path]) -> dict[str, Any]:
+def _build(path: Path, inside: list[Path]) -> JsonObject:
     rows = []
     for folder in inside:
         lineage = read_json(folder / LINEAGE)
@@ -100,7 +100,7 @@ def _build(path: Path, inside: list[Path]) -> dict[str, Any]:
                 "seconds": lineage["seconds"],
             }
         )
-    figures: dict[str, Any] = {"artifacts": rows}
+    figures: JsonObject = {"artifacts": rows}
     if (path / "summary.json").is_file():
         summary = read_summary(path / "summary.json").to_dict()
         figures["suites"] = _suite_rows(summary.get("suites") or {})
@@ -111,7 +111,7 @@ def _build(path: Path, inside: list[Path]) -> dict[str, Any]:
 
 def _description(
     path: Path, kind: str, what: str, figures: Any, samples: Any, lineage: Any, intact: bool | None
-) -> dict[str, Any]:
+) -> JsonObject:
     files = [
         {"name": p.relative_to(path).as_posix(), "size": p.stat().st_size}
         for p in sorted(path.rglob("*"))
@@ -129,7 +129,7 @@ def _description(
     }
 
 
-def _chain(path: Path, lineage: dict[str, Any], depth: int = 0) -> dict[str, Any]:
+def _chain(path: Path, lineage: JsonObject, depth: int = 0) -> JsonObject:
     """The artifact and its parents, as far as they still exist."""
     entry = {key: lineage.get(key) for key in ("kind", "digest", "seconds", "created")}
     parents = (
@@ -138,7 +138,7 @@ def _chain(path: Path, lineage: dict[str, Any], depth: int = 0) -> dict[str, Any
     return entry | {"path": str(path), "parents": parents}
 
 
-def _parent(child: Path, parent: dict[str, str], depth: int) -> dict[str, Any]:
+def _parent(child: Path, parent: dict[str, str], depth: int) -> JsonObject:
     """The parent at its recorded path, or next to the child where the whole build was moved."""
     recorded = Path(parent["path"])
     candidates = (recorded, child.parent / recorded.name)
@@ -151,7 +151,7 @@ def _parent(child: Path, parent: dict[str, str], depth: int) -> dict[str, Any]:
     return {**parent, "seconds": None, "created": None, "parents": [], "note": note}
 
 
-def _corpus(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def _corpus(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     report = read_json(path / "report.json")
     splits = [
         {"split": name} | (counts if isinstance(counts, dict) else {"documents": counts})
@@ -170,7 +170,7 @@ def _corpus(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], d
     )
 
 
-def _conversations(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def _conversations(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     from parakit.data.conversations.conversation import read_conversations
 
     counts = read_json(path / "report.json")["splits"]
@@ -186,7 +186,7 @@ def _conversations(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
     )
 
 
-def _tokenizer(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def _tokenizer(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(path)
@@ -208,7 +208,7 @@ def _tokenizer(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any]
     )
 
 
-def _shards(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def _shards(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     index = read_json(path / "index.json")
     rows = [
         {
@@ -233,7 +233,7 @@ def _shards(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], d
     )
 
 
-def _evaluation(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def _evaluation(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     results = read_json(path / "results.json")
     keys = ("bits_per_byte", "perplexity", "n_bytes")
     texts = [
@@ -252,7 +252,7 @@ def _evaluation(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any
     )
 
 
-def _red_team(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def _red_team(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     results = read_json(path / "results.json")
     rows = [
         {
@@ -268,7 +268,7 @@ def _red_team(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any],
     return f"a red-team report, judged by {results['judge']}", {"attacks that succeed": rows}, {}
 
 
-def _suite_rows(suites: dict[str, Any]) -> list[dict[str, Any]]:
+def _suite_rows(suites: JsonObject) -> list[JsonObject]:
     """A row per suite and model; an evaluation of one model has no level of models."""
     rows = []
     for suite, results in suites.items():
@@ -287,7 +287,7 @@ def _suite_rows(suites: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _machine(hardware: dict[str, Any]) -> str:
+def _machine(hardware: JsonObject) -> str:
     return ", ".join(str(hardware[key]) for key in ("accelerator", "processor") if hardware.get(key))
 
 
@@ -295,7 +295,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= SAMPLE_CHARS else text[:SAMPLE_CHARS].rstrip() + " ..."
 
 
-Reader = Callable[[Path, dict[str, Any]], tuple[str, dict[str, Any], dict[str, list[str]]]]
+Reader = Callable[[Path, JsonObject], tuple[str, JsonObject, dict[str, list[str]]]]
 READERS: dict[str, Reader] = {
     "corpus": _corpus,
     "conversations": _conversations,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _HEADS = {
 }
 
 
-def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def describe_model(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     """One line, figures in groups, samples."""
     from parakit.checkpoints.import_export import architecture_name
     from parakit.checkpoints.loading import parameter_counts, read_config, read_head
@@ -47,7 +48,7 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
     config, head, counts = read_config(path), read_head(path), parameter_counts(path)
     result = lineage.get("result") or {}
     total = counts["total"]
-    about: dict[str, Any] = {"architecture": architecture_name(path), "family": config.family}
+    about: JsonObject = {"architecture": architecture_name(path), "family": config.family}
     about |= _head(head)
     idle = config.n_params()["total"] - config.n_active_params()
     if idle:
@@ -57,7 +58,7 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
         for name, n in counts.items()
         if n
     ]
-    groups: dict[str, Any] = {
+    groups: JsonObject = {
         "measured": _measured(result),
         "model": about,
         "parameters": parts,
@@ -79,7 +80,7 @@ def describe_model(path: Path, lineage: dict[str, Any]) -> tuple[str, dict[str, 
     return what, groups, {"samples": samples[:N_SAMPLES]} if samples else {}
 
 
-def _measured(result: dict[str, Any]) -> dict[str, Any]:
+def _measured(result: JsonObject) -> JsonObject:
     """The run's figures under readable names; the loss with its unit."""
     shown = {key: label for key, label in MODEL_FIGURES.items() if isinstance(result.get(key), int | float)}
     unit = result.get("loss_unit", "nats per token")
@@ -93,8 +94,8 @@ def _purpose(head: Head) -> str:
     return f"scores {what}" if head.classes.regression else f"labels {what}"
 
 
-def _head(head: Head) -> dict[str, Any]:
-    about: dict[str, Any] = {"head": head.kind.replace("_", " ")}
+def _head(head: Head) -> JsonObject:
+    about: JsonObject = {"head": head.kind.replace("_", " ")}
     if head.classes is not None:
         labels = head.classes.labels
         more = f" and {len(labels) - N_LABELS} more" if len(labels) > N_LABELS else ""
@@ -106,7 +107,7 @@ def _head(head: Head) -> dict[str, Any]:
     return about
 
 
-def _memory(config: ModelConfig, entries: Any) -> list[dict[str, Any]]:
+def _memory(config: ModelConfig, entries: Any) -> list[JsonObject]:
     """Bytes of the stored weights, and of the KV cache in their commonest dtype."""
     from parakit.checkpoints.safetensors_io import DTYPE_BITS, WEIGHT_DTYPES
     from parakit.planning.memory import cache_bytes
@@ -126,7 +127,7 @@ def _memory(config: ModelConfig, entries: Any) -> list[dict[str, Any]]:
     return [{"what": what, "size": byte_size(n), "bytes": n, "dtype": dtype} for what, n, dtype in rows]
 
 
-def _special_tokens(path: Path) -> dict[str, Any]:
+def _special_tokens(path: Path) -> JsonObject:
     """Purpose, string and id."""
     from parakit.tokens.tokenizer.files import has_tokenizer
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -134,7 +135,7 @@ def _special_tokens(path: Path) -> dict[str, Any]:
     if not has_tokenizer(path):
         return {"tokenizer": "none in this folder"}
     tokenizer = Tokenizer.load(path)
-    shown: dict[str, Any] = {"tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens"}
+    shown: JsonObject = {"tokenizer": f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens"}
     for purpose, form in tokenizer.special.strings.items():
         shown[purpose] = f"{form}  {tokenizer.token_id(form)}"
     if sentinels := tokenizer.sentinel_ids:
@@ -144,14 +145,14 @@ def _special_tokens(path: Path) -> dict[str, Any]:
     return shown
 
 
-def _shape(config: ModelConfig) -> dict[str, dict[str, Any]]:
+def _shape(config: ModelConfig) -> dict[str, JsonObject]:
     """The settings, one group per stack of blocks."""
     dumped = config.model_dump(mode="json")
     stacks = {name: dumped.pop(name) for name in ("encoder", "decoder") if isinstance(dumped.get(name), dict)}
     return {"architecture": _effective(dumped)} | {name: _effective(stack) for name, stack in stacks.items()}
 
 
-def _effective(shape: dict[str, Any]) -> dict[str, Any]:
+def _effective(shape: JsonObject) -> JsonObject:
     """A stack's settings without those that its other settings switch off."""
     idle: set[str] = set()
     if shape.get("positions") != "rotary":
@@ -171,9 +172,9 @@ def _effective(shape: dict[str, Any]) -> dict[str, Any]:
     return flat({name: value for name, value in shape.items() if name not in idle})
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: JsonObject, prefix: str = "") -> JsonObject:
     """Nested settings under dotted names."""
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for key, value in settings.items():
         if isinstance(value, dict) and value:
             found |= flat(value, f"{prefix}{key}.")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from parakit.common.files import read_json
+from parakit.common.files import JsonObject, read_json
 
 N_ROWS, MAX_CHARS = 3, 300
 
 
-def describe_preferences(
-    path: Path, lineage: dict[str, Any]
-) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def describe_preferences(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     """Rankings, best first."""
     report = read_json(path / "report.json")
     splits = [{"split": name, "rankings": n} for name, n in report["splits"].items()]
@@ -29,9 +26,7 @@ def describe_preferences(
     return what, {"splits": splits, "reading": read | _skipped(report)}, {"first rankings": texts}
 
 
-def describe_examples(
-    path: Path, lineage: dict[str, Any]
-) -> tuple[str, dict[str, Any], dict[str, list[str]]]:
+def describe_examples(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     """Examples of a task."""
     report = read_json(path / "report.json")
     splits = [{"split": name, "examples": facts["examples"]} for name, facts in report["splits"].items()]
@@ -42,11 +37,11 @@ def describe_examples(
     return f"{n:,} examples of the task {task}", {"splits": splits, "labels": labels}, {"first": texts}
 
 
-def _skipped(report: dict[str, Any]) -> dict[str, int]:
+def _skipped(report: JsonObject) -> dict[str, int]:
     return {f"left out: {reason}": n for reason, n in report["skipped_rows"].items()}
 
 
-def _first(path: Path) -> list[dict[str, Any]]:
+def _first(path: Path) -> list[JsonObject]:
     with open(path / "train.jsonl", encoding="utf-8") as file:
         return [json.loads(line) for line in islice(file, N_ROWS)]
 

@@ -1,11 +1,10 @@
 """Tables that more than one verb prints."""
 
-from typing import Any
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
 from parakit.reports.summary_schema import TaskSummary
 from parakit.reports.tasks import interval, metric_name, metric_value
@@ -25,7 +24,7 @@ def show_task(task: TaskSummary | None, console: Console) -> None:
             console.print(escape(f"{metric_name(metric)}: {metric.note}"), highlight=False, soft_wrap=True)
 
 
-def show_preferences(found: dict[str, Any], console: Console) -> None:
+def show_preferences(found: JsonObject, console: Console) -> None:
     """The figures of a reward model on preferences."""
     table = Table("judge", "finds the better answer", "95 % interval")
     interval = f"{found['low']:.1%} to {found['high']:.1%}"

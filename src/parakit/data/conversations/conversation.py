@@ -14,9 +14,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
 from parakit.data.conversations.formats import extract_messages
 from parakit.data.readers.rows import file_suffix, read_records
@@ -35,9 +36,9 @@ class Message:
     content: str
     weight: int = 1
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JsonObject:
         """The JSON object; with the weight where it is 0."""
-        row: dict[str, Any] = {"role": self.role, "content": self.content}
+        row: JsonObject = {"role": self.role, "content": self.content}
         return row if self.weight else row | {"weight": 0}
 
 
@@ -50,7 +51,7 @@ class Conversation:
 
     def to_row(self) -> dict:
         """The JSON object that `read_conversations` reads."""
-        row: dict[str, Any] = {"messages": [message.to_row() for message in self.messages]}
+        row: JsonObject = {"messages": [message.to_row() for message in self.messages]}
         return row if self.tests is None else row | {"tests": json.loads(self.tests)}
 
     def to_line(self) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
 
 SHAREGPT_ROLES = {
@@ -58,7 +59,7 @@ def _with_system(row: Mapping[str, Any], messages: list[Any], where: str) -> lis
     return [{"role": "system", "content": row["system"]}, *messages]
 
 
-def _history(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+def _history(row: Mapping[str, Any], where: str) -> list[JsonObject]:
     """The messages of Alpaca's history, pairs of a question and an answer."""
     history = row.get("history") or []
     if not isinstance(history, list) or not all(
@@ -85,7 +86,7 @@ def instruction_text(row: Mapping[str, Any], where: str) -> str:
     return "\n\n".join(parts)
 
 
-def _turn(turn: object, where: str) -> dict[str, Any]:
+def _turn(turn: object, where: str) -> JsonObject:
     if not isinstance(turn, Mapping) or "from" not in turn or "value" not in turn:
         raise UserError(f"{where}: not an object with 'from' and 'value'")
     speaker = turn["from"]

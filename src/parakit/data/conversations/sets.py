@@ -15,13 +15,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.data.config import TextConfig
 from parakit.data.conversations.conversation import (
@@ -84,7 +83,7 @@ def iter_conversations(path: str | Path, split: str) -> Iterator[Conversation]:
 
 def _write_splits(
     folder: Path, source: Source[Conversation], fraction: float, shares: Sequence[float], progress: Bar | None
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[JsonObject, np.ndarray]:
     """The report, and the index of the source of each line of the train split (n,)."""
     known, n_duplicates, skipped, source_of = DigestSet(), 0, SkippedRows(), array("I")
     counts = dict.fromkeys(CONVERSATION_SPLITS, 0)
@@ -112,7 +111,7 @@ def _write_splits(
 
 def _mix(
     path: Path, source_of: np.ndarray, sources: Sequence[str], shares: Sequence[float], seed: int
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Rewrite the train split as the mixture of `shares`; returns statistics of each source. Copies of a row are as far
     apart as the file allows.
     """
@@ -183,7 +182,7 @@ def _why_uninformative(conversation: Conversation) -> str | None:
     return "an answer is empty" if any(not message.content.strip() for message in counted) else None
 
 
-def _check_filled(report: dict[str, Any], validation_fraction: float) -> None:
+def _check_filled(report: JsonObject, validation_fraction: float) -> None:
     n_train, n_validation = (report["splits"][split] for split in CONVERSATION_SPLITS)
     if n_train and (n_validation or not validation_fraction):
         return

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
 
-ExampleRow = dict[str, Any]  # a checked row, as above
+ExampleRow = JsonObject  # a checked row, as above
 
 
 @dataclass(frozen=True)

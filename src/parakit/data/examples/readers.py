@@ -11,9 +11,9 @@ import csv
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
 from parakit.data.examples.formats import ExampleRow, TaskFormat, check_row, get_task_format
 from parakit.data.readers.inputs import check_paths
@@ -68,7 +68,7 @@ def _is_pair(path: str, task: TaskFormat) -> bool:
 
 def _table(
     path: Path, suffix: str, task: TaskFormat, columns: Sequence[str] | None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, JsonObject]]:
     """Rows of a table by column name; empty lines are skipped."""
     fields = _csv_fields(path) if suffix == ".csv" else _tsv_fields(path)
     header = list(columns) if columns is not None else None
@@ -106,9 +106,9 @@ def _check_header(header: list[str], task: TaskFormat, where: str, what: str) ->
         raise UserError(f"{where}: {what} has {twice[0]!r} twice", "keep one of the columns")
 
 
-def _as_values(row: dict[str, str], task: TaskFormat, where: str) -> dict[str, Any]:
+def _as_values(row: dict[str, str], task: TaskFormat, where: str) -> JsonObject:
     """The text of a table as the values of a JSON row."""
-    values: dict[str, Any] = {k: row[k] for k in task.keys if k in row}
+    values: JsonObject = {k: row[k] for k in task.keys if k in row}
     for key in task.optional:
         if not values.get(key, "").strip():
             values.pop(key, None)

@@ -13,11 +13,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import read_json, write_json_atomic
+from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.common.settings import closest_match
 from parakit.data.deduplication import DigestSet
@@ -84,7 +83,7 @@ def iter_examples(path: str | Path, split: str) -> Iterator[ExampleRow]:
             yield json.loads(line)
 
 
-def load_examples_report(path: str | Path) -> dict[str, Any]:
+def load_examples_report(path: str | Path) -> JsonObject:
     """The report that `prepare_examples` wrote: `task`, `labels`, and counts by split."""
     return read_json(open_artifact(path, "examples").path / "report.json")
 
@@ -145,7 +144,7 @@ class _ExampleWriter:
         # split -> label -> where it first occurs
         self.first_seen: dict[str, dict[str, str]] = {split: {} for split in EXAMPLE_SPLITS}
 
-    def write(self, folder: Path, progress: Bar | None) -> dict[str, Any]:
+    def write(self, folder: Path, progress: Bar | None) -> JsonObject:
         """Fill `folder`, and return the report. `progress` counts examples."""
         with writing_splits(folder, EXAMPLE_SPLITS) as outputs:
             for split, where, row in self._assigned():
@@ -181,7 +180,7 @@ class _ExampleWriter:
             self.n_conflicts += self.format.one_answer
         return True
 
-    def _report(self) -> dict[str, Any]:
+    def _report(self) -> JsonObject:
         labels = sorted(self.first_seen["train"]) if self.labels is None else list(self.labels)
         for split in ("validation", "test"):
             for label, where in self.first_seen[split].items():
@@ -215,7 +214,7 @@ def _unknown_label(label: str, where: str, labels: Sequence[str], known_as: str)
     )
 
 
-def _check_filled(report: dict[str, Any], validation_fraction: float, test_fraction: float) -> None:
+def _check_filled(report: JsonObject, validation_fraction: float, test_fraction: float) -> None:
     n = {split: facts["examples"] for split, facts in report["splits"].items()}
     fractions = {"train": 1.0, "validation": validation_fraction, "test": test_fraction}
     elsewhere = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
+from parakit.common.files import JsonObject
 from parakit.data.examples.formats import ExampleRow, row_labels
 
 
@@ -34,9 +34,9 @@ class SplitStatistics:
         total, squares, least, greatest = self._scores
         self._scores = [total + score, squares + score * score, min(least, score), max(greatest, score)]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain JSON values."""
-        result: dict[str, Any] = {"examples": self.n_examples}
+        result: JsonObject = {"examples": self.n_examples}
         if self.labels:
             result["labels"] = dict(sorted(self.labels.items()))
         result["lengths"] = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
+from parakit.common.files import JsonObject
 from parakit.data.conversations.conversation import Conversation, Message
 
 
@@ -25,9 +25,9 @@ class Ranking:
     rewards: tuple[float, ...] | None = None
     margin: float | None = None
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JsonObject:
         """The JSON object that `read_preferences` reads."""
-        row: dict[str, Any] = {
+        row: JsonObject = {
             "prompt": Conversation(self.prompt).to_row()["messages"],
             "ranking": list(self.completions),
         }

@@ -11,11 +11,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.data.deduplication import DigestSet
 from parakit.data.preferences.formats import parse_ranking
@@ -75,7 +74,7 @@ class _RankingWriter:
     validation_fraction: float
     test_fraction: float
 
-    def write(self, folder: Path, progress: Bar | None) -> dict[str, Any]:
+    def write(self, folder: Path, progress: Bar | None) -> JsonObject:
         known, n_duplicates, skipped = DigestSet(), 0, SkippedRows()
         counts, n_completions = dict.fromkeys(PREFERENCE_SPLITS, 0), 0
         with writing_splits(folder, PREFERENCE_SPLITS) as outputs:
@@ -134,7 +133,7 @@ def _widened(fractions: dict[str, float], n: dict[str, int]) -> dict[str, float]
     return wider if wider != fractions else None
 
 
-def _check_filled(report: dict[str, Any], requested: dict[str, float]) -> None:
+def _check_filled(report: JsonObject, requested: dict[str, float]) -> None:
     n = report["splits"]
     fractions = {
         "train": 1.0,

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from parakit.common.files import JsonObject
 from parakit.data.conversations.conversation import Message
 
 Category = Literal[
@@ -55,11 +56,11 @@ class Attack:
         """The content of all messages, system prompt and earlier turns included."""
         return "\n".join(message.content for message in self.messages)
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JsonObject:
         """The JSON object that `attack_of` reads."""
         return {"id": self.id, **self._values()}
 
-    def _values(self) -> dict[str, Any]:
+    def _values(self) -> JsonObject:
         turns = [{"role": message.role, "content": message.content} for message in self.messages]
         return asdict(self) | {"messages": turns}
 
@@ -67,7 +68,7 @@ class Attack:
 def attack_from_row(row: Mapping[str, Any]) -> Attack:
     """The attack of a row written by `to_row`."""
     names = {name for name in Attack.__dataclass_fields__ if name in row}
-    values: dict[str, Any] = {name: row[name] for name in names}
+    values: JsonObject = {name: row[name] for name in names}
     values["messages"] = tuple(Message(turn["role"], turn["content"]) for turn in row["messages"])
     for name in names & {"accept", "reject"}:
         values[name] = tuple(row[name])

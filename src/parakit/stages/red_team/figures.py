@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from parakit.common.files import JsonObject
 from parakit.evaluation.intervals import paired_difference, wilson_interval
 
 OVER_REFUSAL = "over_refusal"
@@ -29,17 +30,17 @@ def categories_of(rows: AttackRows) -> dict[str, list[Mapping[str, Any]]]:
     return {ALL: together} | found if together else found
 
 
-def figures_of(rows: AttackRows) -> dict[str, dict[str, Any]]:
+def figures_of(rows: AttackRows) -> dict[str, JsonObject]:
     """Figures by category, from one model's transcript."""
     return {name: _share(members, by_kind=name != ALL) for name, members in categories_of(rows).items()}
 
 
-def _share(rows: AttackRows, by_kind: bool) -> dict[str, Any]:
+def _share(rows: AttackRows, by_kind: bool) -> JsonObject:
     judged = [row for row in rows if row["succeeded"] is not None]
     n_succeeded = sum(row["succeeded"] for row in judged)
     low, high = wilson_interval(n_succeeded, len(judged))
     helpful = [row["helpful"] for row in judged if row["helpful"] is not None]
-    found: dict[str, Any] = {
+    found: JsonObject = {
         "success": n_succeeded / len(judged) if judged else None,
         "low": low,
         "high": high,
@@ -59,7 +60,7 @@ def _of_kind(rows: AttackRows, kind: str) -> AttackRows:
     return [row for row in rows if row["kind"] == kind]
 
 
-def compared(before: AttackRows, after: AttackRows) -> dict[str, dict[str, Any]]:
+def compared(before: AttackRows, after: AttackRows) -> dict[str, JsonObject]:
     """After minus before, by category, on the attacks that were judged of both."""
     known = {row["id"]: row for row in before if row["succeeded"] is not None}
     differences = {}

@@ -21,7 +21,7 @@ from parakit.alignment.red_team.model_judge import judge_by_model
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic, write_text_atomic
+from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.common.progress import Bar, progress
 from parakit.common.settings import canonical_json, config_digest
 from parakit.primer.attacks.attack import Attack
@@ -32,7 +32,7 @@ from parakit.stages.red_team.figures import compared, figures_of
 RESULTS, ATTACKS = "results.json", "attacks.jsonl"
 AFTER, BEFORE = "after", "before"
 
-Transcript = list[dict[str, Any]]
+Transcript = list[JsonObject]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RedTeamJob:
     device: str = "cpu"
 
 
-def red_team(job: RedTeamJob, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def red_team(job: RedTeamJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Attack, judge, and write the artifact folder `out`; returns what `results.json` holds."""
     attacks = _attacks(job.config)
     models = {BEFORE: job.against, AFTER: job.model} if job.against else {AFTER: job.model}
@@ -110,7 +110,7 @@ def _transcript(
         "files": _files(chat_model.name),
     }
 
-    def answer(chunk: Sequence[Attack]) -> list[dict[str, Any]]:
+    def answer(chunk: Sequence[Attack]) -> list[JsonObject]:
         prompts = [attack.messages for attack in chunk]
         answers = chat_model.generate(prompts, max_new_tokens=config.max_new_tokens)
         bar.advance(len(chunk))
@@ -151,7 +151,7 @@ def _write(
     job: RedTeamJob,
     out: Path,
     overwrite: bool,
-    results: dict[str, Any],
+    results: JsonObject,
     attacks: Sequence[Attack],
     transcripts: dict[str, Transcript],
 ) -> None:
@@ -172,5 +172,5 @@ def _write(
         write_text_atomic(folder / "report.html", render_red_team(results, transcripts))
 
 
-def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_lines(path: Path, rows: Sequence[JsonObject]) -> None:
     write_text_atomic(path, "".join(canonical_json(row) + "\n" for row in rows))

@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.tokens.chat.template_sandbox import TemplateError, TemplateWorker, render_all
 from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
@@ -166,7 +167,7 @@ def _rendered_prefix(tokenizer: Tokenizer) -> str:
     )
 
 
-def _common_variables(strings: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def _common_variables(strings: Iterable[tuple[str, str]]) -> JsonObject:
     """Template variables other than the messages: the special tokens; no tools, no documents."""
     return {"tools": None, "documents": None, **{f"{purpose}_token": string for purpose, string in strings}}
 

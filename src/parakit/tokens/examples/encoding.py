@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.examples import EXAMPLE_SPLITS, ExampleRow, iter_examples, load_examples_report
@@ -80,7 +79,7 @@ class _SplitWriter:
         self.targets: list[np.ndarray] = []
         self.n_untagged = 0
 
-    def write(self, rows: Iterable[ExampleRow], progress: Bar | None) -> dict[str, Any]:
+    def write(self, rows: Iterable[ExampleRow], progress: Bar | None) -> JsonObject:
         n_before = 0
         for chunk in _chunks(rows):
             keys = [key for key in dict.fromkeys(k for row in chunk for k in row) if key not in _ANSWERS]

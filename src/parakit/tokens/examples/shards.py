@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import read_json
+from parakit.common.files import JsonObject, read_json
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
 INDEX = "index.json"
@@ -95,7 +94,7 @@ class ExampleShards:
         )
 
 
-def read_index(path: str | Path) -> dict[str, Any]:
+def read_index(path: str | Path) -> JsonObject:
     """The index of a folder of example shards: `task`, `family`, `labels`, and counts by split."""
     return read_json(open_artifact(path, "example_shards", verify=False).path / INDEX)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import CorruptArtifact, UserError
+from parakit.common.files import JsonObject
 from parakit.tokens.importers import marian
 from parakit.tokens.importers.sentencepiece_model import read_sentencepiece
 from parakit.tokens.importers.sentencepiece_tokenizer import sentencepiece_json
@@ -65,7 +66,7 @@ def convert_tokenizer(folder: Path, settings: Mapping[str, Any]) -> tuple[str, s
     return text, None if target is None else json.dumps(target, ensure_ascii=False), settings
 
 
-def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> JsonObject:
     """T5's spiece.model, or Llama's tokenizer.model, with the tokens that each family adds."""
     path, kind = folder / name, tokenizer_class(settings)
     if kind not in _SENTENCEPIECE_CLASSES:
@@ -101,7 +102,7 @@ def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> dict
 
 def _post_processor(
     kind: str | None, strings: Mapping[str, str], known: Mapping[str, int], settings: Mapping[str, Any]
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     """T5 appends EOS to each text; Llama prepends BOS, and appends EOS where its settings enable it."""
     defaults = {"bos": kind == "LlamaTokenizer", "eos": kind == "T5Tokenizer"}
     wanted = {name: settings.get(f"add_{name}_token", default) for name, default in defaults.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import CorruptArtifact, UserError
+from parakit.common.files import JsonObject
 from parakit.tokens.importers.sentencepiece_model import NORMAL, USER_DEFINED, read_sentencepiece
 from parakit.tokens.importers.sentencepiece_tokenizer import sentencepiece_json
 from parakit.tokens.importers.tokenizer_json import added_token, template_processing
@@ -22,7 +23,7 @@ FILES = ("source.spm", "target.spm", "vocab.json")
 _OTHER_SIDE, _LONG_OTHER_SIDE = -1e5, -1e6
 
 
-def marian_jsons(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def marian_jsons(folder: Path, settings: Mapping[str, Any]) -> tuple[JsonObject, JsonObject | None]:
     """The tokenizer.json of the source side, and that of the target side where it differs."""
     if settings.get("separate_vocabs") or (folder / "target_vocab.json").is_file():
         raise UserError(
@@ -39,7 +40,7 @@ def marian_jsons(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, A
     return converted, _side(target, vocabulary)
 
 
-def _side(path: Path, vocabulary: Mapping[str, int]) -> dict[str, Any]:
+def _side(path: Path, vocabulary: Mapping[str, int]) -> JsonObject:
     model = read_sentencepiece(path)
     converted = sentencepiece_json(model, str(path))
     if model.model != "unigram" or model.byte_fallback:

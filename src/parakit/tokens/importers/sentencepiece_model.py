@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from parakit.common.errors import CorruptArtifact
+from parakit.common.files import JsonObject
 from parakit.tokens.importers.charsmap import check_charsmap
 from parakit.tokens.importers.protobuf import Value, as_bytes, as_float, as_int, fields
 
@@ -85,7 +86,7 @@ def parse_sentencepiece(data: bytes) -> SentencePieceModel:
     kind = as_int(trainer.get(3, 1))
     if kind not in _MODELS:
         raise ValueError(f"its model type is {kind}, not 1 to {len(_MODELS)}")
-    model_fields: dict[str, Any] = {"pieces": tuple(pieces), "model": _MODELS[kind], "charsmap": charsmap}
+    model_fields: JsonObject = {"pieces": tuple(pieces), "model": _MODELS[kind], "charsmap": charsmap}
     model_fields["byte_fallback"] = _flag(trainer, 35, False)
     model_fields["suffix_spaces"] = _flag(trainer, 24, False)
     model_fields["dummy_prefix"] = _flag(normalizer, 3, True)

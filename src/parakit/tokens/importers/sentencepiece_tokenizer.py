@@ -8,9 +8,9 @@ longer left part, which is further left in a run. Features without a counterpart
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.tokens.importers.sentencepiece_model import (
     BYTE,
     CONTROL,
@@ -28,7 +28,7 @@ SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 _NEVER = -1e6
 
 
-def sentencepiece_json(model: SentencePieceModel, where: str) -> dict[str, Any]:
+def sentencepiece_json(model: SentencePieceModel, where: str) -> JsonObject:
     """The tokenizer.json, as a mapping, of a sentencepiece model, without special tokens around a text. `UserError`
     naming `where` for a feature that cannot be converted.
     """
@@ -63,8 +63,8 @@ def _check(model: SentencePieceModel, where: str) -> None:
         raise UserError(f"{where}: {reason}", "use the model's tokenizer.json, if its publisher has one")
 
 
-def _normalizers(model: SentencePieceModel) -> list[dict[str, Any]]:
-    steps: list[dict[str, Any]] = []
+def _normalizers(model: SentencePieceModel) -> list[JsonObject]:
+    steps: list[JsonObject] = []
     if model.charsmap:
         table = base64.b64encode(model.charsmap).decode()
         steps.append({"type": "Precompiled", "precompiled_charsmap": table})
@@ -77,8 +77,8 @@ def _normalizers(model: SentencePieceModel) -> list[dict[str, Any]]:
     return steps
 
 
-def _decoders(model: SentencePieceModel) -> list[dict[str, Any]]:
-    steps: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]
+def _decoders(model: SentencePieceModel) -> list[JsonObject]:
+    steps: list[JsonObject] = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]
     if model.byte_fallback:
         steps.append({"type": "ByteFallback"})
     steps.append({"type": "Fuse"})
@@ -87,7 +87,7 @@ def _decoders(model: SentencePieceModel) -> list[dict[str, Any]]:
     return steps
 
 
-def _unigram(model: SentencePieceModel) -> dict[str, Any]:
+def _unigram(model: SentencePieceModel) -> JsonObject:
     best = max((piece.score for piece in model.pieces if piece.kind == NORMAL), default=0.0)
     vocabulary = []
     for piece in model.pieces:
@@ -105,7 +105,7 @@ def _unigram(model: SentencePieceModel) -> dict[str, Any]:
     }
 
 
-def _bpe(model: SentencePieceModel) -> dict[str, Any]:
+def _bpe(model: SentencePieceModel) -> JsonObject:
     scores = {piece.piece: piece.score for piece in model.pieces if piece.kind == NORMAL}
     merges = [
         (-score, -cut, piece[:cut], piece[cut:])

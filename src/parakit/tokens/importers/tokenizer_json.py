@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from parakit.common.files import JsonObject
 
 
-def base_json(added: list[dict[str, Any]]) -> dict[str, Any]:
+def base_json(added: list[JsonObject]) -> JsonObject:
     """A tokenizer.json without its model: no normalizer, no pre-tokenizer, no special tokens around a text."""
     steps = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
     return {"version": "1.0", "added_tokens": added, **dict.fromkeys(steps)}
 
 
-def added_token(token_id: int, string: str, special: bool = True) -> dict[str, Any]:
+def added_token(token_id: int, string: str, special: bool = True) -> JsonObject:
     """A token outside the model's own vocabulary, matched literally."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return {"id": token_id, "content": string, **flags, "special": special}
 
 
 def byte_bpe_json(
-    vocabulary: Mapping[str, int], merges: Sequence[Sequence[str]], pattern: str, added: list[dict[str, Any]]
-) -> dict[str, Any]:
+    vocabulary: Mapping[str, int], merges: Sequence[Sequence[str]], pattern: str, added: list[JsonObject]
+) -> JsonObject:
     """The tokenizer.json of a byte-level BPE that splits by `pattern`; it adds no special tokens around a text."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
@@ -32,7 +33,7 @@ def byte_bpe_json(
     }
 
 
-def template_processing(single: str, pair: str, ids: Mapping[str, int]) -> dict[str, Any]:
+def template_processing(single: str, pair: str, ids: Mapping[str, int]) -> JsonObject:
     """A post-processor, from templates such as "[CLS]:0 A:0 [SEP]:0": special tokens and the texts A and B, each with
     its token type. `ids` maps special tokens to ids.
     """
@@ -47,6 +48,6 @@ def template_processing(single: str, pair: str, ids: Mapping[str, int]) -> dict[
     }
 
 
-def _step(word: str) -> dict[str, Any]:
+def _step(word: str) -> JsonObject:
     name, _, token_type = word.rpartition(":")
     return {"Sequence" if name in ("A", "B") else "SpecialToken": {"id": name, "type_id": int(token_type)}}

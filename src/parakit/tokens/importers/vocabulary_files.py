@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import CorruptArtifact, UserError
+from parakit.common.files import JsonObject
 from parakit.tokens.importers.special_strings import read_special_tokens, tokenizer_class
 from parakit.tokens.importers.tokenizer_json import added_token, base_json, byte_bpe_json, template_processing
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS
@@ -22,7 +23,7 @@ _WORDPIECE_CLASSES = {None, "BertTokenizer", "DistilBertTokenizer", "ElectraToke
 _GPT2_CLASSES = {None, "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "Qwen2Tokenizer"}
 
 
-def wordpiece_json(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def wordpiece_json(folder: Path, settings: Mapping[str, Any]) -> JsonObject:
     """The tokenizer.json of a folder with a vocab.txt: a token a line, its id the line's number."""
     path = folder / "vocab.txt"
     _check_class(path, settings, _WORDPIECE_CLASSES)
@@ -61,7 +62,7 @@ def wordpiece_json(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def convert_byte_bpe(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def convert_byte_bpe(folder: Path, settings: Mapping[str, Any]) -> tuple[JsonObject, Mapping[str, Any]]:
     """The tokenizer.json of a folder with vocab.json and merges.txt, and the settings with the class filled in."""
     path = folder / "vocab.json"
     _check_class(path, settings, _GPT2_CLASSES)
@@ -106,7 +107,7 @@ def convert_byte_bpe(folder: Path, settings: Mapping[str, Any]) -> tuple[dict[st
     return converted, settings
 
 
-def folder_added_tokens(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def folder_added_tokens(folder: Path, settings: Mapping[str, Any]) -> list[JsonObject]:
     """Tokens outside the vocabulary: `added_tokens_decoder`, else added_tokens.json."""
     listed = settings.get("added_tokens_decoder")
     if isinstance(listed, dict) and listed:

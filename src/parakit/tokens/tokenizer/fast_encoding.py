@@ -22,11 +22,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers.normalizers import Normalizer
+
+from parakit.common.files import JsonObject
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -107,7 +109,7 @@ def fix_surrogates(text: str) -> str:
 class ReferenceEncoder:
     """`tokenizers` on a copy of the tokenizer whose control tokens have random names."""
 
-    def __init__(self, parsed_json: dict[str, Any], control_ids: set[int]) -> None:
+    def __init__(self, parsed_json: JsonObject, control_ids: set[int]) -> None:
         self.tokenizer = HuggingFaceTokenizer.from_str(
             json.dumps(without_control_tokens(parsed_json, control_ids))
         )
@@ -182,7 +184,7 @@ class CharacterEncoder:
 
 def fastest_encoder(
     backend: HuggingFaceTokenizer,
-    parsed_json: dict[str, Any],
+    parsed_json: JsonObject,
     kind: str,
     control_ids: set[int],
     reference: Callable[[], ReferenceEncoder],
@@ -206,7 +208,7 @@ def fastest_encoder(
     return fast if agree else reference()
 
 
-def splitting_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
+def splitting_pattern(pre_tokenizer: JsonObject | None) -> str | None:
     """The pattern by which a byte-level pre-tokenizer splits, if both engines are known to agree on it."""
     if pre_tokenizer is None:
         return None
@@ -224,7 +226,7 @@ def splitting_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
 
 
 def equivalent_tiktoken_ranks(
-    parsed_json: dict[str, Any], control_ids: set[int], backend: HuggingFaceTokenizer | None = None
+    parsed_json: JsonObject, control_ids: set[int], backend: HuggingFaceTokenizer | None = None
 ) -> dict[bytes, int] | None:
     """tiktoken's ranks (token bytes -> id) if its ids are proven equal to those of `tokenizers`; else None."""
     model = parsed_json["model"]
@@ -260,7 +262,7 @@ def equivalent_tiktoken_ranks(
     return {data: token_id for data, token_id in ranks.items() if data is not None}
 
 
-def text_added_tokens(parsed_json: dict[str, Any]) -> list[dict[str, Any]]:
+def text_added_tokens(parsed_json: JsonObject) -> list[JsonObject]:
     """Added tokens that are ordinary text (runs of spaces, words); those that look like markers are control tokens,
     whatever their `special` flag.
     """
@@ -271,7 +273,7 @@ def text_added_tokens(parsed_json: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def continuation_json(parsed_json: dict[str, Any]) -> dict[str, Any] | None:
+def continuation_json(parsed_json: JsonObject) -> JsonObject | None:
     """The tokenizer.json for text that does not come first, where it differs: a Metaspace that prepends a space to the
     first text only prepends nothing here. None where it is the same.
     """
@@ -288,11 +290,11 @@ def continuation_json(parsed_json: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _prepends_first(step: dict[str, Any]) -> bool:
+def _prepends_first(step: JsonObject) -> bool:
     return step["type"] == "Metaspace" and step.get("prepend_scheme") == "first"
 
 
-def without_control_tokens(parsed_json: dict[str, Any], control_ids: set[int]) -> dict[str, Any]:
+def without_control_tokens(parsed_json: JsonObject, control_ids: set[int]) -> JsonObject:
     """A copy of a tokenizer.json in which no text matches a control token or UNK: each gets a random name of 128 bits.
     Merges that would make one are dropped.
     """

@@ -17,7 +17,7 @@ from typing import Any
 
 from parakit.common.artifacts import LINEAGE, verify_manifest
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import read_json, write_json_atomic, write_text_atomic
+from parakit.common.files import JsonObject, read_json, write_json_atomic, write_text_atomic
 from parakit.tokens.importers.charsmap import check_normalizer
 from parakit.tokens.importers.folder import LAYOUTS, convert_tokenizer, find_layout
 from parakit.tokens.importers.special_strings import read_special_tokens
@@ -141,7 +141,7 @@ def _require_tokenizer(folder: Path) -> None:
         )
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path) -> JsonObject:
     loaded = read_json(path) if path.is_file() else {}
     if not isinstance(loaded, dict):
         raise CorruptArtifact(

@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.tokens.importers.tokenizer_json import template_processing
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ def _existing(token_id: int | None) -> int:
     return token_id
 
 
-def _read_processor(processor: dict[str, Any] | None, is_pair: bool) -> _Parts:
+def _read_processor(processor: JsonObject | None, is_pair: bool) -> _Parts:
     """The special tokens that a post-processor of tokenizer.json adds to one text or two."""
     steps = _flat(processor)
     if not steps:
@@ -117,13 +117,13 @@ def _read_processor(processor: dict[str, Any] | None, is_pair: bool) -> _Parts:
     return [*single, (sep, 0), ("B", 0), (sep, 0)] if is_pair else single
 
 
-def _part(piece: dict[str, Any], ids: dict[str, list[int]]) -> tuple[str | list[int], int]:
+def _part(piece: JsonObject, ids: dict[str, list[int]]) -> tuple[str | list[int], int]:
     if "Sequence" in piece:
         return piece["Sequence"]["id"], piece["Sequence"]["type_id"]
     return ids[piece["SpecialToken"]["id"]], piece["SpecialToken"]["type_id"]
 
 
-def _flat(processor: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _flat(processor: JsonObject | None) -> list[JsonObject]:
     """The post-processors that add tokens."""
     if processor is None or processor["type"] == "ByteLevel":
         return []
@@ -169,12 +169,12 @@ class SpecialTokensTemplate:
             pieces += [np.full(length, text_type, np.int64), np.array(part, np.int64)]
         return np.concatenate(pieces)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SpecialTokensTemplate:
+    def from_dict(cls, values: JsonObject) -> SpecialTokensTemplate:
         """Inverse of `to_dict`, through JSON."""
         parts, part_types = (tuple(map(tuple, values[name])) for name in ("parts", "part_types"))
         return cls(parts, part_types, tuple(values["text_types"]))

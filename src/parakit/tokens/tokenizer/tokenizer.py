@@ -14,12 +14,12 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.tokens.tokenizer.fast_encoding import (
     ReferenceEncoder,
     TextEncoder,
@@ -109,7 +109,7 @@ class Tokenizer:
 
     # --- encoding
     @cached_property
-    def parsed_json(self) -> dict[str, Any]:
+    def parsed_json(self) -> JsonObject:
         """tokenizer.json, parsed."""
         return json.loads(self.json)
 
