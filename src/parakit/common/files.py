@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from parakit.common.errors import CorruptArtifact, UserError
 
-JsonObject = JsonObject  # what is in a JSON file; the reader of a key checks its value
+JsonObject = dict[str, Any]  # what is in a JSON file; the reader of a key checks its value
 
 
 def sha256_file(path: str | Path) -> str:
