@@ -49,7 +49,7 @@ def constitution(
             build = folder / "primer"
         before = suites(build / "finetune", settings)
         runs = [one_seed(seed, build, before, folder, settings) for seed in range(seeds)]
-    return figures_of(runs) | {"settings": asdict(settings) | {"seeds": seeds}}
+    return attack_figures(runs) | {"settings": asdict(settings) | {"seeds": seeds}}
 
 
 def parakit(*words: Any) -> Figures:
@@ -117,7 +117,7 @@ def helpfulness(scores: dict[str, float], over_refusal: float) -> float:
     return (sum(scores.values()) + 1 - over_refusal) / (len(scores) + 1)
 
 
-def figures_of(runs: list[Figures]) -> Figures:
+def attack_figures(runs: list[Figures]) -> Figures:
     """Medians over the seeds with their spread, and every run."""
     numbers = [name for name, value in runs[0].items() if isinstance(value, float)]
     return {name: summary([run[name] for run in runs]) for name in numbers} | {"runs": runs}

@@ -19,8 +19,8 @@ from parakit.data.preferences import iter_preferences, prepare_preferences
 from parakit.evaluation.preferences import evaluate_preferences
 from parakit.primer.config import PrimerConfig
 from parakit.primer.sources import primer_preferences
-from parakit.stages.align_job import AlignJob
-from parakit.stages.alignment import align
+from parakit.stages.alignment import AlignJob
+from parakit.stages.job_builders import align
 
 PUBLIC = {
     "hh_rlhf": "hh_rlhf/test.jsonl.gz",

@@ -17,9 +17,9 @@ from parakit.recipe.builder import build as run_build
 from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_text
 from parakit.recipe.config import RecipeConfig, parse_time
 from parakit.reports.summary_schema import BuildSummary
-from parakit.stages.alignment import align as run_alignment
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.job import run_job
+from parakit.stages.job_builders import align as run_alignment
 from parakit.stages.job_builders import align_job, distill_job, finetune_job, output_folder, pretrain_job
 from parakit.training.task_names import OBJECTIVES
 

@@ -201,8 +201,8 @@ def test_a_smaller_last_window_that_is_scaled_as_a_full_one(
 ) -> None:
     def wrong(model: nn.Module, parts: Any, objective: Any, precision: Any, n_counted: int) -> float:
         for part in parts:
-            whole = next(iter(micro_batches.tensors(parts[0]).values()))
-            own = next(iter(micro_batches.tensors(part).values()))
+            whole = micro_batches.input_ids_of(parts[0])
+            own = micro_batches.input_ids_of(part)
             (objective(model, part) / n_counted * len(whole) / len(own)).backward()
         return 0.0
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.planning import choose_size
-from parakit.planning.time import MAX_EPOCHS, TOKENS_PER_PARAMETER, flops_of_a_token
+from parakit.planning.time import MAX_EPOCHS, TOKENS_PER_PARAMETER, training_flops_per_token
 
 PEAK = 5e10
 
@@ -59,6 +59,6 @@ def test_every_family_gets_a_size_that_grows_with_the_time(family, architecture)
 def test_a_token_of_a_pair_costs_the_mean_of_its_two_sides():
     """Half of what one source token and one target token cost together; the head's share is the target's alone."""
     config = choose_size(60, PEAK, 10**9, 1024, 128, "encoder-decoder").config
-    assert flops_of_a_token(config, 64) * 2 == config.flops_per_token(64)
+    assert training_flops_per_token(config, 64) * 2 == config.flops_per_token(64)
     alone = choose_size(60, PEAK, 10**9, 1024, 128).config
-    assert flops_of_a_token(alone, 64) == alone.flops_per_token(64)
+    assert training_flops_per_token(alone, 64) == alone.flops_per_token(64)

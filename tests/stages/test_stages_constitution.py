@@ -15,7 +15,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.stages import constitution as constitution_job
-from parakit.stages.align_job import AlignJob
+from parakit.stages.alignment import AlignJob
 from parakit.stages.constitution import constitution
 from tests.alignment.chat_server import Answer, chat_server, completion
 from tests.alignment.tiny_chat_model import chat_model_folder

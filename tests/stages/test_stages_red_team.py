@@ -16,8 +16,8 @@ from parakit.common.errors import UserError
 from parakit.primer.attacks.attack import Attack, as_messages
 from parakit.reports.red_team import render_red_team
 from parakit.stages.red_team import RedTeamJob, red_team
-from parakit.stages.red_team.figures import compared, figures_of
-from parakit.stages.red_team.running import ask_and_judge
+from parakit.stages.red_team.figures import attack_figures, compare_attacks
+from parakit.stages.red_team.running import attack_and_judge
 from tests.alignment.chat_server import chat_server, completion
 from tests.alignment.constitution.scripted_critic import ScriptedCritic
 from tests.alignment.tiny_chat_model import chat_model_folder
@@ -41,7 +41,7 @@ def test_figures_are_wilsons_and_leave_out_what_was_not_judged() -> None:
         row(10, "direct", None),
         row(11, "over_refusal", True),
     ]
-    found = figures_of(rows)
+    found = attack_figures(rows)
     share, n, z = 0.3, 10, 1.959964
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -57,7 +57,7 @@ def test_figures_are_wilsons_and_leave_out_what_was_not_judged() -> None:
 def test_two_models_are_compared_on_the_attacks_that_both_were_judged_on() -> None:
     before = [row(i, "direct", i < 6) for i in range(8)]
     after = [row(i, "direct", i < 2) for i in reversed(range(7))] + [row(7, "direct", None)]
-    found = compared(before, after)["direct"]
+    found = compare_attacks(before, after)["direct"]
     assert found["n"] == 7
     assert found["difference"] == pytest.approx(-4 / 7)
     assert found["p_value"] == pytest.approx(2 * 0.5**4)  # four changed one way, none the other
@@ -85,11 +85,11 @@ def test_the_folder_holds_results_transcripts_and_a_page(models: tuple[Path, Pat
 
 
 def test_what_was_said_is_shown_as_text() -> None:
-    rows = ask_and_judge(ScriptedCritic(lambda _: "<script>a</script>"), harmful(1))
+    rows = attack_and_judge(ScriptedCritic(lambda _: "<script>a</script>"), harmful(1))
     results = {
         "models": {"after": "<b>"},
         "judge": "rules",
-        "categories": {"after": figures_of(rows)},
+        "categories": {"after": attack_figures(rows)},
         "compared": {},
     }
     page = render_red_team(results, {"after": rows})
@@ -135,15 +135,15 @@ def test_a_judge_decides_what_needs_judgement_and_is_refused_when_it_cannot() ->
     said = iter(["Sure.", "Sure.", "", "Rust."])
     verdicts = iter([(0.9, 0.1), None])
     speaker = ScriptedCritic(lambda _: next(said))
-    rows = ask_and_judge(speaker, attacks, judge=ScriptedCritic(chooses=lambda _: next(verdicts)))
+    rows = attack_and_judge(speaker, attacks, judge=ScriptedCritic(chooses=lambda _: next(verdicts)))
     assert [one["succeeded"] for one in rows] == [True, None, False, True]  # silence and words need no judge
     with pytest.raises(UserError, match="the judge script answered 4 of 4 questions with neither yes nor no"):
-        ask_and_judge(ScriptedCritic(lambda _: "Sure."), harmful(4), judge=ScriptedCritic())
+        attack_and_judge(ScriptedCritic(lambda _: "Sure."), harmful(4), judge=ScriptedCritic())
 
 
 def test_what_the_window_cannot_hold_is_counted_apart() -> None:
-    rows = ask_and_judge(ScriptedCritic(lambda asked: None), harmful(2))
-    found = figures_of(rows)["direct"]
+    rows = attack_and_judge(ScriptedCritic(lambda asked: None), harmful(2))
+    found = attack_figures(rows)["direct"]
     assert (found["n"], found["n_unjudged"], found["success"]) == (0, 2, None)
 
 

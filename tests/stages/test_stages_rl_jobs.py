@@ -23,8 +23,8 @@ from parakit.data.conversations.conversation import (
 )
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.model import LanguageModel
-from parakit.stages.align_job import AlignJob
-from parakit.stages.alignment import align
+from parakit.stages.alignment import AlignJob
+from parakit.stages.job_builders import align
 from tests.alignment.rl.tiny_policy import QUESTIONS, tiny_policy, tiny_tokenizer
 
 SETTINGS: dict[str, Any] = {

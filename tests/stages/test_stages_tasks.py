@@ -35,7 +35,7 @@ from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.initialization import DEVIATION
 from parakit.training.metrics import METRICS, read_metrics
-from parakit.training.tasks import TaskOptions, TrainingTask
+from parakit.training.tasks import TaskSettings, TrainingTask
 from parakit.training.trainer import TrainingSetup, train
 from tests.sample_text import WORDS, sentences
 
@@ -117,9 +117,9 @@ def task_of(
     kind, key = (FinetuneConfig, "task") if is_task else (PretrainConfig, "objective")
     training = training or kind.parse({key: name, "seq_len": SEQ_LEN, "max_steps": 2} | length | changes)
     plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
-    return model, TaskBuilder(name, splits, model.config, tokenizer, TaskOptions.from_config(training)).build(
-        plan
-    )
+    return model, TaskBuilder(
+        name, splits, model.config, tokenizer, TaskSettings.from_config(training)
+    ).build(plan)
 
 
 @pytest.mark.parametrize(("name", "family", "kind"), PRETRAINING + TASKS)
@@ -207,7 +207,7 @@ def test_a_run_tells_how_evenly_its_experts_were_used(made, tmp_path):
     training = PretrainConfig(seq_len=SEQ_LEN, max_steps=3, batch_tokens=4 * SEQ_LEN, validate_every=2)
     plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
     task = TaskBuilder(
-        "next_token", splits, model.config, tokenizer, TaskOptions.from_config(training)
+        "next_token", splits, model.config, tokenizer, TaskSettings.from_config(training)
     ).build(plan)
     figures = train(TrainingSetup("experts", model, tokenizer, task, plan, tmp_path))
     told = [row for row in read_metrics(tmp_path / METRICS) if row["kind"] == "experts"]

@@ -14,10 +14,10 @@ from parakit.training.compilation import (
     GUESSED_COLD_SECONDS,
     GUESSED_SPEEDUP,
     CompileChoice,
-    choose,
+    choose_compilation,
     expected_gain,
     lengths_vary,
-    remember,
+    save_measurement,
 )
 from parakit.training.micro_batches import MicroBatch
 from parakit.training.objectives import next_token
@@ -38,7 +38,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 @pytest.mark.parametrize("setting", ["on", "off"])
 def test_a_person_who_says_on_or_off_is_obeyed(setting: str, batches: list[MicroBatch]) -> None:
-    assert choose(setting, tiny_model(), next_token, batches, 10).compiled == (setting == "on")
+    assert choose_compilation(setting, tiny_model(), next_token, batches, 10).compiled == (setting == "on")
 
 
 def test_it_pays_when_what_is_saved_exceeds_what_it_costs(
@@ -46,8 +46,8 @@ def test_it_pays_when_what_is_saved_exceeds_what_it_costs(
 ) -> None:
     timed(monkeypatch, 0.1)
     even = 1.2 * GUESSED_COLD_SECONDS / (0.1 * (1 - 1 / GUESSED_SPEEDUP))
-    assert not choose("auto", tiny_model(), next_token, batches, int(even) - 1).compiled
-    choice = choose("auto", tiny_model(), next_token, batches, int(even) + 2)
+    assert not choose_compilation("auto", tiny_model(), next_token, batches, int(even) - 1).compiled
+    choice = choose_compilation("auto", tiny_model(), next_token, batches, int(even) + 2)
     assert choice.compiled
     assert "100 ms" in choice.reason
 
@@ -57,15 +57,17 @@ def test_figures_of_earlier_runs_take_the_place_of_guesses(
 ) -> None:
     timed(monkeypatch, 0.1)
     model = tiny_model()
-    assert not choose("auto", model, next_token, batches, 200).compiled
+    assert not choose_compilation("auto", model, next_token, batches, 200).compiled
     eager = CompileChoice(True, "", eager_seconds=0.1)
-    remember(model, batches, eager, [10.05, 0.05, 0.05, 0.05, 0.05])
-    assert choose("auto", model, next_token, batches, 200).compiled
-    assert not choose("auto", tiny_model(n_layers=3), next_token, batches, 200).compiled, (
+    save_measurement(model, batches, eager, [10.05, 0.05, 0.05, 0.05, 0.05])
+    assert choose_compilation("auto", model, next_token, batches, 200).compiled
+    assert not choose_compilation("auto", tiny_model(n_layers=3), next_token, batches, 200).compiled, (
         "another model's figures"
     )
-    remember(model, batches, eager, [1.2, 0.2, 0.2, 0.2, 0.2])
-    assert not choose("auto", model, next_token, batches, 100_000).compiled, "slower is never worth it"
+    save_measurement(model, batches, eager, [1.2, 0.2, 0.2, 0.2, 0.2])
+    assert not choose_compilation("auto", model, next_token, batches, 100_000).compiled, (
+        "slower is never worth it"
+    )
 
 
 def test_a_damaged_or_absent_table_of_figures_is_no_figures(
@@ -76,14 +78,14 @@ def test_a_damaged_or_absent_table_of_figures_is_no_figures(
     for content in ("", "{", json.dumps([1])[:2]):
         folder.mkdir(exist_ok=True)
         (folder / "compile.json").write_text(content)
-        assert not choose("auto", tiny_model(), next_token, batches, 200).compiled
+        assert not choose_compilation("auto", tiny_model(), next_token, batches, 200).compiled
 
 
 def test_without_a_compiler_nothing_is_compiled(
     batches: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
-    choice = choose("auto", tiny_model(), next_token, batches, 10**9)
+    choice = choose_compilation("auto", tiny_model(), next_token, batches, 10**9)
     assert not choice.compiled
     assert "compiler" in choice.reason
 
@@ -97,7 +99,7 @@ def test_many_lengths_are_compiled_once_for_all_and_cost_more(batches: list[Micr
     assert expected_gain(tiny_model(), batches) == (GUESSED_SPEEDUP, GUESSED_COLD_SECONDS)
     assert expected_gain(trainer.model, one) == (GUESSED_SPEEDUP, 2 * GUESSED_COLD_SECONDS)
     eager = CompileChoice(True, "", eager_seconds=0.1)
-    remember(trainer.model, one, eager, [10.05, 0.05, 0.05, 0.05, 0.05])
+    save_measurement(trainer.model, one, eager, [10.05, 0.05, 0.05, 0.05, 0.05])
     assert expected_gain(trainer.model, other) == (2.0, 2.0), "whatever lengths they have"
     two_kinds_of_blocks = task_trainer("span")
     guess = expected_gain(two_kinds_of_blocks.model, two_kinds_of_blocks.micro_batches(0))
@@ -110,18 +112,20 @@ def test_figures_are_kept_by_head_and_shape(
     timed(monkeypatch, 0.1)
     trainer = task_trainer("classify")
     model, first = trainer.model, trainer.micro_batches(0)
-    remember(model, first, CompileChoice(True, "", eager_seconds=0.1), [10.05, 0.05, 0.05, 0.05, 0.05])
-    assert choose("auto", model, trainer.objective, first, 200).compiled
+    save_measurement(
+        model, first, CompileChoice(True, "", eager_seconds=0.1), [10.05, 0.05, 0.05, 0.05, 0.05]
+    )
+    assert choose_compilation("auto", model, trainer.objective, first, 200).compiled
     masked = MaskedLanguageModel(model.config)
-    assert not choose("auto", masked, trainer.objective, first, 200).compiled
+    assert not choose_compilation("auto", masked, trainer.objective, first, 200).compiled
     few = task_trainer("classify", batch_tokens=12).micro_batches(0)
-    assert not choose("auto", model, trainer.objective, few, 200).compiled
+    assert not choose_compilation("auto", model, trainer.objective, few, 200).compiled
 
 
 def test_choosing_leaves_weights_gradients_and_random_state_as_they_were(batches: list[MicroBatch]) -> None:
     model = tiny_model(dropout=0.3)
     before, random = weights(model), torch.get_rng_state()
-    choose("auto", model, next_token, batches, 10)
+    choose_compilation("auto", model, next_token, batches, 10)
     assert weights(model) == before
     assert torch.equal(torch.get_rng_state(), random)
     assert all(parameter.grad is None for parameter in model.parameters())

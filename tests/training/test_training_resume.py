@@ -134,7 +134,7 @@ def test_a_resume_takes_the_choice_of_compiling_with_it(
     for record in tiny_trainer(tmp_path, compile="off").steps():
         if record.step == 3:
             break
-    monkeypatch.setattr(trainer_module.compilation, "choose", lambda *a: pytest.fail("chosen anew"))
+    monkeypatch.setattr(trainer_module.compilation, "choose_compilation", lambda *a: pytest.fail("chosen anew"))
     assert tiny_trainer(tmp_path, compile="off").compile_choice.reason == "as before the interruption"
 
 

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from parakit.training.micro_batches import to_micro_batch
-from parakit.training.throughput import training_operations
+from parakit.training.throughput import training_flops
 from tests.training.tiny_tasks import TASKS, language_model, woken
 
 WIDE: dict[str, Any] = {"d_model": 48, "n_heads": 4, "n_kv_heads": 4, "head_dim": 12, "d_ff": 96}
@@ -23,7 +23,7 @@ def test_operations_are_those_that_run(name: str) -> None:
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         task.objective(model, batch).backward()
     # Heads of labels are left out, and the mean over a causal mask is half of what the plain kernel multiplies.
-    assert training_operations(model.config, batch) == pytest.approx(counter.get_total_flops(), rel=0.12)
+    assert training_flops(model.config, batch) == pytest.approx(counter.get_total_flops(), rel=0.12)
 
 
 def test_of_experts_only_those_count_that_a_token_passes() -> None:
@@ -31,5 +31,5 @@ def test_of_experts_only_those_count_that_a_token_passes() -> None:
     shape = {"n_experts": 4, "n_active_experts": 1, "d_expert": 64, "d_ff": 64}
     experts, dense = language_model(**shape), language_model(d_ff=64)
     routers = 6 * batch.n_tokens * 2 * 4 * 12  # layers, experts, width
-    more = training_operations(experts.config, batch) - training_operations(dense.config, batch)
+    more = training_flops(experts.config, batch) - training_flops(dense.config, batch)
     assert more == pytest.approx(routers)

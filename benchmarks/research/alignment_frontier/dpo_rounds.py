@@ -22,8 +22,8 @@ from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
 from parakit.checkpoints.loading import load_model
 from parakit.data.preferences import prepare_preferences
-from parakit.stages.align_job import AlignJob
-from parakit.stages.alignment import align
+from parakit.stages.alignment import AlignJob
+from parakit.stages.job_builders import align
 from parakit.stages.rl_jobs import RLContext
 
 N_ROUNDS, N_ANSWERS, PAIRS_OF_A_PROMPT = 6, 16, 4

@@ -28,8 +28,8 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.preferences import prepare_preferences
 from parakit.data.splits import split_of
 from parakit.model.heads import LanguageModel
-from parakit.stages.align_job import AlignJob
-from parakit.stages.alignment import align
+from parakit.stages.alignment import AlignJob
+from parakit.stages.job_builders import align
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 GOLD = FunctionReward("gold", gold_of)

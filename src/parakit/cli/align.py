@@ -38,8 +38,7 @@ class AlignCommandConfig(Config):
 def main(argv: list[str]) -> int:
     """Run `parakit align` with these arguments."""
     command, training = parse_arguments(AlignCommandConfig, AlignConfig, argv, "parakit align")
-    from parakit.stages.alignment import align
-    from parakit.stages.job_builders import align_job, output_folder
+    from parakit.stages.job_builders import align, align_job, output_folder
 
     with output_folder(command.output, command.overwrite) as (out, work):
         model = resolve_model_folder(command.model)

@@ -38,14 +38,14 @@ def choose_size(
             continue
         plan = config_for_size(size, vocab_size, max_seq_len, family, architecture)
         n_params = plan.config.n_params()["total"]
-        tokens = seconds * peak_flops * SHARE_OF_PEAK / flops_of_a_token(plan.config, max_seq_len)
+        tokens = seconds * peak_flops * SHARE_OF_PEAK / training_flops_per_token(plan.config, max_seq_len)
         if min(tokens, MAX_EPOCHS * n_train_tokens) < TOKENS_PER_PARAMETER * n_params:
             break
         best = plan
     return best
 
 
-def flops_of_a_token(config: ModelConfig, seq_len: int) -> float:
+def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:
     """Operations of training on one token; of an encoder-decoder the mean of a source's and a target's."""
     flops = config.flops_per_token(seq_len)
     return flops / 2 if config.family == "encoder-decoder" else flops

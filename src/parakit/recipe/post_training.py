@@ -76,9 +76,9 @@ def _align(recipe: RecipeConfig, step: AlignConfig, policy: str, folder: Path, w
     }
 
     def run(out: Path) -> None:
-        from parakit.stages.align_job import AlignJob
-        from parakit.stages.alignment import align
+        from parakit.stages.alignment import AlignJob
         from parakit.stages.data import make_prompts
+        from parakit.stages.job_builders import align
 
         place = work / f"{step.method}.prompts"
         source = make_prompts(step.method, paths, place) if paths else folder / data

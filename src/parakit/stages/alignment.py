@@ -1,18 +1,59 @@
-"""Alignment as a stage: one training run, or the several steps of a constitution."""
+"""The alignment job: a model, the data of a method, and what the method trains."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from parakit.checkpoints.adapters import require_full_model
+from parakit.alignment.config import (
+    AlignConfig,
+    BestOfNConfig,
+    DPOConfig,
+    Method,
+    RewardConfig,
+    RLConfig,
+    RolloutConfig,
+)
 from parakit.common.files import JsonObject
-from parakit.stages.align_job import AlignJob
-from parakit.stages.constitution import constitution
-from parakit.stages.job import run_job
+from parakit.stages.best_of_n import prepare_best_of_n
+from parakit.stages.job import PreparedRun
+from parakit.stages.preference_jobs import prepare_preference_tuning, prepare_reward_model
+from parakit.stages.rl_jobs import prepare_rl, prompts_fingerprint
 
 
-def align(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObject:
-    """Run the method and write the model folder `out`; returns the figures."""
-    require_full_model(job.model, "alignment")
-    run = constitution if job.method == "constitution" else run_job
-    return run(job, out, overwrite)
+@dataclass(frozen=True)
+class AlignJob:
+    """Align `model`. `data` is a folder of preferences (reward, dpo), or the prompts of the other methods: a file, or a
+    folder of conversations, of which the last questions are the prompts.
+    """
+
+    model: Path
+    data: Path
+    work: Path
+    training: AlignConfig
+
+    @property
+    def method(self) -> Method:
+        """The method of the settings."""
+        return self.training.method
+
+    def inputs(self) -> list[Path]:
+        """The model, and preferences; prompts may be a file, and are part of the spec."""
+        return [self.model] if isinstance(self.training, RolloutConfig) else [self.model, self.data]
+
+    def to_spec(self) -> JsonObject:
+        """The prompts."""
+        is_rollout = isinstance(self.training, RolloutConfig)
+        return {"data": prompts_fingerprint(self.data)} if is_rollout else {}
+
+    def prepare(self, run_dir: Path) -> PreparedRun:
+        """The training run of every method but a constitution, which has several (`constitution.py`)."""
+        training = self.training
+        if isinstance(training, RewardConfig):
+            return prepare_reward_model(self.model, self.data, training, run_dir)
+        if isinstance(training, DPOConfig):
+            return prepare_preference_tuning(self.model, self.data, training, run_dir)
+        if isinstance(training, BestOfNConfig):
+            return prepare_best_of_n(self.model, self.data, training, run_dir)
+        assert isinstance(training, RLConfig)
+        return prepare_rl(self.model, self.data, training, run_dir)

@@ -24,7 +24,7 @@ from parakit.common.seeds import derive_seed, seed_everything
 from parakit.data.conversations.conversation import Conversation, parse_messages, write_conversations
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.model.presets import default_hyperparameters
-from parakit.stages.config import chat_finetuning
+from parakit.stages.config import chat_finetune_config
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
@@ -38,7 +38,7 @@ from parakit.stages.rl_jobs import (
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens.shards import TokenShards
-from parakit.training.tasks import TaskOptions
+from parakit.training.tasks import TaskSettings
 from parakit.training.trainer import TrainingSetup
 
 PROMPTS_AT_A_TIME = 16  # sampled between two progress updates, and cached together
@@ -73,13 +73,13 @@ def _setup(config: BestOfNConfig, context: RLContext, shards: Path, run_dir: Pat
     assert isinstance(splits.train, TokenShards)
     few = max(2, splits.train.n_tokens // MIN_STEPS_PER_EPOCH)  # a few answers do not fill a usual batch
     batch_tokens = max(min(sizing.batch_tokens, few), model_config.max_seq_len)
-    training = chat_finetuning(config, batch_tokens=config.batch_tokens or batch_tokens)
+    training = chat_finetune_config(config, batch_tokens=config.batch_tokens or batch_tokens)
     run_dir.mkdir(exist_ok=True)
     saved = load_plan(run_dir)
     plan = saved[1] if saved else resolve_plan(training, sizing, splits.train, tuning=True)
     save_plan(run_dir, model_config, plan)
     seed_everything(plan.seed)
-    task = TaskBuilder("chat", splits, model_config, context.tokenizer, TaskOptions()).build(plan)
+    task = TaskBuilder("chat", splits, model_config, context.tokenizer, TaskSettings()).build(plan)
     return TrainingSetup("best_of_n", context.policy, context.tokenizer, task, plan, run_dir)
 
 

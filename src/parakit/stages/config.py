@@ -242,7 +242,7 @@ FinetuneConfig.choices = {
 }
 
 
-def chat_finetuning(config: TrainingConfig, **changes: Any) -> FinetuneConfig:
+def chat_finetune_config(config: TrainingConfig, **changes: Any) -> FinetuneConfig:
     """How to fine-tune for chat as a part of another method: the training settings of `config`, with `changes`."""
     given = {name: getattr(config, name) for name in config.model_fields_set}
     known = chosen_class(TextTrainingConfig, given).model_fields

@@ -59,8 +59,8 @@ from parakit.data.preferences.sets import prepare_preferences
 from parakit.primer.attacks.attack import Attack
 from parakit.primer.attacks.suites import primer_attacks
 from parakit.primer.critique_sft import critique_conversations
-from parakit.stages.align_job import AlignJob
-from parakit.stages.config import FinetuneConfig, chat_finetuning
+from parakit.stages.alignment import AlignJob
+from parakit.stages.config import FinetuneConfig, chat_finetune_config
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.finetuning import FinetuneJob
 from parakit.stages.job import run_job
@@ -203,7 +203,7 @@ class ConstitutionRun:
         helpful = self._helpful(round(len(revised) * share / (1 - share)))
         if out.name.startswith("step-") and (out / LINEAGE).is_file():
             return {}
-        training = chat_finetuning(self.config)
+        training = chat_finetune_config(self.config)
         return self._finetune(start, chain(revised, helpful), out, "revised", training, overwrite)
 
     def compare(self, policy: LocalChatModel, critic: ChatModel) -> list[CachedRow]:

@@ -50,7 +50,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.row_sources import RowSource
-from parakit.training.tasks import TaskOptions, TrainingTask
+from parakit.training.tasks import TaskSettings, TrainingTask
 from parakit.training.trainer import TrainingSetup
 
 
@@ -91,7 +91,7 @@ class DistillJob:
         save_plan(run_dir, config, plan)
         seed_everything(plan.seed)
         student = _student(self, teacher, tokenizer, config).to(pick_device(self.training.device))
-        options = TaskOptions.from_config(self.training)
+        options = TaskSettings.from_config(self.training)
         task = TaskBuilder(objective, splits, student.config, tokenizer, options).build(plan)
         setup = _with_teacher(
             self, teacher, TrainingSetup("distill", student, tokenizer, task, plan, run_dir), options
@@ -185,7 +185,7 @@ def _student(job: DistillJob, teacher: Teacher, tokenizer: Tokenizer, config: Mo
 
 
 def _with_teacher(
-    job: DistillJob, teacher: Teacher, setup: TrainingSetup, options: TaskOptions
+    job: DistillJob, teacher: Teacher, setup: TrainingSetup, options: TaskSettings
 ) -> TrainingSetup:
     """`setup` with the teacher in its loss, and in the doctor's checks."""
     training, task, student = job.training, setup.task, setup.model
@@ -230,11 +230,11 @@ def _check_cache(training: DistillConfig, cached: bool) -> None:
 
 
 def _teacher_logits(
-    job: DistillJob, teacher: Teacher, setup: TrainingSetup, options: TaskOptions
+    job: DistillJob, teacher: Teacher, setup: TrainingSetup, options: TaskSettings
 ) -> TeacherLogits:
     """The teacher's logits, computed now where the folder does not exist."""
     vocab_size, path = teacher.model.config.vocab_size, job.logits or setup.run_dir / "teacher_logits"
-    defaults = asdict(TaskOptions())
+    defaults = asdict(TaskSettings())
     changed = {name: value for name, value in asdict(options).items() if value != defaults[name]}
     spec = TeacherLogitsSpec(
         teacher=_digest(job.teacher),

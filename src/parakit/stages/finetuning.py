@@ -24,7 +24,7 @@ from parakit.stages.tasks import ReplayData, Splits, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.task_names import TaskName
-from parakit.training.tasks import TaskOptions
+from parakit.training.tasks import TaskSettings
 from parakit.training.trainer import TrainingSetup
 
 
@@ -98,7 +98,7 @@ class FinetuneJob:
         save_plan(run_dir, base.config, plan)
         seed_everything(plan.seed)
         model = self._with_head(base, splits)
-        options = TaskOptions.from_config(training)
+        options = TaskSettings.from_config(training)
         builder = TaskBuilder(self.task, splits, model.config, tokenizer, options, replay)
         before = builder.validator(plan)(model) if replay else None
         method = setup_method(model, training, tokenizer, self.task == "chat" and not is_chat_tuned(folder))

@@ -1,6 +1,6 @@
 """Training jobs from what a user names: files or folders of data, a model, settings, an output folder.
 
-The commands and the Python API build their jobs here; `run_job` (or `align`) runs them.
+The commands and the Python API build their jobs here; `run_job` runs them, `align` those of alignment.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.compression.config import DistillConfig
 from parakit.model.presets import parse_size
-from parakit.stages.align_job import AlignJob
+from parakit.stages.alignment import AlignJob
 from parakit.stages.config import FinetuneConfig, PretrainConfig
+from parakit.stages.constitution import constitution
 from parakit.stages.data import make_conversation_shards, make_conversations, make_preferences, make_prompts
 from parakit.stages.data_config import ConversationsConfig, ExamplesConfig
 from parakit.stages.distillation import DistillJob
 from parakit.stages.examples import make_example_shards, make_examples
 from parakit.stages.finetune_methods import check_method_fits
 from parakit.stages.finetuning import FinetuneJob
+from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec
 from parakit.stages.pretraining import PretrainJob, open_shards
 from parakit.training.config import lengths_given
@@ -148,6 +151,13 @@ def align_job(model: Path, work: Path, training: AlignConfig, *, preferences: Pa
     else:
         data = make_preferences(names, work / "preferences", overwrite=True)
     return AlignJob(model, data, work, training)
+
+
+def align(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObject:
+    """Run the method of `job` and write the model folder `out`; returns the figures."""
+    require_full_model(job.model, "alignment")
+    run = constitution if job.method == "constitution" else run_job
+    return run(job, out, overwrite)
 
 
 def distill_job(

@@ -22,7 +22,7 @@ from parakit.training.config import (
     resolve,
     resolve_examples,
 )
-from parakit.training.throughput import measured_peak_flops
+from parakit.training.throughput import measure_peak_flops
 from parakit.training.trainer import Trainer
 
 N_TIMED_STEPS = 8  # on a model that is thrown away, to learn how many steps fit into a time
@@ -64,7 +64,7 @@ def choose_model_size(spec: ModelSpec, training: TrainingConfig, vocab_size: int
     import torch
 
     device = pick_device(training.device)
-    peak = measured_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    peak = measure_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
     return choose_size(spec.seconds_left or 600.0, peak, n_tokens(data), *shape)
 
 

@@ -37,7 +37,7 @@ from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.initialization import init_embeddings_from_cooccurrence
 from parakit.training.task_names import ObjectiveName, TaskName, check_objective
-from parakit.training.tasks import TaskOptions
+from parakit.training.tasks import TaskSettings
 from parakit.training.trainer import TrainingSetup
 
 
@@ -99,7 +99,7 @@ class PretrainJob:
         replay = ReplayData.open(training, self.shards, splits)
         model = continue_pretraining(base, training.dropout)
         check_can_be_saved(model.config)
-        options = TaskOptions.from_config(training)
+        options = TaskSettings.from_config(training)
         builder = TaskBuilder(self.objective, splits, model.config, tokenizer, options, replay)
         if saved := load_plan(run_dir):
             plan = saved[1]
@@ -133,7 +133,7 @@ def start_new(
     """A new model of the size that `model_spec` describes, or the one that an interrupted run started with."""
     if replay := replay_of(training):
         raise UserError(f"{replay}: a new model has nothing to forget", "name a trained model to continue")
-    options = TaskOptions.from_config(training)
+    options = TaskSettings.from_config(training)
     saved = load_plan(run_dir)
     if saved:
         config, plan = saved

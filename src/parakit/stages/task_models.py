@@ -64,7 +64,7 @@ def task_model(
         model = Embedder(shape, EmbedderConfig(pooling=pooling or "mean"))
     else:
         assert not isinstance(shape, EncoderDecoderConfig)
-        model = Classifier(shape, classes_for(shape, task, labels, pooling))
+        model = Classifier(shape, classifier_config(shape, task, labels, pooling))
     if type(model) is type(base) and shape == base.config and _same_head(model, base):
         return base
     copy_matching_weights(model, base)
@@ -86,7 +86,7 @@ def continue_pretraining(base: TransformerModel, dropout: float | None) -> Trans
     return model
 
 
-def classes_for(
+def classifier_config(
     shape: ModelConfig, task: TaskName, labels: Sequence[str], pooling: Pooling | None = None
 ) -> ClassifierConfig:
     """The classifier that transformers puts on such a trunk, so that the finished folder can be loaded there. Where that

@@ -22,7 +22,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan
 from parakit.training.micro_batches import Objective
 from parakit.training.row_sources import RowSource
-from parakit.training.tasks import TASKS, SourceSetup, TaskOptions, TaskSpec, TrainingTask, task_spec
+from parakit.training.tasks import TASKS, SourceSetup, TaskSettings, TaskSpec, TrainingTask, task_spec
 from parakit.training.validation import one_epoch, validation_loss
 
 Data = TokenShards | ExampleShards
@@ -123,7 +123,7 @@ class TaskBuilder:
         splits: Splits,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        options: TaskOptions,
+        options: TaskSettings,
         replay: ReplayData | None = None,
     ) -> None:
         self.spec, self.splits, self.replay = task_spec(name, config.family), splits, replay

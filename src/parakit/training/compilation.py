@@ -1,10 +1,8 @@
-"""Compilation when it pays.
+"""torch.compile for each block, when it saves time.
 
-Every block is compiled by itself: the blocks of a model are alike, so the compiler works once and the rest
-is a look-up, which costs a fraction of compiling the whole model and runs as fast. Whether it pays is
-decided from figures, not from a flag: the eager step is timed on the first batch, the gain and the cost of
-compiling are those that this machine measured before (stored next to PyTorch's own compile cache), or careful
-guesses the first time.
+The blocks of a model are alike, so compiling one by one costs a fraction of compiling the whole model and runs as fast.
+`choose_compilation` times an eager step on the first batch and compares the time saved with the cost of compiling, both
+as measured on this machine earlier (stored next to PyTorch's compile cache), or as guessed the first time.
 """
 
 from __future__ import annotations
@@ -22,30 +20,28 @@ import torch
 from parakit.common.files import read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.model.heads import SequenceToSequence, TransformerModel
-from parakit.training.micro_batches import MicroBatch, Objective, TrainingBatch, device_of, tensors
+from parakit.training.micro_batches import MicroBatch, Objective, TrainingBatch, input_ids_of
 
-# The gain on the machines measured for benchmarks/results: used until this machine has figures of its own.
+# From benchmarks/results; used until this machine has measurements.
 GUESSED_SPEEDUP, GUESSED_COLD_SECONDS = 1.3, 22.0
 
 
 @dataclass(frozen=True)
 class CompileChoice:
-    """Whether to compile, and the figures behind it."""
+    """Whether to compile, and why."""
 
     compiled: bool
     reason: str
-    eager_seconds: float = 0.0  # forward and backward of one step, where it was timed
+    eager_seconds: float = 0.0  # forward and backward of one step; 0: not timed
 
 
 def cache_folder() -> Path:
-    """Where compiled code and its figures live between runs: PARAKIT_CACHE, or `~/.cache/parakit`."""
+    """The folder of compiled code and measurements: PARAKIT_CACHE, or `~/.cache/parakit`."""
     return Path(os.environ.get("PARAKIT_CACHE", Path.home() / ".cache" / "parakit"))
 
 
 def compile_blocks(model: TransformerModel, dynamic: bool = False) -> None:
-    """Compile each block of `model` in place, once for all lengths where they are `dynamic`; parameter names stay
-    as they are.
-    """
+    """Compile each block of `model` in place; `dynamic`: once for all sequence lengths. Parameter names do not change."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     for block in model.trunk.blocks:
         block.compile(dynamic=dynamic)
@@ -53,7 +49,7 @@ def compile_blocks(model: TransformerModel, dynamic: bool = False) -> None:
 
 @contextlib.contextmanager
 def without_compiled_code(model: TransformerModel) -> Iterator[None]:
-    """Run the blocks as plain Python for the length of the block."""
+    """Run the blocks eagerly inside the context."""
     compiled_calls = [block._compiled_call_impl for block in model.trunk.blocks]
     for block in model.trunk.blocks:
         block._compiled_call_impl = None
@@ -65,91 +61,83 @@ def without_compiled_code(model: TransformerModel) -> Iterator[None]:
 
 
 def discard_compiled_code(model: TransformerModel) -> None:
-    """Make the blocks plain Python again."""
+    """Make the blocks eager again."""
     for block in model.trunk.blocks:
         block._compiled_call_impl = None
 
 
-def choose(
+def choose_compilation(
     setting: str,
     model: TransformerModel,
     objective: Objective,
     batches: Sequence[TrainingBatch],
     n_steps: int,
 ) -> CompileChoice:
-    """Decide for a run of `n_steps` steps, each like `batches`. Leaves weights, gradients and random
-    state as they were.
-    """
+    """Decide for a run of `n_steps` steps, each like `batches`. Changes no weights, gradients or random state."""
     if setting != "auto":
         return CompileChoice(setting == "on", f"compile: {setting}")
-    if not can_compile(device_of(batches[0])):
+    if not can_compile(input_ids_of(batches[0]).device):
         return CompileChoice(False, "no C++ compiler on this machine")
     eager = time_step(model, objective, batches)
     speedup, cost = expected_gain(model, batches)
     saved = n_steps * eager * (1 - 1 / speedup)
-    figures = f"{n_steps} steps of {eager * 1e3:.0f} ms; compiling saves {saved:.0f} s and costs {cost:.0f} s"
-    return CompileChoice(saved > 1.2 * cost, figures, eager)
+    reason = f"{n_steps} steps of {eager * 1e3:.0f} ms; compiling saves {saved:.0f} s and costs {cost:.0f} s"
+    return CompileChoice(saved > 1.2 * cost, reason, eager)
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether PyTorch's compiler finds what it needs: on a CPU, a C++ compiler."""
+    """Whether PyTorch can compile here; for a CPU it needs a C++ compiler."""
     return device.type != "cpu" or shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def expected_gain(model: TransformerModel, batches: Sequence[TrainingBatch]) -> tuple[float, float]:
-    """How many times faster compiled steps are, and the seconds that compiling costs: as measured on this machine
-    for such a model and batches, or a guess.
+    """The speedup of compiled steps, and the seconds of compiling: as measured on this machine for such a model and
+    batches, or a guess.
     """
-    known = _known(model, batches)
-    guess = GUESSED_COLD_SECONDS * (2 if isinstance(model, SequenceToSequence) else 1)  # two kinds of blocks
+    measured = _read_measurement(model, batches)
+    guess = GUESSED_COLD_SECONDS * (
+        2 if isinstance(model, SequenceToSequence) else 1
+    )  # encoder and decoder blocks
     guess *= 2 if lengths_vary(batches) else 1
-    return known.get("speedup", GUESSED_SPEEDUP), known.get("seconds", guess)
+    return measured.get("speedup", GUESSED_SPEEDUP), measured.get("seconds", guess)
 
 
 def time_step(
     model: TransformerModel, objective: Objective, batches: Sequence[TrainingBatch], repeats: int = 2
 ) -> float:
-    """Seconds of one eager forward and backward pass (the fastest of some), without a trace in the state."""
-    random = torch.get_rng_state()
+    """Seconds of one eager forward and backward pass, the fastest of `repeats`; restores the random state."""
+    rng_state = torch.get_rng_state()
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
         for batch in batches:
             if batch.n_counted:
                 objective(model, batch).backward()
-        if device_of(batches[0]).type == "cuda":
+        if input_ids_of(batches[0]).device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     for parameter in model.parameters():
         parameter.grad = None
-    torch.set_rng_state(random)
+    torch.set_rng_state(rng_state)
     return min(seconds)
 
 
 def lengths_vary(batches: Sequence[TrainingBatch]) -> bool:
-    """Whether other batches have other lengths: windows of text do not, examples and pairs are padded batch by
-    batch.
-    """
+    """Whether batches differ in length: examples and pairs are padded batch by batch, windows of text are equal."""
     return not isinstance(batches[0], MicroBatch)
 
 
-def _shape(batch: TrainingBatch) -> list[int]:
-    """Of the first ids; masks may come and go."""
-    return list(next(iter(tensors(batch).values())).shape)
-
-
 def _key(model: TransformerModel, batches: Sequence[TrainingBatch]) -> str:
-    """Names the combination that compiled code is good for."""
-    first, about = batches[0], {"model": type(model).__name__, "torch": torch.__version__}
-    where = (
-        {"rows": _shape(first)[0]} if lengths_vary(batches) else {"shape": _shape(first), "n": first.n_tokens}
-    )
-    return config_digest(model.config.model_dump() | about | where)[:16]
+    """A digest of everything that the compiled code depends on."""
+    shape = list(input_ids_of(batches[0]).shape)  # without masks, which not every batch has
+    key = model.config.model_dump() | {"model": type(model).__name__, "torch": torch.__version__}
+    key |= {"rows": shape[0]} if lengths_vary(batches) else {"shape": shape, "n": batches[0].n_tokens}
+    return config_digest(key)[:16]
 
 
-def _known(model: TransformerModel, batches: Sequence[TrainingBatch]) -> dict[str, float]:
-    """What was measured on this machine for this combination: `speedup`, and the `seconds` that compiling takes with
-    the cache as it is now.
+def _read_measurement(model: TransformerModel, batches: Sequence[TrainingBatch]) -> dict[str, float]:
+    """What this machine measured for this model and batches, if anything: `speedup`, and the `seconds` of compiling
+    with the cache in its present state.
     """
     path = cache_folder() / "compile.json"
     with contextlib.suppress(ValueError, OSError):
@@ -157,23 +145,22 @@ def _known(model: TransformerModel, batches: Sequence[TrainingBatch]) -> dict[st
     return {}
 
 
-def remember(
+def save_measurement(
     model: TransformerModel, batches: Sequence[TrainingBatch], choice: CompileChoice, seconds: Sequence[float]
 ) -> None:
-    """Store what compiling brought: `seconds` of a run's first steps, the first of which paid for compiling.
+    """Store speedup and cost of compiling for the next run, from the `seconds` of a run's first steps; the first step
+    includes compiling.
 
-    The next run finds the compiled code in the cache; loading it takes about a fifth of compiling it.
+    The next run finds the compiled code in the cache; loading takes about a fifth of compiling.
     """
     typical = sorted(seconds[1:])[len(seconds) // 2 - 1]
-    warm = "seconds" in _known(model, batches)
-    figures = {
+    warm = "seconds" in _read_measurement(model, batches)
+    measurement = {
         "speedup": choice.eager_seconds / typical,
         "seconds": (seconds[0] - typical) * (1.0 if warm else 0.2),
     }
     path = cache_folder() / "compile.json"
-    with contextlib.suppress(
-        ValueError, OSError
-    ):  # a cache that cannot be written costs time, not correctness
+    with contextlib.suppress(ValueError, OSError):  # without the file the next run guesses
         path.parent.mkdir(parents=True, exist_ok=True)
         table = read_json(path) if path.exists() else {}
-        write_json_atomic(path, table | {_key(model, batches): figures})
+        write_json_atomic(path, table | {_key(model, batches): measurement})

@@ -1,10 +1,9 @@
 """The one training loop: a generator of step records.
 
-Every stage is this loop with its own batches and objective. One iteration is one optimizer step:
-micro-batches forward and backward, clip, step. The loss is a sum over counted tokens or examples, divided by those
-of the whole optimizer batch, so accumulation changes nothing. A step whose loss or gradient is not
-finite, or whose loss leaps, is skipped. Logging, validation and checkpoints happen in the body of the
-caller's `for` loop.
+Every stage runs this loop with its own batches and objective. One iteration is one optimizer step: forward and backward
+of its micro-batches, gradient clipping, update. The loss is a sum over counted tokens or examples, divided by their
+number in the whole optimizer batch, so that accumulation does not change it. A step is skipped when its loss or gradient
+is not finite, or its loss spikes. Logging, validation and checkpoints happen in the body of the caller's `for` loop.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ MAX_SKIPPED_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What happened in one optimizer step. `step` counts from 1; `loss` is the objective's, per counted
-    token or example; `n_tokens` counts padding too; `learning_rate` is the matrices'.
+    """The figures of one optimizer step. `step` counts from 1; `loss` is per counted token or example; `n_tokens`
+    includes padding; `learning_rate` is that of the matrices.
     """
 
     step: int
@@ -43,23 +42,23 @@ class StepRecord:
 
 
 class TrainingDiverged(UserError):
-    """Too many steps in a row had to be skipped."""
+    """Too many steps in a row were skipped."""
 
 
 @dataclass
 class SpikeGuard:
-    """Decides whether a step's loss is believable: finite, and not far above its running mean (unless the loss
-    has no level of its own, as a policy's, which may be anything about zero). Part of the training state.
+    """Rejects steps with a loss that is not finite or, with `detects_spikes`, far above its running mean. A policy's
+    loss is around zero, so spikes cannot be told there. Part of the training state.
     """
 
     mean: float = 0.0
     n_seen: int = 0
     n_skipped_in_a_row: int = 0
-    watches_leaps: bool = True
+    detects_spikes: bool = True
 
     def accepts(self, loss: float, grad_norm: float) -> bool:
-        """True when the step may be taken. Raises `TrainingDiverged` after ten refusals in a row."""
-        limit = 2 * self.mean + 1 if self.n_seen >= 20 and self.watches_leaps else 1e4
+        """Whether to take the step. Raises `TrainingDiverged` after ten rejected steps in a row."""
+        limit = 2 * self.mean + 1 if self.n_seen >= 20 and self.detects_spikes else 1e4
         good = math.isfinite(loss) and math.isfinite(grad_norm) and loss <= limit
         self.n_skipped_in_a_row = 0 if good else self.n_skipped_in_a_row + 1
         if self.n_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
@@ -84,10 +83,9 @@ def train_steps(
     precision: Precision | None = None,
     guard: SpikeGuard | None = None,
 ) -> Iterator[StepRecord]:
-    """Take one optimizer step for every element of `batches` (the micro-batches of one step) and yield
-    its record.
+    """Take one optimizer step for every element of `batches` (the micro-batches of one step) and yield its record.
 
-    `first_step` is the number of steps taken before, which the schedule continues from.
+    `first_step` is the number of steps taken before; the schedule continues from it.
     """
     plan = optimizer.plan
     precision = precision or Precision("float32", optimizer.parameters[0].device)
@@ -129,7 +127,7 @@ def accumulate_gradients(
     total = torch.zeros((), dtype=torch.float64)
     for batch in micro_batches:
         if batch.n_counted == 0:
-            continue  # nothing to learn from, and 0 / 0 must not reach the weights
+            continue  # 0 / 0 must not reach the weights
         with precision.autocast():
             loss = objective(model, batch) / n_counted
         (loss * precision.scale).backward()
@@ -138,9 +136,7 @@ def accumulate_gradients(
 
 
 def _clip(parameters: Sequence[torch.Tensor], grad_clip: float) -> float:
-    """Scale all gradients so that their joint norm is at most `grad_clip` (0: leave them); return the
-    norm before.
-    """
+    """Scale all gradients so that their total norm is at most `grad_clip` (0: no clipping); return the norm before."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return 0.0

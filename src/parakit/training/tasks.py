@@ -55,7 +55,7 @@ RowFormat = Literal[
 
 
 @dataclass(frozen=True)
-class TaskOptions:
+class TaskSettings:
     """The settings that objectives and batches of a task read; each task reads some of them."""
 
     noise_rate: float | None = None  # masked, span_corruption; None: the task's own
@@ -77,7 +77,7 @@ class SourceSetup:
 
     config: ModelConfig
     tokenizer: Tokenizer
-    options: TaskOptions
+    options: TaskSettings
 
     @cached_property
     def vocab(self) -> Any:
@@ -99,7 +99,7 @@ class TaskSpec:
     loss_unit: str
     progress_unit: str
     """What a progress bar counts: tokens where rows are of one length, else rows or examples."""
-    make_objective: Callable[[TaskOptions], Objective] | None = None
+    make_objective: Callable[[TaskSettings], Objective] | None = None
     """None: a package above brings the objective, and the source."""
     make_source: MakeSource | None = None
     metrics: tuple[str, ...] = ("loss",)

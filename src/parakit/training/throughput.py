@@ -1,8 +1,8 @@
-"""How fast the hardware can multiply, and what share of that a run uses.
+"""The peak FLOP/s of the device, and the FLOPs of a training step.
 
-The peak is measured, not looked up: a table names the wrong device sooner or later. Large square products
-in the run's own precision, best of several. What a step multiplies is worked out from its shapes: of experts only
-those that a token passes, the output matrix only where something is predicted.
+The peak is measured, not looked up in a table of devices: the fastest of several large square matrix products in the
+run's precision. The FLOPs of a step follow from its shapes: active experts only, and the output matrix only at predicted
+positions.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from parakit.training.micro_batches import (
     PairMicroBatch,
     TextPairMicroBatch,
     TrainingBatch,
-    tensors,
+    input_ids_of,
 )
 
 
 @functools.cache
-def measured_peak_flops(device_type: str, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of large matrix products on this device, in `dtype`. Takes
-    about a quarter of a second.
-    """
+def measure_peak_flops(device_type: str, dtype: torch.dtype) -> float:
+    """FLOP/s of large matrix products on this device in `dtype`. Takes about a quarter of a second."""
     n = 8192 if device_type == "cuda" else 1024
     a = torch.randn(n, n, device=device_type).to(dtype)
     best = float("inf")
@@ -40,22 +38,22 @@ def measured_peak_flops(device_type: str, dtype: torch.dtype) -> float:
     return 2 * n**3 / best
 
 
-def training_operations(config: ModelConfig, batch: TrainingBatch) -> float:
-    """Operations of the forward and backward pass of one micro-batch; padding is multiplied, too."""
+def training_flops(config: ModelConfig, batch: TrainingBatch) -> float:
+    """FLOPs of the forward and backward pass of one micro-batch, padding included."""
     per_prediction = 6.0 * config.vocab_size * config.d_model
     if isinstance(batch, PairMicroBatch):
         assert isinstance(config, EncoderDecoderConfig)
         source, target = batch.source_ids, batch.input_ids
-        of_source = config.encoder.flops_per_token(source.shape[1]) - per_prediction
-        of_both = config.flops_per_token(target.shape[1]) - per_prediction
-        of_target = of_both - (config.encoder.flops_per_token(target.shape[1]) - per_prediction)
-        in_stacks = source.numel() * of_source + target.numel() * of_target
-        return in_stacks + batch.n_counted * per_prediction
-    ids = [batch.first_ids, batch.second_ids] if isinstance(batch, TextPairMicroBatch) else [_first(batch)]
-    in_stack = sum(one.numel() * (config.flops_per_token(one.shape[1]) - per_prediction) for one in ids)
+        per_source = config.encoder.flops_per_token(source.shape[1]) - per_prediction
+        per_pair = config.flops_per_token(target.shape[1]) - per_prediction
+        per_target = per_pair - (config.encoder.flops_per_token(target.shape[1]) - per_prediction)
+        stacks = source.numel() * per_source + target.numel() * per_target
+        return stacks + batch.n_counted * per_prediction
+    inputs = (
+        [batch.first_ids, batch.second_ids]
+        if isinstance(batch, TextPairMicroBatch)
+        else [input_ids_of(batch)]
+    )
+    stack = sum(ids.numel() * (config.flops_per_token(ids.shape[1]) - per_prediction) for ids in inputs)
     predicts_tokens = not isinstance(batch, LabelledMicroBatch | TextPairMicroBatch)
-    return in_stack + batch.n_counted * per_prediction * predicts_tokens
-
-
-def _first(batch: TrainingBatch) -> torch.Tensor:
-    return next(iter(tensors(batch).values()))
+    return stack + batch.n_counted * per_prediction * predicts_tokens

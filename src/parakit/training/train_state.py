@@ -1,8 +1,8 @@
-"""Training checkpoints: everything a resume needs, and nothing that a reader must trust.
+"""Training checkpoints: everything that resuming needs, without pickle.
 
-One folder a checkpoint, `step-00001234`: weights that train and moments as safetensors, the rest (position, guard,
-loss scale) as JSON, torch's random state as a tensor. It is an artifact folder like any other, so it
-appears whole, and a truncated file or flipped byte is noticed; then the one before it is used. The two newest are kept.
+One folder per checkpoint, `step-00001234`: trained weights, optimizer moments and torch's random state as safetensors,
+the rest (step, spike guard, loss scale) as JSON. It is an artifact folder: written atomically and verified by digest. Of
+a damaged checkpoint a warning is printed, and the one before is used. The two newest are kept.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def save_train_state(
 ) -> Path:
     """Write the checkpoint after `step` steps and delete all but the newest two."""
     path = folder / f"step-{step:08d}"
-    if path.exists() and not (path / LINEAGE).is_file():  # refused when this run began, and in the way now
+    if path.exists() and not (path / LINEAGE).is_file():  # rejected as damaged when this run started
         shutil.rmtree(path, ignore_errors=True)
     lineage = Lineage("train_state", config=optimizer.plan.model_dump(mode="json"), seed=optimizer.plan.seed)
     with writing_artifact(path, lineage, overwrite=True) as inside:
-        _write(_kept(model), inside / "weights.safetensors")
+        _write(_saved_tensors(model), inside / "weights.safetensors")
         _write(
             {k: v.contiguous() for k, v in optimizer.state_tensors().items()},
             inside / "optimizer.safetensors",
@@ -58,11 +58,9 @@ def save_train_state(
             "extra": extra,
         }
         write_json_atomic(inside / "state.json", state)
-    others = sorted(folder.glob("step-*"))
-    refused = [
-        other for other in others if other > path
-    ]  # damaged: the run would have resumed from a valid one
-    for old in [*others[: -KEEP - len(refused)], *refused]:
+    checkpoints = sorted(folder.glob("step-*"))
+    damaged = [other for other in checkpoints if other > path]  # the run would have resumed from a valid one
+    for old in [*checkpoints[: -KEEP - len(damaged)], *damaged]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -70,12 +68,11 @@ def save_train_state(
 def load_train_state(
     folder: Path, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard
 ) -> tuple[int, dict[str, Any]]:
-    """Restore the newest valid checkpoint below `folder`; returns (steps taken, extra), (0, {}) when
-    there is none.
+    """Restore the newest valid checkpoint below `folder`; returns (steps taken, extra), or (0, {}) without any.
 
-    A damaged checkpoint is reported and the one before it is used. One made under another plan is a `UserError`.
+    A damaged checkpoint is logged and the one before is used. One made under another plan is a `UserError`.
     """
-    for half_written in folder.glob(".step-*"):  # a kill inside a save leaves one
+    for half_written in folder.glob(".step-*"):  # left by a kill during a save
         shutil.rmtree(half_written, ignore_errors=True)
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
@@ -90,20 +87,20 @@ def load_train_state(
 def _load(
     path: Path, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard
 ) -> tuple[int, dict[str, Any]]:
-    made_under = read_json(path / "lineage.json")["config"]
+    saved_plan = read_json(path / LINEAGE)["config"]
     plan = optimizer.plan.model_dump(mode="json")
-    if differing := sorted(key for key in plan if made_under.get(key) != plan[key]):
+    if differing := sorted(key for key in plan if saved_plan.get(key) != plan[key]):
         key = differing[0]
         raise UserError(
-            f"{path}: was made with {key} = {made_under.get(key)}, and this run has {key} = {plan[key]}",
+            f"{path}: was made with {key} = {saved_plan.get(key)}, and this run has {key} = {plan[key]}",
             "run with the earlier settings, or delete the folder to start from the beginning",
         )
     state = read_json(path / "state.json")
     weights = load_file(path / "weights.safetensors")
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    left_out = set(model.state_dict()) - set(_kept(model))
+    not_saved = set(model.state_dict()) - set(_saved_tensors(model))
     assert not unexpected, unexpected
-    assert set(missing) <= left_out, missing
+    assert set(missing) <= not_saved, missing
     optimizer.load_state_tensors(load_file(path / "optimizer.safetensors"))
     random = load_file(path / "random.safetensors")
     torch.set_rng_state(random["cpu"])
@@ -118,20 +115,23 @@ def _load(
 def _write(tensors: dict[str, torch.Tensor], path: Path) -> None:
     try:
         save_file(tensors, path)
-    except SafetensorError as error:  # the library's word for a full disk, too
+    except SafetensorError as error:  # also raised for a full disk
         raise UserError(
             f"{path.parent}: a checkpoint cannot be written: {error}",
             "free some space; the checkpoint before it is kept",
         ) from None
 
 
-def _kept(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by name, a tied one once (`named_parameters` skips the second name). Frozen weights of the
-    base are left out.
+def _saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's tensors by name, a tied one once (`named_parameters` skips the second name), without frozen weights
+    of the base.
     """
-    own = adapter_parameters(model)
-    named = model.named_parameters()
-    return {name: p.detach().contiguous() for name, p in named if p.requires_grad or name in own}
+    adapters = adapter_parameters(model)
+    return {
+        name: p.detach().contiguous()
+        for name, p in model.named_parameters()
+        if p.requires_grad or name in adapters
+    }
 
 
 def _random_states() -> dict[str, torch.Tensor]:

@@ -1,10 +1,10 @@
 """The trainer: one model, one task, one plan; from the doctor's checks to the figures of the trained model.
 
-`train` is what happens around the loop: checks before it; metrics, validation and progress in its body; figures after
+`train` is everything around the loop: checks before it; metrics, validation and progress in its body; figures after
 it. `Trainer.steps` is the loop with checkpoints: it saves when a checkpoint is due, stops cleanly on Ctrl-C or SIGTERM,
-and resumes from the newest valid checkpoint of its folder. The batch of a step is a pure function of the step's number,
-so nothing else has to be remembered. Where the model samples its own rows, in phases of several steps, checkpoints are
-made between phases only and hold the state of the source.
+and resumes from the newest valid checkpoint of its folder. The batch of a step is a pure function of the step number, so
+a checkpoint needs no other position. Where the model samples its own rows, in phases of several steps, checkpoints are
+made between phases only and include the state of the source.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.precision import Precision
 from parakit.training.row_sources import RolloutSource, RowSource
 from parakit.training.tasks import TrainingTask
-from parakit.training.throughput import measured_peak_flops
+from parakit.training.throughput import measure_peak_flops
 from parakit.training.train_state import load_train_state, save_train_state
 
 SAVE_SECONDS = 60.0
-N_WATCHED_STEPS = 12  # steps of a compiled run whose times show what compiling brought
+N_MEASURED_STEPS = 12  # first steps of a compiled run, from which the speedup is computed
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -60,15 +60,15 @@ class TrainingSetup:
     plan: TrainingPlan
     run_dir: Path
     checked_task: TrainingTask | None = None
-    """What the doctor examines instead of `task`, where that one adds something that only `more_checks` cover."""
+    """What the doctor examines instead of `task`, where `task` adds something that only `more_checks` cover."""
     more_checks: Callable[[], list[doctor.CheckResult]] = list
     frozen: Callable[[str], bool] | None = None
-    """Whether the parameter of this name is meant not to train; None: everything trains."""
+    """Whether the parameter of this name is frozen on purpose; None: everything trains."""
     before: Mapping[str, Any] | None = None
-    """What `task.validate` returned before the first step of the run; None: nothing is compared with it."""
+    """The metrics of `task.validate` before the first step, which later ones are compared with; None: not measured."""
 
     def amount(self, step: int) -> int:
-        """Progress of the first `step` steps: tokens where rows are of one length, else rows."""
+        """Progress after `step` steps: tokens where rows are of one length, else rows."""
         return (
             self.plan.n_tokens(step)
             if self.task.spec.progress_unit == "tokens"
@@ -88,7 +88,7 @@ def train(setup: TrainingSetup) -> JsonObject:
     trainer = Trainer(setup.model, task.source, task.objective, plan, setup.run_dir)
     _log_start(setup, trainer)
     if task.step_metrics:
-        task.step_metrics()  # what the doctor and the compiler computed belongs to no step
+        task.step_metrics()  # discard those of the doctor's and the compiler's forward passes
     started, step = time.monotonic(), trainer.first_step
     with (
         disk_errors(setup.run_dir),
@@ -101,7 +101,7 @@ def train(setup: TrainingSetup) -> JsonObject:
         for record in trainer.steps():
             step = record.step
             step_metrics = task.step_metrics() if task.step_metrics else {}
-            _show(setup, bar, record, step_metrics)
+            _advance_bar(setup, bar, record, step_metrics)
             metrics.write_step(record, step_metrics)
             if task.should_stop and task.should_stop(step):
                 break
@@ -129,7 +129,7 @@ class Trainer:
         self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)
-        self.guard = SpikeGuard(watches_leaps=not isinstance(source, RolloutSource))
+        self.guard = SpikeGuard(detects_spikes=not isinstance(source, RolloutSource))
         self.first_step = 0
         extra: JsonObject = {}
         if folder is not None and folder.exists():
@@ -139,7 +139,7 @@ class Trainer:
         if isinstance(source, RolloutSource) and "source" in extra:
             source.load_state(extra["source"])
         self.seconds = float(extra.get("seconds", 0.0))
-        self._waiting = False
+        self._stop_logged = False
         self._first_seconds: list[float] = []
         self.compile_choice = compilation.CompileChoice(False, "not chosen yet")
         self.compile_choice = self._choose_compilation(extra.get("compiled"))
@@ -154,10 +154,10 @@ class Trainer:
         return [to_micro_batch(batch, self.device, always_masked=masked) for batch in batches]
 
     def steps(self) -> Iterator[StepRecord]:
-        """Train to the end of the plan, with checkpoints. Raises `TrainingInterrupted` after a save on a signal.
+        """Train to the end of the plan, with checkpoints. After a signal, saves and raises `TrainingInterrupted`.
 
-        Where the rows come in phases, saving and stopping wait for the end of one; a `UserError` in sampling the next
-        phase is raised after a save.
+        With a `RolloutSource`, saving and stopping wait for the end of a phase; a `UserError` in sampling the next phase
+        is raised after a save.
         """
         records = train_steps(
             self.model,
@@ -188,9 +188,7 @@ class Trainer:
                 raise
 
     def eager(self) -> contextlib.AbstractContextManager[object]:
-        """The model without its compiled code, for validation and samples: their shapes are all different, and each
-        would be compiled again.
-        """
+        """The model without its compiled code, for validation: every new shape would be compiled again."""
         return compilation.without_compiled_code(self.model)
 
     def save(self, step: int) -> None:
@@ -202,31 +200,31 @@ class Trainer:
         save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
 
     def _resumable_at(self, step: int, stopped: bool) -> bool:
-        """Whether a run can resume after `step`. Logs what a stop is waiting for."""
+        """Whether a run can resume after `step`. Logs that a stop waits for the end of the phase."""
         resumable = not isinstance(self.source, RolloutSource) or self.source.resumable_at(step)
-        if stopped and not resumable and step < self.plan.max_steps and not self._waiting:
+        if stopped and not resumable and step < self.plan.max_steps and not self._stop_logged:
             log(
                 f"stopping at the end of the phase that step {step} belongs to; interrupt again to stop at once"
             )
-            self._waiting = True
+            self._stop_logged = True
         return resumable or step == self.plan.max_steps
 
     def _save_finished_phase(self, record: StepRecord | None, saved_step: int) -> None:
-        """Save what was reached when the next phase could not be sampled."""
+        """Save the last finished phase after an error in sampling the next one."""
         if self.folder is None or record is None or not isinstance(self.source, RolloutSource):
             return
         if record.step > saved_step and not record.skipped and self.source.resumable_at(record.step):
             self.save(record.step)
 
     def _count_seconds(self, record: StepRecord) -> None:
-        """Add up the run's seconds; the first ones of a compiled run show what compiling brought."""
+        """Add up the run's seconds; store the speedup of a compiled run after its first steps."""
         self.seconds += record.seconds
         if not (self.compile_choice.eager_seconds and self.compile_choice.compiled):
             return
         self._first_seconds.append(record.seconds)
-        if len(self._first_seconds) == N_WATCHED_STEPS:
+        if len(self._first_seconds) == N_MEASURED_STEPS:
             batches = self.micro_batches(self.first_step)
-            compilation.remember(self.model, batches, self.compile_choice, self._first_seconds)
+            compilation.save_measurement(self.model, batches, self.compile_choice, self._first_seconds)
 
     def _save_due(self, step: int, seconds_since: float) -> bool:
         if step == self.plan.max_steps:
@@ -236,39 +234,41 @@ class Trainer:
         return seconds_since >= SAVE_SECONDS
 
     def _choose_compilation(self, compiled_before: bool | None) -> compilation.CompileChoice:
-        """A resumed run computes as it did before: another kernel order would change the last bits."""
+        """Whether to compile; a resumed run keeps its choice, because other kernels would change the last bits."""
         n_left = self.plan.max_steps - self.first_step
         if compiled_before is not None:
             choice = compilation.CompileChoice(compiled_before, "as before the interruption")
         elif n_left == 0:
             choice = compilation.CompileChoice(False, "nothing left to do")
-        elif isinstance(self.source, RolloutSource):  # its first rows are sampled only when they are needed
+        elif isinstance(self.source, RolloutSource):  # timing a batch would sample a phase
             choice = compilation.CompileChoice(False, "the model samples its own rows, of any lengths")
         else:
             with self.precision.autocast():
                 batches = self.micro_batches(self.first_step)
-                choice = compilation.choose(self.plan.compile, self.model, self.objective, batches, n_left)
+                choice = compilation.choose_compilation(
+                    self.plan.compile, self.model, self.objective, batches, n_left
+                )
         if choice.compiled:
-            varied = compilation.lengths_vary(self.micro_batches(self.first_step))
-            compilation.compile_blocks(self.model, dynamic=varied)
+            dynamic = compilation.lengths_vary(self.micro_batches(self.first_step))
+            compilation.compile_blocks(self.model, dynamic)
         return choice
 
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM append to; a second Ctrl-C stops at once. Outside the main thread signals cannot
-    be caught.
-    """
+    """A list that SIGINT and SIGTERM append to; a second Ctrl-C stops at once. Only the main thread can catch signals."""
     received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def record_signal(number: int, frame: FrameType | None) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
 
     previous = {}
     with contextlib.suppress(ValueError):
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {
+            number: signal.signal(number, record_signal) for number in (signal.SIGINT, signal.SIGTERM)
+        }
     try:
         yield received
     finally:
@@ -302,20 +302,22 @@ def _log_start(setup: TrainingSetup, trainer: Trainer) -> None:
     log(f"{setup.title}: {'compiled' if choice.compiled else 'eager'} ({choice.reason})")
 
 
-def _show(setup: TrainingSetup, bar: Bar, record: StepRecord, step_metrics: Mapping[str, float]) -> None:
+def _advance_bar(
+    setup: TrainingSetup, bar: Bar, record: StepRecord, step_metrics: Mapping[str, float]
+) -> None:
     """Advance the progress bar; report a skipped step."""
     spec = setup.task.spec
-    shown = {spec.primary_metric: f"{step_metrics.get(spec.primary_metric, record.loss):.3f}"}
-    second = spec.secondary_metric
-    if second and second in step_metrics:
-        shown[second] = f"{step_metrics[second]:.3f}"
-    bar.advance(setup.amount(record.step) - setup.amount(record.step - 1), **shown)
+    figures = {spec.primary_metric: f"{step_metrics.get(spec.primary_metric, record.loss):.3f}"}
+    secondary = spec.secondary_metric
+    if secondary and secondary in step_metrics:
+        figures[secondary] = f"{step_metrics[secondary]:.3f}"
+    bar.advance(setup.amount(record.step) - setup.amount(record.step - 1), **figures)
     if record.skipped:
         log(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")
 
 
 def _validate(setup: TrainingSetup, step: int, metrics: MetricsLog, bar: Bar) -> JsonObject:
-    """Measure the whole validation split, and how evenly experts were used since the last time."""
+    """Metrics of the whole validation split, and the load of experts since the last validation."""
     load = {str(layer): shares for layer, shares in pop_expert_load(setup.model).items()}
     if load:
         metrics.write("experts", step, load=load)
@@ -331,7 +333,7 @@ def _validate(setup: TrainingSetup, step: int, metrics: MetricsLog, bar: Bar) ->
 
 
 def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> JsonObject:
-    """`result`, and `forgetting`: by how much the loss on earlier data has risen since before the first step."""
+    """`result` with `forgetting`: the rise of the loss on replayed data since before the first step."""
     if "earlier_loss" not in result:
         return dict(result)
     return {**result, "forgetting": result["earlier_loss"] - before["earlier_loss"]}
@@ -360,7 +362,7 @@ def _figures(
         "config": config.model_dump(mode="json"),
     }
     if spec.all_tokens_predicted:
-        peak = measured_peak_flops(trainer.device.type, trainer.precision.dtype)
+        peak = measure_peak_flops(trainer.device.type, trainer.precision.dtype)
         rate = steps["tokens_per_second"]
         figures["share_of_peak"] = rate * config.flops_per_token(plan.seq_len) / peak
     return figures | chart_rows(setup.run_dir)

@@ -86,11 +86,11 @@ def test_completions_that_see_each_other_are_told_by_their_rewards() -> None:
     """The mistake that this layout makes possible, put back: without branches a later answer reads the earlier one."""
     model = reward_model()
     apart, shared = both(model, sizes=[2] * 5)
-    assert shared.branched is not None
-    real = shared.branched.real_mask
-    trees = torch.where(real, (shared.branched.position_ids == 0).cumsum(1), -1)
-    leaking = replace(shared.branched, attention_mask=prefix_tree_mask(trees, torch.zeros_like(trees)))
-    wrong = completion_rewards(model, replace(shared, branched=leaking))
+    assert shared.prefix_tree is not None
+    real = shared.prefix_tree.real_mask
+    trees = torch.where(real, (shared.prefix_tree.position_ids == 0).cumsum(1), -1)
+    leaking = replace(shared.prefix_tree, attention_mask=prefix_tree_mask(trees, torch.zeros_like(trees)))
+    wrong = completion_rewards(model, replace(shared, prefix_tree=leaking))
     off = (wrong - completion_rewards(model, apart)).abs().detach()
     best = shared.place == 0
     assert float(off[best].max()) < 1e-9

@@ -185,7 +185,7 @@ def test_prompts_read_once_change_neither_loss_nor_gradient(method: str) -> None
         counted[[row - 1, row], 2] = True
     apart = replace(batch, input_ids=ids, loss_mask=counted)
     laid = prefix_tree_of(ids.numpy(), counted.numpy(), torch.device("cpu"))
-    shared = replace(apart, branched=laid)
+    shared = replace(apart, prefix_tree=laid)
     assert int(laid.real_mask.sum()) == int(apart.real_mask.sum()) - 6
 
     objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, KLController(KL_COEF))

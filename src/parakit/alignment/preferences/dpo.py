@@ -47,7 +47,7 @@ def completion_log_probs(model: LanguageModel, batch: RankingMicroBatch) -> Tens
 def _log_probs(model: LanguageModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor]:
     """`completion_log_probs`, and the mask of the positions that passed the network."""
     hidden, real_mask = hidden_at(
-        model, batch.input_ids, batch.loss_mask, batch.branched
+        model, batch.input_ids, batch.loss_mask, batch.prefix_tree
     )  # (C, D); the prompt never passes the output matrix
     logits = at_least_float32(model.logits(hidden))
     log_probs = -functional.cross_entropy(logits, batch.target_ids[batch.loss_mask], reduction="none")

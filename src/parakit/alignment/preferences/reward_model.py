@@ -32,11 +32,11 @@ def completion_rewards(model: RewardModel, batch: RankingMicroBatch) -> Tensor:
 
 def _rewards(model: RewardModel, batch: RankingMicroBatch) -> tuple[Tensor, Tensor | None]:
     """The rewards, and the mask of the positions that passed the network."""
-    whole = batch.whole_mask
-    if batch.branched is None:  # attention of an encoder must exclude the padding
-        return at_least_float32(model(batch.whole_ids, attention_mask=whole)), whole
+    whole = batch.full_mask
+    if batch.prefix_tree is None:  # attention of an encoder must exclude the padding
+        return at_least_float32(model(batch.full_ids, attention_mask=whole)), whole
     ends = whole & ~functional.pad(whole[:, 1:], (0, 1))
-    hidden, real_mask = hidden_at(model, batch.whole_ids, ends, batch.branched)
+    hidden, real_mask = hidden_at(model, batch.full_ids, ends, batch.prefix_tree)
     return at_least_float32(model.rewards(hidden)), real_mask
 
 

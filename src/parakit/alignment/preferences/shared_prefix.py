@@ -16,17 +16,19 @@ from parakit.training.micro_batches import PrefixTreeInputs
 
 
 def hidden_at(
-    model: Any, input_ids: Tensor, selected: Tensor, branched: PrefixTreeInputs | None
+    model: Any, input_ids: Tensor, selected: Tensor, prefix_tree: PrefixTreeInputs | None
 ) -> tuple[Tensor, Tensor | None]:
     """The vectors (C, D) of `model.hidden` at the `selected` positions, (N, T) bool, of `input_ids` (N, T); and the mask
-    (R, L) of real positions in the rows of `branched`, else None.
+    (R, L) of real positions in the rows of `prefix_tree`, else None.
 
-    Without `branched` every completion is a row, padded on the right, where causal attention does not look.
+    Without `prefix_tree` every completion is a row, padded on the right, where causal attention does not look.
     """
-    if branched is None:
+    if prefix_tree is None:
         return model.hidden(input_ids)[selected], None
     assert supports_prefix_tree(model.config), "this model cannot share the prompt of several completions"
     hidden: Tensor = model.hidden(
-        branched.input_ids, position_ids=branched.position_ids, attention_mask=branched.attention_mask
+        prefix_tree.input_ids,
+        position_ids=prefix_tree.position_ids,
+        attention_mask=prefix_tree.attention_mask,
     )  # (R, L, D)
-    return hidden.flatten(0, 1)[branched.places[:, : selected.shape[1]][selected]], branched.real_mask
+    return hidden.flatten(0, 1)[prefix_tree.places[:, : selected.shape[1]][selected]], prefix_tree.real_mask

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from parakit.tokens.batches.prefix_trees import pack_prefix_trees
-from parakit.training.micro_batches import PrefixTreeInputs, branched, to_micro_batch
+from parakit.training.micro_batches import PrefixTreeInputs, prefix_tree_inputs, to_micro_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +50,18 @@ class RolloutMicroBatch:
     values: Tensor
     returns: Tensor
     n_counted: int
-    branched: PrefixTreeInputs | None = None
+    prefix_tree: PrefixTreeInputs | None = None
 
     @property
     def n_tokens(self) -> int:
         """Positions that pass the network, padding included."""
-        return (self.input_ids if self.branched is None else self.branched.input_ids).numel()
+        return (self.input_ids if self.prefix_tree is None else self.prefix_tree.input_ids).numel()
 
     @property
     def real_mask(self) -> Tensor:
         """(B, T) bool, or of the shape of the prefix tree's rows; False = padding, after a row's last counted target."""
-        if self.branched is not None:
-            return self.branched.real_mask
+        if self.prefix_tree is not None:
+            return self.prefix_tree.real_mask
         return self.loss_mask.flip(1).cumsum(1).flip(1) > 0
 
 
@@ -73,13 +73,13 @@ def _rollouts(batch: RolloutBatch, device: torch.device, always_masked: bool = F
         if isinstance(value, np.ndarray)
     }
     tree = prefix_tree_of(batch.input_ids, batch.loss_mask, device) if batch.share_prompts else None
-    return RolloutMicroBatch(**tensors, n_counted=batch.n_counted, branched=tree)
+    return RolloutMicroBatch(**tensors, n_counted=batch.n_counted, prefix_tree=tree)
 
 
 def prefix_tree_of(input_ids: np.ndarray, loss_mask: np.ndarray, device: torch.device) -> PrefixTreeInputs:
     """Rows (B, T) of rollouts as prefix trees: the prompt that neighbouring rows share occurs once."""
     lengths, n_prompt = counted_lengths(loss_mask), loss_mask.argmax(1) + 1
-    return branched(pack_prefix_trees(input_ids, lengths, n_prompt), device)
+    return prefix_tree_inputs(pack_prefix_trees(input_ids, lengths, n_prompt), device)
 
 
 def counted_lengths(loss_mask: np.ndarray) -> np.ndarray:

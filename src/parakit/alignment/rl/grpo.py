@@ -34,7 +34,7 @@ class GRPOObjective:
     def __call__(self, model: LanguageModel, batch: RolloutMicroBatch) -> Tensor:
         counted = batch.loss_mask
         log_probs, logs, _ = counted_log_probs(
-            model, batch.input_ids, batch.target_ids, counted, batch.branched
+            model, batch.input_ids, batch.target_ids, counted, batch.prefix_tree
         )
         old = batch.log_probs[counted].to(log_probs.dtype)
         advantages = batch.advantages[counted].to(log_probs.dtype)

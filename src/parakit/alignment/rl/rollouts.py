@@ -141,12 +141,12 @@ def counted_log_probs(
     input_ids: Tensor,
     target_ids: Tensor,
     loss_mask: Tensor,
-    branched: PrefixTreeInputs | None = None,
+    prefix_tree: PrefixTreeInputs | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The log-probability (C,) of every counted target, the whole log distribution (C, V), and the hidden vector
     (C, D) before it.
     """
-    hidden, _ = hidden_at(model, input_ids, loss_mask, branched)
+    hidden, _ = hidden_at(model, input_ids, loss_mask, prefix_tree)
     logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
     return logs.gather(1, target_ids[loss_mask][:, None]).squeeze(1), logs, hidden
 

@@ -21,7 +21,7 @@ ALL = "attacks"
 AttackRows = Sequence[Mapping[str, Any]]
 
 
-def categories_of(rows: AttackRows) -> dict[str, list[Mapping[str, Any]]]:
+def rows_by_category(rows: AttackRows) -> dict[str, list[Mapping[str, Any]]]:
     """Transcript rows by category, and under `attacks` all that are not about over-refusal."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -30,9 +30,9 @@ def categories_of(rows: AttackRows) -> dict[str, list[Mapping[str, Any]]]:
     return {ALL: together} | found if together else found
 
 
-def figures_of(rows: AttackRows) -> dict[str, JsonObject]:
+def attack_figures(rows: AttackRows) -> dict[str, JsonObject]:
     """Figures by category, from one model's transcript."""
-    return {name: _share(members, by_kind=name != ALL) for name, members in categories_of(rows).items()}
+    return {name: _share(members, by_kind=name != ALL) for name, members in rows_by_category(rows).items()}
 
 
 def _share(rows: AttackRows, by_kind: bool) -> JsonObject:
@@ -60,11 +60,11 @@ def _of_kind(rows: AttackRows, kind: str) -> AttackRows:
     return [row for row in rows if row["kind"] == kind]
 
 
-def compared(before: AttackRows, after: AttackRows) -> dict[str, JsonObject]:
+def compare_attacks(before: AttackRows, after: AttackRows) -> dict[str, JsonObject]:
     """After minus before, by category, on the attacks that were judged of both."""
     known = {row["id"]: row for row in before if row["succeeded"] is not None}
     differences = {}
-    for name, rows in categories_of(after).items():
+    for name, rows in rows_by_category(after).items():
         shared = [row for row in rows if row["succeeded"] is not None and row["id"] in known]
         if shared:
             first: Iterable[bool] = (known[row["id"]]["succeeded"] for row in shared)

@@ -27,7 +27,7 @@ from parakit.common.settings import canonical_json, config_digest
 from parakit.primer.attacks.attack import Attack
 from parakit.primer.attacks.suites import primer_attacks
 from parakit.reports.red_team import render_red_team
-from parakit.stages.red_team.figures import compared, figures_of
+from parakit.stages.red_team.figures import attack_figures, compare_attacks
 
 RESULTS, ATTACKS = "results.json", "attacks.jsonl"
 AFTER, BEFORE = "after", "before"
@@ -61,15 +61,15 @@ def red_team(job: RedTeamJob, out: Path, overwrite: bool = False) -> JsonObject:
     results = {
         "models": models,
         "judge": RULES if judge is None else judge.name,
-        "categories": {role: figures_of(rows) for role, rows in transcripts.items()},
-        "compared": compared(transcripts[BEFORE], transcripts[AFTER]) if job.against else {},
+        "categories": {role: attack_figures(rows) for role, rows in transcripts.items()},
+        "compared": compare_attacks(transcripts[BEFORE], transcripts[AFTER]) if job.against else {},
     }
     _write(job, out, overwrite, results, attacks, transcripts)
     shutil.rmtree(work, ignore_errors=True)
     return results
 
 
-def ask_and_judge(
+def attack_and_judge(
     chat_model: ChatModel,
     attacks: Sequence[Attack],
     *,

@@ -122,7 +122,7 @@ def forward(model: Any, micro: TrainingBatch) -> Tensor:
     """One forward pass with the head applied to every position."""
     if isinstance(micro, RankingMicroBatch):
         if isinstance(model, RewardModel):
-            return model(micro.whole_ids, attention_mask=micro.whole_mask)
+            return model(micro.full_ids, attention_mask=micro.full_mask)
         return model(micro.input_ids, attention_mask=micro.real_mask)
     if isinstance(micro, MicroBatch):
         return model(micro.input_ids, position_ids=micro.position_ids, attention_mask=micro.attention_mask)

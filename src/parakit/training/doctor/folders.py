@@ -30,7 +30,7 @@ from parakit.training.config import (
 )
 from parakit.training.doctor.registry import CheckResult
 from parakit.training.doctor.run import run_checks
-from parakit.training.tasks import TASKS, SourceSetup, TaskOptions, TaskSpec, task_spec
+from parakit.training.tasks import TASKS, SourceSetup, TaskSettings, TaskSpec, task_spec
 
 N_ROWS = 4
 _RATES: dict[str, Any] = {"learning_rate": 0.01, "embedding_learning_rate": 0.01}
@@ -71,7 +71,7 @@ def check_folder(
             )
         plan = _plan(model.config, data, seq_len)
         spec = _default_task(data, tokenizer)
-    options, source = TaskOptions(), None
+    options, source = TaskSettings(), None
     assert spec.make_source is not None
     assert spec.make_objective is not None
     if isinstance(model, spec.models):  # else `head-differs` fails, and nothing reads the rows

@@ -72,13 +72,13 @@ def fused_linear_loss(model: TokenPredictor, hidden: Tensor, logits_grad: Logits
     rows, token_ids = None, None
     if type(head) is TrainableTokensHead:
         rows, token_ids = head.rows, torch.tensor(head.token_ids, device=hidden.device)
-    loss: Tensor = _JoinedLoss.apply(
+    loss: Tensor = _FusedLinearLoss.apply(
         model.head_input(hidden), head.weight, head.bias, rows, token_ids, logits_grad
     )
     return loss
 
 
-class _JoinedLoss(torch.autograd.Function):
+class _FusedLinearLoss(torch.autograd.Function):
     """Gradients for a loss of weight 1 are made on the way forward, and scaled on the way back. `rows` (K, D)
     replace the weight's rows `token_ids` (K,), if there are any.
     """
