@@ -71,9 +71,9 @@ def wrong_commands(page: Path, root: Path, help_of: Callable[[tuple[str, ...]], 
     """
     violations = []
     for command in commands(page, root):
-        verb, stranger = _verb(command, help_of)
-        if stranger is not None:
-            violations.append(f"{command.where}: parakit has no verb {stranger!r}")
+        verb, unknown = _verb(command, help_of)
+        if unknown is not None:
+            violations.append(f"{command.where}: parakit has no verb {unknown!r}")
             continue
         known = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w.-]*", help_of(verb) or "")) | {"--help", "-h"}
         known |= {flag.replace("_", "-") for flag in known}
