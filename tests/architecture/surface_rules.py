@@ -152,6 +152,32 @@ def _public_classes(module: ast.Module) -> list[ast.ClassDef]:
     return [node for node in module.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
 
 
+def shared_names(src: Path) -> list[str]:
+    """Public classes and type aliases that two modules define under one name. A TypeVar may be defined again."""
+    places: dict[str, list[str]] = {}
+    for path in python_files(src):
+        for node in tree(path).body:
+            name = node.name if isinstance(node, ast.ClassDef) else _alias(node)
+            if name and not name.startswith("_"):
+                places.setdefault(name, []).append(at(path, node, src))
+    return [
+        f"{where[0]}: {name} is also defined in {', '.join(where[1:])}: write it once, or rename one"
+        for name, where in sorted(places.items())
+        if len(where) > 1
+    ]
+
+
+def _alias(node: ast.stmt) -> str | None:
+    """The name that `Name = some type` defines: in capitals and small letters, as classes are named."""
+    if not (
+        isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
+    ):
+        return None
+    name, value = node.targets[0].id, ast.unparse(node.value)
+    is_type = name[0].isupper() and not name.isupper() and not value.startswith("TypeVar(")
+    return name if is_type else None
+
+
 def modules_without_docstring(src: Path) -> list[str]:
     """Files that do not say what they are."""
     return [

@@ -331,3 +331,21 @@ def test_an_export_that_nobody_imports_is_noticed(tmp_path: Path) -> None:
     _write(tmp_path, "tests/test_a.py", "from parakit.data import A")
     found = surface_rules.unused_exports(tmp_path / "src", [tmp_path / "tests"])
     assert [line.partition(":")[0] for line in found] == ["parakit.data.B"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ("class Row: ...", "class Row: ...", True),
+        ("class Row: ...", "Row = dict[str, int]", True),
+        ("class Row: ...", "class _Row: ...\nRows = list[_Row]", False),
+        ("T = TypeVar('T')\nItem = TypeVar('Item')", "T = TypeVar('T')\nItem = TypeVar('Item')", False),
+        ("ROW = 1", "ROW = 2", False),
+    ],
+)
+def test_a_name_that_two_modules_define_is_noticed(
+    first: str, second: str, shared: bool, tmp_path: Path
+) -> None:
+    _write(tmp_path, "data/a.py", first)
+    _write(tmp_path, "model/b.py", second)
+    assert bool(surface_rules.shared_names(tmp_path)) == shared

@@ -38,6 +38,7 @@ SOURCE_RULES: list[Rule] = [
     surface_rules.exports_hidden_by_a_module,
     surface_rules.stray_printing,
     surface_rules.untyped_public_functions,
+    surface_rules.shared_names,
 ]
 EVERYWHERE_RULES: list[Rule] = [
     size_rules.long_files,
