@@ -75,9 +75,9 @@ def experts(*, data: Path = DATA, seconds: float = 180.0, rounds: int = 3) -> Fi
     return figures
 
 
-def _median_ratio(ours: list[Figures], theirs: list[Figures], name: str) -> float:
+def _median_ratio(runs: list[Figures], baseline_runs: list[Figures], name: str) -> float:
     """Round by round, as the rounds had the same seed and hour."""
-    return statistics.median(a[name] / b[name] for a, b in zip(ours, theirs, strict=True))
+    return statistics.median(a[name] / b[name] for a, b in zip(runs, baseline_runs, strict=True))
 
 
 def train(side: str, folder: str, seconds: float, seed: int) -> Figures:

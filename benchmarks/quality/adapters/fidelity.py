@@ -45,30 +45,33 @@ def fidelity(base: Path, adapter: Path, digest_before: str) -> Figures:
             not torch.equal(own[name], parameter) for name, parameter in plain.named_parameters()
         )
     figures["largest_logit"] = float(wanted.abs().max())
-    figures |= _beside_peft(base, adapter, ids, wanted)
+    figures |= _peft_differences(base, adapter, ids, wanted)
     exact = _logits(_model(adapter).double(), ids)
     merged: Any = merge_adapter(adapted).model
-    figures["merged_difference_float32"] = _apart(_logits(merged, ids), wanted)
-    figures["merged_difference"] = _apart(_logits(merged.double(), ids), exact)
+    figures["merged_difference_float32"] = _largest_difference(_logits(merged, ids), wanted)
+    figures["merged_difference"] = _largest_difference(_logits(merged.double(), ids), exact)
     return figures
 
 
-def _beside_peft(base: Path, adapter: Path, ids: Tensor, wanted: Tensor) -> Figures:
-    """Ours loaded by peft, and what peft then writes loaded here."""
+def _peft_differences(base: Path, adapter: Path, ids: Tensor, wanted: Tensor) -> Figures:
+    """Parakit's adapter loaded by peft, and what peft then writes loaded by Parakit."""
     try:
         import peft
         import transformers
     except ImportError:
         return {}
     plain = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    theirs = peft.PeftModel.from_pretrained(plain, adapter).eval()
+    peft_model = peft.PeftModel.from_pretrained(plain, adapter).eval()
     with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
+        peft_model.save_pretrained(folder)
         back = _model(base)
         attach(back, load_adapter(folder, back))
     with torch.no_grad():
-        found = theirs(input_ids=ids).logits
-    return {"peft_difference": _apart(found, wanted), "back_difference": _apart(_logits(back, ids), wanted)}
+        found = peft_model(input_ids=ids).logits
+    return {
+        "peft_difference": _largest_difference(found, wanted),
+        "back_difference": _largest_difference(_logits(back, ids), wanted),
+    }
 
 
 def _model(folder: Path) -> Any:
@@ -81,5 +84,5 @@ def _logits(model: Any, ids: Tensor) -> Tensor:
     return found
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
+def _largest_difference(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max())

@@ -66,11 +66,14 @@ def main(task: str, folder: Path, seed: int = 0) -> Figures:
 def _sft(folder: Path, settings: Figures, shared: Figures) -> tuple[Any, int]:
     model, tokenizer = _policy(folder / "lm")
     rows = _rows(folder / "conversations.jsonl")
-    said = "{{- ' ' + message['content'] -}}{{- '<|end|>' -}}"  # what the peer must be told an assistant says
-    marked = f"{{%- generation -%}}{said}{{%- endgeneration -%}}"
-    assert said in tokenizer.chat_template
+    content_template = (
+        "{{- ' ' + message['content'] -}}{{- '<|end|>' -}}"  # trl has to know which part is the assistant's
+    )
+    marked = f"{{%- generation -%}}{content_template}{{%- endgeneration -%}}"
+    assert content_template in tokenizer.chat_template
     tokenizer.chat_template = tokenizer.chat_template.replace(
-        said, f"{{%- if message['role'] == 'assistant' -%}}{marked}{{%- else -%}}{said}{{%- endif -%}}"
+        content_template,
+        f"{{%- if message['role'] == 'assistant' -%}}{marked}{{%- else -%}}{content_template}{{%- endif -%}}",
     )
     shared = shared | {"per_device_train_batch_size": len(rows)}
     config = trl.SFTConfig(assistant_only_loss=True, max_length=None, **shared)
@@ -96,7 +99,7 @@ def _reward(folder: Path, settings: Figures, shared: Figures) -> tuple[Any, int]
 
 
 def _grpo(folder: Path, settings: Figures, shared: Figures, **changes: Any) -> tuple[Any, int]:
-    model, tokenizer = _policy(folder / "talker")
+    model, tokenizer = _policy(folder / "chat")
     grpo = settings["grpo"]
     n_rows = grpo["rollout_prompts"] * grpo["group_size"]
     rows = [{"prompt": row["messages"]} for row in _rows(folder / "prompts.jsonl")]
@@ -117,14 +120,14 @@ def _grpo(folder: Path, settings: Figures, shared: Figures, **changes: Any) -> t
 
 
 def _given(folder: Path, settings: Figures, shared: Figures) -> tuple[Any, int]:
-    """Some steps on completions that are given, whatever the policy would say."""
+    """Some steps on completions that are given, instead of the policy's own."""
     given = json.loads((folder / "given.json").read_text(encoding="utf-8"))["token_ids"]
     size, epochs = settings["grpo"]["group_size"], settings["grpo_epochs"]
-    tokenizer = AutoTokenizer.from_pretrained(folder / "talker")
-    asked = [row["messages"] for row in _rows(folder / "prompts.jsonl")]
+    tokenizer = AutoTokenizer.from_pretrained(folder / "chat")
+    prompts = [row["messages"] for row in _rows(folder / "prompts.jsonl")]
     answers = {
         json.dumps(prompt): given[i * size : (i + 1) * size]
-        for i, prompt in enumerate(asked[: len(given) // size])
+        for i, prompt in enumerate(prompts[: len(given) // size])
     }
 
     def rollouts(prompts: list[Any], _: Any) -> Figures:
@@ -133,8 +136,8 @@ def _given(folder: Path, settings: Figures, shared: Figures) -> tuple[Any, int]:
             for one in prompts
         ]
         taken = {key: iter(value) for key, value in answers.items()}
-        said = [next(taken[json.dumps(one)]) for one in prompts]
-        return {"prompt_ids": ids, "completion_ids": said, "logprobs": None}
+        content_template = [next(taken[json.dumps(one)]) for one in prompts]
+        return {"prompt_ids": ids, "completion_ids": content_template, "logprobs": None}
 
     return _grpo(
         folder, settings, shared,

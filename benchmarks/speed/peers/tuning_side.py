@@ -113,14 +113,14 @@ def learn_given(folder: Path) -> Figures:
 def _grpo(
     folder: Path, n_steps: int, config: Any, given: Figures | None = None
 ) -> tuple[Trainer, PolicyRolloutSource]:
-    policy, tokenizer = work.policy_of(folder, "talker")
+    policy, tokenizer = work.policy_of(folder, "chat")
     reference, algorithm = frozen_copy(policy), GRPO(config)
     objective = GRPOObjective(config, algorithm.kl_controller)
     prompts = work.prompts_of(folder, tokenizer)
 
-    def roll_given(asked: Sequence[Any], phase: int) -> Any:
+    def roll_given(prompts_of_phase: Sequence[Any], phase: int) -> Any:
         if given is None:
-            return roll_out(policy, reference, tokenizer, asked, config, phase)
+            return roll_out(policy, reference, tokenizer, prompts_of_phase, config, phase)
         every = [prompt for prompt in prompts[: config.rollout_prompts] for _ in range(config.group_size)]
         samples = [
             SampledCompletion(prompt.messages, None, text)

@@ -37,7 +37,7 @@ from parakit.training.trainer import Trainer
 
 MAX_SEQ_LEN, N_ROWS, N_STEPS, LEARNING_RATE = 128, 32, 12, 3e-4
 DPO_KL_COEF = 0.1
-TALKER_CONVERSATIONS, TALKER_STEPS = 1200, 120  # what the policy of GRPO was tuned on
+CHAT_CONVERSATIONS, TALKER_STEPS = 1200, 120  # what the policy of GRPO was tuned on
 GRPO = GRPOConfig(
     group_size=8, rollout_prompts=8, max_new_tokens=32, temperature=1.0, top_p=1.0, truncation_penalty=0.0,
     kl_coef=0.04, kl_estimator="k3", loss_norm="completion",
@@ -54,22 +54,24 @@ def make(folder: Path) -> None:
     """Write models, data and settings."""
     rankings = [one for one in islice(generate_preferences(PrimerConfig()), 200) if len(one.completions) == 2]
     rankings = rankings[:N_ROWS]
-    told = list(islice(generate_conversations(PrimerConfig()), TALKER_CONVERSATIONS))
-    texts = [message.content for one in told for message in one.messages]
+    conversations = list(islice(generate_conversations(PrimerConfig()), CHAT_CONVERSATIONS))
+    texts = [message.content for one in conversations for message in one.messages]
     texts += [message.content for one in rankings for message in one.conversation(0).messages]
     tokenizer = train_tokenizer(texts, TokenizerConfig(vocab_size=512))
     for name, kind in (("lm", LanguageModel), ("rm", RewardModel)):
         save_model(_fresh(kind), tokenizer, folder / name, Lineage("model"))
-    told = [one for one in told if len(compile_chat(tokenizer, one).token_ids) <= MAX_SEQ_LEN]
+    conversations = [
+        one for one in conversations if len(compile_chat(tokenizer, one).token_ids) <= MAX_SEQ_LEN
+    ]
     _write_lines(folder / PAIRS, map(_pair, rankings))
-    _write_lines(folder / CONVERSATIONS, (one.to_row() for one in told[: 2 * N_ROWS]))
-    asked = [Conversation(one.messages[:1]) for one in told if one.messages[0].role == "user"]
-    distinct = compile_prompts(tokenizer, asked, MAX_SEQ_LEN - GRPO.max_new_tokens, "the primer")
+    _write_lines(folder / CONVERSATIONS, (one.to_row() for one in conversations[: 2 * N_ROWS]))
+    first_turns = [Conversation(one.messages[:1]) for one in conversations if one.messages[0].role == "user"]
+    distinct = compile_prompts(tokenizer, first_turns, MAX_SEQ_LEN - GRPO.max_new_tokens, "the primer")
     _write_lines(folder / PROMPTS, (Conversation(one.messages).to_row() for one in distinct[: 4 * N_ROWS]))
-    talker = _talker(folder, tokenizer, told)
-    save_model(talker, tokenizer, folder / "talker", Lineage("model"))
+    chat_model = _chat_model(folder, tokenizer, conversations)
+    save_model(chat_model, tokenizer, folder / "chat", Lineage("model"))
     prompts = prompts_of(folder, tokenizer)[: GRPO.rollout_prompts]
-    samples, ids = complete(talker, tokenizer, prompts, GRPO, seed=0)
+    samples, ids = complete(chat_model, tokenizer, prompts, GRPO, seed=0)
     given = {"token_ids": ids, "completions": [one.completion for one in samples]}
     (folder / GIVEN).write_text(json.dumps(given), encoding="utf-8")
     (folder / "settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
@@ -86,9 +88,9 @@ def plan_of(n_rows: int, max_steps: int, learning_rate: float) -> TrainingPlan:
     )
 
 
-def packed(folder: Path, tokenizer: Tokenizer, told: list[Conversation]) -> BatchSource:
+def packed(folder: Path, tokenizer: Tokenizer, conversations: list[Conversation]) -> BatchSource:
     """Conversations as `finetune` reads them: whole, best-fit into rows."""
-    shards = write_shards({"train": told}, tokenizer, folder)
+    shards = write_shards({"train": conversations}, tokenizer, folder)
     return BatchSource(TokenShards.open(shards, "train"), MAX_SEQ_LEN, 0, "pack")
 
 
@@ -106,10 +108,10 @@ def policy_of(folder: Path, name: str) -> tuple[LanguageModel, Tokenizer]:
     return model, tokenizer
 
 
-def _talker(folder: Path, tokenizer: Tokenizer, told: list[Conversation]) -> LanguageModel:
+def _chat_model(folder: Path, tokenizer: Tokenizer, conversations: list[Conversation]) -> LanguageModel:
     """A model that answers in the primer's way, so that GRPO has a policy whose completions end."""
     model = _fresh(LanguageModel)
-    source = packed(folder / "told", tokenizer, told)
+    source = packed(folder / "told", tokenizer, conversations)
     for _ in Trainer(model, source, next_token, plan_of(16, TALKER_STEPS, 3e-3), folder=None).steps():
         pass
     return model
