@@ -7,7 +7,7 @@ windows of 64 that do not overlap.
 
 It is written to be no slower than it need be: fused AdamW, scaled_dot_product_attention, gradients set to
 None, and no value read back inside the loop. `--compile` compiles the model; with an empty cache that
-costs 30 to 45 s on two cores (5 to 15 s with a full one), so it is off unless asked for: whoever compares
+costs 30 to 45 s on two cores (5 to 15 s with a full one), so it is off by default: a fair comparison
 takes the quicker of the two on the machine at hand. The last line printed is a JSON object. It uses
 nothing of Parakit's.
 """

@@ -152,7 +152,7 @@ def measure(kind: str, n_tokens: int, seconds: float, threads: int) -> Figures:
 
 
 def _forget_peak() -> int:
-    """Bytes in use now; on Linux the peak begins anew from here, and freed memory goes back to the system."""
+    """Bytes in use now; on Linux the peak starts again from here, and freed memory goes back to the system."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")

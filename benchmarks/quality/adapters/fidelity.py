@@ -1,6 +1,6 @@
 """What must be exact of a LoRA: the base stays as it is, merged it computes the same, and so does peft with it.
 
-Measured on a tuned adapter's folder, with random tokens. What merging changes is told in float64, where only the
+Measured on a tuned adapter's folder, with random tokens. What merging changes is measured in float64, where only the
 rounding of the merged weights is left, and in float32, whose sums in another order differ by as much as peft's do.
 The figures of peft are left out where it is not installed.
 """

@@ -1,4 +1,4 @@
-"""A logistic regression over words and word pairs: what can be told without order and without pre-training."""
+"""A logistic regression over words and word pairs: what can be predicted without word order and without pre-training."""
 
 from __future__ import annotations
 

@@ -124,10 +124,10 @@ def _given(folder: Path, settings: Figures, shared: Figures) -> tuple[Any, int]:
     given = json.loads((folder / "given.json").read_text(encoding="utf-8"))["token_ids"]
     size, epochs = settings["grpo"]["group_size"], settings["grpo_epochs"]
     tokenizer = AutoTokenizer.from_pretrained(folder / "chat")
-    prompts = [row["messages"] for row in _rows(folder / "prompts.jsonl")]
+    all_prompts = [row["messages"] for row in _rows(folder / "prompts.jsonl")]
     answers = {
         json.dumps(prompt): given[i * size : (i + 1) * size]
-        for i, prompt in enumerate(prompts[: len(given) // size])
+        for i, prompt in enumerate(all_prompts[: len(given) // size])
     }
 
     def rollouts(prompts: list[Any], _: Any) -> Figures:
@@ -136,8 +136,8 @@ def _given(folder: Path, settings: Figures, shared: Figures) -> tuple[Any, int]:
             for one in prompts
         ]
         taken = {key: iter(value) for key, value in answers.items()}
-        content_template = [next(taken[json.dumps(one)]) for one in prompts]
-        return {"prompt_ids": ids, "completion_ids": content_template, "logprobs": None}
+        completion_ids = [next(taken[json.dumps(one)]) for one in prompts]
+        return {"prompt_ids": ids, "completion_ids": completion_ids, "logprobs": None}
 
     return _grpo(
         folder, settings, shared,

@@ -56,11 +56,11 @@ def main(task: str, folder: Path, seed: int = 0) -> Figures:
 def tune(folder: Path) -> Figures:
     """Fine-tuning on conversations, as `finetune` does it."""
     model, tokenizer = work.policy_of(folder, "lm")
-    told = list(read_conversations(folder / work.CONVERSATIONS))
+    conversations = list(read_conversations(folder / work.CONVERSATIONS))
     with tempfile.TemporaryDirectory() as place:
-        source = work.packed(Path(place) / "shards", tokenizer, told)
+        source = work.packed(Path(place) / "shards", tokenizer, conversations)
         plan = work.plan_of(int(source.rows_per_epoch), work.N_STEPS, work.LEARNING_RATE)
-        return timed(Trainer(model, source, next_token, plan, folder=None), len(told))
+        return timed(Trainer(model, source, next_token, plan, folder=None), len(conversations))
 
 
 def prefer(folder: Path) -> Figures:

@@ -1,7 +1,7 @@
 """What both sides of `against_trl` learn from: models on disk, pairs and conversations of the primer's world (one batch
 that is seen again in every step, so that no order of rows can differ), and prompts to answer.
 
-`SETTINGS` is what the peer must know; it lies beside the data, and the peer imports nothing of Parakit's.
+`SETTINGS` is what the peer must know; it is next to the data, and the peer imports nothing of Parakit's.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def policy_of(folder: Path, name: str) -> tuple[LanguageModel, Tokenizer]:
 def _chat_model(folder: Path, tokenizer: Tokenizer, conversations: list[Conversation]) -> LanguageModel:
     """A model that answers in the primer's way, so that GRPO has a policy whose completions end."""
     model = _fresh(LanguageModel)
-    source = packed(folder / "told", tokenizer, conversations)
+    source = packed(folder / "chat_shards", tokenizer, conversations)
     for _ in Trainer(model, source, next_token, plan_of(16, TALKER_STEPS, 3e-3), folder=None).steps():
         pass
     return model
