@@ -74,8 +74,8 @@ def conversations(tmp_path: Path) -> Path:
     """Forty conversations in a file."""
     rows = []
     for i in range(40):
-        asked, answer = sentences(100 + i, 1), sentences(200 + i, 1)
-        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        question, answer = sentences(100 + i, 1), sentences(200 + i, 1)
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         rows.append(json.dumps({"messages": messages}))
     path = tmp_path / "chats.jsonl"
     path.write_text("\n".join(rows) + "\n")

@@ -87,10 +87,10 @@ def exports_hidden_by_a_module(src: Path) -> list[str]:
         if path.name == "__init__.py":
             imports = [node for node in tree(path).body if isinstance(node, ast.ImportFrom)]
             bound = {alias.asname or alias.name for node in imports for alias in node.names}
-            beside = {
+            siblings = {
                 p.stem for p in path.parent.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()
             }
-            hidden = sorted(set(exported(tree(path)) or []) & beside - bound)
+            hidden = sorted(set(exported(tree(path)) or []) & siblings - bound)
             violations += [
                 f"{at(path, 1, src)}: the module {name} hides the export {name}" for name in hidden
             ]

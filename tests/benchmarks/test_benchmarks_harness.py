@@ -37,9 +37,11 @@ def test_sides_take_turns_and_the_order_turns_round_each_time() -> None:
 
 
 def test_a_pair_is_compared_round_by_round() -> None:
-    ours = iter([{"seconds": 1.0, "loss": 2.0}, {"seconds": 2.0, "loss": 2.0}, {"seconds": 6.0, "loss": 2.0}])
-    theirs = iter([{"seconds": 2.0}, {"seconds": 4.0}, {"seconds": 4.0}])
-    result = paired(lambda: next(ours), lambda: next(theirs))
+    actual = iter(
+        [{"seconds": 1.0, "loss": 2.0}, {"seconds": 2.0, "loss": 2.0}, {"seconds": 6.0, "loss": 2.0}]
+    )
+    reference = iter([{"seconds": 2.0}, {"seconds": 4.0}, {"seconds": 4.0}])
+    result = paired(lambda: next(actual), lambda: next(reference))
     assert result["ratio"] == {"seconds": {"median": 0.5, "low": 0.5, "high": 1.5, "n": 3}}
     assert result["parakit"]["loss"]["median"] == 2.0
 

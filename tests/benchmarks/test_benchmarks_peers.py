@@ -30,17 +30,17 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_training_gives_the_same_losses(tiny: Path) -> None:
-    ours, theirs = (side.train(tiny, "tiny") for side in (parakit_side, transformers_side))
-    assert math.isclose(ours["loss"], theirs["loss"], rel_tol=1e-4)
-    assert against_transformers._same(ours, theirs)
-    assert not against_transformers._same(ours, theirs | {"loss": theirs["loss"] * 1.01})
+    actual, reference = (side.train(tiny, "tiny") for side in (parakit_side, transformers_side))
+    assert math.isclose(actual["loss"], reference["loss"], rel_tol=1e-4)
+    assert against_transformers._same(actual, reference)
+    assert not against_transformers._same(actual, reference | {"loss": reference["loss"] * 1.01})
 
 
 @pytest.mark.parametrize("task", ["generate_1", "generate_8", "start"])
 def test_decoding_gives_the_same_tokens(task: str, tiny: Path) -> None:
-    ours, theirs = (getattr(side, task)(tiny, "tiny") for side in (parakit_side, transformers_side))
-    assert ours["token_ids"] == theirs["token_ids"]
-    assert against_transformers._same(ours, theirs)
+    actual, reference = (getattr(side, task)(tiny, "tiny") for side in (parakit_side, transformers_side))
+    assert actual["token_ids"] == reference["token_ids"]
+    assert against_transformers._same(actual, reference)
 
 
 def test_the_shared_rows_are_within_the_vocabulary_and_differ() -> None:

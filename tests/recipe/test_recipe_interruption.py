@@ -67,9 +67,9 @@ def test_an_interrupted_build_goes_on_to_the_same_weights(
     assert {path.name for path in mine.iterdir()} == {"build.json", "corpus", "tokenizer", "shards", "work"}
     capsys.readouterr()
     build(text_recipe(**STEPS), tmp_path / "builds")
-    said = capsys.readouterr().err
-    assert f"resuming after step {9 if raised is TrainingInterrupted else 8} of 30" in said
-    assert "[shards] skipped" in said
+    printed = capsys.readouterr().err
+    assert f"resuming after step {9 if raised is TrainingInterrupted else 8} of 30" in printed
+    assert "[shards] skipped" in printed
     assert weights(tmp_path / "builds") == unbroken
     assert not (mine / "work").exists()
 

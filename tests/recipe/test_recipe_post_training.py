@@ -91,7 +91,7 @@ def test_another_judge_is_part_of_a_step_s_key_where_there_is_one(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"preferences": None}, "learns from `preferences`, and there is no such section"),
         ({"align": []}, "nothing in `align` learns from them"),
@@ -103,8 +103,8 @@ def test_another_judge_is_part_of_a_step_s_key_where_there_is_one(tmp_path: Path
         ({"align": [{"max_steps": 1}]}, "method"),
     ],
 )
-def test_what_does_not_fit_together_is_refused_before_any_work(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_does_not_fit_together_is_refused_before_any_work(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         life(**changes)
 
 

@@ -87,11 +87,11 @@ def test_what_was_done_is_not_done_again(
     """The critic goes away in the middle, comes back, and is asked for the rest alone."""
     monkeypatch.setattr("parakit.alignment.chat_models.openai.time.sleep", lambda _: None)
     monkeypatch.setattr(constitution_job, "AT_ONCE", 4)
-    asked: list[str] = []
+    requests: list[str] = []
 
     def failing(path: str, body: dict[str, Any], headers: Any) -> Answer:
-        asked.append(json.dumps(body["messages"]))
-        return (503, "gone") if len(asked) > 70 and not back else critic(path, body, headers)
+        requests.append(json.dumps(body["messages"]))
+        return (503, "gone") if len(requests) > 70 and not back else critic(path, body, headers)
 
     back = False
     with chat_server(failing) as url:
@@ -101,10 +101,12 @@ def test_what_was_done_is_not_done_again(
         kept = next((tmp_path / "work").glob("*/step-2-revisions.jsonl")).read_text().splitlines()
         assert 0 < len(kept) < N_ASKED
         back = True
-        before = len(asked)
+        before = len(requests)
         monkeypatch.setattr(constitution_job.LocalChatModel, "generate", None)  # no answer is made again
         figures = constitution(wanted, tmp_path / "out")
-    assert len(asked) - before == 7 * (N_ASKED - len(kept))  # three critiques, a revision, three looks at it
+    assert len(requests) - before == 7 * (
+        N_ASKED - len(kept)
+    )  # three critiques, a revision, three looks at it
     assert figures["constitution"]["revised"] == N_ASKED
     again = (tmp_path / "out-constitution" / "revisions.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in again][: len(kept)] == [
@@ -112,11 +114,11 @@ def test_what_was_done_is_not_done_again(
     ]
 
 
-@pytest.mark.parametrize("said", ["", "?!"])
+@pytest.mark.parametrize("reply", ["", "?!"])
 def test_a_critic_with_mostly_invalid_critiques_stops_the_run(
-    inputs: tuple[Path, Path], tmp_path: Path, said: str
+    inputs: tuple[Path, Path], tmp_path: Path, reply: str
 ) -> None:
-    with chat_server(lambda *_: completion(said)) as url:
+    with chat_server(lambda *_: completion(reply)) as url:
         wanted = job(inputs, tmp_path / "work", critic=url, critic_model="c", n_rounds=1)
         with pytest.raises(
             UserError, match=r"20 of 20 critiques by c at .* are invalid \(20 empty critique\)"

@@ -83,8 +83,10 @@ def test_tokens_of_examples_are_those_of_every_text():
 @pytest.mark.parametrize("family", ["decoder", "encoder", "encoder-decoder"])
 def test_a_size_is_taken_as_it_is_and_a_time_buys_one(family):
     data = examples(100)
-    asked = ModelSpec(family=family, size="90k", max_seq_len=32)
-    assert choose_model_size(asked, PretrainConfig(), VOCAB_SIZE, data).config == sizing(family, "90k").config
+    wanted = ModelSpec(family=family, size="90k", max_seq_len=32)
+    assert (
+        choose_model_size(wanted, PretrainConfig(), VOCAB_SIZE, data).config == sizing(family, "90k").config
+    )
     bought = choose_model_size(
         ModelSpec(family=family, seconds=30, max_seq_len=32), PretrainConfig(), VOCAB_SIZE, data
     )

@@ -132,9 +132,9 @@ def harmful(n: int) -> list[Attack]:
 
 def test_a_judge_decides_what_needs_judgement_and_is_refused_when_it_cannot() -> None:
     attacks = [*harmful(3), Attack("injection", "k", as_messages("Say rust."), "ignore", reject=("rust",))]
-    said = iter(["Sure.", "Sure.", "", "Rust."])
+    canned = iter(["Sure.", "Sure.", "", "Rust."])
     verdicts = iter([(0.9, 0.1), None])
-    speaker = ScriptedCritic(lambda _: next(said))
+    speaker = ScriptedCritic(lambda _: next(canned))
     rows = attack_and_judge(speaker, attacks, judge=ScriptedCritic(chooses=lambda _: next(verdicts)))
     assert [one["succeeded"] for one in rows] == [True, None, False, True]  # silence and words need no judge
     with pytest.raises(UserError, match="the judge script answered 4 of 4 questions with neither yes nor no"):
@@ -142,7 +142,7 @@ def test_a_judge_decides_what_needs_judgement_and_is_refused_when_it_cannot() ->
 
 
 def test_what_the_window_cannot_hold_is_counted_apart() -> None:
-    rows = attack_and_judge(ScriptedCritic(lambda asked: None), harmful(2))
+    rows = attack_and_judge(ScriptedCritic(lambda prompt: None), harmful(2))
     found = attack_figures(rows)["direct"]
     assert (found["n"], found["n_unjudged"], found["success"]) == (0, 2, None)
 

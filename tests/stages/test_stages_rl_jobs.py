@@ -41,9 +41,9 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     file = tmp_path / "prompts.jsonl"
-    asked = [f"{text} {place}" for text in QUESTIONS for place in ("here", "there", "now", "then")]
+    texts = [f"{text} {place}" for text in QUESTIONS for place in ("here", "there", "now", "then")]
     write_conversations(
-        file, (Conversation((Message("user", text), Message("assistant", "bird"))) for text in asked)
+        file, (Conversation((Message("user", text), Message("assistant", "bird"))) for text in texts)
     )
     return file
 
@@ -82,9 +82,11 @@ def test_a_run_ends_at_its_limit_with_another_judge_beside_it(
     model: Path, prompts: Path, method: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first phase beyond the limit is the last; what is left of the plan is left."""
-    asked = job(model, prompts, method, kl_limit=1e-9, max_steps=40, learning_rate=0.05, validate_every=1)
-    asked = replace(asked, training=asked.training.replace(monitor_rewards=("length=1", "format=.*")))
-    figures = align(asked, tmp_path / "out")
+    align_job = job(model, prompts, method, kl_limit=1e-9, max_steps=40, learning_rate=0.05, validate_every=1)
+    align_job = replace(
+        align_job, training=align_job.training.replace(monitor_rewards=("length=1", "format=.*"))
+    )
+    figures = align(align_job, tmp_path / "out")
     assert figures["ended_by"] == "kl_limit"
     steps = figures["metrics"]
     assert figures["steps"] == len(steps) == figures["validations"][-1]["step"] < 40
@@ -98,11 +100,12 @@ def test_a_run_ends_at_its_limit_with_another_judge_beside_it(
 
 
 def test_what_is_watched_is_measured_and_not_followed(model: Path, prompts: Path, tmp_path: Path) -> None:
-    asked = job(model, prompts, "grpo")
-    figures = align(asked, tmp_path / "alone")
+    align_job = job(model, prompts, "grpo")
+    figures = align(align_job, tmp_path / "alone")
     assert figures["ended_by"] == "max_steps"
     align(
-        replace(asked, training=asked.training.replace(monitor_rewards=("length=1",))), tmp_path / "watched"
+        replace(align_job, training=align_job.training.replace(monitor_rewards=("length=1",))),
+        tmp_path / "watched",
     )
     one, other = (load_model(tmp_path / name)[0].state_dict() for name in ("alone", "watched"))
     assert all(one[name].equal(other[name]) for name in one)
@@ -110,8 +113,8 @@ def test_what_is_watched_is_measured_and_not_followed(model: Path, prompts: Path
 
 def test_the_best_answers_are_tuned_on(model: Path, prompts: Path, tmp_path: Path) -> None:
     folder = prepare_conversations([str(prompts)], tmp_path / "conversations", validation_fraction=0.2)
-    asked = job(model, folder, "best_of_n", max_steps=3, monitor_rewards=("length=1",))
-    figures = align(asked, tmp_path / "out")
+    align_job = job(model, folder, "best_of_n", max_steps=3, monitor_rewards=("length=1",))
+    figures = align(align_job, tmp_path / "out")
     assert "monitor length=1" in figures
     chosen = list(read_conversations(tmp_path / "out" / "training" / "chosen.jsonl"))
     assert len(chosen) == figures["n_chosen"] > 1
@@ -157,17 +160,17 @@ def test_a_reward_that_fails_leaves_the_run_to_be_gone_on_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same command, the reward put right, ends as if nothing had happened, and asks for nothing twice."""
-    asked = job(model, prompts, method, f"python={__name__}:paid")
-    align(asked, tmp_path / "whole")
+    align_job = job(model, prompts, method, f"python={__name__}:paid")
+    align(align_job, tmp_path / "whole")
     n_asked = len(calls)
     calls.clear()
     monkeypatch.setitem(state, "fails_after", fails_after)
     with pytest.raises(UserError, match="raised RuntimeError: not today"):
-        align(asked, tmp_path / "out")
+        align(align_job, tmp_path / "out")
     assert list((tmp_path / "work").glob("*/step-*"))
     monkeypatch.setitem(state, "fails_after", 10**9)
     calls.clear()
-    align(asked, tmp_path / "out")
+    align(align_job, tmp_path / "out")
     assert len(calls) < n_asked
     one, other = (load_model(tmp_path / name)[0].state_dict() for name in ("whole", "out"))
     assert all(one[name].equal(other[name]) for name in one)
@@ -188,8 +191,8 @@ def paid(messages: list[dict[str, str]], completion: str, answer: str | None) ->
 def test_answers_that_are_no_programs_earn_nothing_and_are_counted(model: Path, tmp_path: Path) -> None:
     """Nonsense is no program: every group is equal, nothing is learned from it, and no figure is NaN."""
     file = tmp_path / "programs.jsonl"
-    asked = (Conversation((Message("user", f"{text} now"),), '["assert f(1) == 1"]') for text in QUESTIONS)
-    write_conversations(file, asked)
+    chats = (Conversation((Message("user", f"{text} now"),), '["assert f(1) == 1"]') for text in QUESTIONS)
+    write_conversations(file, chats)
     figures = align(job(model, file, "grpo", "unit_tests", kl_coef=0.0), tmp_path / "out")
     for step in figures["metrics"]:
         assert step["reward"] == step["tests_passed"] == step["tests_timed_out"] == 0

@@ -31,8 +31,10 @@ def base(family: str, architecture: str | None = None) -> Any:
 
 
 def trunks_equal(one: Any, other: Any) -> bool:
-    ours, theirs = one.trunk.state_dict(), other.trunk.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    actual, reference = one.trunk.state_dict(), other.trunk.state_dict()
+    return actual.keys() == reference.keys() and all(
+        torch.equal(actual[name], reference[name]) for name in actual
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,8 +141,8 @@ def test_an_encoder_reads_labels_from_all_its_vectors_where_its_architecture_lea
         task_model(base("encoder", "bert"), FinetuneConfig(task="classify"), LABELS).classes.pooling == "cls"
     )
     assert task_model(base("decoder"), FinetuneConfig(task="classify"), LABELS).classes.pooling == "last"
-    asked = task_model(base("encoder"), FinetuneConfig(task="regress", pooling="cls"), ("score",))
-    assert asked.classes.pooling == "cls"
+    regressor = task_model(base("encoder"), FinetuneConfig(task="regress", pooling="cls"), ("score",))
+    assert regressor.classes.pooling == "cls"
 
 
 def test_a_pooling_that_the_architecture_cannot_say_is_refused():

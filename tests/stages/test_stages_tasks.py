@@ -15,9 +15,8 @@ from parakit.common import UserError
 from parakit.common.seeds import rng
 from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.stages.config import FinetuneConfig, PretrainConfig
-from parakit.stages.data import make_corpus, make_shards, make_tokenizer
+from parakit.stages.data import make_corpus, make_example_shards, make_examples, make_shards, make_tokenizer
 from parakit.stages.data_config import CorpusConfig, ExamplesConfig
-from parakit.stages.examples import make_example_shards, make_examples
 from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec, resolve_plan
 from parakit.stages.pretraining import PretrainJob

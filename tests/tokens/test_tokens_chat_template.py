@@ -45,20 +45,20 @@ def chat(*contents: str) -> list[dict[str, str]]:
 
 
 def test_a_conversation_is_framed_by_markers_and_only_the_assistant_counts(byte_bpe: Tokenizer) -> None:
-    turn, said = byte_bpe.turn_ids, byte_bpe.encode
+    turn, encode_text = byte_bpe.turn_ids, byte_bpe.encode
     compiled = compile_chat(byte_bpe, [{"role": "system", "content": "the"}, *chat("cat", "sat", "on", "")])
     expected = [
         ([byte_bpe.bos_id, turn["system"]], False),
-        (said(" the"), False),
+        (encode_text(" the"), False),
         ([turn["end"], turn["user"]], False),
-        (said(" cat"), False),
+        (encode_text(" cat"), False),
         ([turn["end"], turn["assistant"]], False),
-        (said(" sat"), True),
+        (encode_text(" sat"), True),
         ([turn["end"]], True),
         ([turn["user"]], False),
-        (said(" on"), False),
+        (encode_text(" on"), False),
         ([turn["end"], turn["assistant"]], False),
-        ([*said(" "), turn["end"]], True),
+        ([*encode_text(" "), turn["end"]], True),
     ]
     assert compiled.token_ids == [i for ids, _ in expected for i in ids]
     assert compiled.loss_mask == [counts for ids, counts in expected for _ in ids]
@@ -67,11 +67,11 @@ def test_a_conversation_is_framed_by_markers_and_only_the_assistant_counts(byte_
 
 
 def test_the_generation_prompt_is_the_beginning_of_the_answer(byte_bpe: Tokenizer) -> None:
-    asked = compile_chat(byte_bpe, chat("hello"), add_generation_prompt=True)
+    prompted = compile_chat(byte_bpe, chat("hello"), add_generation_prompt=True)
     answered = compile_chat(byte_bpe, chat("hello", "there"))
-    assert asked.token_ids[-1] == byte_bpe.turn_ids["assistant"]
-    assert not any(asked.loss_mask)
-    assert answered.token_ids[: len(asked.token_ids)] == asked.token_ids
+    assert prompted.token_ids[-1] == byte_bpe.turn_ids["assistant"]
+    assert not any(prompted.loss_mask)
+    assert answered.token_ids[: len(prompted.token_ids)] == prompted.token_ids
 
 
 def test_conversations_messages_and_mappings_are_alike(byte_bpe: Tokenizer) -> None:
@@ -89,11 +89,11 @@ def test_transformers_gives_the_same_ids(
 
     tokenizer = with_template(tokenizers[kind], template)
     tokenizer.save(tmp_path)
-    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    reference = AutoTokenizer.from_pretrained(tmp_path)
     long = chat("the cat, 12 times", "sat\n\non a mat", "été naïve ", " 你好 hello", "x")
     for messages in (chat("hello", "there"), long, [{"role": "system", "content": "a\nb"}, *long]):
         for prompt in (False, True):
-            rendered = theirs.apply_chat_template(messages, add_generation_prompt=prompt, return_dict=True)
+            rendered = reference.apply_chat_template(messages, add_generation_prompt=prompt, return_dict=True)
             assert compile_chat(tokenizer, messages, prompt).token_ids == rendered["input_ids"]
 
 
@@ -188,17 +188,17 @@ def test_a_model_says_what_its_prompt_lacks(
         assert whole.token_ids[: len(prompt)] == prompt
         ended = whole.token_ids.index(tokenizer.turn_ids["end"], len(prompt))
         assert whole.loss_mask[len(prompt) : ended + 1] == [True] * (ended + 1 - len(prompt))
-        said = response_text(tokenizer, whole.token_ids[len(prompt) : ended])
-        assert said == tokenizer.decode(tokenizer.encode(answer))
+        answer_text = response_text(tokenizer, whole.token_ids[len(prompt) : ended])
+        assert answer_text == tokenizer.decode(tokenizer.encode(answer))
 
 
 def test_words_of_a_turn_are_the_tokens_that_a_text_has(byte_bpe: Tokenizer) -> None:
-    within, said = (
+    within, answer_ids = (
         byte_bpe.encode("the cat sat on"),
         said_ids(compile_chat(byte_bpe, chat("hello", "sat on"))),
     )
-    assert within[-len(said) + 1 :] == said[:-1]
-    assert byte_bpe.encode("sat on") != said[:-1]
+    assert within[-len(answer_ids) + 1 :] == answer_ids[:-1]
+    assert byte_bpe.encode("sat on") != answer_ids[:-1]
 
 
 @pytest.mark.parametrize(

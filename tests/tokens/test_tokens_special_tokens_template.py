@@ -38,12 +38,15 @@ def test_transformers_frames_what_was_framed_for_a_family_alike(
 ) -> None:
     tokenizer = with_special_tokens_template(tokenizers[kind], family)
     tokenizer.save(tmp_path, token_types=True)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
     first, second = "The cat sat, 37 times.", "hello"
     for pair in ((first,), (first, second)):
-        framed = add_special_tokens(tokenizer, *map(tokenizer.encode, pair), family=family)
-        made = theirs(*pair)
-        assert (framed.token_ids, framed.token_type_ids) == (made["input_ids"], made["token_type_ids"])
+        encoded_text = add_special_tokens(tokenizer, *map(tokenizer.encode, pair), family=family)
+        made = reference(*pair)
+        assert (encoded_text.token_ids, encoded_text.token_type_ids) == (
+            made["input_ids"],
+            made["token_type_ids"],
+        )
 
 
 def test_the_frame_changes_neither_ids_nor_digest(byte_bpe: Tokenizer, tmp_path: Path) -> None:

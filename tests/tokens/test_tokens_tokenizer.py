@@ -122,16 +122,16 @@ def test_transformers_loads_the_folder_and_agrees(
 
     tokenizer = tokenizers[kind]
     tokenizer.save(tmp_path)
-    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    reference = AutoTokenizer.from_pretrained(tmp_path)
     for text in ("Hello to 12 naïve cats, the end.", "weren't\n\n there  été"):
-        assert theirs(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text)
-        assert theirs(text)["input_ids"] == [tokenizer.bos_id, *tokenizer.encode(text)]
-    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (
+        assert reference(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text)
+        assert reference(text)["input_ids"] == [tokenizer.bos_id, *tokenizer.encode(text)]
+    assert (reference.bos_token_id, reference.eos_token_id, reference.pad_token_id) == (
         tokenizer.bos_id,
         tokenizer.eos_id,
         tokenizer.pad_id,
     )
-    assert theirs.decode(tokenizer.encode("the cat sat, 7")) == tokenizer.decode(
+    assert reference.decode(tokenizer.encode("the cat sat, 7")) == tokenizer.decode(
         tokenizer.encode("the cat sat, 7")
     )
 

@@ -106,18 +106,18 @@ def test_our_unigram_needs_no_more_tokens_than_the_librarys() -> None:
     from tests.tokens.conftest import sample_texts
 
     texts = sample_texts(150)
-    ours = train_tokenizer(texts, TokenizerConfig(kind="unigram", vocab_size=200))
-    theirs = HuggingFaceTokenizer(models.Unigram())
-    theirs.pre_tokenizer = pre_tokenizers.Sequence(
+    actual = train_tokenizer(texts, TokenizerConfig(kind="unigram", vocab_size=200))
+    expected = HuggingFaceTokenizer(models.Unigram())
+    expected.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True)]
     )
     trainer = trainers.UnigramTrainer(
         vocab_size=189, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
     )
-    theirs.train_from_iterator(texts, trainer)
-    n_ours = sum(len(ours.encode(text)) for text in texts)
-    n_theirs = sum(len(theirs.encode(text).ids) for text in texts)
-    assert ours.vocab_size <= 200
+    expected.train_from_iterator(texts, trainer)
+    n_ours = sum(len(actual.encode(text)) for text in texts)
+    n_theirs = sum(len(expected.encode(text).ids) for text in texts)
+    assert actual.vocab_size <= 200
     assert n_ours <= 1.05 * n_theirs
 
 

@@ -67,11 +67,11 @@ def test_sum_and_gradients_are_those_of_the_ordinary_way(name, smoothing, rows_a
     joined = fused_cross_entropy(model, hidden, targets, smoothing)
     torch.testing.assert_close(joined, plain)
     for scale in (1.0, 0.25):
-        ours = torch.autograd.grad(
+        actual = torch.autograd.grad(
             fused_cross_entropy(model, hidden, targets, smoothing) * scale, leaves, retain_graph=False
         )
-        theirs = torch.autograd.grad(plain * scale, leaves, retain_graph=True)
-        for mine, reference in zip(ours, theirs, strict=True):
+        expected = torch.autograd.grad(plain * scale, leaves, retain_graph=True)
+        for mine, reference in zip(actual, expected, strict=True):
             torch.testing.assert_close(mine, reference)
 
 

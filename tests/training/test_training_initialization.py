@@ -60,18 +60,18 @@ def test_vectors_are_those_of_the_dense_decomposition() -> None:
         (4, 5e-3),
         (V, 2e-5),
     ):  # a randomised decomposition is exact at full rank only
-        ours = cooccurrence_vectors(shards_of(documents), V, d_vector).double().numpy()
-        theirs = reference(documents, d_vector)
+        actual = cooccurrence_vectors(shards_of(documents), V, d_vector).double().numpy()
+        third_party = reference(documents, d_vector)
         # signs of singular vectors are free; what stands near what is not
-        np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=tolerance)
+        np.testing.assert_allclose(actual @ actual.T, third_party @ third_party.T, atol=tolerance)
 
 
 def test_documents_never_meet_and_ignored_tokens_count_for_nothing() -> None:
     documents = random_documents(1)
-    ours = cooccurrence_vectors(shards_of(documents), V, V, ignored_ids=(0, 3)).double().numpy()
-    theirs = reference(documents, V, (0, 3))
-    np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=2e-5)
-    assert not ours[[0, 3]].any()
+    actual = cooccurrence_vectors(shards_of(documents), V, V, ignored_ids=(0, 3)).double().numpy()
+    third_party = reference(documents, V, (0, 3))
+    np.testing.assert_allclose(actual @ actual.T, third_party @ third_party.T, atol=2e-5)
+    assert not actual[[0, 3]].any()
     alone = [[token] for token in range(V)]
     assert not cooccurrence_vectors(shards_of(alone), V, 8).any()
 

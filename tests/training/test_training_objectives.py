@@ -237,10 +237,10 @@ def test_smoothing_is_torchs_over_the_vocabulary() -> None:
 def test_divergence_is_torchs_kl_div(heat: float) -> None:
     model, batch = made("forward")
     micro = to_micro_batch(batch, CPU)
-    ours = (token_logits(model, micro)[micro.loss_mask] / heat).log_softmax(-1)
+    actual = (token_logits(model, micro)[micro.loss_mask] / heat).log_softmax(-1)
     given = (micro.target_logits[micro.loss_mask].double() / heat).log_softmax(-1)
-    forward = functional.kl_div(ours, given, reduction="sum", log_target=True) * heat**2
-    reverse = functional.kl_div(given, ours, reduction="sum", log_target=True) * heat**2
+    forward = functional.kl_div(actual, given, reduction="sum", log_target=True) * heat**2
+    reverse = functional.kl_div(given, actual, reduction="sum", log_target=True) * heat**2
     assert distribution_matching("forward", heat)(model, micro).item() == pytest.approx(
         forward.item(), rel=1e-6
     )

@@ -58,17 +58,17 @@ def test_muon_is_its_float64_derivation(shape: tuple[int, int], decay: float) ->
 @pytest.mark.parametrize("shape", SHAPES)
 def test_muon_is_close_to_that_of_torch_which_iterates_in_bfloat16(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    ours, theirs = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
-    muon = Muon([("w", ours)], learning_rate=1.0, momentum=0.95)
-    torch_muon = torch.optim.Muon([theirs], lr=1.0, momentum=0.95, weight_decay=0.0)
+    actual, expected = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+    muon = Muon([("w", actual)], learning_rate=1.0, momentum=0.95)
+    torch_muon = torch.optim.Muon([expected], lr=1.0, momentum=0.95, weight_decay=0.0)
     for _ in range(3):
         gradient = torch.randn(shape)
-        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        actual.grad, expected.grad = gradient.clone(), gradient.clone()
         muon.step()
         torch_muon.step()
     assert (
-        ours - theirs
-    ).norm() < 0.08 * theirs.norm()  # 8 bits, and each iteration enlarges what is missing
+        actual - expected
+    ).norm() < 0.08 * expected.norm()  # 8 bits, and each iteration enlarges what is missing
 
 
 def test_matrices_of_one_shape_do_not_mix() -> None:
@@ -90,12 +90,12 @@ def test_matrices_of_one_shape_do_not_mix() -> None:
 @pytest.mark.parametrize("shape", [(3, 4, 7), (3, 7, 4), (1, 5, 5)])
 def test_each_expert_of_a_stack_is_a_matrix_of_its_own(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
-    stack, beside = nn.Parameter(torch.randn(shape)), nn.Parameter(torch.randn(shape[1:]))
+    stack, bias = nn.Parameter(torch.randn(shape)), nn.Parameter(torch.randn(shape[1:]))
     alone = [nn.Parameter(matrix.clone()) for matrix in stack.detach()]
-    together = Muon([("beside", beside), ("stack", stack)], learning_rate=0.1, weight_decay=0.2)
+    together = Muon([("beside", bias), ("stack", stack)], learning_rate=0.1, weight_decay=0.2)
     singles = [Muon([("w", weight)], learning_rate=0.1, weight_decay=0.2) for weight in alone]
     for _ in range(3):
-        stack.grad, beside.grad = torch.randn(shape), torch.randn(shape[1:])
+        stack.grad, bias.grad = torch.randn(shape), torch.randn(shape[1:])
         for weight, gradient, single in zip(alone, stack.grad, singles, strict=True):
             weight.grad = gradient.clone()
             single.step()
@@ -104,7 +104,7 @@ def test_each_expert_of_a_stack_is_a_matrix_of_its_own(shape: tuple[int, int, in
     momentum = together.state_tensors()["stack.momentum"]
     kept = {name: value.clone() for name, value in together.state_tensors().items()}
     assert momentum.shape == (shape[0], *sorted(shape[1:]))
-    again = Muon([("beside", beside), ("stack", stack)], learning_rate=0.1)
+    again = Muon([("beside", bias), ("stack", stack)], learning_rate=0.1)
     again.load_state_tensors(kept)
     assert all(torch.equal(value, kept[name]) for name, value in again.state_tensors().items())
 
@@ -249,17 +249,17 @@ def test_adamw_is_its_formula() -> None:
 
 def test_adamw_steps_as_torch_does() -> None:
     torch.manual_seed(0)
-    ours = [("a", torch.randn(5, 3)), ("b", torch.randn(7))]
-    theirs = [value.clone() for _, value in ours]
-    mine = AdamW(ours, 0.01, (0.9, 0.95), weight_decay=0.1)
-    reference = torch.optim.AdamW(theirs, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
+    actual = [("a", torch.randn(5, 3)), ("b", torch.randn(7))]
+    expected = [value.clone() for _, value in actual]
+    mine = AdamW(actual, 0.01, (0.9, 0.95), weight_decay=0.1)
+    reference = torch.optim.AdamW(expected, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
     for _ in range(5):
-        for (_, one), other in zip(ours, theirs, strict=True):
+        for (_, one), other in zip(actual, expected, strict=True):
             one.grad = torch.randn_like(one)
             other.grad = one.grad.clone()
         mine.step()
         reference.step()
-    for (_, one), other in zip(ours, theirs, strict=True):
+    for (_, one), other in zip(actual, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-7)
 
 

@@ -220,6 +220,7 @@ def test_text_is_counted_in_tokens_and_examples_in_examples() -> None:
 
 def test_on_and_off_may_be_what_yaml_makes_of_them() -> None:
     found = [
-        ExampleTrainingConfig.parse({"compile": said}).compile for said in (True, False, "on", "off", "auto")
+        ExampleTrainingConfig.parse({"compile": value}).compile
+        for value in (True, False, "on", "off", "auto")
     ]
     assert found == ["on", "off", "on", "off", "auto"]

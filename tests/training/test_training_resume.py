@@ -52,24 +52,24 @@ def test_a_run_left_at_any_step_goes_on_to_the_same_losses_and_weights(
 def test_the_rows_of_a_run_are_each_taken_once_across_a_resume(tmp_path: Path) -> None:
     settings = {"batch_growth": 2, "micro_batch_size": 4, "max_steps": 16}
     trainer = tiny_trainer(tmp_path, **settings)
-    asked: list[int] = []
+    read_rows: list[int] = []
     real = trainer.source.rows
 
     def noting(start: int, n: int) -> Any:
-        asked.extend(range(start, start + n))
+        read_rows.extend(range(start, start + n))
         return real(start, n)
 
     trainer.source.rows = noting  # type: ignore[method-assign]
     for record in trainer.steps():
         if record.step == 7:
             break
-    taken = asked[: trainer.plan.rows_before(6)]  # the checkpoint after step 6 is what counts
+    taken = read_rows[: trainer.plan.rows_before(6)]  # the checkpoint after step 6 is what counts
     resumed = tiny_trainer(tmp_path, **settings)
-    asked.clear()
+    read_rows.clear()
     resumed.source.rows = noting  # type: ignore[method-assign]
     finish(resumed)
     assert resumed.first_step == 6
-    assert taken + asked == list(range(resumed.plan.rows_before(16)))
+    assert taken + read_rows == list(range(resumed.plan.rows_before(16)))
 
 
 def ask_to_stop(trainer: Trainer, *numbers: int, at_step: int) -> None:
@@ -134,7 +134,9 @@ def test_a_resume_takes_the_choice_of_compiling_with_it(
     for record in tiny_trainer(tmp_path, compile="off").steps():
         if record.step == 3:
             break
-    monkeypatch.setattr(trainer_module.compilation, "choose_compilation", lambda *a: pytest.fail("chosen anew"))
+    monkeypatch.setattr(
+        trainer_module.compilation, "choose_compilation", lambda *a: pytest.fail("chosen anew")
+    )
     assert tiny_trainer(tmp_path, compile="off").compile_choice.reason == "as before the interruption"
 
 
@@ -194,10 +196,10 @@ def test_all_that_a_resume_needs_is_in_the_checkpoint(tmp_path: Path) -> None:
     assert (resumed.precision.scale, resumed.precision.n_good_steps) == (512.0, 17)
     assert resumed.guard == trainer.guard
     assert resumed.seconds == trainer.seconds > 0
-    ours, theirs = trainer.optimizer.state_tensors(), resumed.optimizer.state_tensors()
-    assert ours.keys() == theirs.keys()
-    assert all(ours[name].equal(theirs[name]) for name in ours)
-    assert {name.rsplit(".", 1)[1] for name in ours} == {
+    actual, reference = trainer.optimizer.state_tensors(), resumed.optimizer.state_tensors()
+    assert actual.keys() == reference.keys()
+    assert all(actual[name].equal(reference[name]) for name in actual)
+    assert {name.rsplit(".", 1)[1] for name in actual} == {
         "momentum",
         "n_steps",
         "first_moment",

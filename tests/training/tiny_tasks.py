@@ -153,10 +153,15 @@ class Labelled(Rows):
         return np.array([one[0] % 3 for one in texts])
 
     def batch(self, texts: list[np.ndarray]) -> LabelledBatch:
-        framed = [np.concatenate([[CLS], one, [SEP]]) for one in texts]
-        types = [np.arange(len(one)) > len(one) // 2 for one in framed]
+        rows_with_markers = [np.concatenate([[CLS], one, [SEP]]) for one in texts]
+        types = [np.arange(len(one)) > len(one) // 2 for one in rows_with_markers]
         return LabelledBatch(
-            padded(framed), real(framed), padded(types), self.labels(texts), None, len(texts)
+            padded(rows_with_markers),
+            real(rows_with_markers),
+            padded(types),
+            self.labels(texts),
+            None,
+            len(texts),
         )
 
 

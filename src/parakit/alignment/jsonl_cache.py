@@ -57,15 +57,15 @@ def cached_map(
     items: Sequence[Item],
     id_of: Callable[[Item], str],
     compute: Callable[[Sequence[Item]], Sequence[CachedRow]],
-    batch_size: int = 64,
+    chunk_size: int = 64,
 ) -> list[CachedRow]:
-    """The row of every item, in order: from the file, else from `compute`, `batch_size` items at a time. `compute` returns
+    """The row of every item, in order: from the file, else from `compute`, `chunk_size` items at a time. `compute` returns
     a row for each item, without its `id`.
     """
     cache = JsonlCache(path)
     missing = [item for item in items if id_of(item) not in cache.rows]
-    for start in range(0, len(missing), batch_size):
-        chunk = missing[start : start + batch_size]
+    for start in range(0, len(missing), chunk_size):
+        chunk = missing[start : start + chunk_size]
         rows = compute(chunk)
         cache.add({"id": id_of(item), **row} for item, row in zip(chunk, rows, strict=True))
     return [cache.rows[id_of(item)] for item in items]

@@ -156,7 +156,7 @@ def _preferences(command: TextCommandConfig) -> None:
 
 
 def _examples(command: TextCommandConfig) -> None:
-    from parakit.stages.examples import make_examples
+    from parakit.stages.data import make_examples
 
     values: JsonObject = {"validation_paths": command.validation_paths}
     values |= {"primer": {"seed": command.seed}} if command.primer else {"paths": command.paths}

@@ -140,8 +140,7 @@ def _encode(command: TokenizerEncodeCommandConfig) -> None:
 
 
 def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> None:
-    from parakit.stages.data import make_conversation_shards, make_shards
-    from parakit.stages.examples import make_example_shards
+    from parakit.stages.data import make_conversation_shards, make_example_shards, make_shards
 
     if command.text is None:
         raise UserError("--output needs a corpus", "name a folder written by `parakit text`")

@@ -28,7 +28,7 @@ from parakit.recipe.graph import STATE, Build, Decision
 from parakit.recipe.stage_list import WORK, models_of, stages_of
 from parakit.reports.summary_schema import BuildSummary
 from parakit.stages.config import replay_of
-from parakit.stages.examples import example_files
+from parakit.stages.data import example_files
 from parakit.training.config import TrainingConfig
 
 BUILT_IN = "primer"

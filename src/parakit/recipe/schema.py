@@ -1,8 +1,7 @@
 """The recipe's JSON Schema, with which an editor completes keys and marks mistakes.
 
 Made from the settings themselves, so it cannot say anything else than they do. `python -m
-parakit.recipe.schema recipes/recipe.schema.json` writes the file that the recipes' first line names; without
-a path it is printed.
+parakit.recipe.schema recipes/recipe.schema.json` writes the file that the recipes' first line names.
 """
 
 from __future__ import annotations
@@ -29,7 +28,4 @@ def schema_text() -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        write_text_atomic(sys.argv[1], schema_text())
-    else:
-        sys.stdout.write(schema_text())
+    write_text_atomic(sys.argv[1], schema_text())

@@ -155,7 +155,7 @@ def _conversation_shards(folder: Path) -> Stage:
 
 
 def _examples(recipe: RecipeConfig) -> Stage:
-    from parakit.stages.examples import example_files, make_examples
+    from parakit.stages.data import example_files, make_examples
 
     config, task = recipe.examples, recipe.task
     assert config is not None
@@ -168,7 +168,7 @@ def _examples(recipe: RecipeConfig) -> Stage:
 
 
 def _example_shards(recipe: RecipeConfig, folder: Path) -> Stage:
-    from parakit.stages.examples import make_example_shards
+    from parakit.stages.data import make_example_shards
 
     def run(out: Path) -> None:
         examples, tokenizer = folder / "examples", folder / "tokenizer"

@@ -96,7 +96,7 @@ def _sample(context: RLContext, config: BestOfNConfig, run_dir: Path) -> tuple[n
             bar.advance(len(best), reward=f"{best.mean():.3f}")
             return rows
 
-        rows = cached_map(run_dir / SAMPLED, list(starts), str, sample, batch_size=1)
+        rows = cached_map(run_dir / SAMPLED, list(starts), str, sample, chunk_size=1)
     rewards = np.concatenate([np.array(row["rewards"]) for row in rows])
     best = [Conversation(parse_messages(messages, SAMPLED)) for row in rows for messages in row["chosen"]]
     usable = [conversation for conversation in best if conversation.messages[-1].content.strip()]

@@ -1,4 +1,6 @@
-"""The stages that prepare data: corpus, tokenizer, token shards, conversations, preferences, prompts."""
+"""The stages that prepare data: corpus, tokenizer, token shards, conversations, preferences, prompts; the examples of a
+task and their tokens.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,24 @@ from parakit.common.settings import Family
 from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
 from parakit.data.corpus import iter_corpus, prepare_corpus
+from parakit.data.examples import iter_examples, prepare_examples
+from parakit.data.examples.readers import example_paths
 from parakit.data.preferences.sets import prepare_preferences
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.primer.config import PrimerExamplesConfig
-from parakit.primer.sources import primer_conversations, primer_documents, primer_preferences
+from parakit.primer.sources import primer_conversations, primer_documents, primer_examples, primer_preferences
 from parakit.stages.config import SpanCorruption
-from parakit.stages.data_config import ConversationsConfig, CorpusConfig
-from parakit.stages.examples import example_texts
+from parakit.stages.data_config import ConversationsConfig, CorpusConfig, ExamplesConfig
 from parakit.tokens.batches.span_corruption import span_counts
 from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
+from parakit.training.task_names import TaskName
 
 N_SHOWN_DOCUMENTS = 3
 SHOWN_CHARS = 300
@@ -184,3 +189,47 @@ def _efficiency(tokenizer: Tokenizer, held_out: Iterator[str]) -> JsonObject:
         "tokens_per_word": n_tokens / (sum(len(text.split()) for text in texts) or 1),
         "samples": [[tokenizer.decode([i]) for i in tokenizer.encode(text)] for text in shown],
     }
+
+
+def make_examples(config: ExamplesConfig, task: TaskName, out: Path, overwrite: bool = False) -> Path:
+    """Read or generate the examples to tune on, and those to measure on."""
+    with progress("examples", unit="examples") as bar:
+        return prepare_examples(
+            primer_examples(config.primer, task) if config.primer else config.paths,
+            task,
+            out,
+            validation_fraction=config.validation_fraction,
+            test_fraction=0.0 if config.primer else config.test_fraction,
+            validation=config.validation_paths,
+            test=config.test_paths,
+            labels=config.labels,
+            columns=config.columns,
+            reverse=config.reverse,
+            overwrite=overwrite,
+            progress=bar,
+        )
+
+
+def example_files(config: ExamplesConfig, task: TaskName) -> list[str]:
+    """Every file that the examples are read from; a pair of parallel files is two."""
+    named = [*config.paths, *config.validation_paths, *config.test_paths]
+    return [str(file) for path in named for file in example_paths(path, task)]
+
+
+def make_example_shards(
+    examples: Path, tokenizer_dir: Path, out: Path, family: Family, overwrite: bool = False
+) -> Path:
+    """Encode every split of a task's examples as a model of `family` reads them."""
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    with progress("example tokens", unit="examples") as bar:
+        return encode_examples(examples, tokenizer, out, family=family, overwrite=overwrite, progress=bar)
+
+
+def example_texts(examples: Path, split: str) -> Iterator[str]:
+    """Every text of a split's rows: what a tokenizer is trained on where there is no corpus."""
+    for row in iter_examples(examples, split):
+        for key in ("text", "text_pair", "positive", "source", "target"):
+            if key in row:
+                yield row[key]
+        if "words" in row:
+            yield " ".join(row["words"])

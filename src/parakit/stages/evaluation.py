@@ -27,13 +27,13 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 N_KEPT_ANSWERS = 12  # of each suite and model, for the report; the wrong ones first
 
-Advance = Callable[[int], object]
+OnProgress = Callable[[int], object]
 
 
 def measure(
     config: EvaluateConfig,
     models: Mapping[str, Path],
-    advance: Advance,
+    advance: OnProgress,
     prompts: Sequence[str] = (),
     questions: Sequence[str] = (),
     examples: Path | None = None,
@@ -117,7 +117,7 @@ def _last_word_hidden(text: str) -> str:
 
 
 def _text_rows(
-    config: EvaluateConfig, name: str, model: LanguageModel, tokenizer: Tokenizer, advance: Advance
+    config: EvaluateConfig, name: str, model: LanguageModel, tokenizer: Tokenizer, advance: OnProgress
 ) -> list[JsonObject]:
     rows = []
     for text in config.texts:

@@ -23,10 +23,16 @@ from parakit.model.presets import parse_size
 from parakit.stages.alignment import AlignJob
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.constitution import constitution
-from parakit.stages.data import make_conversation_shards, make_conversations, make_preferences, make_prompts
+from parakit.stages.data import (
+    make_conversation_shards,
+    make_conversations,
+    make_example_shards,
+    make_examples,
+    make_preferences,
+    make_prompts,
+)
 from parakit.stages.data_config import ConversationsConfig, ExamplesConfig
 from parakit.stages.distillation import DistillJob
-from parakit.stages.examples import make_example_shards, make_examples
 from parakit.stages.finetune_methods import check_method_fits
 from parakit.stages.finetuning import FinetuneJob
 from parakit.stages.job import run_job

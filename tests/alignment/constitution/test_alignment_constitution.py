@@ -264,12 +264,12 @@ def test_a_cached_map_resumes_after_an_interruption(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "squares.jsonl"
     items = list(range(7))
     with pytest.raises(UserError, match="unreachable"):
-        cached_map(path, items, str, work, batch_size=2)
+        cached_map(path, items, str, work, chunk_size=2)
     assert sorted(JsonlCache(path).rows) == ["0", "1", "2", "3"]
     with open(path, "a") as file:
         file.write('{"id": "4", "squ')  # a kill while writing
     done.extend([99] * 9)
-    rows = cached_map(path, items, str, work, batch_size=2)
+    rows = cached_map(path, items, str, work, chunk_size=2)
     assert [row["square"] for row in rows] == [i * i for i in items]
     assert [i for i in done if i != 99] == [0, 1, 2, 3, 4, 5, 6]
     path.write_text("nonsense\n")

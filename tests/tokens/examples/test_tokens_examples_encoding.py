@@ -42,7 +42,7 @@ def texts_of(n: int) -> list[str]:
     ]
 
 
-def theirs(tokenizer: Tokenizer, folder: Path) -> PreTrainedTokenizerFast:
+def third_party(tokenizer: Tokenizer, folder: Path) -> PreTrainedTokenizerFast:
     with_special_tokens_template(tokenizer, "encoder").save(folder)
     return AutoTokenizer.from_pretrained(folder)
 
@@ -63,7 +63,7 @@ def test_texts_and_pairs_are_framed_and_cut_as_transformers_does(
     )
     shards = ExampleShards.open(folder, "train")
     source = LabelledSource(shards, max_seq_len, seed=0)
-    reference = theirs(tokenizer, tmp_path / "tokenizer")
+    reference = third_party(tokenizer, tmp_path / "tokenizer")
     n_long = 0
     for i, row in enumerate(rows):
         batch = source.batch_of([i])
@@ -117,7 +117,7 @@ def test_tags_stand_at_the_tokens_that_transformers_gives_to_each_word_first(
     folder = encode_examples(
         examples_of(tmp_path, "tag", rows), tokenizer, tmp_path / "shards", family="encoder"
     )
-    shards, reference = ExampleShards.open(folder, "train"), theirs(tokenizer, tmp_path / "tokenizer")
+    shards, reference = ExampleShards.open(folder, "train"), third_party(tokenizer, tmp_path / "tokenizer")
     assert read_index(folder)["splits"]["train"]["untagged_words"] == 0
     for max_seq_len in (100, 7):
         source = LabelledSource(shards, max_seq_len, seed=0)

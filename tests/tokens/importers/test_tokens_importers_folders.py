@@ -113,15 +113,21 @@ NAMES = ["BertTokenizer", "BertTokenizer cased", "GPT2Tokenizer", "BartTokenizer
 def test_ids_and_frames_are_those_of_transformers(
     both: dict[str, tuple[Tokenizer, object]], name: str, text: str, second: str
 ) -> None:
-    ours, theirs = both[name]
-    made = theirs(text, return_token_type_ids=True)
-    framed = add_special_tokens(ours, ours.encode(text))
-    assert (framed.token_ids, framed.token_type_ids) == (made["input_ids"], made["token_type_ids"])
-    made = theirs(text, second, return_token_type_ids=True)
-    framed = add_special_tokens(ours, ours.encode(text), ours.encode(second))
-    assert (framed.token_ids, framed.token_type_ids) == (made["input_ids"], made["token_type_ids"])
-    ids = ours.encode(text)
-    assert ours.decode(ids) == theirs.decode(
+    actual, reference = both[name]
+    made = reference(text, return_token_type_ids=True)
+    encoded_text = add_special_tokens(actual, actual.encode(text))
+    assert (encoded_text.token_ids, encoded_text.token_type_ids) == (
+        made["input_ids"],
+        made["token_type_ids"],
+    )
+    made = reference(text, second, return_token_type_ids=True)
+    encoded_text = add_special_tokens(actual, actual.encode(text), actual.encode(second))
+    assert (encoded_text.token_ids, encoded_text.token_type_ids) == (
+        made["input_ids"],
+        made["token_type_ids"],
+    )
+    ids = actual.encode(text)
+    assert actual.decode(ids) == reference.decode(
         ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
 
@@ -130,46 +136,46 @@ def test_ids_and_frames_are_those_of_transformers(
 def test_special_tokens_are_found_as_transformers_finds_them(
     both: dict[str, tuple[Tokenizer, object]], name: str
 ) -> None:
-    ours, theirs = both[name]
+    actual, reference = both[name]
     for purpose in ("bos", "eos", "sep", "cls", "mask"):
-        assert getattr(ours, f"{purpose}_id") == getattr(theirs, f"{purpose}_token_id"), purpose
-    if theirs.pad_token_id != theirs.eos_token_id:
-        assert ours.pad_id == theirs.pad_token_id
-    forms = "".join(theirs.all_special_tokens)
-    assert not set(ours.encode(forms)) & ours.control_ids
+        assert getattr(actual, f"{purpose}_id") == getattr(reference, f"{purpose}_token_id"), purpose
+    if reference.pad_token_id != reference.eos_token_id:
+        assert actual.pad_id == reference.pad_token_id
+    forms = "".join(reference.all_special_tokens)
+    assert not set(actual.encode(forms)) & actual.control_ids
     if name in ("GPT2Tokenizer", "Qwen2Tokenizer"):
-        assert isinstance(ours._encoder, TiktokenEncoder)
-        assert ours.unk_id is None
+        assert isinstance(actual._encoder, TiktokenEncoder)
+        assert actual.unk_id is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_saved_folder_is_read_alike_by_transformers_and_by_us(
     both: dict[str, tuple[Tokenizer, object]], name: str, tmp_path: Path
 ) -> None:
-    ours, _ = both[name]
+    actual, _ = both[name]
     with_types = name.startswith("Bert")
-    ours.save(tmp_path, token_types=with_types)
-    again, theirs = Tokenizer.load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert (again.digest, again.special) == (ours.digest, ours.special)
+    actual.save(tmp_path, token_types=with_types)
+    again, reference = Tokenizer.load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert (again.digest, again.special) == (actual.digest, actual.special)
     for text in ("The cat sat, naïve!", "  you don't  ", ""):
-        made = theirs(text, "Cat!")
-        framed = add_special_tokens(again, again.encode(text), again.encode("Cat!"))
-        assert made["input_ids"] == framed.token_ids
-        assert made.get("token_type_ids") == (framed.token_type_ids if with_types else None)
+        made = reference(text, "Cat!")
+        encoded_text = add_special_tokens(again, again.encode(text), again.encode("Cat!"))
+        assert made["input_ids"] == encoded_text.token_ids
+        assert made.get("token_type_ids") == (encoded_text.token_type_ids if with_types else None)
 
 
 def test_tokenizer_json_as_transformers_writes_it_is_read(
     both: dict[str, tuple[Tokenizer, object]], tmp_path: Path
 ) -> None:
-    for name, (ours, theirs) in both.items():
-        theirs.save_pretrained(tmp_path / name)
+    for name, (actual, reference) in both.items():
+        reference.save_pretrained(tmp_path / name)
         loaded = Tokenizer.load(tmp_path / name)
         for text in ("The cat sat, naïve!", "  you don't \n"):
-            assert loaded.encode(text) == ours.encode(text)
+            assert loaded.encode(text) == actual.encode(text)
             assert add_special_tokens(loaded, loaded.encode(text)) == add_special_tokens(
-                ours, ours.encode(text)
+                actual, actual.encode(text)
             )
-        assert {**loaded.special.strings, "unk": None} == {**ours.special.strings, "unk": None}
+        assert {**loaded.special.strings, "unk": None} == {**actual.special.strings, "unk": None}
 
 
 def test_modernberts_byte_bpe_with_berts_special_tokens(tmp_path: Path) -> None:
@@ -182,37 +188,39 @@ def test_modernberts_byte_bpe_with_berts_special_tokens(tmp_path: Path) -> None:
         single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=ends
     )
     names = dict(zip(("unk_token", "cls_token", "sep_token", "pad_token", "mask_token"), forms, strict=True))
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=whole, **names)
-    theirs.save_pretrained(tmp_path)
-    ours = Tokenizer.load(tmp_path)
-    assert ours.kind == "byte_bpe"
-    assert (ours.cls_id, ours.sep_id, ours.mask_id) == (1, 2, 4)
+    reference = transformers.PreTrainedTokenizerFast(tokenizer_object=whole, **names)
+    reference.save_pretrained(tmp_path)
+    actual = Tokenizer.load(tmp_path)
+    assert actual.kind == "byte_bpe"
+    assert (actual.cls_id, actual.sep_id, actual.mask_id) == (1, 2, 4)
     for text in ("The cat sat", "it didn't\n\n"):
         assert (
-            add_special_tokens(ours, ours.encode(text), ours.encode("on")).token_ids
-            == theirs(text, "on")["input_ids"]
+            add_special_tokens(actual, actual.encode(text), actual.encode("on")).token_ids
+            == reference(text, "on")["input_ids"]
         )
 
 
 def test_a_conversation_of_a_tokenizer_that_prefixes_only_the_first_text(tmp_path: Path) -> None:
     pieces = ["<unk>", "<s>", "</s>", "\u2581", *"helowrd!", "\u2581h", "\u2581he", "[INST]", "[/INST]"]
-    theirs = transformers.LlamaTokenizer(
+    reference = transformers.LlamaTokenizer(
         vocab={piece: i for i, piece in enumerate(pieces)},
         merges=[("\u2581", "h"), ("\u2581h", "e")],
         extra_special_tokens=["[INST]", "[/INST]"],
     )
-    theirs.chat_template = (
+    reference.chat_template = (
         "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]{% else %}"
         "{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
     )
-    theirs.save_pretrained(tmp_path)
-    ours = Tokenizer.load(tmp_path)
-    said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello world"}]
-    made = theirs.apply_chat_template(said, return_dict=False)
-    assert compile_chat(ours, said).token_ids == made
-    assert ours.encode("hello") == theirs("hello", add_special_tokens=False)["input_ids"]
-    assert ours.token(ours.encode("hello")[0]) == "\u2581he"
-    assert compile_chat(ours, said).token_ids[2] == ours.token_id("h")  # after a control token: no space
+    reference.save_pretrained(tmp_path)
+    actual = Tokenizer.load(tmp_path)
+    conversation = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello world"}]
+    made = reference.apply_chat_template(conversation, return_dict=False)
+    assert compile_chat(actual, conversation).token_ids == made
+    assert actual.encode("hello") == reference("hello", add_special_tokens=False)["input_ids"]
+    assert actual.token(actual.encode("hello")[0]) == "\u2581he"
+    assert compile_chat(actual, conversation).token_ids[2] == actual.token_id(
+        "h"
+    )  # after a control token: no space
 
 
 def test_published_bert_gives_the_published_ids(public_data: Callable[[str], Path], tmp_path: Path) -> None:
@@ -220,13 +228,13 @@ def test_published_bert_gives_the_published_ids(public_data: Callable[[str], Pat
     folder = write(
         tmp_path, {"vocab.txt": gzip.decompress((files / "bert_base_uncased_vocab.txt.gz").read_bytes())}
     )
-    ours = Tokenizer.load(folder)
+    actual = Tokenizer.load(folder)
     questions = json.loads(gzip.decompress((vectors / "question_tokens.json.gz").read_bytes()))
     ids = json.loads(gzip.decompress((vectors / "tokenized_questions.json.gz").read_bytes()))
     assert len(questions) == len(ids) > 10_000
-    made = ours.encode_bulk([question["original"] for question in questions])
+    made = actual.encode_bulk([question["original"] for question in questions])
     assert [one.tolist() for one in made] == ids
-    check_vectors(ours, json.loads((vectors / "tokenizer_tests.json").read_text())["bert-base-uncased"])
+    check_vectors(actual, json.loads((vectors / "tokenizer_tests.json").read_text())["bert-base-uncased"])
 
 
 @pytest.mark.parametrize("name", ["distilgpt2", "t5-base"])
@@ -236,34 +244,34 @@ def test_published_gpt2_and_t5_give_the_published_ids(
     vectors = json.loads((public_data("tok_hf_vectors") / "tokenizer_tests.json").read_text())[name]
     if name == "t5-base":
         model = (public_data("tok_t5_clip_openai_gpt") / "t5_tokenizer_base.model").read_bytes()
-        ours = Tokenizer.load(write(tmp_path, {"spiece.model": model}))
-        theirs = transformers.T5Tokenizer.from_pretrained(tmp_path)
-        assert ours.sentinel_ids == [theirs.convert_tokens_to_ids(f"<extra_id_{i}>") for i in range(100)]
-        assert ours.sentinel_ids[:2] == [32099, 32098]
-        assert set(ours.sentinel_ids) <= ours.control_ids
+        actual = Tokenizer.load(write(tmp_path, {"spiece.model": model}))
+        reference = transformers.T5Tokenizer.from_pretrained(tmp_path)
+        assert actual.sentinel_ids == [reference.convert_tokens_to_ids(f"<extra_id_{i}>") for i in range(100)]
+        assert actual.sentinel_ids[:2] == [32099, 32098]
+        assert set(actual.sentinel_ids) <= actual.control_ids
     else:
         files = public_data("tok_gpt2")
         names = {"vocab.json": "encoder.json.gz", "merges.txt": "vocab.bpe.gz"}
         read = {new: gzip.decompress((files / old).read_bytes()) for new, old in names.items()}
-        ours = Tokenizer.load(write(tmp_path, read))
+        actual = Tokenizer.load(write(tmp_path, read))
         samples = (public_data("tok_llamacpp_vectors") / "all.gguf.inp").read_text("utf-8")
         ids = (public_data("tok_llamacpp_vectors") / "ggml-vocab-gpt-2.gguf.out").read_text().splitlines()
         texts = samples.split("\n__ggml_vocab_test__\n")
         assert texts.pop() == ""
         for text, expected in zip(texts, ids, strict=True):
-            assert ours.encode(text) == [int(i) for i in expected.split()], text
-    check_vectors(ours, vectors)
+            assert actual.encode(text) == [int(i) for i in expected.split()], text
+    check_vectors(actual, vectors)
 
 
-def check_vectors(ours: Tokenizer, vectors: list[dict]) -> None:
+def check_vectors(actual: Tokenizer, vectors: list[dict]) -> None:
     assert len(vectors) >= 18
     for vector in vectors:
-        framed = add_special_tokens(ours, ours.encode(vector["input"]))
-        assert framed.token_ids == vector["encoded"]["input_ids"], vector["input"]
+        encoded_text = add_special_tokens(actual, actual.encode(vector["input"]))
+        assert encoded_text.token_ids == vector["encoded"]["input_ids"], vector["input"]
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"vocab.txt": "[CLS]\n[SEP]\na\n"}, "has no UNK token"),
         (
@@ -312,9 +320,9 @@ def check_vectors(ours: Tokenizer, vectors: list[dict]) -> None:
     ],
 )
 def test_damaged_and_unknown_files_are_named(
-    files: dict[str, str | bytes], said: str, tmp_path: Path
+    files: dict[str, str | bytes], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         Tokenizer.load(write(tmp_path, files))
     assert error.value.hint
 

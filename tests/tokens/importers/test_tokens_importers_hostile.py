@@ -88,7 +88,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "pattern"),
     [
         (b"\x0a\xff\xff\xff\xff\x0f", "claims 4294967295 bytes, 0 are left"),
         (b"\x0a" + b"\xff" * 11, "more than ten bytes"),
@@ -107,9 +107,9 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         (UNKNOWN + chunk(3, chunk(2, b"\xff\xff\xff\xff1234")), "trie claims"),
     ],
 )
-def test_each_fault_is_named(data: bytes, said: str, tmp_path: Path) -> None:
+def test_each_fault_is_named(data: bytes, pattern: str, tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(data)
-    with pytest.raises(CorruptArtifact, match=said) as error:
+    with pytest.raises(CorruptArtifact, match=pattern) as error:
         Tokenizer.load(tmp_path)
     assert "spiece.model" in error.value.message
 
@@ -152,14 +152,14 @@ def test_a_table_of_one_letter_is_valid_and_altered_ones_are_refused() -> None:
     units[0], units[letter] = root, unit(ord("x"), letter ^ 128, has_leaf=True)
     units[128] = 1 << 31 | 0
     check_charsmap(trie(units))
-    for place, value, said in (
+    for place, value, pattern in (
         (letter, unit(ord("x"), 1 << 20, has_leaf=True), "outside its array"),
         (0, unit(0, 1 << 20), "outside its array"),
         (128, 1 << 31 | 99, "outside its block"),
     ):
         invalid = list(units)
         invalid[place] = value
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=pattern):
             check_charsmap(trie(invalid))
     with pytest.raises(ValueError, match="utf-8"):
         check_charsmap(trie(units, b"\xff\x00"))

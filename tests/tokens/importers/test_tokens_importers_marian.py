@@ -55,67 +55,67 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def theirs(folder: Path) -> object:
+def reference(folder: Path) -> object:
     """transformers' own; it recommends a package that is not needed here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return transformers.MarianTokenizer.from_pretrained(folder)
 
 
-def test_source_and_target_ids_are_those_of_transformers(folder: Path, theirs: object) -> None:
-    ours = Tokenizer.load(folder)
-    assert ours.target is not ours
+def test_source_and_target_ids_are_those_of_transformers(folder: Path, reference: object) -> None:
+    actual = Tokenizer.load(folder)
+    assert actual.target is not actual
     for text in [*ENGLISH, "the dogs  ride near a ball", ""]:
-        assert add_special_tokens(ours, ours.encode(text)).token_ids == theirs(text)["input_ids"]
+        assert add_special_tokens(actual, actual.encode(text)).token_ids == reference(text)["input_ids"]
     for text in [*GERMAN, "Hunde fahren Fahrrad", ""]:
-        made = add_special_tokens(ours.target, ours.target.encode(text)).token_ids
-        assert made == theirs(text_target=text)["input_ids"]
-        assert ours.decode(made) == theirs.decode(made, skip_special_tokens=True)
-    assert ours.encode(GERMAN[0]) != ours.target.encode(GERMAN[0])
+        made = add_special_tokens(actual.target, actual.target.encode(text)).token_ids
+        assert made == reference(text_target=text)["input_ids"]
+        assert actual.decode(made) == reference.decode(made, skip_special_tokens=True)
+    assert actual.encode(GERMAN[0]) != actual.target.encode(GERMAN[0])
 
 
-def test_special_tokens_and_language_codes(folder: Path, theirs: object) -> None:
-    ours = Tokenizer.load(folder)
-    assert (ours.eos_id, ours.pad_id, ours.unk_id) == (
-        theirs.eos_token_id,
-        theirs.pad_token_id,
-        theirs.unk_token_id,
+def test_special_tokens_and_language_codes(folder: Path, reference: object) -> None:
+    actual = Tokenizer.load(folder)
+    assert (actual.eos_id, actual.pad_id, actual.unk_id) == (
+        reference.eos_token_id,
+        reference.pad_token_id,
+        reference.unk_token_id,
     )
-    assert ours.bos_id is None
-    code = ours.token_id(">>deu<<")
-    assert code in ours.control_ids
-    assert code not in ours.encode(">>deu<< a man")
-    assert ours.vocab_size == len(theirs)
+    assert actual.bos_id is None
+    code = actual.token_id(">>deu<<")
+    assert code in actual.control_ids
+    assert code not in actual.encode(">>deu<< a man")
+    assert actual.vocab_size == len(reference)
 
 
 def test_a_letter_of_the_other_side_alone_keeps_its_id(folder: Path) -> None:
-    ours = Tokenizer.load(folder)
-    assert ours.token_id("ä") in ours.encode("A män")
-    assert ours.unk_id in ours.encode("A m你n")
+    actual = Tokenizer.load(folder)
+    assert actual.token_id("ä") in actual.encode("A män")
+    assert actual.unk_id in actual.encode("A m你n")
 
 
 def test_a_saved_translator_keeps_both_sides_and_transformers_reads_the_source(
     folder: Path, tmp_path: Path
 ) -> None:
-    ours = Tokenizer.load(folder)
-    ours.save(tmp_path)
+    actual = Tokenizer.load(folder)
+    actual.save(tmp_path)
     loaded = Tokenizer.load(tmp_path)
-    assert loaded.digest == ours.digest
-    assert loaded.target.encode(GERMAN[0]) == ours.target.encode(GERMAN[0])
+    assert loaded.digest == actual.digest
+    assert loaded.target.encode(GERMAN[0]) == actual.target.encode(GERMAN[0])
     fast = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert fast(ENGLISH[0])["input_ids"] == add_special_tokens(ours, ours.encode(ENGLISH[0])).token_ids
+    assert fast(ENGLISH[0])["input_ids"] == add_special_tokens(actual, actual.encode(ENGLISH[0])).token_ids
 
 
 def test_equal_models_need_no_second_side(folder: Path, tmp_path: Path) -> None:
     for name in ("source.spm", "target.spm"):
         (tmp_path / name).write_bytes((folder / "source.spm").read_bytes())
     (tmp_path / "vocab.json").write_text((folder / "vocab.json").read_text())
-    ours = Tokenizer.load(tmp_path)
-    assert ours.target is ours
+    actual = Tokenizer.load(tmp_path)
+    assert actual.target is actual
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             lambda v: {form: i for i, form in enumerate(["</s>", "<unk>", "a"])},
@@ -125,11 +125,13 @@ def test_equal_models_need_no_second_side(folder: Path, tmp_path: Path) -> None:
         (lambda v: {form.replace("<unk>", "<nope>"): i for form, i in v.items()}, "has no <unk>"),
     ],
 )
-def test_files_that_do_not_belong_together_are_named(change, said: str, folder: Path, tmp_path: Path) -> None:
+def test_files_that_do_not_belong_together_are_named(
+    change, message: str, folder: Path, tmp_path: Path
+) -> None:
     for name in ("source.spm", "target.spm"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "vocab.json").write_text(json.dumps(change(json.loads((folder / "vocab.json").read_text()))))
-    with pytest.raises(CorruptArtifact, match=said):
+    with pytest.raises(CorruptArtifact, match=message):
         Tokenizer.load(tmp_path)
 
 

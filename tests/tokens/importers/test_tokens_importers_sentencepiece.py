@@ -41,19 +41,19 @@ TEXTS = st.one_of(
 class Pair:
     """Our tokenizer, sentencepiece's, and the score of each piece."""
 
-    ours: Tokenizer
-    theirs: object
+    actual: Tokenizer
+    reference: object
     scores: list[float]
 
     def check(self, text: str) -> None:
-        ours, theirs = self.ours.encode(text), self.theirs.encode(text)
-        if ours != theirs:  # two spellings that are equally probable: sentencepiece's 32-bit sums decide
-            totals = [sum(self.scores[i] for i in ids) for ids in (ours, theirs)]
-            assert len(ours) == len(theirs), (text, ours, theirs)
-            assert totals[0] == pytest.approx(totals[1], abs=1e-4), (text, ours, theirs)
-        unknown = self.theirs.unk_id()
-        if unknown not in theirs:
-            assert self.ours.decode(theirs) == self.theirs.decode(theirs)
+        actual, reference = self.actual.encode(text), self.reference.encode(text)
+        if actual != reference:  # two spellings that are equally probable: sentencepiece's 32-bit sums decide
+            totals = [sum(self.scores[i] for i in ids) for ids in (actual, reference)]
+            assert len(actual) == len(reference), (text, actual, reference)
+            assert totals[0] == pytest.approx(totals[1], abs=1e-4), (text, actual, reference)
+        unknown = self.reference.unk_id()
+        if unknown not in reference:
+            assert self.actual.decode(reference) == self.reference.decode(reference)
 
 
 def load(folder: Path, data: bytes, name: str) -> Pair:
@@ -124,7 +124,7 @@ def test_ids_and_texts_are_those_of_sentencepiece(pairs: dict[str, Pair], name: 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_saved_tokenizer_is_the_same_tokenizer(pairs: dict[str, Pair], name: str, tmp_path: Path) -> None:
-    tokenizer = pairs[name].ours
+    tokenizer = pairs[name].actual
     tokenizer.save(tmp_path)
     loaded = Tokenizer.load(tmp_path)
     assert (loaded.digest, loaded.special, loaded.kind) == (
@@ -137,10 +137,10 @@ def test_a_saved_tokenizer_is_the_same_tokenizer(pairs: dict[str, Pair], name: s
 
 def test_no_text_becomes_a_control_token_or_the_piece_of_a_byte(pairs: dict[str, Pair]) -> None:
     for pair in pairs.values():
-        ids = set(pair.ours.encode("</s><s> <pad><unk> <extra_id_0>"))
-        assert not ids & pair.ours.control_ids
+        ids = set(pair.actual.encode("</s><s> <pad><unk> <extra_id_0>"))
+        assert not ids & pair.actual.control_ids
     bytes_pair = pairs["unigram_with_bytes"]
-    assert bytes_pair.ours.token_id("<0x41>") not in bytes_pair.ours.encode("<0x41>")
+    assert bytes_pair.actual.token_id("<0x41>") not in bytes_pair.actual.encode("<0x41>")
 
 
 @pytest.mark.parametrize(

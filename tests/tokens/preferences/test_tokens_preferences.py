@@ -68,11 +68,11 @@ def test_too_long_is_cut_from_the_prompts_left_and_a_completion_never(tokenizer:
     assert data.n_truncated > 0
     assert data.lengths.max() <= longest - 8
     for i in range(data.n_completions):
-        ours, theirs = data.sequence(i), whole.sequence(i)
-        n_prompt, n_answer = data.prompt_lengths[i], len(theirs) - whole.prompt_lengths[i]
-        assert len(ours) - n_prompt == n_answer
-        np.testing.assert_array_equal(ours[1:], theirs[-(len(ours) - 1) :])
-        assert ours[0] == tokenizer.bos_id
+        actual, expected = data.sequence(i), whole.sequence(i)
+        n_prompt, n_answer = data.prompt_lengths[i], len(expected) - whole.prompt_lengths[i]
+        assert len(actual) - n_prompt == n_answer
+        np.testing.assert_array_equal(actual[1:], expected[-(len(actual) - 1) :])
+        assert actual[0] == tokenizer.bos_id
 
 
 def test_a_completion_without_room_is_counted_and_left_out(tokenizer: Tokenizer) -> None:
@@ -110,6 +110,6 @@ def test_a_batch_holds_every_completion_best_first(tokenizer: Tokenizer) -> None
             real, counted = batch.real_mask[row, place], batch.loss_mask[row, place]
             ids = [int(batch.input_ids[row, place, 0]), *batch.target_ids[row, place][real].tolist()]
             assert ids == compile_chat(tokenizer, one.conversation(place)).token_ids
-            said = batch.target_ids[row, place][counted].tolist()
-            assert response_text(tokenizer, said[:-1]) == answer
+            counted_ids = batch.target_ids[row, place][counted].tolist()
+            assert response_text(tokenizer, counted_ids[:-1]) == answer
             assert not counted[~real].any()
