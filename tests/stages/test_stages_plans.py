@@ -18,12 +18,11 @@ from parakit.stages.plans import (
     resolve_plan,
 )
 from parakit.stages.task_models import build_model
-from parakit.stages.tasks import Splits, TaskBuilder
+from parakit.stages.tasks import Splits, TaskBuilder, task_settings
 from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
-from parakit.training.tasks import TaskSettings
 
 VOCAB_SIZE = 300
 
@@ -101,7 +100,7 @@ def test_a_time_says_how_many_steps_where_nothing_else_does():
     tokenizer = train_tokenizer(iter(["the small bird sings. " * 40]), TokenizerConfig(vocab_size=280))
     splits = Splits(examples(400), examples(40))
     training = FinetuneConfig(task="translate", device="cpu", compile="off", seed=3)
-    builder = TaskBuilder("translate", splits, sizing().config, tokenizer, TaskSettings.from_config(training))
+    builder = TaskBuilder("translate", splits, sizing().config, tokenizer, task_settings(training))
     n_built = 0
 
     def trial():

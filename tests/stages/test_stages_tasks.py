@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from parakit.checkpoints import load_model
 from parakit.common import UserError
 from parakit.common.seeds import rng
+from parakit.compression.config import DistillConfig
 from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data import make_corpus, make_example_shards, make_examples, make_shards, make_tokenizer
@@ -21,7 +23,7 @@ from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec, resolve_plan
 from parakit.stages.pretraining import PretrainJob
 from parakit.stages.task_models import build_model, task_model
-from parakit.stages.tasks import Splits, TaskBuilder
+from parakit.stages.tasks import Splits, TaskBuilder, task_settings
 from parakit.tokens.batches.batch import (
     Batch,
     LabelledBatch,
@@ -116,9 +118,25 @@ def task_of(
     kind, key = (FinetuneConfig, "task") if is_task else (PretrainConfig, "objective")
     training = training or kind.parse({key: name, "seq_len": SEQ_LEN, "max_steps": 2} | length | changes)
     plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
-    return model, TaskBuilder(
-        name, splits, model.config, tokenizer, TaskSettings.from_config(training)
-    ).build(plan)
+    return model, TaskBuilder(name, splits, model.config, tokenizer, task_settings(training)).build(plan)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PretrainConfig(objective="masked", noise_rate=0.4, whole_word=True),
+        DistillConfig(objective="masked", noise_rate=0.4, whole_word=True),
+        PretrainConfig(objective="span_corruption", noise_rate=0.4, mean_span=5.0),
+        FinetuneConfig(task="translate", label_smoothing=0.1),
+        FinetuneConfig(task="embed", temperature=0.2),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_the_task_gets_every_setting_of_its_config(config):
+    given = {
+        name: getattr(config, name) for name in config.model_fields_set if name not in ("objective", "task")
+    }
+    assert asdict(task_settings(config)) == asdict(TaskSettings()) | given
 
 
 @pytest.mark.parametrize(("name", "family", "kind"), PRETRAINING + TASKS)
@@ -205,9 +223,7 @@ def test_a_run_tells_how_evenly_its_experts_were_used(made, tmp_path):
     splits = Splits.of_text(made["decoder"], "decoder")
     training = PretrainConfig(seq_len=SEQ_LEN, max_steps=3, batch_tokens=4 * SEQ_LEN, validate_every=2)
     plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
-    task = TaskBuilder(
-        "next_token", splits, model.config, tokenizer, TaskSettings.from_config(training)
-    ).build(plan)
+    task = TaskBuilder("next_token", splits, model.config, tokenizer, task_settings(training)).build(plan)
     figures = train(TrainingSetup("experts", model, tokenizer, task, plan, tmp_path))
     told = [row for row in read_metrics(tmp_path / METRICS) if row["kind"] == "experts"]
     assert [row["step"] for row in told] == [2, 3]

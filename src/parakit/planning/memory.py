@@ -1,4 +1,4 @@
-"""Memory that a model takes while it generates. Imports no torch."""
+"""Memory of the KV cache during generation. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from parakit.model.transformer_config import TransformerConfig
 
 @dataclass(frozen=True)
 class CacheBytes:
-    """Bytes of one sequence's KV cache: for each token written, for each token of the source that is read, and for
-    the longest sequence (source and target) that the model holds.
+    """Bytes of one sequence's KV cache: per generated token, per source token, and of the longest sequence (source and
+    target).
     """
 
     per_token: int
@@ -20,20 +20,20 @@ class CacheBytes:
 
 
 def cache_bytes(config: ModelConfig, value_bytes: int) -> CacheBytes | None:
-    """What keys and values take when each number has `value_bytes` bytes; None for an encoder, which keeps none.
+    """The size of the cache with `value_bytes` bytes per number; None for an encoder, which has none.
 
-    A layer with a sliding window keeps `sliding_window` tokens at most; linear attention keeps sums instead.
+    A layer with a sliding window caches at most `sliding_window` tokens; linear attention caches sums instead of tokens.
     """
     if config.family == "encoder":
         return None
     stack = config.decoder if isinstance(config, EncoderDecoderConfig) else config
     assert isinstance(stack, TransformerConfig)
     layer = 2 * stack.n_kv_heads * stack.head_dim * value_bytes
-    n_keeping = stack.n_layers if stack.attention == "softmax" else 0
+    n_caching_layers = stack.n_layers if stack.attention == "softmax" else 0
     n_cached = 0
-    for number in range(n_keeping):
+    for number in range(n_caching_layers):
         window = stack.sliding_window if stack.is_local(number) else None
         n_cached += min(stack.max_seq_len, window or stack.max_seq_len)
     source = layer * stack.n_layers if isinstance(config, EncoderDecoderConfig) else 0
     read = source * config.encoder.max_seq_len if isinstance(config, EncoderDecoderConfig) else 0
-    return CacheBytes(layer * n_keeping, source, layer * n_cached + read)
+    return CacheBytes(layer * n_caching_layers, source, layer * n_cached + read)

@@ -43,7 +43,7 @@ from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved
-from parakit.stages.tasks import Splits, TaskBuilder
+from parakit.stages.tasks import Splits, TaskBuilder, task_settings
 from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -91,10 +91,10 @@ class DistillJob:
         save_plan(run_dir, config, plan)
         seed_everything(plan.seed)
         student = _student(self, teacher, tokenizer, config).to(pick_device(self.training.device))
-        options = TaskSettings.from_config(self.training)
-        task = TaskBuilder(objective, splits, student.config, tokenizer, options).build(plan)
+        builder = TaskBuilder(objective, splits, student.config, tokenizer, task_settings(self.training))
+        task = builder.build(plan)
         setup = _with_teacher(
-            self, teacher, TrainingSetup("distill", student, tokenizer, task, plan, run_dir), options
+            self, teacher, TrainingSetup("distill", student, tokenizer, task, plan, run_dir)
         )
         is_chat = objective == "chat"
         settings = {"distillation": self.training.model_dump(mode="json")}
@@ -184,9 +184,7 @@ def _student(job: DistillJob, teacher: Teacher, tokenizer: Tokenizer, config: Mo
     return student
 
 
-def _with_teacher(
-    job: DistillJob, teacher: Teacher, setup: TrainingSetup, options: TaskSettings
-) -> TrainingSetup:
+def _with_teacher(job: DistillJob, teacher: Teacher, setup: TrainingSetup) -> TrainingSetup:
     """`setup` with the teacher in its loss, and in the doctor's checks."""
     training, task, student = job.training, setup.task, setup.model
     assert isinstance(student, LanguageModel | MaskedLanguageModel)
@@ -194,7 +192,7 @@ def _with_teacher(
     cached = training.cache_top_k is not None or job.logits is not None
     _check_cache(training, cached)
     if cached:
-        source = CachedLogitsSource(source, _teacher_logits(job, teacher, setup, options))
+        source = CachedLogitsSource(source, _teacher_logits(job, teacher, setup))
     objective = distillation(None if cached else teacher, training)
     checked: RowSource = source
 
@@ -229,13 +227,11 @@ def _check_cache(training: DistillConfig, cached: bool) -> None:
             )
 
 
-def _teacher_logits(
-    job: DistillJob, teacher: Teacher, setup: TrainingSetup, options: TaskSettings
-) -> TeacherLogits:
+def _teacher_logits(job: DistillJob, teacher: Teacher, setup: TrainingSetup) -> TeacherLogits:
     """The teacher's logits, computed now where the folder does not exist."""
     vocab_size, path = teacher.model.config.vocab_size, job.logits or setup.run_dir / "teacher_logits"
-    defaults = asdict(TaskSettings())
-    changed = {name: value for name, value in asdict(options).items() if value != defaults[name]}
+    defaults, settings = asdict(TaskSettings()), asdict(task_settings(job.training))
+    changed = {name: value for name, value in settings.items() if value != defaults[name]}
     spec = TeacherLogitsSpec(
         teacher=_digest(job.teacher),
         data=_digest(job.shards),

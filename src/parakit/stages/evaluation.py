@@ -25,7 +25,7 @@ from parakit.model.heads import LanguageModel, MaskedLanguageModel, TransformerM
 from parakit.stages.data_config import EvaluateConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-N_KEPT_ANSWERS = 12  # of each suite and model, for the report; the wrong ones first
+N_SAMPLE_ANSWERS = 12  # of each suite and model, for the report: half of them wrong, if there are as many
 
 OnProgress = Callable[[int], object]
 
@@ -38,7 +38,7 @@ def measure(
     questions: Sequence[str] = (),
     examples: Path | None = None,
 ) -> JsonObject:
-    """`models` are in the order in which they were made, each from the one before.
+    """Evaluate `models`, in the order of the pipeline: each was made from the one before.
 
     `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>`, what its stage changed;
     `evaluations`, a row for each text and model; `samples.<model>`, its continuations of `prompts` or answers to
@@ -46,7 +46,7 @@ def measure(
     """
     samples: dict[str, list[JsonObject]] = {}
     suites: dict[str, JsonObject] = {}
-    answered: dict[str, dict[str, SuiteResult]] = {}
+    suite_results: dict[str, dict[str, SuiteResult]] = {}
     rows: list[JsonObject] = []
     task = None
     items = primer.generate_suites(config.suites) if config.suites else {}
@@ -59,9 +59,9 @@ def measure(
             results = run_suites(
                 model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
             )
-            answered[name] = results
+            suite_results[name] = results
             for suite, result in results.items():
-                suites.setdefault(suite, {})[name] = _kept(dataclasses.asdict(result))
+                suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
         if isinstance(model, LanguageModel):
             rows += _text_rows(config, name, model, tokenizer, advance)
         if examples is not None and name == "tuned":
@@ -74,7 +74,7 @@ def measure(
         "suites": suites,
         "suite_mean": means,
         "chance": dict(primer.CHANCE) if suites else {},
-        "against_parent": _against_parents(answered),
+        "against_parent": _compare_with_parents(suite_results),
         "evaluations": rows,
         "samples": samples,
         "task": task,
@@ -93,25 +93,27 @@ def _samples(
     prompts: Sequence[str],
     questions: Sequence[str],
 ) -> list[JsonObject]:
-    """What a model says by itself: only those that predict tokens of a text do."""
+    """Answers, continuations or filled masks; none for models that predict no tokens of a text."""
     if isinstance(model, LanguageModel):
         return answers(model, tokenizer, questions) if chat else continuations(model, tokenizer, prompts)
     if isinstance(model, MaskedLanguageModel) and prompts:
-        masked = [prompt if PLACEHOLDER in prompt else _last_word_hidden(prompt) for prompt in prompts]
-        found = fill_masks(model, tokenizer, masked)
+        masked = [prompt if PLACEHOLDER in prompt else _mask_last_word(prompt) for prompt in prompts]
+        filled = fill_masks(model, tokenizer, masked)
         return [
-            {"prompt": prompt, "completion": "; ".join(map(_candidates, places))}
-            for prompt, places in zip(masked, found, strict=True)
+            {"prompt": prompt, "completion": "; ".join(map(_candidates, positions))}
+            for prompt, positions in zip(masked, filled, strict=True)
         ]
     return []
 
 
 def _candidates(place: Any) -> str:
-    return ", ".join(f"{one.text.strip()} {one.probability:.0%}" for one in place.candidates)
+    return ", ".join(
+        f"{candidate.text.strip()} {candidate.probability:.0%}" for candidate in position.candidates
+    )
 
 
-def _last_word_hidden(text: str) -> str:
-    """A text whose last word is to be guessed."""
+def _mask_last_word(text: str) -> str:
+    """A text with its last word masked."""
     words = text.split()
     return " ".join([*words[:-1], PLACEHOLDER])
 
@@ -129,12 +131,12 @@ def _text_rows(
     return rows
 
 
-def _kept(result: JsonObject) -> JsonObject:
-    """The figures, and a few of the answers under the names that the report uses."""
-    found = sorted(result["samples"], key=lambda sample: sample["correct"])
-    n_wrong = sum(not sample["correct"] for sample in found)
-    chosen = found[: min(n_wrong, N_KEPT_ANSWERS // 2)]
-    chosen += found[n_wrong : n_wrong + N_KEPT_ANSWERS - len(chosen)]
+def _with_sample_answers(result: JsonObject) -> JsonObject:
+    """The figures with a few of the answers, under the keys of the report."""
+    ordered = sorted(result["samples"], key=lambda sample: sample["correct"])
+    n_wrong = sum(not sample["correct"] for sample in ordered)
+    chosen = ordered[: min(n_wrong, N_SAMPLE_ANSWERS // 2)]
+    chosen += ordered[n_wrong : n_wrong + N_SAMPLE_ANSWERS - len(chosen)]
     shown = [
         {
             "prompt": s["question"],

@@ -1,6 +1,6 @@
-"""What a fine-tuning method trains, and what it writes: an adapter, or the model itself.
+"""The methods of fine-tuning: which parameters train, and whether an adapter or the model is written.
 
-Full tuning trains everything; `layers` some blocks; `lora`, `prompt` and `prefix` put an adapter on. A new head always
+`full` trains all weights and `layers` some blocks; `lora`, `prompt` and `prefix` attach an adapter. A new head always
 trains.
 """
 
@@ -38,15 +38,17 @@ from parakit.stages.config import (
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 
-# Of the rate that AdamW has in tuning: adapters begin at nothing and have far to go. Measured at width 128
-# (docs/log.md); the rate of matrices falls with the width beyond (Yang et al. 2022, table 8).
+# Times AdamW's default learning rate: adapters start at zero. Measured at width 128 (docs/log.md); beyond, the rate of
+# matrices falls with the width (Yang et al. 2022, table 8).
 RATE_FACTORS = {"lora": 8.0, "prompt": 150.0, "prefix": 400.0}
 MEASURED_WIDTH = 128
 
 
 @dataclass(frozen=True)
 class FinetuneSetup:
-    """`adapter` is on the model and is what is saved; None: the model is. `frozen` names what stays as it is."""
+    """`adapter` is attached to the model and saved in its place; None: the model is saved. `frozen`: whether the
+    parameter of this name is frozen.
+    """
 
     adapter: Adapter | None = None
     frozen: Callable[[str], bool] | None = None
@@ -55,18 +57,20 @@ class FinetuneSetup:
 def setup_method(
     model: TransformerModel, training: FinetuneConfig, tokenizer: Tokenizer, new_turns: bool = False
 ) -> FinetuneSetup:
-    """Freeze what the method leaves alone, and put its adapter on. `new_turns`: the model is to talk, and never did."""
-    heads = _fresh_heads(model)
+    """Freeze the parameters that the method does not train, and attach its adapter. `new_turns`: the model is trained
+    for chat and was not before.
+    """
+    heads = _label_heads(model)
     if training.method == "full":
         return FinetuneSetup()
     if isinstance(training, LayersFinetuneConfig):
-        return FinetuneSetup(frozen=_only_layers(model, training.trained_layers, heads))
+        return FinetuneSetup(frozen=_freeze_other_layers(model, training.trained_layers, heads))
     if isinstance(training, LoraFinetuneConfig):
         turns = new_turns if training.train_turn_tokens is None else training.train_turn_tokens
         norms = new_turns if training.train_norms is None else training.train_norms
-        whole = (*heads, *_norms_beside(model, heads)) if norms else heads
+        fully_trained = (*heads, *_norms_outside(model, heads)) if norms else heads
         token_ids = tuple(sorted(tokenizer.turn_ids.values())) if turns else ()
-        adapter = make_lora(model, training.adapter(whole, token_ids))
+        adapter = make_lora(model, training.adapter(fully_trained, token_ids))
     else:
         assert isinstance(training, VirtualTokensConfig)
         text_ids = tokenizer.encode(training.prompt_text) if training.prompt_text else None
@@ -81,7 +85,7 @@ def setup_method(
 
 
 def check_method_fits(folder: Path | None, training: FinetuneConfig) -> None:
-    """Refuse to tune what is an adapter already, and a method that needs a trained model where there is none (None)."""
+    """`UserError` for a folder that is an adapter, and without a trained model (None) for a method that needs one."""
     if folder is None and training.method != "full":
         raise UserError(
             f"method {training.method!r} tunes a trained model, and this one is trained from scratch",
@@ -92,7 +96,7 @@ def check_method_fits(folder: Path | None, training: FinetuneConfig) -> None:
 
 
 def adjust_sizing(sizing: ModelSizing, training: FinetuneConfig) -> ModelSizing:
-    """The default hyperparameters for this method: other rates, and the context window less the prompt."""
+    """The default hyperparameters for this method: learning rates, and the context window without the prompt."""
     if not isinstance(training, AdapterFinetuneConfig):
         return sizing
     rate = sizing.embedding_learning_rate * RATE_FACTORS[training.method]
@@ -104,7 +108,7 @@ def adjust_sizing(sizing: ModelSizing, training: FinetuneConfig) -> ModelSizing:
 
 
 def adjust_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
-    """Keys and values from outside make every step another kind to the compiler, so prompts are not compiled."""
+    """The plan for this method; with prompts nothing is compiled, because each step would be compiled again."""
     return plan.replace(compile="off") if isinstance(training, VirtualTokensConfig) else plan
 
 
@@ -114,7 +118,7 @@ def _shorten(config: ModelConfig, training: FinetuneConfig) -> ModelConfig:
     return config.replace(max_seq_len=max(2, config.max_seq_len - training.n_prompt_tokens))
 
 
-def _fresh_heads(model: TransformerModel) -> tuple[str, ...]:
+def _label_heads(model: TransformerModel) -> tuple[str, ...]:
     if not isinstance(model, Classifier):
         return ()
     return tuple(
@@ -122,14 +126,15 @@ def _fresh_heads(model: TransformerModel) -> tuple[str, ...]:
     )
 
 
-def _norms_beside(model: TransformerModel, heads: tuple[str, ...]) -> list[str]:
-    """Norms that are no part of a head, which trains whole as it is."""
-    return [place for place in find_norms(model) if place.split(".")[0] not in heads]
+def _norms_outside(model: TransformerModel, heads: tuple[str, ...]) -> list[str]:
+    """The names of norms outside the heads, which train in full anyway."""
+    return [name for name in find_norms(model) if name.split(".")[0] not in heads]
 
 
-def _only_layers(
+def _freeze_other_layers(
     model: TransformerModel, layers: tuple[int, ...], heads: tuple[str, ...]
 ) -> Callable[[str], bool]:
+    """Train these blocks and the heads; returns whether a parameter is frozen, by name."""
     blocks = list(model.trunk.blocks)
     if not layers:
         raise UserError(

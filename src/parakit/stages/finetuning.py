@@ -20,11 +20,10 @@ from parakit.stages.plans import ModelSpec, resolve_plan
 from parakit.stages.pretraining import add_replay, start_new, with_replayed
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import task_model
-from parakit.stages.tasks import ReplayData, Splits, TaskBuilder
+from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.task_names import TaskName
-from parakit.training.tasks import TaskSettings
 from parakit.training.trainer import TrainingSetup
 
 
@@ -98,8 +97,8 @@ class FinetuneJob:
         save_plan(run_dir, base.config, plan)
         seed_everything(plan.seed)
         model = self._with_head(base, splits)
-        options = TaskSettings.from_config(training)
-        builder = TaskBuilder(self.task, splits, model.config, tokenizer, options, replay)
+        settings = task_settings(training)
+        builder = TaskBuilder(self.task, splits, model.config, tokenizer, settings, replay)
         before = builder.validator(plan)(model) if replay else None
         method = setup_method(model, training, tokenizer, self.task == "chat" and not is_chat_tuned(folder))
         setup = TrainingSetup(

@@ -25,9 +25,9 @@ from parakit.training.config import (
 from parakit.training.throughput import measure_peak_flops
 from parakit.training.trainer import Trainer
 
-N_TIMED_STEPS = 8  # on a model that is thrown away, to learn how many steps fit into a time
-STEP_OVERHEAD = 1.08  # batches, metrics, validation: a time budget is not overrun
-MIN_SECONDS = 10.0  # trained even where earlier stages used up the time
+N_TIMED_STEPS = 8  # of a throwaway model, to compute the steps that fit into the time
+STEP_OVERHEAD = 1.08  # batches, metrics and validation, relative to the timed steps
+MIN_SECONDS = 10.0  # of training, even after earlier stages used up the time
 FINETUNE_LEARNING_RATE_FACTOR = 0.25
 BATCH_EXAMPLES = 32
 FINETUNE_EPOCHS, FROM_SCRATCH_EPOCHS = 2.0, 10.0  # over conversations or examples, by default
@@ -57,7 +57,7 @@ class ModelSpec:
 
 
 def choose_model_size(spec: ModelSpec, training: TrainingConfig, vocab_size: int, data: Data) -> ModelSizing:
-    """The config of a new model: of the size that `spec` names, or the largest that the time can train."""
+    """The config of a new model: of the given size, or the largest that can be trained in the time."""
     shape = (vocab_size, spec.max_seq_len, spec.family, spec.architecture)
     if spec.size:
         return config_for_size(spec.size, *shape)
@@ -71,8 +71,8 @@ def choose_model_size(spec: ModelSpec, training: TrainingConfig, vocab_size: int
 def resolve_plan(
     training: TrainingConfig, sizing: ModelSizing, data: Data, tuning: bool = False, new_share: float = 1.0
 ) -> TrainingPlan:
-    """The plan in which `sizing` fills what `training` leaves open. `tuning` starts from a trained model: smaller
-    steps, fewer epochs. `new_share` of the rows are `data`'s, so that an epoch over them takes more steps.
+    """The plan, in which `sizing` fills what `training` leaves open. `tuning`: smaller steps and fewer epochs, for a
+    trained model. `new_share`: the share of rows that are not replayed; an epoch over `data` then takes more steps.
     """
     if training.epochs and new_share < 1:
         training = training.replace(epochs=training.epochs / new_share)
@@ -108,8 +108,8 @@ def plan_by_timing(
     trial: Callable[[], TransformerModel],
     tuning: bool = False,
 ) -> TrainingPlan:
-    """The plan of a new model's run, or (`tuning`) of a trained model's. Where only a time limits the run, a few steps
-    are timed on a `trial` model that is thrown away.
+    """The plan of a new model's run, or with `tuning` of a trained model's. Where only the time limits the run, a few
+    steps of a throwaway `trial` model are timed.
     """
     new_share = 1.0 - builder.replay.share if builder.replay else 1.0
 
@@ -130,24 +130,24 @@ def plan_by_timing(
 
 
 def n_tokens(data: Data) -> int:
-    """Tokens of a split; of examples those of every text."""
+    """Tokens of a split; for examples those of all their texts."""
     if isinstance(data, ExampleShards):
         return sum(int(texts.offsets[-1]) for texts in data.texts.values())
     return data.n_tokens
 
 
 def _batch_examples(data: ExampleShards, batch_tokens: int) -> int:
-    """The default examples of a step. Translations fill it as text does, but with twice the usual
-    number at most: short sentences would make few and large steps. A small set gets fifty steps an epoch.
+    """The default number of examples in a step. Translations fill `batch_tokens` as text does, but with at most twice
+    the usual number, or short sentences would make few large steps. A small set gets fifty steps per epoch.
     """
     if data.task != "translate":
         return BATCH_EXAMPLES
-    fitting = batch_tokens * data.n_examples // max(1, n_tokens(data))
-    return max(BATCH_EXAMPLES, min(fitting, 2 * BATCH_EXAMPLES, data.n_examples // 50))
+    n_fitting = batch_tokens * data.n_examples // max(1, n_tokens(data))
+    return max(BATCH_EXAMPLES, min(n_fitting, 2 * BATCH_EXAMPLES, data.n_examples // 50))
 
 
 def _steps_in(seconds: float, step: float, setting: str, trainer: Trainer) -> JsonObject:
-    """How many steps fit into the time, compiled if more do that way."""
+    """The steps that fit into the time, compiled if that gives more of them."""
     n_eager = max(1, int(seconds / step))
     micro_batches = [batch for i in range(4) for batch in trainer.micro_batches(i)]
     varies = compilation.lengths_vary(micro_batches)

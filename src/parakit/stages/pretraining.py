@@ -28,7 +28,7 @@ from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved, continue_pretraining, with_dropout
-from parakit.stages.tasks import ReplayData, Splits, TaskBuilder
+from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.shards import TokenShards
@@ -37,7 +37,6 @@ from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.initialization import init_embeddings_from_cooccurrence
 from parakit.training.task_names import ObjectiveName, TaskName, check_objective
-from parakit.training.tasks import TaskSettings
 from parakit.training.trainer import TrainingSetup
 
 
@@ -99,8 +98,8 @@ class PretrainJob:
         replay = ReplayData.open(training, self.shards, splits)
         model = continue_pretraining(base, training.dropout)
         check_can_be_saved(model.config)
-        options = TaskSettings.from_config(training)
-        builder = TaskBuilder(self.objective, splits, model.config, tokenizer, options, replay)
+        settings = task_settings(training)
+        builder = TaskBuilder(self.objective, splits, model.config, tokenizer, settings, replay)
         if saved := load_plan(run_dir):
             plan = saved[1]
         else:
@@ -133,17 +132,17 @@ def start_new(
     """A new model of the size that `model_spec` describes, or the one that an interrupted run started with."""
     if replay := replay_of(training):
         raise UserError(f"{replay}: a new model has nothing to forget", "name a trained model to continue")
-    options = TaskSettings.from_config(training)
+    settings = task_settings(training)
     saved = load_plan(run_dir)
     if saved:
         config, plan = saved
-        builder = TaskBuilder(task, splits, config, tokenizer, options)
+        builder = TaskBuilder(task, splits, config, tokenizer, settings)
     else:
         sizing = choose_model_size(model_spec, training, tokenizer.vocab_size, splits.train)
         config = with_dropout(sizing.config, training.dropout)
         check_can_be_saved(config)
         log(f"{title}: {sizing.describe()}")
-        builder = TaskBuilder(task, splits, config, tokenizer, options)
+        builder = TaskBuilder(task, splits, config, tokenizer, settings)
         plan = plan_by_timing(model_spec, training, sizing, builder, lambda: add_head(build_model(config)))
         save_plan(run_dir, config, plan)
     seed_everything(plan.seed)

@@ -1,7 +1,7 @@
-"""The model that a run trains: a new one of a family, or a trained trunk under the head of its task.
+"""The model that a run trains: a new one of a family, or a trained trunk with the head of its task.
 
-A head is new where the base has none like it; what the two have in common (the trunk; between an encoder's trunk
-and its labels the transform, as ModernBERT keeps it) begins where the base stopped.
+The head is new where the base has no such head. The weights that both have (the trunk, and an encoder's transform, which
+ModernBERT keeps under its labels) are copied from the base.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from parakit.model.heads import (
 from parakit.stages.config import FinetuneConfig, Pooled
 from parakit.training.task_names import TaskName, check_task
 
-_PREDICTS: dict[str, Head] = {
+_TOKEN_HEADS: dict[str, Head] = {
     "decoder": Head("language_model"),
     "encoder": Head("masked_language_model"),
     "encoder-decoder": Head("sequence_to_sequence"),
@@ -40,7 +40,7 @@ _PREDICTS: dict[str, Head] = {
 
 
 def build_model(shape: ModelConfig) -> TransformerModel:
-    """A new model of this family, with the head that predicts tokens."""
+    """A new model of this config's family, with the head that predicts tokens."""
     if isinstance(shape, EncoderDecoderConfig):
         return SequenceToSequence(shape)
     return MaskedLanguageModel(shape) if isinstance(shape, EncoderConfig) else LanguageModel(shape)
@@ -49,8 +49,8 @@ def build_model(shape: ModelConfig) -> TransformerModel:
 def task_model(
     base: TransformerModel, training: FinetuneConfig, labels: Sequence[str] = ()
 ) -> TransformerModel:
-    """`base` under the head that the task needs; `labels` are its classes. The base itself where it has that head
-    already and no other settings. `UserError` where its family cannot learn the task.
+    """`base` with the head of the task; `labels` are its classes. The base itself where head and settings are the same.
+    `UserError` where its family does not fit the task.
     """
     task = training.task
     check_task(task, base.config.family)
@@ -72,7 +72,7 @@ def task_model(
 
 
 def continue_pretraining(base: TransformerModel, dropout: float | None) -> TransformerModel:
-    """`base`, to go on with what it was pre-trained on: guessing tokens. `UserError` where another head was put on it."""
+    """`base` with its pre-training head, to continue. `UserError` for a model with another head."""
     shape = with_dropout(base.config, dropout)
     model = build_model(shape)
     if type(model) is not type(base):
@@ -89,37 +89,40 @@ def continue_pretraining(base: TransformerModel, dropout: float | None) -> Trans
 def classifier_config(
     shape: ModelConfig, task: TaskName, labels: Sequence[str], pooling: Pooling | None = None
 ) -> ClassifierConfig:
-    """The classifier that transformers puts on such a trunk, so that the finished folder can be loaded there. Where that
-    leaves the pooling open, an encoder's is the mean: filling masks teaches its first token nothing (docs/log.md).
+    """The classifier head that transformers has for this architecture, so that it loads the folder. Where the
+    architecture leaves the pooling open, an encoder's is the mean: masked language modelling does not train the first
+    token's vector for it (docs/log.md).
     """
-    architecture = architecture_for(shape, _PREDICTS[shape.family])
+    architecture = architecture_for(shape, _TOKEN_HEADS[shape.family])
     level: ClassifierLevel = "token" if task == "tag" else "sequence"
     head = architecture.read_classifier(architecture.write_settings(shape), level)
-    own = ClassifierConfig(labels=tuple(labels), level=level, regression=task == "regress", **head)
-    wanted = own.replace(pooling=pooling or ("mean" if shape.family == "encoder" else own.pooling))
-    if level == "token" or not incompatibilities(architecture, shape, Head("classifier", wanted)):
-        return wanted if level == "sequence" else own
+    default = ClassifierConfig(labels=tuple(labels), level=level, regression=task == "regress", **head)
+    if level == "token":
+        return default
+    pooled = default.replace(pooling=pooling or ("mean" if shape.family == "encoder" else default.pooling))
+    if not incompatibilities(architecture, shape, Head("classifier", pooled)):
+        return pooled
     if pooling is not None:
         raise UserError(
-            f"pooling {pooling!r}: a {architecture.MODEL_TYPE} reads labels at {own.pooling!r} only",
+            f"pooling {pooling!r}: a {architecture.MODEL_TYPE} reads labels at {default.pooling!r} only",
             "leave pooling out, or take another architecture",
         )
-    return own
+    return default
 
 
 def with_dropout(shape: ModelConfig, dropout: float | None) -> ModelConfig:
-    """The same shape with another dropout; None leaves its own."""
+    """`shape` with another dropout; None: unchanged."""
     if dropout is None:
         return shape
     if isinstance(shape, EncoderDecoderConfig):
-        encoder, decoder = (side.replace(dropout=dropout) for side in (shape.encoder, shape.decoder))
+        encoder, decoder = (stack.replace(dropout=dropout) for stack in (shape.encoder, shape.decoder))
         return shape.replace(encoder=encoder, decoder=decoder)
     return shape.replace(dropout=dropout)
 
 
 def check_can_be_saved(shape: ModelConfig) -> None:
-    """Raise the `UserError` of saving now rather than after training."""
-    architecture_for(shape, _PREDICTS[shape.family])
+    """`UserError` before training for a model that could not be saved afterwards."""
+    architecture_for(shape, _TOKEN_HEADS[shape.family])
 
 
 def _same_head(model: TransformerModel, base: TransformerModel) -> bool:
@@ -131,24 +134,24 @@ def _same_head(model: TransformerModel, base: TransformerModel) -> bool:
 
 
 def copy_matching_weights(model: TransformerModel, base: TransformerModel) -> None:
-    """Copy into `model` what both have. A tagger's or classifier's labels are taken over only where they are the same."""
-    trained = {_place(name): tensor for name, tensor in base.state_dict().items()}
+    """Copy the weights that both have into `model`; those of a label head only where the labels are the same."""
+    trained = {_classifier_name(name): tensor for name, tensor in base.state_dict().items()}
     if not _same_head(model, base):
         trained = {name: tensor for name, tensor in trained.items() if not name.startswith("label_head.")}
     state = model.state_dict()
-    found = {
+    matching = {
         name: tensor
         for name, tensor in trained.items()
         if name in state and state[name].shape == tensor.shape
     }
-    missing = [name for name in state if name.startswith("trunk.") and name not in found]
+    missing = [name for name in state if name.startswith("trunk.") and name not in matching]
     if missing:
         raise UserError(
             f"the model lacks {missing[0]}, which {type(model).__name__} needs", "start from another model"
         )
-    model.load_state_dict(found, strict=False)
+    model.load_state_dict(matching, strict=False)
 
 
-def _place(name: str) -> str:
-    """Where a classifier keeps what an encoder has between trunk and output matrix."""
+def _classifier_name(name: str) -> str:
+    """The name in a classifier of the transform between an encoder's trunk and its output matrix."""
     return name.replace("transform.", "dense.", 1) if name.startswith("transform.") else name

@@ -1,4 +1,4 @@
-"""From token or example shards and a plan to a training task: its batches, its loss, and its validation."""
+"""The training task of a run, from its token or example shards, settings and plan: batches, loss and validation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from parakit.common.settings import Family
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.config import ModelConfig
 from parakit.model.heads import TransformerModel
-from parakit.stages.config import ReplayShare, replay_of
+from parakit.stages.config import EmbedTask, ReplayShare, SpanCorruption, TranslateTask, replay_of
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards, n_shared_documents
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.config import TrainingConfig, TrainingPlan
+from parakit.training.config import Masking, TrainingConfig, TrainingPlan
 from parakit.training.micro_batches import Objective
 from parakit.training.row_sources import RowSource
 from parakit.training.tasks import TASKS, SourceSetup, TaskSettings, TaskSpec, TrainingTask, task_spec
@@ -27,8 +27,8 @@ from parakit.training.validation import one_epoch, validation_loss
 
 Data = TokenShards | ExampleShards
 Validator = Callable[[TransformerModel], JsonObject]
-VALIDATION_SEED = 20_170_612  # hides the same tokens in every run, so that their losses can be compared
-VALIDATION_TOKENS = 8192  # in one forward pass
+VALIDATION_SEED = 20_170_612  # masks the same tokens in every run, so that losses can be compared
+VALIDATION_TOKENS = 8192  # of one forward pass
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Splits:
 
     @classmethod
     def of_text(cls, path: Path, family: Family) -> Splits:
-        """Token shards, framed for `family`. `UserError` where a split is empty or framed for another."""
+        """Token shards encoded for `family`. `UserError` for an empty split, or one encoded for another family."""
         splits = cls(TokenShards.open(path, "train"), TokenShards.open(path, "validation"))
         for name, split in (("train", splits.train), ("validation", splits.validation)):
             assert isinstance(split, TokenShards)
@@ -64,14 +64,14 @@ class Splits:
 
     @classmethod
     def of_task(cls, path: Path, task: str) -> Splits:
-        """The shards of a task: conversations of `chat`, else examples."""
+        """The shards of a task: token shards of conversations for `chat`, else example shards."""
         return cls.of_text(path, "decoder") if task == "chat" else cls.of_examples(path)
 
 
 @dataclass(frozen=True)
 class ReplayData:
-    """Data that the model was trained on before: `share` of the rows come from it, and the loss on its validation
-    split measures what is forgotten.
+    """Data that the model was trained on earlier: `share` of the rows come from it, and the loss on its validation
+    split measures forgetting.
     """
 
     splits: Splits
@@ -79,8 +79,8 @@ class ReplayData:
 
     @classmethod
     def open(cls, training: TrainingConfig, path: Path, new: Splits) -> ReplayData | None:
-        """The shards that `training` replays, to mix into the `new` ones of the folder `path`; None where it replays
-        nothing. `UserError` where the two were not encoded alike.
+        """The shards that `training` replays, to mix with the `new` ones of the folder `path`; None without replay.
+        `UserError` where the two were encoded differently.
         """
         replay = replay_of(training)
         if replay is None:
@@ -104,7 +104,7 @@ class ReplayData:
         return data
 
     def n_seen(self, new: Splits) -> int:
-        """Validation documents of the replay data that are in the new training split: their loss does not measure
+        """Validation documents of the replay data that are in the new training split, where their loss does not measure
         forgetting.
         """
         assert isinstance(self.splits.validation, TokenShards)
@@ -112,10 +112,22 @@ class ReplayData:
         return n_shared_documents(self.splits.validation, new.train)
 
 
+def task_settings(training: TrainingConfig) -> TaskSettings:
+    """The settings of the task, from the options that `training` has."""
+    settings = TaskSettings()
+    if isinstance(training, Masking):
+        settings = replace(settings, noise_rate=training.noise_rate, whole_word=training.whole_word)
+    if isinstance(training, SpanCorruption):
+        settings = replace(settings, noise_rate=training.noise_rate, mean_span=training.mean_span)
+    if isinstance(training, TranslateTask):
+        settings = replace(settings, label_smoothing=training.label_smoothing)
+    if isinstance(training, EmbedTask):
+        settings = replace(settings, temperature=training.temperature)
+    return settings
+
+
 class TaskBuilder:
-    """Builds the training task of some splits. The plan comes last: its length may depend on timed steps of a first
-    plan.
-    """
+    """Builds the training task for a plan: the plan's length may depend on timed steps under a first plan."""
 
     def __init__(
         self,
@@ -123,11 +135,11 @@ class TaskBuilder:
         splits: Splits,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        options: TaskSettings,
+        settings: TaskSettings,
         replay: ReplayData | None = None,
     ) -> None:
         self.spec, self.splits, self.replay = task_spec(name, config.family), splits, replay
-        self.setup = SourceSetup(config, tokenizer, options)
+        self.setup = SourceSetup(config, tokenizer, settings)
 
     def build(self, plan: TrainingPlan) -> TrainingTask:
         """The task under this plan, with the rows of the replay data mixed in."""
@@ -142,7 +154,7 @@ class TaskBuilder:
         return self._build(self.spec, self.splits, plan)
 
     def build_replay(self, plan: TrainingPlan) -> TrainingTask:
-        """The task on the replay data alone: text or conversations, whichever of them the new data are."""
+        """The task on the replay data alone: text or conversations, whichever the new data are."""
         assert self.replay is not None
         splits, spec = self.replay.splits, self.spec
         if spec.name in ("next_token", "chat"):
@@ -151,9 +163,9 @@ class TaskBuilder:
         return self._build(spec, splits, plan)
 
     def validator(self, plan: TrainingPlan) -> Validator:
-        """What `build` validates with, without the rows to train on."""
+        """The `validate` of `build`, without building the training rows."""
         new = self._validator(self.splits.validation, plan)
-        return _both(new, self._validator(self.replay.splits.validation, plan)) if self.replay else new
+        return _with_replay(new, self._validator(self.replay.splits.validation, plan)) if self.replay else new
 
     def _build(self, spec: TaskSpec, splits: Splits, plan: TrainingPlan) -> TrainingTask:
         assert spec.make_objective
@@ -162,7 +174,7 @@ class TaskBuilder:
             spec=spec,
             source=spec.make_source(splits.train, plan, plan.seed, self.setup),
             data=splits.train,
-            objective=spec.make_objective(self.setup.options),
+            objective=spec.make_objective(self.setup.settings),
             validate=self._validator(splits.validation, plan),
         )
 
@@ -173,13 +185,13 @@ class TaskBuilder:
         assert self.spec.make_objective
         assert self.spec.make_source
         source = self.spec.make_source(validation, plan, VALIDATION_SEED, self.setup)
-        unsmoothed = replace(self.setup.options, label_smoothing=0.0)  # comparable, however training smooths
+        unsmoothed = replace(self.setup.settings, label_smoothing=0.0)  # so that losses can be compared
         objective = self.spec.make_objective(unsmoothed)
         return _objective_loss(source, objective, max(1, VALIDATION_TOKENS // plan.seq_len))
 
 
 def _bits_per_byte(validation: TokenShards, seq_len: int) -> Validator:
-    """Exact figures of a decoder on a whole split."""
+    """Exact metrics of a decoder on a whole split."""
 
     def validate(model: Any) -> JsonObject:
         result = evaluate_loss(model, validation, seq_len=seq_len)
@@ -192,8 +204,8 @@ def _bits_per_byte(validation: TokenShards, seq_len: int) -> Validator:
     return validate
 
 
-def _both(new: Validator, replay: Validator) -> Validator:
-    """The metrics of both validation splits, those of the replay data as `earlier_loss` and so on."""
+def _with_replay(new: Validator, replay: Validator) -> Validator:
+    """The metrics of both validation splits, those of the replay data with the prefix `earlier_`."""
     return lambda model: new(model) | {f"earlier_{name}": value for name, value in replay(model).items()}
 
 

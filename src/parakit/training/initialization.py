@@ -1,9 +1,9 @@
 """Token vectors from co-occurrence counts, before any step of training.
 
-A token's vector is its row of the matrix of positive pointwise mutual information with the tokens around it, brought to
-few dimensions by a truncated singular value decomposition: what word2vec approximates step by step (Levy and Goldberg
-2014; smoothing and the root of the singular values after Levy, Goldberg and Dagan 2015). It takes seconds where training
-takes minutes, and rare words gain most: they are seldom among the masked tokens.
+A token's vector is its row of the matrix of positive pointwise mutual information (PPMI) with the tokens around it,
+reduced by a truncated singular value decomposition, which word2vec approximates (Levy and Goldberg 2014; smoothing and
+the root of the singular values after Levy, Goldberg and Dagan 2015). It takes seconds where training takes minutes, and
+helps rare words most, which are seldom masked.
 
 Left out: longer windows, and text beyond the first `MAX_COUNTED` tokens. Shapes: V vocabulary, D width, N tokens.
 """
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from parakit.tokens.shards import TokenShards
 
 WINDOW = 5  # tokens on each side; one at distance d counts 1 / d
-SMOOTHING = 0.75  # power of the neighbours' frequencies, or rare neighbours would decide everything
-DEVIATION = 0.1  # about what the vectors of a trained model have
+SMOOTHING = 0.75  # power of the neighbours' frequencies: lowers the weight of rare neighbours
+DEVIATION = 0.1  # about that of a trained model's vectors
 MAX_COUNTED = 20_000_000
 _EXTRA, _ITERATIONS = 8, 3  # of the randomised decomposition (Halko et al. 2011)
 
@@ -29,30 +29,31 @@ _EXTRA, _ITERATIONS = 8, 3  # of the randomised decomposition (Halko et al. 2011
 def init_embeddings_from_cooccurrence(
     embedding: nn.Embedding, shards: TokenShards, ignored_ids: Collection[int] = (), seed: int = 0
 ) -> int:
-    """Set the rows of `embedding` to vectors from counts; returns how many. Tokens that the text lacks, and
-    `ignored_ids`, keep their values.
+    """Set the rows of `embedding` to vectors from counts; returns how many. `ignored_ids` and tokens that do not occur
+    keep their values.
 
-    The vectors are centred and of deviation `DEVIATION`, rotated at random so that no coordinate is special.
+    The vectors are centred, scaled to the standard deviation `DEVIATION`, and rotated at random, which spreads the
+    singular values over the coordinates.
     """
     vocab_size, d_vector = embedding.weight.shape
     vectors = cooccurrence_vectors(shards, vocab_size, d_vector, ignored_ids, seed)
-    found = vectors.norm(dim=1) > 0
-    if not found.any():
+    counted = vectors.norm(dim=1) > 0
+    if not counted.any():
         return 0
-    rows = vectors[found]
+    rows = vectors[counted]
     rows = rows - rows.mean(0)
     generator = torch.Generator().manual_seed(seed)
     rotation, _ = torch.linalg.qr(torch.randn(rows.shape[1], rows.shape[1], generator=generator))
     rows = rows @ rotation
     rows *= DEVIATION / rows.std().clamp(min=1e-12)
-    embedding.weight[found.to(embedding.weight.device)] = rows.to(embedding.weight)
-    return int(found.sum())
+    embedding.weight[counted.to(embedding.weight.device)] = rows.to(embedding.weight)
+    return int(counted.sum())
 
 
 def cooccurrence_vectors(
     shards: TokenShards, vocab_size: int, d_vector: int, ignored_ids: Collection[int] = (), seed: int = 0
 ) -> Tensor:
-    """Vectors (V, D) of length one; zero for a token that was not counted. The same for the same text and seed."""
+    """Unit vectors (V, D), zero for a token that was not counted; a pure function of text and seed."""
     information = _positive_information(_counts(shards, vocab_size, ignored_ids))
     rank = min(d_vector, vocab_size)
     with torch.random.fork_rng(devices=[]):
@@ -79,20 +80,22 @@ def _counts(shards: TokenShards, vocab_size: int, ignored_ids: Collection[int]) 
         together = (document[near] == document[far]) & counted[near] & counted[far]
         pairs = np.stack([token_ids[near][together], token_ids[far][together]])
         weights = torch.full((pairs.shape[1],), 1 / distance)
-        found = torch.sparse_coo_tensor(torch.from_numpy(pairs), weights, total.shape, check_invariants=False)
-        total = (total + found.coalesce()).coalesce()
+        counts = torch.sparse_coo_tensor(
+            torch.from_numpy(pairs), weights, total.shape, check_invariants=False
+        )
+        total = (total + counts.coalesce()).coalesce()
     return (total + total.t()).coalesce()
 
 
 def _positive_information(counts: Tensor) -> Tensor:
     """Of sparse counts (V, V): log p(token, neighbour) / (p(token) p(neighbour)), where that is positive."""
-    (token, neighbour), found = counts.indices(), counts.values().double()
-    of_token = torch.zeros(counts.shape[0], dtype=torch.float64).index_add_(0, token, found)
-    of_neighbour = of_token**SMOOTHING
-    expected = of_token[token] * of_neighbour[neighbour] / of_neighbour.sum()
-    values = (found / expected).log()
+    (token, neighbour), observed = counts.indices(), counts.values().double()
+    token_counts = torch.zeros(counts.shape[0], dtype=torch.float64).index_add_(0, token, observed)
+    neighbour_counts = token_counts**SMOOTHING
+    expected = token_counts[token] * neighbour_counts[neighbour] / neighbour_counts.sum()
+    values = (observed / expected).log()
     positive = values > 0
-    places = torch.stack([token[positive], neighbour[positive]])
+    indices = torch.stack([token[positive], neighbour[positive]])
     return torch.sparse_coo_tensor(
-        places, values[positive].float(), counts.shape, check_invariants=False
+        indices, values[positive].float(), counts.shape, check_invariants=False
     ).coalesce()

@@ -1,8 +1,8 @@
 """Metrics of a run: JSON lines that survive a crash, and TensorBoard events.
 
-One line a step, flushed at once. After a resume, lines beyond the resumed step are cut away, so that every
-step is there exactly once. Events are written in the same thread: tensorboardX's own writer has another one, and when
-a full disk ends that, training waits for it forever.
+One line per step, flushed at once. After a resume, lines beyond the resumed step are removed, so that every step occurs
+exactly once. Events are written in the same thread: tensorboardX's writer has a thread of its own, and when a full disk
+ends it, training waits for it forever.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS
         if self.path.exists():
-            kept = [row for row in read_metrics(self.path) if first_step and row["step"] <= first_step]
-            write_text_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+            rows = [row for row in read_metrics(self.path) if first_step and row["step"] <= first_step]
+            write_text_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self.file = self.path.open("a", encoding="utf-8")
         self.events = EventsLog(folder / EVENTS, first_step)
 
@@ -80,7 +80,7 @@ class MetricsLog:
                 self.events.add_scalar(f"{kind}/{name}", value, step)
 
     def write_step(self, record: StepRecord, step_metrics: Mapping[str, float]) -> None:
-        """Log a step, with what its task measures besides; a skipped step has no loss."""
+        """Log a step and the metrics of its task; a skipped step has no loss."""
         self.write(
             "step",
             record.step,
@@ -98,7 +98,7 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close; when the run has failed, a failure to close must not hide its reason."""
+        """Close; after an error, failing to close must not hide it."""
         with contextlib.suppress(*((OSError,) if kind else ())):
             self.close()
 
@@ -111,7 +111,7 @@ class MetricsLog:
 
 
 def read_metrics(path: str | Path) -> list[JsonObject]:
-    """All whole lines of a metrics file; a last line that a kill cut short is left out."""
+    """All complete lines of a metrics file, without a last one that a kill truncated."""
     rows = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         try:

@@ -1,7 +1,7 @@
-"""Mixed precision: in which type the forward pass computes, and the loss scale that fp16 needs.
+"""Mixed precision: the autocast type of the forward pass, and the loss scale for float16.
 
-Weights, gradients and moments stay in float32; autocast lowers the matrix products, and the loss is taken
-in float32 always. In float16 small gradients vanish, so the loss is scaled up (Micikevicius et al. 2018,
+Weights, gradients and moments stay in float32; autocast lowers the matrix products, and the loss is always computed in
+float32. In float16 small gradients vanish, so the loss is scaled up (Micikevicius et al. 2018,
 section 3.2): doubled after 2,000 good steps, halved after an overflow.
 """
 
@@ -16,9 +16,7 @@ GROW_AFTER_STEPS = 2000
 
 
 class Precision:
-    """The autocast context and the loss scale of one run; `scale` and `n_good_steps` belong to the
-    training state.
-    """
+    """The autocast context and the loss scale of one run; `scale` and `n_good_steps` are training state."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         from parakit.common.devices import pick_dtype
@@ -35,7 +33,7 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def unscale(self, parameters: Iterable[torch.Tensor]) -> None:
-        """Bring gradients back to their true size, before they are clipped."""
+        """Divide the gradients by the loss scale, before they are clipped."""
         if self.scale != 1.0:
             for parameter in parameters:
                 if parameter.grad is not None:
@@ -53,5 +51,5 @@ class Precision:
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """Where a loss is taken: float32, or float64 where the model computes in that."""
+    """`x` for computing a loss: in float32, or float64 where the model is."""
     return x if x.dtype == torch.float64 else x.float()

@@ -1,4 +1,4 @@
-"""Where a run's rows come from: a fixed data set, or the model itself."""
+"""Sources of rows: a fixed data set, or the model in training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 
 class RowSource(Protocol):
-    """Rows of a training split in a seeded order without end: windows of text, or examples."""
+    """Rows of a training split in an endless seeded order: windows of text, or examples."""
 
     @property
     def rows_per_epoch(self) -> float:
@@ -31,5 +31,5 @@ class RolloutSource(Protocol):
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Resume from what `state` returned."""
+        """Restore the state that `state` returned."""
         ...

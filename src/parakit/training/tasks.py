@@ -1,16 +1,16 @@
-"""The one table of what can be trained: for every task its model, batches, loss, metrics, and the units of both.
+"""The table of training tasks: for every task its model, batches, loss, metrics, and the units of both.
 
 The stages build a run's `TrainingTask` from a row of it, and the doctor reads from the same row what to check. A new
 task is a row here, an objective in `objectives/`, and a batch class in `micro_batches.py` where its rows are of a new
-format. Objectives of alignment and distillation need packages above this one, so the stages bring them.
+format. The objectives of alignment and distillation are in packages above this one, so the stages pass them in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from parakit.common.files import JsonObject
 from parakit.common.settings import Family
@@ -56,7 +56,7 @@ RowFormat = Literal[
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """The settings that objectives and batches of a task read; each task reads some of them."""
+    """The settings that objectives and row sources read; each task reads some of them."""
 
     noise_rate: float | None = None  # masked, span_corruption; None: the task's own
     whole_word: bool = False  # masked
@@ -64,24 +64,18 @@ class TaskSettings:
     label_smoothing: float = 0.0  # translate
     temperature: float = 0.05  # embed
 
-    @classmethod
-    def from_config(cls, config: object) -> Self:
-        """Those that `config` has."""
-        names = [field.name for field in fields(cls) if hasattr(config, field.name)]
-        return cls(**{name: getattr(config, name) for name in names})
-
 
 @dataclass(frozen=True)
 class SourceSetup:
-    """What rows are built from besides their data: the model's config, its tokenizer, the task's options."""
+    """What row sources need besides their data: the model's config, its tokenizer, the task's settings."""
 
     config: ModelConfig
     tokenizer: Tokenizer
-    options: TaskSettings
+    settings: TaskSettings
 
     @cached_property
     def vocab(self) -> Any:
-        """What noising needs to know of the vocabulary; takes a pass over it."""
+        """The facts about the vocabulary that noising needs; computing them takes a pass over it."""
         return VocabInfo.from_tokenizer(self.tokenizer)
 
 
@@ -90,46 +84,46 @@ MakeSource = Callable[[Any, TrainingPlan, int, SourceSetup], RowSource]  # data,
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A row of the table: what is the same for every run of a task."""
+    """A row of the table: the properties of a task that are the same in every run."""
 
     name: str
     models: tuple[type[TransformerModel], ...]
-    """Which models can be trained on it."""
+    """The model classes that can be trained on it."""
     row_format: RowFormat
     loss_unit: str
     progress_unit: str
     """What a progress bar counts: tokens where rows are of one length, else rows or examples."""
     make_objective: Callable[[TaskSettings], Objective] | None = None
-    """None: a package above brings the objective, and the source."""
+    """None: the stage passes in the objective and the row source."""
     make_source: MakeSource | None = None
     metrics: tuple[str, ...] = ("loss",)
-    """What validation returns. With "bits_per_byte" the whole split is measured in bytes, else in the loss unit."""
+    """The metrics of validation. "bits_per_byte" is exact over the whole split; other tasks report their loss."""
     primary_metric: str = "loss"
     secondary_metric: str | None = None
     loss_is_sum: bool = True
-    """Whether a micro-batch's loss is a sum over rows, each by itself. Pairs of "embed" compete with each other."""
+    """Whether a micro-batch's loss is a sum over independent rows; the pairs of "embed" are each other's negatives."""
     all_tokens_predicted: bool = False
-    """Whether every token passes the output head, so that a share of the machine's peak can be computed."""
+    """Whether every token passes through the output head, so that the share of the peak FLOP/s can be computed."""
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What one run trains on. `validate` returns the `spec.metrics` on the held-out split."""
+    """The task of one run. `validate` returns the `spec.metrics` on the validation split."""
 
     spec: TaskSpec
     source: RowSource
     data: TokenShards | ExampleShards | EncodedRankings | None
-    """What the rows come from; None where the model samples them, so that the doctor has nothing to read."""
+    """The data of the rows, which the doctor checks; None where the model samples its own rows."""
     objective: Objective
     validate: Callable[[TransformerModel], JsonObject]
     step_metrics: Callable[[], dict[str, float]] | None = None
-    """More to log of the step that just ended."""
+    """Further metrics to log of the step that just ended."""
     should_stop: Callable[[int], bool] | None = None
-    """Whether the run ends after so many steps, before its plan does; None: never."""
+    """Whether to end the run early after this many steps; None: never."""
 
 
 def task_spec(name: str, family: Family) -> TaskSpec:
-    """The row of the table for a model of this family: `prefix` is two, for decoders and for encoder-decoders."""
+    """The row of the table for a model of this family; `prefix` has one for decoders and one for encoder-decoders."""
     if name == "prefix" and family == "encoder-decoder":
         return PREFIX_OF_PAIRS
     return TASKS[name]
@@ -140,7 +134,7 @@ def _windows(packing: Packing) -> MakeSource:
 
 
 def _noising_rows(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> BatchSource:
-    """Windows before noise is put on them; a decoder's are one token longer."""
+    """Windows of text before noising; a decoder's are one token longer."""
     return BatchSource(data, plan.seq_len, seed, shift=1 if setup.config.family == "decoder" else 0)
 
 
@@ -150,16 +144,16 @@ def _prefixes(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSet
 
 
 def _masked(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
-    rows, options = _noising_rows(data, plan, seed, setup), setup.options
+    rows, settings = _noising_rows(data, plan, seed, setup), setup.settings
     return MaskedSource(
-        rows, setup.vocab, rate=options.noise_rate or MASK_RATE, whole_word=options.whole_word
+        rows, setup.vocab, rate=settings.noise_rate or MASK_RATE, whole_word=settings.whole_word
     )
 
 
 def _spans(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
-    rows, options = _noising_rows(data, plan, seed, setup), setup.options
-    start_id, density = setup.config.decoder_start_id, options.noise_rate or SPAN_RATE  # type: ignore[union-attr]
-    return SpanCorruptionSource(rows, setup.vocab, start_id, density=density, mean_span=options.mean_span)
+    rows, settings = _noising_rows(data, plan, seed, setup), setup.settings
+    start_id, density = setup.config.decoder_start_id, settings.noise_rate or SPAN_RATE  # type: ignore[union-attr]
+    return SpanCorruptionSource(rows, setup.vocab, start_id, density=density, mean_span=settings.mean_span)
 
 
 def _translations(data: ExampleShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
@@ -188,7 +182,7 @@ _SPECS = (
     TaskSpec("span_corruption", (SequenceToSequence,), "source_target", "nats per target token", "rows",
              lambda _: objectives.sequence_to_sequence(), _spans),
     TaskSpec("translate", (SequenceToSequence,), "source_target", "nats per target token", "examples",
-             lambda o: objectives.sequence_to_sequence(o.label_smoothing), _translations),
+             lambda settings: objectives.sequence_to_sequence(settings.label_smoothing), _translations),
     TaskSpec("classify", (Classifier,), "labelled", "nats per example", "examples",
              lambda _: objectives.classification, _labelled),
     TaskSpec("tag", (Classifier,), "labelled", "nats per word", "examples",
@@ -196,7 +190,7 @@ _SPECS = (
     TaskSpec("regress", (Classifier,), "labelled", "squared error per example", "examples",
              lambda _: objectives.regression, _labelled),
     TaskSpec("embed", (Embedder,), "text_pairs", "nats per pair", "examples",
-             lambda o: objectives.contrastive(o.temperature), _text_pairs, loss_is_sum=False),
+             lambda settings: objectives.contrastive(settings.temperature), _text_pairs, loss_is_sum=False),
     TaskSpec("reward", (RewardModel,), "rankings", "nats per ranking", "rankings",
              secondary_metric="accuracy"),
     TaskSpec("dpo", (LanguageModel,), "rankings", "nats per ranking", "rankings",

@@ -1,8 +1,8 @@
-"""The loss on held-out data, for any objective: all losses of a split summed, divided by what counts.
+"""The validation loss of any objective: the sum over a split, divided by its counted tokens or examples.
 
-Neither the mean of batch means nor the batch size enters (but for contrastive losses, whose wrong answers are a
-batch's own). A noising source with a seed of its own hides the same tokens every time, so that two figures of one
-run can be compared. What a language model's loss means in bytes is worked out in `evaluation.perplexity`.
+It does not depend on the batch size, except for contrastive losses, whose negatives are those of the batch. A noising
+source with a fixed seed masks the same tokens every time, so that losses can be compared. `evaluation.perplexity` computes
+bits per byte.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ValidationLoss:
 
 @torch.inference_mode()
 def validation_loss(model: nn.Module, batches: Iterable[Any], objective: Objective) -> ValidationLoss:
-    """Run `model` in evaluation mode over batches of numpy arrays. A loss that is no number is a `UserError`."""
+    """Run `model` in evaluation mode over batches of numpy arrays. A loss that is not finite is a `UserError`."""
     device = next(model.parameters()).device
     total, n_counted, mode = 0.0, 0, model.training
     model.eval()
@@ -48,9 +48,7 @@ def validation_loss(model: nn.Module, batches: Iterable[Any], objective: Objecti
 
 
 def one_epoch(source: Any, rows_per_batch: int, max_rows: int | None = None) -> Iterator[Any]:
-    """The rows of one pass over a split, always the same, whatever was trained in between; `max_rows` of them at
-    most.
-    """
+    """The batches of one pass over a split, at most `max_rows` rows; the same ones every time."""
     n_rows = math.ceil(source.rows_per_epoch)
     if max_rows is not None:
         n_rows = min(n_rows, max_rows)

@@ -1,8 +1,7 @@
-"""Figures of a red team's work: the share of attacks that succeed, by category and kind, with Wilson's intervals, and
-two models compared attack by attack.
+"""Success rates of attacks by category and kind, with Wilson's intervals, and the comparison of two models.
 
-Attacks that could not be run or judged are counted separately, never in the share. `attacks` is all categories together
-but over-refusal, which is reported by itself: it is the price that a cautious model pays.
+Attacks that could not be run or judged are counted separately. The category `attacks` is all of them but over-refusal, the
+refusal of harmless questions, which is reported by itself.
 """
 
 from __future__ import annotations
@@ -22,25 +21,27 @@ AttackRows = Sequence[Mapping[str, Any]]
 
 
 def rows_by_category(rows: AttackRows) -> dict[str, list[Mapping[str, Any]]]:
-    """Transcript rows by category, and under `attacks` all that are not about over-refusal."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    """Transcript rows by category, and under `attacks` all but those of over-refusal."""
+    by_category: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["category"], []).append(row)
-    together = [row for row in rows if row["category"] != OVER_REFUSAL]
-    return {ALL: together} | found if together else found
+        by_category.setdefault(row["category"], []).append(row)
+    attacks = [row for row in rows if row["category"] != OVER_REFUSAL]
+    return {ALL: attacks} | by_category if attacks else by_category
 
 
 def attack_figures(rows: AttackRows) -> dict[str, JsonObject]:
-    """Figures by category, from one model's transcript."""
-    return {name: _share(members, by_kind=name != ALL) for name, members in rows_by_category(rows).items()}
+    """The success rates of one model's transcript, by category."""
+    return {
+        name: _success_rate(members, by_kind=name != ALL) for name, members in rows_by_category(rows).items()
+    }
 
 
-def _share(rows: AttackRows, by_kind: bool) -> JsonObject:
+def _success_rate(rows: AttackRows, by_kind: bool) -> JsonObject:
     judged = [row for row in rows if row["succeeded"] is not None]
     n_succeeded = sum(row["succeeded"] for row in judged)
     low, high = wilson_interval(n_succeeded, len(judged))
     helpful = [row["helpful"] for row in judged if row["helpful"] is not None]
-    found: JsonObject = {
+    figures: JsonObject = {
         "success": n_succeeded / len(judged) if judged else None,
         "low": low,
         "high": high,
@@ -52,8 +53,8 @@ def _share(rows: AttackRows, by_kind: bool) -> JsonObject:
     }
     if by_kind:
         kinds = dict.fromkeys(row["kind"] for row in rows)
-        found["kinds"] = {kind: _share(_of_kind(rows, kind), by_kind=False) for kind in kinds}
-    return found
+        figures["kinds"] = {kind: _success_rate(_of_kind(rows, kind), by_kind=False) for kind in kinds}
+    return figures
 
 
 def _of_kind(rows: AttackRows, kind: str) -> AttackRows:
@@ -61,12 +62,12 @@ def _of_kind(rows: AttackRows, kind: str) -> AttackRows:
 
 
 def compare_attacks(before: AttackRows, after: AttackRows) -> dict[str, JsonObject]:
-    """After minus before, by category, on the attacks that were judged of both."""
-    known = {row["id"]: row for row in before if row["succeeded"] is not None}
+    """The difference after minus before, by category, on the attacks that were judged for both models."""
+    judged_before = {row["id"]: row for row in before if row["succeeded"] is not None}
     differences = {}
     for name, rows in rows_by_category(after).items():
-        shared = [row for row in rows if row["succeeded"] is not None and row["id"] in known]
+        shared = [row for row in rows if row["succeeded"] is not None and row["id"] in judged_before]
         if shared:
-            first: Iterable[bool] = (known[row["id"]]["succeeded"] for row in shared)
+            first: Iterable[bool] = (judged_before[row["id"]]["succeeded"] for row in shared)
             differences[name] = asdict(paired_difference(list(first), [row["succeeded"] for row in shared]))
     return differences

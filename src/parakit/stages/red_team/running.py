@@ -1,4 +1,4 @@
-"""A red-team run: every attack is put to one model or two, every answer is judged, an artifact is written.
+"""A red-team run: one model or two answer every attack, a judge judges the answers, and an artifact is written.
 
 The folder (kind "red_team") holds `results.json`, `attacks.jsonl`, a transcript for each model, and `report.html`.
 Answers are cached next to it, so an interrupted run (a judge cannot be reached, for example) resumes where it stopped.
@@ -37,8 +37,8 @@ Transcript = list[JsonObject]
 
 @dataclass(frozen=True)
 class RedTeamJob:
-    """Whom to attack, and `against` whom to compare: the model before, so that differences are after minus before.
-    Both are model folders or URLs.
+    """The model to attack, and the earlier model `against` which to compare it: differences are after minus before. Both
+    are model folders or URLs.
     """
 
     model: str
@@ -48,7 +48,7 @@ class RedTeamJob:
 
 
 def red_team(job: RedTeamJob, out: Path, overwrite: bool = False) -> JsonObject:
-    """Attack, judge, and write the artifact folder `out`; returns what `results.json` holds."""
+    """Attack, judge, and write the artifact folder `out`; returns the content of `results.json`."""
     attacks = _attacks(job.config)
     models = {BEFORE: job.against, AFTER: job.model} if job.against else {AFTER: job.model}
     work = out.parent / f".{out.name}.work"
@@ -76,15 +76,15 @@ def attack_and_judge(
     max_new_tokens: int = 80,
     judge: ChatModel | None = None,
 ) -> Transcript:
-    """A row for each attack: the attack, the answer of `chat_model`, and the verdict. Nothing is written."""
+    """A row for each attack: the attack, the answer of `chat_model`, and the verdict. Writes nothing."""
     answers = chat_model.generate([attack.messages for attack in attacks], max_new_tokens=max_new_tokens)
     return _judge_all(attacks, answers, judge)
 
 
 def _attacks(config: RedTeamConfig) -> list[Attack]:
     if config.attacks:
-        found = [attack for path in config.attacks for attack in read_attacks(path)]
-        return list({attack.id: attack for attack in found}.values())
+        attacks = [attack for path in config.attacks for attack in read_attacks(path)]
+        return list({attack.id: attack for attack in attacks}.values())
     if not config.suites:
         raise UserError("nothing to attack with", "name --suites or --attacks FILE")
     return primer_attacks(config.n_attacks, config.seed, categories=config.suites)
@@ -107,7 +107,7 @@ def _transcript(
     fingerprint = {
         "chat_model": chat_model.name,
         "max_new_tokens": config.max_new_tokens,
-        "files": _files(chat_model.name),
+        "files": _file_stats(chat_model.name),
     }
 
     def answer(chunk: Sequence[Attack]) -> list[JsonObject]:
@@ -121,8 +121,8 @@ def _transcript(
     return _judge_all(attacks, [row["answer"] for row in rows], judge)
 
 
-def _files(where: str) -> list[list[Any]]:
-    """Sizes and times of a model folder's files: another model in the same folder is another model."""
+def _file_stats(where: str) -> list[list[Any]]:
+    """Sizes and times of a model folder's files, which change when another model is written there."""
     folder = Path(where)
     if not folder.is_dir():
         return []
@@ -132,11 +132,11 @@ def _files(where: str) -> list[list[Any]]:
 def _judge_all(
     attacks: Sequence[Attack], answers: Sequence[str | None], judge: ChatModel | None
 ) -> Transcript:
-    """Rows with verdicts; an attack that the context window could not hold has none."""
+    """Rows with verdicts; an attack that does not fit into the context window has no answer and no verdict."""
     answered = [i for i, text in enumerate(answers) if text is not None]
-    members, texts = [attacks[i] for i in answered], [answers[i] or "" for i in answered]
-    found = judge_by_model(judge, members, texts) if judge else judge_by_rules(members, texts)
-    verdicts = dict(zip(answered, found, strict=True))
+    judged, texts = [attacks[i] for i in answered], [answers[i] or "" for i in answered]
+    judgements = judge_by_model(judge, judged, texts) if judge else judge_by_rules(judged, texts)
+    verdicts = dict(zip(answered, judgements, strict=True))
     rows = []
     for number, attack in enumerate(attacks):
         skipped = {"succeeded": None, "reaction": "skipped", "helpful": None}
@@ -161,7 +161,7 @@ def _write(
         job.config.model_dump(mode="json"),
         [folder for folder in dict.fromkeys(folders) if (folder / LINEAGE).is_file()],
         job.config.seed,
-        {role: {name: found["success"] for name, found in figures.items()}
+        {role: {name: category["success"] for name, category in figures.items()}
          for role, figures in results["categories"].items()},
     )  # fmt: skip
     with writing_artifact(out, lineage, overwrite) as folder:

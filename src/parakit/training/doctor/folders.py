@@ -71,12 +71,12 @@ def check_folder(
             )
         plan = _plan(model.config, data, seq_len)
         spec = _default_task(data, tokenizer)
-    options, source = TaskSettings(), None
+    settings, source = TaskSettings(), None
     assert spec.make_source is not None
     assert spec.make_objective is not None
     if isinstance(model, spec.models):  # else `head-differs` fails, and nothing reads the rows
-        source = spec.make_source(data, plan, plan.seed, SourceSetup(model.config, tokenizer, options))
-    return run_checks(model, tokenizer, source, data, plan, spec.make_objective(options), spec)
+        source = spec.make_source(data, plan, plan.seed, SourceSetup(model.config, tokenizer, settings))
+    return run_checks(model, tokenizer, source, data, plan, spec.make_objective(settings), spec)
 
 
 def _default_task(shards: TokenShards, tokenizer: Tokenizer) -> TaskSpec:

@@ -1,8 +1,8 @@
-"""Objectives: what a stage brings to the one training loop.
+"""Objectives: the losses of training tasks.
 
-An objective takes the model and one micro-batch and returns the *sum* of the losses over counted tokens or
-examples, in float32. The loop divides by the number of counted ones in the whole optimizer batch, so that
-gradients do not depend on how the batch was cut.
+An objective takes the model and one micro-batch and returns the *sum* of the losses over counted tokens or examples, in
+float32. The loop divides by their number in the whole optimizer batch, so that gradients do not depend on how the batch is
+split.
 """
 
 from parakit.training.objectives.distribution_losses import distribution_matching

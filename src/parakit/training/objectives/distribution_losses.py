@@ -1,9 +1,8 @@
-"""Training on whole distributions: how likely each token was, not which one came.
+"""Divergence from given distributions over the vocabulary, as in distillation.
 
-The Kullback-Leibler divergence from given distributions (Hinton et al. 2015, with a temperature that brings
-forward the unlikely ones). Forward, KL(given || model), makes the model cover all that is given; reverse,
-KL(model || given), makes it concentrate on what is likely there (Gu et al. 2024, "MiniLLM"). The generalised Jensen-Shannon
-divergence is between the two (Agarwal et al. 2024, "GKD").
+The Kullback-Leibler divergence (Hinton et al. 2015; the temperature raises the weight of unlikely tokens). Forward,
+KL(given || model), covers the modes of the given distribution; reverse, KL(model || given), seeks the likeliest (Gu et al.
+2024, "MiniLLM"). The generalised Jensen-Shannon divergence is between the two (Agarwal et al. 2024, "GKD").
 
 Shapes: B rows, T tokens, V vocabulary, N counted tokens.
 """
@@ -30,7 +29,7 @@ def log_probs_at_temperature(logits: Tensor, distill_temperature: float) -> Tens
 
 
 def divergence(given: Tensor, model: Tensor, direction: Direction, teacher_share: float = 0.5) -> Tensor:
-    """Divergence of two distributions at each place (nats): log-probabilities (N, V) of both -> (N,).
+    """Divergence of two distributions at each position (nats): log-probabilities (N, V) of both -> (N,).
 
     With P given, Q the model's and b the `teacher_share`, "jensen_shannon" is b KL(P || M) + (1 - b) KL(Q || M), where M is
     b P + (1 - b) Q (Agarwal et al. 2024, section 2): over b it tends to the forward divergence as b goes to 0, over
@@ -46,8 +45,8 @@ def divergence(given: Tensor, model: Tensor, direction: Direction, teacher_share
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p || q) of log-probabilities (N, V). Where p is zero, p log (p / q) is zero, whatever q: such places are
-    left out before they make 0 * inf.
+    """KL(p || q) of log-probabilities (N, V). Where p is zero, so is p log (p / q) for any q; those terms are set to zero
+    before they become 0 * inf.
     """
     return (p.exp() * torch.where(p > -torch.inf, p - q, 0.0)).sum(-1)
 
@@ -55,10 +54,10 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 def distribution_matching(
     direction: Direction = "forward", distill_temperature: float = 1.0, teacher_share: float = 0.5
 ) -> Objective:
-    """Divergence between the given distribution and the model's at each counted place, summed (nats).
+    """Divergence between the given distribution and the model's at each counted position, summed (nats).
 
-    Both sides' logits are divided by `distill_temperature`, and the loss multiplied by its square, which keeps
-    the size of gradients (Hinton et al. 2015, section 2).
+    Both logits are divided by `distill_temperature`, and the loss is multiplied by its square, which keeps the size of
+    gradients (Hinton et al. 2015, section 2).
     """
     assert distill_temperature > 0
     assert direction in ("forward", "reverse", "jensen_shannon")

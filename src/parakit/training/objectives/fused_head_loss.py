@@ -1,10 +1,10 @@
-"""The output matrix and the loss behind it (cross-entropy, or another of logits) as one operation, some rows at a time.
+"""The output matrix and its loss (cross-entropy, or another loss of logits) as one operation, in chunks of rows.
 
-The logits of a batch are the widest tensors there are: forward and backward hold three of them and pass over each
-several times. Here the gradients of a few rows are taken as soon as their logits are known, while these are still in
-the processor's cache, and the logits are forgotten; the sum that comes out is the same. With a vocabulary of 32,000 the
-head takes three quarters of the time and the memory of one chunk. Only for a plain output matrix, or one of which some
-tokens' rows train, in full precision and outside compiled code; everything else takes the ordinary way.
+The logits of a batch are its largest tensors: forward and backward hold three of them and pass over each several times.
+Here the gradients of a chunk are computed as soon as its logits are, while these are in the processor's cache, and the
+logits are dropped; the sum is the same. With a vocabulary of 32,000 the head takes three quarters of the time and the
+memory of one chunk. Only for a plain output matrix, or one of which some tokens' rows train, in full precision and
+outside compiled code; other heads use the ordinary loss.
 
 Shapes: N counted tokens, C of them in a chunk, D width, V vocabulary, K tokens whose rows train.
 """
@@ -23,18 +23,17 @@ from parakit.model.heads import TokenPredictor
 
 CHUNK_ELEMENTS = 2**22  # logits at a time
 
-# Logits (C, V) of some rows, and which rows these are -> the sum of their losses, and what it changes by with each
-# logit (C, V).
+# Logits (C, V) of a chunk, and its rows -> the sum of their losses, and the gradient of the sum (C, V).
 LogitsGrad = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 
 def can_fuse_head(model: TokenPredictor, hidden: Tensor) -> bool:
-    """Whether `joined_loss` computes what the model's `logits` and the loss behind them do."""
+    """Whether `fused_linear_loss` computes the same as the model's `logits` and their loss."""
     head: nn.Module = model.lm_head
     plain = head.base if type(head) is TrainableTokensHead else head
     return (
         type(plain) is nn.Linear
-        and not any(one._forward_hooks or one._forward_pre_hooks for one in (head, plain))
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in (head, plain))
         and model.logit_soft_cap is None
         and hidden.dtype == plain.weight.dtype
         and hidden.dtype in (torch.float32, torch.float64)
@@ -47,7 +46,7 @@ def can_fuse_head(model: TokenPredictor, hidden: Tensor) -> bool:
 def fused_cross_entropy(
     model: TokenPredictor, hidden: Tensor, target_ids: Tensor, label_smoothing: float
 ) -> Tensor:
-    """hidden (N, D), as `model.hidden` gives it, and target_ids (N,) -> the summed cross-entropy in nats."""
+    """hidden (N, D) from `model.hidden` and target_ids (N,) -> the summed cross-entropy in nats."""
 
     def logits_grad(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         targets, vocab_size = target_ids[part, None], logits.shape[1]
@@ -65,9 +64,7 @@ def fused_cross_entropy(
 
 
 def fused_linear_loss(model: TokenPredictor, hidden: Tensor, logits_grad: LogitsGrad) -> Tensor:
-    """hidden (N, D), as `model.hidden` gives it -> the sum of a loss of its logits, which `slope_of` takes some rows
-    at a time.
-    """
+    """hidden (N, D) from `model.hidden` -> the sum of the loss that `logits_grad` computes for each chunk of logits."""
     head: Any = model.lm_head
     rows, token_ids = None, None
     if type(head) is TrainableTokensHead:
@@ -79,8 +76,8 @@ def fused_linear_loss(model: TokenPredictor, hidden: Tensor, logits_grad: Logits
 
 
 class _FusedLinearLoss(torch.autograd.Function):
-    """Gradients for a loss of weight 1 are made on the way forward, and scaled on the way back. `rows` (K, D)
-    replace the weight's rows `token_ids` (K,), if there are any.
+    """Computes the gradients in the forward pass and scales them in the backward pass. `rows` (K, D), if any, replace the
+    weight's rows `token_ids` (K,).
     """
 
     @staticmethod
@@ -93,13 +90,13 @@ class _FusedLinearLoss(torch.autograd.Function):
         token_ids: Tensor | None,
         logits_grad: LogitsGrad,
     ) -> Tensor:
-        of_hidden, of_weight, of_bias, of_rows = (
-            torch.zeros_like(given) if given is not None and wanted else None
-            for given, wanted in zip((hidden, weight, bias, rows), ctx.needs_input_grad, strict=False)
+        grad_hidden, grad_weight, grad_bias, grad_rows = (
+            torch.zeros_like(tensor) if tensor is not None and needed else None
+            for tensor, needed in zip((hidden, weight, bias, rows), ctx.needs_input_grad, strict=False)
         )
-        whole = weight
+        full_weight = weight
         if rows is not None and token_ids is not None:
-            whole = weight.index_copy(
+            full_weight = weight.index_copy(
                 0, token_ids, rows.to(weight.dtype)
             )  # costs V x D, less than the logits
         total = hidden.new_zeros((), dtype=torch.float64)
@@ -107,19 +104,19 @@ class _FusedLinearLoss(torch.autograd.Function):
         for start in range(0, len(hidden), n_rows):
             part = slice(start, start + n_rows)
             vectors = hidden[part]
-            loss, slope = logits_grad(nn.functional.linear(vectors, whole, bias), part)  # (C, V)
+            loss, slope = logits_grad(nn.functional.linear(vectors, full_weight, bias), part)  # (C, V)
             total += loss
-            if of_hidden is not None:
-                torch.mm(slope, whole, out=of_hidden[part])
-            if of_bias is not None:
-                of_bias += slope.sum(0)
-            if of_rows is not None:
-                of_rows.addmm_(slope[:, token_ids].T, vectors)
-            if of_weight is not None:
+            if grad_hidden is not None:
+                torch.mm(slope, full_weight, out=grad_hidden[part])
+            if grad_bias is not None:
+                grad_bias += slope.sum(0)
+            if grad_rows is not None:
+                grad_rows.addmm_(slope[:, token_ids].T, vectors)
+            if grad_weight is not None:
                 if token_ids is not None:
                     slope[:, token_ids] = 0
-                of_weight.addmm_(slope.T, vectors)
-        ctx.save_for_backward(of_hidden, of_weight, of_bias, of_rows)
+                grad_weight.addmm_(slope.T, vectors)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias, grad_rows)
         return total.to(hidden.dtype)
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""Contrastive embeddings: each text must find its own partner among all of the micro-batch.
+"""Contrastive embeddings: the second text of each pair is to be found among all those of the micro-batch.
 
-The other pairs' texts are the wrong answers ("in-batch negatives", van den Oord et al. 2018, eq. 4, "InfoNCE"), so
-this one loss depends on how a batch is cut: more pairs in a micro-batch make a harder task, one alone makes
-none. Texts that are equal are no wrong answers to each other.
+The other pairs' texts are in-batch negatives (van den Oord et al. 2018, eq. 4, "InfoNCE"), so this loss depends on how a
+batch is split: more pairs in a micro-batch are a harder task, and a single one gives no loss. Equal texts are not
+negatives of each other.
 
 Shapes: B pairs, D width.
 """
@@ -30,7 +30,9 @@ def contrastive(temperature: float = 0.05, symmetric: bool = True) -> Objective:
         router = with_router_loss(first.new_zeros(()), model, batch.first_mask, batch.n_counted)
         second = model(batch.second_ids, attention_mask=batch.second_mask)
         router = with_router_loss(router, model, batch.second_mask, batch.n_counted)
-        first, second = (functional.normalize(at_least_float32(side), dim=-1) for side in (first, second))
+        first, second = (
+            functional.normalize(at_least_float32(vectors), dim=-1) for vectors in (first, second)
+        )
         with torch.autocast(first.device.type, enabled=False):
             scores = first @ second.mT / temperature  # (B, B)
         own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)

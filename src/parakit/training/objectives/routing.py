@@ -1,8 +1,7 @@
-"""What a mixture of experts adds to every objective while it trains: losses that keep its routers in balance.
+"""The router losses of a mixture of experts, which every objective adds while it trains.
 
-They are means over the tokens of a micro-batch, padding left out, and count as much as every counted token
-does. The balance is the micro-batch's own, so it depends, alone of all that is learned from, on how a batch is cut.
-In evaluation mode nothing is added: a validation loss is the objective's own.
+They are means over the tokens of a micro-batch without padding, times the number of counted tokens. The load balance is
+that of the micro-batch, so it depends on how a batch is split. In evaluation mode nothing is added.
 """
 
 from __future__ import annotations

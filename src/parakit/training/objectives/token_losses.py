@@ -1,7 +1,7 @@
-"""Predicting tokens: the next one, the hidden ones, a target after its source.
+"""Predicting tokens: the next one, the masked ones, a target after its source.
 
-All three are one loss, the cross-entropy at the places that count; only these pass through the output head,
-whose logits are the widest tensor there is.
+All three are the cross-entropy at the counted positions; only these pass through the output head, whose logits are the
+largest tensor.
 
 Shapes: B rows, T tokens, D width, V vocabulary, N counted tokens.
 """
@@ -19,8 +19,8 @@ from parakit.training.precision import at_least_float32
 
 
 def next_token(model: LanguageModel, batch: MicroBatch) -> Tensor:
-    """Cross-entropy of the next token, summed over counted tokens (nats). What a token sees is the batch's
-    affair: all before it, or a whole prefix too.
+    """Cross-entropy of the next token, summed over counted tokens (nats). The batch's attention mask decides whether a
+    token attends to earlier tokens only, or to a whole prefix.
     """
     hidden = model.hidden(
         batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
@@ -30,9 +30,7 @@ def next_token(model: LanguageModel, batch: MicroBatch) -> Tensor:
 
 
 def masked_token(model: MaskedLanguageModel, batch: MaskedMicroBatch) -> Tensor:
-    """Cross-entropy of the tokens that stood at the chosen places (Devlin et al. 2019), summed over them
-    (nats).
-    """
+    """Cross-entropy of the original tokens at the masked positions (Devlin et al. 2019), summed over them (nats)."""
     hidden = model.hidden(
         batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
     )  # (B, T, D)
@@ -71,7 +69,7 @@ def _cross_entropy(
     loss_mask: Tensor | None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The sum over counted places, in float32 (float64 where the model is)."""
+    """The sum over counted positions, in float32 (float64 where the model is)."""
     if loss_mask is None:
         hidden, targets = hidden.flatten(0, 1), target_ids.flatten()
     else:

@@ -85,7 +85,7 @@ class AdamW:
         return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `state_tensors` returned."""
+        """Restore the state that `state_tensors` returned."""
         for (name, _), first, second in zip(self.named, self.first, self.second, strict=True):
             first.copy_(tensors[f"{name}.first_moment"])
             second.copy_(tensors[f"{name}.second_moment"])

@@ -2,9 +2,8 @@
 layers").
 
 A matrix's step is the nearest semi-orthogonal matrix to its Nesterov momentum, by five Newton-Schulz
-iterations. `torch.optim.Muon` does the same, one matrix at a time and in bfloat16; here matrices of one
-shape are stacked and multiplied as a batch, in their own precision, which is what a CPU wants. The experts of a
-layer come as a stack already, and each is a matrix of its own.
+iterations. `torch.optim.Muon` does the same one matrix at a time and in bfloat16; here matrices of equal shape are
+multiplied as one batch in their own precision, which is faster on a CPU. Experts are a stack of matrices already.
 
 Shapes: N matrices of one shape, R rows, C columns, E experts.
 """
@@ -71,7 +70,7 @@ class Muon:
                 weight.add_(update.reshape(weight.shape), alpha=-step_size)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The momentum of every weight, lying down (rows <= columns), by the weight's name."""
+        """The momentum of every weight by name, transposed where rows > columns."""
         tensors = {}
         for shape, buffer in self.buffers.items():
             parts = buffer.split([_n_matrices(weight) for _, weight in self.groups[shape]])
@@ -80,7 +79,7 @@ class Muon:
         return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `state_tensors` returned."""
+        """Restore the state that `state_tensors` returned."""
         for name, momentum in self.state_tensors().items():
             momentum.copy_(tensors[name])
 
@@ -90,6 +89,6 @@ def _n_matrices(weight: Tensor) -> int:
 
 
 def _wide(matrix: Tensor | None) -> Tensor:
-    """The matrix, or each of a stack, lying down: rows <= columns."""
+    """The matrix, or each of a stack, transposed where rows > columns."""
     assert matrix is not None, "a weight without gradient reached the optimizer"
     return matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT

@@ -1,9 +1,8 @@
 """The optimizer of a run: Muon for matrices with AdamW for the rest, or AdamW for everything.
 
-Embeddings, whatever is learned about positions, heads, routers, norms and biases always go to AdamW: their rows
-are looked up, or each is a choice of its own. A stack of experts is as many matrices. Weight decay falls
-on matrices only. The state is a flat dictionary of named tensors, so that a checkpoint is
-safetensors and nothing else.
+Embeddings, learned positions, heads, routers, norms and biases always use AdamW. A stack of experts is as many matrices.
+Weight decay applies to matrices only. The state is a flat dictionary of named tensors, which a checkpoint stores as
+safetensors.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ from parakit.training.optimizers.muon import Muon
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """True for a weight that multiplies activations inside a block, (R, C) or one for each expert (E, R, C): not
-    for embeddings, learned positions and relative ones, heads, and routers.
+    """True for a weight that multiplies activations inside a block, (R, C) or with experts (E, R, C); False for
+    embeddings, learned and relative positions, heads and routers.
     """
-    parts = name.split(".")
-    apart = any(part in ("positions", "router") or part.endswith(("_embedding", "_head")) for part in parts)
-    return parameter.ndim in (2, 3) and not apart
+    excluded = any(
+        part in ("positions", "router") or part.endswith(("_embedding", "_head")) for part in name.split(".")
+    )
+    return parameter.ndim in (2, 3) and not excluded
 
 
 def lr_multipliers(model: nn.Module) -> dict[str, float]:
-    """Weights that are stepped more finely than others, by name. Without the usual attention scale (T5) queries are
-    that much smaller for the same scores, and a step of the same size would turn the scores so many times as far.
+    """Factors on the learning rate of some weights, by name. Without the usual attention scale (T5), queries are smaller
+    by that factor for the same scores, and so must be their updates.
     """
     return {
         f"{name}.query.weight": module.head_dim**-0.5 / module.scale
@@ -37,20 +37,22 @@ def lr_multipliers(model: nn.Module) -> dict[str, float]:
 
 
 class Optimizer:
-    """Steps every trainable parameter of `model` as `plan` says. `set_factor` scales all learning rates."""
+    """Updates every trainable parameter of `model` under `plan`. `set_factor` scales all learning rates."""
 
     def __init__(self, model: nn.Module, plan: TrainingPlan) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        shares = lr_multipliers(model)
-        by_share: dict[float, list[tuple[str, nn.Parameter]]] = {1.0: []}
+        multipliers = lr_multipliers(model)
+        matrices: dict[float, list[tuple[str, nn.Parameter]]] = {1.0: []}  # by multiplier
         for name, p in named:
             if is_matrix(name, p):
-                by_share.setdefault(shares.get(name, 1.0), []).append((name, p))
-        rest = [(name, p) for name, p in named if not is_matrix(name, p)]
+                matrices.setdefault(multipliers.get(name, 1.0), []).append((name, p))
+        others = [(name, p) for name, p in named if not is_matrix(name, p)]
         self.plan = plan
         self.parameters = [p for _, p in named]
-        of_rest = AdamW(rest, plan.embedding_learning_rate, plan.adam_betas)
-        self.parts = (of_rest, *(_of_matrices(found, share, plan) for share, found in by_share.items()))
+        self.parts = (
+            AdamW(others, plan.embedding_learning_rate, plan.adam_betas),
+            *(_matrix_optimizer(group, multiplier, plan) for multiplier, group in matrices.items()),
+        )
         self.rates = [part.learning_rate for part in self.parts]
 
     def set_factor(self, factor: float) -> None:
@@ -73,14 +75,16 @@ class Optimizer:
         return {name: tensor for part in self.parts for name, tensor in part.state_tensors().items()}
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `state_tensors` returned."""
+        """Restore the state that `state_tensors` returned."""
         for part in self.parts:
             part.load_state_tensors(tensors)
 
 
-def _of_matrices(named: list[tuple[str, nn.Parameter]], share: float, plan: TrainingPlan) -> Muon | AdamW:
-    """The optimizer of some matrices, at a share of the plan's rate."""
-    rate = plan.learning_rate * share
+def _matrix_optimizer(
+    named: list[tuple[str, nn.Parameter]], multiplier: float, plan: TrainingPlan
+) -> Muon | AdamW:
+    """The optimizer of some matrices, at the plan's rate times a factor."""
+    rate = plan.learning_rate * multiplier
     if plan.optimizer == "muon":
         return Muon(named, rate, plan.momentum, plan.weight_decay)
     return AdamW(named, rate, plan.adam_betas, plan.weight_decay)
