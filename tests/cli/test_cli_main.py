@@ -34,13 +34,11 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("parakit ")
 
 
-def test_every_verb_has_a_module_that_says_the_same_in_its_summary():
+def test_every_verb_has_a_module():
     import importlib
 
-    for verb, summary in VERBS.items():
-        module = importlib.import_module(module_of(verb))
-        assert callable(module.main)
-        assert (verb in ("build", "pretrain", "finetune") and summary == module.SUMMARY) or module.SUMMARY
+    for verb in VERBS:
+        assert callable(importlib.import_module(module_of(verb)).main)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ from parakit.common.progress import log
 from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
 
-SUMMARY = "Align a tuned model: a reward model, DPO, PPO, GRPO, and more."
-
 
 class AlignCommandConfig(Config):
     """Align a chat-tuned model: `reward` trains a reward model on preferences, `dpo` a policy on preferences, the others a

@@ -25,7 +25,6 @@ _WITH_TEXT = {
     "examples": "examples.paths",
     "exclude": "text.exclude",
 }
-SUMMARY = "Make a model from a recipe or from your text: all stages in one command."
 
 
 class BuildConfig(Config):

@@ -18,8 +18,6 @@ from parakit.inference.config import ChatConfig, SamplingConfig
 if TYPE_CHECKING:
     from parakit.inference.chat import ChatSession
 
-SUMMARY = "Talk to a model in the terminal."
-
 
 class ChatCommandConfig(SamplingConfig):
     """Talk to a model. Lines that begin with / are commands; /help lists them, /quit leaves."""

@@ -14,8 +14,6 @@ from parakit.common.settings import Config
 from parakit.compression.config import DistillConfig
 from parakit.recipe.build_folder import resolve_model_folder
 
-SUMMARY = "Make a smaller model that has learned from a larger one."
-
 
 class DistillCommandConfig(Config):
     """Train a student on its teacher's probabilities, on conversations or on token shards. It begins as a part of the

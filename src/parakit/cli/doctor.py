@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from parakit.cli.rendering.doctor_inputs import Report
 
 _DATA = ("shards", "example_shards", "preferences")
-SUMMARY = "Check data, labels and model for silent mistakes before training."
 
 
 class DoctorCommandConfig(Config):

@@ -20,8 +20,6 @@ from parakit.evaluation.config import EvaluationConfig
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.reports.summary_schema import TaskSummary
 
-SUMMARY = "Measure a model: bits per byte of text, examples of its task, the built-in suites."
-
 
 class EvaluateCommandConfig(EvaluationConfig):
     """Measure a model on token shards, raw text, examples of its task, the primer's suites, or preferences."""

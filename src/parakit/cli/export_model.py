@@ -14,8 +14,6 @@ from parakit.common.errors import UserError
 from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
 
-SUMMARY = "Write a model as a plain Hugging Face folder."
-
 
 class ExportCommandConfig(Config):
     """Write a model as a plain Hugging Face folder, which transformers loads."""

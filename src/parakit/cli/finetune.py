@@ -13,7 +13,6 @@ from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
 from parakit.stages.config import FinetuneConfig
 
-SUMMARY = "Tune a model on conversations, or for another task."
 _DATA = ("conversations", "shares", "examples", "validation_examples", "test_examples")
 
 

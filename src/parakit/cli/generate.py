@@ -18,8 +18,6 @@ from parakit.inference.config import SamplingConfig
 if TYPE_CHECKING:
     from parakit.inference.generation.text import Prompt
 
-SUMMARY = "Continue a prompt, or answer it."
-
 
 class GenerateCommandConfig(SamplingConfig):
     """Continue a prompt; a model that was tuned for chat answers it."""

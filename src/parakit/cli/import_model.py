@@ -12,8 +12,6 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.progress import log
 from parakit.common.settings import Config
 
-SUMMARY = "Bring in a published model, from a folder or by its name on the hub."
-
 StoredDtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 

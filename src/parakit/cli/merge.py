@@ -12,8 +12,6 @@ from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.settings import Config
 
-SUMMARY = "Merge an adapter into its base, or several models into their mean."
-
 
 class MergeCommandConfig(Config):
     """Write an adapter and its base as one plain model, exactly; or the weighted mean of models of one shape. Where

@@ -14,8 +14,6 @@ from parakit.cli.rendering.predictions import inputs_of, predict, prediction_tex
 from parakit.common.errors import UserError
 from parakit.inference.config import BeamConfig
 
-SUMMARY = "Classify, tag, score, translate, embed, or fill masks."
-
 
 class PredictCommandConfig(BeamConfig):
     """Use a classifier, a tagger, a scorer, a translator, an embedder, or an encoder that fills [MASK]."""

@@ -16,7 +16,6 @@ from parakit.common.settings import Config, Family
 from parakit.stages.config import PretrainConfig
 from parakit.training.task_names import OBJECTIVES
 
-SUMMARY = "Train a model on encoded text, from scratch or from a model."
 _FROM_SCRATCH = ("tokenizer", "family", "architecture", "size", "max_seq_len")
 
 

@@ -17,8 +17,6 @@ from parakit.common.formatting import percent
 from parakit.common.progress import log
 from parakit.recipe.build_folder import resolve_model_folder
 
-SUMMARY = "Attack a model and tell how often attacks succeed."
-
 
 class RedteamCommandConfig(RedTeamConfig):
     """Attack a model with built-in suites or with your own attacks, judge its answers by rules or by another model,

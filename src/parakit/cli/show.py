@@ -17,8 +17,6 @@ from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, long_duration, number
 from parakit.common.settings import Config
 
-SUMMARY = "Show what a folder holds and where it came from."
-
 
 class ShowCommandConfig(Config):
     """Show what a folder holds (a corpus, a model, a build, ...) and where it came from."""

@@ -28,8 +28,6 @@ from parakit.primer.statistics import compute_statistics
 from parakit.stages.data_config import CorpusConfig, ExamplesConfig
 from parakit.training.task_names import ExampleTaskName
 
-SUMMARY = "Read text (files, folders, or the built-in primer) into a corpus folder."
-
 _MAX_NAMES = 5
 _COUNTS = {
     "duplicates": "duplicates left out",

@@ -22,7 +22,6 @@ from parakit.tokens.config import TokenizerConfig
 if TYPE_CHECKING:
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-SUMMARY = "Train a tokenizer, encode text, or compare tokenizers."
 
 _COLORS = ("on dark_blue", "on dark_green", "on dark_magenta", "on dark_red", "on grey30")
 _SOURCE_HELP = "A corpus or examples folder written by `parakit text`, or files and folders of text."

@@ -20,7 +20,7 @@ from parakit.evaluation.perplexity import evaluate_text
 from parakit.evaluation.samples import answers, continuations, openings
 from parakit.evaluation.suites import SuiteResult, run_suites
 from parakit.inference.folder_settings import is_chat_tuned
-from parakit.inference.prediction.fill_mask import PLACEHOLDER, fill_masks
+from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, fill_masks
 from parakit.model.heads import LanguageModel, MaskedLanguageModel, TransformerModel
 from parakit.stages.data_config import EvaluateConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -106,7 +106,7 @@ def _samples(
     return []
 
 
-def _candidates(place: Any) -> str:
+def _candidates(position: MaskedPosition) -> str:
     return ", ".join(
         f"{candidate.text.strip()} {candidate.probability:.0%}" for candidate in position.candidates
     )
@@ -149,21 +149,23 @@ def _with_sample_answers(result: JsonObject) -> JsonObject:
     return result | {"samples": shown}
 
 
-def _against_parents(answered: Mapping[str, Mapping[str, SuiteResult]]) -> JsonObject:
+def _compare_with_parents(results: Mapping[str, Mapping[str, SuiteResult]]) -> JsonObject:
     """Every model against the one before it, on the same questions: by suite, and over all of them."""
-    found: JsonObject = {}
-    for parent, model in pairwise(answered):
-        right = {
-            name: [[sample.correct for sample in answered[one][name].samples] for one in (parent, model)]
-            for name in answered[model]
+    differences: JsonObject = {}
+    for parent, model in pairwise(results):
+        correct = {
+            suite: [[sample.correct for sample in results[name][suite].samples] for name in (parent, model)]
+            for suite in results[model]
         }
-        whole = [[each for sides in right.values() for each in sides[side]] for side in (0, 1)]
-        found[model] = {
+        overall = [[value for pair in correct.values() for value in pair[side]] for side in (0, 1)]
+        differences[model] = {
             "parent": parent,
-            "suites": {name: dataclasses.asdict(paired_difference(*sides)) for name, sides in right.items()},
-            "all": dataclasses.asdict(paired_difference(*whole)),
+            "suites": {
+                suite: dataclasses.asdict(paired_difference(*pair)) for suite, pair in correct.items()
+            },
+            "all": dataclasses.asdict(paired_difference(*overall)),
         }
-    return found
+    return differences
 
 
 def _mean(suites: Mapping[str, Mapping[str, Any]], model: str) -> float:
