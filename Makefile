@@ -41,9 +41,9 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) install -c constraints.txt -e '.[dev]' | $(SHOW_PIP)
 	@touch $(CORE) $@
 
-install: $(DEV) ## make .venv with everything that developing needs
+install: $(DEV) ## create .venv with everything for development
 
-install-core: $(CORE) ## make .venv with what using Parakit needs
+install-core: $(CORE) ## create .venv with what Parakit needs at run time
 
 check: $(DEV) ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -60,7 +60,7 @@ test: $(DEV) ## the test suite (some minutes on two cores)
 test-long: $(DEV) ## the whole suite with the long tests
 	$(BIN)/python -m pytest
 
-quickstart: $(CORE) ## install, build the built-in recipe, say how to chat
+quickstart: $(CORE) ## install, build the built-in recipe, print how to chat
 	$(BIN)/parakit build
 	@echo "Here parakit is $(BIN)/parakit; after '. $(BIN)/activate' it is just parakit."
 
@@ -68,21 +68,21 @@ bench: $(DEV) ## run one benchmark: make bench NAME=tokenizer ARGS='--repeats 1'
 	@test -n "$(NAME)" || { $(BIN)/python -m benchmarks; exit 2; }
 	$(BIN)/python -m benchmarks $(NAME) $(ARGS)
 
-bench-gate: $(DEV) ## the five benchmarks that must hold before a release (under 30 minutes)
+bench-gate: $(DEV) ## the five benchmarks whose targets a release must meet (under 30 minutes)
 	@missed=""; for name in quickstart families against_trl tokenizer loading; do \
 	  echo "bench-gate: $$name"; $(BIN)/python -m benchmarks $$name > /dev/null || missed="$$missed $$name"; done; \
 	  test -z "$$missed" || { echo "bench-gate: missed:$$missed" >&2; exit 1; }
 
-bench-table: $(DEV) ## write docs/benchmarks.md and the README's rows from benchmarks/results/
+bench-table: $(DEV) ## generate docs/benchmarks.md and the README's rows from benchmarks/results/
 	$(BIN)/python -m benchmarks.results_page
 
-exports: $(DEV) ## pin the exported names again after an intended change
+exports: $(DEV) ## update the pinned exports after an intended change
 	$(BIN)/python tests/architecture/exported_names.py
 
-schema: $(DEV) ## write recipes/recipe.schema.json again after an intended change
+schema: $(DEV) ## update recipes/recipe.schema.json after an intended change
 	$(BIN)/python -m parakit.recipe.schema recipes/recipe.schema.json
 
-pitfalls: $(DEV) ## write docs/pitfalls.md from the declarations of the doctor's checks
+pitfalls: $(DEV) ## generate docs/pitfalls.md from the doctor's checks
 	$(BIN)/python tests/architecture/pitfalls_page.py
 
 clean: ## remove caches; builds and .venv stay

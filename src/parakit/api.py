@@ -65,7 +65,7 @@ def evaluate(
     if preferences is not None:
         others = {**settings, "out": out, "compare": compare}
         if given := [name for name, value in others.items() if value]:
-            raise UserError(f"{given[0]} does not go with preferences", "take one of them out")
+            raise UserError(f"{given[0]} does not go with preferences", "remove one of them")
         return {"preferences": _evaluate_rewards(folder, preferences, preferences_split, device, on_progress)}
     config = EvaluationConfig.parse(settings, "evaluate")
     check_output(out, overwrite=overwrite)

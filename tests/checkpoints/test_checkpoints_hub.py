@@ -200,7 +200,7 @@ def test_names_and_paths_are_distinguished(tmp_path: Path, monkeypatch: pytest.M
     for path in ("model", "/org/model", "./org/other", "org/model/more", "../up"):
         assert hub_name(path) is None
     for name in ("hub:model", "hub:../x", "hub:org/model/x"):
-        with pytest.raises(UserError, match="no name on the hub"):
+        with pytest.raises(UserError, match="not a name on the hub"):
             hub_name(name)
 
 

@@ -241,7 +241,7 @@ def test_weights_that_do_not_fit_the_settings_are_refused_by_name(tmp_path):
 
     with pytest.raises(UserError, match=r"embed_tokens.*\(97, 32\).*\(98, 32\)"):
         load_with(vocab_size=98)
-    with pytest.raises(UserError, match=r"no place for"):
+    with pytest.raises(UserError, match=r"does not have"):
         load_with(num_hidden_layers=1, layer_types=["full_attention"])
     with pytest.raises(UserError, match="lack the tensor"):
         load_with(num_hidden_layers=3, layer_types=None)

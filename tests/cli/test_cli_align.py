@@ -115,7 +115,7 @@ def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
         (["--method", "reward", "--preferences", "pairs.jsonl", "--kl-coef", "1"], "--kl-coef is set"),
         (
             ["--method", "dpo", "--preferences", "pairs.jsonl", "--preference-loss", "ipo", "--margin", "1"],
-            "--margin is set, and nothing reads it: it belongs to preference_loss dpo and simpo",
+            "--margin is set but has no effect: it belongs to preference_loss dpo and simpo",
         ),
         (["--method", "dpo", "--preferences", "pairs.jsonl", "--seq-len", "4"], "no preferences fit"),
     ],

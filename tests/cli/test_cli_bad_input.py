@@ -89,7 +89,7 @@ def test_a_recipe_with_a_typo(refused, tmp_path):
     (tmp_path / "r.yaml").write_text(
         "text: {primer: {}}\npretrain: {schedule: cosine, decay_fraction: 0.1}\n"
     )
-    assert "`pretrain.decay_fraction` is set, and nothing reads it" in refused("build", "r.yaml")
+    assert "`pretrain.decay_fraction` is set but has no effect" in refused("build", "r.yaml")
     (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00")
     assert "not readable as YAML" in refused("build", "r.yaml")
 

@@ -83,7 +83,7 @@ def test_repeated_flags_all_count(capsys, text, tmp_path):
         (["--set", "vocab=3"], "unknown key `vocab`"),
         (["--set", "paths=x"], "unknown key `paths`"),
         (["--set", "size.x=3"], "`size`: Input should be a valid string"),
-        (["--set", "pretrain.max_steps"], "is no KEY=VALUE"),
+        (["--set", "pretrain.max_steps"], "is not KEY=VALUE"),
         (["--set", "prompts=[a"], "not readable as a YAML value"),
         (["--size", "5q"], "size '5q' is not a parameter count"),
         (["--time", "soon"], "time 'soon' is not a length of time"),
@@ -122,8 +122,10 @@ def test_tuning_without_conversations_is_refused(capsys, text, tmp_path):
     command = ("build", "--text", text, "--builds", tmp_path / "b", "--set", "finetune.epochs=1")
     status, out, err = run(capsys, *command)
     assert (status, out) == (2, "")
-    told = "`finetune` is set, and nothing reads it without conversations or examples\n  add one of these sections"
-    assert err == f"error: parakit build --text: {told}, or take this one out\n"
+    told = (
+        "`finetune` is set but has no effect without conversations or examples\n  add one of these sections"
+    )
+    assert err == f"error: parakit build --text: {told}, or remove this one\n"
 
 
 @pytest.mark.parametrize("flag", ["--tmie", "--sizee", "--dryrun"])

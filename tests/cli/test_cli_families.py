@@ -81,7 +81,7 @@ def test_each_family_is_pre_trained_on_its_own_objective(models, family, unit):
         (["--family", "encoder", "--objective", "next_token"], "does not fit the family 'encoder'"),
         (["--architecture", "bert"], "belongs to the family 'encoder'"),
         (["--architecture", "qwen"], "did you mean 'qwen3'"),
-        (["--whole-word"], "--whole-word is set, and nothing reads it: it belongs to objective masked"),
+        (["--whole-word"], "--whole-word is set but has no effect: it belongs to objective masked"),
     ],
 )
 def test_what_does_not_fit_a_family_is_refused_and_leaves_nothing(capsys, models, tmp_path, flags, told):
@@ -170,7 +170,7 @@ def test_a_folder_of_examples_serves_tuning_and_measuring(capsys, models, tmp_pa
         (
             "encoder",
             ["--task", "classify", "--batch-tokens", "64"],
-            "--batch-tokens is set, and nothing reads it",
+            "--batch-tokens is set but has no effect",
         ),
         ("encoder", ["--task", "regress"], "score"),
         ("encoder", ["--task", "clasify"], "classify"),

@@ -217,7 +217,7 @@ def test_a_model_card_goes_along(published: dict[str, Path], tmp_path: Path) -> 
 def test_sizes_of_files() -> None:
     assert [parse_bytes(size) for size in ("5GB", "500 mb", "1.5k", "12")] == [5 * 10**9, 5 * 10**8, 1500, 12]
     for size in ("", "five", "-1GB", "0", "5PB"):
-        with pytest.raises(UserError, match="no file size"):
+        with pytest.raises(UserError, match="not a file size"):
             parse_bytes(size)
 
 

@@ -53,7 +53,7 @@ def test_an_existing_output_is_not_touched_unless_told(capsys, tiny_build, tmp_p
     (mine / "notes.txt").write_text("precious")
     status, _, err = run(capsys, *command(tiny_build, mine), "--overwrite")
     assert status == 2
-    assert "no Parakit artifact" in err
+    assert "not a Parakit artifact" in err
     assert [path.name for path in mine.iterdir()] == ["notes.txt"]
     assert {path.name for path in tmp_path.iterdir()} == {"model", "mine"}
 
@@ -86,14 +86,14 @@ def test_the_same_command_goes_on_after_an_interruption(capsys, tiny_build, tmp_
     [
         (
             ["--schedule", "cosine", "--decay-fraction", "0.3"],
-            "--decay-fraction is set, and nothing reads it",
+            "--decay-fraction is set but has no effect",
         ),
-        (["--optimizer", "adamw", "--momentum", "0.9"], "--momentum is set, and nothing reads it"),
+        (["--optimizer", "adamw", "--momentum", "0.9"], "--momentum is set but has no effect"),
         (["--optimizer", "adamw", "--embedding-learning-rate", "0.1"], "--embedding-learning-rate is set"),
         (["--max-seq-len", "2"], "--max-seq-len: Input should be greater than or equal to 8"),
         (["--size", "5q"], "'5q' is not a parameter count"),
         (["--time", "soon"], "'soon' is not a length of time"),
-        (["--time", "10min"], "--time is set, and nothing reads it"),
+        (["--time", "10min"], "--time is set but has no effect"),
         (["--epochs", "2"], "--max-steps and --epochs both set how long to train"),
         (["--seq-len", "64"], "exceeds the model's max_seq_len = 32"),
         (["--batch-tokens", "1000000"], "fewer than one batch"),

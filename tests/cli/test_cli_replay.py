@@ -135,12 +135,12 @@ def test_shares_that_are_none(capsys, tiny_build, new_shards, tmp_path, flags, t
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--replay", "{build}/shards"], "--replay is set, and nothing reads it: it belongs to --model"),
+        (["--replay", "{build}/shards"], "--replay is set but has no effect: it belongs to --model"),
         (
             ["--model", "{build}/pretrain", "--replay-share", "0.5"],
-            "--replay-share is set, and nothing reads it",
+            "--replay-share is set but has no effect",
         ),
-        (["--model", "{build}/pretrain", "--size", "1m"], "--size is set, and nothing reads it"),
+        (["--model", "{build}/pretrain", "--size", "1m"], "--size is set but has no effect"),
         (["--model", "{build}/pretrain", "--tokenizer", "{build}/tokenizer"], "--tokenizer is set"),
         (["--model", "{build}/pretrain", "--family", "encoder"], "--family is set"),
         (
@@ -242,7 +242,7 @@ def test_examples_are_not_replayed(capsys, tiny_build, tmp_path):
     words = ["finetune", tiny_build / "pretrain", "--task", "classify", "--examples", examples]
     status, _, err = run(capsys, *words, "--replay", tiny_build / "shards", "--output", tmp_path / "out")
     assert status == 2
-    assert "--replay is set, and nothing reads it" in err
+    assert "--replay is set but has no effect" in err
 
 
 def conversations_file(path, name, n):
@@ -264,7 +264,7 @@ def test_conversation_files_are_mixed_by_shares(capsys, tmp_path):
     assert train.count("b") == round(0.75 * len(train))
     status, _, err = run(capsys, "text", *files, "--shares", "1", "3", "--output", tmp_path / "x")
     assert status == 2
-    assert "--shares is set, and nothing reads it" in err
+    assert "--shares is set but has no effect" in err
 
 
 def test_tuning_takes_the_same_shares(capsys, tiny_build, tmp_path):

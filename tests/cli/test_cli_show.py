@@ -87,7 +87,7 @@ def build(tmp_path_factory):
                 "tokenizer",
             ],
         ),
-        ("evaluate", ["facts", "25.0%", "book.txt", "2.5", "where it came from", "model"]),
+        ("evaluate", ["facts", "25.0%", "book.txt", "2.5", "lineage", "model"]),
         (".", ["a build with 5 artifacts", "pretrain", "shards"]),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_classifier_tells_its_labels_and_an_embedder_its_pooling(tmp_path, cap
     assert "KV cache" not in shown
     assert main([str(tmp_path / "e"), "--json"]) == 0
     model = json.loads(capsys.readouterr().out)["figures"]["model"]
-    assert (model["pooling"], model["vectors"]) == ("cls", "of length 1")
+    assert (model["pooling"], model["vectors"]) == ("cls", "normalized")
 
 
 def test_a_moved_build_still_finds_its_parents_and_a_missing_one_is_told(build, tmp_path):
@@ -194,7 +194,7 @@ def test_a_foreign_model_is_shown_without_lineage(build, tmp_path, capsys):
     (tmp_path / "foreign/manifest.json").unlink()
     assert main([str(tmp_path / "foreign")]) == 0
     shown = capsys.readouterr().out
-    assert "from elsewhere" in shown
+    assert "third-party" in shown
     assert "no manifest" in shown
 
 
@@ -247,7 +247,7 @@ def test_sets_of_preferences_and_of_examples_show_their_first_rows(tmp_path, cap
         assert main([str(tmp_path / name), "--json"]) == 0
         found[name] = json.loads(capsys.readouterr().out)
     assert found["preferences"]["what"] == "9 rankings of answers for alignment"
-    assert found["preferences"]["figures"]["reading"]["left out: the answers are the same"] == 1
+    assert found["preferences"]["figures"]["reading"]["skipped: the answers are the same"] == 1
     assert found["preferences"]["samples"]["first rankings"][0].splitlines()[1].startswith("1. Here is")
     assert found["examples"]["what"] == "60 examples of the task classify"
     assert sum(row["examples"] for row in found["examples"]["figures"]["splits"]) == 60

@@ -89,7 +89,7 @@ def test_overwriting_never_replaces_what_is_no_artifact(tmp_path: Path) -> None:
     (tmp_path / "letters" / "dear.txt").write_text("Dear Ann")
     (tmp_path / "file").write_text("x")
     before = snapshot(tmp_path)
-    with pytest.raises(UserError, match="no Parakit artifact"):
+    with pytest.raises(UserError, match="not a Parakit artifact"):
         make(tmp_path / "letters", overwrite=True)
     with pytest.raises(UserError, match="is a file"):
         make(tmp_path / "file", overwrite=True)
@@ -308,7 +308,7 @@ def test_other_folders_are_no_artifacts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a Parakit artifact"):
         open_artifact(tmp_path)
     path = make(tmp_path / "a")
-    with pytest.raises(UserError, match="holds a corpus, and a model is needed"):
+    with pytest.raises(UserError, match="holds a corpus, but a model is needed"):
         open_artifact(path, "model")
     with pytest.raises(UserError, match="model or evaluation"):
         open_artifact(path, ("model", "evaluation"))

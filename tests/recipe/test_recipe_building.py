@@ -211,7 +211,7 @@ def test_two_builds_at_once_are_refused_and_a_dead_ones_lock_is_not(text_recipe,
     whole_run = Build.run
 
     def run_beside_another(self, on_decision):
-        with pytest.raises(UserError, match=f"process {os.getpid()} is building here"):
+        with pytest.raises(UserError, match=f"process {os.getpid()} is already building here"):
             build(text_recipe(), builds)
         whole_run(self, on_decision)
 

@@ -84,8 +84,7 @@ def test_a_key_that_no_stage_reads_is_refused(settings, key):
         RecipeConfig.parse(PRIMER | settings)
     section, _, name = key.rpartition(".")
     assert (
-        f"`{key}` is set, and" in error.value.message
-        or f"`{section}`: `{name}` is set" in error.value.message
+        f"`{key}` is set but" in error.value.message or f"`{section}`: `{name}` is set" in error.value.message
     )
     assert error.value.hint
 
@@ -131,7 +130,7 @@ def test_overrides_are_laid_over_a_recipe(tmp_path):
     assert (recipe.text.primer.seed, recipe.text.primer.n_documents) == (1, 7)
     assert load_recipe(path).name == "mine"
     assert load_recipe(path, {"conversations.primer.seed": 2}).conversations.primer.seed == 2
-    with pytest.raises(UserError, match=r"`size\.x`: `size` is no group of settings"):
+    with pytest.raises(UserError, match=r"`size\.x`: `size` is not a group of settings"):
         load_recipe(path, {"size.x": 1})
     with pytest.raises(UserError, match=r"unknown key `pretrain\.max_step`"):
         load_recipe(path, {"pretrain.max_step": 1})

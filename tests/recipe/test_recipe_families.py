@@ -52,7 +52,7 @@ def test_a_family_has_its_own_objective(family, objective):
         ({"family": "encoder", "conversations": {"primer": {}}}, "only a decoder continues"),
         ({"finetune": {"task": "classify"}}, "learns from `examples`"),
         ({"finetune": {"task": "chat"}}, "learns from `conversations`"),
-        (EXAMPLES, "`examples` are given, and no task add for example `finetune: {task: embed}`"),
+        (EXAMPLES, "`examples` are given, but no task add for example `finetune: {task: embed}`"),
         (
             {"conversations": {"primer": {}}, "finetune": {"task": "classify"}},
             "a model is fine-tuned for one task",
@@ -125,7 +125,7 @@ def test_a_key_that_the_family_or_task_never_reads_is_refused(settings, key):
     with pytest.raises(UserError) as error:
         recipe(**settings)
     section, _, name = key.rpartition(".")
-    named = (f"`{key}` is set, and", f"`{section}`: `{name}` is set", f"unknown key `{key}`")
+    named = (f"`{key}` is set but", f"`{section}`: `{name}` is set", f"unknown key `{key}`")
     assert any(words in error.value.message for words in named)
     assert error.value.hint
 

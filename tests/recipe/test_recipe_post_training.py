@@ -93,7 +93,7 @@ def test_another_judge_is_part_of_a_step_s_key_where_there_is_one(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preferences": None}, "learns from `preferences`, and there is no such section"),
+        ({"preferences": None}, "learns from `preferences`, but there is no such section"),
         ({"align": []}, "nothing in `align` learns from them"),
         ({"align": LIFE["align"][1:]}, "method 'grpo' has no reward"),
         ({"align": [LIFE["align"][1]] * 2}, "has the method 'dpo' twice"),
@@ -125,7 +125,7 @@ def test_a_key_that_nothing_reads_is_an_error(changes: dict[str, Any], key: str,
         path = tmp_path / "chats.jsonl"
         path.write_text('{"messages": [{"role": "user", "content": "Hello"}]}\n', encoding="utf-8")
         changes["align"][0]["prompts"] = [str(path)]
-    with pytest.raises(UserError, match=rf"(unknown key `{key}`|`{key}` is set, and)"):
+    with pytest.raises(UserError, match=rf"(unknown key `{key}`|`{key}` is set but)"):
         life(**changes)
 
 
@@ -169,7 +169,7 @@ def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
     assert rows["reward"]["digest"] in rows["grpo"]["parents"]
     assert rows["grpo"]["digest"] in rows["distill"]["parents"]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    for words in ("What each stage brought", "after DPO", "Distillation", "A reward model"):
+    for words in ("Effect of each stage", "after DPO", "Distillation", "A reward model"):
         assert words in page, words
     assert not list((folder / "work").glob("*")) if (folder / "work").exists() else True
     kept = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

@@ -142,7 +142,7 @@ def test_a_key_of_another_choice_is_refused_with_its_name_and_who_has_it(
     for name in foreign:
         with pytest.raises(UserError) as error:
             group.parse(case | {name: sample(group, name)}, "my.yaml")
-        assert f"`{name}` is set, and nothing reads it: " in error.value.message
+        assert f"`{name}` is set but has no effect: " in error.value.message
         assert any(choice in error.value.message for path in owners(group, name) for choice, _ in path)
         assert error.value.hint
 
@@ -204,7 +204,7 @@ def overridden(path: Path, section: str, name: str, value: Any) -> Any:
 def test_every_recipe_refuses_the_keys_of_other_choices(path: Path) -> None:
     for section, group, case in sections(path):
         for name in fields(group).keys() - chosen_class(group, case).model_fields.keys():
-            with pytest.raises(UserError, match=rf"`{section}\.{name}` is set, and nothing reads it"):
+            with pytest.raises(UserError, match=rf"`{section}\.{name}` is set but has no effect"):
                 overridden(path, section, name, sample(group, name))
 
 
@@ -257,7 +257,7 @@ def test_a_flag_of_another_choice_is_refused_and_one_of_the_choice_is_taken(
         assert settings == group.parse(case | together)
     for name in fields(group).keys() - chosen.keys():
         argv = words(name, sample(group, name), fields(group)[name][0].default)
-        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is set, and nothing reads it"):
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is set but has no effect"):
             parse_arguments(command, group, [*base, *argv], f"parakit {verb}")
 
 

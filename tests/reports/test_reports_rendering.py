@@ -142,9 +142,9 @@ def test_what_is_missing_does_not_appear(gone):
     del summary[gone]
     page = Page(rendered(summary))
     titles = {
-        "suites": "What it knows",
-        "evaluations": "How well it predicts text",
-        "lineage": "Where it comes from",
+        "suites": "Accuracy on the suites",
+        "evaluations": "Bits per byte on other texts",
+        "lineage": "Lineage",
     }
     if gone in titles:
         assert titles[gone] not in page.words
@@ -158,8 +158,8 @@ def test_a_stage_that_did_not_run_does_not_appear(gone):
     del summary["stages"][gone]
     shown = Page(rendered(summary)).words
     titles = {
-        "corpus": "The text it was made from",
-        "tokenizer": "Its tokens",
+        "corpus": "Corpus",
+        "tokenizer": "Tokenizer",
         "pretrain": "Pre-training",
         "finetune": "Fine-tuning",
     }
@@ -216,14 +216,14 @@ def aligned_summary() -> dict:
 
 def test_every_stage_is_shown_against_its_parent():
     shown = Page(rendered(aligned_summary())).words
-    assert "What each stage brought" in shown
+    assert "Effect of each stage" in shown
     assert (
         "after tuning before tuning 25.5 % 88.9 % +63.4 +50.0 to +70.0 facts +72.4 sentiment -31.1" in shown
     )
     assert "after DPO after tuning" in shown
     assert "agreement -0.4" not in shown, "a change within chance is not told as one"
     assert "Direct preference optimization" in shown
-    assert "A reward model, from what people prefer" in shown
+    assert "Reward modelling" in shown
     assert "Good day." in shown
 
 
@@ -231,8 +231,8 @@ def test_the_page_sums_up_the_last_model_of_the_pipeline():
     summary = aligned_summary()
     mean = sum(results["dpo"]["accuracy"] for results in summary["suites"].values()) / len(SUITES)
     shown = Page(rendered(summary)).words
-    assert f"{100 * mean:.1f} % right on average; before tuning, 25.5 %." in shown
+    assert f"held-out questions: {100 * mean:.1f} %; before tuning, 25.5 %." in shown
 
 
 def test_a_build_without_comparisons_has_no_such_section():
-    assert "What each stage brought" not in Page(rendered(full_summary())).words
+    assert "Effect of each stage" not in Page(rendered(full_summary())).words

@@ -65,7 +65,7 @@ def summary(family: str = "encoder", task: dict | None = CLASSIFIED) -> dict:
 def test_the_page_has_every_metric_of_a_task_with_its_interval():
     shown = Page(rendered(summary())).words
     for words in (
-        "How well it classifies",
+        "Classification",
         "Measured on 500 examples",
         "97.4 %",
         "95.6 % – 98.5 %",
@@ -85,9 +85,9 @@ def test_the_page_has_every_metric_of_a_task_with_its_interval():
 
 def test_the_page_has_points_and_their_signature():
     shown = Page(rendered(summary("encoder-decoder", TRANSLATED))).words
-    for words in ("How well it translates", "71.2", "69.0 – 73.0", "nrefs:1|bs:1000", "le chat noir"):
+    for words in ("Translation", "71.2", "69.0 – 73.0", "nrefs:1|bs:1000", "le chat noir"):
         assert words in shown, words
-    assert "Expected labels against" not in shown
+    assert "Confusion matrix" not in shown
 
 
 def test_wrong_and_right_are_marked_and_neither_where_there_is_none():
@@ -118,7 +118,7 @@ def test_a_table_too_wide_for_a_page_is_left_out():
 def test_no_task_no_section():
     assert task_section(parsed({})) is None
     assert task_section(parsed({"task": CLASSIFIED | {"figures": []}})) is None
-    assert "How well it does" not in Page(rendered(full_summary())).words
+    assert "Task metrics" not in Page(rendered(full_summary())).words
 
 
 @pytest.mark.parametrize(

@@ -243,14 +243,14 @@ def test_a_recipe_goes_on_with_a_model_and_its_tokenizer(life, tmp_path):
 )
 def test_what_the_model_brings_itself_is_not_said_again(life, change, key):
     mapping = recipe(life).model_dump(exclude_unset=True, mode="json") | change
-    with pytest.raises(UserError, match=f"`{key}` is set, and nothing reads it"):
+    with pytest.raises(UserError, match=f"`{key}` is set but has no effect"):
         RecipeConfig.parse(mapping)
 
 
 def test_keys_of_replay_that_nothing_reads(life):
     keys = {"pretrain.replay": {"model": None}, "pretrain.replay_share": {"replay": None}}
     for key, change in keys.items():
-        with pytest.raises(UserError, match=f"`{key}` is set, and nothing reads it: it belongs to"):
+        with pytest.raises(UserError, match=f"`{key}` is set but has no effect: it belongs to"):
             recipe(life, **change)
 
 

@@ -129,7 +129,7 @@ def test_the_best_answers_are_tuned_on(model: Path, prompts: Path, tmp_path: Pat
     ("method", "reward", "settings", "says"),
     [
         ("ppo", None, {}, "no reward is set"),
-        ("grpo", "length=3", {"max_new_tokens": 48}, "leaves no space"),
+        ("grpo", "length=3", {"max_new_tokens": 48}, "leaves no tokens"),
         ("grpo", "length=3", {"batch_tokens": 64}, "`batch_tokens` is set, and method grpo does not have it"),
         ("grpo", "length=3", {"compile": "on"}, "`compile`: Input should be"),
         ("grpo", "length=3", {"epochs": 2}, "both set how long"),

@@ -65,7 +65,7 @@ def check_rankings(
     if isinstance(model, RewardModel):
         if method == "dpo":
             raise UserError(
-                f"{model_path}: is a reward model, and dpo tunes a language model", "name a language model"
+                f"{model_path}: is a reward model, but dpo tunes a language model", "name a language model"
             )
         method = "reward"
     else:

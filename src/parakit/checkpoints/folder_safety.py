@@ -52,7 +52,7 @@ def check_folder_safety(folder: str | Path) -> None:
             )
         if path.suffix.lower() in CODE:
             raise UserError(
-                f"{path}: is program code, and Parakit runs none from a model folder",
+                f"{path}: is program code, which Parakit never runs from a model folder",
                 "remove it if the model is of a known architecture without it",
             )
     for name in CHECKED_JSON:

@@ -43,7 +43,7 @@ def hub_name(source: str) -> str | None:
     if source.startswith(_PREFIX):
         name = source.removeprefix(_PREFIX)
         if not _NAME.fullmatch(name):
-            raise UserError(f"{source}: is no name on the hub", "names are written hub:ORGANISATION/MODEL")
+            raise UserError(f"{source}: is not a name on the hub", "names are written hub:ORGANISATION/MODEL")
         return name
     return source if _NAME.fullmatch(source) and not os.path.lexists(source) else None
 

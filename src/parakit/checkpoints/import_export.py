@@ -38,7 +38,7 @@ def import_model(
     """
     name = hub_name(source)
     if revision and name is None:
-        raise UserError(f"--revision {revision} is given, and {source} is a folder", "take it out")
+        raise UserError(f"--revision {revision} is given, but {source} is a folder", "remove it")
     if Path(output).exists() and not overwrite:
         raise UserError(
             f"{output}: exists already", "choose another folder, or pass --overwrite to replace it"

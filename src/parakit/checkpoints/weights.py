@@ -46,7 +46,7 @@ def match_tensors(
     for name in entries.keys() - expected.keys():
         if name not in architecture.TIED_COPIES:
             raise UserError(
-                f"{entries[name].file}: holds a tensor {name!r} that {architecture.MODEL_TYPE} has no place for",
+                f"{entries[name].file}: holds a tensor {name!r} that {architecture.MODEL_TYPE} does not have",
                 "it belongs to another model, or to another head: see `architectures` in config.json",
             )
     return entries

@@ -1,3 +1,3 @@
-"""The command line: one file a verb, each of which parses, calls and prints. Nobody imports this room."""
+"""The command line: one module per command, which parses arguments, calls the API and prints. No other package imports it."""
 
 __all__: list[str] = []

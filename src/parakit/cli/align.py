@@ -1,4 +1,4 @@
-"""`parakit align`: a reward model from preferences, or a policy that follows them or a reward."""
+"""`parakit align`: train a reward model or a policy on preferences, or a policy on rewards."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,8 @@ from parakit.recipe.build_folder import resolve_model_folder
 
 
 class AlignCommandConfig(Config):
-    """Align a chat-tuned model: `reward` trains a reward model on preferences, `dpo` a policy on preferences, the others a
-    policy on its own completions of prompts. Interrupted, the same command resumes.
+    """Align a chat-tuned model: `reward` trains a reward model and `dpo` a policy, both on preferences; the other
+    methods train a policy on its own completions of prompts. The same command resumes an interrupted run.
     """
 
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")

@@ -1,4 +1,4 @@
-"""`parakit build`: all stages in one command, from a recipe file, the built-in recipe, or text."""
+"""`parakit build`: run all stages of a recipe file, of the built-in recipe, or of a recipe for given text."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ _WITH_TEXT = {
 
 
 class BuildConfig(Config):
-    """Make a model. Without arguments the built-in recipe is built; it needs no text of yours."""
+    """Build a model. Without arguments, the command builds the built-in recipe, which needs no data."""
 
     recipe: tyro.conf.Positional[str | None] = Field(
         default=None, description="A recipe file. Default: the built-in recipe."
@@ -110,7 +110,7 @@ def _recipe(command: BuildConfig) -> Any:
 def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {text!r} is no KEY=VALUE", "write for example --set pretrain.max_steps=100")
+        raise UserError(f"--set {text!r} is not KEY=VALUE", "write for example --set pretrain.max_steps=100")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError:
@@ -131,7 +131,11 @@ def _show(summary: BuildSummary, folder: Path) -> None:
     if summary.suites:
         models = list(summary.suite_mean)
         table = Table(
-            "suite", *models, "chance", title="held-out suites, % right (95 % interval)", title_justify="left"
+            "suite",
+            *models,
+            "chance",
+            title="held-out suites, accuracy in % (95 % interval)",
+            title_justify="left",
         )
         for suite, results in summary.suites.items():
             cells = [

@@ -1,4 +1,4 @@
-"""`parakit chat`: a conversation in the terminal. Answers go to standard output, all else to standard error."""
+"""`parakit chat`: chat in the terminal. Answers go to standard output, all else to standard error."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ChatCommandConfig(SamplingConfig):
-    """Talk to a model. Lines that begin with / are commands; /help lists them, /quit leaves."""
+    """Chat with a model. Lines that begin with / are commands; /help lists them, /quit ends the chat."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     adapters: tuple[str, ...] = Field(
@@ -49,7 +49,9 @@ def main(argv: list[str]) -> int:
         ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling)
     )
     if not model.chat_tuned:
-        log(f"{command.model}: was not tuned for chat and may ramble; `parakit generate` continues a text")
+        log(
+            f"{command.model}: was not tuned for chat and may answer poorly; `parakit generate` continues a text"
+        )
     if sys.stdin.isatty():
         log("/help lists the commands, /quit leaves")
     for line in _lines():

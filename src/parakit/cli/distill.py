@@ -1,4 +1,4 @@
-"""`parakit distill`: a smaller model that learns how likely a larger one finds each token."""
+"""`parakit distill`: train a smaller model on a larger one's token probabilities."""
 
 import json
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from parakit.recipe.build_folder import resolve_model_folder
 
 
 class DistillCommandConfig(Config):
-    """Train a student on its teacher's probabilities, on conversations or on token shards. It begins as a part of the
-    teacher's layers (by default half of them), from scratch at a size, or as another model. Interrupted, the same command
-    resumes.
+    """Train a student on its teacher's token probabilities, on conversations or token shards. The student is
+    initialized from some of the teacher's layers (by default half of them), from scratch at a size, or from another
+    model. The same command resumes an interrupted run.
     """
 
     teacher: tyro.conf.Positional[str] = Field(description="The teacher's model folder; it is not changed.")

@@ -1,6 +1,4 @@
-"""`parakit doctor`: check a model and the data it is to be trained on before any time is spent, and show what would
-count.
-"""
+"""`parakit doctor`: check a model and its training data before a run, and show which tokens count in the loss."""
 
 import json
 from pathlib import Path
@@ -81,7 +79,7 @@ def _training_data(model: str) -> str:
     folder = next((parent["path"] for parent in parents if parent["kind"] in _DATA), None)
     if folder is None or not Path(folder).is_dir():
         raise UserError(
-            f"{model}: the shards that it was trained on are not there",
+            f"{model}: the shards that it was trained on no longer exist",
             "name them: parakit doctor MODEL --data SHARDS",
         )
     return folder

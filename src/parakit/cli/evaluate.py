@@ -1,6 +1,4 @@
-"""`parakit evaluate`: loss, perplexity and bits per byte on shards or raw text, figures on the examples of the model's
-task, accuracy on the primer's suites; the accuracy of a reward model on preferences.
-"""
+"""`parakit evaluate`: loss, perplexity and bits per byte on shards or text, task metrics on examples, suites, preferences."""
 
 import json
 from typing import Annotated, Literal
@@ -22,7 +20,7 @@ from parakit.reports.summary_schema import TaskSummary
 
 
 class EvaluateCommandConfig(EvaluationConfig):
-    """Measure a model on token shards, raw text, examples of its task, the primer's suites, or preferences."""
+    """Evaluate a model on token shards, raw text, examples of its task, the primer's suites, or preferences."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     suites: Annotated[PrimerSuitesConfig | None, tyro.conf.Suppress] = None
@@ -52,7 +50,7 @@ class EvaluateCommandConfig(EvaluationConfig):
 
 
 def main(argv: list[str]) -> int:
-    """Run `parakit evaluate` with these arguments; 0 when everything asked for was measured."""
+    """Run `parakit evaluate` with these arguments; 0 when all was evaluated."""
     command = parse_command(EvaluateCommandConfig, argv, "parakit evaluate")
     unit = "rankings" if command.preferences else "tokens and questions"
     with progress("evaluate", unit=unit) as bar:
@@ -68,7 +66,7 @@ def main(argv: list[str]) -> int:
             **_settings(command),
         )
     if command.output:
-        log(f"kept in {command.output}")
+        log(f"results written to {command.output}")
     if command.as_json:
         print(json.dumps(figures, ensure_ascii=False))
     elif command.preferences:

@@ -1,4 +1,4 @@
-"""`parakit export`: a model folder as plain Hugging Face files."""
+"""`parakit export`: write a model as a plain Hugging Face folder."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from parakit.recipe.build_folder import resolve_model_folder
 
 
 class ExportCommandConfig(Config):
-    """Write a model as a plain Hugging Face folder, which transformers loads."""
+    """Export a model as a plain Hugging Face folder, which transformers loads."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     output: str = Field(description="The folder to write.")
@@ -54,5 +54,5 @@ def parse_bytes(size: str) -> int:
     match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([kmgt]?)b?\s*", size.lower())
     n_bytes = int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " ")) if match else 0
     if n_bytes < 1:
-        raise UserError(f"{size!r} is no file size", "write a number with kB, MB or GB, for example 500MB")
+        raise UserError(f"{size!r} is not a file size", "write a number with kB, MB or GB, for example 500MB")
     return n_bytes

@@ -1,4 +1,4 @@
-"""`parakit finetune`: tune a model on conversations, so that it answers, or on the examples of another task."""
+"""`parakit finetune`: fine-tune a model on conversations (chat) or on the examples of another task."""
 
 import json
 from typing import Annotated
@@ -17,8 +17,9 @@ _DATA = ("conversations", "shares", "examples", "validation_examples", "test_exa
 
 
 class FinetuneCommandConfig(Config):
-    """Train all weights, or with --method an adapter or some layers: for chat on conversations, of which the assistant's
-    turns count; for classify, tag, regress, translate and embed on examples. Interrupted, the same command resumes.
+    """Fine-tune a model: all weights, an adapter, or some layers (--method). The task chat trains on conversations,
+    where the loss counts the assistant's turns; the other tasks train on examples. The same command resumes an
+    interrupted run.
     """
 
     model: tyro.conf.Positional[str] = Field(description="The model folder to start from; it is not changed.")

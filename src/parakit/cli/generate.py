@@ -1,4 +1,4 @@
-"""`parakit generate`: the completion of a prompt, or the answer to it, as text or as one line of JSON."""
+"""`parakit generate`: generate the completion of a prompt, as text or JSON."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class GenerateCommandConfig(SamplingConfig):
-    """Continue a prompt; a model that was tuned for chat answers it."""
+    """Generate the continuation of a prompt; a chat-tuned model answers it."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     prompt: tyro.conf.Positional[str] = Field(

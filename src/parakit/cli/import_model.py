@@ -1,4 +1,4 @@
-"""`parakit import`: a published model, from a folder or the hub, becomes an artifact with lineage."""
+"""`parakit import`: turn a published model, from a folder or the hub, into a model folder with lineage."""
 
 import json
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ StoredDtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 class ImportCommandConfig(Config):
-    """Check a published model, tensor by tensor, and write it as a model folder with lineage. None of its code runs."""
+    """Import a published model: check every tensor and write a model folder with lineage. No code of the model runs."""
 
     source: tyro.conf.Positional[str] = Field(
         description="A model folder, or a model to download from the "

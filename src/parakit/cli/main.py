@@ -1,4 +1,4 @@
-"""`parakit VERB ...`: imports the verb's module and runs it. Other verbs are not imported, so help is quick."""
+"""`parakit COMMAND ...`: import the command's module and run it. Other commands are not imported, so help is fast."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from types import FrameType
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 
 VERBS = {
-    "build": "Make a model from a recipe or from your text: all stages in one command.",
-    "text": "Read text (files, folders, or the built-in primer) into a corpus folder.",
+    "build": "Build a model from a recipe or from text: all stages in one command.",
+    "text": "Prepare text, conversations, preferences or examples for training.",
     "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
-    "pretrain": "Train a language model from scratch on encoded text.",
-    "finetune": "Tune a model on conversations, whole or by an adapter.",
-    "align": "Align a tuned model: a reward model, DPO, PPO, GRPO, and more.",
+    "pretrain": "Pre-train a language model on token shards.",
+    "finetune": "Fine-tune a model for chat or another task: all weights or an adapter.",
+    "align": "Align a chat-tuned model: reward model, DPO, PPO, GRPO and more.",
     "distill": "Train a smaller model on the outputs of a larger one.",
     "merge": "Merge an adapter into its base, or several models into their mean.",
-    "evaluate": "Measure a model: bits per byte of text, the built-in suites.",
-    "generate": "Continue a prompt, or answer it.",
-    "chat": "Talk to a model.",
+    "evaluate": "Evaluate a model: bits per byte, task metrics, the built-in suites.",
+    "generate": "Generate text from a prompt.",
+    "chat": "Chat with a model.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
-    "redteam": "Attack a model and report how often attacks succeed.",
-    "import": "Bring in a published model, from a folder or by its name on the hub.",
-    "export": "Write a model as a plain Hugging Face folder.",
-    "doctor": "Look for silent mistakes in a model and its data.",
-    "show": "Show what a folder holds and where it came from.",
+    "redteam": "Red-team a model: attack success by category, with transcripts.",
+    "import": "Import a published model, from a folder or the Hugging Face hub.",
+    "export": "Export a model as a plain Hugging Face folder.",
+    "doctor": "Check a model and its data for silent mistakes before training.",
+    "show": "Describe a folder: what it holds and how it was made.",
 }
 # `import` is a Python keyword, so its module has another name; `export` follows it.
 _MODULES = {"import": "import_model", "export": "export_model"}
@@ -127,7 +127,7 @@ def _help() -> str:
         [
             *lines,
             "",
-            "Begin with `parakit build`, which needs no text of yours, or `parakit build --text PATH`.",
+            "Start with `parakit build`, which needs no data, or with `parakit build --text PATH`.",
         ]
     )
 

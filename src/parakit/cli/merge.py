@@ -1,4 +1,4 @@
-"""`parakit merge`: an adapter into its base, or several models of one shape into their mean."""
+"""`parakit merge`: merge an adapter into its base, or average several models of one config."""
 
 import json
 from typing import Annotated, Literal
@@ -14,8 +14,8 @@ from parakit.common.settings import Config
 
 
 class MergeCommandConfig(Config):
-    """Write an adapter and its base as one plain model, exactly; or the weighted mean of models of one shape. Where
-    rounding would take the tune away, nothing is written.
+    """Merge an adapter into its base, or several models of one config into their weighted mean. Nothing is written if
+    rounding would lose too much of the adapter's update.
     """
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER ...")] = Field(
@@ -54,7 +54,7 @@ def _merge_adapter(command: MergeCommandConfig) -> None:
     from parakit.compression.merging import merge_adapter_folder
 
     if command.weights:
-        raise UserError("--weights is set, and an adapter is merged whole", "take it out")
+        raise UserError("--weights is for averaging models, but an adapter was given", "remove it")
     merged = merge_adapter_folder(
         command.sources[0],
         command.output,
@@ -79,7 +79,8 @@ def _merge_models(command: MergeCommandConfig) -> None:
             and getattr(command, name) != type(command).model_fields[name].default
         ):
             raise UserError(
-                f"--{name.replace('_', '-')} is set, and it belongs to the merge of an adapter", "take it out"
+                f"--{name.replace('_', '-')} is for merging an adapter, but several models were given",
+                "remove it",
             )
     merge_models(
         [resolve_model_folder(source) for source in command.sources],

@@ -1,6 +1,4 @@
-"""`parakit predict`: what a model without generation predicts for texts: labels, tags, scores, translations, vectors,
-the words behind [MASK].
-"""
+"""`parakit predict`: labels, tags, scores, translations, vectors or masked tokens for texts."""
 
 import json
 from typing import Annotated
@@ -16,7 +14,7 @@ from parakit.inference.config import BeamConfig
 
 
 class PredictCommandConfig(BeamConfig):
-    """Use a classifier, a tagger, a scorer, a translator, an embedder, or an encoder that fills [MASK]."""
+    """Predict with a classifier, tagger, regressor, translator or embedder, or fill [MASK] with an encoder."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     text: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = Field(

@@ -1,4 +1,4 @@
-"""`parakit pretrain`: on token shards that `parakit tokenizer encode` wrote, from scratch or from a trained model."""
+"""`parakit pretrain`: pre-train on token shards, from scratch or from a trained model."""
 
 import json
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ _FROM_SCRATCH = ("tokenizer", "family", "architecture", "size", "max_seq_len")
 
 
 class PretrainCommandConfig(Config):
-    """Train a decoder, an encoder or an encoder-decoder on token shards and write a model folder. --model continues a
-    trained one, --replay mixes in what it was trained on. Interrupted, the same command resumes.
+    """Pre-train a decoder, an encoder or an encoder-decoder on token shards. --model continues a trained model, and
+    --replay mixes in data that it was trained on before. The same command resumes an interrupted run.
     """
 
     shards: tyro.conf.Positional[str] = Field(description="The folder of token shards.")

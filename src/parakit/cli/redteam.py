@@ -1,4 +1,4 @@
-"""`parakit redteam`: attack a model and tell how often attacks succeed, category by category."""
+"""`parakit redteam`: attack a model and report the success rate of each category of attacks."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,8 @@ from parakit.recipe.build_folder import resolve_model_folder
 
 
 class RedteamCommandConfig(RedTeamConfig):
-    """Attack a model with built-in suites or with your own attacks, judge its answers by rules or by another model,
-    and keep figures, transcripts and a report. Interrupted, the same command resumes.
+    """Red-team a model with built-in suites or your own attacks, judge its answers by rules or by a chat model, and
+    write results, transcripts and a report. The same command resumes an interrupted run.
     """
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the URL of a chat endpoint.")
@@ -70,12 +70,12 @@ def _config(command: RedteamCommandConfig) -> RedTeamConfig:
         for name in ("suites", "n_attacks"):
             if name in values:
                 raise UserError(
-                    f"--{name.replace('_', '-')} is for the built-in suites, and --attacks names files",
-                    "take one of them out",
+                    f"--{name.replace('_', '-')} is for the built-in suites, but --attacks names files",
+                    "remove one of them",
                 )
     if config.judge_model and not config.judge.startswith(("http://", "https://")):
         raise UserError(
-            f"--judge-model {config.judge_model} names a model at a URL, and --judge is {config.judge!r}",
+            f"--judge-model {config.judge_model} names a model at a URL, but --judge is {config.judge!r}",
             "give the URL with --judge",
         )
     return config

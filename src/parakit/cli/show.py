@@ -1,4 +1,4 @@
-"""`parakit show`: what a folder holds and where it came from."""
+"""`parakit show`: describe what a folder holds and how it was made."""
 
 import json
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from parakit.common.settings import Config
 
 
 class ShowCommandConfig(Config):
-    """Show what a folder holds (a corpus, a model, a build, ...) and where it came from."""
+    """Describe a folder (a corpus, a model, a build, ...): what it holds and how it was made."""
 
     path: tyro.conf.Positional[str] = Field(description="The folder to describe.")
     verify: bool = Field(default=True, description="Check the sha256 sum of every file.")
@@ -52,7 +52,7 @@ def _show(found: JsonObject, console: Console) -> None:
             console.print(Padding(_safe(text), (0, 0, 1, 2)), highlight=False)
     if found["lineage"]:
         console.print()
-        console.print("[bold]where it came from[/bold]")
+        console.print("[bold]lineage[/bold]")
         console.print(Padding(_tree(found["lineage"]), (0, 0, 0, 2)), highlight=False)
     if found["files"]:
         total = byte_size(sum(file["size"] for file in found["files"]))

@@ -1,4 +1,4 @@
-"""`parakit text`: files and folders, or the primer, become a corpus, or a set of conversations, preferences or examples."""
+"""`parakit text`: prepare a corpus, conversations, preferences or examples, from files or from the primer."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ _COUNTS = {
 
 
 class TextCommandConfig(TextConfig):
-    """Read text into a corpus folder: cleaned, without duplicates, split into train, validation and test."""
+    """Prepare text as a corpus: cleaned, deduplicated, split into train, validation and test."""
 
     paths: tyro.conf.Positional[tuple[str, ...]] = Field(default=(), description="Files and folders to read.")
     output: str = Field(description="The folder to write.")
@@ -82,13 +82,11 @@ def main(argv: list[str]) -> int:
     """Run `parakit text` with these arguments; 0 when the folder was written."""
     command = parse_command(TextCommandConfig, argv, "parakit text")
     if command.statistics and not command.use_primer:
-        raise UserError(
-            "--statistics describes the primer, and text was given", "take it out, or add --primer"
-        )
+        raise UserError("--statistics describes the primer, but text was given", "remove it, or add --primer")
     if command.shares and not command.conversations:
         raise UserError(
-            "--shares is set, and nothing reads it: it mixes files of conversations",
-            "take it out, or add --conversations",
+            "--shares is set but has no effect: it mixes files of conversations",
+            "remove it, or add --conversations",
         )
     _preparation(command)(command)
     report = read_json(f"{command.output}/report.json")

@@ -67,10 +67,10 @@ def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists already", "choose another folder, or pass --overwrite to replace it")
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: is a file, and an artifact is a folder", "choose another name")
+        raise UserError(f"{path}: is a file, but an artifact is a folder", "choose another name")
     if path.exists() and any(path.iterdir()) and not (path / LINEAGE).is_file():
         raise UserError(
-            f"{path}: is no Parakit artifact and is not replaced",
+            f"{path}: is not a Parakit artifact and is not replaced",
             "choose another folder, or empty it yourself",
         )
     started = time.monotonic()
@@ -112,7 +112,7 @@ def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, ver
     kinds = (kind,) if isinstance(kind, str) else kind
     if kinds and lineage["kind"] not in kinds:
         raise UserError(
-            f"{path}: holds a {lineage['kind']}, and a {' or '.join(kinds)} is needed",
+            f"{path}: holds a {lineage['kind']}, but a {' or '.join(kinds)} is needed",
             "point to the right folder",
         )
     return Artifact(path, lineage["kind"], lineage["digest"], lineage)
@@ -129,10 +129,12 @@ def verify_manifest(path: str | Path) -> None:
         if not file.is_file():
             raise CorruptArtifact(f"{file}: is missing", _RESTORE)
         if file.stat().st_size != size:
-            raise CorruptArtifact(f"{file}: has {file.stat().st_size} bytes, {size} were written", _RESTORE)
+            raise CorruptArtifact(
+                f"{file}: has {file.stat().st_size} bytes, but {size} were written", _RESTORE
+            )
         if sha256_file(file) != sha256:
             raise CorruptArtifact(
-                f"{file}: its bytes are not those that were written (sha256 differs)", _RESTORE
+                f"{file}: its content has changed since it was written (sha256 differs)", _RESTORE
             )
     if extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST}):
         raise UnexpectedFile(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
@@ -147,7 +149,7 @@ def _recorded(manifest: Path) -> dict[str, tuple[str, int]]:
             name: (entry["sha256"], entry["size"]) for name, entry in read_json(manifest)["files"].items()
         }
     except (KeyError, TypeError, AttributeError):
-        raise CorruptArtifact(f"{manifest}: is not the manifest that was written", _RESTORE) from None
+        raise CorruptArtifact(f"{manifest}: has changed since it was written", _RESTORE) from None
 
 
 def _parent(path: str | Path) -> dict[str, str]:

@@ -168,7 +168,7 @@ def explain_foreign(
     fewest = min(map(len, unmet))
     name, value = next(path[0] for path in unmet if len(path) == fewest)
     if value is GIVEN:
-        return f"it belongs to {spell(name)}, which is not set", f"set {spell(name)} as well, or take it out"
+        return f"it belongs to {spell(name)}, which is not set", f"set {spell(name)} as well, or remove it"
     if value is ABSENT:
         return f"{spell(name)} is set, which rules it out", "keep one of the two"
     have = list(
@@ -178,7 +178,7 @@ def explain_foreign(
     return (
         f"it belongs to {name} {' and '.join(have)}, and the {name} is"
         f" {values.get(name, chosen[name].default)}",
-        f"choose {choice}, or take it out",
+        f"choose {choice}, or remove it",
     )
 
 

@@ -83,7 +83,7 @@ def read_json(path: str | Path) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CorruptArtifact(
             f"{path}: not readable as JSON: {error}",
-            "the file is damaged: restore it, or run the command again that wrote it",
+            "the file is damaged: restore it, or rerun the command that wrote it",
         ) from None
 
 

@@ -164,7 +164,7 @@ def _explain_unknown(
     for group in groups:
         if foreign := group.explain_foreign(values, key, lambda name: _spelled(name, flags)):
             reason, hint = foreign
-            return f"{path} is set, and nothing reads it: {reason}", hint
+            return f"{path} is set but has no effect: {reason}", hint
     known = sorted({name for group in groups for name in group.chosen_fields(values)})
     others = {name for group in groups for name in group.every_field()}
     close = closest_match(key, sorted(others.union(known)))

@@ -108,8 +108,8 @@ class DistillConfig(TrainingConfig, TextBatches):
         for name in sorted(self.model_fields_set & OF_THE_TEACHER) if self.hard_label_share == 1 else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise UserError(
-                    f"`{name}` is set, and `hard_label_share` = 1 leaves the teacher out",
-                    "take it out, or lower `hard_label_share`",
+                    f"`{name}` is set, but `hard_label_share` = 1 does not use the teacher",
+                    "remove it, or lower `hard_label_share`",
                 )
         return self
 

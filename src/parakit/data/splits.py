@@ -39,5 +39,5 @@ def writing_splits(folder: Path, splits: Sequence[str] = SPLITS) -> Iterator[dic
 def split_path(path: str | Path, kind: str, split: str, splits: Sequence[str] = SPLITS) -> Path:
     """The JSON-lines file of one split of an artifact folder of `kind`. `UserError` for an unknown split."""
     if split not in splits:
-        raise UserError(f"{split!r} is no split", f"splits are {', '.join(splits)}")
+        raise UserError(f"{split!r} is not a split", f"splits are {', '.join(splits)}")
     return open_artifact(path, kind).path / f"{split}.jsonl"

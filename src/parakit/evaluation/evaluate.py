@@ -94,7 +94,7 @@ def evaluate_task(
     elif config.examples_split is not None:
         raise UserError(
             f"--examples-split goes with a folder of examples, and {config.examples} is none",
-            "make the folder with `parakit text --task`, or take the flag out",
+            "make the folder with `parakit text --task`, or remove the flag",
         )
     else:
         task, split = _task_of(model), config.examples

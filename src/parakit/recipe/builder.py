@@ -186,7 +186,7 @@ def _refuse_foreign(folder: Path) -> None:
         if not (entry.name.startswith(".") or (entry / LINEAGE).is_file()):
             raise UserError(
                 f"{folder}: holds {entry.name}, which no build wrote",
-                "choose another name (--name), or another place (--builds)",
+                "choose another name (--name), or another folder (--builds)",
             )
 
 
@@ -202,7 +202,7 @@ def _only_one(folder: Path) -> Iterator[None]:
             if not _locked(file, path):
                 file.seek(0)
                 raise UserError(
-                    f"{folder}: process {file.read().strip() or 'unknown'} is building here",
+                    f"{folder}: process {file.read().strip() or 'unknown'} is already building here",
                     "wait for it, stop it, or choose another name with --name",
                 )
             stack.callback(path.unlink, missing_ok=True)
@@ -231,7 +231,7 @@ def _put(mapping: JsonObject, keys: list[str], value: Any) -> None:
             mapping[key] = {}
         inner = mapping[key]
         if not isinstance(inner, dict):
-            raise UserError(f"`{'.'.join(keys)}`: `{key}` is no group of settings", "check the key's path")
+            raise UserError(f"`{'.'.join(keys)}`: `{key}` is not a group of settings", "check the key's path")
         mapping = inner
     mapping[keys[-1]] = value
 

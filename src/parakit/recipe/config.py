@@ -150,24 +150,24 @@ def check_task_data(recipe: RecipeConfig) -> None:
     if finetune and not (recipe.conversations or recipe.examples):
         if "task" in finetune.model_fields_set:
             data = "conversations" if task == "chat" else "examples"
-            raise UserError(f"task {task!r} learns from `{data}`, and there is no such section", "add it")
+            raise UserError(f"task {task!r} learns from `{data}`, but there is no such section", "add it")
         raise UserError(
-            "`finetune` is set, and nothing reads it without conversations or examples",
-            "add one of these sections, or take this one out",
+            "`finetune` is set but has no effect without conversations or examples",
+            "add one of these sections, or remove this one",
         )
     if recipe.conversations and (recipe.examples or task != "chat"):
         raise UserError(
-            "`conversations` are for the task 'chat', and another is set: a model is fine-tuned for one task",
-            "take the conversations or the other task out",
+            "`conversations` are for the task 'chat', but another task is set: a model is fine-tuned for one task",
+            "remove the conversations or the other task",
         )
     if recipe.examples and task in (None, "chat"):
         raise UserError(
-            "`examples` are given, and no task",
+            "`examples` are given, but no task",
             f"add for example `finetune: {{task: {tasks_for(recipe.family)[-1]}}}`",
         )
     if recipe.pretrain == "none" and not recipe.examples:
         raise UserError(
-            "pretrain 'none' trains from scratch on `examples`, and there is no such section", "add it"
+            "pretrain 'none' trains from scratch on `examples`, but there is no such section", "add it"
         )
     if task:
         check_task(task, recipe.family)
@@ -178,7 +178,7 @@ def check_post_training(recipe: RecipeConfig) -> None:
     methods = [step.method for step in recipe.align]
     if recipe.align and recipe.task != "chat":
         raise UserError(
-            "`align` needs a chat-tuned model", "give `conversations` to fine-tune on, or take it out"
+            "`align` needs a chat-tuned model", "give `conversations` to fine-tune on, or remove it"
         )
     if twice := next((name for name in methods if methods.count(name) > 1), None):
         raise UserError(
@@ -187,12 +187,12 @@ def check_post_training(recipe: RecipeConfig) -> None:
     learns = [name for name in methods if name in ("reward", "dpo")]
     if learns and recipe.preferences is None:
         raise UserError(
-            f"method {learns[0]!r} learns from `preferences`, and there is no such section", "add it"
+            f"method {learns[0]!r} learns from `preferences`, but there is no such section", "add it"
         )
     if recipe.preferences is not None and not learns:
         raise UserError(
-            "`preferences` are given, and nothing in `align` learns from them",
-            "add a step with the method reward or dpo, or take them out",
+            "`preferences` are given, but nothing in `align` learns from them",
+            "add a step with the method reward or dpo, or remove them",
         )
     for number, step in enumerate(recipe.align):
         rewarded = any(isinstance(other, RewardConfig) for other in recipe.align[:number])
@@ -206,14 +206,14 @@ def check_post_training(recipe: RecipeConfig) -> None:
             "distill the base model and fine-tune the student",
         )
     if recipe.distill is not None and recipe.family == "encoder-decoder":
-        raise UserError("`distill` is for decoders and encoders", "take it out")
+        raise UserError("`distill` is for decoders and encoders", "remove it")
 
 
 def check_unused(recipe: RecipeConfig) -> None:
     """`UserError` for a setting that nothing reads because of what another section says."""
     for key, reason in (*_unused_of_task(recipe), *_unused_of_model(recipe)):
         raise UserError(
-            f"`{key}` is set, and nothing reads it: {reason}", "take it out, or change what should read it"
+            f"`{key}` is set but has no effect: {reason}", "remove it, or change what should read it"
         )
 
 

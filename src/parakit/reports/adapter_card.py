@@ -26,7 +26,7 @@ def adapter_card(name: str, base: str, method: str, training: Mapping[str, Any])
         "---\nlibrary_name: peft\ntags: " + json.dumps(["parakit", method]) + "\n---",
         f"# {escape_markdown(name)} (adapter)",
         f"{_METHODS.get(method, method)}: {number(figures.trained_parameters)} trained parameters for the model"
-        f" `{escape_markdown(base)}`, which is needed too and does not change. Made by Parakit"
+        f" `{escape_markdown(base)}`, which is needed as well and is not changed. Made by Parakit"
         f" {escape_markdown(parakit_version())}.",
     ]
     if figures.loss is not None:

@@ -12,9 +12,9 @@ def outcome(figures: TrainingSummary) -> list[str]:
     accuracy, logp_accuracy = figures.metric("accuracy"), figures.metric("logp_accuracy")
     if logp_accuracy is not None:
         parts.append(
-            f"of held-out pairs the better answer is the likelier one in {percent(logp_accuracy)}"
+            f"the chosen answer is the likelier one in {percent(logp_accuracy)} of held-out pairs"
             + _before(percent(before.get("logp_accuracy")))
-            + f", and gained more in {percent(accuracy)}"
+            + f", and its log-probability rose more in {percent(accuracy)}"
         )
     elif figures.metric("margin") is not None:
         parts.append(_reward_model(figures))
@@ -22,19 +22,18 @@ def outcome(figures: TrainingSummary) -> list[str]:
     if reward is not None and is_number(before.get("reward")):
         parts.append(f"reward on held-out prompts {number(reward)}" + _before(number(before["reward"])))
         if kl is not None:
-            parts.append(f"{number(kl)} nats an answer from where it began")
+            parts.append(f"KL to the reference {number(kl)} nats per answer")
     return parts
 
 
 def _reward_model(figures: TrainingSummary) -> str:
     accuracy, judged = percent(figures.metric("accuracy")), figures.reward_eval
-    text = f"it finds the better of two held-out answers in {accuracy}"
+    text = f"it ranks {accuracy} of held-out pairs correctly"
     if not judged:
         return text
     return (
-        text
-        + f" (95 % between {percent(judged['low'])} and {percent(judged['high'])}; a judge of length alone"
-        f" {percent(judged['length_baseline'])}), and its claims are off by {percent(judged['calibration_error'])}"
+        text + f" (95 % between {percent(judged['low'])} and {percent(judged['high'])}; by length alone"
+        f" {percent(judged['length_baseline'])}), with a calibration error of {percent(judged['calibration_error'])}"
     )
 
 

@@ -18,9 +18,9 @@ from parakit.reports.summary_schema import BuildSummary, LineageEntry, SuiteSumm
 
 MAX_POINTS = 300
 ALIGNMENT_METRICS = (  # of steps and validations: key, title, unit
-    ("accuracy", "Right pairs", "share of pairs in which the better answer leads"),
+    ("accuracy", "Pair accuracy", "share of pairs with a positive margin"),
     ("reward", "Reward", "mean of the answers"),
-    ("kl", "Distance from the start", "nats an answer"),
+    ("kl", "KL to the reference", "nats per answer"),
 )
 BOX = (143, 66)  # pixels of a lineage box
 Point = tuple[float, float]

@@ -120,14 +120,17 @@ def next_command(summary: BuildSummary) -> dict[str, str]:
     """How to use the model: `what` in words, and the `command`."""
     made, path = family(summary), build_path(summary)
     if task(summary) == "chat":
-        return {"what": "Talk to it", "command": f"parakit chat {path}"}
+        return {"what": "Chat with it", "command": f"parakit chat {path}"}
     if task(summary) is None and made == "decoder":
-        return {"what": "Let it write", "command": f'parakit generate {path} "It was"'}
+        return {"what": "Generate text", "command": f'parakit generate {path} "It was"'}
     if task(summary) is None and made == "encoder-decoder":
-        return {"what": "Tune it", "command": f"parakit finetune {path} --task translate --examples FILE"}
+        return {
+            "what": "Fine-tune it",
+            "command": f"parakit finetune {path} --task translate --examples FILE",
+        }
     inputs = {"translate": "A sentence to translate.", None: "A text with a [MASK] in it."}
     text = inputs.get(task(summary), "A text.")
-    return {"what": "Use it", "command": f'parakit predict {path} --text "{text}"'}
+    return {"what": "Predict", "command": f'parakit predict {path} --text "{text}"'}
 
 
 def summary_sentence(summary: BuildSummary) -> str:
@@ -152,12 +155,12 @@ def quality(summary: BuildSummary) -> str:
     if measured:
         best = measured[-1]
         n = len([results for results in summary.suites.values() if best in results])
-        text = f"On {n} suites of held-out questions it answers {percent(means[best])} right on average"
+        text = f"Mean accuracy on {n} suites of held-out questions: {percent(means[best])}"
         if best != "base" and "base" in means:
             return text + f"; before tuning, {percent(means['base'])}."
         return text + "."
     bits = training(summary, "pretrain").bits_per_byte
-    return "" if bits is None else f"It needs {number(bits)} bits for a byte of text that it has never seen."
+    return "" if bits is None else f"It reaches {number(bits)} bits per byte on held-out text."
 
 
 def shape(plan: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ USAGES: dict[tuple[str, str | None], Usage] = {
     ),
     ("decoder", "reward"): Usage(
         "reward model",
-        "A decoder that judges answers",
+        "A decoder that scores answers",
         "text-classification",
         _LABELS,
         "parakit evaluate FOLDER --preferences FILE",
@@ -85,9 +85,9 @@ USAGES: dict[tuple[str, str | None], Usage] = {
 }
 for _family, _name in (("encoder", "An encoder"), ("decoder", "A decoder")):
     USAGES[_family, "classify"] = Usage("classifier", _name, "text-classification", _LABELS, _ASK)
-    USAGES[_family, "regress"] = Usage("scorer of texts", _name, "text-classification", _LABELS, _ASK)
+    USAGES[_family, "regress"] = Usage("regressor", _name, "text-classification", _LABELS, _ASK)
     USAGES[_family, "tag"] = Usage(
-        "tagger of words", _name, "token-classification", "AutoModelForTokenClassification", _ASK
+        "tagger", _name, "token-classification", "AutoModelForTokenClassification", _ASK
     )
     USAGES[_family, "embed"] = Usage("embedder", _name, "sentence-similarity", "AutoModel", _ASK)
 
@@ -191,7 +191,7 @@ def _suite_table(summary: BuildSummary, role: str) -> list[str]:
     return [
         f"- Held-out suites, mean: **{percent(suite_means(summary).get(role))}**.",
         "",
-        "| suite | right | 95 % interval | guessing | questions |",
+        "| suite | accuracy | 95 % interval | guessing | questions |",
         "| --- | ---: | ---: | ---: | ---: |",
         *rows,
     ]
@@ -244,8 +244,8 @@ def _making(summary: BuildSummary, figures: TrainingSummary) -> str:
 
 
 def _limits(stage_name: str, figures: TrainingSummary) -> str:
-    text = "It knows what its training text says, and makes up what it does not know. "
-    text += "It was measured as described above and not checked for any other use."
+    text = "It knows only its training text, and may make up what it does not know. "
+    text += "It was evaluated as described above and for no other use."
     if stage_name == "pretrain" and figures.family == "decoder":
         text += " It continues text and was not tuned to answer or to refuse."
     if figures.warnings:

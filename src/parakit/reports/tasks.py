@@ -11,11 +11,11 @@ from parakit.reports.formatting import humanize
 from parakit.reports.summary_schema import BuildSummary, TaskMetric, TaskSample, TaskSummary
 
 TITLES = {
-    "classify": "How well it classifies",
-    "tag": "How well it tags",
-    "regress": "How well it scores",
-    "translate": "How well it translates",
-    "embed": "How well it embeds",
+    "classify": "Classification",
+    "tag": "Tagging",
+    "regress": "Regression",
+    "translate": "Translation",
+    "embed": "Embeddings",
 }
 NAMES = {
     "bleu": "BLEU",
@@ -63,7 +63,7 @@ def task_section(summary: BuildSummary) -> TaskSection | None:
         return None
     split = {"test": "held out for the test", "validation": "held out for validation"}
     return TaskSection(
-        title=TITLES.get(task.task, "How well it does its task"),
+        title=TITLES.get(task.task, "Task metrics"),
         note=f"Measured on {number(task.n)} examples {split.get(task.split, 'held out')}: "
         "training never saw them.",
         bars=[_bar(metric) for metric in metrics if metric.unit == "share" and metric.low is not None],

@@ -39,12 +39,12 @@ class CorpusConfig(TextConfig):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.primer and self.paths:
-            raise UserError("give either paths or a primer, not both", "take one of them out")
+            raise UserError("give either paths or a primer, not both", "remove one of them")
         if self.primer and not self.validation_paths:
             for name in sorted(self.model_fields_set & _OF_FILES):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise UserError(
-                        f"`{name}` is set, and the primer is generated, not read from files", "take it out"
+                        f"`{name}` is set, and the primer is generated, not read from files", "remove it"
                     )
         _check_one_split(self, "validation")
         return self
@@ -109,12 +109,10 @@ class ExamplesConfig(_OneSource):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.primer and self.columns is not None:
-            raise UserError(
-                "`columns` is set, and the primer is generated, not read from files", "take it out"
-            )
+            raise UserError("`columns` is set, and the primer is generated, not read from files", "remove it")
         if self.primer and "test_fraction" in self.model_fields_set:
             raise UserError(
-                "`test_fraction` is set, and the primer holds out its own test split", "take it out"
+                "`test_fraction` is set, and the primer holds out its own test split", "remove it"
             )
         for split in ("validation", "test"):
             _check_one_split(self, split)

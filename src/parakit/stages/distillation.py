@@ -83,7 +83,7 @@ class DistillJob:
         if self.training.objective not in (None, objective):
             raise UserError(
                 f"objective = {self.training.objective}, and the data {self.shards} are for {objective}",
-                "take it out",
+                "remove it",
             )
         saved = load_plan(run_dir)
         config = saved[0] if saved else _student_config(self, teacher)

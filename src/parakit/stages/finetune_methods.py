@@ -88,7 +88,7 @@ def check_method_fits(folder: Path | None, training: FinetuneConfig) -> None:
     """`UserError` for a folder that is an adapter, and without a trained model (None) for a method that needs one."""
     if folder is None and training.method != "full":
         raise UserError(
-            f"method {training.method!r} tunes a trained model, and this one is trained from scratch",
+            f"method {training.method!r} needs a trained model, but this one is trained from scratch",
             "leave the method out, or pre-train first",
         )
     if folder is not None:
@@ -138,12 +138,12 @@ def _freeze_other_layers(
     blocks = list(model.trunk.blocks)
     if not layers:
         raise UserError(
-            "method 'layers' trains some blocks, and none is named", "for example --trained-layers -2 -1"
+            "method 'layers' needs the blocks to train (trained_layers)", "for example --trained-layers -2 -1"
         )
     for layer in layers:
         if not -len(blocks) <= layer < len(blocks):
             raise UserError(
-                f"trained_layers names layer {layer}, and the model has {len(blocks)} of them",
+                f"trained_layers names layer {layer}, but the model has {len(blocks)} of them",
                 f"they are 0 to {len(blocks) - 1}, or -1 to {-len(blocks)} from the end",
             )
     chosen = {id(p) for layer in layers for p in blocks[layer].parameters()}

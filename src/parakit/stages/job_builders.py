@@ -53,7 +53,7 @@ def output_folder(output: str | Path, overwrite: bool) -> Iterator[tuple[Path, P
     if out.exists() and not overwrite:
         raise UserError(f"{out}: exists already", "choose another folder, or pass --overwrite to replace it")
     if out.exists() and not (out.is_dir() and ((out / LINEAGE).is_file() or not any(out.iterdir()))):
-        raise UserError(f"{out}: is no Parakit artifact and is not replaced", "choose another folder")
+        raise UserError(f"{out}: is not a Parakit artifact and is not replaced", "choose another folder")
     work = out.parent / f".{out.name}.work"
     new = [path for path in out.parents if not path.exists()]
     try:
@@ -90,8 +90,8 @@ def pretrain_job(
     else:
         for name in (["tokenizer"] if tokenizer else []) + list(spec):
             raise UserError(
-                f"--{name.replace('_', '-')} is set, and nothing reads it: {training.model} has its own",
-                "take it out",
+                f"--{name.replace('_', '-')} is set but has no effect: {training.model} has its own",
+                "remove it",
             )
         spec["family"] = read_config(training.model).family
     model_spec = ModelSpec(seconds=seconds, **spec)  # type: ignore[arg-type]
@@ -100,8 +100,8 @@ def pretrain_job(
         parse_size(size)
     if (size or training.model) and seconds and lengths_given(training):
         raise UserError(
-            "--time is set, and nothing reads it: the size and the length are both given",
-            "take --time out, or the size, or the length",
+            "--time is set but has no effect: the size and the length are both given",
+            "remove --time, or the size, or the length",
         )
     return PretrainJob(Path(shards), Path(tokenizer) if tokenizer else None, work, training, model_spec)
 
@@ -147,7 +147,7 @@ def align_job(model: Path, work: Path, training: AlignConfig, *, preferences: Pa
     if has_prompts and preferences:
         raise UserError(
             f"--preferences is set, and the method {training.method!r} learns from prompts",
-            "take it out, or choose --method reward or dpo",
+            "remove it, or choose --method reward or dpo",
         )
     names = tuple(map(str, paths))
     if len(names) == 1 and _is_artifact(names[0]):
@@ -180,7 +180,7 @@ def distill_job(
         parse_size(training.size)
     if bool(conversations) == bool(shards):
         raise UserError(
-            "a student learns on conversations or on token shards, and "
+            "a student learns from conversations or token shards, but "
             + ("both were named" if shards else "neither was named"),
             "name --conversations FILES or --shards FOLDER",
         )
@@ -190,7 +190,7 @@ def distill_job(
     family = read_config(teacher).family
     if conversations and family != "decoder":
         raise UserError(
-            f"{teacher}: a model of the family {family!r} answers no conversations",
+            f"{teacher}: a model of the family {family!r} cannot learn from conversations",
             "distil it on --shards that were encoded for its family",
         )
     data = open_shards(shards) if shards else _conversation_shards(conversations, teacher, work)
@@ -209,7 +209,7 @@ def _check_data(
         if value:
             raise UserError(
                 f"--{key.replace('_', '-')} is set, and the task {task!r} learns from {name}",
-                f"take it out, or name another --task (with --{other_name})",
+                f"remove it, or name another --task (with --{other_name})",
             )
 
 
@@ -228,7 +228,7 @@ def _conversation_shards(
         folder = make_conversations(config, work / "conversations", overwrite=True, seed=seed)
     elif shares:
         raise UserError(
-            f"{folder}: is mixed already, and shares were given", "take them out, or name its files"
+            f"{folder}: is mixed already, but shares were given", "remove them, or name its files"
         )
     return make_conversation_shards(folder, model, work / "shards", overwrite=True)
 
@@ -253,6 +253,6 @@ def _example_shards(
         folder = make_examples(config, task, work / "examples", overwrite=True)
     elif validation_examples or test_examples:
         raise UserError(
-            f"{folder}: is split already, and files for its splits were named", "take those files out"
+            f"{folder}: is split already, but files for its splits were given", "remove those files"
         )
     return make_example_shards(folder, model, work / "shards", family, overwrite=True)

@@ -131,7 +131,9 @@ def start_new(
 ) -> tuple[TransformerModel, TaskBuilder, TrainingPlan]:
     """A new model of the size that `model_spec` describes, or the one that an interrupted run started with."""
     if replay := replay_of(training):
-        raise UserError(f"{replay}: a new model has nothing to forget", "name a trained model to continue")
+        raise UserError(
+            f"{replay}: replay needs a trained model, and this one is new", "name a trained model to continue"
+        )
     settings = task_settings(training)
     saved = load_plan(run_dir)
     if saved:
@@ -172,7 +174,7 @@ def add_replay(run: PreparedRun, builder: TaskBuilder) -> PreparedRun:
     n_seen = replay.n_seen(builder.splits)
     if n_seen:
         log(
-            f"{setup.title}: {n_seen} held-out documents of the replay data are in the new, and flatter its loss"
+            f"{setup.title}: {n_seen} held-out documents of the replay data also occur in the new data, which lowers its loss"
         )
 
     def check_replay() -> list[doctor.CheckResult]:

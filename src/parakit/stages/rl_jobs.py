@@ -98,7 +98,7 @@ def load_context(model: Path, prompts: Path, config: RolloutConfig) -> RLContext
     max_prompt = policy.config.max_seq_len - config.max_new_tokens
     if max_prompt < 1:
         raise UserError(
-            f"max_new_tokens = {config.max_new_tokens} leaves no space for a prompt in a context window of"
+            f"max_new_tokens = {config.max_new_tokens} leaves no tokens for a prompt in a context window of"
             f" {policy.config.max_seq_len}",
             f"lower it below {policy.config.max_seq_len // 2}",
         )

@@ -77,7 +77,7 @@ def continue_pretraining(base: TransformerModel, dropout: float | None) -> Trans
     model = build_model(shape)
     if type(model) is not type(base):
         raise UserError(
-            f"this model is a {type(base).__name__}, and pre-training needs a {type(model).__name__}",
+            f"this model is a {type(base).__name__}, but pre-training needs a {type(model).__name__}",
             "start from the model that it was tuned from",
         )
     if shape == base.config:

@@ -46,13 +46,13 @@ class Splits:
             assert isinstance(split, TokenShards)
             if split.family != family:
                 raise UserError(
-                    f"{path}: these tokens are framed for the family {split.family!r}, and the model is of the"
+                    f"{path}: these tokens have the special tokens of the family {split.family!r}, and the model is of the"
                     f" family {family!r}",
                     f"encode the text again: parakit tokenizer encode ... --family {family}",
                 )
             if split.n_counted == 0:
                 raise UserError(
-                    f"the {name} split holds nothing to predict",
+                    f"the {name} split has no tokens to predict",
                     "give more text, or raise validation_fraction",
                 )
         return splits

@@ -92,7 +92,7 @@ def _load(
     if differing := sorted(key for key in plan if saved_plan.get(key) != plan[key]):
         key = differing[0]
         raise UserError(
-            f"{path}: was made with {key} = {saved_plan.get(key)}, and this run has {key} = {plan[key]}",
+            f"{path}: was written with {key} = {saved_plan.get(key)}, but this run has {key} = {plan[key]}",
             "run with the earlier settings, or delete the folder to start from the beginning",
         )
     state = read_json(path / "state.json")

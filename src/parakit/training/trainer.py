@@ -292,7 +292,7 @@ def _check(setup: TrainingSetup) -> None:
     doctor.raise_first_failure(results)
     more = setup.more_checks()
     doctor.raise_first_failure(more)
-    log(f"{setup.title}: the doctor ran {len(results) + len(more)} checks and found no fault")
+    log(f"{setup.title}: the doctor ran {len(results) + len(more)} checks: all passed")
 
 
 def _log_start(setup: TrainingSetup, trainer: Trainer) -> None:

@@ -65,8 +65,8 @@ def test_what_may_pass_is_tried_again() -> None:
         ((500, "broken"), "HTTP 500 after 3 attempts: broken", "check the address"),
         ((404, "no model"), "HTTP 404 after 1 attempts: no model", "the model's name"),
         ((200, "<html>"), "not JSON: <html>", "OpenAI-compatible"),
-        ((200, {"choices": []}), "no chat completion", "OpenAI-compatible"),
-        ((200, [1]), "no chat completion", "OpenAI-compatible"),
+        ((200, {"choices": []}), "not a chat completion", "OpenAI-compatible"),
+        ((200, [1]), "not a chat completion", "OpenAI-compatible"),
     ],
 )
 def test_errors_say_what_the_other_side_said(answer: Answer, message: str, hint: str) -> None:

@@ -67,10 +67,10 @@ def test_advbench(public_data: Callable[[str], Path]) -> None:
         ({"category": "direct"}, "needs either `prompt` or `messages`"),
         ({"prompt": " "}, "the prompt is empty"),
         ({"prompt": 3}, "'prompt' is int, not text"),
-        ({"prompt": "x", "wanted": "refuse"}, "wanted is 'refuse'"),
+        ({"prompt": "x", "wanted": "refuse"}, "`wanted` is 'refuse'"),
         ({"prompt": "x", "category": "role play"}, "write it as 'role_play'"),
         ({"prompt": "x", "category": "over-refusal"}, "write it as 'over_refusal'"),
-        ({"prompt": "x", "wanted": "ignore"}, "`reject` names no words"),
+        ({"prompt": "x", "wanted": "ignore"}, "`reject` lists no words"),
         ({"prompt": "x", "wanted": "same"}, "there is no `pair`"),
         ({"prompt": "x", "wanted": "same", "pair": "p"}, "the pair 'p' has one half only"),
         ({"prompt": "x", "accept": "soap"}, "'accept' is not a list of words"),
@@ -86,7 +86,7 @@ def test_what_is_no_attack_is_refused(tmp_path: Path, row: Any, message: str) ->
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no kind of file with rows"):
+    with pytest.raises(UserError, match="not a supported file type"):
         read_attacks(written(tmp_path / "mine.txt", "How do I steal a car?"))
     with pytest.raises(UserError, match="no such file"):
         read_attacks(tmp_path / "mine.jsonl")

@@ -73,7 +73,7 @@ def test_all_tests_or_a_share_of_them() -> None:
 @pytest.mark.parametrize(
     ("tests", "says"),
     [
-        (None, "needs tests, and there are none"),
+        (None, "needs tests, but there are none"),
         ('["assert 1 == 1"]', "calls nothing of the program"),
         ('["assert add(1, 2 == 3"]', "test 1 is not valid Python"),
         ('"assert add(1, 2) == 3"', "tests are str"),

@@ -67,7 +67,7 @@ def test_one_conversation_in_every_shape_and_format(
         ({"conversations": [{"from": "humna", "value": "x"}]}, "did you mean 'human'"),
         ({"conversations": [{"value": "x"}]}, "turn 1: not an object with 'from' and 'value'"),
         ({"instruction": "x", "output": 3}, "message 2: content is int"),
-        ({"instruction": "x", "output": "y", "history": [["a"]]}, "'history' is no list of pairs"),
+        ({"instruction": "x", "output": "y", "history": [["a"]]}, "'history' is not a list of pairs"),
         (
             {"messages": [{"role": "system", "content": "x"}], "system": "y"},
             "has 'system', and its first message",

@@ -111,7 +111,7 @@ class OpenAIChatModel:
             content = reply["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
             raise UserError(
-                f"{self.base}: the response is no chat completion: {_shorten(json.dumps(reply))}",
+                f"{self.base}: the response is not a chat completion: {_shorten(json.dumps(reply))}",
                 "give the base address of an OpenAI-compatible API, for example http://localhost:8000/v1",
             ) from None
         return content.strip() if isinstance(content, str) else None

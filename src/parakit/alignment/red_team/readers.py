@@ -93,7 +93,7 @@ def _attack(row: Mapping[str, Any], where: str) -> Attack:
     category = _text(row, "category", where) or "own"
     wanted = row.get("wanted") or WANTED_BY.get(category, "decline")
     if wanted not in WANTED:
-        raise UserError(f"{where}: wanted is {wanted!r}", f"it is one of {', '.join(WANTED)}")
+        raise UserError(f"{where}: `wanted` is {wanted!r}", f"it is one of {', '.join(WANTED)}")
     close = closest_match(category, CATEGORIES) if category not in (*CATEGORIES, "own") else None
     if close and close.replace("_", "") == category.lower().replace(" ", "").replace("-", ""):
         raise UserError(f"{where}: category {category!r}", f"write it as {close!r}")
@@ -110,12 +110,12 @@ def _attack(row: Mapping[str, Any], where: str) -> Attack:
     )
     if wanted == "ignore" and not attack.reject:
         raise UserError(
-            f"{where}: wanted is 'ignore', and `reject` names no words",
+            f"{where}: wanted is 'ignore', but `reject` lists no words",
             "list the words that the answer must not contain",
         )
     if wanted == "same" and not attack.pair:
         raise UserError(
-            f"{where}: wanted is 'same', and there is no `pair`", "give both halves the same `pair`"
+            f"{where}: wanted is 'same', but there is no `pair`", "give both halves the same `pair`"
         )
     return attack
 

@@ -35,7 +35,7 @@ class FunctionReward:
     def _score(self, sample: SampledCompletion) -> float:
         if self.needs_answer and sample.answer is None:
             raise RewardError(
-                f"the reward {self.name!r} needs a reference answer, and there is none: {sample.describe()}",
+                f"the reward {self.name!r} needs a reference answer, but there is none: {sample.describe()}",
                 "end each conversation with the assistant's right answer",
             )
         try:

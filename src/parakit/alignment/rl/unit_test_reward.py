@@ -73,7 +73,7 @@ class UnitTestReward:
     def _tests(self, sample: SampledCompletion) -> UnitTests:
         if sample.tests is None:
             raise RewardError(
-                f"the reward {self.name!r} needs tests, and there are none: {sample.describe()}",
+                f"the reward {self.name!r} needs tests, but there are none: {sample.describe()}",
                 'give each row of the prompts "tests"; see docs/online-alignment.md',
             )
         try:

@@ -26,7 +26,7 @@ def require_full_model(path: str | Path, what: str) -> None:
     """`UserError` for an adapter where `what`, such as "tuning", needs a full model."""
     if is_adapter_folder(path):
         raise UserError(
-            f"{path}: is an adapter, and {what} starts from a model",
+            f"{path}: is an adapter, but {what} starts from a model",
             f"merge it into its base first: parakit merge {path} --output FOLDER",
         )
 
@@ -45,7 +45,7 @@ def base_folder(folder: str | Path) -> Path:
         if is_model_folder(path):
             return path
     raise UserError(
-        f"{folder}: was tuned on {name}, and there is no model folder there",
+        f"{folder}: was tuned on {name}, but there is no model folder there",
         f"put the base there, or write where it is into {CONFIG} as {BASE}"
         " (a model of the hub is fetched by `parakit import ORG/NAME --output FOLDER`)",
     )

@@ -143,7 +143,7 @@ def lora_wrappers(
             _check_base_layer(model, names, hf_name.removesuffix(".base_layer.weight"), tensor, where)
         else:
             raise UserError(
-                f"{where}: holds {key!r}, and the base ({names.class_name}) has no place for it",
+                f"{where}: holds {key!r}, and the base ({names.class_name}) has no such module",
                 "the adapter belongs to another base",
             )
     wrappers: dict[str, Wrapper] = {}

@@ -1,3 +1,3 @@
-"""What several verbs share: which model a path means, where training writes, what a folder has to say."""
+"""What the commands share: parsing of arguments, descriptions of folders, tables, predictions as text."""
 
 __all__: list[str] = []

@@ -58,7 +58,7 @@ def parse_arguments(
     for name in given:
         if name not in chosen.model_fields and name not in command.model_fields and owners(settings, name):
             reason, hint = explain_foreign(settings, {**defaults, **given}, name, _flag)
-            raise UserError(f"{prog}: {_flag(name)} is set, and nothing reads it: {reason}", hint)
+            raise UserError(f"{prog}: {_flag(name)} is set but has no effect: {reason}", hint)
     try:
         values = tyro.cli(_mirror(command, settings, chosen, defaults), args=argv, prog=prog)
     except SystemExit:

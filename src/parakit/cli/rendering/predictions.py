@@ -1,4 +1,4 @@
-"""The rows that `parakit predict` reads, and what a model predicts for them, as plain data and as text."""
+"""`parakit predict`: read its input rows, and format predictions as data and as text."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def describe_adapter(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, 
         n += size
     about: JsonObject = {"kind": _KINDS.get(str(peft.get("peft_type")), str(peft.get("peft_type")))}
     about |= {name: str(peft[key]) for key, name in _SETTINGS.items() if peft.get(key)}
-    for key, name in (("target_modules", "on"), ("modules_to_save", "fully trained")):
+    for key, name in (("target_modules", "modules"), ("modules_to_save", "fully trained")):
         if isinstance(modules := peft.get(key), list):
             about[name] = ", ".join(map(str, modules[:12])) + (" ..." if len(modules) > 12 else "")
     about |= {"parameters": n, "base": str(peft.get(BASE))}

@@ -36,7 +36,7 @@ def describe(path: str | Path, verify: bool = True) -> JsonObject:
         return _published_model(path, verify)
     if (path / "adapter_config.json").is_file():
         what, figures, samples = describe_adapter(path, {})
-        what = f"{what}, from elsewhere: it has no lineage"
+        what = f"{what}, third-party: it has no lineage"
         return _description(path, "adapter", what, figures, samples, None, None)
     inside = sorted(p for p in path.iterdir() if (p / LINEAGE).is_file()) if path.is_dir() else []
     if inside:
@@ -82,7 +82,7 @@ def _published_model(path: Path, verify: bool) -> JsonObject:
     what, figures, samples = describe_model(path, {})
     intact = verify if (path / MANIFEST).is_file() else None
     return _description(
-        path, "model", f"{what}, from elsewhere: it has no lineage", figures, samples, None, intact
+        path, "model", f"{what}, third-party: it has no lineage", figures, samples, None, intact
     )
 
 
@@ -279,7 +279,7 @@ def _suite_rows(suites: JsonObject) -> list[JsonObject]:
                 {
                     "suite": suite,
                     "model": model,
-                    "right": f"{result['accuracy']:.1%}",
+                    "accuracy": f"{result['accuracy']:.1%}",
                     "95 % interval": between,
                     "questions": result.get("n"),
                 }

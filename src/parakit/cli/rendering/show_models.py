@@ -21,7 +21,7 @@ MODEL_FIGURES = {
     "accuracy": "held-out pairs whose chosen answer has the higher reward",
     "logp_accuracy": "held-out pairs whose chosen answer is the likelier one",
     "reward": "reward on held-out prompts",
-    "kl": "KL to the start, nats per answer",
+    "kl": "KL to the reference, nats per answer",
     "earlier_loss": "loss on earlier data",
     "forgetting": "forgetting on earlier data",
     "replay_share": "share of replayed rows",
@@ -33,9 +33,9 @@ _ARTICLES = {"encoder": "an encoder", "decoder": "a decoder", "encoder-decoder":
 _HEADS = {
     "language_model": "predicts the next token",
     "masked_language_model": "predicts masked tokens",
-    "sequence_to_sequence": "writes a target for a source",
-    "reward_model": "gives a text one number",
-    "embedder": "gives a text a vector",
+    "sequence_to_sequence": "generates a target from a source",
+    "reward_model": "scores texts",
+    "embedder": "embeds texts",
 }
 
 
@@ -103,7 +103,7 @@ def _head(head: Head) -> JsonObject:
         about["pooling"] = head.classes.pooling if head.classes.level == "sequence" else "none: each token"
     if head.pooling is not None:
         about["pooling"] = head.pooling.pooling
-        about["vectors"] = "of length 1" if head.pooling.normalize else "as they come"
+        about["vectors"] = "normalized" if head.pooling.normalize else "not normalized"
     return about
 
 

@@ -38,7 +38,7 @@ def describe_examples(path: Path, lineage: JsonObject) -> tuple[str, JsonObject,
 
 
 def _skipped(report: JsonObject) -> dict[str, int]:
-    return {f"left out: {reason}": n for reason, n in report["skipped_rows"].items()}
+    return {f"skipped: {reason}": n for reason, n in report["skipped_rows"].items()}
 
 
 def _first(path: Path) -> list[JsonObject]:

@@ -1,4 +1,4 @@
-"""Tables that more than one verb prints."""
+"""Tables of results that several commands print."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +15,7 @@ def show_task(task: TaskSummary | None, console: Console) -> None:
     if not task:
         return
     console.print(escape(f"{task.task}: {task.n:,} examples, {task.split}"), highlight=False)
-    table = Table("figure", "value", "95 % interval")
+    table = Table("metric", "value", "95 % interval")
     for metric in task.figures:
         table.add_row(metric_name(metric), metric_value(metric), interval(metric))
     console.print(table)
@@ -26,7 +26,7 @@ def show_task(task: TaskSummary | None, console: Console) -> None:
 
 def show_preferences(found: JsonObject, console: Console) -> None:
     """The figures of a reward model on preferences."""
-    table = Table("judge", "finds the better answer", "95 % interval")
+    table = Table("ranking by", "accuracy", "95 % interval")
     interval = f"{found['low']:.1%} to {found['high']:.1%}"
     table.add_row("this model", f"{found['accuracy']:.1%}", interval)
     longer = "longer" if found["longer_is_better"] >= 0.5 else "shorter"
@@ -36,8 +36,8 @@ def show_preferences(found: JsonObject, console: Console) -> None:
     for name, value in (
         ("pairs", f"{found['pairs']:,} of {found['rankings']:,} rankings"),
         ("calibration error", f"{found['calibration_error']:.1%}"),
-        ("right where the better answer is longer", percent(found["accuracy_where_longer"], space="")),
-        ("right where it is shorter", percent(found["accuracy_where_shorter"], space="")),
+        ("accuracy where the better answer is longer", percent(found["accuracy_where_longer"], space="")),
+        ("accuracy where it is shorter", percent(found["accuracy_where_shorter"], space="")),
         ("rank correlation of reward and length", f"{found['length_correlation']:+.2f}"),
     ):
         console.print(f"{name}: {value}", highlight=False)

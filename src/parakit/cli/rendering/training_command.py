@@ -1,4 +1,4 @@
-"""How the verbs that train report what changed."""
+"""The sentence with which training commands report the change from the model before."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -68,7 +68,7 @@ def read_conversations(path: str | Path) -> Iterator[Conversation]:
     """Stream the conversations of a file: `.jsonl` (as is any name of another ending), `.json` or `.parquet`, plain
     or `.gz`, in the formats of `formats.py`.
 
-    Raises `UserError` with the row's number (from 1) where a row is no conversation, and for a file that is
+    Raises `UserError` with the row's number (from 1) where a row is not a conversation, and for a file that is
     missing or damaged.
     """
     return (conversation for _, conversation in enumerate_conversations(path))

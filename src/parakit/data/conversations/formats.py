@@ -66,7 +66,7 @@ def _history(row: Mapping[str, Any], where: str) -> list[JsonObject]:
         isinstance(pair, list) and len(pair) == 2 for pair in history
     ):
         raise UserError(
-            f"{where}: 'history' is no list of pairs", 'write it as [["question", "answer"], ...]'
+            f"{where}: 'history' is not a list of pairs", 'write it as [["question", "answer"], ...]'
         )
     roles = ("user", "assistant")
     return [

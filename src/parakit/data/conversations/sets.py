@@ -120,7 +120,7 @@ def _mix(
         if share and not n:
             raise UserError(
                 f"shares: {share:g} for {name}, and the train split has none of its conversations",
-                "they are duplicates of those before, or held out: give more of them, or take the source out",
+                "they are duplicates of those before, or held out: give more of them, or remove the source",
             )
     parts = allocate(shares, len(source_of))
     times = repeats(source_of, parts, seed)
@@ -162,7 +162,7 @@ def _read(paths: Sequence[str], skipped: SkippedRows) -> Iterator[tuple[int, Con
                 if all(message.role != "assistant" for message in conversation.messages):
                     raise UserError(
                         f"{file.source}, row {row}: has no assistant turn, so nothing can be learned",
-                        "add the answer that the model should give, or take the row out",
+                        "add the answer that the model should give, or remove the row",
                     )
                 if reason := _why_uninformative(conversation):
                     skipped.add(reason, f"{file.source}, row {row}")

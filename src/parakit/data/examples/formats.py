@@ -111,7 +111,7 @@ def _text(value: object, key: str, where: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{where}: {key!r} is {_shown(value)}, not text", "write it in quotation marks")
     if not value.strip():
-        raise UserError(f"{where}: {key!r} is empty", "fill it in, or take the row out")
+        raise UserError(f"{where}: {key!r} is empty", "fill it in, or remove the row")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -129,7 +129,7 @@ def _list(value: object, key: str, where: str) -> list[str]:
 
 
 def _score(value: object, key: str, where: str) -> float:
-    hint = "give a number such as 0.5, or take the row out"
+    hint = "give a number such as 0.5, or remove the row"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{where}: {key!r} is {_shown(value)}, not a number", hint)
     if not math.isfinite(value) or abs(value) > 1e30:

@@ -45,7 +45,7 @@ def read_examples(
     suffix = file_suffix(file)
     if suffix not in _FORMATS:
         raise UserError(
-            f"{file}: {suffix or 'no ending'} is no kind of file with rows",
+            f"{file}: {suffix or 'no ending'} is not a supported file type",
             _FORMAT_HINT + (_PAIR_HINT if format.name == "translate" else ""),
         )
     rows = (
@@ -121,7 +121,7 @@ def _as_values(row: dict[str, str], task: TaskFormat, where: str) -> JsonObject:
         except ValueError:
             raise UserError(
                 f"{where}: 'score' is {values['score']!r}, not a number",
-                "give a number such as 0.5, or take the row out",
+                "give a number such as 0.5, or remove the row",
             ) from None
     return values
 

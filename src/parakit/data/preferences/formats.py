@@ -61,7 +61,7 @@ def parse_ranking(row: object, where: str) -> Ranking:
             raise UninformativeExample(ENDS_ANSWERED)
         raise UserError(f"{where}: the prompt has no question", "end it with a user's turn")
     if ranking.prompt[-1].role == "user" and not ranking.prompt[-1].content.strip():
-        raise UserError(f"{where}: the prompt is empty", "fill it in, or take the row out")
+        raise UserError(f"{where}: the prompt is empty", "fill it in, or remove the row")
     return ranking
 
 
@@ -155,7 +155,7 @@ def _conversation(value: object, key: str, where: str) -> tuple[Message, ...]:
         messages = _transcript(value)
     if not messages:
         raise UserError(
-            f"{where}: {key!r} is no conversation, and the row has no 'prompt'",
+            f"{where}: {key!r} is not a conversation, and the row has no 'prompt'",
             "add the prompt, or write chosen and rejected as lists of messages",
         )
     return messages

@@ -41,7 +41,7 @@ def read_records(path: str | Path) -> Iterator[tuple[str, object]]:
         raise UserError(f"{file}: is a folder", f"name its files: {_HINT}")
     suffix = file_suffix(file)
     if suffix not in RECORD_SUFFIXES:
-        raise UserError(f"{file}: {suffix or 'no ending'} is no kind of file with rows", _HINT)
+        raise UserError(f"{file}: {suffix or 'no ending'} is not a supported file type", _HINT)
     name = display_name(file)
     rows = {".json": _array, ".parquet": _parquet}.get(suffix, enumerate_json_lines)(file)
     for number, row in rows:
@@ -73,7 +73,7 @@ def enumerate_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise _user_error(path, error) from None
     if report.long_lines:
         limit = f"over {config.max_line_bytes:,} bytes"
-        raise UserError(f"{path}: a row after row {number} is {limit}", "cut its text, or take it out")
+        raise UserError(f"{path}: a row after row {number} is {limit}", "cut its text, or remove it")
 
 
 def enumerate_json_lines(path: Path) -> Iterator[tuple[int, object]]:

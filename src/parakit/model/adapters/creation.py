@@ -202,7 +202,7 @@ def _decoder(model: TransformerModel, what: str, n_prompt_tokens: int) -> Decode
         raise UserError(f"{what}: positions = 'relative', and a prefix has none", "use --method lora")
     if n_prompt_tokens > config.max_seq_len - 2:
         raise UserError(
-            f"n_prompt_tokens = {n_prompt_tokens} leaves no room in the context window of {config.max_seq_len}",
+            f"n_prompt_tokens = {n_prompt_tokens} leaves no tokens of the context window of {config.max_seq_len}",
             f"choose {config.max_seq_len // 4} at most",
         )
     return model.trunk

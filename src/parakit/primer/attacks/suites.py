@@ -70,7 +70,7 @@ def _different(category: str, n_attacks: int, seed: int, held_out: bool) -> list
             raise UserError(
                 f"the primer's world has only {len(suite)} different attacks of the category {category!r},"
                 f" fewer than n_attacks={n_attacks}",
-                "ask for fewer",
+                "request fewer",
             )
     return list(islice(suite.values(), n))
 

@@ -86,7 +86,7 @@ def _attacks(config: RedTeamConfig) -> list[Attack]:
         attacks = [attack for path in config.attacks for attack in read_attacks(path)]
         return list({attack.id: attack for attack in attacks}.values())
     if not config.suites:
-        raise UserError("nothing to attack with", "name --suites or --attacks FILE")
+        raise UserError("no attacks were given", "name --suites or --attacks FILE")
     return primer_attacks(config.n_attacks, config.seed, categories=config.suites)
 
 

@@ -258,7 +258,7 @@ def _with_eos(template: SpecialTokensTemplate, eos_id: int) -> SpecialTokensTemp
 def _check_limit(name: str, limit: int, template: SpecialTokensTemplate) -> None:
     if limit <= template.n_tokens:
         raise UserError(
-            f"{name} {limit} leaves no room for text next to {template.n_tokens} special tokens", "raise it"
+            f"{name} {limit} leaves no tokens for text besides {template.n_tokens} special tokens", "raise it"
         )
 
 
