@@ -65,7 +65,7 @@ def test_a_policy_is_tuned_on_a_folder_of_preferences(capsys, tiny_build, pairs,
     arguments = ["align", tiny_build, "--method", "dpo", "--preferences", folder, "--output", out, *QUICK]
     assert run(capsys, *arguments, "--preference-loss", loss)[0] == 0
     made = open_artifact(out, "model").lineage
-    assert (made["config"]["learned"], made["config"]["chat"]) == ("dpo", True)
+    assert (made["config"]["objective"], made["config"]["chat"]) == ("dpo", True)
     assert open_artifact(folder).digest in [parent["digest"] for parent in made["parents"]]
     assert {"margin", "accuracy"} <= set(made["result"])
 
@@ -191,7 +191,7 @@ def test_prompts_of_several_files_and_rewards_that_are_all_the_same(capsys, tiny
     status, printed, err = run(capsys, *arguments, "--max-steps", 2, "--json")
     assert status == 0
     assert json.loads(printed)["zero_variance_groups"] == 1
-    assert "in 100% of the groups all completions had the same reward, and taught nothing" in err
+    assert "in 100% of the groups all completions had the same reward, and gave no gradient" in err
 
 
 def test_a_constitution_follows_no_reward(capsys, tiny_build, pairs, tmp_path):

@@ -270,7 +270,7 @@ def test_other_tasks_are_tuned_by_an_adapter_too(capsys, models, tmp_path, famil
     arguments = ["--task", task, "--examples", rows, "--output", out, "--method", "lora", "--rank", "2"]
     tuned = figures(capsys, "finetune", models / family, *arguments, *QUICK)
     assert tuned["trained_parameters"] < tuned["parameters"] / 2
-    assert open_artifact(out, "adapter").lineage["config"]["learned"] == task
+    assert open_artifact(out, "adapter").lineage["config"]["objective"] == task
     status, output, err = run(capsys, "predict", out, "--text", "the small bird", "--json")
     assert status == 0, err
     assert json.loads(output)

@@ -63,7 +63,7 @@ def test_a_model_goes_on_and_what_it_forgets_is_measured_on_both_held_out_parts(
     assert figures["before"]["earlier_loss"] == pytest.approx(was, abs=1e-6)
     assert figures["forgetting"] == pytest.approx(figures["earlier_loss"] - was, abs=1e-6)
     assert f"forgetting {figures['forgetting']:+.3f}" in err
-    assert "50% of the rows are earlier ones" in err
+    assert "50% of the rows are replayed" in err
     lineage = open_artifact(out, "model").lineage
     assert lineage["result"]["forgetting"] == figures["forgetting"]
     assert lineage["config"]["replay_share"] == 0.5
