@@ -1,4 +1,4 @@
-"""A cache of JSON lines that survives an interruption: every row is on disk as soon as it is computed.
+"""A JSON-lines cache for resumable work: each row is on disk as soon as it is computed.
 
 Rows have an `id`. A last line that a kill cut short is dropped and computed again; any other unreadable line is an error.
 """

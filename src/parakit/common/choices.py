@@ -1,4 +1,4 @@
-"""Settings that belong to one value of a choice: `momentum` to `optimizer: muon`, `rank` to `method: lora`.
+"""Settings that depend on a choice: `momentum` exists only with `optimizer: muon`, `rank` with `method: lora`.
 
 A group (`ChoiceConfig`) lists its choices: a field, and for its values the class with the settings that go with them.
 Validation composes a class of the group and the chosen options, so that an instance has exactly the fields that its

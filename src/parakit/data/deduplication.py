@@ -1,4 +1,4 @@
-"""Exact duplicates, found by digest at 16 bytes a document.
+"""Exact deduplication by digest, at 16 bytes per document.
 
 Half a sha256 identifies a document: among 10^12 documents a collision has the probability 10^-15. Recent digests are in a
 Python set; a full set becomes a sorted run, and runs of similar size are merged (a log-structured merge, O'Neil et al.

@@ -1,4 +1,4 @@
-"""The report of reading: everything that was read, changed or left out, in counts and with names.
+"""The report of reading data: counts and names of what was read, changed or skipped.
 
 Counts are exact; lists of names end at a thousand, so that a folder of a million broken files does not fill memory.
 """

@@ -1,4 +1,4 @@
-"""Rows that were understood and have nothing to train on: counted by reason, the first of each named."""
+"""Counts of valid rows without anything to train on, by reason, with the first example of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the items of a set come from: files that the user names, or a generator such as the primer.
+"""Sources of documents and rows: files, or a generator such as the primer.
 
 The functions that prepare a corpus or a set take either. A set may be written several times with wider held-out splits,
 so a generator is a function that can be called again.

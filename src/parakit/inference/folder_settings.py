@@ -1,4 +1,4 @@
-"""How a model folder is meant to be used: tuned for chat, its published sampling settings, its objective.
+"""What a model folder records about its use: chat tuning, sampling settings, training objective.
 
 Reads small JSON files only: no weights, no torch.
 """

@@ -1,4 +1,4 @@
-"""The recipe: its schema, its stages, the build graph, and the report of what was made."""
+"""The recipe: its settings and JSON Schema, its stages, the build graph and the builder."""
 
 from parakit.common.lazy import lazy_exports
 

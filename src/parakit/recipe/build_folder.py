@@ -1,4 +1,4 @@
-"""The folder of a finished or interrupted build: which of its models a user means by it."""
+"""Resolves a path to a model folder: a build's folder stands for its last model."""
 
 from __future__ import annotations
 

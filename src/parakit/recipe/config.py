@@ -1,4 +1,4 @@
-"""The recipe: everything that makes one model, as one YAML file. Imports no torch.
+"""The recipe's settings: all stages of one build, as one YAML file. Imports no torch.
 
 Every section is the settings group of the stage that reads it, so a word means the same here, on the command line and
 in code. Paths are relative to where the command runs. What is left out is chosen: from the text, the time, the size.

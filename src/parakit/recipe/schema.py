@@ -1,4 +1,4 @@
-"""The recipe's JSON Schema, with which an editor completes keys and marks mistakes.
+"""The recipe's JSON Schema, for completion and validation in editors.
 
 Made from the settings themselves, so it cannot say anything else than they do. `python -m
 parakit.recipe.schema recipes/recipe.schema.json` writes the file that the recipes' first line names.

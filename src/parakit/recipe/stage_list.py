@@ -1,4 +1,4 @@
-"""The stages of a recipe: which there are, what each reads, and how it is run.
+"""The list of a recipe's stages: inputs, settings and the function that runs each.
 
 Text, tokenizer, token shards, pre-training; then fine-tuning on conversations or on the examples of a task. Alignment
 and distillation are in `post_training.py`. A recipe with `pretrain: none` goes from the examples straight to the task.

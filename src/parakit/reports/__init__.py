@@ -1,3 +1,3 @@
-"""The summary of a build with its schema, and what is made of it: the HTML report, its charts, the model cards."""
+"""Reports: the summary of a build with its schema, the HTML report with charts, and model cards."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Words of the report and the model card: names of models and stages, and the sentences that sum up a build.
+"""Names and summary sentences for the report and the model card.
 
 Plain strings only; templates and cards escape them.
 """

@@ -1,4 +1,4 @@
-"""The page of a red-team evaluation: attack success by category before and after, and the models' answers.
+"""The HTML page of a red-team run: attack success by category, and the models' answers.
 
 It is drawn as the build's report is and is as self-contained: no network, no script, every text escaped.
 """

@@ -1,4 +1,4 @@
-"""Every model of a build against the one that it was made from: the change of accuracy that its stage brought."""
+"""Compares each model of a build with the model it was trained from: the change of accuracy by suite."""
 
 from __future__ import annotations
 

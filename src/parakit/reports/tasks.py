@@ -1,4 +1,4 @@
-"""The report's section on a task: the metrics of the fine-tuned model, its confusions, and examples."""
+"""The report's section on a task: metrics, confusion matrix and examples of the fine-tuned model."""
 
 from __future__ import annotations
 

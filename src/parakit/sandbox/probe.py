@@ -1,4 +1,4 @@
-"""Isolation is trusted when a program has failed to break out of it, not because of a kernel's version."""
+"""Tests the isolation with a program that tries to break out, instead of trusting a kernel version."""
 
 from __future__ import annotations
 

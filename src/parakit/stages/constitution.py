@@ -1,4 +1,4 @@
-"""Constitutional training (Bai et al. 2022): a model is made safer by critiques of its own answers.
+"""Constitutional training (Bai et al. 2022): fine-tunes a model on critiqued and revised answers of its own.
 
 The steps: fine-tuning on examples of critiques (optional), answers to hostile and harmless questions, critiques and
 revisions, fine-tuning on the revisions with helpful conversations mixed in, and (optional) pairs of answers that the

@@ -1,4 +1,4 @@
-"""Training jobs from what a user names: files or folders of data, a model, settings, an output folder.
+"""Builds training jobs from user inputs: data files or folders, a model, settings, an output folder.
 
 The commands and the Python API build their jobs here; `run_job` runs them, `align` those of alignment.
 """

@@ -1,4 +1,4 @@
-"""The plan of a run: how large a new model is, and how long it trains, from the settings, the data and the time."""
+"""Plans a run: size of a new model and length of training, from the settings, the data and the time."""
 
 from __future__ import annotations
 

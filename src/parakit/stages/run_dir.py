@@ -1,4 +1,4 @@
-"""The run directory: a folder for checkpoints and the plan, named after the settings and inputs of a run.
+"""The run directory: checkpoints and the plan of a run, in a folder named by a hash of settings and inputs.
 
 The same job finds its checkpoints and resumes under its plan; a job with other settings or inputs starts in a folder
 of its own.

@@ -1,4 +1,4 @@
-"""Names of what a model can be trained on: pre-training objectives by family, and tasks. Imports no torch.
+"""Names of pre-training objectives (by family) and of tasks. Imports no torch.
 
 The first objective of a family is its default.
 """

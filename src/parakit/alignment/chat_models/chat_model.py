@@ -1,4 +1,4 @@
-"""What red teaming and constitutional training need of a chat model: to generate answers and to score given choices.
+"""The interface of a chat model for red teaming and constitutional training: generate answers, score given choices.
 
 A local model scores choices by their probability. An endpoint, which rarely returns log-probabilities, generates one of
 them instead. None stands for a conversation that exceeds the context window or an answer that matches no choice;

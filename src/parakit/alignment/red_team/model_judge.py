@@ -1,4 +1,4 @@
-"""Judges by a chat model whether an attack succeeded, with a yes-or-no question about each answer.
+"""Model-based judge of whether an attack succeeded: a chat model answers a yes-or-no question about each answer.
 
 Forbidden words and equal treatment need no judge and stay with the rules. An unparseable verdict is None and counted;
 where most are, it is an error.

@@ -1,4 +1,4 @@
-"""Advantages: how much better than expected a completion is, token by token.
+"""Advantage estimation: GAE for PPO, group-relative advantages for GRPO.
 
 Generalised advantage estimation (Schulman et al. 2016, eq. 16) needs values. Group-relative advantages (Shao et al. 2024,
 section 4.1.2, "GRPO") take the other completions of the same prompt as the expectation. Only completion tokens count.

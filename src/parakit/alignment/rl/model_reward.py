@@ -1,4 +1,4 @@
-"""A reward model's folder as a reward.
+"""A reward function that scores completions with a reward model.
 
 The reward model uses its own tokenizer and template, so it may be of another family than the policy. A conversation excess
 its context window loses its beginning, as in the reward model's training; a completion that does not fit alone is an

@@ -1,4 +1,4 @@
-"""Warnings that a policy follows its reward further than the reward can be trusted.
+"""Warnings of reward overoptimization, from the metrics of an RL run.
 
 A reward model is accurate on completions like those it was trained on. A policy that follows it leaves them: the
 reward goes on rising while its quality falls (Gao et al. 2022, "Scaling laws for reward model overoptimization"), and

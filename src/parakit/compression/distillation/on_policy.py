@@ -1,5 +1,5 @@
-"""On-policy distillation: the teacher scores the student's own answers (Agarwal et al. 2024, "GKD"), so the student learns
-in the states that it reaches, not only in those of the data.
+"""On-policy distillation: the teacher scores completions that the student samples (Agarwal et al. 2024, "GKD"), so
+the student learns in the states that it reaches, not only in those of the data.
 
 In a share of the rows, one assistant's turn of each conversation is replaced by the student's answer to what precedes it.
 The rows, turns and sampling seeds are a pure function of the seed and the row; the answers also depend on the student's

@@ -1,3 +1,3 @@
-"""From files and folders to text and rows: which files are read, how, and what is left out."""
+"""Readers of files and folders: text and rows, with a report of what is skipped."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Which files are read: those that the user names, and those in the folders that the user names, in a fixed order.
+"""Expands files and folders into the list of files to read, in a fixed order.
 
 A named file must be readable, whatever its name; inside a folder the name decides, and skipped files are counted with a
 reason. Folders are walked in the order of names. Hidden entries, Parakit's own artifacts, and files or folders that were

@@ -1,4 +1,4 @@
-"""From the bytes of a file to blocks of whole lines and text.
+"""Decodes the bytes of a file into blocks of whole lines.
 
 Blocks end at line ends, which no UTF-8 sequence crosses, so each can be decoded, searched and parsed by itself. A line over
 the limit is left out and counted; its line end stays, so row numbers hold. Memory: one block and one line. A compressed file

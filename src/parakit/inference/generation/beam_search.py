@@ -1,4 +1,4 @@
-"""Beam search: the likeliest completions that a search of bounded width finds.
+"""Beam search.
 
 The rule is that of transformers' `generate(num_beams=...)`, so both give the same tokens. Each step extends each of
 `n_beams` unfinished completions by every token and considers the best (1 + number of stop ids) * n_beams of these. One

@@ -1,4 +1,4 @@
-"""From token ids to text for the user: whole characters only, and nothing of a stop string.
+"""Streaming detokenization: emits whole characters only, and never part of a stop string.
 
 A byte-level token can end inside a character, and a stop string can span tokens. Both are held back until they are
 certain. The result does not depend on how the text is split into tokens or pieces.

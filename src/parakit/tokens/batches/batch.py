@@ -1,4 +1,4 @@
-"""What one training step reads: numpy arrays of whole rows, one class for each kind of data.
+"""The batch of a training step as numpy arrays, one class per kind of data.
 
 Padding never counts. `n_counted` is the number that a summed loss is divided by: tokens, examples, pairs or rankings.
 B rows, T tokens, S source tokens; R rankings of at most K completions.

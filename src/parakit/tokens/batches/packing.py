@@ -1,4 +1,4 @@
-"""Which documents share a row: best-fit decreasing bin packing, and the cutting of long documents into windows.
+"""Packing: assigns documents to rows by best-fit decreasing, and cuts long documents into windows.
 
 Each document (or window) is placed, longest first, into the row whose free space it fills best. The bits of one integer
 record which amounts of free space exist, so that finding the best row costs a shift and no search. The result depends on

@@ -1,4 +1,4 @@
-"""What masking and span corruption must know of a vocabulary, as arrays over token ids.
+"""Vocabulary facts for masking and span corruption, as arrays over token ids.
 
 A word ends at white space or a sign: a token opens a word when it begins with its own space (byte-level "Ġ",
 sentencepiece "▁") or a sign, or is no WordPiece continuation ("##"); any token after one that ends in a sign or a space

@@ -1,4 +1,4 @@
-"""The only place where a conversation becomes ids: training, evaluation, chat, server and export agree.
+"""Compiles conversations to token ids. Training, evaluation, chat, server and export all use this module.
 
 The jinja template is rendered twice, with the real contents and with random placeholders. The placeholders separate the
 template's own characters from the contents; the real rendering verifies that replacing the placeholders by the contents

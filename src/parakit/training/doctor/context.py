@@ -1,4 +1,4 @@
-"""What a check reads: one training run, and the parts of it that several checks share.
+"""The input of a doctor check: a training run, with cached parts that several checks share.
 
 The first rows, a sample of documents and a small batch for the model are computed once, when the first check needs them.
 """

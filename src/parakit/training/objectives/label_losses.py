@@ -1,4 +1,4 @@
-"""Labels: the class of a text, a tag for each word, a score.
+"""Losses of classification, tagging and regression.
 
 Shapes: B examples, T tokens, L labels, N counted words.
 """
