@@ -20,8 +20,6 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parakit.common.files import JsonObject
-
 SECONDS_PER_REQUEST = 5.0
 MEMORY_BYTES = 1 << 30
 _STRING_METHODS = (
@@ -46,7 +44,7 @@ def render_all(source: str, contexts: Sequence[Mapping[str, Any]]) -> list[str]:
         raise TemplateError(f"{type(error).__name__}: {error}") from None
 
 
-_COMPILED: JsonObject = {}
+_COMPILED: dict[str, Any] = {}
 
 
 def _compiled(source: str) -> Any:
@@ -166,7 +164,7 @@ class TemplateWorker:
         return self._child
 
     @staticmethod
-    def _exchange(child: subprocess.Popen[bytes], request: bytes, deadline: float) -> JsonObject:
+    def _exchange(child: subprocess.Popen[bytes], request: bytes, deadline: float) -> dict[str, Any]:
         assert child.stdin is not None
         assert child.stdout is not None
         received, unsent = bytearray(), memoryview(request)
@@ -208,7 +206,7 @@ def _serve() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         try:
-            reply: JsonObject = {"texts": render_all(request["source"], request["contexts"])}
+            reply: dict[str, Any] = {"texts": render_all(request["source"], request["contexts"])}
         except (TemplateError, RecursionError, MemoryError) as error:
             reply = {"error": str(error) or type(error).__name__}
         sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
