@@ -1,7 +1,7 @@
 """Rejection sampling as a job: sample, keep the best completions, fine-tune on them as on any conversations.
 
-The chosen conversations are kept in the model folder (`training/chosen.jsonl`), so that the training data can be read,
-and tuned on again.
+The chosen conversations are written to the model folder (`training/chosen.jsonl`), so that they can be read and used
+again.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _setup(config: BestOfNConfig, context: RLContext, shards: Path, run_dir: Pat
     model_config = context.policy.config
     splits, sizing = Splits.of_text(shards, "decoder"), default_hyperparameters(model_config)
     assert isinstance(splits.train, TokenShards)
-    few = max(2, splits.train.n_tokens // MIN_STEPS_PER_EPOCH)  # a few answers do not fill a usual batch
-    batch_tokens = max(min(sizing.batch_tokens, few), model_config.max_seq_len)
+    max_batch_tokens = max(2, splits.train.n_tokens // MIN_STEPS_PER_EPOCH)  # few answers: smaller batches
+    batch_tokens = max(min(sizing.batch_tokens, max_batch_tokens), model_config.max_seq_len)
     training = chat_finetune_config(config, batch_tokens=config.batch_tokens or batch_tokens)
     run_dir.mkdir(exist_ok=True)
     saved = load_plan(run_dir)
@@ -90,8 +90,8 @@ def _sample(context: RLContext, config: BestOfNConfig, run_dir: Path) -> tuple[n
     starts = range(0, len(context.train), PROMPTS_AT_A_TIME)
     with progress("best_of_n: sampling", len(context.train), "prompts") as bar:
 
-        def sample(some: Sequence[int]) -> list[CachedRow]:
-            rows = [_complete(context, config, start) for start in some]
+        def sample(starts: Sequence[int]) -> list[CachedRow]:
+            rows = [_complete(context, config, start) for start in starts]
             best = np.concatenate([np.max(row["rewards"], axis=1) for row in rows])
             bar.advance(len(best), reward=f"{best.mean():.3f}")
             return rows

@@ -2,8 +2,8 @@
 
 The steps: fine-tuning on examples of critiques (optional), answers to hostile and harmless questions, critiques and
 revisions, fine-tuning on the revisions with helpful conversations mixed in, and (optional) pairs of answers that the
-critic compares, for DPO. Each is cached in the run directory, so that an interrupted run resumes. All texts are kept in
-a folder of kind "constitution" next to the model.
+critic compares, for DPO. Each is cached in the run directory, so that an interrupted run resumes. All texts are written
+to a folder of kind "constitution" next to the model.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ from parakit.stages.job import run_job
 from parakit.stages.run_dir import run_directory
 
 HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up")
-# harmless questions, in the same wordings, for each of a hostile category: else all is declined
+# harmless questions in the same wordings for each question of a hostile category, or the model refuses everything
 N_HARMLESS = 4
 MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
-AT_ONCE = 64  # questions whose answers are cached together
+CHUNK_SIZE = 64  # questions that are answered and cached together
 
 HELPFUL_PER_CRITIQUE = 2  # helpful conversations for each example of a critique
 CRITIQUE_SFT = FinetuneConfig(epochs=1.0)
@@ -158,7 +158,9 @@ class ConstitutionRun:
                 {"answer": text} for text in policy.generate(_prompts(chunk), max_new_tokens=MAX_NEW_TOKENS)
             ]
 
-        answers = cached_map(self.run_dir / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, AT_ONCE)
+        answers = cached_map(
+            self.run_dir / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, CHUNK_SIZE
+        )
         responses = [
             Response(attack.id, attack.question, row["answer"])
             for attack, row in zip(attacks, answers, strict=True)
@@ -170,23 +172,23 @@ class ConstitutionRun:
             return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
 
         rows = cached_map(
-            self.run_dir / "step-2-revisions.jsonl", responses, lambda one: one.id, critique, AT_ONCE
+            self.run_dir / "step-2-revisions.jsonl", responses, lambda one: one.id, critique, CHUNK_SIZE
         )
         check_valid_fraction(outcomes(rows), critic.name, self.config.max_invalid)
         messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
-        found = [row | {"messages": messages[row["id"]]} for row in rows]
-        if not self.trainable_conversations(found):
-            counts = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(found).items())
+        revised = [row | {"messages": messages[row["id"]]} for row in rows]
+        if not self.trainable_conversations(revised):
+            counts = ", ".join(f"{n} were {outcome}" for outcome, n in outcomes(revised).items())
             raise UserError(
-                f"no answer can be trained on: of {outcomes(found).total()} critiques {counts}",
+                f"no answer can be trained on: of {outcomes(revised).total()} critiques {counts}",
                 "use another critic, fine-tune it on critiques (n_critique_examples), or use harder questions (attacks)",
             )
-        n_revised = sum(row["final"] != row["answer"] for row in found)
+        n_revised = sum(row["final"] != row["answer"] for row in revised)
         log(
-            f"constitution: {n_revised} of {len(found)} answers revised by {critic.name},"
-            f" {len(self.trainable_conversations(found))} trained on"
+            f"constitution: {n_revised} of {len(revised)} answers revised by {critic.name},"
+            f" {len(self.trainable_conversations(revised))} trained on"
         )
-        return found
+        return revised
 
     def trainable_conversations(self, rows: list[CachedRow]) -> list[Conversation]:
         """Conversations that end with an answer to which no principle objects, revised or acceptable as it was."""
@@ -224,7 +226,7 @@ class ConstitutionRun:
                 )
             return [{"first": first, "second": second} for first, second in zip(*samples, strict=True)]
 
-        drawn = cached_map(self.run_dir / "step-4-pairs.jsonl", chosen, lambda a: a.id, sample, AT_ONCE)
+        drawn = cached_map(self.run_dir / "step-4-pairs.jsonl", chosen, lambda a: a.id, sample, CHUNK_SIZE)
         pairs = [
             ResponsePair(attack.id, attack.question, row["first"], row["second"])
             for attack, row in zip(chosen, drawn, strict=True)
@@ -235,7 +237,7 @@ class ConstitutionRun:
             return compare_responses(critic, self.principles, chunk, seed=self.config.seed)
 
         rows = cached_map(
-            self.run_dir / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, AT_ONCE
+            self.run_dir / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, CHUNK_SIZE
         )
         counts = Counter(row["outcome"] for row in rows)
         check_valid_comparisons(counts, critic.name, self.config.max_invalid)

@@ -64,7 +64,7 @@ def make_tokenizer(
 
 
 def copy_tokenizer(model: Path, corpus: Path, out: Path, overwrite: bool = False) -> Tokenizer:
-    """The tokenizer of a trained model, to go on with; its efficiency is measured on the new text."""
+    """Copy the tokenizer of a trained model that is to continue; its efficiency is measured on the new text."""
     parents = [model] if (model / LINEAGE).is_file() else []
     tokenizer = Tokenizer.load(model)
     lineage = Lineage("tokenizer", {"of": "a model"}, list(parents))
@@ -75,14 +75,14 @@ def copy_tokenizer(model: Path, corpus: Path, out: Path, overwrite: bool = False
 
 
 def n_sentinels_for(max_seq_len: int, config: SpanCorruption) -> int:
-    """As many sentinels as a text that fills a row needs."""
+    """The sentinels that a text of `max_seq_len` tokens needs."""
     return int(span_counts(np.array(max_seq_len), config.noise_rate, config.mean_span, max_seq_len)[1]) + 1
 
 
 def make_shards(
     corpus: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False, family: Family = "decoder"
 ) -> Path:
-    """Encode every split of a corpus as a model of `family` reads documents."""
+    """Encode every split of a corpus with the special tokens of `family`."""
     tokenizer = Tokenizer.load(tokenizer_dir)
     splits = {split: iter_corpus(corpus, split) for split in SPLITS}
     with progress("tokens", unit="bytes") as bar:
@@ -100,7 +100,7 @@ def make_shards(
 def make_conversations(
     config: ConversationsConfig, out: Path, overwrite: bool = False, seed: int = 0
 ) -> Path:
-    """Read or generate the conversations to tune on; `seed` draws those that make up the shares of several files."""
+    """Read or generate the conversations to fine-tune on; `seed` is of the draws where several files are mixed by shares."""
     source = primer_conversations(config.primer) if config.primer else config.paths
     with progress("conversations", unit="conversations") as bar:
         made = prepare_conversations(
@@ -134,8 +134,8 @@ def make_preferences(
 
 
 def make_prompts(method: str, paths: Sequence[str], out: Path) -> Path:
-    """Files of prompts as what a method of alignment reads: for a constitution a folder of conversations that were
-    answered, else questions, in one file.
+    """Prepare files of prompts for a method of alignment: a folder of conversations for a constitution, else one file of
+    prompts.
     """
     from parakit.alignment.rl.prompts import prompts_file
 
@@ -156,14 +156,14 @@ def make_conversation_shards(
 
 
 def report_skipped(title: str, made: Path) -> Path:
-    """Say which rows of its files were left out of the set `made`, and return it."""
+    """Log which rows of the files were skipped in the set `made`; returns `made`."""
     for line in skip_summary(read_json(made / "report.json")):
         log(f"{title}: {line}")
     return made
 
 
 def _texts(source: Path | Sequence[str], split: str) -> Iterator[str]:
-    """The texts of a split; files and folders have but one."""
+    """The texts of a split; files and folders have a single one."""
     if not isinstance(source, Path):
         return (document.text for document in read_documents(TextConfig(paths=tuple(source)), ReadReport()))
     if open_artifact(source, ("corpus", "examples"), verify=False).kind == "examples":
@@ -178,7 +178,7 @@ def _counted(texts: Iterator[str], bar: Bar) -> Iterator[str]:
 
 
 def _efficiency(tokenizer: Tokenizer, held_out: Iterator[str]) -> JsonObject:
-    """Bytes a token and tokens a word on some texts, and a few of them cut into their tokens."""
+    """Bytes per token and tokens per word on some texts, and the tokens of a few of them."""
     texts = list(islice(held_out, 200))
     n_tokens = sum(len(ids) for ids in tokenizer.encode_bulk(texts)) or 1
     shown = [text[:SHOWN_CHARS] for text in texts[:N_SHOWN_DOCUMENTS]]

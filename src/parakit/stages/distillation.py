@@ -1,8 +1,7 @@
 """Distillation: a student is trained on its teacher's probabilities.
 
-The task is the one of the data (conversations, text, or masked text for an encoder) with the teacher's probabilities in
-the loss. The doctor examines the data, the student and the batches as for that task, and the teacher and the loss
-besides.
+The task is that of the data (conversations, text, or masked text for an encoder) with the teacher's probabilities in the
+loss. The doctor examines data, student and batches as for that task, and also the teacher and the loss.
 """
 
 from __future__ import annotations
@@ -56,8 +55,8 @@ from parakit.training.trainer import TrainingSetup
 
 @dataclass(frozen=True)
 class DistillJob:
-    """Distill `teacher` on `shards`. `logits` is the folder of the teacher's cached logits, read where it exists and
-    written where it does not; None: with the checkpoints, where a cache is set.
+    """Distill `teacher` on `shards`. `logits`: a folder of the teacher's cached logits, which is written if it does not
+    exist; None: in the run directory, if `cache_top_k` is set.
     """
 
     teacher: Path
@@ -107,7 +106,7 @@ class DistillJob:
 
 
 def infer_objective(splits: Splits) -> DistillObjective:
-    """What a model would be trained on with these shards."""
+    """The objective that these shards were encoded for."""
     assert isinstance(splits.train, TokenShards)
     if splits.train.family == "encoder":
         return "masked"
@@ -250,7 +249,7 @@ def _teacher_logits(job: DistillJob, teacher: Teacher, setup: TrainingSetup) -> 
 
 
 def _digest(path: Path) -> str:
-    """Of an artifact; of a published model's folder the digests of its weights."""
+    """The digest of an artifact, or those of the weight files of a published model."""
     if (path / LINEAGE).is_file():
         return open_artifact(path, verify=False).digest
     return " ".join(sha256_file(file) for file in sorted(path.glob("*.safetensors")))

@@ -1,4 +1,4 @@
-"""Fine-tuning: a trained model under the head of its task, or a new one, on conversations or examples."""
+"""Fine-tuning: a trained or new model with the head of its task, on conversations or examples."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from parakit.training.trainer import TrainingSetup
 
 @dataclass(frozen=True)
 class FromScratch:
-    """In place of a trained model: a new one, and its tokenizer."""
+    """A new model instead of a trained one, and its tokenizer."""
 
     tokenizer: Path
     model_spec: ModelSpec
@@ -80,7 +80,7 @@ class FinetuneJob:
         )
 
     def _start_finetune(self, folder: Path, run_dir: Path) -> PreparedRun:
-        """A trained model under the head of its task. Weights are trained in float32, whatever they were stored in."""
+        """A trained model with the head of its task. Weights are trained in float32, whatever type they were stored in."""
         training = self.training
         check_method_fits(folder, training)
         base, tokenizer = load_model(folder, pick_device(training.device), "float32")

@@ -1,8 +1,8 @@
 """The job around the trainer: load, plan, seed, train, card, lineage, save. Every stage that trains a model is one.
 
-A job is a frozen dataclass of settings. Its `prepare` loads the model, resolves the plan (or takes up the one of an
-interrupted run), seeds, and returns what to train and what to write. Checkpoints are in a folder named after the
-settings and inputs, so that the same job resumes and another one starts from the beginning.
+A job is a frozen dataclass of settings. Its `prepare` loads the model, resolves the plan (or loads that of an interrupted
+run), seeds, and returns what to train and what to write. Checkpoints are in a folder named after the digest of settings
+and inputs, so that the same job resumes and a changed one starts from the beginning.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ def _unchanged(figures: JsonObject) -> JsonObject:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What a job trains, and what it writes afterwards."""
+    """The training run of a job, and what it writes afterwards."""
 
     stage: str
     objective: str
     setup: TrainingSetup
     parents: list[Path]
-    """Folders that the model was made from, for its lineage."""
+    """The folders that the model was made from, for its lineage."""
     is_chat: bool = False
     settings: JsonObject = field(default_factory=dict)
-    """More for the lineage."""
+    """Further settings for the lineage."""
     summarize: Callable[[JsonObject], JsonObject] = _unchanged
-    """Adds to the trainer's figures what is measured on the trained model."""
+    """Adds measurements of the trained model to the trainer's figures."""
     adapter: Adapter | None = None
-    """Written in place of the model."""
+    """Saved instead of the model."""
     method: str = "full"
     saved_model: TransformerModel | None = None
     """The part of the trained model that is written; None: all of it."""
     logs: tuple[Path, ...] = ()
-    """More files to keep with the model."""
+    """Further files to copy into the model folder."""
 
 
 class TrainingJob(Protocol):
-    """What `run_job` needs of a job."""
+    """What `run_job` reads of a job."""
 
     @property
     def work(self) -> Path:

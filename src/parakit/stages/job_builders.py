@@ -198,11 +198,11 @@ def distill_job(
 
 
 def _check_data(
-    task: TaskName, wanted: dict[str, Sequence[object]], other: dict[str, Sequence[object]]
+    task: TaskName, expected: dict[str, Sequence[object]], other: dict[str, Sequence[object]]
 ) -> None:
     """`UserError` without the task's data, and with that of another task."""
-    name, other_name = next(iter(wanted)), next(iter(other))
-    if not wanted[name]:
+    name, other_name = next(iter(expected)), next(iter(other))
+    if not expected[name]:
         sample = "chats.jsonl" if task == "chat" else f"{task}.jsonl"
         raise UserError(f"no {name} were given for the task {task!r}", f"name files: --{name} {sample}")
     for key, value in other.items():

@@ -43,7 +43,7 @@ from parakit.training.validation import one_epoch, validation_loss
 REWARD_RATE_FACTOR, DPO_RATE_FACTOR = 0.25, 0.025  # of the pre-training rate; see docs/log.md, 2026-11-25
 REWARD_EPOCHS, DPO_EPOCHS = 2.0, 1.0
 BATCH_RANKINGS, MIN_BATCH_RANKINGS = 32, 4
-MIN_STEPS = 16  # in an epoch, as far as there are rankings for it: small sets get smaller batches
+MIN_STEPS = 16  # of an epoch, if there are enough rankings: small sets get smaller batches
 SPLITS = ("train", "validation")
 
 RankingObjective = RewardObjective | PreferenceObjective
@@ -53,7 +53,7 @@ Rankings = dict[str, EncodedRankings]
 def prepare_reward_model(
     model: Path, preferences: Path, training: RewardConfig, run_dir: Path
 ) -> PreparedRun:
-    """A reward model, to train on rankings."""
+    """The training run of a reward model on rankings."""
     base, tokenizer, data = _load(model, preferences, training, "reward")
     plan = _plan(training, base, data["train"], run_dir, REWARD_RATE_FACTOR, REWARD_EPOCHS)
     reward_model = _reward_model(base, training)
@@ -71,7 +71,7 @@ def prepare_reward_model(
 def prepare_preference_tuning(
     model: Path, preferences: Path, training: DPOConfig, run_dir: Path
 ) -> PreparedRun:
-    """A policy, to tune on rankings by DPO, IPO or SimPO."""
+    """The training run of a policy on rankings by DPO, IPO or SimPO."""
     base, tokenizer, data = _load(model, preferences, training, "dpo")
     plan = _plan(training, base, data["train"], run_dir, DPO_RATE_FACTOR, DPO_EPOCHS)
     policy = _policy(base, training)
@@ -110,7 +110,7 @@ def _load(
             for split in SPLITS
         }
     n_truncated, n_skipped = (
-        sum(getattr(one, name) for one in data.values()) for name in ("n_truncated", "n_skipped")
+        sum(getattr(split, name) for split in data.values()) for name in ("n_truncated", "n_skipped")
     )
     if n_truncated or n_skipped:
         log(
@@ -165,16 +165,16 @@ def _policy(base: LanguageModel, training: DPOConfig) -> TransformerModel:
 def _reference_log_probs(
     base: LanguageModel, data: Rankings, plan: TrainingPlan, run_dir: Path
 ) -> dict[str, np.ndarray]:
-    """Of every completion under the model before training; an interrupted run has them in its directory."""
-    found = {}
+    """The log-probabilities of every completion under the model before training, cached in the run directory."""
+    log_probs = {}
     for split in SPLITS:
         path = run_dir / f"reference.{split}.npy"
         if not path.exists():
             source = _source(base, data, split, plan, None)
             with progress("reference", data[split].n_examples, "rankings") as bar:
                 np.save(path, reference_log_probs(base, source, bar.advance))
-        found[split] = np.load(path, allow_pickle=False)
-    return found
+        log_probs[split] = np.load(path, allow_pickle=False)
+    return log_probs
 
 
 def _task(
@@ -186,7 +186,7 @@ def _task(
     unsmoothed: RankingObjective,
     references: dict[str, np.ndarray],
 ) -> TrainingTask:
-    """The task of `objective`, validated with the `unsmoothed` one, whose loss is comparable."""
+    """The task of `objective`, validated with the `unsmoothed` objective, so that losses can be compared."""
     validation, train = (
         _source(base, data, split, plan, references.get(split)) for split in ("validation", "train")
     )
@@ -209,7 +209,7 @@ def _source(
 
 
 def _prepared(run: PreparedRun, data: Rankings) -> PreparedRun:
-    """`run` with the figures that both methods report; the model is validated before its first step."""
+    """`run` with the figures that both methods report, such as the metrics before the first step."""
     before = run.setup.task.validate(run.setup.model)
     train = data["train"]
     figures = {

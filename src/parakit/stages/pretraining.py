@@ -1,4 +1,4 @@
-"""Pre-training: a new model on token shards, or a trained one that continues, with replay of what it learned before."""
+"""Pre-training: a new model on token shards, or a trained one that continues, with replay of its earlier data."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ from parakit.training.trainer import TrainingSetup
 
 @dataclass(frozen=True)
 class PretrainJob:
-    """Pre-train a model on `shards`. `tokenizer` and `model_spec` are a new model's; with `training.model` that one
-    continues, with its own.
+    """Pre-train a model on `shards`: a new one with `tokenizer` and `model_spec`, or `training.model`, which continues
+    with its own.
     """
 
     shards: Path
@@ -59,7 +59,7 @@ class PretrainJob:
 
     def inputs(self) -> list[Path]:
         """Shards, model or tokenizer, and replayed shards."""
-        return with_replayed([open_shards(self.shards), self._first()], self.training)
+        return with_replayed([open_shards(self.shards), self._start_folder()], self.training)
 
     def to_spec(self) -> JsonObject:
         """The model's size."""
@@ -69,7 +69,7 @@ class PretrainJob:
         """A new model, or the trained one."""
         if self.training.model:
             return self._continue(run_dir)
-        tokenizer = Tokenizer.load(self._first())
+        tokenizer = Tokenizer.load(self._start_folder())
         splits = Splits.of_text(self.shards, self.model_spec.family)
         model, builder, plan = start_new(
             "pretrain", self.model_spec, self.training, self.objective, tokenizer, splits, run_dir
@@ -77,16 +77,16 @@ class PretrainJob:
         setup = TrainingSetup("pretrain", model, tokenizer, builder.build(plan), plan, run_dir)
         return PreparedRun("pretrain", self.objective, setup, self.inputs())
 
-    def _first(self) -> Path:
-        first = require_model_folder(self.training.model) if self.training.model else self.tokenizer
-        assert first is not None, "a new model needs a tokenizer"
-        return first
+    def _start_folder(self) -> Path:
+        folder = require_model_folder(self.training.model) if self.training.model else self.tokenizer
+        assert folder is not None, "a new model needs a tokenizer"
+        return folder
 
     def _continue(self, run_dir: Path) -> PreparedRun:
-        """A trained model continues with smaller steps than a new one. Weights are trained in float32, whatever they
-        were stored in.
+        """A trained model continues, with smaller steps than a new one. Weights are trained in float32, whatever type
+        they were stored in.
         """
-        folder, training = self._first(), self.training
+        folder, training = self._start_folder(), self.training
         require_full_model(folder, "pre-training")
         base, tokenizer = load_model(folder, pick_device(training.device), "float32")
         if tokenizer is None:
@@ -166,7 +166,7 @@ def _init_embeddings(model: TransformerModel, splits: Splits, tokenizer: Tokeniz
 
 
 def add_replay(run: PreparedRun, builder: TaskBuilder) -> PreparedRun:
-    """`run` with the doctor's checks of the replay data, and their figures; unchanged where nothing is replayed."""
+    """`run` with the doctor's checks and the figures of the replay data; unchanged without replay."""
     replay, setup = builder.replay, run.setup
     if replay is None:
         return run
@@ -210,5 +210,5 @@ def with_replayed(inputs: list[Path], training: PretrainConfig | FinetuneConfig)
 
 
 def open_shards(path: str | Path) -> Path:
-    """`path`, if it holds token shards; they are verified when they are read."""
+    """`path`, after a check that it holds token shards; their digests are verified when they are read."""
     return open_artifact(path, "shards", verify=False).path

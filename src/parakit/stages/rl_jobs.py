@@ -1,7 +1,7 @@
-"""Reinforcement learning on a model's own completions: PPO and GRPO on the one training loop.
+"""Reinforcement learning on the model's own completions: PPO and GRPO on the one training loop.
 
-The policy starts as the model that is aligned, and so does its frozen reference. The plain policy is written; PPO's
-value head stays in the checkpoints.
+Policy and frozen reference start as copies of the model. The policy is written without PPO's value head, which is in the
+checkpoints only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from parakit.training.tasks import TASKS, TrainingTask
 from parakit.training.trainer import TrainingSetup, train
 
 RL_RATE_FACTOR = 0.05  # of the pre-training rate; see docs/log.md, 2026-11-25
-MAX_ZERO_VARIANCE = 0.8  # of the groups; a run with more of them reports that it had little to learn from
+MAX_ZERO_VARIANCE = 0.8  # share of groups; above it a warning is logged
 MAX_HELD_OUT_PROMPTS = 128
 HELD_OUT = 0.1  # of the prompts in a file without splits
 
@@ -64,11 +64,11 @@ class RLContext:
     held_out: list[RLPrompt]
     reward: Reward
     monitor_rewards: tuple[Reward, ...] = ()
-    """Other rewards of held-out prompts, which nothing is trained on."""
+    """Further rewards that are measured on held-out prompts and not trained on."""
 
 
 def prepare_rl(model: Path, prompts: Path, config: RLConfig, run_dir: Path) -> PreparedRun:
-    """A policy, to train with `ppo` or `grpo`."""
+    """The training run of a policy with `ppo` or `grpo`."""
     context = load_context(model, prompts, config)
     saved = load_plan(run_dir)
     plan = saved[1] if saved else resolve_rl_plan(config, context)
@@ -108,15 +108,15 @@ def load_context(model: Path, prompts: Path, config: RolloutConfig) -> RLContext
     reward, *monitor_rewards = (
         parse_reward(name, config.device) for name in (config.reward, *config.monitor_rewards)
     )
-    for one in (reward, *monitor_rewards):
-        check_prompts(one, [*train_prompts, *held_out])
+    for checked in (reward, *monitor_rewards):
+        check_prompts(checked, [*train_prompts, *held_out])
     return RLContext(
         policy, tokenizer, train_prompts, held_out[:MAX_HELD_OUT_PROMPTS], reward, tuple(monitor_rewards)
     )
 
 
 def without_dropout(model: nn.Module) -> None:
-    """Switch it off for good: the ratio of probabilities must compare weights, not which units were dropped."""
+    """Disable dropout for good: probability ratios must compare weights, not dropout masks."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -125,7 +125,7 @@ def without_dropout(model: nn.Module) -> None:
 
 
 def resolve_rl_plan(config: RLConfig, context: RLContext) -> TrainingPlan:
-    """How many steps, at which rate. `epochs` are passes over the prompts."""
+    """The plan of a run. `epochs` are passes over the prompts."""
     sizing = default_hyperparameters(context.policy.config)
     steps = config.max_steps
     if steps is None:
@@ -163,7 +163,7 @@ def measure_policy(context: RLContext, reference: LanguageModel, config: Rollout
 def _setup(
     context: RLContext, config: RLConfig, plan: TrainingPlan, run_dir: Path
 ) -> tuple[TrainingSetup, Callable[[JsonObject], JsonObject]]:
-    """What is trained, and what adds to the trainer's figures."""
+    """The training setup, and the function that adds to the trainer's figures."""
     policy, tokenizer, method = context.policy, context.tokenizer, config.method
     reference = frozen_copy(policy)
     trained: TransformerModel = ActorCritic(policy) if method == "ppo" else policy
@@ -217,7 +217,7 @@ def _setup(
 
 
 def _zero_variance_groups(run_dir: Path) -> float:
-    """The share of all groups of a run whose rewards were equal; logged where that is most of them."""
+    """The share of a run's groups with equal rewards; a high one is logged."""
     shares = [
         row["zero_variance_groups"]
         for row in read_metrics(run_dir / METRICS)
@@ -233,7 +233,7 @@ def _zero_variance_groups(run_dir: Path) -> float:
 
 
 def _algorithm(config: RLConfig) -> tuple[PPO | GRPO, PPOObjective | GRPOObjective]:
-    """What computes advantages of rollouts, and the loss."""
+    """The algorithm that computes advantages, and its objective."""
     if isinstance(config, PPOConfig):
         return PPO(config), PPOObjective(config)
     assert isinstance(config, GRPOConfig)
@@ -242,12 +242,12 @@ def _algorithm(config: RLConfig) -> tuple[PPO | GRPO, PPOObjective | GRPOObjecti
 
 
 def sample_examples(context: RLContext, config: RolloutConfig) -> list[JsonObject]:
-    """The policy's completions, as it is now, of a few held-out prompts."""
+    """The present policy's completions of a few held-out prompts."""
     return greedy_samples(context.policy, context.tokenizer, context.held_out, context.reward, config)
 
 
 def pair_samples(before: list[JsonObject], after: list[JsonObject]) -> list[JsonObject]:
-    """The samples from before training, each with the one after."""
+    """Each sample from before training with the one after."""
     return [
         {"prompt": old["prompt"], "before": old["completion"], "after": new["completion"],
          "reward_before": old["reward"], "reward_after": new["reward"]}
@@ -265,17 +265,17 @@ def _split_prompts(
         with contextlib.suppress(UserError):  # a folder may have no validation split
             held_out = read_prompts(prompts, tokenizer, max_prompt, "validation")
     else:
-        every = read_prompts(prompts, tokenizer, max_prompt)
-        train_prompts = [prompt for prompt in every if _split(prompt) == "train"]
-        held_out = [prompt for prompt in every if _split(prompt) != "train"]
-        train_prompts = train_prompts or every
+        all_prompts = read_prompts(prompts, tokenizer, max_prompt)
+        train_prompts = [prompt for prompt in all_prompts if _split(prompt) == "train"]
+        held_out = [prompt for prompt in all_prompts if _split(prompt) != "train"]
+        train_prompts = train_prompts or all_prompts
     if not held_out:
         log(f"{prompts}: has no held-out prompts; the training prompts are measured on")
     return train_prompts, held_out or train_prompts
 
 
 def prompts_fingerprint(prompts: Path) -> str:
-    """A file's digest; a folder is named, as its lineage names it."""
+    """The digest of a file; the path of a folder."""
     is_file = prompts.is_file() and not (prompts / LINEAGE).is_file()
     return sha256_file(prompts) if is_file else str(prompts)
 

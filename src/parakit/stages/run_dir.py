@@ -1,7 +1,6 @@
 """The run directory: checkpoints and the plan of a run, in a folder named by a hash of settings and inputs.
 
-The same job finds its checkpoints and resumes under its plan; a job with other settings or inputs starts in a folder
-of its own.
+The same job finds its checkpoints and resumes under its plan; other settings or inputs are another folder.
 """
 
 from __future__ import annotations

@@ -145,10 +145,10 @@ class StopStringCheck:
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, int] | None:
     """Start and end of the stop string that is complete first in `text`; the longest where several end together."""
-    found = [(start + len(s), start) for s in stop if (start := text.find(s)) >= 0]
-    if not found:
+    matches = [(start + len(s), start) for s in stop if (start := text.find(s)) >= 0]
+    if not matches:
         return None
-    end, start = min(found)
+    end, start = min(matches)
     return start, end
 
 

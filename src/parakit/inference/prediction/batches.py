@@ -61,10 +61,10 @@ def encode_texts(
     for number, (text, first) in enumerate(zip(texts, firsts, strict=True), 1):
         pieces = [first] if isinstance(text, str) else [first, next(seconds)]
         template, lengths = templates[len(pieces)], [len(piece) for piece in pieces]
-        kept = truncate_pair(lengths, limit - template.n_tokens) if too_long == "truncate" else lengths
-        token_ids = template.apply(*(piece[:n] for piece, n in zip(pieces, kept, strict=True)))
+        n_kept = truncate_pair(lengths, limit - template.n_tokens) if too_long == "truncate" else lengths
+        token_ids = template.apply(*(piece[:n] for piece, n in zip(pieces, n_kept, strict=True)))
         check_length(len(token_ids), limit, number, len(texts))
-        inputs.append(EncodedInput(token_ids.tolist(), template.types(*kept).tolist(), kept != lengths))
+        inputs.append(EncodedInput(token_ids.tolist(), template.types(*n_kept).tolist(), n_kept != lengths))
     return inputs
 
 

@@ -102,11 +102,13 @@ def tag(
     inputs, first_tokens = [], []
     for number, sentence in enumerate(sentences, 1):
         ids, words = word_numbers(tokenizer, sentence)  # per token the word that it begins, or -1
-        kept = truncate_pair([len(ids)], limit - template.n_tokens)[0] if too_long == "truncate" else len(ids)
-        token_ids = template.apply(np.array(ids[:kept], np.int64))
+        n_kept = (
+            truncate_pair([len(ids)], limit - template.n_tokens)[0] if too_long == "truncate" else len(ids)
+        )
+        token_ids = template.apply(np.array(ids[:n_kept], np.int64))
         check_length(len(token_ids), limit, number, len(sentences))
-        inputs.append(EncodedInput(token_ids.tolist(), template.types(kept).tolist(), kept < len(ids)))
-        begins = np.flatnonzero(words[:kept] >= 0)
+        inputs.append(EncodedInput(token_ids.tolist(), template.types(n_kept).tolist(), n_kept < len(ids)))
+        begins = np.flatnonzero(words[:n_kept] >= 0)
         first_tokens.append({int(words[token]): int(token) + len(template.parts[0]) for token in begins})
     tagged: list[list[Classification | None]] = []
     for sentence, rows, first in zip(
