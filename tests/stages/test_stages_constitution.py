@@ -86,7 +86,7 @@ def test_what_was_done_is_not_done_again(
 ) -> None:
     """The critic goes away in the middle, comes back, and is asked for the rest alone."""
     monkeypatch.setattr("parakit.alignment.chat_models.openai.time.sleep", lambda _: None)
-    monkeypatch.setattr(constitution_job, "AT_ONCE", 4)
+    monkeypatch.setattr(constitution_job, "CHUNK_SIZE", 4)
     requests: list[str] = []
 
     def failing(path: str, body: dict[str, Any], headers: Any) -> Answer:
