@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective
@@ -29,6 +29,8 @@ from parakit.training.doctor import CheckResult, TokenView, registry, run_checks
 from parakit.training.doctor.folders import token_views
 from parakit.training.doctor.run import run_in
 from parakit.training.doctor.turn_markers import TurnMarkers
+from parakit.training.micro_batches import Objective
+from parakit.training.row_sources import RowSource
 from parakit.training.tasks import TASKS
 
 N_ROWS, MAX_RANKINGS = 4, 256
@@ -85,12 +87,12 @@ def check_rankings(
         learning_rate=0.01,
         embedding_learning_rate=0.01,
     )
-    objective: Any = RewardObjective() if method == "reward" else PreferenceObjective()
+    objective: Objective = RewardObjective() if method == "reward" else PreferenceObjective()
     reference = None
     if method == "dpo":
         assert isinstance(model, LanguageModel)
         reference = reference_log_probs(model, PreferenceSource(data, 0))
-    source: Any = PreferenceSource(data, 0, reference, n_rows_hint=N_ROWS)
+    source: RowSource = PreferenceSource(data, 0, reference, n_rows_hint=N_ROWS)
     trained = _reward_model(model) if method == "reward" else model
     return run_checks(trained, tokenizer, source, data, plan, objective, TASKS[method]), data, tokenizer
 

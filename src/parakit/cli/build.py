@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 import yaml
@@ -19,6 +19,9 @@ from parakit.common.settings import Config, Family
 from parakit.reports.formatting import final_stage, next_command, training
 from parakit.reports.summary_schema import BuildSummary
 from parakit.training.task_names import TaskName
+
+if TYPE_CHECKING:
+    from parakit.recipe.config import RecipeConfig
 
 _WITH_TEXT = {
     "conversations": "conversations.paths",
@@ -83,7 +86,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _recipe(command: BuildConfig) -> Any:
+def _recipe(command: BuildConfig) -> "RecipeConfig":
     from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_text
 
     overrides = dict(_setting(text) for text in command.set)

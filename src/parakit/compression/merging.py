@@ -28,6 +28,7 @@ from parakit.model.adapters.lora import FullyTrained, LowRankWrapper
 from parakit.model.adapters.prefix_tuning import PrefixedTrunk
 from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainableTokensHead
 from parakit.model.heads import LanguageModel, TransformerModel
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 MAX_ROUNDING_LOSS = 0.02  # of the update's norm
 
@@ -165,10 +166,10 @@ def _normalized_weights(weights: Sequence[float] | None, n: int) -> list[float]:
 def _check_compatible(
     one: str | Path,
     first: TransformerModel,
-    tokenizer: Any,
+    tokenizer: Tokenizer | None,
     other: str | Path,
     second: TransformerModel,
-    its_tokenizer: Any,
+    its_tokenizer: Tokenizer | None,
 ) -> None:
     for what, a, b in (
         ("kinds", type(first).__name__, type(second).__name__),

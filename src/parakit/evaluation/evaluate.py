@@ -24,7 +24,7 @@ from parakit.evaluation.suites import run_suites
 from parakit.inference.capabilities import model_kind
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.folder_settings import is_chat_tuned
-from parakit.model.heads import LanguageModel
+from parakit.model.heads import LanguageModel, TransformerModel
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -77,7 +77,7 @@ def evaluate_model(
 
 
 def evaluate_task(
-    model: Any,
+    model: TransformerModel,
     tokenizer: Tokenizer,
     config: EvaluationConfig,
     advance: Callable[[int], object] | None = None,
@@ -113,7 +113,7 @@ def evaluate_task(
     return dataclasses.asdict(result) | {"split": split}
 
 
-def _task_of(model: Any) -> str:
+def _task_of(model: TransformerModel) -> str:
     """The task of this model; `UserError` for a model without examples of its task."""
     kind = model_kind(model)
     task = next((name for name in kind.capabilities if name in TASK_FORMATS), None) if kind else None

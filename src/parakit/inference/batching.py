@@ -34,7 +34,7 @@ def evaluation_mode(model: HasTrainingMode) -> Iterator[None]:
             model.train()
 
 
-def rows_by_length(rows: Sequence[Sequence[Any]], micro_batch_size: int) -> Iterator[list[int]]:
+def rows_by_length(rows: Sequence[Sequence[object]], micro_batch_size: int) -> Iterator[list[int]]:
     """Row indices in groups of `micro_batch_size`, shortest rows first, which needs little padding."""
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     for start in range(0, len(order), micro_batch_size):

@@ -64,7 +64,7 @@ class RecipeConfig(Config):
     text: CorpusConfig = Field(default_factory=CorpusConfig)
     tokenizer: SerializeAsAny[TokenizerConfig] = Field(default_factory=TokenizerConfig)
     pretrain: Pretraining = Field(
-        default_factory=PretrainConfig,
+        default_factory=lambda: PretrainConfig(),
         description="Settings of pre-training; 'none': train on the task's examples from scratch.",
     )
     conversations: ConversationsConfig | None = None

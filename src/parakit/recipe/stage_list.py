@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.choices import part_of
@@ -18,6 +18,9 @@ from parakit.recipe.config import RecipeConfig, parse_time, reads_text
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
 from parakit.recipe.post_training import post_training_models, post_training_stages, seeded
 from parakit.stages.config import PretrainConfig, SpanCorruption
+
+if TYPE_CHECKING:
+    from parakit.stages.plans import ModelSpec
 
 WORK = "work"
 # Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
@@ -237,7 +240,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
     return Stage("evaluate", settings, (*models.values(), *examples), run)
 
 
-def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> Any:
+def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> ModelSpec:
     from parakit.stages.plans import ModelSpec
 
     return ModelSpec(

@@ -122,7 +122,7 @@ class StageSummary(_Part):
     """What every stage has: its time, its folder below the build, and the digest of what it made."""
 
     seconds: float | None = None
-    path: str | None = Field(None, description="The build's folder, if it is not builds/NAME.")
+    path: str | None = Field(default=None, description="The build's folder, if it is not builds/NAME.")
     digest: str | None = None
 
 
@@ -270,7 +270,7 @@ class LineageEntry(_Part):
     kind: str
     digest: str
     parents: tuple[str, ...] = ()
-    path: str = Field("", description="The build's folder, if it is not builds/NAME.")
+    path: str = Field(default="", description="The build's folder, if it is not builds/NAME.")
     seconds: float | None = None
 
 

@@ -7,11 +7,11 @@ checkpoints only.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from torch import nn
 
 from parakit.alignment.config import GRPOConfig, PPOConfig, RLConfig, RolloutConfig
@@ -25,7 +25,7 @@ from parakit.alignment.rl.prompts import RLPrompt, read_prompts
 from parakit.alignment.rl.reward import Reward, check_prompts
 from parakit.alignment.rl.rewards import parse_reward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
-from parakit.alignment.rl.rollouts import frozen_copy, roll_out
+from parakit.alignment.rl.rollouts import Rollouts, frozen_copy, roll_out
 from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device
@@ -36,7 +36,7 @@ from parakit.common.seeds import seed_everything
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
-from parakit.model.heads import ActorCritic, LanguageModel, TransformerModel
+from parakit.model.heads import ActorCritic, LanguageModel
 from parakit.model.presets import default_hyperparameters
 from parakit.stages.job import PreparedRun
 from parakit.stages.run_dir import load_plan, save_plan
@@ -166,11 +166,11 @@ def _setup(
     """The training setup, and the function that adds to the trainer's figures."""
     policy, tokenizer, method = context.policy, context.tokenizer, config.method
     reference = frozen_copy(policy)
-    trained: TransformerModel = ActorCritic(policy) if method == "ppo" else policy
+    trained: LanguageModel | ActorCritic = ActorCritic(policy) if method == "ppo" else policy
     algorithm, objective = _algorithm(config)
     precision = Precision(plan.precision, policy.lm_head.weight.device)
 
-    def sample(prompts: Any, phase: int) -> Any:
+    def sample(prompts: Sequence[RLPrompt], phase: int) -> tuple[Rollouts, np.ndarray]:
         return roll_out(
             trained, reference, tokenizer, prompts, config, phase, algorithm.needs_values, precision.autocast
         )

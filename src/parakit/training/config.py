@@ -101,7 +101,7 @@ class TrainingConfig(ChoiceConfig):
     )
     epochs: float | None = Field(default=None, gt=0, description="Passes over the training split.")
     optimizer: Literal["muon", "adamw"] = Field(
-        "muon", description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all."
+        default="muon", description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all."
     )
     learning_rate: float | None = Field(
         default=None, gt=0, description="Peak learning rate; with muon, of the matrices."
@@ -109,22 +109,25 @@ class TrainingConfig(ChoiceConfig):
     weight_decay: float = Field(
         default=0.0, ge=0, description="Weight decay of matrices; norms and embeddings have none."
     )
-    adam_betas: tuple[float, float] = Field((0.9, 0.95), description="Decay rates of Adam's two moments.")
+    adam_betas: tuple[float, float] = Field(
+        default=(0.9, 0.95), description="Decay rates of Adam's two moments."
+    )
     schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"] = Field(
-        "wsd", description="Learning-rate schedule; wsd: warm up, stay, decay."
+        default="wsd", description="Learning-rate schedule; wsd: warm up, stay, decay."
     )
     warmup_steps: int = Field(
         default=10, ge=0, description="Steps in which the learning rate rises linearly."
     )
     grad_clip: float = Field(default=1.0, ge=0, description="Largest gradient norm; 0: no clipping.")
-    seed: int = Field(0, description="Seed of the data order, new weights and dropout.")
+    seed: int = Field(default=0, description="Seed of the data order, new weights and dropout.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="dtype of the forward pass; auto: bfloat16 where the hardware computes it fast."
+        default="auto",
+        description="dtype of the forward pass; auto: bfloat16 where the hardware computes it fast.",
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="torch.compile; auto: where it saves time."
+        default="auto", description="torch.compile; auto: where it saves time."
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     validate_every: int | None = Field(
         default=None, ge=1, description="Steps between validations. Default: eight validations in the run."
     )

@@ -74,7 +74,7 @@ class SourceSetup:
     settings: TaskSettings
 
     @cached_property
-    def vocab(self) -> Any:
+    def vocab(self) -> VocabInfo:
         """The facts about the vocabulary that noising needs; computing them takes a pass over it."""
         return VocabInfo.from_tokenizer(self.tokenizer)
 

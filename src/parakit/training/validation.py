@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from parakit.common.errors import UserError
+from parakit.tokens.batches.batch import AnyBatch
 from parakit.training.micro_batches import Objective, to_micro_batch
 
 
@@ -28,7 +29,7 @@ class ValidationLoss:
 
 
 @torch.inference_mode()
-def validation_loss(model: nn.Module, batches: Iterable[Any], objective: Objective) -> ValidationLoss:
+def validation_loss(model: nn.Module, batches: Iterable[AnyBatch], objective: Objective) -> ValidationLoss:
     """Run `model` in evaluation mode over batches of numpy arrays. A loss that is not finite is a `UserError`."""
     device = next(model.parameters()).device
     total, n_counted, mode = 0.0, 0, model.training

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,7 +16,6 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate_batch, prompt_ids
 from parakit.inference.scoring import log_likelihoods
-from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -32,9 +30,9 @@ class LocalChatModel:
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> LocalChatModel:
         """`UserError` for a folder without a generating model or without a tokenizer."""
-        model: Any
         model, tokenizer = load_model(folder, device)
         require_capability(model, "generate")
+        assert isinstance(model, LanguageModel)
         if tokenizer is None:
             raise UserError(f"{folder}: has no tokenizer", "put the model's tokenizer there")
         return cls(model, tokenizer, str(folder))

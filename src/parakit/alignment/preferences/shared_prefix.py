@@ -7,16 +7,18 @@ Shapes: N completions, T tokens, C selected positions, D width, R rows of L posi
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
+from parakit.model.heads import ActorCritic, LanguageModel, RewardModel
 from parakit.model.layers.masks import supports_prefix_tree
 from parakit.training.micro_batches import PrefixTreeInputs
 
 
 def hidden_at(
-    model: Any, input_ids: Tensor, selected: Tensor, prefix_tree: PrefixTreeInputs | None
+    model: LanguageModel | ActorCritic | RewardModel,
+    input_ids: Tensor,
+    selected: Tensor,
+    prefix_tree: PrefixTreeInputs | None,
 ) -> tuple[Tensor, Tensor | None]:
     """The vectors (C, D) of `model.hidden` at the `selected` positions, (N, T) bool, of `input_ids` (N, T); and the mask
     (R, L) of real positions in the rows of `prefix_tree`, else None.

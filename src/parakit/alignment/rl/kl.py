@@ -7,7 +7,7 @@ unbiased and never negative (Schulman 2020, "Approximating KL divergence").
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor
 GAIN = 0.1  # Ziegler et al. 2019, section 2.2
 MAX_ERROR = 0.2
 
+Values = TypeVar("Values", Tensor, np.ndarray)
 
-def kl_estimate(log_probs: Any, reference_log_probs: Any, estimator: str) -> Any:
+
+def kl_estimate(log_probs: Values, reference_log_probs: Values, estimator: str) -> Values:
     """The estimate at each token, of tensors or arrays; zero where both log-probabilities are."""
     ratio = log_probs - reference_log_probs
     if estimator == "k1":

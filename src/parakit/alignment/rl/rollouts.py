@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from parakit.inference.batching import evaluation_mode
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.sampling import request_seeds
-from parakit.model.heads import LanguageModel
+from parakit.model.heads import ActorCritic, LanguageModel
 from parakit.model.layers.masks import supports_prefix_tree
 from parakit.tokens.chat.template import response_text, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -66,7 +66,11 @@ class Rollouts:
     share_prompts: bool = False  # a prompt passes the network once for all its completions
 
 
-def frozen_copy(model: nn.Module) -> Any:
+Policy = LanguageModel | ActorCritic
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def frozen_copy(model: ModuleT) -> ModuleT:
     """A copy of `model` as reference: no shared tensors, no gradients, no dropout."""
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     check_separate(model, reference)
@@ -137,7 +141,7 @@ def token_rows(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[
 
 
 def counted_log_probs(
-    model: Any,
+    model: Policy,
     input_ids: Tensor,
     target_ids: Tensor,
     loss_mask: Tensor,
@@ -152,13 +156,13 @@ def counted_log_probs(
 
 
 @torch.no_grad()
-def token_log_probs(model: Any, rows: TokenRows) -> np.ndarray:
+def token_log_probs(model: Policy, rows: TokenRows) -> np.ndarray:
     """(N, T) float32: the log-probability of each counted target, in evaluation mode; zero elsewhere."""
     return score_rows(model, rows)[0]
 
 
 @torch.no_grad()
-def score_rows(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def score_rows(model: Policy, rows: TokenRows, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities (N, T) and, with `values`, the value head's values (N, T), float32, in evaluation mode."""
     all_log_probs, all_values = (
         np.zeros(rows.loss_mask.shape, np.float32),
@@ -170,12 +174,13 @@ def score_rows(model: Any, rows: TokenRows, values: bool = False) -> tuple[np.nd
             places = (members[:, None], np.arange(part.loss_mask.shape[1]))
             _store(all_log_probs, places, part.loss_mask, log_probs)
             if values:
+                assert isinstance(model, ActorCritic)
                 _store(all_values, places, part.loss_mask, model.values(hidden))
     return all_log_probs, all_values
 
 
 @torch.no_grad()
-def exact_kl(policy: Any, reference: Any, rows: TokenRows) -> np.ndarray:
+def exact_kl(policy: Policy, reference: Policy, rows: TokenRows) -> np.ndarray:
     """(N,): KL of the policy from the reference along each completion, in nats, every token's over the whole vocabulary:
     the estimate with the least variance that samples allow.
     """
@@ -190,19 +195,19 @@ def exact_kl(policy: Any, reference: Any, rows: TokenRows) -> np.ndarray:
 
 
 def roll_out(
-    trained: Any,
-    reference: Any,
+    trained: Policy,
+    reference: LanguageModel,
     tokenizer: Tokenizer,
     prompts: Sequence[RLPrompt],
     config: RolloutConfig,
     phase: int,
     values: bool = False,
-    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> tuple[Rollouts, np.ndarray]:
     """One phase's completions with both log-probabilities, and with `values` the value head's values (N, T). `trained` is
     the policy, or an `ActorCritic`; `autocast` is the precision of training.
     """
-    policy = getattr(trained, "policy", trained)
+    policy = trained.policy if isinstance(trained, ActorCritic) else trained
     seed = derive_seed(config.seed, "rollouts", phase) % 2**63
     samples, completions = complete(policy, tokenizer, prompts, config, seed)
     repeated = [prompt for prompt in prompts for _ in range(config.group_size)]
@@ -210,13 +215,13 @@ def roll_out(
 
 
 def score_rollouts(
-    trained: Any,
-    reference: Any,
+    trained: Policy,
+    reference: LanguageModel,
     repeated: Sequence[RLPrompt],
     samples: Sequence[SampledCompletion],
     completions: Sequence[Sequence[int]],
     values: bool = False,
-    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> tuple[Rollouts, np.ndarray]:
     """Rollouts of given completions: `completions` are ids, one for each of the prompts `repeated`."""
     rows = token_rows([prompt.token_ids for prompt in repeated], completions)
@@ -231,7 +236,7 @@ def score_rollouts(
 ScoringInputs = tuple[Tensor, Tensor, Tensor, PrefixTreeInputs | None]
 
 
-def _groups(rows: TokenRows, model: Any) -> Iterator[tuple[np.ndarray, TokenRows, ScoringInputs]]:
+def _groups(rows: TokenRows, model: Policy) -> Iterator[tuple[np.ndarray, TokenRows, ScoringInputs]]:
     """The rows in groups, cut to the longest of each group, with the inputs of `counted_log_probs`: in order where prompts
     pass the network once, else sorted by length.
     """
@@ -250,7 +255,9 @@ def _groups(rows: TokenRows, model: Any) -> Iterator[tuple[np.ndarray, TokenRows
         yield members, part, (first, second, third, tree)
 
 
-def _store(into: np.ndarray, places: Any, loss_mask: np.ndarray, counted: Tensor) -> None:
+def _store(
+    into: np.ndarray, places: np.ndarray | tuple[np.ndarray, ...], loss_mask: np.ndarray, counted: Tensor
+) -> None:
     part = np.zeros(loss_mask.shape, np.float32)
     part[loss_mask] = counted.float().cpu().numpy()
     into[places] = part

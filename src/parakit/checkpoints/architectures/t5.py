@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
@@ -116,7 +115,9 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderDecoderConfi
     )
 
 
-def finalize(config: EncoderDecoderConfig | EncoderConfig, stored: Collection[str]) -> Any:
+def finalize(
+    config: EncoderDecoderConfig | EncoderConfig, stored: Collection[str]
+) -> EncoderDecoderConfig | EncoderConfig:
     """`config`, untied where an output matrix is stored."""
     if isinstance(config, EncoderDecoderConfig) and config.decoder.logit_scale == 1.0:
         tied = "lm_head.weight" not in stored

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size
 
 if TYPE_CHECKING:
     from parakit.checkpoints.mapping import Head
+    from parakit.checkpoints.safetensors_io import TensorEntry
     from parakit.model.config import ModelConfig
 
 N_SAMPLES, N_LABELS = 3, 10
@@ -107,7 +109,7 @@ def _head(head: Head) -> JsonObject:
     return about
 
 
-def _memory(config: ModelConfig, entries: Any) -> list[JsonObject]:
+def _memory(config: ModelConfig, entries: Iterable[TensorEntry]) -> list[JsonObject]:
     """Bytes of the stored weights, and of the KV cache in their commonest dtype."""
     from parakit.checkpoints.safetensors_io import DTYPE_BITS, WEIGHT_DTYPES
     from parakit.planning.memory import cache_bytes

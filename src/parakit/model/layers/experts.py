@@ -220,7 +220,7 @@ def _experts_of(model: nn.Module) -> tuple[dict[int, MixtureOfExperts], ...]:
     return _of_blocks(trunk.decoder.blocks, n_first), _of_blocks(trunk.encoder.blocks, 0)
 
 
-def _of_blocks(blocks: Iterable[Any], first_layer: int) -> dict[int, MixtureOfExperts]:
+def _of_blocks(blocks: Iterable[nn.Module], first_layer: int) -> dict[int, MixtureOfExperts]:
     layers = ((layer, block.feed_forward) for layer, block in enumerate(blocks, start=first_layer))
     return {layer: experts for layer, experts in layers if isinstance(experts, MixtureOfExperts)}
 

@@ -103,3 +103,6 @@ class RankingBatch:
     reference: np.ndarray | None = None  # (R, K) float32, log-probabilities under the reference
     share_prompts: bool = False
     """Encode what the completions of a ranking share only once; the model must support prefix trees."""
+
+
+AnyBatch = Batch | PairBatch | LabelledBatch | TextPairBatch | RankingBatch

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from parakit.model.heads import RewardModel
-from parakit.tokens.batches.batch import Batch, LabelledBatch, PairBatch, RankingBatch, TextPairBatch
+from parakit.tokens.batches.batch import (
+    AnyBatch,
+    Batch,
+    LabelledBatch,
+    PairBatch,
+    RankingBatch,
+    TextPairBatch,
+)
 from parakit.training import micro_batches
 from parakit.training.doctor.turn_markers import segments
 from parakit.training.micro_batches import (
@@ -30,24 +37,24 @@ from parakit.training.micro_batches import (
 TOKEN_FIELDS = ("input_ids", "target_ids", "source_ids", "first_ids", "second_ids")
 
 
-def arrays(batch: Any) -> dict[str, np.ndarray]:
+def arrays(batch: AnyBatch) -> dict[str, np.ndarray]:
     """The arrays of a batch by field; the first dimension of each is the rows."""
     named = {field.name: getattr(batch, field.name) for field in fields(batch)}
     return {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
 
 
-def n_rows(batch: Any) -> int:
+def n_rows(batch: AnyBatch) -> int:
     """Rows of a batch."""
     return len(next(iter(arrays(batch).values())))
 
 
-def token_fields(batch: Any) -> dict[str, np.ndarray]:
+def token_fields(batch: AnyBatch) -> dict[str, np.ndarray]:
     """The fields of token ids, each with its real positions: name -> (B, T) bool."""
     return {name: real_positions(batch, name) for name in arrays(batch) if name in TOKEN_FIELDS}
 
 
 @singledispatch
-def real_positions(batch: Any, field: str) -> np.ndarray:
+def real_positions(batch: object, field: str) -> np.ndarray:
     """(B, T): positions of this field that are not padding."""
     raise TypeError(f"no real_positions for {type(batch).__name__}")
 
@@ -87,7 +94,7 @@ def target_positions(batch: PairBatch) -> np.ndarray:
     return np.logical_or.accumulate(batch.loss_mask[:, ::-1], axis=1)[:, ::-1].copy()
 
 
-def loss_positions(batch: Any) -> np.ndarray | None:
+def loss_positions(batch: AnyBatch) -> np.ndarray | None:
     """(B, T): positions whose target may count; None where whole rows count."""
     if isinstance(batch, Batch):
         return batch.document_ids >= 0
@@ -97,7 +104,7 @@ def loss_positions(batch: Any) -> np.ndarray | None:
     return mask if isinstance(mask, np.ndarray) else None
 
 
-def row_content(batch: Any, row: int) -> list[np.ndarray]:
+def row_content(batch: AnyBatch, row: int) -> list[np.ndarray]:
     """Content of a row without its padding: equal for equal rows, whatever the width of their batches."""
     return [
         value[row] if value.ndim == 1 else value[row][real_positions(batch, name)[row]]
@@ -105,13 +112,13 @@ def row_content(batch: Any, row: int) -> list[np.ndarray]:
     ]
 
 
-def micro_batch(model: torch.nn.Module, batch: Any) -> Any:
+def micro_batch(model: torch.nn.Module, batch: AnyBatch) -> Any:
     """The micro-batch that training makes, on the model's device."""
     return micro_batches.to_micro_batch(batch, next(model.parameters()).device)
 
 
 @torch.no_grad()
-def outputs(model: Any, batch: Any) -> Tensor:
+def outputs(model: torch.nn.Module, batch: AnyBatch) -> Tensor:
     """Model outputs in float64: (B, T, V) logits, (B, L) or (B, T, L) scores, (B, D) vectors of the first texts, or (B,)
     rewards.
     """

@@ -32,7 +32,7 @@ MAX_SAMPLED_ROWS = 4096
 class CheckContext:
     """One training run before its first step."""
 
-    model: Any
+    model: Any  # a `TransformerModel`; each check knows which
     tokenizer: Tokenizer
     source: Any  # a `session.RowSource`
     shards: Any  # `TokenShards`, `ExampleShards` or `EncodedRankings`

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from parakit.model.layers.experts import MixtureOfExperts
+from parakit.tokens.batches.batch import AnyBatch
 from parakit.training import loop
 from parakit.training.doctor.batch_views import loss_positions, micro_batch
 from parakit.training.doctor.probes import drop_gradients, with_loss_mask
@@ -19,7 +19,7 @@ Gradient = dict[str, Tensor]
 MAX_SKETCHED = 4096  # elements of each parameter's gradient that are compared
 
 
-def gradient(model: nn.Module, batches: Sequence[Any], objective: Objective, n_counted: int) -> Gradient:
+def gradient(model: nn.Module, batches: Sequence[AnyBatch], objective: Objective, n_counted: int) -> Gradient:
     """A sketch, in float64, of the gradient that the training loop computes for these micro-batches."""
     drop_gradients(model)
     parts = [micro_batch(model, batch) for batch in batches]
@@ -50,7 +50,7 @@ def _distance(one: Gradient, other: Gradient) -> float:
     return distance / (norm + 1e-12) if distance < float("inf") else float("inf")
 
 
-def trained_parameters(model: nn.Module, batch: Any, objective: Objective) -> set[str]:
+def trained_parameters(model: nn.Module, batch: AnyBatch, objective: Objective) -> set[str]:
     """Names of the parameters that a gradient reaches. Routers may have none but that of their load balancing, which is
     added in training mode only.
     """

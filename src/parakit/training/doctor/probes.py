@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from parakit.model.adapters.lora import LowRankWrapper
-from parakit.tokens.batches.batch import Batch, MaskedBatch, PairBatch
+from parakit.tokens.batches.batch import AnyBatch, Batch, MaskedBatch, PairBatch
 from parakit.training.doctor.batch_views import arrays, loss_positions, n_rows, real_positions
 from parakit.training.doctor.turn_markers import boundaries
 
@@ -73,7 +73,7 @@ def _fill_zeros(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     return saved
 
 
-def small_batch(batch: Any, bos_id: int | None) -> Any:
+def small_batch(batch: AnyBatch, bos_id: int | None) -> Any:
     """A small part of `batch`: the beginnings of some rows."""
     if isinstance(batch, Batch):
         return _crop(batch, bos_id)
@@ -107,7 +107,7 @@ def _first_columns(real: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *columns])
 
 
-def _crop(batch: Batch, bos_id: int | None) -> Any:
+def _crop(batch: Batch, bos_id: int | None) -> Batch:
     """A few rows and columns of `batch`. The first row has a document boundary if any row has one, else a counted token."""
     starts = [
         (row, column)
@@ -130,12 +130,12 @@ def _document_starts(batch: Batch, row: int, bos_id: int | None) -> list[int]:
     return (np.flatnonzero((numbers[1:] != numbers[:-1]) & (numbers[1:] >= 0)) + 1).tolist()
 
 
-def row_slice(batch: Any, begin: int, end: int) -> Any:
+def row_slice(batch: AnyBatch, begin: int, end: int) -> Any:
     """Rows `begin` to `end - 1` of a batch of any type."""
     return select_rows(batch, np.arange(begin, end))
 
 
-def select_rows(batch: Any, rows: np.ndarray, columns: slice | None = None) -> Any:
+def select_rows(batch: AnyBatch, rows: np.ndarray, columns: slice | None = None) -> Any:
     """These rows and columns as a batch with its own count."""
     parts = {name: value[rows] for name, value in arrays(batch).items()}
     if columns is not None:
@@ -151,7 +151,7 @@ def with_loss_mask(batch: Any, loss_mask: np.ndarray | None = None) -> Any:
     return dataclasses.replace(batch, loss_mask=mask, n_counted=int(mask.sum()))
 
 
-def uneven_mask(batch: Any, *, empty_row: bool = False) -> Any:
+def uneven_mask(batch: AnyBatch, *, empty_row: bool = False) -> Any:
     """Row 0 counts every position that may count, row 1 every second, and so on, so that rows differ in weight; with
     `empty_row` row 1 counts nothing. Where whole rows count, each counts once.
     """

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parakit.model.config import DecoderConfig
+from parakit.model.heads import LanguageModel
 from parakit.tokens.batches.batch import (
+    AnyBatch,
     Batch,
     LabelledBatch,
     PairBatch,
@@ -40,12 +42,12 @@ from parakit.training.doctor.turn_markers import boundaries
 check = partial(registry.check, subject="Attention", runs_model=True)
 
 
-def _before_and_after(model: Any, row: Any, **changes: np.ndarray) -> tuple[Tensor, Tensor]:
+def _before_and_after(model: nn.Module, row: Any, **changes: np.ndarray) -> tuple[Tensor, Tensor]:
     """Outputs for a batch as it is, and with changed fields."""
     return outputs(model, row), outputs(model, replace(row, **changes))
 
 
-def _with_input(model: Any, row: Any, columns: int | slice) -> dict[str, np.ndarray]:
+def _with_input(model: nn.Module, row: Any, columns: int | slice) -> dict[str, np.ndarray]:
     """The inputs of a batch of one row with other tokens in these columns."""
     input_ids = row.input_ids.copy()
     input_ids[0, columns] = substitute_ids(model, input_ids[0, columns])
@@ -77,7 +79,7 @@ def attention_direction(context: CheckContext) -> str | None:
     return None if sees_next else "the encoder's output for a token does not depend on the one after it"
 
 
-def _prefix_is_causal(model: Any, batch: PrefixBatch) -> str | None:
+def _prefix_is_causal(model: LanguageModel, batch: PrefixBatch) -> str | None:
     pairs = batch.prefix_mask[:, :-1] & batch.prefix_mask[:, 1:]
     pairs &= batch.document_ids[:, :-1] == batch.document_ids[:, 1:]
     if not pairs.any():
@@ -113,7 +115,7 @@ def future_leak(context: CheckContext) -> str | None:
     return "changing the last input of a text changes the predictions before it" if leaks else None
 
 
-def _targets_visible(model: Any, batch: PrefixBatch) -> str | None:
+def _targets_visible(model: nn.Module, batch: PrefixBatch) -> str | None:
     counted = batch.loss_mask[:, :-1] & (batch.document_ids[:, :-1] == batch.document_ids[:, 1:])
     for row, column in np.argwhere(counted)[:: max(1, int(counted.sum()) // 8)].tolist():
         one = row_slice(batch, row, row + 1)
@@ -160,7 +162,7 @@ def padding_leak(context: CheckContext) -> str | None:
 
 
 @singledispatch
-def _shortened(batch: Any) -> Any:
+def _shortened(batch: AnyBatch) -> AnyBatch:
     """`batch` with the last real token of each row turned into padding, where the row has another."""
     raise TypeError(type(batch))
 
@@ -208,7 +210,7 @@ def _of_rankings(batch: RankingBatch) -> RankingBatch:
     return replace(batch, real_mask=real.reshape(batch.real_mask.shape))
 
 
-def _at_real_positions(batch: Any, out: Tensor) -> Tensor:
+def _at_real_positions(batch: AnyBatch, out: Tensor) -> Tensor:
     """Of tokens (B, T, ...) -> (N, ...); of whole rows unchanged."""
     if out.ndim < 3:
         return out
@@ -254,7 +256,7 @@ def documents_leak(context: CheckContext) -> str | None:
     return None
 
 
-def _token_documents_leak(model: Any, batch: Batch, bos_id: int | None) -> str | None:
+def _token_documents_leak(model: nn.Module, batch: Batch, bos_id: int | None) -> str | None:
     starts = boundaries(batch, 0, bos_id)
     if not starts:
         return None
@@ -269,7 +271,7 @@ def _token_documents_leak(model: Any, batch: Batch, bos_id: int | None) -> str |
     return None
 
 
-def _alone(model: Any, one: Any, number: int) -> Tensor:
+def _alone(model: nn.Module, one: Batch | PairBatch, number: int) -> Tensor:
     """The outputs for one of a row's documents, without any mask."""
     target = one.input_ids[one.document_ids == number][None]
     if isinstance(one, PairBatch):
@@ -278,6 +280,6 @@ def _alone(model: Any, one: Any, number: int) -> Tensor:
 
 
 @torch.no_grad()
-def _run_alone(model: Any, *ids: np.ndarray) -> Tensor:
+def _run_alone(model: nn.Module, *ids: np.ndarray) -> Tensor:
     device = next(model.parameters()).device
     return model(*(torch.from_numpy(side).to(device) for side in ids)).double().cpu()

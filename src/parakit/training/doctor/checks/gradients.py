@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 
-from parakit.tokens.batches.batch import RankingBatch
+from parakit.tokens.batches.batch import AnyBatch, RankingBatch
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import loss_positions, micro_batch, n_rows, substitute_ids
 from parakit.training.doctor.context import CheckContext
@@ -43,12 +42,12 @@ def accumulation_weights(context: CheckContext) -> str | None:
     return None
 
 
-def _cut(batch: Any, sizes: Sequence[int]) -> list[Any]:
+def _cut(batch: AnyBatch, sizes: Sequence[int]) -> list[AnyBatch]:
     edges = np.cumsum([0, *sizes]).tolist()
     return [row_slice(batch, begin, end) for begin, end in pairwise(edges)]
 
 
-def _cut_difference(context: CheckContext, uneven: Any, sizes: Sequence[int]) -> str | None:
+def _cut_difference(context: CheckContext, uneven: AnyBatch, sizes: Sequence[int]) -> str | None:
     parts = gradient(context.model, _cut(uneven, sizes), context.objective, uneven.n_counted)
     return gradient_difference(context.model, parts, context.gradient)
 
@@ -115,7 +114,7 @@ def uncounted_targets(context: CheckContext) -> str | None:
 
 
 @torch.no_grad()
-def _loss_changes(context: CheckContext, batch: Any, changed: Any) -> str | None:
+def _loss_changes(context: CheckContext, batch: AnyBatch, changed: AnyBatch) -> str | None:
     losses = [
         float(context.objective(context.model, micro_batch(context.model, one))) for one in (batch, changed)
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -138,7 +137,7 @@ def loss_on_padding(context: CheckContext) -> str | None:
     return f"{n} of {int(batch.loss_mask.sum())} counted targets are padding" if n else None
 
 
-def _padding(batch: Any, pad_id: int | None) -> np.ndarray:
+def _padding(batch: Batch | PairBatch | LabelledBatch | RankingBatch, pad_id: int | None) -> np.ndarray:
     """(B, T), (R, K, T): positions whose target is padding."""
     if isinstance(batch, RankingBatch):
         return ~batch.real_mask

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parakit.tokens.batches.batch import PairBatch
+from parakit.tokens.batches.batch import AnyBatch, PairBatch
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import forward, micro_batch
 from parakit.training.doctor.context import CheckContext
 from parakit.training.doctor.probes import row_slice, uneven_mask, with_loss_mask
 from parakit.training.doctor.row_formats import ALL, DECODER, SEQUENCES, SUMMED
-from parakit.training.micro_batches import LabelledMicroBatch
+from parakit.training.micro_batches import LabelledMicroBatch, MicroBatch, PairMicroBatch
 from parakit.training.precision import Precision
 
 check = partial(registry.check, subject="Objectives", runs_model=True)
@@ -41,14 +41,14 @@ def objective_shifts_targets(context: CheckContext) -> str | None:
     return "the objective shifts the targets a second time"
 
 
-def _cross_entropy(logits: Tensor, micro: Any, ahead: int = 0) -> float:
+def _cross_entropy(logits: Tensor, micro: MicroBatch | PairMicroBatch, ahead: int = 0) -> float:
     """Of the counted targets, `ahead` columns further, in float64."""
     n = logits.shape[1] - ahead
     mask, targets = _mask(micro)[:, ahead:], micro.target_ids[:, ahead:]
     return float(functional.cross_entropy(logits[:, :n][mask], targets[mask], reduction="sum"))
 
 
-def _mask(micro: Any) -> Tensor:
+def _mask(micro: MicroBatch | PairMicroBatch) -> Tensor:
     return torch.ones_like(micro.target_ids, dtype=torch.bool) if micro.loss_mask is None else micro.loss_mask
 
 
@@ -86,7 +86,7 @@ def objective_differs(context: CheckContext) -> str | None:
     return f"the loss is {loss:.6g}, and the task's loss of what counts is {expected:.6g}"
 
 
-def _expected_loss(model: Any, batch: Any) -> tuple[float, float]:
+def _expected_loss(model: Any, batch: AnyBatch) -> tuple[float, float]:
     """The loss that an objective should have, in float64; and the loss with every token of the vocabulary as target."""
     micro = micro_batch(model, batch)
     out = forward(model, micro).double()

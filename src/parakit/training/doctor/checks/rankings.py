@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parakit.model.heads import RewardModel
 from parakit.tokens.batches.batch import RankingBatch
@@ -17,6 +18,7 @@ from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import arrays, completions, forward, micro_batch
 from parakit.training.doctor.context import CheckContext
 from parakit.training.doctor.probes import drop_gradients
+from parakit.training.micro_batches import RankingMicroBatch
 from parakit.training.precision import Precision
 
 check = partial(registry.check, subject="Preferences")
@@ -106,7 +108,7 @@ def reference_differs(context: CheckContext) -> str | None:
     return f"a completion's log-probability is {reference_nats:.4g} nats in the reference, {policy_nats:.4g} in the policy"
 
 
-def _log_probs(model: Any, micro: Any) -> Tensor:
+def _log_probs(model: nn.Module, micro: RankingMicroBatch) -> Tensor:
     """(N,) in float64, from all logits."""
     log_p = forward(model, micro).double().log_softmax(-1).gather(-1, micro.target_ids[..., None]).squeeze(-1)
     return (log_p * micro.loss_mask).sum(1)
@@ -136,7 +138,7 @@ def preference_direction(context: CheckContext) -> str | None:
     return None if change > 0 else f"along the loss's negative gradient the margin changes by {change:.3g}"
 
 
-def _float64(pairs: Any) -> list[tuple[Tensor, Tensor]]:
+def _float64(pairs: Iterable[Sequence[Tensor | None]]) -> list[tuple[Tensor, Tensor]]:
     return [(a.double(), b.double()) for a, b in pairs if a is not None and b is not None]
 
 
@@ -149,7 +151,7 @@ def _one_pair(batch: RankingBatch) -> RankingBatch:
     return replace(batch, **cut, n_counted=1)
 
 
-def _margin(model: Any, micro: Any) -> Tensor:
+def _margin(model: nn.Module, micro: RankingMicroBatch) -> Tensor:
     values = forward(model, micro).double() if isinstance(model, RewardModel) else _log_probs(model, micro)
     best = micro.place == 0
     return values[best].mean() - values[~best].mean()
