@@ -16,6 +16,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate_batch, prompt_ids
 from parakit.inference.scoring import log_likelihoods
+from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
