@@ -63,5 +63,5 @@ def _last_line(method: Method, figures: JsonObject, out: Path) -> str:
             f" {before['logp_accuracy']:.1%}), and gained more in {figures['accuracy']:.1%}: parakit chat {out}"
         )
     start = f" (before: {before['reward']:.3f})" if "reward" in before else ""
-    found = f"reward {figures['reward']:.3f}{start}: " if "reward" in figures else ""
-    return f"{found}parakit chat {out}"
+    reward = f"reward {figures['reward']:.3f}{start}: " if "reward" in figures else ""
+    return f"{reward}parakit chat {out}"

@@ -150,13 +150,13 @@ def _show(summary: BuildSummary, folder: Path) -> None:
         console.print(table)
     show_task(summary.task, console)
     last = final_stage(summary)
-    made = training(summary, last)
-    base = summary.training("pretrain") or made
+    final = training(summary, last)
+    base = summary.training("pretrain") or final
     bits = base.bits_per_byte
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {base.loss:.3f} {base.loss_unit}"
     log(f"{base.parameters:,} parameters, {held_out} on held-out text, {duration(summary.seconds or 0)}")
-    if made.parameters != base.parameters:
-        log(f"{last}: {made.parameters:,} parameters")
+    if final.parameters != base.parameters:
+        log(f"{last}: {final.parameters:,} parameters")
     for row in summary.evaluations:
         log(f"{row.name} ({row.model}): {row.bits_per_byte:.3f} bits per byte")
     log(f"report: {folder / 'report.html'}")

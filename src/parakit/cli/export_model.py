@@ -44,8 +44,8 @@ def main(argv: list[str]) -> int:
         dtype=command.dtype,
         max_shard_bytes=parse_bytes(command.max_shard_size),
     )
-    found = describe(written)
-    print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
+    description = describe(written)
+    print(json.dumps(description, ensure_ascii=False) if command.as_json else one_line(description))
     return 0
 
 

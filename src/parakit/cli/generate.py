@@ -78,7 +78,12 @@ def sampling_settings(
 ) -> JsonObject:
     """A command's sampling settings without the published ones, which are printed, that no flag of `argv` overrides."""
     flags = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
-    kept = {name: value for name, value in published.items() if name not in flags}
-    if kept:
-        log("published settings: " + ", ".join(f"{name} {value:g}" for name, value in kept.items()))
-    return {name: getattr(command, name) for name in SamplingConfig.model_fields if name not in kept}
+    published_defaults = {name: value for name, value in published.items() if name not in flags}
+    if published_defaults:
+        log(
+            "published settings: "
+            + ", ".join(f"{name} {value:g}" for name, value in published_defaults.items())
+        )
+    return {
+        name: getattr(command, name) for name in SamplingConfig.model_fields if name not in published_defaults
+    }

@@ -49,6 +49,6 @@ def main(argv: list[str]) -> int:
     dropped = open_artifact(written, verify=False).lineage["result"].get("unsupported_settings")
     if dropped:
         log(f"dropped settings of {GENERATION} that Parakit does not support: {', '.join(dropped)}")
-    found = describe(written, verify=False)
-    print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
+    description = describe(written, verify=False)
+    print(json.dumps(description, ensure_ascii=False) if command.as_json else one_line(description))
     return 0

@@ -45,8 +45,8 @@ def main(argv: list[str]) -> int:
         _merge_adapter(command)
     else:
         _merge_models(command)
-    found = describe(command.output, verify=False)
-    print(json.dumps(found, ensure_ascii=False) if command.as_json else one_line(found))
+    description = describe(command.output, verify=False)
+    print(json.dumps(description, ensure_ascii=False) if command.as_json else one_line(description))
     return 0
 
 

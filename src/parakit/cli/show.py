@@ -31,34 +31,36 @@ class ShowCommandConfig(Config):
 def main(argv: list[str]) -> int:
     """Run `parakit show` with these arguments; 0 when the folder is intact."""
     command = parse_command(ShowCommandConfig, argv, "parakit show")
-    found = describe(command.path, verify=command.verify)
+    description = describe(command.path, verify=command.verify)
     if command.as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(json.dumps(description, ensure_ascii=False, indent=2))
     else:
-        _show(found, Console())
+        _show(description, Console())
     return 0
 
 
-def _show(found: JsonObject, console: Console) -> None:
-    console.print(f"[bold]{_safe(found['path'])}[/bold]  {_safe(found['what'])}", highlight=False)
-    for title, figures in found["figures"].items():
+def _show(description: JsonObject, console: Console) -> None:
+    console.print(f"[bold]{_safe(description['path'])}[/bold]  {_safe(description['what'])}", highlight=False)
+    for title, figures in description["figures"].items():
         console.print()
         console.print(f"[bold]{_safe(title)}[/bold]", highlight=False)
         console.print(Padding(_table(figures), (0, 0, 0, 2)))
-    for title, texts in found["samples"].items():
+    for title, texts in description["samples"].items():
         console.print()
         console.print(f"[bold]{_safe(title)}[/bold]", highlight=False)
         for text in texts:
             console.print(Padding(_safe(text), (0, 0, 1, 2)), highlight=False)
-    if found["lineage"]:
+    if description["lineage"]:
         console.print()
         console.print("[bold]lineage[/bold]")
-        console.print(Padding(_tree(found["lineage"]), (0, 0, 0, 2)), highlight=False)
-    if found["files"]:
-        total = byte_size(sum(file["size"] for file in found["files"]))
-        names = ", ".join(f"{_safe(file['name'])} ({byte_size(file['size'])})" for file in found["files"])
+        console.print(Padding(_tree(description["lineage"]), (0, 0, 0, 2)), highlight=False)
+    if description["files"]:
+        total = byte_size(sum(file["size"] for file in description["files"]))
+        names = ", ".join(
+            f"{_safe(file['name'])} ({byte_size(file['size'])})" for file in description["files"]
+        )
         checked = {True: "intact", False: "not checked", None: "no manifest to check against"}[
-            found["intact"]
+            description["intact"]
         ]
         console.print()
         console.print(f"[bold]files[/bold]  {total}; {checked}\n  {names}", highlight=False)
@@ -100,8 +102,8 @@ def _cell(value: Any) -> str:
 
 def _safe(text: Any) -> str:
     """Text from a file or a model, without rich markup and terminal control codes."""
-    kept = "".join(
+    safe = "".join(
         letter if letter in "\n\t" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
         for letter in str(text)
     )
-    return escape(kept)
+    return escape(safe)

@@ -268,6 +268,6 @@ def reads_text(recipe: RecipeConfig) -> bool:
 
 
 def _set_default(values: JsonObject, section: str, key: str, value: Any) -> None:
-    found = values.get(section, {})
-    if isinstance(found, Mapping):
-        values[section] = {**found, key: found.get(key) or value}
+    group = values.get(section, {})
+    if isinstance(group, Mapping):
+        values[section] = {**group, key: group.get(key) or value}

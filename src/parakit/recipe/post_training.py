@@ -21,14 +21,14 @@ REWARD = "reward"
 
 def post_training_stages(recipe: RecipeConfig, folder: Path, work: Path) -> list[Stage]:
     """The stages after fine-tuning, in order."""
-    found = [_preferences(recipe)] if recipe.preferences is not None else []
+    stages = [_preferences(recipe)] if recipe.preferences is not None else []
     policy = "finetune" if recipe.finetune else "pretrain"
     for step in recipe.align:
-        found.append(_align(recipe, step, policy, folder, work))
+        stages.append(_align(recipe, step, policy, folder, work))
         policy = policy if step.method == REWARD else step.method
     if recipe.distill is not None:
-        found.append(_distill(recipe, policy, folder, work))
-    return found
+        stages.append(_distill(recipe, policy, folder, work))
+    return stages
 
 
 def post_training_models(recipe: RecipeConfig) -> dict[str, str]:

@@ -31,19 +31,19 @@ SHARE_BEFORE_ALIGNMENT = 0.4
 def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
     """Every stage of `recipe`, in order, for a build in `folder`."""
     pretrained = recipe.pretrain != "none"
-    found = [_corpus(recipe)] if reads_text(recipe) else [_examples(recipe)]
-    found += [_tokenizer(recipe, folder)]
-    found += [_shards(recipe, folder)] if pretrained else []
+    stages = [_corpus(recipe)] if reads_text(recipe) else [_examples(recipe)]
+    stages += [_tokenizer(recipe, folder)]
+    stages += [_shards(recipe, folder)] if pretrained else []
     # their faults show before hours are spent
     if recipe.conversations is not None:
-        found += [_conversations(recipe), _conversation_shards(folder)]
+        stages += [_conversations(recipe), _conversation_shards(folder)]
     elif recipe.examples is not None:
-        found += [_examples(recipe)] if reads_text(recipe) else []
-        found += [_example_shards(recipe, folder)]
-    found += [_pretrain(recipe, folder)] if pretrained else []
-    found += [_finetune(recipe, folder)] if recipe.finetune else []
-    found += post_training_stages(recipe, folder, folder / WORK)
-    return [*found, _evaluate(recipe, folder)]
+        stages += [_examples(recipe)] if reads_text(recipe) else []
+        stages += [_example_shards(recipe, folder)]
+    stages += [_pretrain(recipe, folder)] if pretrained else []
+    stages += [_finetune(recipe, folder)] if recipe.finetune else []
+    stages += post_training_stages(recipe, folder, folder / WORK)
+    return [*stages, _evaluate(recipe, folder)]
 
 
 def models_of(recipe: RecipeConfig) -> dict[str, str]:

@@ -59,8 +59,8 @@ def forgetting(figures: TrainingSummary) -> str:
 
 def stage(summary: BuildSummary, name: str) -> StageSummary | None:
     """A stage's summary; None where it did not run."""
-    found = summary.stages.get(name)
-    return found if found and found.model_fields_set else None
+    figures = summary.stages.get(name)
+    return figures if figures and figures.model_fields_set else None
 
 
 def training(summary: BuildSummary, name: str) -> TrainingSummary:
@@ -70,8 +70,8 @@ def training(summary: BuildSummary, name: str) -> TrainingSummary:
 
 def model_stages(summary: BuildSummary) -> dict[str, str]:
     """The stages that made a model, by the model's role, in pipeline order."""
-    made = summary.models or _DEFAULT_MODELS
-    return {role: name for role, name in made.items() if stage(summary, name)}
+    models = summary.models or _DEFAULT_MODELS
+    return {role: name for role, name in models.items() if stage(summary, name)}
 
 
 def final_stage(summary: BuildSummary) -> str:
@@ -118,12 +118,12 @@ def task(summary: BuildSummary) -> str | None:
 
 def next_command(summary: BuildSummary) -> dict[str, str]:
     """How to use the model: `what` in words, and the `command`."""
-    made, path = family(summary), build_path(summary)
+    model_family, path = family(summary), build_path(summary)
     if task(summary) == "chat":
         return {"what": "Chat with it", "command": f"parakit chat {path}"}
-    if task(summary) is None and made == "decoder":
+    if task(summary) is None and model_family == "decoder":
         return {"what": "Generate text", "command": f'parakit generate {path} "It was"'}
-    if task(summary) is None and made == "encoder-decoder":
+    if task(summary) is None and model_family == "encoder-decoder":
         return {
             "what": "Fine-tune it",
             "command": f"parakit finetune {path} --task translate --examples FILE",
@@ -135,10 +135,10 @@ def next_command(summary: BuildSummary) -> dict[str, str]:
 
 def summary_sentence(summary: BuildSummary) -> str:
     """What was made, from what, in which time: one sentence."""
-    made = training(summary, final_stage(summary))
+    final = training(summary, final_stage(summary))
     text = FAMILIES.get(family(summary), "A model")
-    if made.parameters is not None:
-        text += f" of {compact(made.parameters)} parameters"
+    if final.parameters is not None:
+        text += f" of {compact(final.parameters)} parameters"
     corpus = summary.stages.get("corpus")
     if isinstance(corpus, CorpusSummary) and corpus.documents is not None:
         text += f", made from {number(corpus.documents)} documents"

@@ -164,13 +164,13 @@ def _tiles(summary: BuildSummary) -> list[Tile]:
         note = "held-out text" if perplexity is None else f"perplexity {number(perplexity)} per token"
         tiles.append(Tile("Bits per byte", number(pretrain.bits_per_byte), note))
     last = final_stage(summary)
-    made = training(summary, last)
-    if made.parameters is not None:
-        tokens = pretrain.tokens if stage(summary, "pretrain") else made.tokens
+    final = training(summary, last)
+    if final.parameters is not None:
+        tokens = pretrain.tokens if stage(summary, "pretrain") else final.tokens
         note = "" if tokens is None else f"trained on {compact(tokens)} tokens"
         if last == "distill" and pretrain.parameters is not None:
             note = f"distilled from {compact(pretrain.parameters)}"
-        tiles.append(Tile("Parameters", compact(made.parameters), note))
+        tiles.append(Tile("Parameters", compact(final.parameters), note))
     if summary.seconds is not None:
         hardware = summary.hardware
         cores = f"{hardware['cores']} processor cores" if hardware.get("cores") else ""

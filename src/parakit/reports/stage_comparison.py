@@ -57,8 +57,8 @@ def trained_stages(summary: BuildSummary) -> list[str]:
 def _changed(suites: Mapping[str, Difference], sign: int) -> str:
     """The suites that became better (or worse) by more than chance, with by how much."""
     significant = [
-        (name, found.difference)
-        for name, found in suites.items()
-        if found.difference * sign > 0 and found.p_value < SIGNIFICANT
+        (name, change.difference)
+        for name, change in suites.items()
+        if change.difference * sign > 0 and change.p_value < SIGNIFICANT
     ]
     return ", ".join(f"{humanize(name)} {points(difference)}" for name, difference in significant)

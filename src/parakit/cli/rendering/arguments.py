@@ -144,7 +144,7 @@ def _metavar(name: str, hint: Any) -> str | None:
 def _describe_other_choices(settings: type[Config], chosen: type[Config], given: Mapping[str, Any]) -> str:
     """The settings of options that are not chosen, as plain text."""
     known = chosen.model_fields
-    found: dict[Any, list[Any]] = {}
+    groups: dict[Any, list[Any]] = {}
     for path, option in all_options(settings):
         fields = {name: field for name, field in option.model_fields.items() if name in own_fields(option)}
         fields = {
@@ -156,11 +156,11 @@ def _describe_other_choices(settings: type[Config], chosen: type[Config], given:
         if fields and unmet:
             *above, (name, value) = unmet
             lines = tuple(_describe(name, field) for name, field in fields.items())
-            if all(key[2] != lines or len(key[0]) <= len(above) for key in found):
-                values = found.setdefault((tuple(above), name, lines), [])
+            if all(key[2] != lines or len(key[0]) <= len(above) for key in groups):
+                values = groups.setdefault((tuple(above), name, lines), [])
                 values += [value] if value not in values else []
     blocks = []
-    for (above, name, lines), values in found.items():
+    for (above, name, lines), values in groups.items():
         condition = ", ".join([*(_condition(one, [value]) for one, value in above), _condition(name, values)])
         blocks.append("\n".join([f"  {condition}", *lines]))
     return "\n\n".join(["Settings of other choices:", *blocks]) + "\n" if blocks else ""

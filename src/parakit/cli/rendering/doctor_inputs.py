@@ -116,8 +116,10 @@ def _preferences(
     from parakit.alignment.data_checks import check_rankings, ranking_views
     from parakit.evaluation.preferences import read_rankings
 
-    wanted: PreferenceMethod | None = "reward" if method == "reward" else "dpo" if method == "dpo" else None
-    results, encoded, tokenizer = check_rankings(model, list(read_rankings(data, split)), wanted, seq_len)
+    trained_by: PreferenceMethod | None = (
+        "reward" if method == "reward" else "dpo" if method == "dpo" else None
+    )
+    results, encoded, tokenizer = check_rankings(model, list(read_rankings(data, split)), trained_by, seq_len)
     report = Report(results)
     for number, view in enumerate(ranking_views(tokenizer, encoded, n_shown), 1):
         completions = {name: _as_json(tokens) for name, tokens in view.completions}

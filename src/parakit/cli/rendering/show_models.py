@@ -176,14 +176,14 @@ def _effective(shape: JsonObject) -> JsonObject:
 
 def flat(settings: JsonObject, prefix: str = "") -> JsonObject:
     """Nested settings under dotted names."""
-    found: JsonObject = {}
+    flattened: JsonObject = {}
     for key, value in settings.items():
         if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{key}.")
+            flattened |= flat(value, f"{prefix}{key}.")
         elif value is not None:
-            found[prefix + key] = (
+            flattened[prefix + key] = (
                 value
                 if isinstance(value, bool | int | float | str)
                 else json.dumps(value, ensure_ascii=False)
             )
-    return found
+    return flattened
