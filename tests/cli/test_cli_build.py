@@ -34,7 +34,7 @@ def test_without_json_standard_output_is_empty_and_the_way_on_is_told(capsys, ti
     assert "[pretrain] skipped: up to date" in err
     assert "bits per byte on held-out text" in err
     assert f"report: {tiny_build / 'report.html'}" in err
-    assert f"let it write: parakit generate {tiny_build / 'pretrain'}" in err
+    assert f"generate text: parakit generate {tiny_build / 'pretrain'}" in err
 
 
 def test_a_dry_run_tells_what_and_why_and_writes_nothing(capsys, text, tmp_path, monkeypatch):

@@ -169,7 +169,7 @@ def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
     assert rows["reward"]["digest"] in rows["grpo"]["parents"]
     assert rows["grpo"]["digest"] in rows["distill"]["parents"]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    for words in ("Effect of each stage", "after DPO", "Distillation", "A reward model"):
+    for words in ("Effect of each stage", "after DPO", "Distillation", "Reward modelling"):
         assert words in page, words
     assert not list((folder / "work").glob("*")) if (folder / "work").exists() else True
     kept = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

@@ -130,7 +130,12 @@ def test_the_best_answers_are_tuned_on(model: Path, prompts: Path, tmp_path: Pat
     [
         ("ppo", None, {}, "no reward is set"),
         ("grpo", "length=3", {"max_new_tokens": 48}, "leaves no tokens"),
-        ("grpo", "length=3", {"batch_tokens": 64}, "`batch_tokens` is set, and method grpo does not have it"),
+        (
+            "grpo",
+            "length=3",
+            {"batch_tokens": 64},
+            "`batch_tokens` is set but has no effect: it belongs to method",
+        ),
         ("grpo", "length=3", {"compile": "on"}, "`compile`: Input should be"),
         ("grpo", "length=3", {"epochs": 2}, "both set how long"),
         ("best_of_n", "format=never", {}, "none of"),
@@ -205,6 +210,6 @@ def test_answers_that_are_no_programs_earn_nothing_and_are_counted(model: Path, 
 def test_a_row_without_tests_is_named_before_anything_is_learned(
     model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"needs tests, and there are none|cannot be confined"):
+    with pytest.raises(UserError, match=r"needs tests, but there are none|cannot be confined"):
         align(job(model, prompts, "grpo", "unit_tests"), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -53,14 +53,15 @@ def _last_line(method: Method, figures: JsonObject, out: Path) -> str:
     if method == "reward":
         judged = figures["reward_eval"]
         return (
-            f"held out, {judged['accuracy']:.1%} of {judged['pairs']} pairs judged right ({judged['low']:.1%} to"
+            f"{judged['accuracy']:.1%} of {judged['pairs']} held-out pairs ranked correctly ({judged['low']:.1%} to"
             f" {judged['high']:.1%}), by length alone {judged['length_baseline']:.1%}; calibration error"
             f" {judged['calibration_error']:.1%}: parakit evaluate {out} --preferences FILE"
         )
     if method == "dpo":
         return (
-            f"held out, the better answer is the likelier one in {figures['logp_accuracy']:.1%} of pairs (before:"
-            f" {before['logp_accuracy']:.1%}), and gained more in {figures['accuracy']:.1%}: parakit chat {out}"
+            f"the chosen answer is the likelier one in {figures['logp_accuracy']:.1%} of held-out pairs (before:"
+            f" {before['logp_accuracy']:.1%}), and its log-probability rose more in {figures['accuracy']:.1%}:"
+            f" parakit chat {out}"
         )
     start = f" (before: {before['reward']:.3f})" if "reward" in before else ""
     reward = f"reward {figures['reward']:.3f}{start}: " if "reward" in figures else ""
