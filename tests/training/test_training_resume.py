@@ -123,7 +123,7 @@ def test_a_run_that_is_finished_has_nothing_left_to_do(tmp_path: Path) -> None:
 
 def test_other_settings_are_not_mixed_into_an_earlier_run(tmp_path: Path) -> None:
     finish(tiny_trainer(tmp_path))
-    with pytest.raises(UserError, match=r"grad_clip = 1\.0, and this run has grad_clip = 0\.5") as caught:
+    with pytest.raises(UserError, match=r"grad_clip = 1\.0, but this run has grad_clip = 0\.5") as caught:
         tiny_trainer(tmp_path, grad_clip=0.5)
     assert "earlier settings" in caught.value.hint
 
