@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.tokens import Tokenizer, compile_chat
+from parakit.tokens.chat import template_sandbox
 from parakit.tokens.chat.template import (
     CHAT_TEMPLATE,
     ChatIds,
@@ -355,3 +356,7 @@ def test_a_template_without_end_is_stopped(
         with pytest.raises(UserError, match="chat template cannot be used"):
             compile_chat(tokenizer, chat("a"))
     assert time.monotonic() - started < 60
+
+
+def test_the_process_of_a_template_needs_nothing_of_the_package() -> None:
+    assert "parakit" not in Path(template_sandbox.__file__).read_text(encoding="utf-8")
