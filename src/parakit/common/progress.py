@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from parakit.common.formatting import duration, quantity
 
 PLAIN_LINE_SECONDS = 10.0
+OnProgress = Callable[[int], object]
+"""Called with the number of units that were finished since the last call."""
 
 
 def log(text: str = "") -> None:

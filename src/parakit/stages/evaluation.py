@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from parakit import primer
 from parakit.checkpoints.loading import load_model
 from parakit.common.files import JsonObject
+from parakit.common.progress import OnProgress
 from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus
 from parakit.evaluation.config import EvaluationConfig
@@ -26,8 +27,6 @@ from parakit.stages.data_config import EvaluateConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 N_SAMPLE_ANSWERS = 12  # of each suite and model, for the report: half of them wrong, if there are as many
-
-OnProgress = Callable[[int], object]
 
 
 def measure(

@@ -388,8 +388,8 @@ def _number_texts(batch: TextPairBatch) -> tuple[np.ndarray, np.ndarray]:
     """A number for every first and second text, (B,) each; equal texts have equal numbers."""
     numbers: dict[bytes, int] = {}
 
-    def number(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        texts = [row[real].astype(np.int64).tobytes() for row, real in zip(ids, mask, strict=True)]
+    def number(ids: np.ndarray, real_mask: np.ndarray) -> np.ndarray:
+        texts = [row[real].astype(np.int64).tobytes() for row, real in zip(ids, real_mask, strict=True)]
         return np.array([numbers.setdefault(text, len(numbers)) for text in texts])
 
     return number(batch.first_ids, batch.first_mask), number(batch.second_ids, batch.second_mask)

@@ -7,13 +7,13 @@ callers count these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+from parakit.common.progress import OnProgress
 from parakit.data.conversations.conversation import Message
 
 Messages = Sequence[Message]
-OnProgress = Callable[[int], object]
 
 
 class ChatModel(Protocol):

@@ -20,9 +20,10 @@ from typing import Any
 
 from pydantic import Field
 
-from parakit.alignment.chat_models.chat_model import Messages, OnProgress
+from parakit.alignment.chat_models.chat_model import Messages
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.progress import OnProgress
 from parakit.common.settings import Config
 
 _RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
