@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from parakit.common.artifacts import open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
+from parakit.common.progress import OnProgress
 from parakit.common.settings import Config
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
@@ -50,7 +51,7 @@ def evaluate(
     preferences: str | Path | None = None,
     preferences_split: str | None = None,
     device: str = "auto",
-    on_progress: Callable[[int], object] | None = None,
+    on_progress: OnProgress | None = None,
     **settings: Any,
 ) -> JsonObject:
     """Measure a model folder, or a build's last model; returns the figures.
@@ -84,7 +85,7 @@ def _evaluate_rewards(
     preferences: str | Path,
     split: str | None,
     device: str,
-    on_progress: Callable[[int], object] | None,
+    on_progress: OnProgress | None,
 ) -> JsonObject:
     rankings = list(read_rankings(str(preferences), split))
     model = Model.load(folder, device=device)

@@ -7,7 +7,6 @@ The folder holds `results.json`: `model`, `loss` by name of the text, `examples`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, write_json_atomic
+from parakit.common.progress import OnProgress
 from parakit.data.examples import TASK_FORMATS, iter_examples, load_examples_report, read_examples
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
@@ -36,7 +36,7 @@ def evaluate_model(
     config: EvaluationConfig,
     *,
     device: str = "cpu",
-    advance: Callable[[int], object] | None = None,
+    advance: OnProgress | None = None,
 ) -> JsonObject:
     """Evaluate the model folder `path`; returns the content of `results.json`.
 
@@ -80,7 +80,7 @@ def evaluate_task(
     model: TransformerModel,
     tokenizer: Tokenizer,
     config: EvaluationConfig,
-    advance: Callable[[int], object] | None = None,
+    advance: OnProgress | None = None,
 ) -> JsonObject:
     """The metrics of the model's task on the folder or file `config.examples`: an `ExampleResult` as plain data, and its
     `split` (a file's own path).
@@ -171,7 +171,7 @@ def _losses(
     model: LanguageModel,
     tokenizer: Tokenizer | None,
     config: EvaluationConfig,
-    advance: Callable[[int], object] | None,
+    advance: OnProgress | None,
 ) -> JsonObject:
     settings: JsonObject = {"seq_len": config.seq_len, "overlap": config.overlap, "advance": advance}
     losses: JsonObject = {}

@@ -17,6 +17,7 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.progress import OnProgress
 from parakit.common.settings import closest_match
 from parakit.data.examples import ExampleRow
 from parakit.data.examples.formats import get_task_format
@@ -80,7 +81,7 @@ def evaluate_examples(
     decoding: SamplingConfig | BeamConfig | None = None,
     micro_batch_size: int = MICRO_BATCH_SIZE,
     seed: int = 0,
-    advance: Callable[[int], object] | None = None,
+    advance: OnProgress | None = None,
 ) -> ExampleResult:
     """Evaluate a model on the rows of a task (see `data.examples`).
 
@@ -110,7 +111,7 @@ class _Evaluation:
     decoding: SamplingConfig | BeamConfig | None
     micro_batch_size: int
     seed: int
-    advance: Callable[[int], object] | None
+    advance: OnProgress | None
 
     def predict_all(
         self, predict: Callable[..., Iterable[Any]], of: Callable[[ExampleRow], Any], **settings: Any

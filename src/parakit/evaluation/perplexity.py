@@ -11,7 +11,7 @@ Shapes: B rows, T tokens, D width, N counted tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from parakit.common.errors import UserError
+from parakit.common.progress import OnProgress
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.read_report import ReadReport
@@ -61,7 +62,7 @@ def evaluate_loss(
     overlap: int = 0,
     rows_per_batch: int | None = None,
     unk_id: int | None = None,
-    advance: Callable[[int], object] | None = None,
+    advance: OnProgress | None = None,
 ) -> LossResult:
     """Evaluate a model on a whole split.
 
@@ -121,7 +122,7 @@ def evaluate_text(
     overlap: int = 0,
     rows_per_batch: int | None = None,
     config: TextConfig | None = None,
-    advance: Callable[[int], object] | None = None,
+    advance: OnProgress | None = None,
 ) -> LossResult:
     """Evaluate a model on raw text, read and encoded like a corpus, duplicates included.
 

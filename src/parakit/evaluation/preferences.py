@@ -7,7 +7,7 @@ sigmoid(margin); calibration compares it with the accuracy (Guo et al. 2017).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.common.progress import log
+from parakit.common.progress import OnProgress, log
 from parakit.data.preferences import PREFERENCE_SPLITS, iter_preferences, read_preferences
 from parakit.data.preferences.rankings import Ranking
 from parakit.data.skipped_rows import SkippedRows, skip_summary
@@ -37,7 +37,7 @@ def evaluate_preferences(
     model: RewardModel,
     tokenizer: Tokenizer,
     rankings: Iterable[Ranking],
-    advance: Callable[[int], object] | None = None,
+    advance: OnProgress | None = None,
 ) -> JsonObject:
     """The metrics of `model` on rankings. `advance` is called with the number of rankings of each batch. `UserError` for a
     model without a reward head.
@@ -50,7 +50,7 @@ def evaluate_preferences(
 
 @torch.inference_mode()
 def score_rankings(
-    model: RewardModel, data: EncodedRankings, advance: Callable[[int], object] | None = None
+    model: RewardModel, data: EncodedRankings, advance: OnProgress | None = None
 ) -> np.ndarray:
     """(n_completions,) float32: the reward of every completion of `data`, in its order."""
     device = model.reward_head.weight.device

@@ -6,11 +6,12 @@ result records the form, because a model does worse in the other one. All answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from parakit.common.errors import UserError
+from parakit.common.progress import OnProgress
 from parakit.evaluation.intervals import PairedDifference, paired_difference, wilson_interval
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.config import SamplingConfig
@@ -54,7 +55,7 @@ def run_suites(
     chat: bool,
     max_new_tokens: int = 120,
     micro_batch_size: int = MICRO_BATCH_SIZE,
-    advance: Callable[[int], object] | None = None,
+    advance: OnProgress | None = None,
 ) -> dict[str, SuiteResult]:
     """Generate and grade answers to all suites. `chat`: with the chat template, else as plain text.
 

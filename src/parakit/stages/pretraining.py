@@ -37,7 +37,7 @@ from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.initialization import init_embeddings_from_cooccurrence
 from parakit.training.task_names import ObjectiveName, TaskName, check_objective
-from parakit.training.trainer import TrainingSetup
+from parakit.training.trainer import TrainingSetup, check_task
 
 
 @dataclass(frozen=True)
@@ -181,16 +181,7 @@ def add_replay(run: PreparedRun, builder: TaskBuilder) -> PreparedRun:
         task = builder.build_replay(setup.plan)
         assert isinstance(task.data, TokenShards)
         assert isinstance(setup.task.source, ReplaySource)
-        return doctor.check_replay(setup.task.source, setup.plan.n_rows) + doctor.run_checks(
-            setup.model,
-            setup.tokenizer,
-            task.source,
-            task.data,
-            setup.plan,
-            task.objective,
-            task.spec,
-            frozen=setup.frozen,
-        )
+        return doctor.check_replay(setup.task.source, setup.plan.n_rows) + check_task(setup, task)
 
     def summarize(figures: JsonObject) -> JsonObject:
         counts = {"replay_share": replay.share, "earlier_documents_seen": n_seen}

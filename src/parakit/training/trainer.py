@@ -276,10 +276,9 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _check(setup: TrainingSetup) -> None:
-    """Let the doctor examine the data, the batches and the model."""
-    task = setup.checked_task or setup.task
-    results = doctor.run_checks(
+def check_task(setup: TrainingSetup, task: TrainingTask) -> list[doctor.CheckResult]:
+    """The doctor's results for a task that `setup.model` trains on."""
+    return doctor.run_checks(
         setup.model,
         setup.tokenizer,
         task.source,
@@ -289,6 +288,11 @@ def _check(setup: TrainingSetup) -> None:
         task.spec,
         frozen=setup.frozen,
     )
+
+
+def _check(setup: TrainingSetup) -> None:
+    """Let the doctor examine the data, the batches and the model."""
+    results = check_task(setup, setup.checked_task or setup.task)
     doctor.raise_first_failure(results)
     more = setup.more_checks()
     doctor.raise_first_failure(more)

@@ -10,7 +10,6 @@ Shapes: N completions, T tokens, D width, C counted tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from parakit.alignment.preferences.rankings import (
     plackett_luce,
 )
 from parakit.alignment.preferences.shared_prefix import hidden_at
+from parakit.common.progress import OnProgress
 from parakit.model.heads import LanguageModel
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
@@ -114,7 +114,7 @@ class PreferenceObjective:
 
 @torch.no_grad()
 def reference_log_probs(
-    model: LanguageModel, source: PreferenceSource, advance: Callable[[int], object] | None = None
+    model: LanguageModel, source: PreferenceSource, advance: OnProgress | None = None
 ) -> np.ndarray:
     """(n_completions,) float32: the log-probability of every completion of the source's data, in evaluation mode and
     without autocast. `advance` is called with the number of rankings of each batch.

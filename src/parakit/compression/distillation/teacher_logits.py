@@ -14,7 +14,7 @@ Shapes: B rows, T tokens, N counted positions, K stored ids, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ import torch
 from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import read_json, write_json_atomic
+from parakit.common.progress import OnProgress
 from parakit.common.seeds import rng
 from parakit.compression.distillation.losses import top_k_log_probs
 from parakit.compression.distillation.micro_batches import CachedBatch, fields_of
@@ -103,7 +104,7 @@ def write_teacher_logits(
     source: RowSource,
     spec: TeacherLogitsSpec,
     parents: Sequence[str | Path] = (),
-    advance: Callable[[int], object] = lambda n_rows: None,
+    advance: OnProgress = lambda n_rows: None,
 ) -> Path:
     """Store the teacher's distributions for every row of one epoch of `source` in the folder `path`. `advance` is called
     with the number of rows done.
