@@ -161,9 +161,9 @@ def test_an_encoder_decoder_does_not_replay_and_says_so(life, tmp_path):
 
 
 def test_what_cannot_go_on_is_refused(life, tmp_path):
-    with pytest.raises(UserError, match="framed for the family 'encoder'"):
+    with pytest.raises(UserError, match="special tokens of the family 'encoder'"):
         gone_on(life | {"new-decoder": life["new-encoder"]}, "decoder", tmp_path)
-    with pytest.raises(UserError, match="framed for the family 'encoder'"):
+    with pytest.raises(UserError, match="special tokens of the family 'encoder'"):
         gone_on(life, "decoder", tmp_path, replay=str(life["old-encoder"]))
     with pytest.raises(UserError, match="holds a corpus"):
         gone_on(life, "decoder", tmp_path, replay=str(life["root"] / "old"))
