@@ -77,7 +77,7 @@ def test_each_family_is_pre_trained_on_its_own_objective(models, family, unit):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--family", "encoder"], "framed for the family 'decoder'"),
+        (["--family", "encoder"], "special tokens of the family 'decoder'"),
         (["--family", "encoder", "--objective", "next_token"], "does not fit the family 'encoder'"),
         (["--architecture", "bert"], "belongs to the family 'encoder'"),
         (["--architecture", "qwen"], "did you mean 'qwen3'"),

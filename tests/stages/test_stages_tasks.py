@@ -200,7 +200,7 @@ def test_a_held_out_loss_is_a_sum_over_examples_divided_by_their_number(made):
 
 
 def test_tokens_framed_for_another_family_are_refused_with_the_way_out(made):
-    with pytest.raises(UserError, match="framed for the family 'decoder'") as error:
+    with pytest.raises(UserError, match="special tokens of the family 'decoder'") as error:
         Splits.of_text(made["decoder"], "encoder")
     assert "--family encoder" in error.value.hint
 

@@ -1,4 +1,4 @@
-"""What noising starts from: documents framed for each family, rows in which each token is its own target."""
+"""What noising starts from: documents encoded for each family, rows in which each token is its own target."""
 
 from __future__ import annotations
 

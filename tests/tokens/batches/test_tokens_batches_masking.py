@@ -34,7 +34,7 @@ LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any)
 
 
 def shards_of(lengths: list[int], seed: int = 0) -> TokenShards:
-    """Documents of random ordinary tokens and a few unknown ones, framed for an encoder."""
+    """Documents of random ordinary tokens and a few unknown ones, encoded for an encoder."""
     generator = np.random.default_rng(seed)
     documents = [
         np.concatenate([[CLS], np.where(generator.random(n) < 0.1, UNK, generator.integers(6, 60, n)), [SEP]])
