@@ -52,6 +52,8 @@ def tiny_overrides(path: Path) -> dict[str, Any]:
             if not isinstance(found, dict) or part not in found:
                 return False
             found = found[part]
+        if not isinstance(found, dict):
+            return False  # `pretrain: none`
         return TINY[key] is not None or last in found  # None takes away what the recipe says
 
     overrides = {key: value for key, value in TINY.items() if applies(key)}
