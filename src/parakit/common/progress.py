@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 
 from parakit.common.formatting import duration, quantity
 
-OnProgress = Callable[[int], object]  # is called with the number of things that were just done
 PLAIN_LINE_SECONDS = 10.0
 OnProgress = Callable[[int], object]
 """Called with the number of units that were finished since the last call."""
