@@ -83,7 +83,7 @@ def test_every_shape_is_a_ranking_and_is_read_again_from_its_own_row(shape: str)
         ({"completions": ["a", "b"], "rewards": [1, 2]}, "no 'prompt'"),
         ({"prompt": "Hi", "completions": ["a", "b"]}, "no 'rewards'"),
         ({"prompt": "Hi", "chosen": 3, "rejected": "b"}, "'chosen' is int"),
-        ({"chosen": "a", "rejected": "b"}, "'chosen' is no conversation"),
+        ({"chosen": "a", "rejected": "b"}, "'chosen' is not a conversation"),
         ({"prompt": [{"role": "usr", "content": "x"}], "chosen": "a", "rejected": "b"}, "unknown role 'usr'"),
         ({"prompt": "Hi", "completions": ["a", "b"], "rewards": [1, float("nan")]}, "rewards[1]"),
         ({"prompt": "Hi", "completions": ["a", "b"], "rewards": [1]}, "not a list of 2 numbers"),
