@@ -175,7 +175,7 @@ def test_an_optimizer_over_the_whole_model_would_move_the_base(tokenizer: Tokeni
     [
         ({"method": "layers"}, "--trained-layers"),
         ({"method": "layers", "trained_layers": (2,)}, "the model has 2 of them"),
-        ({"method": "prefix", "n_prompt_tokens": 95}, "no room"),
+        ({"method": "prefix", "n_prompt_tokens": 95}, "leaves no tokens"),
         ({"method": "lora", "lora_targets": ("q_proj",)}, "q_proj"),
     ],
 )
