@@ -9,6 +9,7 @@ a figure on the page without judging it. Whether a target is met is computed fro
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import operator
 import re
@@ -73,6 +74,7 @@ def benchmark(name: str, targets: Targets) -> Callable[[Callable[..., Figures]],
     return register
 
 
+@functools.cache
 def listings() -> dict[str, Listing]:
     """Every benchmark in speed/, quality/ and research/ by name, read from the decorators without importing anything."""
     found = {}
