@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
+from parakit.cli.build import BuildConfig
 from parakit.cli.main import VERBS, main, module_of
-from parakit.cli.rendering.arguments import merge_repeated_flags
+from parakit.cli.rendering.arguments import merge_repeated_flags, parse_command
 from parakit.common import UserError
 
 
@@ -143,3 +144,22 @@ def test_a_help_page_shows_placeholders_choices_and_defaults_in_plain_words(caps
     with pytest.raises(SystemExit):
         main(["show", "--help"])
     assert "--verify, --no-verify" in capsys.readouterr().out
+
+
+def test_build_needs_no_arguments():
+    command = parse_command(BuildConfig, [], "parakit build")
+    assert command.recipe is None
+    assert command.text == ()
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "build"])
+def test_a_command_without_arguments_says_what_it_needs(verb, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main([verb])
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == (0 if verb == "tokenizer" else 2)  # `parakit tokenizer` lists its own commands
+    printed = capsys.readouterr()
+    assert printed.err.strip() or printed.out.strip()
+    assert list(tmp_path.iterdir()) == []

@@ -46,8 +46,7 @@ def parse_arguments(
     prog: str,
     defaults: Mapping[str, Any] | None = None,
 ) -> tuple[Command, Settings]:
-    """The command's own arguments, and the settings among them. `defaults` replace the
-    classes' own."""
+    """The command's own arguments, and the settings among them. `defaults` replace the classes' own."""
     defaults = defaults or {}
     hints = _hints(command) | _hints(settings)
     for option in (option for _, option in all_options(settings)):
@@ -184,7 +183,7 @@ def _condition(name: str, values: Sequence[Any]) -> str:
 
 def _given(argv: Sequence[str], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The flags of a command line by their fields' names, with the first word of each one's value."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):  # without arguments nothing follows
         if word.startswith("--"):
             flag, equals, value = word[2:].partition("=")
             flag = flag.replace("-", "_")
