@@ -92,7 +92,7 @@ def test_some_layers_alone_are_trained_and_a_whole_model_is_written(capsys, tiny
         (["--method", "lora", "--momentum", "0.9"], "--momentum is set"),
         (["--method", "lora", "--lora-targets", "qery"], "did you mean 'query'"),
         (["--method", "layers"], "--trained-layers"),
-        (["--method", "prefix", "--n-prompt-tokens", "31"], "no room"),
+        (["--method", "prefix", "--n-prompt-tokens", "31"], "leaves no tokens"),
         (["--method", "lora", "--dora", "--lora-init", "pissa"], "dora"),
     ],
 )

@@ -127,7 +127,7 @@ def test_without_lineage_names_and_shapes_are_checked(tmp_path):
     load_adapter(adapter, lively(5))
     for changes, message in (
         ({"d_model": 20}, "shape"),
-        ({"n_layers": 1}, "no place"),
+        ({"n_layers": 1}, "has no such module"),
         ({"d_ff": 20}, "shape"),
     ):
         with pytest.raises(UserError, match=message):

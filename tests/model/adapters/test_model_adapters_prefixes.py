@@ -185,7 +185,7 @@ def test_several_adapters_take_turns_on_one_base():
     [
         ({"sliding_window": 4}, 3, "sliding_window"),
         ({"positions": "relative", "attention_scale": 1.0}, 3, "relative"),
-        ({}, 15, "no room"),
+        ({}, 15, "leaves no tokens"),
     ],
 )
 def test_models_without_support_for_prefixes_are_refused(changes, n, message):

@@ -205,7 +205,7 @@ def test_texts_that_are_too_long_can_be_refused(task: str) -> None:
 def test_limits_without_room_and_wrong_tasks_are_refused() -> None:
     with pytest.raises(UserError, match="max_seq_len 2 leaves no tokens for text besides 2 special tokens"):
         LabelledSource(shards_of("classify", [3]), 2, 0)
-    with pytest.raises(UserError, match="max_target_len 1 leaves no room"):
+    with pytest.raises(UserError, match="max_target_len 1 leaves no tokens"):
         pair_source([3], max_target_len=1)
     with pytest.raises(UserError, match="examples of classify, not of translate"):
         PairSource(shards_of("classify", [3]), 8, 8, 0, START)
