@@ -233,13 +233,13 @@ def test_lessons_are_a_function_of_the_seed_and_stay_on_the_training_side() -> N
     assert not [
         act for act in held_out_acts if f"how to {act}." in messages or f"How do I {act}?" in messages
     ]
-    strangers = [
+    unknown = [
         n
         for n in (*NOBODY, *NO_TOWN)
         if is_held_out(jailbreak_templates.HELD_OUT_PERCENT, "red_team", "made_up", n)
     ]
-    assert strangers
-    assert not [name for name in strangers if name in messages]
+    assert unknown
+    assert not [name for name in unknown if name in messages]
 
 
 def test_lessons_teach_both_verdicts_and_only_faults_are_rewritten() -> None:

@@ -1,4 +1,4 @@
-"""Advantages, whitening, KL estimates and the leash against their formulas."""
+"""Advantages, whitening, KL estimates and the KL controller against their formulas."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def test_groups_of_equal_rewards_teach_nothing_and_are_counted() -> None:
 
 
 def test_rows_that_teach_nothing_are_left_out_and_change_no_gradient() -> None:
-    """Without a leash a group of equal rewards has no loss; it still counts in what the sum is divided by."""
+    """Without a KL penalty a group of equal rewards has no loss; it still counts in what the sum is divided by."""
 
     def some_equal(sample: SampledCompletion) -> float:
         return letters(sample) if "sings" in sample.messages[-1].content else 0.0
