@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from benchmarks.harness import paired
 from benchmarks.registry import Figures, benchmark
+from benchmarks.speed.peers.parakit_side import adamw_plan
 
 VOCAB_SIZES = {"gpt2": 50_257, "bert": 30_522, "t5": 32_128}  # those that were published
 MASKED_SHARE = 0.15  # of BERT's tokens, which are what its loss is about
@@ -220,7 +221,7 @@ def parakit_training(model: Any, family: str, work: Work) -> Step:
         loss_mask = work.counted if family == "bert" else None
         batch = kind(work.input_ids, work.target_ids, loss_mask, None, None, n_counted)
         objective = masked_token if family == "bert" else next_token
-    steps = train_steps(model, repeat([batch]), objective, Optimizer(model, _plan()))
+    steps = train_steps(model, repeat([batch]), objective, Optimizer(model, adamw_plan(8, 8, 1e-4)))
     return lambda: next(steps).loss
 
 
@@ -249,32 +250,3 @@ def peer_training(model: Any, family: str, work: Work) -> Step:
         return loss.item()
 
     return step
-
-
-def _plan() -> Any:
-    from parakit.training.config import TrainingPlan
-
-    return TrainingPlan(
-        seq_len=8,
-        micro_batch_size=8,
-        n_rows=8,
-        batch_growth=1,
-        max_steps=100_000,
-        optimizer="adamw",
-        learning_rate=1e-4,
-        embedding_learning_rate=1e-4,
-        weight_decay=0.0,
-        momentum=0.95,
-        adam_betas=(0.9, 0.95),
-        schedule="constant",
-        warmup_steps=0,
-        decay_fraction=0.0,
-        final_fraction=1.0,
-        grad_clip=1.0,
-        seed=0,
-        precision="float32",
-        compile="off",
-        device="cpu",
-        validate_every=1000,
-        save_every=None,
-    )

@@ -22,27 +22,19 @@ def _generator(folder: Path) -> Any:
     return generate
 
 
-def train(folder: Path, size: str) -> dict[str, Any]:
-    """Optimizer steps on one batch."""
-    import torch
-
-    from parakit.checkpoints import load_model
+def adamw_plan(seq_len: int, n_rows: int, learning_rate: float) -> Any:
+    """The plan of a side that is compared: AdamW at one constant rate in float32, one micro-batch a step, not compiled."""
     from parakit.training.config import TrainingPlan
-    from parakit.training.loop import train_steps
-    from parakit.training.micro_batches import MicroBatch
-    from parakit.training.objectives import next_token
-    from parakit.training.optimizers.optimizer import Optimizer
 
-    model, _ = load_model(folder, dtype="float32")
-    plan = TrainingPlan(
-        seq_len=workload.TRAIN_SEQ_LEN,
-        micro_batch_size=workload.TRAIN_ROWS,
-        n_rows=workload.TRAIN_ROWS,
+    return TrainingPlan(
+        seq_len=seq_len,
+        micro_batch_size=n_rows,
+        n_rows=n_rows,
         batch_growth=1,
-        max_steps=1000,
+        max_steps=100_000,
         optimizer="adamw",
-        learning_rate=workload.LEARNING_RATE,
-        embedding_learning_rate=workload.LEARNING_RATE,
+        learning_rate=learning_rate,
+        embedding_learning_rate=learning_rate,
         weight_decay=0.0,
         momentum=0.95,
         adam_betas=(0.9, 0.95),
@@ -58,6 +50,20 @@ def train(folder: Path, size: str) -> dict[str, Any]:
         validate_every=1000,
         save_every=None,
     )
+
+
+def train(folder: Path, size: str) -> dict[str, Any]:
+    """Optimizer steps on one batch."""
+    import torch
+
+    from parakit.checkpoints import load_model
+    from parakit.training.loop import train_steps
+    from parakit.training.micro_batches import MicroBatch
+    from parakit.training.objectives import next_token
+    from parakit.training.optimizers.optimizer import Optimizer
+
+    model, _ = load_model(folder, dtype="float32")
+    plan = adamw_plan(workload.TRAIN_SEQ_LEN, workload.TRAIN_ROWS, workload.LEARNING_RATE)
     ids = torch.tensor(workload.rows(workload.TRAIN_ROWS, workload.TRAIN_SEQ_LEN + 1))
     n_counted = ids[:, 1:].numel()
     batch = MicroBatch(ids[:, :-1], ids[:, 1:].contiguous(), None, None, None, n_counted)
