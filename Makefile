@@ -18,7 +18,7 @@ SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-core check format test test-long quickstart bench bench-gate bench-table exports schema pitfalls clean
+.PHONY: help install install-core check format test test-long quickstart real-models bench bench-gate bench-table exports schema pitfalls clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,8 +57,11 @@ format: $(DEV) ## format the code
 test: $(DEV) ## the test suite (some minutes on two cores)
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(DEV) ## the whole suite with the long tests
+test-long: $(DEV) ## the whole suite with the long tests; those on published models need make real-models
 	$(BIN)/python -m pytest
+
+real-models: $(DEV) ## fetch two small published models into .models (190 MB)
+	$(BIN)/python -m tests.real_models
 
 quickstart: $(CORE) ## install, build the built-in recipe, print how to chat
 	$(BIN)/parakit build

@@ -49,6 +49,21 @@ def public_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def published_model() -> Callable[[str], Path]:
+    """`published_model("smollm2")`: what `parakit import` takes for it, or a skip that says how to fetch it."""
+
+    def path(name: str) -> Path:
+        from tests.real_models import find_model, models_folder
+
+        found = find_model(name)
+        if found is None:
+            pytest.skip(f"the published model {name!r} is not at {models_folder()} (run make real-models)")
+        return found
+
+    return path
+
+
+@pytest.fixture(scope="session")
 def isolation() -> str:
     """The kind of isolation that confines generated programs here, or a skip that says why there is none."""
     from parakit.sandbox.fork_server import SandboxError
