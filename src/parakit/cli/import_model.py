@@ -46,9 +46,9 @@ def main(argv: list[str]) -> int:
         dtype=command.dtype,
         overwrite=command.overwrite,
     )
-    dropped = open_artifact(written, verify=False).lineage["result"].get("unsupported_settings")
-    if dropped:
-        log(f"dropped settings of {GENERATION} that Parakit does not support: {', '.join(dropped)}")
+    unused = open_artifact(written, verify=False).lineage["result"].get("unsupported_settings")
+    if unused:
+        log(f"{GENERATION} has settings that Parakit keeps but does not use: {', '.join(unused)}")
     description = describe(written, verify=False)
     print(json.dumps(description, ensure_ascii=False) if command.as_json else one_line(description))
     return 0
