@@ -19,6 +19,7 @@ from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, save_model
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, fsync_folder, sha256_file
+from parakit.tokens.importers.sample_check import check_sample
 
 CARD = "README.md"
 
@@ -50,6 +51,7 @@ def import_model(
     require_model_folder(folder)
     with plain_folder(folder) as plain:
         model, tokenizer = load_model(plain, dtype=dtype)
+        check_sample(tokenizer, source)
         files = {file: sha256_file(path) for file, path in data_files(plain).items()}
         config = {
             "stage": "import",

@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
 from parakit.common.files import JsonObject
+
+ADDED_FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
+
+
+def complete_json(text: str) -> str:
+    """A third-party tokenizer.json with every field that the current format has: files from before 2022 lack some (the
+    model's `type`, ByteLevel's `use_regex`, Metaspace's `prepend_scheme`), to which `tokenizers` gives their values.
+
+    A BPE `dropout` is switched off: it is for training, and ids would be random.
+    """
+    published = json.loads(text)
+    complete = json.loads(HuggingFaceTokenizer.from_str(text).to_str())
+    added = [dict.fromkeys(ADDED_FLAGS, False) | token for token in published.get("added_tokens") or []]
+    model = complete["model"]
+    if "dropout" in model:
+        model["dropout"] = None
+    if model.get("end_of_word_suffix") and (complete["decoder"] or {}).get("type") == "ByteLevel":
+        complete["decoder"] = suffix_decoder(
+            model["end_of_word_suffix"]
+        )  # CLIP's: transformers decodes by its class
+    return json.dumps(complete | {"added_tokens": added}, ensure_ascii=False)
+
+
+def suffix_decoder(suffix: str) -> JsonObject:
+    """Decodes byte-level tokens with a suffix at the end of each word, which becomes a space."""
+    space = {
+        "type": "Replace",
+        "pattern": {"String": suffix},
+        "content": "\u0120",
+    }  # a space in the byte alphabet
+    byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    strip = {"type": "Strip", "content": " ", "start": 0, "stop": 1}
+    return {"type": "Sequence", "decoders": [space, byte_level, strip]}
 
 
 def base_json(added: list[JsonObject]) -> JsonObject:
@@ -13,9 +49,9 @@ def base_json(added: list[JsonObject]) -> JsonObject:
     return {"version": "1.0", "added_tokens": added, **dict.fromkeys(steps)}
 
 
-def added_token(token_id: int, string: str, special: bool = True) -> JsonObject:
-    """A token outside the model's own vocabulary, matched literally."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+def added_token(token_id: int, string: str, special: bool = True, lstrip: bool = False) -> JsonObject:
+    """A token outside the model's own vocabulary, matched literally; `lstrip`: with the spaces before it."""
+    flags = {"single_word": False, "lstrip": lstrip, "rstrip": False, "normalized": False}
     return {"id": token_id, "content": string, **flags, "special": special}
 
 

@@ -14,11 +14,16 @@ from typing import Any
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject
 from parakit.tokens.importers.special_strings import read_special_tokens, tokenizer_class
-from parakit.tokens.importers.tokenizer_json import added_token, base_json, byte_bpe_json, template_processing
+from parakit.tokens.importers.tokenizer_json import (
+    ADDED_FLAGS,
+    added_token,
+    base_json,
+    byte_bpe_json,
+    template_processing,
+)
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS
 
 MAX_BYTES = 200_000_000
-_FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
 _WORDPIECE_CLASSES = {None, "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"}
 _GPT2_CLASSES = {None, "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "Qwen2Tokenizer"}
 
@@ -114,7 +119,7 @@ def folder_added_tokens(folder: Path, settings: Mapping[str, Any]) -> list[JsonO
         try:
             return [
                 added_token(int(token_id), token["content"])
-                | {name: bool(token[name]) for name in _FLAGS if name in token}
+                | {name: bool(token[name]) for name in ADDED_FLAGS if name in token}
                 for token_id, token in sorted(listed.items(), key=lambda item: int(item[0]))
             ]
         except (KeyError, TypeError, ValueError, AttributeError):

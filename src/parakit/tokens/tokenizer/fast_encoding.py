@@ -18,10 +18,10 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -262,15 +262,32 @@ def equivalent_tiktoken_ranks(
     return {data: token_id for data, token_id in ranks.items() if data is not None}
 
 
+_TEXT_ADDED = re.compile(
+    r"[\w\s\u2581]+|</?(?:table|caption|t(?:head|body|foot|r|h|d)|h[1-6]|blockquote|strong|em|[bius]|su[bp]|code)>"
+)
+
+
 def text_added_tokens(parsed_json: JsonObject) -> list[JsonObject]:
-    """Added tokens that are ordinary text (runs of spaces, words); those that look like markers are control tokens,
-    whatever their `special` flag.
+    """Added tokens that are ordinary text: runs of spaces (sentencepiece's, too), words, Gemma's HTML tags. Those that
+    look like markers are control tokens, whatever their `special` flag.
     """
-    return [
-        t
-        for t in parsed_json.get("added_tokens", [])
-        if not t["special"] and re.fullmatch(r"[\w\s]+", t["content"])
-    ]
+    added = parsed_json.get("added_tokens", [])
+    return [token for token in added if not token["special"] and _TEXT_ADDED.fullmatch(token["content"])]
+
+
+def control_token_pattern(added: Sequence[JsonObject], strings: Iterable[str]) -> re.Pattern[str] | None:
+    """Matches one of `strings`, the longest first, each in a group; with the spaces that its flags in `added` take.
+    Splitting by it gives None for the groups that did not match.
+    """
+    flags = {token["content"]: (token["lstrip"], token["rstrip"], token["single_word"]) for token in added}
+    ordered = sorted(strings, key=len, reverse=True)
+    groups = []
+    for (lstrip, rstrip, single_word), same in groupby(ordered, lambda one: flags.get(one, (False,) * 3)):
+        group = f"({'|'.join(map(re.escape, same))})"
+        group = rf"(?<!\w){group}(?!\w)" if single_word else group
+        before, after = (r"\s*" if strips else "" for strips in (lstrip, rstrip))
+        groups.append(f"{before}{group}{after}")
+    return re.compile("|".join(groups)) if groups else None
 
 
 def continuation_json(parsed_json: JsonObject) -> JsonObject | None:

@@ -21,6 +21,7 @@ from parakit.common.files import JsonObject, read_json, write_json_atomic, write
 from parakit.tokens.importers.charsmap import check_normalizer
 from parakit.tokens.importers.folder import LAYOUTS, convert_tokenizer, find_layout
 from parakit.tokens.importers.special_strings import read_special_tokens
+from parakit.tokens.importers.tokenizer_json import complete_json
 from parakit.tokens.importers.vocabulary_files import read_vocabulary_text
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
@@ -67,6 +68,9 @@ class TokenizerFiles:
             parsed = json.loads(text)
             for one in (parsed, json.loads(target_json) if target_json else {}):
                 check_normalizer(one.get("normalizer"))
+            if "parakit_kind" not in settings:  # written by somebody else, perhaps years ago
+                text, target_json = complete_json(text), target_json and complete_json(target_json)
+                parsed = json.loads(text)
             special = read_special_tokens(settings, _all_tokens(parsed))
             kind, chat_template = _kind(settings, parsed), _read_template(folder, settings)
         return cls(text, kind, special, chat_template, target_json, source)
@@ -162,7 +166,9 @@ def _kind(settings: Mapping[str, Any], parsed: Mapping[str, Any]) -> str:
         return settings["parakit_kind"]
     model = parsed["model"]["type"]
     if model == "BPE":
-        decoder = parsed.get("decoder") or {}
+        decoder = (
+            parsed.get("decoder") or {}
+        )  # CLIP's bytes have a suffix at a word's end, so they are no plain bytes
         return "byte_bpe" if decoder.get("type") == "ByteLevel" else "bpe"
     return _KINDS.get(model, model.lower())
 

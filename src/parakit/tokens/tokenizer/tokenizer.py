@@ -24,6 +24,7 @@ from parakit.tokens.tokenizer.fast_encoding import (
     ReferenceEncoder,
     TextEncoder,
     continuation_json,
+    control_token_pattern,
     fastest_encoder,
     fix_surrogates,
     text_added_tokens,
@@ -103,9 +104,8 @@ class Tokenizer:
 
     @cached_property
     def control_pattern(self) -> re.Pattern[str] | None:
-        """Matches a special token, the longest first; for a template's own text only."""
-        strings = sorted(self.special_tokens, key=len, reverse=True)
-        return re.compile(f"({'|'.join(map(re.escape, strings))})") if strings else None
+        """Matches a special token with the spaces that its flags take; for a template's own text only."""
+        return control_token_pattern(self.parsed_json.get("added_tokens", []), self.special_tokens)
 
     # --- encoding
     @cached_property
@@ -141,17 +141,25 @@ class Tokenizer:
         """Ids of many texts on all cores: one uint32 array each, equal to `encode`."""
         return self._encoder.encode_bulk([fix_surrogates(text) for text in texts])
 
+    def normalize(self, text: str) -> str:
+        """`text` as it is before it is split: lowercased, in NFC or the like, where the tokenizer has such a step."""
+        normalizer = self._backend.normalizer
+        return fix_surrogates(text) if normalizer is None else normalizer.normalize_str(fix_surrogates(text))
+
     # --- decoding
     @cached_property
     def token_bytes(self) -> list[bytes]:
-        """The UTF-8 bytes that each id decodes to (byte BPE: possibly a part of a character); for special tokens their
-        string.
+        """The UTF-8 bytes that each id decodes to (byte BPE: possibly a part of a character); for special and added
+        tokens their string, also where it looks like the byte alphabet (`½`).
         """
-        controls = {*self.special_tokens.values()}
+        literal = {
+            *self.special_tokens.values(),
+            *(t["id"] for t in self.parsed_json.get("added_tokens", [])),
+        }
         pieces = []
         for token_id in range(self.vocab_size):
             token = self._backend.id_to_token(token_id) or ""
-            data = token_bytes(token) if self.kind == "byte_bpe" and token_id not in controls else None
+            data = token_bytes(token) if self.kind == "byte_bpe" and token_id not in literal else None
             pieces.append(token.encode() if data is None else data)
         return pieces
 
