@@ -72,13 +72,16 @@ def save_model(
     counts: Counter[torch.dtype] = Counter()
     for parameter in model.parameters():
         counts[target or parameter.dtype] += parameter.numel()
+    settings = architecture.write_settings(config)
     hf_config = {
         "architectures": [registry.class_name(architecture, head)],
-        **architecture.write_settings(config),
+        **settings,
         **registry.write_labels(architecture, head),
         **dict.fromkeys(("dtype", "torch_dtype"), str(counts.most_common(1)[0][0]).removeprefix("torch.")),
         **_special_ids(tokenizer),
     }
+    if settings.get("pad_token_id") is not None:  # positions are counted from it (RoBERTa)
+        hf_config["pad_token_id"] = settings["pad_token_id"]
     with writing_artifact(path, lineage, overwrite) as folder:
         if tokenizer is not None:
             from parakit.tokens.tokenizer.special_tokens_template import with_special_tokens_template

@@ -13,6 +13,7 @@ from typing import Any
 from parakit.checkpoints.architectures import (
     bart,
     bert,
+    distilbert,
     gpt2,
     llama,
     marian,
@@ -22,19 +23,22 @@ from parakit.checkpoints.architectures import (
     qwen2,
     qwen3,
     qwen3_moe,
+    roberta,
     t5,
+    xlm_roberta,
 )
 from parakit.checkpoints.config_equivalence import config_diff
 from parakit.checkpoints.hf_config import HFConfig
 from parakit.checkpoints.mapping import Architecture, Head, HeadKind
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.model.config import ClassifierConfig, EmbedderConfig, ModelConfig
+from parakit.model.config import SPAN_LABELS, ClassifierConfig, EmbedderConfig, ModelConfig
 
 # In the order in which they are tried for saving: of two that fit, the plainer one is used.
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
-    *(modernbert, bert, t5, bart, marian),
+    *(modernbert, distilbert, bert, roberta, xlm_roberta),
+    *(t5, bart, marian),
 )
 ARCHITECTURES = {module.MODEL_TYPE: module for module in _MODULES}
 
@@ -44,9 +48,13 @@ _KINDS: dict[str, HeadKind] = {
     "sequence_to_sequence": "sequence_to_sequence",
     "classifier": "classifier",
     "token_classifier": "classifier",
+    "question_answering": "classifier",
     "reward_model": "reward_model",
     "embedder": "embedder",
 }
+_PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
+# level of a classifier -> key of `Architecture.CLASSES`
+_LEVELS = {"sequence": "classifier", "token": "token_classifier", "span": "question_answering"}
 
 
 def architecture_of(hf_config: HFConfig, where: str | Path) -> tuple[Architecture, Head]:
@@ -68,7 +76,7 @@ def architecture_of(hf_config: HFConfig, where: str | Path) -> tuple[Architectur
             f"{where}: `architectures` is {names!r}",
             f"Parakit loads these of {model_type}: {', '.join(dict.fromkeys(classes.values()))}",
         )
-    if heads[0] in ("classifier", "token_classifier"):
+    if _KINDS[heads[0]] == "classifier":
         return architecture, _read_classifier(architecture, heads, hf_config, where)
     pooling = EmbedderConfig() if heads[0] == "embedder" else None
     return architecture, Head(_KINDS[heads[0]], pooling=pooling)
@@ -123,7 +131,7 @@ def incompatibilities(
         shape = architecture.read_classifier(written, head.classes.level)
         for name, value in shape.items():
             if getattr(head.classes, name) != value and not (
-                name == "pooling" and head.classes.level == "token"
+                name == "pooling" and head.classes.level != "sequence"
             ):
                 diff[f"classes.{name}"] = (getattr(head.classes, name), value)
     return diff
@@ -143,43 +151,56 @@ def class_name(architecture: Architecture, head: Head) -> str:
 
 def head_name(head: Head) -> str:
     """The key of `Architecture.CLASSES`."""
-    if head.classes is not None and head.classes.level == "token":
-        return "token_classifier"
-    return head.kind
+    return head.kind if head.classes is None else _LEVELS[head.classes.level]
 
 
 def write_labels(architecture: Architecture, head: Head) -> JsonObject:
     """The keys of config.json that describe a head's outputs."""
     if head.kind == "reward_model":
         return {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
-    if head.classes is None:
-        return {}
+    if head.classes is None or head.classes.level == "span":
+        return {} if head.classes is None else architecture.write_classifier(head.classes)
     labels = head.classes.labels
-    sequence = "regression" if head.classes.regression else "single_label_classification"
     return {
         **architecture.write_classifier(head.classes),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
-        **({"problem_type": sequence} if head.classes.level == "sequence" else {}),
+        **({"problem_type": _problem(head.classes)} if head.classes.level == "sequence" else {}),
     }
+
+
+def _problem(classes: ClassifierConfig) -> str:
+    """transformers' `problem_type` of a classifier of sequences."""
+    if classes.regression:
+        return "regression"
+    return "multi_label_classification" if classes.multi_label else "single_label_classification"
 
 
 def _read_classifier(
     architecture: Architecture, heads: list[str], hf_config: HFConfig, where: str | Path
 ) -> Head:
     labels = _read_labels(hf_config, where)
+    level = next(level for level, head in _LEVELS.items() if head == heads[0])
+    values: JsonObject = {"labels": labels, "level": level}
+    if level == "span":
+        if len(labels) != len(SPAN_LABELS):
+            raise UserError(
+                f"{where}: a model that answers questions has {len(labels)} outputs for each token",
+                f"it needs {len(SPAN_LABELS)}, for the {' and the '.join(SPAN_LABELS)} of an answer",
+            )
+        values["labels"] = SPAN_LABELS
     problem = hf_config.get("problem_type")
-    if problem not in (None, "regression", "single_label_classification"):
+    if problem not in (None, *_PROBLEMS):
         raise UserError(
-            f"{where}: `problem_type` is {problem!r}, and Parakit's classifier chooses one label",
-            "it needs 'single_label_classification' or 'regression'",
+            f"{where}: `problem_type` is {problem!r}, which Parakit does not know",
+            f"it knows {', '.join(map(repr, _PROBLEMS))}",
         )
     if len(labels) == 1 and problem is None and "reward_model" in heads:
         return Head("reward_model")
-    level = "token" if heads[0] == "token_classifier" else "sequence"
-    regression = level == "sequence" and (problem == "regression" or (problem is None and len(labels) == 1))
-    shape = architecture.read_classifier(hf_config, level)
-    values = {"labels": labels, "level": level, "regression": regression, **shape}
+    if level == "sequence":
+        values["regression"] = problem == "regression" or (problem is None and len(labels) == 1)
+        values["multi_label"] = problem == "multi_label_classification"
+    values |= architecture.read_classifier(hf_config, level)
     return Head("classifier", ClassifierConfig.parse(values, str(where)))
 
 

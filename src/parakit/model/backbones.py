@@ -107,7 +107,9 @@ class Stack(nn.Module):
         if self.config.embedding_scale != 1.0:
             x = x * self.config.embedding_scale
         if self.type_embedding is not None:
-            types = token_type_ids
+            types = (
+                token_type_ids if self.config.n_token_types > 1 else None
+            )  # RoBERTa's one type is everybody's
             if types is None:
                 types = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
             x = x + self.type_embedding(types)

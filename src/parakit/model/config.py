@@ -126,24 +126,41 @@ FAMILIES: dict[str, type[DecoderConfig] | type[EncoderConfig] | type[EncoderDeco
     "encoder-decoder": EncoderDecoderConfig,
 }
 
-ClassifierLevel = Literal["sequence", "token"]
+ClassifierLevel = Literal["sequence", "token", "span"]
+SPAN_LABELS = ("start", "end")
 Pooling = Literal["mean", "cls", "last"]
 
 
 class ClassifierConfig(Config):
-    """The labels and the head of a `Classifier` of sequences or of their tokens."""
+    """The labels and the head of a `Classifier` of sequences or of their tokens. At the level "span" the labels are
+    `SPAN_LABELS`, the first and the last token of a question's answer.
+    """
 
     labels: tuple[str, ...] = Field(min_length=1, description="names of the classes; for regression one name")
     level: ClassifierLevel = "sequence"
     regression: bool = Field(
         default=False, description="predict a number for each label instead of choosing one"
     )
+    multi_label: bool = Field(
+        default=False, description="each label is there or not, independently of the others"
+    )
     pooling: Pooling = "cls"
-    head: Literal["linear", "tanh", "transform"] = Field(
+    head: Literal["linear", "tanh", "relu", "gelu", "transform"] = Field(
         default="transform",
-        description="before the last matrix: nothing; dense and tanh (BERT); dense, activation and norm",
+        description="before the last matrix: nothing; dense and tanh (BERT), ReLU (DistilBERT) or GELU (ELECTRA);"
+        " dense, activation and norm",
     )
     bias: bool = True
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if self.multi_label and (self.regression or self.level != "sequence"):
+            raise ValueError(
+                "multi_label = True labels sequences, and neither regression nor another level does"
+            )
+        if self.level == "span" and self.labels != SPAN_LABELS:
+            raise ValueError(f"labels = {self.labels}, and at the level 'span' they are {SPAN_LABELS}")
+        return self
 
 
 class EmbedderConfig(Config):

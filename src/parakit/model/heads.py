@@ -166,6 +166,9 @@ def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
+HEAD_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
+
+
 class Classifier(nn.Module):
     """A trunk, and a score for every label: of the sequence, or of each token."""
 
@@ -176,8 +179,10 @@ class Classifier(nn.Module):
         self.dense: nn.Module = nn.Identity()
         if classes.head == "transform":
             self.dense = Transform(config)
-        elif classes.head == "tanh":
-            self.dense = nn.Sequential(nn.Linear(config.d_model, config.d_model), nn.Tanh())
+        elif classes.head != "linear":
+            self.dense = nn.Sequential(
+                nn.Linear(config.d_model, config.d_model), HEAD_ACTIVATIONS[classes.head]()
+            )
         self.dropout = Dropout(config.dropout)
         self.label_head = nn.Linear(config.d_model, len(classes.labels), bias=classes.bias)
         self.reset()

@@ -33,6 +33,7 @@ CLASSES: Mapping[str, str] = {
     "masked_language_model": "ModernBertForMaskedLM",
     "classifier": "ModernBertForSequenceClassification",
     "token_classifier": "ModernBertForTokenClassification",
+    "question_answering": "ModernBertForQuestionAnswering",
     "embedder": "ModernBertModel",
 }
 PREFIX = "model."

@@ -1,0 +1,108 @@
+"""The encoders of `test_checkpoints_encoder_family.py`: transformers' class, its heads, and what varies between published
+checkpoints, each shrunk to a tiny model. The first two variants of each are tested by `make test`, the others by
+`make test-long`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+SIZES = {
+    **{"vocab_size": 61, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+    **{"intermediate_size": 24, "max_position_embeddings": 40, "pad_token_id": 1},
+}
+HEADS = {
+    "masked_language_model": "ForMaskedLM",
+    "classifier": "ForSequenceClassification",
+    "token_classifier": "ForTokenClassification",
+    "question_answering": "ForQuestionAnswering",
+    "embedder": "Model",
+}
+
+
+@dataclass(frozen=True)
+class EncoderCase:
+    """An architecture's prefix in transformers, and its variants: published name -> what differs from `sizes`."""
+
+    prefix: str
+    variants: Mapping[str, Mapping[str, Any]]
+    sizes: Mapping[str, Any] = field(default_factory=lambda: SIZES)
+    heads: tuple[str, ...] = tuple(HEADS)
+    written_as: str | None = None  # the prefix that Parakit saves it under; None: its own
+    positions_after_padding: bool = False
+    pooler: tuple[str, ...] = (
+        "pooler.dense.weight",
+        "pooler.dense.bias",
+    )  # of the bare trunk, which Parakit drops
+
+
+_EPS, _ONE_TYPE = {"layer_norm_eps": 1e-5}, {"layer_norm_eps": 1e-5, "type_vocab_size": 1}
+_ROBERTA_VARIANTS = {
+    "roberta-base": {**_ONE_TYPE, "max_position_embeddings": 42},
+    "two types, another padding id": {"type_vocab_size": 2, "pad_token_id": 0},
+    "roberta-large": {**_ONE_TYPE, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "distilroberta-base": {**_ONE_TYPE, "num_hidden_layers": 1},
+    "tinyroberta-squad2": {**_ONE_TYPE, "max_position_embeddings": 34, "classifier_dropout": None},
+    "codebert-base": {**_ONE_TYPE, "vocab_size": 67},
+    "twitter-roberta": {**_ONE_TYPE, "gradient_checkpointing": False, "hidden_dropout_prob": 0.0},
+    "PhoBERT": {**_ONE_TYPE, "vocab_size": 71, "max_position_embeddings": 26},
+    "stsb-roberta": {**_ONE_TYPE, "attention_probs_dropout_prob": 0.2, "intermediate_size": 32},
+    "padding id 3": {**_ONE_TYPE, "pad_token_id": 3, "layer_norm_eps": 1e-3},
+}
+_XLMR_VARIANTS = {
+    "xlm-roberta-base": {**_ONE_TYPE, "output_past": True},
+    "bge-m3": {**_ONE_TYPE, "max_position_embeddings": 90, "num_hidden_layers": 3},
+    "multilingual-e5-small": {"layer_norm_eps": 1e-12, "type_vocab_size": 1, "num_attention_heads": 4},
+    "multilingual-e5-large": {**_ONE_TYPE, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "multilingual-e5-base": {**_ONE_TYPE, "vocab_size": 67},
+    "bge-reranker-v2-m3": {**_ONE_TYPE, "max_position_embeddings": 80, "classifier_dropout": None},
+    "jina-reranker": {**_ONE_TYPE, "num_hidden_layers": 1, "hidden_dropout_prob": 0.0},
+    "gte-multilingual-shape": {**_EPS, "type_vocab_size": 2},
+    "twitter-xlm-roberta": {**_ONE_TYPE, "vocab_size": 71},
+    "padding id 3": {**_ONE_TYPE, "pad_token_id": 3},
+}
+_DISTIL_SIZES = {
+    **{"vocab_size": 61, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
+    **{"max_position_embeddings": 40, "pad_token_id": 0},
+}
+_DISTIL_VARIANTS = {
+    "distilbert-base-uncased": {"tie_weights_": True, "seq_classif_dropout": 0.2},
+    "ReLU": {"activation": "relu", "dropout": 0.0},
+    "distilbert-base-cased": {"vocab_size": 67, "output_past": True},
+    "distilbert-base-multilingual-cased": {"vocab_size": 71, "attention_dropout": 0.2},
+    "distilbert-sst-2": {"dropout": 0.1, "qa_dropout": 0.1},
+    "msmarco-distilbert": {"n_layers": 3, "n_heads": 4},
+    "sines": {"sinusoidal_pos_embds": True},
+    "tanh GELU": {"activation": "gelu_new"},
+    "tiny": {"n_layers": 1, "hidden_dim": 32},
+    "longer": {"max_position_embeddings": 72},
+}
+
+ENCODERS: dict[str, EncoderCase] = {
+    "roberta": EncoderCase("Roberta", _ROBERTA_VARIANTS, positions_after_padding=True),
+    "xlm-roberta": EncoderCase(
+        "XLMRoberta", _XLMR_VARIANTS, written_as="Roberta", positions_after_padding=True
+    ),
+    "distilbert": EncoderCase("DistilBert", _DISTIL_VARIANTS, sizes=_DISTIL_SIZES, pooler=()),
+    "bert": EncoderCase("Bert", {"bert-large-squad": {}}, heads=("question_answering",)),
+    "modernbert": EncoderCase(
+        "ModernBert",
+        {"ModernBERT-squad": {"bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}},
+        heads=("question_answering",),
+    ),
+}
+
+
+def cases() -> list[Any]:
+    """(architecture, variant, head) as parameters: the first variant with every head, the others with one in turn."""
+    parameters = []
+    for name, case in ENCODERS.items():
+        for number, variant in enumerate(case.variants):
+            marks = [pytest.mark.long] if number > 1 else []
+            for head in (case.heads[number % len(case.heads)],) if number else case.heads:
+                parameters.append(
+                    pytest.param(name, variant, head, id=f"{name}-{variant}-{head}", marks=marks)
+                )
+    return parameters

@@ -1,0 +1,122 @@
+"""RoBERTa, XLM-R, DistilBERT and the like: every head's outputs and folders are those of transformers."""
+
+import pytest
+import torch
+
+from parakit.checkpoints import load_model, parameter_counts, read_config, save_model
+from parakit.common import Lineage
+from parakit.model.config import SPAN_LABELS
+from parakit.model.heads import Classifier, Embedder, MaskedLanguageModel
+from parakit.model.layers.masks import document_mask
+from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.tokenizer.training import train_tokenizer
+from tests.checkpoints.conformance import (
+    assert_close,
+    assert_round_trip,
+    padding,
+    random_ids,
+    reference_model,
+    saved,
+    tensors_of,
+)
+from tests.checkpoints.encoder_cases import ENCODERS, HEADS, cases
+
+transformers = pytest.importorskip("transformers")
+
+NAMES = ("against", "for", "neither")
+LABELS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: i for i, name in enumerate(NAMES)}}
+
+
+def tiny(name: str, variant: str, head: str, **changes):
+    """A transformers model, tiny and random."""
+    case = ENCODERS[name]
+    labels = LABELS if head in ("classifier", "token_classifier") else {}
+    settings = {**case.sizes, **labels, **case.variants[variant], **changes}
+    config = getattr(transformers, f"{case.prefix}Config")(**settings)
+    return reference_model(getattr(transformers, f"{case.prefix}{HEADS[head]}"), config)
+
+
+def answers(output) -> torch.Tensor:
+    """The outputs of a head, as Parakit's are shaped."""
+    if "start_logits" in output:
+        return torch.stack([output.start_logits, output.end_logits], -1)
+    return output.last_hidden_state if "last_hidden_state" in output else output.logits
+
+
+@torch.no_grad()
+def assert_encoder_conforms(model, reference, case, per_token: bool = True) -> None:
+    """Plain, padded on either side, and three texts packed into one row."""
+    config = reference.config
+    ids = random_ids(config.vocab_size, 3, 24).clamp(min=4)
+    assert_close(model(ids), answers(reference(ids)))
+    for side in ("right", "left") if per_token else ("right",):
+        mask = padding([24, 13, 1], side)
+        padded = ids.masked_fill(~mask, config.pad_token_id)
+        positions = (mask.cumsum(1) - 1).clamp(min=0) if case.positions_after_padding else None
+        got = model(padded, attention_mask=mask, position_ids=positions)
+        wanted = answers(reference(padded, attention_mask=mask.long()))
+        assert_close(got[mask] if per_token else got, wanted[mask] if per_token else wanted)
+        elsewhere = random_ids(config.vocab_size, 3, 24, seed=5).where(
+            ~mask, padded
+        )  # padding has no influence
+        other = model(elsewhere, attention_mask=mask, position_ids=positions)
+        assert torch.equal(other[mask] if per_token else other, got[mask] if per_token else got)
+    if per_token:
+        lengths = (11, 5, 8)
+        documents = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))[None]
+        position_ids = torch.cat([torch.arange(length) for length in lengths])[None]
+        mask = document_mask(documents, causal=False)
+        got = model(ids[:1], attention_mask=mask, position_ids=position_ids)[0]
+        texts = ids[0].split(list(lengths))
+        assert_close(got, torch.cat([answers(reference(text[None]))[0] for text in texts]))
+
+
+def assert_embedder_round_trip(reference, folder, target, case) -> None:
+    """As `assert_round_trip`, for the bare trunk: without the pooler, which no head of Parakit's uses."""
+    model, _ = load_model(folder)
+    assert isinstance(model, Embedder)
+    save_model(model, None, target, Lineage("model"))
+    before, after = tensors_of(folder), tensors_of(target)
+    assert before.keys() - set(case.pooler) == after.keys()
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    assert parameter_counts(folder)["total"] == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "variant", "head"), cases())
+def test_outputs_and_folders_are_those_of_transformers(tmp_path, name, variant, head):
+    case = ENCODERS[name]
+    reference = tiny(name, variant, head)
+    folder = saved(reference, tmp_path / "f")
+    model, tokenizer = load_model(folder)
+    assert tokenizer is None
+    per_token = head != "classifier"
+    compared = model.trunk if head == "embedder" else model
+    assert_encoder_conforms(compared, reference, case, per_token)
+    ids = random_ids(reference.config.vocab_size, 2, 20).clamp(min=4)
+    if head == "embedder":
+        assert_embedder_round_trip(reference, folder, tmp_path / "g", case)
+    else:
+        assert isinstance(model, MaskedLanguageModel if head == "masked_language_model" else Classifier)
+        written_as = case.written_as and f"{case.written_as}{HEADS[head]}"
+        assert_round_trip(reference, folder, tmp_path / "g", lambda m: answers(m(ids)), written_as)
+        if head == "masked_language_model":
+            assert model.config.n_params()["total"] == sum(p.numel() for p in model.parameters())
+        else:
+            expected = SPAN_LABELS if head == "question_answering" else NAMES
+            assert model.classes.labels == expected
+    assert read_config(tmp_path / "g") == read_config(folder) == model.config
+
+
+def test_a_tokenizer_with_another_padding_token_moves_no_position(tmp_path):
+    """The file's `pad_token_id` is where positions begin, so it stays RoBERTa's."""
+    reference = tiny("roberta", "roberta-base", "masked_language_model", vocab_size=280)
+    model, _ = load_model(saved(reference, tmp_path / "f"))
+    settings = TokenizerConfig(kind="byte_bpe", vocab_size=280)
+    tokenizer = train_tokenizer(["some text to train on"] * 9, settings)
+    assert tokenizer.pad_id not in (None, 1)
+    save_model(model, tokenizer, tmp_path / "g", Lineage("model"))
+    again = type(reference).from_pretrained(tmp_path / "g").eval()
+    ids = random_ids(280, 3, 24).clamp(min=4)
+    with torch.no_grad():
+        assert_close(model(ids), again(ids, attention_mask=torch.ones_like(ids)).logits)
+    assert read_config(tmp_path / "g") == model.config
