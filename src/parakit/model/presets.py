@@ -30,6 +30,8 @@ class ModelSizing:
     learning_rate: float
     embedding_learning_rate: float
     batch_tokens: int
+    is_published: bool = False
+    """Whether this is for tuning a published model: the rates are AdamW's, taken as they are."""
 
     def describe(self) -> str:
         """One line of text."""

@@ -23,11 +23,11 @@ from parakit.common.progress import log, progress
 from parakit.common.seeds import derive_seed, seed_everything
 from parakit.data.conversations.conversation import Conversation, parse_messages, write_conversations
 from parakit.data.conversations.sets import prepare_conversations
-from parakit.model.presets import default_hyperparameters
 from parakit.stages.config import chat_finetune_config
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
+from parakit.stages.published import tuning_config, tuning_sizing
 from parakit.stages.rl_jobs import (
     RLContext,
     load_context,
@@ -52,7 +52,7 @@ def prepare_best_of_n(model: Path, prompts: Path, config: BestOfNConfig, run_dir
     reference = frozen_copy(context.policy)
     before, samples = measure_policy(context, reference, config), sample_examples(context, config)
     rewards, n_chosen = _sample(context, config, run_dir)
-    setup = _setup(config, context, _shards(run_dir, model), run_dir / TUNING)
+    setup = _setup(model, config, context, _shards(run_dir, model), run_dir / TUNING)
 
     def summarize(figures: JsonObject) -> JsonObject:
         figures |= measure_policy(context, reference, config)
@@ -66,14 +66,18 @@ def prepare_best_of_n(model: Path, prompts: Path, config: BestOfNConfig, run_dir
     return PreparedRun("align", "best_of_n", setup, parents, True, settings, summarize, logs=logs)
 
 
-def _setup(config: BestOfNConfig, context: RLContext, shards: Path, run_dir: Path) -> TrainingSetup:
+def _setup(
+    model: Path, config: BestOfNConfig, context: RLContext, shards: Path, run_dir: Path
+) -> TrainingSetup:
     """Fine-tune the policy on the chosen conversations as `parakit finetune` does."""
     model_config = context.policy.config
-    splits, sizing = Splits.of_text(shards, "decoder"), default_hyperparameters(model_config)
+    splits, sizing = Splits.of_text(shards, "decoder"), tuning_sizing(model, model_config)
     assert isinstance(splits.train, TokenShards)
     max_batch_tokens = max(2, splits.train.n_tokens // MIN_STEPS_PER_EPOCH)  # few answers: smaller batches
-    batch_tokens = max(min(sizing.batch_tokens, max_batch_tokens), model_config.max_seq_len)
-    training = chat_finetune_config(config, batch_tokens=config.batch_tokens or batch_tokens)
+    batch_tokens = config.batch_tokens
+    if batch_tokens is None and not sizing.is_published:
+        batch_tokens = max(min(sizing.batch_tokens, max_batch_tokens), model_config.max_seq_len)
+    training = tuning_config(model, chat_finetune_config(config, batch_tokens=batch_tokens))
     run_dir.mkdir(exist_ok=True)
     saved = load_plan(run_dir)
     plan = saved[1] if saved else resolve_plan(training, sizing, splits.train, tuning=True)

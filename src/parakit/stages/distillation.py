@@ -40,6 +40,7 @@ from parakit.model.heads import LanguageModel, MaskedLanguageModel
 from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
+from parakit.stages.published import PUBLISHED_FACTORS, is_published, tuning_config, tuning_sizing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved
 from parakit.stages.tasks import Splits, TaskBuilder, task_settings
@@ -133,8 +134,16 @@ def _load_teacher(job: DistillJob, splits: Splits) -> tuple[Teacher, Tokenizer]:
 
 
 def _plan(job: DistillJob, config: ModelConfig, splits: Splits) -> TrainingPlan:
-    tuning = job.training.size is None
-    return resolve_plan(job.training, default_hyperparameters(config), splits.train, tuning=tuning)
+    is_new = job.training.size is not None
+    if not is_published(job.teacher):
+        return resolve_plan(job.training, default_hyperparameters(config), splits.train, tuning=not is_new)
+    if is_new:  # its own rates, and rows as the data asks for
+        sizing = replace(default_hyperparameters(config), is_published=True)
+        return resolve_plan(job.training, sizing, splits.train)
+    sizing, factor = tuning_sizing(job.teacher, config), PUBLISHED_FACTORS["distill"]
+    rate = sizing.learning_rate * factor
+    sizing = replace(sizing, learning_rate=rate, embedding_learning_rate=rate)
+    return resolve_plan(tuning_config(job.teacher, job.training), sizing, splits.train, tuning=True)
 
 
 def _student_config(job: DistillJob, teacher: Teacher) -> ModelConfig:

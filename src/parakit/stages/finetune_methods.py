@@ -35,6 +35,7 @@ from parakit.stages.config import (
     PromptFinetuneConfig,
     VirtualTokensConfig,
 )
+from parakit.stages.published import PUBLISHED_FACTORS
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 
@@ -99,9 +100,12 @@ def adjust_sizing(sizing: ModelSizing, training: FinetuneConfig) -> ModelSizing:
     """The default hyperparameters for this method: learning rates, and the context window without the prompt."""
     if not isinstance(training, AdapterFinetuneConfig):
         return sizing
-    rate = sizing.embedding_learning_rate * RATE_FACTORS[training.method]
-    if training.method == "lora":
-        rate *= min(1.0, MEASURED_WIDTH / sizing.config.d_model)
+    if sizing.is_published:
+        rate = sizing.learning_rate * PUBLISHED_FACTORS[training.method]
+    else:
+        rate = sizing.embedding_learning_rate * RATE_FACTORS[training.method]
+        if training.method == "lora":
+            rate *= min(1.0, MEASURED_WIDTH / sizing.config.d_model)
     return replace(
         sizing, learning_rate=rate, embedding_learning_rate=rate, config=_shorten(sizing.config, training)
     )

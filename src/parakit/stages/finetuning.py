@@ -12,12 +12,12 @@ from parakit.common.files import JsonObject
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
-from parakit.model.presets import default_hyperparameters
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.finetune_methods import adjust_plan, adjust_sizing, check_method_fits, setup_method
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, resolve_plan
 from parakit.stages.pretraining import add_replay, start_new, with_replayed
+from parakit.stages.published import tuning_config, tuning_sizing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import task_model
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
@@ -81,7 +81,7 @@ class FinetuneJob:
 
     def _start_finetune(self, folder: Path, run_dir: Path) -> PreparedRun:
         """A trained model with the head of its task. Weights are trained in float32, whatever type they were stored in."""
-        training = self.training
+        training = tuning_config(folder, self.training)
         check_method_fits(folder, training)
         base, tokenizer = load_model(folder, pick_device(training.device), "float32")
         assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
@@ -90,7 +90,7 @@ class FinetuneJob:
         if saved := load_plan(run_dir):
             plan = saved[1]
         else:
-            sizing = adjust_sizing(default_hyperparameters(base.config), training)
+            sizing = adjust_sizing(tuning_sizing(folder, base.config), training)
             new_share = 1.0 - replay.share if replay else 1.0
             plan = resolve_plan(training, sizing, splits.train, tuning=True, new_share=new_share)
             plan = adjust_plan(plan, training)

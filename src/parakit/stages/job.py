@@ -22,6 +22,7 @@ from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
 from parakit.reports.adapter_card import adapter_card
 from parakit.reports.model_card import stage_card
+from parakit.stages.published import is_published
 from parakit.stages.run_dir import run_directory
 from parakit.training.config import TrainingConfig
 from parakit.training.metrics import EVENTS, METRICS
@@ -96,6 +97,8 @@ def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool) -> 
     started, setup = time.monotonic(), run.setup
     settings = {"stage": run.stage, "objective": run.objective, "chat": run.is_chat} | run.settings
     settings |= {"plan": setup.plan.model_dump(mode="json")}
+    if any(is_published(path) for path in run.parents):
+        settings["published"] = True  # what is tuned from it later keeps its defaults
     parents = [
         path for path in run.parents if (path / LINEAGE).is_file()
     ]  # a published folder has no lineage

@@ -12,6 +12,7 @@ from parakit.common.settings import Family
 from parakit.model.heads import TransformerModel
 from parakit.model.presets import ModelSizing, config_for_size
 from parakit.planning.time import choose_size
+from parakit.stages.published import resolve_published_plan
 from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation
@@ -76,6 +77,8 @@ def resolve_plan(
     """
     if training.epochs and new_share < 1:
         training = training.replace(epochs=training.epochs / new_share)
+    if sizing.is_published:
+        return resolve_published_plan(training, sizing, data, new_share)
     factor = FINETUNE_LEARNING_RATE_FACTOR if tuning else 1.0
     rates: JsonObject = {
         "learning_rate": sizing.learning_rate * factor,

@@ -27,8 +27,14 @@ from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.model.layers.masks import supports_prefix_tree
-from parakit.model.presets import default_hyperparameters
 from parakit.stages.job import PreparedRun
+from parakit.stages.published import (
+    PUBLISHED_FACTORS,
+    length_for,
+    tuning_config,
+    tuning_sizing,
+    with_short_warmup,
+)
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, copy_matching_weights, with_dropout
 from parakit.stages.tasks import VALIDATION_SEED, VALIDATION_TOKENS
@@ -55,7 +61,7 @@ def prepare_reward_model(
 ) -> PreparedRun:
     """The training run of a reward model on rankings."""
     base, tokenizer, data = _load(model, preferences, training, "reward")
-    plan = _plan(training, base, data["train"], run_dir, REWARD_RATE_FACTOR, REWARD_EPOCHS)
+    plan = _plan(model, training, base, data["train"], run_dir, REWARD_RATE_FACTOR, REWARD_EPOCHS)
     reward_model = _reward_model(base, training)
     objective = RewardObjective(training.margin, training.row_margins, training.reward_centering_coef)
     task = _task(TASKS["reward"], base, data, plan, objective, RewardObjective(), {})
@@ -73,7 +79,7 @@ def prepare_preference_tuning(
 ) -> PreparedRun:
     """The training run of a policy on rankings by DPO, IPO or SimPO."""
     base, tokenizer, data = _load(model, preferences, training, "dpo")
-    plan = _plan(training, base, data["train"], run_dir, DPO_RATE_FACTOR, DPO_EPOCHS)
+    plan = _plan(model, training, base, data["train"], run_dir, DPO_RATE_FACTOR, DPO_EPOCHS)
     policy = _policy(base, training)
     loss, smoothing, margins = training.preference_loss, 0.0, (0.0, False)
     if chosen := part_of(training, SmoothedMargins):
@@ -121,6 +127,7 @@ def _load(
 
 
 def _plan(
+    model: Path,
     training: AlignConfig,
     base: LanguageModel,
     data: EncodedRankings,
@@ -132,7 +139,11 @@ def _plan(
     if saved := load_plan(run_dir):
         plan = saved[1]
     else:
-        sizing = default_hyperparameters(base.config)
+        sizing, training = tuning_sizing(model, base.config), tuning_config(model, training)
+        if sizing.is_published:
+            rate_factor = PUBLISHED_FACTORS[training.method]
+            longest = length_for(data.lengths - 1, base.config.max_seq_len, 100)
+            training = training.replace(seq_len=training.seq_len or longest)
         plan = resolve_examples(
             training,
             learning_rate=sizing.learning_rate * rate_factor,
@@ -142,6 +153,7 @@ def _plan(
             batch_examples=max(MIN_BATCH_RANKINGS, min(BATCH_RANKINGS, data.n_examples // MIN_STEPS)),
             default_epochs=epochs,
         )
+        plan = with_short_warmup(plan, training) if sizing.is_published else plan
     save_plan(run_dir, base.config, plan)
     seed_everything(plan.seed)
     return plan

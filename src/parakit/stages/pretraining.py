@@ -22,10 +22,10 @@ from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
-from parakit.model.presets import default_hyperparameters
 from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
+from parakit.stages.published import tuning_config, tuning_sizing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved, continue_pretraining, with_dropout
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
@@ -86,7 +86,8 @@ class PretrainJob:
         """A trained model continues, with smaller steps than a new one. Weights are trained in float32, whatever type
         they were stored in.
         """
-        folder, training = self._start_folder(), self.training
+        folder = self._start_folder()
+        training = tuning_config(folder, self.training)
         require_full_model(folder, "pre-training")
         base, tokenizer = load_model(folder, pick_device(training.device), "float32")
         if tokenizer is None:
@@ -106,7 +107,7 @@ class PretrainJob:
             plan = plan_by_timing(
                 self.model_spec,
                 training,
-                default_hyperparameters(model.config),
+                tuning_sizing(folder, model.config),
                 builder,
                 lambda: copy.deepcopy(model),
                 tuning=True,

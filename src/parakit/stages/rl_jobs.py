@@ -37,8 +37,8 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import ActorCritic, LanguageModel
-from parakit.model.presets import default_hyperparameters
 from parakit.stages.job import PreparedRun
+from parakit.stages.published import PUBLISHED_FACTORS, tuning_config, tuning_sizing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
@@ -71,7 +71,7 @@ def prepare_rl(model: Path, prompts: Path, config: RLConfig, run_dir: Path) -> P
     """The training run of a policy with `ppo` or `grpo`."""
     context = load_context(model, prompts, config)
     saved = load_plan(run_dir)
-    plan = saved[1] if saved else resolve_rl_plan(config, context)
+    plan = saved[1] if saved else resolve_rl_plan(model, config, context)
     save_plan(run_dir, context.policy.config, plan)
     seed_everything(plan.seed)
     setup, summarize = _setup(context, config, plan, run_dir)
@@ -124,17 +124,19 @@ def without_dropout(model: nn.Module) -> None:
             setattr(module, "dropout", 0.0)  # noqa: B010 (attention's own rate)
 
 
-def resolve_rl_plan(config: RLConfig, context: RLContext) -> TrainingPlan:
+def resolve_rl_plan(model: Path, config: RLConfig, context: RLContext) -> TrainingPlan:
     """The plan of a run. `epochs` are passes over the prompts."""
-    sizing = default_hyperparameters(context.policy.config)
+    sizing = tuning_sizing(model, context.policy.config)
+    factor = PUBLISHED_FACTORS[config.method] if sizing.is_published else RL_RATE_FACTOR
+    config = tuning_config(model, config)
     steps = config.max_steps
     if steps is None:
         phases = max(1, round((config.epochs or 1.0) * len(context.train) / config.rollout_prompts))
         steps = phases * config.steps_per_phase
     return resolve_examples(
         config.replace(max_steps=steps, epochs=None, compile="off"),
-        learning_rate=sizing.learning_rate * RL_RATE_FACTOR,
-        embedding_learning_rate=sizing.embedding_learning_rate * RL_RATE_FACTOR,
+        learning_rate=sizing.learning_rate * factor,
+        embedding_learning_rate=sizing.embedding_learning_rate * factor,
         max_seq_len=context.policy.config.max_seq_len,
         n_train_examples=config.n_rows,
         batch_examples=config.n_rows,

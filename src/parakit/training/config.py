@@ -91,7 +91,8 @@ class TrainingConfig(ChoiceConfig):
     seq_len: int | None = Field(
         default=None,
         ge=2,
-        description="Tokens per row; of examples, the most. Default: the model's max_seq_len.",
+        description="Tokens per row; of examples, the most. Default: the model's max_seq_len, for a published"
+        " model what its data needs.",
     )
     micro_batch_size: int | None = Field(
         default=None, ge=1, description="Rows per forward pass. Default: the whole batch."
@@ -101,7 +102,8 @@ class TrainingConfig(ChoiceConfig):
     )
     epochs: float | None = Field(default=None, gt=0, description="Passes over the training split.")
     optimizer: Literal["muon", "adamw"] = Field(
-        default="muon", description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all."
+        default="muon", description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all, the default for a"
+        " published model."
     )
     learning_rate: float | None = Field(
         default=None, gt=0, description="Peak learning rate; with muon, of the matrices."
@@ -241,11 +243,19 @@ def resolve(
     if n_train_tokens < n_rows * (seq_len + 1):
         raise UserError(
             f"the training split has {n_train_tokens:,} tokens, fewer than one batch of {n_rows} rows of {seq_len} + 1",
-            f"add text, or lower batch_tokens below {max(2, n_train_tokens // 2):,} or seq_len",
+            f"add text, or {_smaller_batch(seq_len, n_train_tokens)}",
         )
     tokens = batches.max_tokens or (config.epochs or default_epochs) * n_train_tokens
     max_steps = config.max_steps or max(1, round(tokens / (n_rows * seq_len)))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
+
+
+def _smaller_batch(seq_len: int, n_train_tokens: int) -> str:
+    """The settings that together make a batch of the tokens that there are."""
+    if n_train_tokens > seq_len:
+        return f"lower batch_tokens to {n_train_tokens // (seq_len + 1) * seq_len}"
+    fitting = max(2, n_train_tokens // 4)
+    return f"lower seq_len to {fitting} and batch_tokens to {fitting}"
 
 
 def resolve_examples(
