@@ -252,7 +252,7 @@ def test_any_value_in_a_config_is_read_or_refused(model_type, data):
 
 
 def test_every_architecture_of_the_list_is_there():
-    assert set(ARCHITECTURES) == {
+    assert set(ARCHITECTURES) >= {
         *("gpt2", "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe"),
         *("bert", "modernbert", "t5", "bart", "marian"),
     }

@@ -32,7 +32,7 @@ def parts_of(stack: Any) -> dict[str, int]:
     """What stands in a built stack, but for its token embedding."""
     blocks = list(stack.blocks)
     norms = [stack.embedding_norm, stack.final_norm]
-    norms += [n for b in blocks for n in (b.attention_norm, b.cross_attention_norm, b.feed_forward_norm)]
+    norms += [m for b in blocks for name, m in b.named_children() if name.endswith("_norm")]
     parts = {
         "position_embedding": counted(stack.positions),
         "attention": counted(*(b.attention for b in blocks)),

@@ -155,9 +155,10 @@ def test_relative_positions_add_one_number_a_head_and_bucket() -> None:
 def test_local_layers_turn_by_their_own_base() -> None:
     config = config_of(sliding_window=4, local_layers=(1,), local_rope_theta=77.0)
     trunk = LanguageModel(config).trunk
-    full, local = trunk._rotations(torch.arange(6))
+    full, local, none = trunk._rotations(torch.arange(6))
     assert torch.equal(full[0], RotaryPositions(6, 32, 10_000.0)(torch.arange(6))[0])
     assert torch.equal(local[0], RotaryPositions(6, 32, 77.0)(torch.arange(6))[0])
+    assert none is None
 
 
 IDS = [5, 60, 0, 17, 42, 3]

@@ -15,7 +15,7 @@ from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
 _TRAINING_ONLY = {"dropout", "attention_dropout", "feed_forward_dropout", "balance_coef", "router_z_coef"}
 _POSITION_SETTINGS = {
-    "rotary": {"rope_theta", "local_rope_theta", "rope_scaling"},
+    "rotary": {"rope_theta", "local_rope_theta", "rope_scaling", "rotary_dim", "no_rope_layers"},
     "learned": {"position_offset"},
     "relative": {"n_relative_buckets", "max_relative_distance"},
 }
@@ -63,10 +63,15 @@ def _effective(config: TransformerConfig) -> JsonObject:
     if config.positions == "rotary":
         values["rope_theta"], scaling = fold_ntk(config)
         values["rope_scaling"] = _effective_scaling(scaling) if scaling else None
-        values["local_rope_theta"] = (config.local_rope_theta or config.rope_theta) if local else None
+        # without a base of their own, local layers share the scaling too
+        shared = None if scaling else config.rope_theta
+        values["local_rope_theta"] = (config.local_rope_theta or shared) if local else None
+        values["rotary_dim"] = config.rotary_dim or config.head_dim
+        values["no_rope_layers"] = sorted(config.no_rope_layers)
     if config.attention_scale is None:
         values["attention_scale"] = config.head_dim**-0.5
     unused = set() if config.attention == "low_rank" else {"low_rank_len"}
+    unused |= set() if config.query_key_norm else {"query_key_norm_shape"}
     for kind, names in _POSITION_SETTINGS.items():
         unused |= names if config.positions != kind else set()
     if config.n_experts:

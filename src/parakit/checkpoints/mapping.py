@@ -7,14 +7,17 @@ copies each slice into its parameter, saving concatenates the slices again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from parakit.checkpoints.hf_config import HFConfig
 from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, EmbedderConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HeadKind = Literal[
     "language_model",
@@ -42,6 +45,8 @@ class TensorSlice:
     name: str
     rows: tuple[int, int] | None = None
     """First row and the row after the last, of the matrix as (outputs, inputs); None: the whole tensor."""
+    groups: int = 1
+    """The tensor's rows are this many equal groups, one a head (GPT-NeoX); `rows` are those within each."""
     transposed: bool = False
     """The file stores (inputs, outputs)."""
     expert: int | None = None
@@ -61,6 +66,24 @@ class HFTensor:
     def sorted_slices(self) -> list[TensorSlice]:
         """In the order of their rows."""
         return sorted(self.slices, key=lambda one: one.rows or (0, 0))
+
+
+def take_rows(tensor: Tensor, rows: tuple[int, int] | None, groups: int = 1) -> Tensor:
+    """The rows of one slice of `tensor`; see `TensorSlice`."""
+    if rows is None:
+        return tensor
+    if groups == 1:
+        return tensor[slice(*rows)]
+    return tensor.unflatten(0, (groups, -1))[:, slice(*rows)].flatten(0, 1)
+
+
+def join_rows(parts: Sequence[Tensor], groups: int = 1) -> Tensor:
+    """The slices of a tensor, in the order of their rows, joined again: the inverse of `take_rows`."""
+    import torch
+
+    if groups == 1:
+        return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    return torch.cat([part.unflatten(0, (groups, -1)) for part in parts], 1).flatten(0, 1)
 
 
 class Architecture(Protocol):

@@ -15,6 +15,7 @@ from parakit.checkpoints.architectures import (
     bert,
     distilbert,
     gpt2,
+    gpt_neox,
     llama,
     marian,
     mistral,
@@ -37,6 +38,7 @@ from parakit.model.config import SPAN_LABELS, ClassifierConfig, EmbedderConfig, 
 # In the order in which they are tried for saving: of two that fit, the plainer one is used.
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
+    *(gpt_neox,),
     *(modernbert, distilbert, bert, roberta, xlm_roberta),
     *(t5, bart, marian),
 )

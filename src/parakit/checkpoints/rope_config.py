@@ -34,13 +34,17 @@ _KEYS = {
 _BASIC = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
 
 
-def read_rope(hf_config: HFConfig, where: str | Path, default_theta: float = 10_000.0) -> JsonObject:
-    """`rope_theta` and `rope_scaling` as `TransformerConfig` has them."""
+def read_rope(
+    hf_config: HFConfig, where: str | Path, default_theta: float = 10_000.0, partial: bool = False
+) -> JsonObject:
+    """`rope_theta` and `rope_scaling` as `TransformerConfig` has them. `partial`: the caller reads how many features are
+    rotated, by `read_rotary_dim`.
+    """
     thetas = [hf_config["rope_theta"]] if hf_config.get("rope_theta") is not None else []
     scalings = []
     for key in ("rope_parameters", "rope_scaling"):
         if hf_config.get(key):
-            theta, scaling = read_rope_group(hf_config[key], hf_config, where, key)
+            theta, scaling = read_rope_group(hf_config[key], hf_config, where, key, partial)
             thetas += [theta] if theta is not None else []
             scalings.append(scaling)
     for name, found in (("rope_theta", thetas), ("rope_scaling", scalings)):
@@ -56,7 +60,7 @@ def read_rope(hf_config: HFConfig, where: str | Path, default_theta: float = 10_
 
 
 def read_rope_group(
-    group: Any, hf_config: HFConfig, where: str | Path, key: str
+    group: Any, hf_config: HFConfig, where: str | Path, key: str, partial: bool = False
 ) -> tuple[float | None, RopeScaling | None]:
     """The base (None where it is absent) and the scaling in one mapping of rope settings, found under `key`."""
     if not isinstance(group, Mapping):
@@ -65,7 +69,11 @@ def read_rope_group(
             "fetch the model's config.json again",
         )
     kind = group.get("rope_type", group.get("type", "default"))
-    if not isinstance(kind, str) or kind not in _KEYS or group.get("partial_rotary_factor", 1) != 1:
+    if (
+        not isinstance(kind, str)
+        or kind not in _KEYS
+        or not (partial or group.get("partial_rotary_factor", 1) == 1)
+    ):
         reason = _REFUSED.get(kind) if isinstance(kind, str) else None
         raise UserError(
             f"{where}: `{key}` is {dict(group)!r}, and Parakit does not support such rotary positions"
@@ -87,10 +95,42 @@ def read_rope_group(
     )
 
 
+def read_rotary_dim(
+    hf_config: HFConfig,
+    head_dim: Any,
+    where: str | Path,
+    default: float = 1.0,
+    key: str = "partial_rotary_factor",
+) -> int | None:
+    """`rotary_dim` from the share of a head's features that are rotated: under `key`, or among the rope settings."""
+    found = [hf_config.get(key)]
+    for name in ("rope_parameters", "rope_scaling"):
+        group = hf_config.get(name)
+        found += [group.get("partial_rotary_factor")] if isinstance(group, Mapping) else []
+    shares = [share for share in found if share is not None] or [default]
+    if type(head_dim) is not int:  # reported by the config's own check
+        return None
+    if any(type(share) not in (int, float) or not 0 < share <= 1 for share in shares) or len(set(shares)) > 1:
+        raise UserError(
+            f"{where}: `{key}` is {shares!r}", "it is one share of a head's features, above 0 and at most 1"
+        )
+    rotated = int(head_dim * shares[0])
+    return None if rotated == head_dim else rotated
+
+
+def write_rotary_share(config: TransformerConfig) -> float:
+    """The share of a head's features that are rotated."""
+    rotated = config.rotary_dim or config.head_dim
+    share = rotated / config.head_dim
+    return share if int(config.head_dim * share) == rotated else math.nextafter(share, 1)
+
+
 def write_rope(config: TransformerConfig) -> JsonObject:
     """The rope settings under their old and their new keys, for old and new versions of transformers."""
     theta, scaling = fold_ntk(config)
     group: JsonObject = {"rope_theta": theta, "rope_type": "default"}
+    if config.rotary_dim is not None:
+        group["partial_rotary_factor"] = write_rotary_share(config)
     if scaling is not None:
         group |= {"rope_type": scaling.kind, "factor": scaling.factor}
         if scaling.kind in ("yarn", "llama3"):
@@ -115,7 +155,8 @@ def fold_ntk(config: TransformerConfig) -> tuple[float, RopeScaling | None]:
     scaling = config.rope_scaling
     if scaling is None or scaling.kind != "ntk":
         return config.rope_theta, scaling
-    return config.rope_theta * scaling.factor ** (config.head_dim / (config.head_dim - 2)), None
+    width = config.rotary_dim or config.head_dim
+    return config.rope_theta * scaling.factor ** (width / (width - 2)), None
 
 
 def read_local_layers(

@@ -12,7 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parakit.checkpoints.mapping import Architecture, Head, HFTensor, TensorSlice
+from parakit.checkpoints.mapping import (
+    Architecture,
+    Head,
+    HFTensor,
+    TensorSlice,
+    join_rows,
+    take_rows,
+)
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, TensorEntry, folder_tensors, read_tensors
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject
@@ -130,8 +137,6 @@ def export_tensors(
     """Every tensor of the folder, with its name; one that equals its parameter is not copied. `dtype` None keeps each
     parameter's own.
     """
-    import torch
-
     parameters = dict(model.named_parameters())
     for tensor in architecture.hf_tensors(model.config, head):
         parts = []
@@ -139,7 +144,7 @@ def export_tensors(
             value = parameters[part.name].detach()
             value = value if part.expert is None else value[part.expert]
             parts.append(value if dtype is None else value.to(dtype))
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        joined = join_rows(parts, tensor.slices[0].groups)
         joined = joined.T if tensor.slices[0].transposed else joined
         yield tensor.hf_name, joined.reshape(tensor.shape).contiguous()
 
@@ -220,5 +225,4 @@ def _build(config: ModelConfig, head: Head) -> TransformerModel:
 
 
 def _take_slice(tensor: torch.Tensor, part: TensorSlice) -> torch.Tensor:
-    tensor = tensor.T if part.transposed else tensor
-    return tensor if part.rows is None else tensor[slice(*part.rows)]
+    return take_rows(tensor.T if part.transposed else tensor, part.rows, part.groups)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from parakit.model.config import EncoderDecoderConfig
 from parakit.model.layers.attention import Cache
-from parakit.model.layers.blocks import Block
+from parakit.model.layers.blocks import Block, make_block
 from parakit.model.layers.masks import causal_mask, expand_mask, narrow_mask
 from parakit.model.layers.norms import Dropout, make_norm
 from parakit.model.layers.positions import RelativePositions, RotaryPositions, make_positions
@@ -38,11 +38,11 @@ class Stack(nn.Module):
         self.local_positions = None
         if config.positions == "rotary" and config.local_rope_theta is not None:
             self.local_positions = RotaryPositions(
-                config.head_dim, config.max_seq_len, config.local_rope_theta
+                config.rotary_dim or config.head_dim, config.max_seq_len, config.local_rope_theta
             )
         self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.blocks = nn.ModuleList(
-            Block(config, layer, self.causal, cross) for layer in range(config.n_layers)
+            make_block(config, layer, self.causal, cross) for layer in range(config.n_layers)
         )
         self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
         self.dropout = Dropout(config.dropout)
@@ -100,7 +100,7 @@ class Stack(nn.Module):
         x = self._embed(vectors, position_ids, token_type_ids)
         for block in self.blocks:
             assert isinstance(block, Block)
-            x = block(x, rotations[block.local], masks[block.local], cache, source, source_mask)
+            x = block(x, rotations[block.rotation], masks[block.local], cache, source, source_mask)
         return self.final_norm(x)
 
     def _embed(self, x: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
@@ -118,11 +118,11 @@ class Stack(nn.Module):
         return self.dropout(self.embedding_norm(x))
 
     def _rotations(self, position_ids: Tensor) -> tuple[tuple[Tensor, Tensor] | None, ...]:
-        """cos and sin of full layers and of local layers."""
+        """cos and sin of full layers and of local layers; None for layers without rotation."""
         if self.positions is None or self.config.positions != "rotary":
-            return None, None
+            return None, None, None
         full = self.positions(position_ids)
-        return full, full if self.local_positions is None else self.local_positions(position_ids)
+        return full, full if self.local_positions is None else self.local_positions(position_ids), None
 
     def _masks(
         self, attention_mask: Tensor | None, index: Tensor, n_keys: int

@@ -73,6 +73,8 @@ class EncoderDecoderConfig(Config):
                 raise ValueError(
                     f"{name} is {first} in the encoder and {second} in the decoder: they share it"
                 )
+        if self.decoder.parallel_residual or self.decoder.sublayer_norm != "input":
+            raise ValueError("parallel_residual and sublayer_norm are for stacks without cross-attention")
         if self.decoder_start_id >= self.vocab_size:
             raise ValueError(
                 f"decoder_start_id = {self.decoder_start_id}, and vocab_size = {self.vocab_size}"

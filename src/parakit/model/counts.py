@@ -16,7 +16,7 @@ def stack_params(
     """Parameters of one stack and its language-model head, by part. `cross`: with attention to a source."""
     c, d = config, config.d_model
     per_norm = d * (2 if c.norm_bias else 1)
-    n_norms = c.n_layers * (3 if cross else 2) + c.final_norm + c.embedding_norm - skips_first_norm(c)
+    n_norms = c.n_layers * norms_per_block(c, cross) + c.final_norm + c.embedding_norm - skips_first_norm(c)
     embedded = c.vocab_size * d if with_embedding else 0
     parts = {
         "token_embedding": embedded + c.n_token_types * d,
@@ -86,11 +86,17 @@ def encoder_decoder_flops(
     return float((2 * encoder_decoder_matmul_params(encoder, decoder) + attention) * (3 if training else 1))
 
 
+def norms_per_block(config: TransformerConfig, cross: bool = False) -> int:
+    """Norms of the residual stream in one block."""
+    n_sublayers = 3 if cross else 1 if config.shared_norm else 2
+    return n_sublayers * (2 if config.sublayer_norm == "both" else 1)
+
+
 def skips_first_norm(config: TransformerConfig) -> bool:
     """Whether the first block has no attention norm: right behind the embedding's norm it would be redundant
     (ModernBERT).
     """
-    return config.embedding_norm and not config.post_norm
+    return config.embedding_norm and not config.post_norm and config.sublayer_norm == "input"
 
 
 def _attention_flops(config: TransformerConfig, seq_len: int) -> float:
@@ -146,7 +152,8 @@ def _attention_params(config: TransformerConfig, cross: bool = False) -> int:
     n = _attention_matmul_params(c)
     n += c.head_dim * (c.n_heads + 2 * c.n_kv_heads) if c.attention_bias else 0
     n += c.d_model if c.attention_output_bias else 0
-    n += 2 * c.head_dim if c.query_key_norm else 0
+    if c.query_key_norm:
+        n += c.head_dim * (2 if c.query_key_norm_shape == "head" else c.n_heads + c.n_kv_heads)
     n += 2 * c.low_rank_len * c.max_seq_len if c.attention == "low_rank" and not cross else 0
     return n
 

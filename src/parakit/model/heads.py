@@ -29,7 +29,13 @@ from parakit.model.layers.blocks import Block
 from parakit.model.layers.efficient_attention import LowRankAttention
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
-from parakit.model.layers.norms import Dropout, RMSNorm, make_norm
+from parakit.model.layers.norms import (
+    Dropout,
+    HeadwiseLayerNorm,
+    RMSNorm,
+    ZeroCenteredRMSNorm,
+    make_norm,
+)
 from parakit.model.layers.positions import LearnedPositions, RelativePositions
 from parakit.model.transformer_config import TransformerConfig
 
@@ -302,7 +308,9 @@ def reset_weights(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
         elif isinstance(module, MixtureOfExperts | LowRankAttention | LearnedPositions | RelativePositions):
             module.reset()
-        elif isinstance(module, RMSNorm | nn.LayerNorm):
+        elif isinstance(module, ZeroCenteredRMSNorm):
+            nn.init.zeros_(module.weight)
+        elif isinstance(module, RMSNorm | nn.LayerNorm | HeadwiseLayerNorm):
             nn.init.ones_(module.weight)
         if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             nn.init.zeros_(module.bias)

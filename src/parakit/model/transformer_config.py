@@ -57,6 +57,10 @@ class TransformerConfig(Config):
     rope_theta: float = Field(default=10_000.0, gt=0)
     local_rope_theta: float | None = Field(default=None, gt=0, description="of local layers; None: the same")
     rope_scaling: RopeScaling | None = None
+    rotary_dim: int | None = Field(
+        default=None, ge=2, description="features of a head that are rotated; None: all"
+    )
+    no_rope_layers: tuple[int, ...] = Field(default=(), description="layers without rotary positions")
     position_offset: int = Field(default=0, ge=0, description="rows of learned positions before position 0")
     n_relative_buckets: int = Field(default=32, ge=2)
     max_relative_distance: int = Field(default=128, ge=2)
@@ -72,10 +76,24 @@ class TransformerConfig(Config):
     attention_scale: float | None = Field(default=None, gt=0, description="None: head_dim ** -0.5")
     attention_soft_cap: float | None = Field(default=None, gt=0)
     query_key_norm: bool = False
+    query_key_norm_shape: Literal["head", "heads", "width"] = Field(
+        default="head",
+        description="RMSNorm of each head, with the same weight for all; LayerNorm of each head, with weights of its own; "
+        "RMSNorm over all heads together",
+    )
 
     norm: Literal["rms", "layer"] = "rms"
     norm_bias: bool = False
     norm_eps: float = Field(default=1e-6, gt=0)
+    zero_centered_norm: bool = Field(default=False, description="rms: multiply by 1 + weight (Gemma)")
+    sublayer_norm: Literal["input", "output", "both"] = Field(
+        default="input", description="what is normed before the residual sum: output (OLMo 2), both (Gemma 2)"
+    )
+    parallel_residual: bool = Field(
+        default=False, description="attention and feed-forward read the same vectors (GPT-NeoX)"
+    )
+    shared_norm: bool = Field(default=False, description="parallel_residual: one norm for both")
+    residual_scale: float = Field(default=1.0, gt=0, description="of each sublayer's output (Granite)")
     post_norm: bool = Field(default=False, description="norms after the residual sum (Vaswani et al. 2017)")
     embedding_norm: bool = False
     final_norm: bool = True
@@ -124,10 +142,32 @@ class TransformerConfig(Config):
             raise ValueError(
                 f"n_active_experts = {self.n_active_experts} exceeds n_experts = {self.n_experts}"
             )
-        for name in ("local_layers", "dense_layers"):
+        for name in ("local_layers", "dense_layers", "no_rope_layers"):
             beyond = [layer for layer in getattr(self, name) or () if not 0 <= layer < self.n_layers]
             if beyond:
                 raise ValueError(f"{name} names layer {beyond[0]}, and n_layers = {self.n_layers}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> Self:
+        if self.rotary_dim is not None and (self.rotary_dim % 2 or self.rotary_dim > self.head_dim):
+            raise ValueError(
+                f"rotary_dim = {self.rotary_dim} must be even, and at most head_dim = {self.head_dim}"
+            )
+        if self.norm == "layer" and self.zero_centered_norm:
+            raise ValueError("zero_centered_norm = True, and norm = 'layer' is not an RMSNorm")
+        if self.shared_norm and not self.parallel_residual:
+            raise ValueError("shared_norm = True, and parallel_residual = False")
+        special = {
+            "post_norm": self.post_norm,
+            "parallel_residual": self.parallel_residual,
+            "sublayer_norm": self.sublayer_norm != "input",
+        }
+        chosen = [name for name, is_set in special.items() if is_set]
+        if len(chosen) > 1:
+            raise ValueError(f"{chosen[0]} and {chosen[1]} are different kinds of blocks: set one of them")
+        if self.residual_scale != 1.0 and chosen:
+            raise ValueError(f"residual_scale = {self.residual_scale} does not apply with {chosen[0]}")
         return self
 
     @model_validator(mode="after")

@@ -40,11 +40,28 @@ GPT2: dict[str, Any] = {
     "norm_eps": 1e-5, "gated": False, "attention_bias": True, "attention_output_bias": True,
     "feed_forward_bias": True, "activation": "gelu_tanh",
 }  # fmt: skip
+NEOX: dict[str, Any] = GPT2 | {
+    "positions": "rotary",
+    "rotary_dim": 2,
+    "parallel_residual": True,
+    "activation": "gelu",
+}
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen3": {},
     "llama": {"query_key_norm": False, "tie_embeddings": False},
     "gpt2": GPT2,
+    "gpt_neox": NEOX,
 }
+LLAMA_MODULES = (["q_proj", "v_proj", "down_proj"], ["embed_tokens", "lm_head"], ["input_layernorm", "norm"])
+MODULES = {
+    "gpt2": (["c_attn", "c_fc"], ["wte", "lm_head"], ["ln_1", "ln_f"]),
+    "gpt_neox": (
+        ["query_key_value", "dense_h_to_4h"],
+        ["embed_in", "lm_head"],
+        ["input_layernorm", "final_layer_norm"],
+    ),
+}
+FUSED = ("gpt2", "gpt_neox")  # one factor there is three here
 LORAS: dict[str, LoraConfig] = {
     "plain": LoraConfig(rank=2),
     "some": LoraConfig(rank=3, alpha=5, targets=("query", "value"), rank_stabilized=True),
@@ -116,9 +133,7 @@ def test_peft_computes_the_same(tmp_path, shape, kind):
 @pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "tables", "rows", "norms", "prompt", "prefix"])
 def test_what_peft_wrote_is_loaded_and_has_its_gradients(tmp_path, shape, kind):
     model, base = base_of(shape, tmp_path)
-    matrices = ["c_attn", "c_fc"] if shape == "gpt2" else ["q_proj", "v_proj", "down_proj"]
-    tables = ["wte", "lm_head"] if shape == "gpt2" else ["embed_tokens", "lm_head"]
-    norms = ["ln_1", "ln_f"] if shape == "gpt2" else ["input_layernorm", "norm"]
+    matrices, tables, norms = MODULES.get(shape, LLAMA_MODULES)
     rows = [3, 8] if model.config.tie_embeddings else {name: [3, 8] for name in tables}
     task: dict[str, Any] = {"task_type": "CAUSAL_LM"}
     transposed = {"fan_in_fan_out": shape == "gpt2" and kind != "tables"}
@@ -156,7 +171,7 @@ def test_what_peft_wrote_is_loaded_and_has_its_gradients(tmp_path, shape, kind):
         float(p.grad.double().square().sum()) for p in adapter.parameters().values() if p.grad is not None
     )
     other = sum(float(p.grad.double().square().sum()) for p in reference.parameters() if p.grad is not None)
-    assert shape == "gpt2" or actual == pytest.approx(other, rel=1e-4)  # one factor there is three of actual
+    assert shape in FUSED or actual == pytest.approx(other, rel=1e-4)
     assert all(p.grad is None for name, p in model.named_parameters() if not p.requires_grad)
 
 

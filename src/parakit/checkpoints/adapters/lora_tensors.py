@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from parakit.checkpoints.adapters.module_names import HFModule, ModuleNames
 from parakit.checkpoints.adapters.peft_config import lora_scale
+from parakit.checkpoints.mapping import join_rows, take_rows
 from parakit.common.errors import UserError
 from parakit.model.adapters.config import LoraConfig
 from parakit.model.adapters.creation import make_low_rank, make_trainable_tokens
@@ -105,18 +106,21 @@ def _join_factors(module: HFModule, parts: Sequence[LowRankWrapper | None]) -> d
             "name all of them as lora_targets, or none",
         )
     factors = [one.factors() for one in wrapped]
-    n_rows = max(part.rows[1] for part in module.slices if part.rows)
-    lora_b = factors[0][1].new_zeros(n_rows, sum(lora_a.shape[0] for lora_a, _ in factors))
-    column = 0
+    rank, groups = sum(lora_a.shape[0] for lora_a, _ in factors), module.slices[0].groups
+    blocks, column = [], 0
     for part, one in zip(module.slices, parts, strict=True):
+        assert part.rows is not None
+        blocks.append(factors[0][1].new_zeros((part.rows[1] - part.rows[0]) * groups, rank))
         if one is not None:
             _, block = one.factors()
-            assert part.rows is not None
-            lora_b[slice(*part.rows), column : column + block.shape[1]] = block
+            blocks[-1][:, column : column + block.shape[1]] = block
             column += block.shape[1]
-    joined = {"lora_A.weight": torch.cat([lora_a for lora_a, _ in factors]), "lora_B.weight": lora_b}
+    joined = {
+        "lora_A.weight": torch.cat([lora_a for lora_a, _ in factors]),
+        "lora_B.weight": join_rows(blocks, groups),
+    }
     if dora:
-        joined["lora_magnitude_vector"] = torch.cat([one.magnitude.detach() for one in dora])
+        joined["lora_magnitude_vector"] = join_rows([one.magnitude.detach() for one in dora], groups)
     return joined
 
 
@@ -174,14 +178,14 @@ def _split_factors(
         own = dict(parameters)
         if len(module.slices) > 1:
             assert part.rows is not None
-            own["lora_b"] = own["lora_b"][slice(*part.rows)]
+            own["lora_b"] = take_rows(own["lora_b"], part.rows, part.groups)
             used = own["lora_b"].any(0)
             if not used.any() and not peft.get("use_dora"):
                 continue  # this module has no update
             if used.any():
                 own |= {"lora_a": own["lora_a"][used], "lora_b": own["lora_b"][:, used]}
         if "magnitude" in own and part.rows is not None:
-            own["magnitude"] = own["magnitude"][slice(*part.rows)]
+            own["magnitude"] = take_rows(own["magnitude"], part.rows, part.groups)
         yield part.name, _filled_wrapper(model, part.name, own, scale, peft, where)
 
 

@@ -22,6 +22,8 @@ class ModuleSlice:
 
     name: str
     rows: tuple[int, int] | None
+    groups: int = 1
+    """As in `TensorSlice`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class ModuleNames:
                 self.parameters[slices[0].name] = tensor.hf_name
             is_matrix = len(tensor.shape) == 2 and tensor.hf_name.endswith(".weight")
             if is_matrix and all(one.expert is None and one.name.endswith(".weight") for one in slices):
-                parts = tuple(ModuleSlice(one.name.removesuffix(".weight"), one.rows) for one in slices)
+                parts = tuple(
+                    ModuleSlice(one.name.removesuffix(".weight"), one.rows, one.groups) for one in slices
+                )
                 hf_name = tensor.hf_name.removesuffix(".weight")
                 self.modules[hf_name] = HFModule(hf_name, parts, slices[0].transposed)
         self._add_tied_head(architecture, config, head)

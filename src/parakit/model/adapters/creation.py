@@ -31,7 +31,7 @@ from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainableTo
 from parakit.model.backbones import Decoder
 from parakit.model.heads import LanguageModel, TransformerModel
 from parakit.model.layers.experts import MixtureOfExperts
-from parakit.model.layers.norms import RMSNorm
+from parakit.model.layers.norms import HeadwiseLayerNorm, RMSNorm
 
 
 def make_lora(model: TransformerModel, config: LoraConfig) -> Adapter:
@@ -160,7 +160,8 @@ def find_norms(model: TransformerModel) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, RMSNorm | nn.LayerNorm) and any(True for _ in module.parameters())
+        if isinstance(module, RMSNorm | nn.LayerNorm | HeadwiseLayerNorm)
+        and any(True for _ in module.parameters())
     ]
 
 

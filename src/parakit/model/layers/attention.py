@@ -1,7 +1,7 @@
 """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) through PyTorch's fused kernels, and cross-attention.
 
 Several query heads may share one key-value head (grouped, Ainslie et al. 2023; multi-query, Shazeer 2019); queries and
-keys may be normalised by an RMSNorm per head, which bounds the scores (Henry et al. 2020; Qwen3); scores may be
+keys may be normalised, which bounds the scores (Henry et al. 2020; Qwen3); scores may be
 soft-capped (Gemma 2). Local, linear and low-rank attention, which never compute all scores, are in
 `efficient_attention.py`.
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.model.layers.norms import RMSNorm, dropout
-from parakit.model.layers.positions import rotate
+from parakit.model.layers.norms import dropout, make_query_key_norm
+from parakit.model.layers.positions import rotate, rotate_first
 from parakit.model.transformer_config import TransformerConfig
 
 Rotation = tuple[Tensor, Tensor]
@@ -59,9 +59,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(d, kv_width, bias=config.attention_bias)
         self.value = nn.Linear(d, kv_width, bias=config.attention_bias)
         self.output = nn.Linear(width, d, bias=config.attention_output_bias)
-        normed = config.query_key_norm
-        self.query_norm = RMSNorm(config.head_dim, config.norm_eps) if normed else nn.Identity()
-        self.key_norm = RMSNorm(config.head_dim, config.norm_eps) if normed else nn.Identity()
+        self.query_norm = make_query_key_norm(config, config.n_heads)
+        self.key_norm = make_query_key_norm(config, config.n_kv_heads)
+        self.rotate = rotate if config.rotary_dim in (None, config.head_dim) else rotate_first
 
     def forward(
         self, x: Tensor, rotation: Rotation | None, attention_mask: Tensor | None, cache: Cache | None
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         query = self.query_norm(self._heads(self.query(x)))  # (B, H, T, D)
         key, value = self.key_norm(self._heads(self.key(x))), self._heads(self.value(x))  # (B, G, T, D)
         if rotation is not None:
-            query, key = rotate(query, *rotation), rotate(key, *rotation)
+            query, key = self.rotate(query, *rotation), self.rotate(key, *rotation)
         if cache is not None:
             key, value = cache.update(self.layer, key, value)  # (B, G, S, D)
         return self._attend(query, key, value, attention_mask)

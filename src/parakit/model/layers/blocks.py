@@ -1,7 +1,8 @@
 """One layer of a stack: attention and feed-forward, each inside a residual connection with a norm.
 
 Pre-norm puts the norm before the sublayer and keeps the residual path free (Xiong et al. 2020); post-norm puts it
-after the sum, as in Vaswani et al. (2017). A decoder with a source has cross-attention between the two.
+after the sum, as in Vaswani et al. (2017). A decoder with a source has cross-attention between the two. The other kinds
+of blocks are classes of their own, so that none of them costs the others a branch.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig, layer: int, causal: bool, cross: bool = False) -> None:
         super().__init__()
         self.post_norm, self.local = config.post_norm, config.is_local(layer)
-        first = layer == 0 and skips_first_norm(config)
-        self.attention_norm = nn.Identity() if first else make_norm(config)
+        self.rotation = 2 if layer in config.no_rope_layers else int(self.local)
+        """Which of `Stack._rotations` the attention uses."""
+        omitted = config.sublayer_norm == "output" or (layer == 0 and skips_first_norm(config))
+        self.attention_norm = nn.Identity() if omitted else make_norm(config)
         kind = LocalAttention if self.local else ATTENTIONS[config.attention]
         self.attention = kind(config, layer, causal)
         self.cross_attention_norm = make_norm(config) if cross else None
         self.cross_attention = CrossAttention(config, layer) if cross else None
-        self.feed_forward_norm = make_norm(config)
+        omitted = config.sublayer_norm == "output" or config.shared_norm
+        self.feed_forward_norm = nn.Identity() if omitted else make_norm(config)
         self.feed_forward = MixtureOfExperts(config) if config.has_experts(layer) else FeedForward(config)
         self.dropout = Dropout(config.dropout)
 
@@ -65,3 +69,70 @@ class Block(nn.Module):
         if self.post_norm:
             return norm(x + self.dropout(sublayer(x)))
         return x + self.dropout(sublayer(norm(x)))
+
+
+class ScaledBlock(Block):
+    """A pre-norm block that multiplies what its sublayers write (Granite)."""
+
+    def __init__(self, config: TransformerConfig, layer: int, causal: bool, cross: bool = False) -> None:
+        super().__init__(config, layer, causal, cross)
+        self.residual_scale = config.residual_scale
+
+    def _add(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        return x + self.dropout(sublayer(norm(x))) * self.residual_scale
+
+
+class ParallelBlock(Block):
+    """Attention and feed-forward of the same vectors, each with its own norm (GPT-NeoX) or with one (StableLM)."""
+
+    def __init__(self, config: TransformerConfig, layer: int, causal: bool) -> None:
+        super().__init__(config, layer, causal)
+        self.shared_norm = config.shared_norm
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        attention_mask: Tensor | None,
+        cache: Cache | None,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+    ) -> Tensor:
+        """As `Block.forward`, without a source."""
+        normed = self.attention_norm(x)
+        other = normed if self.shared_norm else self.feed_forward_norm(x)
+        attended = self.dropout(self.attention(normed, rotation, attention_mask, cache))
+        return x + attended + self.dropout(self.feed_forward(other))
+
+
+class OutputNormBlock(Block):
+    """A block that norms what a sublayer computes before it is added (OLMo 2), in addition to its input or not (Gemma 2)."""
+
+    def __init__(self, config: TransformerConfig, layer: int, causal: bool) -> None:
+        super().__init__(config, layer, causal)
+        self.attention_output_norm = make_norm(config)
+        self.feed_forward_output_norm = make_norm(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        attention_mask: Tensor | None,
+        cache: Cache | None,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+    ) -> Tensor:
+        """As `Block.forward`, without a source."""
+        attended = self.attention(self.attention_norm(x), rotation, attention_mask, cache)
+        x = x + self.dropout(self.attention_output_norm(attended))
+        changed = self.feed_forward(self.feed_forward_norm(x))
+        return x + self.dropout(self.feed_forward_output_norm(changed))
+
+
+def make_block(config: TransformerConfig, layer: int, causal: bool, cross: bool = False) -> Block:
+    """The block of `config`; `cross`: with attention to a source."""
+    if config.parallel_residual:
+        return ParallelBlock(config, layer, causal)
+    if config.sublayer_norm != "input":
+        return OutputNormBlock(config, layer, causal)
+    return (Block if config.residual_scale == 1.0 else ScaledBlock)(config, layer, causal, cross)

@@ -31,11 +31,59 @@ class RMSNorm(nn.Module):
         return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
+class ZeroCenteredRMSNorm(RMSNorm):
+    """RMSNorm that multiplies by 1 + weight, in float32, with a weight that starts at zero (Gemma)."""
+
+    def __init__(self, d_model: int, eps: float) -> None:
+        super().__init__(d_model, eps)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype in (torch.bfloat16, torch.float16):
+            normed = functional.rms_norm(x.float(), self.weight.shape, None, self.eps)
+            return (normed * (1 + self.weight.float())).to(x.dtype)
+        return functional.rms_norm(x, self.weight.shape, 1 + self.weight, self.eps)
+
+
+class WidthRMSNorm(RMSNorm):
+    """RMSNorm over the features of all heads together (OLMo 2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, H, T, D), split into heads."""
+        return super().forward(x.transpose(1, 2).flatten(2)).unflatten(2, (x.shape[1], -1)).transpose(1, 2)
+
+
+class HeadwiseLayerNorm(nn.Module):
+    """LayerNorm of each head, with a weight for each and without bias (StableLM 2)."""
+
+    def __init__(self, n_heads: int, head_dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_heads, head_dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, H, T, D)."""
+        return functional.layer_norm(x, x.shape[-1:], None, None, self.eps) * self.weight[:, None]
+
+
 def make_norm(config: TransformerConfig) -> nn.Module:
     """The norm of `config`, over d_model features: RMSNorm, or LayerNorm (Ba et al. 2016)."""
     if config.norm == "rms":
-        return RMSNorm(config.d_model, config.norm_eps)
+        kind = ZeroCenteredRMSNorm if config.zero_centered_norm else RMSNorm
+        return kind(config.d_model, config.norm_eps)
     return nn.LayerNorm(config.d_model, config.norm_eps, bias=config.norm_bias)
+
+
+def make_query_key_norm(config: TransformerConfig, n_heads: int) -> nn.Module:
+    """The norm of queries or keys (B, H, T, D) of `n_heads` heads."""
+    if not config.query_key_norm:
+        return nn.Identity()
+    if config.query_key_norm_shape == "width":
+        return WidthRMSNorm(n_heads * config.head_dim, config.norm_eps)
+    if config.query_key_norm_shape == "heads":
+        return HeadwiseLayerNorm(n_heads, config.head_dim, config.norm_eps)
+    kind = ZeroCenteredRMSNorm if config.zero_centered_norm else RMSNorm
+    return kind(config.head_dim, config.norm_eps)
 
 
 class Dropout(nn.Dropout):

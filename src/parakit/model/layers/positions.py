@@ -51,6 +51,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos + quarter_turn * sin).to(x.dtype)
 
 
+def rotate_first(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As `rotate`, of the first features only, as many as the tables have (GPT-NeoX)."""
+    n_rotated = cos.shape[-1]
+    return torch.cat([rotate(x[..., :n_rotated], cos, sin), x[..., n_rotated:]], dim=-1)
+
+
 def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[Tensor, float]:
     """Radians per position of each pair of features, (D / 2,) float64, and the factor of cos and sin."""
     pairs = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
@@ -173,7 +179,8 @@ class RelativePositions(nn.Module):
 def make_positions(config: TransformerConfig, causal: bool) -> nn.Module | None:
     """The positions of a stack: rotary, learned, sinusoidal, relative, or none."""
     if config.positions == "rotary":
-        return RotaryPositions(config.head_dim, config.max_seq_len, config.rope_theta, config.rope_scaling)
+        width = config.rotary_dim or config.head_dim
+        return RotaryPositions(width, config.max_seq_len, config.rope_theta, config.rope_scaling)
     if config.positions == "learned":
         return LearnedPositions(config.max_seq_len, config.d_model, config.position_offset)
     if config.positions == "sinusoidal":
