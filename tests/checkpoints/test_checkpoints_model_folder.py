@@ -209,7 +209,6 @@ def test_an_existing_folder_is_not_touched(tmp_path):
     [
         ("add_cross_attention", True, "cross-attention"),
         ("hidden_act", "mish", "activation"),
-        ("rope_scaling", {"type": "dynamic", "factor": 4.0}, r"rope_scaling.*change with the length"),
         ("rope_parameters", {"rope_type": "longrope", "factor": 2.0}, "rope_parameters.*two sets"),
         ("rope_theta", 77.0, "several values"),
         ("layer_types", ["full_attention", "sliding_attention"], "layer_types"),

@@ -51,10 +51,15 @@ def folder_with(tmp_path: Path, prefix: str, changes: dict, made_with: dict | No
         ("Llama", {"hidden_act": ["silu"]}, r"`hidden_act` is \['silu'\]"),
         ("Llama", {"vocab_size": ...}, r"lacks `vocab_size`"),
         ("Llama", {"rms_norm_eps": -1}, r"norm_eps"),
-        ("Llama", {"sliding_window": 4}, r"`sliding_window` is not a key that Parakit knows for llama"),
+        ("Llama", {"sliding_window": 4}, r"`sliding_window` is 4, which means local attention"),
         ("Llama", {"hiden_act": "silu"}, r"did its publisher mean `hidden_act`"),
         ("Llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, r"rope_scaling"),
-        ("Llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, r"change with the length"),
+        ("Llama", {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, r"with the length"),
+        (
+            "Llama",
+            {"use_alibi": True, "mup": 1},
+            r"`use_alibi`, `mup` are not keys.*--accept-config use_alibi mup",
+        ),
         (
             "Llama",
             {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "truncate": False}},

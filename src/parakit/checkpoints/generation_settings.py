@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from parakit.checkpoints.folder_safety import read_small_json
+from parakit.checkpoints.hf_config import is_bookkeeping
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import Config
@@ -206,11 +207,6 @@ def parse_generation(values: Mapping[str, Any], where: str | Path) -> Generation
             f"{where}: `{key}` is {values.get(key)!r}: {fault['msg'].lower()}",
             "fetch the file again, or correct the value",
         ) from None
-
-
-def is_bookkeeping(key: str) -> bool:
-    """Whether a key of a JSON file describes the file and not the model: `_name_or_path`, `transformers_version`."""
-    return key.startswith("_") or key.endswith("_version")
 
 
 def published_settings(folder: str | Path) -> tuple[JsonObject, list[str]]:

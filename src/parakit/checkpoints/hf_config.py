@@ -1,13 +1,14 @@
 """Reading a Hugging Face `config.json`: what all architectures share. Torch-free.
 
-A key is either translated, or must have the one value that Parakit supports, or is listed as without effect on the
-logits. Any other key is an error that names it, because it may change what the model computes.
+A key is either translated, or must have a value that Parakit supports, or is without effect on the logits: listed, null,
+or bookkeeping. All other keys are an error that names them, because they may change what the model computes; a user who
+knows better accepts them by name at the import.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,22 @@ REQUIRED_VALUES: RequiredValues = {
     "chunk_size_feed_forward": ((0, None), "a chunked feed-forward"),
     "partial_rotary_factor": ((1, None), "rotary positions on a part of the features"),
     "tie_encoder_decoder": ((False, None), "one set of weights for encoder and decoder"),
+    "sliding_window": ((None,), "local attention"),
+    "use_sliding_window": ((False, None), "local attention"),
+    "rope_interleaved": ((False, None), "rotary positions on neighbouring features"),
+    "use_mrope": ((False, None), "rotary positions of several dimensions"),
+    "attention_bias": ((False, None), "biases in the attention"),
+    "qkv_bias": ((False, None), "biases in the attention"),
+    "mlp_bias": ((False, None), "biases in the feed-forward"),
+    "use_qk_norm": ((False, None), "norms of queries and keys"),
+    "qk_layernorm": ((False, None), "norms of queries and keys"),
+    "shared_expert_intermediate_size": ((0, None), "an expert that is always active"),
+    "n_shared_experts": ((0, None), "an expert that is always active"),
+    "parallel_attn": ((False, None), "attention and feed-forward side by side"),
+    "use_parallel_residual": ((False, None), "attention and feed-forward side by side"),
+    "logit_scale": ((1, None), "scaled logits"),
+    "final_logit_softcapping": ((None,), "bounded logits"),
+    "attn_logit_softcapping": ((None,), "bounded attention scores"),
 }
 # No effect on the logits at inference. Dropout acts in training only, where the recipe sets it; settings of generation
 # are no part of a model.
@@ -51,9 +68,18 @@ IGNORED_KEYS = frozenset(
         *("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids"),
         *("num_return_sequences", "output_scores", "return_dict_in_generate"),
         *("remove_invalid_values", "suppress_tokens", "begin_suppress_tokens"),
-        *("exponential_decay_length_penalty",),
+        *("exponential_decay_length_penalty", "force_bos_token_to_be_generated", "max_new_tokens"),
+        *("min_new_tokens", "min_p", "renormalize_logits", "epsilon_cutoff", "eta_cutoff", "penalty_alpha"),
+        # of training
+        *("neftune_noise_alpha", "use_reentrant_checkpointing", "router_jitter_noise"),
+        *("output_router_logits", "router_aux_loss_coef"),
+        # of other programs
+        *("transformers.js_config", "sentence_transformers", "sbert_ce_default_activation_function"),
+        *("is_llama_config", "max_sequence_length", "model_max_length", "dual_chunk_attention_config"),
+        *("reorder_and_upcast_attn", "pretraining_tp"),
     }
 )
+_IGNORED_PREFIXES = ("unsloth_",)
 
 ACTIVATIONS: dict[str, Activation] = {
     **{"silu": "silu", "swish": "silu", "relu": "relu", "relu2": "squared_relu"},
@@ -61,6 +87,27 @@ ACTIVATIONS: dict[str, Activation] = {
     **{"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh"},
 }
 _FETCH = "the model's config.json is incomplete: fetch it again"
+
+
+class UnknownKeys(UserError):
+    """A config.json has keys that may change what the model computes: `keys`."""
+
+    def __init__(self, where: str | Path, model_type: str, keys: Sequence[str], known: Iterable[str]) -> None:
+        self.keys = tuple(keys)
+        close = {key: closest_match(key, known) for key in keys} if len(keys) < 10 else {}
+        meant = [f"did its publisher mean `{name}` by {key}?" for key, name in close.items() if name]
+        many = len(keys) > 1
+        super().__init__(
+            f"{where}: {', '.join(f'`{key}`' for key in keys)} {'are not keys' if many else 'is not a key'} that "
+            f"Parakit knows for {model_type}; {'they' if many else 'it'} may change what the model computes",
+            f"without effect on the model? Then import it with --accept-config {' '.join(keys)}"
+            f"{'; ' + ' '.join(meant) if meant else ''}",
+        )
+
+
+def is_bookkeeping(key: str) -> bool:
+    """Whether a key describes the file and not the model: `_name_or_path`, `transformers_version`."""
+    return key.startswith(("_", *_IGNORED_PREFIXES)) or key.endswith("_version")
 
 
 def read_keys(
@@ -77,27 +124,31 @@ def read_keys(
     """The values of `settings` (name -> key in the file), after checking every key of `hf_config`.
 
     `required` extends and overrides `REQUIRED_VALUES`, `ignored` extends `IGNORED_KEYS`, `handled` are keys that the
-    caller reads itself. `defaults` (key -> value) is what transformers uses where a key is absent; a key without a
-    default must be present. Raises `UserError` naming the file, the key and the value.
+    caller reads itself; `REQUIRED_VALUES` says nothing about keys in `settings`, `ignored` and `handled`. `defaults`
+    (key -> value) is what transformers uses where a key is absent; a key without a default must be present. Raises
+    `UserError` naming the file, every such key and its value, `UnknownKeys` naming every unknown one.
     """
-    rules = {**REQUIRED_VALUES, "model_type": ((model_type,), "another architecture"), **(required or {})}
-    for key, (allowed, meaning) in rules.items():
-        if key in hf_config and not any(hf_config[key] == value for value in allowed):
-            raise UserError(
-                f"{where}: `{key}` is {hf_config[key]!r}, which means {meaning}; Parakit does not support that "
-                f"for {model_type}",
-                f"supported: {allowed[0]!r}",
-            )
-    known = {*settings.values(), *rules, *IGNORED_KEYS, *ignored, *handled}
-    for key in hf_config:
-        if key not in known:
-            close = closest_match(key, known)
-            raise UserError(
-                f"{where}: `{key}` is not a key that Parakit knows for {model_type}; it may change what the "
-                f"model computes",
-                f"remove it if it has no effect on the model"
-                f"{f' (did its publisher mean `{close}`?)' if close else ''}",
-            )
+    own = {*settings.values(), *ignored, *handled}
+    rules = {key: rule for key, rule in REQUIRED_VALUES.items() if key not in own}
+    rules |= {"model_type": ((model_type,), "another architecture"), **(required or {})}
+    faults = [
+        f"{where}: `{key}` is {hf_config[key]!r}, which means {meaning}; Parakit does not support that "
+        f"for {model_type}"
+        for key, (allowed, meaning) in rules.items()
+        if key in hf_config and not any(hf_config[key] == value for value in allowed)
+    ]
+    if faults:
+        wrong = [key for key in rules if f"`{key}`" in "".join(faults)]
+        allowed = ", ".join(f"{key} {rules[key][0][0]!r}" for key in wrong)
+        raise UserError("\n".join(faults), f"supported: {allowed}")
+    known = {*own, *rules, *IGNORED_KEYS}
+    unknown = [
+        key
+        for key, value in hf_config.items()
+        if key not in known and value is not None and not is_bookkeeping(key)
+    ]
+    if unknown:
+        raise UnknownKeys(where, model_type, unknown, known)
     values = {name: read_value(hf_config, key, where, defaults) for name, key in settings.items()}
     n_layers = values.get("n_layers", 0)
     if type(n_layers) is int and n_layers > MAX_LAYERS:  # before lists of that length are made

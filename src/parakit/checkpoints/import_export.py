@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from parakit.checkpoints.folder_safety import read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import published_settings
 from parakit.checkpoints.hub import data_files, fetch_model, hub_name, plain_folder
 from parakit.checkpoints.loading import load_model
-from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, save_model
+from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, load_full_model, save_model
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, fsync_folder, sha256_file
@@ -31,11 +32,14 @@ def import_model(
     revision: str | None = None,
     dtype: str | None = None,
     overwrite: bool = False,
+    accept_config: Sequence[str] = (),
 ) -> Path:
     """Turn a published model, a folder or the name of one on the hub, into an artifact of kind "model".
 
-    Its lineage records the source, the hub's commit, and the sha256 of every file that was read. Raises `UserError`
-    naming what is not supported: code, pickles, unknown settings, tensors of another shape.
+    Its lineage records the source, the hub's commit, and the sha256 of every file that was read. `accept_config`: keys of
+    config.json that Parakit does not know and the user knows to be harmless; they are recorded in the lineage and left
+    out of the result. Raises `UserError` naming what is not supported: code, pickles, unknown settings, tensors of another
+    shape.
     """
     name = hub_name(source)
     if revision and name is None:
@@ -50,15 +54,17 @@ def import_model(
         folder, revision = (fetched := fetch_model(name, revision)).folder, fetched.revision
     require_model_folder(folder)
     with plain_folder(folder) as plain:
-        model, tokenizer = load_model(plain, dtype=dtype)
+        model, tokenizer = load_full_model(plain, dtype=dtype, accept_config=accept_config)
         check_sample(tokenizer, source)
         files = {file: sha256_file(path) for file, path in data_files(plain).items()}
+        hf_config = read_small_json(plain / "config.json")
         config = {
             "stage": "import",
             "source": source if name is None else f"hub:{name}",
             "revision": revision,
-            "architecture": read_small_json(plain / "config.json").get("model_type"),
+            "architecture": hf_config.get("model_type"),
             "dtype": dtype,
+            "accepted_config": {key: hf_config[key] for key in accept_config},
         }
         parents: list[str | Path] = [folder] if (folder / LINEAGE).is_file() else []
         sampling, unsupported = published_settings(plain)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from parakit.checkpoints import registry, weights
 from parakit.checkpoints.folder_safety import check_folder_safety, read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import GENERATION
+from parakit.checkpoints.hf_config import UnknownKeys
 from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.pooling_files import read_pooling, write_pooling
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, folder_tensors, write_weight_shards
@@ -115,13 +116,14 @@ def load_full_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
     verify: bool = True,
+    accept_config: Iterable[str] = (),
 ) -> tuple[TransformerModel, Tokenizer | None]:
-    """As `loading.load_model`, for the folder of a full model only."""
+    """As `loading.load_model`, for the folder of a full model only; `accept_config` as for `read_settings`."""
     import torch
 
     folder = require_model_folder(path)
     check_artifact(folder, "model", verify)
-    architecture, config, head = read_settings(folder)
+    architecture, config, head = read_settings(folder, accept_config)
     entries = weights.match_tensors(folder, architecture, config, head)
     tokenizer = _load_tokenizer(folder)
     _check_tokenizer(tokenizer, config, folder)
@@ -141,10 +143,12 @@ def check_artifact(folder: Path, kind: str, verify: bool) -> None:
         verify_manifest(folder)
 
 
-def read_settings(folder: Path) -> tuple[Architecture, ModelConfig, Head]:
-    """Architecture, config and head of the folder of a full model."""
+def read_settings(folder: Path, accept_config: Iterable[str] = ()) -> tuple[Architecture, ModelConfig, Head]:
+    """Architecture, config and head of the folder of a full model. `accept_config`: keys of config.json that Parakit does
+    not know and that are left out of account.
+    """
     where = folder / "config.json"
-    hf_config = read_small_json(where)
+    hf_config = without_accepted(read_small_json(where), accept_config, where)
     architecture, head = registry.architecture_of(hf_config, where)
     config = architecture.read_settings(hf_config, where)
     if hasattr(architecture, "finalize"):
@@ -153,6 +157,25 @@ def read_settings(folder: Path) -> tuple[Architecture, ModelConfig, Head]:
         default = EmbedderConfig(pooling="last" if config.family == "decoder" else "mean")
         head = replace(head, pooling=read_pooling(folder, default))
     return architecture, config, head
+
+
+def without_accepted(hf_config: JsonObject, accept_config: Iterable[str], where: Path) -> JsonObject:
+    """`hf_config` without the keys that the user accepts; `UserError` for one that Parakit reads, or that is absent."""
+    accepted = set(accept_config)
+    if not accepted:
+        return hf_config
+    architecture, _ = registry.architecture_of(hf_config, where)
+    unknown: tuple[str, ...] = ()
+    try:
+        architecture.read_settings(hf_config, where)
+    except UnknownKeys as error:
+        unknown = error.keys
+    if wrong := sorted(accepted - set(unknown)):
+        raise UserError(
+            f"--accept-config {' '.join(wrong)}: {where} has no such unknown key",
+            f"its unknown keys: {', '.join(unknown) or 'none'}; a key that Parakit reads cannot be left out",
+        )
+    return {key: value for key, value in hf_config.items() if key not in accepted}
 
 
 def head_of(model: TransformerModel) -> Head:

@@ -19,11 +19,11 @@ from parakit.model.transformer_config import RopeScaling, TransformerConfig
 ROPE = frozenset({"rope_theta", "rope_parameters", "rope_scaling"})
 WINDOW = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
 _REFUSED = {
-    "dynamic": "its angles change with the length of the text, so that cached keys would have to be rotated again",
     "longrope": "it switches between two sets of factors with the length of the text",
 }
 _KEYS = {
     "default": set[str](),
+    "dynamic": {"factor", "original_max_position_embeddings", "alpha"},
     "linear": {"factor"},
     "yarn": {
         *("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
@@ -90,9 +90,16 @@ def read_rope_group(
             f"rope_type {kind!r}",
             f"known: {', '.join(sorted(_BASIC | _KEYS[kind]))}",
         )
-    return group.get("rope_theta"), None if kind == "default" else _scaling(
-        kind, group, hf_config, where, key
-    )
+    plain = kind in ("default", "dynamic")
+    return group.get("rope_theta"), None if plain else _scaling(kind, group, hf_config, where, key)
+
+
+def is_dynamic(hf_config: HFConfig) -> bool:
+    """Whether rotary angles change beyond `max_position_embeddings` (rope_type "dynamic"). Up to that length they are
+    plain; Parakit refuses longer texts, because cached keys would have to be rotated again.
+    """
+    groups = [hf_config.get(key) for key in ("rope_parameters", "rope_scaling")]
+    return any(isinstance(g, Mapping) and "dynamic" in (g.get("rope_type"), g.get("type")) for g in groups)
 
 
 def read_rotary_dim(

@@ -27,6 +27,11 @@ class ImportCommandConfig(Config):
     dtype: Annotated[StoredDtype | None, tyro.conf.arg(metavar="DTYPE")] = Field(
         default=None, description="Store weights as float32, bfloat16 or float16. Default: unchanged."
     )
+    accept_config: tuple[str, ...] = Field(
+        default=(),
+        description="Keys of config.json that Parakit does not know and that you know to be "
+        "without effect on the model; recorded in the lineage.",
+    )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print one JSON object."
@@ -45,6 +50,7 @@ def main(argv: list[str]) -> int:
         revision=command.revision,
         dtype=command.dtype,
         overwrite=command.overwrite,
+        accept_config=command.accept_config,
     )
     unused = open_artifact(written, verify=False).lineage["result"].get("unsupported_settings")
     if unused:

@@ -47,7 +47,6 @@ SETTINGS = {
 DEFAULTS = {"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
 REQUIRED_VALUES: RequiredValues = {
     "scale_attn_by_inverse_layer_idx": ((False, None), "scores divided by the layer's number"),
-    "reorder_and_upcast_attn": ((False, None), "another order of operations in the attention"),
 }
 IGNORED_KEYS = (
     *("is_decoder", "n_ctx", "attn_pdrop", "embd_pdrop", "resid_pdrop", "classifier_dropout"),

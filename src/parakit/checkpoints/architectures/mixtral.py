@@ -29,8 +29,6 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
         where,
         MODEL_TYPE,
         extra={**EXPERTS, "balance_coef": "router_aux_loss_coef"},
-        required={"router_jitter_noise": ((0, None), "noise on the router's inputs")},
-        ignored=("output_router_logits",),
         handled=("sliding_window",),
         defaults={**DEFAULTS, "router_aux_loss_coef": 0.001},
     )

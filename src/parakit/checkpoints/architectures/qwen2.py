@@ -23,7 +23,9 @@ read_classifier, write_classifier = shared.read_classifier, shared.write_classif
 
 def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """Settings, with the biases that this architecture always has."""
-    settings = shared.read_shared(hf_config, where, MODEL_TYPE, handled=WINDOW)
+    settings = shared.read_shared(
+        hf_config, where, MODEL_TYPE, ignored=("attention_bias", "qkv_bias"), handled=WINDOW
+    )
     settings |= {"attention_bias": True, "query_key_norm": False}
     settings |= read_local_layers(hf_config, settings["n_layers"], where)
     return shared.finish(settings, where)

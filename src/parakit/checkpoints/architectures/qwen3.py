@@ -24,7 +24,13 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
     """`attention_bias` means all four matrices of the attention."""
     extra = {"attention_bias": "attention_bias"}
     settings = shared.read_shared(
-        hf_config, where, MODEL_TYPE, extra=extra, handled=WINDOW, defaults=DEFAULTS
+        hf_config,
+        where,
+        MODEL_TYPE,
+        extra=extra,
+        required=shared.HAS_QK_NORM,
+        handled=WINDOW,
+        defaults=DEFAULTS,
     )
     settings |= {"attention_output_bias": settings["attention_bias"], "query_key_norm": True}
     settings |= read_local_layers(hf_config, settings["n_layers"], where)

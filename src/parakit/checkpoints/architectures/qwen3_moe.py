@@ -36,7 +36,8 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
         where,
         MODEL_TYPE,
         extra=SETTINGS,
-        ignored=("output_router_logits", "max_window_layers"),
+        required=shared.HAS_QK_NORM,
+        ignored=("max_window_layers",),
         handled=(
             *("num_experts", "num_local_experts", "decoder_sparse_step", "mlp_only_layers"),
             *("sliding_window", "use_sliding_window"),

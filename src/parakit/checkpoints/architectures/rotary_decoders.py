@@ -41,7 +41,8 @@ SETTINGS: Mapping[str, str] = {
 # transformers' defaults of absent keys. Dimensions have none here: a folder without them is incomplete.
 DEFAULTS: Mapping[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "rope_theta": 10_000.0}
 QWEN_EXPERTS: Mapping[str, str] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
-IGNORED_KEYS = ("is_decoder", "pretraining_tp")
+IGNORED_KEYS = ("is_decoder",)
+HAS_QK_NORM: RequiredValues = {"use_qk_norm": ((True, None), "no norms of queries and keys")}
 
 
 def classes(name: str) -> dict[str, str]:
