@@ -11,9 +11,9 @@ import pytest
 from parakit.common import UserError
 from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig, PretrainConfig
+from parakit.stages.defaults.published import is_published, tuning_config, tuning_sizing
 from parakit.stages.finetune_methods import adjust_sizing
 from parakit.stages.plans import resolve_plan
-from parakit.stages.published import is_published, tuning_config, tuning_sizing
 from parakit.tokens.shards import TokenShards
 
 WINDOW = 2048

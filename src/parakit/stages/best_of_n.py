@@ -25,9 +25,9 @@ from parakit.data.conversations.conversation import Conversation, parse_messages
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.stages.config import chat_finetune_config
 from parakit.stages.data import make_conversation_shards
+from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
-from parakit.stages.published import tuning_config, tuning_sizing
 from parakit.stages.rl_jobs import (
     RLContext,
     load_context,

@@ -38,9 +38,9 @@ from parakit.inference.config import SamplingConfig
 from parakit.model.config import ModelConfig
 from parakit.model.heads import LanguageModel, MaskedLanguageModel
 from parakit.model.presets import config_for_size, default_hyperparameters
+from parakit.stages.defaults.published import PUBLISHED_FACTORS, is_published, tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
-from parakit.stages.published import PUBLISHED_FACTORS, is_published, tuning_config, tuning_sizing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved
 from parakit.stages.tasks import Splits, TaskBuilder, task_settings

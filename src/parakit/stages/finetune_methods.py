@@ -35,7 +35,7 @@ from parakit.stages.config import (
     PromptFinetuneConfig,
     VirtualTokensConfig,
 )
-from parakit.stages.published import PUBLISHED_FACTORS
+from parakit.stages.defaults.published import PUBLISHED_FACTORS
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 

@@ -13,11 +13,11 @@ from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
 from parakit.stages.config import FinetuneConfig
+from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.finetune_methods import adjust_plan, adjust_sizing, check_method_fits, setup_method
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, resolve_plan
 from parakit.stages.pretraining import add_replay, start_new, with_replayed
-from parakit.stages.published import tuning_config, tuning_sizing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import task_model
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings

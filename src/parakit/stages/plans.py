@@ -12,7 +12,7 @@ from parakit.common.settings import Family
 from parakit.model.heads import TransformerModel
 from parakit.model.presets import ModelSizing, config_for_size
 from parakit.planning.time import choose_size
-from parakit.stages.published import resolve_published_plan
+from parakit.stages.defaults.published import resolve_published_plan
 from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation

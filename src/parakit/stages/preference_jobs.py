@@ -27,14 +27,14 @@ from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.model.layers.masks import supports_prefix_tree
-from parakit.stages.job import PreparedRun
-from parakit.stages.published import (
+from parakit.stages.defaults.published import (
     PUBLISHED_FACTORS,
     length_for,
     tuning_config,
     tuning_sizing,
     with_short_warmup,
 )
+from parakit.stages.job import PreparedRun
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, copy_matching_weights, with_dropout
 from parakit.stages.tasks import VALIDATION_SEED, VALIDATION_TOKENS

@@ -23,9 +23,9 @@ from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
 from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
+from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
-from parakit.stages.published import tuning_config, tuning_sizing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved, continue_pretraining, with_dropout
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings

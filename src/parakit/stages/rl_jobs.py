@@ -37,8 +37,8 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import ActorCritic, LanguageModel
+from parakit.stages.defaults.published import PUBLISHED_FACTORS, tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
-from parakit.stages.published import PUBLISHED_FACTORS, tuning_config, tuning_sizing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor

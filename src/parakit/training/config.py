@@ -102,8 +102,9 @@ class TrainingConfig(ChoiceConfig):
     )
     epochs: float | None = Field(default=None, gt=0, description="Passes over the training split.")
     optimizer: Literal["muon", "adamw"] = Field(
-        default="muon", description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all, the default for a"
-        " published model."
+        default="muon",
+        description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all, the default for a"
+        " published model.",
     )
     learning_rate: float | None = Field(
         default=None, gt=0, description="Peak learning rate; with muon, of the matrices."

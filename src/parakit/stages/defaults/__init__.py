@@ -1,0 +1,1 @@
+"""Defaults that follow from the model that a run starts from, its data and the machine."""
