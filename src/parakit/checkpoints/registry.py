@@ -54,6 +54,7 @@ _KINDS: dict[str, HeadKind] = {
     "reward_model": "reward_model",
     "embedder": "embedder",
 }
+_CROSS_ENCODER = "sentence_transformers"  # sentence-transformers' settings in config.json
 _PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 # level of a classifier -> key of `Architecture.CLASSES`
 _LEVELS = {"sequence": "classifier", "token": "token_classifier", "span": "question_answering"}
@@ -162,11 +163,17 @@ def write_labels(architecture: Architecture, head: Head) -> JsonObject:
         return {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     if head.classes is None or head.classes.level == "span":
         return {} if head.classes is None else architecture.write_classifier(head.classes)
-    labels = head.classes.labels
+    labels, sigmoid = head.classes.labels, head.classes.sigmoid
+    function = f"torch.nn.modules.{'activation.Sigmoid' if sigmoid else 'linear.Identity'}"
     return {
         **architecture.write_classifier(head.classes),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
+        **(
+            {_CROSS_ENCODER: {"activation_fn": function}}
+            if head.classes.regression and len(labels) == 1
+            else {}
+        ),
         **({"problem_type": _problem(head.classes)} if head.classes.level == "sequence" else {}),
     }
 
@@ -201,9 +208,24 @@ def _read_classifier(
         return Head("reward_model")
     if level == "sequence":
         values["regression"] = problem == "regression" or (problem is None and len(labels) == 1)
+        values["sigmoid"] = values["regression"] and len(labels) == 1 and _has_sigmoid(hf_config, where)
         values["multi_label"] = problem == "multi_label_classification"
     values |= architecture.read_classifier(hf_config, level)
     return Head("classifier", ClassifierConfig.parse(values, str(where)))
+
+
+def _has_sigmoid(hf_config: HFConfig, where: str | Path) -> bool:
+    """Whether a cross-encoder's scores pass through a sigmoid, as sentence-transformers writes it, new and old."""
+    settings = hf_config.get(_CROSS_ENCODER)
+    name = settings.get("activation_fn") if isinstance(settings, Mapping) else None
+    name = name or hf_config.get("sbert_ce_default_activation_function") or "Identity"
+    kind = str(name).rsplit(".", 1)[-1]
+    if kind not in ("Identity", "Sigmoid"):
+        raise UserError(
+            f"{where}: scores pass through {name!r}, which Parakit does not know",
+            "it knows Identity and Sigmoid",
+        )
+    return kind == "Sigmoid"
 
 
 def _read_labels(hf_config: HFConfig, where: str | Path) -> tuple[str, ...]:

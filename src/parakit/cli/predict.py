@@ -1,4 +1,4 @@
-"""`parakit predict`: labels, tags, scores, translations, vectors or masked tokens for texts."""
+"""`parakit predict`: labels, tags, scores, answers, translations, vectors or masked tokens for texts."""
 
 import json
 from typing import Annotated
@@ -14,14 +14,16 @@ from parakit.inference.config import BeamConfig
 
 
 class PredictCommandConfig(BeamConfig):
-    """Predict with a classifier, tagger, regressor, translator or embedder, or fill [MASK] with an encoder."""
+    """Predict with a classifier, tagger, regressor, reranker, translator or embedder, or fill [MASK] with an encoder."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     text: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = Field(
         default=(), description="Texts. Default: --input, or else standard input, one per line."
     )
     input: str | None = Field(
-        default=None, description="A file: JSON lines with text, source or words, or one text per line."
+        default=None,
+        description="A file: JSON lines with text (and text_pair), source, words, or question and"
+        " context; or one text per line.",
     )
     n_beams: int = Field(default=1, ge=1, le=1000, description="Beams of a translation; 1: greedy.")
     n_candidates: int = Field(default=5, ge=1, description="Candidate tokens per [MASK].")

@@ -2,6 +2,8 @@
 
     classify   accuracy, F1, Matthews' correlation        tag    accuracy and F1 over words
     regress    Pearson, Spearman, mean squared error      embed  whether a text's partner is the nearest of all
+    multi_label  F1 of all labels together, and the mean over labels; texts with exactly the right labels
+    answer     exact matches and F1 of words, as SQuAD measures them
     translate  BLEU and chrF with sacrebleu's signatures, ROUGE, exact matches
 
 Texts that are too long for the model are truncated as in training. Decoding is greedy by default.
@@ -22,12 +24,13 @@ from parakit.common.settings import closest_match
 from parakit.data.examples import ExampleRow
 from parakit.data.examples.formats import get_task_format
 from parakit.evaluation.intervals import Estimate, bootstrap, bootstrap_mean, wilson_interval
-from parakit.evaluation.metrics import classes, correlation, retrieval, translations
+from parakit.evaluation.metrics import answers, classes, correlation, retrieval, translations
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import Capability, require_capability
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.seq_to_seq import translate
-from parakit.inference.prediction.classification import classify, regress, tag
+from parakit.inference.prediction.answers import answer
+from parakit.inference.prediction.classification import classify, multi_label, regress, tag
 from parakit.inference.prediction.embeddings import embed
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -144,6 +147,57 @@ def _classify(evaluation: _Evaluation) -> ExampleResult:
     return result
 
 
+def _multi_label(evaluation: _Evaluation) -> ExampleResult:
+    names = evaluation.model.classes.labels
+    expected = [row["labels"] for row in evaluation.rows]
+    _check_labels([one for labels in expected for one in labels], names)
+    predictions = [one.labels for one in evaluation.predict_all(multi_label, _text_of)]
+    truth, predicted = (
+        np.array([[name in labels for name in names] for labels in side]) for side in (expected, predictions)
+    )
+    result = evaluation.result("multi_label")
+    for name in ("f1_micro", "f1_macro"):
+        average = name.removeprefix("f1_")
+        figure = bootstrap(
+            lambda items, a=average: classes.label_set_f1(predicted[items], truth[items], a),  # type: ignore[misc]
+            len(truth),
+            seed=evaluation.seed,
+        )
+        result.add(name, figure, "share")
+    right = (truth == predicted).all(1)
+    note = "all labels of a text right"
+    result.add(
+        "exact", Estimate(float(right.mean()), *wilson_interval(int(right.sum()), len(right))), "share", note
+    )
+    result.labels = list(names)
+    result.keep_samples(
+        _sample(
+            " | ".join(_texts_of(row)), ", ".join(one) or "none", ", ".join(row["labels"]) or "none", bool(ok)
+        )
+        for row, one, ok in zip(evaluation.rows, predictions, right, strict=True)
+    )
+    return result
+
+
+def _answer(evaluation: _Evaluation) -> ExampleResult:
+    found = evaluation.predict_all(answer, lambda row: (row["question"], row["context"]))
+    predictions = [one.text for one in found]
+    expected = [row["answers"] or [""] for row in evaluation.rows]
+    exact = np.array([answers.exact(*pair) for pair in zip(predictions, expected, strict=True)])
+    overlap = np.array([answers.f1(*pair) for pair in zip(predictions, expected, strict=True)])
+    result = evaluation.result("answer")
+    n_right = int(exact.sum())
+    result.add("exact", Estimate(n_right / len(exact), *wilson_interval(n_right, len(exact))), "share")
+    result.add("f1_tokens", bootstrap_mean(overlap, seed=evaluation.seed), "share")
+    result.keep_samples(
+        _sample(
+            f"{row['question']} | {row['context']}", one or "none", " or ".join(right) or "none", bool(ok)
+        )
+        for row, one, right, ok in zip(evaluation.rows, predictions, expected, exact, strict=True)
+    )
+    return result
+
+
 def _tag(evaluation: _Evaluation) -> ExampleResult:
     names = evaluation.model.classes.labels
     expected = [row["tags"] for row in evaluation.rows]
@@ -248,8 +302,10 @@ def _embed(evaluation: _Evaluation) -> ExampleResult:
 
 _EVALUATORS: dict[str, Callable[[_Evaluation], ExampleResult]] = {
     "classify": _classify,
+    "multi_label": _multi_label,
     "tag": _tag,
     "regress": _regress,
+    "answer": _answer,
     "translate": _translate,
     "embed": _embed,
 }

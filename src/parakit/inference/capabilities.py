@@ -20,8 +20,10 @@ Capability = Literal[
     "translate",
     "fill_mask",
     "classify",
+    "multi_label",
     "tag",
     "regress",
+    "answer",
     "embed",
     "reward",
     "logits",
@@ -55,8 +57,10 @@ _DESCRIPTIONS: dict[Capability, str] = {
     "translate": "turn a source into a target (translate)",
     "fill_mask": "fill in masked tokens (fill_mask)",
     "classify": "label texts (classify)",
+    "multi_label": "give texts any number of labels (multi_label)",
     "tag": "label each word (tag)",
     "regress": "score texts (regress)",
+    "answer": "answer a question from a context (answer)",
     "embed": "turn texts into vectors (embed)",
     "reward": "score completions for alignment",
     "logits": "give each token's logits (logits)",
@@ -72,6 +76,10 @@ def model_kind(model: object) -> ModelKind | None:
             return ModelKind(f"a scorer of texts ({', '.join(model.classes.labels)})", ("regress",))
         if model.classes.level == "token":
             return ModelKind(f"a tagger of words with {labels} labels", ("tag",))
+        if model.classes.level == "span":
+            return ModelKind("a model that finds answers in contexts", ("answer",))
+        if model.classes.multi_label:
+            return ModelKind(f"a classifier that gives texts any of {labels} labels", ("multi_label",))
         return ModelKind(f"a classifier of texts with {labels} labels", ("classify",))
     return next((kind for head, kind in _KINDS.items() if isinstance(model, head)), None)
 

@@ -24,8 +24,16 @@ from parakit.inference.config import BeamConfig, ChatConfig, SamplingConfig, Sto
 from parakit.inference.folder_settings import is_chat_tuned, read_sampling_settings, warn_prefix_lm
 from parakit.inference.generation.seq_to_seq import translate
 from parakit.inference.generation.text import CompletionStream, Prompt, generate, generate_batch, stream
+from parakit.inference.prediction.answers import MAX_ANSWER_LEN, Answer, answer
 from parakit.inference.prediction.batches import Text
-from parakit.inference.prediction.classification import Classification, classify, regress, tag
+from parakit.inference.prediction.classification import (
+    Classification,
+    LabelSet,
+    classify,
+    multi_label,
+    regress,
+    tag,
+)
 from parakit.inference.prediction.embeddings import embed
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, fill_masks
 from parakit.inference.scoring import input_ids_of, log_likelihoods, logits_of
@@ -215,6 +223,30 @@ class Model:
         """The label of each text, or pair of texts (a tuple), with the probability of every label."""
         network = self._network(heads.Classifier, "classify")
         return classify(network, self.tokenizer, _several(texts), too_long=too_long)
+
+    def multi_label(
+        self, texts: Sequence[Text], *, threshold: float = 0.5, too_long: TooLong = "refuse"
+    ) -> list[LabelSet]:
+        """The labels of each text, or pair of texts (a tuple), whose probability is `threshold` or more."""
+        network = self._network(heads.Classifier, "multi_label")
+        return multi_label(network, self.tokenizer, _several(texts), threshold=threshold, too_long=too_long)
+
+    def answer(
+        self,
+        questions: Sequence[tuple[str, str]],
+        *,
+        allow_none: bool = True,
+        max_answer_len: int = MAX_ANSWER_LEN,
+    ) -> list[Answer]:
+        """The passage that answers each (question, context); empty where `allow_none` and none is likelier than any."""
+        network = self._network(heads.Classifier, "answer")
+        return answer(
+            network,
+            self.tokenizer,
+            _several(questions),
+            allow_none=allow_none,
+            max_answer_len=max_answer_len,
+        )
 
     def tag(
         self, sentences: Sequence[Sequence[str]], *, too_long: TooLong = "refuse"

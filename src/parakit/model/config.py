@@ -143,6 +143,9 @@ class ClassifierConfig(Config):
     regression: bool = Field(
         default=False, description="predict a number for each label instead of choosing one"
     )
+    sigmoid: bool = Field(
+        default=False, description="a score is passed through a sigmoid when it is predicted"
+    )
     multi_label: bool = Field(
         default=False, description="each label is there or not, independently of the others"
     )
@@ -160,6 +163,8 @@ class ClassifierConfig(Config):
             raise ValueError(
                 "multi_label = True labels sequences, and neither regression nor another level does"
             )
+        if self.sigmoid and not self.regression:
+            raise ValueError("sigmoid = True is for scores, and regression = False")
         if self.level == "span" and self.labels != SPAN_LABELS:
             raise ValueError(f"labels = {self.labels}, and at the level 'span' they are {SPAN_LABELS}")
         return self

@@ -220,7 +220,7 @@ def check_unused(recipe: RecipeConfig) -> None:
 def _unused_of_task(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
     """What the task, or its data, does not read."""
     evaluate, examples, task = recipe.evaluate, recipe.examples, recipe.task
-    if examples and examples.labels is not None and task not in ("classify", "tag"):
+    if examples and examples.labels is not None and task not in ("classify", "multi_label", "tag"):
         yield "examples.labels", f"the task {task} has none"
     if examples and examples.reverse and task != "translate":
         yield "examples.reverse", f"the task {task} has no source and target to swap"

@@ -86,10 +86,18 @@ USAGES: dict[tuple[str, str | None], Usage] = {
 for _family, _name in (("encoder", "An encoder"), ("decoder", "A decoder")):
     USAGES[_family, "classify"] = Usage("classifier", _name, "text-classification", _LABELS, _ASK)
     USAGES[_family, "regress"] = Usage("regressor", _name, "text-classification", _LABELS, _ASK)
+    USAGES[_family, "multi_label"] = Usage("classifier", _name, "text-classification", _LABELS, _ASK)
     USAGES[_family, "tag"] = Usage(
         "tagger", _name, "token-classification", "AutoModelForTokenClassification", _ASK
     )
     USAGES[_family, "embed"] = Usage("embedder", _name, "sentence-similarity", "AutoModel", _ASK)
+USAGES["encoder", "answer"] = Usage(
+    "answerer of questions",
+    "An encoder",
+    "question-answering",
+    "AutoModelForQuestionAnswering",
+    "parakit predict FOLDER --input FILE",
+)
 
 
 def stage_card(name: str, stage_name: str, figures: Mapping[str, Any]) -> str:

@@ -12,8 +12,10 @@ from parakit.reports.summary_schema import BuildSummary, TaskMetric, TaskSample,
 
 TITLES = {
     "classify": "Classification",
+    "multi_label": "Classification with several labels",
     "tag": "Tagging",
     "regress": "Regression",
+    "answer": "Question answering",
     "translate": "Translation",
     "embed": "Embeddings",
 }
@@ -26,6 +28,8 @@ NAMES = {
     "exact": "exactly right",
     "f1": "F1",
     "f1_macro": "F1, mean of the labels",
+    "f1_micro": "F1 of all labels together",
+    "f1_tokens": "F1 of the answer's words",
     "matthews": "Matthews' correlation",
     "pearson": "Pearson's correlation",
     "spearman": "Spearman's correlation",

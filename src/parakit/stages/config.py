@@ -99,7 +99,7 @@ class ChatTask(TextBatches, Replay):
 
 
 class Pooled(ExampleBatches):
-    """classify, regress: one vector of a text."""
+    """classify, multi_label, regress: one vector of a text."""
 
     pooling: Pooling | None = Field(
         default=None,
@@ -234,8 +234,10 @@ FinetuneConfig.choices = {
     "task": {
         "chat": ChatTask,
         "classify": Pooled,
+        "multi_label": Pooled,
         "tag": ExampleBatches,
         "regress": Pooled,
+        "answer": ExampleBatches,
         "translate": TranslateTask,
         "embed": EmbedTask,
     },

@@ -99,7 +99,7 @@ class ExamplesConfig(_OneSource):
     test_fraction: float = Field(default=0.05, ge=0, lt=1)
     labels: tuple[str, ...] | None = Field(
         default=None,
-        description="For classify and tag: the labels in order. Default: those of the train split.",
+        description="For classify, multi_label and tag: the labels in order. Default: those of the train split.",
     )
     columns: tuple[str, ...] | None = Field(
         default=None, description="Names of the columns of tables without a header."

@@ -13,6 +13,7 @@ from parakit.checkpoints.registry import architecture_for, incompatibilities
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.model.config import (
+    SPAN_LABELS,
     ClassifierConfig,
     ClassifierLevel,
     EmbedderConfig,
@@ -32,6 +33,7 @@ from parakit.model.heads import (
 from parakit.stages.config import FinetuneConfig, Pooled
 from parakit.training.task_names import TaskName, check_task
 
+TASK_LEVELS: dict[str, ClassifierLevel] = {"tag": "token", "answer": "span"}  # the others label sequences
 _TOKEN_HEADS: dict[str, Head] = {
     "decoder": Head("language_model"),
     "encoder": Head("masked_language_model"),
@@ -94,10 +96,17 @@ def classifier_config(
     token's vector for it (docs/log.md).
     """
     architecture = architecture_for(shape, _TOKEN_HEADS[shape.family])
-    level: ClassifierLevel = "token" if task == "tag" else "sequence"
+    level = TASK_LEVELS.get(task, "sequence")
     head = architecture.read_classifier(architecture.write_settings(shape), level)
-    default = ClassifierConfig(labels=tuple(labels), level=level, regression=task == "regress", **head)
-    if level == "token":
+    names = SPAN_LABELS if level == "span" else tuple(labels)
+    default = ClassifierConfig(
+        labels=names,
+        level=level,
+        regression=task == "regress",
+        multi_label=task == "multi_label",
+        **head,
+    )
+    if level != "sequence":
         return default
     pooled = default.replace(pooling=pooling or ("mean" if shape.family == "encoder" else default.pooling))
     if not incompatibilities(architecture, shape, Head("classifier", pooled)):

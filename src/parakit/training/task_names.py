@@ -9,8 +9,8 @@ from parakit.common.errors import UserError
 from parakit.common.settings import Family
 
 ObjectiveName = Literal["next_token", "prefix", "masked", "span_corruption"]
-ExampleTaskName = Literal["classify", "tag", "regress", "translate", "embed"]
-TaskName = Literal["chat", "classify", "tag", "regress", "translate", "embed"]
+ExampleTaskName = Literal["classify", "multi_label", "tag", "regress", "answer", "translate", "embed"]
+TaskName = Literal["chat", "classify", "multi_label", "tag", "regress", "answer", "translate", "embed"]
 
 MASK_RATE, SPAN_RATE = 0.3, 0.15  # ModernBERT (Warner et al. 2024); T5 (Raffel et al. 2020)
 
@@ -22,8 +22,10 @@ OBJECTIVES: dict[Family, tuple[ObjectiveName, ...]] = {
 TASK_FAMILIES: dict[TaskName, tuple[Family, ...]] = {
     "chat": ("decoder",),
     "classify": ("encoder", "decoder"),
+    "multi_label": ("encoder", "decoder"),
     "tag": ("encoder", "decoder"),
     "regress": ("encoder", "decoder"),
+    "answer": ("encoder",),
     "translate": ("encoder-decoder",),
     "embed": ("encoder", "decoder"),
 }
@@ -31,6 +33,8 @@ _WHY_NOT = {
     "chat": "only a decoder continues a conversation",
     "translate": "turning one text into another needs an encoder and a decoder",
     "classify": "labels are predicted from an encoder's or a decoder's vectors",
+    "multi_label": "labels are predicted from an encoder's or a decoder's vectors",
+    "answer": "an answer is found by an encoder, whose every token sees the whole context",
     "tag": "tags are predicted from an encoder's or a decoder's vectors",
     "regress": "scores are predicted from an encoder's or a decoder's vectors",
     "embed": "an embedding is pooled from an encoder's or a decoder's vectors",

@@ -31,7 +31,7 @@ from parakit.tokens.batches.span_corruption import SpanCorruptionSource
 from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.config import Packing
 from parakit.tokens.examples.shards import ExampleShards
-from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
+from parakit.tokens.examples.sources import LabelledSource, PairSource, QuestionSource, TextPairSource
 from parakit.tokens.preferences.encoding import EncodedRankings
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -169,6 +169,10 @@ def _labelled(data: ExampleShards, plan: TrainingPlan, seed: int, _: SourceSetup
     return LabelledSource(data, plan.seq_len, seed, n_rows_hint=plan.n_rows)
 
 
+def _questions(data: ExampleShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:
+    return QuestionSource(data, plan.seq_len, seed, n_rows_hint=plan.n_rows)
+
+
 _BYTES = ("loss", "perplexity", "bits_per_byte")
 _SPECS = (
     TaskSpec("next_token", (LanguageModel,), "text", "nats per token", "tokens",
@@ -185,10 +189,14 @@ _SPECS = (
              lambda settings: objectives.sequence_to_sequence(settings.label_smoothing), _translations),
     TaskSpec("classify", (Classifier,), "labelled", "nats per example", "examples",
              lambda _: objectives.classification, _labelled),
+    TaskSpec("multi_label", (Classifier,), "labelled", "nats per label", "examples",
+             lambda _: objectives.multi_label, _labelled),
     TaskSpec("tag", (Classifier,), "labelled", "nats per word", "examples",
              lambda _: objectives.token_classification, _labelled),
     TaskSpec("regress", (Classifier,), "labelled", "squared error per example", "examples",
              lambda _: objectives.regression, _labelled),
+    TaskSpec("answer", (Classifier,), "labelled", "nats per question", "examples",
+             lambda _: objectives.answer_span, _questions),
     TaskSpec("embed", (Embedder,), "text_pairs", "nats per pair", "examples",
              lambda settings: objectives.contrastive(settings.temperature), _text_pairs, loss_is_sum=False),
     TaskSpec("reward", (RewardModel,), "rankings", "nats per ranking", "rankings",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from parakit.inference.loaded_model import Model
 
 Row = Mapping[str, Any]
-_TEXT_KEYS = ("text", "source", "words")
+_TEXT_KEYS = ("text", "source", "words", "question")
 _N_SHOWN = 6  # numbers of a vector
 
 
@@ -25,8 +25,8 @@ def predict(
 ) -> list[JsonObject]:
     """One prediction per row, of the model's main capability, or vectors.
 
-    A row has `text` (and `text_pair`), `source` or `words`, as the examples of its task do. Raises `UserError` for a
-    model that generates text or rewards, and for vectors of a model that has none.
+    A row has `text` (and `text_pair`), `source`, `words`, or `question` and `context`, as the examples of its task do.
+    Raises `UserError` for a model that generates text or rewards, and for vectors of a model that has none.
     """
     main = "embed" if as_vectors else model.kind.capabilities[0]
     if main == "generate":
@@ -48,7 +48,7 @@ def predict(
 
 def inputs_of(row: Row) -> JsonObject:
     """The part of a row that the model reads."""
-    return {key: row[key] for key in (*_TEXT_KEYS, "text_pair") if key in row}
+    return {key: row[key] for key in (*_TEXT_KEYS, "text_pair", "context") if key in row}
 
 
 def prediction_text(row: Row, prediction: Mapping[str, Any]) -> str:
@@ -56,6 +56,11 @@ def prediction_text(row: Row, prediction: Mapping[str, Any]) -> str:
     if "label" in prediction:
         label, probability = prediction["label"], 100 * prediction["probability"]
         return f"{label}  {probability:.1f} %  {row.get('text', '')}".rstrip()
+    if "labels" in prediction:
+        named = (f"{one} {100 * prediction['probabilities'][one]:.1f} %" for one in prediction["labels"])
+        return f"{', '.join(named) or 'no label'}  {row.get('text', '')}".rstrip()
+    if "answer" in prediction:
+        return f"{prediction['answer'] or 'no answer'}  {100 * prediction['probability']:.1f} %"
     if "tags" in prediction:
         pairs = zip(prediction["words"], prediction["tags"], strict=True)
         return " ".join(f"{word}/{tag}" for word, tag in pairs)
@@ -102,7 +107,9 @@ def _json_row(line: str, where: str) -> Row:
     except ValueError as error:
         raise UserError(f"{where}: not JSON ({error})", "give one JSON object per line") from None
     if not isinstance(row, dict) or not any(key in row for key in _TEXT_KEYS):
-        raise UserError(f"{where}: no object with `text`, `source` or `words`", 'a row is {"text": "..."}')
+        raise UserError(
+            f"{where}: no object with `text`, `source`, `words` or `question`", 'a row is {"text": "..."}'
+        )
     return row
 
 
@@ -120,6 +127,26 @@ def _classify(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
     return [
         {"label": one.label, "probability": one.probability, "probabilities": one.probabilities}
         for one in model.classify(_texts(rows))
+    ]
+
+
+def _multi_label(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
+    return [
+        {"labels": list(one.labels), "probabilities": one.probabilities}
+        for one in model.multi_label(_texts(rows))
+    ]
+
+
+def _answer(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
+    for number, row in enumerate(rows, 1):
+        if not row.get("question") or not row.get("context"):
+            raise UserError(
+                f"row {number} has no question with a context",
+                'give --input FILE with rows such as {"question": "...", "context": "..."}',
+            )
+    return [
+        {"answer": one.text, "start": one.start, "end": one.end, "probability": one.probability}
+        for one in model.answer([(str(row["question"]), str(row["context"])) for row in rows])
     ]
 
 
@@ -154,7 +181,9 @@ def _visible(token: str) -> str:
 
 _PREDICTORS: dict[str, Callable[[Model, Sequence[Row]], list[JsonObject]]] = {
     "classify": _classify,
+    "multi_label": _multi_label,
     "tag": _tag,
     "regress": _regress,
+    "answer": _answer,
     "embed": _embed,
 }

@@ -1,12 +1,17 @@
 """The row format of each task, and the checks of a row.
 
-    classify   {"text": "...", "text_pair": "..." (optional), "label": "..."}
-    tag        {"words": ["...", ...], "tags": ["...", ...]}
-    regress    {"text": "...", "text_pair": "..." (optional), "score": 0.5}
-    translate  {"source": "...", "target": "..."}
-    embed      {"text": "...", "positive": "..."}
+    classify     {"text": "...", "text_pair": "..." (optional), "label": "..."}
+    multi_label  {"text": "...", "text_pair": "..." (optional), "labels": ["...", ...]}
+    tag          {"words": ["...", ...], "tags": ["...", ...]}
+    regress      {"text": "...", "text_pair": "..." (optional), "score": 0.5}
+    translate    {"source": "...", "target": "..."}
+    embed        {"text": "...", "positive": "..."}
+    answer       {"question": "...", "context": "...", "answers": ["...", ...], "answer_start": 7 (optional)}
 
-A checked row has these keys in this order and no other; further keys of a row (an id, a source) are dropped.
+The labels of `multi_label` may be none. The answers of `answer` are passages of the context, of which the first is
+learned, at character `answer_start` or where it first occurs; none where the context does not say. SQuAD's own form of
+`answers`, {"text": [...], "answer_start": [...]}, is read too. A checked row has these keys in this order and no other;
+further keys of a row (an id, a source) are dropped.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ class TaskFormat:
     answer: str
     sample_row: str
     optional: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()  # keys that belong to the answer
     one_answer: bool = True  # two answers to the same input contradict each other
 
     @property
@@ -42,7 +48,7 @@ class TaskFormat:
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key of a row, in order."""
-        return (*self.input_keys, self.answer)
+        return (*self.input_keys, self.answer, *self.further)
 
 
 TASK_FORMATS = {
@@ -53,6 +59,13 @@ TASK_FORMATS = {
             ("text",),
             "label",
             '{"text": "Not bad at all.", "label": "positive"}',
+            optional=("text_pair",),
+        ),
+        TaskFormat(
+            "multi_label",
+            ("text",),
+            "labels",
+            '{"text": "Sun, then snow.", "labels": ["sun", "snow"]}',
             optional=("text_pair",),
         ),
         TaskFormat("tag", ("words",), "tags", '{"words": ["Anna", "sings"], "tags": ["name", "other"]}'),
@@ -68,6 +81,13 @@ TASK_FORMATS = {
             "positive",
             '{"text": "Where does Anna live?", "positive": "Anna lives in Norwick."}',
             one_answer=False,
+        ),
+        TaskFormat(
+            "answer",
+            ("question", "context"),
+            "answers",
+            '{"question": "Where does Anna live?", "context": "Anna lives in Norwick.", "answers": ["Norwick"]}',
+            further=("answer_start",),
         ),
     )
 }
@@ -87,6 +107,7 @@ def check_row(task: TaskFormat, row: object, where: str) -> ExampleRow:
     hint = f"a row looks like {task.sample_row}"
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: a {type(row).__name__}, not an object with keys", hint)
+    row = _from_squad(row, where) if task.name == "answer" else row
     for key in (*task.inputs, task.answer):
         if row.get(key) is None:
             keys = ", ".join(map(repr, row)) or "none"
@@ -99,12 +120,38 @@ def check_row(task: TaskFormat, row: object, where: str) -> ExampleRow:
     if task.name == "tag" and len(result["words"]) != len(result["tags"]):
         n_words, n_tags = len(result["words"]), len(result["tags"])
         raise UserError(f"{where}: {n_words} words and {n_tags} tags", "give every word one tag")
-    return result
+    return _with_answer_start(result, where) if task.name == "answer" else result
+
+
+def _from_squad(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """A row whose answers are a mapping of texts and positions, as SQuAD has them, as one of texts."""
+    answers = row.get("answers")
+    if not isinstance(answers, Mapping):
+        return row
+    texts, starts = answers.get("text"), answers.get("answer_start", [])
+    if not isinstance(texts, list) or not isinstance(starts, list):
+        raise UserError(f"{where}: 'answers' is {_shown(answers)}", "it has lists: text and answer_start")
+    return {**row, "answers": texts, "answer_start": starts[0] if starts else None}
+
+
+def _with_answer_start(row: ExampleRow, where: str) -> ExampleRow:
+    """The row, with the place of its first answer in the context, which must be there."""
+    if not row["answers"]:
+        return {key: value for key, value in row.items() if key != "answer_start"}
+    first, context = row["answers"][0], row["context"]
+    start = row.get("answer_start", context.find(first))
+    if start < 0 or context[start : start + len(first)] != first:
+        given = f"at character {start} " if "answer_start" in row else ""
+        raise UserError(
+            f"{where}: the context does not hold the answer {_shown(first)} {given}".rstrip(),
+            "an answer is copied from its context, letter for letter; [] where the context does not say",
+        )
+    return row | {"answer_start": start}
 
 
 def row_labels(row: ExampleRow) -> tuple[str, ...]:
-    """The label or the tags of a row; none for tasks without."""
-    return (row["label"],) if "label" in row else tuple(row.get("tags", ()))
+    """The label, the labels or the tags of a row; none for tasks without."""
+    return (row["label"],) if "label" in row else tuple(row.get("labels") or row.get("tags") or ())
 
 
 def _text(value: object, key: str, where: str) -> str:
@@ -128,6 +175,19 @@ def _list(value: object, key: str, where: str) -> list[str]:
     return [_text(item, f"{key}[{number}]", where) for number, item in enumerate(value)]
 
 
+def _set(value: object, key: str, where: str) -> list[str]:
+    """Texts of which there may be none, each once."""
+    return list(dict.fromkeys(_list(value, key, where))) if value != [] else []
+
+
+def _position(value: object, key: str, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(
+            f"{where}: {key!r} is {_shown(value)}, not an integer", "leave it out, or count characters"
+        )
+    return value
+
+
 def _score(value: object, key: str, where: str) -> float:
     hint = "give a number such as 0.5, or remove the row"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -142,4 +202,7 @@ def _shown(value: object) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
-_CHECKS: dict[str, Callable[[object, str, str], Any]] = {"words": _list, "tags": _list, "score": _score}
+_CHECKS: dict[str, Callable[[object, str, str], Any]] = {
+    **{"words": _list, "tags": _list, "score": _score},
+    **{"labels": _set, "answers": _set, "answer_start": _position},
+}

@@ -1,8 +1,8 @@
 """Rows of a task from files: JSON lines, CSV, TSV, and two parallel files of lines; plain or gzipped.
 
 CSV has commas, quotation marks around fields and a header, as spreadsheets write it. In TSV nothing is quoted: a tab
-separates fields and a line end rows. Words and tags in a table are separated by spaces. The first invalid row is an error
-that names the file and the row, counted from 1 with the header included.
+separates fields and a line end rows. In a table, words and tags are separated by spaces, labels and answers by "|". The
+first invalid row is an error that names the file and the row, counted from 1 with the header included.
 """
 
 from __future__ import annotations
@@ -115,6 +115,12 @@ def _as_values(row: dict[str, str], task: TaskFormat, where: str) -> JsonObject:
     for key in ("words", "tags"):
         if key in values:
             values[key] = values[key].split()
+    for key in ("labels", "answers"):
+        if key in values:
+            values[key] = [part.strip() for part in values[key].split("|") if part.strip()]
+    start = values.pop("answer_start", "").strip()
+    if start:
+        values["answer_start"] = int(start) if start.isdecimal() else start
     if "score" in values:
         try:
             values["score"] = float(values["score"])

@@ -47,9 +47,9 @@ def prepare_examples(
     """Read examples of `task` from files (see `read_examples`), or generate them, into the artifact folder `path` (kind
     "examples"). Examples that a generator holds out are the test split, unless `test` names files.
 
-    `labels` are those of classify and tag, in order; by default the sorted labels of the train split. `columns` names
-    the columns of tables without a header. `reverse` swaps source and target. `progress` counts examples. Raises
-    `UserError` where a row is no example, where a label is not known, and where a split stays empty.
+    `labels` are those of classify, multi_label and tag, in order; by default the sorted labels of the train split.
+    `columns` names the columns of tables without a header. `reverse` swaps source and target. `progress` counts examples.
+    Raises `UserError` where a row is no example, where a label is not known, and where a split stays empty.
     """
     format = get_task_format(task)
     if reverse and format.name != "translate":
@@ -186,9 +186,10 @@ class _ExampleWriter:
             for label, where in self.first_seen[split].items():
                 if label not in labels:
                     raise _unknown_label(label, where, labels, "those of the train split")
-        if self.format.answer in ("label", "tags") and len(labels) < 2:
+        n_needed = {"label": 2, "tags": 2, "labels": 1}.get(self.format.answer, 0)
+        if len(labels) < n_needed:
             given = f"only the label {labels[0]!r}" if labels else "no label"
-            raise UserError(f"there is {given} to train on", "give rows of two labels at least")
+            raise UserError(f"there is {given} to train on", f"give rows of {n_needed} labels at least")
         return {
             "task": self.format.name,
             "labels": labels,

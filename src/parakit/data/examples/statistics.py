@@ -24,7 +24,7 @@ class SplitStatistics:
         for key, value in row.items():
             if key == "score":
                 self._add_score(value)
-            elif key not in ("label", "tags"):
+            elif key not in ("label", "labels", "tags", "answers", "answer_start"):
                 n, total, longest = self._lengths.get(key, (0, 0, 0))
                 self._lengths[key] = (n + 1, total + len(value), max(longest, len(value)))
 

@@ -52,6 +52,16 @@ def f1(counts: np.ndarray, average: Average = "macro", positive: int = 1) -> np.
     return _share(_share(2 * right, named).sum(-1), (named > 0).sum(-1))
 
 
+def label_set_f1(predicted: np.ndarray, truth: np.ndarray, average: str) -> float:
+    """F1 of sets of labels, (N, L) bool each: with the counts of all labels added up ("micro"), or the mean over the
+    labels that occur ("macro").
+    """
+    axis = None if average == "micro" else 0
+    both, named = (predicted & truth).sum(axis), predicted.sum(axis) + truth.sum(axis)
+    scores = _share(2 * both, named)
+    return float(scores) if average == "micro" else float(_share(scores.sum(), (named > 0).sum()))
+
+
 def matthews(counts: np.ndarray) -> np.ndarray:
     """Matthews' correlation for any number of labels (Gorodkin 2004): counts (..., L, L) -> (...)."""
     counts = counts.astype(np.float64)

@@ -71,6 +71,33 @@ def classify(
     return [Classification(model.classes.labels, tuple(row.softmax(-1).tolist())) for row in scores]
 
 
+@dataclass(frozen=True)
+class LabelSet:
+    """The probability of each label of a text, independently of the others, and the labels from the threshold on."""
+
+    probabilities: dict[str, float]
+    labels: tuple[str, ...]
+
+
+def multi_label(
+    model: Classifier,
+    tokenizer: Tokenizer,
+    texts: Sequence[Text],
+    *,
+    threshold: float = 0.5,
+    too_long: TooLong = "refuse",
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+) -> list[LabelSet]:
+    """The labels of each text, or pair of texts, whose probability is `threshold` or more; errors as for `classify`."""
+    require_capability(model, "multi_label")
+    inputs, names = encode_texts(tokenizer, texts, model.config, too_long), model.classes.labels
+    found = []
+    for row in label_scores(model, inputs, micro_batch_size):
+        probabilities = dict(zip(names, row.sigmoid().tolist(), strict=True))
+        found.append(LabelSet(probabilities, tuple(n for n, p in probabilities.items() if p >= threshold)))
+    return found
+
+
 def regress(
     model: Classifier,
     tokenizer: Tokenizer,
@@ -79,10 +106,11 @@ def regress(
     too_long: TooLong = "refuse",
     micro_batch_size: int = MICRO_BATCH_SIZE,
 ) -> list[float]:
-    """A score for each text, or pair of texts; errors as for `classify`."""
+    """A score for each text, or pair of texts (a cross-encoder's query and document); errors as for `classify`."""
     require_capability(model, "regress")
     inputs = encode_texts(tokenizer, texts, model.config, too_long)
-    return [float(row[0]) for row in label_scores(model, inputs, micro_batch_size)]
+    rows = label_scores(model, inputs, micro_batch_size)
+    return [float(row[0].sigmoid() if model.classes.sigmoid else row[0]) for row in rows]
 
 
 def tag(

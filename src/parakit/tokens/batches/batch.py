@@ -67,7 +67,9 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Texts with a class (B,) int64, a score (B,) float32, or a tag for each token (B, T) int64."""
+    """Texts with a class (B,) int64, a score (B,) float32, a tag for each token (B, T) int64, labels (B, L) float32 that are
+    0 or 1, or the first and the last token (B, 2) int64 of an answer.
+    """
 
     input_ids: np.ndarray  # (B, T) int64
     attention_mask: np.ndarray  # (B, T) bool, True = no padding

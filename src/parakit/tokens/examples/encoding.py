@@ -53,7 +53,7 @@ def encode_examples(
             "task": task.name,
             "family": family,
             "splits": splits,
-            "targets": task.answer in ("label", "tags", "score"),
+            "targets": task.answer in ("label", "labels", "tags", "score", "answers"),
             "labels": labels,
             "templates": [special_tokens_template(tokenizer, family, n).to_dict() for n in (1, 2)],
             "dtype": dtype,
@@ -99,6 +99,8 @@ class _SplitWriter:
         return {"tokens": n_tokens} | ({"untagged_words": self.n_untagged} if "words" in n_tokens else {})
 
     def _ids(self, key: str, chunk: Sequence[ExampleRow]) -> list[np.ndarray]:
+        if key == "context":
+            return self._contexts(chunk)
         if key != "words":
             return self.tokenizer.encode_bulk([row.get(key, "") for row in chunk])
         ids = []
@@ -107,6 +109,18 @@ class _SplitWriter:
             tags = np.array([self.label_ids[tag] for tag in row["tags"]], np.int64)
             self.n_untagged += len(tags) - int((words >= 0).sum())
             self.targets.append(np.where(words >= 0, tags[words], -1))
+            ids.append(np.array(token_ids, np.uint32))
+        return ids
+
+    def _contexts(self, chunk: Sequence[ExampleRow]) -> list[np.ndarray]:
+        """The ids of contexts; the targets are the first and the last token of each answer, -1 without one."""
+        ids = []
+        for row in chunk:
+            token_ids, spans = self.tokenizer.reference_encoder.spans(row["context"])
+            start = row.get("answer_start", -1)
+            end = start + len(row["answers"][0]) if start >= 0 else -1
+            inside = [i for i, (begin, stop) in enumerate(spans) if begin < end and stop > start]
+            self.targets.append(np.array([[inside[0], inside[-1]] if inside else [-1, -1]], np.int64))
             ids.append(np.array(token_ids, np.uint32))
         return ids
 
@@ -121,6 +135,11 @@ class _SplitWriter:
     def _add_targets(self, chunk: Sequence[ExampleRow]) -> None:
         if "label" in chunk[0]:
             self.targets.append(np.array([self.label_ids[row["label"]] for row in chunk], np.int64))
+        elif "labels" in chunk[0]:
+            rows = np.zeros((len(chunk), len(self.label_ids)), np.uint8)
+            for number, row in enumerate(chunk):
+                rows[number, [self.label_ids[label] for label in row["labels"]]] = 1
+            self.targets.append(rows)
         elif "score" in chunk[0]:
             self.targets.append(np.array([row["score"] for row in chunk], np.float32))
 
@@ -152,4 +171,4 @@ def _chunks(rows: Iterable[ExampleRow]) -> Iterator[list[ExampleRow]]:
         yield chunk
 
 
-_ANSWERS = ("label", "score", "tags")
+_ANSWERS = ("label", "labels", "score", "tags", "answers", "answer_start")

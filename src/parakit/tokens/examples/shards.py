@@ -1,7 +1,8 @@
 """Example shards: the examples of a task as token ids on disk, memory-mapped.
 
 Per split and text one flat file of ids and the offsets at which examples begin; classes and scores as an array, tags as
-one number for each token (-1: not the first token of a word). Texts are stored without special tokens; the templates
+one number for each token (-1: not the first token of a word), labels as a 0 or 1 for each, answers as the first and the
+last of the context's tokens (-1: no answer). Texts are stored without special tokens; the templates
 that add them are in the index. Example i of a split is row i of the examples it was made from.
 """
 
@@ -43,11 +44,12 @@ class EncodedTexts:
 
 @dataclass(frozen=True)
 class ExampleShards:
-    """One split, opened. `texts` by key: text, text_pair, words, source, target, positive."""
+    """One split, opened. `texts` by key: text, text_pair, words, source, target, positive, question, context."""
 
     task: str
     texts: dict[str, EncodedTexts]
-    # (n_examples,) int64 classes or float32 scores; (n_tokens,) int64 tags; or none
+    # (n_examples,) int64 classes or float32 scores; (n_tokens,) int64 tags; (n_examples, L) uint8 labels;
+    # (n_examples, 2) int64 first and last token of an answer; or none
     targets: np.ndarray | None
     labels: tuple[str, ...]  # names of the classes or tags
     templates: tuple[SpecialTokensTemplate, SpecialTokensTemplate]  # of one text, of two
@@ -79,7 +81,8 @@ class ExampleShards:
         targets = None
         if index["targets"]:
             n = entry["tokens"]["words"] if index["task"] == "tag" else entry["examples"]
-            targets = _array(path / f"{split}.targets.npy", n)
+            columns = {"multi_label": (len(index["labels"]),), "answer": (2,)}.get(index["task"], ())
+            targets = _array(path / f"{split}.targets.npy", n, *columns)
         single, pair = map(SpecialTokensTemplate.from_dict, index["templates"])
         return cls(
             task=index["task"],
@@ -111,11 +114,11 @@ def _texts(path: Path, name: str, dtype: str, n_examples: int, n_tokens: int) ->
     return EncodedTexts(ids, offsets)
 
 
-def _array(path: Path, n: int) -> np.ndarray:
+def _array(path: Path, n: int, *columns: int) -> np.ndarray:
     try:
         values = np.load(path, mmap_mode="r" if n else None, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise CorruptArtifact(f"{path}: not readable: {error}", _HINT) from None
-    if values.shape != (n,):
-        raise CorruptArtifact(f"{path}: has shape {values.shape} instead of ({n},)", _HINT)
+    if values.shape != (n, *columns):
+        raise CorruptArtifact(f"{path}: has shape {values.shape} instead of {(n, *columns)}", _HINT)
     return values

@@ -18,7 +18,7 @@ from parakit.tokens.batches.batch import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.batches.length_groups import GROUPS_PER_POOL, LengthGroups
 from parakit.tokens.config import TooLong
 from parakit.tokens.examples.layout import PaddedTexts, merge_rows, pad_texts
-from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate, truncate_pair
 
 
@@ -146,7 +146,9 @@ class PairSource(ExampleSource[PairBatch]):
 
 
 class LabelledSource(ExampleSource[LabelledBatch]):
-    """Texts with classes, tags or scores (classify, tag, regress). Of two texts the longer is truncated first."""
+    """Texts with classes, labels, tags or scores (classify, multi_label, tag, regress). Of two texts the longer is truncated
+    first.
+    """
 
     def __init__(
         self,
@@ -158,7 +160,7 @@ class LabelledSource(ExampleSource[LabelledBatch]):
         n_rows_hint: int = 64,
         groups_per_pool: int = GROUPS_PER_POOL,
     ) -> None:
-        _check_task(shards, ("classify", "tag", "regress"))
+        _check_task(shards, ("classify", "multi_label", "tag", "regress"))
         self.max_seq_len, self._key = max_seq_len, "words" if shards.task == "tag" else "text"
         self._pairs = shards.texts.get("text_pair")
         single, pair = shards.templates
@@ -202,6 +204,8 @@ class LabelledSource(ExampleSource[LabelledBatch]):
 
     def _targets(self, examples: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray | None]:
         assert self.shards.targets is not None
+        if self.shards.task == "multi_label":
+            return self.shards.targets[examples].astype(np.float32), None
         if self.shards.task != "tag":
             return np.array(self.shards.targets[examples]), None
         tags, first = np.full(shape, -1, np.int64), len(self.shards.templates[0].parts[0])
@@ -213,6 +217,73 @@ class LabelledSource(ExampleSource[LabelledBatch]):
             own = self.shards.targets[offsets[i] : offsets[i + 1]][:limit]
             tags[row, first : first + len(own)] = own
         return np.maximum(tags, 0), tags >= 0
+
+
+class QuestionSource(ExampleSource[LabelledBatch]):
+    """Questions and contexts, with the first and the last token of the answer (answer); both are 0, the first special
+    token, where the context has none. Of a context that is too long, the first window that holds the answer is read,
+    each beginning half a window after the one before; a question has half of the row at most.
+    """
+
+    def __init__(
+        self,
+        shards: ExampleShards,
+        max_seq_len: int,
+        seed: int,
+        *,
+        too_long: TooLong = "truncate",
+        n_rows_hint: int = 64,
+        groups_per_pool: int = GROUPS_PER_POOL,
+    ) -> None:
+        _check_task(shards, ("answer",))
+        self.max_seq_len, self.template = max_seq_len, shards.templates[1]
+        _check_limit("max_seq_len", max_seq_len, self.template)
+        self._questions, self._contexts = shards.texts["question"], shards.texts["context"]
+        lengths = self._questions.lengths + self._contexts.lengths + self.template.n_tokens
+        limited, limit = [_Limited(lengths, max_seq_len)], f"{max_seq_len} tokens"
+        super().__init__(shards, seed, limited, limit, LengthGrouping(too_long, n_rows_hint, groups_per_pool))
+
+    def batch_of(self, examples: Sequence[int] | np.ndarray) -> LabelledBatch:
+        examples = np.asarray(examples)
+        assert self.shards.targets is not None
+        spans = np.array(self.shards.targets[examples])
+        room = self.max_seq_len - self.template.n_tokens
+        n_question = np.minimum(self._questions.lengths[examples], room // 2)
+        n_window = room - n_question
+        n_context = self._contexts.lengths[examples]
+        begin = answer_window(spans, n_context, n_window)
+        texts = [
+            _shifted(text, examples, first)
+            for text, first in ((self._questions, 0 * begin), (self._contexts, begin))
+        ]
+        kept = [n_question, np.minimum(n_context - begin, n_window)]
+        rows = pad_texts(self.template, texts, np.arange(len(examples)), kept, self.pad_id)
+        before = len(self.template.parts[0]) + n_question + len(self.template.parts[1])
+        inside = (spans[:, 0] >= begin) & (spans[:, 1] < begin + kept[1])
+        return LabelledBatch(
+            input_ids=rows.token_ids,
+            attention_mask=rows.real,
+            token_type_ids=rows.types if self.template.has_types else None,
+            labels=np.where(inside[:, None], spans - begin[:, None] + before[:, None], 0),
+            loss_mask=None,
+            n_counted=len(examples),
+        )
+
+
+def answer_window(spans: np.ndarray, lengths: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """The first token of the window of each context: spans (B, 2), lengths and limits (B,) -> (B,). The first window of
+    `limits` tokens that holds the answer; the very first where there is none, or where the answer is longer.
+    """
+    stride = np.maximum(1, limits // 2)
+    last = np.maximum(0, -(-(lengths - limits) // stride))  # number of the last window
+    number = np.clip(-(-(spans[:, 1] + 1 - limits) // stride), 0, last)
+    begin = np.minimum(number * stride, np.maximum(0, lengths - limits))
+    return np.where((spans[:, 0] >= begin) & (spans[:, 1] < begin + limits), begin, 0)
+
+
+def _shifted(text: EncodedTexts, examples: np.ndarray, begin: np.ndarray) -> EncodedTexts:
+    """`examples` alone, each from its token `begin` on."""
+    return EncodedTexts(text.token_ids, text.offsets[examples] + begin)
 
 
 class TextPairSource(ExampleSource[TextPairBatch]):

@@ -71,6 +71,8 @@ def _of_pairs(batch: PairBatch, field: str) -> np.ndarray:
 
 @real_positions.register
 def _of_labelled(batch: LabelledBatch, field: str) -> np.ndarray:
+    if field == "labels" and batch.loss_mask is None:  # (B, L), not one for each token
+        return np.ones_like(batch.labels, np.bool_)
     return batch.attention_mask
 
 

@@ -1,10 +1,11 @@
-"""Losses of classification, tagging and regression.
+"""Losses of classification, tagging, regression and answers.
 
 Shapes: B examples, T tokens, L labels, N counted words.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +18,26 @@ from parakit.training.precision import at_least_float32
 def classification(model: Classifier, batch: LabelledMicroBatch) -> Tensor:
     """Cross-entropy of each text's class, summed over texts (nats)."""
     loss = functional.cross_entropy(_scores(model, batch), batch.labels, reduction="sum")  # (B, L), (B,)
+    return with_router_loss(loss, model, batch.attention_mask, batch.n_counted)
+
+
+def multi_label(model: Classifier, batch: LabelledMicroBatch) -> Tensor:
+    """Binary cross-entropy of each label, the mean over the labels, summed over texts (nats)."""
+    scores = _scores(model, batch)  # (B, L)
+    losses = functional.binary_cross_entropy_with_logits(
+        scores, batch.labels.to(scores.dtype), reduction="none"
+    )
+    return with_router_loss(losses.mean(-1).sum(), model, batch.attention_mask, batch.n_counted)
+
+
+def answer_span(model: Classifier, batch: LabelledMicroBatch) -> Tensor:
+    """Cross-entropy of the first and of the last token of each answer among the row's tokens, the mean of both, summed
+    over questions (nats; Devlin et al. 2019, section 4.2).
+    """
+    scores = _scores(model, batch)  # (B, T, 2)
+    if batch.attention_mask is not None:
+        scores = scores.masked_fill(~batch.attention_mask[..., None], -torch.inf)
+    loss = functional.cross_entropy(scores, batch.labels, reduction="sum") / 2  # labels (B, 2)
     return with_router_loss(loss, model, batch.attention_mask, batch.n_counted)
 
 

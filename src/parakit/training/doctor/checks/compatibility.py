@@ -36,11 +36,14 @@ def head_differs(context: CheckContext) -> str | None:
 
 
 def _classifier_differs(classes: ClassifierConfig, task: str) -> str | None:
-    level = "token" if task == "tag" else "sequence"
+    level = {"tag": "token", "answer": "span"}.get(task, "sequence")
     if classes.level != level:
         return f"the head labels each {classes.level}, and {task} labels each {level}"
     if classes.regression != (task == "regress"):
         output = "a score" if classes.regression else "a choice among labels"
+        return f"the head predicts {output}, which does not fit {task}"
+    if classes.multi_label != (task == "multi_label"):
+        output = "any number of labels" if classes.multi_label else "one of its labels"
         return f"the head predicts {output}, which does not fit {task}"
     return None
 

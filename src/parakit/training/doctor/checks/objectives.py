@@ -94,6 +94,16 @@ def _expected_loss(model: Any, batch: AnyBatch) -> tuple[float, float]:
         labels = micro.labels
         if model.classes.regression:
             return float((out.squeeze(-1) - labels.double()).square().sum()), 0.0
+        if model.classes.multi_label:
+            losses = functional.binary_cross_entropy_with_logits(out, labels.double(), reduction="none")
+            return float(losses.mean(-1).sum()), 0.0
+        if model.classes.level == "span":
+            out = (
+                out
+                if micro.attention_mask is None
+                else out.masked_fill(~micro.attention_mask[..., None], -torch.inf)
+            )
+            return float(functional.cross_entropy(out, labels, reduction="sum") / 2), 0.0
         if micro.loss_mask is not None:
             out, labels = out[micro.loss_mask], labels[micro.loss_mask]
         return float(functional.cross_entropy(out, labels, reduction="sum")), 0.0
