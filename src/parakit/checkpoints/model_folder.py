@@ -93,7 +93,7 @@ def save_model(
         if head.kind in ("language_model", "sequence_to_sequence"):
             write_json_atomic(folder / GENERATION, _generation(config, tokenizer) | dict(sampling or {}))
         if head.pooling is not None:
-            write_pooling(folder, head.pooling, config.d_model)
+            write_pooling(folder, head.pooling, config.d_output)
         write_logs_and_card(folder, logs, card)
         write_weight_shards(
             weights.export_tensors(model, architecture, head, target), folder, max_shard_bytes

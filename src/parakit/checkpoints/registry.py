@@ -21,6 +21,7 @@ from parakit.checkpoints.architectures import (
     mistral,
     mixtral,
     modernbert,
+    opt,
     qwen2,
     qwen3,
     qwen3_moe,
@@ -38,7 +39,7 @@ from parakit.model.config import SPAN_LABELS, ClassifierConfig, EmbedderConfig, 
 # In the order in which they are tried for saving: of two that fit, the plainer one is used.
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
-    *(gpt_neox,),
+    *(gpt_neox, opt),
     *(modernbert, distilbert, bert, roberta, xlm_roberta),
     *(t5, bart, marian),
 )

@@ -30,7 +30,7 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = token_embedding or nn.Embedding(config.vocab_size, config.d_model)
+        self.token_embedding = token_embedding or nn.Embedding(config.vocab_size, config.d_output)
         self.type_embedding = (
             nn.Embedding(config.n_token_types, config.d_model) if config.n_token_types else None
         )
@@ -40,6 +40,10 @@ class Stack(nn.Module):
             self.local_positions = RotaryPositions(
                 config.rotary_dim or config.head_dim, config.max_seq_len, config.local_rope_theta
             )
+        self.input_projection = self.output_projection = None
+        if config.d_embedding is not None:
+            self.input_projection = nn.Linear(config.d_embedding, config.d_model, bias=False)
+            self.output_projection = nn.Linear(config.d_model, config.d_embedding, bias=False)
         self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.blocks = nn.ModuleList(
             make_block(config, layer, self.causal, cross) for layer in range(config.n_layers)
@@ -58,7 +62,7 @@ class Stack(nn.Module):
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
     ) -> Tensor:
-        """input_ids (B, T) -> hidden vectors (B, T, d_model).
+        """input_ids (B, T) -> hidden vectors (B, T, d_output).
 
         attention_mask bool, True = may attend: (B, S), the real keys, or (B or 1, 1, T, S), per pair; None: every row
         is one sequence without padding. Packed rows need the full mask and `position_ids` (B, T); so does a cache
@@ -85,7 +89,7 @@ class Stack(nn.Module):
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
     ) -> Tensor:
-        """As `forward`, from vectors (B, T, d_model) instead of token ids."""
+        """As `forward`, from vectors (B, T, d_output) instead of token ids."""
         n_new = vectors.shape[1]
         index = torch.arange(n_new, device=vectors.device)
         if position_ids is None:
@@ -101,11 +105,14 @@ class Stack(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             x = block(x, rotations[block.rotation], masks[block.local], cache, source, source_mask)
-        return self.final_norm(x)
+        x = self.final_norm(x)
+        return x if self.output_projection is None else self.output_projection(x)
 
     def _embed(self, x: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         if self.config.embedding_scale != 1.0:
             x = x * self.config.embedding_scale
+        if self.input_projection is not None:
+            x = self.input_projection(x)
         if self.type_embedding is not None:
             types = (
                 token_type_ids if self.config.n_token_types > 1 else None

@@ -75,6 +75,8 @@ class EncoderDecoderConfig(Config):
                 )
         if self.decoder.parallel_residual or self.decoder.sublayer_norm != "input":
             raise ValueError("parallel_residual and sublayer_norm are for stacks without cross-attention")
+        if self.encoder.d_embedding or self.decoder.d_embedding:
+            raise ValueError("d_embedding is for stacks without cross-attention")
         if self.decoder_start_id >= self.vocab_size:
             raise ValueError(
                 f"decoder_start_id = {self.decoder_start_id}, and vocab_size = {self.vocab_size}"
@@ -88,6 +90,11 @@ class EncoderDecoderConfig(Config):
     @property
     def d_model(self) -> int:
         return self.decoder.d_model
+
+    @property
+    def d_output(self) -> int:
+        """Width of the decoder's vectors."""
+        return self.decoder.d_output
 
     @property
     def n_layers(self) -> int:

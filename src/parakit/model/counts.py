@@ -15,11 +15,12 @@ def stack_params(
 ) -> dict[str, int]:
     """Parameters of one stack and its language-model head, by part. `cross`: with attention to a source."""
     c, d = config, config.d_model
-    per_norm = d * (2 if c.norm_bias else 1)
+    per_norm = d * (c.norm_weight + c.norm_bias)
     n_norms = c.n_layers * norms_per_block(c, cross) + c.final_norm + c.embedding_norm - skips_first_norm(c)
-    embedded = c.vocab_size * d if with_embedding else 0
+    embedded = c.vocab_size * c.d_output if with_embedding else 0
     parts = {
         "token_embedding": embedded + c.n_token_types * d,
+        "embedding_projection": _projection_params(c),
         "position_embedding": _position_params(c),
         "attention": c.n_layers * _attention_params(c),
         "cross_attention": c.n_layers * _attention_params(c, cross=True) if cross else 0,
@@ -140,7 +141,13 @@ def _stack_matmul_params(config: TransformerConfig) -> int:
 
 
 def _head_matmul_params(config: TransformerConfig) -> int:
-    return config.d_model * (config.vocab_size + (config.d_model if config.head_transform else 0))
+    transform = config.d_model**2 if config.head_transform else 0
+    return config.d_output * config.vocab_size + transform + _projection_params(config)
+
+
+def _projection_params(config: TransformerConfig) -> int:
+    """Of an embedding that is narrower than the stack: into it and back out."""
+    return 0 if config.d_embedding is None else 2 * config.d_embedding * config.d_model
 
 
 def _attention_matmul_params(config: TransformerConfig) -> int:
@@ -190,4 +197,8 @@ def _position_params(config: TransformerConfig) -> int:
 def _head_params(config: TransformerConfig, per_norm: int) -> int:
     d, vocab = config.d_model, config.vocab_size
     transform = d * d + (d if config.feed_forward_bias else 0) + per_norm if config.head_transform else 0
-    return transform + (vocab if config.lm_head_bias else 0) + (0 if config.tie_embeddings else vocab * d)
+    return (
+        transform
+        + (vocab if config.lm_head_bias else 0)
+        + (0 if config.tie_embeddings else vocab * config.d_output)
+    )

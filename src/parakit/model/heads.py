@@ -60,7 +60,7 @@ class TokenPredictor(nn.Module):
 
     def _add_head(self, config: TransformerConfig) -> None:
         self.transform = Transform(config) if config.head_transform else nn.Identity()
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=config.lm_head_bias)
+        self.lm_head = nn.Linear(config.d_output, config.vocab_size, bias=config.lm_head_bias)
         if config.tie_embeddings:
             self.lm_head.weight = self.trunk.token_embedding.weight
         self.logit_scale, self.logit_soft_cap = config.logit_scale, config.logit_soft_cap
@@ -187,10 +187,10 @@ class Classifier(nn.Module):
             self.dense = Transform(config)
         elif classes.head != "linear":
             self.dense = nn.Sequential(
-                nn.Linear(config.d_model, config.d_model), HEAD_ACTIVATIONS[classes.head]()
+                nn.Linear(config.d_output, config.d_output), HEAD_ACTIVATIONS[classes.head]()
             )
         self.dropout = Dropout(config.dropout)
-        self.label_head = nn.Linear(config.d_model, len(classes.labels), bias=classes.bias)
+        self.label_head = nn.Linear(config.d_output, len(classes.labels), bias=classes.bias)
         self.reset()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **context: Any) -> Tensor:
@@ -214,7 +214,7 @@ class RewardModel(nn.Module):
         super().__init__()
         self.config = config
         self.trunk: Encoder | Decoder = Decoder(config) if config.family == "decoder" else Encoder(config)
-        self.reward_head = nn.Linear(config.d_model, 1, bias=False)
+        self.reward_head = nn.Linear(config.d_output, 1, bias=False)
         self.reset()
 
     def hidden(self, input_ids: Tensor, **context: Any) -> Tensor:
@@ -246,7 +246,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.config, self.policy = policy.config, policy
         weight = policy.lm_head.weight
-        self.value_head = nn.Linear(policy.config.d_model, 1, device=weight.device, dtype=weight.dtype)
+        self.value_head = nn.Linear(policy.config.d_output, 1, device=weight.device, dtype=weight.dtype)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
@@ -310,7 +310,7 @@ def reset_weights(model: nn.Module) -> None:
             module.reset()
         elif isinstance(module, ZeroCenteredRMSNorm):
             nn.init.zeros_(module.weight)
-        elif isinstance(module, RMSNorm | nn.LayerNorm | HeadwiseLayerNorm):
+        elif isinstance(module, RMSNorm | nn.LayerNorm | HeadwiseLayerNorm) and module.weight is not None:
             nn.init.ones_(module.weight)
         if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             nn.init.zeros_(module.bias)

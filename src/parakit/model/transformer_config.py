@@ -83,6 +83,7 @@ class TransformerConfig(Config):
     )
 
     norm: Literal["rms", "layer"] = "rms"
+    norm_weight: bool = Field(default=True, description="layer: False is a norm without parameters")
     norm_bias: bool = False
     norm_eps: float = Field(default=1e-6, gt=0)
     zero_centered_norm: bool = Field(default=False, description="rms: multiply by 1 + weight (Gemma)")
@@ -110,6 +111,11 @@ class TransformerConfig(Config):
     balance_coef: float = Field(default=0.01, ge=0, description="of the load-balancing loss")
     router_z_coef: float = Field(default=0.0, ge=0, description="of the router's z-loss")
 
+    d_embedding: int | None = Field(
+        default=None,
+        ge=1,
+        description="width of the embedding, projected in and back out (OPT); None: d_model",
+    )
     embedding_scale: float = Field(default=1.0, gt=0)
     n_token_types: int = Field(default=0, ge=0)
     tie_embeddings: bool = True
@@ -156,6 +162,14 @@ class TransformerConfig(Config):
             )
         if self.norm == "layer" and self.zero_centered_norm:
             raise ValueError("zero_centered_norm = True, and norm = 'layer' is not an RMSNorm")
+        if not self.norm_weight and (self.norm == "rms" or self.norm_bias):
+            raise ValueError(
+                "norm_weight = False is a LayerNorm without parameters: norm = 'layer', no norm_bias"
+            )
+        if self.d_embedding is not None and (self.head_transform or self.n_token_types):
+            raise ValueError(
+                f"d_embedding = {self.d_embedding} applies without head_transform and token types"
+            )
         if self.shared_norm and not self.parallel_residual:
             raise ValueError("shared_norm = True, and parallel_residual = False")
         special = {
@@ -210,6 +224,11 @@ class TransformerConfig(Config):
         if self.n_shared_experts and not self.n_experts:
             raise ValueError(f"n_shared_experts = {self.n_shared_experts}, and n_experts = 0")
         return self
+
+    @property
+    def d_output(self) -> int:
+        """Width of the vectors that a stack returns, and of its token embedding."""
+        return self.d_embedding or self.d_model
 
     def is_local(self, layer: int) -> bool:
         """Whether `layer` attends to `sliding_window` tokens only."""

@@ -151,12 +151,12 @@ def decoder_tensors(
 def head_tensors(config: DecoderConfig, head: Head, label_head: str = "score") -> Iterator[HFTensor]:
     """The tensors of a head on a decoder; `label_head` is the name of its last matrix."""
     if head.kind == "language_model" and not config.tie_embeddings:
-        yield tensor("lm_head.weight", "lm_head.weight", config.vocab_size, config.d_model)
+        yield tensor("lm_head.weight", "lm_head.weight", config.vocab_size, config.d_output)
     elif head.kind == "reward_model":
-        yield tensor("reward_head.weight", f"{label_head}.weight", 1, config.d_model)
+        yield tensor("reward_head.weight", f"{label_head}.weight", 1, config.d_output)
     elif head.classes is not None:
         n_labels = len(head.classes.labels)
-        yield from linear("label_head", label_head, n_labels, config.d_model, head.classes.bias)
+        yield from linear("label_head", label_head, n_labels, config.d_output, head.classes.bias)
 
 
 def is_ignorable(hf_name: str) -> bool:

@@ -44,7 +44,7 @@ def embed(
     normalize = own.normalize if normalize is None else normalize
     inputs = encode_texts(tokenizer, texts, model.config, too_long)
     trunk: Any = model.trunk.encoder if isinstance(model, SequenceToSequence) else model.trunk
-    vectors = np.zeros((len(texts), model.config.d_model), np.float32)
+    vectors = np.zeros((len(texts), model.config.d_output), np.float32)
     with evaluation_mode(model):
         for batch in batches(model, inputs, trunk.config.n_token_types, micro_batch_size):
             hidden = trunk(batch.input_ids, attention_mask=batch.attention_mask, **batch.context)  # (B, T, D)

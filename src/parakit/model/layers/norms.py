@@ -71,7 +71,7 @@ def make_norm(config: TransformerConfig) -> nn.Module:
     if config.norm == "rms":
         kind = ZeroCenteredRMSNorm if config.zero_centered_norm else RMSNorm
         return kind(config.d_model, config.norm_eps)
-    return nn.LayerNorm(config.d_model, config.norm_eps, bias=config.norm_bias)
+    return nn.LayerNorm(config.d_model, config.norm_eps, config.norm_weight, config.norm_bias)
 
 
 def make_query_key_norm(config: TransformerConfig, n_heads: int) -> nn.Module:

@@ -1,0 +1,96 @@
+"""The decoders of `test_checkpoints_decoder_family.py`: transformers' class, its heads, and what varies between published
+checkpoints, each shrunk to a tiny model. The first variant of each is tested by `make test`, the others by
+`make test-long`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+SIZES = {
+    **{"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4},
+    **{"num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 128},
+    **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+}
+ALL_HEADS = {
+    "language_model": "ForCausalLM",
+    "classifier": "ForSequenceClassification",
+    "token_classifier": "ForTokenClassification",
+    "embedder": "Model",
+}
+
+
+def sizes_without(*keys: str, **changes: Any) -> dict[str, Any]:
+    """`SIZES` without `keys`, which an architecture does not have, and with others."""
+    return {key: value for key, value in SIZES.items() if key not in keys} | changes
+
+
+@dataclass(frozen=True)
+class DecoderCase:
+    """An architecture's prefix in transformers, and its variants: published name -> what differs from `sizes`."""
+
+    prefix: str
+    variants: Mapping[str, Mapping[str, Any]]
+    sizes: Mapping[str, Any] = field(default_factory=lambda: SIZES)
+    heads: tuple[str, ...] = tuple(ALL_HEADS)
+    config: str | None = None  # transformers' class of settings; None: the prefix's
+    classifier: str | None = None  # transformers' class that classifies texts; None: the prefix's
+    written_as: Mapping[str, str] = field(default_factory=dict)  # variant -> the class that it is saved as
+
+
+_NEOX_VARIANTS = {
+    "pythia": {},
+    "gpt-neox-20b": {"hidden_act": "gelu_fast"},
+    "polyglot-ko": {"rotary_pct": 0.5},
+    "open-calm": {"use_parallel_residual": False, "rotary_pct": 1.0},
+    "redpajama-incite": {"rotary_pct": 1.0, "use_parallel_residual": False, "num_hidden_layers": 2},
+    "stablelm-alpha": {"num_attention_heads": 2, "max_position_embeddings": 256},
+    "japanese-gpt-neox": {"rotary_emb_base": 1e5, "rotary_pct": 1.0, "use_parallel_residual": False},
+    "no biases": {"attention_bias": False},
+    "tied": {"tie_word_embeddings": True},
+    "linear rope": {
+        "rope_parameters": {
+            **{"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+            "partial_rotary_factor": 0.5,
+        }
+    },
+}
+_GALACTICA = {"activation_function": "gelu", "layer_norm_elementwise_affine": False}
+_OPT_VARIANTS = {
+    "opt-350m": {"do_layer_norm_before": False, "word_embed_proj_dim": 16},
+    "opt-125m": {},
+    "opt-1.3b": {"num_attention_heads": 2, "ffn_dim": 128},
+    "opt-before-4.20": {"_remove_final_layer_norm": True},
+    "opt-iml": {"ffn_dim": 64, "num_hidden_layers": 2},
+    "galactica": _GALACTICA,
+    "galactica without biases": _GALACTICA | {"enable_bias": False},
+    "untied": {"tie_word_embeddings": False},
+    "projected, untied": {"word_embed_proj_dim": 48, "tie_word_embeddings": False},
+    "post-norm": {"do_layer_norm_before": False},
+}
+
+DECODERS: dict[str, DecoderCase] = {
+    "gpt_neox": DecoderCase("GPTNeoX", _NEOX_VARIANTS, sizes=sizes_without("num_key_value_heads")),
+    "opt": DecoderCase(
+        "OPT",
+        _OPT_VARIANTS,
+        sizes=sizes_without("num_key_value_heads", "intermediate_size", ffn_dim=48),
+        heads=("language_model", "classifier", "embedder"),
+    ),
+}
+
+
+def cases() -> list[Any]:
+    """(architecture, variant) as parameters."""
+    return [
+        pytest.param(name, variant, id=f"{name}-{variant}", marks=[pytest.mark.long] if number else [])
+        for name, case in DECODERS.items()
+        for number, variant in enumerate(case.variants)
+    ]
+
+
+def head_cases() -> list[Any]:
+    """(architecture, head) as parameters, for all heads but the language model's."""
+    return [(name, head) for name, case in DECODERS.items() for head in case.heads[1:]]

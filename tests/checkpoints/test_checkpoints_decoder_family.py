@@ -1,0 +1,79 @@
+"""GPT-NeoX, OPT, Gemma and the like: logits, greedy tokens, heads, counts and folders are those of transformers."""
+
+import os
+
+import pytest
+import torch
+
+from parakit.checkpoints import load_model, read_config
+from parakit.model.heads import Classifier, Embedder
+from tests.checkpoints.conformance import (
+    assert_bf16_close,
+    assert_close,
+    assert_decoder_conforms,
+    assert_round_trip,
+    assert_same_greedy_tokens,
+    padding,
+    random_ids,
+    reference_model,
+    saved,
+)
+from tests.checkpoints.decoder_cases import ALL_HEADS, DECODERS, cases, head_cases
+
+transformers = pytest.importorskip("transformers")
+
+LABELS = {"id2label": {0: "bad", 1: "fair", 2: "good"}, "label2id": {"bad": 0, "fair": 1, "good": 2}}
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def tiny(name: str, variant: str, head: str = "language_model"):
+    """A transformers model, tiny and random."""
+    case = DECODERS[name]
+    labels = LABELS if head in ("classifier", "token_classifier") else {}
+    config = getattr(transformers, case.config or f"{case.prefix}Config")
+    named = case.classifier if head == "classifier" else None
+    model_class = getattr(transformers, named or f"{case.prefix}{ALL_HEADS[head]}")
+    return reference_model(model_class, config(**{**case.sizes, **case.variants[variant], **labels}))
+
+
+@pytest.mark.parametrize(("name", "variant"), cases())
+def test_a_published_variant_is_computed_and_kept(tmp_path, name, variant):
+    reference = tiny(name, variant)
+    folder = saved(reference, tmp_path / "f")
+    model, _ = load_model(folder)
+    assert_decoder_conforms(model, reference)
+    assert_same_greedy_tokens(model, reference)
+    ids = random_ids(97, 3, 24)
+    written_as = DECODERS[name].written_as.get(variant)
+    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(ids).logits, written_as)
+    assert read_config(tmp_path / "g") == read_config(folder) == model.config
+    assert model.config.n_params()["total"] == sum(p.numel() for p in reference.parameters())
+    exact = model(ids)
+    half, _ = load_model(folder, dtype="bfloat16")
+    with torch.no_grad():
+        assert_bf16_close(half(ids), reference.to(torch.bfloat16)(ids).logits, exact)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "head"), head_cases())
+def test_heads_are_those_of_transformers(tmp_path, name, head):
+    reference = tiny(name, next(iter(DECODERS[name].variants)), head)
+    folder = saved(reference, tmp_path / "f")
+    model, _ = load_model(folder)
+    mask = padding([15, 9, 4], "right")
+    ids = random_ids(97, 3, 15).masked_fill(~mask, 2)
+    with torch.no_grad():
+        wanted = reference(ids, attention_mask=mask.long())
+        if head == "embedder":
+            assert isinstance(model, Embedder)
+            assert_close(model.trunk(ids, attention_mask=mask)[mask], wanted.last_hidden_state[mask])
+        else:
+            assert isinstance(model, Classifier)
+            rows = mask if model.classes.level == "token" else slice(None)
+            assert_close(model(ids, attention_mask=mask)[rows], wanted.logits[rows])
+    one = random_ids(97, 1, 15)
+    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(one)[0])
