@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer, compile_chat
+from parakit.tokens.importers.sample_check import SAMPLES, check_sample
 from parakit.tokens.tokenizer.fast_encoding import TiktokenEncoder
 from parakit.tokens.tokenizer.special_tokens_template import add_special_tokens
 
@@ -91,6 +92,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         "GPT2Tokenizer": write(root / "gpt2", byte_bpe_files([], ["<|endoftext|>"])),
         "BartTokenizer": write(root / "bart", bart),
+        "MPNetTokenizer": write(
+            root / "mpnet",
+            {
+                "vocab.txt": "\n".join(
+                    ["<s>", "<pad>", "</s>", *BERT_VOCABULARY[1:2], *WORDS, *"aesx", "<mask>"]
+                ),
+                "config.json": '{"model_type": "mpnet"}',
+            },
+        ),
         "Qwen2Tokenizer": write(root / "qwen", {**qwen, "tokenizer_config.json": json.dumps(settings)}),
     }
 
@@ -104,7 +114,14 @@ def both(folders: dict[str, Path]) -> dict[str, tuple[Tokenizer, object]]:
     }
 
 
-NAMES = ["BertTokenizer", "BertTokenizer cased", "GPT2Tokenizer", "BartTokenizer", "Qwen2Tokenizer"]
+NAMES = [
+    "BertTokenizer",
+    "BertTokenizer cased",
+    "MPNetTokenizer",
+    "GPT2Tokenizer",
+    "BartTokenizer",
+    "Qwen2Tokenizer",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -263,6 +280,33 @@ def test_published_gpt2_and_t5_give_the_published_ids(
     check_vectors(actual, vectors)
 
 
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("CLIPTokenizer", ("clip_encoder.json.gz", "clip_vocab.bpe.gz")),
+        ("OpenAIGPTTokenizer", ("openai-gpt-vocab.json.gz", "openai-gpt-merges.txt.gz")),
+    ],
+)
+def test_published_clip_and_openai_gpt_are_those_of_transformers(
+    name: str, files: tuple[str, str], public_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = public_data("tok_t5_clip_openai_gpt")
+    read = [gzip.decompress((source / file).read_bytes()) for file in files]
+    folder = write(tmp_path, {"vocab.json": read[0], "merges.txt": read[1]})
+    actual, reference = Tokenizer.load(folder), getattr(transformers, name).from_pretrained(folder)
+    check_sample(actual, name)
+    actual.save(tmp_path / "saved")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    samples = (public_data("tok_llamacpp_vectors") / "all.gguf.inp").read_text("utf-8")
+    for text in [*SAMPLES, *samples.split("\n__ggml_vocab_test__\n")]:
+        ids = actual.encode(text)
+        expected = reference(text)["input_ids"]
+        assert add_special_tokens(actual, ids).token_ids == expected == again(text)["input_ids"], text
+        assert actual.decode(ids, skip_special=False) == reference.decode(
+            ids, clean_up_tokenization_spaces=False
+        )
+
+
 def check_vectors(actual: Tokenizer, vectors: list[dict]) -> None:
     assert len(vectors) >= 18
     for vector in vectors:
@@ -297,9 +341,17 @@ def check_vectors(actual: Tokenizer, vectors: list[dict]) -> None:
             {
                 "vocab.json": '{"a": 0}',
                 "merges.txt": "\n",
+                "tokenizer_config.json": '{"tokenizer_class": "WhisperTokenizer"}',
+            },
+            "Whisper",
+        ),
+        (
+            {
+                "vocab.json": '{"a": 0}',
+                "merges.txt": "\n",
                 "tokenizer_config.json": '{"tokenizer_class": "CLIPTokenizer"}',
             },
-            "CLIP",
+            r"has no <\|",
         ),
         (
             {"vocab.txt": "\n".join(BERT_VOCABULARY), "tokenizer_config.json": '{"do_lower_case": "no"}'},

@@ -101,6 +101,30 @@ MODELS = {
         "tokenizer.model",
         {"model_type": "bpe", "vocab_size": 150, "add_dummy_prefix": False},
     ),
+    "gemma": (
+        "tokenizer.model",
+        {
+            "model_type": "bpe",
+            "vocab_size": 420,
+            "byte_fallback": True,
+            "user_defined_symbols": [
+                "\n",
+                "\n\n",
+                "\u2581\u2581",
+                "\u2581\u2581\u2581",
+                "<h1>",
+                "<start_of_turn>",
+            ],
+            "normalization_rule_name": "identity",
+            "remove_extra_whitespaces": False,
+            "add_dummy_prefix": False,
+            "allow_whitespace_only_pieces": True,
+        },
+    ),
+    "bpe_with_own_words": (
+        "tokenizer.model",
+        {"model_type": "bpe", "vocab_size": 150, "user_defined_symbols": ["shells", "ab", "[INST]"]},
+    ),
     "own_words": (
         "spiece.model",
         {"model_type": "unigram", "vocab_size": 150, "user_defined_symbols": ["shells", "ab"]},
@@ -122,6 +146,19 @@ def test_ids_and_texts_are_those_of_sentencepiece(pairs: dict[str, Pair], name: 
     pairs[name].check(text)
 
 
+def test_user_defined_pieces_are_cut_from_the_text(pairs: dict[str, Pair]) -> None:
+    for name, texts in {
+        "gemma": ["a    b\n\n\nc", "<h1>x  <h1>"],
+        "bpe_with_own_words": ["shellshells ab", "shellsab", "she sells shells"],
+    }.items():
+        for text in texts:
+            pairs[name].check(text)
+    gemma, own = pairs["gemma"].actual, pairs["bpe_with_own_words"].actual
+    assert gemma.token_id("\u2581\u2581\u2581") in gemma.encode("a   b")
+    assert {gemma.token_id("<start_of_turn>")} <= gemma.control_ids
+    assert own.token_id("shells") in own.encode("sea shells")
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_saved_tokenizer_is_the_same_tokenizer(pairs: dict[str, Pair], name: str, tmp_path: Path) -> None:
     tokenizer = pairs[name].actual
@@ -137,7 +174,7 @@ def test_a_saved_tokenizer_is_the_same_tokenizer(pairs: dict[str, Pair], name: s
 
 def test_no_text_becomes_a_control_token_or_the_piece_of_a_byte(pairs: dict[str, Pair]) -> None:
     for pair in pairs.values():
-        ids = set(pair.actual.encode("</s><s> <pad><unk> <extra_id_0>"))
+        ids = set(pair.actual.encode("</s><s> <pad><unk> <extra_id_0> [INST] <start_of_turn>"))
         assert not ids & pair.actual.control_ids
     bytes_pair = pairs["unigram_with_bytes"]
     assert bytes_pair.actual.token_id("<0x41>") not in bytes_pair.actual.encode("<0x41>")
@@ -171,10 +208,10 @@ def test_what_tokenizer_json_cannot_say_is_refused_with_the_reason(tmp_path: Pat
     cases = {
         "type 'char'": {"model_type": "char", "vocab_size": 60},
         "spaces to words": {"model_type": "unigram", "vocab_size": 150, "treat_whitespace_as_suffix": True},
-        "user-defined or unused": {
+        "would change its user-defined piece '½'": {
             "model_type": "bpe",
             "vocab_size": 150,
-            "user_defined_symbols": ["shells"],
+            "user_defined_symbols": ["½"],
         },
     }
     for number, (reason, options) in enumerate(cases.items()):

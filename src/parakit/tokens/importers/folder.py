@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject
+from parakit.common.files import JsonObject, read_json
 from parakit.tokens.importers import marian
+from parakit.tokens.importers.fairseq import AROUND, language_code, renumber, templates
 from parakit.tokens.importers.sentencepiece_model import read_sentencepiece
 from parakit.tokens.importers.sentencepiece_tokenizer import sentencepiece_json
 from parakit.tokens.importers.special_strings import read_special_tokens, tokenizer_class
@@ -28,12 +29,31 @@ from parakit.tokens.tokenizer.special_tokens import SENTINEL
 # The files of a tokenizer -> its class when the folder names none.
 LAYOUTS: dict[tuple[str, ...], str] = {
     marian.FILES: "MarianTokenizer",
+    ("vocab.json", "sentencepiece.bpe.model"): "M2M100Tokenizer",
+    ("sentencepiece.bpe.model",): "XLMRobertaTokenizer",
+    ("spm.model",): "DebertaV2Tokenizer",
     ("spiece.model",): "T5Tokenizer",
     ("tokenizer.model",): "LlamaTokenizer",
     ("vocab.txt",): "BertTokenizer",
     ("vocab.json", "merges.txt"): "GPT2Tokenizer",
 }
-_SENTENCEPIECE_CLASSES = {"T5Tokenizer", "LlamaTokenizer"}
+# Where tokenizer_config.json names no class: that of the model, by `model_type` of config.json.
+_CLASS_OF_MODEL = {
+    "mbart": "MBartTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "pegasus": "PegasusTokenizer",
+    "gemma": "GemmaTokenizer",
+    "gemma2": "GemmaTokenizer",
+    "gemma3_text": "GemmaTokenizer",
+    "mpnet": "MPNetTokenizer",
+    "clip": "CLIPTokenizer",
+    "clip_text_model": "CLIPTokenizer",
+    "openai-gpt": "OpenAIGPTTokenizer",
+    "roberta": "RobertaTokenizer",
+    "qwen2": "Qwen2Tokenizer",
+    "qwen3": "Qwen2Tokenizer",
+}
+_SENTENCEPIECE_CLASSES = {"T5Tokenizer", "LlamaTokenizer", "GemmaTokenizer", *AROUND}
 _T5_SENTINELS, _MAX_SENTINELS = 100, 1000
 _UNNAMED = (None, "PreTrainedTokenizer", "TokenizersBackend")
 
@@ -51,8 +71,10 @@ def convert_tokenizer(folder: Path, settings: Mapping[str, Any]) -> tuple[str, s
     """
     names = find_layout(folder)
     assert names is not None, "has_tokenizer was not checked"
-    if tokenizer_class(settings) in _UNNAMED and names != ("vocab.json", "merges.txt"):
-        settings = {**settings, "tokenizer_class": LAYOUTS[names]}
+    if tokenizer_class(settings) in _UNNAMED:
+        known = _CLASS_OF_MODEL.get(_model_type(folder))
+        if known is not None or names != ("vocab.json", "merges.txt"):
+            settings = {**settings, "tokenizer_class": known or LAYOUTS[names]}
     target = None
     if names == marian.FILES:
         converted, target = marian.marian_jsons(folder, settings)
@@ -61,13 +83,19 @@ def convert_tokenizer(folder: Path, settings: Mapping[str, Any]) -> tuple[str, s
     elif names == ("vocab.json", "merges.txt"):
         converted, settings = convert_byte_bpe(folder, settings)
     else:
-        converted = _sentencepiece(folder, names[0], settings)
+        converted = _sentencepiece(folder, names[-1], settings)
     text = json.dumps(converted, ensure_ascii=False)
     return text, None if target is None else json.dumps(target, ensure_ascii=False), settings
 
 
+def _model_type(folder: Path) -> str:
+    path = folder / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    return str(config.get("model_type")) if isinstance(config, dict) else ""
+
+
 def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> JsonObject:
-    """T5's spiece.model, or Llama's tokenizer.model, with the tokens that each family adds."""
+    """A sentencepiece model with the numbering and the tokens of its family."""
     path, kind = folder / name, tokenizer_class(settings)
     if kind not in _SENTENCEPIECE_CLASSES:
         raise UserError(
@@ -76,7 +104,11 @@ def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> Json
             f"{', '.join(sorted(_SENTENCEPIECE_CLASSES))}",
         )
     model = read_sentencepiece(path)
+    if kind in AROUND:
+        model = renumber(model, kind, folder, settings)
     converted = sentencepiece_json(model, str(path))
+    if kind == "DebertaV2Tokenizer":
+        _adapt_deberta(converted, settings, path)
     known = {piece.piece: i for i, piece in enumerate(model.pieces)}
     tokens = {token["id"]: token for token in converted["added_tokens"]}
     for token in folder_added_tokens(folder, settings):
@@ -103,10 +135,17 @@ def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> Json
 def _post_processor(
     kind: str | None, strings: Mapping[str, str], known: Mapping[str, int], settings: Mapping[str, Any]
 ) -> JsonObject | None:
-    """T5 appends EOS to each text; Llama prepends BOS, and appends EOS where its settings enable it."""
-    defaults = {"bos": kind == "LlamaTokenizer", "eos": kind == "T5Tokenizer"}
+    """T5 appends EOS to each text; Llama and Gemma prepend BOS, and append EOS where their settings enable it."""
+    defaults = {"bos": kind in ("LlamaTokenizer", "GemmaTokenizer"), "eos": kind == "T5Tokenizer"}
     wanted = {name: settings.get(f"add_{name}_token", default) for name, default in defaults.items()}
     bos, eos = (strings.get(name) if wanted[name] else None for name in ("bos", "eos"))
+    if kind in AROUND:
+        code = language_code(kind, settings)
+        purposes = dict(strings) | ({} if code is None else {"language": code})
+        words = (
+            " ".join(_named(word, purposes) for word in one.split()) for one in templates(kind, settings)
+        )
+        return template_processing(*words, known)
     if bos is None and eos is None:
         return None
     second = 1 if kind == "LlamaTokenizer" else 0
@@ -115,3 +154,18 @@ def _post_processor(
         return " ".join(f"{word}:{token_type}" for word in (bos, name, eos) if word is not None)
 
     return template_processing(around("A", 0), f"{around('A', 0)} {around('B', second)}", known)
+
+
+def _named(word: str, purposes: Mapping[str, str]) -> str:
+    name, _, token_type = word.partition(":")
+    return f"{purposes.get(name, name)}:{token_type}"
+
+
+def _adapt_deberta(converted: JsonObject, settings: Mapping[str, Any], path: Path) -> None:
+    if settings.get("split_by_punct"):
+        raise UserError(
+            f"{path}: split_by_punct is on, by which DeBERTa's punctuation is cut off before sentencepiece",
+            "use the model's tokenizer.json, if its publisher has one",
+        )
+    if settings.get("do_lower_case"):
+        converted["normalizer"]["normalizers"].insert(0, {"type": "Lowercase"})

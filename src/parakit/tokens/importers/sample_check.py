@@ -42,7 +42,9 @@ def check_sample(tokenizer: Tokenizer | None, source: object) -> None:
             token_ids = _encode(tokenizer, sample)
             decoded = tokenizer.decode(token_ids)
             came_back = _came_back(tokenizer, sample, token_ids, decoded)
-        except Exception as error:
+        except BaseException as error:  # a panic of tokenizers is no Exception
+            if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+                raise
             reason = (str(error).splitlines() or [""])[0]
             raise UserError(
                 f"{source}: its tokenizer fails on {sample!r}: {type(error).__name__}: {reason}", _HINT

@@ -2,12 +2,18 @@
 
 Normalization, the prepended space and the escaping of spaces become normalizers; Unigram keeps its scores; BPE, which
 merges any two neighbours whose join is a piece, gets every such pair as a merge, the best score first and of equals the
-longer left part, which is further left in a run. Features without a counterpart in `tokenizers` are refused.
+longer left part, which is further left in a run; its user-defined pieces become added tokens. Features without a
+counterpart in `tokenizers` are refused.
 """
 
 from __future__ import annotations
 
 import base64
+import json
+import re
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -21,6 +27,7 @@ from parakit.tokens.importers.sentencepiece_model import (
     SentencePieceModel,
 )
 from parakit.tokens.importers.tokenizer_json import added_token, base_json
+from parakit.tokens.tokenizer.fast_encoding import is_text
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 # Unigram: a byte piece encodes one byte of an unknown character. Text that spells its name must not become it, and does
@@ -33,17 +40,48 @@ def sentencepiece_json(model: SentencePieceModel, where: str) -> JsonObject:
     naming `where` for a feature that cannot be converted.
     """
     _check(model, where)
-    pieces = model.pieces
-    special = [(i, p.piece) for i, p in enumerate(pieces) if p.kind in (CONTROL, UNKNOWN, UNUSED)]
-    # If no piece contains an inner space, text may be split at spaces, which is many times as fast.
-    splits = all(SPACE not in piece.piece[1:] for piece in pieces if piece.kind in (NORMAL, USER_DEFINED))
-    split = {"type": "Split", "pattern": {"String": SPACE}, "behavior": "MergedWithNext", "invert": False}
+    own = {} if model.model == "unigram" else _user_defined(model, where)
+    added = {
+        i: added_token(i, piece.piece)
+        for i, piece in enumerate(model.pieces)
+        if piece.kind in (CONTROL, UNKNOWN, UNUSED)
+    } | own
+    words = [token["content"] for token in own.values() if token["normalized"]]
     return {
-        **base_json([added_token(i, piece) for i, piece in special]),
-        "normalizer": {"type": "Sequence", "normalizers": _normalizers(model)},
-        "pre_tokenizer": split if splits else None,
+        **base_json([added[i] for i in sorted(added)]),
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(model, words)},
+        "pre_tokenizer": _pre_tokenizer(model),
         "decoder": {"type": "Sequence", "decoders": _decoders(model)},
         "model": _unigram(model) if model.model == "unigram" else _bpe(model),
+    }
+
+
+def _pre_tokenizer(model: SentencePieceModel) -> JsonObject | None:
+    """If no piece contains an inner space, text may be split at spaces, which is many times as fast."""
+    kinds = (NORMAL, USER_DEFINED) if model.model == "unigram" else (NORMAL,)
+    if any(SPACE in piece.piece[1:] for piece in model.pieces if piece.kind in kinds):
+        return None
+    return {"type": "Split", "pattern": {"String": SPACE}, "behavior": "MergedWithNext", "invert": False}
+
+
+def _user_defined(model: SentencePieceModel, where: str) -> dict[int, JsonObject]:
+    """A BPE model's user-defined pieces, which no merge makes: normalized text that spells one is cut there, before the
+    merges. Those that look like markers are control tokens, into which no text turns here.
+    """
+    found = {i: piece.piece for i, piece in enumerate(model.pieces) if piece.kind == USER_DEFINED}
+    words = [piece for piece in found.values() if is_text(piece)]
+    if words:
+        steps = {"type": "Sequence", "normalizers": _normalizers(model, words)}
+        empty = base_json([]) | {"normalizer": steps, "model": {"type": "BPE", "vocab": {}, "merges": []}}
+        normalizer = HuggingFaceTokenizer.from_str(json.dumps(empty)).normalizer
+        if changed := [word for word in words if normalizer.normalize_str(word) != word]:
+            raise UserError(
+                f"{where}: normalization would change its user-defined piece {changed[0]!r}, which sentencepiece keeps",
+                "use the model's tokenizer.json, if its publisher has one",
+            )
+    return {
+        i: added_token(i, piece, special=not is_text(piece)) | {"normalized": is_text(piece)}
+        for i, piece in found.items()
     }
 
 
@@ -57,13 +95,14 @@ def _check(model: SentencePieceModel, where: str) -> None:
         reason = "it does not escape spaces, but its pieces have none"
     elif model.denormalizes:
         reason = "it rewrites decoded text by a table"
-    elif model.model == "bpe" and any(piece.kind in (USER_DEFINED, UNUSED) for piece in model.pieces):
-        reason = "a BPE model with user-defined or unused pieces splits text as no merge list does"
+    elif model.model == "bpe" and any(piece.kind == UNUSED for piece in model.pieces):
+        reason = "a BPE model with unused pieces splits text as no merge list does"
     if reason:
         raise UserError(f"{where}: {reason}", "use the model's tokenizer.json, if its publisher has one")
 
 
-def _normalizers(model: SentencePieceModel) -> list[JsonObject]:
+def _normalizers(model: SentencePieceModel, words: Sequence[str]) -> list[JsonObject]:
+    """`words` are the user-defined pieces, which `tokenizers` normalizes too, and to which no space may be added."""
     steps: list[JsonObject] = []
     if model.charsmap:
         table = base64.b64encode(model.charsmap).decode()
@@ -71,7 +110,10 @@ def _normalizers(model: SentencePieceModel) -> list[JsonObject]:
     if model.remove_extra_spaces:
         steps.append({"type": "Replace", "pattern": {"Regex": rf"\A +|[ {SPACE}]+\z"}, "content": ""})
         steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
-    if model.dummy_prefix:
+    if model.dummy_prefix and words:
+        pattern = rf"\A(?!(?:{'|'.join(map(re.escape, words))})\z)(?=[\s\S])"
+        steps.append({"type": "Replace", "pattern": {"Regex": pattern}, "content": SPACE})
+    elif model.dummy_prefix:
         steps.append({"type": "Prepend", "prepend": SPACE})
     steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
     return steps

@@ -26,6 +26,7 @@ _BART = {
 }
 _LLAMA = {"bos": "<s>", "eos": "</s>", "unk": "<unk>"}
 _T5 = {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
+_CLIP = {"bos": "<|startoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>", "pad": "<|endoftext|>"}
 CLASS_SPECIAL_TOKENS: dict[str, dict[str, str]] = {
     "BertTokenizer": _BERT,
     "DistilBertTokenizer": _BERT,
@@ -36,15 +37,38 @@ CLASS_SPECIAL_TOKENS: dict[str, dict[str, str]] = {
     "LlamaTokenizer": _LLAMA,
     "T5Tokenizer": _T5,
     "MarianTokenizer": _T5,
+    "XLMRobertaTokenizer": _BART,
+    "MBartTokenizer": _BART,
+    "MBart50Tokenizer": _BART,
+    "NllbTokenizer": _BART,
+    "M2M100Tokenizer": _BART,
+    "PegasusTokenizer": _T5 | {"mask": "<mask_2>"},
+    "DebertaV2Tokenizer": _BERT | {"bos": "[CLS]", "eos": "[SEP]"},
+    "MPNetTokenizer": _BART | {"unk": "[UNK]"},
+    "GemmaTokenizer": {"bos": "<bos>", "eos": "<eos>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
+    "CLIPTokenizer": _CLIP,
+    "OpenAIGPTTokenizer": {"unk": "<unk>"},
     "Qwen2Tokenizer": {"eos": "<|endoftext|>", "pad": "<|endoftext|>"},
+}
+_SAME_CLASS = {
+    "MT5Tokenizer": "T5Tokenizer",
+    "LongformerTokenizer": "RobertaTokenizer",
+    "LEDTokenizer": "BartTokenizer",
+    "CodeGenTokenizer": "GPT2Tokenizer",
+    "MobileBertTokenizer": "BertTokenizer",
+    "ConvBertTokenizer": "BertTokenizer",
+    "SqueezeBertTokenizer": "BertTokenizer",
+    "LayoutLMTokenizer": "BertTokenizer",
 }
 _SENTINEL = re.compile(re.escape(SENTINEL).replace(r"\{\}", r"(\d{1,6})"))
 
 
 def tokenizer_class(settings: Mapping[str, Any]) -> str | None:
-    """The class that a tokenizer_config.json names, without the optional "Fast"."""
+    """The class that a tokenizer_config.json names, without the optional "Fast"; of classes that are the same under two
+    names, the better known.
+    """
     name = settings.get("tokenizer_class")
-    return name.removesuffix("Fast") if isinstance(name, str) else None
+    return _SAME_CLASS.get(short := name.removesuffix("Fast"), short) if isinstance(name, str) else None
 
 
 def read_special_tokens(settings: Mapping[str, Any], known: Collection[str]) -> SpecialTokens:

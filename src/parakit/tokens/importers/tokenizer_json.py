@@ -39,7 +39,7 @@ def suffix_decoder(suffix: str) -> JsonObject:
         "content": "\u0120",
     }  # a space in the byte alphabet
     byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    strip = {"type": "Strip", "content": " ", "start": 0, "stop": 1}
+    strip = {"type": "Replace", "pattern": {"Regex": r" \z"}, "content": ""}  # Strip panics on an empty text
     return {"type": "Sequence", "decoders": [space, byte_level, strip]}
 
 

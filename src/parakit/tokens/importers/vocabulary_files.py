@@ -19,13 +19,24 @@ from parakit.tokens.importers.tokenizer_json import (
     added_token,
     base_json,
     byte_bpe_json,
+    suffix_decoder,
     template_processing,
 )
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS
 
 MAX_BYTES = 200_000_000
-_WORDPIECE_CLASSES = {None, "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"}
-_GPT2_CLASSES = {None, "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "Qwen2Tokenizer"}
+_WORDPIECE_CLASSES = {None, "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"}
+_SUFFIX_CLASSES = {"CLIPTokenizer", "OpenAIGPTTokenizer"}
+_GPT2_CLASSES = {
+    None,
+    "GPT2Tokenizer",
+    "RobertaTokenizer",
+    "BartTokenizer",
+    "Qwen2Tokenizer",
+    *_SUFFIX_CLASSES,
+}
+_SUFFIX = "</w>"
+_CLIP_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def wordpiece_json(folder: Path, settings: Mapping[str, Any]) -> JsonObject:
@@ -43,8 +54,10 @@ def wordpiece_json(folder: Path, settings: Mapping[str, Any]) -> JsonObject:
     strings = read_special_tokens(settings, vocabulary).strings
     _require(strings, ("unk", "cls", "sep"), path)
     cls, sep = strings["cls"], strings["sep"]
+    is_mpnet = tokenizer_class(settings) == "MPNetTokenizer"
+    pair = f"{sep}:0 {sep}:0 B:0 {sep}:0" if is_mpnet else f"{sep}:0 B:1 {sep}:1"
     return {
-        **base_json([added_token(vocabulary[string], string) for string in dict.fromkeys(strings.values())]),
+        **base_json(_named_tokens(strings, vocabulary, is_mpnet)),
         "normalizer": {
             "type": "BertNormalizer",
             "clean_text": True,
@@ -53,9 +66,7 @@ def wordpiece_json(folder: Path, settings: Mapping[str, Any]) -> JsonObject:
             "lowercase": _setting(settings, "do_lower_case", True),
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": template_processing(
-            f"{cls}:0 A:0 {sep}:0", f"{cls}:0 A:0 {sep}:0 B:1 {sep}:1", vocabulary
-        ),
+        "post_processor": template_processing(f"{cls}:0 A:0 {sep}:0", f"{cls}:0 A:0 {pair}", vocabulary),
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
             "type": "WordPiece",
@@ -82,19 +93,18 @@ def convert_byte_bpe(folder: Path, settings: Mapping[str, Any]) -> tuple[JsonObj
         )
     kind = tokenizer_class(settings)
     if kind not in _GPT2_CLASSES - {None}:
-        kind = "BartTokenizer" if {"<s>", "</s>", "<mask>"} <= vocabulary.keys() else "GPT2Tokenizer"
+        kind = _guess_class(vocabulary)
         settings = {**settings, "tokenizer_class": kind}
     added = folder_added_tokens(folder, settings)
     known = vocabulary | {token["content"]: token["id"] for token in added}
     strings = read_special_tokens(settings, known).strings
-    named = [added_token(known[string], string) for string in dict.fromkeys(strings.values())]
-    tokens = {token["id"]: token for token in [*named, *added]}
-    converted = byte_bpe_json(
-        vocabulary,
-        merges,
-        PATTERNS["one_digit" if kind == "Qwen2Tokenizer" else "gpt2"],
-        [tokens[token_id] for token_id in sorted(tokens)],
-    )
+    named = _named_tokens(strings, known, kind in ("RobertaTokenizer", "BartTokenizer"))
+    by_id = {token["id"]: token for token in [*named, *added]}
+    tokens = [by_id[token_id] for token_id in sorted(by_id)]
+    if kind in _SUFFIX_CLASSES:
+        return _suffix_bpe_json(kind, vocabulary, merges, tokens), settings
+    pattern = PATTERNS["one_digit" if kind == "Qwen2Tokenizer" else "gpt2"]
+    converted = byte_bpe_json(vocabulary, merges, pattern, tokens)
     if kind == "Qwen2Tokenizer":
         converted["normalizer"] = {"type": "NFC"}
     elif kind != "GPT2Tokenizer":
@@ -110,6 +120,65 @@ def convert_byte_bpe(folder: Path, settings: Mapping[str, Any]) -> tuple[JsonObj
     if _setting(settings, "add_prefix_space", False):
         converted["pre_tokenizer"] = byte_level | {"add_prefix_space": True, "use_regex": True}
     return converted, settings
+
+
+def _guess_class(vocabulary: Mapping[str, int]) -> str:
+    """The tokenizer class of a vocab.json, by its special tokens."""
+    if f"a{_SUFFIX}" in vocabulary:
+        return "CLIPTokenizer" if "<|startoftext|>" in vocabulary else "OpenAIGPTTokenizer"
+    return "BartTokenizer" if {"<s>", "</s>", "<mask>"} <= vocabulary.keys() else "GPT2Tokenizer"
+
+
+def _named_tokens(
+    strings: Mapping[str, str], known: Mapping[str, int], mask_takes_space: bool
+) -> list[JsonObject]:
+    """The special tokens, each once; RoBERTa's MASK includes the space before it."""
+    mask = strings.get("mask") if mask_takes_space else None
+    return [
+        added_token(known[string], string, lstrip=string == mask)
+        for string in dict.fromkeys(strings.values())
+    ]
+
+
+def _suffix_bpe_json(
+    kind: str, vocabulary: Mapping[str, int], merges: list[list[str]], added: list[JsonObject]
+) -> JsonObject:
+    """The tokenizer.json of a lower-casing BPE with a suffix at each word's end: CLIP's, of bytes, with BOS and EOS around
+    a text, or OpenAI GPT's, of characters, which splits as BERT.
+    """
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    unk = end if kind == "CLIPTokenizer" else "<unk>"
+    if missing := [string for string in ({start, end} if unk == end else {unk}) if string not in vocabulary]:
+        raise CorruptArtifact(f"vocab.json: has no {missing[0]}, as that of a {kind} does", "fetch it again")
+    model = {"type": "BPE", "vocab": dict(vocabulary), "merges": merges, "unk_token": unk}
+    converted = base_json(added) | {"model": model | {"end_of_word_suffix": _SUFFIX}}
+    if kind == "OpenAIGPTTokenizer":
+        folding = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}
+        return converted | {
+            "normalizer": {"type": "BertNormalizer", **folding},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "decoder": {"type": "BPEDecoder", "suffix": _SUFFIX},
+        }
+    space = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": _CLIP_PATTERN},
+        "behavior": "Removed",
+        "invert": True,
+    }
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return converted | {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, space, {"type": "Lowercase"}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": {
+            "type": "RobertaProcessing",
+            "sep": [end, vocabulary[end]],
+            "cls": [start, vocabulary[start]],
+            "trim_offsets": False,
+            "add_prefix_space": False,
+        },
+        "decoder": suffix_decoder(_SUFFIX),
+    }
 
 
 def folder_added_tokens(folder: Path, settings: Mapping[str, Any]) -> list[JsonObject]:

@@ -267,12 +267,17 @@ _TEXT_ADDED = re.compile(
 )
 
 
+def is_text(string: str) -> bool:
+    """Whether an added token is ordinary text: a run of spaces (sentencepiece's, too), a word, one of Gemma's HTML tags."""
+    return _TEXT_ADDED.fullmatch(string) is not None
+
+
 def text_added_tokens(parsed_json: JsonObject) -> list[JsonObject]:
-    """Added tokens that are ordinary text: runs of spaces (sentencepiece's, too), words, Gemma's HTML tags. Those that
-    look like markers are control tokens, whatever their `special` flag.
+    """Added tokens that are ordinary text; those that look like markers are control tokens, whatever their `special`
+    flag.
     """
     added = parsed_json.get("added_tokens", [])
-    return [token for token in added if not token["special"] and _TEXT_ADDED.fullmatch(token["content"])]
+    return [token for token in added if not token["special"] and is_text(token["content"])]
 
 
 def control_token_pattern(added: Sequence[JsonObject], strings: Iterable[str]) -> re.Pattern[str] | None:
