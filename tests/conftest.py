@@ -4,7 +4,9 @@ torch is used.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,29 @@ def published_model() -> Callable[[str], Path]:
         return found
 
     return path
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(published_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published chat model as transformers writes it: a folder to load, tune and compare."""
+    published_model("smollm2")
+    from tests.real_models import transformers_folder
+
+    source, folder = transformers_folder(), tmp_path_factory.mktemp("real") / "smollm2"
+    assert source is not None
+    shutil.copytree(source, folder, copy_function=_link_or_copy)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_model_name_or_path", None)
+    (folder / "config.json").unlink()  # a link's other name keeps its content
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
 
 
 @pytest.fixture(scope="session")

@@ -78,5 +78,29 @@ def fetch_models() -> None:
         print(f"{name}: {folder / model.path}")
 
 
+def transformers_folder() -> Path | None:
+    """SmolLM2-135M-Instruct as a folder that transformers makes from the GGUF file, dequantised; made once, next to it.
+    None where the model was not fetched.
+    """
+    file, folder = find_model("smollm2"), models_folder() / "smollm2-hf"
+    if file is None:
+        return None
+    if not folder.is_dir():
+        import transformers
+
+        load = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+        model = transformers.AutoModelForCausalLM.from_pretrained(**load)
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        plain = transformers.AutoModelForCausalLM.from_config(model.config)
+        plain.load_state_dict(model.state_dict())
+        plain.generation_config = model.generation_config
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+        plain.save_pretrained(unfinished)
+        transformers.AutoTokenizer.from_pretrained(**load).save_pretrained(unfinished)
+        unfinished.rename(folder)
+    return folder
+
+
 if __name__ == "__main__":
     fetch_models()

@@ -1,7 +1,10 @@
 """Exact loss, perplexity and bits per byte.
 
-Every token of a document counts except its first (BOS), EOS included: the figure is the length of a code for the documents
-and where they end. Nats are summed in float64 over the whole split, so batch size does not matter. Bits per byte divides
+A document has the ids around it that its tokenizer adds to a text. Every token counts except a document's first, and with
+Parakit's own tokenizers its EOS: the figure is the length of a code for the documents and where they end. A published
+model's EOS may end a turn rather than a text, and counts only where its tokenizer adds it.
+
+Nats are summed in float64 over the whole split, so batch size does not matter. Bits per byte divides
 by the bytes of the raw text, not of the decoded tokens, and compares models of different vocabularies. Left out: a window
 that moves by one token a step.
 
@@ -11,8 +14,9 @@ Shapes: B rows, T tokens, D width, N counted tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -30,12 +34,16 @@ from parakit.model.heads import LanguageModel
 from parakit.model.layers.masks import document_mask
 from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.source import evaluation_batches
-from parakit.tokens.shards import TokenShards
+from parakit.tokens.shards import TokenShards, document_boundaries, encode_between
+from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TOKENS_PER_FORWARD = 8192
 TOKENS_PER_HEAD = 2048  # logits are (N, vocab_size), the widest tensor
 DOCUMENTS_PER_BATCH = 1000
+MAX_UNCUT_CHARS = (
+    2_000_000  # a text is one document up to here, so that windows alone decide what a token sees
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class LossResult:
     perplexity: float
     bits_per_byte: float | None
     n_tokens: int
-    """Counted tokens: EOS is one, BOS is not."""
+    """Counted tokens: all but each document's first."""
     n_bytes: int
     """Bytes of the raw text of the counted tokens; in conversations, of the assistant's text."""
     n_unknown: int = 0
@@ -124,11 +132,13 @@ def evaluate_text(
     config: TextConfig | None = None,
     advance: OnProgress | None = None,
 ) -> LossResult:
-    """Evaluate a model on raw text, read and encoded like a corpus, duplicates included.
+    """Evaluate a model on raw text, read and encoded like a corpus, but with duplicates and not cut into documents.
 
     Raises `UserError` as the readers do: a missing path, a binary file, no text at all.
     """
-    config = (config or TextConfig()).replace(paths=tuple(paths), deduplicate=False)
+    config = config or TextConfig()
+    uncut = max(config.max_document_chars, MAX_UNCUT_CHARS)
+    config = config.replace(paths=tuple(paths), deduplicate=False, max_document_chars=uncut)
     text = encode_documents(tokenizer, read_documents(config, ReadReport()))
     if text.n_bytes == 0:
         raise UserError(f"{', '.join(paths)}: no text to evaluate on", "name files with text")
@@ -144,16 +154,17 @@ def evaluate_text(
 
 
 def encode_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> TokenShards:
-    """Documents as token shards in memory, each between BOS (EOS without a BOS) and EOS."""
-    opener = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    if opener is None or tokenizer.eos_id is None:
-        raise UserError("this tokenizer has no EOS, which separates documents", "use one with an EOS")
+    """Documents as token shards in memory: a decoder's documents, without the EOS that a published tokenizer does not
+    add to a text.
+    """
+    own = tokenizer.special.is_parakit_default
+    boundaries = document_boundaries(tokenizer, "decoder") if own else text_boundaries(tokenizer)
     pieces, lengths, n_bytes = [np.zeros(0, np.uint32)], [0], 0
     for group in _groups(documents, DOCUMENTS_PER_BATCH):
-        n_bytes += sum(document.n_bytes for document in group)
-        for ids in tokenizer.encode_bulk([document.text for document in group]):
-            pieces += [np.concatenate([[opener], ids, [tokenizer.eos_id]]).astype(np.uint32)]
-            lengths.append(len(pieces[-1]))
+        ids, n_group_bytes = encode_between(tokenizer, group, boundaries)
+        pieces += ids
+        lengths += map(len, ids)
+        n_bytes += n_group_bytes
     return TokenShards(
         token_ids=np.concatenate(pieces),
         offsets=np.cumsum(lengths, dtype=np.int64),
@@ -164,14 +175,9 @@ def encode_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> Tok
     )
 
 
-def _groups(documents: Iterable[Document], size: int) -> Iterable[list[Document]]:
-    group: list[Document] = []
-    for document in documents:
-        group.append(document)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
+def _groups(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
+    remaining = iter(documents)
+    while group := list(islice(remaining, size)):
         yield group
 
 

@@ -286,7 +286,7 @@ class Model:
     def logits(self, text: str | Sequence[int]) -> torch.Tensor:
         """Logits (T, vocab_size) of a text, or of token ids as they are, in float32 or better.
 
-        A text gets BOS (a decoder) or the family's special tokens (an encoder) first, so T counts these. Row t of a
+        A text gets the special tokens that its tokenizer adds (`text_boundaries`), and T counts them. Row t of a
         decoder predicts token t + 1, row t of an encoder token t.
         """
         require_capability(self.network, "logits")
@@ -301,9 +301,9 @@ class Model:
     def log_likelihood(self, prompt: Prompt, completion: str | list[str]) -> float | list[float]:
         """The log-probability (nats) of a completion, or of each of several, after a text or conversation.
 
-        The sum over the completion's tokens: those of its text encoded by itself, behind BOS and the prompt's tokens. No
-        token spans the seam, so write the space that belongs to a word with it: ("The sky is", " blue"). EOS is not part
-        of the sum.
+        The sum over the completion's tokens: those of its text encoded by itself, behind the prompt's tokens and what
+        the tokenizer puts before a text. No token spans the seam, so write the space that belongs to a word with it:
+        ("The sky is", " blue"). EOS is not part of the sum.
         """
         network = self._network(heads.LanguageModel, "log_likelihood")
         completions = [completion] if isinstance(completion, str) else completion

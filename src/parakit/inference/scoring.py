@@ -18,7 +18,7 @@ from parakit.data.conversations.conversation import Message
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.inference.generation.decoding import check_prompt
-from parakit.inference.generation.text import Prompt, prompt_ids
+from parakit.inference.generation.text import Prompt, context_ids, prompt_ids
 from parakit.inference.prediction.batches import encode_texts
 from parakit.model.heads import LanguageModel, MaskedLanguageModel
 from parakit.tokens.chat.template import compile_chat
@@ -45,7 +45,7 @@ def logits_of(model: LanguageModel | MaskedLanguageModel, token_ids: Sequence[in
 
 
 def input_ids_of(model: LanguageModel | MaskedLanguageModel, tokenizer: Tokenizer, text: str) -> list[int]:
-    """A text as the model's input: BOS and its tokens for a decoder, with the family's special tokens for an encoder."""
+    """A text as the model's input: its tokens with what the tokenizer adds to a text for models of this family."""
     if isinstance(model, MaskedLanguageModel):
         return encode_texts(tokenizer, [text], model.config)[0].token_ids
     return prompt_ids(tokenizer, text)
@@ -87,10 +87,11 @@ def log_likelihoods(
 
 def encode_pair(tokenizer: Tokenizer, prompt: Prompt, completion: str) -> tuple[list[int], list[bool]]:
     """The ids of prompt and completion, and which of them are the completion's."""
-    before = prompt_ids(tokenizer, prompt)
     if isinstance(prompt, str):
+        before = context_ids(tokenizer, prompt)
         ids = (tokenizer.continuation_encoder or tokenizer).encode(completion)
         return [*before, *ids], [False] * len(before) + [True] * len(ids)
+    before = prompt_ids(tokenizer, prompt)
     chat = compile_chat(tokenizer, [*prompt, Message("assistant", completion)])
     counted = [
         counts and i >= len(before) and token_id not in tokenizer.control_ids

@@ -1,10 +1,10 @@
 """Token shards: a corpus as ids on disk, memory-mapped, with document boundaries.
 
 Per split one flat file of ids (uint16 where the vocabulary allows, else uint32), the offsets at which documents begin,
-and for conversations a loss mask. A document is BOS, its ids, EOS (without BOS, EOS opens it too, as in GPT-2); for
-encoders CLS, its ids, SEP; for encoder-decoders its ids, EOS; or what the template of a published tokenizer adds. The
-chat template encodes conversations. `n_bytes` counts the raw text of the counted tokens: whole documents, or the
-assistant's content. Shards are written in bounded memory.
+and for conversations a loss mask. A document has the ids that its tokenizer puts before and after a text; for decoders
+EOS ends it in any case. Parakit's own tokenizers: BOS, its ids, EOS; for encoders CLS, its ids, SEP; for encoder-decoders
+its ids, EOS. The chat template encodes conversations. `n_bytes` counts the raw text of the counted tokens: whole documents
+(without the first token where nothing is before it), or the assistant's content. Shards are written in bounded memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.documents import Document
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
+from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _INDEX = "index.json"
@@ -232,10 +232,30 @@ def _chunks(items: Iterable[ShardItem]) -> Iterator[list[ShardItem]]:
 def _encode_documents(
     documents: list[Document], tokenizer: Tokenizer, family: Family
 ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
-    before, after = (np.array(ids, np.uint32) for ids in document_boundaries(tokenizer, family))
+    boundaries = document_boundaries(tokenizer, family)
+    ids, n_bytes = encode_between(tokenizer, documents, boundaries)
+    return ids, [], n_bytes if family == "decoder" else sum(document.n_bytes for document in documents)
+
+
+def encode_between(
+    tokenizer: Tokenizer, documents: Sequence[Document], boundaries: tuple[list[int], list[int]]
+) -> tuple[list[np.ndarray], int]:
+    """The ids of each document with those of `boundaries` before and after, and the bytes of the text that a decoder
+    predicts: the first token is not, where no id is before it.
+    """
+    before, after = (np.array(ids, np.uint32) for ids in boundaries)
     encoded = tokenizer.encode_bulk([document.text for document in documents])
-    ids = [np.concatenate([before, one, after]) for one in encoded]
-    return ids, [], sum(document.n_bytes for document in documents)
+    n_bytes = sum(document.n_bytes for document in documents)
+    if not len(before):
+        n_bytes -= sum(_n_bytes(tokenizer, int(one[0])) for one in encoded if len(one))
+    return [np.concatenate([before, one, after]) for one in encoded], n_bytes
+
+
+def _n_bytes(tokenizer: Tokenizer, token_id: int) -> int:
+    """Bytes of a token's text."""
+    if tokenizer.kind == "byte_bpe":
+        return len(tokenizer.token_bytes[token_id])
+    return len(tokenizer.decode([token_id]).encode())
 
 
 def document_boundaries(tokenizer: Tokenizer, family: Family) -> tuple[list[int], list[int]]:
@@ -245,14 +265,15 @@ def document_boundaries(tokenizer: Tokenizer, family: Family) -> tuple[list[int]
             raise UserError(
                 "this tokenizer has no EOS, so documents would have no end", "use one that parakit trained"
             )
-        return [tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id], [tokenizer.eos_id]
-    before, after = special_tokens_template(tokenizer, family, 1).parts
+        before, after = text_boundaries(tokenizer)
+        return before, after if after[-1:] == [tokenizer.eos_id] else [*after, tokenizer.eos_id]
+    before, after = text_boundaries(tokenizer, family)
     if not after or (family == "encoder" and not before):
         raise UserError(
             f"this tokenizer adds no special tokens to a text, and an {family} needs them to separate documents",
             "use one that parakit trained, or one made for such models",
         )
-    return list(before), list(after)
+    return before, after
 
 
 def _encode_conversations(

@@ -1,7 +1,7 @@
 """Generating text: a prompt or a conversation in, a completion out; at once, streamed, or many in a batch.
 
-A plain prompt becomes BOS and its tokens, as documents do in training; a conversation is compiled by the chat template
-that tuning used. All three ways give the same text.
+A plain prompt gets what its tokenizer puts around a text (BOS, or nothing); a conversation is compiled by the chat
+template that tuning used. All three ways give the same text.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from parakit.inference.generation.decoding import check_prompt, generate_ids, st
 from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import compile_chat, response_prefix, stop_ids
+from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 # A text to continue, or the messages of a conversation to answer.
@@ -49,16 +50,24 @@ class Completion:
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """The model's input: BOS and the text's tokens, or the conversation in its template with the assistant's turn opened.
-
-    Without a BOS token an empty text becomes EOS, where there is one.
+    """The model's input: the text's tokens with what the tokenizer adds to a text, or the conversation in its template
+    with the assistant's turn opened. A text without any tokens becomes BOS, or EOS without a BOS.
     """
     if isinstance(prompt, str):
-        token_ids = tokenizer.encode(prompt)
-        if tokenizer.bos_id is not None:
-            return [tokenizer.bos_id, *token_ids]
-        return token_ids or ([] if tokenizer.eos_id is None else [tokenizer.eos_id])
+        before, after = text_boundaries(tokenizer)
+        return [*before, *tokenizer.encode(prompt), *after] or _first_ids(tokenizer)
     return list(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
+
+
+def context_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """A plain text as the beginning of a longer one: `prompt_ids` without what the tokenizer puts after a text."""
+    return [*text_boundaries(tokenizer)[0], *tokenizer.encode(prompt)] or _first_ids(tokenizer)
+
+
+def _first_ids(tokenizer: Tokenizer) -> list[int]:
+    """What a text begins with of which nothing is known."""
+    first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    return [] if first is None else [first]
 
 
 class CompletionStream:

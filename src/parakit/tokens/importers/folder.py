@@ -82,6 +82,11 @@ def convert_tokenizer(folder: Path, settings: Mapping[str, Any]) -> tuple[str, s
         converted = wordpiece_json(folder, settings)
     elif names == ("vocab.json", "merges.txt"):
         converted, settings = convert_byte_bpe(folder, settings)
+        if converted.get("post_processor") is None:
+            known = converted["model"]["vocab"] | {t["content"]: t["id"] for t in converted["added_tokens"]}
+            strings = read_special_tokens(settings, known).strings
+            kind = tokenizer_class(settings)
+            converted["post_processor"] = _post_processor(kind, strings, known, settings)
     else:
         converted = _sentencepiece(folder, names[-1], settings)
     text = json.dumps(converted, ensure_ascii=False)
@@ -135,7 +140,7 @@ def _sentencepiece(folder: Path, name: str, settings: Mapping[str, Any]) -> Json
 def _post_processor(
     kind: str | None, strings: Mapping[str, str], known: Mapping[str, int], settings: Mapping[str, Any]
 ) -> JsonObject | None:
-    """T5 appends EOS to each text; Llama and Gemma prepend BOS, and append EOS where their settings enable it."""
+    """T5 appends EOS to each text, Llama and Gemma prepend BOS; settings decide first, and of GPT-2's kind (OPT) alone."""
     defaults = {"bos": kind in ("LlamaTokenizer", "GemmaTokenizer"), "eos": kind == "T5Tokenizer"}
     wanted = {name: settings.get(f"add_{name}_token", default) for name, default in defaults.items()}
     bos, eos = (strings.get(name) if wanted[name] else None for name in ("bos", "eos"))
@@ -148,7 +153,7 @@ def _post_processor(
         return template_processing(*words, known)
     if bos is None and eos is None:
         return None
-    second = 1 if kind == "LlamaTokenizer" else 0
+    second = 0 if kind == "T5Tokenizer" else 1
 
     def around(name: str, token_type: int) -> str:
         return " ".join(f"{word}:{token_type}" for word in (bos, name, eos) if word is not None)

@@ -145,6 +145,6 @@ def encode_rankings(
 
 
 def truncate_left(tokenizer: Tokenizer, prompt_ids: list[int], n: int) -> list[int]:
-    """Ids without the first `n`; a leading BOS stays."""
-    bos = prompt_ids[:1] if prompt_ids[0] == tokenizer.bos_id else []
+    """Ids without the first `n`; a leading BOS stays, unless it opens turns too."""
+    bos = prompt_ids[:1] if prompt_ids[0] == tokenizer.bos_id and prompt_ids.count(prompt_ids[0]) == 1 else []
     return bos + prompt_ids[n + len(bos) :]

@@ -3,8 +3,9 @@
 BERT's `[CLS] a [SEP] b [SEP]`, T5's `a </s>`, BART's `<s> a </s></s> b </s>`: a published tokenizer defines them in the
 post-processor of its tokenizer.json, which transformers runs and which is read here as data. Parakit's own tokenizers
 suit every model family, so the family decides: encoders read CLS a SEP b SEP, encoder-decoders a EOS, decoders BOS a;
-`with_special_tokens_template` writes the same into the tokenizer.json of a model folder. The EOS of a target or of a
-decoder's document is added elsewhere: see `shards`.
+`with_special_tokens_template` writes the same into the tokenizer.json of a model folder. As in transformers, `add_bos_token`
+and `add_eos_token` of tokenizer_config.json count only where a folder has no tokenizer.json: see `importers.folder`. The
+EOS of a target or of a decoder's document is added elsewhere: see `shards`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,14 @@ def add_special_tokens(
         token_ids.extend(ids)
         token_type_ids.extend([token_type] * len(ids))
     return EncodedText(token_ids, token_type_ids)
+
+
+def text_boundaries(tokenizer: Tokenizer, family: Family = "decoder") -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer puts before and after a plain text, and nothing else: Llama's BOS, nothing for GPT-2,
+    Qwen2 and SmolLM2. Every program that reads a plain text with a model takes them from here.
+    """
+    before, after = special_tokens_template(tokenizer, family, 1).parts
+    return list(before), list(after)
 
 
 def with_special_tokens_template(tokenizer: Tokenizer, family: Family) -> Tokenizer:
