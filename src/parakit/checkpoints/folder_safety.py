@@ -119,7 +119,12 @@ def _describe(path: Path) -> tuple[str, str]:
     if path.is_file():
         if path.suffix == ".safetensors":
             return "it is a file of weights alone", f"name the folder that holds it: {path.parent}"
-        return "it is a file", "GGUF and single-file checkpoints are not read; " + needed
+        if path.suffix == ".gguf":
+            return "it is a GGUF file", f"import it first: parakit import {path} --output FOLDER"
+        return (
+            "it is a file",
+            "single-file checkpoints are not read, except GGUF by parakit import; " + needed,
+        )
     names = {p.name for p in path.iterdir()}
     if not names:
         return "the folder is empty", needed
@@ -137,8 +142,8 @@ def _describe(path: Path) -> tuple[str, str]:
         return "it holds an adapter", f"parakit merge {path} --output FOLDER makes a model of it and its base"
     if any(Path(name).suffix.lower() in PICKLES for name in names):
         return "its weights are pickled", _safetensors_hint(path)
-    if any(name.endswith(".gguf") for name in names):
-        return "it holds GGUF files", "take the model's original folder: " + needed
+    if files := sorted(name for name in names if name.endswith(".gguf")):
+        return "it holds GGUF files", f"import one of them: parakit import {path / files[0]} --output FOLDER"
     if "config.json" in names:
         return "it has a config.json and no weights", "fetch model.safetensors too"
     if "tokenizer.json" in names:

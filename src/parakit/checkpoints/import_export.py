@@ -14,12 +14,14 @@ from pathlib import Path
 
 from parakit.checkpoints.folder_safety import read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import published_settings
+from parakit.checkpoints.gguf.conversion import converted_gguf
+from parakit.checkpoints.gguf.reader import is_gguf
 from parakit.checkpoints.hub import data_files, fetch_model, hub_name, plain_folder
 from parakit.checkpoints.loading import load_model
 from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, load_full_model, save_model
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
-from parakit.common.files import disk_errors, fsync_folder, sha256_file
+from parakit.common.files import JsonObject, disk_errors, fsync_folder, sha256_file
 from parakit.tokens.importers.sample_check import check_sample
 
 CARD = "README.md"
@@ -34,43 +36,66 @@ def import_model(
     overwrite: bool = False,
     accept_config: Sequence[str] = (),
 ) -> Path:
-    """Turn a published model, a folder or the name of one on the hub, into an artifact of kind "model".
+    """Turn a published model, a folder, a GGUF file or the name of a model on the hub, into an artifact of kind "model".
 
-    Its lineage records the source, the hub's commit, and the sha256 of every file that was read. `accept_config`: keys of
-    config.json that Parakit does not know and the user knows to be harmless; they are recorded in the lineage and left
-    out of the result. Raises `UserError` naming what is not supported: code, pickles, unknown settings, tensors of another
-    shape.
+    Its lineage records the source, the hub's commit or the quantization, and the sha256 of every file that was read.
+    `accept_config`: keys of config.json (or of a GGUF file's metadata) that Parakit does not know and the user knows to be
+    harmless; they are recorded in the lineage and left out of the result. Raises `UserError` naming what is not supported:
+    code, pickles, unknown settings, tensors of another shape.
     """
     name = hub_name(source)
     if revision and name is None:
-        raise UserError(f"--revision {revision} is given, but {source} is a folder", "remove it")
+        raise UserError(f"--revision {revision} is given, but {source} is not on the hub", "remove it")
     if Path(output).exists() and not overwrite:
         raise UserError(
             f"{output}: exists already", "choose another folder, or pass --overwrite to replace it"
         )
+    config: JsonObject = {
+        "stage": "import",
+        "source": source if name is None else f"hub:{name}",
+        "revision": revision,
+        "dtype": dtype,
+    }
+    if name is None and is_gguf(source):
+        with converted_gguf(source, Path(output).resolve().parent, accept_config) as converted:
+            config |= {"quantization": converted.quantization, "accepted_config": converted.accepted}
+            result: JsonObject = {"files": {Path(source).name: sha256_file(source)}, "about": converted.about}
+            if converted.dropped:
+                result["dropped_metadata"] = list(converted.dropped)
+            lineage = Lineage("model", config, result=result)
+            return _import_folder(converted.folder, source, output, lineage, overwrite)
     if name is None:
         folder = Path(source)
     else:
         folder, revision = (fetched := fetch_model(name, revision)).folder, fetched.revision
     require_model_folder(folder)
     with plain_folder(folder) as plain:
-        model, tokenizer = load_full_model(plain, dtype=dtype, accept_config=accept_config)
-        check_sample(tokenizer, source)
         files = {file: sha256_file(path) for file, path in data_files(plain).items()}
-        hf_config = read_small_json(plain / "config.json")
-        config = {
-            "stage": "import",
-            "source": source if name is None else f"hub:{name}",
-            "revision": revision,
-            "architecture": hf_config.get("model_type"),
-            "dtype": dtype,
-            "accepted_config": {key: hf_config[key] for key in accept_config},
-        }
         parents: list[str | Path] = [folder] if (folder / LINEAGE).is_file() else []
-        sampling, unsupported = published_settings(plain)
-        result = {"files": files} | ({"unsupported_settings": unsupported} if unsupported else {})
-        lineage = Lineage("model", config, parents, result=result)
-        return save_model(model, tokenizer, output, lineage, overwrite, sampling=sampling)
+        lineage = Lineage("model", config | {"revision": revision}, parents, result={"files": files})
+        return _import_folder(plain, source, output, lineage, overwrite, accept_config)
+
+
+def _import_folder(
+    folder: Path,
+    source: str,
+    output: str | Path,
+    lineage: Lineage,
+    overwrite: bool,
+    accept_config: Sequence[str] = (),
+) -> Path:
+    """Load a Hugging Face folder, check it and save it as `output`; `source` is what messages call it."""
+    model, tokenizer = load_full_model(folder, dtype=lineage.config["dtype"], accept_config=accept_config)
+    check_sample(tokenizer, source)
+    hf_config = read_small_json(folder / "config.json")
+    lineage.config = {
+        "accepted_config": {key: hf_config[key] for key in accept_config},
+        **lineage.config,
+        "architecture": hf_config.get("model_type"),
+    }
+    sampling, unsupported = published_settings(folder)
+    lineage.result |= {"unsupported_settings": unsupported} if unsupported else {}
+    return save_model(model, tokenizer, output, lineage, overwrite, sampling=sampling)
 
 
 def export_model(

@@ -1,4 +1,4 @@
-"""`parakit import`: turn a published model, from a folder or the hub, into a model folder with lineage."""
+"""`parakit import`: turn a published model, from a folder, a GGUF file or the hub, into a model folder with lineage."""
 
 import json
 from typing import Annotated, Literal
@@ -19,13 +19,14 @@ class ImportCommandConfig(Config):
     """Import a published model: check every tensor and write a model folder with lineage. No code of the model runs."""
 
     source: tyro.conf.Positional[str] = Field(
-        description="A model folder, or a model to download from the "
-        "Hugging Face hub, such as org/model or hub:org/model."
+        description="A model folder, a GGUF file, or a model to download from "
+        "the Hugging Face hub, such as org/model or hub:org/model."
     )
     output: str = Field(description="The model folder to write.")
     revision: str | None = Field(default=None, description="A branch, tag or commit on the hub.")
     dtype: Annotated[StoredDtype | None, tyro.conf.arg(metavar="DTYPE")] = Field(
-        default=None, description="Store weights as float32, bfloat16 or float16. Default: unchanged."
+        default=None,
+        description="Store weights as float32, bfloat16 or float16. Default: unchanged; float32 from GGUF.",
     )
     accept_config: tuple[str, ...] = Field(
         default=(),
@@ -52,8 +53,10 @@ def main(argv: list[str]) -> int:
         overwrite=command.overwrite,
         accept_config=command.accept_config,
     )
-    unused = open_artifact(written, verify=False).lineage["result"].get("unsupported_settings")
-    if unused:
+    result = open_artifact(written, verify=False).lineage["result"]
+    if dropped := result.get("dropped_metadata"):
+        log(f"metadata of the GGUF file that the folder does not keep: {', '.join(dropped)}")
+    if unused := result.get("unsupported_settings"):
         log(f"{GENERATION} has settings that Parakit keeps but does not use: {', '.join(unused)}")
     description = describe(written, verify=False)
     print(json.dumps(description, ensure_ascii=False) if command.as_json else one_line(description))

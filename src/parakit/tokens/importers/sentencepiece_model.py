@@ -80,7 +80,7 @@ def parse_sentencepiece(data: bytes) -> SentencePieceModel:
         elif number in (2, 3, 5):
             message = {2: trainer, 3: normalizer, 5: denormalizer}[number]
             message.update({inner: content for inner, _, content in fields(as_bytes(value))})
-    _check_pieces(pieces)
+    check_pieces(pieces)
     charsmap = as_bytes(normalizer.get(2, b""))
     check_charsmap(charsmap)
     kind = as_int(trainer.get(3, 1))
@@ -115,7 +115,7 @@ def _piece(data: bytes) -> SentencePiece:
     return SentencePiece(piece.decode("utf-8"), score, kind)
 
 
-def _check_pieces(pieces: list[SentencePiece]) -> None:
+def check_pieces(pieces: list[SentencePiece]) -> None:
     if len({piece.piece for piece in pieces}) != len(pieces):
         raise ValueError("two pieces are the same")
     n_unknown = sum(piece.kind == UNKNOWN for piece in pieces)
