@@ -45,7 +45,8 @@ def import_model(
     """
     name = hub_name(source)
     if revision and name is None:
-        raise UserError(f"--revision {revision} is given, but {source} is not on the hub", "remove it")
+        what = "file" if Path(source).is_file() else "folder"
+        raise UserError(f"--revision {revision} is given, but {source} is a {what}", "remove it")
     if Path(output).exists() and not overwrite:
         raise UserError(
             f"{output}: exists already", "choose another folder, or pass --overwrite to replace it"

@@ -44,7 +44,8 @@ def converted_gguf(
     source: str | Path, near: Path, accept_config: Sequence[str] = ()
 ) -> Iterator[ConvertedGGUF]:
     """The file `source` as a folder, for the block; it is made inside `near`, on the disk of the result, and removed
-    afterwards. `accept_config`: metadata that the user knows to be harmless. Raises `UserError` for a file that is damaged or that holds what Parakit does not support.
+    afterwards. `accept_config`: metadata that the user knows to be harmless. Raises `UserError` for a file that is damaged
+    or that holds what Parakit does not support.
     """
     file = read_gguf(source)
     architecture, family = family_of(file)

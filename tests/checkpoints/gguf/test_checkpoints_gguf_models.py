@@ -1,0 +1,267 @@
+"""GGUF files of tiny models, named and permuted as llama.cpp's converter does: what is imported computes what
+transformers computes from the original folder, with the same weights to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, RopeScalingType, quants
+
+from parakit.checkpoints import load_model
+from parakit.checkpoints.gguf.reader import read_gguf
+from parakit.checkpoints.gguf.rope import llama3_factors
+from parakit.checkpoints.import_export import import_model
+from parakit.cli.main import main
+from parakit.common import UserError, open_artifact
+from parakit.common.files import sha256_file
+from tests.checkpoints.conformance import assert_close, random_ids, reference_model, saved, tensors_of
+from tests.checkpoints.gguf.gguf_files import llama_cpp_tensors, write_gguf
+
+transformers = pytest.importorskip("transformers")
+
+WIDTHS = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+LLAMA3 = {
+    **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0},
+    **{"high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
+
+
+def rotary_fields(writer: GGUFWriter, config) -> None:
+    """What the converter writes for Llama and its descendants."""
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    if getattr(config, "head_dim", None):
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
+    if n_experts := getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None):
+        writer.add_expert_count(n_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+    if hasattr(config, "moe_intermediate_size"):
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+
+
+def yarn_fields(writer: GGUFWriter, config) -> None:
+    rotary_fields(writer, config)
+    writer.add_rope_scaling_type(RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(4.0)
+    writer.add_rope_scaling_orig_ctx_len(32)
+
+
+def linear_fields(writer: GGUFWriter, config) -> None:
+    rotary_fields(writer, config)
+    writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(2.0)
+
+
+def window_fields(writer: GGUFWriter, config) -> None:
+    rotary_fields(writer, config)
+    writer.add_sliding_window(config.sliding_window)
+
+
+def gpt2_fields(writer: GGUFWriter, config) -> None:
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_feed_forward_length(4 * config.n_embd)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+
+
+# name -> llama.cpp's architecture, transformers' model, its config, what writes the metadata
+CASES: dict[str, tuple[MODEL_ARCH, str, dict, Callable]] = {
+    "llama": (MODEL_ARCH.LLAMA, "Llama", {"tie_word_embeddings": True}, rotary_fields),
+    "llama with biases": (
+        MODEL_ARCH.LLAMA,
+        "Llama",
+        {"attention_bias": True, "mlp_bias": True},
+        rotary_fields,
+    ),
+    "llama 3": (MODEL_ARCH.LLAMA, "Llama", {"rope_parameters": LLAMA3, "head_dim": 32}, rotary_fields),
+    "linear scaling": (
+        MODEL_ARCH.LLAMA,
+        "Llama",
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+        linear_fields,
+    ),
+    "mistral": (MODEL_ARCH.LLAMA, "Mistral", {"sliding_window": 5}, window_fields),
+    "mixtral": (
+        MODEL_ARCH.LLAMA,
+        "Mixtral",
+        {"num_local_experts": 4, "num_experts_per_tok": 2},
+        rotary_fields,
+    ),
+    "qwen2": (MODEL_ARCH.QWEN2, "Qwen2", {"tie_word_embeddings": True}, rotary_fields),
+    "yarn": (MODEL_ARCH.QWEN2, "Qwen2", {"rope_parameters": YARN}, yarn_fields),
+    "qwen3": (MODEL_ARCH.QWEN3, "Qwen3", {"head_dim": 32}, rotary_fields),
+    "qwen3 with experts": (
+        MODEL_ARCH.QWEN3MOE,
+        "Qwen3Moe",
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16}
+        | {"norm_topk_prob": True, "mlp_only_layers": []},
+        rotary_fields,
+    ),
+    "gpt2": (MODEL_ARCH.GPT2, "GPT2", {"n_positions": 64}, gpt2_fields),
+}
+
+
+def make_case(name: str, folder: Path):
+    """The transformers model of a case, its folder, and its tensors as llama.cpp has them."""
+    architecture, hf_name, settings, _ = CASES[name]
+    config_class = getattr(transformers, f"{hf_name}Config")
+    if hf_name == "GPT2":
+        config = config_class(vocab_size=320, n_embd=64, n_layer=2, n_head=4, **settings)
+        model_class = transformers.GPT2LMHeadModel
+    else:
+        config = config_class(**WIDTHS, **HEADS, **settings)
+        model_class = getattr(transformers, f"{hf_name}ForCausalLM")
+    config._attn_implementation = "eager"
+    reference = reference_model(model_class, config)
+    saved(reference, folder)
+    tensors = llama_cpp_tensors(folder, config, architecture)
+    if name == "llama 3":
+        tensors["rope_freqs.weight"] = llama3_factors(500_000.0, 32, 8.0, 8192)
+    return reference, tensors
+
+
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_an_imported_file_computes_what_its_folder_computes(name: str, tmp_path: Path) -> None:
+    architecture, _, _, fields = CASES[name]
+    reference, tensors = make_case(name, tmp_path / "folder")
+    file = write_gguf(
+        tmp_path / "model.gguf",
+        MODEL_ARCH_NAMES[architecture],
+        lambda w: fields(w, reference.config),
+        tensors,
+    )
+    output = import_model(str(file), tmp_path / "imported")
+    before, after = tensors_of(tmp_path / "folder"), tensors_of(output)
+    assert before.keys() == after.keys()
+    for tensor_name, tensor in before.items():
+        assert torch.equal(tensor, after[tensor_name]), tensor_name
+    (class_name,) = json.loads((output / "config.json").read_text())["architectures"]
+    assert class_name == type(reference).__name__
+    ids = random_ids(300, 2, 24)
+    model, _ = load_model(output)
+    assert_close(model(ids), reference(ids).logits)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_llama_3s_divisors_are_transformers(tmp_path: Path) -> None:
+    """The tensor that the case above writes is the one that scales transformers' frequencies."""
+    config = transformers.LlamaConfig(**WIDTHS, **HEADS, head_dim=32, rope_parameters=LLAMA3)
+    scaled = transformers.LlamaModel(config).rotary_emb.inv_freq
+    plain = 500_000.0 ** -(torch.arange(0, 32, 2) / 32)
+    factors = torch.from_numpy(llama3_factors(500_000.0, 32, 8.0, 8192)).float()
+    torch.testing.assert_close(scaled, plain / factors, rtol=1e-6, atol=0)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """The Llama case: model and tensors."""
+    return make_case("llama", tmp_path_factory.mktemp("llama") / "folder")
+
+
+def write_llama(path: Path, llama, kinds=None, **extra) -> Path:
+    reference, tensors = llama
+
+    def fields(writer: GGUFWriter) -> None:
+        rotary_fields(writer, reference.config)
+        for key, value in extra.items():
+            writer.add_float32(key.replace("__", "."), value)
+
+    return write_gguf(path, "llama", fields, tensors, kinds)
+
+
+def test_a_quantized_file_holds_its_dequantized_weights(llama, tmp_path: Path, capsys) -> None:
+    """Half a dozen kinds in one file; `--dtype`, lineage and the command's output."""
+    names = ("ffn_up", "ffn_gate", "attn_v", "attn_output")
+    kinds = {
+        f"blk.0.{name}.weight": getattr(GGMLQuantizationType, kind)
+        for name, kind in zip(names, ("Q8_0", "Q4_0", "Q4_1", "Q5_1"), strict=True)
+    }
+    kinds |= {"token_embd.weight": GGMLQuantizationType.BF16, "blk.1.ffn_up.weight": GGMLQuantizationType.F16}
+    file = write_llama(tmp_path / "q.gguf", llama, kinds)
+    assert main(["import", str(file), "--output", str(tmp_path / "out"), "--dtype", "bfloat16"]) == 0
+    capsys.readouterr()
+    exact = import_model(str(file), tmp_path / "exact")
+    stored, short = tensors_of(exact), tensors_of(tmp_path / "out")
+    weights = llama[1]["blk.0.ffn_up.weight"]
+    expected = quants.dequantize(
+        quants.quantize(weights, GGMLQuantizationType.Q8_0), GGMLQuantizationType.Q8_0
+    )
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert stored[name].numpy().tobytes() == expected.tobytes()
+    assert torch.equal(short[name], stored[name].bfloat16())
+    lineage = open_artifact(exact).lineage
+    assert lineage["config"]["quantization"]["Q4_1"] == 1
+    assert lineage["result"]["files"] == {"q.gguf": sha256_file(file)}
+    assert lineage["result"]["about"]["architecture"] == "llama"
+
+
+def test_an_unknown_setting_is_refused_and_accepted_by_name(llama, tmp_path: Path) -> None:
+    file = write_llama(tmp_path / "odd.gguf", llama, llama__residual_boost=2.0)
+    with pytest.raises(UserError, match=r"`llama\.residual_boost` = 2\.0") as refusal:
+        import_model(str(file), tmp_path / "out")
+    assert "--accept-config llama.residual_boost" in refusal.value.hint
+    assert not (tmp_path / "out").exists()
+    written = import_model(str(file), tmp_path / "out", accept_config=["llama.residual_boost"])
+    assert open_artifact(written).lineage["config"]["accepted_config"] == {"llama.residual_boost": 2.0}
+    with pytest.raises(UserError, match="no such unknown key"):
+        import_model(str(file), tmp_path / "again", accept_config=["llama.block_count"])
+
+
+def test_faults_of_models_are_named(llama, tmp_path: Path) -> None:
+    reference, tensors = llama
+    fields = lambda writer: rotary_fields(writer, reference.config)  # noqa: E731
+    wrong = {
+        "missing": ({n: w for n, w in tensors.items() if n != "blk.1.attn_v.weight"}, "llama", "v_proj"),
+        "extra": (
+            tensors | {"blk.0.attn_sinks.weight": tensors["output_norm.weight"]},
+            "llama",
+            "attn_sinks",
+        ),
+        "shape": (
+            tensors | {"output_norm.weight": tensors["output_norm.weight"][:32]},
+            "llama",
+            "norm.weight",
+        ),
+        "other": (tensors, "mamba", "architecture 'mamba'"),
+    }
+    for name, (changed, architecture, message) in wrong.items():
+        file = write_gguf(tmp_path / f"{name}.gguf", architecture, fields, changed)
+        with pytest.raises(UserError, match=message) as refusal:
+            import_model(str(file), tmp_path / "out")
+        assert ".gguf-" not in str(refusal.value)  # no name of a temporary folder
+        assert list(tmp_path.glob(".*")) == []
+        assert not (tmp_path / "out").exists()
+
+
+def test_divisors_that_no_scaling_gives_are_refused(llama, tmp_path: Path) -> None:
+    reference, tensors = llama
+    odd = tensors | {"rope_freqs.weight": tensors["output_norm.weight"][:8] + 1}
+    file = write_gguf(tmp_path / "odd.gguf", "llama", lambda w: rotary_fields(w, reference.config), odd)
+    with pytest.raises(UserError, match="not those of Llama 3's scaling"):
+        import_model(str(file), tmp_path / "out")
+
+
+def test_commands_that_want_a_folder_name_the_import(llama, tmp_path: Path, capsys) -> None:
+    file = write_llama(tmp_path / "model.gguf", llama)
+    for path in (file, tmp_path):
+        assert main(["generate", str(path), "the bird"]) == 2
+        assert f"parakit import {file} --output FOLDER" in capsys.readouterr().err
+    assert read_gguf(file).tensors["token_embd.weight"].shape == (320, 64)
