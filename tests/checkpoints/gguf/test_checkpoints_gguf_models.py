@@ -13,8 +13,12 @@ import torch
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, RopeScalingType, quants
 
 from parakit.checkpoints import load_model
-from parakit.checkpoints.gguf.reader import read_gguf
+from parakit.checkpoints.gguf.families import family_of
+from parakit.checkpoints.gguf.metadata import ModelMetadata
+from parakit.checkpoints.gguf.reader import GGUFFile, read_gguf
 from parakit.checkpoints.gguf.rope import llama3_factors
+from parakit.checkpoints.gguf.tensors import published_tensors
+from parakit.checkpoints.gguf.tokenizer import convert_tokenizer
 from parakit.checkpoints.import_export import import_model
 from parakit.cli.main import main
 from parakit.common import UserError, open_artifact
@@ -249,6 +253,32 @@ def test_faults_of_models_are_named(llama, tmp_path: Path) -> None:
         assert ".gguf-" not in str(refusal.value)  # no name of a temporary folder
         assert list(tmp_path.glob(".*")) == []
         assert not (tmp_path / "out").exists()
+
+
+ODD_VALUES = [None, -1, 0, 3, 2**40, 1.5, float("nan"), "x", "", True, [], [1, 2], [1.5] * 320, ["a"] * 320]
+
+
+def test_odd_metadata_raises_nothing_but_a_users_error(llama, tmp_path: Path) -> None:
+    """Each key with each odd value, through settings, tokenizer and names of tensors."""
+    file = read_gguf(write_llama(tmp_path / "model.gguf", llama))
+    refused: dict[str, list[bool]] = {}
+    for key in file.metadata:
+        for value in ODD_VALUES:
+            changed = {k: v for k, v in file.metadata.items() if k != key}
+            changed |= {} if value is None else {key: value}
+            try:
+                one = GGUFFile(file.path, changed, file.tensors)
+                architecture, family = family_of(one)
+                metadata = ModelMetadata(one, architecture)
+                config = family.settings(metadata)
+                metadata.check_all_read()
+                convert_tokenizer(one, 64)
+                for _ in published_tensors(one, family, config):
+                    pass
+            except UserError as error:
+                refused.setdefault(key, []).append(bool(error.hint))
+    assert {"general.architecture", "llama.attention.head_count", "tokenizer.ggml.tokens"} <= refused.keys()
+    assert all(all(hints) for hints in refused.values())
 
 
 def test_divisors_that_no_scaling_gives_are_refused(llama, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from parakit.checkpoints.gguf.pre_tokenizers import DEFAULT, splitting
+from parakit.checkpoints.gguf.pre_tokenizers import DEFAULT, Splitting, splitting
 from parakit.checkpoints.gguf.reader import GGUFFile
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject
@@ -29,6 +29,7 @@ from parakit.tokens.importers.sentencepiece_model import (
 from parakit.tokens.importers.sentencepiece_tokenizer import sentencepiece_json
 from parakit.tokens.importers.tokenizer_json import added_token, base_json, template_processing
 
+ValueT = TypeVar("ValueT", str, bool)
 _PREFIX = "tokenizer.ggml."
 TEMPLATE = "tokenizer.chat_template"
 _HINT = "the file is damaged: fetch it again"
@@ -77,14 +78,14 @@ def convert_tokenizer(file: GGUFFile, max_seq_len: int) -> ConvertedTokenizer:
     tokens, types = _vocabulary(file)
     ids = _special_ids(file, kind, len(tokens))
     if kind == "gpt2":
-        split = splitting(metadata.get(f"{_PREFIX}pre", DEFAULT), where)
-        tokenizer, add_bos = _byte_bpe(file, tokens, types), split.add_bos
+        split = splitting(_value(file, "pre", DEFAULT), where)
+        tokenizer, add_bos = _byte_bpe(file, tokens, types, split), split.add_bos
     else:
         tokenizer, add_bos = _sentencepiece(file, tokens, types, ids), True
     named = {purpose: tokens[token_id] for purpose, token_id in ids.items()}
     _add_special_tokens(tokenizer, named, ids)
-    bos = named.get("bos") if metadata.get(f"{_PREFIX}add_bos_token", add_bos) else None
-    eos = named.get("eos") if metadata.get(f"{_PREFIX}add_eos_token", False) else None
+    bos = named.get("bos") if _value(file, "add_bos_token", add_bos) else None
+    eos = named.get("eos") if _value(file, "add_eos_token", False) else None
     if bos or eos:
         tokenizer["post_processor"] = _around(bos, eos, {tokens[i]: i for i in ids.values()})
     settings = {
@@ -128,6 +129,16 @@ def _list(file: GGUFFile, key: str, kind: type) -> list[Any]:
     return values
 
 
+def _value(file: GGUFFile, key: str, default: ValueT) -> ValueT:
+    """A string or a flag, of the default's type."""
+    value = file.metadata.get(f"{_PREFIX}{key}", default)
+    if type(value) is not type(default):
+        raise CorruptArtifact(
+            f"{file.path}: `{_PREFIX}{key}` is {value!r}, not a {type(default).__name__}", _HINT
+        )
+    return value  # type: ignore[no-any-return]
+
+
 def _special_ids(file: GGUFFile, kind: str, n_tokens: int) -> dict[str, int]:
     """Ids by purpose. UNK of a byte-level tokenizer never occurs, and is left out."""
     ids: dict[str, int] = {}
@@ -144,9 +155,8 @@ def _special_ids(file: GGUFFile, kind: str, n_tokens: int) -> dict[str, int]:
     return ids
 
 
-def _byte_bpe(file: GGUFFile, tokens: list[str], types: list[int]) -> JsonObject:
+def _byte_bpe(file: GGUFFile, tokens: list[str], types: list[int], split: Splitting) -> JsonObject:
     """Byte-level BPE. Unused tokens called [PAD7] only fill the embedding, and are left out."""
-    split = splitting(file.metadata.get(f"{_PREFIX}pre", DEFAULT), str(file.path))
     vocabulary = {
         token: i for i, token in enumerate(tokens) if not (types[i] == UNUSED and token == f"[PAD{i}]")
     }
@@ -187,8 +197,8 @@ def _sentencepiece(file: GGUFFile, tokens: list[str], types: list[int], ids: Map
         tuple(pieces),
         "bpe",
         byte_fallback=BYTE in kinds,
-        dummy_prefix=bool(file.metadata.get(f"{_PREFIX}add_space_prefix", True)),
-        remove_extra_spaces=bool(file.metadata.get(f"{_PREFIX}remove_extra_whitespaces", False)),
+        dummy_prefix=_value(file, "add_space_prefix", True),
+        remove_extra_spaces=_value(file, "remove_extra_whitespaces", False),
         ids={"unk": types.index(UNKNOWN), **{name: ids.get(name, -1) for name in ("bos", "eos", "pad")}},
     )
     converted = sentencepiece_json(model, str(file.path))
