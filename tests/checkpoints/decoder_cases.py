@@ -70,6 +70,30 @@ _OPT_VARIANTS = {
     "projected, untied": {"word_embed_proj_dim": 48, "tie_word_embeddings": False},
     "post-norm": {"do_layer_norm_before": False},
 }
+_LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.5], "long_factor": [1.0, 2.0, 4.0, 7.0]}
+_SHORT_CONTEXT = {"original_max_position_embeddings": 32}
+_PHI3_VARIANTS = {
+    "Phi-4-mini": {
+        **{
+            "partial_rotary_factor": 0.75,
+            "tie_word_embeddings": True,
+            "sliding_window": 12,
+            **_SHORT_CONTEXT,
+        },
+        "rope_scaling": {
+            **{"type": "longrope", "short_factor": [1.0, 1.0, 1.0], "long_factor": [1.0, 1.5, 4.0]},
+        },
+    },
+    "Phi-3-mini-4k": {"sliding_window": 5, "num_key_value_heads": 4},
+    "Phi-3-mini-128k": {"rope_scaling": _LONGROPE, "num_key_value_heads": 4, **_SHORT_CONTEXT},
+    "Phi-3-medium-128k": {"rope_scaling": _LONGROPE, "rope_theta": 1e5, **_SHORT_CONTEXT},
+    "Phi-3.5-mini": {"rope_scaling": _LONGROPE, "sliding_window": 200, **_SHORT_CONTEXT},
+    "Phi-3-medium-4k": {"sliding_window": 9},
+    "Phi-4": {"sliding_window": None, "rope_theta": 250000.0},
+    "NuExtract": {"sliding_window": 6, "tie_word_embeddings": True},
+    "stated attention factor": {"rope_scaling": _LONGROPE | {"attention_factor": 1.2}, **_SHORT_CONTEXT},
+    "no longer than before": {"rope_scaling": _LONGROPE, "original_max_position_embeddings": 128},
+}
 
 DECODERS: dict[str, DecoderCase] = {
     "gpt_neox": DecoderCase("GPTNeoX", _NEOX_VARIANTS, sizes=sizes_without("num_key_value_heads")),
@@ -79,6 +103,7 @@ DECODERS: dict[str, DecoderCase] = {
         sizes=sizes_without("num_key_value_heads", "intermediate_size", ffn_dim=48),
         heads=("language_model", "classifier", "embedder"),
     ),
+    "phi3": DecoderCase("Phi3", _PHI3_VARIANTS),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from parakit.checkpoints import load_model, read_config
+from parakit.checkpoints.registry import ARCHITECTURES
 from parakit.model.heads import Classifier, Embedder
 from tests.checkpoints.conformance import (
     assert_bf16_close,
@@ -77,3 +78,13 @@ def test_heads_are_those_of_transformers(tmp_path, name, head):
             assert_close(model(ids, attention_mask=mask)[rows], wanted.logits[rows])
     one = random_ids(97, 1, 15)
     assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(one)[0])
+
+
+def test_the_first_name_of_longrope_is_read():
+    case = DECODERS["phi3"]
+    settings = {**case.sizes, **case.variants["Phi-3-mini-128k"], "model_type": "phi3"}
+    renamed = settings | {"rope_scaling": settings["rope_scaling"] | {"type": "su"}}
+    config = ARCHITECTURES["phi3"].read_settings(settings, "config.json")
+    assert config == ARCHITECTURES["phi3"].read_settings(renamed, "config.json")
+    assert config.rope_scaling.kind == "longrope"
+    assert config.rope_scaling.factor == 4

@@ -54,7 +54,7 @@ def folder_with(tmp_path: Path, prefix: str, changes: dict, made_with: dict | No
         ("Llama", {"sliding_window": 4}, r"`sliding_window` is 4, which means local attention"),
         ("Llama", {"hiden_act": "silu"}, r"did its publisher mean `hidden_act`"),
         ("Llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, r"rope_scaling"),
-        ("Llama", {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, r"with the length"),
+        ("Llama", {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, r"short_factors"),
         (
             "Llama",
             {"use_alibi": True, "mup": 1},

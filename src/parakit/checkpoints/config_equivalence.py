@@ -13,7 +13,14 @@ from parakit.common.files import JsonObject
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
 from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
-_TRAINING_ONLY = {"dropout", "attention_dropout", "feed_forward_dropout", "balance_coef", "router_z_coef"}
+_UNCOMPUTED = {
+    "saved_as",
+    "dropout",
+    "attention_dropout",
+    "feed_forward_dropout",
+    "balance_coef",
+    "router_z_coef",
+}
 _POSITION_SETTINGS = {
     "rotary": {"rope_theta", "local_rope_theta", "rope_scaling", "rotary_dim", "no_rope_layers"},
     "learned": {"position_offset"},
@@ -27,6 +34,9 @@ _OUTPUT_SETTINGS = {"tie_embeddings", "head_transform", "lm_head_bias", "logit_s
 _SCALING_SETTINGS = {
     "linear": {"kind", "factor"},
     "yarn": {"kind", "factor", "original_max_seq_len", "beta_fast", "beta_slow", "attention_factor"},
+    "longrope": {
+        *("kind", "factor", "original_max_seq_len", "attention_factor", "short_factors", "long_factors"),
+    },
     "llama3": {"kind", "factor", "original_max_seq_len", "low_freq_factor", "high_freq_factor"},
 }
 
@@ -57,7 +67,7 @@ def _stack_diff(first: TransformerConfig, second: TransformerConfig) -> dict[str
 
 def _effective(config: TransformerConfig) -> JsonObject:
     """The settings that such a model's outputs depend on, in a canonical form."""
-    values = {name: value for name, value in config.model_dump().items() if name not in _TRAINING_ONLY}
+    values = {name: value for name, value in config.model_dump().items() if name not in _UNCOMPUTED}
     local = [layer for layer in range(config.n_layers) if config.is_local(layer)]
     values |= {"local_layers": local, "sliding_window": config.sliding_window if local else None}
     if config.positions == "rotary":

@@ -22,6 +22,7 @@ from parakit.checkpoints.architectures import (
     mixtral,
     modernbert,
     opt,
+    phi3,
     qwen2,
     qwen3,
     qwen3_moe,
@@ -39,7 +40,7 @@ from parakit.model.config import SPAN_LABELS, ClassifierConfig, EmbedderConfig, 
 # In the order in which they are tried for saving: of two that fit, the plainer one is used.
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
-    *(gpt_neox, opt),
+    *(gpt_neox, opt, phi3),
     *(modernbert, distilbert, bert, roberta, xlm_roberta),
     *(t5, bart, marian),
 )
@@ -87,11 +88,12 @@ def architecture_of(hf_config: HFConfig, where: str | Path) -> tuple[Architectur
 
 
 def architecture_for(config: ModelConfig, head: Head) -> Architecture:
-    """The first architecture that computes such a model. Raises `UserError` naming the incompatible settings of
-    the architecture that has the fewest.
+    """The architecture that the config names, if it computes such a model, else the first that does. Raises `UserError`
+    naming the incompatible settings of the architecture that has the fewest.
     """
     closest: tuple[str, dict[str, tuple[Any, Any]]] | None = None
-    for name, architecture in ARCHITECTURES.items():
+    wanted = getattr(config, "saved_as", None)
+    for name, architecture in sorted(ARCHITECTURES.items(), key=lambda item: item[0] != wanted):
         if head_name(head) not in architecture.CLASSES:
             continue
         diff = incompatibilities(architecture, config, head)

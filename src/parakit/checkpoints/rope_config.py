@@ -18,9 +18,6 @@ from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
 ROPE = frozenset({"rope_theta", "rope_parameters", "rope_scaling"})
 WINDOW = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
-_REFUSED = {
-    "longrope": "it switches between two sets of factors with the length of the text",
-}
 _KEYS = {
     "default": set[str](),
     "dynamic": {"factor", "original_max_position_embeddings", "alpha"},
@@ -28,6 +25,9 @@ _KEYS = {
     "yarn": {
         *("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
         *("attention_factor", "mscale", "mscale_all_dim", "truncate"),
+    },
+    "longrope": {
+        *("short_factor", "long_factor", "factor", "attention_factor", "original_max_position_embeddings"),
     },
     "llama3": {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
 }
@@ -69,15 +69,14 @@ def read_rope_group(
             "fetch the model's config.json again",
         )
     kind = group.get("rope_type", group.get("type", "default"))
+    kind = "longrope" if kind == "su" else kind  # its first name
     if (
         not isinstance(kind, str)
         or kind not in _KEYS
         or not (partial or group.get("partial_rotary_factor", 1) == 1)
     ):
-        reason = _REFUSED.get(kind) if isinstance(kind, str) else None
         raise UserError(
-            f"{where}: `{key}` is {dict(group)!r}, and Parakit does not support such rotary positions"
-            f"{f' ({reason})' if reason else ''}",
+            f"{where}: `{key}` is {dict(group)!r}, and Parakit does not support such rotary positions",
             f"supported: a rope_type of {', '.join(_KEYS)}, on all features",
         )
     if kind == "default":  # transformers ignores the keys of other types here
@@ -140,12 +139,17 @@ def write_rope(config: TransformerConfig) -> JsonObject:
         group["partial_rotary_factor"] = write_rotary_share(config)
     if scaling is not None:
         group |= {"rope_type": scaling.kind, "factor": scaling.factor}
-        if scaling.kind in ("yarn", "llama3"):
+        if scaling.kind in ("yarn", "llama3", "longrope"):
             group["original_max_position_embeddings"] = scaling.original_max_seq_len
         if scaling.kind == "yarn":
             group |= {"beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow}
-            if scaling.attention_factor is not None:
-                group["attention_factor"] = scaling.attention_factor
+        if scaling.kind == "longrope":
+            group |= {
+                "short_factor": list(scaling.short_factors),
+                "long_factor": list(scaling.long_factors),
+            }
+        if scaling.kind in ("yarn", "longrope") and scaling.attention_factor is not None:
+            group["attention_factor"] = scaling.attention_factor
         if scaling.kind == "llama3":
             group |= {
                 "low_freq_factor": scaling.low_freq_factor,
@@ -223,13 +227,18 @@ def _scaling(
         group.get("original_max_position_embeddings"),
     )
     values: JsonObject = {"kind": kind, "factor": group.get("factor")}
-    if kind in ("yarn", "llama3"):
-        values["original_max_seq_len"] = longest if original is None else original
+    if kind == "longrope":
+        original = hf_config.get("original_max_position_embeddings", original)
+        values |= {f"{name}_factors": group.get(f"{name}_factor") for name in ("short", "long")}
+        values["attention_factor"] = group.get("attention_factor")
+    if kind in ("yarn", "llama3", "longrope"):
+        values["original_max_seq_len"] = original = longest if original is None else original
+    counts = type(longest) is int and type(original) is int and original > 0
+    if kind in ("yarn", "longrope") and values["factor"] is None and counts:
+        values["factor"] = longest / original if kind == "yarn" else max(longest / original, 1.0)
     if kind == "yarn":
         values |= {name: group[name] for name in ("beta_fast", "beta_slow") if group.get(name)}
         values["attention_factor"] = group.get("attention_factor")
-        if values["factor"] is None and type(longest) is int and type(original) is int and original > 0:
-            values["factor"] = longest / original
     if kind == "llama3":
         values |= {name: group.get(name) for name in ("low_freq_factor", "high_freq_factor")}
     scaling = RopeScaling.parse(values, f"{where}: `{key}`")

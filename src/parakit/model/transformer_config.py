@@ -17,18 +17,28 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "squared_relu"]
 class RopeScaling(Config):
     """How rotary angles are scaled for contexts longer than those of pre-training."""
 
-    kind: Literal["linear", "ntk", "yarn", "llama3"]
+    kind: Literal["linear", "ntk", "yarn", "llama3", "longrope"]
     factor: float = Field(ge=1, description="how many times longer the context became")
-    original_max_seq_len: int | None = Field(default=None, ge=1, description="context before (yarn, llama3)")
+    original_max_seq_len: int | None = Field(
+        default=None, ge=1, description="context before (yarn, llama3, longrope)"
+    )
     beta_fast: float = Field(default=32.0, gt=0, description="yarn: rotations above which nothing is scaled")
     beta_slow: float = Field(default=1.0, gt=0, description="yarn: rotations below which all is scaled")
-    attention_factor: float | None = Field(default=None, gt=0, description="yarn: None is 0.1 ln(factor) + 1")
+    attention_factor: float | None = Field(
+        default=None,
+        gt=0,
+        description="yarn: None is 0.1 ln(factor) + 1; longrope: sqrt(1 + ln(factor) / ln(original))",
+    )
     low_freq_factor: float = Field(default=1.0, gt=0, description="llama3")
     high_freq_factor: float = Field(default=4.0, gt=0, description="llama3")
+    short_factors: tuple[float, ...] = Field(default=(), description="longrope: of each pair, in short texts")
+    long_factors: tuple[float, ...] = Field(
+        default=(), description="longrope: of each pair, in texts longer than before"
+    )
 
     @model_validator(mode="after")
     def _check_scaling(self) -> Self:
-        if self.kind in ("yarn", "llama3") and self.original_max_seq_len is None:
+        if self.kind in ("yarn", "llama3", "longrope") and self.original_max_seq_len is None:
             raise ValueError(f"rope scaling {self.kind!r} needs original_max_seq_len")
         if self.kind == "llama3" and self.high_freq_factor <= self.low_freq_factor:
             raise ValueError(
@@ -44,6 +54,10 @@ class TransformerConfig(Config):
 
     family: ClassVar[Family]
 
+    saved_as: str | None = Field(
+        default=None,
+        description="published architecture of its folders, if that computes it; None: the plainest",
+    )
     vocab_size: int = Field(ge=1)
     d_model: int = Field(ge=1)
     n_layers: int = Field(ge=1)
@@ -199,6 +213,12 @@ class TransformerConfig(Config):
             if self.attention == "linear" and getattr(self, name):
                 raise ValueError(f"{name} = {getattr(self, name)}, and attention = 'linear' has no scores")
         scaling = self.rope_scaling
+        if scaling is not None and scaling.kind == "longrope":
+            n_pairs = (self.rotary_dim or self.head_dim) // 2
+            for name in ("short_factors", "long_factors"):
+                factors = getattr(scaling, name)
+                if len(factors) != n_pairs or any(not factor > 0 for factor in factors):
+                    raise ValueError(f"{name} has {len(factors)} values; longrope needs {n_pairs} above 0")
         if scaling is not None and scaling.kind == "ntk" and self.head_dim <= 2:
             raise ValueError(f"rope_scaling 'ntk' needs more than one pair, and head_dim = {self.head_dim}")
         return self

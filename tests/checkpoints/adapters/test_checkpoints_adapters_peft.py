@@ -51,17 +51,19 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"query_key_norm": False, "tie_embeddings": False},
     "gpt2": GPT2,
     "gpt_neox": NEOX,
+    "phi3": {"query_key_norm": False, "saved_as": "phi3", "rotary_dim": 2, "norm_eps": 1e-5},
 }
 LLAMA_MODULES = (["q_proj", "v_proj", "down_proj"], ["embed_tokens", "lm_head"], ["input_layernorm", "norm"])
 MODULES = {
     "gpt2": (["c_attn", "c_fc"], ["wte", "lm_head"], ["ln_1", "ln_f"]),
+    "phi3": (["qkv_proj", "gate_up_proj"], *LLAMA_MODULES[1:]),
     "gpt_neox": (
         ["query_key_value", "dense_h_to_4h"],
         ["embed_in", "lm_head"],
         ["input_layernorm", "final_layer_norm"],
     ),
 }
-FUSED = ("gpt2", "gpt_neox")  # one factor there is three here
+FUSED = ("gpt2", "gpt_neox", "phi3")  # one factor there is three here
 LORAS: dict[str, LoraConfig] = {
     "plain": LoraConfig(rank=2),
     "some": LoraConfig(rank=3, alpha=5, targets=("query", "value"), rank_stabilized=True),

@@ -18,7 +18,7 @@ from parakit.checkpoints.hf_config import (
     write_activation,
 )
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
-from parakit.checkpoints.rope_config import ROPE, read_rope, write_rope
+from parakit.checkpoints.rope_config import ROPE, read_rope, read_rotary_dim, write_rope
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, DecoderConfig
@@ -66,8 +66,15 @@ def read_shared(
     ignored: Iterable[str] = (),
     handled: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    partial_rotary: float | None = None,
+    activation: tuple[str, str] = ("hidden_act", "silu"),
+    norm_eps: str = "rms_norm_eps",
 ) -> JsonObject:
-    """The shared settings and those of `extra` (name -> key in config.json), as a dictionary to extend."""
+    """The shared settings and those of `extra` (name -> key in config.json), as a dictionary to extend.
+
+    `partial_rotary` is the default share of a head's features that are rotated; None: always all. `activation` is the
+    activation's key and its default, `norm_eps` another key for that of the norms.
+    """
     defaults = {**DEFAULTS, **(defaults or {})}
     if hf_config.get("num_key_value_heads", ...) is None:  # every head has its own
         hf_config = {**hf_config, "num_key_value_heads": hf_config.get("num_attention_heads")}
@@ -75,17 +82,22 @@ def read_shared(
         hf_config,
         where,
         model_type=model_type,
-        settings={**SETTINGS, **(extra or {})},
+        settings={**SETTINGS, "norm_eps": norm_eps, **(extra or {})},
         required=required,
         ignored={*IGNORED_KEYS, *ignored},
-        handled={*ROPE, "head_dim", "hidden_act", *handled},
+        handled={
+            *(*ROPE, "head_dim", activation[0], *handled),
+            *(() if partial_rotary is None else ("partial_rotary_factor",)),
+        },
         defaults=defaults,
     )
     settings["head_dim"] = hf_config.get("head_dim", defaults.get("head_dim"))
     if settings["head_dim"] is None:
         settings["head_dim"] = read_head_dim(hf_config, where, "hidden_size", "num_attention_heads")
-    settings["activation"] = read_activation(hf_config, "hidden_act", where, "silu")
-    return settings | read_rope(hf_config, where, defaults["rope_theta"])
+    settings["activation"] = read_activation(hf_config, activation[0], where, activation[1])
+    if partial_rotary is not None:
+        settings["rotary_dim"] = read_rotary_dim(hf_config, settings["head_dim"], where, partial_rotary)
+    return settings | read_rope(hf_config, where, defaults["rope_theta"], partial_rotary is not None)
 
 
 def finish(

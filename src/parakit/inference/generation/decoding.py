@@ -66,6 +66,7 @@ class StopCheck(Protocol):
 @torch.inference_mode()
 def prefill(model: NextTokenModel, cache: KVCache, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
     """Run each row's new tokens (at least one) through the model in one pass; logits (B, V) after each row's last."""
+    prompts = cache.to_run(prompts)
     lengths = [len(prompt) for prompt in prompts]
     assert min(lengths) > 0, "an empty prompt has no last token"
     before, longest = list(cache.lengths), max(lengths)
@@ -84,6 +85,8 @@ def prefill(model: NextTokenModel, cache: KVCache, prompts: Sequence[Sequence[in
 @torch.inference_mode()
 def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) -> torch.Tensor:
     """Run one new token per row, (B,), through the model; logits (B, V) of the token after it."""
+    if cache.switches_angles:
+        return prefill(model, cache, token_ids[:, None].tolist())
     hidden = model.hidden(
         token_ids[:, None],
         position_ids=cache.position_ids(1),

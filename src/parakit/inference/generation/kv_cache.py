@@ -43,12 +43,38 @@ class KVCache:
         self._targets: torch.Tensor | None = None  # (B * G * T,) where the current pass writes
         self.source_mask: torch.Tensor | None = None
         """(B, S) bool, True = a real token of the source; None where all are, or without a source."""
+        scaling = config.rope_scaling
+        longrope = scaling is not None and scaling.kind == "longrope"
+        self._switch_len = scaling.original_max_seq_len if scaling is not None and longrope else None
+        self._token_ids: list[list[int]] = [[] for _ in range(n_rows)]  # where `switches_angles`
         self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._source_of = list(range(n_rows))  # rows with equal numbers share a source
 
     @property
     def n_rows(self) -> int:
         return len(self.lengths)
+
+    @property
+    def switches_angles(self) -> bool:
+        """Whether all of a row's keys get other angles once it is longer than the model's original context (longrope)."""
+        return self._switch_len is not None
+
+    def to_run(self, prompts: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """What to run for each row's new tokens: these; or every row from its first token, where the angles of one
+        switch, as `Phi3ForCausalLM` does. Records the tokens.
+        """
+        if self._switch_len is None:
+            return prompts
+        limit, before = self._switch_len, self.lengths
+        rows = zip(self._token_ids, before, prompts, strict=True)
+        self._token_ids = [[*ids[:length], *new] for ids, length, new in rows]
+        switches = [
+            0 < length <= limit < len(ids) for ids, length in zip(self._token_ids, before, strict=True)
+        ]
+        if not any(switches):
+            return prompts
+        self.truncate([0] * self.n_rows)
+        return self._token_ids
 
     @property
     def is_ragged(self) -> bool:
@@ -123,6 +149,7 @@ class KVCache:
             if self.source_mask is not None:
                 self.source_mask = self.source_mask[list(rows)]
         self._source_of = [self._source_of[row] for row in rows]
+        self._token_ids = [self._token_ids[row] for row in rows]
         self._set_lengths([self.lengths[row] for row in rows])
 
     def _move(

@@ -1,7 +1,7 @@
 """Encodings of token positions.
 
 Rotary (Su et al. 2021, eq. 34, in the layout of GPT-NeoX and Llama: feature i is rotated with feature i + head_dim / 2),
-with the four usual kinds of scaling; sinusoidal (Vaswani et al. 2017, section 3.5, sines in the
+with the usual kinds of scaling; sinusoidal (Vaswani et al. 2017, section 3.5, sines in the
 first half of the features, cosines in the second, as Marian lays them out); learned; relative in buckets (Raffel et
 al. 2020, section 2.1). Tables are computed in float64 and kept in float32 whatever the model's dtype: in bfloat16
 positions beyond 256 would coincide.
@@ -42,6 +42,41 @@ class RotaryPositions(nn.Module):
         """cos and sin for `position_ids` (B, T) or (T,), each (B, 1, T, D) or (T, D)."""
         cos, sin = self.cos[position_ids], self.sin[position_ids]
         return (cos.unsqueeze(1), sin.unsqueeze(1)) if position_ids.ndim == 2 else (cos, sin)
+
+
+class LongRopePositions(RotaryPositions):
+    """Rotary positions with two tables (Ding et al. 2024, "LongRoPE"): that of the long factors for rows whose last
+    position is beyond the original context, that of the short ones for the others.
+    """
+
+    def reset(self) -> None:
+        """Fill the tables, (2, max_seq_len, head_dim) each."""
+        assert self.scaling is not None
+        plain = self.theta ** -(torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim)
+        factors = torch.tensor([self.scaling.short_factors, self.scaling.long_factors], dtype=torch.float64)
+        positions = torch.arange(self.max_seq_len, dtype=torch.float64)
+        angles = positions[:, None] * (plain / factors)[:, None]  # (2, S, D/2)
+        factor = _longrope_factor(self.scaling)
+        cos, sin = (angles.cos() * factor).float(), (angles.sin() * factor).float()
+        self.cos, self.sin = torch.cat([cos, cos], dim=-1), torch.cat([sin, sin], dim=-1)
+
+    def forward(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """As `RotaryPositions.forward`."""
+        assert self.scaling is not None
+        assert self.scaling.original_max_seq_len is not None
+        is_long = position_ids.amax(-1, keepdim=True) >= self.scaling.original_max_seq_len
+        cos, sin = self.cos[is_long.long(), position_ids], self.sin[is_long.long(), position_ids]
+        return (cos.unsqueeze(1), sin.unsqueeze(1)) if position_ids.ndim == 2 else (cos, sin)
+
+
+def _longrope_factor(scaling: RopeScaling) -> float:
+    """Of cos and sin."""
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    assert scaling.original_max_seq_len is not None
+    if scaling.factor <= 1:
+        return 1.0
+    return math.sqrt(1 + math.log(scaling.factor) / math.log(scaling.original_max_seq_len))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -180,7 +215,10 @@ def make_positions(config: TransformerConfig, causal: bool) -> nn.Module | None:
     """The positions of a stack: rotary, learned, sinusoidal, relative, or none."""
     if config.positions == "rotary":
         width = config.rotary_dim or config.head_dim
-        return RotaryPositions(width, config.max_seq_len, config.rope_theta, config.rope_scaling)
+        scaling = config.rope_scaling
+        longrope = scaling is not None and scaling.kind == "longrope"
+        kind = LongRopePositions if longrope else RotaryPositions
+        return kind(width, config.max_seq_len, config.rope_theta, scaling)
     if config.positions == "learned":
         return LearnedPositions(config.max_seq_len, config.d_model, config.position_offset)
     if config.positions == "sinusoidal":
