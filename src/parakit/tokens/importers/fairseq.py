@@ -58,9 +58,9 @@ def renumber(
             raise CorruptArtifact(
                 f"{folder / 'tokenizer_config.json'}: offset is {offset!r}", "fetch it again"
             )
-        first = ["<pad>", "</s>"] + (["<mask_1>", "<mask_2>"] if offset else [])
-        first += [f"<unk_{i}>" for i in range(2, offset)]
-        return _with_pieces(model, [*map(_control, first), *pieces[2:]], folder)
+        strings = ["<pad>", "</s>"] + (["<mask_1>", "<mask_2>"] if offset else [])
+        strings += [f"<unk_{i}>" for i in range(2, offset)]
+        return _with_pieces(model, [*map(_control, strings), *pieces[2:]], folder)
     if {piece.piece for piece in pieces[:3]} != {"<unk>", "<s>", "</s>"}:
         raise CorruptArtifact(
             f"{folder}: its sentencepiece model does not begin with <unk> <s> </s>, as that of a {kind} does",
@@ -116,10 +116,11 @@ def _codes(kind: str, folder: Path, settings: Mapping[str, Any]) -> list[Sentenc
         skipped = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"}
         named = [token["content"] for token in folder_added_tokens(folder, settings)]
         named = [string for string in named if string not in skipped]
-    codes = [code.get("content") if isinstance(code, dict) else code for code in named or ()]
+    found = [code.get("content") if isinstance(code, dict) else code for code in named or ()]
+    codes = [code for code in found if isinstance(code, str)]
     known = _LANGUAGES.get(kind, "").split()
     codes = codes if len(codes) >= len(known) else known
-    if not codes or not all(isinstance(code, str) for code in codes):
+    if not codes or len(codes) < len(found):
         raise UserError(
             f"{folder}: names no language codes, whose ids a {kind} needs",
             "fetch special_tokens_map.json or tokenizer.json, too",

@@ -147,10 +147,10 @@ def _post_processor(
     if kind in AROUND:
         code = language_code(kind, settings)
         purposes = dict(strings) | ({} if code is None else {"language": code})
-        words = (
+        single, pair = (
             " ".join(_named(word, purposes) for word in one.split()) for one in templates(kind, settings)
         )
-        return template_processing(*words, known)
+        return template_processing(single, pair, known)
     if bos is None and eos is None:
         return None
     second = 0 if kind == "T5Tokenizer" else 1

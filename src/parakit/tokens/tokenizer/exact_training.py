@@ -34,12 +34,16 @@ def count_words(texts: Iterable[str], pre_tokenizer: object, normalizer: object 
 
 
 def learn_merges(
-    words: Mapping[tuple[bytes, ...], int], n_merges: int, prefix: bytes = b""
+    words: Mapping[tuple[bytes, ...], int],
+    n_merges: int,
+    prefix: bytes = b"",
+    known: set[bytes] | None = None,
+    min_count: int = 1,
 ) -> list[BytePair]:
-    """The first `n_merges` merges, in order; fewer when no pair occurs any more.
+    """The first `n_merges` merges, in order; fewer when no pair occurs `min_count` times any more.
 
     `words` maps a word's parts to its count; `prefix` begins parts that continue a word and is dropped when
-    they join to the part before (WordPiece's ##).
+    they join to the part before (WordPiece's ##). With `known` (extended here), every merge makes a part that is new.
     """
     state = [(list(parts), count) for parts, count in sorted(words.items())]
     pair_counts: Counter[BytePair] = Counter()
@@ -55,8 +59,14 @@ def learn_merges(
         negative, _, _, pair = heapq.heappop(heap)
         if pair_counts[pair] != -negative or not negative:
             continue
-        merges.append(pair)
+        if -negative < min_count:
+            break
         joined = pair[0] + pair[1][len(prefix) :]
+        if known is not None:
+            if joined in known:
+                continue
+            known.add(joined)
+        merges.append(pair)
         changes: Counter[BytePair] = Counter()
         for i in places.pop(pair):
             parts, count = state[i]
