@@ -30,12 +30,7 @@ class EncoderCase:
     variants: Mapping[str, Mapping[str, Any]]
     sizes: Mapping[str, Any] = field(default_factory=lambda: SIZES)
     heads: tuple[str, ...] = tuple(HEADS)
-    written_as: str | None = None  # the prefix that Parakit saves it under; None: its own
     positions_after_padding: bool = False
-    pooler: tuple[str, ...] = (
-        "pooler.dense.weight",
-        "pooler.dense.bias",
-    )  # of the bare trunk, which Parakit drops
 
 
 _EPS, _ONE_TYPE = {"layer_norm_eps": 1e-5}, {"layer_norm_eps": 1e-5, "type_vocab_size": 1}
@@ -82,10 +77,8 @@ _DISTIL_VARIANTS = {
 
 ENCODERS: dict[str, EncoderCase] = {
     "roberta": EncoderCase("Roberta", _ROBERTA_VARIANTS, positions_after_padding=True),
-    "xlm-roberta": EncoderCase(
-        "XLMRoberta", _XLMR_VARIANTS, written_as="Roberta", positions_after_padding=True
-    ),
-    "distilbert": EncoderCase("DistilBert", _DISTIL_VARIANTS, sizes=_DISTIL_SIZES, pooler=()),
+    "xlm-roberta": EncoderCase("XLMRoberta", _XLMR_VARIANTS, positions_after_padding=True),
+    "distilbert": EncoderCase("DistilBert", _DISTIL_VARIANTS, sizes=_DISTIL_SIZES),
     "bert": EncoderCase("Bert", {"bert-large-squad": {}}, heads=("question_answering",)),
     "modernbert": EncoderCase(
         "ModernBert",

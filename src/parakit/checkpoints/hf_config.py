@@ -26,6 +26,8 @@ MAX_SEQ_LEN, MAX_LAYERS = 2**22, 10_000
 HFConfig = Mapping[str, Any]  # a published config.json
 RequiredValues = Mapping[str, tuple[tuple[Any, ...], str]]
 REQUIRED_VALUES: RequiredValues = {
+    "auto_map": ((None, {}), "code of the publisher's own"),
+    "is_causal": ((True, None), "attention to later tokens"),
     "is_encoder_decoder": ((False, None), "an encoder and a decoder"),
     "add_cross_attention": ((False, None), "cross-attention"),
     "cross_attention_hidden_size": ((None,), "cross-attention"),

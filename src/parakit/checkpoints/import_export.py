@@ -94,9 +94,9 @@ def _import_folder(
         **lineage.config,
         "architecture": hf_config.get("model_type"),
     }
-    sampling, unsupported = published_settings(folder)
+    _, unsupported = published_settings(folder)
     lineage.result |= {"unsupported_settings": unsupported} if unsupported else {}
-    return save_model(model, tokenizer, output, lineage, overwrite, sampling=sampling)
+    return save_model(model, tokenizer, output, lineage, overwrite)
 
 
 def export_model(
@@ -125,7 +125,6 @@ def export_model(
                 Lineage("model"),
                 card=card,
                 max_shard_bytes=max_shard_bytes,
-                sampling=published_settings(folder)[0],
             )
             for name in (LINEAGE, MANIFEST):
                 (written / name).unlink()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from parakit.checkpoints import registry, weights
+from parakit.checkpoints import publisher, registry, weights
 from parakit.checkpoints.folder_safety import check_folder_safety, read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.hf_config import UnknownKeys
@@ -31,7 +32,7 @@ from parakit.common.artifacts import (
 )
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
-from parakit.model.config import EmbedderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
+from parakit.model.config import EmbedderConfig, EncoderConfig, ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -54,13 +55,12 @@ def save_model(
     card: str | None = None,
     logs: Iterable[Path] = (),
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    sampling: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `model` as an artifact of kind "model" in the Hugging Face layout.
 
     `dtype` None keeps each parameter's own. `card` becomes README.md; `logs` (files and folders) are copied into
-    `training/`. Weights of more than `max_shard_bytes` are split into several files with an index. `sampling`: a
-    publisher's settings for `generation_config.json`.
+    `training/`. Weights of more than `max_shard_bytes` are split into several files with an index. What the
+    publisher of a loaded model set, beyond its shape and weights, is written as it was: see `publisher`.
 
     Raises `UserError` when `path` exists (unless `overwrite`), when the tokenizer has ids without a row in the
     embedding, or when no published architecture computes such a model.
@@ -68,36 +68,36 @@ def save_model(
     config, head = model.config, head_of(model)
     _check_not_adapted(model, path)
     _check_tokenizer(tokenizer, config, path)
-    architecture = registry.architecture_for(config, head)
+    came_with = publisher.publisher_of(model)
+    architecture = publisher.choose_architecture(config, head, came_with)
     target = _torch_dtype(dtype)
-    counts: Counter[torch.dtype] = Counter()
+    sizes = Counter({parameter.dtype: 0 for parameter in model.parameters()})
     for parameter in model.parameters():
-        counts[target or parameter.dtype] += parameter.numel()
-    settings = architecture.write_settings(config)
-    hf_config = {
-        "architectures": [registry.class_name(architecture, head)],
-        **settings,
-        **registry.write_labels(architecture, head),
-        **dict.fromkeys(("dtype", "torch_dtype"), str(counts.most_common(1)[0][0]).removeprefix("torch.")),
-        **_special_ids(tokenizer),
-    }
-    if settings.get("pad_token_id") is not None:  # positions are counted from it (RoBERTa)
-        hf_config["pad_token_id"] = settings["pad_token_id"]
+        sizes[target or parameter.dtype] += parameter.numel()
+    stored = str(sizes.most_common(1)[0][0]).removeprefix("torch.")
+    written = publisher.config_json(architecture, config, head, stored, tokenizer)
     with writing_artifact(path, lineage, overwrite) as folder:
         if tokenizer is not None:
             from parakit.tokens.tokenizer.special_tokens_template import with_special_tokens_template
 
             two_types = isinstance(config, EncoderConfig) and config.n_token_types > 1
-            with_special_tokens_template(tokenizer, config.family).save(folder, token_types=two_types)
-        write_json_atomic(folder / "config.json", hf_config)
+            with_special_tokens_template(tokenizer, config.family).save(
+                folder, token_types=two_types, pad_with_eos=publisher.pads_rows(config, head)
+            )
+        write_json_atomic(
+            folder / "config.json",
+            publisher.saved_config(came_with, written, architecture, config, head),
+        )
         if head.kind in ("language_model", "sequence_to_sequence"):
-            write_json_atomic(folder / GENERATION, _generation(config, tokenizer) | dict(sampling or {}))
+            generation = publisher.generation_json(config, tokenizer)
+            write_json_atomic(folder / GENERATION, publisher.saved_generation(came_with, generation))
         if head.pooling is not None:
             write_pooling(folder, head.pooling, config.d_output)
         write_logs_and_card(folder, logs, card)
-        write_weight_shards(
-            weights.export_tensors(model, architecture, head, target), folder, max_shard_bytes
-        )
+        tensors = weights.export_tensors(model, architecture, head, target)
+        names = (tensor.hf_name for tensor in architecture.hf_tensors(config, head))
+        kept = publisher.kept_tensors(came_with, architecture, head, names, target)
+        write_weight_shards(chain(tensors, kept.items()), folder, max_shard_bytes)
     return Path(path)
 
 
@@ -130,6 +130,15 @@ def load_full_model(
     target = _torch_dtype(dtype) or weights.stored_dtype(entries.values())
     model = weights.empty_model(config, head, torch.device(device), target)
     weights.load_into(model, architecture, head, entries, folder)
+    hf_config = without_accepted(
+        read_small_json(folder / "config.json"), accept_config, folder / "config.json"
+    )
+    generation = read_small_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
+    stored = weights.commonest_dtype(entries.values())
+    came_with = publisher.read_publisher(
+        folder, hf_config, generation, architecture, config, head, dtype=stored, tokenizer=tokenizer
+    )
+    publisher.set_publisher(model, came_with)
     return model.eval(), tokenizer
 
 
@@ -219,34 +228,6 @@ def _check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: st
             f"{config.vocab_size} rows",
             "they belong to different models: take the tokenizer that the model was trained with",
         )
-
-
-def _special_ids(tokenizer: Tokenizer | None) -> dict[str, int | None]:
-    """Token ids that inference engines read from config.json; empty without a tokenizer."""
-    if tokenizer is None:
-        return {}
-    return {
-        "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.eos_id,
-        "pad_token_id": tokenizer.pad_id,
-    }
-
-
-def _generation(config: ModelConfig, tokenizer: Tokenizer | None) -> JsonObject:
-    """The ids that begin a text, and those that end a completion: the end of the text, and the end of a turn where the
-    tokenizer has one.
-    """
-    start = (
-        {"decoder_start_token_id": config.decoder_start_id}
-        if isinstance(config, EncoderDecoderConfig)
-        else {}
-    )
-    if tokenizer is None:
-        return start
-    stops = [
-        token_id for token_id in (tokenizer.eos_id, tokenizer.turn_ids.get("end")) if token_id is not None
-    ]
-    return {**_special_ids(tokenizer), **start, **({"eos_token_id": stops} if stops else {})}
 
 
 def _torch_dtype(name: torch.dtype | str | None) -> torch.dtype | None:

@@ -7,6 +7,7 @@ nothing of the model's size is in memory twice.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -165,6 +166,14 @@ def stored_dtype(entries: Iterable[TensorEntry]) -> torch.dtype:
             dtype = stored if dtype is None else torch.promote_types(dtype, stored)
     assert dtype is not None
     return dtype
+
+
+def commonest_dtype(entries: Iterable[TensorEntry]) -> str:
+    """torch's name of the dtype that most of the weights have."""
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        counts[WEIGHT_DTYPES[entry.dtype]] += math.prod(entry.shape)
+    return counts.most_common(1)[0][0]
 
 
 def _normalize_names(

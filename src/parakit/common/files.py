@@ -105,3 +105,18 @@ def disk_errors(path: str | Path, clean_up: Callable[[], None] | None = None) ->
             "free some space or choose another folder; nothing that existed was changed, "
             "and the same command resumes",
         ) from cause
+
+
+def apply_changes(published: JsonObject, before: JsonObject, now: JsonObject) -> JsonObject:
+    """`published` with what differs between `before` and `now`: a key that has another value is set, one that is gone is
+    removed, and all others stay as they were published.
+    """
+    absent = object()
+    patched = dict(published)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key, absent) == now.get(key, absent):
+            continue
+        patched.pop(key, None)
+        if key in now:
+            patched[key] = now[key]
+    return patched

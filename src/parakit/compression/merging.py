@@ -19,6 +19,7 @@ from parakit.checkpoints.adapters import base_folder, is_adapter_folder, load_wi
 from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.loading import load_model
 from parakit.checkpoints.model_folder import save_model
+from parakit.checkpoints.publisher import carry_publisher
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
@@ -194,6 +195,7 @@ def _untied(model: TransformerModel) -> TransformerModel:
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     untied = LanguageModel(model.config.replace(tie_embeddings=False)).to(device, dtype)
     untied.load_state_dict(state)
+    carry_publisher(model, untied)
     return untied
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parakit.checkpoints.mapping import Head
+from parakit.checkpoints.publisher import carry_publisher
 from parakit.checkpoints.registry import architecture_for, incompatibilities
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
@@ -159,6 +160,7 @@ def copy_matching_weights(model: TransformerModel, base: TransformerModel) -> No
             f"the model lacks {missing[0]}, which {type(model).__name__} needs", "start from another model"
         )
     model.load_state_dict(matching, strict=False)
+    carry_publisher(base, model)
 
 
 def _classifier_name(name: str) -> str:

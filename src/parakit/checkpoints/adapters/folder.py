@@ -31,6 +31,7 @@ from parakit.checkpoints.model_folder import (
     read_settings,
     write_logs_and_card,
 )
+from parakit.checkpoints.publisher import carry_publisher
 from parakit.checkpoints.safetensors_io import read_header, read_tensors, write_tensors
 from parakit.checkpoints.weights import empty_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
@@ -168,6 +169,7 @@ def _with_head(model: TransformerModel, head: Head) -> TransformerModel:
     other = empty_model(model.config, head, first.device, first.dtype)
     state = {name: p for name, p in model.state_dict().items() if name.startswith("trunk.")}
     other.load_state_dict(state, strict=False)
+    carry_publisher(model, other)
     return other
 
 

@@ -65,6 +65,7 @@ REQUIRED_VALUES: RequiredValues = {
 IGNORED_KEYS = (
     *("add_bias_logits", "classif_dropout", "classifier_dropout", "encoder_layerdrop"),
     *("decoder_layerdrop", "force_bos_token_to_be_generated", "init_std"),
+    *("replacing_rate", "student_encoder_layers", "student_decoder_layers", "save_step"),
 )
 BIASES = {"attention_bias": True, "attention_output_bias": True, "feed_forward_bias": True, "norm_bias": True}
 SHAPE = {"positions": "learned", "position_offset": 2, "embedding_norm": True}

@@ -51,7 +51,7 @@ REQUIRED_VALUES: RequiredValues = {
 IGNORED_KEYS = (
     *("is_decoder", "n_ctx", "attn_pdrop", "embd_pdrop", "resid_pdrop", "classifier_dropout"),
     *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"),
-    *("summary_use_proj",),
+    *("summary_use_proj", "n_special", "predict_special_tokens"),
 )
 SHAPE = {
     **{"positions": "learned", "query_key_norm": False, "norm": "layer", "norm_bias": True, "gated": False},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from parakit.checkpoints.publisher import carry_publisher
 from parakit.common.errors import UserError
 from parakit.compression.distillation.teacher import Predictor
 from parakit.model.config import DecoderConfig, EncoderConfig
@@ -52,4 +53,5 @@ def student_from_layers(teacher: Predictor, n_kept: int) -> Predictor:
             name = f"trunk.blocks.{places[int(number)]}.{rest}"
         state[name] = tensor
     student.load_state_dict(state)
+    carry_publisher(teacher, student)
     return student

@@ -17,13 +17,13 @@ from typing import Any
 
 from parakit.common.artifacts import LINEAGE, verify_manifest
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject, read_json, write_json_atomic, write_text_atomic
+from parakit.common.files import JsonObject, apply_changes, read_json, write_json_atomic, write_text_atomic
 from parakit.tokens.importers.charsmap import check_normalizer
 from parakit.tokens.importers.folder import LAYOUTS, convert_tokenizer, find_layout
 from parakit.tokens.importers.special_strings import read_special_tokens
 from parakit.tokens.importers.tokenizer_json import complete_json
 from parakit.tokens.importers.vocabulary_files import read_vocabulary_text
-from parakit.tokens.tokenizer.special_tokens import SpecialTokens
+from parakit.tokens.tokenizer.special_tokens import PURPOSES, SpecialTokens
 
 _FILE, _CONFIG, _MAP, _TEMPLATE = (
     "tokenizer.json",
@@ -33,6 +33,47 @@ _FILE, _CONFIG, _MAP, _TEMPLATE = (
 )
 _TARGET = "target_tokenizer.json"
 _KINDS = {"WordPiece": "wordpiece", "Unigram": "unigram", "WordLevel": "word"}
+
+
+# Settings that stay true of a tokenizer.json that was converted from other files.
+_KEPT_OF_CONVERTED = frozenset(
+    {
+        *("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces"),
+        *(f"{purpose}_token" for purpose in PURPOSES),
+    }
+)
+
+
+@dataclass(frozen=True)
+class PublishedTokenizer:
+    """The settings of a loaded tokenizer as they were read, and what Parakit would have written in their place: a save
+    repeats the former and changes what differs from the latter.
+    """
+
+    json: str
+    config: JsonObject
+    special_map: JsonObject | None
+    written_config: JsonObject
+    written_map: JsonObject
+    is_converted: bool
+    """The folder had no tokenizer.json."""
+
+    def config_for(self, tokenizer_json: str, written: JsonObject) -> JsonObject:
+        """tokenizer_config.json for a tokenizer that Parakit would describe by `written`. The publisher's class stays
+        with the publisher's tokenizer.json; another one gets the class that takes it as it is.
+        """
+        published, before = self.config, self.written_config
+        if self.is_converted:
+            published = {key: value for key, value in published.items() if key in _KEPT_OF_CONVERTED}
+        if self.is_converted or tokenizer_json != self.json or "tokenizer_class" not in published:
+            before = before | {"tokenizer_class": None}
+            if "model_input_names" not in published:
+                before["model_input_names"] = None
+        if isinstance(published.get("chat_template"), str):  # a file of its own
+            published = {key: value for key, value in published.items() if key != "chat_template"}
+        if "model_input_names" in published:
+            written = written | {"model_input_names": before["model_input_names"]}
+        return apply_changes(published, before, written)
 
 
 @dataclass(frozen=True)
@@ -45,6 +86,7 @@ class TokenizerFiles:
     chat_template: str | None
     target_json: str | None
     source: Path
+    published: PublishedTokenizer
 
     @classmethod
     def read(cls, folder: Path) -> TokenizerFiles:
@@ -56,7 +98,8 @@ class TokenizerFiles:
         _require_tokenizer(folder)
         if (folder / LINEAGE).is_file() and read_json(folder / LINEAGE).get("kind") == "tokenizer":
             verify_manifest(folder)
-        settings: Mapping[str, Any] = _read_mapping(folder / _CONFIG) | _read_mapping(folder / _MAP)
+        config, special_map = _read_mapping(folder / _CONFIG), _read_mapping(folder / _MAP)
+        settings: Mapping[str, Any] = config | special_map
         source, target_json = folder / _FILE, None
         if source.is_file():
             text = read_vocabulary_text(source)
@@ -73,7 +116,16 @@ class TokenizerFiles:
                 parsed = json.loads(text)
             special = read_special_tokens(settings, _all_tokens(parsed))
             kind, chat_template = _kind(settings, parsed), _read_template(folder, settings)
-        return cls(text, kind, special, chat_template, target_json, source)
+        names = _names(special)
+        published = PublishedTokenizer(
+            json=text,
+            config=config,
+            special_map=special_map if (folder / _MAP).is_file() else None,
+            written_config=_written_config(text, kind, names, token_types=False),
+            written_map=names,
+            is_converted=not (folder / _FILE).is_file(),
+        )
+        return cls(text, kind, special, chat_template, target_json, source, published)
 
 
 @contextmanager
@@ -98,33 +150,29 @@ def write_tokenizer_files(
     special: SpecialTokens,
     chat_template: str | None,
     token_types: bool,
+    pad_with_eos: bool = False,
+    published: PublishedTokenizer | None = None,
 ) -> None:
-    """Write the files into an existing or new folder; other files in it stay."""
+    """Write the files into an existing or new folder; other files in it stay. `pad_with_eos`: name EOS as PAD where there
+    is none, for programs that pad batches with it. `published`: settings to keep.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    names = {f"{purpose}_token": string for purpose, string in special.strings.items()}
-    added = {
-        str(token["id"]): {key: value for key, value in token.items() if key != "id"}
-        for token in json.loads(tokenizer_json).get("added_tokens", [])
-    }
+    names = _names(special)
+    config = _written_config(tokenizer_json, kind, names, token_types)
+    special_map: JsonObject | None = names
+    if published is not None and (published.config or published.special_map):
+        config = published.config_for(tokenizer_json, config)
+        special_map = published.special_map
+        if special_map is not None:
+            special_map = apply_changes(special_map, published.written_map, names)
+    if pad_with_eos and config.get("pad_token") is None and "eos_token" in names:
+        config["pad_token"] = names["eos_token"]
     write_text_atomic(folder / _FILE, tokenizer_json)
     if target_json is not None:
         write_text_atomic(folder / _TARGET, target_json)
-    write_json_atomic(folder / _MAP, names)
-    write_json_atomic(
-        folder / _CONFIG,
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "added_tokens_decoder": added,
-            "clean_up_tokenization_spaces": False,
-            "model_input_names": [
-                "input_ids",
-                *(["token_type_ids"] if token_types else []),
-                "attention_mask",
-            ],
-            "parakit_kind": kind,
-            **names,
-        },
-    )
+    if special_map is not None:
+        write_json_atomic(folder / _MAP, special_map)
+    write_json_atomic(folder / _CONFIG, config)
     if chat_template is not None:
         write_text_atomic(folder / _TEMPLATE, chat_template)
 
@@ -132,6 +180,30 @@ def write_tokenizer_files(
 def has_tokenizer(folder: str | Path) -> bool:
     """Whether a folder has the files of a tokenizer, Parakit's or third-party; the files are not checked."""
     return (Path(folder) / _FILE).is_file() or find_layout(Path(folder)) is not None
+
+
+def _names(special: SpecialTokens) -> JsonObject:
+    return {f"{purpose}_token": string for purpose, string in special.strings.items()}
+
+
+def _written_config(tokenizer_json: str, kind: str, names: JsonObject, token_types: bool) -> JsonObject:
+    """tokenizer_config.json as Parakit writes it for a tokenizer of its own."""
+    added = {
+        str(token["id"]): {key: value for key, value in token.items() if key != "id"}
+        for token in json.loads(tokenizer_json).get("added_tokens", [])
+    }
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "added_tokens_decoder": added,
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": [
+            "input_ids",
+            *(["token_type_ids"] if token_types else []),
+            "attention_mask",
+        ],
+        "parakit_kind": kind,
+        **names,
+    }
 
 
 def _require_tokenizer(folder: Path) -> None:

@@ -30,7 +30,12 @@ from parakit.tokens.tokenizer.fast_encoding import (
     text_added_tokens,
     token_bytes,
 )
-from parakit.tokens.tokenizer.files import TokenizerFiles, corrupt_on_failure, write_tokenizer_files
+from parakit.tokens.tokenizer.files import (
+    PublishedTokenizer,
+    TokenizerFiles,
+    corrupt_on_failure,
+    write_tokenizer_files,
+)
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 
 
@@ -45,12 +50,15 @@ class Tokenizer:
         special: SpecialTokens,
         chat_template: str | None = None,
         target_json: str | None = None,
+        published: PublishedTokenizer | None = None,
     ) -> None:
         self.json = tokenizer_json
         self.target_json = target_json
         self.kind = kind
         self.special = special
         self.chat_template = chat_template
+        self.published = published
+        """The settings of the folder that it was loaded from; `save` keeps what has not changed since."""
         self._backend = HuggingFaceTokenizer.from_str(tokenizer_json)
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -221,9 +229,10 @@ class Tokenizer:
             contents.append(json.loads(self.target_json) | {"post_processor": None})
         return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
-    def save(self, folder: str | Path, token_types: bool = False) -> None:
+    def save(self, folder: str | Path, token_types: bool = False, *, pad_with_eos: bool = False) -> None:
         """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and chat_template.jinja, as
-        transformers reads them; `token_types` where the model has token type embeddings.
+        transformers reads them; `token_types` where the model has token type embeddings, `pad_with_eos` where other
+        programs pad batches for it with EOS if it has no PAD.
         """
         write_tokenizer_files(
             Path(folder),
@@ -233,6 +242,8 @@ class Tokenizer:
             special=self.special,
             chat_template=self.chat_template,
             token_types=token_types,
+            pad_with_eos=pad_with_eos,
+            published=self.published,
         )
 
     @classmethod
@@ -248,6 +259,7 @@ class Tokenizer:
                 special=files.special,
                 chat_template=files.chat_template,
                 target_json=files.target_json,
+                published=files.published,
             )
             for token in tokenizer.parsed_json.get("added_tokens") or []:
                 if tokenizer.token_id(token["content"]) != token["id"]:
