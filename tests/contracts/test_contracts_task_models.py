@@ -153,9 +153,8 @@ def test_packed_targets_that_see_each_other(healthy_task: Healthy, monkeypatch: 
 def test_a_prefix_read_one_way(healthy_task: Healthy, monkeypatch: pytest.MonkeyPatch) -> None:
     def plain(batch: Any, device: torch.device, always_masked: bool = False) -> Any:
         micro = to_micro_batch(batch, device, always_masked)
-        return replace(
-            micro, attention_mask=micro.attention_mask & torch.ones(64, 64).tril().bool()[:32, :32]
-        )
+        causal = torch.ones(micro.attention_mask.shape[-2:]).tril().bool()
+        return replace(micro, attention_mask=micro.attention_mask & causal)
 
     monkeypatch.setattr(micro_batches, "to_micro_batch", plain)
     assert healthy_task("prefix").first_failure() == "attention-direction"

@@ -51,7 +51,7 @@ from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.row_sources import RowSource
 from parakit.training.tasks import TaskSettings, TrainingTask
-from parakit.training.trainer import TrainingSetup
+from parakit.training.trainer import TrainingSetup, check_seconds
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,14 @@ def _with_teacher(job: DistillJob, teacher: Teacher, setup: TrainingSetup) -> Tr
 
     def check_teacher() -> list[doctor.CheckResult]:
         return check_distillation(
-            student, teacher, objective, checked, setup.tokenizer, setup.plan, task.spec
+            student,
+            teacher,
+            objective,
+            checked,
+            setup.tokenizer,
+            setup.plan,
+            task.spec,
+            check_seconds(setup),
         )
 
     if on_policy := part_of(training, OnPolicy):

@@ -38,6 +38,9 @@ from parakit.training.throughput import measure_peak_flops
 from parakit.training.train_state import load_train_state, save_train_state
 
 SAVE_SECONDS = 60.0
+CHECK_SECONDS, CHECK_SHARE = 10.0, 0.03  # of the doctor's checks: the least, and of the planned run
+SHARE_OF_PEAK = 0.4  # of the peak FLOP/s that steps reach, as a first guess
+SMALL_PARAMETERS = 5_000_000
 N_MEASURED_STEPS = 12  # first steps of a compiled run, from which the speedup is computed
 
 
@@ -277,7 +280,7 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 def check_task(setup: TrainingSetup, task: TrainingTask) -> list[doctor.CheckResult]:
-    """The doctor's results for a task that `setup.model` trains on."""
+    """The doctor's results for a task that `setup.model` trains on, within `check_seconds`."""
     return doctor.run_checks(
         setup.model,
         setup.tokenizer,
@@ -287,16 +290,36 @@ def check_task(setup: TrainingSetup, task: TrainingTask) -> list[doctor.CheckRes
         task.objective,
         task.spec,
         frozen=setup.frozen,
+        seconds=check_seconds(setup),
     )
 
 
 def _check(setup: TrainingSetup) -> None:
     """Let the doctor examine the data, the batches and the model."""
+    started = time.monotonic()
     results = check_task(setup, setup.checked_task or setup.task)
     doctor.raise_first_failure(results)
-    more = setup.more_checks()
-    doctor.raise_first_failure(more)
-    log(f"{setup.title}: the doctor ran {len(results) + len(more)} checks: all passed")
+    results += setup.more_checks()
+    doctor.raise_first_failure(results)
+    skipped = [result.name for result in results if result.skipped]
+    took = f" in {time.monotonic() - started:.1f}s" if time.monotonic() - started > 1 else ""
+    log(f"{setup.title}: the doctor ran {len(results) - len(skipped)} checks{took}: all passed")
+    if skipped:
+        log(f"{setup.title}: not checked, to stay within {check_seconds(setup):.0f}s: {', '.join(skipped)}")
+
+
+def check_seconds(setup: TrainingSetup) -> float:
+    """The time that the checks may take: `CHECK_SHARE` of the run's, at least `CHECK_SECONDS`."""
+    config, plan = setup.model.config, setup.plan
+    device = pick_device(plan.device)
+    n_parameters = sum(p.numel() for p in setup.model.parameters())
+    if n_parameters < SMALL_PARAMETERS:  # every check fits, and the peak need not be measured
+        return CHECK_SECONDS
+    peak = SHARE_OF_PEAK * measure_peak_flops(device.type, Precision(plan.precision, device).dtype)
+    batch = to_micro_batch(setup.task.source.rows(0, 1), device)
+    n_tokens = plan.rows_before(plan.max_steps) * batch.n_tokens
+    run_seconds = n_tokens * config.flops_per_token(min(plan.seq_len, config.max_seq_len)) / peak
+    return float(max(CHECK_SECONDS, CHECK_SHARE * run_seconds))
 
 
 def _log_start(setup: TrainingSetup, trainer: Trainer) -> None:

@@ -83,12 +83,15 @@ def check_distillation(
     tokenizer: Tokenizer,
     plan: TrainingPlan,
     spec: TaskSpec,
+    seconds: float | None = None,
 ) -> list[CheckResult]:
-    """Check the two and their loss on the first rows of `source`, which has the rows of `spec`. Nothing is changed."""
+    """Check the two and their loss on the first rows of `source`, which has the rows of `spec`. Nothing is changed.
+    Checks that do not fit into `seconds` are marked as skipped.
+    """
     context = DistillContext(
         student, tokenizer, source, None, plan, objective, spec, lambda name: False, teacher
     )
-    return run_in(context)
+    return run_in(context, seconds)
 
 
 check = partial(registry.check, subject="Distillation", applies_to=("distill",), blocking=True)

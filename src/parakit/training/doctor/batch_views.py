@@ -156,6 +156,12 @@ def forward(model: Any, micro: TrainingBatch) -> Tensor:
     return model(micro.first_ids, attention_mask=micro.first_mask)
 
 
+def ranking_log_probs(model: Any, micro: RankingMicroBatch) -> Tensor:
+    """(N,) in float64: the log-probability of each completion, from all logits."""
+    log_p = forward(model, micro).double().log_softmax(-1).gather(-1, micro.target_ids[..., None]).squeeze(-1)
+    return (log_p * micro.loss_mask).sum(1)
+
+
 def outputs_differ(one: Tensor, other: Tensor, model: torch.nn.Module) -> bool:
     """Whether outputs differ by more than rounding."""
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)

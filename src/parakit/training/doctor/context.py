@@ -6,12 +6,16 @@ The first rows, a sample of documents and a small batch for the model are comput
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import torch
+
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
+from parakit.training.doctor.batch_views import micro_batch, ranking_log_probs
 from parakit.training.doctor.gradient_sketch import Gradient, gradient, trained_parameters
 from parakit.training.doctor.probes import small_batch, uneven_mask
 from parakit.training.doctor.turn_markers import (
@@ -25,7 +29,7 @@ from parakit.training.micro_batches import Objective
 from parakit.training.tasks import TaskSpec
 
 MAX_BATCH_TOKENS = 16_384
-MAX_SAMPLED_ROWS = 4096
+MAX_SAMPLED_ROWS, MAX_SAMPLED_TOKENS = 4096, 2**21
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,17 @@ class CheckContext:
     @cached_property
     def sample(self) -> list[Any]:
         """Rows of the first epoch in batches, at most `MAX_SAMPLED_ROWS`."""
-        n = min(int(self.source.rows_per_epoch), MAX_SAMPLED_ROWS)
+        n = min(int(self.source.rows_per_epoch), self._max_sampled)
         return [self.source.rows(start, min(64, n - start)) for start in range(0, n, 64)]
 
     @property
     def sample_is_all(self) -> bool:
         """Whether the sample is the whole split."""
-        return self.source.rows_per_epoch <= MAX_SAMPLED_ROWS
+        return self.source.rows_per_epoch <= self._max_sampled
+
+    @property
+    def _max_sampled(self) -> int:
+        return min(MAX_SAMPLED_ROWS, max(64, MAX_SAMPLED_TOKENS // self.plan.seq_len))
 
     @cached_property
     def row_spans(self) -> list[Span]:
@@ -86,7 +94,14 @@ class CheckContext:
     @cached_property
     def probe(self) -> Any:
         """A small part of the first rows, for the checks that run the model."""
-        return small_batch(self.batch, self.tokenizer.bos_id)
+        probe = small_batch(self.batch, self.tokenizer.bos_id)
+        if getattr(probe, "reference", None) is None:
+            return probe
+        with torch.no_grad():  # of the model as it is now, so that the loss is not flat
+            log_probs = ranking_log_probs(self.model, micro_batch(self.model, probe)).float().cpu().numpy()
+        reference = np.zeros_like(probe.reference)
+        reference[probe.real_mask.any(-1)] = log_probs
+        return replace(probe, reference=reference)
 
     @cached_property
     def gradient(self) -> Gradient:

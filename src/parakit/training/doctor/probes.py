@@ -16,11 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from parakit.model.adapters.lora import LowRankWrapper
-from parakit.tokens.batches.batch import AnyBatch, Batch, MaskedBatch, PairBatch
-from parakit.training.doctor.batch_views import arrays, loss_positions, n_rows, real_positions
+from parakit.tokens.batches.batch import AnyBatch, Batch, MaskedBatch, PairBatch, RankingBatch
+from parakit.training.doctor.batch_views import arrays, completions, loss_positions, n_rows, real_positions
 from parakit.training.doctor.turn_markers import boundaries
 
-PROBE_ROWS, PROBE_COLUMNS = 4, 32
+PROBE_ROWS, PROBE_COLUMNS = 3, 16
+PROMPT_TOKENS, COMPLETION_TOKENS = (
+    8,
+    16,
+)  # of a probed ranking: the end of its prompt, and where completions part
 
 
 @contextlib.contextmanager
@@ -77,12 +81,51 @@ def small_batch(batch: AnyBatch, bos_id: int | None) -> Any:
     """A small part of `batch`: the beginnings of some rows."""
     if isinstance(batch, Batch):
         return _crop(batch, bos_id)
+    if isinstance(batch, RankingBatch):
+        return _crop_rankings(select_rows(batch, shortest_rankings(batch, PROBE_ROWS)))
     mask = loss_positions(batch)
     counts = np.ones(n_rows(batch), bool) if mask is None else mask.any(axis=1)
     rows = np.argsort(~counts, kind="stable")[:PROBE_ROWS]
     if isinstance(batch, PairBatch):
         return _beginnings(select_rows(batch, rows))
     return select_rows(batch, rows, slice(0, 2 * PROBE_COLUMNS))
+
+
+def shortest_rankings(batch: RankingBatch, n: int) -> np.ndarray:
+    """The indices of the `n` rankings with the fewest tokens, in their order."""
+    return np.sort(np.argsort(batch.real_mask.sum((1, 2)), kind="stable")[:n])
+
+
+def _crop_rankings(batch: RankingBatch) -> RankingBatch:
+    """The end of each prompt, and the completions' tokens around the first in which the best and the worst differ."""
+    rows: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {
+        (row, place): (ids, counted) for row, place, ids, counted in completions(batch)
+    }
+    cut: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
+    for (row, place), (ids, counted) in rows.items():
+        if not counted.any():
+            cut[row, place] = ids[:COMPLETION_TOKENS], counted[:COMPLETION_TOKENS]
+            continue
+        n_prompt = int(np.argmax(counted))
+        best, worst = rows[row, 0][0], rows[row, max(k for r, k in rows if r == row)][0]
+        n = min(len(best), len(worst))
+        differ = np.flatnonzero(best[:n] != worst[:n])
+        first = int(differ[0]) if len(differ) else n - 1
+        start = min(max(n_prompt, first - COMPLETION_TOKENS // 2), max(n_prompt, len(ids) - 1))
+        prompt = slice(max(0, n_prompt - PROMPT_TOKENS), n_prompt)
+        kept = slice(start, start + COMPLETION_TOKENS)
+        cut[row, place] = tuple(np.concatenate([one[prompt], one[kept]]) for one in (ids, counted))
+    width = max(len(ids) for ids, _ in cut.values()) - 1
+    shape = (*batch.real_mask.shape[:2], max(1, width))
+    input_ids, target_ids = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    loss_mask, real_mask = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    for entry, (ids, counted) in cut.items():
+        n = len(ids) - 1
+        input_ids[entry][:n], target_ids[entry][:n] = ids[:-1], ids[1:]
+        loss_mask[entry][:n], real_mask[entry][:n] = counted[1:], True
+    return dataclasses.replace(
+        batch, input_ids=input_ids, target_ids=target_ids, loss_mask=loss_mask, real_mask=real_mask
+    )
 
 
 def _beginnings(batch: PairBatch) -> PairBatch:

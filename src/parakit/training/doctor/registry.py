@@ -24,6 +24,8 @@ class CheckResult:
     noticed_by: str
     remedy: str
     detail: str = ""
+    skipped: bool = False
+    """Not run, because the time for the checks was over; `passed` is then True."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,18 @@ class Check:
     """Whether it runs inside `probes.probing`, after the checks that only read data."""
     blocking: bool
     """Whether nothing after it can be checked when it fails."""
+    passes: float
+    """About how many forward passes over a small batch it takes."""
     find: Find
 
     def run(self, context: Any) -> CheckResult:
         """Look for the mistake in one training run."""
         detail = self.find(context) or ""
         return CheckResult(self.name, not detail, self.prevents, self.noticed_by, self.remedy, detail)
+
+    def skip(self) -> CheckResult:
+        """The result of a check that is not run."""
+        return CheckResult(self.name, True, self.prevents, self.noticed_by, self.remedy, skipped=True)
 
 
 _CHECKS: dict[str, Check] = {}
@@ -70,13 +78,15 @@ def check(
     sources: tuple[str, ...] = (),
     runs_model: bool = False,
     blocking: bool = False,
+    passes: float | None = None,
 ) -> Callable[[Find], Find]:
     """Register the decorated function under a unique name."""
 
     def register(find: Find) -> Find:
         assert name not in _CHECKS, f"two checks are called {name}"
         texts = (prevents, noticed_by, remedy, sources)
-        _CHECKS[name] = Check(name, subject, frozenset(applies_to), *texts, runs_model, blocking, find)
+        cost = passes if passes is not None else 2.0 if runs_model else 0.0
+        _CHECKS[name] = Check(name, subject, frozenset(applies_to), *texts, runs_model, blocking, cost, find)
         return find
 
     return register
@@ -88,6 +98,6 @@ def all_checks() -> list[Check]:
 
 
 def checks_for(names: Iterable[str]) -> list[Check]:
-    """The checks that apply to one of the names, in the order of running: those that only read data come first."""
+    """The checks that apply to one of the names, those that only read data first."""
     selected = [one for one in _CHECKS.values() if one.applies_to.intersection(names)]
     return sorted(selected, key=lambda one: one.runs_model)

@@ -6,10 +6,12 @@ bit.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.progress import log
 from parakit.model.heads import TransformerModel
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.examples.shards import ExampleShards
@@ -24,6 +26,8 @@ from parakit.training.doctor.registry import Check, CheckResult, checks_for
 from parakit.training.micro_batches import Objective
 from parakit.training.row_sources import RowSource
 from parakit.training.tasks import TaskSpec
+
+LOG_SECONDS = 5.0  # between two lines of progress
 
 
 class DoctorError(UserError):
@@ -44,27 +48,54 @@ def run_checks(
     spec: TaskSpec,
     *,
     frozen: Callable[[str], bool] | None = None,
+    seconds: float | None = None,
 ) -> list[CheckResult]:
     """Run every check of a task. Weights, gradients and random state stay as they are. The model must not be compiled.
 
     `source` may be None where the model has another head than the task's, which is the first check.
     `frozen` tells from a parameter's name whether the stage keeps it fixed; None: everything trains. A failed check that
-    is blocking ends the list.
+    is blocking ends the list. Checks that do not fit into `seconds` (None: no limit) are marked as skipped.
     """
-    return run_in(CheckContext(model, tokenizer, source, shards, plan, objective, spec, frozen or _trains))
+    context = CheckContext(model, tokenizer, source, shards, plan, objective, spec, frozen or _trains)
+    return run_in(context, seconds)
 
 
-def run_in(context: Any) -> list[CheckResult]:
-    """Run the checks that `context.checked_as` selects, in a context that the caller made."""
+def run_in(context: Any, seconds: float | None = None) -> list[CheckResult]:
+    """Run the checks that `context.checked_as` selects, in a context that the caller made: the cheapest first. The
+    results are in the order of declaration.
+    """
     checks = checks_for(context.checked_as)
-    results: list[CheckResult] = []
-    if not _run([check for check in checks if not check.runs_model], context, results):
-        return results
-    on_model = [check for check in checks if check.runs_model]
-    if on_model:
-        with probing(context.model):
-            _run(on_model, context, results)
-    return results
+    timer = Timer(seconds, len(checks))
+    results: dict[str, CheckResult] = {}
+    if _run([check for check in checks if not check.runs_model], context, results, timer):
+        on_model = [check for check in checks if check.runs_model]
+        if on_model:
+            with probing(context.model):
+                _run(on_model, context, results, timer)
+    return [results[check.name] for check in checks if check.name in results]
+
+
+class Timer:
+    """The time that checks take, and whether the next one still fits. `seconds` None: everything fits."""
+
+    def __init__(self, seconds: float | None, n_checks: int) -> None:
+        self.seconds, self.n_checks, self.n_run = seconds, n_checks, 0
+        self.started = self.shown_at = time.monotonic()
+        self.slowest = 0.0  # seconds of a pass
+
+    def fits(self, check: Check) -> bool:
+        """Whether `check` will end in time, judged by the slowest pass until now."""
+        spent = time.monotonic() - self.started
+        return self.seconds is None or not check.passes or spent + check.passes * self.slowest <= self.seconds
+
+    def count(self, check: Check, seconds: float) -> None:
+        """Learn from a check that took `seconds`; log where the checks are if that takes long."""
+        self.n_run += 1
+        if check.passes:
+            self.slowest = max(self.slowest, seconds / check.passes)
+        if time.monotonic() - self.shown_at >= LOG_SECONDS:
+            self.shown_at = time.monotonic()
+            log(f"doctor: {self.n_run} of {self.n_checks} checks, {self.shown_at - self.started:.0f}s")
 
 
 def check_replay(source: ReplaySource[Any], n_rows: int) -> list[CheckResult]:
@@ -79,11 +110,16 @@ def raise_first_failure(results: list[CheckResult]) -> None:
             raise DoctorError(result)
 
 
-def _run(checks: list[Check], context: Any, results: list[CheckResult]) -> bool:
-    """Append the results; False where a blocking check failed."""
-    for check in checks:
-        results.append(check.run(context))
-        if check.blocking and not results[-1].passed:
+def _run(checks: list[Check], context: Any, results: dict[str, CheckResult], timer: Timer) -> bool:
+    """Add the results by name; False where a blocking check failed. Blocking checks come first, then the cheapest."""
+    for check in sorted(checks, key=lambda one: not one.blocking and one.passes):
+        if not timer.fits(check):
+            results[check.name] = check.skip()
+            continue
+        started = time.monotonic()
+        results[check.name] = result = check.run(context)
+        timer.count(check, time.monotonic() - started)
+        if check.blocking and not result.passed:
             return False
     return True
 

@@ -25,6 +25,7 @@ _SUM = "Return the sum of the loss over what counts in the batch, nothing else; 
 @check(
     "accumulation-weights",
     applies_to=(*SUMMED, "rankings", "distill"),
+    passes=9,
     prevents="Accumulation averages the means of micro-batches instead of counting tokens: short answers weigh too much,"
     " and the result depends on micro_batch_size.",
     noticed_by="The gradient of a batch with uneven rows is compared with that of the batch cut into micro-batches.",
@@ -55,6 +56,7 @@ def _cut_difference(context: CheckContext, uneven: AnyBatch, sizes: Sequence[int
 @check(
     "last-window",
     applies_to=(*SUMMED, "rankings", "distill"),
+    passes=4,
     prevents="The last, smaller micro-batch of a step is scaled like a full one.",
     noticed_by="The gradient of a batch is compared with that of the batch cut into a large and a small part.",
     remedy=_SUM,
@@ -70,6 +72,7 @@ def last_window(context: CheckContext) -> str | None:
 @check(
     "rank-weights",
     applies_to=(*SUMMED, "rankings", "distill"),
+    passes=4,
     prevents="Data-parallel ranks with different numbers of counted tokens are averaged equally.",
     noticed_by="The gradients of two ranks with uneven rows are added and compared with that of the whole batch.",
     remedy="Divide by the number of counted tokens of the whole step, over all ranks.",
@@ -126,6 +129,7 @@ def _loss_changes(context: CheckContext, batch: AnyBatch, changed: AnyBatch) -> 
 @check(
     "masked-micro-batch",
     applies_to=(*SUMMED, "distill"),
+    passes=6,
     prevents="A micro-batch in which nothing counts gives NaN, or changes the gradient of the others.",
     noticed_by="A row is masked completely; its loss must be 0, and the gradient that of the other rows.",
     remedy="Return 0 for a batch in which nothing counts: a sum, never a mean.",
@@ -154,6 +158,7 @@ def masked_micro_batch(context: CheckContext) -> str | None:
 @check(
     "no-gradient",
     applies_to=(*ALL, "distill"),
+    passes=3,
     prevents="A parameter that should train receives no gradient and keeps its first values.",
     noticed_by="The gradient of the first rows must reach every parameter that is not meant to be frozen.",
     remedy="Set requires_grad, and leave no part of the model unused.",

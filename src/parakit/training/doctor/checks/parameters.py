@@ -22,6 +22,7 @@ check = partial(registry.check, subject="Parameters", runs_model=True)
 
 @check(
     "tied-embeddings",
+    passes=0,
     applies_to=(*DECODER, *SEQUENCES, "dpo"),
     prevents="Embedding and output matrix are untied by a conversion, or tied against the config: they are counted, trained"
     " or saved twice, or not at all.",
@@ -42,6 +43,7 @@ def tie_differs(context: CheckContext) -> str | None:
 
 @check(
     "decay-on-norms",
+    passes=0,
     applies_to=ALL,
     prevents="Weight decay, or an optimizer for matrices, acts on norms, biases, embeddings or heads, which it harms.",
     noticed_by="The optimizer's parameter groups are compared with the modules of the parameters.",

@@ -15,15 +15,15 @@ from parakit.model.heads import RewardModel
 from parakit.tokens.batches.batch import RankingBatch
 from parakit.training import loop
 from parakit.training.doctor import registry
-from parakit.training.doctor.batch_views import arrays, completions, forward, micro_batch
+from parakit.training.doctor.batch_views import arrays, completions, forward, micro_batch, ranking_log_probs
 from parakit.training.doctor.context import CheckContext
-from parakit.training.doctor.probes import drop_gradients
+from parakit.training.doctor.probes import drop_gradients, select_rows, shortest_rankings
 from parakit.training.micro_batches import RankingMicroBatch
 from parakit.training.precision import Precision
 
 check = partial(registry.check, subject="Preferences")
 _ENCODE = "Encode the preferences through the chat template, with Parakit's own encoder."
-MAX_COMPARED = 4  # rankings whose reference is computed again
+MAX_COMPARED = 2  # rankings whose reference is computed again
 
 
 @check(
@@ -80,6 +80,7 @@ def identical_completions(context: CheckContext) -> str | None:
 @check(
     "reference-differs",
     applies_to=("dpo",),
+    passes=4,
     prevents="The reference is another model than the policy begins as, drifts with it, or was computed with dropout: the"
     " loss measures a difference that training did not make.",
     noticed_by="The stored log-probabilities of the reference are computed again with the policy, in evaluation mode.",
@@ -92,12 +93,11 @@ def reference_differs(context: CheckContext) -> str | None:
     model, batch = context.model, context.batch
     if batch.reference is None:
         return None
-    cut = {name: value[:MAX_COMPARED] for name, value in arrays(batch).items()}
-    first = replace(batch, **cut, n_counted=len(batch.margins[:MAX_COMPARED]))
+    first = select_rows(batch, shortest_rankings(batch, MAX_COMPARED))
     mode = model.training
     model.eval()
     micro = micro_batch(model, first)
-    policy, reference = _log_probs(model, micro).cpu(), micro.reference.double().cpu()
+    policy, reference = ranking_log_probs(model, micro).cpu(), micro.reference.double().cpu()
     model.train(mode)
     per_token = (policy - reference).abs() / micro.loss_mask.sum(1).cpu()
     half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
@@ -108,16 +108,11 @@ def reference_differs(context: CheckContext) -> str | None:
     return f"a completion's log-probability is {reference_nats:.4g} nats in the reference, {policy_nats:.4g} in the policy"
 
 
-def _log_probs(model: nn.Module, micro: RankingMicroBatch) -> Tensor:
-    """(N,) in float64, from all logits."""
-    log_p = forward(model, micro).double().log_softmax(-1).gather(-1, micro.target_ids[..., None]).squeeze(-1)
-    return (log_p * micro.loss_mask).sum(1)
-
-
 @check(
     "preference-direction",
     applies_to=("rankings",),
     runs_model=True,
+    passes=4,
     prevents="Chosen and rejected are swapped, or the loss has the wrong sign: training prefers the worse completion.",
     noticed_by="Along the loss's negative gradient the margin of the best completion over the worst must grow, for one"
     " pair of the first batch.",
@@ -152,6 +147,8 @@ def _one_pair(batch: RankingBatch) -> RankingBatch:
 
 
 def _margin(model: nn.Module, micro: RankingMicroBatch) -> Tensor:
-    values = forward(model, micro).double() if isinstance(model, RewardModel) else _log_probs(model, micro)
+    values = (
+        forward(model, micro).double() if isinstance(model, RewardModel) else ranking_log_probs(model, micro)
+    )
     best = micro.place == 0
     return values[best].mean() - values[~best].mean()
