@@ -52,7 +52,7 @@ def converted_gguf(
     metadata = ModelMetadata(file, architecture)
     config = family.settings(metadata)
     accepted = metadata.check_all_read(accept_config)
-    tokenizer = convert_tokenizer(file, config.get("max_position_embeddings", config.get("n_positions")))
+    tokenizer = convert_tokenizer(file, metadata.integer("context_length"))
     with disk_errors(near):
         near.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".gguf-", dir=near))

@@ -136,7 +136,7 @@ def _value(file: GGUFFile, key: str, default: ValueT) -> ValueT:
         raise CorruptArtifact(
             f"{file.path}: `{_PREFIX}{key}` is {value!r}, not a {type(default).__name__}", _HINT
         )
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _special_ids(file: GGUFFile, kind: str, n_tokens: int) -> dict[str, int]:
