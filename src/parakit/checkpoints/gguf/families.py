@@ -28,7 +28,7 @@ _MIXTRAL_PARTS = {"gate": "w1", "up": "w3", "down": "w2"}
 
 
 @dataclass(frozen=True)
-class Family:
+class GGUFFamily:
     """How the files of one architecture are written. Names are without `.weight` and `.bias`."""
 
     settings: Callable[[ModelMetadata], JsonObject]
@@ -51,7 +51,7 @@ class Family:
     """Matrices that are published as (inputs, outputs)."""
 
 
-def family_of(file: GGUFFile) -> tuple[str, Family]:
+def family_of(file: GGUFFile) -> tuple[str, GGUFFamily]:
     """The architecture that a file names, and how it is converted. Raises `UserError` for one that is not supported."""
     name = file.metadata.get("general.architecture")
     if not isinstance(name, str):
@@ -163,7 +163,7 @@ def _gpt2(metadata: ModelMetadata) -> JsonObject:
     }
 
 
-_MIXTRAL = Family(
+_MIXTRAL = GGUFFamily(
     _mixtral,
     {**_ROTARY_LAYER, "ffn_gate_inp": "block_sparse_moe.gate"},
     experts={
@@ -172,16 +172,16 @@ _MIXTRAL = Family(
     },
     interleaved=True,
 )
-FAMILIES: dict[str, Family] = {
-    "llama": Family(_llama, _ROTARY_LAYER, interleaved=True),
-    "qwen2": Family(_qwen2, _ROTARY_LAYER),
-    "qwen3": Family(_qwen3, {**_ROTARY_LAYER, **_QK_NORMS}),
-    "qwen3moe": Family(
+FAMILIES: dict[str, GGUFFamily] = {
+    "llama": GGUFFamily(_llama, _ROTARY_LAYER, interleaved=True),
+    "qwen2": GGUFFamily(_qwen2, _ROTARY_LAYER),
+    "qwen3": GGUFFamily(_qwen3, {**_ROTARY_LAYER, **_QK_NORMS}),
+    "qwen3moe": GGUFFamily(
         _qwen3_moe,
         {**_ROTARY_LAYER, **_QK_NORMS, "ffn_gate_inp": "mlp.gate"},
         experts={f"ffn_{part}_exps": f"mlp.experts.{{}}.{part}_proj" for part in _MIXTRAL_PARTS},
     ),
-    "gpt2": Family(
+    "gpt2": GGUFFamily(
         _gpt2,
         {
             "attn_norm": "ln_1",

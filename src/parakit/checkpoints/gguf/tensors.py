@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parakit.checkpoints.gguf.families import Family
+from parakit.checkpoints.gguf.families import GGUFFamily
 from parakit.checkpoints.gguf.reader import GGUFFile
 from parakit.checkpoints.gguf.rope import ROPE_FACTORS
 from parakit.common.errors import UserError
@@ -19,7 +19,9 @@ _NAME = re.compile(
 _READ_ELSEWHERE = {ROPE_FACTORS}
 
 
-def published_tensors(file: GGUFFile, family: Family, config: JsonObject) -> Iterator[tuple[str, np.ndarray]]:
+def published_tensors(
+    file: GGUFFile, family: GGUFFamily, config: JsonObject
+) -> Iterator[tuple[str, np.ndarray]]:
     """Published name and float32 weights of every tensor, one at a time; a stack of experts as one tensor each.
     `config` is the converted config.json. Raises `UserError` naming a tensor that the family does not have.
     """
@@ -50,7 +52,7 @@ def published_tensors(file: GGUFFile, family: Family, config: JsonObject) -> Ite
 
 
 def _as_published(
-    weights: np.ndarray, part: str, kind: str, family: Family, config: JsonObject, name: str
+    weights: np.ndarray, part: str, kind: str, family: GGUFFamily, config: JsonObject, name: str
 ) -> np.ndarray:
     if family.interleaved and part in ("attn_q", "attn_k"):
         n_heads = config["num_attention_heads" if part == "attn_q" else "num_key_value_heads"]
