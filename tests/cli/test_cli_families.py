@@ -36,6 +36,8 @@ def write_rows(path: Path, task: str) -> Path:
         rows.append(
             {
                 "classify": {"text": text, "label": "small" if i % 2 else "old"},
+                "multi_label": {"text": text, "labels": ["small", "even"][i % 3 : i % 4]},
+                "answer": {"question": "what is seen?", "context": text, "answers": ["a tree"]},
                 "regress": {"text": text, "score": i / 80},
                 "tag": {"words": text.split(), "tags": [word[0] for word in text.split()]},
                 "translate": {"source": text, "target": " ".join(reversed(text.split()))},
@@ -108,6 +110,8 @@ def test_span_corruption_without_sentinels_says_where_they_come_from(capsys, tin
     [
         ("encoder", "classify", "label"),
         ("decoder", "classify", "label"),
+        ("encoder", "multi_label", "labels"),
+        ("encoder", "answer", "answer"),
         ("encoder", "tag", "tags"),
         ("encoder", "regress", "score"),
         ("encoder", "embed", "vector"),
@@ -127,6 +131,10 @@ def test_a_model_is_tuned_measured_and_used(capsys, models, tmp_path, family, ta
     assert measured["samples"]
     assert set(measured["samples"][0]) == {"input", "prediction", "expected", "correct"}
     first = json.loads(rows.read_text().splitlines()[0])
+    if task == "answer":
+        (tmp_path / "one.jsonl").write_text(json.dumps(first))
+        assert answer in figures(capsys, "predict", out, "--input", tmp_path / "one.jsonl")
+        return
     text = first.get("text") or first.get("source") or " ".join(first["words"])
     flags = ["--max-new-tokens", "4"] if task == "translate" else []
     assert answer in figures(capsys, "predict", out, "--text", text, *flags)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from parakit.model.config import (
+    SPAN_LABELS,
     ClassifierConfig,
     DecoderConfig,
     EmbedderConfig,
@@ -29,15 +30,17 @@ from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
 from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
-from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
+from parakit.tokens.examples.sources import LabelledSource, PairSource, QuestionSource, TextPairSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import ExampleTrainingConfig, TrainingPlan, resolve_examples
 from parakit.training.objectives import (
+    answer_span,
     classification,
     contrastive,
     masked_token,
+    multi_label,
     next_token,
     regression,
     sequence_to_sequence,
@@ -59,8 +62,15 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 LABELS = ("quiet", "loud", "between")
 PAIR_TASKS = ("span_corruption", "translate", "prefix_pairs")
-LABEL_TASKS = ("classify", "tag", "regress")
+LABEL_TASKS = ("classify", "multi_label", "tag", "regress", "answer")
 CASE_TASKS = ("masked", "prefix", *PAIR_TASKS, *LABEL_TASKS, "embed")
+OBJECTIVES = {
+    "classify": classification,
+    "multi_label": multi_label,
+    "tag": token_classification,
+    "regress": regression,
+    "answer": answer_span,
+}
 SEQ_LEN = 64
 
 
@@ -82,9 +92,10 @@ def task_model(task: str, vocab_size: int, decoder_trunk: bool = False, **change
         return MaskedLanguageModel(EncoderConfig(**shape))
     if task == "embed":
         return Embedder(config, EmbedderConfig(pooling="last" if decoder_trunk else "mean"))
-    labels = ("score",) if task == "regress" else LABELS
-    level = "token" if task == "tag" else "sequence"
-    classes = ClassifierConfig(labels=labels, level=level, regression=task == "regress", pooling=pooling)
+    labels = {"regress": ("score",), "answer": SPAN_LABELS}.get(task, LABELS)
+    level = {"tag": "token", "answer": "span"}.get(task, "sequence")
+    kinds = {"regression": task == "regress", "multi_label": task == "multi_label"}
+    classes = ClassifierConfig(labels=labels, level=level, pooling=pooling, **kinds)
     return Classifier(config, classes)
 
 
@@ -114,6 +125,12 @@ def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShard
         keys = {"words": encoded}
         flat = np.concatenate([np.arange(len(ids)) for ids in encoded])
         targets = np.where(flat % 4 == 3, -1, flat % 3)
+    elif task == "multi_label":
+        targets = (np.arange(60)[:, None] % np.array([2, 3, 5]) == 0).astype(np.uint8)
+    elif task == "answer":
+        keys = {"question": [tokenizer.encode(NAMES[i % 6]) for i in range(60)], "context": encoded}
+        ends = [min(i % 4, len(ids) - 1) for i, ids in enumerate(encoded)]
+        targets = np.array([[end // 2, end] if i % 7 else [-1, -1] for i, end in enumerate(ends)])
     elif task == "translate":
         keys = {"source": encoded, "target": [tokenizer.encode(text.upper()) for text in texts]}
     else:
@@ -125,7 +142,7 @@ def example_shards(task: str, tokenizer: Tokenizer, family: Any) -> ExampleShard
             for key, rows in keys.items()
         },
         targets=targets,
-        labels=LABELS if task in ("classify", "tag") else (),
+        labels=LABELS if task in ("classify", "multi_label", "tag") else (),
         templates=(
             special_tokens_template(tokenizer, family, 1),
             special_tokens_template(tokenizer, family, 2),
@@ -175,8 +192,8 @@ def task_case(task: str, tokenizer: Tokenizer, decoder_trunk: bool = False, **sh
     elif task == "embed":
         source, objective = TextPairSource(examples, 128, 0, n_rows_hint=12), contrastive()
     else:
-        source = LabelledSource(examples, 128, 0, n_rows_hint=12)
-        objective = {"classify": classification, "tag": token_classification, "regress": regression}[task]
+        rows = QuestionSource if task == "answer" else LabelledSource
+        source, objective = rows(examples, 128, 0, n_rows_hint=12), OBJECTIVES[task]
     return TrainingCase(model, tokenizer, examples, source, examples_plan(), TASKS[task], objective)
 
 

@@ -21,10 +21,11 @@ from tests.contracts.task_cases import (
 from tests.contracts.training_cases import TrainingCase
 
 Healthy = Callable[..., TrainingCase]
-DISTINCT_TASKS = tuple(task for task in CASE_TASKS if task != "prefix_pairs")  # equal to the other pairs
+LIKE_OTHERS = ("prefix_pairs", "multi_label", "answer")  # rows are those of other pairs, and of classify
+DISTINCT_TASKS = tuple(task for task in CASE_TASKS if task not in LIKE_OTHERS)
 ALL = pytest.mark.parametrize("task", DISTINCT_TASKS)
 FRAMED = pytest.mark.parametrize(
-    "task", [task for task in CASE_TASKS if task != "prefix"]
+    "task", [task for task in CASE_TASKS if task not in ("prefix", "multi_label", "answer")]
 )  # not a decoder's rows
 UNFIT, UNSCALED = pytest.mark.catches("scores-unfit"), pytest.mark.catches("scores-unscaled")
 PAIRS = pytest.mark.parametrize("task", ["span_corruption", "translate"])

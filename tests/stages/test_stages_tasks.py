@@ -51,8 +51,10 @@ PRETRAINING = [
 TASKS = [
     ("classify", "encoder", LabelledBatch),
     ("classify", "decoder", LabelledBatch),
+    ("multi_label", "encoder", LabelledBatch),
     ("tag", "encoder", LabelledBatch),
     ("regress", "encoder", LabelledBatch),
+    ("answer", "encoder", LabelledBatch),
     ("embed", "encoder", TextPairBatch),
     ("translate", "encoder-decoder", PairBatch),
 ]
@@ -67,6 +69,12 @@ def rows(task: str) -> list[dict[str, Any]]:
         made.append(
             {
                 "classify": {"text": text, "label": ("no", "yes")[i % 2]},
+                "multi_label": {"text": text, "labels": ["even", "third"][i % 2 : 1 + (i % 3 == 0)]},
+                "answer": {
+                    "question": words[-1],
+                    "context": text,
+                    "answers": [words[i % 6]] if i % 5 else [],
+                },
                 "tag": {"words": words, "tags": ["odd" if len(word) % 2 else "even" for word in words]},
                 "regress": {"text": text, "score": i / 60},
                 "embed": {"text": text, "positive": back},

@@ -8,3 +8,4 @@ NOT_DECODER = (*SEQUENCES, "labelled", "text_pairs", "rankings")
 ALL = (*DECODER, *NOT_DECODER)
 SUMMED = (*DECODER, *SEQUENCES, "labelled")  # the loss is a sum over positions or rows
 CLASSES = ("classify", "tag")  # tasks, of the format "labelled"
+NAMED_LABELS = (*CLASSES, "multi_label")

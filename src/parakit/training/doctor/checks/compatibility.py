@@ -13,7 +13,7 @@ from parakit.tokens.chat.template import compile_chat
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import token_fields
 from parakit.training.doctor.context import CheckContext
-from parakit.training.doctor.row_formats import ALL, CLASSES, DECODER, NOT_DECODER
+from parakit.training.doctor.row_formats import ALL, CLASSES, DECODER, NAMED_LABELS, NOT_DECODER
 
 check = partial(registry.check, subject="Model, tokenizer and data")
 PROBE_MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -90,7 +90,7 @@ def rows_too_long(context: CheckContext) -> str | None:
 
 @check(
     "labels-differ",
-    applies_to=CLASSES,
+    applies_to=NAMED_LABELS,
     blocking=True,
     prevents="A class number means one label in the data and another in the head, so every prediction is misnamed.",
     noticed_by="The head's labels are compared with the data's, in their order.",
@@ -126,8 +126,9 @@ def label_out_of_range(context: CheckContext) -> str | None:
 
 
 def counted_labels(batches: Sequence) -> np.ndarray:
-    """Every label that counts."""
-    return np.concatenate([b.labels if b.loss_mask is None else b.labels[b.loss_mask] for b in batches])
+    """Every label that counts, as its number."""
+    labels = [b.labels if b.loss_mask is None else b.labels[b.loss_mask] for b in batches]
+    return np.concatenate([one if one.ndim == 1 else np.nonzero(one)[1] for one in labels])
 
 
 @check(

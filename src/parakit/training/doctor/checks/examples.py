@@ -10,7 +10,7 @@ from parakit.training.doctor import registry
 from parakit.training.doctor.checks.compatibility import counted_labels
 from parakit.training.doctor.context import CheckContext
 from parakit.training.doctor.gradient_sketch import list_names
-from parakit.training.doctor.row_formats import CLASSES
+from parakit.training.doctor.row_formats import CLASSES, NAMED_LABELS
 
 check = partial(registry.check, subject="Labels, scores and pairs of texts")
 MAX_SCORE = 10.0  # root mean square: an output layer that begins near 0 takes long to reach more
@@ -19,7 +19,7 @@ MAX_EQUAL_SHARE = 0.5  # of the pairs whose two texts are one
 
 @check(
     "label-never-seen",
-    applies_to=CLASSES,
+    applies_to=NAMED_LABELS,
     prevents="A label without an example is never predicted, and no loss shows it.",
     noticed_by="Labels are counted over the whole split, where it is not too large.",
     remedy="Leave the label out, or add examples of it.",
