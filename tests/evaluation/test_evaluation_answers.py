@@ -61,11 +61,11 @@ def test_figures_of_answers_are_means_over_questions(tokenizer) -> None:
     ]
     result = evaluate_examples(model, tokenizer, "answer", rows)
     assert [figure["name"] for figure in result.figures] == ["exact", "f1_tokens"]
-    said = {sample["input"]: sample["prediction"] for sample in result.samples}
-    assert len(said) == 12
+    predictions = {sample["input"]: sample["prediction"] for sample in result.samples}
+    assert len(predictions) == 12
     overlaps = []
     for row in rows:
-        prediction = said[f"where? | {row['context']}"]
+        prediction = predictions[f"where? | {row['context']}"]
         overlaps.append(answers.f1("" if prediction == "none" else prediction, row["answers"] or [""]))
     assert result.value("f1_tokens") == pytest.approx(np.mean(overlaps))
 

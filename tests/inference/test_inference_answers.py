@@ -85,11 +85,11 @@ def best_passage(model, tokenizer, question, context, size, max_len, allow_none)
 @pytest.mark.parametrize("repeats", [1, 6])
 @pytest.mark.parametrize("allow_none", [True, False])
 def test_an_answer_is_the_likeliest_passage_of_all_windows(answerer, tokenizer, repeats, allow_none):
-    theirs, model = answerer
+    hf_model, model = answerer
     questions = [(question, " ".join([context] * repeats)) for question, context in QUESTIONS]
     found = answer(model, tokenizer, questions, allow_none=allow_none, max_answer_len=5)
     for one, (question, context) in zip(found, questions, strict=True):
-        probability, text = best_passage(theirs, tokenizer, question, context, 96, 5, allow_none)
+        probability, text = best_passage(hf_model, tokenizer, question, context, 96, 5, allow_none)
         assert one.text == text
         assert one.probability == pytest.approx(probability, rel=1e-4)
         assert context[one.start : one.end] == text
@@ -98,7 +98,7 @@ def test_an_answer_is_the_likeliest_passage_of_all_windows(answerer, tokenizer, 
 
 
 def test_losses_are_those_of_transformers(answerer):
-    theirs, model = answerer
+    hf_model, model = answerer
     ids, mask = random_ids(300, 3, 20), padding([20, 20, 20], "right")
     spans = np.array([[3, 7], [0, 0], [19, 19]])
     batch = to_micro_batch(
@@ -106,14 +106,14 @@ def test_losses_are_those_of_transformers(answerer):
     )
     with torch.no_grad():
         start, end = torch.from_numpy(spans).T
-        wanted = theirs(ids, start_positions=start, end_positions=end).loss
+        wanted = hf_model(ids, start_positions=start, end_positions=end).loss
         assert float(answer_span(model, batch) / 3) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_sets_of_labels_are_those_of_transformers(tmp_path, tokenizer):
     labels = {"id2label": dict(enumerate("abc")), "label2id": {x: i for i, x in enumerate("abc")}}
-    theirs = reference("SequenceClassification", problem_type="multi_label_classification", **labels)
-    model, _ = load_model(saved(theirs, tmp_path / "f"))
+    hf_model = reference("SequenceClassification", problem_type="multi_label_classification", **labels)
+    model, _ = load_model(saved(hf_model, tmp_path / "f"))
     assert model.classes.multi_label
     save_model(model, None, tmp_path / "g", Lineage("model"))
     assert read_head(tmp_path / "g").classes == model.classes
@@ -126,10 +126,10 @@ def test_sets_of_labels_are_those_of_transformers(tmp_path, tokenizer):
         LabelledBatch(ids.numpy(), mask.numpy(), None, truth, None, 3), torch.device("cpu")
     )
     with torch.no_grad():
-        wanted = theirs(ids, labels=torch.from_numpy(truth)).loss
+        wanted = hf_model(ids, labels=torch.from_numpy(truth)).loss
         assert float(multi_label_loss(model, batch) / 3) == pytest.approx(float(wanted), rel=1e-5)
         rows = [[tokenizer.cls_id, *tokenizer.encode(text), tokenizer.sep_id] for text, _ in QUESTIONS]
-        expected = [theirs(torch.tensor([row])).logits[0].sigmoid() for row in rows]
+        expected = [hf_model(torch.tensor([row])).logits[0].sigmoid() for row in rows]
     found = multi_label(model, tokenizer, [text for text, _ in QUESTIONS], threshold=0.4)
     for one, probabilities in zip(found, expected, strict=True):
         assert list(one.probabilities.values()) == pytest.approx(probabilities.tolist(), rel=1e-4)
@@ -139,8 +139,8 @@ def test_sets_of_labels_are_those_of_transformers(tmp_path, tokenizer):
 @pytest.mark.parametrize("name", ["Sigmoid", "Identity"])
 @pytest.mark.parametrize("key", ["sentence_transformers", "sbert_ce_default_activation_function", None])
 def test_a_cross_encoder_scores_pairs_as_its_publisher_does(tmp_path, tokenizer, name, key):
-    theirs = reference("SequenceClassification", num_labels=1)
-    folder = saved(theirs, tmp_path / "f")
+    hf_model = reference("SequenceClassification", num_labels=1)
+    folder = saved(hf_model, tmp_path / "f")
     path = f"torch.nn.modules.{'activation' if name == 'Sigmoid' else 'linear'}.{name}"
     config = json.loads((folder / "config.json").read_text())
     config |= (
@@ -155,7 +155,7 @@ def test_a_cross_encoder_scores_pairs_as_its_publisher_does(tmp_path, tokenizer,
         types.append([0] * len(a) + [1] * (len(b) + 1))
     with torch.no_grad():
         wanted = [
-            theirs(torch.tensor([row]), token_type_ids=torch.tensor([kind])).logits.squeeze()
+            hf_model(torch.tensor([row]), token_type_ids=torch.tensor([kind])).logits.squeeze()
             for row, kind in zip(rows, types, strict=True)
         ]
     is_sigmoid = key is not None and name == "Sigmoid"

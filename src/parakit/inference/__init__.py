@@ -10,12 +10,10 @@ __getattr__, __dir__ = lazy_exports(
     {
         "BeamConfig": "config",
         "SamplingConfig": "config",
-        "answer": "prediction.answers",
         "classify": "prediction.classification",
         "embed": "prediction.embeddings",
         "fill_masks": "prediction.fill_mask",
         "generate_batch": "generation.text",
-        "multi_label": "prediction.classification",
         "regress": "prediction.classification",
         "translate": "generation.seq_to_seq",
     },
@@ -24,12 +22,10 @@ __getattr__, __dir__ = lazy_exports(
 __all__ = [
     "BeamConfig",
     "SamplingConfig",
-    "answer",
     "classify",
     "embed",
     "fill_masks",
     "generate_batch",
-    "multi_label",
     "regress",
     "translate",
 ]
