@@ -37,9 +37,11 @@ class DecoderCase:
     heads: tuple[str, ...] = tuple(ALL_HEADS)
     config: str | None = None  # transformers' class of settings; None: the prefix's
     classifier: str | None = None  # transformers' class that classifies texts; None: the prefix's
+    eager: bool = False  # transformers' other kernels leave out the bound of the scores
     written_as: Mapping[str, str] = field(default_factory=dict)  # variant -> the class that it is saved as
 
 
+_WITHOUT_TOKENS = ("language_model", "classifier", "embedder")
 _NEOX_VARIANTS = {
     "pythia": {},
     "gpt-neox-20b": {"hidden_act": "gelu_fast"},
@@ -94,6 +96,45 @@ _PHI3_VARIANTS = {
     "stated attention factor": {"rope_scaling": _LONGROPE | {"attention_factor": 1.2}, **_SHORT_CONTEXT},
     "no longer than before": {"rope_scaling": _LONGROPE, "original_max_position_embeddings": 128},
 }
+_STABLELM_VARIANTS = {
+    "stablelm-2-12b": {"use_parallel_residual": True, "qk_layernorm": True},
+    "stablelm-3b-4e1t": {"num_key_value_heads": 4},
+    "stablelm-2-1_6b": {"use_qkv_bias": True, "num_key_value_heads": 4},
+    "stablelm-zephyr-3b": {"num_key_value_heads": 4, "rope_theta": 1e5},
+    "stable-code-3b": {"num_key_value_heads": 4, "rope_theta": 1e6, "max_position_embeddings": 256},
+    "stablelm-2-zephyr": {"use_qkv_bias": True, "layer_norm_eps": 1e-3},
+    "japanese-stablelm-3b": {"tie_word_embeddings": True},
+    "half of each head": {"partial_rotary_factor": 0.5},
+    "whole heads": {"partial_rotary_factor": 1.0},
+    "norms of heads, one after the other": {"qk_layernorm": True, "use_qkv_bias": True},
+}
+_OLMO2_VARIANTS = {
+    "OLMo-2-1B": {"rms_norm_eps": 1e-6},
+    "OLMo-2-7B": {"num_key_value_heads": 4},
+    "OLMo-2-13B": {"num_key_value_heads": 4, "rope_theta": 5e5},
+    "OLMo-2-32B": {"num_key_value_heads": 1, "rope_theta": 5e5},
+    "OLMo-2-instruct": {"rope_theta": 5e5, "tie_word_embeddings": False},
+    "tied": {"tie_word_embeddings": True},
+    "biases": {"attention_bias": True},
+    "GELU": {"hidden_act": "gelu"},
+    "linear rope": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+    "longer": {"max_position_embeddings": 256, "num_hidden_layers": 2},
+}
+_GEMMA2_VARIANTS = {
+    "gemma-2-2b": {"query_pre_attn_scalar": 16, "sliding_window": 6},
+    "gemma-2-9b": {"query_pre_attn_scalar": 8, "sliding_window": 16},
+    "gemma-2-27b": {"query_pre_attn_scalar": 9, "head_dim": 6, "sliding_window": 7},
+    "gemma-2-2b-jpn": {"hidden_act": "gelu_pytorch_tanh", "sliding_window": 5},
+    "shieldgemma": {"num_key_value_heads": 4, "sliding_window": 9},
+    "recent types": {
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "sliding_window": 6,
+    },
+    "no bounds": {"final_logit_softcapping": None, "attn_logit_softcapping": None, "sliding_window": 6},
+    "tight bounds": {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 1.5, "sliding_window": 6},
+    "untied": {"tie_word_embeddings": False, "attention_bias": True, "sliding_window": 6},
+    "wide window": {"num_key_value_heads": 1},
+}
 
 DECODERS: dict[str, DecoderCase] = {
     "gpt_neox": DecoderCase("GPTNeoX", _NEOX_VARIANTS, sizes=sizes_without("num_key_value_heads")),
@@ -101,9 +142,12 @@ DECODERS: dict[str, DecoderCase] = {
         "OPT",
         _OPT_VARIANTS,
         sizes=sizes_without("num_key_value_heads", "intermediate_size", ffn_dim=48),
-        heads=("language_model", "classifier", "embedder"),
+        heads=_WITHOUT_TOKENS,
     ),
     "phi3": DecoderCase("Phi3", _PHI3_VARIANTS),
+    "stablelm": DecoderCase("StableLm", _STABLELM_VARIANTS),
+    "olmo2": DecoderCase("Olmo2", _OLMO2_VARIANTS, heads=_WITHOUT_TOKENS),
+    "gemma2": DecoderCase("Gemma2", _GEMMA2_VARIANTS, sizes=SIZES | {"head_dim": 8}, eager=True),
 }
 
 

@@ -14,6 +14,7 @@ from parakit.checkpoints.architectures import (
     bart,
     bert,
     distilbert,
+    gemma2,
     gpt2,
     gpt_neox,
     llama,
@@ -21,12 +22,14 @@ from parakit.checkpoints.architectures import (
     mistral,
     mixtral,
     modernbert,
+    olmo2,
     opt,
     phi3,
     qwen2,
     qwen3,
     qwen3_moe,
     roberta,
+    stablelm,
     t5,
     xlm_roberta,
 )
@@ -40,7 +43,7 @@ from parakit.model.config import SPAN_LABELS, ClassifierConfig, EmbedderConfig, 
 # In the order in which they are tried for saving: of two that fit, the plainer one is used.
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
-    *(gpt_neox, opt, phi3),
+    *(gpt_neox, opt, phi3, stablelm, olmo2, gemma2),
     *(modernbert, distilbert, bert, roberta, xlm_roberta),
     *(t5, bart, marian),
 )

@@ -22,8 +22,8 @@ from parakit.checkpoints.hf_config import (
     read_value,
     write_activation,
 )
+from parakit.checkpoints.layered_rope import KINDS, read_layered_rope, write_layered_rope
 from parakit.checkpoints.mapping import Head, HFTensor
-from parakit.checkpoints.rope_config import read_rope_group, write_rope
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, EncoderConfig
@@ -76,7 +76,7 @@ IGNORED_KEYS = (
 )
 MAX_LAYERS = 100_000  # a list of their kinds is built before the weights are checked
 GLOBAL_EVERY, WINDOW, GLOBAL_THETA, LOCAL_THETA = 3, 128, 160_000.0, 10_000.0
-KINDS = ("full_attention", "sliding_attention")
+THETA_KEYS = ("global_rope_theta", "local_rope_theta")
 
 
 def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderConfig:
@@ -107,10 +107,7 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderConfig:
 
 def write_settings(config: EncoderConfig) -> JsonObject:
     """The settings as ModernBERT's keys; layers and rope bases under their old and their new keys."""
-    full = write_rope(config)["rope_parameters"]
-    local = full
-    if config.local_rope_theta is not None:
-        local = {"rope_theta": config.local_rope_theta, "rope_type": "default"}
+    rope = write_layered_rope(config, THETA_KEYS)
     kinds = [KINDS[config.is_local(layer)] for layer in range(config.n_layers)]
     settings = {
         "model_type": MODEL_TYPE,
@@ -121,9 +118,7 @@ def write_settings(config: EncoderConfig) -> JsonObject:
         "classifier_bias": config.feed_forward_bias,
         "local_attention": WINDOW if config.sliding_window is None else config.sliding_window,
         "layer_types": kinds,
-        "rope_parameters": dict(zip(KINDS, (full, local), strict=True)),
-        "global_rope_theta": full["rope_theta"],
-        "local_rope_theta": local["rope_theta"],
+        **{key: rope[key] for key in ("rope_parameters", *THETA_KEYS)},
         "initializer_range": 0.02,
     }
     ids = ("pad", "bos", "eos", "cls", "sep")  # transformers' defaults exceed a small vocabulary
@@ -240,37 +235,9 @@ def _read_layers(hf_config: HFConfig, n_layers: Any, where: str | Path) -> JsonO
 
 def _read_rope(hf_config: HFConfig, where: str | Path) -> JsonObject:
     """Bases and scaling of full and of local layers, from the new groups, or from the old keys."""
-    groups = hf_config.get("rope_parameters") or {}
-    if not isinstance(groups, Mapping) or groups.keys() - set(KINDS):
-        raise UserError(
-            f"{where}: `rope_parameters` is {groups!r}, and must have one mapping for each of {', '.join(KINDS)}",
-            "fetch the model's config.json again",
-        )
     if hf_config.get("rope_scaling") is not None:
         raise UserError(
             f"{where}: `rope_scaling` is {hf_config['rope_scaling']!r}, which does not name its layers",
             "write it into `rope_parameters`, under full_attention or sliding_attention",
         )
-    bases = []
-    for kind, key, default in zip(
-        KINDS, ("global_rope_theta", "local_rope_theta"), (GLOBAL_THETA, LOCAL_THETA), strict=True
-    ):
-        old, (new, scaling) = hf_config.get(key), (None, None)
-        if groups.get(kind) is not None:
-            new, scaling = read_rope_group(groups[kind], hf_config, where, f"rope_parameters.{kind}")
-        if old is not None and new is not None and old != new:
-            raise UserError(
-                f"{where}: `{key}` is {old!r}, and `rope_parameters` has {new!r}",
-                "keep the one that the model was trained with",
-            )
-        theta = new if new is not None else old
-        bases.append((default if theta is None else theta, scaling))
-    (theta, scaling), local = bases
-    if local == (theta, scaling):
-        return {"rope_theta": theta, "rope_scaling": scaling, "local_rope_theta": None}
-    if local[1] is not None:
-        raise UserError(
-            f"{where}: `rope_parameters.sliding_attention` is scaled differently from full_attention",
-            "Parakit scales local layers like the others, or not at all",
-        )
-    return {"rope_theta": theta, "rope_scaling": scaling, "local_rope_theta": local[0]}
+    return read_layered_rope(hf_config, where, THETA_KEYS, (GLOBAL_THETA, LOCAL_THETA))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.architectures.layer_tensors import linear, tensor
+from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
     HFConfig,
     RequiredValues,
@@ -40,6 +40,15 @@ SETTINGS: Mapping[str, str] = {
 }
 # transformers' defaults of absent keys. Dimensions have none here: a folder without them is incomplete.
 DEFAULTS: Mapping[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "rope_theta": 10_000.0}
+# norms of a layer -> their names in the file
+NORMS: Mapping[str, str] = {
+    "attention_norm": "input_layernorm",
+    "feed_forward_norm": "post_attention_layernorm",
+}
+OUTPUT_NORMS: Mapping[str, str] = {
+    "attention_output_norm": "post_attention_layernorm",
+    "feed_forward_output_norm": "post_feedforward_layernorm",
+}
 QWEN_EXPERTS: Mapping[str, str] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 IGNORED_KEYS = ("is_decoder",)
 HAS_QK_NORM: RequiredValues = {"use_qk_norm": ((True, None), "no norms of queries and keys")}
@@ -115,13 +124,16 @@ def finish(
     return config
 
 
-def write_shared(config: DecoderConfig) -> JsonObject:
-    """The shared keys."""
+def write_shared(
+    config: DecoderConfig, activation: str = "hidden_act", norm_eps: str = "rms_norm_eps"
+) -> JsonObject:
+    """The shared keys; `activation` and `norm_eps` as for `read_shared`."""
+    names = {**SETTINGS, "norm_eps": norm_eps}
     return {
-        **{hf_name: getattr(config, name) for name, hf_name in SETTINGS.items()},
+        **{hf_name: getattr(config, name) for name, hf_name in names.items()},
         "head_dim": config.head_dim,
         **write_rope(config),
-        "hidden_act": write_activation(config.activation),
+        activation: write_activation(config.activation),
         "attention_dropout": 0.0,
         "initializer_range": 0.02,
         "use_cache": True,
@@ -139,24 +151,29 @@ def write_classifier(classes: ClassifierConfig) -> JsonObject:
 
 
 def decoder_tensors(
-    config: DecoderConfig, head: Head, experts: tuple[str, Mapping[str, str]] = ("mlp", QWEN_EXPERTS)
+    config: DecoderConfig,
+    head: Head,
+    experts: tuple[str, Mapping[str, str]] = ("mlp", QWEN_EXPERTS),
+    norms: Mapping[str, str] = NORMS,
+    query_key_norms: tuple[str, str] = ("q_norm", "k_norm"),
 ) -> Iterator[HFTensor]:
     """Every parameter of a model of this shape, layer by layer; biases and norms of queries and keys where the
-    settings have them. `experts`: their module in a layer, and the names of their matrices there.
+    settings have them. `experts`: their module in a layer, and the names of their matrices there. `norms` and
+    `query_key_norms`: those of a layer, and their names there.
     """
     prefix = "" if head.kind == "embedder" else PREFIX
     d, vocab = config.d_model, config.vocab_size
     yield tensor("trunk.token_embedding.weight", f"{prefix}embed_tokens.weight", vocab, d)
     for layer in range(config.n_layers):
         name, hf_name = f"trunk.blocks.{layer}", f"{prefix}layers.{layer}"
-        yield tensor(f"{name}.attention_norm.weight", f"{hf_name}.input_layernorm.weight", d)
-        yield from _attention(config, name, hf_name)
-        yield tensor(f"{name}.feed_forward_norm.weight", f"{hf_name}.post_attention_layernorm.weight", d)
+        for part, hf_part in norms.items():
+            yield from norm(f"{name}.{part}", f"{hf_name}.{hf_part}", d, config.norm_bias)
+        yield from _attention(config, name, hf_name, query_key_norms)
         if not config.has_experts(layer):
             yield from _feed_forward(config, name, hf_name)
         else:
             yield from _experts(config, name, f"{hf_name}.{experts[0]}", experts[1])
-    yield tensor("trunk.final_norm.weight", f"{prefix}norm.weight", d)
+    yield from norm("trunk.final_norm", f"{prefix}norm", d, config.norm_bias)
     yield from head_tensors(config, head)
 
 
@@ -176,15 +193,28 @@ def is_ignorable(hf_name: str) -> bool:
     return hf_name.endswith("rotary_emb.inv_freq")
 
 
-def _attention(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
+def _attention(
+    config: DecoderConfig, name: str, hf_name: str, query_key_norms: tuple[str, str]
+) -> Iterator[HFTensor]:
     d, name, hf_name = config.d_model, f"{name}.attention", f"{hf_name}.self_attn"
     queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     for part, letter, rows in (("query", "q", queries), ("key", "k", keys), ("value", "v", keys)):
         yield from linear(f"{name}.{part}", f"{hf_name}.{letter}_proj", rows, d, config.attention_bias)
     yield from linear(f"{name}.output", f"{hf_name}.o_proj", d, queries, config.attention_output_bias)
     if config.query_key_norm:
-        yield tensor(f"{name}.query_norm.weight", f"{hf_name}.q_norm.weight", config.head_dim)
-        yield tensor(f"{name}.key_norm.weight", f"{hf_name}.k_norm.weight", config.head_dim)
+        for part, hf_part, width in zip(("query", "key"), query_key_norms, (queries, keys), strict=True):
+            yield from _head_norm(config, f"{name}.{part}_norm.weight", f"{hf_name}.{hf_part}", width)
+
+
+def _head_norm(config: DecoderConfig, name: str, hf_name: str, width: int) -> Iterator[HFTensor]:
+    """The norm of queries or keys, of `width` features over all heads."""
+    if config.query_key_norm_shape == "heads":  # a tensor for each head, one stacked parameter here
+        for number in range(width // config.head_dim):
+            slices = (TensorSlice(name, expert=number),)
+            yield HFTensor(f"{hf_name}.norms.{number}.weight", (config.head_dim,), slices)
+    else:
+        shared = config.query_key_norm_shape == "head"
+        yield tensor(name, f"{hf_name}.weight", config.head_dim if shared else width)
 
 
 def _feed_forward(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
