@@ -39,7 +39,14 @@ FILES = {
     "original/consolidated.safetensors": b"more weights",
 }
 DATA = {
-    *("config.json", "model.safetensors", "tokenizer.json", "spiece.model", "chat_template.jinja"),
+    *(
+        "config.json",
+        "README.md",
+        "model.safetensors",
+        "tokenizer.json",
+        "spiece.model",
+        "chat_template.jinja",
+    ),
     *("vocab.txt", "1_Pooling/config.json"),
 }
 

@@ -209,13 +209,6 @@ def parse_generation(values: Mapping[str, Any], where: str | Path) -> Generation
         ) from None
 
 
-def published_settings(folder: str | Path) -> tuple[JsonObject, list[str]]:
-    """The settings of `generation_config.json` as they are written, and the names of those that are not honoured."""
-    file = Path(folder) / GENERATION
-    settings = read_small_json(file) if file.is_file() else {}
-    return settings, sorted(parse_generation(settings, file).other)
-
-
 def published_sampling(folder: str | Path) -> JsonObject:
     """`GenerationSettings.sampling` of a model folder."""
     return published_generation(folder).sampling()

@@ -24,6 +24,7 @@ from parakit.common.errors import UserError
 
 _PREFIX = "hub:"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+CARD = "README.md"  # the model card, with its licence
 _SUFFIXES = {".json", ".model", ".spm", ".txt", ".jinja"}
 _SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 
@@ -166,5 +167,5 @@ def _is_data(name: str) -> bool:
     if name == f"{POOLING}/config.json":
         return True
     return len(path.parts) == 1 and (
-        path.suffix in _SUFFIXES or name == INDEX or _SHARD.fullmatch(name) is not None
+        path.suffix in _SUFFIXES or name in (INDEX, CARD) or _SHARD.fullmatch(name) is not None
     )

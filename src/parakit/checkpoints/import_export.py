@@ -13,18 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parakit.checkpoints.folder_safety import read_small_json, require_model_folder
-from parakit.checkpoints.generation_settings import published_settings
 from parakit.checkpoints.gguf.conversion import converted_gguf
 from parakit.checkpoints.gguf.reader import is_gguf
-from parakit.checkpoints.hub import data_files, fetch_model, hub_name, plain_folder
+from parakit.checkpoints.hub import CARD, data_files, fetch_model, hub_name, plain_folder
+from parakit.checkpoints.import_notes import import_notes
 from parakit.checkpoints.loading import load_model
 from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, load_full_model, save_model
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, fsync_folder, sha256_file
 from parakit.tokens.importers.sample_check import check_sample
-
-CARD = "README.md"
 
 
 def import_model(
@@ -94,9 +92,10 @@ def _import_folder(
         **lineage.config,
         "architecture": hf_config.get("model_type"),
     }
-    _, unsupported = published_settings(folder)
-    lineage.result |= {"unsupported_settings": unsupported} if unsupported else {}
-    return save_model(model, tokenizer, output, lineage, overwrite)
+    notes = import_notes(folder, data_files(folder), tokenizer)
+    lineage.result |= {"notes": notes} if notes else {}
+    card = (folder / CARD).read_text("utf-8", "replace") if (folder / CARD).is_file() else None
+    return save_model(model, tokenizer, output, lineage, overwrite, card=card)
 
 
 def export_model(

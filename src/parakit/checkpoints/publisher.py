@@ -131,7 +131,7 @@ def saved_config(
         if not _reads_back(merged, architecture, config, head):
             merged = {k: v for k, v in publisher.config.items() if _is_harmless(k)} | written
     if pads_rows(config, head):
-        merged = merged | _row_padding(merged)
+        merged = merged | _row_padding(merged, written)
     return merged
 
 
@@ -191,6 +191,28 @@ def read_publisher(
     )
 
 
+def kept_parameters(
+    source: TransformerModel, target: TransformerModel, head: Head
+) -> dict[str, torch.Tensor]:
+    """Parameters of `target`, whose head is `head` -> the tensors for them that `source` was loaded with and has no use
+    for: the pooler of a BERT, through which a classifier reads.
+    """
+    publisher = publisher_of(source)
+    if publisher is None or not publisher.tensors:
+        return {}
+    architecture = choose_architecture(target.config, head, publisher)
+    if publisher.config["model_type"] != architecture.MODEL_TYPE:
+        return {}
+    named = (
+        (t.hf_name.removeprefix(architecture.PREFIX), t) for t in architecture.hf_tensors(target.config, head)
+    )
+    return {
+        t.slices[0].name: publisher.tensors[name]
+        for name, t in named
+        if name in publisher.tensors and publisher.tensors[name].shape == t.shape
+    }
+
+
 def kept_tensors(
     publisher: Publisher | None,
     architecture: Architecture,
@@ -231,9 +253,9 @@ def _is_harmless(key: str) -> bool:
     return key in IGNORED_KEYS | GENERATION_KEYS or is_bookkeeping(key)
 
 
-def _row_padding(hf_config: Mapping[str, Any]) -> JsonObject:
+def _row_padding(hf_config: JsonObject, written: JsonObject) -> JsonObject:
     """EOS fills the rows of a batch where a model has no PAD."""
-    stops = _as_list(hf_config.get("eos_token_id"))
+    stops = _as_list(written.get("eos_token_id")) or _as_list(hf_config.get("eos_token_id"))
     if hf_config.get("pad_token_id") is None and stops:
         return {"pad_token_id": stops[0]}
     return {}

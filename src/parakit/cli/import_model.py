@@ -42,7 +42,6 @@ class ImportCommandConfig(Config):
 def main(argv: list[str]) -> int:
     """Run `parakit import` with these arguments; 0 when the model was written."""
     command = parse_command(ImportCommandConfig, argv, "parakit import")
-    from parakit.checkpoints.generation_settings import GENERATION
     from parakit.checkpoints.import_export import import_model
 
     written = import_model(
@@ -56,8 +55,8 @@ def main(argv: list[str]) -> int:
     result = open_artifact(written, verify=False).lineage["result"]
     if dropped := result.get("dropped_metadata"):
         log(f"metadata of the GGUF file that the folder does not keep: {', '.join(dropped)}")
-    if unused := result.get("unsupported_settings"):
-        log(f"{GENERATION} has settings that Parakit keeps but does not use: {', '.join(unused)}")
+    for note in result.get("notes", ()):
+        log(note)
     description = describe(written, verify=False)
     print(json.dumps(description, ensure_ascii=False) if command.as_json else one_line(description))
     return 0

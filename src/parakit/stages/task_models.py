@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parakit.checkpoints.mapping import Head
-from parakit.checkpoints.publisher import carry_publisher
+from parakit.checkpoints.model_folder import head_of
+from parakit.checkpoints.publisher import carry_publisher, kept_parameters
 from parakit.checkpoints.registry import architecture_for, incompatibilities
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
@@ -144,8 +145,11 @@ def _same_head(model: TransformerModel, base: TransformerModel) -> bool:
 
 
 def copy_matching_weights(model: TransformerModel, base: TransformerModel) -> None:
-    """Copy the weights that both have into `model`; those of a label head only where the labels are the same."""
-    trained = {_classifier_name(name): tensor for name, tensor in base.state_dict().items()}
+    """Copy the weights that both have into `model`; those of a label head only where the labels are the same. A tensor of
+    the base's folder that the base has no use for, and `model` has, is copied too: BERT's pooler.
+    """
+    trained = {**kept_parameters(base, model, head_of(model))}
+    trained |= {_classifier_name(name): tensor for name, tensor in base.state_dict().items()}
     if not _same_head(model, base):
         trained = {name: tensor for name, tensor in trained.items() if not name.startswith("label_head.")}
     state = model.state_dict()

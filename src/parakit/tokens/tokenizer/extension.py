@@ -200,6 +200,7 @@ class _Extender:
             kind=self.tokenizer.kind,
             special=self.tokenizer.special,
             chat_template=self.tokenizer.chat_template,
+            published=self.tokenizer.published,
         )
 
 

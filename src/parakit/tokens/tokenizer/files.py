@@ -65,14 +65,14 @@ class PublishedTokenizer:
         published, before = self.config, self.written_config
         if self.is_converted:
             published = {key: value for key, value in published.items() if key in _KEPT_OF_CONVERTED}
-        if self.is_converted or tokenizer_json != self.json or "tokenizer_class" not in published:
-            before = before | {"tokenizer_class": None}
-            if "model_input_names" not in published:
-                before["model_input_names"] = None
+        own_class = not self.is_converted and tokenizer_json == self.json and "tokenizer_class" in published
+        before = before if own_class else before | {"tokenizer_class": None}
+        if own_class or "model_input_names" in published:  # as published, or as its class has them
+            before = before | {"model_input_names": written["model_input_names"]}
+        else:
+            before = before | {"model_input_names": None}
         if isinstance(published.get("chat_template"), str):  # a file of its own
             published = {key: value for key, value in published.items() if key != "chat_template"}
-        if "model_input_names" in published:
-            written = written | {"model_input_names": before["model_input_names"]}
         return apply_changes(published, before, written)
 
 
