@@ -15,7 +15,7 @@ from parakit.model import DecoderConfig, LanguageModel
 from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.shards import TokenShards
+from parakit.tokens.shards import TokenShards, document_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TextTrainingConfig, TrainingPlan, resolve
 from parakit.training.doctor import CheckResult, DoctorError, raise_first_failure, run_checks
@@ -112,7 +112,8 @@ def shards_of(ids: list[list[int]], masks: list[list[bool]] | None, tokenizer: T
 
 
 def plain_shards(tokenizer: Tokenizer) -> TokenShards:
-    ids = [[tokenizer.bos_id, *tokenizer.encode(d.text), tokenizer.eos_id] for d in DOCUMENTS]
+    before, after = document_boundaries(tokenizer, "decoder")
+    ids = [[*before, *tokenizer.encode(d.text), *after] for d in DOCUMENTS]
     return shards_of(ids, None, tokenizer)
 
 
@@ -126,15 +127,20 @@ def make_plan(shards: TokenShards, seq_len: int = 64, **changes: Any) -> Trainin
         seq_len=seq_len, batch_tokens=8 * seq_len, max_steps=20, device="cpu", **changes
     )
     return resolve(
-        config, learning_rate=0.02, embedding_learning_rate=0.004, batch_tokens=512, max_seq_len=96,
+        config, learning_rate=0.02, embedding_learning_rate=0.004, batch_tokens=512, max_seq_len=max(96, seq_len),
         n_train_tokens=shards.n_tokens,
     )  # fmt: skip
 
 
 def make_case(
-    tokenizer: Tokenizer, task: str, packing: str | None = None, seq_len: int = 96, **shape: Any
+    tokenizer: Tokenizer,
+    task: str,
+    packing: str | None = None,
+    seq_len: int = 96,
+    conversations: list[Conversation] = CONVERSATIONS,
+    **shape: Any,
 ) -> TrainingCase:
-    shards = plain_shards(tokenizer) if task == "next_token" else chat_shards(tokenizer)
+    shards = plain_shards(tokenizer) if task == "next_token" else chat_shards(tokenizer, conversations)
     source = BatchSource(shards, seq_len, 0, packing or ("concat" if task == "next_token" else "pack"))
     model = make_model(tokenizer.vocab_size, **shape)
     return TrainingCase(model, tokenizer, shards, source, make_plan(shards, seq_len), TASKS[task])

@@ -27,6 +27,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingConfig, resolve_examples
 from parakit.training.doctor import CheckResult, TokenView, registry, run_checks
 from parakit.training.doctor.folders import token_views
+from parakit.training.doctor.openings import opening
 from parakit.training.doctor.run import run_in
 from parakit.training.doctor.turn_markers import TurnMarkers
 from parakit.training.micro_batches import Objective
@@ -191,11 +192,12 @@ def turn_not_opened(context: PromptContext) -> str | None:
     sources=("open-r1 PR #462", "transformers #37686"),
 )
 def prompt_double_bos(context: PromptContext) -> str | None:
-    bos_id = context.tokenizer.bos_id
-    if bos_id is None or bos_id == context.tokenizer.eos_id:
+    expected = opening(context.tokenizer, "conversations")
+    if expected is None:
         return None
-    n = sum(prompt.token_ids.count(bos_id) > 1 for prompt in context.prompts)
-    return f"{n} of {len(context.prompts)} prompts have more than one BOS" if n else None
+    faults = [expected.fault(prompt.token_ids, is_whole=False) for prompt in context.prompts]
+    n = sum(fault is not None for fault in faults)
+    return f"{n} of {len(faults)} prompts: {next(filter(None, faults))}" if n else None
 
 
 @check(

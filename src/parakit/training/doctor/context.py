@@ -17,6 +17,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 from parakit.training.doctor.batch_views import micro_batch, ranking_log_probs
 from parakit.training.doctor.gradient_sketch import Gradient, gradient, trained_parameters
+from parakit.training.doctor.openings import document_start
 from parakit.training.doctor.probes import small_batch, uneven_mask
 from parakit.training.doctor.turn_markers import (
     Span,
@@ -53,6 +54,11 @@ class CheckContext:
     @cached_property
     def turn_markers(self) -> TurnMarkers | None:
         return TurnMarkers.of(self.tokenizer)
+
+    @cached_property
+    def document_start(self) -> int | None:
+        """The id that marks the begin of another document within a row."""
+        return document_start(self.tokenizer, self.spec.row_format)
 
     @cached_property
     def documents(self) -> list[Span]:
@@ -94,7 +100,7 @@ class CheckContext:
     @cached_property
     def probe(self) -> Any:
         """A small part of the first rows, for the checks that run the model."""
-        probe = small_batch(self.batch, self.tokenizer.bos_id)
+        probe = small_batch(self.batch, self.document_start)
         if getattr(probe, "reference", None) is None:
             return probe
         with torch.no_grad():  # of the model as it is now, so that the loss is not flat

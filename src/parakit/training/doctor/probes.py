@@ -77,10 +77,10 @@ def _fill_zeros(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     return saved
 
 
-def small_batch(batch: AnyBatch, bos_id: int | None) -> Any:
+def small_batch(batch: AnyBatch, start_id: int | None) -> Any:
     """A small part of `batch`: the beginnings of some rows."""
     if isinstance(batch, Batch):
-        return _crop(batch, bos_id)
+        return _crop(batch, start_id)
     if isinstance(batch, RankingBatch):
         return _crop_rankings(select_rows(batch, shortest_rankings(batch, PROBE_ROWS)))
     mask = loss_positions(batch)
@@ -150,12 +150,12 @@ def _first_columns(real: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *columns])
 
 
-def _crop(batch: Batch, bos_id: int | None) -> Batch:
+def _crop(batch: Batch, start_id: int | None) -> Batch:
     """A few rows and columns of `batch`. The first row has a document boundary if any row has one, else a counted token."""
     starts = [
         (row, column)
         for row in range(len(batch.input_ids))
-        for column in _document_starts(batch, row, bos_id)[:1]
+        for column in _document_starts(batch, row, start_id)[:1]
     ]
     counted = np.argwhere(batch.loss_mask)
     row, column = starts[0] if starts else counted[0] if len(counted) else (0, 0)
@@ -165,10 +165,10 @@ def _crop(batch: Batch, bos_id: int | None) -> Batch:
     return select_rows(batch, rows, slice(left, left + PROBE_COLUMNS))
 
 
-def _document_starts(batch: Batch, row: int, bos_id: int | None) -> list[int]:
+def _document_starts(batch: Batch, row: int, start_id: int | None) -> list[int]:
     """Columns at which another document begins, derived from the tokens, or where these are masked, from document ids."""
     if not isinstance(batch, MaskedBatch):
-        return boundaries(batch, row, bos_id)
+        return boundaries(batch, row, start_id)
     numbers = batch.document_ids[row]
     return (np.flatnonzero((numbers[1:] != numbers[:-1]) & (numbers[1:] >= 0)) + 1).tolist()
 

@@ -129,12 +129,12 @@ def segments(values: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(begins, [*edges.tolist(), len(values)], strict=True))
 
 
-def boundaries(batch: Batch, row: int, bos_id: int | None) -> list[int]:
+def boundaries(batch: Batch, row: int, start_id: int | None) -> list[int]:
     """Columns of `row` at which another document begins, derived from the tokens: the text does not continue there, or
-    the input is BOS.
+    the input is what begins a document (`openings.document_start`).
     """
     inputs, targets, real = batch.input_ids[row], batch.target_ids[row], batch.document_ids[row] >= 0
     new = inputs[1:] != targets[:-1]
-    if bos_id is not None:
-        new |= inputs[1:] == bos_id
+    if start_id is not None:
+        new |= inputs[1:] == start_id
     return (np.flatnonzero(new & real[1:] & real[:-1]) + 1).tolist()

@@ -231,7 +231,7 @@ def _at_real_positions(batch: AnyBatch, out: Tensor) -> Tensor:
 def documents_leak(context: CheckContext) -> str | None:
     model, batch = context.model, context.probe
     if context.spec.row_format in ("text", "conversations"):
-        return _token_documents_leak(model, batch, context.tokenizer.bos_id)
+        return _token_documents_leak(model, batch, context.document_start)
     ids_field, field = "input_ids", "document_ids"
     if isinstance(batch, PairBatch):
         ids_field, field = "source_ids", "source_document_ids"
@@ -256,8 +256,8 @@ def documents_leak(context: CheckContext) -> str | None:
     return None
 
 
-def _token_documents_leak(model: nn.Module, batch: Batch, bos_id: int | None) -> str | None:
-    starts = boundaries(batch, 0, bos_id)
+def _token_documents_leak(model: nn.Module, batch: Batch, start_id: int | None) -> str | None:
+    starts = boundaries(batch, 0, start_id)
     if not starts:
         return None
     row = row_slice(batch, 0, 1)

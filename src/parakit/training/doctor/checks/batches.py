@@ -36,7 +36,7 @@ def documents_not_separated(context: Any) -> str | None:
     if isinstance(batch, MaskedBatch):
         return _masked_not_separated(batch, context.tokenizer.cls_id)
     for row in range(len(batch.input_ids)):
-        starts = boundaries(batch, row, context.tokenizer.bos_id)
+        starts = boundaries(batch, row, context.document_start)
         for column in starts:
             if batch.document_ids[row, column] == batch.document_ids[row, column - 1]:
                 return f"row {row}: another document begins at column {column} with the same document id"

@@ -9,10 +9,12 @@ import numpy as np
 
 from parakit.model.config import ClassifierConfig, EncoderDecoderConfig
 from parakit.model.heads import Classifier
-from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.shards import document_boundaries
+from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import token_fields
 from parakit.training.doctor.context import CheckContext
+from parakit.training.doctor.openings import opening
 from parakit.training.doctor.row_formats import ALL, CLASSES, DECODER, NAMED_LABELS, NOT_DECODER
 
 check = partial(registry.check, subject="Model, tokenizer and data")
@@ -184,38 +186,33 @@ def forged_control_token(context: CheckContext) -> str | None:
     applies_to=DECODER,
     prevents="BOS comes twice, once from the template and once from the tokenizer, or not at all: training and serving"
     " begin differently.",
-    noticed_by="BOS is counted in sampled documents.",
+    noticed_by="BOS is counted in sampled documents, and compared with what the tokenizer and the chat template write.",
     remedy=_ENCODE_AGAIN,
     sources=("open-r1 PR #462", "transformers #37686"),
 )
 def double_bos(context: CheckContext) -> str | None:
-    tokenizer, bos_id = context.tokenizer, context.tokenizer.bos_id
-    if bos_id is None or bos_id == tokenizer.eos_id:
+    expected = opening(context.tokenizer, context.spec.row_format)
+    if expected is None:
         return None
-    in_template = (
-        compile_chat(tokenizer, PROBE_MESSAGES).token_ids.count(bos_id)
-        if context.spec.row_format == "conversations"
-        else 1
-    )
-    for document in context.documents:
-        n = document.token_ids.count(bos_id)
-        if n > 1:
-            return f"a document has {n} BOS tokens"
-        if in_template == 1 and document.token_ids[0] != bos_id:
-            return "a document does not begin with BOS"
-    return None
+    return next(filter(None, (expected.fault(document.token_ids) for document in context.documents)), None)
 
 
 @check(
     "control-token-in-text",
     applies_to=("text", "prefixed_text"),
     prevents="Control tokens inside plain text teach the model to end or to change roles in the middle of a document.",
-    noticed_by="Sampled documents are searched for control tokens between their first and last token.",
+    noticed_by="Sampled documents are searched for control tokens between those that the tokenizer puts around them.",
     remedy=_ENCODE_AGAIN,
 )
 def control_token_in_text(context: CheckContext) -> str | None:
+    tokenizer = context.tokenizer
+    before, after = (
+        text_boundaries(tokenizer) if tokenizer.eos_id is None else document_boundaries(tokenizer, "decoder")
+    )
     for document in context.documents:
-        inside = context.tokenizer.control_ids.intersection(document.token_ids[1:-1])
+        ids = document.token_ids[len(before) :]
+        text = ids[: -len(after)] if after and ids[-len(after) :] == after else ids[:-1]
+        inside = tokenizer.control_ids.intersection(text)
         if inside:
             return f"control token {min(inside)} is inside a document's text"
     return None

@@ -10,6 +10,7 @@ from parakit.tokens.batches.batch import Batch, LabelledBatch, MaskedBatch, Pair
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import n_rows, target_segments
 from parakit.training.doctor.context import CheckContext
+from parakit.training.doctor.openings import padding_only_id
 from parakit.training.doctor.row_formats import ALL, DECODER, SEQUENCES
 
 check = partial(registry.check, subject="Labels")
@@ -133,7 +134,8 @@ def loss_on_padding(context: CheckContext) -> str | None:
     batch = context.batch
     if batch.loss_mask is None:
         return None
-    n = int((batch.loss_mask & _padding(batch, context.tokenizer.pad_id)).sum())
+    pad_id = padding_only_id(context.tokenizer, context.spec.row_format)
+    n = int((batch.loss_mask & _padding(batch, pad_id)).sum())
     return f"{n} of {int(batch.loss_mask.sum())} counted targets are padding" if n else None
 
 
