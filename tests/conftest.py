@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
-pytest_plugins = ["tests.tiny_builds"]
+pytest_plugins = ["tests.tiny_builds", "tests.tiny_published"]
 
 # Threads are set in the environment, before a test imports torch: importing it here would cost every run.
 # `OMP_NUM_THREADS=4 make test` runs the suite with four.

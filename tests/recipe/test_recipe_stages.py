@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from parakit.recipe.stage_list import SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING, stages_of
+from parakit.recipe.stage_list import stages_of
+from parakit.recipe.start_plan import SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING
 
 
 def settings(recipe, tmp_path) -> dict[str, dict]:

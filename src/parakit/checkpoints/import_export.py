@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parakit.checkpoints.folder_safety import read_small_json, require_model_folder
 from parakit.checkpoints.gguf.conversion import converted_gguf
@@ -24,6 +25,8 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, fsync_folder, sha256_file
 from parakit.tokens.importers.sample_check import check_sample
 
+if TYPE_CHECKING:
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 def import_model(
     source: str,
@@ -33,13 +36,14 @@ def import_model(
     dtype: str | None = None,
     overwrite: bool = False,
     accept_config: Sequence[str] = (),
+    chat_template: str | None = None,
 ) -> Path:
     """Turn a published model, a folder, a GGUF file or the name of a model on the hub, into an artifact of kind "model".
 
     Its lineage records the source, the hub's commit or the quantization, and the sha256 of every file that was read.
     `accept_config`: keys of config.json (or of a GGUF file's metadata) that Parakit does not know and the user knows to be
     harmless; they are recorded in the lineage and left out of the result. Raises `UserError` naming what is not supported:
-    code, pickles, unknown settings, tensors of another shape.
+    code, pickles, unknown settings, tensors of another shape. `chat_template` replaces the model's own.
     """
     name = hub_name(source)
     if revision and name is None:
@@ -62,7 +66,9 @@ def import_model(
             if converted.dropped:
                 result["dropped_metadata"] = list(converted.dropped)
             lineage = Lineage("model", config, result=result)
-            return _import_folder(converted.folder, source, output, lineage, overwrite)
+            return _import_folder(
+                converted.folder, source, output, lineage, overwrite, chat_template=chat_template
+            )
     if name is None:
         folder = Path(source)
     else:
@@ -71,8 +77,11 @@ def import_model(
     with plain_folder(folder) as plain:
         files = {file: sha256_file(path) for file, path in data_files(plain).items()}
         parents: list[str | Path] = [folder] if (folder / LINEAGE).is_file() else []
+        if parents:  # what Parakit made says whether it was tuned to chat
+            recorded = read_small_json(folder / LINEAGE).get("config") or {}
+            config |= {"chat": recorded["chat"]} if isinstance(recorded.get("chat"), bool) else {}
         lineage = Lineage("model", config | {"revision": revision}, parents, result={"files": files})
-        return _import_folder(plain, source, output, lineage, overwrite, accept_config)
+        return _import_folder(plain, source, output, lineage, overwrite, accept_config, chat_template)
 
 
 def _import_folder(
@@ -82,10 +91,14 @@ def _import_folder(
     lineage: Lineage,
     overwrite: bool,
     accept_config: Sequence[str] = (),
+    chat_template: str | None = None,
 ) -> Path:
     """Load a Hugging Face folder, check it and save it as `output`; `source` is what messages call it."""
     model, tokenizer = load_full_model(folder, dtype=lineage.config["dtype"], accept_config=accept_config)
     check_sample(tokenizer, source)
+    if chat_template is not None:
+        _set_chat_template(tokenizer, chat_template, source)
+        lineage.config["chat_template"] = "given"
     hf_config = read_small_json(folder / "config.json")
     lineage.config = {
         "accepted_config": {key: hf_config[key] for key in accept_config},
@@ -96,6 +109,18 @@ def _import_folder(
     lineage.result |= {"notes": notes} if notes else {}
     card = (folder / CARD).read_text("utf-8", "replace") if (folder / CARD).is_file() else None
     return save_model(model, tokenizer, output, lineage, overwrite, card=card)
+
+
+def _set_chat_template(tokenizer: Tokenizer | None, chat_template: str, source: str) -> None:
+    """Give the tokenizer another chat template, after a conversation was compiled through it."""
+    if tokenizer is None:
+        raise UserError(
+            f"{source}: has no tokenizer, so it takes no chat template", "remove the chat template"
+        )
+    from parakit.tokens.chat.template import compile_chat
+
+    tokenizer.chat_template = chat_template
+    compile_chat(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
 
 
 def export_model(

@@ -17,6 +17,7 @@ from parakit.common.formatting import duration
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
 from parakit.reports.formatting import final_stage, next_command, training
+from parakit.reports.start_comparison import figure_rows
 from parakit.reports.summary_schema import BuildSummary
 from parakit.training.task_names import TaskName
 
@@ -39,11 +40,17 @@ class BuildConfig(Config):
     text: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH ...")] = Field(
         default=(), description="Files and folders of text, instead of a recipe."
     )
+    model: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = Field(
+        default=None,
+        description="A trained model to begin with, instead of a recipe: a model folder, a GGUF file, or "
+        "hub:ORGANISATION/MODEL.",
+    )
+    fetch: bool = Field(default=False, description="Download the model where --model names one of the hub.")
     conversations: tuple[str, ...] = Field(
-        default=(), description="With --text: files of conversations to fine-tune on."
+        default=(), description="With --text or --model: files of conversations to fine-tune on."
     )
     examples: tuple[str, ...] = Field(
-        default=(), description="With --text and --task: files of examples to fine-tune on."
+        default=(), description="With --text or --model, and --task: files of examples to fine-tune on."
     )
     task: TaskName | None = Field(
         default=None, description="Task that the model is tuned for. Default: chat."
@@ -87,7 +94,7 @@ def main(argv: list[str]) -> int:
 
 
 def _recipe(command: BuildConfig) -> "RecipeConfig":
-    from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_text
+    from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_model, recipe_for_text
 
     overrides = dict(_setting(text) for text in command.set)
     named = {name: getattr(command, name) for name in ("name", "size", "time", "seed", "family")}
@@ -95,18 +102,25 @@ def _recipe(command: BuildConfig) -> "RecipeConfig":
     overrides = {key: value for key, value in named.items() if value is not None} | overrides
     if command.evaluate_text:
         overrides["evaluate.texts"] = list(command.evaluate_text)
-    if command.text:
+    if command.fetch:
+        if not command.model:
+            raise UserError("--fetch goes with --model", "in a recipe, write it under start.fetch")
+        overrides["start.fetch"] = True
+    if command.text or command.model:
+        flag, key = ("--model", "start") if command.model else ("--text", "text.paths")
         if command.recipe:
             raise UserError(
-                "both a recipe and --text were given", "name the text in the recipe, under text.paths"
+                f"both a recipe and {flag} were given", f"name the {flag[2:]} in the recipe, under {key}"
             )
         for flag, key in _WITH_TEXT.items():
             if getattr(command, flag):
                 overrides[key] = list(getattr(command, flag))
+        if command.model:
+            return recipe_for_model(command.model, command.text, overrides)
         return recipe_for_text(command.text, overrides)
     for flag, key in _WITH_TEXT.items():
         if getattr(command, flag):
-            raise UserError(f"--{flag} goes with --text", f"in a recipe, write it under {key}")
+            raise UserError(f"--{flag} goes with --text or --model", f"in a recipe, write it under {key}")
     return load_recipe(command.recipe or built_in_recipe(), overrides)
 
 
@@ -157,8 +171,25 @@ def _show(summary: BuildSummary, folder: Path) -> None:
     log(f"{base.parameters:,} parameters, {held_out} on held-out text, {duration(summary.seconds or 0)}")
     if final.parameters != base.parameters:
         log(f"{last}: {final.parameters:,} parameters")
-    for row in summary.evaluations:
-        log(f"{row.name} ({row.model}): {row.bits_per_byte:.3f} bits per byte")
+    for line in _evaluation_lines(summary):
+        log(line)
     log(f"report: {folder / 'report.html'}")
     next_step = next_command(summary.model_copy(update={"path": str(folder / last)}))
     log(f"{next_step['what'].lower()}: {next_step['command']}")
+
+
+def _evaluation_lines(summary: BuildSummary) -> list[str]:
+    """The loss of every model on each text; with a published model, every figure next to its own."""
+    if not summary.against_start:
+        return [
+            f"{row.name} ({row.model}): {row.bits_per_byte:.3f} bits per byte"
+            for row in summary.evaluations
+            if row.bits_per_byte is not None
+        ]
+    return [
+        f"{row.name}{f' ({row.unit})' if row.unit else ''}: "
+        + "; ".join(
+            f"{bar.role} {bar.value}{f' ({bar.difference})' if bar.difference else ''}" for bar in row.bars
+        )
+        for row in figure_rows(summary.against_start)
+    ]

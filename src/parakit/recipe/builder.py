@@ -23,9 +23,12 @@ from parakit.common.settings import load_yaml
 from parakit.data.readers.inputs import check_paths
 from parakit.evaluation.metrics.translations import require_libraries
 from parakit.model.presets import config_for_size
-from parakit.recipe.config import RecipeConfig, parse_time, reads_text
+from parakit.recipe.config import RecipeConfig, parse_time
 from parakit.recipe.graph import STATE, Build, Decision
+from parakit.recipe.rules import open_lengths
 from parakit.recipe.stage_list import WORK, models_of, stages_of
+from parakit.recipe.start import check_start_source, family_of_start
+from parakit.recipe.start_config import StartConfig, start_mapping, start_model
 from parakit.reports.summary_schema import BuildSummary
 from parakit.stages.config import replay_of
 from parakit.stages.data import example_files
@@ -33,6 +36,10 @@ from parakit.training.config import TrainingConfig
 
 BUILT_IN = "primer"
 BUILDS = Path("builds")
+TIME_FROM_SCRATCH, TIME_FROM_START = (
+    "10min",
+    "20min",
+)  # of a build for which no time and no lengths were given
 FILES = (STATE, "recipe.json", "summary.json", "report.html")  # next to the stages' folders
 
 
@@ -71,7 +78,7 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     mapping = {"name": path.stem} | load_yaml(path)
     for dotted, value in (overrides or {}).items():
         _put(mapping, dotted.split("."), value)
-    return RecipeConfig.parse(mapping, str(path))
+    return _parse(mapping, str(path))
 
 
 def built_in_recipe() -> Path:
@@ -91,30 +98,41 @@ def recipe_for_text(paths: Sequence[str], overrides: Mapping[str, Any] | None = 
     """
     check_paths(paths)
     overrides = overrides or {}
-    name = Path(paths[0]).resolve().stem.split(".")[0]
-    mapping: JsonObject = {
-        "name": "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "-" for c in name).strip("_-")[
-            :100
-        ]
-        or "my-model",
-        "text": {"paths": list(paths)},
-    }
+    mapping: JsonObject = {"name": _name_of(paths[0]), "text": {"paths": list(paths)}}
     if not overrides.get("pretrain.model"):  # a trained model brings its own
         mapping["tokenizer"] = {"vocab_size": _vocab_size(_text_bytes(paths))}
     for dotted, value in overrides.items():
         _put(mapping, dotted.split("."), value)
     if not (mapping.get("time") or mapping.get("size") or overrides.get("pretrain.model")):
-        mapping["time"] = "10min"
-    return RecipeConfig.parse(mapping, "parakit build --text")
+        mapping["time"] = TIME_FROM_SCRATCH
+    return _parse(mapping, "parakit build --text")
+
+
+def recipe_for_model(
+    model: str, paths: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> RecipeConfig:
+    """A recipe that begins with a trained model and continues with somebody's text (`paths`), conversations or examples
+    (`overrides`, dotted keys). What is trained, and how much, follows from the time.
+    """
+    check_paths(paths)
+    mapping: JsonObject = {"name": _name_of(paths[0] if paths else model), "start": {"model": model}}
+    if paths:
+        mapping["text"] = {"paths": list(paths)}
+    for dotted, value in (overrides or {}).items():
+        _put(mapping, dotted.split("."), value)
+    recipe = _parse(mapping, "parakit build --model")
+    return recipe if recipe.time or not open_lengths(recipe) else recipe.replace(time=TIME_FROM_START)
 
 
 def check_recipe(recipe: RecipeConfig) -> None:
     """What can be known to be wrong before any work is done, and needs the file system or the presets: a path that is
     not there, a size or time that is none, a model of another family.
     """
-    if reads_text(recipe) and not recipe.text.paths and not recipe.text.primer:
+    check_start_source(recipe)
+    if recipe.reads_text and not recipe.text.paths and not recipe.text.primer:
         raise UserError("no text was given", "name files or folders under text.paths, or give --text PATH")
     paths = [*recipe.text.paths, *recipe.text.validation_paths, *recipe.evaluate.texts]
+    paths += [*recipe.replay.paths, *recipe.replay.validation_paths] if recipe.replay else ()
     paths += recipe.conversations.paths if recipe.conversations else ()
     paths += recipe.preferences.paths if recipe.preferences else ()
     paths += [
@@ -134,7 +152,7 @@ def check_recipe(recipe: RecipeConfig) -> None:
         recipe.size or recipe.architecture
     ):  # with the smallest vocabulary: what fails now would fail later, too
         config_for_size(recipe.size or "10m", 256, recipe.max_seq_len, recipe.family, recipe.architecture)
-    if recipe.base_model:
+    if recipe.base_model and not recipe.start:
         family = read_config(recipe.base_model).family
         if family != recipe.family:
             raise UserError(
@@ -144,6 +162,22 @@ def check_recipe(recipe: RecipeConfig) -> None:
     for section in (recipe.pretrain, recipe.finetune):
         if isinstance(section, TrainingConfig) and (replay := replay_of(section)):
             open_artifact(replay, "shards", verify=False)
+
+
+def _parse(mapping: JsonObject, where: str) -> RecipeConfig:
+    """The recipe of a mapping; the family of a model to begin with is read from its folder."""
+    if start_model(mapping) is not None and "family" not in mapping:
+        start = StartConfig.parse(start_mapping(mapping["start"]), f"{where}: start")
+        if family := family_of_start(start):
+            mapping = mapping | {"family": family}
+    return RecipeConfig.parse(mapping, where)
+
+
+def _name_of(path: str) -> str:
+    """A name for a build, after a file or folder."""
+    stem = Path(path).resolve().stem.split(".")[0]
+    plain = "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "-" for c in stem)
+    return plain.strip("_-")[:100] or "my-model"
 
 
 def _tell(decision: Decision) -> None:

@@ -5,16 +5,27 @@ in code. Paths are relative to where the command runs. What is left out is chose
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, SerializeAsAny, Tag, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from parakit.alignment.config import AlignConfig, RewardConfig, RolloutConfig
+from parakit.alignment.config import AlignConfig
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
+from parakit.recipe.rules import OF_NEW_MODEL, check_post_training, check_start, check_task_data, check_unused
+from parakit.recipe.start_config import ReplayTextConfig, Start, start_model
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data_config import (
     ConversationsConfig,
@@ -24,15 +35,7 @@ from parakit.stages.data_config import (
     PreferencesConfig,
 )
 from parakit.tokens.config import TokenizerConfig
-from parakit.training.config import TrainingConfig, lengths_given
-from parakit.training.task_names import (
-    OBJECTIVES,
-    ObjectiveName,
-    TaskName,
-    check_objective,
-    check_task,
-    tasks_for,
-)
+from parakit.training.task_names import OBJECTIVES, ObjectiveName, TaskName
 
 # A mapping of settings, or 'none'. The tag, which pydantic puts into an error's path, is empty.
 Pretraining = Annotated[
@@ -47,6 +50,9 @@ class RecipeConfig(Config):
     name: str = Field(default="my-model", description="Name of the build, which is written to builds/NAME.")
     seed: int = Field(
         default=0, ge=0, description="Seed of all random choices: data order, new weights, samples."
+    )
+    start: Start | None = Field(
+        default=None, description="A trained model to begin with, instead of a new tokenizer and a new model."
     )
     family: Family = Field(
         default="decoder",
@@ -65,7 +71,11 @@ class RecipeConfig(Config):
     tokenizer: SerializeAsAny[TokenizerConfig] = Field(default_factory=TokenizerConfig)
     pretrain: Pretraining = Field(
         default_factory=lambda: PretrainConfig(),
-        description="Settings of pre-training; 'none': train on the task's examples from scratch.",
+        description="Settings of pre-training; 'none': train on the task's examples from scratch, or with `start` on"
+        " conversations or examples alone.",
+    )
+    replay: ReplayTextConfig | None = Field(
+        default=None, description="With `start` and text: text of the kind that the model was trained on."
     )
     conversations: ConversationsConfig | None = None
     examples: ExamplesConfig | None = Field(
@@ -112,7 +122,12 @@ class RecipeConfig(Config):
         values, family = dict(values), values.get("family", "decoder")
         if family not in OBJECTIVES:
             return values  # an error of its own
+        start = start_model(values)
+        if start and "pretrain" not in values and not _has_text(values):
+            values["pretrain"] = "none"
         _set_default(values, "pretrain", "objective", OBJECTIVES[family][0])
+        if start:
+            _set_default(values, "pretrain", "model", start)
         if values.get("conversations") is not None and values.get("finetune") is None:
             values["finetune"] = {}
         if family == "encoder" and values.get("distill") is not None:
@@ -121,10 +136,17 @@ class RecipeConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        check_start(self)
         check_task_data(self)
         check_post_training(self)
         check_unused(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unread(self, handler: SerializerFunctionWrapHandler) -> JsonObject:
+        """Settings of a new model are left out where a trained one has its own."""
+        values: JsonObject = handler(self)
+        return {name: value for name, value in values.items() if not (self.brought and name in OF_NEW_MODEL)}
 
     @property
     def task(self) -> TaskName | None:
@@ -132,126 +154,29 @@ class RecipeConfig(Config):
         return self.finetune.task if self.finetune else None
 
     @property
+    def reads_text(self) -> bool:
+        """Whether there is a corpus. Without pre-training a tokenizer can be made from the examples alone."""
+        return self.pretrain != "none" or bool(self.text.paths or self.text.primer)
+
+    @property
+    def merges(self) -> bool:
+        """Whether stages after fine-tuning begin with its model, so that an adapter has to be merged."""
+        return bool(self.align or self.distill)
+
+    @property
     def objective(self) -> ObjectiveName | None:
         """What pre-training learns; None without pre-training."""
         return self.pretrain.objective if isinstance(self.pretrain, PretrainConfig) else None
 
     @property
+    def brought(self) -> str | None:
+        """The key that names a trained model, which brings its own tokenizer and shape."""
+        return "start" if self.start else "pretrain.model" if self.base_model else None
+
+    @property
     def base_model(self) -> str | None:
         """The trained model that pre-training continues from."""
         return self.pretrain.model if isinstance(self.pretrain, PretrainConfig) else None
-
-
-def check_task_data(recipe: RecipeConfig) -> None:
-    """A task and the data that it learns from come together, and fit the family."""
-    task, finetune = recipe.task, recipe.finetune
-    if recipe.objective:
-        check_objective(recipe.objective, recipe.family)
-    if finetune and not (recipe.conversations or recipe.examples):
-        if "task" in finetune.model_fields_set:
-            data = "conversations" if task == "chat" else "examples"
-            raise UserError(f"task {task!r} learns from `{data}`, but there is no such section", "add it")
-        raise UserError(
-            "`finetune` is set but has no effect without conversations or examples",
-            "add one of these sections, or remove this one",
-        )
-    if recipe.conversations and (recipe.examples or task != "chat"):
-        raise UserError(
-            "`conversations` are for the task 'chat', but another task is set: a model is fine-tuned for one task",
-            "remove the conversations or the other task",
-        )
-    if recipe.examples and task in (None, "chat"):
-        raise UserError(
-            "`examples` are given, but no task",
-            f"add for example `finetune: {{task: {tasks_for(recipe.family)[-1]}}}`",
-        )
-    if recipe.pretrain == "none" and not recipe.examples:
-        raise UserError(
-            "pretrain 'none' trains from scratch on `examples`, but there is no such section", "add it"
-        )
-    if task:
-        check_task(task, recipe.family)
-
-
-def check_post_training(recipe: RecipeConfig) -> None:
-    """Alignment and distillation have the model and the data that they need."""
-    methods = [step.method for step in recipe.align]
-    if recipe.align and recipe.task != "chat":
-        raise UserError(
-            "`align` needs a chat-tuned model", "give `conversations` to fine-tune on, or remove it"
-        )
-    if twice := next((name for name in methods if methods.count(name) > 1), None):
-        raise UserError(
-            f"`align` has the method {twice!r} twice: a stage is named after its method", "keep one of them"
-        )
-    learns = [name for name in methods if name in ("reward", "dpo")]
-    if learns and recipe.preferences is None:
-        raise UserError(
-            f"method {learns[0]!r} learns from `preferences`, but there is no such section", "add it"
-        )
-    if recipe.preferences is not None and not learns:
-        raise UserError(
-            "`preferences` are given, but nothing in `align` learns from them",
-            "add a step with the method reward or dpo, or remove them",
-        )
-    for number, step in enumerate(recipe.align):
-        rewarded = any(isinstance(other, RewardConfig) for other in recipe.align[:number])
-        if isinstance(step, RolloutConfig) and step.reward is None and not rewarded:
-            raise UserError(
-                f"method {step.method!r} has no reward", "name one, or put a step `method: reward` before it"
-            )
-    if recipe.distill is not None and recipe.task not in (None, "chat"):
-        raise UserError(
-            f"`distill` learns the probabilities of tokens, and this model is fine-tuned for {recipe.task!r}",
-            "distill the base model and fine-tune the student",
-        )
-    if recipe.distill is not None and recipe.family == "encoder-decoder":
-        raise UserError("`distill` is for decoders and encoders", "remove it")
-
-
-def check_unused(recipe: RecipeConfig) -> None:
-    """`UserError` for a setting that nothing reads because of what another section says."""
-    for key, reason in (*_unused_of_task(recipe), *_unused_of_model(recipe)):
-        raise UserError(
-            f"`{key}` is set but has no effect: {reason}", "remove it, or change what should read it"
-        )
-
-
-def _unused_of_task(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
-    """What the task, or its data, does not read."""
-    evaluate, examples, task = recipe.evaluate, recipe.examples, recipe.task
-    if examples and examples.labels is not None and task not in ("classify", "multi_label", "tag"):
-        yield "examples.labels", f"the task {task} has none"
-    if examples and examples.reverse and task != "translate":
-        yield "examples.reverse", f"the task {task} has no source and target to swap"
-    if recipe.questions and recipe.conversations is None:
-        yield "questions", "without conversations no model is fine-tuned for chat"
-    defaults = type(evaluate)()  # a recipe that a build wrote has every default filled in
-    translates = task == "translate"
-    if evaluate.max_new_tokens != defaults.max_new_tokens and not (evaluate.suites or translates):
-        yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
-    if evaluate.n_beams != defaults.n_beams and not translates:
-        yield "evaluate.n_beams", "nothing is translated"
-
-
-def _unused_of_model(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
-    """What the family, or a model that pre-training continues from, does not read."""
-    if recipe.tokenizer.n_sentinels and recipe.objective != "span_corruption":
-        yield "tokenizer.n_sentinels", f"the objective {recipe.objective} has no spans"
-    for key in ("suites", "texts"):
-        if getattr(recipe.evaluate, key) and recipe.family != "decoder":
-            yield f"evaluate.{key}", f"it needs a decoder, and the family is {recipe.family}"
-    if recipe.prompts and recipe.pretrain == "none":
-        yield "prompts", "without pre-training there is no base model to sample from"
-    if recipe.prompts and recipe.family == "encoder-decoder":
-        yield "prompts", "an encoder-decoder is sampled on its task's examples"
-    for key in ("size", "architecture", "max_seq_len", "tokenizer"):
-        if recipe.base_model and key in recipe.model_fields_set and getattr(recipe, key) is not None:
-            yield key, "the model that `pretrain.model` names has its own"
-    trained = recipe.finetune if recipe.pretrain == "none" else recipe.pretrain
-    sized = recipe.size or recipe.base_model
-    if recipe.time and sized and isinstance(trained, TrainingConfig) and lengths_given(trained):
-        yield "time", "the size and the length of training are both given"
 
 
 def parse_time(time: str) -> float:
@@ -262,9 +187,11 @@ def parse_time(time: str) -> float:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2][0]]
 
 
-def reads_text(recipe: RecipeConfig) -> bool:
-    """Whether there is a corpus. Without pre-training a tokenizer can be made from the examples alone."""
-    return recipe.pretrain != "none" or bool(recipe.text.paths or recipe.text.primer)
+def _has_text(values: Mapping[str, Any]) -> bool:
+    text = values.get("text")
+    if isinstance(text, Mapping):
+        return bool(text.get("paths") or text.get("primer") is not None)
+    return isinstance(text, CorpusConfig) and bool(text.paths or text.primer)
 
 
 def _set_default(values: JsonObject, section: str, key: str, value: Any) -> None:

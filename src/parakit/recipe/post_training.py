@@ -14,6 +14,7 @@ from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutCon
 from parakit.common.files import JsonObject
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
+from parakit.recipe.start_plan import base_stage
 from parakit.training.config import TrainingConfig
 
 REWARD = "reward"
@@ -22,7 +23,8 @@ REWARD = "reward"
 def post_training_stages(recipe: RecipeConfig, folder: Path, work: Path) -> list[Stage]:
     """The stages after fine-tuning, in order."""
     stages = [_preferences(recipe)] if recipe.preferences is not None else []
-    policy = "finetune" if recipe.finetune else "pretrain"
+    policy = base_stage(recipe, "align")
+    assert policy is not None, "alignment and distillation begin with a trained model"
     for step in recipe.align:
         stages.append(_align(recipe, step, policy, folder, work))
         policy = policy if step.method == REWARD else step.method

@@ -14,31 +14,44 @@ from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.choices import part_of
 from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import progress
-from parakit.recipe.config import RecipeConfig, parse_time, reads_text
+from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
 from parakit.recipe.post_training import post_training_models, post_training_stages, seeded
+from parakit.recipe.start import start_stage
+from parakit.recipe.start_config import START
+from parakit.recipe.start_plan import (
+    REPLAY_SHARDS,
+    base_stage,
+    from_start,
+    held_out_sets,
+    replay_stages,
+    seconds_of,
+    tokenizer_stage,
+    with_merge,
+)
 from parakit.stages.config import PretrainConfig, SpanCorruption
 
 if TYPE_CHECKING:
     from parakit.stages.plans import ModelSpec
 
 WORK = "work"
-# Of a build's whole time, what is left for the stages after pre-training: tuning, evaluation, the report.
-SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.82
-SHARE_BEFORE_ALIGNMENT = 0.4
 
 
 def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
     """Every stage of `recipe`, in order, for a build in `folder`."""
     pretrained = recipe.pretrain != "none"
-    stages = [_corpus(recipe)] if reads_text(recipe) else [_examples(recipe)]
-    stages += [_tokenizer(recipe, folder)]
-    stages += [_shards(recipe, folder)] if pretrained else []
+    stages = [start_stage(recipe)] if recipe.start else []
+    stages += [_corpus(recipe)] if recipe.reads_text else []
+    if not recipe.start:
+        stages += [] if recipe.reads_text else [_examples(recipe)]
+        stages += [_tokenizer(recipe, folder)]
+    stages += [_shards(recipe, folder)] if pretrained or (recipe.start and recipe.reads_text) else []
+    stages += replay_stages(recipe, folder)
     # their faults show before hours are spent
     if recipe.conversations is not None:
-        stages += [_conversations(recipe), _conversation_shards(folder)]
+        stages += [_conversations(recipe), _conversation_shards(recipe, folder)]
     elif recipe.examples is not None:
-        stages += [_examples(recipe)] if reads_text(recipe) else []
+        stages += [_examples(recipe)] if recipe.reads_text or recipe.start else []
         stages += [_example_shards(recipe, folder)]
     stages += [_pretrain(recipe, folder)] if pretrained else []
     stages += [_finetune(recipe, folder)] if recipe.finetune else []
@@ -50,7 +63,8 @@ def models_of(recipe: RecipeConfig) -> dict[str, str]:
     """The models that a build measures, in pipeline order: what each is called, and the stage that makes it. Each is
     made from the one before.
     """
-    models = {"base": "pretrain"} if recipe.pretrain != "none" else {}
+    models = {START: START} if recipe.start else {}
+    models |= {"base": "pretrain"} if recipe.pretrain != "none" else {}
     models |= {"tuned": "finetune"} if recipe.finetune else {}
     return models | post_training_models(recipe)
 
@@ -75,7 +89,7 @@ def _tokenizer(recipe: RecipeConfig, folder: Path) -> Stage:
             ("corpus",),
             lambda out: _discard(copy_tokenizer(Path(model), folder / "corpus", out, overwrite=True)),
         )
-    config, source = recipe.tokenizer, "corpus" if reads_text(recipe) else "examples"
+    config, source = recipe.tokenizer, "corpus" if recipe.reads_text else "examples"
     spans = part_of(pretrain, SpanCorruption) if isinstance(pretrain, PretrainConfig) else None
     if spans and "n_sentinels" not in config.model_fields_set:
         config = config.replace(n_sentinels=n_sentinels_for(recipe.max_seq_len, spans))
@@ -90,11 +104,12 @@ def _tokenizer(recipe: RecipeConfig, folder: Path) -> Stage:
 def _shards(recipe: RecipeConfig, folder: Path) -> Stage:
     from parakit.stages.data import make_shards
 
-    corpus, tokenizer, family = folder / "corpus", folder / "tokenizer", recipe.family
+    source = tokenizer_stage(recipe)
+    corpus, tokenizer, family = folder / "corpus", folder / source, recipe.family
     return Stage(
         "shards",
         {} if family == "decoder" else {"family": family},
-        ("corpus", "tokenizer"),
+        ("corpus", source),
         lambda out: _discard(make_shards(corpus, tokenizer, out, overwrite=True, family=family)),
     )
 
@@ -102,9 +117,7 @@ def _shards(recipe: RecipeConfig, folder: Path) -> Stage:
 def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
     assert isinstance(recipe.pretrain, PretrainConfig)
     training = seeded(recipe.pretrain, recipe.seed)
-    share = SHARE_BEFORE_TUNING if recipe.finetune else SHARE_WITHOUT_TUNING
-    share = min(share, SHARE_BEFORE_ALIGNMENT) if recipe.align or recipe.distill else share
-    seconds = parse_time(recipe.time) * share if recipe.time else None
+    seconds = seconds_of(recipe, "pretrain")
     settings: JsonObject = {
         "training": training.model_dump(mode="json"),
         "size": recipe.size,
@@ -114,6 +127,10 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
         "architecture": recipe.architecture,
     }
     settings |= outside_folders(recipe.pretrain)
+    if recipe.start:  # whose content is a parent's
+        share = recipe.replay.share if recipe.replay else None
+        settings = {"training": settings["training"], "seconds": seconds, "replay_share": share}
+        training = from_start(recipe, training, folder)
     started = time.monotonic()
 
     def run(out: Path) -> None:
@@ -122,14 +139,15 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
 
         job = PretrainJob(
             shards=folder / "shards",
-            tokenizer=folder / "tokenizer",
+            tokenizer=None if recipe.start else folder / "tokenizer",
             work=folder / WORK / "pretrain",
             training=training,
             model_spec=_size_wanted(recipe, seconds, started),
         )
         run_job(job, out, overwrite=True)
 
-    return Stage("pretrain", settings, ("shards", "tokenizer"), run)
+    replayed = (REPLAY_SHARDS,) if recipe.replay else ()
+    return Stage("pretrain", settings, ("shards", tokenizer_stage(recipe), *replayed), run)
 
 
 def _conversations(recipe: RecipeConfig) -> Stage:
@@ -148,13 +166,15 @@ def _conversations(recipe: RecipeConfig) -> Stage:
     )
 
 
-def _conversation_shards(folder: Path) -> Stage:
+def _conversation_shards(recipe: RecipeConfig, folder: Path) -> Stage:
     from parakit.stages.data import make_conversation_shards
 
-    def run(out: Path) -> None:
-        make_conversation_shards(folder / "conversations", folder / "tokenizer", out, overwrite=True)
+    source = tokenizer_stage(recipe)
 
-    return Stage("conversation_shards", {}, ("conversations", "tokenizer"), run)
+    def run(out: Path) -> None:
+        make_conversation_shards(folder / "conversations", folder / source, out, overwrite=True)
+
+    return Stage("conversation_shards", {}, ("conversations", source), run)
 
 
 def _examples(recipe: RecipeConfig) -> Stage:
@@ -173,24 +193,27 @@ def _examples(recipe: RecipeConfig) -> Stage:
 def _example_shards(recipe: RecipeConfig, folder: Path) -> Stage:
     from parakit.stages.data import make_example_shards
 
-    def run(out: Path) -> None:
-        examples, tokenizer = folder / "examples", folder / "tokenizer"
-        make_example_shards(examples, tokenizer, out, recipe.family, overwrite=True)
+    source = tokenizer_stage(recipe)
 
-    return Stage("example_shards", {"family": recipe.family}, ("examples", "tokenizer"), run)
+    def run(out: Path) -> None:
+        make_example_shards(folder / "examples", folder / source, out, recipe.family, overwrite=True)
+
+    return Stage("example_shards", {"family": recipe.family}, ("examples", source), run)
 
 
 def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     assert recipe.finetune is not None
     training = seeded(recipe.finetune, recipe.seed)
     shards = "conversation_shards" if recipe.task == "chat" else "example_shards"
-    from_scratch = recipe.pretrain == "none"
+    base = base_stage(recipe, "finetune")
     settings: JsonObject = {"training": training.model_dump(mode="json")}
     settings |= outside_folders(training)
-    seconds = parse_time(recipe.time) * SHARE_WITHOUT_TUNING if recipe.time and from_scratch else None
-    if from_scratch:
+    seconds = seconds_of(recipe, "finetune")
+    if base is None:
         settings |= {"family": recipe.family, "architecture": recipe.architecture, "size": recipe.size}
         settings |= {"max_seq_len": recipe.max_seq_len, "seconds": seconds}
+    elif recipe.start:
+        settings |= {"seconds": seconds}
     started = time.monotonic()
 
     def run(out: Path) -> None:
@@ -199,14 +222,15 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
 
         fresh = FromScratch(folder / "tokenizer", _size_wanted(recipe, seconds, started))
         job = FinetuneJob(
-            model=fresh if from_scratch else folder / "pretrain",
+            model=folder / base if base else fresh,
             shards=folder / shards,
             work=folder / WORK / "finetune",
-            training=training,
+            training=with_merge(recipe, training),
+            seconds=seconds if base else None,
         )
         run_job(job, out, overwrite=True)
 
-    return Stage("finetune", settings, ("tokenizer" if from_scratch else "pretrain", shards), run)
+    return Stage("finetune", settings, (base or "tokenizer", shards), run)
 
 
 def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
@@ -218,6 +242,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
         "samples": [list(recipe.prompts), list(recipe.questions)],
     }
     examples = ("examples",) if recipe.examples is not None else ()
+    held_out = held_out_sets(recipe)
 
     def run(out: Path) -> None:
         from parakit.stages.evaluation import measure, opening_prompts
@@ -232,12 +257,18 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
             progress("evaluate", unit="answers and tokens") as bar,
             writing_artifact(out, lineage, overwrite=True) as inside,
         ):
-            prompts = recipe.prompts or (opening_prompts(folder / "corpus") if "base" in models else ())
-            rows = folder / "examples" if examples else None
-            lineage.result = measure(config, folders, bar.advance, prompts, recipe.questions, rows)
+            lineage.result = measure(
+                config,
+                folders,
+                bar.advance,
+                prompts=recipe.prompts or (opening_prompts(folder / "corpus") if "base" in models else ()),
+                questions=recipe.questions,
+                examples=folder / "examples" if examples else None,
+                held_out={name: folder / stage for name, stage in held_out.items()},
+            )
             write_json_atomic(inside / "results.json", lineage.result)
 
-    return Stage("evaluate", settings, (*models.values(), *examples), run)
+    return Stage("evaluate", settings, (*models.values(), *examples, *held_out.values()), run)
 
 
 def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> ModelSpec:

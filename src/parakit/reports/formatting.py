@@ -9,10 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from parakit.common.formatting import MISSING, byte_size, compact, long_duration, number, percent
-from parakit.reports.summary_schema import BuildSummary, CorpusSummary, StageSummary, TrainingSummary
+from parakit.reports.summary_schema import (
+    BuildSummary,
+    CorpusSummary,
+    Sample,
+    StageSummary,
+    StartSummary,
+    TrainingSummary,
+)
 
 # Models in pipeline order, each named after the stage that made it.
 ROLES = {
+    "start": "published model",
     "base": "before tuning",
     "tuned": "after tuning",
     "constitution": "after the constitution",
@@ -55,6 +63,14 @@ def forgetting(figures: TrainingSummary) -> str:
         f"loss on earlier data {number(before, 4)} before and {number(after, 4)} after, a forgetting of"
         f" {figures.forgetting:+.3f} nats per token with {percent(figures.replay_share)} of the rows replayed"
     )
+
+
+def samples_of(summary: BuildSummary, name: str) -> tuple[Sample, ...]:
+    """What the model of a stage wrote after the build's prompts."""
+    figures = summary.stages.get(name)
+    if isinstance(figures, StartSummary):
+        return figures.samples
+    return tuple(sample for sample in training(summary, name).samples if isinstance(sample, Sample))
 
 
 def stage(summary: BuildSummary, name: str) -> StageSummary | None:
@@ -139,14 +155,24 @@ def summary_sentence(summary: BuildSummary) -> str:
     text = FAMILIES.get(family(summary), "A model")
     if final.parameters is not None:
         text += f" of {compact(final.parameters)} parameters"
+    if source := published_name(summary):
+        text += f", tuned from {source}"
     corpus = summary.stages.get("corpus")
     if isinstance(corpus, CorpusSummary) and corpus.documents is not None:
-        text += f", made from {number(corpus.documents)} documents"
+        text += f", {'with' if published_name(summary) else 'made from'} {number(corpus.documents)} documents"
         if corpus.bytes is not None:
             text += f" ({byte_size(corpus.bytes)} of text)"
     if summary.seconds is not None:
         text += f" in {long_duration(summary.seconds)}"
     return text + f" on {machine(summary.hardware)}."
+
+
+def published_name(summary: BuildSummary) -> str | None:
+    """The name of the published model that the build began with: its last folder, or its name on the hub."""
+    start = summary.stages.get("start")
+    if not isinstance(start, StartSummary) or not start.source:
+        return None
+    return start.source if start.source.startswith("hub:") else start.source.rstrip("/").rsplit("/", 1)[-1]
 
 
 def quality(summary: BuildSummary) -> str:
@@ -156,6 +182,8 @@ def quality(summary: BuildSummary) -> str:
         best = measured[-1]
         n = len([results for results in summary.suites.values() if best in results])
         text = f"Mean accuracy on {n} suites of held-out questions: {percent(means[best])}"
+        if best != "start" and "start" in means:
+            return text + f"; the published model's, {percent(means['start'])}."
         if best != "base" and "base" in means:
             return text + f"; before tuning, {percent(means['base'])}."
         return text + "."

@@ -29,6 +29,7 @@ from parakit.reports.formatting import (
     next_command,
     quality,
     roles,
+    samples_of,
     shape,
     stage,
     suite_means,
@@ -37,12 +38,14 @@ from parakit.reports.formatting import (
     training,
 )
 from parakit.reports.stage_comparison import stage_deltas, trained_stages
+from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_schema import BuildSummary, CorpusSummary, Sample, SkippedFile, TokenizerSummary
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
 PAGE = Path(__file__).with_name("page")
 MAX_SKIPPED, MAX_ANSWERS = 12, 8
 TITLES = {
+    "start": "Compared with the published model",
     "suites": "Accuracy on the suites",
     "stages": "Effect of each stage",
     "task": "Task metrics",
@@ -56,6 +59,7 @@ TITLES = {
     "settings": "Settings",
 }
 STAGE_TITLES = {
+    "start": "The published model",
     "pretrain": "Pre-training",
     "reward": "Reward modelling",
     "constitution": "Constitutional training",
@@ -108,6 +112,9 @@ def _page(summary: BuildSummary) -> JsonObject:
         "roles": roles(summary),
         "models": {role: ROLES.get(role, humanize(role)) for role in roles(summary)},
         "means": suite_means(summary),
+        "start_rows": figure_rows(summary.against_start),
+        "start_models": {name: ROLES.get(name, humanize(name)) for name in model_stages(summary)},
+        "start_samples": sample_rows(summary),
         "suite_rows": charts.suite_rows(summary),
         "answers": _answers(summary),
         "deltas": stage_deltas(summary),
@@ -124,6 +131,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "settings": _settings(summary),
     }
     shown = {
+        "start": page["start_rows"] or page["start_samples"],
         "suites": page["suite_rows"],
         "stages": page["deltas"],
         "task": page["task"],
@@ -186,6 +194,8 @@ def _suite_tiles(summary: BuildSummary) -> list[Tile]:
     best = roles(summary)[-1]
     tuned = best != "base" and "base" in means
     note = f"{percent(means['base'])} before tuning" if tuned else "mean over the suites"
+    if best != "start" and "start" in means:
+        note = f"{percent(means['start'])} of the published model"
     scores = {name: results[best].accuracy for name, results in summary.suites.items() if best in results}
     weakest = min(scores, key=lambda name: scores[name])
     return [
@@ -245,11 +255,15 @@ def _trained(summary: BuildSummary, name: str) -> TrainedStage:
 
 
 def _samples(summary: BuildSummary) -> list[tuple[str, str, list[Sample]]]:
-    """Per model: a title, what separates prompt and completion, and the samples."""
+    """Per model: a title, what separates prompt and completion, and the samples. With a published model they are shown
+    next to its own, prompt by prompt.
+    """
+    if "start" in model_stages(summary):
+        return []
     groups = []
     for name in model_stages(summary).values():
         title = _stage_title(summary, name)
-        samples = [sample for sample in training(summary, name).samples if isinstance(sample, Sample)]
+        samples = list(samples_of(summary, name))
         if samples:
             gap = "" if name == "pretrain" else "\n"
             groups.append((f"After {title[0].lower()}{title[1:]}", gap, samples))
@@ -257,13 +271,19 @@ def _samples(summary: BuildSummary) -> list[tuple[str, str, list[Sample]]]:
 
 
 def _stage_title(summary: BuildSummary, name: str) -> str:
+    if name == "pretrain" and "start" in summary.models:
+        return "Continued pre-training"
     if name in STAGE_TITLES:
         return STAGE_TITLES[name]
     if name != "finetune":
         return humanize(name).capitalize()
     if task(summary) == "chat":
         return "Fine-tuning on conversations"
-    return "Fine-tuning on examples" if stage(summary, "pretrain") else "Training on examples"
+    return (
+        "Fine-tuning on examples"
+        if {"base", "start"} & set(model_stages(summary))
+        else "Training on examples"
+    )
 
 
 def _tokenizer(summary: BuildSummary) -> JsonObject | None:

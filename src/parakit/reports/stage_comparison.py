@@ -46,7 +46,7 @@ def stage_deltas(summary: BuildSummary) -> list[StageDelta]:
 
 def trained_stages(summary: BuildSummary) -> list[str]:
     """Every stage that made a model or recorded metrics, in the order in which they ran."""
-    made = set(model_stages(summary).values())
+    made = set(model_stages(summary).values()) - {"start"}
     return [
         name
         for name, figures in summary.stages.items()

@@ -12,10 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from parakit.checkpoints.loading import parameter_counts, read_config
 from parakit.common.artifacts import Artifact, open_artifact
 from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
+from parakit.reports.start_comparison import compare_with_start
 from parakit.reports.summary_schema import BuildSummary
 
 
@@ -46,6 +48,8 @@ def summarize(
             **{key: measured[key] for key in ("suites", "suite_mean", "chance", "against_parent")},
             "evaluations": measured["evaluations"],
             "task": measured.get("task"),
+            "task_of_start": measured.get("task_of_start"),
+            "against_start": compare_with_start(measured) if "start" in models else [],
             "lineage": [_lineage_entry(stage, artifact) for stage, artifact in artifacts.items()],
         }
     )
@@ -66,9 +70,11 @@ def read_summary(path: Path) -> BuildSummary:
 def _figures(stage: str, artifact: Artifact) -> JsonObject:
     """What a stage measured, with the seconds of the whole stage."""
     result = dict(artifact.lineage["result"])
-    if stage == "corpus":
+    if stage == "start":
+        result = _start_figures(artifact)
+    if stage in ("corpus", "replay_corpus"):
         result |= _corpus_figures(artifact.path)
-    if stage in ("shards", "conversation_shards"):
+    if stage in ("shards", "conversation_shards", "replay_shards"):
         result = {"tokens": sum(split["n_tokens"] for split in result.values()), "splits": result}
     if stage == "examples":
         result = {"examples": sum(split["examples"] for split in result["splits"].values())} | result
@@ -81,6 +87,15 @@ def _figures(stage: str, artifact: Artifact) -> JsonObject:
         "path": str(artifact.path),
         "digest": artifact.digest,
     }
+
+
+def _start_figures(artifact: Artifact) -> JsonObject:
+    """Where the model came from, and what it is."""
+    config, lineage = read_config(artifact.path), artifact.lineage
+    source = {name: lineage["config"].get(name) for name in ("source", "revision", "architecture")}
+    counts = parameter_counts(artifact.path)
+    shape = {"parameters": counts["total"], "config": config.model_dump(mode="json")}
+    return lineage["result"] | source | shape
 
 
 def _corpus_figures(path: Path) -> JsonObject:

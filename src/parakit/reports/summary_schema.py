@@ -118,6 +118,18 @@ class TaskSummary(_Part):
     samples: tuple[TaskSample, ...] = ()
 
 
+class FigureComparison(_Part):
+    """One figure of every model that has it, next to the same figure of the published model that the build began with.
+    `unit`: bits per byte, nats per token, share (of 1), points (of 100) or number; `differences`: minus the start's.
+    """
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    values: dict[str, float] = Field(description="By model, in pipeline order; `start` is the first.")
+    differences: dict[str, float]
+
+
 class StageSummary(_Part):
     """What every stage has: its time, its folder below the build, and the digest of what it made."""
 
@@ -131,6 +143,19 @@ class SkippedFile(_Part):
 
     source: str
     reason: str
+
+
+class StartSummary(StageSummary):
+    """The imported model that the build began with: where it came from, the sha256 of its files, and what it is."""
+
+    source: str | None = None
+    revision: str | None = None
+    architecture: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+    unsupported_settings: tuple[str, ...] = ()
+    parameters: int | None = None
+    config: JsonObject = Field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
 
 
 class CorpusSummary(StageSummary):
@@ -275,9 +300,12 @@ class LineageEntry(_Part):
 
 
 _SUMMARY_OF_STAGE: dict[str, type[StageSummary]] = {
+    "start": StartSummary,
     "corpus": CorpusSummary,
     "tokenizer": TokenizerSummary,
     "shards": TokensSummary,
+    "replay_corpus": CorpusSummary,
+    "replay_shards": TokensSummary,
     "conversation_shards": TokensSummary,
     "example_shards": TokensSummary,
     "conversations": ConversationsSummary,
@@ -311,6 +339,13 @@ class BuildSummary(_Part):
     )
     evaluations: tuple[TextEvaluation, ...] = ()
     task: TaskSummary | None = None
+    task_of_start: TaskSummary | None = Field(
+        default=None, description="The task's metrics of the published model, where it has the head."
+    )
+    against_start: tuple[FigureComparison, ...] = Field(
+        default=(),
+        description="Every figure of the published model that the build began with, and of each stage's.",
+    )
     lineage: tuple[LineageEntry, ...] = ()
     path: str = Field(default="", description="The build's folder, if it is not builds/NAME.")
     commit: str = ""

@@ -173,6 +173,11 @@ class LoraFinetuneConfig(AdapterFinetuneConfig):
         default=None,
         description="Also train the weights of the norms. Default: if the base is not chat-tuned.",
     )
+    merge: bool | None = Field(
+        default=None,
+        description="Merge the trained adapter into the weights and write a model. Default: only in a recipe where "
+        "alignment or distillation follow.",
+    )
     lora_init: LoraInit = Field(
         default="kaiming",
         description="Initialization of the adapters; pissa and olora: from a factorization of the weights.",

@@ -14,16 +14,25 @@ from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus
+from parakit.data.examples import load_examples_report
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.intervals import paired_difference
-from parakit.evaluation.perplexity import evaluate_text
+from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
 from parakit.evaluation.samples import answers, continuations, openings
 from parakit.evaluation.suites import SuiteResult, run_suites
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, fill_masks
-from parakit.model.heads import LanguageModel, MaskedLanguageModel, TransformerModel
+from parakit.model.heads import (
+    Classifier,
+    Embedder,
+    LanguageModel,
+    MaskedLanguageModel,
+    SequenceToSequence,
+    TransformerModel,
+)
 from parakit.stages.data_config import EvaluateConfig
+from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 N_SAMPLE_ANSWERS = 12  # of each suite and model, for the report: half of them wrong, if there are as many
@@ -33,27 +42,31 @@ def measure(
     config: EvaluateConfig,
     models: Mapping[str, Path],
     advance: OnProgress,
+    *,
     prompts: Sequence[str] = (),
     questions: Sequence[str] = (),
     examples: Path | None = None,
+    held_out: Mapping[str, Path] | None = None,
 ) -> JsonObject:
-    """Evaluate `models`, in the order of the pipeline: each was made from the one before.
+    """Evaluate `models`, in the order of the pipeline: each was made from the one before. One named `start` is the
+    published model that the build began with: it answers and continues as the others do.
 
     `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>`, what its stage changed;
-    `evaluations`, a row for each text and model; `samples.<model>`, its continuations of `prompts` or answers to
-    `questions`; `task`, the figures of the tuned model on the held-out part of `examples`.
+    `evaluations`, a row for each text and model, those of `held_out` (a name and a folder of token shards) too;
+    `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task` and `task_of_start`, the figures
+    of the tuned model and of the start, if it has the head, on the held-out part of `examples`.
     """
     samples: dict[str, list[JsonObject]] = {}
     suites: dict[str, JsonObject] = {}
     suite_results: dict[str, dict[str, SuiteResult]] = {}
     rows: list[JsonObject] = []
-    task = None
+    tasks: dict[str, JsonObject] = {}
     items = primer.generate_suites(config.suites) if config.suites else {}
     for name, path in models.items():
         model, tokenizer = load_model(path)
         assert tokenizer is not None, "a model that a build made has its tokenizer"
         chat = is_chat_tuned(path)
-        samples[name] = _samples(model, tokenizer, chat, prompts, questions)
+        samples[name] = _samples(model, tokenizer, chat, prompts, questions, both="start" in models)
         if items and isinstance(model, LanguageModel):
             results = run_suites(
                 model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
@@ -63,11 +76,12 @@ def measure(
                 suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
         if isinstance(model, LanguageModel):
             rows += _text_rows(config, name, model, tokenizer, advance)
-        if examples is not None and name == "tuned":
+            rows += _held_out_rows(held_out or {}, name, model, advance)
+        if examples is not None and (name == "tuned" or (name == "start" and _has_head_for(model, examples))):
             settings = EvaluationConfig(
                 examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
             )
-            task = evaluate_task(model, tokenizer, settings, advance)
+            tasks[name] = evaluate_task(model, tokenizer, settings, advance)
     means = {name: _mean(suites, name) for name in models} if suites else {}
     return {
         "suites": suites,
@@ -76,7 +90,8 @@ def measure(
         "against_parent": _compare_with_parents(suite_results),
         "evaluations": rows,
         "samples": samples,
-        "task": task,
+        "task": tasks.get("tuned"),
+        "task_of_start": tasks.get("start"),
     }
 
 
@@ -91,8 +106,14 @@ def _samples(
     chat: bool,
     prompts: Sequence[str],
     questions: Sequence[str],
+    both: bool,
 ) -> list[JsonObject]:
-    """Answers, continuations or filled masks; none for models that predict no tokens of a text."""
+    """Answers, continuations (of a chat model with `both` only) or filled masks; none for models that predict no tokens
+    of a text.
+    """
+    if isinstance(model, LanguageModel) and both:
+        answered = answers(model, tokenizer, questions) if chat else []
+        return answered + continuations(model, tokenizer, prompts)
     if isinstance(model, LanguageModel):
         return answers(model, tokenizer, questions) if chat else continuations(model, tokenizer, prompts)
     if isinstance(model, MaskedLanguageModel) and prompts:
@@ -128,6 +149,35 @@ def _text_rows(
             {"name": Path(text).name, "model": name, "bytes": loss.n_bytes} | dataclasses.asdict(loss)
         )
     return rows
+
+
+def _held_out_rows(
+    held_out: Mapping[str, Path], name: str, model: LanguageModel, advance: OnProgress
+) -> list[JsonObject]:
+    """The loss on validation splits that were encoded with the model's tokenizer. Of conversations only the answers
+    count, so that there are no bits per byte.
+    """
+    rows = []
+    for title, folder in held_out.items():
+        shards = TokenShards.open(folder, "validation")
+        if shards.n_counted:
+            loss = evaluate_loss(model, shards, advance=advance)
+            facts = dataclasses.asdict(loss) | (
+                {"bits_per_byte": None} if shards.loss_mask is not None else {}
+            )
+            rows.append({"name": title, "model": name, "bytes": loss.n_bytes} | facts)
+    return rows
+
+
+def _has_head_for(model: TransformerModel, examples: Path) -> bool:
+    """Whether a model that is not tuned for the task of these examples has its head, with the same labels."""
+    report = load_examples_report(str(examples))
+    task, labels = report["task"], tuple(report["labels"])
+    if isinstance(model, Classifier):
+        classes = model.classes
+        kind = "tag" if classes.level == "token" else "regress" if classes.regression else "classify"
+        return task == kind and (classes.regression or classes.labels == labels)
+    return isinstance(model, {"embed": Embedder, "translate": SequenceToSequence}.get(task, ()))
 
 
 def _with_sample_answers(result: JsonObject) -> JsonObject:

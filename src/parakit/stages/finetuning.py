@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,17 +13,18 @@ from parakit.common.files import JsonObject
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
-from parakit.stages.config import FinetuneConfig
+from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.finetune_methods import adjust_plan, adjust_sizing, check_method_fits, setup_method
 from parakit.stages.job import PreparedRun
-from parakit.stages.plans import ModelSpec, resolve_plan
+from parakit.stages.plans import ModelSpec, plan_by_timing
 from parakit.stages.pretraining import add_replay, start_new, with_replayed
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import task_model
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.config import TrainingPlan
 from parakit.training.task_names import TaskName
 from parakit.training.trainer import TrainingSetup
 
@@ -37,12 +39,15 @@ class FromScratch:
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """Fine-tune `model` on the shards of a task: all weights, some layers, or an adapter."""
+    """Fine-tune `model` on the shards of a task: all weights, some layers, or an adapter. `seconds`: the time that the
+    training of a trained model may take; it then also chooses the method, unless one is set.
+    """
 
     model: Path | FromScratch
     shards: Path
     work: Path
     training: FinetuneConfig
+    seconds: float | None = None
 
     @property
     def task(self) -> TaskName:
@@ -55,8 +60,10 @@ class FinetuneJob:
         return with_replayed([first, self.shards], self.training)
 
     def to_spec(self) -> JsonObject:
-        """A new model's size."""
-        return self.model.model_spec.to_spec() if isinstance(self.model, FromScratch) else {}
+        """A new model's size, or the time."""
+        if isinstance(self.model, FromScratch):
+            return self.model.model_spec.to_spec()
+        return {"seconds": self.seconds} if self.seconds else {}
 
     def prepare(self, run_dir: Path) -> PreparedRun:
         """A new model, or the trained one."""
@@ -87,20 +94,16 @@ class FinetuneJob:
         assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
         splits = Splits.of_task(self.shards, self.task)
         replay = ReplayData.open(training, self.shards, splits)
-        if saved := load_plan(run_dir):
-            plan = saved[1]
-        else:
-            sizing = adjust_sizing(tuning_sizing(folder, base.config), training)
-            new_share = 1.0 - replay.share if replay else 1.0
-            plan = resolve_plan(training, sizing, splits.train, tuning=True, new_share=new_share)
-            plan = adjust_plan(plan, training)
+        new_turns = self.task == "chat" and not is_chat_tuned(folder)
+        saved = load_plan(run_dir)
+        plan = saved[1] if saved else self._plan(training, base, tokenizer, splits, replay, new_turns)
         save_plan(run_dir, base.config, plan)
         seed_everything(plan.seed)
         model = self._with_head(base, splits)
         settings = task_settings(training)
         builder = TaskBuilder(self.task, splits, model.config, tokenizer, settings, replay)
         before = builder.validator(plan)(model) if replay else None
-        method = setup_method(model, training, tokenizer, self.task == "chat" and not is_chat_tuned(folder))
+        method = setup_method(model, training, tokenizer, new_turns)
         setup = TrainingSetup(
             "finetune",
             model,
@@ -120,8 +123,31 @@ class FinetuneJob:
             summarize=self._summarize,
             adapter=method.adapter,
             method=training.method,
+            merge=isinstance(training, LoraFinetuneConfig) and bool(training.merge),
         )
         return add_replay(run, builder)
+
+    def _plan(
+        self,
+        training: FinetuneConfig,
+        base: TransformerModel,
+        tokenizer: Tokenizer,
+        splits: Splits,
+        replay: ReplayData | None,
+        new_turns: bool,
+    ) -> TrainingPlan:
+        """The plan of tuning `base`, which fits into the job's time, if it has one."""
+        assert isinstance(self.model, Path)
+        sizing = adjust_sizing(tuning_sizing(self.model, base.config), training)
+        builder = TaskBuilder(self.task, splits, base.config, tokenizer, task_settings(training), replay)
+
+        def trial() -> TransformerModel:
+            model = self._with_head(copy.deepcopy(base), splits)
+            setup_method(model, training, tokenizer, new_turns)
+            return model
+
+        spec = ModelSpec(seconds=self.seconds)
+        return adjust_plan(plan_by_timing(spec, training, sizing, builder, trial, tuning=True), training)
 
     def _with_head(self, model: TransformerModel, splits: Splits) -> TransformerModel:
         labels: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
+from parakit.compression.merging import merge_adapter
 from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
 from parakit.reports.adapter_card import adapter_card
@@ -50,6 +51,8 @@ class PreparedRun:
     adapter: Adapter | None = None
     """Saved instead of the model."""
     method: str = "full"
+    merge: bool = False
+    """Merge the adapter into the weights and save the model."""
     saved_model: TransformerModel | None = None
     """The part of the trained model that is written; None: all of it."""
     logs: tuple[Path, ...] = ()
@@ -102,17 +105,16 @@ def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool) -> 
     parents = [
         path for path in run.parents if (path / LINEAGE).is_file()
     ]  # a published folder has no lineage
-    lineage = Lineage(
-        "adapter" if run.adapter else "model", settings, list(parents), setup.plan.seed, figures
-    )
+    kept = run.adapter if not run.merge else None
+    lineage = Lineage("adapter" if kept else "model", settings, list(parents), setup.plan.seed, figures)
     name = out.resolve().parent.name
     logs = [setup.run_dir / METRICS, setup.run_dir / EVENTS, *run.logs]
-    if run.adapter:
+    if kept:
         base = run.parents[0]
         card = adapter_card(name, base.name, run.method, figures)
-        save_adapter(setup.model, run.adapter, base, out, lineage, overwrite, card=card, logs=logs)
+        save_adapter(setup.model, kept, base, out, lineage, overwrite, card=card, logs=logs)
     else:
         card = stage_card(name, run.stage, figures)
-        model = run.saved_model or setup.model
+        model = run.saved_model or (merge_adapter(setup.model).model if run.merge else setup.model)
         save_model(model, setup.tokenizer, out, lineage, overwrite, card=card, logs=logs)
     log(f"{setup.title}: written to {out} in {time.monotonic() - started:.1f}s")

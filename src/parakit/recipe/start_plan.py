@@ -1,0 +1,106 @@
+"""How a recipe's stages hang together where it begins with a trained model: which stage has the tokenizer, from which
+model a stage trains, what is replayed and measured, and what part of the time each stage gets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from parakit.recipe.config import RecipeConfig, parse_time
+from parakit.recipe.graph import Stage, fingerprint
+from parakit.recipe.start_config import START
+from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig, PretrainConfig
+from parakit.stages.data_config import CorpusConfig
+
+REPLAY_CORPUS, REPLAY_SHARDS = "replay_corpus", "replay_shards"
+# Of a build's whole time, what pre-training gets; the stages after it need the rest: tuning, evaluation, the report.
+SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.82
+SHARE_BEFORE_ALIGNMENT = 0.4
+# With a start, all training together, and the weights by which the stages share it. The rest is for the import, the
+# data, the checks before each first step and the evaluation, which measures the start as well.
+SHARE_OF_TRAINING = 0.7
+WEIGHTS = {"pretrain": 2.0, "finetune": 3.0, "align": 2.0, "distill": 2.0}
+
+
+def tokenizer_stage(recipe: RecipeConfig) -> str:
+    """The stage whose folder has the tokenizer."""
+    return START if recipe.start else "tokenizer"
+
+
+def base_stage(recipe: RecipeConfig, stage: Literal["finetune", "align"]) -> str | None:
+    """The stage whose model `stage` begins with; None: a new model."""
+    if stage == "align" and recipe.finetune:
+        return "finetune"
+    if recipe.pretrain != "none":
+        return "pretrain"
+    return START if recipe.start else None
+
+
+def seconds_of(recipe: RecipeConfig, stage: str) -> float | None:
+    """The seconds of the recipe's time that the training of `stage` gets; None where nothing limits it."""
+    if recipe.time is None:
+        return None
+    if recipe.start:
+        trained = ["pretrain"] * (recipe.pretrain != "none") + ["finetune"] * (recipe.finetune is not None)
+        trained += ["align"] * len(recipe.align) + ["distill"] * (recipe.distill is not None)
+        share = SHARE_OF_TRAINING * WEIGHTS[stage] / sum(WEIGHTS[name] for name in trained)
+    elif stage == "pretrain":
+        share = SHARE_BEFORE_TUNING if recipe.finetune else SHARE_WITHOUT_TUNING
+        share = min(share, SHARE_BEFORE_ALIGNMENT) if recipe.align or recipe.distill else share
+    elif recipe.pretrain == "none":
+        share = SHARE_WITHOUT_TUNING
+    else:
+        return None  # a model that the build pre-trained is tuned by epochs
+    return parse_time(recipe.time) * share
+
+
+def from_start(recipe: RecipeConfig, training: PretrainConfig, folder: Path) -> PretrainConfig:
+    """Pre-training that continues the imported model, with the recipe's replayed text."""
+    changes: dict[str, Any] = {"model": str(folder / START)}
+    if recipe.replay is not None:
+        changes |= {"replay": str(folder / REPLAY_SHARDS), "replay_share": recipe.replay.share}
+    return training.replace(**changes)
+
+
+def with_merge(recipe: RecipeConfig, training: FinetuneConfig) -> FinetuneConfig:
+    """An adapter is merged where later stages begin with its model."""
+    if recipe.merges and isinstance(training, LoraFinetuneConfig) and training.merge is None:
+        return training.replace(merge=True)
+    return training
+
+
+def replay_stages(recipe: RecipeConfig, folder: Path) -> list[Stage]:
+    """The corpus and the token shards of the replayed text."""
+    if recipe.replay is None:
+        return []
+    config = CorpusConfig.parse(recipe.replay.model_dump(exclude={"share"}, exclude_unset=True), "replay")
+    inputs = fingerprint([*config.paths, *config.validation_paths], config)
+    family = recipe.family
+
+    def read(out: Path) -> None:
+        from parakit.stages.data import make_corpus
+
+        make_corpus(config, out, overwrite=True)
+
+    def encode(out: Path) -> None:
+        from parakit.stages.data import make_shards
+
+        make_shards(folder / REPLAY_CORPUS, folder / START, out, overwrite=True, family=family)
+
+    settings = {"text": config.model_dump(mode="json"), "inputs": inputs}
+    return [
+        Stage(REPLAY_CORPUS, settings, (), read),
+        Stage(REPLAY_SHARDS, {"family": family}, (REPLAY_CORPUS, START), encode),
+    ]
+
+
+def held_out_sets(recipe: RecipeConfig) -> dict[str, str]:
+    """What every model is compared with the start on: the name of the figure, and the stage whose validation split it is
+    measured on. Models that predict tokens of a text only.
+    """
+    if recipe.start is None or recipe.family != "decoder":
+        return {}
+    sets = {"held-out text": "shards"} if recipe.reads_text else {}
+    sets |= {"held-out conversations": "conversation_shards"} if recipe.conversations else {}
+    return sets | ({"replayed text": REPLAY_SHARDS} if recipe.replay else {})
