@@ -46,14 +46,19 @@ TINY_TEXT: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
+def write_text(parent: Path) -> Path:
     """A folder with eight text files."""
-    folder = tmp_path / "text"
+    folder = parent / "text"
     folder.mkdir()
     for i in range(8):
         (folder / f"{i}.txt").write_text(sentences(i, 12))
     return folder
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A folder with eight text files."""
+    return write_text(tmp_path)
 
 
 @pytest.fixture
@@ -72,12 +77,17 @@ def text_recipe(text: Path) -> Callable[..., RecipeConfig]:
 @pytest.fixture
 def conversations(tmp_path: Path) -> Path:
     """Forty conversations in a file."""
+    return write_conversations(tmp_path)
+
+
+def write_conversations(parent: Path) -> Path:
+    """Forty conversations in a file."""
     rows = []
     for i in range(40):
         question, answer = sentences(100 + i, 1), sentences(200 + i, 1)
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         rows.append(json.dumps({"messages": messages}))
-    path = tmp_path / "chats.jsonl"
+    path = parent / "chats.jsonl"
     path.write_text("\n".join(rows) + "\n")
     return path
 

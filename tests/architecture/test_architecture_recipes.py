@@ -37,11 +37,17 @@ TINY: dict[str, Any] = {
 }
 
 
+# Of a recipe that begins with a published model, whose lengths follow from its time.
+TINY_START: dict[str, Any] = {"time": None, "pretrain.max_steps": 2, "finetune.max_steps": 2}
+
+
 def tiny_overrides(path: Path) -> dict[str, Any]:
     """The part of TINY whose sections the recipe has."""
     from parakit.common.settings import load_yaml
 
     recipe = load_yaml(path)
+    if "start" in recipe:
+        return dict(TINY_START)
 
     def applies(key: str) -> bool:
         if key == "finetune.batch_tokens" and "conversations" not in recipe:
@@ -66,12 +72,30 @@ def test_there_are_recipes() -> None:
     assert "primer" in [path.stem for path in RECIPES]
 
 
+@pytest.fixture
+def users_files(
+    request: pytest.FixtureRequest, text: Path, conversations: Path, path: Path
+) -> dict[str, Any]:
+    """What the user of a recipe that begins with a published model replaces; of other recipes nothing."""
+    from parakit.common.settings import load_yaml
+
+    if "start" not in load_yaml(path):
+        return {}
+    return {
+        "start": str(request.getfixturevalue("published_decoder")),
+        "text.paths": [str(text)],
+        "conversations.paths": [str(conversations)],
+    }
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipe_runs_at_a_tiny_setting(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipe_runs_at_a_tiny_setting(
+    path: Path, users_files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from parakit.recipe.builder import build, load_recipe
 
     monkeypatch.chdir(ROOT)  # a recipe's paths are relative to where the command runs
-    recipe = load_recipe(path, tiny_overrides(path))
+    recipe = load_recipe(path, tiny_overrides(path) | users_files)
     summary = build(recipe, tmp_path).to_dict()
     folder = tmp_path / recipe.name
     assert summary["stages"]

@@ -185,6 +185,8 @@ def sections(path: Path) -> Iterator[tuple[str, type[Config], dict[str, Any]]]:
     """The sections with choices that a recipe has, as its defaults complete them."""
     recipe = load_recipe(path)
     for section, group in GROUPS.items():
+        if section == "tokenizer" and recipe.brought:
+            continue  # the model to begin with has its own: tests/recipe/test_recipe_start.py
         found = getattr(recipe, section)
         for number, one in enumerate(found if isinstance(found, tuple) else [found]):
             if isinstance(one, group):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+from pathlib import Path
+from typing import Any
 
-from parakit.common import open_artifact
-from parakit.recipe import build
+import pytest
+
+from parakit.checkpoints.adapters import is_adapter_folder
+from parakit.cli.rendering.show_details import describe
+from parakit.common import UserError, open_artifact
+from parakit.recipe import RecipeConfig, build, dry_run
 from parakit.recipe.builder import recipe_for_model
+from parakit.recipe.stage_list import stages_of
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TINY = {
     "name": "assistant",
@@ -14,28 +22,229 @@ TINY = {
     "pretrain.batch_tokens": 192,
     "finetune.max_steps": 2,
     "finetune.batch_tokens": 192,
-    "finetune.optimizer": "adamw",
-    "pretrain.optimizer": "adamw",
     "questions": ["the bird?"],
     "prompts": ["the old"],
 }
+STAGES = [
+    *("start", "corpus", "shards", "conversations", "conversation_shards"),
+    *("pretrain", "finetune", "evaluate"),
+]
 
 
-def test_text_and_conversations(published_decoder, text, conversations, tmp_path, capsys):
-    recipe = recipe_for_model(
-        str(published_decoder), [str(text)], TINY | {"conversations.paths": [str(conversations)]}
-    )
+@pytest.fixture(scope="module")
+def built(published_decoder, tmp_path_factory) -> tuple[Path, RecipeConfig, dict[str, Any]]:
+    """Text and conversations on the tiny published model: the folder of builds, the recipe and the summary."""
+    from tests.tiny_builds import write_conversations, write_text
+
+    folder = tmp_path_factory.mktemp("start")
+    files = {"conversations.paths": [str(write_conversations(folder))]}
+    text = write_text(folder)
+    recipe = recipe_for_model(str(published_decoder), [str(text)], TINY | files)
+    return folder / "builds", recipe, build(recipe, folder / "builds").to_dict()
+
+
+def test_every_stage_runs_with_the_starts_own_tokenizer_template_and_context(built, published_decoder):
+    builds, _, summary = built
+    assert list(summary["stages"]) == STAGES
+    folder = builds / "assistant"
+    published = Tokenizer.load(published_decoder)
+    for stage in ("start", "pretrain", "finetune"):
+        tokenizer = Tokenizer.load(folder / stage)
+        assert tokenizer.chat_template == published.chat_template
+        assert tokenizer.encode("the old bird") == published.encode("the old bird")
+    assert summary["stages"]["start"]["config"]["max_seq_len"] == 96
+    assert summary["stages"]["pretrain"]["plan"]["optimizer"] == "adamw"
+
+
+def test_the_lineage_leads_back_to_the_import_and_the_digests_of_its_files(built, published_decoder):
+    builds, _, summary = built
+    rows = {row["stage"]: row for row in summary["lineage"]}
+    assert rows["start"]["digest"] in rows["pretrain"]["parents"]
+    assert rows["pretrain"]["digest"] in rows["finetune"]["parents"]
+    files = summary["stages"]["start"]["files"]
+    weights = (published_decoder / "model.safetensors").read_bytes()
+    assert files["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert open_artifact(builds / "assistant/start").lineage["result"]["files"] == files
+
+
+def test_every_stage_is_compared_with_the_published_model(built):
+    builds, _, summary = built
+    figures = {one["name"]: one for one in summary["against_start"]}
+    assert list(figures) == ["held-out text", "held-out conversations"]
+    for one in figures.values():
+        assert list(one["values"]) == ["start", "base", "tuned"]
+        for model, difference in one["differences"].items():
+            assert difference == one["values"][model] - one["values"]["start"]
+    # measured over whole windows here, and over the run's shorter rows there
+    before = summary["stages"]["pretrain"]["before"]["bits_per_byte"]
+    assert figures["held-out text"]["values"]["start"] == pytest.approx(before, rel=0.01)
+    after = summary["stages"]["finetune"]["loss"]
+    assert figures["held-out conversations"]["values"]["tuned"] == pytest.approx(after, rel=0.01)
+    for stage in ("start", "pretrain", "finetune"):
+        assert "the old" in [sample["prompt"] for sample in summary["stages"][stage]["samples"]]
+    page = (builds / "assistant/report.html").read_text()
+    assert "Compared with the published model" in page
+    assert "published model" in page
+    shown = describe(builds / "assistant", verify=False)["figures"]["against the published model"]
+    assert [row["figure"] for row in shown] == list(figures)
+
+
+def test_the_same_recipe_again_does_nothing_and_can_be_read_back(built):
+    builds, recipe, summary = built
+    assert not any(decision.run for decision in dry_run(recipe, builds))
+    assert RecipeConfig.parse(summary["recipe"]) == recipe
+    assert not {"size", "max_seq_len", "tokenizer", "architecture"} & summary["recipe"].keys()
+
+
+def test_a_changed_start_makes_everything_behind_it_anew(built, published_decoder, tmp_path):
+    import shutil
+
+    builds, recipe, _ = built
+    other = tmp_path / "other"
+    shutil.copytree(published_decoder, other)
+    changed = recipe.replace(start={"model": str(other)}, pretrain=recipe.pretrain.replace(model=str(other)))
+    decisions = {decision.stage.name: decision.run for decision in dry_run(changed, builds)}
+    assert [name for name, run in decisions.items() if not run] == ["corpus", "conversations"]
+
+
+def test_conversations_alone_in_a_given_time_choose_an_adapter(
+    published_decoder, conversations, tmp_path, capsys
+):
+    settings = {"name": "quick", "time": "20s", "conversations.paths": [str(conversations)], "prompts": ["a"]}
+    recipe = recipe_for_model(str(published_decoder), (), settings)
     summary = build(recipe, tmp_path / "builds").to_dict()
-    print(json.dumps({k: v for k, v in summary.items() if k not in ("recipe", "stages")}, indent=1)[:6000])
-    print(capsys.readouterr())
-    assert list(summary["stages"]) == [
-        "start",
-        "corpus",
-        "shards",
-        "conversations",
-        "conversation_shards",
-        "pretrain",
-        "finetune",
-        "evaluate",
-    ]
-    assert 0, tmp_path / "builds"
+    told = capsys.readouterr().err
+    assert "an adapter (LoRA) is trained" in told
+    assert is_adapter_folder(tmp_path / "builds/quick/finetune")
+    assert list(summary["models"]) == ["start", "tuned"]
+    plan = summary["stages"]["finetune"]["plan"]
+    n_tokens = summary["stages"]["conversation_shards"]["splits"]["train"]["n_tokens"]
+    assert plan["max_steps"] * plan["n_rows"] * plan["seq_len"] <= 3.5 * n_tokens
+
+
+def names(recipe: RecipeConfig, tmp_path: Path) -> dict[str, tuple[str, ...]]:
+    return {stage.name: stage.parents for stage in stages_of(recipe, tmp_path)}
+
+
+CHATS = {"conversations": {"paths": ["chats.jsonl"]}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "parents"),
+    [
+        (CHATS, {"finetune": ("start", "conversation_shards")}),
+        ({"text": {"paths": ["a"]}}, {"pretrain": ("shards", "start"), "evaluate": ("start", "pretrain", "shards")}),
+        (
+            {"text": {"paths": ["a"]}, "replay": {"paths": ["b"]}},
+            {"pretrain": ("shards", "start", "replay_shards"), "replay_shards": ("replay_corpus", "start")},
+        ),
+        (
+            {"align": [{"method": "dpo"}], "preferences": {"paths": ["pairs.jsonl"]}},
+            {"dpo": ("start", "preferences"), "evaluate": ("start", "dpo")},
+        ),
+        ({"text": {"paths": ["a"]}, "pretrain": "none", "distill": {"keep_layers": 1}}, {"distill": ("start", "shards")}),
+        (
+            {"family": "encoder", "examples": {"paths": ["a"]}, "finetune": {"task": "classify"}},
+            {"example_shards": ("examples", "start"), "finetune": ("start", "example_shards")},
+        ),
+    ],
+)  # fmt: skip
+def test_stages_hang_together_whatever_is_left_out(settings, parents, tmp_path):
+    made = names(RecipeConfig.parse({"start": "models/mine"} | settings), tmp_path)
+    assert "tokenizer" not in made
+    assert {name: made[name] for name in parents} == parents
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"start": "m"}, "nothing is trained"),
+        ({"start": "m", "tokenizer": {"vocab_size": 512}, **CHATS}, "`tokenizer` is set but has no effect"),
+        ({"start": "m", "size": "5m", **CHATS}, "the model that `start` names has its own"),
+        ({"start": "m", "max_seq_len": 64, **CHATS}, "`max_seq_len` is set but has no effect"),
+        (
+            {"start": "m", "pretrain": {"model": "other"}, "text": {"paths": ["a"]}},
+            "`pretrain.model` names other",
+        ),
+        ({"start": "m", "text": {"paths": ["a"]}, "pretrain": "none", **CHATS}, "`text` is set but"),
+        ({"start": "m", "replay": {"paths": ["a"]}, **CHATS}, "`replay` is set but has no effect"),
+        ({"replay": {"paths": ["a"]}, "text": {"primer": {}}}, "a new model has forgotten nothing"),
+        ({"start": {"model": "m", "fetch": True}, **CHATS}, "`model` is a path"),
+        ({"start": {"modle": "m"}, **CHATS}, "unknown key `start.modle`"),
+        (
+            {
+                **{"start": "m", **CHATS, "finetune": {"method": "prompt"}},
+                **{"align": [{"method": "dpo"}], "preferences": {"paths": ["a"]}},
+            },
+            "cannot be merged into weights",
+        ),
+        (
+            {
+                **{"start": "m", **CHATS, "finetune": {"method": "lora", "merge": False}},
+                **{"align": [{"method": "dpo"}], "preferences": {"paths": ["a"]}},
+            },
+            "begin with a model, not with an adapter",
+        ),
+        ({"start": "m", "align": [{"method": "grpo", "reward": "length"}]}, "has no prompts"),
+        ({"start": "m", "distill": {"keep_layers": 1}}, "`distill` has no data"),
+    ],
+)
+def test_what_does_not_go_with_a_start_is_refused_with_the_reason(settings, told):
+    with pytest.raises(UserError) as error:
+        RecipeConfig.parse(settings)
+    assert told in error.value.message
+    assert error.value.hint
+
+
+def start_with(folder: Path, **settings: Any) -> RecipeConfig:
+    return RecipeConfig.parse({"start": str(folder), "name": "x"} | settings)
+
+
+def test_a_start_that_does_not_fit_is_refused_before_any_work(published_decoder, conversations, tmp_path):
+    import shutil
+
+    chats = {"conversations": {"paths": [str(conversations)]}}
+    bare = tmp_path / "bare"
+    shutil.copytree(published_decoder, bare)
+    (bare / "chat_template.jinja").unlink()
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    for recipe, told, way_out in (
+        (start_with(tmp_path / "gone", **chats), "no such model", "hub:ORGANISATION/MODEL"),
+        (start_with(adapter, **chats), "is an adapter", "parakit merge"),
+        (start_with(bare, **chats), "no chat template", "start.chat_template"),
+        (
+            start_with(published_decoder, family="encoder", text={"paths": [str(conversations)]}),
+            "family",
+            "set",
+        ),
+        (start_with(conversations.parent, **chats), "", ""),
+    ):
+        with pytest.raises(UserError) as error:
+            build(recipe, tmp_path / "builds")
+        assert told in error.value.message
+        assert way_out in error.value.hint
+        assert not (tmp_path / "builds").exists()
+    hub = start_with(Path("hub:org/name"), **chats)
+    with pytest.raises(UserError, match="nothing is downloaded unasked") as error:
+        build(hub, tmp_path / "builds")
+    assert "--fetch" in error.value.hint
+
+
+def test_a_template_of_the_users_own_stands_in_for_a_missing_one(published_decoder, conversations, tmp_path):
+    import shutil
+
+    bare, template = tmp_path / "bare", tmp_path / "chat.jinja"
+    shutil.copytree(published_decoder, bare)
+    template.write_text((bare / "chat_template.jinja").read_text())
+    (bare / "chat_template.jinja").unlink()
+    recipe = RecipeConfig.parse(
+        {
+            **{"name": "given", "start": {"model": str(bare), "chat_template": str(template)}},
+            **{"conversations": {"paths": [str(conversations)]}, "finetune": {"max_steps": 1}},
+        }
+    )
+    stage = stages_of(recipe, tmp_path / "out")[0]
+    stage.run(tmp_path / "out/start")
+    assert Tokenizer.load(tmp_path / "out/start").chat_template == template.read_text()

@@ -219,13 +219,17 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     def run(out: Path) -> None:
         from parakit.stages.finetuning import FinetuneJob, FromScratch
         from parakit.stages.job import run_job
+        from parakit.stages.time_budget import with_method
 
+        chosen = training
+        if base:
+            chosen = with_method(training, folder / base, folder / shards, seconds)
         fresh = FromScratch(folder / "tokenizer", _size_wanted(recipe, seconds, started))
         job = FinetuneJob(
             model=folder / base if base else fresh,
             shards=folder / shards,
             work=folder / WORK / "finetune",
-            training=with_merge(recipe, training),
+            training=with_merge(recipe, chosen),
             seconds=seconds if base else None,
         )
         run_job(job, out, overwrite=True)

@@ -14,6 +14,7 @@ from parakit.model.presets import ModelSizing, config_for_size
 from parakit.planning.time import choose_size
 from parakit.stages.defaults.published import resolve_published_plan
 from parakit.stages.tasks import Data, TaskBuilder
+from parakit.stages.time_budget import plan_in_time
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation
 from parakit.training.config import (
@@ -27,13 +28,11 @@ from parakit.training.throughput import measure_peak_flops
 from parakit.training.trainer import Trainer
 
 N_TIMED_STEPS = 8  # of a throwaway model, to compute the steps that fit into the time
-N_TIMED_TUNING_STEPS = 3  # of a trained model, whose steps are longer; the first one is not counted
 STEP_OVERHEAD = 1.08  # batches, metrics and validation, relative to the timed steps
 MIN_SECONDS = 10.0  # of training, even after earlier stages used up the time
 FINETUNE_LEARNING_RATE_FACTOR = 0.25
 BATCH_EXAMPLES = 32
 FINETUNE_EPOCHS, FROM_SCRATCH_EPOCHS = 2.0, 10.0  # over conversations or examples, by default
-MAX_TUNING_EPOCHS = 3.0  # however long the time: more passes teach a trained model its data by heart
 
 
 @dataclass(frozen=True)
@@ -124,17 +123,15 @@ def plan_by_timing(
     seconds = spec.seconds_left
     if seconds is None or lengths_given(training):
         return resolve_with(training)
-    n_timed = N_TIMED_TUNING_STEPS if tuning else N_TIMED_STEPS
-    plan = resolve_with(training.replace(max_steps=n_timed, compile="off"))
+    if sizing.is_published:
+        return plan_in_time(seconds, training, sizing, builder, trial, resolve_with)
+    plan = resolve_with(training.replace(max_steps=N_TIMED_STEPS, compile="off"))
     task = builder.build(plan)
     trainer = Trainer(trial(), task.source, task.objective, plan, folder=None)
-    timed = [record.seconds for record in trainer.steps()][n_timed // 2 :]
+    timed = [record.seconds for record in trainer.steps()][N_TIMED_STEPS // 2 :]
     varies = task.spec.progress_unit == "examples"
     step = statistics.mean(timed) if varies else statistics.median(timed)
     steps = _steps_in(seconds, step * STEP_OVERHEAD, training.compile, trainer)
-    if tuning:
-        enough = resolve_with(training.replace(epochs=MAX_TUNING_EPOCHS)).max_steps
-        steps["max_steps"] = min(steps["max_steps"], enough)
     return resolve_with(training.replace(**steps))
 
 

@@ -5,7 +5,7 @@ parents), files, intact (True; False: not checked; None: no manifest).
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, verify_ma
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
 from parakit.reports.summary import read_summary
+from parakit.reports.summary_schema import FigureComparison
 
 N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
 
@@ -102,11 +103,21 @@ def _build(path: Path, inside: list[Path]) -> JsonObject:
         )
     figures: JsonObject = {"artifacts": rows}
     if (path / "summary.json").is_file():
-        summary = read_summary(path / "summary.json").to_dict()
-        figures["suites"] = _suite_rows(summary.get("suites") or {})
+        summary = read_summary(path / "summary.json")
+        figures["suites"] = _suite_rows(summary.to_dict().get("suites") or {})
+        figures["against the published model"] = _start_rows(summary.against_start)
     figures = {title: group for title, group in figures.items() if group}
     what = f"a build with {len(rows)} artifacts; `parakit show` describes each"
     return _description(path, "build", what, figures, {}, None, None) | {"files": []}
+
+
+def _start_rows(comparisons: Sequence[FigureComparison]) -> list[JsonObject]:
+    """A row for each figure, with the value of every model."""
+    models = dict.fromkeys(model for one in comparisons for model in one.values)
+    return [
+        {"figure": one.name, "unit": one.unit} | {model: one.values.get(model) for model in models}
+        for one in comparisons
+    ]
 
 
 def _description(

@@ -1,0 +1,127 @@
+"""Tuning a published model in a given time: an adapter or all weights, how large the steps are, and how many.
+
+A few steps of one row are timed, on a copy. The batch is the default one, or smaller where the time would hold fewer
+than `MIN_STEPS` of it; the length is what fits, and no more than `MAX_EPOCHS` passes over the data.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from parakit.checkpoints.loading import read_config
+from parakit.common.devices import pick_device
+from parakit.common.files import JsonObject
+from parakit.common.hardware import describe_hardware
+from parakit.common.progress import log
+from parakit.model.config import DecoderConfig, ModelConfig
+from parakit.model.heads import TransformerModel
+from parakit.model.presets import ModelSizing
+from parakit.planning.time import SHARE_OF_PEAK, training_flops_per_token
+from parakit.planning.tuning import choose_tuning
+from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
+from parakit.stages.task_models import build_model
+from parakit.stages.tasks import TaskBuilder
+from parakit.tokens.shards import TokenShards
+from parakit.training.config import ExampleBatches, TextBatches, TrainingConfig, TrainingPlan
+from parakit.training.throughput import measure_peak_flops
+from parakit.training.trainer import Trainer
+
+N_TIMED = 3  # steps of one row; the first one is not counted
+OVERHEAD = 1.25  # validations, batches and metrics, relative to the timed steps
+MIN_STEPS = 32  # of a run in a given time: with fewer, the rate hardly leaves its warm-up
+MAX_EPOCHS = 3.0  # however long the time: more passes teach a trained model its data by heart
+
+Resolve = Callable[[TrainingConfig], TrainingPlan]
+
+
+def with_method(training: FinetuneConfig, model: Path, shards: Path, seconds: float | None) -> FinetuneConfig:
+    """`training` with the method that suits the time: an adapter or all weights of a decoder that learns to chat. A
+    method that is set stays, and so does any setting that only one method has.
+    """
+    config = read_config(model)
+    own = training.model_fields_set & (
+        LoraFinetuneConfig.model_fields.keys() - FinetuneConfig.model_fields.keys()
+    )
+    chooses = seconds is not None and "method" not in training.model_fields_set and not own
+    if not chooses or training.task != "chat" or not isinstance(config, DecoderConfig):
+        return training
+    assert seconds is not None
+    data = TokenShards.open(shards, "train")
+    device = pick_device(training.device)
+    peak = measure_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    in_time = seconds * peak * SHARE_OF_PEAK / training_flops_per_token(config, min(config.max_seq_len, 512))
+    share = data.n_counted / max(1, data.n_tokens)
+    learned = min(data.n_counted, in_time * share)
+    rank = LoraFinetuneConfig.model_fields["rank"].default
+    method, why = choose_tuning(
+        config.n_params()["total"], adapter_parameters(config, rank), learned, _memory(device)
+    )
+    log(f"finetune: {'all weights are' if method == 'full' else 'an adapter (LoRA) is'} trained: {why}")
+    return training.replace(method=method)
+
+
+def adapter_parameters(config: ModelConfig, rank: int) -> int:
+    """The parameters of a LoRA of this rank on every matrix of the blocks."""
+    with torch.device("meta"):
+        model = build_model(config)
+    layers = (
+        layer for block in model.trunk.blocks for layer in block.modules() if isinstance(layer, nn.Linear)
+    )
+    return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
+
+
+def plan_in_time(
+    seconds: float,
+    training: TrainingConfig,
+    sizing: ModelSizing,
+    builder: TaskBuilder,
+    trial: Callable[[], TransformerModel],
+    resolve: Resolve,
+) -> TrainingPlan:
+    """The plan of tuning a published model in `seconds`. `resolve` makes a plan of settings; `trial` a copy to time."""
+    usual = resolve(training)
+    one_row: JsonObject = {"max_steps": N_TIMED, "compile": "off", "micro_batch_size": 1}
+    timed = resolve(training.replace(**one_row, **_batch(training, 1, usual.seq_len)))
+    per_row = _seconds_per_row(timed, builder, trial) * OVERHEAD
+    n_rows = seconds / per_row  # that the time holds
+    rows = usual.n_rows
+    if not {"batch_tokens", "batch_examples"} & training.model_fields_set:
+        rows = max(1, min(rows, int(n_rows / MIN_STEPS)))
+    sized = training.replace(**_batch(training, rows, usual.seq_len))
+    enough = resolve(sized.replace(epochs=MAX_EPOCHS)).max_steps
+    steps = max(1, min(int(n_rows / rows), enough))
+    log(
+        f"a row of up to {usual.seq_len} tokens takes {per_row:.2g} s: {steps} steps of {rows} rows"
+        + (f" ({MAX_EPOCHS:g} passes over the data; the time would hold more)" if steps == enough else "")
+    )
+    return resolve(sized.replace(max_steps=steps))
+
+
+def _batch(training: TrainingConfig, rows: int, seq_len: int) -> JsonObject:
+    if isinstance(training, TextBatches):
+        return {"batch_tokens": rows * seq_len, "seq_len": seq_len}
+    return {"batch_examples": rows} if isinstance(training, ExampleBatches) else {}
+
+
+def _seconds_per_row(
+    plan: TrainingPlan, builder: TaskBuilder, trial: Callable[[], TransformerModel]
+) -> float:
+    task = builder.build(plan)
+    trainer = Trainer(trial(), task.source, task.objective, plan, folder=None)
+    times = [record.seconds for record in trainer.steps()][1:]
+    del trainer
+    gc.collect()  # the copy, its gradients and its moments: as much memory as the run itself needs
+    return sum(times) / len(times) / plan.n_rows
+
+
+def _memory(device: torch.device) -> float | None:
+    """Bytes of the device's memory."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    gib = describe_hardware().get("memory_gib")
+    return float(gib) * 2**30 if isinstance(gib, int | float) else None
