@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from parakit.alignment.config import ConstitutionConfig, RewardConfig, RolloutConfig
 from parakit.common.errors import UserError
+from parakit.recipe.sections import RecipeSections
 from parakit.stages.config import LoraFinetuneConfig, PretrainConfig, VirtualTokensConfig, replay_of
 from parakit.training.config import TrainingConfig, lengths_given
 from parakit.training.task_names import check_objective, check_task, tasks_for
-
-if TYPE_CHECKING:
-    from parakit.recipe.config import RecipeConfig
 
 # What a trained model brings along: these settings are of a new model.
 OF_NEW_MODEL = ("size", "architecture", "max_seq_len", "tokenizer")
 
 
-def check_start(recipe: RecipeConfig) -> None:
+def check_start(recipe: RecipeSections) -> None:
     """A trained model to begin with has something to do, and is the only one."""
     if recipe.start is None:
         if recipe.replay is not None:
@@ -55,7 +52,7 @@ def check_start(recipe: RecipeConfig) -> None:
         )
 
 
-def check_task_data(recipe: RecipeConfig) -> None:
+def check_task_data(recipe: RecipeSections) -> None:
     """A task and the data that it learns from come together, and fit the family."""
     task, finetune = recipe.task, recipe.finetune
     if recipe.objective:
@@ -86,7 +83,7 @@ def check_task_data(recipe: RecipeConfig) -> None:
         check_task(task, recipe.family)
 
 
-def check_post_training(recipe: RecipeConfig) -> None:
+def check_post_training(recipe: RecipeSections) -> None:
     """Alignment and distillation have the model and the data that they need."""
     methods = [step.method for step in recipe.align]
     if recipe.align and recipe.task != "chat" and not (recipe.start and recipe.task is None):
@@ -133,7 +130,7 @@ def check_post_training(recipe: RecipeConfig) -> None:
         raise UserError("`distill` has no data to learn from", "give conversations or text")
 
 
-def check_adapter(recipe: RecipeConfig) -> None:
+def check_adapter(recipe: RecipeSections) -> None:
     """Alignment and distillation begin with a model: an adapter is merged before them, if it can be."""
     if not recipe.merges or recipe.finetune is None:
         return
@@ -150,7 +147,7 @@ def check_adapter(recipe: RecipeConfig) -> None:
         )
 
 
-def check_unused(recipe: RecipeConfig) -> None:
+def check_unused(recipe: RecipeSections) -> None:
     """`UserError` for a setting that nothing reads because of what another section says."""
     for key, reason in (*_unused_of_task(recipe), *_unused_of_model(recipe)):
         raise UserError(
@@ -158,7 +155,7 @@ def check_unused(recipe: RecipeConfig) -> None:
         )
 
 
-def _unused_of_task(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+def _unused_of_task(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
     """What the task, or its data, does not read."""
     evaluate, examples, task = recipe.evaluate, recipe.examples, recipe.task
     if examples and examples.labels is not None and task not in ("classify", "multi_label", "tag"):
@@ -175,7 +172,7 @@ def _unused_of_task(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
         yield "evaluate.n_beams", "nothing is translated"
 
 
-def _unused_of_model(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
+def _unused_of_model(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
     """What the family, or a model that pre-training continues from, does not read."""
     if recipe.tokenizer.n_sentinels and recipe.objective != "span_corruption":
         yield "tokenizer.n_sentinels", f"the objective {recipe.objective} has no spans"
@@ -193,7 +190,7 @@ def _unused_of_model(recipe: RecipeConfig) -> Iterator[tuple[str, str]]:
         yield "time", "the size and the length of training are both given"
 
 
-def open_lengths(recipe: RecipeConfig) -> bool:
+def open_lengths(recipe: RecipeSections) -> bool:
     """Whether the time decides the length of any training: of the first one, and with a start of every one."""
     first = recipe.finetune if recipe.pretrain == "none" else recipe.pretrain
     every = (recipe.pretrain, recipe.finetune, *recipe.align, recipe.distill)

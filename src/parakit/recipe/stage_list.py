@@ -217,9 +217,9 @@ def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
     started = time.monotonic()
 
     def run(out: Path) -> None:
+        from parakit.stages.defaults.time_budget import with_method
         from parakit.stages.finetuning import FinetuneJob, FromScratch
         from parakit.stages.job import run_job
-        from parakit.stages.time_budget import with_method
 
         chosen = training
         if base:

@@ -13,8 +13,8 @@ from parakit.model.heads import TransformerModel
 from parakit.model.presets import ModelSizing, config_for_size
 from parakit.planning.time import choose_size
 from parakit.stages.defaults.published import resolve_published_plan
+from parakit.stages.defaults.time_budget import plan_in_time
 from parakit.stages.tasks import Data, TaskBuilder
-from parakit.stages.time_budget import plan_in_time
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation
 from parakit.training.config import (
