@@ -7,13 +7,14 @@ its import, which is removed again where it does not fit.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from parakit.checkpoints.adapters import require_full_model
-from parakit.checkpoints.folder_safety import require_model_folder
+from parakit.checkpoints.folder_safety import is_model_folder, require_model_folder
 from parakit.checkpoints.import_export import import_model
-from parakit.checkpoints.loading import read_config, read_head
 from parakit.checkpoints.mapping import HeadKind
+from parakit.checkpoints.model_folder import read_settings
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -39,6 +40,7 @@ def start_stage(recipe: RecipeConfig) -> Stage:
     assert start is not None
     template = Path(start.chat_template) if start.chat_template else None
     settings: JsonObject = {"model": start.model, "revision": start.revision}
+    settings["accept_config"] = list(start.accept_config)
     if not start.is_hub:
         settings["read"] = _fingerprint(local_source(start))
     if template is not None and template.is_file():
@@ -51,6 +53,7 @@ def start_stage(recipe: RecipeConfig) -> Stage:
             out,
             revision=start.revision,
             overwrite=True,
+            accept_config=start.accept_config,
             chat_template=settings.get("chat_template"),
         )
         try:
@@ -82,12 +85,13 @@ def check_start_source(recipe: RecipeConfig) -> None:
         )
     if source.is_dir():
         require_full_model(source, "a recipe")
-        check_model(recipe, require_model_folder(source))
+        check_model(recipe, require_model_folder(source), start.accept_config)
 
 
-def check_model(recipe: RecipeConfig, folder: Path) -> None:
+def check_model(recipe: RecipeConfig, folder: Path, accept_config: Sequence[str] = ()) -> None:
     """`UserError` where the model folder does not fit what the recipe does with it."""
-    family, head = read_config(folder).family, read_head(folder)
+    _, config, head = read_settings(folder, accept_config)
+    family = config.family
     if family != recipe.family:
         raise UserError(
             f"{folder}: is of the family {family!r}, and the recipe's family is {recipe.family!r}",
@@ -114,7 +118,9 @@ def local_source(start: StartConfig) -> Path:
 def family_of_start(start: StartConfig) -> Family | None:
     """The family of a model folder; None where it is not known before the import."""
     source = local_source(start)
-    return None if start.is_hub or not (source / "config.json").is_file() else read_config(source).family
+    if start.is_hub or not is_model_folder(source):
+        return None
+    return read_settings(source, start.accept_config)[1].family
 
 
 def _check_template(recipe: RecipeConfig, folder: Path) -> None:

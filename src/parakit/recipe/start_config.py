@@ -23,6 +23,9 @@ class StartConfig(Config):
     revision: str | None = Field(
         default=None, description="Of a model of the hub: a branch, a tag or a commit."
     )
+    accept_config: tuple[str, ...] = Field(
+        default=(), description="Unknown keys of the model's config.json that you know to be harmless."
+    )
     chat_template: str | None = Field(
         default=None, description="A file with a chat template (jinja), instead of the model's own."
     )

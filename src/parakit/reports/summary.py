@@ -92,10 +92,13 @@ def _figures(stage: str, artifact: Artifact) -> JsonObject:
 def _start_figures(artifact: Artifact) -> JsonObject:
     """Where the model came from, and what it is."""
     config, lineage = read_config(artifact.path), artifact.lineage
-    source = {name: lineage["config"].get(name) for name in ("source", "revision", "architecture")}
+    names = ("source", "revision", "quantization", "architecture")
+    source = {name: lineage["config"].get(name) for name in names}
+    files = {"files": lineage["result"]["files"]}
+    files["unsupported_settings"] = lineage["result"].get("unsupported_settings", [])
     counts = parameter_counts(artifact.path)
     shape = {"parameters": counts["total"], "config": config.model_dump(mode="json")}
-    return lineage["result"] | source | shape
+    return files | source | shape
 
 
 def _corpus_figures(path: Path) -> JsonObject:

@@ -150,6 +150,7 @@ class StartSummary(StageSummary):
 
     source: str | None = None
     revision: str | None = None
+    quantization: str | None = Field(default=None, description="Of a GGUF file.")
     architecture: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
     unsupported_settings: tuple[str, ...] = ()
