@@ -28,6 +28,7 @@ from parakit.tokens.importers.sample_check import check_sample
 if TYPE_CHECKING:
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
+
 def import_model(
     source: str,
     output: str | Path,

@@ -61,9 +61,8 @@ def start_stage(recipe: RecipeConfig) -> Stage:
         except BaseException:
             shutil.rmtree(out)
             raise
-        dropped = open_artifact(out, verify=False).lineage["result"].get("unsupported_settings")
-        if dropped:
-            log(f"start: dropped generation settings that Parakit does not support: {', '.join(dropped)}")
+        for note in open_artifact(out, verify=False).lineage["result"].get("notes", ()):
+            log(f"start: {note}")
 
     return Stage(START, settings, (), run)
 

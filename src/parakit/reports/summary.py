@@ -94,8 +94,7 @@ def _start_figures(artifact: Artifact) -> JsonObject:
     config, lineage = read_config(artifact.path), artifact.lineage
     names = ("source", "revision", "quantization", "architecture")
     source = {name: lineage["config"].get(name) for name in names}
-    files = {"files": lineage["result"]["files"]}
-    files["unsupported_settings"] = lineage["result"].get("unsupported_settings", [])
+    files = {"files": lineage["result"]["files"], "notes": lineage["result"].get("notes", [])}
     counts = parameter_counts(artifact.path)
     shape = {"parameters": counts["total"], "config": config.model_dump(mode="json")}
     return files | source | shape

@@ -153,7 +153,7 @@ class StartSummary(StageSummary):
     quantization: str | None = Field(default=None, description="Of a GGUF file.")
     architecture: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
-    unsupported_settings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="What the import does not keep.")
     parameters: int | None = None
     config: JsonObject = Field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
