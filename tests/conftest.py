@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,19 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy(source, target)
+
+
+@pytest.fixture(scope="session")
+def imported_smollm2(published_model: Callable[[str], Path]) -> Iterator[Path]:
+    """SmolLM2-135M-Instruct as `parakit import` writes it from the GGUF file: once a session, so that what is measured
+    is never an older version's import.
+    """
+    from parakit.checkpoints.import_export import import_model
+    from tests.real_models import models_folder
+
+    file = published_model("smollm2")
+    with tempfile.TemporaryDirectory(prefix="smollm2-", dir=models_folder()) as folder:
+        yield import_model(str(file), Path(folder) / "smollm2")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""Virtual environments of the projects that Parakit is compared with, under .peers/, made when first needed.
+"""Virtual environments of the projects that Parakit is compared with, under .peers/ (or $PARAKIT_PEERS), made when first
+needed.
 
 A peer whose pinned version is installed where the benchmark runs is used from there, so that both sides
 share one torch. `python -m benchmarks.speed.peers.peers NAME` makes an environment by hand and prints its
@@ -7,6 +8,7 @@ interpreter.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -16,9 +18,10 @@ from pathlib import Path
 from benchmarks.harness import ROOT
 from parakit.common.errors import UserError
 
-PEERS_DIR = ROOT / ".peers"
+PEERS_DIR = Path(os.environ.get("PARAKIT_PEERS") or ROOT / ".peers")
 PEERS = {
     "transformers": ["transformers==5.23.0", "torch==2.13.0", "numpy"],
+    "llama": ["llama-cpp-python==0.3.36"],  # built from source: about ten minutes
     "trl": ["trl==1.16.0", "transformers==5.23.0", "torch==2.13.0", "numpy"],
 }
 
