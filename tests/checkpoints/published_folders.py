@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -78,11 +79,11 @@ def tiny_tokenizer_json(kind: str) -> str:
 
 
 def published_folder(
-    path: Path, name: str, tokenizer_config: dict | None = None, pooler: bool = False
+    path: Path, name: str, tokenizer_config: dict | None = None, pooler: bool = False, **changes: Any
 ) -> Path:
-    """The folder of the published model `name` at a tiny size."""
+    """The folder of the published model `name` at a tiny size; `changes` are keys of its config.json."""
     path.mkdir(parents=True)
-    hf_config = shrunk(PUBLISHED[name])
+    hf_config = shrunk(PUBLISHED[name]) | changes
     architecture, head = registry.architecture_of(hf_config, name)
     config = architecture.read_settings(hf_config, name)
     model = weights.empty_model(config, head, torch.device("cpu"), torch.float32)

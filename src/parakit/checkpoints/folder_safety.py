@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ def is_model_folder(path: str | Path) -> bool:
     )
 
 
-def check_folder_safety(folder: str | Path) -> None:
+def check_folder_safety(folder: str | Path, accept_config: Collection[str] = ()) -> None:
     """Refuse a folder that holds code, pickles, or links that lead out of it. Raises `UserError` naming the
-    file and the reason.
+    file and the reason. An `auto_map` in config.json, whose code is never run, is no reason where `accept_config` has it.
     """
     folder = Path(folder)
     inside = folder.resolve()
@@ -56,11 +57,13 @@ def check_folder_safety(folder: str | Path) -> None:
                 "remove it if the model is of a known architecture without it",
             )
     for name in CHECKED_JSON:
+        if name == "config.json" and "auto_map" in accept_config:
+            continue
         if (folder / name).is_file() and "auto_map" in read_small_json(folder / name):
             raise UserError(
                 f"{folder / name}: has an `auto_map`, which would run code from the folder or the network",
-                "Parakit runs no remote code; remove the entry if the model is of a known architecture "
-                "without it",
+                "Parakit runs no remote code; if the model is of a known architecture without it, import it with "
+                "--accept-config auto_map",
             )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -122,7 +122,8 @@ def load_full_model(
     import torch
 
     folder = require_model_folder(path)
-    check_artifact(folder, "model", verify)
+    accept_config = tuple(accept_config)
+    check_artifact(folder, "model", verify, accept_config)
     architecture, config, head = read_settings(folder, accept_config)
     entries = weights.match_tensors(folder, architecture, config, head)
     tokenizer = _load_tokenizer(folder)
@@ -142,9 +143,9 @@ def load_full_model(
     return model.eval(), tokenizer
 
 
-def check_artifact(folder: Path, kind: str, verify: bool) -> None:
+def check_artifact(folder: Path, kind: str, verify: bool, accept_config: Collection[str] = ()) -> None:
     """Refuse a folder that is dangerous, is an artifact of another kind, or (with `verify`) was changed."""
-    check_folder_safety(folder)
+    check_folder_safety(folder, accept_config)
     verify = verify and (folder / MANIFEST).is_file()
     if (folder / LINEAGE).is_file():
         open_artifact(folder, kind=kind, verify=verify)
@@ -170,7 +171,9 @@ def read_settings(folder: Path, accept_config: Iterable[str] = ()) -> tuple[Arch
 
 def without_accepted(hf_config: JsonObject, accept_config: Iterable[str], where: Path) -> JsonObject:
     """`hf_config` without the keys that the user accepts; `UserError` for one that Parakit reads, or that is absent."""
-    accepted = set(accept_config)
+    accepted = set(accept_config) - ({"auto_map"} & hf_config.keys())  # names code, which Parakit never runs
+    if len(accepted) < len(set(accept_config)):
+        hf_config = {key: value for key, value in hf_config.items() if key != "auto_map"}
     if not accepted:
         return hf_config
     architecture, _ = registry.architecture_of(hf_config, where)
