@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig, PretrainCo
 from parakit.stages.defaults.published import is_published, tuning_config, tuning_sizing
 from parakit.stages.finetune_methods import adjust_sizing
 from parakit.stages.plans import resolve_plan
+from parakit.stages.tasks import first_documents
 from parakit.tokens.shards import TokenShards
 
 WINDOW = 2048
@@ -122,3 +124,20 @@ def test_advice_for_a_small_set_helps(tmp_path, settings, n_tokens):
     else:
         assert settings == {"seq_len": 64}
         assert n_tokens == 1500
+
+
+def test_validation_takes_no_longer_than_training(published):
+    small, large = shards([60] * 100), shards([60] * 10_000)
+    assert plan_for(published, small).validation_tokens == 2048
+    plan = plan_for(published, large)
+    assert plan.validation_tokens == round(plan.n_tokens() / 10)
+    assert plan_for(published, large, validate_every=7).validate_every == 7
+    assert plan.max_steps / plan.validate_every <= 4
+    part = first_documents(large, 1000)
+    assert part.n_documents == 17
+    assert part.n_counted == 17 * 59
+    assert first_documents(small, None) is small
+    silent = shards([60] * 20)
+    mask = silent.loss_mask.copy()
+    mask[:600] = 0
+    assert first_documents(replace(silent, loss_mask=mask), 100).n_documents == 11

@@ -29,10 +29,10 @@ from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.model.layers.masks import supports_prefix_tree
 from parakit.stages.defaults.published import (
     PUBLISHED_FACTORS,
+    finish_plan,
     length_for,
     tuning_config,
     tuning_sizing,
-    with_short_warmup,
 )
 from parakit.stages.job import PreparedRun
 from parakit.stages.run_dir import load_plan, save_plan
@@ -51,6 +51,8 @@ REWARD_EPOCHS, DPO_EPOCHS = 2.0, 1.0
 BATCH_RANKINGS, MIN_BATCH_RANKINGS = 32, 4
 MIN_STEPS = 16  # of an epoch, if there are enough rankings: small sets get smaller batches
 SPLITS = ("train", "validation")
+MIN_VALIDATION_ROWS = 8
+DOCTOR_ROWS = 4  # the fewest that the doctor reads
 
 RankingObjective = RewardObjective | PreferenceObjective
 Rankings = dict[str, EncodedRankings]
@@ -142,7 +144,7 @@ def _plan(
         sizing, training = tuning_sizing(model, base.config), tuning_config(model, training)
         if sizing.is_published:
             rate_factor = PUBLISHED_FACTORS[training.method]
-            longest = length_for(data.lengths - 1, base.config.max_seq_len, 100)
+            longest = length_for(data.lengths, base.config.max_seq_len, 100)
             training = training.replace(seq_len=training.seq_len or longest)
         plan = resolve_examples(
             training,
@@ -153,7 +155,9 @@ def _plan(
             batch_examples=max(MIN_BATCH_RANKINGS, min(BATCH_RANKINGS, data.n_examples // MIN_STEPS)),
             default_epochs=epochs,
         )
-        plan = with_short_warmup(plan, training) if sizing.is_published else plan
+        if sizing.is_published:
+            n_rows = plan.rows_before(plan.max_steps)
+            plan = finish_plan(plan, training, n_rows * int(data.offsets[-1]) // data.n_examples)
     save_plan(run_dir, base.config, plan)
     seed_everything(plan.seed)
     return plan
@@ -168,8 +172,13 @@ def _reward_model(base: LanguageModel, training: RewardConfig) -> RewardModel:
 
 
 def _policy(base: LanguageModel, training: DPOConfig) -> TransformerModel:
-    """A copy, so that the base stays unchanged: it is the reference."""
-    model = build_model(with_dropout(base.config, training.dropout))
+    """The base itself: its log-probabilities as the reference are computed before the first step. With another dropout,
+    a model with its weights.
+    """
+    config = with_dropout(base.config, training.dropout)
+    if config == base.config:
+        return base
+    model = build_model(config)
     copy_matching_weights(model, base)
     return model
 
@@ -177,14 +186,18 @@ def _policy(base: LanguageModel, training: DPOConfig) -> TransformerModel:
 def _reference_log_probs(
     base: LanguageModel, data: Rankings, plan: TrainingPlan, run_dir: Path
 ) -> dict[str, np.ndarray]:
-    """The log-probabilities of every completion under the model before training, cached in the run directory."""
+    """The log-probabilities of every completion that the run reads, under the model before training, cached in the run
+    directory.
+    """
     log_probs = {}
+    n_read = {"train": plan.rows_before(plan.max_steps), "validation": _validation_rows(data, plan)}
     for split in SPLITS:
         path = run_dir / f"reference.{split}.npy"
         if not path.exists():
             source = _source(base, data, split, plan, None)
-            with progress("reference", data[split].n_examples, "rankings") as bar:
-                np.save(path, reference_log_probs(base, source, bar.advance))
+            rankings = source.rankings(max(n_read[split], DOCTOR_ROWS))
+            with progress(f"reference ({split})", len(rankings), "rankings") as bar:
+                np.save(path, reference_log_probs(base, source, bar.advance, rankings))
         log_probs[split] = np.load(path, allow_pickle=False)
     return log_probs
 
@@ -203,13 +216,23 @@ def _task(
         _source(base, data, split, plan, references.get(split)) for split in ("validation", "train")
     )
     n_rows = max(1, VALIDATION_TOKENS // (2 * plan.seq_len))
+    max_rows = _validation_rows(data, plan)
 
     def validate(model: TransformerModel) -> JsonObject:
         unsmoothed.metrics.pop()
-        loss = validation_loss(model, one_epoch(validation, n_rows), unsmoothed).loss
+        loss = validation_loss(model, one_epoch(validation, n_rows, max_rows), unsmoothed).loss
         return {"loss": loss} | unsmoothed.metrics.pop()
 
     return TrainingTask(spec, train, data["train"], objective, validate, objective.metrics.pop)
+
+
+def _validation_rows(data: Rankings, plan: TrainingPlan) -> int:
+    """Rankings that a validation reads: all of the split, or what the plan has time for."""
+    held_out = data["validation"]
+    if plan.validation_tokens is None:
+        return held_out.n_examples
+    per_ranking = max(1, int(held_out.offsets[-1]) // held_out.n_examples)
+    return min(held_out.n_examples, max(MIN_VALIDATION_ROWS, plan.validation_tokens // per_ranking))
 
 
 def _source(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -181,13 +183,16 @@ class TaskBuilder:
     def _validator(self, validation: Data, plan: TrainingPlan) -> Validator:
         if "bits_per_byte" in self.spec.metrics:
             assert isinstance(validation, TokenShards)
-            return _bits_per_byte(validation, plan.seq_len)
+            return _bits_per_byte(first_documents(validation, plan.validation_tokens), plan.seq_len)
         assert self.spec.make_objective
         assert self.spec.make_source
         source = self.spec.make_source(validation, plan, VALIDATION_SEED, self.setup)
         unsmoothed = replace(self.setup.settings, label_smoothing=0.0)  # so that losses can be compared
         objective = self.spec.make_objective(unsmoothed)
-        return _objective_loss(source, objective, max(1, VALIDATION_TOKENS // plan.seq_len))
+        n_rows, max_rows = max(1, VALIDATION_TOKENS // plan.seq_len), None
+        if plan.validation_tokens is not None:
+            max_rows = max(n_rows, plan.validation_tokens // plan.seq_len)
+        return _objective_loss(source, objective, n_rows, max_rows)
 
 
 def _bits_per_byte(validation: TokenShards, seq_len: int) -> Validator:
@@ -209,6 +214,27 @@ def _with_replay(new: Validator, replay: Validator) -> Validator:
     return lambda model: new(model) | {f"earlier_{name}": value for name, value in replay(model).items()}
 
 
-def _objective_loss(source: RowSource, objective: Objective, n_rows: int) -> Validator:
-    """The loss of one pass over a split."""
-    return lambda model: {"loss": validation_loss(model, one_epoch(source, n_rows), objective).loss}
+def _objective_loss(
+    source: RowSource, objective: Objective, n_rows: int, max_rows: int | None = None
+) -> Validator:
+    """The loss of one pass over a split, or over its first `max_rows` rows."""
+    return lambda model: {"loss": validation_loss(model, one_epoch(source, n_rows, max_rows), objective).loss}
+
+
+def first_documents(shards: TokenShards, max_tokens: int | None) -> TokenShards:
+    """The first documents of a split, up to about `max_tokens` (None: all), at least one that counts. The bytes are
+    taken in proportion.
+    """
+    if max_tokens is None or shards.n_tokens <= max_tokens:
+        return shards
+    for n in range(max(1, int(np.searchsorted(shards.offsets, max_tokens))), shards.n_documents + 1):
+        end = int(shards.offsets[n])
+        part = replace(
+            shards,
+            token_ids=shards.token_ids[:end],
+            offsets=shards.offsets[: n + 1],
+            loss_mask=None if shards.loss_mask is None else shards.loss_mask[:end],
+        )
+        if part.n_counted:
+            return replace(part, n_bytes=round(shards.n_bytes * part.n_counted / shards.n_counted))
+    return shards

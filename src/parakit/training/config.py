@@ -192,6 +192,9 @@ class TrainingPlan(Config):
     device: str
     validate_every: int
     save_every: int | None
+    validation_tokens: int | None = Field(
+        default=None, description="Tokens of a validation split that are read, whole documents; None: all."
+    )
 
     def rows_at(self, step: int) -> int:
         """Rows of the optimizer batch at `step` (0 is the first): the batch doubles in equal stages

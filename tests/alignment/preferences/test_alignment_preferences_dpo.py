@@ -169,3 +169,17 @@ def test_where_nothing_leads_a_pair_is_half_right_and_likelihood_is_told_apart_f
     figures = objective.metrics.pop()
     assert figures["accuracy"] == 0.5
     assert figures["logp_accuracy"] == pytest.approx((reference_values[0::2] > reference_values[1::2]).mean())
+
+
+def test_the_reference_is_computed_for_what_a_run_reads() -> None:
+    model, data = language_model(), encoded([2, 3, 2, 2, 3, 2, 2, 2])
+    source = PreferenceSource(data, 0, n_rows_hint=2)
+    read = source.rankings(4)
+    everything, some = reference_log_probs(model, source), reference_log_probs(model, source, rankings=read)
+    places = np.concatenate([np.arange(data.first[r], data.first[r + 1]) for r in read])
+    assert len(read) == 4
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(some)), places)
+    np.testing.assert_allclose(some[places], everything[places], atol=1e-5)
+    batch = PreferenceSource(data, 0, some, n_rows_hint=2).rows(0, 4)
+    assert np.isfinite(batch.reference).all()
+    assert len(source.rankings(100)) == data.n_examples

@@ -199,6 +199,16 @@ def test_later_windows_carry_their_context() -> None:
         next(evaluation_batches(shards_of([12]), 6, 8, overlap=6))
 
 
+def test_rows_for_evaluation_are_as_long_as_their_texts() -> None:
+    shards = shards_of([1500, 30, 40, 900, 700, 20])
+    batches = list(evaluation_batches(shards, 1024, 2))
+    assert [batch.input_ids.shape for batch in batches] == [(2, 1024), (1, 699), (2, 512)]
+    assert all(batch.single_document for batch in batches[:2])
+    assert sum(batch.n_counted for batch in batches) == 1499 + 29 + 39 + 899 + 699 + 19
+    [only] = evaluation_batches(shards_of([30, 20]), 8192, 1)
+    assert only.input_ids.shape == (1, 48)
+
+
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=60))
 def test_best_fit_decreasing_equals_the_plain_rule(lengths: list[int]) -> None:
     ordered = sorted(lengths, reverse=True)

@@ -36,7 +36,8 @@ from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 
 KL_COEF: dict[PreferenceLoss, float] = {"dpo": 0.1, "ipo": 0.1, "simpo": 2.0}
-ROWS_PER_FORWARD = 16  # rankings, of the reference
+ROWS_PER_FORWARD = 16  # rankings, of the reference; fewer of them where they are long
+TOKENS_PER_FORWARD = 8192
 
 
 def completion_log_probs(model: LanguageModel, batch: RankingMicroBatch) -> Tensor:
@@ -114,19 +115,25 @@ class PreferenceObjective:
 
 @torch.no_grad()
 def reference_log_probs(
-    model: LanguageModel, source: PreferenceSource, advance: OnProgress | None = None
+    model: LanguageModel,
+    source: PreferenceSource,
+    advance: OnProgress | None = None,
+    rankings: np.ndarray | None = None,
 ) -> np.ndarray:
     """(n_completions,) float32: the log-probability of every completion of the source's data, in evaluation mode and
-    without autocast. `advance` is called with the number of rankings of each batch.
+    without autocast; with `rankings`, of theirs alone, and NaN for the others. `advance` is called with the number of
+    rankings of each batch.
     """
     device = next(model.parameters()).device
     data, mode = source.data, model.training
     reference = np.full(data.n_completions, np.nan, np.float32)
     model.eval()
     try:
-        for numbers, batch in source.one_pass(ROWS_PER_FORWARD):
+        n_rows = min(ROWS_PER_FORWARD, max(1, TOKENS_PER_FORWARD // int(data.lengths.max())))
+        for numbers, batch in source.one_pass(n_rows, rankings):
             micro: Any = to_micro_batch(batch, device)
             log_probs = completion_log_probs(model, micro).float().cpu().numpy()
+            assert np.isfinite(log_probs).all(), "the reference has a log-probability that is not finite"
             reference[np.concatenate([np.arange(data.first[r], data.first[r + 1]) for r in numbers])] = (
                 log_probs
             )
@@ -134,5 +141,4 @@ def reference_log_probs(
                 advance(len(numbers))
     finally:
         model.train(mode)
-    assert np.isfinite(reference).all(), "the reference has a log-probability that is not finite"
     return reference

@@ -43,6 +43,8 @@ LENGTH_STEP = 32  # lengths of rows are multiples of it
 EPOCHS = 2.0
 EXAMPLE_EPOCHS = 3.0
 WARMUP_SHARE = 0.1
+# A pass forward costs a third of a step: of the training tokens, what one validation reads at most; and their number.
+VALIDATION_SHARE, MIN_VALIDATION_TOKENS, N_VALIDATIONS = 0.1, 2048, 4
 
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
@@ -94,7 +96,7 @@ def resolve_published_plan(
         plan = resolve_examples(
             training, n_train_examples=data.n_examples, default_epochs=EXAMPLE_EPOCHS, **rates
         )
-        return with_short_warmup(plan, training)
+        return finish_plan(plan, training)
     batches = part_of(training, TextBatches)
     given = batches.batch_tokens if batches else None
     seq_len = training.seq_len or min(row_length(data, window), given or window)
@@ -106,14 +108,23 @@ def resolve_published_plan(
         default_epochs=EPOCHS / new_share,
         **rates,
     )
-    return with_short_warmup(plan, training)
+    return finish_plan(plan, training, plan.n_tokens())
 
 
-def with_short_warmup(plan: TrainingPlan, training: TrainingConfig) -> TrainingPlan:
-    """A tenth of the steps to warm up, where nothing else is given and that is less than the default."""
-    if "warmup_steps" in training.model_fields_set:
-        return plan
-    return plan.replace(warmup_steps=min(plan.warmup_steps, max(1, round(WARMUP_SHARE * plan.max_steps))))
+def finish_plan(
+    plan: TrainingPlan, training: TrainingConfig, n_planned_tokens: int | None = None
+) -> TrainingPlan:
+    """`plan` with a tenth of the steps to warm up, and validations that take about a fifth of the time of training on
+    `n_planned_tokens` (None: over the whole split), where nothing else is given.
+    """
+    changes: JsonObject = {}
+    if "warmup_steps" not in training.model_fields_set:
+        changes["warmup_steps"] = min(plan.warmup_steps, max(1, round(WARMUP_SHARE * plan.max_steps)))
+    if n_planned_tokens is not None:
+        changes["validation_tokens"] = max(MIN_VALIDATION_TOKENS, round(VALIDATION_SHARE * n_planned_tokens))
+        if training.validate_every is None:
+            changes["validate_every"] = max(N_VALIDATIONS, -(-plan.max_steps // N_VALIDATIONS))
+    return plan.replace(**changes)
 
 
 def row_length(data: TokenShards, window: int) -> int:

@@ -28,6 +28,8 @@ from parakit.tokens.batches.packing import (
     windows,
 )
 
+PACKED_LEN = 512  # longest window that is packed with others for evaluation: attention pays for the whole row
+
 
 class TokenSource(Protocol):
     """What batches read of token shards."""
@@ -204,7 +206,8 @@ def evaluation_batches(
     """The whole split, in a fixed order: every token but the first of each document is predicted exactly once.
 
     Documents longer than `seq_len` are read in windows, each but the first beginning with `overlap` tokens of context
-    that are not counted again. Windows are packed and isolated from each other; the last batch has fewer rows.
+    that are not counted again. Windows of up to `PACKED_LEN` tokens are packed and isolated from each other; a longer
+    one is a row of its own, in batches that are as wide as their longest. The last batch has fewer rows.
     """
     if not 0 <= overlap < seq_len:
         raise UserError(f"overlap {overlap} must be at least 0 and below seq_len {seq_len}", "lower it")
@@ -212,6 +215,17 @@ def evaluation_batches(
     document, first, length, n_context = windows(n_pairs, seq_len, overlap)
     starts = np.asarray(shards.offsets[:-1], np.int64)[document] + first
     order = np.argsort(-length, kind="stable")
+    tokens_per_batch = rows_per_batch * seq_len
+    n_long = int((length > PACKED_LEN).sum()) if seq_len > PACKED_LEN else 0
+    while n_long:
+        width = int(length[order[0]])
+        chosen, order = np.split(order, [min(n_long, max(1, tokens_per_batch // width))])
+        n_long -= len(chosen)
+        rows = np.arange(len(chosen))
+        spans = _Spans(starts[chosen], length[chosen], rows, np.zeros_like(rows), n_context[chosen])
+        yield _gather(shards, spans, len(chosen), width, 1)
+    seq_len = max(1, min(seq_len, PACKED_LEN, int(length[order].sum())))
+    rows_per_batch = max(1, tokens_per_batch // seq_len)
     row = best_fit_decreasing(length[order], seq_len)
     by_row = np.argsort(row, kind="stable")
     order, row = order[by_row], row[by_row]

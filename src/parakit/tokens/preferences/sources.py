@@ -44,9 +44,21 @@ class PreferenceSource:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
 
-    def one_pass(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, RankingBatch]]:
-        """Every ranking once, in a fixed order, the longest first: (indices of the rankings, their batch)."""
+    def rankings(self, n_rows: int) -> np.ndarray:
+        """The indices of the rankings that the first `n_rows` rows read, each once, ascending."""
+        if n_rows >= self.data.n_examples:
+            return np.arange(self.data.n_examples)
+        return np.unique(self._groups.examples(0, n_rows))
+
+    def one_pass(
+        self, rows_per_batch: int, rankings: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, RankingBatch]]:
+        """Every ranking, or each of `rankings`, once, in a fixed order, the longest first: (indices of the rankings,
+        their batch).
+        """
         order = np.argsort(-self._order_by, kind="stable")
+        if rankings is not None:
+            order = order[np.isin(order, rankings)]
         for start in range(0, len(order), rows_per_batch):
             numbers = order[start : start + rows_per_batch]
             yield numbers, self.batch_of(numbers)

@@ -6,6 +6,7 @@ bit.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,11 +68,18 @@ def run_in(context: Any, seconds: float | None = None) -> list[CheckResult]:
     checks = checks_for(context.checked_as)
     timer = Timer(seconds, len(checks))
     results: dict[str, CheckResult] = {}
-    if _run([check for check in checks if not check.runs_model], context, results, timer):
-        on_model = [check for check in checks if check.runs_model]
-        if on_model:
-            with probing(context.model):
-                _run(on_model, context, results, timer)
+    on_data, on_probe, on_whole_rows = (
+        [
+            check
+            for check in checks
+            if phase == (check.runs_model, bool(check.passes) and not check.runs_model)
+        ]
+        for phase in ((False, False), (True, False), (False, True))
+    )
+    if _run(on_data, context, results, timer):
+        with probing(context.model) if on_probe else contextlib.nullcontext():
+            _run(on_probe, context, results, timer)
+        _run(on_whole_rows, context, results, timer)
     return [results[check.name] for check in checks if check.name in results]
 
 

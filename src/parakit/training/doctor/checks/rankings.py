@@ -23,7 +23,7 @@ from parakit.training.precision import Precision
 
 check = partial(registry.check, subject="Preferences")
 _ENCODE = "Encode the preferences through the chat template, with Parakit's own encoder."
-MAX_COMPARED = 2  # rankings whose reference is computed again
+MAX_COMPARED = 1  # rankings whose reference is computed again
 
 
 @check(
