@@ -135,6 +135,142 @@ _GEMMA2_VARIANTS = {
     "untied": {"tie_word_embeddings": False, "attention_bias": True, "sliding_window": 6},
     "wide window": {"num_key_value_heads": 1},
 }
+_SCALED = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6}
+_LOCAL = {"rope_type": "default", "rope_theta": 1e4}
+_MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
+_GEMMA3_VARIANTS = {
+    "gemma-3-1b": {"query_pre_attn_scalar": 16, "sliding_window": 6, "sliding_window_pattern": 2},
+    "gemma-3-270m": {"num_key_value_heads": 1, "layer_types": _MIXED, "sliding_window": 9},
+    "gemma-3-4b's language model": {
+        **{"sliding_window": 16, "layer_types": _MIXED, "query_pre_attn_scalar": 8},
+        "rope_parameters": {"full_attention": _SCALED, "sliding_attention": _LOCAL},
+    },
+    "gemma-3-27b's language model": {"query_pre_attn_scalar": 11, "layer_types": _MIXED, "sliding_window": 7},
+    "old keys": {
+        **{"rope_theta": 5e4, "rope_local_base_freq": 2e4, "sliding_window_pattern": 3, "sliding_window": 5},
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    "all local": {"num_hidden_layers": 2, "sliding_window": 6},
+    "all full": {"layer_types": ["full_attention"] * 3},
+    "bounded logits": {"final_logit_softcapping": 2.0, "layer_types": _MIXED, "sliding_window": 6},
+    "untied": {
+        "tie_word_embeddings": False,
+        "attention_bias": True,
+        "layer_types": _MIXED,
+        "sliding_window": 6,
+    },
+    "wide heads": {"head_dim": 16, "num_key_value_heads": 4, "layer_types": _MIXED, "sliding_window": 6},
+}
+_FACTORS = {"embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": 0.1}
+_GRANITE_VARIANTS = {
+    "granite-3.1-2b": {**_FACTORS, "logits_scaling": 8.0, "tie_word_embeddings": True},
+    "granite-3.1-8b": {**_FACTORS, "logits_scaling": 16.0, "rope_theta": 1e7},
+    "granite-3.0-2b": {**_FACTORS, "logits_scaling": 8, "rope_theta": 1e4, "num_key_value_heads": 1},
+    "granite-3.3-8b": {**_FACTORS, "logits_scaling": 16.0, "rms_norm_eps": 1e-5},
+    "granite-4.0-micro": {**_FACTORS, "logits_scaling": 10.0, "num_key_value_heads": 4},
+    "PowerLM-3b": {**_FACTORS, "logits_scaling": 9.0, "attention_multiplier": 0.015625},
+    "granite-embedding": {**_FACTORS, "logits_scaling": 49.0, "num_hidden_layers": 2},
+    "biases": {**_FACTORS, "attention_bias": True, "mlp_bias": True},
+    "usual residual sums": {"embedding_multiplier": 3.0, "attention_multiplier": 0.5},
+    "linear rope": {**_FACTORS, "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+}
+_SMOLLM3_VARIANTS = {
+    "SmolLM3-3B": {"no_rope_layer_interval": 2, "tie_word_embeddings": True},
+    "SmolLM3-3B-Base": {"num_hidden_layers": 5},
+    "checkpoints of its training": {"no_rope_layers": [1, 0, 1], "rope_theta": 5e4},
+    "128k": {
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0},
+            "original_max_position_embeddings": 64,
+        },
+        "no_rope_layers": [1, 1, 0],
+    },
+    "untied": {"tie_word_embeddings": False, "no_rope_layers": [0, 1, 1]},
+    "local layers": {"use_sliding_window": True, "sliding_window": 6, "no_rope_layers": [1, 0, 1]},
+    "named local layers": {
+        **{"use_sliding_window": True, "sliding_window": 6, "no_rope_layers": [1, 0, 1]},
+        "layer_types": _MIXED,
+    },
+    "biases": {"attention_bias": True, "mlp_bias": True, "no_rope_layers": [1, 0, 0]},
+    "no rotary positions": {"no_rope_layers": [0, 0, 0]},
+    "one key-value head": {"num_key_value_heads": 1, "no_rope_layer_interval": 3},
+}
+_OLMO3_YARN = {
+    **{"rope_type": "yarn", "rope_theta": 5e5, "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0},
+    **{"original_max_position_embeddings": 32, "attention_factor": 1.2},
+}
+_OLMO3_VARIANTS = {
+    "Olmo-3-7B": {
+        **{"sliding_window": 6, "layer_types": _MIXED},
+        "rope_parameters": {"full_attention": _OLMO3_YARN, "sliding_attention": _LOCAL | {"rope_theta": 5e5}},
+    },
+    "Olmo-3-32B": {
+        **{"sliding_window": 9, "num_hidden_layers": 4, "num_key_value_heads": 1},
+        "rope_scaling": {key: value for key, value in _OLMO3_YARN.items() if key != "rope_theta"},
+    },
+    "Olmo-3-1025-7B, stage 1": {"sliding_window": 6, "num_hidden_layers": 4},
+    "all local": {"sliding_window": 5},
+    "multi-head": {"num_key_value_heads": 4, "sliding_window": 7, "layer_types": _MIXED},
+    "tied": {"tie_word_embeddings": True, "sliding_window": 6, "layer_types": _MIXED},
+    "biases": {"attention_bias": True, "sliding_window": 6, "layer_types": _MIXED},
+    "another base": {
+        **{"sliding_window": 6, "layer_types": _MIXED},
+        "rope_parameters": {"full_attention": _LOCAL, "sliding_attention": _LOCAL},
+    },
+    "two bases": {
+        **{"sliding_window": 6, "layer_types": _MIXED},
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+            "sliding_attention": _LOCAL,
+        },
+    },
+    "GELU": {"hidden_act": "gelu", "sliding_window": 6, "layer_types": _MIXED},
+}
+_MINISTRAL_VARIANTS = {
+    "Ministral-8B": {"sliding_window": 6, "layer_types": _MIXED, "rope_theta": 1e8},
+    "full, then local": {
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "sliding_window": 9,
+    },
+    "two local": {
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+        "sliding_window": 5,
+    },
+    "wide heads": {"head_dim": 16, "sliding_window": 6, "layer_types": _MIXED},
+    "tied": {"tie_word_embeddings": True, "sliding_window": 6, "layer_types": _MIXED},
+    "one key-value head": {"num_key_value_heads": 1, "sliding_window": 6, "layer_types": _MIXED},
+    "GELU": {"hidden_act": "gelu", "sliding_window": 6, "layer_types": _MIXED},
+    "yarn": {
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0},
+            "original_max_position_embeddings": 64,
+        },
+        **{"sliding_window": 6, "layer_types": _MIXED},
+    },
+    "another eps": {"rms_norm_eps": 1e-5, "sliding_window": 6, "layer_types": _MIXED},
+    "larger window": {"sliding_window": 40, "layer_types": _MIXED},
+}
+# EmbeddingGemma is an encoder: Gemma 3 that attends in both directions
+EMBEDDING_GEMMA = {
+    "embeddinggemma-300m": {"sliding_window": 8, "layer_types": _MIXED, "query_pre_attn_scalar": 16},
+    "odd window": {"sliding_window": 7, "layer_types": _MIXED},
+    "old keys": {
+        "sliding_window": 6,
+        "sliding_window_pattern": 2,
+        "rope_theta": 5e4,
+        "rope_local_base_freq": 2e4,
+    },
+    "all local": {"sliding_window": 10},
+    "all full": {"layer_types": ["full_attention"] * 3},
+    "one key-value head": {"sliding_window": 12, "layer_types": _MIXED, "num_key_value_heads": 1},
+    "scaled": {
+        **{"sliding_window": 8, "layer_types": _MIXED},
+        "rope_parameters": {"full_attention": _SCALED, "sliding_attention": _LOCAL},
+    },
+    "biases": {"sliding_window": 8, "layer_types": _MIXED, "attention_bias": True},
+    "wide heads": {"sliding_window": 8, "layer_types": _MIXED, "head_dim": 16},
+    "window beyond the texts": {"sliding_window": 512, "layer_types": _MIXED},
+}
 
 DECODERS: dict[str, DecoderCase] = {
     "gpt_neox": DecoderCase("GPTNeoX", _NEOX_VARIANTS, sizes=sizes_without("num_key_value_heads")),
@@ -148,6 +284,18 @@ DECODERS: dict[str, DecoderCase] = {
     "stablelm": DecoderCase("StableLm", _STABLELM_VARIANTS),
     "olmo2": DecoderCase("Olmo2", _OLMO2_VARIANTS, heads=_WITHOUT_TOKENS),
     "gemma2": DecoderCase("Gemma2", _GEMMA2_VARIANTS, sizes=SIZES | {"head_dim": 8}, eager=True),
+    "gemma3_text": DecoderCase(
+        "Gemma3",
+        _GEMMA3_VARIANTS,
+        sizes=SIZES | {"head_dim": 8},
+        heads=("language_model", "classifier"),
+        config="Gemma3TextConfig",
+        classifier="Gemma3TextForSequenceClassification",
+    ),
+    "granite": DecoderCase("Granite", _GRANITE_VARIANTS, heads=("language_model", "embedder")),
+    "smollm3": DecoderCase("SmolLM3", _SMOLLM3_VARIANTS),
+    "olmo3": DecoderCase("Olmo3", _OLMO3_VARIANTS, heads=_WITHOUT_TOKENS),
+    "ministral": DecoderCase("Ministral", _MINISTRAL_VARIANTS, sizes=SIZES | {"head_dim": 8}),
 }
 
 

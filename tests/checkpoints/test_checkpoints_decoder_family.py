@@ -7,6 +7,7 @@ import torch
 
 from parakit.checkpoints import load_model, read_config
 from parakit.checkpoints.registry import ARCHITECTURES
+from parakit.common import UserError
 from parakit.model.heads import Classifier, Embedder
 from tests.checkpoints.conformance import (
     assert_bf16_close,
@@ -19,7 +20,7 @@ from tests.checkpoints.conformance import (
     reference_model,
     saved,
 )
-from tests.checkpoints.decoder_cases import ALL_HEADS, DECODERS, cases, head_cases
+from tests.checkpoints.decoder_cases import ALL_HEADS, DECODERS, EMBEDDING_GEMMA, cases, head_cases
 
 transformers = pytest.importorskip("transformers")
 
@@ -96,3 +97,42 @@ def test_the_first_name_of_longrope_is_read():
     assert config == ARCHITECTURES["phi3"].read_settings(renamed, "config.json")
     assert config.rope_scaling.kind == "longrope"
     assert config.rope_scaling.factor == 4
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(variant, marks=[pytest.mark.long] if number else [])
+        for number, variant in enumerate(EMBEDDING_GEMMA)
+    ],
+)
+def test_the_trunk_of_embedding_gemma_attends_in_both_directions(tmp_path, variant):
+    sizes = {**DECODERS["gemma3_text"].sizes, **EMBEDDING_GEMMA[variant], "use_bidirectional_attention": True}
+    reference = reference_model(transformers.Gemma3TextModel, transformers.Gemma3TextConfig(**sizes))
+    folder = saved(reference, tmp_path / "f")
+    model, _ = load_model(folder)
+    assert isinstance(model, Embedder)
+    assert model.config.family == "encoder"
+    assert model.pooling.pooling == "mean"
+    for side in ("right", "left"):
+        mask = padding([24, 13, 5], side)
+        ids = random_ids(97, 3, 24)
+        position_ids = (mask.cumsum(1) - 1).clamp(min=0)
+        with torch.no_grad():
+            hidden = reference(ids, attention_mask=mask.long(), position_ids=position_ids).last_hidden_state
+            assert_close(model.trunk(ids, attention_mask=mask, position_ids=position_ids)[mask], hidden[mask])
+            pooled = torch.stack([row[real].mean(0) for row, real in zip(hidden, mask, strict=True)])
+            got = model(ids, attention_mask=mask, position_ids=position_ids)
+            assert_close(got, torch.nn.functional.normalize(pooled, dim=-1))
+    with torch.no_grad():
+        assert_close(model.trunk(ids), reference(ids).last_hidden_state)
+    assert model.config.n_params()["total"] == sum(p.numel() for p in reference.parameters())
+    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(ids).last_hidden_state)
+    assert read_config(tmp_path / "g") == read_config(folder) == model.config
+
+
+def test_a_model_of_both_directions_predicts_no_next_token(tmp_path):
+    sizes = {**DECODERS["gemma3_text"].sizes, "sliding_window": 8, "use_bidirectional_attention": True}
+    settings = {**sizes, "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
+    with pytest.raises(UserError, match="use_bidirectional_attention"):
+        ARCHITECTURES["gemma3_text"].read_settings(settings, "config.json")
