@@ -152,6 +152,39 @@ def test_a_classifier_on_bert_begins_with_the_published_pooler(tmp_path):
     assert content(tmp_path / "e", "config.json")["architectures"] == ["BertModel"]
 
 
+def test_files_of_sentence_transformers_are_kept(tmp_path):
+    """Another pooling writes its own; prompts and the length of a text stay."""
+    folder = folders.published_folder(tmp_path / "f", "BAAI/bge-small-en-v1.5", folders.BERT)
+    names = ("Transformer", "Pooling", "Normalize")
+    paths = ("", "1_Pooling", "2_Normalize")
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for i, (name, path) in enumerate(zip(names, paths, strict=True))
+    ]
+    pooling = {
+        "word_embedding_dimension": 16,
+        "pooling_mode_cls_token": True,
+        "pooling_mode_mean_tokens": False,
+    }
+    files = {
+        "modules.json": modules,
+        "1_Pooling/config.json": pooling,
+        "sentence_bert_config.json": {"max_seq_length": 256, "do_lower_case": True},
+        "config_sentence_transformers.json": {"prompts": {"query": "Represent this: "}},
+    }
+    (folder / "1_Pooling").mkdir()
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value))
+    import_model(str(folder), tmp_path / "m")
+    assert {name: content(tmp_path / "m", name) for name in files} == files
+    base, tokenizer = load_model(tmp_path / "m")
+    model = task_model(base, FinetuneConfig.parse({"task": "embed", "pooling": "mean"}))
+    save_model(model, tokenizer, tmp_path / "mean", Lineage("model"))
+    assert content(tmp_path / "mean", "1_Pooling/config.json")["pooling_mode_mean_tokens"] is True
+    for name in ("sentence_bert_config.json", "config_sentence_transformers.json"):
+        assert content(tmp_path / "mean", name) == files[name]
+
+
 def test_the_data_covers_the_architectures():
     types = {PUBLISHED[name]["model_type"] for name in QUICK | LONG}
     assert {

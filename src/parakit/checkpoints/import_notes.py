@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.generation_settings import GENERATION, published_generation
-from parakit.checkpoints.pooling_files import MODULES, POOLING
+from parakit.checkpoints.pooling_files import SENTENCE_FILES
 from parakit.checkpoints.rope_config import is_dynamic
 from parakit.checkpoints.safetensors_io import INDEX
 from parakit.common.errors import UserError
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 # Files that an import reads and writes again.
 _KEPT_FILES = {
-    *("config.json", GENERATION, INDEX, MODULES, f"{POOLING}/config.json", "README.md", "lineage.json"),
+    *("config.json", GENERATION, INDEX, "README.md", "lineage.json", *SENTENCE_FILES),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"),
-    *("target_tokenizer.json", "manifest.json", "config_sentence_transformers.json"),
-    "sentence_bert_config.json",
+    *("target_tokenizer.json", "manifest.json"),
 }
 # Files whose content is in tokenizer.json.
 _VOCABULARIES = {

@@ -92,7 +92,9 @@ def save_model(
             generation = publisher.generation_json(config, tokenizer)
             write_json_atomic(folder / GENERATION, publisher.saved_generation(came_with, generation))
         if head.pooling is not None:
-            write_pooling(folder, head.pooling, config.d_output)
+            published = came_with.sentence_files if came_with else {}
+            unchanged = came_with is not None and came_with.head == head
+            write_pooling(folder, head.pooling, config.d_output, published, unchanged)
         write_logs_and_card(folder, logs, card)
         tensors = weights.export_tensors(model, architecture, head, target)
         names = (tensor.hf_name for tensor in architecture.hf_tensors(config, head))

@@ -6,14 +6,19 @@ same files lets each library load the other's embedders.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.model.config import EmbedderConfig
 
 MODULES, POOLING = "modules.json", "1_Pooling"
+# Settings of sentence-transformers that Parakit keeps as they are: prompts, the length of a text.
+_OTHERS = ("config_sentence_transformers.json", "sentence_bert_config.json")
+SENTENCE_FILES = (MODULES, f"{POOLING}/config.json", *_OTHERS)
 _MODES = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
@@ -48,8 +53,34 @@ def read_pooling(folder: Path, default: EmbedderConfig) -> EmbedderConfig:
     return EmbedderConfig.parse({"pooling": found[0], "normalize": "Normalize" in names}, str(where))
 
 
-def write_pooling(folder: Path, pooling: EmbedderConfig, d_model: int) -> None:
-    """`modules.json` and the pooling's own settings."""
+def read_sentence_files(folder: Path) -> dict[str, JsonObject | list[Any]]:
+    """The files of sentence-transformers in a folder, by name."""
+    return {
+        name: read_small_json(regular_file(folder, name), list if name == MODULES else dict)
+        for name in SENTENCE_FILES
+        if (folder / name).is_file()
+    }
+
+
+def write_pooling(
+    folder: Path,
+    pooling: EmbedderConfig,
+    d_model: int,
+    published: Mapping[str, JsonObject | list[Any]],
+    is_unchanged: bool,
+) -> None:
+    """`modules.json` and the pooling's own settings: the `published` ones where the pooling `is_unchanged`; and what else
+    was published.
+    """
+    if not (is_unchanged and MODULES in published):
+        _write_own(folder, pooling, d_model)
+    for name, content in published.items():
+        if is_unchanged or name in _OTHERS:
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_json_atomic(folder / name, content)
+
+
+def _write_own(folder: Path, pooling: EmbedderConfig, d_model: int) -> None:
     modules = [("", "Transformer"), (POOLING, "Pooling")]
     if pooling.normalize:
         modules.append(("2_Normalize", "Normalize"))

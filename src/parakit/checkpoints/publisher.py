@@ -11,7 +11,7 @@ was. Stages carry it with `carry_publisher` where they build a new model from a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from parakit.checkpoints.generation_settings import (
 )
 from parakit.checkpoints.hf_config import IGNORED_KEYS, is_bookkeeping
 from parakit.checkpoints.mapping import Architecture, Head
+from parakit.checkpoints.pooling_files import read_sentence_files
 from parakit.checkpoints.safetensors_io import TensorEntry, folder_tensors, read_tensors
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, apply_changes
@@ -53,6 +54,8 @@ class Publisher:
     written_generation: JsonObject
     tensors: Mapping[str, torch.Tensor]
     """Without the prefix of the trunk: `pooler.dense.weight`."""
+    sentence_files: Mapping[str, Any] = field(default_factory=dict)
+    """Files of sentence-transformers, parsed."""
 
 
 def publisher_of(model: TransformerModel) -> Publisher | None:
@@ -188,6 +191,7 @@ def read_publisher(
         generation=generation,
         written_generation=generation_json(config, tokenizer),
         tensors={name: tensor.clone() for name, tensor in read_tensors(kept)},
+        sentence_files=read_sentence_files(folder),
     )
 
 
