@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +20,10 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from parakit.common.errors import UserError
 from parakit.tokens import TokenizerConfig, train_tokenizer
-from parakit.tokens.tokenizer.exact_training import count_words, learn_merges, learn_unigram
+from parakit.tokens.tokenizer.comparison import unknown_share
+from parakit.tokens.tokenizer.exact_training import choose_alphabet, count_words, learn_merges
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, TiktokenEncoder, byte_alphabet
+from parakit.tokens.tokenizer.unigram_training import MAX_PIECE, _Lattice, _seeds, learn_unigram
 
 TRAIN_ALL_KINDS = """
 import sys
@@ -126,6 +129,75 @@ def test_unigram_probabilities_sum_to_one_and_characters_stay() -> None:
     total = sum(2.718281828459045**score for _, score in pieces)
     assert total == pytest.approx(1)
     assert {"▁", "a", "b", "c"} <= {piece for piece, _ in pieces}
+
+
+# Clauses without spaces, of a few hundred characters of which a few are rare.
+UNSPACED = [
+    "".join(chr(0x4E00 + (i * 37 + j * j * (1 + i % 7)) % 260) for j in range(30)) + "，很好。"
+    for i in range(120)
+]
+
+
+@pytest.mark.parametrize("kind", ["unigram", "wordpiece"])
+def test_text_without_spaces_has_almost_no_unknown_tokens(kind: str) -> None:
+    tokenizer = train_tokenizer([*UNSPACED, "Is it? Yes!"], TokenizerConfig(kind=kind, vocab_size=900))
+    assert unknown_share(tokenizer, UNSPACED) == 0.0
+    assert tokenizer.unk_id not in tokenizer.encode("Is it? Yes!")  # rare next to so many characters
+    if kind == "unigram":
+        n_chars = sum(map(len, UNSPACED))
+        assert sum(len(tokenizer.encode(text)) for text in UNSPACED) < 0.9 * n_chars
+
+
+def test_unigram_spells_unknown_characters_as_bytes_by_choice(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    config = TokenizerConfig(kind="unigram", vocab_size=400, byte_fallback=True)
+    tokenizer = train_tokenizer(["low lower lowest <0x41> newer 12"] * 9, config)
+    text = "lower ᚠ 😀 <0x41>"
+    token_ids = tokenizer.encode(text)
+    assert tokenizer.unk_id not in token_ids
+    assert tokenizer.decode(token_ids) == text
+    assert tokenizer.token_id("<0x41>") not in token_ids
+    tokenizer.save(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)(text, add_special_tokens=False)["input_ids"] == token_ids
+    with pytest.raises(UserError, match="alone need 268"):
+        train_tokenizer(["a"], TokenizerConfig(kind="unigram", vocab_size=260, byte_fallback=True))
+
+
+def test_the_alphabet_is_as_large_as_the_text_needs() -> None:
+    counts = Counter({"a": 100_000, "b": 50_000, **{chr(0x4E00 + i): 100 for i in range(40)}, "z": 1})
+    assert len(choose_alphabet(counts, 100)) == 43  # all fit into half of the vocabulary
+    assert len(choose_alphabet(counts, 43)) == 42  # all but 0.02 % of the text
+    assert choose_alphabet(counts, 2) == ["a", "b"]
+
+
+@given(
+    st.lists(st.text(alphabet="abc", min_size=1, max_size=9), min_size=1, max_size=8),
+    st.lists(st.text(alphabet="abcd", min_size=1, max_size=4), min_size=1, max_size=9, unique=True),
+)
+def test_the_lattice_has_every_occurrence_of_every_piece(words: list[str], names: list[str]) -> None:
+    lattice = _Lattice.build(words, names)
+    first = [sum(len(word) + 1 for word in words[:w]) for w in range(len(words))]
+    actual = sorted(zip(lattice.word, lattice.start, lattice.end, lattice.piece, strict=True))
+    expected = sorted(
+        (w, first[w] + begin, first[w] + end, names.index(word[begin:end]))
+        for w, word in enumerate(words)
+        for begin in range(len(word))
+        for end in range(begin + 1, len(word) + 1)
+        if word[begin:end] in names
+    )
+    assert actual == expected
+
+
+@given(st.lists(st.text(alphabet="abc", min_size=1, max_size=20), min_size=1, max_size=8, unique=True))
+def test_seeds_are_the_substrings_that_occur_twice(words: list[str]) -> None:
+    counts: Counter[str] = Counter()
+    for weight, word in enumerate(words, 1):
+        for begin in range(len(word)):
+            for end in range(begin + 2, min(begin + MAX_PIECE, len(word)) + 1):
+                counts[word[begin:end]] += weight
+    weights = np.arange(1, len(words) + 1, dtype=np.float64)
+    assert _seeds(words, weights, 10_000) == {piece: n for piece, n in counts.items() if n > 1}
 
 
 def test_wordpiece_marks_what_continues_a_word() -> None:

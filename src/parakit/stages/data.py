@@ -32,12 +32,14 @@ from parakit.tokens.batches.span_corruption import span_counts
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.shards import write_shards
+from parakit.tokens.tokenizer.comparison import unknown_share
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
 from parakit.training.task_names import TaskName
 
 N_SHOWN_DOCUMENTS = 3
 SHOWN_CHARS = 300
+WARN_UNK_SHARE = 0.001
 
 
 def make_corpus(config: CorpusConfig, out: Path, overwrite: bool = False) -> Path:
@@ -60,6 +62,14 @@ def make_tokenizer(
         tokenizer = train_tokenizer(_counted(_texts(source, "train"), bar), config)
         tokenizer.save(folder)
         lineage.result = _efficiency(tokenizer, _texts(source, "validation"))
+        share = unknown_share(tokenizer, _texts(source, "train"))
+        lineage.result |= {} if share is None else {"unk_share": share}
+    if share is not None:
+        log(f"tokenizer: {share:.2%} of the tokens of the training text are UNK")
+        if share > WARN_UNK_SHARE and tokenizer.kind != "word":  # of words, the rare ones always are
+            log(
+                "warning: this text loses characters; a larger vocab_size, or unigram's byte_fallback, keeps them"
+            )
     return tokenizer
 
 

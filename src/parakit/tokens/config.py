@@ -30,6 +30,15 @@ class MergeTies(DigitSplitting):
     )
 
 
+class UnigramPieces(DigitSplitting):
+    """Of unigram."""
+
+    byte_fallback: bool = Field(
+        default=False,
+        description="Spell characters outside the vocabulary as bytes instead of UNK; takes 256 tokens.",
+    )
+
+
 class TokenizerConfig(ChoiceConfig):
     """How a tokenizer is trained."""
 
@@ -37,7 +46,7 @@ class TokenizerConfig(ChoiceConfig):
         "kind": {
             "byte_bpe": MergeTies,
             "wordpiece": DigitSplitting,
-            "unigram": DigitSplitting,
+            "unigram": UnigramPieces,
             "word": DigitSplitting,
         }
     }

@@ -32,7 +32,7 @@ from parakit.tokens.tokenizer.fast_encoding import is_text
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 # Unigram: a byte piece encodes one byte of an unknown character. Text that spells its name must not become it, and does
 # not while its characters are known.
-_NEVER = -1e6
+NEVER = -1e6
 
 
 def sentencepiece_json(model: SentencePieceModel, where: str) -> JsonObject:
@@ -137,7 +137,7 @@ def _unigram(model: SentencePieceModel) -> JsonObject:
         if piece.kind == USER_DEFINED:  # sentencepiece's formula: always better than its parts
             score = len(piece.piece) * best - 0.1
         elif piece.kind == BYTE:
-            score = _NEVER
+            score = NEVER
         vocabulary.append([piece.piece, score])
     return {
         "type": "Unigram",

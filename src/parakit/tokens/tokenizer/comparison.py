@@ -6,7 +6,7 @@ separated by white space.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
@@ -52,6 +52,21 @@ def compare_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Sequence[str]
             )
         )
     return figures
+
+
+def unknown_share(tokenizer: Tokenizer, texts: Iterable[str], max_chars: int = 1_000_000) -> float | None:
+    """Share of UNK among the tokens of `texts`, of which at most about `max_chars` are read; None without UNK."""
+    if tokenizer.unk_id is None:
+        return None
+    n_tokens = n_unknown = n_chars = 0
+    for text in texts:
+        token_ids = tokenizer.encode(text[:max_chars])
+        n_tokens += len(token_ids)
+        n_unknown += token_ids.count(tokenizer.unk_id)
+        n_chars += len(text)
+        if n_chars >= max_chars:
+            break
+    return n_unknown / max(n_tokens, 1)
 
 
 def token_pieces(tokenizer: Tokenizer, text: str) -> list[tuple[int, str]]:

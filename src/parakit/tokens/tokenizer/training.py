@@ -16,13 +16,15 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.tokens.chat.template import CHAT_TEMPLATE
-from parakit.tokens.config import DigitSplitting, MergeTies, TokenizerConfig
-from parakit.tokens.tokenizer.exact_training import count_words, learn_merges, learn_unigram
+from parakit.tokens.config import DigitSplitting, MergeTies, TokenizerConfig, UnigramPieces
+from parakit.tokens.importers.sentencepiece_tokenizer import NEVER
+from parakit.tokens.tokenizer.exact_training import choose_alphabet, count_words, learn_merges
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet, fix_surrogates
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens, default_special_tokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.tokens.tokenizer.unigram_training import learn_unigram
 
-_TEXTS_PER_CALL, _MAX_ALPHABET = 256, 1000
+_TEXTS_PER_CALL, _MAX_WORD = 256, 1000
 
 
 def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
@@ -31,7 +33,9 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     Raises `UserError` when there is no text or `vocab_size` cannot hold the special tokens and the alphabet.
     """
     special = default_special_tokens(config.kind, config.n_sentinels)
-    n_fixed = len(special.all_strings()) + (256 if config.kind == "byte_bpe" else 1)
+    unigram = part_of(config, UnigramPieces)
+    has_bytes = config.kind == "byte_bpe" or (unigram is not None and unigram.byte_fallback)
+    n_fixed = len(special.all_strings()) + (256 if has_bytes else 1)
     if config.vocab_size < n_fixed:
         raise UserError(
             f"vocab_size {config.vocab_size} is too small for a {config.kind} tokenizer",
@@ -138,7 +142,10 @@ def _train_wordpiece(
 ) -> HuggingFaceTokenizer:
     unk, prefix = special.strings["unk"], "##"
     backend = _with_case_folding(HuggingFaceTokenizer(models.WordPiece(unk_token=unk)), config)
-    backend.pre_tokenizer = _with_digits(pre_tokenizers.BertPreTokenizer(), config)
+    # Chinese characters stand alone, as in BERT: one unknown character would make its whole clause UNK.
+    alone = pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated")
+    splitter = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), alone])
+    backend.pre_tokenizer = _with_digits(splitter, config)
     backend.decoder = decoders.WordPiece(prefix=prefix, cleanup=True)
     words = count_words(reader, backend.pre_tokenizer, backend.normalizer)
     chars: Counter[str] = Counter()
@@ -146,8 +153,7 @@ def _train_wordpiece(
         for i, char in enumerate(word):
             chars[prefix + char if i else char] += count
     strings = special.all_strings()
-    limit = min((config.vocab_size - len(strings)) // 2, _MAX_ALPHABET)
-    alphabet = sorted(sorted(chars, key=lambda char: (-chars[char], char))[:limit])
+    alphabet = sorted(choose_alphabet(chars, config.vocab_size - len(strings)))
     spelled = {word: [prefix + c if i else c for i, c in enumerate(word)] for word in words}
     known = set(alphabet)
     parts = {
@@ -158,7 +164,9 @@ def _train_wordpiece(
     merges = learn_merges(parts, config.vocab_size - len(strings) - len(alphabet), prefix.encode())
     made = [(left + right.removeprefix(prefix.encode())).decode() for left, right in merges]
     tokens = dict.fromkeys([*strings, *alphabet, *made])
-    backend.model = models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token=unk)
+    backend.model = models.WordPiece(
+        {token: i for i, token in enumerate(tokens)}, unk_token=unk, max_input_chars_per_word=_MAX_WORD
+    )
     return backend
 
 
@@ -169,10 +177,15 @@ def _train_unigram(
     backend.pre_tokenizer = _with_digits(pre_tokenizers.Metaspace(), config)
     backend.decoder = decoders.Metaspace()
     words = count_words(reader, backend.pre_tokenizer, backend.normalizer)
-    strings = special.all_strings()
-    pieces = learn_unigram(words, config.vocab_size - len(strings)) if words else []
-    vocabulary = [*((string, 0.0) for string in strings), *(p for p in pieces if p[0] not in strings)]
-    backend.model = models.Unigram(vocabulary, strings.index(special.strings["unk"]))
+    strings, fallback = special.all_strings(), part_of(config, UnigramPieces)
+    spelled = [f"<0x{byte:02X}>" for byte in range(256)] if fallback and fallback.byte_fallback else []
+    n_pieces = config.vocab_size - len(strings) - len(spelled)
+    pieces = learn_unigram(words, n_pieces) if words else []
+    vocabulary = [(string, 0.0) for string in strings] + [(byte, NEVER) for byte in spelled]
+    vocabulary += [piece for piece in pieces if piece[0] not in strings]
+    backend.model = models.Unigram(vocabulary, strings.index(special.strings["unk"]), bool(spelled))
+    if spelled:
+        backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
     return backend
 
 
