@@ -19,6 +19,7 @@ HEADS = {
     "token_classifier": "ForTokenClassification",
     "question_answering": "ForQuestionAnswering",
     "embedder": "Model",
+    "discriminator": "ForPreTraining",
 }
 
 
@@ -29,7 +30,7 @@ class EncoderCase:
     prefix: str
     variants: Mapping[str, Mapping[str, Any]]
     sizes: Mapping[str, Any] = field(default_factory=lambda: SIZES)
-    heads: tuple[str, ...] = tuple(HEADS)
+    heads: tuple[str, ...] = tuple(HEADS)[:-1]
     positions_after_padding: bool = False
 
 
@@ -58,6 +59,30 @@ _XLMR_VARIANTS = {
     "twitter-xlm-roberta": {**_ONE_TYPE, "vocab_size": 71},
     "padding id 3": {**_ONE_TYPE, "pad_token_id": 3},
 }
+_MPNET_VARIANTS = {
+    "all-mpnet-base-v2": {**_EPS, "max_position_embeddings": 42},
+    "mpnet-base": {"layer_norm_eps": 1e-12},
+    "multi-qa-mpnet": {**_EPS, "vocab_size": 67},
+    "paraphrase-mpnet": {**_EPS, "hidden_dropout_prob": 0.0},
+    "more heads": {**_EPS, "num_attention_heads": 4},
+    "one layer": {**_EPS, "num_hidden_layers": 1},
+    "three layers": {**_EPS, "num_hidden_layers": 3},
+    "setfit": {**_EPS, "attention_probs_dropout_prob": 0.2},
+    "long": {**_EPS, "max_position_embeddings": 200},
+    "wide": {**_EPS, "intermediate_size": 64},
+}
+_ELECTRA_VARIANTS = {
+    "electra-small": {"embedding_size": 8, "summary_type": "first", "summary_use_proj": True},
+    "electra-base": {"embedding_size": 16},
+    "electra-large": {"embedding_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "electra-small-generator": {"embedding_size": 24, "num_attention_heads": 1},
+    "koelectra": {"embedding_size": 8, "vocab_size": 67, "summary_last_dropout": 0.1},
+    "electra-squad2": {"embedding_size": 16, "layer_norm_eps": 1e-5},
+    "bio-electra": {"embedding_size": 8, "hidden_dropout_prob": 0.0},
+    "electra-turkish": {"embedding_size": 16, "type_vocab_size": 1},
+    "gelectra": {"embedding_size": 16, "type_vocab_size": 3},
+    "longer": {"embedding_size": 8, "max_position_embeddings": 72},
+}
 _DISTIL_SIZES = {
     **{"vocab_size": 61, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
     **{"max_position_embeddings": 40, "pad_token_id": 0},
@@ -79,6 +104,8 @@ ENCODERS: dict[str, EncoderCase] = {
     "roberta": EncoderCase("Roberta", _ROBERTA_VARIANTS, positions_after_padding=True),
     "xlm-roberta": EncoderCase("XLMRoberta", _XLMR_VARIANTS, positions_after_padding=True),
     "distilbert": EncoderCase("DistilBert", _DISTIL_VARIANTS, sizes=_DISTIL_SIZES),
+    "mpnet": EncoderCase("MPNet", _MPNET_VARIANTS, positions_after_padding=True),
+    "electra": EncoderCase("Electra", _ELECTRA_VARIANTS, heads=tuple(HEADS)),
     "bert": EncoderCase("Bert", {"bert-large-squad": {}}, heads=("question_answering",)),
     "modernbert": EncoderCase(
         "ModernBert",

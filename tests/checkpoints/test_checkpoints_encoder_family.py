@@ -5,7 +5,7 @@ import torch
 
 from parakit.checkpoints import load_model, parameter_counts, read_config, save_model
 from parakit.common import Lineage
-from parakit.model.config import SPAN_LABELS
+from parakit.model.config import FIXED_LABELS
 from parakit.model.heads import Classifier, Embedder, MaskedLanguageModel
 from parakit.model.layers.masks import document_mask
 from parakit.tokens.config import TokenizerConfig
@@ -40,6 +40,8 @@ def answers(output) -> torch.Tensor:
     """The outputs of a head, as Parakit's are shaped."""
     if "start_logits" in output:
         return torch.stack([output.start_logits, output.end_logits], -1)
+    if "PreTraining" in type(output).__name__:
+        return output.logits[..., None]
     return output.last_hidden_state if "last_hidden_state" in output else output.logits
 
 
@@ -101,8 +103,7 @@ def test_outputs_and_folders_are_those_of_transformers(tmp_path, name, variant, 
         if head == "masked_language_model":
             assert model.config.n_params()["total"] == sum(p.numel() for p in model.parameters())
         else:
-            expected = SPAN_LABELS if head == "question_answering" else NAMES
-            assert model.classes.labels == expected
+            assert model.classes.labels == FIXED_LABELS.get(model.classes.level, NAMES)
     assert read_config(tmp_path / "g") == read_config(folder) == model.config
 
 

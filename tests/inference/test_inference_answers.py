@@ -163,6 +163,10 @@ def test_a_cross_encoder_scores_pairs_as_its_publisher_does(tmp_path, tokenizer,
     assert regress(model, tokenizer, QUESTIONS) == pytest.approx(expected, rel=1e-4, abs=1e-5)
     save_model(model, tokenizer, tmp_path / "g", Lineage("model"))
     assert read_head(tmp_path / "g").classes == model.classes
+    if (
+        key is None
+    ):  # where a folder does not say, sentence-transformers takes a sigmoid, transformers' logits have none
+        return
     sentence_transformers = pytest.importorskip("sentence_transformers")
     (tmp_path / "g/chat_template.jinja").unlink()  # sentence-transformers asks by it where there is one
     again = sentence_transformers.CrossEncoder(str(tmp_path / "g"), device="cpu")

@@ -24,8 +24,8 @@ _UNCOMPUTED = {
 _POSITION_SETTINGS = {
     "rotary": {"rope_theta", "local_rope_theta", "rope_scaling", "rotary_dim", "no_rope_layers"},
     "learned": {"position_offset"},
-    "relative": {"n_relative_buckets", "max_relative_distance"},
 }
+_BUCKET_SETTINGS = {"n_relative_buckets", "max_relative_distance"}
 _EXPERT_SETTINGS = {
     *("n_active_experts", "n_shared_experts", "d_expert", "normalize_expert_weights", "dense_layers"),
 }
@@ -84,6 +84,8 @@ def _effective(config: TransformerConfig) -> JsonObject:
     unused |= set() if config.query_key_norm else {"query_key_norm_shape"}
     for kind, names in _POSITION_SETTINGS.items():
         unused |= names if config.positions != kind else set()
+    unused |= set() if config.positions == "relative" or config.relative_bias else _BUCKET_SETTINGS
+    values["transform_bias"] = config.has_transform_bias if config.head_transform else None
     if config.n_experts:
         values["d_expert"] = config.d_expert or config.d_ff
         values["dense_layers"] = sorted(config.dense_layers)

@@ -14,6 +14,7 @@ from parakit.checkpoints.architectures import (
     bart,
     bert,
     distilbert,
+    electra,
     gemma2,
     gemma3_text,
     gpt2,
@@ -25,6 +26,7 @@ from parakit.checkpoints.architectures import (
     mistral,
     mixtral,
     modernbert,
+    mpnet,
     olmo2,
     olmo3,
     opt,
@@ -43,14 +45,14 @@ from parakit.checkpoints.hf_config import HFConfig
 from parakit.checkpoints.mapping import Architecture, Head, HeadKind
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.model.config import SPAN_LABELS, ClassifierConfig, EmbedderConfig, ModelConfig
+from parakit.model.config import FIXED_LABELS, SPAN_LABELS, ClassifierConfig, EmbedderConfig, ModelConfig
 
 # In the order in which they are tried for saving: of two that fit, the plainer one is used.
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
     *(gpt_neox, opt, phi3, stablelm, olmo2, olmo3, gemma2, gemma3_text),
     *(granite, smollm3, ministral),
-    *(modernbert, distilbert, bert, roberta, xlm_roberta),
+    *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra),
     *(t5, bart, marian),
 )
 ARCHITECTURES = {module.MODEL_TYPE: module for module in _MODULES}
@@ -62,13 +64,19 @@ _KINDS: dict[str, HeadKind] = {
     "classifier": "classifier",
     "token_classifier": "classifier",
     "question_answering": "classifier",
+    "discriminator": "classifier",
     "reward_model": "reward_model",
     "embedder": "embedder",
 }
 _CROSS_ENCODER = "sentence_transformers"  # sentence-transformers' settings in config.json
 _PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 # level of a classifier -> key of `Architecture.CLASSES`
-_LEVELS = {"sequence": "classifier", "token": "token_classifier", "span": "question_answering"}
+_LEVELS = {
+    "sequence": "classifier",
+    "token": "token_classifier",
+    "span": "question_answering",
+    "replaced": "discriminator",
+}
 
 
 def architecture_of(hf_config: HFConfig, where: str | Path) -> tuple[Architecture, Head]:
@@ -173,7 +181,7 @@ def write_labels(architecture: Architecture, head: Head) -> JsonObject:
     """The keys of config.json that describe a head's outputs."""
     if head.kind == "reward_model":
         return {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
-    if head.classes is None or head.classes.level == "span":
+    if head.classes is None or head.classes.level in FIXED_LABELS:
         return {} if head.classes is None else architecture.write_classifier(head.classes)
     labels, sigmoid = head.classes.labels, head.classes.sigmoid
     function = f"torch.nn.modules.{'activation.Sigmoid' if sigmoid else 'linear.Identity'}"
@@ -200,8 +208,8 @@ def _problem(classes: ClassifierConfig) -> str:
 def _read_classifier(
     architecture: Architecture, heads: list[str], hf_config: HFConfig, where: str | Path
 ) -> Head:
-    labels = _read_labels(hf_config, where)
     level = next(level for level, head in _LEVELS.items() if head == heads[0])
+    labels = FIXED_LABELS["replaced"] if level == "replaced" else _read_labels(hf_config, where)
     values: JsonObject = {"labels": labels, "level": level}
     if level == "span":
         if len(labels) != len(SPAN_LABELS):

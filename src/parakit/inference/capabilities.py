@@ -24,6 +24,7 @@ Capability = Literal[
     "tag",
     "regress",
     "answer",
+    "replaced",
     "embed",
     "reward",
     "logits",
@@ -60,6 +61,7 @@ _DESCRIPTIONS: dict[Capability, str] = {
     "multi_label": "give texts any number of labels (multi_label)",
     "tag": "label each word (tag)",
     "regress": "score texts (regress)",
+    "replaced": "score how likely each token was replaced (network)",
     "answer": "answer a question from a context (answer)",
     "embed": "turn texts into vectors (embed)",
     "reward": "score completions for alignment",
@@ -76,6 +78,8 @@ def model_kind(model: object) -> ModelKind | None:
             return ModelKind(f"a scorer of texts ({', '.join(model.classes.labels)})", ("regress",))
         if model.classes.level == "token":
             return ModelKind(f"a tagger of words with {labels} labels", ("tag",))
+        if model.classes.level == "replaced":
+            return ModelKind("a discriminator of replaced tokens", ("replaced",))
         if model.classes.level == "span":
             return ModelKind("a model that finds answers in contexts", ("answer",))
         if model.classes.multi_label:

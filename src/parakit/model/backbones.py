@@ -30,11 +30,12 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = token_embedding or nn.Embedding(config.vocab_size, config.d_output)
+        self.token_embedding = token_embedding or nn.Embedding(config.vocab_size, config.d_token)
         self.type_embedding = (
-            nn.Embedding(config.n_token_types, config.d_model) if config.n_token_types else None
+            nn.Embedding(config.n_token_types, config.d_positions) if config.n_token_types else None
         )
         self.positions = make_positions(config, self.causal)
+        self.relative_bias = RelativePositions(config, self.causal) if config.relative_bias else None
         self.local_positions = None
         if config.positions == "rotary" and config.local_rope_theta is not None:
             self.local_positions = RotaryPositions(
@@ -42,9 +43,13 @@ class Stack(nn.Module):
             )
         self.input_projection = self.output_projection = None
         if config.d_embedding is not None:
-            self.input_projection = nn.Linear(config.d_embedding, config.d_model, bias=False)
-            self.output_projection = nn.Linear(config.d_model, config.d_embedding, bias=False)
-        self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
+            bias = config.factorized_embedding
+            self.input_projection = nn.Linear(config.d_embedding, config.d_model, bias=bias)
+            if not config.factorized_embedding:
+                self.output_projection = nn.Linear(config.d_model, config.d_embedding, bias=False)
+        self.embedding_norm = (
+            make_norm(config, config.d_positions) if config.embedding_norm else nn.Identity()
+        )
         self.blocks = nn.ModuleList(
             make_block(config, layer, self.causal, cross) for layer in range(config.n_layers)
         )
@@ -89,7 +94,7 @@ class Stack(nn.Module):
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
     ) -> Tensor:
-        """As `forward`, from vectors (B, T, d_output) instead of token ids."""
+        """As `forward`, from vectors (B, T, d_token) instead of token ids."""
         n_new = vectors.shape[1]
         index = torch.arange(n_new, device=vectors.device)
         if position_ids is None:
@@ -111,7 +116,8 @@ class Stack(nn.Module):
     def _embed(self, x: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         if self.config.embedding_scale != 1.0:
             x = x * self.config.embedding_scale
-        if self.input_projection is not None:
+        projected_last = self.config.factorized_embedding
+        if self.input_projection is not None and not projected_last:
             x = self.input_projection(x)
         if self.type_embedding is not None:
             types = (
@@ -122,7 +128,8 @@ class Stack(nn.Module):
             x = x + self.type_embedding(types)
         if self.positions is not None and self.config.positions in ("learned", "sinusoidal"):
             x = x + self.positions(position_ids).to(x.dtype)
-        return self.dropout(self.embedding_norm(x))
+        x = self.dropout(self.embedding_norm(x))
+        return self.input_projection(x) if self.input_projection is not None and projected_last else x
 
     def _rotations(self, position_ids: Tensor) -> tuple[tuple[Tensor, Tensor] | None, ...]:
         """cos and sin of full layers and of local layers; None for layers without rotation."""
@@ -145,8 +152,9 @@ class Stack(nn.Module):
             return of_keys, of_keys
         full = expand_mask(attention_mask, index, n_keys, self.causal)
         window = self.config.sliding_window
-        if isinstance(self.positions, RelativePositions):
-            bias = self.positions(index, n_keys)
+        relative = self.positions if self.relative_bias is None else self.relative_bias
+        if isinstance(relative, RelativePositions):
+            bias = relative(index, n_keys)
             if full is None and self.causal:
                 full = causal_mask(index, n_keys)
             full = bias if full is None else bias.masked_fill(~full, -torch.inf)

@@ -97,6 +97,11 @@ class EncoderDecoderConfig(Config):
         return self.decoder.d_output
 
     @property
+    def d_token(self) -> int:
+        """Width of the shared token embedding."""
+        return self.decoder.d_token
+
+    @property
     def n_layers(self) -> int:
         """Of both stacks together."""
         return self.encoder.n_layers + self.decoder.n_layers
@@ -135,14 +140,16 @@ FAMILIES: dict[str, type[DecoderConfig] | type[EncoderConfig] | type[EncoderDeco
     "encoder-decoder": EncoderDecoderConfig,
 }
 
-ClassifierLevel = Literal["sequence", "token", "span"]
+ClassifierLevel = Literal["sequence", "token", "span", "replaced"]
 SPAN_LABELS = ("start", "end")
+FIXED_LABELS = {"span": SPAN_LABELS, "replaced": ("replaced",)}
 Pooling = Literal["mean", "cls", "last"]
 
 
 class ClassifierConfig(Config):
     """The labels and the head of a `Classifier` of sequences or of their tokens. At the level "span" the labels are
-    `SPAN_LABELS`, the first and the last token of a question's answer.
+    `SPAN_LABELS`, the first and the last token of a question's answer; "replaced" is one score for each token, whether
+    another stood there (ELECTRA's discriminator).
     """
 
     labels: tuple[str, ...] = Field(min_length=1, description="names of the classes; for regression one name")
@@ -172,8 +179,9 @@ class ClassifierConfig(Config):
             )
         if self.sigmoid and not self.regression:
             raise ValueError("sigmoid = True is for scores, and regression = False")
-        if self.level == "span" and self.labels != SPAN_LABELS:
-            raise ValueError(f"labels = {self.labels}, and at the level 'span' they are {SPAN_LABELS}")
+        fixed = FIXED_LABELS.get(self.level, self.labels)
+        if self.labels != fixed:
+            raise ValueError(f"labels = {self.labels}, and at the level {self.level!r} they are {fixed}")
         return self
 
 

@@ -17,16 +17,17 @@ def stack_params(
     c, d = config, config.d_model
     per_norm = d * (c.norm_weight + c.norm_bias)
     n_norms = c.n_layers * norms_per_block(c, cross) + c.final_norm + c.embedding_norm - skips_first_norm(c)
-    embedded = c.vocab_size * c.d_output if with_embedding else 0
+    norms = n_norms * per_norm - c.embedding_norm * (d - c.d_positions) * (c.norm_weight + c.norm_bias)
+    embedded = c.vocab_size * c.d_token if with_embedding else 0
     parts = {
-        "token_embedding": embedded + c.n_token_types * d,
+        "token_embedding": embedded + c.n_token_types * c.d_positions,
         "embedding_projection": _projection_params(c),
         "position_embedding": _position_params(c),
         "attention": c.n_layers * _attention_params(c),
         "cross_attention": c.n_layers * _attention_params(c, cross=True) if cross else 0,
         "feed_forward": sum(_layer_params(c, layer) for layer in range(c.n_layers)),
-        "norms": n_norms * per_norm,
-        "lm_head": _head_params(c, per_norm),
+        "norms": norms,
+        "lm_head": _head_params(c),
     }
     listed = {name: n for name, n in parts.items() if n or name in ("token_embedding", "lm_head")}
     return listed | {"total": sum(listed.values())}
@@ -141,13 +142,16 @@ def _stack_matmul_params(config: TransformerConfig) -> int:
 
 
 def _head_matmul_params(config: TransformerConfig) -> int:
-    transform = config.d_model**2 if config.head_transform else 0
-    return config.d_output * config.vocab_size + transform + _projection_params(config)
+    transform = config.d_model * config.d_token if config.head_transform else 0
+    return config.d_token * config.vocab_size + transform + _projection_params(config)
 
 
 def _projection_params(config: TransformerConfig) -> int:
-    """Of an embedding that is narrower than the stack: into it and back out."""
-    return 0 if config.d_embedding is None else 2 * config.d_embedding * config.d_model
+    """Of an embedding that is narrower than the stack: into it, and back out unless it is factorized."""
+    if config.d_embedding is None:
+        return 0
+    matrix = config.d_embedding * config.d_model
+    return matrix + config.d_model if config.factorized_embedding else 2 * matrix
 
 
 def _attention_matmul_params(config: TransformerConfig) -> int:
@@ -189,16 +193,17 @@ def _layer_params(config: TransformerConfig, layer: int) -> int:
 
 
 def _position_params(config: TransformerConfig) -> int:
+    is_relative = config.positions == "relative" or config.relative_bias
+    n = config.n_relative_buckets * config.n_heads if is_relative else 0
     if config.positions == "learned":
-        return (config.max_seq_len + config.position_offset) * config.d_model
-    return config.n_relative_buckets * config.n_heads if config.positions == "relative" else 0
+        n += (config.max_seq_len + config.position_offset) * config.d_positions
+    return n
 
 
-def _head_params(config: TransformerConfig, per_norm: int) -> int:
-    d, vocab = config.d_model, config.vocab_size
-    transform = d * d + (d if config.feed_forward_bias else 0) + per_norm if config.head_transform else 0
-    return (
-        transform
-        + (vocab if config.lm_head_bias else 0)
-        + (0 if config.tie_embeddings else vocab * config.d_output)
-    )
+def _head_params(config: TransformerConfig) -> int:
+    width, vocab = config.d_token, config.vocab_size
+    transform = 0
+    if config.head_transform:
+        vectors = config.has_transform_bias + config.norm_weight + config.norm_bias
+        transform = width * (config.d_model + vectors)
+    return transform + (vocab if config.lm_head_bias else 0) + (0 if config.tie_embeddings else vocab * width)

@@ -45,9 +45,10 @@ class Transform(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.d_model, config.d_model, bias=config.feed_forward_bias)
+        width = config.d_token
+        self.dense = nn.Linear(config.d_model, width, bias=config.has_transform_bias)
         self.activation = ACTIVATIONS[config.activation]
-        self.norm = make_norm(config)
+        self.norm = make_norm(config, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.activation(self.dense(x)))
@@ -60,7 +61,7 @@ class TokenPredictor(nn.Module):
 
     def _add_head(self, config: TransformerConfig) -> None:
         self.transform = Transform(config) if config.head_transform else nn.Identity()
-        self.lm_head = nn.Linear(config.d_output, config.vocab_size, bias=config.lm_head_bias)
+        self.lm_head = nn.Linear(config.d_token, config.vocab_size, bias=config.lm_head_bias)
         if config.tie_embeddings:
             self.lm_head.weight = self.trunk.token_embedding.weight
         self.logit_scale, self.logit_soft_cap = config.logit_scale, config.logit_soft_cap

@@ -76,6 +76,10 @@ class TransformerConfig(Config):
     )
     no_rope_layers: tuple[int, ...] = Field(default=(), description="layers without rotary positions")
     position_offset: int = Field(default=0, ge=0, description="rows of learned positions before position 0")
+    relative_bias: bool = Field(
+        default=False,
+        description="besides the positions, a trained bias for each bucket of distances (MPNet)",
+    )
     n_relative_buckets: int = Field(default=32, ge=2)
     max_relative_distance: int = Field(default=128, ge=2)
 
@@ -130,11 +134,19 @@ class TransformerConfig(Config):
         ge=1,
         description="width of the embedding, projected in and back out (OPT); None: d_model",
     )
+    factorized_embedding: bool = Field(
+        default=False,
+        description="d_embedding is the width of positions, types and embedding norm too, and of the head's transform;"
+        " the stack's output is not projected (ELECTRA)",
+    )
     embedding_scale: float = Field(default=1.0, gt=0)
     n_token_types: int = Field(default=0, ge=0)
     tie_embeddings: bool = True
     head_transform: bool = Field(
         default=False, description="dense, activation, norm before the output matrix"
+    )
+    transform_bias: bool | None = Field(
+        default=None, description="of the transform; None: as feed_forward_bias"
     )
     lm_head_bias: bool = False
     logit_scale: float = Field(default=1.0, gt=0)
@@ -180,9 +192,13 @@ class TransformerConfig(Config):
             raise ValueError(
                 "norm_weight = False is a LayerNorm without parameters: norm = 'layer', no norm_bias"
             )
-        if self.d_embedding is not None and (self.head_transform or self.n_token_types):
+        if self.factorized_embedding and self.d_embedding is None:
+            raise ValueError("factorized_embedding = True, and d_embedding = None")
+        is_narrow = self.d_embedding is not None and not self.factorized_embedding
+        if is_narrow and (self.head_transform or self.n_token_types):
             raise ValueError(
-                f"d_embedding = {self.d_embedding} applies without head_transform and token types"
+                f"d_embedding = {self.d_embedding} applies without head_transform and token types, or with"
+                " factorized_embedding"
             )
         if self.shared_norm and not self.parallel_residual:
             raise ValueError("shared_norm = True, and parallel_residual = False")
@@ -203,7 +219,7 @@ class TransformerConfig(Config):
         if self.attention == "low_rank" and self.family != "encoder":
             raise ValueError("attention = 'low_rank' mixes all positions, which a causal stack must not do")
         if self.attention != "softmax":
-            if self.positions == "relative":
+            if self.positions == "relative" or self.relative_bias:
                 raise ValueError(f"attention = {self.attention!r} has no scores to add relative positions to")
             if self.sliding_window is not None:
                 raise ValueError(
@@ -227,7 +243,11 @@ class TransformerConfig(Config):
     def _check_buckets(self) -> Self:
         halves = 2 if self.family == "decoder" else 4  # an encoder's buckets cover both directions
         exact = self.n_relative_buckets // halves  # of one distance each
-        if self.positions == "relative" and not 1 <= exact < self.max_relative_distance:
+        if self.relative_bias and self.positions == "relative":
+            raise ValueError("relative_bias = True, and positions = 'relative' has that bias already")
+        if (
+            self.positions == "relative" or self.relative_bias
+        ) and not 1 <= exact < self.max_relative_distance:
             raise ValueError(
                 f"n_relative_buckets = {self.n_relative_buckets} with max_relative_distance ="
                 f" {self.max_relative_distance}: there must be {halves} buckets at least, and the distance"
@@ -247,8 +267,23 @@ class TransformerConfig(Config):
 
     @property
     def d_output(self) -> int:
-        """Width of the vectors that a stack returns, and of its token embedding."""
+        """Width of the vectors that a stack returns."""
+        return self.d_model if self.factorized_embedding else self.d_token
+
+    @property
+    def has_transform_bias(self) -> bool:
+        """Whether the head's transform has a bias."""
+        return self.feed_forward_bias if self.transform_bias is None else self.transform_bias
+
+    @property
+    def d_token(self) -> int:
+        """Width of the token embedding, and of the output matrix."""
         return self.d_embedding or self.d_model
+
+    @property
+    def d_positions(self) -> int:
+        """Width of learned positions, token types and the embedding's norm."""
+        return self.d_token if self.factorized_embedding else self.d_model
 
     def is_local(self, layer: int) -> bool:
         """Whether `layer` attends to `sliding_window` tokens only."""

@@ -40,7 +40,7 @@ def measure_peak_flops(device_type: str, dtype: torch.dtype) -> float:
 
 def training_flops(config: ModelConfig, batch: TrainingBatch) -> float:
     """FLOPs of the forward and backward pass of one micro-batch, padding included."""
-    per_prediction = 6.0 * config.vocab_size * config.d_output
+    per_prediction = 6.0 * config.vocab_size * config.d_token
     if isinstance(batch, PairMicroBatch):
         assert isinstance(config, EncoderDecoderConfig)
         source, target = batch.source_ids, batch.input_ids

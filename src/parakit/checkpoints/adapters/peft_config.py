@@ -149,7 +149,7 @@ def virtual_tokens_config(kind: str, base: str, config: DecoderConfig, n: int) -
             "prompt_tuning_init_text": None,
             "tokenizer_name_or_path": None,
         }
-        return shared | {"token_dim": config.d_output, "num_attention_heads": config.n_heads} | init
+        return shared | {"token_dim": config.d_token, "num_attention_heads": config.n_heads} | init
     width = config.n_kv_heads * config.head_dim
     return shared | {
         "token_dim": width,

@@ -47,6 +47,7 @@ REQUIRED_VALUES: RequiredValues = {
     "position_embedding_type": (("absolute", None), "relative positions"),
     "tie_word_embeddings": ((True, None), "an output matrix of its own"),
 }
+GELU_ONLY = (("gelu", "gelu_python"), "layers unlike the head, which has GELU")
 # the names of old files for a norm's weight and bias
 RENAMED: Mapping[str, str] = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _SHAPE = {
@@ -129,7 +130,7 @@ def write_encoder(
 
 def embedding_tensors(config: EncoderConfig, hf_name: str) -> Iterator[HFTensor]:
     """Embeddings of tokens, positions and types, and their norm, under `hf_name`."""
-    d, n_positions = config.d_model, config.max_seq_len + config.position_offset
+    d, n_positions = config.d_positions, config.max_seq_len + config.position_offset
     yield tensor("trunk.token_embedding.weight", f"{hf_name}.word_embeddings.weight", config.vocab_size, d)
     yield tensor("trunk.positions.weight", f"{hf_name}.position_embeddings.weight", n_positions, d)
     if config.n_token_types:

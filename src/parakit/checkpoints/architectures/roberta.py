@@ -11,6 +11,7 @@ from pathlib import Path
 
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
+    GELU_ONLY,
     REQUIRED_VALUES,
     SETTINGS,
     is_unused,
@@ -41,10 +42,7 @@ TIED_COPIES: Mapping[str, str] = {
     "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
     "lm_head.decoder.bias": "lm_head.bias",
 }
-REQUIRED = {
-    **REQUIRED_VALUES,
-    "hidden_act": (("gelu", "gelu_python"), "layers unlike the head, which has GELU"),
-}
+REQUIRED = {**REQUIRED_VALUES, "hidden_act": GELU_ONLY}
 IGNORED_KEYS = ("classifier_dropout", "language", "name")
 
 

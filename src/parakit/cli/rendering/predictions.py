@@ -33,6 +33,8 @@ def predict(
         raise UserError(
             f"this model is {model.kind.description}", "use `parakit generate` or `parakit chat` with it"
         )
+    if main == "replaced":
+        raise UserError(f"this model is {model.kind.description}", "fine-tune it, or call its `network`")
     if main == "reward":
         raise UserError(
             f"this model is {model.kind.description}", "`parakit evaluate --preferences` measures it"

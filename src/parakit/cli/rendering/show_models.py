@@ -92,6 +92,8 @@ def _measured(result: JsonObject) -> JsonObject:
 def _purpose(head: Head) -> str:
     if head.classes is None:
         return _HEADS[head.kind]
+    if head.classes.level == "replaced":
+        return "tells replaced tokens"
     if head.classes.level == "span":
         return "finds answers in contexts"
     what = "words" if head.classes.level == "token" else "texts"

@@ -66,12 +66,13 @@ class HeadwiseLayerNorm(nn.Module):
         return functional.layer_norm(x, x.shape[-1:], None, None, self.eps) * self.weight[:, None]
 
 
-def make_norm(config: TransformerConfig) -> nn.Module:
-    """The norm of `config`, over d_model features: RMSNorm, or LayerNorm (Ba et al. 2016)."""
+def make_norm(config: TransformerConfig, width: int | None = None) -> nn.Module:
+    """The norm of `config`, over `width` features (None: d_model): RMSNorm, or LayerNorm (Ba et al. 2016)."""
+    width = width or config.d_model
     if config.norm == "rms":
         kind = ZeroCenteredRMSNorm if config.zero_centered_norm else RMSNorm
-        return kind(config.d_model, config.norm_eps)
-    return nn.LayerNorm(config.d_model, config.norm_eps, config.norm_weight, config.norm_bias)
+        return kind(width, config.norm_eps)
+    return nn.LayerNorm(width, config.norm_eps, config.norm_weight, config.norm_bias)
 
 
 def make_query_key_norm(config: TransformerConfig, n_heads: int) -> nn.Module:

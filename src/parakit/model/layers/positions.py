@@ -220,7 +220,7 @@ def make_positions(config: TransformerConfig, causal: bool) -> nn.Module | None:
         kind = LongRopePositions if longrope else RotaryPositions
         return kind(width, config.max_seq_len, config.rope_theta, scaling)
     if config.positions == "learned":
-        return LearnedPositions(config.max_seq_len, config.d_model, config.position_offset)
+        return LearnedPositions(config.max_seq_len, config.d_positions, config.position_offset)
     if config.positions == "sinusoidal":
         return SinusoidalPositions(config.max_seq_len, config.d_model)
     return RelativePositions(config, causal) if config.positions == "relative" else None
