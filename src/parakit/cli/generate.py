@@ -28,7 +28,8 @@ class GenerateCommandConfig(SamplingConfig):
     )
     prompting: Literal["auto", "chat", "plain"] = Field(
         default="auto",
-        description="Use the chat template, plain text, or (auto) the form that the model was tuned for.",
+        description="Use the chat template, plain text, or (auto) what the model was tuned for; a published model "
+        "is asked by its template, if it has one.",
     )
     system: str = Field(default="", description="The system prompt (chat only).")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
@@ -38,12 +39,20 @@ class GenerateCommandConfig(SamplingConfig):
     )
 
 
+_CHOSEN = {  # by whether it is a chat
+    True: "prompting: chat, as the model was tuned (--prompting plain continues the text)",
+    False: "prompting: plain, the text is continued (--prompting chat asks by the chat template)",
+}
+
+
 def main(argv: list[str]) -> int:
     """Run `parakit generate` with these arguments; 0 when a completion was made."""
     command = parse_command(GenerateCommandConfig, argv, "parakit generate")
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
     is_chat = model.chat_tuned if command.prompting == "auto" else command.prompting == "chat"
+    if command.prompting == "auto" and not command.as_json:
+        log(_CHOSEN[is_chat])
     if command.system and not is_chat:
         raise UserError(
             "--system needs a model that is prompted by the chat template", "add --prompting chat"

@@ -59,6 +59,8 @@ class ChatSession:
         adapters: AdapterSet | None = None,
     ) -> None:
         config = config or ChatConfig()
+        if tokenizer.chat_template is None:
+            prompt_ids(tokenizer, [Message("user", "a")])  # raises, and says what the model can do instead
         self.model, self.tokenizer, self.adapters = model, tokenizer, adapters
         self.system: str = config.system
         self.when_full = config.when_full

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from parakit.checkpoints.adapters.base_model import base_folder, is_adapter_folder
 from parakit.checkpoints.generation_settings import GENERATION, published_sampling
 from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE
 from parakit.common.files import read_json
 from parakit.common.progress import log
 from parakit.inference.config import SamplingConfig
+from parakit.tokens.chat.template import CHAT_TEMPLATE
+from parakit.tokens.tokenizer.files import read_chat_template
 
 
 def is_chat_tuned(path: str | Path) -> bool:
-    """Whether `generation_config.json` or the lineage (its config or result) has `chat: true`.
+    """Whether a model folder, or that of an adapter, was tuned for conversations.
 
-    A chat template alone proves nothing: a base model's folder has one too, so that it can be tuned.
+    `chat` in `generation_config.json` or in the lineage (its config or result), which Parakit writes, decides. Where
+    neither says it, the folder's chat template does: publishers put one into a folder to be used. Parakit's own template
+    proves nothing, because Parakit's base models have it too, so that they can be tuned. An adapter without a statement
+    is as its base.
     """
     path = Path(path)
-    for name, keys in (("generation_config.json", (None,)), (LINEAGE, ("config", "result"))):
+    for name, keys in ((GENERATION, (None,)), (LINEAGE, ("config", "result"))):
         if not (path / name).is_file():
             continue
         content = read_json(path / name)
@@ -29,7 +35,9 @@ def is_chat_tuned(path: str | Path) -> bool:
             values = content if key is None else content.get(key)
             if isinstance(values, dict) and isinstance(values.get("chat"), bool):
                 return values["chat"]
-    return False
+    if is_adapter_folder(path):
+        return is_chat_tuned(base_folder(path))
+    return read_chat_template(path) not in (None, CHAT_TEMPLATE)
 
 
 def read_sampling_settings(path: str | Path) -> dict[str, float]:

@@ -161,7 +161,8 @@ def translate(
 
 
 def _stop_ids(tokenizer: Tokenizer, config: SamplingConfig | BeamConfig) -> frozenset[int]:
-    """EOS, which ends a target. Stop strings do not apply here and are refused."""
+    """What ends a target: EOS, and the ids that the model's settings name. Stop strings are refused."""
     if isinstance(config, SamplingConfig) and config.stop:
         raise UserError(f"stop = {list(config.stop)}: targets end at EOS only", "leave out the stop strings")
-    return frozenset() if tokenizer.eos_id is None else frozenset([tokenizer.eos_id])
+    published = () if tokenizer.published is None else tokenizer.published.stop_ids
+    return frozenset(i for i in (tokenizer.eos_id, *published) if i is not None)

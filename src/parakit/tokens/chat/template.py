@@ -123,8 +123,15 @@ def response_text(tokenizer: Tokenizer, token_ids: Iterable[int]) -> str:
 
 
 def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Ids at which generation ends: EOS and the end of an assistant's turn."""
-    return tuple(dict.fromkeys(i for i in (tokenizer.eos_id, end_of_turn_id(tokenizer)) if i is not None))
+    """Ids at which generation ends: EOS, those that the model's settings name, and the end of an assistant's turn. A
+    template that cannot be rendered has none.
+    """
+    published = () if tokenizer.published is None else tokenizer.published.stop_ids
+    try:
+        end_of_turn = end_of_turn_id(tokenizer)
+    except UserError:
+        end_of_turn = None
+    return tuple(dict.fromkeys(i for i in (tokenizer.eos_id, *published, end_of_turn) if i is not None))
 
 
 def _turns(messages: ChatMessages) -> tuple[list[dict[str, str]], list[bool]]:
@@ -199,8 +206,9 @@ def _pieces(
     """The rendered conversation, split into the template's own text and the contents."""
     if tokenizer.chat_template is None:
         raise UserError(
-            "this tokenizer has no chat template",
-            "use a tokenizer that parakit trained, or add chat_template.jinja",
+            "this model has no chat template, so it cannot be asked in a conversation",
+            "let it continue a text: parakit generate MODEL TEXT --prompting plain; or, if its publisher has a"
+            " chat_template.jinja, put it into the folder",
         )
     variables = {
         "add_generation_prompt": add_generation_prompt,
@@ -213,7 +221,9 @@ def _pieces(
         )
     except TemplateError as error:
         raise UserError(
-            f"the chat template cannot be used: {error}", "use another chat_template.jinja"
+            f"the chat template cannot be used for this conversation: {error}",
+            "change the conversation (some templates take no system prompt, or only turns that alternate), use another"
+            " chat_template.jinja, or leave the template out with --prompting plain",
         ) from None
     parts = _PLACEHOLDER.split(masked)  # template text, content number, template text, ...
     pieces, position = [_Piece(parts[0], False)], len(parts[0])

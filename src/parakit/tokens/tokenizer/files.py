@@ -32,6 +32,7 @@ _FILE, _CONFIG, _MAP, _TEMPLATE = (
     "chat_template.jinja",
 )
 _TARGET = "target_tokenizer.json"
+_GENERATION, _MODEL = "generation_config.json", "config.json"
 _KINDS = {"WordPiece": "wordpiece", "Unigram": "unigram", "WordLevel": "word"}
 
 
@@ -57,6 +58,8 @@ class PublishedTokenizer:
     written_map: JsonObject
     is_converted: bool
     """The folder had no tokenizer.json."""
+    stop_ids: tuple[int, ...] = ()
+    """Every id that ends an output, by the settings of the model in the same folder."""
 
     def config_for(self, tokenizer_json: str, written: JsonObject) -> JsonObject:
         """tokenizer_config.json for a tokenizer that Parakit would describe by `written`. The publisher's class stays
@@ -124,6 +127,7 @@ class TokenizerFiles:
             written_config=_written_config(text, kind, names, token_types=False),
             written_map=names,
             is_converted=not (folder / _FILE).is_file(),
+            stop_ids=_read_stop_ids(folder),
         )
         return cls(text, kind, special, chat_template, target_json, source, published)
 
@@ -245,8 +249,27 @@ def _kind(settings: Mapping[str, Any], parsed: Mapping[str, Any]) -> str:
     return _KINDS.get(model, model.lower())
 
 
+def read_chat_template(folder: str | Path) -> str | None:
+    """The chat template in a folder's files; None without one."""
+    folder = Path(folder)
+    return _read_template(folder, _read_mapping(folder / _CONFIG))
+
+
 def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     if (folder / _TEMPLATE).is_file():
         return (folder / _TEMPLATE).read_text(encoding="utf-8")
     inline = settings.get("chat_template")
+    if isinstance(inline, list):  # several by name: for tools, for retrieval, and the one for conversations
+        named = {one.get("name"): one.get("template") for one in inline if isinstance(one, dict)}
+        inline = named.get("default")
     return inline if isinstance(inline, str) else None
+
+
+def _read_stop_ids(folder: Path) -> tuple[int, ...]:
+    """Every id of `eos_token_id`, from generation_config.json, else from config.json: a model can have several."""
+    for name in (_GENERATION, _MODEL):
+        ids = _read_mapping(folder / name).get("eos_token_id")
+        found = [i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int and i >= 0]
+        if found:
+            return tuple(found)
+    return ()
