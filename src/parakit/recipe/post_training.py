@@ -14,7 +14,7 @@ from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutCon
 from parakit.common.files import JsonObject
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
-from parakit.recipe.start_plan import base_stage
+from parakit.recipe.start_plan import base_stage, seconds_of
 from parakit.training.config import TrainingConfig
 
 REWARD = "reward"
@@ -77,14 +77,19 @@ def _align(recipe: RecipeConfig, step: AlignConfig, policy: str, folder: Path, w
         "prompts": fingerprint(paths),
     }
 
+    seconds = seconds_of(recipe, "align") if recipe.start else None
+    settings |= {"seconds": seconds} if seconds else {}
+
     def run(out: Path) -> None:
         from parakit.stages.alignment import AlignJob
         from parakit.stages.data import make_prompts
+        from parakit.stages.defaults.time_budget import with_epochs_in_time
         from parakit.stages.job_builders import align
 
+        timed = with_epochs_in_time(training, folder / policy, folder / data, seconds)
         place = work / f"{step.method}.prompts"
         source = make_prompts(step.method, paths, place) if paths else folder / data
-        align(AlignJob(folder / policy, source, work / step.method, training), out, overwrite=True)
+        align(AlignJob(folder / policy, source, work / step.method, timed), out, overwrite=True)
 
     return Stage(step.method, settings, tuple(parents), run)
 

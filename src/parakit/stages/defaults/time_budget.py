@@ -13,11 +13,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from parakit.alignment.config import AlignConfig, DPOConfig, RewardConfig
+from parakit.checkpoints.adapters import base_folder
 from parakit.checkpoints.loading import read_config
+from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device
-from parakit.common.files import JsonObject
+from parakit.common.files import JsonObject, read_json
 from parakit.common.hardware import describe_hardware
 from parakit.common.progress import log
+from parakit.data.preferences.sets import iter_preferences
 from parakit.model.config import DecoderConfig, ModelConfig
 from parakit.model.heads import TransformerModel
 from parakit.model.presets import ModelSizing
@@ -27,10 +31,14 @@ from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
 from parakit.stages.task_models import build_model
 from parakit.stages.tasks import TaskBuilder
 from parakit.tokens.shards import TokenShards
-from parakit.training.config import ExampleBatches, TextBatches, TrainingConfig, TrainingPlan
+from parakit.tokens.tokenizer.files import has_tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.config import ExampleBatches, TextBatches, TrainingConfig, TrainingPlan, lengths_given
 from parakit.training.throughput import measure_peak_flops
 from parakit.training.trainer import Trainer
 
+N_COUNTED = 64  # rankings whose tokens are counted
+RANKING_COST = 2.0  # of a ranking, relative to training on its tokens once: the reference, the validations
 N_TIMED = 3  # steps of one row; the first one is not counted
 OVERHEAD = 1.25  # validations, batches and metrics, relative to the timed steps
 MIN_STEPS = 32  # of a run in a given time: with fewer, the rate hardly leaves its warm-up
@@ -100,6 +108,34 @@ def plan_in_time(
         + (f" ({MAX_EPOCHS:g} passes over the data; the time would hold more)" if steps == enough else "")
     )
     return resolve(sized.replace(max_steps=steps))
+
+
+def with_epochs_in_time(
+    training: AlignConfig, model: Path, preferences: Path, seconds: float | None
+) -> AlignConfig:
+    """Of preference tuning whose length is open: as large a part of a pass over the rankings as fits into the time, at
+    the speed at which the model before was trained.
+    """
+    if seconds is None or lengths_given(training) or not isinstance(training, RewardConfig | DPOConfig):
+        return training
+    speed = (
+        read_json(model / LINEAGE)["result"].get("tokens_per_second") if (model / LINEAGE).is_file() else None
+    )
+    if not speed:
+        config, device = read_config(model), pick_device(training.device)
+        flops = training_flops_per_token(config, min(config.max_seq_len, 512))
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        speed = measure_peak_flops(device.type, dtype) * SHARE_OF_PEAK / flops
+    rankings = list(iter_preferences(preferences, "train"))
+    tokenizer = Tokenizer.load(model if has_tokenizer(model) else base_folder(model))
+    shown = rankings[:N_COUNTED]
+    texts = [text for one in shown for text in (*(m.content for m in one.prompt), *one.completions)]
+    n_tokens = sum(len(ids) for ids in tokenizer.encode_bulk(texts)) / max(1, len(shown))
+    fitting = seconds * speed / (RANKING_COST * n_tokens * max(1, len(rankings)))
+    if fitting >= 1.0:
+        return training
+    log(f"{training.method}: {fitting:.0%} of the {len(rankings):,} rankings fit into {seconds:.0f} s")
+    return training.replace(epochs=max(fitting, 1.0 / max(1, len(rankings))))
 
 
 def _batch(training: TrainingConfig, rows: int, seq_len: int) -> JsonObject:
