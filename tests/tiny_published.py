@@ -65,3 +65,29 @@ def published_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def published_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers that fills masks, with a WordPiece tokenizer; not to be changed."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("published") / "tiny-bert"
+    backend = BertWordPieceTokenizer()
+    backend.train_from_iterator([sentences(i, 12) for i in range(8)], vocab_size=200, show_progress=False)
+    tokenizer = BertTokenizerFast(tokenizer_object=backend)
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=CONTEXT,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder

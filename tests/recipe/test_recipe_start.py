@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from parakit.common import UserError, open_artifact
 from parakit.recipe import RecipeConfig, build, dry_run
 from parakit.recipe.builder import recipe_for_model
 from parakit.recipe.stage_list import stages_of
+from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from tests.sample_text import sentences
 
 TINY = {
     "name": "assistant",
@@ -120,6 +123,53 @@ def test_conversations_alone_in_a_given_time_choose_an_adapter(
     plan = summary["stages"]["finetune"]["plan"]
     n_tokens = summary["stages"]["conversation_shards"]["splits"]["train"]["n_tokens"]
     assert plan["max_steps"] * plan["n_rows"] * plan["seq_len"] <= 3.5 * n_tokens
+
+
+def test_an_adapter_is_merged_before_alignment_and_each_model_is_compared(
+    published_decoder, conversations, tmp_path
+):
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"the bird {i}", "chosen": "the old tree", "rejected": "no"} for i in range(24)]
+    pairs.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    settings = TINY | {
+        **{"conversations.paths": [str(conversations)], "finetune.method": "lora"},
+        **{
+            "preferences.paths": [str(pairs)],
+            "align": [{"method": "dpo", "max_steps": 1, "batch_examples": 4}],
+        },
+    }
+    settings = {key: value for key, value in settings.items() if not key.startswith("pretrain")}
+    summary = build(recipe_for_model(str(published_decoder), (), settings), tmp_path / "builds").to_dict()
+    assert list(summary["models"]) == ["start", "tuned", "dpo"]
+    assert open_artifact(tmp_path / "builds/assistant/finetune").kind == "model"
+    (chats,) = summary["against_start"]
+    assert list(chats["differences"]) == ["tuned", "dpo"]
+
+
+def test_an_encoder_learns_a_task_from_examples(published_encoder, tmp_path):
+    examples = tmp_path / "labels.jsonl"
+    rows = [{"text": sentences(i, 1), "label": "even" if i % 2 == 0 else "odd"} for i in range(60)]
+    examples.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    settings = {"name": "labels", "examples.paths": [str(examples)], "finetune.task": "classify"}
+    settings |= {"examples.test_fraction": 0.2, "examples.validation_fraction": 0.2}
+    recipe = recipe_for_model(str(published_encoder), (), settings | {"finetune.max_steps": 2})
+    assert recipe.family == "encoder"
+    summary = build(recipe, tmp_path / "builds").to_dict()
+    assert list(summary["stages"]) == ["start", "examples", "example_shards", "finetune", "evaluate"]
+    assert summary["task"]["task"] == "classify"
+    assert summary["task_of_start"] is None
+
+
+def test_the_template_of_the_docs_works_for_a_model_without_one(published_decoder):
+    page = (Path(__file__).resolve().parents[2] / "docs/start.md").read_text()
+    template = page.split("```\n{% for")[1].split("\n```")[0]
+    tokenizer = Tokenizer.load(published_decoder)
+    tokenizer.chat_template = "{% for" + template
+    messages = [{"role": "user", "content": "the bird"}, {"role": "assistant", "content": "the tree"}]
+    chat = compile_chat(tokenizer, messages)
+    counted = [i for i, counts in zip(chat.token_ids, chat.loss_mask, strict=True) if counts]
+    assert counted[-1] == tokenizer.eos_id
+    assert tokenizer.decode(counted[:-1]).strip() == "the tree"
 
 
 def names(recipe: RecipeConfig, tmp_path: Path) -> dict[str, tuple[str, ...]]:
