@@ -8,6 +8,8 @@ import torch
 from parakit.checkpoints import load_model, read_config
 from parakit.checkpoints.registry import ARCHITECTURES
 from parakit.common import UserError
+from parakit.inference.config import SamplingConfig
+from parakit.inference.generation.decoding import generate_ids, stream_ids
 from parakit.model.heads import Classifier, Embedder
 from tests.checkpoints.conformance import (
     assert_bf16_close,
@@ -56,12 +58,21 @@ def test_a_published_variant_is_computed_and_kept(tmp_path, name, variant):
     folder = saved(reference, tmp_path / "f")
     model, _ = load_model(folder)
     assert_decoder_conforms(model, reference)
-    assert_same_greedy_tokens(model, reference)
     ids = random_ids(97, 3, 24)
     written_as = DECODERS[name].written_as.get(variant)
     assert_round_trip(reference, folder, tmp_path / "g", lambda m: kernels(m, name)(ids).logits, written_as)
     assert read_config(tmp_path / "g") == read_config(folder) == model.config
     assert model.config.n_params()["total"] == sum(p.numel() for p in reference.parameters())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "variant"), cases())
+def test_its_greedy_tokens_and_halved_logits_are_those_of_transformers(tmp_path, name, variant):
+    reference = tiny(name, variant)
+    folder = saved(reference, tmp_path / "f")
+    model, _ = load_model(folder)
+    assert_same_greedy_tokens(model, reference)
+    ids = random_ids(97, 3, 24)
     exact = model(ids)
     half, _ = load_model(folder, dtype="bfloat16")
     with torch.no_grad():
@@ -136,3 +147,14 @@ def test_a_model_of_both_directions_predicts_no_next_token(tmp_path):
     settings = {**sizes, "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
     with pytest.raises(UserError, match="use_bidirectional_attention"):
         ARCHITECTURES["gemma3_text"].read_settings(settings, "config.json")
+
+
+def test_texts_that_outgrow_the_original_context_are_completed_in_batches_as_alone(tmp_path):
+    reference = tiny("phi3", "Phi-3-mini-128k")
+    model, _ = load_model(saved(reference, tmp_path / "f"))
+    assert_same_greedy_tokens(model, reference, prompt_len=25, n_new=16)  # 32 tokens is where angles switch
+    sampling = SamplingConfig(temperature=0.0, max_new_tokens=16)
+    prompts = [random_ids(97, length, seed=length).tolist() for length in (25, 30, 33, 3)]
+    together = generate_ids(model, prompts, sampling)
+    assert together == [generate_ids(model, [prompt], sampling)[0] for prompt in prompts]
+    assert together[0] == list(stream_ids(model, prompts[0], sampling))

@@ -13,14 +13,7 @@ from parakit.common.files import JsonObject
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
 from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
-_UNCOMPUTED = {
-    "saved_as",
-    "dropout",
-    "attention_dropout",
-    "feed_forward_dropout",
-    "balance_coef",
-    "router_z_coef",
-}
+_TRAINING_ONLY = {"dropout", "attention_dropout", "feed_forward_dropout", "balance_coef", "router_z_coef"}
 _POSITION_SETTINGS = {
     "rotary": {"rope_theta", "local_rope_theta", "rope_scaling", "rotary_dim", "no_rope_layers"},
     "learned": {"position_offset"},
@@ -67,7 +60,7 @@ def _stack_diff(first: TransformerConfig, second: TransformerConfig) -> dict[str
 
 def _effective(config: TransformerConfig) -> JsonObject:
     """The settings that such a model's outputs depend on, in a canonical form."""
-    values = {name: value for name, value in config.model_dump().items() if name not in _UNCOMPUTED}
+    values = {name: value for name, value in config.model_dump().items() if name not in _TRAINING_ONLY}
     local = [layer for layer in range(config.n_layers) if config.is_local(layer)]
     values |= {"local_layers": local, "sliding_window": config.sliding_window if local else None}
     if config.positions == "rotary":

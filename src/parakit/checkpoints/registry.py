@@ -105,12 +105,11 @@ def architecture_of(hf_config: HFConfig, where: str | Path) -> tuple[Architectur
 
 
 def architecture_for(config: ModelConfig, head: Head) -> Architecture:
-    """The architecture that the config names, if it computes such a model, else the first that does. Raises `UserError`
-    naming the incompatible settings of the architecture that has the fewest.
+    """The first architecture that computes such a model. Raises `UserError` naming the incompatible settings of
+    the architecture that has the fewest.
     """
     closest: tuple[str, dict[str, tuple[Any, Any]]] | None = None
-    wanted = getattr(config, "saved_as", None)
-    for name, architecture in sorted(ARCHITECTURES.items(), key=lambda item: item[0] != wanted):
+    for name, architecture in ARCHITECTURES.items():
         if head_name(head) not in architecture.CLASSES:
             continue
         diff = incompatibilities(architecture, config, head)

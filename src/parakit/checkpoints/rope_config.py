@@ -222,10 +222,8 @@ def write_local_layers(config: TransformerConfig) -> JsonObject:
 def _scaling(
     kind: str, group: Mapping[str, Any], hf_config: HFConfig, where: str | Path, key: str
 ) -> RopeScaling:
-    longest, original = (
-        hf_config.get("max_position_embeddings"),
-        group.get("original_max_position_embeddings"),
-    )
+    longest: Any = hf_config.get("max_position_embeddings")
+    original: Any = group.get("original_max_position_embeddings")
     values: JsonObject = {"kind": kind, "factor": group.get("factor")}
     if kind == "longrope":
         original = hf_config.get("original_max_position_embeddings", original)

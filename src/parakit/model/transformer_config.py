@@ -54,10 +54,6 @@ class TransformerConfig(Config):
 
     family: ClassVar[Family]
 
-    saved_as: str | None = Field(
-        default=None,
-        description="published architecture of its folders, if that computes it; None: the plainest",
-    )
     vocab_size: int = Field(ge=1)
     d_model: int = Field(ge=1)
     n_layers: int = Field(ge=1)

@@ -18,6 +18,7 @@ from parakit.checkpoints.adapters import base_folder, load_adapter, save_adapter
 from parakit.checkpoints.adapters.module_names import ModuleNames
 from parakit.checkpoints.adapters.peft_config import lora_scale
 from parakit.checkpoints.mapping import Head
+from parakit.checkpoints.registry import architecture_for
 from parakit.common.artifacts import Lineage
 from parakit.common.errors import UserError
 from parakit.model import Classifier, ClassifierConfig, EncoderConfig, LanguageModel, SequenceToSequence
@@ -230,7 +231,8 @@ def test_an_encoder_decoders_matrices_have_adapters_too(tmp_path):
 
 def test_a_tied_table_of_two_stacks_has_no_module_there():
     shape = config_for_size("40k", 60, 16, "encoder-decoder", None).config
-    names = ModuleNames(shape, Head("sequence_to_sequence"))
+    head = Head("sequence_to_sequence")
+    names = ModuleNames(architecture_for(shape, head), shape, head)
     if shape.tie_embeddings:
         with pytest.raises(UserError, match="lora_targets"):
             names.module_with("trunk.encoder.token_embedding")

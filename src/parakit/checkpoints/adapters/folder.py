@@ -31,7 +31,7 @@ from parakit.checkpoints.model_folder import (
     read_settings,
     write_logs_and_card,
 )
-from parakit.checkpoints.publisher import carry_publisher
+from parakit.checkpoints.publisher import carry_publisher, choose_architecture, publisher_of
 from parakit.checkpoints.safetensors_io import read_header, read_tensors, write_tensors
 from parakit.checkpoints.weights import empty_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
@@ -173,6 +173,12 @@ def _with_head(model: TransformerModel, head: Head) -> TransformerModel:
     return other
 
 
+def _names(model: TransformerModel, head: Head) -> ModuleNames:
+    """Its modules in transformers, in the architecture that it was loaded as."""
+    architecture = choose_architecture(model.config, head, publisher_of(model))
+    return ModuleNames(architecture, model.config, head)
+
+
 def _is_prefix(adapter: Adapter) -> bool:
     """Whether it is a prompt or a prefix."""
     return list(adapter.wrappers) == ["trunk"]
@@ -183,7 +189,7 @@ def _lora(
 ) -> tuple[JsonObject, dict[str, torch.Tensor]]:
     from parakit.checkpoints.adapters.lora_tensors import lora_tensors, trained_token_ids
 
-    names, settings = ModuleNames(model.config, head), adapter.config
+    names, settings = _names(model, head), adapter.config
     tensors, ranks, fully_trained = lora_tensors(adapter.wrappers, names)
     suffixes = {hf_name.rpartition(".")[2] for hf_name in ranks}
     matching = {hf_name for hf_name in names.modules if hf_name.rpartition(".")[2] in suffixes}
@@ -222,7 +228,7 @@ def _read_lora(
     from parakit.model.adapters import LoraConfig
     from parakit.model.adapters.attachment import Adapter
 
-    wrappers = lora_wrappers(model, tensors, ModuleNames(model.config, head_of(model)), peft, where)
+    wrappers = lora_wrappers(model, tensors, _names(model, head_of(model)), peft, where)
     config = LoraConfig(
         rank=int(peft.get("r", 8)),
         alpha=float(peft.get("lora_alpha", 8)),

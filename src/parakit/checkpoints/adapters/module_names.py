@@ -39,8 +39,7 @@ class HFModule:
 class ModuleNames:
     """Modules and parameters of a model here, and of transformers' model with the same config and head."""
 
-    def __init__(self, config: ModelConfig, head: Head) -> None:
-        architecture = registry.architecture_for(config, head)
+    def __init__(self, architecture: Architecture, config: ModelConfig, head: Head) -> None:
         self.class_name = registry.class_name(architecture, head)
         self.modules: dict[str, HFModule] = {}
         """By transformers' name."""

@@ -36,7 +36,6 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
         partial_rotary=1.0,
     )
     settings |= {"sliding_window": hf_config.get("sliding_window"), "query_key_norm": False}
-    settings["saved_as"] = MODEL_TYPE  # Llama computes the same, with other tensors
     return shared.finish(settings, where)
 
 
