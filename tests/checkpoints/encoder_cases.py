@@ -83,6 +83,22 @@ _ELECTRA_VARIANTS = {
     "gelectra": {"embedding_size": 16, "type_vocab_size": 3},
     "longer": {"embedding_size": 8, "max_position_embeddings": 72},
 }
+_NOMIC_SIZES = {**SIZES, "pad_token_id": 0}
+_NOMIC_VARIANTS = {
+    "nomic-embed-text-v1.5": {},
+    "GELU, another base": {
+        "hidden_act": "gelu",
+        "rope_parameters": {"rope_type": "default", "rope_theta": 90.0},
+    },
+    "nomic-embed-text-v1": {"vocab_size": 64, "max_position_embeddings": 64},
+    "nomic-bert-2048": {"max_position_embeddings": 80},
+    "more heads": {"num_attention_heads": 4},
+    "heads of another width": {"head_dim": 4},
+    "one layer": {"num_hidden_layers": 1},
+    "epsilon": {"layer_norm_eps": 1e-5},
+    "linear scaling": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 2.0}},
+    "one type": {"type_vocab_size": 1, "intermediate_size": 40},
+}
 _DISTIL_SIZES = {
     **{"vocab_size": 61, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
     **{"max_position_embeddings": 40, "pad_token_id": 0},
@@ -106,6 +122,12 @@ ENCODERS: dict[str, EncoderCase] = {
     "distilbert": EncoderCase("DistilBert", _DISTIL_VARIANTS, sizes=_DISTIL_SIZES),
     "mpnet": EncoderCase("MPNet", _MPNET_VARIANTS, positions_after_padding=True),
     "electra": EncoderCase("Electra", _ELECTRA_VARIANTS, heads=tuple(HEADS)),
+    "nomic_bert": EncoderCase(
+        "NomicBert",
+        _NOMIC_VARIANTS,
+        sizes=_NOMIC_SIZES,
+        heads=("masked_language_model", "classifier", "token_classifier", "embedder"),
+    ),
     "bert": EncoderCase("Bert", {"bert-large-squad": {}}, heads=("question_answering",)),
     "modernbert": EncoderCase(
         "ModernBert",

@@ -1,10 +1,12 @@
 """RoBERTa, XLM-R, DistilBERT and the like: every head's outputs and folders are those of transformers."""
 
+import json
+
 import pytest
 import torch
 
 from parakit.checkpoints import load_model, parameter_counts, read_config, save_model
-from parakit.common import Lineage
+from parakit.common import Lineage, UserError
 from parakit.model.config import FIXED_LABELS
 from parakit.model.heads import Classifier, Embedder, MaskedLanguageModel
 from parakit.model.layers.masks import document_mask
@@ -120,3 +122,54 @@ def test_a_tokenizer_with_another_padding_token_moves_no_position(tmp_path):
     with torch.no_grad():
         assert_close(model(ids), again(ids, attention_mask=torch.ones_like(ids)).logits)
     assert read_config(tmp_path / "g") == model.config
+
+
+def test_nomic_bert_is_read_by_its_publishers_keys_too(tmp_path):
+    """The same weights under the keys of nomic-embed-text-v1.5."""
+    reference = tiny("nomic_bert", "nomic-embed-text-v1.5", "embedder")
+    folder = saved(reference, tmp_path / "f")
+    published = {
+        **{"architectures": ["NomicBertModel"], "model_type": "nomic_bert", "activation_function": "swiglu"},
+        **{
+            "attn_pdrop": 0.0,
+            "bos_token_id": None,
+            "causal": False,
+            "dense_seq_output": True,
+            "embd_pdrop": 0.0,
+        },
+        **{
+            "eos_token_id": None,
+            "fused_bias_fc": True,
+            "fused_dropout_add_ln": True,
+            "initializer_range": 0.02,
+        },
+        **{
+            "layer_norm_epsilon": 1e-12,
+            "mlp_fc1_bias": False,
+            "mlp_fc2_bias": False,
+            "n_embd": 16,
+            "n_head": 2,
+        },
+        **{"n_inner": 24, "n_layer": 2, "n_positions": 40, "pad_vocab_size_multiple": 64, "prenorm": False},
+        **{
+            "parallel_block": False,
+            "qkv_proj_bias": False,
+            "reorder_and_upcast_attn": False,
+            "resid_pdrop": 0.0,
+        },
+        **{"rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False},
+        **{"rotary_emb_scale_base": None, "rotary_scaling_factor": None, "summary_type": "cls_index"},
+        **{"scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True, "summary_activation": None},
+        **{"summary_first_dropout": 0.0, "summary_proj_to_labels": True, "summary_use_proj": True},
+        **{"torch_dtype": "float32", "type_vocab_size": 2, "use_cache": True, "use_flash_attn": True},
+        **{"use_rms_norm": False, "use_xentropy": True, "vocab_size": 61, "max_trained_positions": 2048},
+        **{"last_layer_subset": False},
+    }
+    (folder / "config.json").write_text(json.dumps(published))
+    model, _ = load_model(folder)
+    ids = random_ids(61, 3, 24)
+    with torch.no_grad():
+        assert_close(model.trunk(ids), reference(ids).last_hidden_state)
+    (folder / "config.json").write_text(json.dumps(published | {"qkv_proj_bias": True}))
+    with pytest.raises(UserError, match="qkv_proj_bias"):
+        load_model(folder)

@@ -27,6 +27,7 @@ from parakit.checkpoints.architectures import (
     mixtral,
     modernbert,
     mpnet,
+    nomic_bert,
     olmo2,
     olmo3,
     opt,
@@ -52,7 +53,7 @@ _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
     *(gpt_neox, opt, phi3, stablelm, olmo2, olmo3, gemma2, gemma3_text),
     *(granite, smollm3, ministral),
-    *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra),
+    *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra, nomic_bert),
     *(t5, bart, marian),
 )
 ARCHITECTURES = {module.MODEL_TYPE: module for module in _MODULES}

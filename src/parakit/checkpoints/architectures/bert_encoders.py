@@ -67,6 +67,7 @@ def read_encoder(
     ignored: Iterable[str] = (),
     handled: Iterable[str] = (),
     activation: str = "hidden_act",
+    default_activation: str = "gelu",
 ) -> JsonObject:
     """The values of an `EncoderConfig`; dropout is read as well, for fine-tuning. `activation` is the key of it; the other
     arguments are those of `read_keys`.
@@ -85,7 +86,7 @@ def read_encoder(
         values["attention_dropout"] = None
     values["head_dim"] = read_head_dim(hf_config, where, settings["d_model"], settings["n_heads"])
     values["n_kv_heads"] = values["n_heads"]
-    values["activation"] = read_activation(hf_config, activation, where, "gelu")
+    values["activation"] = read_activation(hf_config, activation, where, default_activation)
     return values | _SHAPE
 
 
