@@ -55,3 +55,37 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take: what the system has left, within the limits of its control groups. None
+    where neither is known.
+    """
+    found = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        if "MemAvailable" in lines:
+            found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    for limit, used in _CGROUP_FILES:
+        maximum, current = _read_number(limit), _read_number(used)
+        if maximum is not None and current is not None and maximum < 2**60:
+            found.append(max(0, maximum - current))
+    return min(found) if found else None
+
+
+_CGROUP_FILES = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def _read_number(path: Path) -> int | None:
+    """The number in a file; None without one ("max")."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from parakit.model.config import EncoderDecoderConfig
 from parakit.model.layers.attention import Cache
@@ -24,6 +25,8 @@ class Stack(nn.Module):
     """Token embedding, positions, blocks, final norm."""
 
     causal = False
+    checkpointing = False
+    """Compute each block again in the backward pass instead of keeping what it computed (Chen et al. 2016)."""
 
     def __init__(
         self, config: TransformerConfig, token_embedding: nn.Embedding | None = None, cross: bool = False
@@ -109,7 +112,11 @@ class Stack(nn.Module):
         x = self._embed(vectors, position_ids, token_type_ids)
         for block in self.blocks:
             assert isinstance(block, Block)
-            x = block(x, rotations[block.rotation], masks[block.local], cache, source, source_mask)
+            inputs = (x, rotations[block.rotation], masks[block.local], cache, source, source_mask)
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, *inputs, use_reentrant=False)
+            else:
+                x = block(*inputs)
         x = self.final_norm(x)
         return x if self.output_projection is None else self.output_projection(x)
 
@@ -191,3 +198,10 @@ class EncoderDecoder(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """The blocks of the encoder, then those of the decoder."""
         return [*self.encoder.blocks, *self.decoder.blocks]
+
+
+def set_checkpointing(model: nn.Module, on: bool) -> None:
+    """Turn gradient checkpointing of every stack in `model` on or off."""
+    for module in model.modules():
+        if isinstance(module, Stack):
+            module.checkpointing = on

@@ -14,6 +14,7 @@ from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
+from parakit.stages.defaults.memory import fit_memory, longest_example
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.finetune_methods import adjust_plan, adjust_sizing, check_method_fits, setup_method
 from parakit.stages.job import PreparedRun
@@ -97,13 +98,17 @@ class FinetuneJob:
         new_turns = self.task == "chat" and not is_chat_tuned(folder)
         saved = load_plan(run_dir)
         plan = saved[1] if saved else self._plan(training, base, tokenizer, splits, replay, new_turns)
-        save_plan(run_dir, base.config, plan)
         seed_everything(plan.seed)
         model = self._with_head(base, splits)
         settings = task_settings(training)
         builder = TaskBuilder(self.task, splits, model.config, tokenizer, settings, replay)
         before = builder.validator(plan)(model) if replay else None
         method = setup_method(model, training, tokenizer, new_turns)
+        if not saved:
+            plan = fit_memory(
+                "finetune", model, base.config, plan, training, row_tokens=longest_example(splits.train)
+            )
+        save_plan(run_dir, base.config, plan)
         setup = TrainingSetup(
             "finetune",
             model,

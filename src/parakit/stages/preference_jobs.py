@@ -27,6 +27,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.model.layers.masks import supports_prefix_tree
+from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import (
     PUBLISHED_FACTORS,
     finish_plan,
@@ -65,6 +66,7 @@ def prepare_reward_model(
     base, tokenizer, data = _load(model, preferences, training, "reward")
     plan = _plan(model, training, base, data["train"], run_dir, REWARD_RATE_FACTOR, REWARD_EPOCHS)
     reward_model = _reward_model(base, training)
+    plan = _fitted("reward", reward_model, base, plan, training, run_dir)
     objective = RewardObjective(training.margin, training.row_margins, training.reward_centering_coef)
     task = _task(TASKS["reward"], base, data, plan, objective, RewardObjective(), {})
 
@@ -83,6 +85,7 @@ def prepare_preference_tuning(
     base, tokenizer, data = _load(model, preferences, training, "dpo")
     plan = _plan(model, training, base, data["train"], run_dir, DPO_RATE_FACTOR, DPO_EPOCHS)
     policy = _policy(base, training)
+    plan = _fitted("dpo", policy, base, plan, training, run_dir, keeps_logits=True)
     loss, smoothing, margins = training.preference_loss, 0.0, (0.0, False)
     if chosen := part_of(training, SmoothedMargins):
         smoothing, margins = chosen.label_smoothing, (chosen.margin, chosen.row_margins)
@@ -160,6 +163,24 @@ def _plan(
             plan = finish_plan(plan, training, n_rows * int(data.offsets[-1]) // data.n_examples)
     save_plan(run_dir, base.config, plan)
     seed_everything(plan.seed)
+    return plan
+
+
+def _fitted(
+    title: str,
+    model: TransformerModel,
+    base: LanguageModel,
+    plan: TrainingPlan,
+    training: AlignConfig,
+    run_dir: Path,
+    keeps_logits: bool = False,
+) -> TrainingPlan:
+    """The plan with what fits into memory; that of an interrupted run as it is."""
+    if not load_plan(run_dir):
+        plan = fit_memory(
+            title, model, base.config, plan, training, texts_per_row=2, keeps_logits=keeps_logits
+        )
+        save_plan(run_dir, base.config, plan)
     return plan
 
 

@@ -23,6 +23,7 @@ from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
 from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
+from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
@@ -112,6 +113,7 @@ class PretrainJob:
                 lambda: copy.deepcopy(model),
                 tuning=True,
             )
+            plan = fit_memory("pretrain", model, model.config, plan, training)
             save_plan(run_dir, model.config, plan)
         seed_everything(plan.seed)
         before = builder.validator(plan)(model)

@@ -130,6 +130,11 @@ class TrainingConfig(ChoiceConfig):
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="torch.compile; auto: where it saves time."
     )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Compute each block again in the backward pass instead of keeping its activations: a third more"
+        " time for a fraction of the memory; auto: where a published model would not fit without.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     validate_every: int | None = Field(
         default=None, ge=1, description="Steps between validations. Default: eight validations in the run."
@@ -138,7 +143,7 @@ class TrainingConfig(ChoiceConfig):
         default=None, ge=1, description="Steps between checkpoints. Default: about one a minute."
     )
 
-    @field_validator("compile", mode="before")
+    @field_validator("compile", "gradient_checkpointing", mode="before")
     @classmethod
     def _yaml_words(cls, value: Any) -> Any:
         """`on` and `off` are True and False to YAML."""
@@ -192,6 +197,9 @@ class TrainingPlan(Config):
     device: str
     validate_every: int
     save_every: int | None
+    gradient_checkpointing: bool = Field(
+        default=False, description="Blocks are computed again in the backward pass instead of kept."
+    )
     validation_tokens: int | None = Field(
         default=None, description="Tokens of a validation split that are read, whole documents; None: all."
     )
@@ -314,7 +322,10 @@ def _plan(
         raise UserError(
             f"batch_growth = {growth}: must be a power of two and at most {n_rows} rows", "for example 2 or 4"
         )
-    rates = {"learning_rate": config.learning_rate or embedding_learning_rate, "momentum": 0.0}
+    rates: dict[str, Any] = {
+        "learning_rate": config.learning_rate or embedding_learning_rate,
+        "momentum": 0.0,
+    }
     rates["embedding_learning_rate"] = rates["learning_rate"]
     if muon := part_of(config, MuonConfig):
         rates = {
@@ -339,6 +350,7 @@ def _plan(
         seed=config.seed,
         precision=config.precision,
         compile=config.compile,
+        gradient_checkpointing=config.gradient_checkpointing == "on",
         device=config.device,
         validate_every=config.validate_every or max(1, max_steps // 8),
         save_every=config.save_every,

@@ -22,6 +22,7 @@ from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors
 from parakit.common.progress import Bar, log, progress
+from parakit.model.backbones import set_checkpointing
 from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import pop_expert_load
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -130,6 +131,7 @@ class Trainer:
         self.device = pick_device(plan.device)
         self.model: TransformerModel = model.to(self.device)
         self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
+        set_checkpointing(self.model, plan.gradient_checkpointing)
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)
         self.guard = SpikeGuard(detects_spikes=not isinstance(source, RolloutSource))

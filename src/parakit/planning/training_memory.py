@@ -1,0 +1,92 @@
+"""Memory of a training step, from shapes: weights, gradients, moments, activations, logits. Imports no torch.
+
+Activations are what the backward pass reads: of a gated block about four vectors of the feed-forward's width for each
+token, and ten of the model's width (counted with hooks on saved tensors; a test compares). The peak is at the end of the
+forward pass, when all activations exist and few gradients, or at the end of the backward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parakit.model.config import EncoderDecoderConfig, ModelConfig
+from parakit.model.transformer_config import TransformerConfig
+
+FLOAT = 4
+PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer
+MOMENTS = {"adamw": 2, "muon": 1}  # numbers per trained parameter
+FUSED_LOGITS = 3 * 2**22  # numbers: three chunks, see training/objectives/fused_head_loss.py
+
+
+@dataclass(frozen=True)
+class TrainingBytes:
+    """Bytes of each part of a training step."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+
+    @property
+    def peak(self) -> int:
+        """The most at one time, with the process itself."""
+        return (
+            PROCESS_BYTES
+            + self.weights
+            + self.optimizer
+            + max(self.activations + self.logits, self.gradients)
+        )
+
+    def describe(self) -> str:
+        """One line of text."""
+        parts = {
+            "weights": self.weights,
+            "gradients": self.gradients,
+            "moments": self.optimizer,
+            "activations": self.activations,
+            "logits": self.logits,
+        }
+        listed = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in parts.items() if n)
+        return f"about {self.peak / 1e9:.1f} GB at the peak ({listed})"
+
+
+def training_bytes(
+    config: ModelConfig,
+    *,
+    n_parameters: int,
+    n_trained: int,
+    optimizer: str,
+    n_tokens: int,
+    n_predicted: int = 0,
+    checkpointing: bool = False,
+) -> TrainingBytes:
+    """Of a step with `n_tokens` in each forward pass, padding included. `n_predicted`: tokens whose logits are kept whole;
+    0 where the output matrix and the loss are one operation. Weights and moments are float32.
+    """
+    stacks: list[ModelConfig] = [config]
+    if isinstance(config, EncoderDecoderConfig):
+        stacks = [config.encoder, config.decoder]
+    frozen = n_trained < n_parameters / 2
+    per_token = sum(_stack_floats(stack, frozen, checkpointing) for stack in stacks)
+    logits = 3 * n_predicted * config.vocab_size if n_predicted else FUSED_LOGITS
+    return TrainingBytes(
+        weights=FLOAT * n_parameters,
+        gradients=FLOAT * n_trained,
+        optimizer=FLOAT * MOMENTS[optimizer] * n_trained,
+        activations=FLOAT * n_tokens * per_token,
+        logits=FLOAT * logits,
+    )
+
+
+def _stack_floats(stack: ModelConfig, frozen: bool, checkpointing: bool) -> int:
+    """Numbers of one token that the backward pass reads. Frozen matrices need no inputs, but adapters on them do."""
+    assert isinstance(stack, TransformerConfig)
+    wide = stack.n_heads * stack.head_dim
+    narrow = stack.n_kv_heads * stack.head_dim
+    hidden = (4 if stack.gated else 2) * stack.d_ff * (stack.n_active_experts if stack.n_experts else 1)
+    block = hidden + (4 if frozen else 6) * stack.d_model + 3 * wide + 4 * narrow
+    ends = 5 * stack.d_model
+    if checkpointing:
+        return ends + block + stack.n_layers * stack.d_model
+    return ends + stack.n_layers * block

@@ -1,0 +1,117 @@
+"""The memory of a training step, counted from shapes, against what the backward pass really keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from parakit.common import UserError
+from parakit.common.hardware import available_memory
+from parakit.model import DecoderConfig, LanguageModel
+from parakit.model.adapters import attach, make_lora
+from parakit.model.adapters.config import LoraConfig
+from parakit.model.backbones import set_checkpointing
+from parakit.planning.training_memory import training_bytes
+from parakit.stages.defaults import memory
+from parakit.training.config import TextTrainingConfig, resolve
+from parakit.training.micro_batches import MicroBatch
+from parakit.training.objectives import next_token
+
+T = 96
+
+
+def tiny(adapted: bool = False) -> LanguageModel:
+    torch.manual_seed(0)
+    shape = {"d_model": 48, "n_layers": 3, "n_heads": 6, "n_kv_heads": 2, "head_dim": 8, "d_ff": 128}
+    model = LanguageModel(DecoderConfig(vocab_size=64, max_seq_len=T, **shape))
+    for block in model.trunk.blocks:  # zeros hide what a gradient reads
+        for parameter in block.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    if adapted:
+        attach(model, make_lora(model, LoraConfig(rank=1)))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("lora" in name)
+    return model
+
+
+def batch() -> MicroBatch:
+    ids = torch.arange(2 * T).reshape(2, T) % 64
+    return MicroBatch(ids, ids, None, None, None, 2 * T)
+
+
+def kept_bytes(model: LanguageModel) -> int:
+    """Bytes that autograd keeps for the backward pass, weights left out."""
+    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        loss = next_token(model, batch())
+    assert loss.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_activations_are_what_the_backward_pass_keeps(adapted: bool) -> None:
+    model = tiny(adapted)
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    n = sum(p.numel() for p in model.parameters())
+    need = training_bytes(
+        model.config, n_parameters=n, n_trained=n_trained, optimizer="adamw", n_tokens=2 * T
+    )
+    assert need.activations == pytest.approx(kept_bytes(model), rel=0.2)
+    assert need.weights == 4 * n
+    assert need.optimizer == 2 * need.gradients == 8 * n_trained
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    gradients = []
+    for on in (False, True):
+        model = tiny()
+        set_checkpointing(model, on)
+        next_token(model, batch()).backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def fitted(available: float, monkeypatch: pytest.MonkeyPatch, **settings: object):
+    monkeypatch.setattr(memory, "TOLD_PARAMETERS", 0)
+    model = tiny()
+    training = TextTrainingConfig.parse({"optimizer": "adamw", "device": "cpu"} | settings)
+    plan = resolve(
+        training, learning_rate=0.01, embedding_learning_rate=0.01, batch_tokens=64 * T, max_seq_len=T,
+        n_train_tokens=100_000,
+    )  # fmt: skip
+    return memory.fit_memory("tune", model, model.config, plan, training, available=int(available))
+
+
+def test_a_run_takes_the_rows_that_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    plenty = fitted(2e9, monkeypatch)
+    assert plenty.micro_batch_size == plenty.n_rows == 64
+    assert not plenty.gradient_checkpointing
+    assert "tune: about 0.5 GB at the peak (weights 0.00" in capsys.readouterr().err
+    scarce = fitted(0.52e9, monkeypatch)
+    assert scarce.micro_batch_size < 64
+    assert scarce.n_rows == 64
+
+
+def test_a_run_that_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError) as caught:
+        fitted(0.2e9, monkeypatch)
+    assert "0.2 GB can be used" in str(caught.value)
+    assert "--method lora" in caught.value.hint
+    with pytest.raises(UserError, match="can be used") as caught:
+        fitted(0.53e9, monkeypatch, micro_batch_size=64, gradient_checkpointing="off")
+    advised = int(caught.value.hint.split("seq_len to ")[1].split()[0])
+    fitted(0.53e9, monkeypatch, micro_batch_size=64, gradient_checkpointing="off", seq_len=advised)
+
+
+def test_memory_that_is_left_is_known_on_linux() -> None:
+    left = available_memory()
+    assert left is None or left > 0
