@@ -13,6 +13,7 @@ from parakit.cli.rendering.arguments import parse_command
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
+from parakit.common.settings import Config
 from parakit.inference.config import SamplingConfig
 
 if TYPE_CHECKING:
@@ -83,16 +84,20 @@ def main(argv: list[str]) -> int:
 
 
 def sampling_settings(
-    command: SamplingConfig, argv: Sequence[str], published: Mapping[str, Any]
+    command: Config, argv: Sequence[str], published: Mapping[str, Any], kind: type[Config] = SamplingConfig
 ) -> JsonObject:
-    """A command's sampling settings without the published ones, which are printed, that no flag of `argv` overrides."""
+    """A command's settings of sampling (or another kind) without the published ones, which are printed, that no flag of
+    `argv` overrides.
+    """
     flags = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     published_defaults = {name: value for name, value in published.items() if name not in flags}
     if published_defaults:
         log(
             "published settings: "
-            + ", ".join(f"{name} {value:g}" for name, value in published_defaults.items())
+            + ", ".join(f"{name} {_shown(value)}" for name, value in published_defaults.items())
         )
-    return {
-        name: getattr(command, name) for name in SamplingConfig.model_fields if name not in published_defaults
-    }
+    return {name: getattr(command, name) for name in kind.model_fields if name not in published_defaults}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -7,6 +7,7 @@ import tyro
 from pydantic import Field
 
 import parakit
+from parakit.cli.generate import sampling_settings
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.predictions import inputs_of, predict, prediction_text, read_rows
 from parakit.common.errors import UserError
@@ -42,7 +43,11 @@ def main(argv: list[str]) -> int:
         raise UserError("both --text and --input were given", "give one of them")
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
     rows = read_rows(command.text, command.input)
-    beams = BeamConfig.parse({name: getattr(command, name) for name in BeamConfig.model_fields})
+    beams = (
+        sampling_settings(command, argv, model.published, BeamConfig)
+        if model.kind.capabilities[0] == "translate"
+        else {}
+    )
     predictions = predict(model, rows, beams, n_candidates=command.n_candidates, as_vectors=command.embed)
     for row, prediction in zip(rows, predictions, strict=True):
         if command.as_json:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from parakit.checkpoints.adapters.base_model import base_folder, is_adapter_folder
-from parakit.checkpoints.generation_settings import GENERATION, published_sampling
+from parakit.checkpoints.generation_settings import GENERATION, published_generation
 from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE
-from parakit.common.files import read_json
+from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import log
 from parakit.inference.config import SamplingConfig
 from parakit.tokens.chat.template import CHAT_TEMPLATE
@@ -40,9 +40,16 @@ def is_chat_tuned(path: str | Path) -> bool:
     return read_chat_template(path) not in (None, CHAT_TEMPLATE)
 
 
-def read_sampling_settings(path: str | Path) -> dict[str, float]:
+def read_sampling_settings(path: str | Path) -> JsonObject:
     """The sampling settings of the folder's `generation_config.json`, checked; empty without any."""
-    settings = published_sampling(path)
+    if is_adapter_folder(path) and not (Path(path) / GENERATION).is_file():
+        path = base_folder(path)
+    published = published_generation(path)
+    settings = published.sampling()
+    if published.max_new_tokens:
+        settings["max_new_tokens"] = published.max_new_tokens
+    if published.stop_strings:
+        settings["stop"] = published.stop_strings
     if settings:
         SamplingConfig.parse(settings, str(Path(path) / GENERATION))
     return settings

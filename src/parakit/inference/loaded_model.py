@@ -17,11 +17,13 @@ from parakit.checkpoints.adapters import load_adapter
 from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device, pick_dtype
 from parakit.common.errors import UserError
+from parakit.common.progress import log
 from parakit.data.conversations.conversation import Message
 from parakit.inference.capabilities import Capability, ModelKind, model_kind, require_capability
 from parakit.inference.chat import ChatSession
 from parakit.inference.config import BeamConfig, ChatConfig, SamplingConfig, StopWhen
 from parakit.inference.folder_settings import is_chat_tuned, read_sampling_settings, warn_prefix_lm
+from parakit.inference.generation.rules import beam_settings, not_honoured, published_settings_of
 from parakit.inference.generation.seq_to_seq import translate
 from parakit.inference.generation.text import CompletionStream, Prompt, generate, generate_batch, stream
 from parakit.inference.prediction.answers import MAX_ANSWER_LEN, Answer, answer
@@ -75,7 +77,7 @@ class Model:
     ) -> None:
         self.network, self.path, self.chat_tuned = network, Path(path), chat_tuned
         self.published: dict[str, Any] = dict(published or {})
-        """Sampling settings of the folder's `generation_config.json`; defaults of the methods that generate."""
+        """The publisher's settings of sampling (of an encoder-decoder: of beams); defaults of the methods that generate."""
         self.adapters = adapters
         self._tokenizer = tokenizer
 
@@ -102,7 +104,7 @@ class Model:
             tokenizer,
             path=path,
             chat_tuned=any(map(is_chat_tuned, [path, *adapters])),
-            published=read_sampling_settings(path) if isinstance(network, heads.LanguageModel) else None,
+            published=_published_settings(network, path),
             adapters=_attach_adapters(network, path, adapters) if adapters else None,
         )
 
@@ -180,21 +182,22 @@ class Model:
         self,
         texts: Sequence[str],
         *,
-        n_beams: int = 1,
-        max_new_tokens: int = 200,
-        length_penalty: float = 1.0,
-        stop_when: StopWhen = "unlikely",
+        n_beams: int | None = None,
+        max_new_tokens: int | None = None,
+        length_penalty: float | None = None,
+        stop_when: StopWhen | None = None,
         too_long: TooLong = "refuse",
     ) -> list[str]:
         """The target of each source: greedy, or the best of a beam search with `n_beams` > 1 (see `BeamConfig`).
 
-        A source over the encoder's context window is a `UserError`, or is shortened with `too_long="truncate"`.
+        None: what the publisher set, else greedy with the defaults of `BeamConfig`. A source over the encoder's context
+        window is a `UserError`, or is shortened with `too_long="truncate"`.
         """
         network = self._network(heads.SequenceToSequence, "translate")
         settings = {"n_beams": n_beams, "max_new_tokens": max_new_tokens}
-        beams = BeamConfig.parse(
-            settings | {"length_penalty": length_penalty, "stop_when": stop_when}, "translate"
-        )
+        settings |= {"length_penalty": length_penalty, "stop_when": stop_when}
+        chosen = {name: value for name, value in settings.items() if value is not None}
+        beams = BeamConfig.parse({"n_beams": 1, **self.published, **chosen}, "translate")
         return translate(network, self.tokenizer, _several(texts), beams, too_long=too_long)
 
     @overload
@@ -315,6 +318,17 @@ class Model:
         require_capability(self.network, capability)
         assert isinstance(self.network, head)
         return self.network
+
+
+def _published_settings(network: heads.TransformerModel, path: str | Path) -> dict[str, Any]:
+    """The publisher's settings of sampling, or of beams for an encoder-decoder; prints those that are not followed."""
+    is_pair = isinstance(network, heads.SequenceToSequence)
+    if not is_pair and not isinstance(network, heads.LanguageModel):
+        return {}
+    settings = published_settings_of(network)
+    if keys := not_honoured(settings, is_pair):
+        log(f"{path}: generation settings that Parakit does not follow: {', '.join(keys)}")
+    return beam_settings(settings) if is_pair else read_sampling_settings(path)
 
 
 def _attach_adapters(

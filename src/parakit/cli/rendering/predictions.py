@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.inference.config import BeamConfig
 
 if TYPE_CHECKING:
     from parakit.inference.loaded_model import Model
@@ -21,7 +20,12 @@ _N_SHOWN = 6  # numbers of a vector
 
 
 def predict(
-    model: Model, rows: Sequence[Row], beams: BeamConfig, *, n_candidates: int = 5, as_vectors: bool = False
+    model: Model,
+    rows: Sequence[Row],
+    beams: Mapping[str, Any],
+    *,
+    n_candidates: int = 5,
+    as_vectors: bool = False,
 ) -> list[JsonObject]:
     """One prediction per row, of the model's main capability, or vectors.
 
@@ -40,7 +44,7 @@ def predict(
             f"this model is {model.kind.description}", "`parakit evaluate --preferences` measures it"
         )
     if main == "translate":
-        translated = model.translate([_text(row) for row in rows], **beams.model_dump())
+        translated = model.translate([_text(row) for row in rows], **beams)
         return [{"target": text} for text in translated]
     if main == "fill_mask":
         filled = model.fill_mask([_text(row) for row in rows], n_candidates=n_candidates)

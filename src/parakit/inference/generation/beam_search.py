@@ -5,7 +5,7 @@ The rule is that of transformers' `generate(num_beams=...)`, so both give the sa
 that ends (a stop id, or the limit) counts only if it is among the best n_beams, with the score log probability /
 tokens ** length_penalty, its stop id included; the best n_beams of the others continue. A prompt is done at the limit,
 or when it has n_beams finished completions and `stop_when` is satisfied. One beam is greedy decoding. A prompt's result
-does not depend on its batch. Left out: sampling, penalties, diverse beam groups.
+does not depend on its batch. Penalties and forbidden tokens: see `rules`. Left out: sampling, diverse beam groups.
 
 Shapes: B prompts, K beams, V vocabulary.
 """
@@ -13,7 +13,7 @@ Shapes: B prompts, K beams, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.nn import functional
@@ -28,7 +28,9 @@ from parakit.inference.generation.decoding import (
     make_decode_step,
     max_completion,
     prefill,
+    token_histories,
 )
+from parakit.inference.generation.rules import GenerationRules, TokenHistory
 
 FILLER_SCORE = -1e9  # of a beam that only fills the batch
 
@@ -48,6 +50,7 @@ def beam_search(
     stop_ids: Collection[int] = (),
     *,
     micro_batch_size: int = MICRO_BATCH_SIZE,
+    rules: GenerationRules | None = None,
 ) -> list[list[Beam]]:
     """The `n_beams` best completions of each prompt, best first; ends and errors as for `generate_ids`.
 
@@ -59,7 +62,7 @@ def beam_search(
     results: list[list[Beam]] = [[] for _ in prompts]
     with evaluation_mode(model):
         for rows in rows_by_length(prompts, max(1, micro_batch_size // config.n_beams)):
-            beams = beam_search_batch(model, [prompts[row] for row in rows], config, stop_ids)
+            beams = beam_search_batch(model, [prompts[row] for row in rows], config, stop_ids, rules)
             for row, best in zip(rows, beams, strict=True):
                 results[row] = best
     return results
@@ -106,10 +109,15 @@ class _Search:
 
 @torch.inference_mode()
 def beam_search_batch(
-    model: NextTokenModel, prompts: Sequence[Sequence[int]], config: BeamConfig, stop_ids: Collection[int]
+    model: NextTokenModel,
+    prompts: Sequence[Sequence[int]],
+    config: BeamConfig,
+    stop_ids: Collection[int],
+    rules: GenerationRules | None = None,
 ) -> list[list[Beam]]:
     """`beam_search` for one batch, from prefill to the last finished prompt; checks nothing."""
     limits = [max_completion(len(prompt), config, model.config.max_seq_len) for prompt in prompts]
+    begun = [] if rules is None else token_histories(model, prompts, config)
     searches = [_Search(i, limit, [[]] * config.n_beams) for i, limit in enumerate(limits) if limit > 0]
     results: list[list[Beam]] = [[Beam([], 0.0)] for _ in prompts]
     if not searches:
@@ -124,9 +132,11 @@ def beam_search_batch(
     scores[:, 0] = 0  # all beams of a prompt are still equal
     while True:
         order, token_ids, beam_scores, active = [], [], [], []
-        for row, (search, candidates) in enumerate(
-            zip(searches, _best(logits, scores, n_beams * (1 + max(1, len(stop_ids)))), strict=True)
-        ):
+        steps = functional.log_softmax(logits.float(), dim=-1)  # (B K, V)
+        if rules is not None:
+            steps = rules.apply(steps, _histories(begun, searches))
+        best = _best(steps, scores, n_beams * (1 + max(1, len(stop_ids))))
+        for row, (search, candidates) in enumerate(zip(searches, best, strict=True)):
             continuing = search.advance(candidates, config, stop_ids)
             results[search.index] = search.finished
             if continuing:
@@ -142,13 +152,19 @@ def beam_search_batch(
         logits = next_logits(cache, torch.tensor(token_ids, device=logits.device))
 
 
-def _best(
-    logits: torch.Tensor, scores: torch.Tensor, n_candidates: int
-) -> list[list[tuple[float, int, int]]]:
-    """Each prompt's best (score, beam, token), best first: logits (B K, V) after beams with scores (B, K)."""
-    vocab_size = logits.shape[-1]
-    steps = functional.log_softmax(logits.float(), dim=-1).view(*scores.shape, vocab_size)
-    totals = (steps + scores[..., None]).flatten(1)  # (B, K V)
+def _histories(begun: Sequence[TokenHistory], searches: Sequence[_Search]) -> list[TokenHistory]:
+    """The history of every beam in flight."""
+    return [
+        replace(begun[search.index], token_ids=[*begun[search.index].token_ids, *beam])
+        for search in searches
+        for beam in search.unfinished
+    ]
+
+
+def _best(steps: torch.Tensor, scores: torch.Tensor, n_candidates: int) -> list[list[tuple[float, int, int]]]:
+    """Each prompt's best (score, beam, token), best first: log-probabilities (B K, V) after beams with scores (B, K)."""
+    vocab_size = steps.shape[-1]
+    totals = (steps.view(*scores.shape, vocab_size) + scores[..., None]).flatten(1)  # (B, K V)
     best = totals.topk(min(n_candidates, totals.shape[1]), dim=-1)
     return [
         [(score, index // vocab_size, index % vocab_size) for score, index in zip(*row, strict=True)]

@@ -23,6 +23,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.fused_step import FusedStep, can_fuse_steps
 from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.rules import GenerationRules, TokenHistory
 from parakit.inference.generation.sampling import Sampler, request_seeds
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
@@ -127,6 +128,7 @@ class DecodeState:
         seeds: Sequence[int],
         *,
         max_new_tokens: int,
+        rules: GenerationRules | None = None,
     ) -> None:
         self.next_logits = make_decode_step(model, max_new_tokens)
         self.cache = cache
@@ -137,6 +139,8 @@ class DecodeState:
             max_new_tokens=max_new_tokens,
             vocab_size=model.config.vocab_size,
             device=model.lm_head.weight.device,
+            rules=rules,
+            histories=() if rules is None else token_histories(model, prompts, config),
         )
         self.logits: torch.Tensor | None = logits
         self.token_ids = torch.empty(0)
@@ -167,12 +171,14 @@ def generate_ids(
     seeds: Sequence[int] | None = None,
     stop_check: StopCheck | None = None,
     micro_batch_size: int = MICRO_BATCH_SIZE,
+    rules: GenerationRules | None = None,
 ) -> list[list[int]]:
     """Complete prompts of any lengths; one list of new ids per prompt, in the order of the prompts.
 
     A completion ends with a stop id (which is included), when `stop_check` confirms, after `config.max_new_tokens`, or
     at the model's `max_seq_len`. Prompt i is sampled with `seeds[i]`, or with a seed derived from (config.seed, i).
-    Raises `UserError` for an empty prompt, one over `max_seq_len`, and a model that generates no text.
+    `rules` are the publisher's; None: the model's own probabilities decide. Raises `UserError` for an empty prompt, one
+    over `max_seq_len`, and a model that generates no text.
     """
     require_capability(model, "generate")
     for prompt in prompts:
@@ -182,7 +188,13 @@ def generate_ids(
     with evaluation_mode(model):
         for rows in rows_by_length(prompts, micro_batch_size):
             batch = _generate_batch(
-                model, [prompts[i] for i in rows], config, stop_ids, [seeds[i] for i in rows], stop_check
+                model,
+                [prompts[i] for i in rows],
+                config,
+                stop_ids,
+                [seeds[i] for i in rows],
+                stop_check,
+                rules,
             )
             for i, completion in zip(rows, batch, strict=True):
                 completions[i] = completion
@@ -196,6 +208,7 @@ def stream_ids(
     stop_ids: Collection[int] = (),
     *,
     seed: int | None = None,
+    rules: GenerationRules | None = None,
 ) -> Generator[int, None, None]:
     """Complete one prompt token by token: the ids of `generate_ids`, each as soon as it is chosen."""
     require_capability(model, "generate")
@@ -207,7 +220,7 @@ def stream_ids(
     with evaluation_mode(model):
         cache = allocate_cache(model, [prompt], limit)
         logits = prefill(model, cache, [prompt])
-        state = DecodeState(model, cache, logits, [prompt], config, [seed], max_new_tokens=limit)
+        state = DecodeState(model, cache, logits, [prompt], config, [seed], max_new_tokens=limit, rules=rules)
         for _ in range(limit):
             token_id = int(state.step())
             yield token_id
@@ -231,6 +244,19 @@ def max_completion(n_prompt_tokens: int, config: SamplingConfig | BeamConfig, ma
     return min(config.max_new_tokens, max_seq_len - n_prompt_tokens)
 
 
+def token_histories(
+    model: NextTokenModel, prompts: Sequence[Sequence[int]], config: SamplingConfig | BeamConfig
+) -> list[TokenHistory]:
+    """A history for each prompt; what the encoder read where the model has sources, else the prompt."""
+    sources = getattr(model, "sources", prompts)
+    return [
+        TokenHistory(
+            list(prompt), len(prompt), max_completion(len(prompt), config, model.config.max_seq_len), source
+        )
+        for prompt, source in zip(prompts, sources, strict=True)
+    ]
+
+
 @dataclass
 class _Row:
     """A prompt in flight: its index in the batch, its limit, its new tokens so far."""
@@ -247,6 +273,7 @@ def _generate_batch(
     stop_ids: Collection[int],
     seeds: Sequence[int],
     stop_check: StopCheck | None,
+    rules: GenerationRules | None,
 ) -> list[list[int]]:
     """One batch from prefill to the last finished row."""
     limits = [max_completion(len(prompt), config, model.config.max_seq_len) for prompt in prompts]
@@ -256,7 +283,7 @@ def _generate_batch(
         return completions
     prompts, seeds = [prompts[row.index] for row in rows], [seeds[row.index] for row in rows]
     cache, logits = _prefill_distinct(model, prompts, max(limits))
-    state = DecodeState(model, cache, logits, prompts, config, seeds, max_new_tokens=max(limits))
+    state = DecodeState(model, cache, logits, prompts, config, seeds, max_new_tokens=max(limits), rules=rules)
     while True:
         newest = state.step().tolist()  # the step's only wait for the device
         for row, token_id in zip(rows, newest, strict=True):

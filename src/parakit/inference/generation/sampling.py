@@ -3,7 +3,7 @@
 Filters set dropped tokens to minus infinity, in transformers' order: repetition penalty (Keskar et al. 2019),
 temperature, top-k (Fan et al. 2018), top-p (Holtzman et al. 2019), min-p (Nguyen et al. 2024). A draw uses one uniform
 number per token, a pure function of (the request's seed, the position in the completion): a completion does not depend
-on the other requests of its batch. Left out: n-gram penalties.
+on the other requests of its batch. What a publisher's settings demand besides comes first: see `rules`.
 
 Shapes: B rows, V vocabulary.
 """
@@ -18,6 +18,7 @@ import torch
 
 from parakit.common.seeds import derive_seed, rng
 from parakit.inference.config import SamplingConfig
+from parakit.inference.generation.rules import GenerationRules, TokenHistory
 
 NEG_INF = float("-inf")
 LARGEST_UNIFORM = 1 - 2**-50  # times a sum of probabilities, this still rounds to less than the sum
@@ -119,8 +120,10 @@ class Sampler:
         max_new_tokens: int,
         vocab_size: int,
         device: torch.device,
+        rules: GenerationRules | None = None,
+        histories: Sequence[TokenHistory] = (),
     ) -> None:
-        self.config = config
+        self.config, self.rules, self.histories = config, rules, list(histories)
         self.greedy = config.temperature == 0.0
         self.n_chosen = 0
         self.uniforms: torch.Tensor | None = None  # (steps, B): a step's uniforms are contiguous
@@ -135,6 +138,17 @@ class Sampler:
 
     def choose(self, logits: torch.Tensor) -> torch.Tensor:
         """The next token of every row: logits (B, V) to token ids (B,)."""
+        if self.rules is not None:
+            logits = self.rules.apply(
+                logits if logits.dtype == torch.float64 else logits.float(), self.histories
+            )
+            token_ids = self._choose(logits)
+            for history, token_id in zip(self.histories, token_ids.tolist(), strict=True):
+                history.token_ids.append(token_id)
+            return token_ids
+        return self._choose(logits)
+
+    def _choose(self, logits: torch.Tensor) -> torch.Tensor:
         if self.greedy and self.seen is None:
             return logits.argmax(-1)
         uniform = logits if self.uniforms is None else self.uniforms[self.n_chosen]
@@ -150,3 +164,5 @@ class Sampler:
             self.uniforms = self.uniforms[:, rows]
         if self.seen is not None:
             self.seen = self.seen[rows]
+        if self.rules is not None:
+            self.histories = [self.histories[row] for row in rows.tolist()]

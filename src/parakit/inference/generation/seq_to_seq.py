@@ -10,6 +10,7 @@ Shapes: B rows, S source tokens, T target tokens.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.beam_search import Beam, beam_search_batch
 from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.rules import GenerationRules, generation_rules
 from parakit.inference.generation.sampling import request_seeds
 from parakit.inference.prediction.batches import encode_texts
 from parakit.model.heads import SequenceToSequence
@@ -69,6 +71,7 @@ def generate_sequences(
     *,
     seeds: Sequence[int] | None = None,
     micro_batch_size: int = MICRO_BATCH_SIZE,
+    rules: GenerationRules | None = None,
 ) -> list[list[int]]:
     """The target of each source, as new ids without the start id, in the order of the sources.
 
@@ -89,6 +92,7 @@ def generate_sequences(
                 stop_ids,
                 seeds=[seeds[row] for row in rows],
                 micro_batch_size=len(rows),
+                rules=rules,
             )
             for row, target in zip(rows, batch, strict=True):
                 targets[row] = target
@@ -102,6 +106,7 @@ def beam_search_sequences(
     stop_ids: Collection[int] = (),
     *,
     micro_batch_size: int = MICRO_BATCH_SIZE,
+    rules: GenerationRules | None = None,
 ) -> list[list[Beam]]:
     """The `n_beams` best targets of each source, best first; errors as for `generate_sequences`."""
     require_capability(model, "translate")
@@ -110,7 +115,8 @@ def beam_search_sequences(
     with evaluation_mode(model):
         for rows in rows_by_length(sources, max(1, micro_batch_size // config.n_beams)):
             view = DecoderView(model, [sources[row] for row in rows])
-            for row, best in zip(rows, beam_search_batch(view, view.prompts, config, stop_ids), strict=True):
+            beams = beam_search_batch(view, view.prompts, config, stop_ids, rules)
+            for row, best in zip(rows, beams, strict=True):
                 results[row] = best
     return results
 
@@ -141,7 +147,8 @@ def translate(
     """The target for each source text: a translation, a summary, or whatever the model was trained for.
 
     Greedy without a config; with a `BeamConfig` the best beam. `too_long="truncate"` shortens a source that is over the
-    encoder's context window. Other errors as for `generate_sequences`; stop strings are a `UserError`.
+    encoder's context window. The publisher's rules for tokens hold: see `rules`. Other errors as for
+    `generate_sequences`; stop strings are a `UserError`.
     """
     require_capability(model, "translate")
     if config is None:
@@ -150,13 +157,19 @@ def translate(
         config = SamplingConfig(
             temperature=0.0, max_new_tokens=config.max_new_tokens
         )  # the same, and cheaper
-    stop_ids = _stop_ids(tokenizer, config)
+    stop_ids, rules = _stop_ids(tokenizer, config), generation_rules(model, tokenizer)
+    if rules is not None and isinstance(config, SamplingConfig) and config.repetition_penalty != 1.0:
+        rules = replace(rules, repetition_penalty=1.0)  # the caller's counts
     sources = [source.token_ids for source in encode_texts(tokenizer, texts, model.config, too_long)]
     if isinstance(config, BeamConfig):
-        results = beam_search_sequences(model, sources, config, stop_ids, micro_batch_size=micro_batch_size)
+        results = beam_search_sequences(
+            model, sources, config, stop_ids, micro_batch_size=micro_batch_size, rules=rules
+        )
         targets = [beams[0].token_ids for beams in results]
     else:
-        targets = generate_sequences(model, sources, config, stop_ids, micro_batch_size=micro_batch_size)
+        targets = generate_sequences(
+            model, sources, config, stop_ids, micro_batch_size=micro_batch_size, rules=rules
+        )
     return [tokenizer.decode(target) for target in targets]
 
 

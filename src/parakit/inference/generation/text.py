@@ -17,6 +17,7 @@ from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import check_prompt, generate_ids, stream_ids
+from parakit.inference.generation.rules import generation_rules
 from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import compile_chat, response_prefix, stop_ids
@@ -96,7 +97,8 @@ class CompletionStream:
         prompt_token_ids = prompt_ids(tokenizer, prompt)
         check_prompt(len(prompt_token_ids), model.config.max_seq_len)
         self.n_prompt_tokens = len(prompt_token_ids)
-        self._ids = stream_ids(model, prompt_token_ids, config, self._stop_ids, seed=seed)
+        rules = generation_rules(model, tokenizer)
+        self._ids = stream_ids(model, prompt_token_ids, config, self._stop_ids, seed=seed, rules=rules)
 
     def __iter__(self) -> Iterator[str]:
         try:
@@ -187,7 +189,14 @@ def generate_batch(
     prefix = response_prefix(tokenizer) if any(is_chat) else ""
     check = StopStringCheck(tokenizer, config.stop, prefix) if config.stop else None
     completions = generate_ids(
-        model, ids, config, ends, seeds=seeds, stop_check=check, micro_batch_size=micro_batch_size
+        model,
+        ids,
+        config,
+        ends,
+        seeds=seeds,
+        stop_check=check,
+        micro_batch_size=micro_batch_size,
+        rules=generation_rules(model, tokenizer),
     )
     seconds = time.perf_counter() - started
     return [

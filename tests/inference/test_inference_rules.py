@@ -1,0 +1,161 @@
+"""A publisher's generation settings give the tokens that transformers' `generate` gives with them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+import transformers
+
+import parakit
+from parakit.checkpoints import load_model
+from parakit.inference.config import BeamConfig, SamplingConfig
+from parakit.inference.generation.beam_search import beam_search
+from parakit.inference.generation.decoding import generate_ids
+from parakit.inference.generation.rules import (
+    GenerationRules,
+    beam_settings,
+    generation_rules,
+    not_honoured,
+    published_settings_of,
+)
+from parakit.inference.generation.seq_to_seq import beam_search_sequences, generate_sequences
+from tests.inference.test_inference_transformers import DECODERS, PAIRS, both, reference_tokens, rows
+from tests.published_families import write_model
+
+N_NEW = 20
+# Settings as a publisher writes them, after what a model says without them: {i} is the i-th token of its first output.
+SETTINGS = {
+    "ngrams": {"no_repeat_ngram_size": 2},
+    "ngrams of the source": {"encoder_no_repeat_ngram_size": 1},
+    "repetition": {"repetition_penalty": 1.7, "encoder_repetition_penalty": 1.3},
+    "suppressed": {"suppress_tokens": ["{0}", "{3}"], "begin_suppress_tokens": ["{1}"]},
+    "bad words": {"bad_words_ids": [["{2}"], ["{0}", "{1}"], ["{3}", "{4}", "{5}"]]},
+    "minimum": {"eos_token_id": ["{4}", "{6}"], "min_new_tokens": 9},
+    "minimal length": {"eos_token_id": ["{2}"], "min_length": 12},
+    "forced": {"forced_bos_token_id": 7, "forced_eos_token_id": 11, "begin_suppress_tokens": ["{0}"]},
+    "together": {
+        **{
+            "no_repeat_ngram_size": 3,
+            "eos_token_id": ["{5}"],
+            "min_new_tokens": 7,
+            "renormalize_logits": True,
+        },
+        **{"suppress_tokens": ["{1}"], "forced_eos_token_id": 11, "bad_words_ids": [["{2}", "{3}"]]},
+    },
+}
+QUICK = {("llama", "together"), ("bart", "together"), ("t5", "forced"), ("gpt2", "bad words")}
+CASES = [
+    pytest.param(name, case, marks=() if (name, case) in QUICK else pytest.mark.long)
+    for name in (*DECODERS, *PAIRS)
+    for case in SETTINGS
+]
+_models: dict = {}
+
+
+def model_of(name: str, folder):
+    if name not in _models:
+        kind, config = (DECODERS | PAIRS)[name]
+        tail = {"GPT2": "LMHeadModel", "Marian": "MTModel"}.get(kind)
+        tail = tail or ("ForCausalLM" if name in DECODERS else "ForConditionalGeneration")
+        _models[name] = both(folder / name, kind, config, tail)
+    return _models[name]
+
+
+def filled(settings, said):
+    """The settings with the tokens that the model says without them in place of their numbers."""
+    return json.loads(re.sub(r'"\{(\d)\}"', lambda match: str(said[int(match[1])]), json.dumps(settings)))
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_settings_give_the_tokens_of_transformers(name, case, tmp_path_factory):
+    model, reference = model_of(name, tmp_path_factory.mktemp("models"))
+    is_pair = name in PAIRS
+    generate, search = (generate_sequences, beam_search_sequences) if is_pair else (generate_ids, beam_search)
+    greedy = SamplingConfig(temperature=0.0, max_new_tokens=N_NEW)
+    said = generate(model, rows(), greedy)[0]
+    settings = filled(SETTINGS[case], said)
+    penalty = settings.get("repetition_penalty", 1.0)
+    ends = tuple(settings.get("eos_token_id", ()))
+    forced = settings.get("forced_eos_token_id", ())
+    rules = GenerationRules(
+        repetition_penalty=penalty,
+        encoder_repetition_penalty=settings.get("encoder_repetition_penalty", 1.0),
+        no_repeat_ngram_size=settings.get("no_repeat_ngram_size", 0),
+        encoder_no_repeat_ngram_size=settings.get("encoder_no_repeat_ngram_size", 0),
+        bad_word_ids=tuple(map(tuple, settings.get("bad_words_ids", ()))),
+        min_length=settings.get("min_length", 0),
+        min_new_tokens=settings.get("min_new_tokens", 0),
+        forced_bos_id=settings.get("forced_bos_token_id"),
+        forced_eos_ids=tuple([forced] if isinstance(forced, int) else forced),
+        suppress_ids=tuple(settings.get("suppress_tokens", ())),
+        begin_suppress_ids=tuple(settings.get("begin_suppress_tokens", ())),
+        renormalize=settings.get("renormalize_logits", False),
+        eos_ids=ends,
+    )
+    side, start = ("right", model.config.decoder_start_id) if is_pair else ("left", 2)
+    common = {**settings, "max_new_tokens": N_NEW, "decoder_start_token_id": start}
+    # row by row: transformers counts the padding of a batch of prompts as read
+    wanted = [reference_tokens(reference, [row], side, **common)[0] for row in rows()]
+    assert generate(model, rows(), greedy, ends, rules=rules) == wanted
+    assert wanted[0] != said, "the settings change nothing"
+    beams = BeamConfig(n_beams=3, max_new_tokens=N_NEW)
+    wanted = [reference_tokens(reference, [row], side, num_beams=3, **common)[0] for row in rows()]
+    assert [best[0].token_ids for best in search(model, rows(), beams, ends, rules=rules)] == wanted
+
+
+def test_settings_of_a_folder_are_followed_or_named(tmp_path, capsys):
+    folder = write_model("gpt2", tmp_path / "model")
+    settings = {"no_repeat_ngram_size": 2, "max_new_tokens": 30, "num_beams": 4, "penalty_alpha": 0.6}
+    (folder / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": 0, "do_sample": False, **settings})
+    )
+    model = parakit.load(folder, device="cpu")
+    named = capsys.readouterr().err
+    assert "num_beams" in named
+    assert "penalty_alpha" in named
+    assert "no_repeat" not in named
+    stream = model.stream("the old bird")
+    list(stream)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.tensor([model.tokenizer.encode("the old bird")])
+    out = reference.generate(ids, num_beams=1, penalty_alpha=None)[0, ids.shape[1] :]
+    assert list(stream.completion.token_ids) == out.tolist()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_an_encoder_decoder_writes_neither_pad_nor_its_start(name, tmp_path):
+    kind, config = PAIRS[name]
+    tail = "MTModel" if kind == "Marian" else "ForConditionalGeneration"
+    model, reference = both(tmp_path, kind, config, tail)
+    start, pad = model.config.decoder_start_id, reference.config.pad_token_id
+    with torch.no_grad():  # the likeliest tokens, whatever the vectors are
+        model.lm_head.weight[[start, pad]] *= 0
+        model.lm_head.weight[[start, pad], :] += 40 * torch.sign(model.lm_head.weight.mean(0))
+    tokenizer = type("Tiny", (), {"eos_id": 1, "pad_id": pad})()
+    rules = generation_rules(model, tokenizer)
+    said = {
+        token_id
+        for one in generate_sequences(
+            model, rows(), SamplingConfig(temperature=0.0, max_new_tokens=30), rules=rules
+        )
+        for token_id in one
+    }
+    assert not {start, pad} & said
+
+
+def test_beams_of_a_published_summarizer_are_its_defaults(tmp_path):
+    kind, config = PAIRS["bart"]
+    both(tmp_path, kind, config, "ForConditionalGeneration")
+    content = json.loads((tmp_path / "config.json").read_text())
+    old = {"num_beams": 4, "length_penalty": 2.0, "early_stopping": True, "max_length": 142, "min_length": 56}
+    (tmp_path / "generation_config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(content | old | {"no_repeat_ngram_size": 3}))
+    settings = published_settings_of(load_model(tmp_path)[0])
+    assert beam_settings(settings) == {
+        "n_beams": 4, "length_penalty": 2.0, "stop_when": "full", "max_new_tokens": 141,
+    }  # fmt: skip
+    assert not_honoured(settings, True) == []
+    assert (settings.min_length, settings.no_repeat_ngram_size) == (56, 3)
