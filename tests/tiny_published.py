@@ -16,7 +16,7 @@ CONTEXT = 96
 
 
 def write_tokenizer(folder: Path, template: str | None = CHATML) -> int:
-    """A byte-level tokenizer with the special tokens of Qwen's; returns its size."""
+    """A byte-level tokenizer whose BOS begins a turn and whose PAD is EOS, as SmolLM2's; returns its size."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -31,9 +31,9 @@ def write_tokenizer(folder: Path, template: str | None = CHATML) -> int:
     backend.train_from_iterator([sentences(i, 12) for i in range(8)], trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        bos_token="<|endoftext|>",
+        bos_token="<|im_start|>",
         eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        pad_token="<|im_end|>",
         unk_token="<|endoftext|>",
     )
     tokenizer.chat_template = template
@@ -59,9 +59,9 @@ def published_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_key_value_heads=1,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
-        bos_token_id=0,
+        bos_token_id=1,
         eos_token_id=2,
-        pad_token_id=0,
+        pad_token_id=2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder

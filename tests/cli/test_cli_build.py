@@ -136,3 +136,30 @@ def test_an_unknown_flag_names_the_nearest(capsys, flag):
     assert ended.value.code == 2
     assert output.out == ""
     assert {"--tmie": "--time", "--sizee": "--size", "--dryrun": "--dry-run"}[flag] in output.err
+
+
+def test_a_build_begins_with_the_model_that_is_named(capsys, published_decoder, conversations, tmp_path):
+    argv = ["build", "--model", published_decoder, "--conversations", conversations, "--dry-run"]
+    status, out, _ = run(capsys, *argv, "--builds", tmp_path / "builds")
+    assert status == 0
+    assert [line.split()[1] for line in out.splitlines()] == [
+        *("start", "conversations", "conversation_shards", "finetune", "evaluate"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--model", "gone", "--conversations", "chats.jsonl"], "no such model to start from"),
+        (["--model", "hub:org/name"], "nothing is trained"),
+        (["--fetch"], "--fetch goes with --model"),
+        (["recipe.yaml", "--model", "m"], "both a recipe and --model"),
+        (["--model", "m", "--conversations", "c", "--exclude", "d"], "`text` has settings but no paths"),
+    ],
+)
+def test_a_mistake_about_the_model_to_begin_with_is_told(capsys, argv, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, "build", *argv)
+    assert status == 2
+    assert told in err
+    assert not (tmp_path / "builds").exists()

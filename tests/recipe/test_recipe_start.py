@@ -217,6 +217,7 @@ def test_stages_hang_together_whatever_is_left_out(settings, parents, tmp_path):
             "`pretrain.model` names other",
         ),
         ({"start": "m", "text": {"paths": ["a"]}, "pretrain": "none", **CHATS}, "`text` is set but"),
+        ({"start": "m", "text": {"exclude": ["b"]}, **CHATS}, "`text` has settings but no paths"),
         ({"start": "m", "replay": {"paths": ["a"]}, **CHATS}, "`replay` is set but has no effect"),
         ({"replay": {"paths": ["a"]}, "text": {"primer": {}}}, "a new model has forgotten nothing"),
         ({"start": {"model": "m", "fetch": True}, **CHATS}, "`model` is a path"),

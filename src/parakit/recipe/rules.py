@@ -45,6 +45,8 @@ def check_start(recipe: RecipeSections) -> None:
             f"nothing is trained: the recipe begins with {recipe.start.model} and has no data",
             "add text, conversations, examples, or steps of `align`",
         )
+    if not recipe.reads_text and recipe.text != type(recipe.text)():
+        raise UserError("`text` has settings but no paths", "add text.paths, or remove them")
     if recipe.reads_text and recipe.pretrain == "none" and not (recipe.distill and recipe.task is None):
         raise UserError(
             "`text` is set but has no effect: `pretrain` is none",

@@ -119,7 +119,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "answers": _answers(summary),
         "deltas": stage_deltas(summary),
         "task": task_section(summary),
-        "evaluations": summary.evaluations,
+        "evaluations": () if summary.against_start else summary.evaluations,
         "trained": [_trained(summary, name) for name in trained_stages(summary) if stage(summary, name)],
         "samples": _samples(summary),
         "tokenizer": _tokenizer(summary),
