@@ -99,6 +99,29 @@ _NOMIC_VARIANTS = {
     "linear scaling": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 2.0}},
     "one type": {"type_vocab_size": 1, "intermediate_size": 40},
 }
+_DEBERTA_SIZES = {
+    **SIZES,
+    **{"pad_token_id": 0, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm"},
+    **{
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    **{"max_relative_positions": -1, "pooler_hidden_act": "gelu", "pooler_dropout": 0},
+}
+_DEBERTA_VARIANTS = {
+    "deberta-v3-base": {},
+    "mdeberta-v3-base": {"vocab_size": 71, "pos_att_type": ["c2p", "p2c"]},
+    "deberta-v3-small": {"num_hidden_layers": 1},
+    "deberta-v3-xsmall": {"num_attention_heads": 4},
+    "deberta-v3-large": {"num_hidden_layers": 3, "num_attention_heads": 4},
+    "more buckets": {"position_buckets": 32},
+    "a longest distance": {"max_relative_positions": 18},
+    "two types": {"type_vocab_size": 2},
+    "nli-deberta": {"layer_norm_eps": 1e-5, "cls_dropout": 0.1},
+    "relu": {"hidden_act": "relu", "max_position_embeddings": 64},
+}
 _DISTIL_SIZES = {
     **{"vocab_size": 61, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
     **{"max_position_embeddings": 40, "pad_token_id": 0},
@@ -128,6 +151,7 @@ ENCODERS: dict[str, EncoderCase] = {
         sizes=_NOMIC_SIZES,
         heads=("masked_language_model", "classifier", "token_classifier", "embedder"),
     ),
+    "deberta-v2": EncoderCase("DebertaV2", _DEBERTA_VARIANTS, sizes=_DEBERTA_SIZES),
     "bert": EncoderCase("Bert", {"bert-large-squad": {}}, heads=("question_answering",)),
     "modernbert": EncoderCase(
         "ModernBert",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from parakit.checkpoints import load_model, parameter_counts, read_config, save_model
 from parakit.common import Lineage, UserError
@@ -173,3 +174,28 @@ def test_nomic_bert_is_read_by_its_publishers_keys_too(tmp_path):
     (folder / "config.json").write_text(json.dumps(published | {"qkv_proj_bias": True}))
     with pytest.raises(UserError, match="qkv_proj_bias"):
         load_model(folder)
+
+
+def test_the_head_of_deberta_v3s_own_files_is_read(tmp_path):
+    """Microsoft's files name the head of masked tokens `lm_predictions`, and have a discriminator besides; transformers
+    loads neither under these names unless it is told to.
+    """
+    reference = tiny("deberta-v2", "deberta-v3-base", "masked_language_model")
+    folder = saved(reference, tmp_path / "f")
+    tensors = tensors_of(folder)
+    for name in list(tensors):
+        if name.startswith("cls.predictions."):
+            own = name.replace("cls.predictions.", "lm_predictions.lm_head.").replace("transform.", "")
+            tensors[own] = tensors.pop(name)
+    tensors |= {
+        "mask_predictions.dense.weight": torch.zeros(16, 16),
+        "mask_predictions.classifier.bias": torch.zeros(1),
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    model, _ = load_model(folder)
+    save_model(model, None, tmp_path / "g", Lineage("model"))
+    again = type(reference).from_pretrained(tmp_path / "g").eval()
+    ids = random_ids(61, 3, 24)
+    with torch.no_grad():
+        assert_close(model(ids), reference(ids).logits)
+        assert_close(again(ids).logits, reference(ids).logits)

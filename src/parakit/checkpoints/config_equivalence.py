@@ -77,7 +77,8 @@ def _effective(config: TransformerConfig) -> JsonObject:
     unused |= set() if config.query_key_norm else {"query_key_norm_shape"}
     for kind, names in _POSITION_SETTINGS.items():
         unused |= names if config.positions != kind else set()
-    unused |= set() if config.positions == "relative" or config.relative_bias else _BUCKET_SETTINGS
+    has_buckets = config.positions in ("relative", "disentangled") or config.relative_bias
+    unused |= set() if has_buckets else _BUCKET_SETTINGS
     values["transform_bias"] = config.has_transform_bias if config.head_transform else None
     if config.n_experts:
         values["d_expert"] = config.d_expert or config.d_ff

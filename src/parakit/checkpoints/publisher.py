@@ -231,7 +231,7 @@ def kept_tensors(
     for name, tensor in publisher.tensors.items():
         in_trunk = not name.startswith("cls.")
         full = prefix + name if in_trunk else name
-        if full not in taken and (in_trunk or head.kind == publisher.head.kind):
+        if taken.isdisjoint((full, name)) and (in_trunk or head.kind == publisher.head.kind):
             kept[full] = tensor if dtype is None else tensor.to(dtype)
     return kept
 

@@ -13,6 +13,7 @@ from typing import Any
 from parakit.checkpoints.architectures import (
     bart,
     bert,
+    deberta_v2,
     distilbert,
     electra,
     gemma2,
@@ -53,7 +54,7 @@ _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
     *(gpt_neox, opt, phi3, stablelm, olmo2, olmo3, gemma2, gemma3_text),
     *(granite, smollm3, ministral),
-    *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra, nomic_bert),
+    *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra, nomic_bert, deberta_v2),
     *(t5, bart, marian),
 )
 ARCHITECTURES = {module.MODEL_TYPE: module for module in _MODULES}

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from parakit.model.config import EncoderDecoderConfig
 from parakit.model.layers.attention import Cache
 from parakit.model.layers.blocks import Block, make_block
+from parakit.model.layers.disentangled import DisentangledPositions
 from parakit.model.layers.masks import causal_mask, expand_mask, narrow_mask
 from parakit.model.layers.norms import Dropout, make_norm
 from parakit.model.layers.positions import RelativePositions, RotaryPositions, make_positions
@@ -37,7 +38,11 @@ class Stack(nn.Module):
         self.type_embedding = (
             nn.Embedding(config.n_token_types, config.d_positions) if config.n_token_types else None
         )
-        self.positions = make_positions(config, self.causal)
+        self.positions = (
+            DisentangledPositions(config)
+            if config.positions == "disentangled"
+            else make_positions(config, self.causal)
+        )
         self.relative_bias = RelativePositions(config, self.causal) if config.relative_bias else None
         self.local_positions = None
         if config.positions == "rotary" and config.local_rope_theta is not None:
@@ -139,7 +144,12 @@ class Stack(nn.Module):
         return self.input_projection(x) if self.input_projection is not None and projected_last else x
 
     def _rotations(self, position_ids: Tensor) -> tuple[tuple[Tensor, Tensor] | None, ...]:
-        """cos and sin of full layers and of local layers; None for layers without rotation."""
+        """cos and sin of full layers and of local layers; None for layers without rotation. Of disentangled attention, the
+        vectors of distances and their indices.
+        """
+        if isinstance(self.positions, DisentangledPositions):
+            slots = torch.arange(position_ids.shape[-1], device=position_ids.device)
+            return self.positions(slots), None, None
         if self.positions is None or self.config.positions != "rotary":
             return None, None, None
         full = self.positions(position_ids)

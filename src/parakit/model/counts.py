@@ -195,6 +195,8 @@ def _layer_params(config: TransformerConfig, layer: int) -> int:
 def _position_params(config: TransformerConfig) -> int:
     is_relative = config.positions == "relative" or config.relative_bias
     n = config.n_relative_buckets * config.n_heads if is_relative else 0
+    if config.positions == "disentangled":
+        n += config.d_model * (2 * config.n_relative_buckets + config.norm_weight + config.norm_bias)
     if config.positions == "learned":
         n += (config.max_seq_len + config.position_offset) * config.d_positions
     return n

@@ -26,6 +26,7 @@ from parakit.model.config import (
     EncoderDecoderConfig,
 )
 from parakit.model.layers.blocks import Block
+from parakit.model.layers.disentangled import DisentangledPositions
 from parakit.model.layers.efficient_attention import LowRankAttention
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
@@ -301,13 +302,29 @@ TransformerModel = (
 )
 
 
+_WITH_RESET = (
+    MixtureOfExperts,
+    LowRankAttention,
+    LearnedPositions,
+    RelativePositions,
+    DisentangledPositions,
+)
+
+
 @torch.no_grad()
 def reset_weights(model: nn.Module) -> None:
     """Initialize everything in `model` but a `lm_head`; see the top of this file."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name != "lm_head":
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        elif isinstance(module, MixtureOfExperts | LowRankAttention | LearnedPositions | RelativePositions):
+        elif isinstance(
+            module,
+            MixtureOfExperts
+            | LowRankAttention
+            | LearnedPositions
+            | RelativePositions
+            | DisentangledPositions,
+        ):
             module.reset()
         elif isinstance(module, ZeroCenteredRMSNorm):
             nn.init.zeros_(module.weight)

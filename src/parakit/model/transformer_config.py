@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from parakit.common.settings import Config, Family
 
-Positions = Literal["rotary", "learned", "sinusoidal", "relative", "none"]
+Positions = Literal["rotary", "learned", "sinusoidal", "relative", "disentangled", "none"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "squared_relu"]
 
 
@@ -233,6 +233,23 @@ class TransformerConfig(Config):
                     raise ValueError(f"{name} has {len(factors)} values; longrope needs {n_pairs} above 0")
         if scaling is not None and scaling.kind == "ntk" and self.head_dim <= 2:
             raise ValueError(f"rope_scaling 'ntk' needs more than one pair, and head_dim = {self.head_dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_disentangled(self) -> Self:
+        if self.positions != "disentangled":
+            return self
+        usual = self.attention == "softmax" and self.sliding_window is None and not self.query_key_norm
+        if self.family != "encoder" or not usual or self.n_kv_heads != self.n_heads:
+            raise ValueError(
+                "positions = 'disentangled' is for encoders with softmax attention, as many key-value heads as heads,"
+                " no window and no query_key_norm"
+            )
+        if self.n_relative_buckets < 4 or self.max_relative_distance - 1 <= self.n_relative_buckets // 2:
+            raise ValueError(
+                f"n_relative_buckets = {self.n_relative_buckets} with max_relative_distance ="
+                f" {self.max_relative_distance}: 4 buckets at least, and the distance must exceed half of them"
+            )
         return self
 
     @model_validator(mode="after")

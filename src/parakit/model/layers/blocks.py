@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from parakit.model.counts import skips_first_norm
 from parakit.model.layers.attention import Attention, Cache, CrossAttention, Rotation
+from parakit.model.layers.disentangled import DisentangledAttention
 from parakit.model.layers.efficient_attention import LinearAttention, LocalAttention, LowRankAttention
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.feed_forward import FeedForward
@@ -37,6 +38,7 @@ class Block(nn.Module):
         omitted = config.sublayer_norm == "output" or (layer == 0 and skips_first_norm(config))
         self.attention_norm = nn.Identity() if omitted else make_norm(config)
         kind = LocalAttention if self.local else ATTENTIONS[config.attention]
+        kind = DisentangledAttention if config.positions == "disentangled" else kind
         self.attention = kind(config, layer, causal)
         self.cross_attention_norm = make_norm(config) if cross else None
         self.cross_attention = CrossAttention(config, layer) if cross else None

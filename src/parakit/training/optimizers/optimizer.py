@@ -20,7 +20,8 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
     embeddings, learned and relative positions, heads and routers.
     """
     excluded = any(
-        part in ("positions", "router") or part.endswith(("_embedding", "_head")) for part in name.split(".")
+        part in ("positions", "relative_bias", "router") or part.endswith(("_embedding", "_head"))
+        for part in name.split(".")
     )
     return parameter.ndim in (2, 3) and not excluded
 
