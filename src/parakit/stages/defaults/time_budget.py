@@ -1,6 +1,6 @@
 """Tuning a published model in a given time: an adapter or all weights, how large the steps are, and how many.
 
-A few steps of one row are timed, on a copy. The batch is the default one, or smaller where the time would hold fewer
+A few steps of two rows are timed, on a copy. The batch is the default one, or smaller where the time would hold fewer
 than `MIN_STEPS` of it; the length is what fits, and no more than `MAX_EPOCHS` passes over the data.
 """
 
@@ -29,7 +29,8 @@ from parakit.planning.time import SHARE_OF_PEAK, training_flops_per_token
 from parakit.planning.tuning import choose_tuning
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
 from parakit.stages.task_models import build_model
-from parakit.stages.tasks import TaskBuilder
+from parakit.stages.tasks import Data, TaskBuilder
+from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.files import has_tokenizer
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -39,8 +40,9 @@ from parakit.training.trainer import Trainer
 
 N_COUNTED = 64  # rankings whose tokens are counted
 RANKING_COST = 2.0  # of a ranking, relative to training on its tokens once: the reference, the validations
-N_TIMED = 3  # steps of one row; the first one is not counted
-OVERHEAD = 1.25  # validations, batches and metrics, relative to the timed steps
+N_TIMED, N_TIMED_ROWS = 3, 2  # steps, the first of which is not counted, and rows of each
+OVERHEAD = 1.08  # batches and metrics, relative to the timed steps
+MAX_VALIDATIONS, SHARE_OF_VALIDATION = 8, 0.15  # in the run, and of its time
 MIN_STEPS = 32  # of a run in a given time: with fewer, the rate hardly leaves its warm-up
 MAX_EPOCHS = 3.0  # however long the time: more passes teach a trained model its data by heart
 
@@ -93,10 +95,11 @@ def plan_in_time(
 ) -> TrainingPlan:
     """The plan of tuning a published model in `seconds`. `resolve` makes a plan of settings; `trial` a copy to time."""
     usual = resolve(training)
-    one_row: JsonObject = {"max_steps": N_TIMED, "compile": "off", "micro_batch_size": 1}
-    timed = resolve(training.replace(**one_row, **_batch(training, 1, usual.seq_len)))
-    per_row = _seconds_per_row(timed, builder, trial) * OVERHEAD
-    n_rows = seconds / per_row  # that the time holds
+    few: JsonObject = {"max_steps": N_TIMED, "compile": "off", "micro_batch_size": 1}
+    few |= _batch(training, min(N_TIMED_ROWS, usual.n_rows), usual.seq_len)
+    per_row = _seconds_per_row(resolve(training.replace(**few)), builder, trial)
+    n_validations, left = _validations(seconds, per_row, builder.splits.validation, usual.seq_len)
+    n_rows = left / (per_row * OVERHEAD)  # that the time holds
     rows = usual.n_rows
     if not {"batch_tokens", "batch_examples"} & training.model_fields_set:
         rows = max(1, min(rows, int(n_rows / MIN_STEPS)))
@@ -107,7 +110,18 @@ def plan_in_time(
         f"a row of up to {usual.seq_len} tokens takes {per_row:.2g} s: {steps} steps of {rows} rows"
         + (f" ({MAX_EPOCHS:g} passes over the data; the time would hold more)" if steps == enough else "")
     )
-    return resolve(sized.replace(max_steps=steps))
+    every = training.validate_every or max(1, -(-steps // n_validations))
+    return resolve(sized.replace(max_steps=steps, validate_every=every))
+
+
+def _validations(seconds: float, per_row: float, data: Data, seq_len: int) -> tuple[int, float]:
+    """How many validations the run has, and the seconds that they leave to train. The loss before the first step is
+    measured as well, and a forward pass takes a third of a step.
+    """
+    n_rows = data.n_examples if isinstance(data, ExampleShards) else max(1.0, data.n_tokens / seq_len)
+    each = n_rows * per_row / 3
+    n = max(1, min(MAX_VALIDATIONS, int(SHARE_OF_VALIDATION * seconds / each)))
+    return n, max(seconds / 2, seconds - (n + 1) * each)
 
 
 def with_epochs_in_time(
