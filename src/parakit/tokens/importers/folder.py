@@ -41,6 +41,7 @@ LAYOUTS: dict[tuple[str, ...], str] = {
 _CLASS_OF_MODEL = {
     "mbart": "MBartTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
+    "m2m_100": "NllbTokenizer",
     "pegasus": "PegasusTokenizer",
     "gemma": "GemmaTokenizer",
     "gemma2": "GemmaTokenizer",
@@ -72,7 +73,8 @@ def convert_tokenizer(folder: Path, settings: Mapping[str, Any]) -> tuple[str, s
     names = find_layout(folder)
     assert names is not None, "has_tokenizer was not checked"
     if tokenizer_class(settings) in _UNNAMED:
-        known = _CLASS_OF_MODEL.get(_model_type(folder))
+        is_m2m100 = names == ("vocab.json", "sentencepiece.bpe.model")  # its config.json is NLLB's
+        known = None if is_m2m100 else _CLASS_OF_MODEL.get(_model_type(folder))
         if known is not None or names != ("vocab.json", "merges.txt"):
             settings = {**settings, "tokenizer_class": known or LAYOUTS[names]}
     target = None
