@@ -17,6 +17,7 @@ from tests.sample_text import sentences
 
 CONTROL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+PERMUTED = (gguf.MODEL_ARCH.LLAMA, gguf.MODEL_ARCH.GRANITE, gguf.MODEL_ARCH.SMOLLM3)
 Fields = Callable[[GGUFWriter], None]
 
 
@@ -94,10 +95,14 @@ def llama_cpp_tensors(folder: Path, config: Any, architecture: gguf.MODEL_ARCH) 
     found = {}
     for hf_name, tensor in tensors_of(folder).items():
         weights = tensor.numpy()
-        if architecture == gguf.MODEL_ARCH.LLAMA:
+        if architecture in PERMUTED:
             weights = _permuted(hf_name, weights, config)
         if architecture == gguf.MODEL_ARCH.GPT2 and weights.ndim == 2 and ".h." in hf_name:
             weights = weights.T
+        if architecture in (gguf.MODEL_ARCH.GEMMA2, gguf.MODEL_ARCH.GEMMA3) and hf_name.endswith(
+            "norm.weight"
+        ):
+            weights = weights + np.float32(1)
         before, _, after = hf_name.partition(".experts.")
         if after:
             expert, part = after.split(".", 1)

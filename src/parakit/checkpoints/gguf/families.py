@@ -1,7 +1,8 @@
 """Which architectures of llama.cpp are converted: their settings as a config.json, and the names of their tensors.
 
-A family lists the tensors of a layer under llama.cpp's names and the published ones. Three differ in their values too:
-llama.cpp interleaves the halves of Llama's queries and keys, and stores GPT-2's matrices as (outputs, inputs).
+A family lists the tensors of a layer under llama.cpp's names and the published ones. Some differ in their values too:
+llama.cpp interleaves the halves of Llama's queries and keys, stores GPT-2's matrices as (outputs, inputs), and adds 1 to
+Gemma's norms.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ _ROTARY_LAYER = {
     **{f"ffn_{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")},
 }
 _QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+_NORMS_BEHIND = {  # of what a sublayer gives
+    "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_GEMMA_LAYER = {**_ROTARY_LAYER, **_NORMS_BEHIND, "ffn_norm": "pre_feedforward_layernorm"}
 _MIXTRAL_PARTS = {"gate": "w1", "up": "w3", "down": "w2"}
 
 
@@ -49,6 +55,8 @@ class GGUFFamily:
     """Rows of queries and keys alternate between the two halves of a head."""
     transposed: frozenset[str] = frozenset()
     """Matrices that are published as (inputs, outputs)."""
+    norm_offset: float = 0.0
+    """Added to the published weights of norms in the file."""
 
 
 def family_of(file: GGUFFile) -> tuple[str, GGUFFamily]:
@@ -163,6 +171,59 @@ def _gpt2(metadata: ModelMetadata) -> JsonObject:
     }
 
 
+def _granite(metadata: ModelMetadata) -> JsonObject:
+    scales = {
+        "attention_multiplier": "attention.scale",
+        "embedding_multiplier": "embedding_scale",
+        "residual_multiplier": "residual_scale",
+        "logits_scaling": "logit_scale",
+    }
+    return _rotary(metadata, "granite", "GraniteForCausalLM") | {
+        name: metadata.number(key, 1.0) for name, key in scales.items() if metadata.get(key) is not None
+    }
+
+
+def _phi3(metadata: ModelMetadata) -> JsonObject:
+    """Two sets of rotary factors are tensors of their own, which are refused by name."""
+    config = _rotary(metadata, "phi3", "Phi3ForCausalLM")
+    original = metadata.integer("rope.scaling.original_context_length", config["max_position_embeddings"])
+    window = metadata.get("attention.sliding_window") or None
+    return config | {"original_max_position_embeddings": original, "sliding_window": window}
+
+
+def _gemma2(metadata: ModelMetadata) -> JsonObject:
+    return _gemma(metadata, "gemma2", "Gemma2ForCausalLM", n_layers_of_27b=46) | {
+        "attn_logit_softcapping": metadata.number("attn_logit_softcapping", 50.0),
+        "final_logit_softcapping": metadata.number("final_logit_softcapping", 30.0),
+    }
+
+
+def _gemma3(metadata: ModelMetadata) -> JsonObject:
+    """Local layers have rotary positions of their own, which are not scaled."""
+    config = _gemma(metadata, "gemma3_text", "Gemma3ForCausalLM", n_layers_of_27b=62)
+    local = {"rope_type": "default", "rope_theta": metadata.number("rope.freq_base_swa", 10_000.0)}
+    return config | {
+        "rope_parameters": {"full_attention": config["rope_parameters"], "sliding_attention": local},
+        "final_logit_softcapping": metadata.get("final_logit_softcapping"),
+    }
+
+
+def _gemma(metadata: ModelMetadata, model_type: str, class_name: str, *, n_layers_of_27b: int) -> JsonObject:
+    """The scale of attention is not in the file: as in llama.cpp it follows from the head's width, but in the largest
+    model from the model's.
+    """
+    config = _rotary(metadata, model_type, class_name)
+    largest = config["num_hidden_layers"] == n_layers_of_27b
+    del config["hidden_act"]
+    return config | {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "sliding_window": metadata.integer("attention.sliding_window"),
+        "query_pre_attn_scalar": config["hidden_size"] // config["num_attention_heads"]
+        if largest
+        else config["head_dim"],
+    }
+
+
 _MIXTRAL = GGUFFamily(
     _mixtral,
     {**_ROTARY_LAYER, "ffn_gate_inp": "block_sparse_moe.gate"},
@@ -180,6 +241,20 @@ FAMILIES: dict[str, GGUFFamily] = {
         _qwen3_moe,
         {**_ROTARY_LAYER, **_QK_NORMS, "ffn_gate_inp": "mlp.gate"},
         experts={f"ffn_{part}_exps": f"mlp.experts.{{}}.{part}_proj" for part in _MIXTRAL_PARTS},
+    ),
+    "gemma2": GGUFFamily(_gemma2, _GEMMA_LAYER, norm_offset=1.0),
+    "gemma3": GGUFFamily(_gemma3, {**_GEMMA_LAYER, **_QK_NORMS}, norm_offset=1.0),
+    "olmo2": GGUFFamily(
+        lambda metadata: _rotary(metadata, "olmo2", "Olmo2ForCausalLM"),
+        {**_ROTARY_LAYER, **_QK_NORMS, **_NORMS_BEHIND},
+    ),
+    "granite": GGUFFamily(_granite, _ROTARY_LAYER, interleaved=True),
+    "smollm3": GGUFFamily(
+        lambda metadata: _rotary(metadata, "smollm3", "SmolLM3ForCausalLM"), _ROTARY_LAYER, interleaved=True
+    ),
+    "phi3": GGUFFamily(
+        _phi3,
+        {**_ROTARY_LAYER, "attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"},
     ),
     "gpt2": GGUFFamily(
         _gpt2,

@@ -35,7 +35,7 @@ def published_tensors(
         if match["layer"] is None:
             if part not in family.trunk or match["expert"]:
                 raise _unknown(file, name)
-            yield f"{family.trunk[part]}.{kind}", file.weights(name)
+            yield f"{family.trunk[part]}.{kind}", _without_offset(file.weights(name), part, family)
             continue
         prefix = family.layer_prefix.format(int(match["layer"]))
         if match["expert"] and f"{part}_exps" in family.experts:  # files from before experts were stacked
@@ -64,7 +64,13 @@ def _as_published(
         return split_halves(weights, n_heads)
     if kind == "weight" and part in family.transposed:
         return weights.T
-    return weights
+    return _without_offset(weights, part, family)
+
+
+def _without_offset(weights: np.ndarray, part: str, family: GGUFFamily) -> np.ndarray:
+    return (
+        weights - np.float32(family.norm_offset) if part.endswith("norm") and family.norm_offset else weights
+    )
 
 
 def split_halves(weights: np.ndarray, n_heads: int) -> np.ndarray:
