@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from parakit.common import UserError
 from parakit.model.presets import config_for_size, default_hyperparameters
@@ -17,6 +19,7 @@ from parakit.stages.finetune_methods import adjust_sizing
 from parakit.stages.plans import resolve_plan
 from parakit.stages.tasks import first_documents
 from parakit.tokens.shards import TokenShards
+from parakit.training import precision
 
 WINDOW = 2048
 CONFIG = config_for_size("200k", 300, WINDOW).config
@@ -141,3 +144,17 @@ def test_validation_takes_no_longer_than_training(published):
     mask = silent.loss_mask.copy()
     mask[:600] = 0
     assert first_documents(replace(silent, loss_mask=mask), 100).n_documents == 11
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(3.0, "bfloat16"), (1.2, "float32"), (0.2, "float32")])
+def test_the_precision_is_what_this_cpu_multiplies_faster_in(published, monkeypatch, gain, chosen):
+    seconds = {torch.float32: gain, torch.bfloat16: 1.0}
+    monkeypatch.setattr(precision, "product_seconds", lambda d_model, d_ff, dtype: seconds[dtype])
+    assert plan_for(published, shards([60] * 100)).precision == chosen
+    assert plan_for(published, shards([60] * 100), precision="float32").precision == "float32"
+
+
+def test_timing_the_precision_is_quick():
+    started = time.perf_counter()
+    assert precision.faster_precision(CONFIG.d_model, CONFIG.d_ff) in ("float32", "bfloat16")
+    assert time.perf_counter() - started < 2  # a fifth of a second on a machine that does nothing else

@@ -160,7 +160,7 @@ def _plan(
         )
         if sizing.is_published:
             n_rows = plan.rows_before(plan.max_steps)
-            plan = finish_plan(plan, training, n_rows * int(data.offsets[-1]) // data.n_examples)
+            plan = finish_plan(plan, training, base.config, n_rows * int(data.offsets[-1]) // data.n_examples)
     save_plan(run_dir, base.config, plan)
     seed_everything(plan.seed)
     return plan

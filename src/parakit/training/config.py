@@ -125,7 +125,8 @@ class TrainingConfig(ChoiceConfig):
     seed: int = Field(default=0, description="Seed of the data order, new weights and dropout.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="dtype of the forward pass; auto: bfloat16 where the hardware computes it fast.",
+        description="dtype of the forward pass; auto: bfloat16 where the hardware computes it fast; on a CPU that is"
+        " timed, for a published model.",
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="torch.compile; auto: where it saves time."

@@ -52,7 +52,7 @@ def fit_memory(
             n_trained=n_trained,
             optimizer=plan.optimizer,
             n_tokens=n_tokens,
-            n_predicted=n_tokens if keeps_logits else 0,
+            n_predicted=n_tokens if keeps_logits or plan.precision in ("bfloat16", "float16") else 0,
             checkpointing=plan.gradient_checkpointing,
         )
 
