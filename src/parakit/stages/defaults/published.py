@@ -1,7 +1,7 @@
 """Defaults for tuning a published model, or one that was tuned from it: optimizer, rates, lengths of rows, batches.
 
 A model that Parakit trained from nothing keeps its own (Muon, rows of its whole window). The figures behind the rates
-are in docs/decisions/0017-defaults-for-published-models.md.
+are in docs/decisions/0019-defaults-for-published-models.md.
 """
 
 from __future__ import annotations
