@@ -32,6 +32,7 @@ REQUIRED_VALUES: RequiredValues = {
     "add_cross_attention": ((False, None), "cross-attention"),
     "cross_attention_hidden_size": ((None,), "cross-attention"),
     "quantization_config": ((None,), "quantized weights"),
+    "quantization": ((None,), "quantized weights"),  # MLX
     "pruned_heads": (({}, None), "pruned heads"),
     "chunk_size_feed_forward": ((0, None), "a chunked feed-forward"),
     "partial_rotary_factor": ((1, None), "rotary positions on a part of the features"),
