@@ -22,7 +22,7 @@ from parakit.common.settings import Config
 GENERATION = "generation_config.json"
 Count = Annotated[int, Field(strict=True, ge=0, le=2**31)]
 TokenId = Annotated[int, Field(strict=True, ge=0, le=2**31)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 # our name -> key in the file
 KEYS: Mapping[str, str] = {
     "do_sample": "do_sample",
@@ -96,12 +96,12 @@ class GenerationSettings(Config):
     """A publisher's settings; None (or empty) where they set nothing. Ids are token ids."""
 
     do_sample: bool | None = None
-    temperature: Annotated[Number, Field(ge=0, le=100)] | None = None
+    temperature: Annotated[FiniteFloat, Field(ge=0, le=100)] | None = None
     top_k: Count | None = None
-    top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[Number, Field(gt=0, le=100)] | None = None
-    encoder_repetition_penalty: Annotated[Number, Field(gt=0, le=100)] | None = None
+    top_p: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    min_p: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = None
+    encoder_repetition_penalty: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = None
     """Rewards tokens of the source: the inverse of `repetition_penalty`, over the encoder's inputs."""
     no_repeat_ngram_size: Count | None = None
     """No n-gram of this many tokens occurs twice in an output."""
@@ -110,7 +110,7 @@ class GenerationSettings(Config):
     n_beams: Annotated[Count, Field(ge=1, le=10_000)] | None = None
     early_stopping: bool | Literal["never"] | None = None
     """Stop at as many finished beams as there are beams (True), by a heuristic (False), by an exact bound ("never")."""
-    length_penalty: Annotated[Number, Field(ge=-100, le=100)] | None = None
+    length_penalty: Annotated[FiniteFloat, Field(ge=-100, le=100)] | None = None
     """Scores of beams are divided by length ** length_penalty."""
     renormalize_logits: bool | None = None
     """Log-probabilities are normalized again after the filters."""

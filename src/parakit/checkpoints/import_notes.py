@@ -46,8 +46,8 @@ def import_notes(folder: Path, files: Iterable[str], tokenizer: Tokenizer | None
     others = sorted(file for file in files if file not in _KEPT_FILES and not file.endswith(".safetensors"))
     if replaced := [file for file in others if file in _VOCABULARIES]:
         notes.append(f"replaced by tokenizer.json: {', '.join(replaced)}")
-    if left_out := [file for file in others if file not in _VOCABULARIES]:
-        notes.append(f"not kept: {', '.join(left_out)}")
+    if unused_files := [file for file in others if file not in _VOCABULARIES]:
+        notes.append(f"not kept: {', '.join(unused_files)}")
     if tokenizer is not None and tokenizer.chat_template is not None:
         notes += _template_notes(tokenizer)
     return notes

@@ -9,7 +9,7 @@ import torch
 
 from parakit.checkpoints import registry, weights
 from parakit.checkpoints.safetensors_io import write_tensors
-from tests.checkpoints.published_configs import PUBLISHED, shrunk
+from tests.checkpoints.architectures.published_configs import PUBLISHED, shrunk
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

@@ -5,7 +5,7 @@ import pytest
 from parakit.checkpoints import publisher, registry
 from parakit.checkpoints.hf_config import UnknownKeys
 from parakit.common import UserError
-from tests.checkpoints.published_configs import PUBLISHED, REFUSED
+from tests.checkpoints.architectures.published_configs import PUBLISHED, REFUSED
 
 # allowed differences between a published config.json and the one that Parakit writes
 ADDED = {"architectures", "pad_token_id"}  # a missing class; the PAD of a decoder's classifier

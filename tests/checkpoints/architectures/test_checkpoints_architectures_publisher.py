@@ -13,9 +13,9 @@ from parakit.checkpoints.import_export import export_model, import_model
 from parakit.common import Lineage
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.task_models import task_model
-from tests.checkpoints import published_folders as folders
+from tests.checkpoints.architectures import published_folders as folders
+from tests.checkpoints.architectures.published_configs import PUBLISHED
 from tests.checkpoints.conformance import tensors_of
-from tests.checkpoints.published_configs import PUBLISHED
 
 QUICK = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": folders.SMOLLM2,

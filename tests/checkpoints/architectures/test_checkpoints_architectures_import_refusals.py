@@ -8,7 +8,7 @@ from parakit.checkpoints import load_model
 from parakit.checkpoints.import_export import import_model
 from parakit.common import UserError
 from parakit.common.artifacts import open_artifact
-from tests.checkpoints import published_folders as folders
+from tests.checkpoints.architectures import published_folders as folders
 
 LLAMA, BERT = "HuggingFaceTB/SmolLM2-135M-Instruct", "google-bert/bert-base-uncased"
 

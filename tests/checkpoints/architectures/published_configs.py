@@ -1,7 +1,8 @@
 """config.json files of published models, as their publishers wrote them: `data/published_configs.json`, one model a line.
 
-Keys and values are facts about those models, collected so that no harmless key locks one of them out. `REFUSED` names
-the models that Parakit refuses for another reason than an unknown `model_type`, and that reason.
+Keys and values are facts about those models, collected so that no harmless key locks one of them out; paths of the
+publishers' machines are shortened. `REFUSED` names the models that Parakit refuses for another reason than an unknown
+`model_type`, and that reason.
 """
 
 import json
