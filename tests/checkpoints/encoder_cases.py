@@ -120,6 +120,9 @@ _DEBERTA_VARIANTS = {
     "a longest distance": {"max_relative_positions": 18},
     "two types": {"type_vocab_size": 2},
     "nli-deberta": {"layer_norm_eps": 1e-5, "cls_dropout": 0.1},
+    "deberta-v2-xlarge": {"conv_kernel_size": 3, "conv_act": "gelu", "position_buckets": 16},
+    "deberta-v2-xxlarge": {"conv_kernel_size": 3, "conv_act": "gelu", "num_hidden_layers": 3},
+    "one layer with a convolution": {"conv_kernel_size": 5, "num_hidden_layers": 1, "conv_groups": 2},
     "relu": {"hidden_act": "relu", "max_position_embeddings": 64},
 }
 _DISTIL_SIZES = {

@@ -66,7 +66,7 @@ def assert_encoder_conforms(model, reference, case, per_token: bool = True) -> N
         )  # padding has no influence
         other = model(elsewhere, attention_mask=mask, position_ids=positions)
         assert torch.equal(other[mask] if per_token else other, got[mask] if per_token else got)
-    if per_token:
+    if per_token and not getattr(config, "conv_kernel_size", 0):  # which mixes what is packed
         lengths = (11, 5, 8)
         documents = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))[None]
         position_ids = torch.cat([torch.arange(length) for length in lengths])[None]

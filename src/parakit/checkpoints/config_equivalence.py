@@ -77,6 +77,7 @@ def _effective(config: TransformerConfig) -> JsonObject:
     unused |= set() if config.query_key_norm else {"query_key_norm_shape"}
     for kind, names in _POSITION_SETTINGS.items():
         unused |= names if config.positions != kind else set()
+    unused |= set() if config.conv_kernel_size else {"conv_activation", "conv_groups"}
     has_buckets = config.positions in ("relative", "disentangled") or config.relative_bias
     unused |= set() if has_buckets else _BUCKET_SETTINGS
     values["transform_bias"] = config.has_transform_bias if config.head_transform else None

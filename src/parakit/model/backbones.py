@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from parakit.model.config import EncoderDecoderConfig
 from parakit.model.layers.attention import Cache
 from parakit.model.layers.blocks import Block, make_block
+from parakit.model.layers.convolution import Convolution
 from parakit.model.layers.disentangled import DisentangledPositions
 from parakit.model.layers.masks import causal_mask, expand_mask, narrow_mask
 from parakit.model.layers.norms import Dropout, make_norm
@@ -61,6 +62,7 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(
             make_block(config, layer, self.causal, cross) for layer in range(config.n_layers)
         )
+        self.convolution = Convolution(config) if config.conv_kernel_size else None
         self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
         self.dropout = Dropout(config.dropout)
 
@@ -114,14 +116,16 @@ class Stack(nn.Module):
             source_mask = source_mask[:, None, None, :]
         masks = self._masks(attention_mask, index, n_keys)
         rotations = self._rotations(position_ids)
-        x = self._embed(vectors, position_ids, token_type_ids)
-        for block in self.blocks:
+        x = embedded = self._embed(vectors, position_ids, token_type_ids)
+        for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             inputs = (x, rotations[block.rotation], masks[block.local], cache, source, source_mask)
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, *inputs, use_reentrant=False)
             else:
                 x = block(*inputs)
+            if number == 0 and self.convolution is not None:
+                x = self.convolution(embedded, x, attention_mask)
         x = self.final_norm(x)
         return x if self.output_projection is None else self.output_projection(x)
 

@@ -27,6 +27,7 @@ def stack_params(
         "cross_attention": c.n_layers * _attention_params(c, cross=True) if cross else 0,
         "feed_forward": sum(_layer_params(c, layer) for layer in range(c.n_layers)),
         "norms": norms,
+        "convolution": _convolution_params(c),
         "lm_head": _head_params(c),
     }
     listed = {name: n for name, n in parts.items() if n or name in ("token_embedding", "lm_head")}
@@ -190,6 +191,15 @@ def _layer_params(config: TransformerConfig, layer: int) -> int:
         return _feed_forward_params(config, config.d_ff)
     experts = (config.n_experts + config.n_shared_experts) * _expert_params(config)
     return experts + config.n_experts * config.d_model  # the router
+
+
+def _convolution_params(config: TransformerConfig) -> int:
+    """With its norm."""
+    d = config.d_model
+    if not config.conv_kernel_size:
+        return 0
+    matrix = d * d // config.conv_groups * config.conv_kernel_size
+    return matrix + d * (1 + config.norm_weight + config.norm_bias)
 
 
 def _position_params(config: TransformerConfig) -> int:

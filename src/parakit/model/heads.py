@@ -26,6 +26,7 @@ from parakit.model.config import (
     EncoderDecoderConfig,
 )
 from parakit.model.layers.blocks import Block
+from parakit.model.layers.convolution import Convolution
 from parakit.model.layers.disentangled import DisentangledPositions
 from parakit.model.layers.efficient_attention import LowRankAttention
 from parakit.model.layers.experts import MixtureOfExperts
@@ -308,6 +309,7 @@ _WITH_RESET = (
     LearnedPositions,
     RelativePositions,
     DisentangledPositions,
+    Convolution,
 )
 
 

@@ -125,6 +125,13 @@ class TransformerConfig(Config):
     balance_coef: float = Field(default=0.01, ge=0, description="of the load-balancing loss")
     router_z_coef: float = Field(default=0.0, ge=0, description="of the router's z-loss")
 
+    conv_kernel_size: int = Field(
+        default=0,
+        ge=0,
+        description="0: none; a convolution of the embeddings, added to the first block (DeBERTa-v2)",
+    )
+    conv_activation: Literal["tanh", "gelu"] = "tanh"
+    conv_groups: int = Field(default=1, ge=1)
     d_embedding: int | None = Field(
         default=None,
         ge=1,
@@ -249,6 +256,18 @@ class TransformerConfig(Config):
             raise ValueError(
                 f"n_relative_buckets = {self.n_relative_buckets} with max_relative_distance ="
                 f" {self.max_relative_distance}: 4 buckets at least, and the distance must exceed half of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_convolution(self) -> Self:
+        if self.conv_kernel_size and (self.family != "encoder" or self.conv_kernel_size % 2 == 0):
+            raise ValueError(
+                f"conv_kernel_size = {self.conv_kernel_size}: it is odd, and for encoders: a convolution sees both sides"
+            )
+        if self.conv_kernel_size and self.d_model % self.conv_groups:
+            raise ValueError(
+                f"d_model = {self.d_model} is not a multiple of conv_groups = {self.conv_groups}"
             )
         return self
 

@@ -1,5 +1,5 @@
 """DeBERTa-v2 and v3 (He et al. 2021): BERT's layers with disentangled attention instead of positions, and mostly without
-token types. The largest two of v2 add a convolution to the first layer.
+token types. The largest two of v2 add a convolution to the first block.
 
 A sequence is classified by its first token through a dense layer and GELU. v3's published files name the head of masked
 tokens otherwise (`lm_predictions`); it is read, and written under the name that transformers loads.
@@ -58,11 +58,13 @@ REQUIRED = {
     "position_biased_input": ((False,), "absolute positions besides"),
     "share_att_key": ((True,), "matrices of their own for distances"),
     "norm_rel_ebd": (("layer_norm",), "distances without a norm"),
-    "conv_kernel_size": ((0, None), "a convolution in the first layer"),
     "pooler_hidden_act": (("gelu",), "another activation of the pooler"),
     "legacy": ((True, None), "another head of masked tokens"),
 }
-IGNORED_KEYS = ("pooler_dropout", "cls_dropout", "classifier_dropout", "conv_act", "conv_groups")
+IGNORED_KEYS = ("pooler_dropout", "cls_dropout", "classifier_dropout")
+CONVOLUTION = {
+    **{"conv_kernel_size": "conv_kernel_size", "conv_activation": "conv_act", "conv_groups": "conv_groups"},
+}
 HANDLED = ("pos_att_type", "max_relative_positions", "pooler_hidden_size", "embedding_size")
 
 
@@ -83,8 +85,8 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderConfig:
         hf_config,
         where,
         MODEL_TYPE,
-        settings=SETTINGS,
-        defaults=DEFAULTS,
+        settings=SETTINGS | CONVOLUTION,
+        defaults=DEFAULTS | {"conv_kernel_size": 0, "conv_act": "tanh", "conv_groups": 1},
         required=REQUIRED,
         ignored=IGNORED_KEYS,
         handled=HANDLED,
@@ -102,11 +104,12 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderConfig:
     longest = hf_config.get("max_relative_positions", -1)
     longest = settings["max_seq_len"] if type(longest) is int and longest < 1 else longest
     settings |= {
+        "conv_kernel_size": settings["conv_kernel_size"] or 0,
         "positions": "disentangled",
         "max_relative_distance": longest,
         "attention_scale": _scale(settings["head_dim"]),
     }
-    names = {**SETTINGS, "max_relative_distance": "max_relative_positions"}
+    names = {**SETTINGS, **CONVOLUTION, "max_relative_distance": "max_relative_positions"}
     config = parse_config(EncoderConfig, settings, names, where)
     check_lengths(config, where)
     return config
@@ -119,6 +122,11 @@ def write_settings(config: EncoderConfig) -> JsonObject:
         "pos_att_type": "|".join(_TERMS),
         "max_relative_positions": config.max_relative_distance,
         "pooler_hidden_size": config.d_model,
+        **(
+            {key: getattr(config, name) for name, key in CONVOLUTION.items()}
+            if config.conv_kernel_size
+            else {}
+        ),
     }
 
 
@@ -145,6 +153,11 @@ def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
     yield from norm("trunk.positions.norm", f"{prefix}encoder.LayerNorm", d)
     for layer in range(config.n_layers):
         yield from _block(config, f"trunk.blocks.{layer}", f"{prefix}encoder.layer.{layer}")
+    if config.conv_kernel_size:
+        shape = (d, d // config.conv_groups, config.conv_kernel_size)
+        yield tensor("trunk.convolution.conv.weight", f"{prefix}encoder.conv.conv.weight", *shape)
+        yield tensor("trunk.convolution.conv.bias", f"{prefix}encoder.conv.conv.bias", d)
+        yield from norm("trunk.convolution.norm", f"{prefix}encoder.conv.LayerNorm", d)
     if head.kind == "masked_language_model":
         yield from linear("transform.dense", "cls.predictions.transform.dense", d, d)
         yield from norm("transform.norm", "cls.predictions.transform.LayerNorm", d)
