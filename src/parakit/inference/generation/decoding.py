@@ -72,9 +72,13 @@ def prefill(model: NextTokenModel, cache: KVCache, prompts: Sequence[Sequence[in
     assert min(lengths) > 0, "an empty prompt has no last token"
     before, longest = list(cache.lengths), max(lengths)
     input_ids, _ = pad_rows(prompts, cache.keys[0].device)  # (B, T)
+    position_ids = cache.position_ids(longest)
+    if cache.switches_angles:  # by a row's last position, which is not that of its padding
+        last_position = [old + new - 1 for old, new in zip(before, lengths, strict=True)]
+        position_ids = position_ids.minimum(torch.tensor(last_position, device=input_ids.device)[:, None])
     hidden = model.hidden(
         input_ids,
-        position_ids=cache.position_ids(longest),
+        position_ids=position_ids,
         attention_mask=cache.attention_mask(longest),
         cache=cache,
     )
