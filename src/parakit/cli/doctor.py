@@ -93,6 +93,7 @@ def _print(report: "Report") -> None:
     for result in report.results:
         mark = "[green]passed[/green]" if result.passed else "[bold red]failed[/bold red]"
         failure = f"{result.prevents}\nSeen: {result.detail}\nTo do: {result.remedy}"
+        mark = "skipped" if result.skipped else mark
         table.add_row(mark, result.name, escape(result.noticed_by if result.passed else failure))
     console.print(table)
     n_failed = sum(not result.passed for result in report.results)

@@ -89,18 +89,20 @@ class Timer:
     def __init__(self, seconds: float | None, n_checks: int) -> None:
         self.seconds, self.n_checks, self.n_run = seconds, n_checks, 0
         self.started = self.shown_at = time.monotonic()
-        self.slowest = 0.0  # seconds of a pass
+        self.pass_seconds, self.n_passes = 0.0, 0.0
 
     def fits(self, check: Check) -> bool:
-        """Whether `check` will end in time, judged by the slowest pass until now."""
+        """Whether `check` will end in time, judged by the mean pass until now."""
         spent = time.monotonic() - self.started
-        return self.seconds is None or not check.passes or spent + check.passes * self.slowest <= self.seconds
+        expected = check.passes * self.pass_seconds / max(1.0, self.n_passes)
+        return self.seconds is None or not check.passes or spent + expected <= self.seconds
 
     def count(self, check: Check, seconds: float) -> None:
         """Learn from a check that took `seconds`; log where the checks are if that takes long."""
         self.n_run += 1
         if check.passes:
-            self.slowest = max(self.slowest, seconds / check.passes)
+            self.pass_seconds += seconds
+            self.n_passes += check.passes
         if time.monotonic() - self.shown_at >= LOG_SECONDS:
             self.shown_at = time.monotonic()
             log(f"doctor: {self.n_run} of {self.n_checks} checks, {self.shown_at - self.started:.0f}s")
