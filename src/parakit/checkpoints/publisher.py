@@ -56,6 +56,8 @@ class Publisher:
     """Without the prefix of the trunk: `pooler.dense.weight`."""
     sentence_files: Mapping[str, Any] = field(default_factory=dict)
     """Files of sentence-transformers, parsed."""
+    folder: Path = Path()
+    """Where they were read, for messages."""
 
 
 def publisher_of(model: TransformerModel) -> Publisher | None:
@@ -192,6 +194,7 @@ def read_publisher(
         written_generation=generation_json(config, tokenizer),
         tensors={name: tensor.clone() for name, tensor in read_tensors(kept)},
         sentence_files=read_sentence_files(folder),
+        folder=folder,
     )
 
 

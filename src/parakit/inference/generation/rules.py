@@ -16,7 +16,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from parakit.checkpoints.generation_settings import GenerationSettings, generation_in_config, parse_generation
+from parakit.checkpoints.generation_settings import (
+    GENERATION,
+    GenerationSettings,
+    generation_in_config,
+    parse_generation,
+)
 from parakit.checkpoints.publisher import publisher_of
 from parakit.model.heads import SequenceToSequence, TransformerModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -135,7 +140,8 @@ def published_settings_of(model: TransformerModel) -> GenerationSettings:
         values = {k: v for k, v in values.items() if k.endswith("_token_id")} | publisher.generation
         forced = ("forced_bos_token_id", "forced_eos_token_id")
         values = {k: v for k, v in values.items() if k not in forced or k in publisher.generation}
-    return parse_generation(values, "generation_config.json")
+    name = GENERATION if publisher.generation else "config.json"
+    return parse_generation(values, publisher.folder / name)
 
 
 def generation_rules(model: TransformerModel, tokenizer: Tokenizer) -> GenerationRules | None:
