@@ -1,4 +1,4 @@
-"""A published chat model is asked by its template, stops where its settings say, and is tuned without an objection."""
+"""A published chat model is prompted by its template, stops where its settings say, and is tuned without an objection."""
 
 from __future__ import annotations
 

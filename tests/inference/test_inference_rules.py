@@ -43,9 +43,10 @@ SETTINGS = {
             "min_new_tokens": 7,
             "renormalize_logits": True,
         },
-        **{"suppress_tokens": ["{1}"], "forced_eos_token_id": 11, "bad_words_ids": [["{2}", "{3}"]]},
+        **{"suppress_tokens": ["{1}"], "forced_eos_token_id": 82, "bad_words_ids": [["{2}", "{3}"]]},
     },
 }
+MAY_CHANGE_NOTHING = ("ngrams", "ngrams of the source", "repetition")  # of a model that repeats nothing
 QUICK = {("llama", "together"), ("bart", "together"), ("t5", "forced"), ("gpt2", "bad words")}
 CASES = [
     pytest.param(name, case, marks=() if (name, case) in QUICK else pytest.mark.long)
@@ -64,9 +65,9 @@ def model_of(name: str, folder):
     return _models[name]
 
 
-def filled(settings, said):
-    """The settings with the tokens that the model says without them in place of their numbers."""
-    return json.loads(re.sub(r'"\{(\d)\}"', lambda match: str(said[int(match[1])]), json.dumps(settings)))
+def filled(settings, unruled):
+    """The settings with the tokens that the model writes without them in place of their numbers."""
+    return json.loads(re.sub(r'"\{(\d)\}"', lambda match: str(unruled[int(match[1])]), json.dumps(settings)))
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
@@ -75,8 +76,8 @@ def test_settings_give_the_tokens_of_transformers(name, case, tmp_path_factory):
     is_pair = name in PAIRS
     generate, search = (generate_sequences, beam_search_sequences) if is_pair else (generate_ids, beam_search)
     greedy = SamplingConfig(temperature=0.0, max_new_tokens=N_NEW)
-    said = generate(model, rows(), greedy)[0]
-    settings = filled(SETTINGS[case], said)
+    unruled = generate(model, rows(), greedy)[0]
+    settings = filled(SETTINGS[case], unruled)
     penalty = settings.get("repetition_penalty", 1.0)
     ends = tuple(settings.get("eos_token_id", ()))
     forced = settings.get("forced_eos_token_id", ())
@@ -100,7 +101,8 @@ def test_settings_give_the_tokens_of_transformers(name, case, tmp_path_factory):
     # row by row: transformers counts the padding of a batch of prompts as read
     wanted = [reference_tokens(reference, [row], side, **common)[0] for row in rows()]
     assert generate(model, rows(), greedy, ends, rules=rules) == wanted
-    assert wanted[0] != said, "the settings change nothing"
+    without = generate(model, rows(), greedy, ends)
+    assert wanted != without or case in MAY_CHANGE_NOTHING, "the settings change nothing"
     beams = BeamConfig(n_beams=3, max_new_tokens=N_NEW)
     wanted = [reference_tokens(reference, [row], side, num_beams=3, **common)[0] for row in rows()]
     assert [best[0].token_ids for best in search(model, rows(), beams, ends, rules=rules)] == wanted
@@ -136,14 +138,14 @@ def test_an_encoder_decoder_writes_neither_pad_nor_its_start(name, tmp_path):
         model.lm_head.weight[[start, pad], :] += 40 * torch.sign(model.lm_head.weight.mean(0))
     tokenizer = type("Tiny", (), {"eos_id": 1, "pad_id": pad})()
     rules = generation_rules(model, tokenizer)
-    said = {
+    written = {
         token_id
         for one in generate_sequences(
             model, rows(), SamplingConfig(temperature=0.0, max_new_tokens=30), rules=rules
         )
         for token_id in one
     }
-    assert not {start, pad} & said
+    assert not {start, pad} & written
 
 
 def test_beams_of_a_published_summarizer_are_its_defaults(tmp_path):

@@ -66,10 +66,10 @@ def conversations(public_data: Callable[[str], Path]) -> list[list[dict[str, str
     """80 of many turns (every third with a system prompt), 100 of one question, 20 with a tool."""
     found = list(islice(many_turns(public_data("hh_rlhf") / "test.jsonl.gz"), 80))
     found = [[SYSTEM, *turns] if i % 3 == 0 else turns for i, turns in enumerate(found)]
-    asked = list(islice(one_question(public_data("self_instruct") / "seed_tasks.jsonl"), 60))
+    questions = list(islice(one_question(public_data("self_instruct") / "seed_tasks.jsonl"), 60))
     file = public_data("dolly_hhrlhf_small") / "dolly_hhrlhf_train_small.jsonl.gz"
-    asked += islice(one_question(file), 60)
-    return [*found, *asked[:100], *([asked[i][0], *TOOL_TURNS] for i in range(100, 120))]
+    questions += islice(one_question(file), 60)
+    return [*found, *questions[:100], *([questions[i][0], *TOOL_TURNS] for i in range(100, 120))]
 
 
 @pytest.mark.parametrize("tools", [None, TOOLS], ids=["no tools", "tools"])

@@ -194,7 +194,7 @@ class Model:
         window is a `UserError`, or is shortened with `too_long="truncate"`.
         """
         network = self._network(heads.SequenceToSequence, "translate")
-        settings = {"n_beams": n_beams, "max_new_tokens": max_new_tokens}
+        settings: dict[str, Any] = {"n_beams": n_beams, "max_new_tokens": max_new_tokens}
         settings |= {"length_penalty": length_penalty, "stop_when": stop_when}
         chosen = {name: value for name, value in settings.items() if value is not None}
         beams = BeamConfig.parse({"n_beams": 1, **self.published, **chosen}, "translate")
