@@ -199,3 +199,20 @@ def test_the_data_covers_the_architectures():
         "t5",
         "marian",
     } <= types
+
+
+@pytest.mark.long
+def test_a_real_sentence_encoder_comes_back_file_by_file(published_model, tmp_path):
+    folder = published_model("minilm")
+    import_model(str(folder), tmp_path / "m")
+    export_model(tmp_path / "m", tmp_path / "e")
+    kept = [
+        path for path in folder.rglob("*.json") if path.name not in ("data_config.json", "tokenizer.json")
+    ]
+    assert len(kept) >= 7
+    for path in kept:
+        name = path.relative_to(folder).as_posix()
+        assert content(tmp_path / "e", name) == content(folder, name), name
+    old, new = tensors_of(folder), tensors_of(tmp_path / "e")
+    assert old.keys() - new.keys() <= {"embeddings.position_ids"}
+    assert all(torch.equal(tensor, old[key]) for key, tensor in new.items())
