@@ -53,12 +53,18 @@ def answerer(tmp_path_factory, tokenizer):
 def rows_of(tokenizer, question: str, context: str, size: int) -> list[tuple[list[int], int, list]]:
     """(ids, position of the context's first token, characters of its tokens) of each window, half of one apart."""
     ids, spans = tokenizer.reference_encoder.spans(context)
-    asked = tokenizer.encode(question)
-    room = size - 3 - len(asked)
+    question_ids = tokenizer.encode(question)
+    room = size - 3 - len(question_ids)
     found, begin = [], 0
     while True:
-        row = [tokenizer.cls_id, *asked, tokenizer.sep_id, *ids[begin : begin + room], tokenizer.sep_id]
-        found.append((row, 2 + len(asked), spans[begin : begin + room]))
+        row = [
+            tokenizer.cls_id,
+            *question_ids,
+            tokenizer.sep_id,
+            *ids[begin : begin + room],
+            tokenizer.sep_id,
+        ]
+        found.append((row, 2 + len(question_ids), spans[begin : begin + room]))
         if begin + room >= len(ids):
             return found
         begin += room // 2
