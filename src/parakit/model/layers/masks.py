@@ -33,13 +33,14 @@ def prefix_tree_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
 def supports_prefix_tree(config: TransformerConfig) -> bool:
     """Whether branches with a shared prefix get the same vectors as in separate rows. It holds for decoders whose layers
     depend on distances through `position_ids` and the mask only; windows and relative positions depend on the distance
-    of slots.
+    of slots, and long rotary factors on the last position of a row.
     """
     return (
         config.family == "decoder"
         and config.attention == "softmax"
         and config.sliding_window is None
         and config.positions != "relative"
+        and (config.rope_scaling is None or config.rope_scaling.kind != "longrope")
     )
 
 
