@@ -14,7 +14,7 @@ from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
 from parakit.recipe.build_folder import resolve_model_folder
 from parakit.recipe.builder import build as run_build
-from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_text
+from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_model, recipe_for_text
 from parakit.recipe.config import RecipeConfig, parse_time
 from parakit.reports.summary_schema import BuildSummary
 from parakit.stages.config import FinetuneConfig, PretrainConfig
@@ -30,21 +30,29 @@ def build(
     recipe: str | Path | RecipeConfig | None = None,
     *,
     text: Sequence[str | Path] = (),
+    model: str | Path | None = None,
     builds: str | Path = "builds",
     settings: Mapping[str, Any] | None = None,
 ) -> BuildSummary:
     """Run a recipe's stages in `builds`/NAME and return the summary; stages whose inputs are unchanged are skipped.
 
-    `recipe`: a recipe file; None: a recipe for `text` (files and folders), or the built-in one. `settings` override the
-    recipe's, under dotted keys: {"pretrain.max_steps": 100}. Raises `UserError` for unknown keys, missing files and what
-    a stage refuses.
+    `recipe`: a recipe file; None: a recipe that begins with the trained `model` (a folder, a GGUF file, hub:ORG/NAME),
+    one for `text` (files and folders), or the built-in one. `settings` override the recipe's, under dotted keys:
+    {"pretrain.max_steps": 100}. Raises `UserError` for unknown keys, missing files and what a stage refuses.
     """
     if isinstance(recipe, RecipeConfig):
-        if text or settings:
-            raise UserError("text or settings were given with a RecipeConfig", "set them in the recipe")
+        if text or model or settings:
+            raise UserError(
+                "text, a model or settings were given with a RecipeConfig", "set them in the recipe"
+            )
         return run_build(recipe, Path(builds))
     if text and recipe is not None:
         raise UserError("both a recipe and text were given", "name the text in the recipe, under text.paths")
+    if model and recipe is not None:
+        raise UserError("both a recipe and a model were given", "name the model in the recipe, under start")
+    if model:
+        made = recipe_for_model(str(model), [str(path) for path in text], settings)
+        return run_build(made, Path(builds))
     if text:
         return run_build(recipe_for_text([str(path) for path in text], settings), Path(builds))
     return run_build(load_recipe(recipe or built_in_recipe(), settings), Path(builds))
