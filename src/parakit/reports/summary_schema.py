@@ -150,7 +150,9 @@ class StartSummary(StageSummary):
 
     source: str | None = None
     revision: str | None = None
-    quantization: str | None = Field(default=None, description="Of a GGUF file.")
+    quantization: dict[str, int] | None = Field(
+        default=None, description="Of a GGUF file: its tensors by format."
+    )
     architecture: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = Field(default=(), description="What the import does not keep.")
