@@ -168,7 +168,10 @@ def _show(summary: BuildSummary, folder: Path) -> None:
     base = summary.training("pretrain") or final
     bits = base.bits_per_byte
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {base.loss:.3f} {base.loss_unit}"
-    log(f"{base.parameters:,} parameters, {held_out} on held-out text, {duration(summary.seconds or 0)}")
+    if summary.against_start:  # the figures follow, each next to the published model's
+        log(f"{base.parameters:,} parameters, {duration(summary.seconds or 0)}")
+    else:
+        log(f"{base.parameters:,} parameters, {held_out} on held-out text, {duration(summary.seconds or 0)}")
     if final.parameters != base.parameters:
         log(f"{last}: {final.parameters:,} parameters")
     for line in _evaluation_lines(summary):
