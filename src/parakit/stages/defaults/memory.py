@@ -69,7 +69,7 @@ def fit_memory(
         assert limit is not None
         raise UserError(
             f"{title}: needs {need(tried[-1]).describe()}, and {limit / 1e9:.1f} GB can be used",
-            _nearest(tried[-1], need, limit, n_trained == n_parameters),
+            _what_fits(tried[-1], need, limit, n_trained == n_parameters),
         )
     extra = ", blocks computed twice (gradient checkpointing)" if fitting.gradient_checkpointing else ""
     left = "" if limit is None else f"; {limit / 1e9:.1f} GB can be used"
@@ -89,7 +89,7 @@ def _available(plan: TrainingPlan) -> int | None:
     return available_memory() if device.type == "cpu" else None
 
 
-def _nearest(plan: TrainingPlan, need: object, limit: int, all_trained: bool) -> str:
+def _what_fits(plan: TrainingPlan, need: object, limit: int, all_trained: bool) -> str:
     """What to change so that the run fits."""
     assert callable(need)
     fitting = [n for n in range(plan.seq_len // 2, 15, -16) if need(plan.replace(seq_len=n)).peak <= limit]
