@@ -10,11 +10,9 @@ from safetensors.torch import load_file, save_file
 from parakit.checkpoints import load_model, read_config, save_model
 from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.seq_to_seq import generate_sequences
 from parakit.model.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from parakit.model.heads import Embedder, SequenceToSequence
-from parakit.model.layers.masks import cross_document_mask, document_mask
 from tests.checkpoints.conformance import (
     assert_bf16_close,
     assert_close,
@@ -25,6 +23,7 @@ from tests.checkpoints.conformance import (
     saved,
     tensors_of,
 )
+from tests.checkpoints.pair_conformance import assert_packed, cached_logits
 
 transformers = pytest.importorskip("transformers")
 
@@ -94,51 +93,7 @@ def assert_pair_conforms(model, reference) -> None:
         ).logits
         assert_close(got[mine], wanted[mine])
         assert_close(cached_logits(model, sources, targets, real)[mine], wanted[mine])
-    assert_packed(model, reference, sources[:1], targets[:1])
-
-
-def assert_packed(model, reference, sources: torch.Tensor, targets: torch.Tensor) -> None:
-    """Three pairs in one row of actual are three rows of reference."""
-    sizes = ((9, 7, 8), (5, 11, 4))
-    (of_source, from_start), (of_target, to_end) = (
-        (
-            torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))[None],
-            torch.cat([torch.arange(length) for length in lengths])[None],
-        )
-        for lengths in sizes
-    )
-    read = model.encode(
-        sources, attention_mask=document_mask(of_source, causal=False), position_ids=from_start
-    )
-    hidden = model.hidden(
-        targets,
-        source=read,
-        source_mask=cross_document_mask(of_target, of_source),
-        attention_mask=document_mask(of_target),
-        position_ids=to_end,
-    )
-    pairs = zip(sources.split(sizes[0], 1), targets.split(sizes[1], 1), strict=True)
-    wanted = [reference(input_ids=source, decoder_input_ids=target).logits for source, target in pairs]
-    assert_close(model.logits(hidden), torch.cat(wanted, 1))
-
-
-def cached_logits(model, sources, targets, source_mask) -> torch.Tensor:
-    """Logits (B, T, V) from half of the target and then one token a step; the source is read once."""
-    cache, half = KVCache(model.config.decoder, *targets.shape), targets.shape[1] // 2
-    source = model.encode(sources, attention_mask=source_mask)
-    found, first = [], 0
-    for step in (half, *[1] * (targets.shape[1] - half)):
-        hidden = model.hidden(
-            targets[:, first : first + step],
-            position_ids=cache.position_ids(step),
-            attention_mask=cache.attention_mask(step),
-            cache=cache,
-            source=source,
-            source_mask=source_mask,
-        )
-        found.append(model.logits(hidden))
-        first, source = first + step, None
-    return torch.cat(found, 1)
+    assert_packed(model, reference, sources[:1], targets[:1], ((9, 7, 8), (5, 11, 4)))
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from parakit.checkpoints.architectures import (
     mixtral,
     modernbert,
     mpnet,
+    mt5,
     nomic_bert,
     olmo2,
     olmo3,
@@ -55,7 +56,7 @@ _MODULES: tuple[Architecture, ...] = (
     *(gpt_neox, opt, phi3, stablelm, olmo2, olmo3, gemma2, gemma3_text),
     *(granite, smollm3, ministral),
     *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra, nomic_bert, deberta_v2),
-    *(t5, bart, marian),
+    *(t5, bart, marian, mt5),
 )
 ARCHITECTURES = {module.MODEL_TYPE: module for module in _MODULES}
 

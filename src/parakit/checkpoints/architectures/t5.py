@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
 from parakit.checkpoints.hf_config import (
@@ -77,29 +78,47 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderDecoderConfi
     """transformers 5 always writes `tie_word_embeddings` and marks version 1.1 by `scale_decoder_outputs`; whether such a
     folder has a separate output matrix depends on its tensors: see `finalize`.
     """
+    tied = hf_config.get("tie_word_embeddings")
+    scaled = hf_config.get("scale_decoder_outputs", tied is None or bool(tied))
+    return read_stacks(hf_config, where, MODEL_TYPE, CLASSES, scaled=bool(scaled))
+
+
+def read_stacks(
+    hf_config: HFConfig,
+    where: str | Path,
+    model_type: str,
+    classes: Mapping[str, str],
+    *,
+    scaled: bool,
+    shape: Mapping[str, Any] = SHAPE,
+    projection: str = "relu",
+    ignored: tuple[str, ...] = (),
+) -> EncoderDecoderConfig | EncoderConfig:
+    """Both sides, or the encoder alone. `scaled`: what the output matrix reads is multiplied by d_model ** -0.5;
+    `projection` is the default of `feed_forward_proj`. In these settings T5, mT5 and UMT5 differ.
+    """
     settings = read_keys(
         hf_config,
         where,
-        model_type=MODEL_TYPE,
+        model_type=model_type,
         settings=SETTINGS,
         required=REQUIRED_VALUES,
-        ignored=("classifier_dropout", "n_positions"),
+        ignored=("classifier_dropout", "n_positions", *ignored),
         handled=HANDLED,
         defaults=DEFAULTS,
     )
-    settings |= SHAPE | _read_feed_forward(hf_config, where)
+    settings |= shape | _read_feed_forward(hf_config, where, projection)
     settings |= {"n_kv_heads": settings["n_heads"], "feed_forward_dropout": settings["dropout"]}
     encoder = parse_config(EncoderConfig, settings, SETTINGS, where)
     check_lengths(encoder, where, "n_positions")
-    if hf_config.get("architectures") == ["T5EncoderModel"] or hf_config.get("is_encoder_decoder") is False:
+    alone = hf_config.get("architectures") == [classes["embedder"]]
+    if alone or hf_config.get("is_encoder_decoder") is False:
         return encoder
     tied = hf_config.get("tie_word_embeddings")
-    tied = tied is None or bool(tied)
-    scaled = hf_config.get("scale_decoder_outputs", tied)
     layers = hf_config.get("num_decoder_layers")
     decoder = {
         "n_layers": settings["n_layers"] if layers is None else layers,
-        "tie_embeddings": tied,
+        "tie_embeddings": tied is None or bool(tied),
         "logit_scale": encoder.d_model**-0.5 if scaled else 1.0,
     }
     start = hf_config.get("decoder_start_token_id")
@@ -127,9 +146,17 @@ def finalize(
 
 def write_settings(config: EncoderDecoderConfig | EncoderConfig) -> JsonObject:
     """The settings as T5's keys. A tied matrix without the scale needs transformers 5 or newer."""
+    settings = write_stacks(config, MODEL_TYPE)
+    if isinstance(config, EncoderDecoderConfig):
+        settings["scale_decoder_outputs"] = config.decoder.logit_scale != 1.0
+    return settings
+
+
+def write_stacks(config: EncoderDecoderConfig | EncoderConfig, model_type: str) -> JsonObject:
+    """The keys that T5, mT5 and UMT5 share."""
     encoder = config.encoder if isinstance(config, EncoderDecoderConfig) else config
     settings = {
-        "model_type": MODEL_TYPE,
+        "model_type": model_type,
         **{hf_name: getattr(encoder, name) for name, hf_name in SETTINGS.items()},
         **_write_feed_forward(encoder),
         "is_encoder_decoder": isinstance(config, EncoderDecoderConfig),
@@ -141,7 +168,6 @@ def write_settings(config: EncoderDecoderConfig | EncoderConfig) -> JsonObject:
         settings |= {
             "num_decoder_layers": config.decoder.n_layers,
             "tie_word_embeddings": config.decoder.tie_embeddings,
-            "scale_decoder_outputs": config.decoder.logit_scale != 1.0,
             "decoder_start_token_id": config.decoder_start_id,
         }
     return settings
@@ -206,9 +232,9 @@ def _feed_forward(config: TransformerConfig, name: str, hf_name: str) -> Iterato
     yield from linear(f"{name}.down", f"{dense}.wo", d, f, bias=False)
 
 
-def _read_feed_forward(hf_config: HFConfig, where: str | Path) -> JsonObject:
+def _read_feed_forward(hf_config: HFConfig, where: str | Path, default: str) -> JsonObject:
     """`feed_forward_proj` is an activation, or "gated-" and one; "gated-gelu" means the tanh formula."""
-    projection = hf_config.get("feed_forward_proj", "relu")
+    projection = hf_config.get("feed_forward_proj", default)
     gated = isinstance(projection, str) and projection.startswith("gated-")
     name = projection.removeprefix("gated-") if gated else projection
     name = "gelu_new" if projection == "gated-gelu" else name
