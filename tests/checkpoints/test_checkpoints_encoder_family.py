@@ -11,6 +11,8 @@ from parakit.common import Lineage, UserError
 from parakit.model.config import FIXED_LABELS
 from parakit.model.heads import Classifier, Embedder, MaskedLanguageModel
 from parakit.model.layers.masks import document_mask
+from parakit.stages.config import FinetuneConfig
+from parakit.stages.task_models import task_model
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.tokenizer.training import train_tokenizer
 from tests.checkpoints.conformance import (
@@ -108,6 +110,34 @@ def test_outputs_and_folders_are_those_of_transformers(tmp_path, name, variant, 
         else:
             assert model.classes.labels == FIXED_LABELS.get(model.classes.level, NAMES)
     assert read_config(tmp_path / "g") == read_config(folder) == model.config
+
+
+@pytest.mark.parametrize("name", ["roberta", "mpnet", "electra"])
+def test_layers_without_gelu_fit_every_head_that_has_no_activation_of_the_layers(tmp_path, name):
+    """The head of masked tokens, and ELECTRA's discriminator, share their activation with the layers in Parakit."""
+    case, variant = ENCODERS[name], next(iter(ENCODERS[name].variants))
+    for head in ("classifier", "embedder"):
+        reference = tiny(name, variant, head, hidden_act="relu")
+        folder = saved(reference, tmp_path / head)
+        model, _ = load_model(folder)
+        assert model.config.activation == "relu"
+        assert_encoder_conforms(
+            model.trunk if head == "embedder" else model, reference, case, head == "embedder"
+        )
+        ids = random_ids(reference.config.vocab_size, 2, 20).clamp(min=4)
+        if head == "embedder":
+            assert_embedder_round_trip(folder, tmp_path / "again")
+        else:
+            assert_round_trip(reference, folder, tmp_path / "g", lambda m, ids=ids: answers(m(ids)))
+        tuned = task_model(model, FinetuneConfig(task="classify"), NAMES)
+        save_model(tuned, None, tmp_path / f"tuned {head}", Lineage("model"))
+        assert read_config(tmp_path / f"tuned {head}") == model.config
+    config = json.loads((folder / "config.json").read_text())
+    for head in {"masked_language_model", "discriminator"} & set(case.heads):
+        named = {"architectures": [f"{case.prefix}{HEADS[head]}"]}
+        (folder / "config.json").write_text(json.dumps(config | named))
+        with pytest.raises(UserError, match="hidden_act"):
+            read_config(folder)
 
 
 def test_a_tokenizer_with_another_padding_token_moves_no_position(tmp_path):

@@ -8,8 +8,8 @@ import torch
 
 from parakit.checkpoints import load_model, save_model
 from parakit.common import Lineage, UserError
-from parakit.model.config import DecoderConfig
-from parakit.model.heads import LanguageModel
+from parakit.model.config import ClassifierConfig, DecoderConfig, EmbedderConfig, EncoderConfig
+from parakit.model.heads import Classifier, Embedder, LanguageModel, MaskedLanguageModel, RewardModel
 from parakit.tokens import Tokenizer, TokenizerConfig, compile_chat, train_tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -87,6 +87,34 @@ def test_the_ids_that_end_a_completion_are_written(folder, tokenizer):
         == tokenizer.pad_id
         != tokenizer.eos_id
     )
+
+
+@pytest.mark.parametrize("family", [EncoderConfig, DecoderConfig])
+def test_a_model_that_reads_no_conversations_has_no_chat_template(tokenizer, tmp_path, family):
+    """sentence-transformers would read every text through the template."""
+    shape = {**SHAPE, "n_kv_heads": 2} if family is EncoderConfig else SHAPE
+    config = family(vocab_size=tokenizer.vocab_size, **shape)
+    is_encoder = family is EncoderConfig
+    labelled = {} if is_encoder else {"pooling": "last", "head": "linear", "bias": False}
+    classifier = Classifier(config, ClassifierConfig(labels=("no", "yes"), **labelled))
+    embedder = Embedder(config, EmbedderConfig(pooling="mean" if is_encoder else "last"))
+    for model in (classifier, embedder, *([MaskedLanguageModel(config)] if is_encoder else [])):
+        save_model(model, tokenizer, tmp_path / "m", Lineage("model"), overwrite=True)
+        assert not (tmp_path / "m/chat_template.jinja").exists()
+        again, loaded = load_model(tmp_path / "m")
+        assert (loaded.chat_template, loaded.digest) == (None, tokenizer.digest)
+        save_model(again, loaded, tmp_path / "g", Lineage("model"), overwrite=True)
+    if not is_encoder:  # it scores conversations
+        save_model(RewardModel(config), tokenizer, tmp_path / "r", Lineage("model"))
+        assert load_model(tmp_path / "r")[1].chat_template == tokenizer.chat_template
+
+
+def test_a_publishers_chat_template_stays_with_an_embedder(published_decoder, tmp_path):
+    """Qwen3-Embedding has one."""
+    model, tokenizer = load_model(published_decoder)
+    embedder = Embedder(model.config, EmbedderConfig(pooling="last"))
+    save_model(embedder, tokenizer, tmp_path / "m", Lineage("model"))
+    assert (tmp_path / "m/chat_template.jinja").read_text() == tokenizer.chat_template
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tokenizer, tmp_path):

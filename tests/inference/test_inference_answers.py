@@ -174,7 +174,6 @@ def test_a_cross_encoder_scores_pairs_as_its_publisher_does(tmp_path, tokenizer,
     ):  # where a folder does not say, sentence-transformers takes a sigmoid, transformers' logits have none
         return
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    (tmp_path / "g/chat_template.jinja").unlink()  # sentence-transformers asks by it where there is one
     again = sentence_transformers.CrossEncoder(str(tmp_path / "g"), device="cpu")
     assert again.predict(QUESTIONS).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TRAINING_LOGS = "training"
+# sentence-transformers reads every text through a chat template where the folder has one
+_READ_NO_CONVERSATIONS = ("masked_language_model", "classifier", "embedder")
 MAX_SHARD_BYTES = 5_000_000_000
 
 
@@ -82,7 +84,10 @@ def save_model(
 
             two_types = isinstance(config, EncoderConfig) and config.n_token_types > 1
             with_special_tokens_template(tokenizer, config.family).save(
-                folder, token_types=two_types, pad_with_eos=publisher.pads_rows(config, head)
+                folder,
+                token_types=two_types,
+                pad_with_eos=publisher.pads_rows(config, head),
+                own_chat_template=head.kind not in _READ_NO_CONVERSATIONS,
             )
         write_json_atomic(
             folder / "config.json",

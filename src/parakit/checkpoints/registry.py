@@ -143,7 +143,10 @@ def incompatibilities(
     """
     where = f"{architecture.MODEL_TYPE} config.json"
     try:
-        hf_config = architecture.write_settings(config)
+        hf_config = {
+            **architecture.write_settings(config),
+            "architectures": [architecture.CLASSES.get(head_name(head))],
+        }
         reread = architecture.read_settings(hf_config, where)
     except (UserError, AttributeError):
         return None  # it has no such shape, or writes fields that this config lacks

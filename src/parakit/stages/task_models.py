@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parakit.checkpoints.mapping import Head
+from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.model_folder import head_of
 from parakit.checkpoints.publisher import carry_publisher, kept_parameters
 from parakit.checkpoints.registry import architecture_for, incompatibilities
@@ -97,7 +97,7 @@ def classifier_config(
     architecture leaves the pooling open, an encoder's is the mean: masked language modelling does not train the first
     token's vector for it (docs/log.md).
     """
-    architecture = architecture_for(shape, _TOKEN_HEADS[shape.family])
+    architecture = _classifier_architecture(shape)
     level = TASK_LEVELS.get(task, "sequence")
     head = architecture.read_classifier(architecture.write_settings(shape), level)
     names = SPAN_LABELS if level == "span" else tuple(labels)
@@ -119,6 +119,19 @@ def classifier_config(
             "leave pooling out, or take another architecture",
         )
     return default
+
+
+def _classifier_architecture(shape: ModelConfig) -> Architecture:
+    """The architecture of `shape`. RoBERTa and its kind have no head of masked tokens over layers without GELU, but
+    classifiers.
+    """
+    head = _TOKEN_HEADS[shape.family]
+    try:
+        return architecture_for(shape, head)
+    except UserError:
+        if not isinstance(shape, EncoderConfig) or shape.activation == "gelu":
+            raise
+        return architecture_for(shape.replace(activation="gelu"), head)
 
 
 def with_dropout(shape: ModelConfig, dropout: float | None) -> ModelConfig:

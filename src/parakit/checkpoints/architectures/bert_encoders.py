@@ -48,6 +48,8 @@ REQUIRED_VALUES: RequiredValues = {
     "tie_word_embeddings": ((True, None), "an output matrix of its own"),
 }
 GELU_ONLY = (("gelu", "gelu_python"), "layers unlike the head, which has GELU")
+# heads whose activation is the config's in `EncoderConfig`, and GELU or the layers' in transformers
+_WITH_ACTIVATION = ("ForMaskedLM", "ForPreTraining")
 # the names of old files for a norm's weight and bias
 RENAMED: Mapping[str, str] = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _SHAPE = {
@@ -88,6 +90,15 @@ def read_encoder(
     values["n_kv_heads"] = values["n_heads"]
     values["activation"] = read_activation(hf_config, activation, where, default_activation)
     return values | _SHAPE
+
+
+def required_of_head(hf_config: HFConfig) -> RequiredValues:
+    """`REQUIRED_VALUES` of an architecture whose head of masked tokens has GELU: so do the layers under this head. Other
+    heads stand on layers with any activation. A folder that names no class has the head of masked tokens.
+    """
+    names = hf_config.get("architectures") or _WITH_ACTIVATION
+    needs_gelu = any(str(name).endswith(_WITH_ACTIVATION) for name in names)
+    return {**REQUIRED_VALUES, **({"hidden_act": GELU_ONLY} if needs_gelu else {})}
 
 
 def positions_after_padding(values: JsonObject, pad_id: object, where: str | Path) -> JsonObject:

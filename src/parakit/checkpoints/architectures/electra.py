@@ -12,11 +12,10 @@ from pathlib import Path
 
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
-    GELU_ONLY,
-    REQUIRED_VALUES,
     is_unused,
     label_tensors,
     read_encoder,
+    required_of_head,
     trunk_tensors,
     write_encoder,
 )
@@ -39,7 +38,6 @@ PREFIX = "electra."
 RENAMED: Mapping[str, str] = bert_encoders.RENAMED
 TIED_COPIES: Mapping[str, str] = {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}
 SETTINGS = bert_encoders.SETTINGS
-REQUIRED = {**REQUIRED_VALUES, "hidden_act": GELU_ONLY}
 # of the head of multiple choice
 IGNORED_KEYS = (
     *("classifier_dropout", "summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"),
@@ -49,7 +47,12 @@ IGNORED_KEYS = (
 def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderConfig:
     """An embedding as wide as the layers is not projected."""
     settings = read_encoder(
-        hf_config, where, MODEL_TYPE, required=REQUIRED, ignored=IGNORED_KEYS, handled=("embedding_size",)
+        hf_config,
+        where,
+        MODEL_TYPE,
+        required=required_of_head(hf_config),
+        ignored=IGNORED_KEYS,
+        handled=("embedding_size",),
     )
     width = read_value(hf_config, "embedding_size", where, {"embedding_size": 128})
     narrow = width != settings["d_model"]

@@ -11,18 +11,17 @@ from pathlib import Path
 
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
-    GELU_ONLY,
-    REQUIRED_VALUES,
     embedding_tensors,
     is_unused,
     label_tensors,
     positions_after_padding,
     read_encoder,
+    required_of_head,
     write_encoder,
     write_positions_after_padding,
 )
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
-from parakit.checkpoints.hf_config import HFConfig, check_lengths, parse_config
+from parakit.checkpoints.hf_config import HFConfig, RequiredValues, check_lengths, parse_config
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, EncoderConfig
@@ -48,9 +47,7 @@ DEFAULTS = {
     **{key: bert_encoders.DEFAULTS[key] for key in ("layer_norm_eps", "hidden_dropout_prob")},
     **{"attention_probs_dropout_prob": 0.1, "relative_attention_num_buckets": 32},
 }
-REQUIRED = {
-    **REQUIRED_VALUES,
-    "hidden_act": GELU_ONLY,
+REQUIRED: RequiredValues = {
     "relative_attention_num_buckets": ((32,), "buckets that transformers' MPNet ignores"),
     "pad_token_id": ((1,), "positions that are counted from another row"),
 }
@@ -64,7 +61,7 @@ def read_settings(hf_config: HFConfig, where: str | Path) -> EncoderConfig:
         MODEL_TYPE,
         settings=SETTINGS,
         defaults=DEFAULTS,
-        required=REQUIRED,
+        required={**required_of_head(hf_config), **REQUIRED},
         ignored=("classifier_dropout",),
     )
     settings = positions_after_padding(settings, 1, where)

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
-    GELU_ONLY,
-    REQUIRED_VALUES,
     SETTINGS,
     is_unused,
     label_tensors,
     positions_after_padding,
     read_encoder,
+    required_of_head,
     trunk_tensors,
     write_encoder,
     write_positions_after_padding,
@@ -42,13 +41,14 @@ TIED_COPIES: Mapping[str, str] = {
     "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
     "lm_head.decoder.bias": "lm_head.bias",
 }
-REQUIRED = {**REQUIRED_VALUES, "hidden_act": GELU_ONLY}
 IGNORED_KEYS = ("classifier_dropout", "language", "name")
 
 
 def read_settings(hf_config: HFConfig, where: str | Path, model_type: str = MODEL_TYPE) -> EncoderConfig:
     """Rows of the position table up to the padding token's are unused."""
-    settings = read_encoder(hf_config, where, model_type, required=REQUIRED, ignored=IGNORED_KEYS)
+    settings = read_encoder(
+        hf_config, where, model_type, required=required_of_head(hf_config), ignored=IGNORED_KEYS
+    )
     settings = positions_after_padding(settings, hf_config.get("pad_token_id", 1), where)
     config = parse_config(EncoderConfig, settings, SETTINGS, where)
     check_lengths(config, where)

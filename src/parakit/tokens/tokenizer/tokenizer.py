@@ -229,18 +229,27 @@ class Tokenizer:
             contents.append(json.loads(self.target_json) | {"post_processor": None})
         return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
-    def save(self, folder: str | Path, token_types: bool = False, *, pad_with_eos: bool = False) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        token_types: bool = False,
+        *,
+        pad_with_eos: bool = False,
+        own_chat_template: bool = True,
+    ) -> None:
         """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and chat_template.jinja, as
         transformers reads them; `token_types` where the model has token type embeddings, `pad_with_eos` where other
-        programs pad batches for it with EOS if it has no PAD.
+        programs pad batches for it with EOS if it has no PAD; without `own_chat_template` for a model that reads no
+        conversations, so that only a template of a publisher's is written.
         """
+        is_own = self.special.is_parakit_default
         write_tokenizer_files(
             Path(folder),
             tokenizer_json=self.json,
             target_json=self.target_json,
             kind=self.kind,
             special=self.special,
-            chat_template=self.chat_template,
+            chat_template=self.chat_template if own_chat_template or not is_own else None,
             token_types=token_types,
             pad_with_eos=pad_with_eos,
             published=self.published,
