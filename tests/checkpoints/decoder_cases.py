@@ -250,6 +250,24 @@ _MINISTRAL_VARIANTS = {
     "another eps": {"rms_norm_eps": 1e-5, "sliding_window": 6, "layer_types": _MIXED},
     "larger window": {"sliding_window": 40, "layer_types": _MIXED},
 }
+_GPT_OSS = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 6}
+_GPT_OSS_VARIANTS = {
+    "gpt-oss-20b": {
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 15e4, "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0},
+            **{"truncate": False, "original_max_position_embeddings": 32},
+        },
+    },
+    "gpt-oss-120b": {"num_local_experts": 8, "num_experts_per_tok": 4, "num_hidden_layers": 2},
+    "gpt-oss-safeguard": {"num_key_value_heads": 4, "swiglu_limit": 7.0},
+    "tight bounds": {"swiglu_limit": 0.5, "swiglu_alpha": 1.2},
+    "one expert": {"num_experts_per_tok": 1},
+    "no biases of attention": {"attention_bias": False, "num_hidden_layers": 2},
+    "tied": {"tie_word_embeddings": True},
+    "all full": {"layer_types": ["full_attention"] * 3},
+    "all local": {"layer_types": ["sliding_attention"] * 3},
+    "plain rope": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, "sliding_window": 40},
+}
 # EmbeddingGemma is an encoder: Gemma 3 that attends in both directions
 EMBEDDING_GEMMA = {
     "embeddinggemma-300m": {"sliding_window": 8, "layer_types": _MIXED, "query_pre_attn_scalar": 16},
@@ -295,6 +313,7 @@ DECODERS: dict[str, DecoderCase] = {
     "granite": DecoderCase("Granite", _GRANITE_VARIANTS, heads=("language_model", "embedder")),
     "smollm3": DecoderCase("SmolLM3", _SMOLLM3_VARIANTS),
     "olmo3": DecoderCase("Olmo3", _OLMO3_VARIANTS, heads=_WITHOUT_TOKENS),
+    "gpt_oss": DecoderCase("GptOss", _GPT_OSS_VARIANTS, sizes=SIZES | _GPT_OSS | {"head_dim": 8}, eager=True),
     "ministral": DecoderCase("Ministral", _MINISTRAL_VARIANTS, sizes=SIZES | {"head_dim": 8}),
 }
 

@@ -21,12 +21,21 @@ _POSITION_SETTINGS = {
 _BUCKET_SETTINGS = {"n_relative_buckets", "max_relative_distance"}
 _EXPERT_SETTINGS = {
     *("n_active_experts", "n_shared_experts", "d_expert", "normalize_expert_weights", "dense_layers"),
+    *("expert_bias", "glu_limit"),
 }
 # an encoder-decoder has one output, the decoder's
 _OUTPUT_SETTINGS = {"tie_embeddings", "head_transform", "lm_head_bias", "logit_scale", "logit_soft_cap"}
 _SCALING_SETTINGS = {
     "linear": {"kind", "factor"},
-    "yarn": {"kind", "factor", "original_max_seq_len", "beta_fast", "beta_slow", "attention_factor"},
+    "yarn": {
+        "kind",
+        "factor",
+        "original_max_seq_len",
+        "beta_fast",
+        "beta_slow",
+        "attention_factor",
+        "truncate",
+    },
     "longrope": {
         *("kind", "factor", "original_max_seq_len", "attention_factor", "short_factors", "long_factors"),
     },
@@ -77,6 +86,7 @@ def _effective(config: TransformerConfig) -> JsonObject:
     unused |= set() if config.query_key_norm else {"query_key_norm_shape"}
     for kind, names in _POSITION_SETTINGS.items():
         unused |= names if config.positions != kind else set()
+    unused |= {"glu_alpha"} if config.glu_limit is None else {"activation"}
     unused |= set() if config.conv_kernel_size else {"conv_activation", "conv_groups"}
     has_buckets = config.positions in ("relative", "disentangled") or config.relative_bias
     unused |= set() if has_buckets else _BUCKET_SETTINGS

@@ -48,7 +48,9 @@ class TensorSlice:
     groups: int = 1
     """The tensor's rows are this many equal groups, one a head (GPT-NeoX); `rows` are those within each."""
     transposed: bool = False
-    """The file stores (inputs, outputs)."""
+    """The file stores (inputs, outputs), in a stack of experts (experts, inputs, outputs)."""
+    stacked: bool = False
+    """The tensor stacks all experts, as the parameter does; `rows` are those of each expert."""
     expert: int | None = None
     """Index into a stacked (n_experts, ...) parameter."""
 
@@ -68,22 +70,25 @@ class HFTensor:
         return sorted(self.slices, key=lambda one: one.rows or (0, 0))
 
 
-def take_rows(tensor: Tensor, rows: tuple[int, int] | None, groups: int = 1) -> Tensor:
-    """The rows of one slice of `tensor`; see `TensorSlice`."""
+def take_rows(tensor: Tensor, rows: tuple[int, int] | None, groups: int = 1, axis: int = 0) -> Tensor:
+    """The rows of one slice of `tensor`, along `axis`; see `TensorSlice`."""
     if rows is None:
         return tensor
+    first, last = rows
     if groups == 1:
-        return tensor[slice(*rows)]
-    return tensor.unflatten(0, (groups, -1))[:, slice(*rows)].flatten(0, 1)
+        return tensor.narrow(axis, first, last - first)
+    grouped = tensor.unflatten(axis, (groups, -1)).narrow(axis + 1, first, last - first)
+    return grouped.flatten(axis, axis + 1)
 
 
-def join_rows(parts: Sequence[Tensor], groups: int = 1) -> Tensor:
+def join_rows(parts: Sequence[Tensor], groups: int = 1, axis: int = 0) -> Tensor:
     """The slices of a tensor, in the order of their rows, joined again: the inverse of `take_rows`."""
     import torch
 
     if groups == 1:
-        return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-    return torch.cat([part.unflatten(0, (groups, -1)) for part in parts], 1).flatten(0, 1)
+        return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
+    grouped = [part.unflatten(axis, (groups, -1)) for part in parts]
+    return torch.cat(grouped, axis + 1).flatten(axis, axis + 1)
 
 
 class Architecture(Protocol):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parakit.checkpoints import registry
+from parakit.checkpoints import mxfp4, registry
 from parakit.checkpoints.config_equivalence import config_diff
 from parakit.checkpoints.generation_settings import (
     GENERATION_KEYS,
@@ -135,6 +135,7 @@ def saved_config(
         merged.setdefault("architectures", written["architectures"])
         if not _reads_back(merged, architecture, config, head):
             merged = {k: v for k, v in publisher.config.items() if _is_harmless(k)} | written
+    merged = {key: value for key, value in merged.items() if key != mxfp4.KEY}  # weights are saved plain
     if pads_rows(config, head):
         merged = merged | _row_padding(merged, written)
     return merged

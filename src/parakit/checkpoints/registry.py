@@ -20,6 +20,7 @@ from parakit.checkpoints.architectures import (
     gemma3_text,
     gpt2,
     gpt_neox,
+    gpt_oss,
     granite,
     llama,
     marian,
@@ -54,7 +55,7 @@ from parakit.model.config import FIXED_LABELS, SPAN_LABELS, ClassifierConfig, Em
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
     *(gpt_neox, opt, phi3, stablelm, olmo2, olmo3, gemma2, gemma3_text),
-    *(granite, smollm3, ministral),
+    *(granite, smollm3, ministral, gpt_oss),
     *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra, nomic_bert, deberta_v2),
     *(t5, bart, marian, mt5),
 )

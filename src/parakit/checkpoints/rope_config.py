@@ -83,7 +83,7 @@ def read_rope_group(
         unknown = group.keys() - _BASIC - set[str]().union(*_KEYS.values())
     else:
         unknown = group.keys() - _BASIC - _KEYS[kind]
-    if unknown or group.get("truncate", True) is not True:
+    if unknown or type(group.get("truncate", True)) is not bool:
         raise UserError(
             f"{where}: `{key}` has `{min(unknown, default='truncate')}`, which Parakit does not support for "
             f"rope_type {kind!r}",
@@ -143,6 +143,7 @@ def write_rope(config: TransformerConfig) -> JsonObject:
             group["original_max_position_embeddings"] = scaling.original_max_seq_len
         if scaling.kind == "yarn":
             group |= {"beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow}
+            group |= {} if scaling.truncate else {"truncate": False}
         if scaling.kind == "longrope":
             group |= {
                 "short_factor": list(scaling.short_factors),
@@ -237,6 +238,7 @@ def _scaling(
     if kind == "yarn":
         values |= {name: group[name] for name in ("beta_fast", "beta_slow") if group.get(name)}
         values["attention_factor"] = group.get("attention_factor")
+        values["truncate"] = group.get("truncate", True)
     if kind == "llama3":
         values |= {name: group.get(name) for name in ("low_freq_factor", "high_freq_factor")}
     scaling = RopeScaling.parse(values, f"{where}: `{key}`")

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parakit.checkpoints import mxfp4
 from parakit.checkpoints.mapping import (
     Architecture,
     Head,
@@ -43,15 +44,20 @@ def match_tensors(
         tensor.hf_name: tensor  # one more than stored is enough to find a missing one
         for tensor in islice(architecture.hf_tensors(config, head), len(stored) + 1)
     }
-    entries = _normalize_names(stored, architecture, expected.keys())
+    known = {name + suffix for name in expected for suffix in ("", mxfp4.BLOCKS, mxfp4.SCALES)}
+    entries = _normalize_names(stored, architecture, known)
+    packed = {name for name, tensor in expected.items() if mxfp4.is_packed(name, tensor.shape, entries)}
     for name, tensor in expected.items():
+        if name in packed:
+            continue
         if name not in entries:
             raise UserError(
                 f"{folder}: the weights lack the tensor {name!r}",
                 "the model folder is not complete: fetch it again",
             )
         _check_entry(name, entries[name], tensor)
-    for name in entries.keys() - expected.keys():
+    halves = {name + suffix for name in packed for suffix in (mxfp4.BLOCKS, mxfp4.SCALES)}
+    for name in entries.keys() - expected.keys() - halves:
         if name not in architecture.TIED_COPIES:
             raise UserError(
                 f"{entries[name].file}: holds a tensor {name!r} that {architecture.MODEL_TYPE} does not have",
@@ -117,10 +123,13 @@ def load_into(
     assert n_elements == sum(p.numel() for p in parameters.values()), "a parameter has no tensor in the file"
     with torch.no_grad():
         for hf_name, tensor in read_tensors({name: entries[name] for name in entries if name in expected}):
-            for part in expected[hf_name].slices:
-                target: torch.Tensor = parameters[part.name]
-                target = target if part.expert is None else target[part.expert]
-                target.copy_(_take_slice(tensor, part).reshape(target.shape))
+            _fill(parameters, expected[hf_name], tensor)
+        for hf_name in expected.keys() - entries.keys():
+            names = (hf_name + mxfp4.BLOCKS, hf_name + mxfp4.SCALES)
+            packed = dict(read_tensors({name: entries[name] for name in names}))
+            _fill(
+                parameters, expected[hf_name], mxfp4.unpack(*(packed[name] for name in names), torch.bfloat16)
+            )
     for copy, original in architecture.TIED_COPIES.items():
         original = original if original in entries else original.removeprefix(architecture.PREFIX)
         if copy in entries and copy not in expected and original in entries:
@@ -145,8 +154,9 @@ def export_tensors(
             value = parameters[part.name].detach()
             value = value if part.expert is None else value[part.expert]
             parts.append(value if dtype is None else value.to(dtype))
-        joined = join_rows(parts, tensor.slices[0].groups)
-        joined = joined.T if tensor.slices[0].transposed else joined
+        first = tensor.slices[0]
+        joined = join_rows(parts, first.groups, int(first.stacked))
+        joined = joined.mT if first.transposed else joined
         yield tensor.hf_name, joined.reshape(tensor.shape).contiguous()
 
 
@@ -172,7 +182,8 @@ def commonest_dtype(entries: Iterable[TensorEntry]) -> str:
     """torch's name of the dtype that most of the weights have."""
     counts: Counter[str] = Counter()
     for entry in entries:
-        counts[WEIGHT_DTYPES[entry.dtype]] += math.prod(entry.shape)
+        if entry.dtype in WEIGHT_DTYPES:
+            counts[WEIGHT_DTYPES[entry.dtype]] += math.prod(entry.shape)
     return counts.most_common(1)[0][0]
 
 
@@ -233,5 +244,13 @@ def _build(config: ModelConfig, head: Head) -> TransformerModel:
     return model
 
 
+def _fill(parameters: Mapping[str, torch.Tensor], tensor: HFTensor, values: torch.Tensor) -> None:
+    """Copy the slices of a tensor into their parameters."""
+    for part in tensor.slices:
+        target = parameters[part.name]
+        target = target if part.expert is None else target[part.expert]
+        target.copy_(_take_slice(values, part).reshape(target.shape))
+
+
 def _take_slice(tensor: torch.Tensor, part: TensorSlice) -> torch.Tensor:
-    return take_rows(tensor.T if part.transposed else tensor, part.rows, part.groups)
+    return take_rows(tensor.mT if part.transposed else tensor, part.rows, part.groups, int(part.stacked))

@@ -167,6 +167,7 @@ def _attention_params(config: TransformerConfig, cross: bool = False) -> int:
     if c.query_key_norm:
         n += c.head_dim * (2 if c.query_key_norm_shape == "head" else c.n_heads + c.n_kv_heads)
     n += 2 * c.low_rank_len * c.max_seq_len if c.attention == "low_rank" and not cross else 0
+    n += c.n_heads if c.attention_sinks and not cross else 0
     return n
 
 
@@ -176,8 +177,10 @@ def _feed_forward_params(config: TransformerConfig, width: int) -> int:
 
 
 def _expert_params(config: TransformerConfig) -> int:
-    """Experts have no biases."""
-    return (3 if config.gated else 2) * config.d_model * (config.d_expert or config.d_ff)
+    """Of one expert."""
+    matrices, width = 3 if config.gated else 2, config.d_expert or config.d_ff
+    biases = (matrices - 1) * width + config.d_model if config.expert_bias else 0
+    return matrices * config.d_model * width + biases
 
 
 def _idle_params(config: TransformerConfig) -> int:
@@ -190,7 +193,7 @@ def _layer_params(config: TransformerConfig, layer: int) -> int:
     if not config.has_experts(layer):
         return _feed_forward_params(config, config.d_ff)
     experts = (config.n_experts + config.n_shared_experts) * _expert_params(config)
-    return experts + config.n_experts * config.d_model  # the router
+    return experts + config.n_experts * (config.d_model + config.expert_bias)  # the router
 
 
 def _convolution_params(config: TransformerConfig) -> int:

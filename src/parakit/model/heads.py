@@ -25,6 +25,7 @@ from parakit.model.config import (
     EncoderConfig,
     EncoderDecoderConfig,
 )
+from parakit.model.layers.attention import SinkAttention
 from parakit.model.layers.blocks import Block
 from parakit.model.layers.convolution import Convolution
 from parakit.model.layers.disentangled import DisentangledPositions
@@ -306,6 +307,7 @@ TransformerModel = (
 _WITH_RESET = (
     MixtureOfExperts,
     LowRankAttention,
+    SinkAttention,
     LearnedPositions,
     RelativePositions,
     DisentangledPositions,
@@ -319,14 +321,7 @@ def reset_weights(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name != "lm_head":
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        elif isinstance(
-            module,
-            MixtureOfExperts
-            | LowRankAttention
-            | LearnedPositions
-            | RelativePositions
-            | DisentangledPositions,
-        ):
+        elif isinstance(module, _WITH_RESET):
             module.reset()
         elif isinstance(module, ZeroCenteredRMSNorm):
             nn.init.zeros_(module.weight)

@@ -24,6 +24,9 @@ class RopeScaling(Config):
     )
     beta_fast: float = Field(default=32.0, gt=0, description="yarn: rotations above which nothing is scaled")
     beta_slow: float = Field(default=1.0, gt=0, description="yarn: rotations below which all is scaled")
+    truncate: bool = Field(
+        default=True, description="yarn: the pairs between which the scaling begins and ends are whole"
+    )
     attention_factor: float | None = Field(
         default=None,
         gt=0,
@@ -89,6 +92,9 @@ class TransformerConfig(Config):
     attention_output_bias: bool = False
     attention_scale: float | None = Field(default=None, gt=0, description="None: head_dim ** -0.5")
     attention_soft_cap: float | None = Field(default=None, gt=0)
+    attention_sinks: bool = Field(
+        default=False, description="a trained score for each head that takes probability and has no value"
+    )
     query_key_norm: bool = False
     query_key_norm_shape: Literal["head", "heads", "width"] = Field(
         default="head",
@@ -121,6 +127,15 @@ class TransformerConfig(Config):
     n_shared_experts: int = Field(default=0, ge=0, description="experts that process every token")
     d_expert: int | None = Field(default=None, ge=1, description="width of an expert; None: d_ff")
     normalize_expert_weights: bool = True
+    expert_bias: bool = Field(default=False, description="of the router and of the experts' matrices")
+    glu_limit: float | None = Field(
+        default=None,
+        gt=0,
+        description="bound of the experts' gates, above, and of what they multiply, which has 1 added (gpt-oss)",
+    )
+    glu_alpha: float = Field(
+        default=1.702, gt=0, description="glu_limit: the activation is x * sigmoid(alpha * x)"
+    )
     dense_layers: tuple[int, ...] = Field(default=(), description="layers without experts")
     balance_coef: float = Field(default=0.01, ge=0, description="of the load-balancing loss")
     router_z_coef: float = Field(default=0.0, ge=0, description="of the router's z-loss")
@@ -221,6 +236,10 @@ class TransformerConfig(Config):
     def _check_attention(self) -> Self:
         if self.attention == "low_rank" and self.family != "encoder":
             raise ValueError("attention = 'low_rank' mixes all positions, which a causal stack must not do")
+        if self.attention_sinks and (self.attention != "softmax" or self.positions == "disentangled"):
+            raise ValueError(
+                "attention_sinks = True is for attention = 'softmax' without disentangled positions"
+            )
         if self.attention != "softmax":
             if self.positions == "relative" or self.relative_bias:
                 raise ValueError(f"attention = {self.attention!r} has no scores to add relative positions to")
@@ -292,6 +311,15 @@ class TransformerConfig(Config):
         if self.n_experts and self.feed_forward_bias:
             raise ValueError(
                 f"feed_forward_bias = True, and n_experts = {self.n_experts}: experts have no biases"
+            )
+        if self.expert_bias and (not self.n_experts or self.n_shared_experts):
+            raise ValueError(
+                f"expert_bias = True, with n_experts = {self.n_experts} and n_shared_experts ="
+                f" {self.n_shared_experts}: it is of experts, and shared ones have none"
+            )
+        if self.glu_limit is not None and not (self.expert_bias and self.gated):
+            raise ValueError(
+                f"glu_limit = {self.glu_limit} is for experts with gates and biases: gated, expert_bias"
             )
         if self.n_shared_experts and not self.n_experts:
             raise ValueError(f"n_shared_experts = {self.n_shared_experts}, and n_experts = 0")

@@ -18,7 +18,6 @@ REFUSED = {
     "microsoft/Phi-3-mini-4k-instruct": "code of the publisher's own",
     "TheBloke/Llama-2-7B-GPTQ": "quantized weights",
     "TheBloke/Mistral-7B-Instruct-v0.2-AWQ": "quantized weights",
-    "openai/gpt-oss-20b": "quantized weights",
     "mlx-community/Qwen3-0.6B-4bit": "quantized weights",
     "Qwen/Qwen2.5-Math-RM-72B": "Qwen2ForRewardModel",  # two layers in its head
     "jinaai/jina-embeddings-v2-small-en": "JinaBertForMaskedLM",

@@ -127,8 +127,33 @@ class Attention(nn.Module):
         if attention_mask is not None:
             allowed = attention_mask.dtype == torch.bool
             scores = scores.masked_fill(~attention_mask, -torch.inf) if allowed else scores + attention_mask
-        weights = dropout(scores.softmax(-1).to(value.dtype), self.dropout, self.training)
+        weights = dropout(self._softmax(scores).to(value.dtype), self.dropout, self.training)
         return weights @ value
+
+    def _softmax(self, scores: Tensor) -> Tensor:
+        """Scores (B, H, T, S) to weights."""
+        return scores.softmax(-1)
+
+
+class SinkAttention(Attention):
+    """Attention in which each head may attend to nothing: a trained score, the sink, joins the others in the softmax,
+    and has no value (Xiao et al. 2023, "Efficient streaming language models with attention sinks"; gpt-oss).
+    """
+
+    def __init__(self, config: TransformerConfig, layer: int, causal: bool) -> None:
+        super().__init__(config, layer, causal)
+        self.sinks = nn.Parameter(torch.empty(config.n_heads))
+
+    def reset(self) -> None:
+        """Initialize the sinks with zeros."""
+        nn.init.zeros_(self.sinks)
+
+    def _needs_scores(self, query: Tensor, attention_mask: Tensor | None) -> bool:
+        return True
+
+    def _softmax(self, scores: Tensor) -> Tensor:
+        sinks = self.sinks.to(scores.dtype)[:, None, None].expand(*scores.shape[:-1], 1)
+        return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
 
 
 class CrossAttention(Attention):

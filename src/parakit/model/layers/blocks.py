@@ -12,10 +12,15 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from parakit.model.counts import skips_first_norm
-from parakit.model.layers.attention import Attention, Cache, CrossAttention, Rotation
+from parakit.model.layers.attention import Attention, Cache, CrossAttention, Rotation, SinkAttention
 from parakit.model.layers.disentangled import DisentangledAttention
-from parakit.model.layers.efficient_attention import LinearAttention, LocalAttention, LowRankAttention
-from parakit.model.layers.experts import MixtureOfExperts
+from parakit.model.layers.efficient_attention import (
+    LinearAttention,
+    LocalAttention,
+    LocalSinkAttention,
+    LowRankAttention,
+)
+from parakit.model.layers.experts import make_experts
 from parakit.model.layers.feed_forward import FeedForward
 from parakit.model.layers.norms import Dropout, make_norm
 from parakit.model.transformer_config import TransformerConfig
@@ -37,14 +42,12 @@ class Block(nn.Module):
         """Which of `Stack._rotations` the attention uses."""
         omitted = config.sublayer_norm == "output" or (layer == 0 and skips_first_norm(config))
         self.attention_norm = nn.Identity() if omitted else make_norm(config)
-        kind = LocalAttention if self.local else ATTENTIONS[config.attention]
-        kind = DisentangledAttention if config.positions == "disentangled" else kind
-        self.attention = kind(config, layer, causal)
+        self.attention = _attention_kind(config, layer)(config, layer, causal)
         self.cross_attention_norm = make_norm(config) if cross else None
         self.cross_attention = CrossAttention(config, layer) if cross else None
         omitted = config.sublayer_norm == "output" or config.shared_norm
         self.feed_forward_norm = nn.Identity() if omitted else make_norm(config)
-        self.feed_forward = MixtureOfExperts(config) if config.has_experts(layer) else FeedForward(config)
+        self.feed_forward = make_experts(config) if config.has_experts(layer) else FeedForward(config)
         self.dropout = Dropout(config.dropout)
 
     def forward(
@@ -129,6 +132,15 @@ class OutputNormBlock(Block):
         x = x + self.dropout(self.attention_output_norm(attended))
         changed = self.feed_forward(self.feed_forward_norm(x))
         return x + self.dropout(self.feed_forward_output_norm(changed))
+
+
+def _attention_kind(config: TransformerConfig, layer: int) -> type[Attention]:
+    """The attention of `layer`."""
+    if config.positions == "disentangled":
+        return DisentangledAttention
+    if config.attention_sinks:
+        return LocalSinkAttention if config.is_local(layer) else SinkAttention
+    return LocalAttention if config.is_local(layer) else ATTENTIONS[config.attention]
 
 
 def make_block(config: TransformerConfig, layer: int, causal: bool, cross: bool = False) -> Block:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from parakit.common.errors import UserError
-from parakit.model.layers.attention import Attention
+from parakit.model.layers.attention import Attention, SinkAttention
 from parakit.model.transformer_config import TransformerConfig
 
 CHUNK_LEN = 64
@@ -63,6 +63,10 @@ class LocalAttention(Attention):
         query, key, value = (x.transpose(1, 2).flatten(0, 1) for x in (blocks, *around))  # blocks are rows
         mask = mask.expand(len(blocks), -1, -1, -1).reshape(-1, 1, block_len, span)
         return super()._attend(query, key, value, mask).view(len(blocks), -1, self.d_model)[:, :n_tokens]
+
+
+class LocalSinkAttention(LocalAttention, SinkAttention):
+    """Attention within a window, with a sink for each head (gpt-oss)."""
 
 
 def _window_mask(

@@ -41,7 +41,7 @@ class MixtureOfExperts(nn.Module):
         n, d = config.n_experts, config.d_model
         self.n_active, self.normalize = config.n_active_experts, config.normalize_expert_weights
         self.activation, self.dropout = ACTIVATIONS[config.activation], config.feed_forward_dropout
-        self.router = nn.Linear(d, n, bias=False)
+        self.router = nn.Linear(d, n, bias=config.expert_bias)
         self.gate = nn.Parameter(torch.empty(n, width, d)) if config.gated else None
         self.up = nn.Parameter(torch.empty(n, width, d))
         self.down = nn.Parameter(torch.empty(n, d, width))
@@ -97,6 +97,49 @@ class MixtureOfExperts(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Copies are made without the last routing: a tensor with a graph cannot be copied."""
         return self.__dict__ | {"routing": None, "choices": None}
+
+
+class BiasedExperts(MixtureOfExperts):
+    """Experts whose matrices have biases; with `glu_limit` their gate is clamped: (up + 1) * gate * sigmoid(alpha * gate),
+    gate at most `glu_limit`, up within it on both sides (gpt-oss).
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        self.limit, self.alpha = config.glu_limit, config.glu_alpha
+        n, width = self.up.shape[:2]
+        self.gate_bias = nn.Parameter(torch.empty(n, width)) if config.gated else None
+        self.up_bias = nn.Parameter(torch.empty(n, width))
+        self.down_bias = nn.Parameter(torch.empty(n, config.d_model))
+
+    def reset(self) -> None:
+        """As `MixtureOfExperts.reset`, with biases of zero."""
+        super().reset()
+        for bias in (self.gate_bias, self.up_bias, self.down_bias):
+            if bias is not None:
+                nn.init.zeros_(bias)
+
+    def _experts(self, x: Tensor, ends: Tensor) -> Tensor:
+        counts = ends.diff(prepend=ends.new_zeros(1))
+        expert = torch.arange(len(counts), device=x.device).repeat_interleave(counts)  # of each row
+        inner = grouped_product(x, self.up, ends) + self.up_bias[expert]
+        if self.gate is not None and self.gate_bias is not None:
+            inner = self._gated(grouped_product(x, self.gate, ends) + self.gate_bias[expert], inner)
+        else:
+            inner = self.activation(inner)
+        inner = dropout(inner, self.dropout, self.training).to(x.dtype)
+        return grouped_product(inner, self.down, ends) + self.down_bias[expert]
+
+    def _gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        if self.limit is None:
+            return self.activation(gate) * up
+        gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+        return (up + 1) * gate * torch.sigmoid(gate * self.alpha)
+
+
+def make_experts(config: TransformerConfig) -> MixtureOfExperts:
+    """The experts of a layer."""
+    return (BiasedExperts if config.expert_bias else MixtureOfExperts)(config)
 
 
 def grouped_product(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:

@@ -126,8 +126,10 @@ def _yarn(frequencies: Tensor, head_dim: int, theta: float, scaling: RopeScaling
         length = scaling.original_max_seq_len or 0
         return head_dim * math.log(length / (n_rotations * 2 * math.pi)) / (2 * math.log(theta))
 
-    first = max(math.floor(pair_with(scaling.beta_fast)), 0)
-    last = min(math.ceil(pair_with(scaling.beta_slow)), head_dim - 1)
+    first, last = pair_with(scaling.beta_fast), pair_with(scaling.beta_slow)
+    if scaling.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_dim - 1)
     ramp = (torch.arange(head_dim // 2, dtype=torch.float64) - first) / max(last - first, 0.001)
     weight = ramp.clamp(0, 1)  # 1: scaled by the whole factor
     mixed = weight * frequencies / scaling.factor + (1 - weight) * frequencies

@@ -17,10 +17,10 @@ from parakit.training.optimizers.muon import Muon
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
     """True for a weight that multiplies activations inside a block, (R, C) or with experts (E, R, C); False for
-    embeddings, learned and relative positions, heads and routers.
+    embeddings, learned and relative positions, heads, routers and biases.
     """
     excluded = any(
-        part in ("positions", "relative_bias", "router") or part.endswith(("_embedding", "_head"))
+        part in ("positions", "router") or part.endswith(("_embedding", "_head", "_bias"))
         for part in name.split(".")
     )
     return parameter.ndim in (2, 3) and not excluded
