@@ -176,7 +176,7 @@ def test_parts_of_a_classifier_are_counted(tmp_path):
         ({"id2label": ["a"]}, "id2label"),
         ({"id2label": {"0": "a"}, "num_labels": 3}, "`num_labels` is 3, and `id2label` names 1"),
         ({"id2label": None, "num_labels": 0}, "num_labels"),
-        ({"problem_type": "multi_label_classification"}, "problem_type"),
+        ({"problem_type": "ranking"}, "problem_type"),
         ({"architectures": ["LlamaForQuestionAnswering"]}, "architectures"),
         ({"architectures": "LlamaModel"}, "architectures"),
         ({"architectures": [{}]}, "architectures"),
@@ -221,7 +221,7 @@ def test_an_unpublished_head_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"classes.pooling = 'mean', where it has 'last'"):
         save_model(model, None, tmp_path / "m", Lineage("model"))
     reward = RewardModel(EncoderConfig.parse(SHAPE.model_dump() | {"query_key_norm": False}))
-    with pytest.raises(UserError, match="reward model"):
+    with pytest.raises(UserError, match="gemma3_text comes closest"):  # the one encoder that scores texts so
         save_model(reward, None, tmp_path / "m", Lineage("model"))
 
 

@@ -21,7 +21,7 @@ REFUSED = [
     ("Bert", {"hidden_act": "mish"}, "hidden_act"),
     ("Bert", {"num_attention_heads": 5}, "num_attention_heads"),
     ("Bert", {"embedding_size": 16}, "embedding_size"),
-    ("Bert", {"architectures": ["BertForQuestionAnswering"]}, "BertForQuestionAnswering"),
+    ("Bert", {"architectures": ["BertForMultipleChoice"]}, "BertForMultipleChoice"),
     ("ModernBert", {"classifier_bias": True}, "classifier_bias"),
     ("ModernBert", {"classifier_activation": "relu"}, "classifier_activation"),
     ("ModernBert", {"hidden_activation": 7, "classifier_activation": 7}, "hidden_activation"),

@@ -94,7 +94,7 @@ def ask_llama_cpp(published_model: Callable[[str], Path], tmp_path_factory: pyte
     file = tmp_path_factory.mktemp("llama") / "f32.gguf"
     write_float32(published_model("smollm2"), file)
 
-    def ask(**job):
+    def run(**job):
         text = json.dumps({"file": str(file), "texts": [], "prompts": [], "n": 0, "stop": []} | job)
         side = Path(__file__).with_name("llama_cpp_side.py")
         done = subprocess.run(
@@ -102,7 +102,7 @@ def ask_llama_cpp(published_model: Callable[[str], Path], tmp_path_factory: pyte
         )
         return json.loads(done.stdout.splitlines()[-1])
 
-    yield ask
+    yield run
     file.unlink()
 
 
