@@ -16,14 +16,15 @@ from parakit.model.heads import Embedder, SequenceToSequence
 from tests.checkpoints.conformance import (
     assert_bf16_close,
     assert_close,
+    assert_packed_pairs,
     assert_round_trip,
+    cached_pair_logits,
     padding,
     random_ids,
     reference_model,
     saved,
     tensors_of,
 )
-from tests.checkpoints.pair_conformance import assert_packed, cached_logits
 
 transformers = pytest.importorskip("transformers")
 
@@ -80,7 +81,7 @@ def assert_pair_conforms(model, reference) -> None:
     sources, targets = random_ids(97, 3, 24), random_ids(97, 3, 20, seed=5)
     wanted = reference(input_ids=sources, decoder_input_ids=targets).logits
     assert_close(model(sources, targets), wanted)
-    assert_close(cached_logits(model, sources, targets, None), wanted)
+    assert_close(cached_pair_logits(model, sources, targets, None), wanted)
     mine = padding([20, 9, 1], "right")
     for side in ("right", "left"):
         real = padding([24, 13, 1], side)
@@ -92,8 +93,8 @@ def assert_pair_conforms(model, reference) -> None:
             decoder_attention_mask=mine.long(),
         ).logits
         assert_close(got[mine], wanted[mine])
-        assert_close(cached_logits(model, sources, targets, real)[mine], wanted[mine])
-    assert_packed(model, reference, sources[:1], targets[:1], ((9, 7, 8), (5, 11, 4)))
+        assert_close(cached_pair_logits(model, sources, targets, real)[mine], wanted[mine])
+    assert_packed_pairs(model, reference, sources[:1], targets[:1], ((9, 7, 8), (5, 11, 4)))
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ _TRAINING_ONLY = {"dropout", "attention_dropout", "feed_forward_dropout", "balan
 _POSITION_SETTINGS = {
     "rotary": {"rope_theta", "local_rope_theta", "rope_scaling", "rotary_dim", "no_rope_layers"},
     "learned": {"position_offset"},
+    "relative": {"bias_per_layer"},
 }
 _BUCKET_SETTINGS = {"n_relative_buckets", "max_relative_distance"}
 _EXPERT_SETTINGS = {

@@ -42,6 +42,7 @@ from parakit.checkpoints.architectures import (
     smollm3,
     stablelm,
     t5,
+    umt5,
     xlm_roberta,
 )
 from parakit.checkpoints.config_equivalence import config_diff
@@ -57,7 +58,7 @@ _MODULES: tuple[Architecture, ...] = (
     *(gpt_neox, opt, phi3, stablelm, olmo2, olmo3, gemma2, gemma3_text),
     *(granite, smollm3, ministral, gpt_oss),
     *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra, nomic_bert, deberta_v2),
-    *(t5, bart, marian, mt5),
+    *(t5, bart, marian, mt5, umt5),
 )
 ARCHITECTURES = {module.MODEL_TYPE: module for module in _MODULES}
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from parakit.model.config import EncoderDecoderConfig
-from parakit.model.layers.attention import Cache
-from parakit.model.layers.blocks import Block, make_block
+from parakit.model.layers.attention import Cache, Rotation
+from parakit.model.layers.blocks import BiasedBlock, Block, make_block
 from parakit.model.layers.convolution import Convolution
 from parakit.model.layers.disentangled import DisentangledPositions
 from parakit.model.layers.masks import causal_mask, expand_mask, narrow_mask
@@ -116,6 +116,8 @@ class Stack(nn.Module):
             source_mask = source_mask[:, None, None, :]
         masks = self._masks(attention_mask, index, n_keys)
         rotations = self._rotations(position_ids)
+        if self.config.bias_per_layer:
+            rotations = (self._buckets(index, n_keys),)
         x = embedded = self._embed(vectors, position_ids, token_type_ids)
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
@@ -147,7 +149,13 @@ class Stack(nn.Module):
         x = self.dropout(self.embedding_norm(x))
         return self.input_projection(x) if self.input_projection is not None and projected_last else x
 
-    def _rotations(self, position_ids: Tensor) -> tuple[tuple[Tensor, Tensor] | None, ...]:
+    def _buckets(self, index: Tensor, n_keys: int) -> tuple[Tensor]:
+        """The buckets of distances, for layers that have biases of their own."""
+        first = self.blocks[0]
+        assert isinstance(first, BiasedBlock)
+        return (first.relative_bias.buckets_of(index, n_keys),)
+
+    def _rotations(self, position_ids: Tensor) -> tuple[Rotation | None, ...]:
         """cos and sin of full layers and of local layers; None for layers without rotation. Of disentangled attention, the
         vectors of distances and their indices.
         """
@@ -172,6 +180,8 @@ class Stack(nn.Module):
         if self.config.attention != "softmax" and of_keys is not None:
             return of_keys, of_keys
         full = expand_mask(attention_mask, index, n_keys, self.causal)
+        if full is None and self.causal and self.config.bias_per_layer:
+            full = causal_mask(index, n_keys)
         window = self.config.sliding_window
         relative = self.positions if self.relative_bias is None else self.relative_bias
         if isinstance(relative, RelativePositions):

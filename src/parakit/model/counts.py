@@ -208,6 +208,7 @@ def _convolution_params(config: TransformerConfig) -> int:
 def _position_params(config: TransformerConfig) -> int:
     is_relative = config.positions == "relative" or config.relative_bias
     n = config.n_relative_buckets * config.n_heads if is_relative else 0
+    n *= config.n_layers if config.bias_per_layer else 1
     if config.positions == "disentangled":
         n += config.d_model * (2 * config.n_relative_buckets + config.norm_weight + config.norm_bias)
     if config.positions == "learned":

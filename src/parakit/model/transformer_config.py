@@ -79,6 +79,9 @@ class TransformerConfig(Config):
         default=False,
         description="besides the positions, a trained bias for each bucket of distances (MPNet)",
     )
+    bias_per_layer: bool = Field(
+        default=False, description="relative: every layer has biases of its own (UMT5)"
+    )
     n_relative_buckets: int = Field(default=32, ge=2)
     max_relative_distance: int = Field(default=128, ge=2)
 
@@ -224,6 +227,7 @@ class TransformerConfig(Config):
             "post_norm": self.post_norm,
             "parallel_residual": self.parallel_residual,
             "sublayer_norm": self.sublayer_norm != "input",
+            "bias_per_layer": self.bias_per_layer,
         }
         chosen = [name for name, is_set in special.items() if is_set]
         if len(chosen) > 1:
@@ -296,6 +300,8 @@ class TransformerConfig(Config):
         exact = self.n_relative_buckets // halves  # of one distance each
         if self.relative_bias and self.positions == "relative":
             raise ValueError("relative_bias = True, and positions = 'relative' has that bias already")
+        if self.bias_per_layer and (self.positions != "relative" or self.sliding_window is not None):
+            raise ValueError("bias_per_layer = True is for positions = 'relative' without a sliding_window")
         if (
             self.positions == "relative" or self.relative_bias
         ) and not 1 <= exact < self.max_relative_distance:

@@ -107,7 +107,7 @@ def read_stacks(
         handled=HANDLED,
         defaults=DEFAULTS,
     )
-    settings |= shape | _read_feed_forward(hf_config, where, projection)
+    settings |= {**shape, **_read_feed_forward(hf_config, where, projection)}
     settings |= {"n_kv_heads": settings["n_heads"], "feed_forward_dropout": settings["dropout"]}
     encoder = parse_config(EncoderConfig, settings, SETTINGS, where)
     check_lengths(encoder, where, "n_positions")
@@ -184,7 +184,7 @@ def write_classifier(classes: ClassifierConfig) -> JsonObject:
 
 
 def hf_tensors(config: EncoderDecoderConfig | EncoderConfig, head: Head) -> Iterator[HFTensor]:
-    """Every tensor, layer by layer; the first layer's buckets serve all layers."""
+    """Every tensor, layer by layer; the first layer's buckets serve all layers, unless each has its own (UMT5)."""
     if isinstance(config, EncoderConfig):
         yield tensor("trunk.token_embedding.weight", "shared.weight", config.vocab_size, config.d_model)
         yield from _stack(config, "trunk", "encoder")
@@ -202,8 +202,11 @@ def is_ignorable(hf_name: str) -> bool:
 
 
 def _stack(config: TransformerConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
-    d, buckets = config.d_model, f"{hf_name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    yield tensor(f"{name}.positions.bias.weight", buckets, config.n_relative_buckets, config.n_heads)
+    d, each = config.d_model, config.bias_per_layer
+    for layer in range(config.n_layers if each else 1):
+        buckets = f"{hf_name}.block.{layer}.layer.0.SelfAttention.relative_attention_bias.weight"
+        bias = f"{name}.blocks.{layer}.relative_bias" if each else f"{name}.positions"
+        yield tensor(f"{bias}.bias.weight", buckets, config.n_relative_buckets, config.n_heads)
     for layer in range(config.n_layers):
         block, hf_block = f"{name}.blocks.{layer}", f"{hf_name}.block.{layer}.layer"
         sublayers = ["attention", "feed_forward"]

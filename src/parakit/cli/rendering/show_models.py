@@ -164,7 +164,7 @@ def _effective(shape: JsonObject) -> JsonObject:
     if shape.get("positions") != "rotary":
         idle |= {"rope_theta", "local_rope_theta", "rope_scaling"}
     if shape.get("positions") != "relative":
-        idle |= {"n_relative_buckets", "max_relative_distance"}
+        idle |= {"n_relative_buckets", "max_relative_distance", "bias_per_layer"}
     if shape.get("positions") != "learned":
         idle.add("position_offset")
     if shape.get("attention") != "low_rank":

@@ -20,7 +20,7 @@ from parakit.model.layers.norms import dropout, make_query_key_norm
 from parakit.model.layers.positions import rotate, rotate_first
 from parakit.model.transformer_config import TransformerConfig
 
-Rotation = tuple[Tensor, Tensor]
+Rotation = tuple[Tensor, ...]
 
 
 class Cache(Protocol):

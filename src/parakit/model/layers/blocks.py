@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from parakit.model.counts import skips_first_norm
@@ -23,6 +24,7 @@ from parakit.model.layers.efficient_attention import (
 from parakit.model.layers.experts import make_experts
 from parakit.model.layers.feed_forward import FeedForward
 from parakit.model.layers.norms import Dropout, make_norm
+from parakit.model.layers.positions import RelativePositions
 from parakit.model.transformer_config import TransformerConfig
 
 ATTENTIONS: dict[str, type[Attention]] = {
@@ -74,6 +76,30 @@ class Block(nn.Module):
         if self.post_norm:
             return norm(x + self.dropout(sublayer(x)))
         return x + self.dropout(sublayer(norm(x)))
+
+
+class BiasedBlock(Block):
+    """A block with relative positions of its own (UMT5); `rotation` holds the bucket of each query and key."""
+
+    def __init__(self, config: TransformerConfig, layer: int, causal: bool, cross: bool = False) -> None:
+        super().__init__(config, layer, causal, cross)
+        self.relative_bias = RelativePositions(config, causal)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        attention_mask: Tensor | None,
+        cache: Cache | None,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+    ) -> Tensor:
+        """As `Block.forward`, with a boolean mask that has all pairs, or none."""
+        assert rotation is not None
+        bias = self.relative_bias.of_buckets(rotation[0])
+        if attention_mask is not None:
+            bias = bias.masked_fill(~attention_mask, -torch.inf)
+        return super().forward(x, None, bias, cache, source, source_mask)
 
 
 class ScaledBlock(Block):
@@ -145,6 +171,8 @@ def _attention_kind(config: TransformerConfig, layer: int) -> type[Attention]:
 
 def make_block(config: TransformerConfig, layer: int, causal: bool, cross: bool = False) -> Block:
     """The block of `config`; `cross`: with attention to a source."""
+    if config.bias_per_layer:
+        return BiasedBlock(config, layer, causal, cross)
     if config.parallel_residual:
         return ParallelBlock(config, layer, causal)
     if config.sublayer_norm != "input":

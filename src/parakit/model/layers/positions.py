@@ -192,8 +192,15 @@ class RelativePositions(nn.Module):
 
     def forward(self, query_index: Tensor, n_keys: int) -> Tensor:
         """query_index (T,) or (B, T) -> (B or 1, H, T, S) to add to the scores."""
+        return self.of_buckets(self.buckets_of(query_index, n_keys))
+
+    def buckets_of(self, query_index: Tensor, n_keys: int) -> Tensor:
+        """query_index (T,) or (B, T) -> the bucket of each query and key, (T, S) or (B, T, S)."""
         keys = torch.arange(n_keys, device=query_index.device)
-        buckets = self.buckets(keys - query_index[..., None])  # (T, S) or (B, T, S)
+        return self.buckets(keys - query_index[..., None])
+
+    def of_buckets(self, buckets: Tensor) -> Tensor:
+        """(T, S) or (B, T, S) -> the biases (B or 1, H, T, S)."""
         bias = self.bias(buckets).movedim(-1, -3)
         return bias if bias.ndim == 4 else bias[None]
 
@@ -214,7 +221,7 @@ class RelativePositions(nn.Module):
 
 
 def make_positions(config: TransformerConfig, causal: bool) -> nn.Module | None:
-    """The positions of a stack: rotary, learned, sinusoidal, relative, or none."""
+    """The positions of a stack: rotary, learned, sinusoidal, relative and shared by its layers, or none."""
     if config.positions == "rotary":
         width = config.rotary_dim or config.head_dim
         scaling = config.rope_scaling
@@ -225,4 +232,5 @@ def make_positions(config: TransformerConfig, causal: bool) -> nn.Module | None:
         return LearnedPositions(config.max_seq_len, config.d_positions, config.position_offset)
     if config.positions == "sinusoidal":
         return SinusoidalPositions(config.max_seq_len, config.d_model)
-    return RelativePositions(config, causal) if config.positions == "relative" else None
+    shared = config.positions == "relative" and not config.bias_per_layer
+    return RelativePositions(config, causal) if shared else None

@@ -1,4 +1,4 @@
-"""The encoder-decoders of `test_checkpoints_encoder_decoder_family.py`: transformers' class, and what varies between
+"""The encoder-decoders of `test_checkpoints_architectures_encoder_decoders.py`: transformers' class, and what varies between
 published checkpoints, each shrunk to a tiny model. The first variant of each is tested by `make test`, the others by
 `make test-long`.
 """
@@ -26,7 +26,8 @@ PAIR = {
 @dataclass(frozen=True)
 class PairCase:
     """An architecture's prefix in transformers, and its variants: published name -> what differs from `sizes`. In a variant
-    `separate_head` gives the output matrix values of its own, and `forced_bos` is the first token of every output.
+    `separate_head` gives the output matrix values of its own, `unscaled` is a file of transformers 4 and what that version
+    computes for it, and `forced_bos` is the first token of every output.
     """
 
     prefix: str
@@ -62,10 +63,27 @@ _MT5_VARIANTS = {
     "fewer decoder layers": {**_UNTIED, "num_layers": 3, "num_decoder_layers": 1},
     "epsilon": {**_UNTIED, "layer_norm_epsilon": 1e-5, "dropout_rate": 0.0},
 }
+_PUBLISHED_UMT5 = {**_UNTIED, "unscaled": True}
+_UMT5_VARIANTS = {
+    "umt5-small": {**_PUBLISHED_UMT5, "output_past": True, "scalable_attention": True},
+    "umt5-base": {**_PUBLISHED_UMT5, "num_layers": 3, "num_decoder_layers": 3},
+    "umt5-xl": {**_PUBLISHED_UMT5, "num_heads": 2, "d_kv": 16},
+    "umt5-xxl": {**_PUBLISHED_UMT5, "d_ff": 80},
+    "saved by transformers 5": _UNTIED,
+    "one matrix": {},
+    "pile-t5": {
+        **_PUBLISHED_UMT5,
+        **{"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128},
+    },
+    "aurora": {**_PUBLISHED_UMT5, "num_beams": 4, "length_penalty": 0.6},
+    "fewer decoder layers": {**_PUBLISHED_UMT5, "num_layers": 3, "num_decoder_layers": 1},
+    "epsilon": {**_PUBLISHED_UMT5, "layer_norm_epsilon": 1e-5, "feed_forward_proj": "gated-silu"},
+}
 
 ENCODER_DECODERS: dict[str, PairCase] = {
     "t5": PairCase("T5", _T5_VARIANTS, STACKS, is_t5=True),
     "mt5": PairCase("MT5", _MT5_VARIANTS, STACKS, is_t5=True),
+    "umt5": PairCase("UMT5", _UMT5_VARIANTS, STACKS, is_t5=True),
 }
 
 

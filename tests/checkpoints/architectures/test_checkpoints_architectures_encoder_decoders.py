@@ -12,19 +12,20 @@ from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.rules import generation_rules
 from parakit.inference.generation.seq_to_seq import beam_search_sequences, generate_sequences
 from parakit.model.heads import Embedder, SequenceToSequence
+from tests.checkpoints.architectures.encoder_decoder_cases import ENCODER_DECODERS, cases
 from tests.checkpoints.conformance import (
     assert_close,
+    assert_packed_pairs,
     assert_round_trip,
+    cached_pair_logits,
     padding,
     random_ids,
     reference_model,
     saved,
 )
-from tests.checkpoints.encoder_decoder_cases import ENCODER_DECODERS, cases
-from tests.checkpoints.pair_conformance import assert_packed, cached_logits
 
 transformers = pytest.importorskip("transformers")
-OURS = ("separate_head", "forced_bos")
+OURS = ("separate_head", "forced_bos", "unscaled")
 
 
 def tiny(name: str, variant: str):
@@ -38,6 +39,8 @@ def tiny(name: str, variant: str):
     if settings.get("separate_head"):  # transformers 5 builds all T5 tied, and loads these untied
         values = torch.randn(config.vocab_size, 32, generator=torch.Generator().manual_seed(4))
         model.lm_head.weight = torch.nn.Parameter(0.3 * values)
+    if settings.get("unscaled"):  # transformers 5 takes this key for true, whatever a file has
+        model.config.tie_word_embeddings = False
     model.generation_config.forced_bos_token_id = settings.get("forced_bos")
     return model
 
@@ -51,7 +54,7 @@ def assert_pair_conforms(model, reference, case) -> None:
     sources, targets = random_ids(97, 3, 20), random_ids(97, 3, 16, seed=5)
     wanted = reference(input_ids=sources, decoder_input_ids=targets).logits
     assert_close(model(sources, targets), wanted)
-    assert_close(cached_logits(model, sources, targets, None), wanted)
+    assert_close(cached_pair_logits(model, sources, targets, None), wanted)
     real_targets = padding([16, 9, 1], "right")
     for side in ("right", "left"):
         real = padding([20, 13, 1], side)
@@ -73,7 +76,7 @@ def assert_pair_conforms(model, reference, case) -> None:
         assert_close(got[real_targets], wanted[real_targets])
         elsewhere = random_ids(97, 3, 20, seed=6).where(~real, sources)
         assert torch.equal(logits(elsewhere, targets)[real_targets], got[real_targets])
-    assert_packed(model, reference, sources[:1], targets[:1], ((7, 5, 8), (5, 7, 4)))
+    assert_packed_pairs(model, reference, sources[:1], targets[:1], ((7, 5, 8), (5, 7, 4)))
 
 
 @torch.no_grad()
@@ -129,7 +132,12 @@ def test_logits_tokens_and_folders_are_those_of_transformers(tmp_path, name, var
     assert_pair_conforms(model, reference, case)
     assert_same_tokens(model, reference)
     ids = {"input_ids": random_ids(97, 2, 20), "decoder_input_ids": random_ids(97, 2, 9, seed=5)}
-    assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(**ids).logits)
+
+    def logits(hf_model):
+        hf_model.config.tie_word_embeddings = reference.config.tie_word_embeddings
+        return hf_model(**ids).logits
+
+    assert_round_trip(reference, folder, tmp_path / "g", logits)
     assert read_config(tmp_path / "g") == read_config(folder) == model.config
 
 
