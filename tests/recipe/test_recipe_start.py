@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from parakit.checkpoints import load_model
 from parakit.checkpoints.adapters import is_adapter_folder
 from parakit.cli.rendering.show_details import describe
 from parakit.common import UserError, open_artifact
@@ -17,6 +19,7 @@ from parakit.recipe.builder import recipe_for_model
 from parakit.recipe.stage_list import stages_of
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from tests.checkpoints.gguf.gguf_files import TEMPLATE, llama_cpp_tensors, rotary_fields, write_gguf
 from tests.sample_text import sentences
 
 TINY = {
@@ -144,6 +147,44 @@ def test_an_adapter_is_merged_before_alignment_and_each_model_is_compared(
     assert open_artifact(tmp_path / "builds/assistant/finetune").kind == "model"
     (chats,) = summary["against_start"]
     assert list(chats["differences"]) == ["tuned", "dpo"]
+
+
+@pytest.mark.long
+def test_a_gguf_file_is_imported_tuned_and_compared(published_decoder, conversations, tmp_path):
+    from gguf import MODEL_ARCH
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(published_decoder)
+    tensors = llama_cpp_tensors(published_decoder, config, MODEL_ARCH.LLAMA)
+
+    def fields(writer: Any) -> None:
+        rotary_fields(writer, config)
+        writer.add_chat_template(TEMPLATE)
+
+    file = write_gguf(tmp_path / "m.gguf", "llama", fields, tensors)
+    settings = {"name": "gguf", "conversations.paths": [str(conversations)], "prompts": ["a"]}
+    settings |= {"finetune.method": "lora", "finetune.max_steps": 1, "finetune.batch_tokens": 192}
+    recipe = recipe_for_model(str(file), (), settings)
+    summary = build(recipe, tmp_path / "builds").to_dict()
+    assert list(summary["models"]) == ["start", "tuned"]
+    folder = tmp_path / "builds/gguf"
+    model, tokenizer = load_model(folder / "start")
+    reference, _ = load_model(published_decoder)
+    for (name, tensor), wanted in zip(
+        model.state_dict().items(), reference.state_dict().values(), strict=True
+    ):
+        assert torch.equal(tensor, wanted), name
+    assert tokenizer is not None
+    assert tokenizer.chat_template == TEMPLATE
+    files = summary["stages"]["start"]["files"]
+    assert files == {"m.gguf": hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert not any(decision.run for decision in dry_run(recipe, tmp_path / "builds"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    cut = recipe.replace(name="cut")
+    with pytest.raises(UserError, match=r"m\.gguf"):
+        build(cut, tmp_path / "builds")
+    assert not (tmp_path / "builds/cut/start").exists()
 
 
 def test_an_encoder_learns_a_task_from_examples(published_encoder, tmp_path):

@@ -115,7 +115,7 @@ def _train(folder: Path, method: Method, seed: int, n_phases: int) -> dict[str, 
     config = config.replace(max_steps=n_phases * config.steps_per_phase)
     timer = RunTimer()
     with TemporaryDirectory() as work:
-        found = run_rl(context, config, resolve_rl_plan(config, context), Path(work))
+        found = run_rl(context, config, resolve_rl_plan(folder, config, context), Path(work))
     return timer.result(found["before"], found, found["validations"])
 
 

@@ -160,7 +160,7 @@ def train(
     context = RLContext(start.model, start.tokenizer, start.train, held_out, proxy, (GOLD, second))
     began = time.process_time()
     with TemporaryDirectory() as work:
-        found = run_rl(context, config, resolve_rl_plan(config, context), Path(work))
+        found = run_rl(context, config, resolve_rl_plan(folder, config, context), Path(work))
     before, names = (
         found["before"],
         ["reward", *(f"{MONITORED}{judge.name}" for judge in context.monitor_rewards)],

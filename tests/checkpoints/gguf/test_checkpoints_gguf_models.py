@@ -24,7 +24,7 @@ from parakit.cli.main import main
 from parakit.common import UserError, open_artifact
 from parakit.common.files import sha256_file
 from tests.checkpoints.conformance import assert_close, random_ids, reference_model, saved, tensors_of
-from tests.checkpoints.gguf.gguf_files import llama_cpp_tensors, write_gguf
+from tests.checkpoints.gguf.gguf_files import llama_cpp_tensors, rotary_fields, write_gguf
 
 transformers = pytest.importorskip("transformers")
 
@@ -39,28 +39,6 @@ GEMMA3_ROPE = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
 }
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
-
-
-def rotary_fields(writer: GGUFWriter, config) -> None:
-    """What the converter writes for Llama and its descendants."""
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    rope = config.rope_parameters
-    writer.add_rope_freq_base(rope.get("full_attention", rope)["rope_theta"])
-    writer.add_vocab_size(config.vocab_size)
-    if getattr(config, "head_dim", None):
-        writer.add_key_length(config.head_dim)
-        writer.add_value_length(config.head_dim)
-    if n_experts := getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None):
-        writer.add_expert_count(n_experts)
-        writer.add_expert_used_count(config.num_experts_per_tok)
-    if hasattr(config, "moe_intermediate_size"):
-        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
 
 
 def yarn_fields(writer: GGUFWriter, config) -> None:
