@@ -67,6 +67,19 @@ def test_mistakes_are_errors_for_the_caller_to_print(folder: Path, tmp_path: Pat
     assert main([str(folder), "--output", str(tmp_path / "corpus"), "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("--conversations", "--validation-paths"),
+        ("--preferences", "--exclude"),
+        ("--conversations", "--text-field"),
+    ],
+)
+def test_settings_of_text_are_refused_with_other_data(tmp_path: Path, kind: str, setting: str) -> None:
+    with pytest.raises(UserError, match=f"{setting} is set but has no effect with {kind}"):
+        main([str(tmp_path / "c.jsonl"), kind, setting, "v.jsonl", "--output", str(tmp_path / "set")])
+
+
 def test_statistics_are_the_primers(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--statistics describes the primer"):
         main([str(folder), "--output", str(tmp_path / "corpus"), "--statistics"])

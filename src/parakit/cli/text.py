@@ -41,6 +41,13 @@ _COUNTS = {
 }
 
 
+_SPLITS = {  # the settings of text that each other kind of data has
+    "--task": ("validation_paths", "validation_fraction", "test_fraction"),
+    "--conversations": ("validation_fraction",),
+    "--preferences": ("validation_fraction", "test_fraction"),
+}
+
+
 class TextCommandConfig(TextConfig):
     """Prepare text as a corpus: cleaned, deduplicated, split into train, validation and test."""
 
@@ -111,7 +118,22 @@ def _preparation(command: TextCommandConfig) -> Callable[[TextCommandConfig], No
             f"{given[0]} and {given[1]} were both given",
             "keep one: chat learns from conversations, a reward model and DPO from preferences",
         )
+    if given:
+        _refuse_unused(command, given[0])
     return kinds[given[0]] if given else _corpus
+
+
+def _refuse_unused(command: TextCommandConfig, kind: str) -> None:
+    """`UserError` for a setting of plain text that is set and that `kind` does not have."""
+    set_here = command.model_fields_set & set(TextConfig.model_fields)
+    if unused := sorted(set_here - {"paths", *_SPLITS[kind]}):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        has = ", ".join(f"--{name.replace('_', '-')}" for name in _SPLITS[kind])
+        raise UserError(
+            f"{flags} {'is' if len(unused) == 1 else 'are'} set but {'has' if len(unused) == 1 else 'have'} no effect"
+            f" with {kind}",
+            f"remove it; what sets the splits there: {has}",
+        )
 
 
 def _corpus(command: TextCommandConfig) -> None:

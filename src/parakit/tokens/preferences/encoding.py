@@ -129,7 +129,11 @@ def encode_rankings(
         if progress:
             progress.advance(1)
     if not rows:
-        why = f" ({n_skipped} have completions longer than that)" if n_skipped else ""
+        if not n_skipped:
+            raise UserError(
+                "a split has no preferences", "give more of them, or a larger validation_fraction"
+            )
+        why = f" ({n_skipped} have completions longer than that)"
         raise UserError(f"no preferences fit into rows of {max_seq_len} tokens{why}", "raise seq_len")
     return EncodedRankings(
         token_ids=np.concatenate(rows),
