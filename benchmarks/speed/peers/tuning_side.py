@@ -92,7 +92,7 @@ def _on_pairs(model: Any, source: PreferenceSource, objective: Any) -> Figures:
 
 def roll(folder: Path, seed: int) -> Figures:
     """GRPO, one step for each phase of completions."""
-    trainer, source = _grpo(folder, work.GRPO_STEPS, work.GRPO.replace(seed=seed))
+    trainer, source = grpo_trainer(folder, work.GRPO_STEPS, work.GRPO.replace(seed=seed))
     rewards, lengths = [], []
 
     def look(_: StepRecord) -> None:
@@ -107,12 +107,13 @@ def learn_given(folder: Path) -> Figures:
     """GRPO's loss, some times over the same completions."""
     given = json.loads((folder / work.GIVEN).read_text(encoding="utf-8"))
     config = work.GRPO.replace(ppo_epochs=work.GRPO_EPOCHS)
-    return timed(_grpo(folder, work.GRPO_EPOCHS, config, given)[0], config.n_rollouts)
+    return timed(grpo_trainer(folder, work.GRPO_EPOCHS, config, given)[0], config.n_rollouts)
 
 
-def _grpo(
-    folder: Path, n_steps: int, config: Any, given: Figures | None = None
+def grpo_trainer(
+    folder: Path, n_steps: int, config: Any, given: Figures | None = None, rate: float = work.GRPO_RATE
 ) -> tuple[Trainer, PolicyRolloutSource]:
+    """GRPO on the prompts of the folder, on its own completions or on those of `given`, and its source."""
     policy, tokenizer = work.policy_of(folder, "chat")
     reference, algorithm = frozen_copy(policy), GRPO(config)
     objective = GRPOObjective(config, algorithm.kl_controller)
@@ -130,7 +131,7 @@ def _grpo(
 
     reward = FunctionReward("near_twelve_words", lambda sample: near_twelve_words(sample.completion))
     source = PolicyRolloutSource(prompts, roll_given, reward, algorithm, objective.metrics, config)
-    plan = work.plan_of(config.n_rows, n_steps, work.GRPO_RATE)
+    plan = work.plan_of(config.n_rows, n_steps, rate)
     return Trainer(policy, source, objective, plan, folder=None), source
 
 
