@@ -11,12 +11,13 @@ from typing import Any
 from parakit.checkpoints.rope_config import fold_ntk
 from parakit.common.files import JsonObject
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
+from parakit.model.counts import skips_first_norm
 from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
 _TRAINING_ONLY = {"dropout", "attention_dropout", "feed_forward_dropout", "balance_coef", "router_z_coef"}
 _POSITION_SETTINGS = {
     "rotary": {"rope_theta", "local_rope_theta", "rope_scaling", "rotary_dim", "no_rope_layers"},
-    "learned": {"position_offset"},
+    "sinusoidal": {"sinusoids"},
     "relative": {"bias_per_layer"},
 }
 _BUCKET_SETTINGS = {"n_relative_buckets", "max_relative_distance"}
@@ -83,7 +84,9 @@ def _effective(config: TransformerConfig) -> JsonObject:
         values["no_rope_layers"] = sorted(config.no_rope_layers)
     if config.attention_scale is None:
         values["attention_scale"] = config.head_dim**-0.5
-    unused = set() if config.attention == "low_rank" else {"low_rank_len"}
+    values["first_attention_norm"] = not skips_first_norm(config)
+    unused = set() if config.positions in ("learned", "sinusoidal") else {"position_offset"}
+    unused |= set() if config.attention == "low_rank" else {"low_rank_len"}
     unused |= set() if config.query_key_norm else {"query_key_norm_shape"}
     for kind, names in _POSITION_SETTINGS.items():
         unused |= names if config.positions != kind else set()

@@ -37,9 +37,17 @@ if TYPE_CHECKING:
 
 _ATTRIBUTE = "_publisher"
 _LABELS = frozenset({"id2label", "label2id", "num_labels", "_num_labels", "problem_type"})
-# Tensors without a use here, that other programs have a use for: BERT's pooler, and its head for next sentences.
+# Tensors without a use here, that other programs have a use for: BERT's pooler, its head for next sentences, and the
+# tables of sines that Pegasus stores.
 _KEPT_TENSORS = frozenset(
-    f"{layer}.{part}" for layer in ("pooler.dense", "cls.seq_relationship") for part in ("weight", "bias")
+    {
+        *(
+            f"{layer}.{kind}"
+            for layer in ("pooler.dense", "cls.seq_relationship")
+            for kind in ("weight", "bias")
+        ),
+        *(f"{side}.embed_positions.weight" for side in ("encoder", "decoder")),
+    }
 )
 
 

@@ -23,7 +23,9 @@ from parakit.checkpoints.architectures import (
     gpt_oss,
     granite,
     llama,
+    m2m_100,
     marian,
+    mbart,
     ministral,
     mistral,
     mixtral,
@@ -34,6 +36,7 @@ from parakit.checkpoints.architectures import (
     olmo2,
     olmo3,
     opt,
+    pegasus,
     phi3,
     qwen2,
     qwen3,
@@ -58,7 +61,7 @@ _MODULES: tuple[Architecture, ...] = (
     *(gpt_neox, opt, phi3, stablelm, olmo2, olmo3, gemma2, gemma3_text),
     *(granite, smollm3, ministral, gpt_oss),
     *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra, nomic_bert, deberta_v2),
-    *(t5, bart, marian, mt5, umt5),
+    *(t5, bart, marian, mt5, umt5, mbart, pegasus, m2m_100),
 )
 ARCHITECTURES = {module.MODEL_TYPE: module for module in _MODULES}
 

@@ -96,10 +96,12 @@ def norms_per_block(config: TransformerConfig, cross: bool = False) -> int:
 
 
 def skips_first_norm(config: TransformerConfig) -> bool:
-    """Whether the first block has no attention norm: right behind the embedding's norm it would be redundant
-    (ModernBERT).
+    """Whether the first block has no attention norm: right behind the embedding's norm it would be redundant (ModernBERT);
+    mBART has both.
     """
-    return config.embedding_norm and not config.post_norm and config.sublayer_norm == "input"
+    if config.post_norm or config.sublayer_norm != "input":
+        return False
+    return config.embedding_norm if config.first_attention_norm is None else not config.first_attention_norm
 
 
 def _attention_flops(config: TransformerConfig, seq_len: int) -> float:

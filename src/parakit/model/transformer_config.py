@@ -74,7 +74,13 @@ class TransformerConfig(Config):
         default=None, ge=2, description="features of a head that are rotated; None: all"
     )
     no_rope_layers: tuple[int, ...] = Field(default=(), description="layers without rotary positions")
-    position_offset: int = Field(default=0, ge=0, description="rows of learned positions before position 0")
+    position_offset: int = Field(
+        default=0, ge=0, description="rows of the positions' table before position 0"
+    )
+    sinusoids: Literal["vaswani", "tensor2tensor"] = Field(
+        default="vaswani",
+        description="sinusoidal: the longest wavelength is less than, or exactly, 10,000 * 2 pi (M2M100)",
+    )
     relative_bias: bool = Field(
         default=False,
         description="besides the positions, a trained bias for each bucket of distances (MPNet)",
@@ -120,6 +126,9 @@ class TransformerConfig(Config):
     residual_scale: float = Field(default=1.0, gt=0, description="of each sublayer's output (Granite)")
     post_norm: bool = Field(default=False, description="norms after the residual sum (Vaswani et al. 2017)")
     embedding_norm: bool = False
+    first_attention_norm: bool | None = Field(
+        default=None, description="of a pre-norm stack; None: unless the embedding is normed (ModernBERT)"
+    )
     final_norm: bool = True
 
     activation: Activation = "silu"

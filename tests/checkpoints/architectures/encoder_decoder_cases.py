@@ -79,11 +79,51 @@ _UMT5_VARIANTS = {
     "fewer decoder layers": {**_PUBLISHED_UMT5, "num_layers": 3, "num_decoder_layers": 1},
     "epsilon": {**_PUBLISHED_UMT5, "layer_norm_epsilon": 1e-5, "feed_forward_proj": "gated-silu"},
 }
+_MBART_VARIANTS = {
+    "mbart-large-50-many-to-many-mmt": {"forced_bos": 91, "num_beams": 5, "max_length": 200},
+    "mbart-large-50-one-to-many-mmt": {"forced_bos": 89, "encoder_layers": 3},
+    "mbart-large-50-many-to-one-mmt": {"forced_bos": 90, "decoder_layers": 3},
+    "mbart-large-50": {"scale_embedding": False},
+    "mbart-large-en-ro": {"decoder_start_token_id": 93, "forced_eos_token_id": None},
+    "mbart-large-cc25": {"decoder_start_token_id": None, "activation_function": "gelu"},
+    "barthez": {"activation_function": "gelu", "decoder_start_token_id": 2, "vocab_size": 103},
+    "indobart": {"encoder_layers": 1, "decoder_layers": 1, "activation_function": "gelu"},
+    "mbart-large-50-xlsum": {"forced_bos": 91, "no_repeat_ngram_size": 2},
+    "more heads": {"encoder_attention_heads": 8, "decoder_attention_heads": 8, "decoder_ffn_dim": 24},
+}
+_PEGASUS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 1}
+_PEGASUS_VARIANTS = {
+    "pegasus-xsum": {"static_position_embeddings": True, "extra_pos_embeddings": 0, "num_beams": 8},
+    "pegasus-large": {"extra_pos_embeddings": 1, "num_beams": 8, "length_penalty": 0.8},
+    "pegasus-cnn_dailymail": {"encoder_layers": 3, "min_length": 8},
+    "pegasus-multi_news": {"decoder_layers": 3},
+    "pegasus-pubmed": {"max_position_embeddings": 64},
+    "pegasus_paraphrase": {"max_position_embeddings": 24, "encoder_attention_heads": 2},
+    "financial-summarization-pegasus": {"decoder_ffn_dim": 24},
+    "distill-pegasus": {"encoder_layers": 3, "decoder_layers": 1},
+    "GELU": {"activation_function": "gelu"},
+    "without a scale": {"scale_embedding": False, "no_repeat_ngram_size": 2},
+}
+_M2M_VARIANTS = {
+    "nllb-200-distilled-600M": {"forced_bos": 91, "max_length": 200},
+    "m2m100_418M": {"forced_bos": 90, "num_beams": 5, "early_stopping": True, "encoder_layerdrop": 0.05},
+    "m2m100_1.2B": {"forced_bos": 90, "encoder_layers": 3, "decoder_layers": 3},
+    "nllb-200-1.3B": {"forced_bos": 93, "encoder_attention_heads": 8, "decoder_attention_heads": 8},
+    "nllb-200-3.3B": {"forced_bos": 92, "d_model": 48},
+    "small100": {"encoder_layers": 3, "decoder_layers": 1},
+    "wmt19-m2m": {"forced_bos": 91, "no_repeat_ngram_size": 2},
+    "another padding id": {"pad_token_id": 3},
+    "without a scale": {"scale_embedding": False},
+    "GELU": {"activation_function": "gelu", "forced_bos": 96, "max_position_embeddings": 24},
+}
 
 ENCODER_DECODERS: dict[str, PairCase] = {
     "t5": PairCase("T5", _T5_VARIANTS, STACKS, is_t5=True),
     "mt5": PairCase("MT5", _MT5_VARIANTS, STACKS, is_t5=True),
     "umt5": PairCase("UMT5", _UMT5_VARIANTS, STACKS, is_t5=True),
+    "mbart": PairCase("MBart", _MBART_VARIANTS, PAIR),
+    "pegasus": PairCase("Pegasus", _PEGASUS_VARIANTS, {**PAIR, **_PEGASUS}),
+    "m2m_100": PairCase("M2M100", _M2M_VARIANTS, PAIR, positions_after_padding=True),
 }
 
 

@@ -1,7 +1,8 @@
 """BART (Lewis et al. 2020): the 2017 Transformer with learned positions, GELU and a norm on the embedding.
 
 Its positions begin at row 2 of their tables. The output matrix is the shared embedding; the bias of the logits
-is stored as a buffer (`final_logits_bias`) of shape (1, vocabulary). Marian's layers have the same names.
+is stored as a buffer (`final_logits_bias`) of shape (1, vocabulary). The layers of Marian, mBART, Pegasus and M2M100 have
+the same names.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ IGNORED_KEYS = (
 )
 BIASES = {"attention_bias": True, "attention_output_bias": True, "feed_forward_bias": True, "norm_bias": True}
 SHAPE = {"positions": "learned", "position_offset": 2, "embedding_norm": True}
+PRE_NORM = {"post_norm": False, "final_norm": True, "first_attention_norm": True}
+PRE_NORM_REQUIRED: RequiredValues = {
+    "normalize_before": ((True, None), "norms behind the layers"),
+    "add_final_layer_norm": ((True, None), "no norm behind the last layer"),
+}
 PAIR_SHAPE = {
     **{"norm": "layer", "norm_eps": 1e-5, "post_norm": True, "final_norm": False, "query_key_norm": False},
     **{"gated": False, "head_transform": False, **BIASES},
@@ -110,12 +116,17 @@ def write_classifier(classes: ClassifierConfig) -> JsonObject:
 
 def hf_tensors(config: EncoderDecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
+    yield from learned_positions(config)
+    yield from pair_tensors(config)
+
+
+def learned_positions(config: EncoderDecoderConfig) -> Iterator[HFTensor]:
+    """The positions of both sides, and the norms of their embeddings."""
     for side in (config.encoder, config.decoder):
         name, hf_name = f"trunk.{side.family}", f"{PREFIX}{side.family}"
         rows = side.max_seq_len + side.position_offset
         yield tensor(f"{name}.positions.weight", f"{hf_name}.embed_positions.weight", rows, side.d_model)
         yield from norm(f"{name}.embedding_norm", f"{hf_name}.layernorm_embedding", side.d_model)
-    yield from pair_tensors(config)
 
 
 def is_ignorable(hf_name: str) -> bool:
@@ -133,7 +144,7 @@ def read_pair(
     defaults: Mapping[str, Any],
 ) -> EncoderDecoderConfig:
     """Both sides, which may differ in layers, heads and feed-forward width; `shape` and `required` are the settings in
-    which BART and Marian differ.
+    which BART, Marian, mBART, Pegasus and M2M100 differ.
     """
     keys = {
         f"{side}_{name}": f"{side}_{hf_name}"
@@ -174,7 +185,7 @@ def read_pair(
 
 
 def write_pair(config: EncoderDecoderConfig, model_type: str) -> JsonObject:
-    """The keys that BART and Marian share."""
+    """The keys that BART, Marian, mBART, Pegasus and M2M100 share."""
     encoder, decoder = config.encoder, config.decoder
     dropout = decoder.dropout if decoder.attention_dropout is None else decoder.attention_dropout
     return {
@@ -185,7 +196,8 @@ def write_pair(config: EncoderDecoderConfig, model_type: str) -> JsonObject:
         "attention_dropout": dropout,
         "activation_function": write_activation(decoder.activation),
         "scale_embedding": decoder.embedding_scale != 1.0,
-        "normalize_before": False,
+        "normalize_before": not decoder.post_norm,
+        "add_final_layer_norm": decoder.final_norm,
         "tie_word_embeddings": True,
         "is_encoder_decoder": True,
         "init_std": 0.02,
@@ -195,13 +207,15 @@ def write_pair(config: EncoderDecoderConfig, model_type: str) -> JsonObject:
 
 
 def pair_tensors(config: EncoderDecoderConfig) -> Iterator[HFTensor]:
-    """The shared embedding, the blocks of both sides, and the bias of the logits."""
+    """The shared embedding, the blocks of both sides with their last norms, and the bias of the logits."""
     vocab, d = config.vocab_size, config.d_model
     yield tensor("trunk.encoder.token_embedding.weight", f"{PREFIX}shared.weight", vocab, d)
     for side in (config.encoder, config.decoder):
         for layer in range(side.n_layers):
             name, hf_name = f"trunk.{side.family}.blocks.{layer}", f"{PREFIX}{side.family}.layers.{layer}"
             yield from _block(side, name, hf_name)
+        if side.final_norm:
+            yield from norm(f"trunk.{side.family}.final_norm", f"{PREFIX}{side.family}.layer_norm", d)
     if config.decoder.lm_head_bias:
         yield HFTensor(LOGITS_BIAS, (1, vocab), (TensorSlice("lm_head.bias"),))
 

@@ -165,8 +165,10 @@ def _effective(shape: JsonObject) -> JsonObject:
         idle |= {"rope_theta", "local_rope_theta", "rope_scaling"}
     if shape.get("positions") != "relative":
         idle |= {"n_relative_buckets", "max_relative_distance", "bias_per_layer"}
-    if shape.get("positions") != "learned":
+    if shape.get("positions") not in ("learned", "sinusoidal"):
         idle.add("position_offset")
+    if shape.get("positions") != "sinusoidal":
+        idle.add("sinusoids")
     if shape.get("attention") != "low_rank":
         idle.add("low_rank_len")
     if not shape.get("n_experts"):

@@ -158,23 +158,30 @@ class LearnedPositions(nn.Module):
 
 
 class SinusoidalPositions(nn.Module):
-    """A table of sines and cosines whose wavelengths grow from 2 pi to 10,000 * 2 pi; not saved."""
+    """A table of sines and cosines whose wavelengths grow from 2 pi to 10,000 * 2 pi; not saved. Position 0 is its row
+    `offset`.
+    """
 
-    def __init__(self, max_seq_len: int, d_model: int) -> None:
+    def __init__(self, max_seq_len: int, d_model: int, offset: int = 0, sinusoids: str = "vaswani") -> None:
         super().__init__()
-        self.max_seq_len, self.d_model = max_seq_len, d_model
+        self.max_seq_len, self.d_model, self.offset, self.sinusoids = max_seq_len, d_model, offset, sinusoids
         self.register_buffer("table", torch.empty(0), persistent=False)
         self.reset()
 
     def reset(self) -> None:
-        """Fill the table, (max_seq_len, d_model)."""
-        frequencies = 10_000.0 ** (-torch.arange(0, self.d_model, 2, dtype=torch.float64) / self.d_model)
-        angles = torch.outer(torch.arange(self.max_seq_len, dtype=torch.float64), frequencies)
+        """Fill the table, (offset + max_seq_len, d_model)."""
+        n_pairs, n_rows = self.d_model // 2, self.offset + self.max_seq_len
+        if self.sinusoids == "tensor2tensor":  # in float32, as the published models were trained
+            step = math.log(10_000) / max(n_pairs - 1, 1)
+            frequencies = torch.exp(torch.arange(n_pairs).float() * -step)
+        else:
+            frequencies = 10_000.0 ** (-torch.arange(n_pairs, dtype=torch.float64) / n_pairs)
+        angles = torch.outer(torch.arange(n_rows).to(frequencies.dtype), frequencies)
         self.table = torch.cat([angles.sin(), angles.cos()], dim=-1).float()
 
     def forward(self, position_ids: Tensor) -> Tensor:
         """position_ids (B, T) or (T,) -> vectors (..., d_model)."""
-        return self.table[position_ids]
+        return self.table[position_ids + self.offset]
 
 
 class RelativePositions(nn.Module):
@@ -231,6 +238,8 @@ def make_positions(config: TransformerConfig, causal: bool) -> nn.Module | None:
     if config.positions == "learned":
         return LearnedPositions(config.max_seq_len, config.d_positions, config.position_offset)
     if config.positions == "sinusoidal":
-        return SinusoidalPositions(config.max_seq_len, config.d_model)
+        return SinusoidalPositions(
+            config.max_seq_len, config.d_model, config.position_offset, config.sinusoids
+        )
     shared = config.positions == "relative" and not config.bias_per_layer
     return RelativePositions(config, causal) if shared else None
