@@ -18,7 +18,7 @@ SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-core check format test test-long quickstart real-models bench bench-gate bench-table exports schema pitfalls clean
+.PHONY: help install install-core check format test test-long quickstart real-models bench bench-gate bench-table exports schema pitfalls models clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ schema: $(DEV) ## update recipes/recipe.schema.json after an intended change
 
 pitfalls: $(DEV) ## generate docs/pitfalls.md from the doctor's checks
 	$(BIN)/python tests/architecture/pitfalls_page.py
+
+models: $(DEV) ## generate the table of architectures in docs/models.md
+	$(BIN)/python -m tests.architecture.models_page
 
 clean: ## remove caches; builds and .venv stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -53,6 +53,26 @@ CASES = {
     "marian": ("Marian", PAIR, {"scale_embedding": True, "activation_function": "swish"}),
     "marian-relu": ("Marian", PAIR, {"activation_function": "relu", "decoder_start_token_id": 1}),
 }
+_MARIAN = {"scale_embedding": True, "activation_function": "swish"}
+# the same for more published checkpoints, in `make test-long`
+MORE_CASES = {
+    "bart-large": ("Bart", PAIR, {"encoder_layers": 4, "decoder_layers": 4}),
+    "distilbart": ("Bart", PAIR, {"decoder_layers": 1}),
+    "bart-heads": ("Bart", PAIR, {"encoder_attention_heads": 2, "decoder_attention_heads": 8}),
+    "barthez": ("Bart", PAIR, {"scale_embedding": True}),
+    "kobart": ("Bart", PAIR, {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24}),
+    "bart-tanh-gelu": ("Bart", PAIR, {"activation_function": "gelu_new"}),
+    "bart-silu": ("Bart", PAIR, {"activation_function": "silu"}),
+    "bart-longer": ("Bart", PAIR, {"max_position_embeddings": 160, "encoder_layers": 1}),
+    "opus-mt-tiny": ("Marian", PAIR, _MARIAN | {"encoder_layers": 1, "decoder_layers": 1}),
+    "opus-mt-big": ("Marian", PAIR, _MARIAN | {"encoder_ffn_dim": 96, "decoder_ffn_dim": 96}),
+    "opus-mt-tc": ("Marian", PAIR, _MARIAN | {"activation_function": "relu", "max_position_embeddings": 160}),
+    "opus-mt-heads": ("Marian", PAIR, _MARIAN | {"encoder_attention_heads": 8}),
+    "marian-gelu": ("Marian", PAIR, _MARIAN | {"activation_function": "gelu"}),
+    "marian-unscaled": ("Marian", PAIR, _MARIAN | {"scale_embedding": False}),
+    "marian-start": ("Marian", PAIR, _MARIAN | {"decoder_start_token_id": 1}),
+    "marian-deep": ("Marian", PAIR, _MARIAN | {"decoder_layers": 4}),
+}
 CLASSES = {
     "T5": "T5ForConditionalGeneration",
     "Bart": "BartForConditionalGeneration",
@@ -112,9 +132,11 @@ def assert_same_greedy_tokens(model, reference, n_new: int = 64) -> None:
     assert len(got[0]) == n_new
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [*CASES, *(pytest.param(case, marks=pytest.mark.long) for case in MORE_CASES)]
+)
 def test_logits_tokens_and_folders_are_those_of_transformers(tmp_path, case):
-    reference = tiny(*CASES[case], case)
+    reference = tiny(*{**CASES, **MORE_CASES}[case], case)
     folder = saved(reference, tmp_path / "f")
     model, tokenizer = load_model(folder)
     assert tokenizer is None

@@ -55,6 +55,18 @@ CASES = {
         {"hidden_activation": "silu", "classifier_activation": "silu", "local_attention": 6},
     ),
 }
+# the same for more published checkpoints, in `make test-long`
+MORE_CASES = {
+    "bert-tiny": ("Bert", {"num_hidden_layers": 2, "num_attention_heads": 2}),
+    "bert-large": ("Bert", {"num_hidden_layers": 5, "num_attention_heads": 8}),
+    "minilm": ("Bert", {"intermediate_size": 128, "num_hidden_layers": 3}),
+    "bge-small": ("Bert", {"max_position_embeddings": 128, "num_hidden_layers": 3}),
+    "e5-base": ("Bert", {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.2}),
+    "bert-one-type": ("Bert", {"type_vocab_size": 1}),
+    "bert-silu": ("Bert", {"hidden_act": "silu"}),
+    "modernbert-large": ("ModernBert", {"local_attention": 6, "num_hidden_layers": 5}),
+    "modernbert-heads": ("ModernBert", {"local_attention": 10, "num_attention_heads": 2}),
+}
 # what the published folders say besides sizes
 PUBLISHED = {
     "bert-base-uncased": (
@@ -108,9 +120,11 @@ def assert_encoder_conforms(model, reference, answers) -> None:
     assert_close(got, torch.cat([answers(reference(text[None]))[0] for text in texts]))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [*CASES, *(pytest.param(case, marks=pytest.mark.long) for case in MORE_CASES)]
+)
 def test_masked_token_logits_and_folders_are_those_of_transformers(tmp_path, case):
-    reference = tiny(*CASES[case])
+    reference = tiny(*{**CASES, **MORE_CASES}[case])
     folder = saved(reference, tmp_path / "f")
     model, tokenizer = load_model(folder)
     assert tokenizer is None
