@@ -146,8 +146,8 @@ def test_pooling_is_kept_where_sentence_transformers_looks_for_it(tmp_path, pool
 @pytest.mark.parametrize(
     ("file", "value", "message"),
     [
-        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
-        ("modules.json", [{"type": "x.Transformer"}, {"type": "x.Pooling"}, {"type": "x.Dense"}], "Dense"),
+        ("1_Pooling/config.json", {"pooling_mode_new_tokens": True}, "pooling_mode_new_tokens"),
+        ("modules.json", [{"type": "x.Transformer"}, {"type": "x.Pooling"}, {"type": "x.LSTM"}], "LSTM"),
         ("modules.json", {"type": "x"}, "not a list"),
         ("modules.json", [1, None], "modules"),
     ],

@@ -19,7 +19,7 @@ from parakit.model import (
     SequenceToSequence,
     router_losses,
 )
-from parakit.model.heads import pool
+from parakit.model.layers.pooling import pool
 from tests.model.formulas import config_of, encoder_of, joined_of, random_weights
 
 MASK = torch.tensor([[True, True, True, False], [False, True, True, True]])
@@ -30,7 +30,7 @@ def test_pooling_takes_real_tokens_only() -> None:
     hidden = torch.arange(8.0).reshape(2, 4, 1)
     assert pool(hidden, MASK, "mean").flatten().tolist() == [1, 6]
     assert pool(hidden, MASK, "last").flatten().tolist() == [2, 7]
-    assert pool(hidden, MASK, "cls").flatten().tolist() == [0, 4]
+    assert pool(hidden, MASK, "cls").flatten().tolist() == [0, 5]
     assert pool(hidden, None, "mean").flatten().tolist() == [1.5, 5.5]
     assert pool(hidden, None, "last").flatten().tolist() == [3, 7]
     assert pool(hidden, MASK & False, "mean").isfinite().all()

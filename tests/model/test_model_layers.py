@@ -17,12 +17,12 @@ from parakit.model import (
     MaskedLanguageModel,
     SequenceToSequence,
 )
-from parakit.model.heads import pool
 from parakit.model.layers.attention import Attention
 from parakit.model.layers.blocks import Block
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
 from parakit.model.layers.norms import RMSNorm, make_norm
+from parakit.model.layers.pooling import pool
 from tests.model import formulas
 from tests.model.formulas import arrays, config_of, encoder_of, joined_of, random_weights
 

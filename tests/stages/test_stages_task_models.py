@@ -112,7 +112,8 @@ def test_an_embedder_pools_as_it_is_told(family):
     assert trunks_equal(model, start)
     assert model.pooling.pooling == "last"
     assert task_model(model, FinetuneConfig(task="embed", pooling="last")) is model
-    assert task_model(model, FinetuneConfig(task="embed")).pooling.pooling == "mean"
+    assert task_model(model, FinetuneConfig(task="embed")) is model
+    assert task_model(start, FinetuneConfig(task="embed")).pooling.pooling == "mean"
 
 
 @pytest.mark.parametrize(

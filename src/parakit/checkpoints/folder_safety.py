@@ -49,7 +49,7 @@ def check_folder_safety(folder: str | Path, accept_config: Collection[str] = ())
         if path.suffix.lower() in PICKLES:
             raise UserError(
                 f"{path}: may be a pickle, which runs code when it is read",
-                f"{_safetensors_hint(folder)}; then remove this file",
+                f"{_safetensors_hint(path.parent)}; then remove this file",
             )
         if path.suffix.lower() in CODE:
             raise UserError(

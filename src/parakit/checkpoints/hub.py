@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from parakit.checkpoints.folder_safety import PICKLES, read_small_json
-from parakit.checkpoints.pooling_files import POOLING
-from parakit.checkpoints.registry import architecture_of
+from parakit.checkpoints.pooling_files import is_sentence_file, names_embedder
+from parakit.checkpoints.registry import architecture_of, as_embedder
 from parakit.checkpoints.safetensors_io import INDEX, SINGLE
 from parakit.common.errors import UserError
 
@@ -89,6 +89,7 @@ def _check_settings(folder: Path, name: str) -> None:
     if not where.is_file():
         raise UserError(f"{name}: has no config.json", "choose a model in the Hugging Face layout")
     hf_config = read_small_json(where)
+    hf_config = as_embedder(hf_config, f"{name}/config.json") if names_embedder(folder) else hf_config
     architecture, _ = architecture_of(hf_config, f"{name}/config.json")
     architecture.read_settings(hf_config, f"{name}/config.json")
 
@@ -164,7 +165,7 @@ def data_files(source: Path) -> dict[str, Path]:
 
 def _is_data(name: str) -> bool:
     path = PurePosixPath(name)
-    if name == f"{POOLING}/config.json":
+    if is_sentence_file(name):
         return True
     return len(path.parts) == 1 and (
         path.suffix in _SUFFIXES or name in (INDEX, CARD) or _SHARD.fullmatch(name) is not None

@@ -19,7 +19,13 @@ from parakit.checkpoints.gguf.reader import is_gguf
 from parakit.checkpoints.hub import CARD, data_files, fetch_model, hub_name, plain_folder
 from parakit.checkpoints.import_notes import import_notes
 from parakit.checkpoints.loading import load_model
-from parakit.checkpoints.model_folder import MAX_SHARD_BYTES, load_full_model, save_model
+from parakit.checkpoints.model_folder import (
+    MAX_SHARD_BYTES,
+    load_full_model,
+    read_settings,
+    save_model,
+    unused_tensors,
+)
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, fsync_folder, sha256_file
@@ -106,7 +112,9 @@ def _import_folder(
         **lineage.config,
         "architecture": hf_config.get("model_type"),
     }
-    notes = import_notes(folder, data_files(folder), tokenizer)
+    architecture, config, _ = read_settings(folder, accept_config)
+    unused = unused_tensors(folder, architecture, config)
+    notes = import_notes(folder, data_files(folder), tokenizer, unused)
     lineage.result |= {"notes": notes} if notes else {}
     card = (folder / CARD).read_text("utf-8", "replace") if (folder / CARD).is_file() else None
     return save_model(model, tokenizer, output, lineage, overwrite, card=card)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.generation_settings import GENERATION, published_generation
-from parakit.checkpoints.pooling_files import SENTENCE_FILES
+from parakit.checkpoints.pooling_files import is_sentence_file, unused_modules
 from parakit.checkpoints.rope_config import is_dynamic
 from parakit.checkpoints.safetensors_io import INDEX
 from parakit.common.errors import UserError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Files that an import reads and writes again.
 _KEPT_FILES = {
-    *("config.json", GENERATION, INDEX, "README.md", "lineage.json", *SENTENCE_FILES),
+    *("config.json", GENERATION, INDEX, "README.md", "lineage.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"),
     *("target_tokenizer.json", "manifest.json"),
 }
@@ -30,8 +30,12 @@ _VOCABULARIES = {
 _CONVERSATION = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello!"}]
 
 
-def import_notes(folder: Path, files: Iterable[str], tokenizer: Tokenizer | None) -> list[str]:
-    """Sentences about a folder that is imported; `files` are the names of its data files."""
+def import_notes(
+    folder: Path, files: Iterable[str], tokenizer: Tokenizer | None, unused_weights: Sequence[str] = ()
+) -> list[str]:
+    """Sentences about a folder that is imported; `files` are the names of its data files, `unused_weights` tensors that
+    are left out.
+    """
     hf_config = read_small_json(folder / "config.json")
     notes = []
     if is_dynamic(hf_config):
@@ -43,7 +47,18 @@ def import_notes(folder: Path, files: Iterable[str], tokenizer: Tokenizer | None
     if unused:
         where = GENERATION if (folder / GENERATION).is_file() else "config.json"
         notes.append(f"{where} has settings that Parakit keeps but does not use: {', '.join(unused)}")
-    others = sorted(file for file in files if file not in _KEPT_FILES and not file.endswith(".safetensors"))
+    if modules := unused_modules(folder):
+        notes.append(f"modules.json has modules that Parakit keeps but does not use: {', '.join(modules)}")
+    if unused_weights:
+        notes.append(
+            "modules.json makes the model a sentence encoder, so the weights of the other head in config.json are not"
+            f" kept: {', '.join(unused_weights)}"
+        )
+    others = sorted(
+        file
+        for file in files
+        if file not in _KEPT_FILES and not is_sentence_file(file) and not file.endswith(".safetensors")
+    )
     if replaced := [file for file in others if file in _VOCABULARIES]:
         notes.append(f"replaced by tokenizer.json: {', '.join(replaced)}")
     if unused_files := [file for file in others if file not in _VOCABULARIES]:

@@ -13,14 +13,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from parakit.checkpoints import publisher, registry, weights
+from parakit.checkpoints.dense_files import read_dense_layers, write_dense_layers
 from parakit.checkpoints.folder_safety import check_folder_safety, read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.hf_config import UnknownKeys
 from parakit.checkpoints.mapping import Architecture, Head
-from parakit.checkpoints.pooling_files import read_pooling, write_pooling
+from parakit.checkpoints.pooling_files import names_embedder, read_pooling, write_sentence_files
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, folder_tensors, write_weight_shards
 from parakit.common.artifacts import (
     LINEAGE,
@@ -37,7 +38,7 @@ from parakit.model.config import EmbedderConfig, EncoderConfig, ModelConfig
 if TYPE_CHECKING:
     import torch
 
-    from parakit.model.heads import TransformerModel
+    from parakit.model.heads import Embedder, TransformerModel
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TRAINING_LOGS = "training"
@@ -96,10 +97,11 @@ def save_model(
         if head.kind in ("language_model", "sequence_to_sequence"):
             generation = publisher.generation_json(config, tokenizer)
             write_json_atomic(folder / GENERATION, publisher.saved_generation(came_with, generation))
+        published = came_with.sentence_files if came_with else {}
+        unchanged = came_with is not None and came_with.head == head
+        write_sentence_files(folder, head.pooling, config.d_output, published, unchanged)
         if head.pooling is not None:
-            published = came_with.sentence_files if came_with else {}
-            unchanged = came_with is not None and came_with.head == head
-            write_pooling(folder, head.pooling, config.d_output, published, unchanged)
+            write_dense_layers(cast("Embedder", model), folder, target)
         write_logs_and_card(folder, logs, card)
         tensors = weights.export_tensors(model, architecture, head, target)
         names = (tensor.hf_name for tensor in architecture.hf_tensors(config, head))
@@ -132,12 +134,16 @@ def load_full_model(
     accept_config = tuple(accept_config)
     check_artifact(folder, "model", verify, accept_config)
     architecture, config, head = read_settings(folder, accept_config)
-    entries = weights.match_tensors(folder, architecture, config, head)
+    entries = weights.match_tensors(
+        folder, architecture, config, head, unused_tensors(folder, architecture, config)
+    )
     tokenizer = _load_tokenizer(folder)
     _check_tokenizer(tokenizer, config, folder)
     target = _torch_dtype(dtype) or weights.stored_dtype(entries.values())
     model = weights.empty_model(config, head, torch.device(device), target)
     weights.load_into(model, architecture, head, entries, folder)
+    if head.pooling is not None:
+        read_dense_layers(cast("Embedder", model), folder)
     hf_config = without_accepted(
         read_small_json(folder / "config.json"), accept_config, folder / "config.json"
     )
@@ -166,14 +172,23 @@ def read_settings(folder: Path, accept_config: Iterable[str] = ()) -> tuple[Arch
     """
     where = folder / "config.json"
     hf_config = without_accepted(read_small_json(where), accept_config, where)
+    hf_config = registry.as_embedder(hf_config, where) if names_embedder(folder) else hf_config
     architecture, head = registry.architecture_of(hf_config, where)
     config = architecture.read_settings(hf_config, where)
     if hasattr(architecture, "finalize"):
         config = registry.finalize(architecture, config, folder_tensors(folder).keys())
     if head.kind == "embedder":
         default = EmbedderConfig(pooling="last" if config.family == "decoder" else "mean")
-        head = replace(head, pooling=read_pooling(folder, default))
+        head = replace(head, pooling=read_pooling(folder, default, config))
     return architecture, config, head
+
+
+def unused_tensors(folder: Path, architecture: Architecture, config: ModelConfig) -> list[str]:
+    """Tensors on disk of the head that config.json names, where `modules.json` makes the model an embedder instead."""
+    if not names_embedder(folder):
+        return []
+    others = publisher.other_heads(read_small_json(folder / "config.json"), architecture, config)
+    return sorted(others & folder_tensors(folder).keys())
 
 
 def without_accepted(hf_config: JsonObject, accept_config: Iterable[str], where: Path) -> JsonObject:

@@ -27,7 +27,7 @@ from parakit.checkpoints.pooling_files import read_sentence_files
 from parakit.checkpoints.safetensors_io import TensorEntry, folder_tensors, read_tensors
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, apply_changes
-from parakit.model.config import EncoderDecoderConfig, ModelConfig
+from parakit.model.config import EmbedderConfig, EncoderDecoderConfig, ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +49,9 @@ _KEPT_TENSORS = frozenset(
         *(f"{side}.embed_positions.weight" for side in ("encoder", "decoder")),
     }
 )
+
+
+_BARE = Head("embedder", pooling=EmbedderConfig())
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ def saved_config(
             labels = {key: written[key] for key in _LABELS & written.keys()}
             merged = {key: value for key, value in merged.items() if key not in _LABELS} | labels
         merged.setdefault("architectures", written["architectures"])
+        if head.kind == "embedder" and other_heads(merged, architecture, config):
+            merged["architectures"] = written["architectures"]
         if not _reads_back(merged, architecture, config, head):
             merged = {k: v for k, v in publisher.config.items() if _is_harmless(k)} | written
     merged = {key: value for key, value in merged.items() if key != mxfp4.KEY}  # weights are saved plain
@@ -207,6 +212,17 @@ def read_publisher(
     )
 
 
+def other_heads(hf_config: JsonObject, architecture: Architecture, config: ModelConfig) -> set[str]:
+    """The tensors that the class in config.json has beyond the trunk, by their names in a file."""
+    bare = {tensor.hf_name for tensor in architecture.hf_tensors(config, _BARE)}
+    try:
+        _, head = registry.architecture_of(hf_config, "config.json")
+        names = {tensor.hf_name for tensor in architecture.hf_tensors(config, head)}
+    except UserError:  # a class that Parakit does not load
+        return {"unknown"}
+    return {name for name in names if name.removeprefix(architecture.PREFIX) not in bare}
+
+
 def kept_parameters(
     source: TransformerModel, target: TransformerModel, head: Head
 ) -> dict[str, torch.Tensor]:
@@ -251,6 +267,7 @@ def kept_tensors(
 def _reads_back(merged: JsonObject, architecture: Architecture, config: ModelConfig, head: Head) -> bool:
     """Whether `merged` says what `config` and `head` are."""
     where = "config.json"
+    merged = registry.as_embedder(merged, where) if head.kind == "embedder" else merged
     try:
         other, read_head = registry.architecture_of(merged, where)
         reread = architecture.read_settings(merged, where)

@@ -112,6 +112,19 @@ def architecture_of(hf_config: HFConfig, where: str | Path) -> tuple[Architectur
     return architecture, Head(_KINDS[heads[0]], pooling=pooling)
 
 
+def as_embedder(hf_config: HFConfig, where: str | Path) -> JsonObject:
+    """A parsed `config.json` whose model is an embedder, whatever class it names."""
+    architecture = ARCHITECTURES.get(str(hf_config.get("model_type")))
+    if architecture is None:
+        return dict(hf_config)  # refused by `architecture_of`
+    if "embedder" not in architecture.CLASSES:
+        raise UserError(
+            f"{where}: a sentence encoder of type {architecture.MODEL_TYPE}, which Parakit does not embed with",
+            f"it does with: {', '.join(name for name, a in ARCHITECTURES.items() if 'embedder' in a.CLASSES)}",
+        )
+    return {**hf_config, "architectures": [architecture.CLASSES["embedder"]]}
+
+
 def architecture_for(config: ModelConfig, head: Head) -> Architecture:
     """The first architecture that computes such a model. Raises `UserError` naming the incompatible settings of
     the architecture that has the fewest.

@@ -33,13 +33,21 @@ if TYPE_CHECKING:
     from parakit.model.heads import TransformerModel
 
 
+# An embedder's, whose tensors are in files of their own: see `dense_files`.
+DENSE_LAYERS = "dense_layers."
+
+
 def match_tensors(
-    folder: Path, architecture: Architecture, config: ModelConfig, head: Head
+    folder: Path,
+    architecture: Architecture,
+    config: ModelConfig,
+    head: Head,
+    ignored: Collection[str] = (),
 ) -> dict[str, TensorEntry]:
     """The tensors on disk under the names of `hf_tensors`: one for every parameter of such a model, each with its
-    shape and a supported dtype; and copies of tied ones.
+    shape and a supported dtype; and copies of tied ones. `ignored` are names on disk to leave out.
     """
-    stored = folder_tensors(folder)
+    stored = {name: entry for name, entry in folder_tensors(folder).items() if name not in ignored}
     expected = {
         tensor.hf_name: tensor  # one more than stored is enough to find a missing one
         for tensor in islice(architecture.hf_tensors(config, head), len(stored) + 1)
@@ -117,7 +125,7 @@ def load_into(
     """
     import torch
 
-    parameters = dict(model.named_parameters())
+    parameters = {name: p for name, p in model.named_parameters() if not name.startswith(DENSE_LAYERS)}
     expected = {tensor.hf_name: tensor for tensor in architecture.hf_tensors(model.config, head)}
     n_elements = sum(math.prod(tensor.shape) for tensor in expected.values())
     assert n_elements == sum(p.numel() for p in parameters.values()), "a parameter has no tensor in the file"

@@ -29,6 +29,10 @@ class PredictCommandConfig(BeamConfig):
     n_beams: int = Field(default=1, ge=1, le=1000, description="Beams of a translation; 1: greedy.")
     n_candidates: int = Field(default=5, ge=1, description="Candidate tokens per [MASK].")
     embed: bool = Field(default=False, description="Compute text embeddings, whatever the model's task.")
+    prompt_name: str | None = Field(
+        default=None,
+        description="The prompt to put before every text, by its name in the model. Default: the model's default.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -48,7 +52,14 @@ def main(argv: list[str]) -> int:
         if model.kind.capabilities[0] == "translate"
         else {}
     )
-    predictions = predict(model, rows, beams, n_candidates=command.n_candidates, as_vectors=command.embed)
+    predictions = predict(
+        model,
+        rows,
+        beams,
+        n_candidates=command.n_candidates,
+        as_vectors=command.embed,
+        prompt_name=command.prompt_name,
+    )
     for row, prediction in zip(rows, predictions, strict=True):
         if command.as_json:
             print(json.dumps({**inputs_of(row), **prediction}, ensure_ascii=False))

@@ -41,7 +41,7 @@ from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, 
 from parakit.inference.scoring import input_ids_of, log_likelihoods, logits_of
 from parakit.model import heads
 from parakit.model.adapters import AdapterSet
-from parakit.model.config import Pooling
+from parakit.model.config import EmbedderPooling
 from parakit.tokens.config import TooLong
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -267,13 +267,17 @@ class Model:
         self,
         texts: Sequence[Text],
         *,
-        pooling: Pooling | None = None,
+        pooling: EmbedderPooling | None = None,
         normalize: bool | None = None,
-        too_long: TooLong = "refuse",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        too_long: TooLong | None = None,
     ) -> np.ndarray:
-        """One vector per text, (N, d_model) float32, of length 1 unless `normalize=False`.
+        """One vector per text, (N, width) float32, of length 1 unless `normalize=False` or an embedder's own are not.
 
-        `pooling` (mean, cls, last) defaults to the embedder's own, else to mean.
+        `pooling` (mean, cls, last, max, mean_sqrt_len, weighted_mean) defaults to the embedder's own, else to mean.
+        `prompt` is put before every text, or the embedder's prompt of the name `prompt_name`. Texts over an embedder's
+        `max_seq_len` are cut there; others that are too long are refused, or cut with `too_long="truncate"`.
         """
         require_capability(self.network, "embed")
         assert not isinstance(self.network, heads.ActorCritic | heads.Classifier | heads.RewardModel)
@@ -283,6 +287,8 @@ class Model:
             _several(texts),
             pooling=pooling,
             normalize=normalize,
+            prompt=prompt,
+            prompt_name=prompt_name,
             too_long=too_long,
         )
 

@@ -4,6 +4,7 @@ A family sets the defaults of `TransformerConfig`: `DecoderConfig` is Qwen3's ar
 `EncoderDecoderConfig` combines one of each. The counts are computed in `counts.py`.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -144,6 +145,7 @@ ClassifierLevel = Literal["sequence", "token", "span", "replaced"]
 SPAN_LABELS = ("start", "end")
 FIXED_LABELS = {"span": SPAN_LABELS, "replaced": ("replaced",)}
 Pooling = Literal["mean", "cls", "last"]
+EmbedderPooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean"]
 
 
 class ClassifierConfig(Config):
@@ -185,11 +187,64 @@ class ClassifierConfig(Config):
         return self
 
 
-class EmbedderConfig(Config):
-    """How token vectors become one vector."""
+class DenseConfig(Config):
+    """A dense layer behind the pooling of an `Embedder`."""
 
-    pooling: Pooling = "mean"
+    d_output: int = Field(gt=0)
+    activation: Literal["identity", "tanh", "relu", "gelu", "silu", "sigmoid"] = "tanh"
+    bias: bool = True
+    residual: bool = Field(
+        default=False, description="add the input, through a matrix where the widths differ"
+    )
+
+
+class EmbedderConfig(Config):
+    """How a text becomes one vector: what sentence-transformers keeps in the files around a model."""
+
+    pooling: EmbedderPooling | tuple[EmbedderPooling, ...] = Field(
+        default="mean", description="one pooling of the token vectors, or several, concatenated in this order"
+    )
+    include_prompt: bool = Field(default=True, description="a prompt's tokens are pooled too")
+    dense: tuple[DenseConfig, ...] = Field(default=(), description="layers behind the pooling")
     normalize: bool = True
+    truncate_dim: int | None = Field(default=None, gt=0, description="vectors are cut to this width")
+    max_seq_len: int | None = Field(default=None, gt=0, description="texts are cut to this many tokens")
+    lower_case: bool = Field(default=False, description="texts are lowercased first")
+    prompts: dict[str, str] = Field(default_factory=dict, description="texts to put before a text, by name")
+    default_prompt: str | None = Field(
+        default=None, description="the name of the prompt that is used unless asked"
+    )
+
+    @model_validator(mode="after")
+    def _check_pooling(self) -> Self:
+        if isinstance(self.pooling, tuple) and len(self.pooling) < 2:
+            raise ValueError(f"pooling = {self.pooling}: write one pooling as a string, or list several")
+        if self.default_prompt is not None and self.default_prompt not in self.prompts:
+            raise ValueError(
+                f"default_prompt = {self.default_prompt!r}, and the prompts are {sorted(self.prompts)}"
+            )
+        return self
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """All of them, one or several."""
+        return (self.pooling,) if isinstance(self.pooling, str) else self.pooling
+
+    def widths(self, d_output: int) -> list[int]:
+        """Widths of the pooled vector and of the result of each dense layer, for token vectors of `d_output` features."""
+        return [d_output * len(self.poolings), *(layer.d_output for layer in self.dense)]
+
+    def n_dense_params(self, d_output: int) -> int:
+        """Parameters of the dense layers."""
+        widths = self.widths(d_output)
+        return sum(
+            layer.d_output * (d_input * (1 + (layer.residual and d_input != layer.d_output)) + layer.bias)
+            for layer, d_input in zip(self.dense, widths, strict=False)
+        )
+
+    def d_vector(self, d_output: int) -> int:
+        """Width of a text's vector."""
+        return min(self.widths(d_output)[-1], self.truncate_dim or sys.maxsize)
 
 
 def model_config(family: str, values: Mapping[str, Any], where: str = "model config") -> ModelConfig:

@@ -39,6 +39,7 @@ from parakit.model.layers.norms import (
     ZeroCenteredRMSNorm,
     make_norm,
 )
+from parakit.model.layers.pooling import dense_layers, pool, text_vectors
 from parakit.model.layers.positions import LearnedPositions, RelativePositions
 from parakit.model.transformer_config import TransformerConfig
 
@@ -159,23 +160,6 @@ class SequenceToSequence(TokenPredictor):
         return self.logits(self.hidden(input_ids, source=source, source_mask=source_mask, **context))
 
 
-def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
-    """Token vectors (B, T, d_model) -> one vector per row: the mean, the first ("cls") or the last real token.
-
-    attention_mask (B, T), True = a real token.
-    """
-    if pooling == "cls":
-        return hidden[:, 0]
-    if attention_mask is None:
-        return hidden.mean(1) if pooling == "mean" else hidden[:, -1]
-    if pooling == "mean":
-        weights = attention_mask.to(hidden.dtype)[..., None]
-        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-    positions = torch.arange(hidden.shape[1], device=hidden.device)
-    last = (positions * attention_mask).argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]
-
-
 HEAD_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
 
 
@@ -273,19 +257,23 @@ class ActorCritic(nn.Module):
 
 
 class Embedder(nn.Module):
-    """A trunk whose vectors are pooled into one vector per text."""
+    """A trunk whose vectors are pooled into one vector per text, through dense layers where the config has any."""
 
     def __init__(self, config: EncoderConfig | DecoderConfig, pooling: EmbedderConfig) -> None:
         super().__init__()
         self.config, self.pooling = config, pooling
         self.trunk: Encoder | Decoder = Decoder(config) if config.family == "decoder" else Encoder(config)
+        self.dense_layers = dense_layers(pooling, config.d_output)
         self.reset()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **context: Any) -> Tensor:
-        """input_ids (B, T), attention_mask (B, T), True = a real token -> (B, d_model)."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, n_prompt: int = 0, **context: Any
+    ) -> Tensor:
+        """input_ids (B, T), attention_mask (B, T), True = a real token -> (B, P), `pooling.d_vector` wide; `n_prompt` as
+        for `text_vectors`.
+        """
         hidden = self.trunk(input_ids, attention_mask=attention_mask, **context)
-        pooled = pool(hidden, attention_mask, self.pooling.pooling)
-        return nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
+        return text_vectors(hidden, attention_mask, self.pooling, self.dense_layers, n_prompt)
 
     @torch.no_grad()
     def reset(self) -> None:

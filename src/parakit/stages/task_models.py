@@ -65,7 +65,7 @@ def task_model(
         model = build_model(shape)
     elif task == "embed":
         assert not isinstance(shape, EncoderDecoderConfig)
-        model = Embedder(shape, EmbedderConfig(pooling=pooling or "mean"))
+        model = Embedder(shape, embedder_config(base, pooling))
     else:
         assert not isinstance(shape, EncoderDecoderConfig)
         model = Classifier(shape, classifier_config(shape, task, labels, pooling))
@@ -73,6 +73,21 @@ def task_model(
         return base
     copy_matching_weights(model, base)
     return model
+
+
+def embedder_config(base: TransformerModel, pooling: Pooling | None) -> EmbedderConfig:
+    """That of an embedder which is trained further, else a new one; `pooling` replaces the pooling."""
+    if not isinstance(base, Embedder):
+        return EmbedderConfig(pooling=pooling or "mean")
+    config = base.pooling if pooling is None else base.pooling.replace(pooling=pooling)
+    width = base.config.d_output
+    if config.dense and config.widths(width)[0] != base.pooling.widths(width)[0]:
+        raise UserError(
+            f"pooling {pooling!r} gives a vector of {config.widths(width)[0]} features, and the dense layers of the base"
+            f" take {base.pooling.widths(width)[0]}",
+            "leave pooling out",
+        )
+    return config
 
 
 def continue_pretraining(base: TransformerModel, dropout: float | None) -> TransformerModel:

@@ -33,7 +33,7 @@ from parakit.checkpoints.model_folder import (
 )
 from parakit.checkpoints.publisher import carry_publisher, choose_architecture, publisher_of
 from parakit.checkpoints.safetensors_io import read_header, read_tensors, write_tensors
-from parakit.checkpoints.weights import empty_model
+from parakit.checkpoints.weights import DENSE_LAYERS, empty_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, write_json_atomic
@@ -162,12 +162,17 @@ def _recorded_head(folder: Path) -> Head | None:
 
 
 def _with_head(model: TransformerModel, head: Head) -> TransformerModel:
-    """The base's trunk under `head`, whose weights the adapter contains."""
+    """The base's trunk, and its dense layers where it has such, under `head`, whose weights the adapter contains."""
     if head_of(model) == head:
         return model
     first = next(model.parameters())
     other = empty_model(model.config, head, first.device, first.dtype)
-    state = {name: p for name, p in model.state_dict().items() if name.startswith("trunk.")}
+    shapes = {name: p.shape for name, p in other.named_parameters()}
+    state = {
+        name: p
+        for name, p in model.state_dict().items()
+        if name.startswith("trunk.") or (name.startswith(DENSE_LAYERS) and shapes.get(name) == p.shape)
+    }
     other.load_state_dict(state, strict=False)
     carry_publisher(model, other)
     return other

@@ -26,6 +26,7 @@ def predict(
     *,
     n_candidates: int = 5,
     as_vectors: bool = False,
+    prompt_name: str | None = None,
 ) -> list[JsonObject]:
     """One prediction per row, of the model's main capability, or vectors.
 
@@ -33,6 +34,14 @@ def predict(
     Raises `UserError` for a model that generates text or rewards, and for vectors of a model that has none.
     """
     main = "embed" if as_vectors else model.kind.capabilities[0]
+    if main == "embed":
+        vectors = model.embed(_texts(rows), prompt_name=prompt_name)
+        return [{"vector": vector.tolist()} for vector in vectors]
+    if prompt_name is not None:
+        raise UserError(
+            f"--prompt-name {prompt_name}: this model is {model.kind.description}",
+            "prompts belong to sentence encoders; with --embed another model gives vectors too",
+        )
     if main == "generate":
         raise UserError(
             f"this model is {model.kind.description}", "use `parakit generate` or `parakit chat` with it"
@@ -172,10 +181,6 @@ def _regress(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
     return [{"score": score} for score in model.regress(_texts(rows))]
 
 
-def _embed(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
-    return [{"vector": vector.tolist()} for vector in model.embed(_texts(rows))]
-
-
 def _candidates(position: Any) -> list[JsonObject]:
     return [{"token": one.text, "probability": one.probability} for one in position.candidates]
 
@@ -191,5 +196,4 @@ _PREDICTORS: dict[str, Callable[[Model, Sequence[Row]], list[JsonObject]]] = {
     "tag": _tag,
     "regress": _regress,
     "answer": _answer,
-    "embed": _embed,
 }

@@ -13,7 +13,7 @@ from parakit.common.formatting import byte_size
 if TYPE_CHECKING:
     from parakit.checkpoints.mapping import Head
     from parakit.checkpoints.safetensors_io import TensorEntry
-    from parakit.model.config import ModelConfig
+    from parakit.model.config import EmbedderConfig, ModelConfig
 
 N_SAMPLES, N_LABELS = 3, 10
 MODEL_FIGURES = {
@@ -108,8 +108,22 @@ def _head(head: Head) -> JsonObject:
         about["labels"] = ", ".join(labels[:N_LABELS]) + more
         about["pooling"] = head.classes.pooling if head.classes.level == "sequence" else "none: each token"
     if head.pooling is not None:
-        about["pooling"] = head.pooling.pooling
-        about["vectors"] = "normalized" if head.pooling.normalize else "not normalized"
+        about |= _pooling(head.pooling)
+    return about
+
+
+def _pooling(pooling: EmbedderConfig) -> JsonObject:
+    layers = [f"dense to {layer.d_output} ({layer.activation})" for layer in pooling.dense]
+    about: JsonObject = {
+        "pooling": " + ".join(pooling.poolings),
+        "vectors": ", ".join([*layers, "normalized" if pooling.normalize else "not normalized"]),
+    }
+    if pooling.max_seq_len is not None:
+        about["texts"] = f"cut at {pooling.max_seq_len} tokens"
+    if pooling.prompts:
+        default = {pooling.default_prompt: " (default)"}
+        named = (f"{name}{default.get(name, '')} {text!r}" for name, text in pooling.prompts.items())
+        about["prompts"] = ", ".join(named)
     return about
 
 

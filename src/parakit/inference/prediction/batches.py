@@ -43,12 +43,16 @@ class EncodedBatch:
 
 
 def encode_texts(
-    tokenizer: Tokenizer, texts: Sequence[Text], config: ModelConfig, too_long: TooLong = "refuse"
+    tokenizer: Tokenizer,
+    texts: Sequence[Text],
+    config: ModelConfig,
+    too_long: TooLong = "refuse",
+    max_seq_len: int | None = None,
 ) -> list[EncodedInput]:
     """Texts, or pairs of texts, with the special tokens that a model of this family expects.
 
-    A text over the model's `max_seq_len` is truncated inside its special tokens, as in training, or is a `UserError`
-    with its number; so is a text without tokens.
+    A text over `max_seq_len` (None: the model's) is truncated inside its special tokens, at the end that the tokenizer's
+    publisher chose, or is a `UserError` with its number; so is a text without tokens.
     """
     firsts = tokenizer.encode_bulk([text if isinstance(text, str) else text[0] for text in texts])
     seconds = iter(tokenizer.encode_bulk([text[1] for text in texts if not isinstance(text, str)]))
@@ -56,13 +60,18 @@ def encode_texts(
         n: special_tokens_template(tokenizer, config.family, n)
         for n in {1 if isinstance(t, str) else 2 for t in texts}
     }
-    limit = context_window(config)
+    limit = context_window(config) if max_seq_len is None else max_seq_len
+    from_left = tokenizer.truncation_side == "left"
     inputs = []
     for number, (text, first) in enumerate(zip(texts, firsts, strict=True), 1):
         pieces = [first] if isinstance(text, str) else [first, next(seconds)]
         template, lengths = templates[len(pieces)], [len(piece) for piece in pieces]
         n_kept = truncate_pair(lengths, limit - template.n_tokens) if too_long == "truncate" else lengths
-        token_ids = template.apply(*(piece[:n] for piece, n in zip(pieces, n_kept, strict=True)))
+        kept = [
+            piece[len(piece) - n :] if from_left else piece[:n]
+            for piece, n in zip(pieces, n_kept, strict=True)
+        ]
+        token_ids = template.apply(*kept)
         check_length(len(token_ids), limit, number, len(texts))
         inputs.append(EncodedInput(token_ids.tolist(), template.types(*n_kept).tolist(), n_kept != lengths))
     return inputs

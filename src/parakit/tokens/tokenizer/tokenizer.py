@@ -115,6 +115,11 @@ class Tokenizer:
         """Matches a special token with the spaces that its flags take; for a template's own text only."""
         return control_token_pattern(self.parsed_json.get("added_tokens", []), self.special_tokens)
 
+    @property
+    def truncation_side(self) -> str:
+        """The end at which the publisher cuts a text that is too long: right or left."""
+        return str(self.published.config.get("truncation_side", "right")) if self.published else "right"
+
     # --- encoding
     @cached_property
     def parsed_json(self) -> JsonObject:
