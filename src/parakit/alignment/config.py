@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from parakit.common.choices import ABSENT, GIVEN
 from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
-from parakit.training.config import ExampleBatches, TextBatches, TrainingConfig
+from parakit.training.config import BeforeAfter, ExampleBatches, TextBatches, TrainingConfig
 
 Method = Literal["reward", "dpo", "ppo", "grpo", "best_of_n", "constitution"]
 PreferenceLoss = Literal["dpo", "ipo", "simpo"]
@@ -51,7 +51,7 @@ class RewardConfig(AlignConfig, Margins, ExampleBatches):
     )
 
 
-class DPOConfig(AlignConfig, ExampleBatches):
+class DPOConfig(AlignConfig, ExampleBatches, BeforeAfter):
     """Direct preference optimization (Rafailov et al. 2023), IPO (Azar et al. 2023), SimPO (Meng et al. 2024)."""
 
     choices: ClassVar[Choices] = {"preference_loss": {"dpo": SmoothedMargins, "simpo": SmoothedMargins}}
@@ -71,7 +71,7 @@ class DPOConfig(AlignConfig, ExampleBatches):
     )
 
 
-class RolloutConfig(AlignConfig):
+class RolloutConfig(AlignConfig, BeforeAfter):
     """A method that learns from the policy's own completions of prompts."""
 
     prompts: tuple[str, ...] = Field(
@@ -268,7 +268,7 @@ class PreferenceStep(Config):
     )
 
 
-class ConstitutionConfig(AlignConfig, TextBatches):
+class ConstitutionConfig(AlignConfig, TextBatches, BeforeAfter):
     """Constitutional AI (Bai et al. 2022): critiques and revisions of the model's own answers."""
 
     choices: ClassVar[Choices] = {

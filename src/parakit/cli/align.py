@@ -9,6 +9,7 @@ from pydantic import Field
 
 from parakit.alignment.config import AlignConfig, Method
 from parakit.cli.rendering.arguments import parse_arguments
+from parakit.cli.rendering.training_command import show_before_after
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.common.settings import Config
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
         figures = align(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
+    show_before_after(figures)
     log(_last_line(training.method, figures, out))
     return 0
 

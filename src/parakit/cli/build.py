@@ -16,6 +16,7 @@ from parakit.common.errors import UserError
 from parakit.common.formatting import duration
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
+from parakit.reports.before_after import effect
 from parakit.reports.formatting import final_stage, next_command, training
 from parakit.reports.start_comparison import figure_rows
 from parakit.reports.summary_schema import BuildSummary
@@ -174,11 +175,21 @@ def _show(summary: BuildSummary, folder: Path) -> None:
         log(f"{base.parameters:,} parameters, {held_out} on held-out text, {duration(summary.seconds or 0)}")
     if final.parameters != base.parameters:
         log(f"{last}: {final.parameters:,} parameters")
-    for line in _evaluation_lines(summary):
+    for line in [*_effect_lines(summary), *_evaluation_lines(summary)]:
         log(line)
     log(f"report: {folder / 'report.html'}")
     next_step = next_command(summary.model_copy(update={"path": str(folder / last)}))
     log(f"{next_step['what'].lower()}: {next_step['command']}")
+
+
+def _effect_lines(summary: BuildSummary) -> list[str]:
+    """Of every stage that tuned a model: whether it helped, and what it forgot."""
+    stages = {name: summary.training(name) for name in summary.stages}
+    return [
+        f"{name}: {'; '.join(effect(figures))}"
+        for name, figures in stages.items()
+        if figures and effect(figures)
+    ]
 
 
 def _evaluation_lines(summary: BuildSummary) -> list[str]:

@@ -16,7 +16,7 @@ from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.evaluation.config import EvaluationConfig
 from parakit.primer.config import PrimerSuitesConfig
-from parakit.reports.summary_schema import TaskSummary
+from parakit.reports.summary_parts import TaskSummary
 
 
 class EvaluateCommandConfig(EvaluationConfig):

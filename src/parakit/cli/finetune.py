@@ -7,7 +7,7 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.cli.rendering.training_command import against_before
+from parakit.cli.rendering.training_command import against_before, show_before_after
 from parakit.common.progress import log
 from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
         figures = run_job(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
+    show_before_after(figures)
     verb = "chat" if training.task == "chat" else "predict"
     result = f"validation loss {figures['loss']:.3f} {figures['loss_unit']}{against_before(figures)}"
     log(f"{result}: parakit {verb} {out}")

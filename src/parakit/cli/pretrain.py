@@ -9,7 +9,7 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.cli.rendering.training_command import against_before
+from parakit.cli.rendering.training_command import against_before, show_before_after
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
@@ -64,6 +64,7 @@ def main(argv: list[str]) -> int:
         figures = run_job(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))
+    show_before_after(figures)
     bits = figures.get("bits_per_byte")
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {figures['loss']:.3f} {figures['loss_unit']}"
     before = against_before(figures, "bits_per_byte" if bits else "loss")

@@ -8,7 +8,7 @@ from typing import Any
 
 from parakit.common.formatting import number
 from parakit.common.hardware import parakit_version
-from parakit.reports.model_card import escape_markdown
+from parakit.reports.model_card import before_after_section, escape_markdown
 from parakit.reports.summary_schema import TrainingSummary
 
 _METHODS = {
@@ -32,6 +32,8 @@ def adapter_card(name: str, base: str, method: str, training: Mapping[str, Any])
     if figures.loss is not None:
         unit = escape_markdown(figures.loss_unit)
         lines.append(f"## Measured\n\n- Held-out loss: **{number(figures.loss, 4)}** {unit}.")
+    if compared := before_after_section(figures):
+        lines.append(compared)
     python = [
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",

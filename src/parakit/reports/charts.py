@@ -14,7 +14,8 @@ from typing import Any
 
 from parakit.common.formatting import compact, is_number, long_duration, percent
 from parakit.reports.formatting import humanize, roles
-from parakit.reports.summary_schema import BuildSummary, LineageEntry, SuiteSummary, TrainingSummary
+from parakit.reports.summary_parts import SuiteSummary
+from parakit.reports.summary_schema import BuildSummary, LineageEntry, TrainingSummary
 
 MAX_POINTS = 300
 ALIGNMENT_METRICS = (  # of steps and validations: key, title, unit

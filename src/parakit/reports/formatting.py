@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from parakit.common.formatting import MISSING, byte_size, compact, long_duration, number, percent
+from parakit.reports.summary_parts import Sample
 from parakit.reports.summary_schema import (
     BuildSummary,
     CorpusSummary,
-    Sample,
     StageSummary,
     StartSummary,
     TrainingSummary,

@@ -16,6 +16,7 @@ from parakit.common.errors import UserError
 from parakit.common.formatting import byte_size, compact, long_duration, number, percent
 from parakit.common.hardware import describe_hardware, parakit_version
 from parakit.reports.alignment import outcome
+from parakit.reports.before_after import effect, shorten
 from parakit.reports.formatting import (
     ROLE_OF_STAGE,
     forgetting,
@@ -123,12 +124,27 @@ def model_card(summary: BuildSummary, stage_name: str) -> str:
         _front_matter(usage),
         _head(summary, usage, figures),
         _measured(summary, ROLE_OF_STAGE.get(stage_name, stage_name), figures),
+        before_after_section(figures),
         _use(usage),
         _text(summary),
         _making(summary, figures),
         _limits(stage_name, figures),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def before_after_section(figures: TrainingSummary) -> str:
+    """Whether the run helped, what it cost, and a table of answers; empty where nothing was compared."""
+    found = figures.before_after
+    if found is None:
+        return ""
+    lines = [f"- {escape_markdown(part[0].upper() + part[1:])}." for part in effect(figures)]
+    lines += [f"- Not measured: {escape_markdown(reason)}." for reason in found.skipped]
+    if found.answers:
+        cells = [(pair.prompt, pair.before, pair.after) for pair in found.answers]
+        lines += ["", "| prompt | before | after |", "| --- | --- | --- |"]
+        lines += [f"| {' | '.join(escape_markdown(shorten(cell)) for cell in row)} |" for row in cells]
+    return "## Before and after\n\n" + "\n".join(lines) if lines else ""
 
 
 def escape_markdown(text: object) -> str:

@@ -14,7 +14,8 @@ from parakit.common.formatting import points
 from parakit.reports import charts
 from parakit.reports.formatting import humanize
 from parakit.reports.rendering import page_template
-from parakit.reports.summary_schema import BuildSummary, SuiteSummary
+from parakit.reports.summary_parts import SuiteSummary
+from parakit.reports.summary_schema import BuildSummary
 
 N_SHOWN = 8  # answers of each category; those that changed and those that succeeded first
 _STYLE = {"before": "base", "after": "tuned"}  # roles as the charts colour them

@@ -18,6 +18,7 @@ from parakit.common.files import JsonObject, write_text_atomic
 from parakit.common.formatting import byte_size, compact, long_duration, number, percent
 from parakit.reports import charts
 from parakit.reports.alignment import outcome
+from parakit.reports.before_after import stage_effects
 from parakit.reports.formatting import (
     ROLES,
     final_stage,
@@ -39,7 +40,8 @@ from parakit.reports.formatting import (
 )
 from parakit.reports.stage_comparison import stage_deltas, trained_stages
 from parakit.reports.start_comparison import figure_rows, sample_rows
-from parakit.reports.summary_schema import BuildSummary, CorpusSummary, Sample, SkippedFile, TokenizerSummary
+from parakit.reports.summary_parts import Sample
+from parakit.reports.summary_schema import BuildSummary, CorpusSummary, SkippedFile, TokenizerSummary
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
 PAGE = Path(__file__).with_name("page")
@@ -48,6 +50,7 @@ TITLES = {
     "start": "Compared with the published model",
     "suites": "Accuracy on the suites",
     "stages": "Effect of each stage",
+    "before-after": "Before and after each stage",
     "task": "Task metrics",
     "text-quality": "Bits per byte on other texts",
     "training": "Training",
@@ -118,6 +121,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "suite_rows": charts.suite_rows(summary),
         "answers": _answers(summary),
         "deltas": stage_deltas(summary),
+        "effects": stage_effects(summary),
         "task": task_section(summary),
         "evaluations": () if summary.against_start else summary.evaluations,
         "trained": [_trained(summary, name) for name in trained_stages(summary) if stage(summary, name)],
@@ -134,6 +138,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "start": page["start_rows"] or page["start_samples"],
         "suites": page["suite_rows"],
         "stages": page["deltas"],
+        "before-after": page["effects"],
         "task": page["task"],
         "text-quality": page["evaluations"],
         "training": page["trained"],

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from parakit.common.formatting import percent, points
 from parakit.reports.formatting import ROLES, humanize, model_stages, suite_means
-from parakit.reports.summary_schema import BuildSummary, Difference, TrainingSummary
+from parakit.reports.summary_parts import Difference
+from parakit.reports.summary_schema import BuildSummary, TrainingSummary
 
 SIGNIFICANT = 0.01  # McNemar's p below which a suite counts as changed
 

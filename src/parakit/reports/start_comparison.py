@@ -9,7 +9,8 @@ from typing import Any
 from parakit.common.files import JsonObject
 from parakit.common.formatting import number, percent
 from parakit.reports.formatting import ROLES, humanize, model_stages, samples_of
-from parakit.reports.summary_schema import BuildSummary, FigureComparison
+from parakit.reports.summary_parts import FigureComparison
+from parakit.reports.summary_schema import BuildSummary
 
 START = "start"
 MAX_PROMPTS = 12

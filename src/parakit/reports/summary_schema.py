@@ -10,127 +10,24 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
+from pydantic import ConfigDict, Field, SerializeAsAny, field_validator
 
 from parakit.common.files import JsonObject
-
-Number = int | float | None
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Sample(_Part):
-    """A prompt and the model's completion; with the expected answer where there is one."""
-
-    prompt: str
-    completion: str
-    answer: str = ""
-    correct: bool | None = None
+from parakit.reports.summary_parts import (
+    BeforeAfterSummary,
+    FigureComparison,
+    Number,
+    ParentComparison,
+    Sample,
+    SamplePair,
+    SuiteSummary,
+    SummaryPart,
+    TaskSummary,
+    TextEvaluation,
+)
 
 
-class SamplePair(_Part):
-    """Completions of one prompt before and after reinforcement learning, with their rewards."""
-
-    prompt: str
-    before: str
-    after: str
-    reward_before: float
-    reward_after: float
-
-
-class SuiteSummary(_Part):
-    """One model's accuracy on a suite, with a 95 % interval, and some of its answers."""
-
-    accuracy: float
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    prompting: str = ""
-    samples: tuple[Sample, ...] = ()
-
-
-class Difference(_Part):
-    """Accuracy of a model minus that of its parent on the same questions; `p_value` is McNemar's."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-
-
-class ParentComparison(_Part):
-    """A model against the model that it was made from, by suite and over all of them."""
-
-    parent: str
-    suites: dict[str, Difference] = Field(default_factory=dict, description="Results by suite and model.")
-    all: Difference
-
-
-class TextEvaluation(_Part):
-    """One model's loss on one text."""
-
-    name: str
-    model: str
-    bytes: int
-    bits_per_byte: float | None = None
-    perplexity: float | None = None
-    loss_nats_per_token: float | None = None
-    n_tokens: int | None = None
-    n_bytes: int | None = None
-    n_unknown: int = 0
-
-
-class TaskMetric(_Part):
-    """A metric of a task, with a 95 % interval where there is one. `unit`: share (of 1), points (of 100) or number;
-    `chance`: its value for a model that does not look at the input.
-    """
-
-    name: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    unit: str = "number"
-    note: str = ""
-    chance: float | None = None
-
-
-class TaskSample(_Part):
-    """An example with the model's prediction; `correct` is None where there is no right or wrong."""
-
-    input: Any
-    prediction: Any
-    expected: Any
-    correct: bool | None = None
-
-
-class TaskSummary(_Part):
-    """The fine-tuned model on held-out examples. `confusion`: rows are expected labels, columns predicted ones."""
-
-    task: str
-    split: str
-    n: int
-    figures: tuple[TaskMetric, ...] = ()
-    labels: tuple[str, ...] = ()
-    confusion: tuple[tuple[int, ...], ...] = ()
-    samples: tuple[TaskSample, ...] = ()
-
-
-class FigureComparison(_Part):
-    """One figure of every model that has it, next to the same figure of the published model that the build began with.
-    `unit`: bits per byte, nats per token, share (of 1), points (of 100) or number; `differences`: minus the start's.
-    """
-
-    name: str
-    unit: str
-    lower_is_better: bool
-    values: dict[str, float] = Field(description="By model, in pipeline order; `start` is the first.")
-    differences: dict[str, float]
-
-
-class StageSummary(_Part):
+class StageSummary(SummaryPart):
     """What every stage has: its time, its folder below the build, and the digest of what it made."""
 
     seconds: float | None = None
@@ -138,7 +35,7 @@ class StageSummary(_Part):
     digest: str | None = None
 
 
-class SkippedFile(_Part):
+class SkippedFile(SummaryPart):
     """A file that was left out of the corpus, and why."""
 
     source: str
@@ -226,7 +123,7 @@ class ExamplesSummary(StageSummary):
     test_fraction: float | None = None
 
 
-class OveroptimizationWarning(_Part):
+class OveroptimizationWarning(SummaryPart):
     """A step at which reinforcement learning followed its reward too far."""
 
     warning: str
@@ -265,6 +162,7 @@ class TrainingSummary(StageSummary):
     validations: tuple[JsonObject, ...] = ()
     samples: tuple[Sample | SamplePair, ...] = ()
     before: JsonObject = Field(default_factory=dict)  # the validation before the first step
+    before_after: BeforeAfterSummary | None = None
     expert_load: dict[str, list[float]] = Field(default_factory=dict)
     measured: TaskSummary | None = None
     # continued training
@@ -291,7 +189,7 @@ class TrainingSummary(StageSummary):
         return value if isinstance(value, int | float) else None
 
 
-class LineageEntry(_Part):
+class LineageEntry(SummaryPart):
     """An artifact of the build, and the digests of those that it was made from."""
 
     stage: str
@@ -318,7 +216,7 @@ _SUMMARY_OF_STAGE: dict[str, type[StageSummary]] = {
 }
 
 
-class BuildSummary(_Part):
+class BuildSummary(SummaryPart):
     """A build: its recipe, what each stage measured, and how good its models are."""
 
     name: str = "model"

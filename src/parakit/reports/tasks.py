@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from parakit.common.formatting import number, percent
 from parakit.reports.charts import SuiteBar, SuiteRow
 from parakit.reports.formatting import humanize
-from parakit.reports.summary_schema import BuildSummary, TaskMetric, TaskSample, TaskSummary
+from parakit.reports.summary_parts import TaskMetric, TaskSample, TaskSummary
+from parakit.reports.summary_schema import BuildSummary
 
 TITLES = {
     "classify": "Classification",

@@ -7,6 +7,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
 from parakit.stages.rl_jobs import (
     RLContext,
+    compare_policy,
     load_context,
     measure_policy,
     pair_samples,
@@ -63,7 +65,8 @@ def prepare_best_of_n(model: Path, prompts: Path, config: BestOfNConfig, run_dir
 
     parents = [model, prompts, Path(config.reward or "")]
     settings, logs = {"reward": config.reward}, (run_dir / CHOSEN,)
-    return PreparedRun("align", "best_of_n", setup, parents, True, settings, summarize, logs=logs)
+    run = PreparedRun("align", "best_of_n", setup, parents, True, settings, summarize, logs=logs)
+    return replace(run, comparison=compare_policy(context, config))
 
 
 def _setup(

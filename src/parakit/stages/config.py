@@ -11,7 +11,14 @@ from parakit.common.choices import ABSENT, GIVEN, chosen_class, part_of
 from parakit.common.settings import Choices, Config
 from parakit.model.adapters.config import LoraConfig, LoraInit
 from parakit.model.config import Pooling
-from parakit.training.config import ExampleBatches, Masking, TextBatches, TextTrainingConfig, TrainingConfig
+from parakit.training.config import (
+    BeforeAfter,
+    ExampleBatches,
+    Masking,
+    TextBatches,
+    TextTrainingConfig,
+    TrainingConfig,
+)
 from parakit.training.task_names import SPAN_RATE, ObjectiveName, TaskName
 
 FinetuneMethod = Literal["full", "lora", "prompt", "prefix", "layers"]
@@ -49,10 +56,14 @@ class EmbeddingInit(Config):
     )
 
 
+class Continued(Replay, BeforeAfter):
+    """Of a run that continues from a trained model, on rows that can be mixed with earlier ones."""
+
+
 class MixedRows(Config):
     """An objective whose rows can be mixed with those of earlier data."""
 
-    choices: ClassVar[Choices] = {"model": {GIVEN: Replay, ABSENT: EmbeddingInit}}
+    choices: ClassVar[Choices] = {"model": {GIVEN: Continued, ABSENT: EmbeddingInit}}
 
 
 class MaskedRows(MixedRows, Masking):
@@ -62,7 +73,7 @@ class MaskedRows(MixedRows, Masking):
 class SpanCorruption(Config):
     """Span corruption (Raffel et al. 2020)."""
 
-    choices: ClassVar[Choices] = {"model": {ABSENT: EmbeddingInit}}
+    choices: ClassVar[Choices] = {"model": {GIVEN: BeforeAfter, ABSENT: EmbeddingInit}}
 
     noise_rate: float = Field(
         default=SPAN_RATE, gt=0, lt=1, description="Fraction of a text's tokens in corrupted spans."
@@ -127,7 +138,7 @@ class TranslateTask(ExampleBatches):
     )
 
 
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(TrainingConfig, BeforeAfter):
     """How to fine-tune for a task: the base of all methods, and the method `full`, which trains all weights."""
 
     method: FinetuneMethod = Field(

@@ -60,6 +60,7 @@ from parakit.primer.attacks.attack import Attack
 from parakit.primer.attacks.suites import primer_attacks
 from parakit.primer.critique_sft import critique_conversations
 from parakit.stages.alignment import AlignJob
+from parakit.stages.before_after import comparison_settings
 from parakit.stages.config import FinetuneConfig, chat_finetune_config
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.finetuning import FinetuneJob
@@ -73,7 +74,7 @@ MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
 CHUNK_SIZE = 64  # questions that are answered and cached together
 
 HELPFUL_PER_CRITIQUE = 2  # helpful conversations for each example of a critique
-CRITIQUE_SFT = FinetuneConfig(epochs=1.0)
+CRITIQUE_SFT = FinetuneConfig(epochs=1.0, before_after="none")
 
 
 def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObject:
@@ -205,7 +206,7 @@ class ConstitutionRun:
         helpful = self._helpful(round(len(revised) * share / (1 - share)))
         if out.name.startswith("step-") and (out / LINEAGE).is_file():
             return {}
-        training = chat_finetune_config(self.config)
+        training = chat_finetune_config(self.config, **comparison_settings(self.config))
         return self._finetune(start, chain(revised, helpful), out, "revised", training, overwrite)
 
     def compare(self, policy: LocalChatModel, critic: ChatModel) -> list[CachedRow]:
@@ -260,7 +261,12 @@ class ConstitutionRun:
             prepare_preferences([str(file)], folder, overwrite=True)
         step = part_of(self.config, PreferenceStep)
         kl_coef = step.kl_coef if step else None
-        training = DPOConfig(kl_coef=kl_coef, seed=self.config.seed, device=self.config.device)
+        training = DPOConfig(
+            kl_coef=kl_coef,
+            seed=self.config.seed,
+            device=self.config.device,
+            **comparison_settings(self.config),
+        )
         job = replace(self.job, model=start, data=folder, work=self.run_dir / "step-6-dpo", training=training)
         return run_job(job, out, overwrite)
 

@@ -13,6 +13,7 @@ from parakit.common.files import JsonObject
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
+from parakit.stages.before_after import plan_comparison
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
 from parakit.stages.defaults.memory import fit_memory, longest_example
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
@@ -102,7 +103,6 @@ class FinetuneJob:
         model = self._with_head(base, splits)
         settings = task_settings(training)
         builder = TaskBuilder(self.task, splits, model.config, tokenizer, settings, replay)
-        before = builder.validator(plan)(model) if replay else None
         method = setup_method(model, training, tokenizer, new_turns)
         if not saved:
             plan = fit_memory(
@@ -117,7 +117,6 @@ class FinetuneJob:
             plan,
             run_dir,
             frozen=method.frozen,
-            before=before,
         )
         run = PreparedRun(
             "finetune",
@@ -129,6 +128,9 @@ class FinetuneJob:
             adapter=method.adapter,
             method=training.method,
             merge=isinstance(training, LoraFinetuneConfig) and bool(training.merge),
+            comparison=plan_comparison(
+                training, model, tokenizer, splits.validation, needs_validation=replay is not None
+            ),
         )
         return add_replay(run, builder)
 

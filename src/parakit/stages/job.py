@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
 from parakit.reports.adapter_card import adapter_card
 from parakit.reports.model_card import stage_card
+from parakit.stages.before_after import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
 from parakit.stages.run_dir import run_directory
 from parakit.training.config import TrainingConfig
@@ -57,6 +58,8 @@ class PreparedRun:
     """The part of the trained model that is written; None: all of it."""
     logs: tuple[Path, ...] = ()
     """Further files to copy into the model folder."""
+    comparison: Comparison | None = None
+    """What is measured before the first step and after the last; None: the model is new."""
 
 
 class TrainingJob(Protocol):
@@ -91,9 +94,21 @@ def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> JsonObject:
         run = job.prepare(run_dir)
         setup = run.setup
         log(f"{setup.title}: {setup.plan.describe(setup.task.spec.progress_unit)}")
-        figures = run.summarize(train(setup))
+        figures = _train_compared(run) if run.comparison else run.summarize(train(setup))
         _save(run, figures, out, overwrite)
     return figures
+
+
+def _train_compared(run: PreparedRun) -> JsonObject:
+    """Train, and measure the model before and after."""
+    setup, comparison = run.setup, run.comparison
+    assert comparison is not None
+    model = run.saved_model or setup.model
+    before = measure_before(
+        comparison, model, setup.tokenizer, setup.task.validate, run.adapter, setup.run_dir
+    )
+    figures = run.summarize(train(replace(setup, before=before.get("validation", setup.before))))
+    return figures | measure_after(comparison, before, model, setup.tokenizer, figures)
 
 
 def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool) -> None:

@@ -27,6 +27,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.model.layers.masks import supports_prefix_tree
+from parakit.stages.before_after import plan_comparison
 from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import (
     PUBLISHED_FACTORS,
@@ -75,7 +76,8 @@ def prepare_reward_model(
         return figures | {"reward_eval": preference_report(score_rankings(reward_model, held_out), held_out)}
 
     setup = TrainingSetup("reward", reward_model, tokenizer, task, plan, run_dir)
-    return _prepared(PreparedRun("align", "reward", setup, [model, preferences], summarize=summarize), data)
+    run = PreparedRun("align", "reward", setup, [model, preferences], summarize=summarize)
+    return _prepared(run, data, training)
 
 
 def prepare_preference_tuning(
@@ -99,7 +101,8 @@ def prepare_preference_tuning(
     references = {} if loss == "simpo" else _reference_log_probs(base, data, plan, run_dir)
     task = _task(spec, base, data, plan, objective, unsmoothed, references)
     setup = TrainingSetup("dpo", policy, tokenizer, task, plan, run_dir)
-    return _prepared(PreparedRun("align", "dpo", setup, [model, preferences], is_chat=True), data)
+    run = PreparedRun("align", "dpo", setup, [model, preferences], is_chat=True)
+    return _prepared(run, data, training)
 
 
 def _load(
@@ -264,16 +267,17 @@ def _source(
     return PreferenceSource(data[split], seed, reference, n_rows_hint=plan.n_rows, share_prompts=share)
 
 
-def _prepared(run: PreparedRun, data: Rankings) -> PreparedRun:
-    """`run` with the figures that both methods report, such as the metrics before the first step."""
-    before = run.setup.task.validate(run.setup.model)
-    train = data["train"]
+def _prepared(run: PreparedRun, data: Rankings, training: AlignConfig) -> PreparedRun:
+    """`run` with the figures that both methods report, and the measurements before the first step."""
+    train, setup = data["train"], run.setup
     figures = {
-        "before": before,
         "method": run.objective,
         "rankings": train.n_examples,
         "task": "chat" if run.is_chat else "reward",
         "truncated_prompts": train.n_truncated,
         "skipped_rows": train.n_skipped,
     }
-    return replace(run, summarize=lambda trained: run.summarize(trained) | figures)
+    compared = plan_comparison(
+        training, setup.model, setup.tokenizer, data["validation"], needs_validation=True
+    )
+    return replace(run, summarize=lambda trained: run.summarize(trained) | figures, comparison=compared)

@@ -22,6 +22,7 @@ from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
+from parakit.stages.before_after import plan_comparison
 from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
 from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
@@ -116,10 +117,12 @@ class PretrainJob:
             plan = fit_memory("pretrain", model, model.config, plan, training)
             save_plan(run_dir, model.config, plan)
         seed_everything(plan.seed)
-        before = builder.validator(plan)(model)
-        setup = TrainingSetup("pretrain", model, tokenizer, builder.build(plan), plan, run_dir, before=before)
-        is_chat = is_chat_tuned(folder)
-        return add_replay(PreparedRun("pretrain", self.objective, setup, self.inputs(), is_chat), builder)
+        setup = TrainingSetup("pretrain", model, tokenizer, builder.build(plan), plan, run_dir)
+        compared = plan_comparison(
+            training, model, tokenizer, splits.validation, needs_validation=replay is not None
+        )
+        run = PreparedRun("pretrain", self.objective, setup, self.inputs(), is_chat_tuned(folder))
+        return add_replay(replace(run, comparison=compared), builder)
 
 
 def start_new(

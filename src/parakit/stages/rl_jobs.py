@@ -37,7 +37,9 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import ActorCritic, LanguageModel
+from parakit.stages.before_after import Comparison, plan_comparison
 from parakit.stages.defaults.published import PUBLISHED_FACTORS, tuning_config, tuning_sizing
+from parakit.stages.held_out_prompts import MAX_PROMPT_TOKENS, HeldOutPrompt
 from parakit.stages.job import PreparedRun
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -78,8 +80,26 @@ def prepare_rl(model: Path, prompts: Path, config: RLConfig, run_dir: Path) -> P
     parents = [model, prompts, Path(config.reward or "")]
     settings = {"reward": config.reward}
     return PreparedRun(
-        "align", config.method, setup, parents, True, settings, summarize, saved_model=context.policy
+        "align",
+        config.method,
+        setup,
+        parents,
+        True,
+        settings,
+        summarize,
+        saved_model=context.policy,
+        comparison=compare_policy(context, config),
     )
+
+
+def compare_policy(context: RLContext, config: RolloutConfig) -> Comparison:
+    """What is measured before and after next to the rewards: the general text, and answers to held-out prompts."""
+    prompts = [
+        HeldOutPrompt(prompt.messages[-1].content, prompt.token_ids, is_chat=True)
+        for prompt in context.held_out
+        if len(prompt.token_ids) <= MAX_PROMPT_TOKENS
+    ]
+    return plan_comparison(config, context.policy, context.tokenizer, prompts, validates=False)
 
 
 def load_context(model: Path, prompts: Path, config: RolloutConfig) -> RLContext:

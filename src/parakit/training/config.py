@@ -80,6 +80,32 @@ class Masking(Config):
     whole_word: bool = Field(default=False, description="Mask all tokens of a word together.")
 
 
+class ComparedAnswers(Config):
+    """Prompts of the validation data that are answered before the first step and after the last."""
+
+    n_compared_prompts: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="Validation prompts that are answered before and after training.",
+    )
+    max_compared_tokens: int = Field(
+        default=32, ge=1, le=512, description="Length limit of these answers in tokens."
+    )
+
+
+class BeforeAfter(Config):
+    """Of a run that tunes a trained model: what is measured on both sides of it."""
+
+    choices: ClassVar[Choices] = {"before_after": {"all": ComparedAnswers}}
+
+    before_after: Literal["all", "losses", "none"] = Field(
+        default="all",
+        description="What is measured before and after training: losses on held-out data and on a general text, and"
+        " answers to held-out prompts (all), the losses only, or nothing.",
+    )
+
+
 class TrainingConfig(ChoiceConfig):
     """How to train. None means: chosen from the size, the data and the time."""
 

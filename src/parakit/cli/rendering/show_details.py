@@ -17,7 +17,7 @@ from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, verify_ma
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
 from parakit.reports.summary import read_summary
-from parakit.reports.summary_schema import FigureComparison
+from parakit.reports.summary_parts import FigureComparison
 
 N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
 

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
-from parakit.reports.summary_schema import TaskSummary
+from parakit.reports.summary_parts import TaskSummary
 from parakit.reports.tasks import interval, metric_name, metric_value
 
 

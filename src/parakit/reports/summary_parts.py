@@ -1,0 +1,148 @@
+"""The parts of a build's summary that belong to no single stage: samples, suites, texts, tasks and comparisons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Number = int | float | None
+
+
+class SummaryPart(BaseModel):
+    """Frozen; a key that is not its own is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sample(SummaryPart):
+    """A prompt and the model's completion; with the expected answer where there is one."""
+
+    prompt: str
+    completion: str
+    answer: str = ""
+    correct: bool | None = None
+
+
+class SamplePair(SummaryPart):
+    """Completions of one prompt before and after reinforcement learning, with their rewards."""
+
+    prompt: str
+    before: str
+    after: str
+    reward_before: float
+    reward_after: float
+
+
+class AnswerPair(SummaryPart):
+    """A held-out prompt with the model's answers before and after the run."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+class BeforeAfterSummary(SummaryPart):
+    """What a run changed. Losses of the held-out data are in the unit of the stage, those of the general text in nats per
+    token; `forgotten` is by how much the latter rose.
+    """
+
+    loss_before: Number = None
+    loss_after: Number = None
+    general_before: Number = None
+    general_after: Number = None
+    general_tokens: int | None = None
+    forgotten: Number = None
+    answers: tuple[AnswerPair, ...] = ()
+    skipped: tuple[str, ...] = Field(default=(), description="What was not measured, and why.")
+    seconds: float | None = Field(default=None, description="What measuring took.")
+
+
+class SuiteSummary(SummaryPart):
+    """One model's accuracy on a suite, with a 95 % interval, and some of its answers."""
+
+    accuracy: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    prompting: str = ""
+    samples: tuple[Sample, ...] = ()
+
+
+class Difference(SummaryPart):
+    """Accuracy of a model minus that of its parent on the same questions; `p_value` is McNemar's."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+
+class ParentComparison(SummaryPart):
+    """A model against the model that it was made from, by suite and over all of them."""
+
+    parent: str
+    suites: dict[str, Difference] = Field(default_factory=dict, description="Results by suite and model.")
+    all: Difference
+
+
+class TextEvaluation(SummaryPart):
+    """One model's loss on one text."""
+
+    name: str
+    model: str
+    bytes: int
+    bits_per_byte: float | None = None
+    perplexity: float | None = None
+    loss_nats_per_token: float | None = None
+    n_tokens: int | None = None
+    n_bytes: int | None = None
+    n_unknown: int = 0
+
+
+class TaskMetric(SummaryPart):
+    """A metric of a task, with a 95 % interval where there is one. `unit`: share (of 1), points (of 100) or number;
+    `chance`: its value for a model that does not look at the input.
+    """
+
+    name: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = "number"
+    note: str = ""
+    chance: float | None = None
+
+
+class TaskSample(SummaryPart):
+    """An example with the model's prediction; `correct` is None where there is no right or wrong."""
+
+    input: Any
+    prediction: Any
+    expected: Any
+    correct: bool | None = None
+
+
+class TaskSummary(SummaryPart):
+    """The fine-tuned model on held-out examples. `confusion`: rows are expected labels, columns predicted ones."""
+
+    task: str
+    split: str
+    n: int
+    figures: tuple[TaskMetric, ...] = ()
+    labels: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    samples: tuple[TaskSample, ...] = ()
+
+
+class FigureComparison(SummaryPart):
+    """One figure of every model that has it, next to the same figure of the published model that the build began with.
+    `unit`: bits per byte, nats per token, share (of 1), points (of 100) or number; `differences`: minus the start's.
+    """
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    values: dict[str, float] = Field(description="By model, in pipeline order; `start` is the first.")
+    differences: dict[str, float]
