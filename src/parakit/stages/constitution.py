@@ -60,7 +60,7 @@ from parakit.primer.attacks.attack import Attack
 from parakit.primer.attacks.suites import primer_attacks
 from parakit.primer.critique_sft import critique_conversations
 from parakit.stages.alignment import AlignJob
-from parakit.stages.before_after import comparison_settings
+from parakit.stages.comparison.measuring import comparison_settings
 from parakit.stages.config import FinetuneConfig, chat_finetune_config
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.finetuning import FinetuneJob

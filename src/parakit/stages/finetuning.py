@@ -13,7 +13,7 @@ from parakit.common.files import JsonObject
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
-from parakit.stages.before_after import plan_comparison
+from parakit.stages.comparison.measuring import plan_comparison
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
 from parakit.stages.defaults.memory import fit_memory, longest_example
 from parakit.stages.defaults.published import tuning_config, tuning_sizing

@@ -23,7 +23,7 @@ from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
 from parakit.reports.adapter_card import adapter_card
 from parakit.reports.model_card import stage_card
-from parakit.stages.before_after import Comparison, measure_after, measure_before
+from parakit.stages.comparison.measuring import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
 from parakit.stages.run_dir import run_directory
 from parakit.training.config import TrainingConfig

@@ -27,7 +27,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.model.layers.masks import supports_prefix_tree
-from parakit.stages.before_after import plan_comparison
+from parakit.stages.comparison.measuring import plan_comparison
 from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import (
     PUBLISHED_FACTORS,

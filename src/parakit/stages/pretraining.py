@@ -22,7 +22,7 @@ from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
-from parakit.stages.before_after import plan_comparison
+from parakit.stages.comparison.measuring import plan_comparison
 from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
 from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import tuning_config, tuning_sizing

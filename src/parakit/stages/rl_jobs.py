@@ -37,9 +37,9 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import ActorCritic, LanguageModel
-from parakit.stages.before_after import Comparison, plan_comparison
+from parakit.stages.comparison.measuring import Comparison, plan_comparison
+from parakit.stages.comparison.prompts import MAX_PROMPT_TOKENS, HeldOutPrompt
 from parakit.stages.defaults.published import PUBLISHED_FACTORS, tuning_config, tuning_sizing
-from parakit.stages.held_out_prompts import MAX_PROMPT_TOKENS, HeldOutPrompt
 from parakit.stages.job import PreparedRun
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

@@ -22,11 +22,11 @@ from parakit.evaluation.perplexity import encode_documents
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate
 from parakit.model import LanguageModel
-from parakit.stages import before_after
 from parakit.stages.alignment import AlignJob
+from parakit.stages.comparison import measuring
+from parakit.stages.comparison.prompts import held_out_prompts, shown_prompt
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.finetuning import FinetuneJob
-from parakit.stages.held_out_prompts import held_out_prompts, shown_prompt
 from parakit.stages.job import run_job
 from parakit.stages.job_builders import align, finetune_job
 from parakit.stages.tasks import Splits
@@ -182,10 +182,8 @@ def test_a_resumed_run_has_the_figures_of_before(model, chats, tmp_path, monkeyp
         with pytest.raises(OSError, match="the power fails"):
             run_job(broken, tmp_path / "out")
     measured: list[object] = []
-    general = before_after.general_loss
-    monkeypatch.setattr(
-        before_after, "general_loss", lambda *given: measured.append(given) or general(*given)
-    )
+    general = measuring.general_loss
+    monkeypatch.setattr(measuring, "general_loss", lambda *given: measured.append(given) or general(*given))
     resumed = run_job(broken, tmp_path / "out")["before_after"]
     assert len(measured) == 1  # after; before is read from the run directory
     assert resumed | {"seconds": 0} == whole | {"seconds": 0}
@@ -251,11 +249,11 @@ def test_alignment_is_measured_too(model, chats, tmp_path, method) -> None:
 
 
 def test_what_would_take_too_long_is_left_out_and_named(model, chats, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(before_after, "MAX_SECONDS", 1e-9)
+    monkeypatch.setattr(measuring, "MAX_SECONDS", 1e-9)
     found = tuned(model, chats, tmp_path / "out")["before_after"]
     assert "3 of 3 prompts are not answered" in found["skipped"][0]
     assert "answers" not in found
-    monkeypatch.setattr(before_after, "LARGE_PARAMETERS", 1)
+    monkeypatch.setattr(measuring, "LARGE_PARAMETERS", 1)
     fewer = tuned(model, chats, tmp_path / "fewer")["before_after"]
     assert fewer["general_tokens"] < found["general_tokens"]
 

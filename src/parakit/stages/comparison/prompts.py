@@ -89,8 +89,11 @@ def shown_prompt(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
 
 def _prompts(validation: Validation, tokenizer: Tokenizer) -> Iterator[HeldOutPrompt]:
     if isinstance(validation, ExampleShards):
-        for ids in validation.texts.get("source", ()):
-            yield HeldOutPrompt(tokenizer.decode(ids), tuple(ids.tolist()), is_chat=True)
+        sources = validation.texts.get("source")
+        for example in range(len(sources) if sources else 0):
+            assert sources is not None
+            ids = sources[example].tolist()
+            yield HeldOutPrompt(tokenizer.decode(ids), tuple(ids), is_chat=True)
     elif isinstance(validation, EncodedRankings):
         for completion in validation.first[:-1].tolist():
             ids = validation.sequence(completion)[: validation.prompt_lengths[completion]].tolist()

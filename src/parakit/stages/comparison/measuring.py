@@ -20,9 +20,9 @@ from parakit.common.choices import part_of
 from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.progress import log
 from parakit.evaluation.general_text import general_loss, general_texts
-from parakit.model.adapters import Adapter, attach, detach
+from parakit.model.adapters import Adapter, without_adapter
 from parakit.model.heads import LanguageModel, SequenceToSequence, TransformerModel
-from parakit.stages.held_out_prompts import HeldOutPrompt, Validation, answer_prompts, held_out_prompts
+from parakit.stages.comparison.prompts import HeldOutPrompt, Validation, answer_prompts, held_out_prompts
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import BeforeAfter, ComparedAnswers, TrainingConfig
 
@@ -109,7 +109,8 @@ def measure_before(
     if sum(p.numel() for p in model.parameters()) >= SLOW_PARAMETERS:
         log("measuring the model before the first step")
     before: JsonObject = {"skipped": list(comparison.skipped)}
-    with _without(adapter, model), _generators_kept(model):
+    without = without_adapter(model) if adapter else contextlib.nullcontext()
+    with without, _generators_kept(model):
         if comparison.validates:
             before["validation"] = validate(model)
         seconds = None
@@ -188,19 +189,6 @@ def _answers_in_time(comparison: Comparison, skipped: list[str], seconds: float 
             f"{n - n_answered} of {n} prompts are not answered: they would take more than {MAX_SECONDS:.0f}s"
         )
     return n_answered, n_new
-
-
-@contextlib.contextmanager
-def _without(adapter: Adapter | None, model: TransformerModel) -> Iterator[None]:
-    """The base alone inside the block."""
-    if adapter is None:
-        yield
-        return
-    detach(model)
-    try:
-        yield
-    finally:
-        attach(model, adapter)
 
 
 @contextlib.contextmanager
