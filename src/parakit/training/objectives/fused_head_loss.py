@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from parakit.model.adapters.trainable_tokens import TrainableTokensHead
 from parakit.model.heads import TokenPredictor
 
-CHUNK_ELEMENTS = 2**22  # logits at a time
+CHUNK_ELEMENTS = 2**23  # logits at a time: fewer would add up the V x D gradient more often
 
 # Logits (C, V) of a chunk, and its rows -> the sum of their losses, and the gradient of the sum (C, V).
 LogitsGrad = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
@@ -115,12 +115,13 @@ class _FusedLinearLoss(torch.autograd.Function):
             if grad_weight is not None:
                 if token_ids is not None:
                     slope[:, token_ids] = 0
-                grad_weight.addmm_(slope.T, vectors)
+                # the first chunk writes: adding to zeros would pass over V x D numbers twice more
+                grad_weight.addmm_(slope.T, vectors, beta=0 if start == 0 else 1)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias, grad_rows)
         return total.to(hidden.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = (None if saved is None else saved * grad for saved in ctx.saved_tensors)
+        scaled = (None if saved is None else saved.mul_(grad) for saved in ctx.saved_tensors)
         return (*scaled, None, None)
