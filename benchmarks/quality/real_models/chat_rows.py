@@ -60,11 +60,11 @@ def generate(session: Session) -> Figures:
     place = session.model("smollm2")
     model, tokenizer = peers.load_peer(place), peers.load_tokenizer(place)
     sampling = ["--temperature", "0", "--max-new-tokens", str(N_TOKENS), "--device", "cpu", "--json"]
-    asked = [{"role": "user", "content": QUESTION}]
+    messages = [{"role": "user", "content": QUESTION}]
     prompts = {
         "auto": (
             QUESTION,
-            tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False),
+            tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False),
         ),
         "plain": (PLAIN, tokenizer(PLAIN)["input_ids"]),
     }

@@ -1,4 +1,4 @@
-"""What the real models are tuned and asked on: public instructions, pairs, questions and a book, a few of each."""
+"""What the real models are tuned and measured on: public instructions, pairs, questions and a book, a few of each."""
 
 from __future__ import annotations
 

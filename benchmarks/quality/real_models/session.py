@@ -24,7 +24,7 @@ from benchmarks.quality.real_models.peers import BETAS, N_STEPS
 from benchmarks.registry import Figures
 
 NO_RATE = 1e-12  # leaves the initial weights as they were drawn
-N_CONVERSATIONS, N_PAIRS = 10, 5
+N_CONVERSATIONS, N_PAIRS = 8, 5
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Session:
             "--adam-betas",
             *BETAS,
         ]
-        settings += ["--precision", "float32", "--compile", "off", "--device", "cpu", "--dropout", "0"]
+        settings += ["--precision", "float32", "--compile", "off", "--device", "cpu"]
         settings += [
             "--max-steps",
             1 if learning_rate == NO_RATE else N_STEPS,
@@ -83,16 +83,15 @@ class Session:
         return [row["loss"] for row in found["metrics"] if row["kind"] == "step"]
 
     def model(self, name: str) -> Path:
-        """The imported model, imported when first asked for."""
+        """The imported model, imported at first use."""
         place = self.folder / name
         if not place.exists():
             self.run("import", find_source(name), "--output", place)
         return place
 
     def conversations(self) -> tuple[Path, Rows]:
-        """A folder of short conversations, and its rows for training."""
-        rows = sorted(instructions(self.data), key=lambda row: len(json.dumps(row)))[:N_CONVERSATIONS]
-        return self._prepared("conversations", rows)
+        """A folder of conversations, and its rows for training."""
+        return self._prepared("conversations", instructions(self.data)[:N_CONVERSATIONS])
 
     def preferences(self) -> tuple[Path, Rows]:
         """A folder of short pairs, and those of its pairs that are for training."""

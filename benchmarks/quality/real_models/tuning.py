@@ -38,13 +38,13 @@ def real_tuning(
         rows = instructions(data)
         chats = write_lines(folder / "chats.jsonl", rows[N_HELD_OUT:])
         held_out = rows[:N_HELD_OUT]
-        asked = arc_easy(data, questions)
-        before = kept_or_measured(folder / "before.json", lambda: _measured(base, held_out, asked))
-        figures: Figures = {"before": before, "n_questions": len(asked)}
+        arc = arc_easy(data, questions)
+        before = kept_or_measured(folder / "before.json", lambda: _measured(base, held_out, arc))
+        figures: Figures = {"before": before, "n_questions": len(arc)}
         for method in ("full", "lora"):
             figures[method] = kept_or_measured(
                 folder / f"{method}.json",
-                lambda method=method: _tuned(base, method, chats, steps, folder, held_out, asked),
+                lambda method=method: _tuned(base, method, chats, steps, folder, held_out, arc),
             )
         for method in ("full", "lora"):
             after = figures[method]
@@ -54,7 +54,7 @@ def real_tuning(
 
 
 def _tuned(
-    base: Path, method: str, chats: Path, steps: int, folder: Path, held_out: Any, asked: Any
+    base: Path, method: str, chats: Path, steps: int, folder: Path, held_out: Any, arc: Any
 ) -> Figures:
     """The figures of one tuning by the command, with nothing set but how long it lasts."""
     out = folder / f"tuned-{method}"
@@ -66,10 +66,10 @@ def _tuned(
         found |= {"peak_memory_mib": done.peak_memory_mib, "seconds": done.seconds}
         (folder / f"tuned-{method}.json").write_text(json.dumps(found), encoding="utf-8")
     found = json.loads((folder / f"tuned-{method}.json").read_text(encoding="utf-8"))
-    return found | _measured(out, held_out, asked)
+    return found | _measured(out, held_out, arc)
 
 
-def _measured(folder: Path, held_out: Any, asked: Any) -> Figures:
+def _measured(folder: Path, held_out: Any, arc: Any) -> Figures:
     """Nats a token of the held-out answers, and the share of questions whose likeliest choice is the right one."""
     from parakit.checkpoints import load_model
     from parakit.inference.scoring import log_likelihoods
@@ -79,10 +79,10 @@ def _measured(folder: Path, held_out: Any, asked: Any) -> Figures:
     answers = [(row["messages"][:-1], row["messages"][-1]["content"]) for row in held_out]
     n_tokens = sum(len(tokenizer.encode(answer)) for _, answer in answers)
     nats = -sum(log_likelihoods(model, tokenizer, answers, micro_batch_size=16)) / n_tokens
-    choices_of_all = [choice for choices, _ in asked for choice in choices]
+    choices_of_all = [choice for choices, _ in arc for choice in choices]
     scores = iter(log_likelihoods(model, tokenizer, choices_of_all, micro_batch_size=16))
     right = 0
-    for choices, gold in asked:
+    for choices, gold in arc:
         found = [next(scores) for _ in choices]
         right += found.index(max(found)) == gold
-    return {"held_out": nats, "arc_easy": right / len(asked), "answer_tokens": n_tokens}
+    return {"held_out": nats, "arc_easy": right / len(arc), "answer_tokens": n_tokens}

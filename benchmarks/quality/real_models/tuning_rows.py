@@ -112,8 +112,8 @@ def align_grpo(session: Session) -> Figures:
     if not chat.exists():
         chat.symlink_to(model, target_is_directory=True)
     policy, tokenizer = tuning_workload.policy_of(session.folder, "chat")
-    asked = tuning_workload.prompts_of(session.folder, tokenizer)[: config.rollout_prompts]
-    samples, ids = tuning_workload.complete(policy, tokenizer, asked, config, seed=0)
+    rl_prompts = tuning_workload.prompts_of(session.folder, tokenizer)[: config.rollout_prompts]
+    samples, ids = tuning_workload.complete(policy, tokenizer, rl_prompts, config, seed=0)
     given = {"token_ids": ids, "completions": [one.completion for one in samples]}
     (session.folder / "given.json").write_text(json.dumps(given), encoding="utf-8")
     settings = tuning_workload.SETTINGS | {
@@ -180,7 +180,7 @@ def finetune_classifier(session: Session) -> Figures:
     train = write_lines(session.folder / "labels.jsonl", rows)
     held = write_lines(session.folder / "labels-held.jsonl", rows[:4])
     words = ["finetune", session.model("minilm"), "--task", "classify", "--examples", train]
-    words += ["--validation-examples", held, "--batch-tokens", "0"]
+    words += ["--validation-examples", held, "--batch-examples", str(len(rows)), "--dropout", "0"]
     session.train(*words, learning_rate=NO_RATE, output="classifier-start")
     found = session.train(*words, learning_rate=CLASSIFY_RATE, output="classifier")
     start = session.folder / "classifier-start"
