@@ -342,7 +342,10 @@ def test_a_cross_encoder_as_sentence_transformers_writes_it(tmp_path, function):
     torch.manual_seed(2)
     model = transformers.BertForSequenceClassification(transformers.BertConfig(**BERT, num_labels=1))
     model.save_pretrained(tmp_path / "trunk")
-    tokenizer_of("BertModel", model_max_length=64).save_pretrained(tmp_path / "trunk")
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    tokenizer_of("BertModel", model_max_length=64, model_input_names=inputs).save_pretrained(
+        tmp_path / "trunk"
+    )
     cross = sentence_transformers.CrossEncoder(str(tmp_path / "trunk"), device="cpu", activation_fn=function)
     cross.save_pretrained(str(tmp_path / "f"))
     pairs = [("the capital", TEXTS[0]), ("lower", TEXTS[1])]

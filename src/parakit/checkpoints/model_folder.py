@@ -21,7 +21,13 @@ from parakit.checkpoints.folder_safety import check_folder_safety, read_small_js
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.hf_config import UnknownKeys
 from parakit.checkpoints.mapping import Architecture, Head
-from parakit.checkpoints.pooling_files import names_embedder, read_pooling, write_sentence_files
+from parakit.checkpoints.pooling_files import (
+    PROMPTS,
+    names_embedder,
+    read_pooling,
+    with_activation,
+    write_sentence_files,
+)
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, folder_tensors, write_weight_shards
 from parakit.common.artifacts import (
     LINEAGE,
@@ -97,8 +103,7 @@ def save_model(
         if head.kind in ("language_model", "sequence_to_sequence"):
             generation = publisher.generation_json(config, tokenizer)
             write_json_atomic(folder / GENERATION, publisher.saved_generation(came_with, generation))
-        published = came_with.sentence_files if came_with else {}
-        unchanged = came_with is not None and came_with.head == head
+        published, unchanged = publisher.sentence_files(came_with, head)
         write_sentence_files(folder, head.pooling, config.d_output, published, unchanged)
         if head.pooling is not None:
             write_dense_layers(cast("Embedder", model), folder, target)
@@ -172,7 +177,10 @@ def read_settings(folder: Path, accept_config: Iterable[str] = ()) -> tuple[Arch
     """
     where = folder / "config.json"
     hf_config = without_accepted(read_small_json(where), accept_config, where)
-    hf_config = registry.as_embedder(hf_config, where) if names_embedder(folder) else hf_config
+    if names_embedder(folder):
+        hf_config = registry.as_embedder(hf_config, where)
+    elif (folder / PROMPTS).is_file():
+        hf_config = with_activation(hf_config, read_small_json(folder / PROMPTS))
     architecture, head = registry.architecture_of(hf_config, where)
     config = architecture.read_settings(hf_config, where)
     if hasattr(architecture, "finalize"):

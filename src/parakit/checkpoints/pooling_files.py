@@ -66,6 +66,16 @@ def unused_modules(folder: Path) -> list[str]:
     return [] if names_embedder(folder) else [kind for kind, _ in _modules(folder) if kind != "Transformer"]
 
 
+def with_activation(hf_config: JsonObject, settings: Any) -> JsonObject:
+    """A parsed `config.json` with the function of a cross-encoder's scores as its older versions keep it there; `settings`
+    are those of `config_sentence_transformers.json`, where newer ones do.
+    """
+    function = settings.get("activation_fn") if isinstance(settings, dict) else None
+    return (
+        hf_config if function is None else {**hf_config, "sentence_transformers": {"activation_fn": function}}
+    )
+
+
 def read_pooling(folder: Path, default: EmbedderConfig, config: ModelConfig) -> EmbedderConfig:
     """What the folder's files say of an embedder whose trunk has `config`, or `default` where it has no `modules.json`."""
     modules = _modules(folder)

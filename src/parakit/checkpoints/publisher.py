@@ -23,7 +23,7 @@ from parakit.checkpoints.generation_settings import (
 )
 from parakit.checkpoints.hf_config import IGNORED_KEYS, is_bookkeeping
 from parakit.checkpoints.mapping import Architecture, Head
-from parakit.checkpoints.pooling_files import read_sentence_files
+from parakit.checkpoints.pooling_files import PROMPTS, read_sentence_files, with_activation
 from parakit.checkpoints.safetensors_io import TensorEntry, folder_tensors, read_tensors
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, apply_changes
@@ -146,7 +146,8 @@ def saved_config(
         merged.setdefault("architectures", written["architectures"])
         if head.kind == "embedder" and other_heads(merged, architecture, config):
             merged["architectures"] = written["architectures"]
-        if not _reads_back(merged, architecture, config, head):
+        files = publisher.sentence_files if head == publisher.head else {}
+        if not _reads_back(with_activation(merged, files.get(PROMPTS)), architecture, config, head):
             merged = {k: v for k, v in publisher.config.items() if _is_harmless(k)} | written
     merged = {key: value for key, value in merged.items() if key != mxfp4.KEY}  # weights are saved plain
     if pads_rows(config, head):
@@ -175,6 +176,11 @@ def saved_generation(publisher: Publisher | None, written: JsonObject) -> JsonOb
     if before and publisher.written_generation.get("eos_token_id") != written.get("eos_token_id"):
         merged["eos_token_id"] = [*before, *(token_id for token_id in now if token_id not in before)]
     return merged
+
+
+def sentence_files(publisher: Publisher | None, head: Head) -> tuple[Mapping[str, Any], bool]:
+    """The files of sentence-transformers that a model came with, and whether they describe the `head` to save."""
+    return ({}, False) if publisher is None else (publisher.sentence_files, publisher.head == head)
 
 
 def kept_entries(folder: Path, architecture: Architecture) -> dict[str, TensorEntry]:

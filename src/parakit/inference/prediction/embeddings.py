@@ -87,11 +87,11 @@ def _prompt(config: EmbedderConfig, prompt: str | None, name: str | None) -> str
     if name is None:
         return ""
     if name not in config.prompts:
-        nearest = closest_match(name, config.prompts)
+        close = closest_match(name, config.prompts)
         known = ", ".join(config.prompts) or "none"
         raise UserError(
             f"the model has no prompt {name!r}",
-            f"did you mean {nearest!r}? It has: {known}" if nearest else f"its prompts: {known}",
+            f"did you mean {close!r}? It has: {known}" if close else f"its prompts: {known}",
         )
     return config.prompts[name]
 
