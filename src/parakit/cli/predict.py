@@ -11,6 +11,7 @@ from parakit.cli.generate import sampling_settings
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.predictions import inputs_of, predict, prediction_text, read_rows
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.inference.config import BeamConfig
 
 
@@ -27,6 +28,12 @@ class PredictCommandConfig(BeamConfig):
         " context; or one text per line.",
     )
     n_beams: int = Field(default=1, ge=1, le=1000, description="Beams of a translation; 1: greedy.")
+    source_language: str | None = Field(
+        default=None, description="Of a translation: as the tokenizer names it (fra_Latn, fr_XX, fr)."
+    )
+    target_language: str | None = Field(
+        default=None, description="Language to translate into, as the tokenizer names it."
+    )
     n_candidates: int = Field(default=5, ge=1, description="Candidate tokens per [MASK].")
     embed: bool = Field(default=False, description="Compute text embeddings, whatever the model's task.")
     prompt_name: str | None = Field(
@@ -47,15 +54,18 @@ def main(argv: list[str]) -> int:
         raise UserError("both --text and --input were given", "give one of them")
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
     rows = read_rows(command.text, command.input)
-    beams = (
-        sampling_settings(command, argv, model.published, BeamConfig)
-        if model.kind.capabilities[0] == "translate"
-        else {}
-    )
+    languages = {name: getattr(command, name) for name in ("source_language", "target_language")}
+    translation: JsonObject = {}
+    if model.kind.capabilities[0] == "translate":
+        translation = languages | sampling_settings(command, argv, model.published, BeamConfig)
+    elif any(languages.values()):
+        raise UserError(
+            f"a language was given, and this model is {model.kind.description}", "leave out the language"
+        )
     predictions = predict(
         model,
         rows,
-        beams,
+        translation,
         n_candidates=command.n_candidates,
         as_vectors=command.embed,
         prompt_name=command.prompt_name,

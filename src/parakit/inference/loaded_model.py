@@ -187,18 +187,29 @@ class Model:
         length_penalty: float | None = None,
         stop_when: StopWhen | None = None,
         too_long: TooLong = "refuse",
+        source_language: str | None = None,
+        target_language: str | None = None,
     ) -> list[str]:
         """The target of each source: greedy, or the best of a beam search with `n_beams` > 1 (see `BeamConfig`).
 
         None: what the publisher set, else greedy with the defaults of `BeamConfig`. A source over the encoder's context
-        window is a `UserError`, or is shortened with `too_long="truncate"`.
+        window is a `UserError`, or is shortened with `too_long="truncate"`. Languages are those of the tokenizer's tokens
+        (`fr_XX`, `fra_Latn`, `fr`): see `generation.languages`.
         """
         network = self._network(heads.SequenceToSequence, "translate")
         settings: dict[str, Any] = {"n_beams": n_beams, "max_new_tokens": max_new_tokens}
         settings |= {"length_penalty": length_penalty, "stop_when": stop_when}
         chosen = {name: value for name, value in settings.items() if value is not None}
         beams = BeamConfig.parse({"n_beams": 1, **self.published, **chosen}, "translate")
-        return translate(network, self.tokenizer, _several(texts), beams, too_long=too_long)
+        return translate(
+            network,
+            self.tokenizer,
+            _several(texts),
+            beams,
+            too_long=too_long,
+            source_language=source_language,
+            target_language=target_language,
+        )
 
     @overload
     def fill_mask(

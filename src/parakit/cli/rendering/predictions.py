@@ -22,7 +22,7 @@ _N_SHOWN = 6  # numbers of a vector
 def predict(
     model: Model,
     rows: Sequence[Row],
-    beams: Mapping[str, Any],
+    translation: Mapping[str, Any],
     *,
     n_candidates: int = 5,
     as_vectors: bool = False,
@@ -53,7 +53,7 @@ def predict(
             f"this model is {model.kind.description}", "`parakit evaluate --preferences` measures it"
         )
     if main == "translate":
-        translated = model.translate([_text(row) for row in rows], **beams)
+        translated = model.translate([_text(row) for row in rows], **translation)
         return [{"target": text} for text in translated]
     if main == "fill_mask":
         filled = model.fill_mask([_text(row) for row in rows], n_candidates=n_candidates)

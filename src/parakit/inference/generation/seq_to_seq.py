@@ -22,6 +22,7 @@ from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.beam_search import Beam, beam_search_batch
 from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.languages import language_tokens
 from parakit.inference.generation.rules import GenerationRules, generation_rules
 from parakit.inference.generation.sampling import request_seeds
 from parakit.inference.prediction.batches import encode_texts
@@ -33,14 +34,17 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 class DecoderView:
     """An encoder-decoder with its sources, as a `decoding.NextTokenModel`: one row per source."""
 
-    def __init__(self, model: SequenceToSequence, sources: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, model: SequenceToSequence, sources: Sequence[Sequence[int]], start_id: int | None = None
+    ) -> None:
         self.model, self.sources = model, sources
+        self.start_id = model.config.decoder_start_id if start_id is None else start_id
         self.config, self.lm_head, self.training = model.config.decoder, model.lm_head, model.training
 
     @property
     def prompts(self) -> list[list[int]]:
         """The start id, once per source."""
-        return [[self.model.config.decoder_start_id] for _ in self.sources]
+        return [[self.start_id] for _ in self.sources]
 
     def hidden(self, input_ids: torch.Tensor, *, cache: KVCache, **context: Any) -> torch.Tensor:
         """New target tokens (B, T) -> vectors (B, T, d_model). The first call encodes the sources."""
@@ -72,8 +76,10 @@ def generate_sequences(
     seeds: Sequence[int] | None = None,
     micro_batch_size: int = MICRO_BATCH_SIZE,
     rules: GenerationRules | None = None,
+    start_id: int | None = None,
 ) -> list[list[int]]:
-    """The target of each source, as new ids without the start id, in the order of the sources.
+    """The target of each source, as new ids without the start id, in the order of the sources. `start_id` replaces the
+    model's own.
 
     A target ends as in `generate_ids`: with a stop id (which is included), or at a limit. Raises `UserError` for an
     empty source, one over the encoder's `max_seq_len`, and a model that is no encoder-decoder.
@@ -84,7 +90,7 @@ def generate_sequences(
     targets: list[list[int]] = [[] for _ in sources]
     with evaluation_mode(model):
         for rows in rows_by_length(sources, micro_batch_size):
-            view = DecoderView(model, [sources[row] for row in rows])
+            view = DecoderView(model, [sources[row] for row in rows], start_id)
             batch = generate_ids(
                 view,
                 view.prompts,
@@ -107,6 +113,7 @@ def beam_search_sequences(
     *,
     micro_batch_size: int = MICRO_BATCH_SIZE,
     rules: GenerationRules | None = None,
+    start_id: int | None = None,
 ) -> list[list[Beam]]:
     """The `n_beams` best targets of each source, best first; errors as for `generate_sequences`."""
     require_capability(model, "translate")
@@ -114,7 +121,7 @@ def beam_search_sequences(
     results: list[list[Beam]] = [[] for _ in sources]
     with evaluation_mode(model):
         for rows in rows_by_length(sources, max(1, micro_batch_size // config.n_beams)):
-            view = DecoderView(model, [sources[row] for row in rows])
+            view = DecoderView(model, [sources[row] for row in rows], start_id)
             beams = beam_search_batch(view, view.prompts, config, stop_ids, rules)
             for row, best in zip(rows, beams, strict=True):
                 results[row] = best
@@ -142,12 +149,15 @@ def translate(
     config: SamplingConfig | BeamConfig | None = None,
     *,
     too_long: TooLong = "refuse",
+    source_language: str | None = None,
+    target_language: str | None = None,
     micro_batch_size: int = MICRO_BATCH_SIZE,
 ) -> list[str]:
     """The target for each source text: a translation, a summary, or whatever the model was trained for.
 
     Greedy without a config; with a `BeamConfig` the best beam. `too_long="truncate"` shortens a source that is over the
-    encoder's context window. The publisher's rules for tokens hold: see `rules`. Other errors as for
+    encoder's context window. Languages are for models whose tokenizers have tokens for them; None: as the folder says. The
+    publisher's rules for tokens hold: see `rules`. Other errors as for
     `generate_sequences`; stop strings are a `UserError`.
     """
     require_capability(model, "translate")
@@ -160,16 +170,17 @@ def translate(
     stop_ids, rules = _stop_ids(tokenizer, config), generation_rules(model, tokenizer)
     if rules is not None and isinstance(config, SamplingConfig) and config.repetition_penalty != 1.0:
         rules = replace(rules, repetition_penalty=1.0)  # the caller's counts
-    sources = [source.token_ids for source in encode_texts(tokenizer, texts, model.config, too_long)]
+    languages = language_tokens(model, tokenizer, source_language, target_language)
+    if languages.forced_bos_id is not None:
+        rules = replace(rules or GenerationRules(), forced_bos_id=languages.forced_bos_id)
+    encoded = [source.token_ids for source in encode_texts(tokenizer, texts, model.config, too_long)]
+    sources = languages.apply(encoded, tokenizer)
+    common: Any = {"micro_batch_size": micro_batch_size, "rules": rules, "start_id": languages.start_id}
     if isinstance(config, BeamConfig):
-        results = beam_search_sequences(
-            model, sources, config, stop_ids, micro_batch_size=micro_batch_size, rules=rules
-        )
+        results = beam_search_sequences(model, sources, config, stop_ids, **common)
         targets = [beams[0].token_ids for beams in results]
     else:
-        targets = generate_sequences(
-            model, sources, config, stop_ids, micro_batch_size=micro_batch_size, rules=rules
-        )
+        targets = generate_sequences(model, sources, config, stop_ids, **common)
     return [tokenizer.decode(target) for target in targets]
 
 
