@@ -95,7 +95,11 @@ def test_predict_translates_into_the_language_of_its_flag(folder_of, capsys):
     found = []
     for flags in (["--target-language", "fra_Latn"], ["--target-language", "deu_Latn"]):
         assert predict.main([*common, *flags]) == 0
-        found.append([json.loads(line)["target"] for line in capsys.readouterr().out.splitlines()])
+        printed = capsys.readouterr()
+        assert "no --target-language" not in printed.err
+        found.append([json.loads(line)["target"] for line in printed.out.splitlines()])
+    assert predict.main(common) == 0
+    assert "no --target-language" in capsys.readouterr().err
     model = parakit.load(folder, device="cpu")
     expected = model.translate(TEXTS, max_new_tokens=12, target_language="fra_Latn")
     assert found[0] == expected != found[1]

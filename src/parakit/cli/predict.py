@@ -12,6 +12,7 @@ from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.predictions import inputs_of, predict, prediction_text, read_rows
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.progress import log
 from parakit.inference.config import BeamConfig
 
 
@@ -58,6 +59,10 @@ def main(argv: list[str]) -> int:
     translation: JsonObject = {}
     if model.kind.capabilities[0] == "translate":
         translation = languages | sampling_settings(command, argv, model.published, BeamConfig)
+        from parakit.inference.generation.languages import lacks_target
+
+        if command.target_language is None and lacks_target(model.network, model.tokenizer):
+            log("no --target-language: the model chooses one of its languages")
     elif any(languages.values()):
         raise UserError(
             f"a language was given, and this model is {model.kind.description}", "leave out the language"

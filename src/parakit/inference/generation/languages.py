@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
-from parakit.model.heads import SequenceToSequence
+from parakit.inference.generation.rules import published_settings_of
+from parakit.model.heads import SequenceToSequence, TransformerModel
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -79,6 +80,15 @@ def language_tokens(
         else:
             start = token_id
     return LanguageTokens(before, in_source, start, forced)
+
+
+def lacks_target(model: TransformerModel, tokenizer: Tokenizer) -> bool:
+    """Whether nothing says into which of its languages a multilingual model translates."""
+    if not isinstance(model, SequenceToSequence):
+        return False
+    forced = published_settings_of(model).forced_bos_id
+    codes = set(language_ids(tokenizer).values())
+    return bool(codes) and forced is None and model.config.decoder_start_id not in codes
 
 
 def _find(tokenizer: Tokenizer, language: str, side: str) -> int:
