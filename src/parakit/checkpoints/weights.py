@@ -133,11 +133,10 @@ def load_into(
         for hf_name, tensor in read_tensors({name: entries[name] for name in entries if name in expected}):
             _fill(parameters, expected[hf_name], tensor)
         for hf_name in expected.keys() - entries.keys():
-            names = (hf_name + mxfp4.BLOCKS, hf_name + mxfp4.SCALES)
-            packed = dict(read_tensors({name: entries[name] for name in names}))
-            _fill(
-                parameters, expected[hf_name], mxfp4.unpack(*(packed[name] for name in names), torch.bfloat16)
-            )
+            blocks, scales = hf_name + mxfp4.BLOCKS, hf_name + mxfp4.SCALES
+            packed = dict(read_tensors({name: entries[name] for name in (blocks, scales)}))
+            unpacked = mxfp4.unpack(packed[blocks], packed[scales], torch.bfloat16)
+            _fill(parameters, expected[hf_name], unpacked)
     for copy, original in architecture.TIED_COPIES.items():
         original = original if original in entries else original.removeprefix(architecture.PREFIX)
         if copy in entries and copy not in expected and original in entries:
