@@ -7,8 +7,8 @@ untied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,15 @@ from parakit.checkpoints.model_folder import save_model
 from parakit.checkpoints.publisher import carry_publisher
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.errors import UserError
-from parakit.common.files import sha256_file
+from parakit.common.files import JsonObject, sha256_file
+from parakit.compression.merge_check import (
+    MAX_LOGIT_DIFFERENCE,
+    LogitDifference,
+    check_difference,
+    largest_difference,
+    merge_prompts,
+    prompt_logits,
+)
 from parakit.model.adapters import detach
 from parakit.model.adapters.attachment import wrappers_of
 from parakit.model.adapters.lora import FullyTrained, LowRankWrapper
@@ -42,6 +50,8 @@ class MergeResult:
     n_weights: int
     rounding_loss: float
     untied: bool
+    logit_difference: LogitDifference | None = None
+    """From base and adapter, on prompts; None: not measured."""
 
 
 def merge_adapter(model: TransformerModel, dtype: torch.dtype = torch.float32) -> MergeResult:
@@ -89,10 +99,13 @@ def merge_adapter_folder(
     base: str | Path | None = None,
     dtype: str = "float32",
     max_rounding_loss: float = MAX_ROUNDING_LOSS,
+    prompts: Sequence[str] = (),
+    max_logit_difference: float | None = None,
     overwrite: bool = False,
 ) -> MergeResult:
     """Merge an adapter folder into its base and write a model folder. `UserError` where the base already contains this
-    adapter, or where rounding to `dtype` loses more than `max_rounding_loss` of the update.
+    adapter, where rounding to `dtype` loses more than `max_rounding_loss` of the update, or where logits on `prompts`
+    (none: built-in ones) change by more than `max_logit_difference` (None: by dtype, see `merge_check`).
     """
     adapter = Path(adapter)
     if not is_adapter_folder(adapter):
@@ -103,6 +116,10 @@ def merge_adapter_folder(
     sha256 = sha256_file(adapter / "adapter_model.safetensors")
     _check_not_merged(base, sha256)
     model, tokenizer = load_with_adapter(adapter, dtype="float32", base=base)
+    adapter_config = _lineage_config(adapter)
+    chat, compared = bool(adapter_config.get("chat")), merge_prompts(prompts, None)
+    before = prompt_logits(model, tokenizer, compared, chat)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     merged = merge_adapter(model, getattr(torch, dtype))
     if merged.rounding_loss > max_rounding_loss:
         raise UserError(
@@ -110,15 +127,50 @@ def merge_adapter_folder(
             f" (limit {max_rounding_loss:.1%})",
             "write float32 (--dtype float32), or keep base and adapter separate",
         )
-    adapter_config = _lineage_config(adapter)
-    config = {"stage": "merge", "chat": bool(adapter_config.get("chat")), "dtype": dtype}
+    result: JsonObject = {
+        "rounding_loss": merged.rounding_loss,
+        "n_weights": merged.n_weights,
+        "untied": merged.untied,
+    }
+    if before is not None:
+        found = _logit_difference(merged.model, tokenizer, before, buffers, compared, chat)
+        limit = MAX_LOGIT_DIFFERENCE[dtype] if max_logit_difference is None else max_logit_difference
+        check_difference(found, limit, dtype, adapter)
+        merged = replace(merged, logit_difference=found)
+        result["logit_difference"] = asdict(found) | {"limit": limit}
+    elif prompts:
+        raise UserError(
+            f"{adapter}: logits of prompts cannot be compared: the base has no tokenizer or predicts no next tokens",
+            "merge without prompts",
+        )
+    config = {"stage": "merge", "chat": chat, "dtype": dtype}
     config |= {"adapter": {"path": str(adapter), "sha256": sha256}, "merged": [*_merged_before(base), sha256]}
     parents = [folder for folder in (base, adapter) if (folder / LINEAGE).is_file()]
-    result = {"rounding_loss": merged.rounding_loss, "n_weights": merged.n_weights, "untied": merged.untied}
     save_model(
         merged.model, tokenizer, output, Lineage("model", config, list(parents), result=result), overwrite
     )
     return merged
+
+
+def _logit_difference(
+    merged: TransformerModel,
+    tokenizer: Tokenizer | None,
+    before: Sequence[Tensor],
+    buffers: Mapping[str, Tensor],
+    prompts: Sequence[str],
+    chat: bool,
+) -> LogitDifference:
+    """Of the merged weights, as they will be loaded, in float32; the model has its dtype again afterwards. `buffers`: the
+    angles, which no file holds and no rounding changes.
+    """
+    dtype = next(merged.parameters()).dtype
+    exact = merged.float()
+    for name, buffer in exact.named_buffers():
+        buffer.copy_(buffers[name])
+    after = prompt_logits(exact, tokenizer, prompts, chat)
+    assert after is not None
+    merged.to(dtype)
+    return largest_difference(before, after, prompts)
 
 
 def merge_models(
