@@ -25,7 +25,7 @@ from parakit.checkpoints.hf_config import IGNORED_KEYS, is_bookkeeping
 from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.pooling_files import PROMPTS, read_sentence_files, with_activation
 from parakit.checkpoints.safetensors_io import TensorEntry, folder_tensors, read_tensors
-from parakit.common.errors import UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, apply_changes
 from parakit.model.config import EmbedderConfig, EncoderDecoderConfig, ModelConfig
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _ATTRIBUTE = "_publisher"
 _LABELS = frozenset({"id2label", "label2id", "num_labels", "_num_labels", "problem_type"})
+_SINES = ".embed_positions.weight"
 # Tensors without a use here, that other programs have a use for: BERT's pooler, its head for next sentences, and the
 # tables of sines that Pegasus stores.
 _KEPT_TENSORS = frozenset(
@@ -46,7 +47,7 @@ _KEPT_TENSORS = frozenset(
             for layer in ("pooler.dense", "cls.seq_relationship")
             for kind in ("weight", "bias")
         ),
-        *(f"{side}.embed_positions.weight" for side in ("encoder", "decoder")),
+        *(side + _SINES for side in ("encoder", "decoder")),
     }
 )
 
@@ -205,14 +206,15 @@ def read_publisher(
     tokenizer: Tokenizer | None,
 ) -> Publisher:
     """What a folder says beyond shape and weights. `dtype` is that of most of its weights."""
-    kept = kept_entries(folder, architecture)
+    kept = {name: tensor.clone() for name, tensor in read_tensors(kept_entries(folder, architecture))}
+    _check_sines(kept, config, folder)
     return Publisher(
         head=head,
         config=hf_config,
         written_config=config_json(architecture, config, head, dtype, tokenizer),
         generation=generation,
         written_generation=generation_json(config, tokenizer),
-        tensors={name: tensor.clone() for name, tensor in read_tensors(kept)},
+        tensors=kept,
         sentence_files=read_sentence_files(folder),
         folder=folder,
     )
@@ -227,6 +229,21 @@ def other_heads(hf_config: JsonObject, architecture: Architecture, config: Model
     except UserError:  # a class that Parakit does not load
         return {"unknown"}
     return {name for name in names if name.removeprefix(architecture.PREFIX) not in bare}
+
+
+def _check_sines(kept: Mapping[str, torch.Tensor], config: ModelConfig, folder: Path) -> None:
+    """Refuse stored positions that are not the sines which the settings name, and which Parakit computes."""
+    from parakit.model.layers.positions import SinusoidalPositions
+
+    for name, stored in kept.items():
+        if name.endswith(_SINES) and isinstance(config, EncoderDecoderConfig):
+            table = SinusoidalPositions(len(stored), config.d_model).table
+            rounding = 0.01  # of float16 and bfloat16
+            if stored.shape != table.shape or not (stored.float() - table).abs().max() <= rounding:
+                raise CorruptArtifact(
+                    f"{folder}: the stored tensor {name!r} holds other values than the sines that its config.json names",
+                    "the weights belong to another model: fetch the folder again",
+                )
 
 
 def kept_parameters(

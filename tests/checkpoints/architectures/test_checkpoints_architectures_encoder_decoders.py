@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from parakit.checkpoints import load_model, read_config
+from parakit.common import CorruptArtifact
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.rules import generation_rules
 from parakit.inference.generation.seq_to_seq import beam_search_sequences, generate_sequences
@@ -158,3 +159,14 @@ def test_the_encoder_alone_is_an_embedder(tmp_path, prefix):
         got, wanted = model.trunk(ids, attention_mask=mask), reference(ids, attention_mask=mask.long())
         assert_close(got[mask], wanted.last_hidden_state[mask])
     assert_round_trip(reference, folder, tmp_path / "g", lambda m: m(ids).last_hidden_state)
+
+
+def test_positions_that_are_no_sines_are_refused(tmp_path):
+    """transformers would compute with the stored ones."""
+    reference = tiny("pegasus", "pegasus-xsum")
+    with torch.no_grad():
+        reference.model.decoder.embed_positions.weight[3] += 1
+    with pytest.raises(
+        CorruptArtifact, match=r"decoder\.embed_positions\.weight.*other values than the sines"
+    ):
+        load_model(saved(reference, tmp_path / "f"))
