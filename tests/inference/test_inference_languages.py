@@ -62,7 +62,10 @@ def folder_of(tmp_path_factory):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.long if kind.startswith("M2M") else ()) for kind in CASES],
+)
 def test_a_language_gives_the_tokens_of_transformers(kind, folder_of):
     (folder, reference), (_, start, languages, around) = folder_of(kind), CASES[kind]
     model = parakit.load(folder, device="cpu")
