@@ -17,9 +17,9 @@ from parakit.common.formatting import duration
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
 from parakit.reports.before_after import effect
-from parakit.reports.formatting import final_stage, next_command, training
+from parakit.reports.formatting import final_stage, next_command, training, vocabulary_facts
 from parakit.reports.start_comparison import figure_rows
-from parakit.reports.summary_schema import BuildSummary
+from parakit.reports.summary_schema import BuildSummary, VocabularySummary
 from parakit.training.task_names import TaskName
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ class BuildConfig(Config):
         "hub:ORGANISATION/MODEL.",
     )
     fetch: bool = Field(default=False, description="Download the model where --model names one of the hub.")
+    extend_vocab: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|FILE|WORD ...")] = Field(
+        default=(),
+        description="With --model and --text: new tokens for the model's tokenizer. How many to learn on the text, a file"
+        " with one word a line, or the words.",
+    )
     conversations: tuple[str, ...] = Field(
         default=(), description="With --text or --model: files of conversations to fine-tune on."
     )
@@ -107,6 +112,12 @@ def _recipe(command: BuildConfig) -> "RecipeConfig":
         if not command.model:
             raise UserError("--fetch goes with --model", "in a recipe, write it under start.fetch")
         overrides["start.fetch"] = True
+    if command.extend_vocab:
+        if not command.model:
+            raise UserError(
+                "--extend-vocab goes with --model", "in a recipe, write it under start.extend_vocab"
+            )
+        overrides["start.extend_vocab"] = _new_tokens(command.extend_vocab)
     if command.text or command.model:
         flag, key = ("--model", "start") if command.model else ("--text", "text.paths")
         if command.recipe:
@@ -123,6 +134,13 @@ def _recipe(command: BuildConfig) -> "RecipeConfig":
         if getattr(command, flag):
             raise UserError(f"--{flag} goes with --text or --model", f"in a recipe, write it under {key}")
     return load_recipe(command.recipe or built_in_recipe(), overrides)
+
+
+def _new_tokens(values: tuple[str, ...]) -> int | str | tuple[str, ...]:
+    """A number, or a file of words; several values are the words."""
+    if len(values) > 1:
+        return values
+    return int(values[0]) if values[0].lstrip("-").isdecimal() else values[0]
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -175,6 +193,8 @@ def _show(summary: BuildSummary, folder: Path) -> None:
         log(f"{base.parameters:,} parameters, {held_out} on held-out text, {duration(summary.seconds or 0)}")
     if final.parameters != base.parameters:
         log(f"{last}: {final.parameters:,} parameters")
+    if isinstance(larger := summary.stages.get("vocabulary"), VocabularySummary):
+        log("; ".join(f"{name}: {value}" for name, value in vocabulary_facts(larger)))
     for line in [*_effect_lines(summary), *_evaluation_lines(summary)]:
         log(line)
     log(f"report: {folder / 'report.html'}")

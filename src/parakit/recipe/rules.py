@@ -29,6 +29,12 @@ def check_start(recipe: RecipeSections) -> None:
             f"`start` names {recipe.start.model}, and `pretrain.model` names {recipe.base_model}",
             "remove pretrain.model: pre-training continues the start",
         )
+    if recipe.start.extend_vocab is not None and (recipe.pretrain == "none" or not recipe.reads_text):
+        raise UserError(
+            "`start.extend_vocab` is set, and there is no `text`: new tokens are learned on it, and continued"
+            " pre-training on it trains their rows",
+            "add text.paths, or remove it",
+        )
     if recipe.replay is not None and recipe.pretrain == "none":
         raise UserError(
             "`replay` is set but has no effect: without `text` there is no pre-training to mix it into",

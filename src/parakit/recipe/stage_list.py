@@ -6,6 +6,7 @@ and distillation are in `post_training.py`. A recipe with `pretrain: none` goes 
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +25,11 @@ from parakit.recipe.start_plan import (
     base_stage,
     from_start,
     held_out_sets,
+    held_out_sources,
     replay_stages,
     seconds_of,
     tokenizer_stage,
+    vocabulary_stages,
     with_merge,
 )
 from parakit.stages.config import PretrainConfig, SpanCorruption
@@ -42,6 +45,7 @@ def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
     pretrained = recipe.pretrain != "none"
     stages = [start_stage(recipe)] if recipe.start else []
     stages += [_corpus(recipe)] if recipe.reads_text else []
+    stages += vocabulary_stages(recipe, folder)
     if not recipe.start:
         stages += [] if recipe.reads_text else [_examples(recipe)]
         stages += [_tokenizer(recipe, folder)]
@@ -246,9 +250,10 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
         "samples": [list(recipe.prompts), list(recipe.questions)],
     }
     examples = ("examples",) if recipe.examples is not None else ()
-    held_out = held_out_sets(recipe)
+    held_out, sources = held_out_sets(recipe), held_out_sources(recipe)
 
     def run(out: Path) -> None:
+        from parakit.stages.data import encode_held_out
         from parakit.stages.evaluation import measure, opening_prompts
 
         folders = {name: folder / stage for name, stage in models.items()}
@@ -260,7 +265,9 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
         with (
             progress("evaluate", unit="answers and tokens") as bar,
             writing_artifact(out, lineage, overwrite=True) as inside,
+            tempfile.TemporaryDirectory(prefix=".evaluate.", dir=folder) as work,
         ):
+            texts = {name: folder / stage for name, stage in sources.items()}
             lineage.result = measure(
                 config,
                 folders,
@@ -269,10 +276,12 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
                 questions=recipe.questions,
                 examples=folder / "examples" if examples else None,
                 held_out={name: folder / stage for name, stage in held_out.items()},
+                held_out_of_start=encode_held_out(texts, folder / START, Path(work)),
             )
             write_json_atomic(inside / "results.json", lineage.result)
 
-    return Stage("evaluate", settings, (*models.values(), *examples, *held_out.values()), run)
+    parents = (*models.values(), *examples, *held_out.values(), *sources.values())
+    return Stage("evaluate", settings, parents, run)
 
 
 def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> ModelSpec:

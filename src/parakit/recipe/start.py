@@ -25,7 +25,9 @@ from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage
 from parakit.recipe.start_config import HUB, START, StartConfig
 from parakit.stages.run_dir import folder_fingerprint
+from parakit.tokens.tokenizer.extension import extend_tokenizer
 from parakit.tokens.tokenizer.files import TokenizerFiles, has_tokenizer
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _PRETRAINING_HEADS: dict[Family, HeadKind] = {
     "decoder": "language_model",
@@ -106,6 +108,7 @@ def check_model(recipe: RecipeConfig, folder: Path, accept_config: Sequence[str]
             f" {_PRETRAINING_HEADS[family]}",
             "leave out text, or start from the model that it was tuned from",
         )
+    _check_extension(recipe, folder)
     _check_template(recipe, folder)
 
 
@@ -120,6 +123,14 @@ def family_of_start(start: StartConfig) -> Family | None:
     if start.is_hub or not is_model_folder(source):
         return None
     return read_settings(source, start.accept_config)[1].family
+
+
+def _check_extension(recipe: RecipeConfig, folder: Path) -> None:
+    """Whether the tokenizer takes new tokens, and those of a list."""
+    new = recipe.start.new_tokens() if recipe.start else None
+    if new is not None:
+        listed = 1 if isinstance(new, int) else new
+        extend_tokenizer(Tokenizer.load(folder), ["a"], listed)
 
 
 def _check_template(recipe: RecipeConfig, folder: Path) -> None:

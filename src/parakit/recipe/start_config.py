@@ -1,6 +1,7 @@
 """Settings of a recipe that begins with a trained model: the model, and text of the kind that it knew. Imports no torch."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,6 +12,10 @@ from parakit.data.config import TextConfig
 
 HUB = "hub:"
 START = "start"  # the stage, and the model in what is measured
+VOCABULARY = "vocabulary"  # the stage that gives that model more tokens
+
+# How many, a list, or the path of a file
+ExtendVocab = Annotated[int, Field(ge=1, strict=True)] | str | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class StartConfig(Config):
@@ -29,6 +34,10 @@ class StartConfig(Config):
     chat_template: str | None = Field(
         default=None, description="A file with a chat template (jinja), instead of the model's own."
     )
+    extend_vocab: ExtendVocab | None = Field(
+        default=None,
+        description="With text: new tokens that shorten it: how many to learn, a list of words, or a file with one a line.",
+    )
 
     @model_validator(mode="after")
     def _fits_the_source(self) -> Self:
@@ -39,6 +48,25 @@ class StartConfig(Config):
                     f"remove it, or write {HUB}ORGANISATION/MODEL",
                 )
         return self
+
+    def new_tokens(self) -> int | tuple[str, ...] | None:
+        """How many tokens are new, or the words that become one; None: none. A file of them is read. Raises `UserError`
+        where it cannot be.
+        """
+        if not isinstance(self.extend_vocab, str):
+            return self.extend_vocab
+        path = Path(self.extend_vocab).expanduser()
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"start.extend_vocab: {path}: not readable as a text file: {error}",
+                "name a file with one word a line, a number, or a list: [word, word]",
+            ) from None
+        words = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+        if not words:
+            raise UserError(f"start.extend_vocab: {path}: has no words", "write one a line")
+        return words
 
     @property
     def is_hub(self) -> bool:

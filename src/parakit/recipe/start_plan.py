@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from parakit.recipe.config import RecipeConfig, parse_time
 from parakit.recipe.graph import Stage, fingerprint
-from parakit.recipe.start_config import START
+from parakit.recipe.start_config import START, VOCABULARY
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig, PretrainConfig
 from parakit.stages.data_config import CorpusConfig
 
@@ -25,7 +25,29 @@ WEIGHTS = {"pretrain": 2.0, "finetune": 3.0, "align": 2.0, "distill": 2.0}
 
 def tokenizer_stage(recipe: RecipeConfig) -> str:
     """The stage whose folder has the tokenizer."""
-    return START if recipe.start else "tokenizer"
+    return _start_stage(recipe) or "tokenizer"
+
+
+def _start_stage(recipe: RecipeConfig) -> str | None:
+    """The stage with the model that training begins with."""
+    if recipe.start is None:
+        return None
+    return START if recipe.start.extend_vocab is None else VOCABULARY
+
+
+def vocabulary_stages(recipe: RecipeConfig, folder: Path) -> list[Stage]:
+    """The imported model with more tokens, where the recipe asks for them."""
+    new = recipe.start.new_tokens() if recipe.start else None
+    if new is None:
+        return []
+
+    def run(out: Path) -> None:
+        from parakit.stages.data import extend_vocabulary
+
+        extend_vocabulary(folder / START, folder / "corpus", new, out, overwrite=True)
+
+    added = new if isinstance(new, int) else list(new)
+    return [Stage(VOCABULARY, {"extend_vocab": added}, (START, "corpus"), run)]
 
 
 def base_stage(recipe: RecipeConfig, stage: Literal["finetune", "align"]) -> str | None:
@@ -34,7 +56,7 @@ def base_stage(recipe: RecipeConfig, stage: Literal["finetune", "align"]) -> str
         return "finetune"
     if recipe.pretrain != "none":
         return "pretrain"
-    return START if recipe.start else None
+    return _start_stage(recipe)
 
 
 def seconds_of(recipe: RecipeConfig, stage: str) -> float | None:
@@ -57,7 +79,7 @@ def seconds_of(recipe: RecipeConfig, stage: str) -> float | None:
 
 def from_start(recipe: RecipeConfig, training: PretrainConfig, folder: Path) -> PretrainConfig:
     """Pre-training that continues the imported model, with the recipe's replayed text."""
-    changes: dict[str, Any] = {"model": str(folder / START)}
+    changes: dict[str, Any] = {"model": str(folder / tokenizer_stage(recipe))}
     if recipe.replay is not None:
         changes |= {"replay": str(folder / REPLAY_SHARDS), "replay_share": recipe.replay.share}
     return training.replace(**changes)
@@ -76,7 +98,7 @@ def replay_stages(recipe: RecipeConfig, folder: Path) -> list[Stage]:
         return []
     config = CorpusConfig.parse(recipe.replay.model_dump(exclude={"share"}, exclude_unset=True), "replay")
     inputs = fingerprint([*config.paths, *config.validation_paths], config)
-    family = recipe.family
+    family, source = recipe.family, tokenizer_stage(recipe)
 
     def read(out: Path) -> None:
         from parakit.stages.data import make_corpus
@@ -86,12 +108,12 @@ def replay_stages(recipe: RecipeConfig, folder: Path) -> list[Stage]:
     def encode(out: Path) -> None:
         from parakit.stages.data import make_shards
 
-        make_shards(folder / REPLAY_CORPUS, folder / START, out, overwrite=True, family=family)
+        make_shards(folder / REPLAY_CORPUS, folder / source, out, overwrite=True, family=family)
 
     settings = {"text": config.model_dump(mode="json"), "inputs": inputs}
     return [
         Stage(REPLAY_CORPUS, settings, (), read),
-        Stage(REPLAY_SHARDS, {"family": family}, (REPLAY_CORPUS, START), encode),
+        Stage(REPLAY_SHARDS, {"family": family}, (REPLAY_CORPUS, source), encode),
     ]
 
 
@@ -104,3 +126,11 @@ def held_out_sets(recipe: RecipeConfig) -> dict[str, str]:
     sets = {"held-out text": "shards"} if recipe.reads_text else {}
     sets |= {"held-out conversations": "conversation_shards"} if recipe.conversations else {}
     return sets | ({"replayed text": REPLAY_SHARDS} if recipe.replay else {})
+
+
+def held_out_sources(recipe: RecipeConfig) -> dict[str, str]:
+    """Of these sets, the stages with their text, where the start encodes it with another tokenizer; empty: it does not."""
+    if recipe.start is None or recipe.start.extend_vocab is None:
+        return {}
+    sources = {"shards": "corpus", "conversation_shards": "conversations", REPLAY_SHARDS: REPLAY_CORPUS}
+    return {name: sources[stage] for name, stage in held_out_sets(recipe).items()}

@@ -16,6 +16,7 @@ from parakit.reports.summary_schema import (
     StageSummary,
     StartSummary,
     TrainingSummary,
+    VocabularySummary,
 )
 
 # Models in pipeline order, each named after the stage that made it.
@@ -63,6 +64,23 @@ def forgetting(figures: TrainingSummary) -> str:
         f"loss on earlier data {number(before, 4)} before and {number(after, 4)} after, a forgetting of"
         f" {figures.forgetting:+.3f} nats per token with {percent(figures.replay_share)} of the rows replayed"
     )
+
+
+def vocabulary_facts(figures: VocabularySummary) -> list[tuple[str, str]]:
+    """A larger vocabulary in figures: name and value."""
+    facts = [
+        ("new tokens", number(figures.new_tokens)),
+        ("vocabulary", f"{number(figures.vocab_size)} tokens"),
+    ]
+    for split, before, after in (
+        ("training", figures.tokens_per_word_before, figures.tokens_per_word_after),
+        ("held-out", figures.held_out_tokens_per_word_before, figures.held_out_tokens_per_word_after),
+    ):
+        if before is not None and after is not None:
+            facts.append(
+                (f"tokens per word, {split} text", f"{number(before)} before, {number(after)} after")
+            )
+    return facts
 
 
 def samples_of(summary: BuildSummary, name: str) -> tuple[Sample, ...]:

@@ -37,11 +37,18 @@ from parakit.reports.formatting import (
     summary_sentence,
     task,
     training,
+    vocabulary_facts,
 )
 from parakit.reports.stage_comparison import stage_deltas, trained_stages
 from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
-from parakit.reports.summary_schema import BuildSummary, CorpusSummary, SkippedFile, TokenizerSummary
+from parakit.reports.summary_schema import (
+    BuildSummary,
+    CorpusSummary,
+    SkippedFile,
+    TokenizerSummary,
+    VocabularySummary,
+)
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
 PAGE = Path(__file__).with_name("page")
@@ -63,6 +70,7 @@ TITLES = {
 }
 STAGE_TITLES = {
     "start": "The published model",
+    "vocabulary": "Larger vocabulary",
     "pretrain": "Pre-training",
     "reward": "Reward modelling",
     "constitution": "Constitutional training",
@@ -293,6 +301,8 @@ def _stage_title(summary: BuildSummary, name: str) -> str:
 
 def _tokenizer(summary: BuildSummary) -> JsonObject | None:
     figures = stage(summary, "tokenizer")
+    if isinstance(larger := stage(summary, "vocabulary"), VocabularySummary):
+        return {"facts": vocabulary_facts(larger), "samples": [larger.tokens]}
     if not isinstance(figures, TokenizerSummary):
         return None
     kind = figures.kind or ""

@@ -58,6 +58,21 @@ class StartSummary(StageSummary):
     samples: tuple[Sample, ...] = ()
 
 
+class VocabularySummary(StageSummary):
+    """The larger vocabulary of the imported model: tokens per word of the text before and after."""
+
+    new_tokens: int | None = None
+    new_rows: int | None = Field(
+        default=None, description="Rows added to the embedding; the others were spare."
+    )
+    vocab_size: int | None = None
+    tokens_per_word_before: float | None = None
+    tokens_per_word_after: float | None = None
+    held_out_tokens_per_word_before: float | None = None
+    held_out_tokens_per_word_after: float | None = None
+    tokens: tuple[str, ...] = Field(default=(), description="The first of the new tokens.")
+
+
 class CorpusSummary(StageSummary):
     """The text: documents and bytes over all splits, and what was left out."""
 
@@ -202,6 +217,7 @@ class LineageEntry(SummaryPart):
 
 _SUMMARY_OF_STAGE: dict[str, type[StageSummary]] = {
     "start": StartSummary,
+    "vocabulary": VocabularySummary,
     "corpus": CorpusSummary,
     "tokenizer": TokenizerSummary,
     "shards": TokensSummary,

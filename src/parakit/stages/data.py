@@ -4,12 +4,14 @@ task and their tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from parakit.checkpoints.loading import load_model
+from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import Bar, log, progress
@@ -24,6 +26,7 @@ from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.data.skipped_rows import skip_summary
 from parakit.data.splits import SPLITS
+from parakit.inference.folder_settings import is_chat_tuned
 from parakit.primer.config import PrimerExamplesConfig
 from parakit.primer.sources import primer_conversations, primer_documents, primer_examples, primer_preferences
 from parakit.stages.config import SpanCorruption
@@ -33,6 +36,7 @@ from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.examples.encoding import encode_examples
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.comparison import unknown_share
+from parakit.tokens.tokenizer.extension import ExtendedTokenizer, extend_tokenizer
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
 from parakit.training.task_names import TaskName
@@ -40,6 +44,8 @@ from parakit.training.task_names import TaskName
 N_SHOWN_DOCUMENTS = 3
 SHOWN_CHARS = 300
 WARN_UNK_SHARE = 0.001
+N_MEASURED = 200  # held-out texts that the tokens per word are measured on
+N_SHOWN_TOKENS = 40  # of a larger vocabulary, in the report
 
 
 def make_corpus(config: CorpusConfig, out: Path, overwrite: bool = False) -> Path:
@@ -84,20 +90,52 @@ def copy_tokenizer(model: Path, corpus: Path, out: Path, overwrite: bool = False
     return tokenizer
 
 
+def extend_vocabulary(
+    model_dir: Path, corpus: Path, new: int | Sequence[str], out: Path, overwrite: bool = False
+) -> Path:
+    """Write the model of `model_dir` with `new` more tokens learned on the corpus' training split, or with those of a list.
+
+    The new rows are untrained: continued pre-training on the same text is to follow. The result has the tokens per word
+    before and after, on the training split and on the held-out one. Raises `UserError` as `extend_tokenizer` does.
+    """
+    from parakit.model.larger_vocabulary import add_token_rows
+
+    model, tokenizer = load_model(model_dir)
+    assert tokenizer is not None, "the import checks that there is one"
+    extended = extend_tokenizer(tokenizer, _texts(corpus, "train"), new)
+    n_rows = add_token_rows(model, extended.pieces)
+    figures = _vocabulary_figures(tokenizer, extended, list(islice(_texts(corpus, "validation"), N_MEASURED)))
+    figures["new_rows"] = n_rows
+    _tell(figures, new)
+    added = new if isinstance(new, int) else list(new)
+    config: JsonObject = {
+        "stage": "extend_vocab",
+        "extend_vocab": added,
+        "chat": is_chat_tuned(model_dir),
+    }
+    lineage = Lineage("model", config, [model_dir, corpus], result=figures)
+    return save_model(model, extended.tokenizer, out, lineage, overwrite)
+
+
 def n_sentinels_for(max_seq_len: int, config: SpanCorruption) -> int:
     """The sentinels that a text of `max_seq_len` tokens needs."""
     return int(span_counts(np.array(max_seq_len), config.noise_rate, config.mean_span, max_seq_len)[1]) + 1
 
 
 def make_shards(
-    corpus: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False, family: Family = "decoder"
+    corpus: Path,
+    tokenizer_dir: Path,
+    out: Path,
+    overwrite: bool = False,
+    family: Family = "decoder",
+    splits: Sequence[str] = SPLITS,
 ) -> Path:
-    """Encode every split of a corpus with the special tokens of `family`."""
+    """Encode the splits of a corpus with the special tokens of `family`."""
     tokenizer = Tokenizer.load(tokenizer_dir)
-    splits = {split: iter_corpus(corpus, split) for split in SPLITS}
+    documents = {split: iter_corpus(corpus, split) for split in splits}
     with progress("tokens", unit="bytes") as bar:
         return write_shards(
-            splits,
+            documents,
             tokenizer,
             out,
             [corpus, tokenizer_dir],
@@ -155,14 +193,29 @@ def make_prompts(method: str, paths: Sequence[str], out: Path) -> Path:
 
 
 def make_conversation_shards(
-    conversations: Path, tokenizer_dir: Path, out: Path, overwrite: bool = False
+    conversations: Path,
+    tokenizer_dir: Path,
+    out: Path,
+    overwrite: bool = False,
+    splits: Sequence[str] = CONVERSATION_SPLITS,
 ) -> Path:
     """Compile conversations to ids through the tokenizer's chat template."""
     tokenizer = Tokenizer.load(tokenizer_dir)
-    splits = {split: iter_conversations(conversations, split) for split in CONVERSATION_SPLITS}
+    rows = {split: iter_conversations(conversations, split) for split in splits}
     with progress("conversation tokens", unit="bytes") as bar:
         parents = [conversations, tokenizer_dir]
-        return write_shards(splits, tokenizer, out, parents, overwrite=overwrite, progress=bar)
+        return write_shards(rows, tokenizer, out, parents, overwrite=overwrite, progress=bar)
+
+
+def encode_held_out(sources: Mapping[str, Path], tokenizer_dir: Path, work: Path) -> dict[str, Path]:
+    """The validation splits of corpora and conversations (by name) as token shards of another tokenizer."""
+    made = {}
+    for name, source in sources.items():
+        made[name] = work / name.replace(" ", "_")
+        kind = open_artifact(source, verify=False).kind
+        encode = make_conversation_shards if kind == "conversations" else make_shards
+        encode(source, tokenizer_dir, made[name], splits=("validation",))
+    return made
 
 
 def report_skipped(title: str, made: Path) -> Path:
@@ -189,7 +242,7 @@ def _counted(texts: Iterator[str], bar: Bar) -> Iterator[str]:
 
 def _efficiency(tokenizer: Tokenizer, held_out: Iterator[str]) -> JsonObject:
     """Bytes per token and tokens per word on some texts, and the tokens of a few of them."""
-    texts = list(islice(held_out, 200))
+    texts = list(islice(held_out, N_MEASURED))
     n_tokens = sum(len(ids) for ids in tokenizer.encode_bulk(texts)) or 1
     shown = [text[:SHOWN_CHARS] for text in texts[:N_SHOWN_DOCUMENTS]]
     return {
@@ -199,6 +252,43 @@ def _efficiency(tokenizer: Tokenizer, held_out: Iterator[str]) -> JsonObject:
         "tokens_per_word": n_tokens / (sum(len(text.split()) for text in texts) or 1),
         "samples": [[tokenizer.decode([i]) for i in tokenizer.encode(text)] for text in shown],
     }
+
+
+def _vocabulary_figures(
+    tokenizer: Tokenizer, extended: ExtendedTokenizer, held_out: Sequence[str]
+) -> JsonObject:
+    """How many tokens are new, and the tokens per word before and after."""
+    n_words = sum(len(text.split()) for text in held_out)
+    held_out_ratios = [
+        sum(map(len, one.encode_bulk(list(held_out)))) / n_words if n_words else None
+        for one in (tokenizer, extended.tokenizer)
+    ]
+    return {
+        "new_tokens": len(extended.pieces),
+        "vocab_size": extended.tokenizer.vocab_size,
+        "tokens_per_word_before": extended.tokens_per_word_before,
+        "tokens_per_word_after": extended.tokens_per_word_after,
+        "held_out_tokens_per_word_before": held_out_ratios[0],
+        "held_out_tokens_per_word_after": held_out_ratios[1],
+        "tokens": [
+            extended.tokenizer.decode([token_id]) for token_id in list(extended.pieces)[:N_SHOWN_TOKENS]
+        ],
+    }
+
+
+def _tell(figures: JsonObject, new: int | Sequence[str]) -> None:
+    n_made = figures["new_tokens"]
+    fewer = isinstance(new, int) and n_made < new
+    wanted = f" of {new:,} (no more pairs of tokens occur twice)" if fewer else ""
+    spare = "" if figures["new_rows"] else "; the model's embedding had rows for them"
+    log(f"vocabulary: {n_made:,}{wanted} new tokens, {figures['vocab_size']:,} in all{spare}")
+    parts = [
+        f"{figures[f'{prefix}tokens_per_word_before']:.2f} before and {figures[f'{prefix}tokens_per_word_after']:.2f}"
+        f" after in the {split} text"
+        for prefix, split in (("", "training"), ("held_out_", "held-out"))
+        if figures[f"{prefix}tokens_per_word_before"] is not None
+    ]
+    log(f"vocabulary: tokens per word {', '.join(parts)}")
 
 
 def make_examples(config: ExamplesConfig, task: TaskName, out: Path, overwrite: bool = False) -> Path:

@@ -47,12 +47,14 @@ def measure(
     questions: Sequence[str] = (),
     examples: Path | None = None,
     held_out: Mapping[str, Path] | None = None,
+    held_out_of_start: Mapping[str, Path] | None = None,
 ) -> JsonObject:
     """Evaluate `models`, in the order of the pipeline: each was made from the one before. One named `start` is the
     published model that the build began with: it answers and continues as the others do.
 
     `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>`, what its stage changed;
-    `evaluations`, a row for each text and model, those of `held_out` (a name and a folder of token shards) too;
+    `evaluations`, a row for each text and model, those of `held_out` (a name and a folder of token shards) too.
+    `held_out_of_start` holds the same texts as the start's tokenizer encodes them, where it is another one;
     `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task` and `task_of_start`, the figures
     of the tuned model and of the start, if it has the head, on the held-out part of `examples`.
     """
@@ -76,7 +78,9 @@ def measure(
                 suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
         if isinstance(model, LanguageModel):
             rows += _text_rows(config, name, model, tokenizer, advance)
-            rows += _held_out_rows(held_out or {}, name, model, advance)
+            own = held_out_of_start if name == "start" else None
+            sets = (own or held_out) or {}
+            rows += _held_out_rows(sets, name, model, advance, in_bytes=bool(held_out_of_start))
         if examples is not None and (name == "tuned" or (name == "start" and _has_head_for(model, examples))):
             settings = EvaluationConfig(
                 examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
@@ -152,10 +156,10 @@ def _text_rows(
 
 
 def _held_out_rows(
-    held_out: Mapping[str, Path], name: str, model: LanguageModel, advance: OnProgress
+    held_out: Mapping[str, Path], name: str, model: LanguageModel, advance: OnProgress, in_bytes: bool
 ) -> list[JsonObject]:
     """The loss on validation splits that were encoded with the model's tokenizer. Of conversations only the answers
-    count, so that there are no bits per byte.
+    count: there are bits per byte of their text only with `in_bytes`, where tokens are not the same in all models.
     """
     rows = []
     for title, folder in held_out.items():
@@ -163,7 +167,7 @@ def _held_out_rows(
         if shards.n_counted:
             loss = evaluate_loss(model, shards, advance=advance)
             facts = dataclasses.asdict(loss) | (
-                {"bits_per_byte": None} if shards.loss_mask is not None else {}
+                {"bits_per_byte": None} if shards.loss_mask is not None and not in_bytes else {}
             )
             rows.append({"name": title, "model": name, "bytes": loss.n_bytes} | facts)
     return rows
