@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from parakit.common.files import JsonObject
 from parakit.common.formatting import MISSING, byte_size, compact, long_duration, number, percent
 from parakit.reports.summary_parts import Sample
 from parakit.reports.summary_schema import (
@@ -81,6 +82,14 @@ def vocabulary_facts(figures: VocabularySummary) -> list[tuple[str, str]]:
                 (f"tokens per word, {split} text", f"{number(before)} before, {number(after)} after")
             )
     return facts
+
+
+def larger_vocabulary(summary: BuildSummary) -> JsonObject | None:
+    """The report's section on a tokenizer that was extended; None for any other."""
+    figures = stage(summary, "vocabulary")
+    if not isinstance(figures, VocabularySummary):
+        return None
+    return {"facts": vocabulary_facts(figures), "samples": [figures.tokens]}
 
 
 def samples_of(summary: BuildSummary, name: str) -> tuple[Sample, ...]:

@@ -25,6 +25,7 @@ from parakit.reports.formatting import (
     forgetting,
     hide_missing,
     humanize,
+    larger_vocabulary,
     model_name,
     model_stages,
     next_command,
@@ -37,18 +38,11 @@ from parakit.reports.formatting import (
     summary_sentence,
     task,
     training,
-    vocabulary_facts,
 )
 from parakit.reports.stage_comparison import stage_deltas, trained_stages
 from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
-from parakit.reports.summary_schema import (
-    BuildSummary,
-    CorpusSummary,
-    SkippedFile,
-    TokenizerSummary,
-    VocabularySummary,
-)
+from parakit.reports.summary_schema import BuildSummary, CorpusSummary, SkippedFile, TokenizerSummary
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
 PAGE = Path(__file__).with_name("page")
@@ -134,7 +128,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "evaluations": () if summary.against_start else summary.evaluations,
         "trained": [_trained(summary, name) for name in trained_stages(summary) if stage(summary, name)],
         "samples": _samples(summary),
-        "tokenizer": _tokenizer(summary),
+        "tokenizer": larger_vocabulary(summary) or _tokenizer(summary),
         "corpus": _corpus(summary),
         "times": charts.time_slices(summary),
         "time_rows": _time_rows(summary),
@@ -301,8 +295,6 @@ def _stage_title(summary: BuildSummary, name: str) -> str:
 
 def _tokenizer(summary: BuildSummary) -> JsonObject | None:
     figures = stage(summary, "tokenizer")
-    if isinstance(larger := stage(summary, "vocabulary"), VocabularySummary):
-        return {"facts": vocabulary_facts(larger), "samples": [larger.tokens]}
     if not isinstance(figures, TokenizerSummary):
         return None
     kind = figures.kind or ""
