@@ -8,13 +8,13 @@ that were compared are in docs/decisions/0020-rows-of-new-tokens.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from parakit.model.config import EncoderDecoderConfig, ModelConfig
+from parakit.model.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
 from parakit.model.heads import TokenPredictor, TransformerModel
-from parakit.model.transformer_config import TransformerConfig
 
 
 @torch.no_grad()
@@ -35,10 +35,11 @@ def add_token_rows(model: TransformerModel, pieces: Mapping[int, Sequence[int]])
         head.out_features = n_rows
         if head.bias is not None:
             head.bias = _extended(head.bias, n_rows, pieces)
-    for module in model.modules():
-        config = getattr(module, "config", None)
-        if isinstance(config, TransformerConfig | EncoderDecoderConfig):
-            module.config = with_vocab_size(config, n_rows)
+    holder: Any
+    for holder in model.modules():
+        config = getattr(holder, "config", None)
+        if isinstance(config, DecoderConfig | EncoderConfig | EncoderDecoderConfig):
+            holder.config = with_vocab_size(config, n_rows)
     return n_rows - n_before
 
 
