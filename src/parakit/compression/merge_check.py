@@ -66,9 +66,9 @@ def prompt_logits(
         return None
     logits = []
     for prompt in prompts:
-        asked = [Message("user", prompt)] if chat and tokenizer.chat_template else prompt
+        request = [Message("user", prompt)] if chat and tokenizer.chat_template else prompt
         limit = min(MAX_PROMPT_TOKENS, model.config.max_seq_len)
-        ids = prompt_ids(tokenizer, asked)[-limit:]
+        ids = prompt_ids(tokenizer, request)[-limit:]
         logits.append(model(torch.tensor([ids]))[0].float())
     return logits
 
