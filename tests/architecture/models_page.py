@@ -54,6 +54,8 @@ NAMES = {
     "phi3": ("Phi-3, Phi-4", "also Phi-3.5 mini"),
     "qwen2": ("Qwen2, Qwen2.5", ""),
     "qwen3": ("Qwen3", "also Qwen3-Embedding"),
+    "qwen3_5_moe_text": ("Qwen3.5-MoE, Qwen3.6-MoE", "the language model; text only"),
+    "qwen3_5_text": ("Qwen3.5, Qwen3.6", "the language model; text only"),
     "qwen3_moe": ("Qwen3-MoE", ""),
     "roberta": ("RoBERTa", ""),
     "smollm3": ("SmolLM3", ""),

@@ -37,6 +37,7 @@ class DecoderCase:
     heads: tuple[str, ...] = tuple(ALL_HEADS)
     config: str | None = None  # transformers' class of settings; None: the prefix's
     classifier: str | None = None  # transformers' class that classifies texts; None: the prefix's
+    spread: float = 0.2  # of what is added to fresh weights
     eager: bool = False  # transformers' other kernels leave out the bound of the scores
     written_as: Mapping[str, str] = field(default_factory=dict)  # variant -> the class that it is saved as
 
@@ -268,6 +269,39 @@ _GPT_OSS_VARIANTS = {
     "all local": {"layer_types": ["sliding_attention"] * 3},
     "plain rope": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, "sliding_window": 40},
 }
+_DELTA = {
+    **{"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8},
+    **{"linear_value_head_dim": 6, "head_dim": 16, "num_hidden_layers": 2, "full_attention_interval": 2},
+}
+_HYBRID = ["linear_attention", "full_attention", "linear_attention"]
+_MROPE = {
+    **{"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25},
+    **{"mrope_section": [1, 1, 0], "mrope_interleaved": True},
+}
+_QWEN35_VARIANTS = {
+    "Qwen3.5-27B": {"rope_parameters": _MROPE},
+    "Qwen3.5-0.8B": {"linear_num_value_heads": 2, "tie_word_embeddings": True, "rope_parameters": _MROPE},
+    "Qwen3.5-2B": {"tie_word_embeddings": True, "num_key_value_heads": 1},
+    "Qwen3.5-9B": {"linear_value_head_dim": 8, "num_key_value_heads": 4},
+    "Qwen3.6-27B": {"linear_num_value_heads": 6, "rope_parameters": _MROPE, "rms_norm_eps": 1e-5},
+    "half of each head": {"rope_parameters": {**_MROPE, "partial_rotary_factor": 0.5}},
+    "attention last": {"layer_types": ["full_attention", "linear_attention"], "num_hidden_layers": 2},
+    "no attention before": {"layer_types": _HYBRID, "num_hidden_layers": 3, "linear_conv_kernel_dim": 3},
+    "attention alone": {"layer_types": ["full_attention"] * 2, "num_hidden_layers": 2},
+    "biases": {"attention_bias": True, "layer_types": _HYBRID, "num_hidden_layers": 3},
+}
+_QWEN35_MOE_VARIANTS = {
+    "Qwen3.5-35B-A3B": {"rope_parameters": _MROPE},
+    "Qwen3.5-122B-A10B": {"num_experts": 6, "num_experts_per_tok": 4},
+    "Qwen3.5-397B-A17B": {"linear_num_value_heads": 6},
+    "Qwen3.6-35B-A3B": {"rope_parameters": _MROPE, "num_key_value_heads": 1},
+    "wider shared expert": {"shared_expert_intermediate_size": 48},
+    "one expert": {"num_experts_per_tok": 1, "num_hidden_layers": 3, "layer_types": _HYBRID},
+    "tied": {"tie_word_embeddings": True, "num_hidden_layers": 3, "layer_types": _HYBRID},
+    "attention alone": {"layer_types": ["full_attention"] * 2, "num_hidden_layers": 2},
+    "longer filters": {"linear_conv_kernel_dim": 6},
+    "biases": {"attention_bias": True, "num_hidden_layers": 3, "layer_types": _HYBRID},
+}
 # EmbeddingGemma is an encoder: Gemma 3 that attends in both directions
 EMBEDDING_GEMMA = {
     "embeddinggemma-300m": {"sliding_window": 8, "layer_types": _MIXED, "query_pre_attn_scalar": 16},
@@ -314,6 +348,26 @@ DECODERS: dict[str, DecoderCase] = {
     "smollm3": DecoderCase("SmolLM3", _SMOLLM3_VARIANTS),
     "olmo3": DecoderCase("Olmo3", _OLMO3_VARIANTS, heads=_WITHOUT_TOKENS),
     "gpt_oss": DecoderCase("GptOss", _GPT_OSS_VARIANTS, sizes=SIZES | _GPT_OSS | {"head_dim": 8}, eager=True),
+    "qwen3_5_text": DecoderCase(
+        "Qwen3_5",
+        _QWEN35_VARIANTS,
+        sizes=SIZES | _DELTA,
+        heads=("language_model", "classifier"),
+        config="Qwen3_5TextConfig",
+        spread=0.1,
+        classifier="Qwen3_5TextForSequenceClassification",
+    ),
+    "qwen3_5_moe_text": DecoderCase(
+        "Qwen3_5Moe",
+        _QWEN35_MOE_VARIANTS,
+        sizes=sizes_without("intermediate_size")
+        | _DELTA
+        | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+        | {"shared_expert_intermediate_size": 24},
+        heads=("language_model",),
+        config="Qwen3_5MoeTextConfig",
+        spread=0.1,
+    ),
     "ministral": DecoderCase("Ministral", _MINISTRAL_VARIANTS, sizes=SIZES | {"head_dim": 8}),
 }
 

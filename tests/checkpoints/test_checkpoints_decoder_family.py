@@ -42,7 +42,7 @@ def tiny(name: str, variant: str, head: str = "language_model"):
     named = case.classifier if head == "classifier" else None
     model_class = getattr(transformers, named or f"{case.prefix}{ALL_HEADS[head]}")
     settings = config(**{**case.sizes, **case.variants[variant], **labels})
-    return kernels(reference_model(model_class, settings), name)
+    return kernels(reference_model(model_class, settings, spread=case.spread), name)
 
 
 def kernels(model, name: str):

@@ -23,7 +23,7 @@ _POSITION_SETTINGS = {
 _BUCKET_SETTINGS = {"n_relative_buckets", "max_relative_distance"}
 _EXPERT_SETTINGS = {
     *("n_active_experts", "n_shared_experts", "d_expert", "normalize_expert_weights", "dense_layers"),
-    *("expert_bias", "glu_limit"),
+    *("expert_bias", "glu_limit", "shared_expert_gate"),
 }
 # an encoder-decoder has one output, the decoder's
 _OUTPUT_SETTINGS = {"tie_embeddings", "head_transform", "lm_head_bias", "logit_scale", "logit_soft_cap"}

@@ -40,6 +40,8 @@ from parakit.checkpoints.architectures import (
     phi3,
     qwen2,
     qwen3,
+    qwen3_5,
+    qwen3_5_moe,
     qwen3_moe,
     roberta,
     smollm3,
@@ -59,7 +61,7 @@ from parakit.model.config import FIXED_LABELS, SPAN_LABELS, ClassifierConfig, Em
 _MODULES: tuple[Architecture, ...] = (
     *(qwen3, llama, mistral, qwen2, gpt2, qwen3_moe, mixtral),
     *(gpt_neox, opt, phi3, stablelm, olmo2, olmo3, gemma2, gemma3_text),
-    *(granite, smollm3, ministral, gpt_oss),
+    *(granite, smollm3, ministral, gpt_oss, qwen3_5, qwen3_5_moe),
     *(modernbert, distilbert, bert, roberta, xlm_roberta, mpnet, electra, nomic_bert, deberta_v2),
     *(t5, bart, marian, mt5, umt5, mbart, pegasus, m2m_100),
 )

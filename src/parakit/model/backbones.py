@@ -17,7 +17,7 @@ from parakit.model.layers.attention import Cache, Rotation
 from parakit.model.layers.blocks import BiasedBlock, Block, make_block
 from parakit.model.layers.convolution import Convolution
 from parakit.model.layers.disentangled import DisentangledPositions
-from parakit.model.layers.masks import causal_mask, expand_mask, narrow_mask
+from parakit.model.layers.masks import causal_mask, documents_of, expand_mask, narrow_mask
 from parakit.model.layers.norms import Dropout, make_norm
 from parakit.model.layers.positions import RelativePositions, RotaryPositions, make_positions
 from parakit.model.transformer_config import TransformerConfig
@@ -114,14 +114,14 @@ class Stack(nn.Module):
             index, n_keys = position_ids, cache.seq_len + n_new
         if source_mask is not None and source_mask.ndim == 2:
             source_mask = source_mask[:, None, None, :]
-        masks = self._masks(attention_mask, index, n_keys)
+        masks = *self._masks(attention_mask, index, n_keys), self._documents(attention_mask, cache, n_new)
         rotations = self._rotations(position_ids)
         if self.config.bias_per_layer:
             rotations = (self._buckets(index, n_keys),)
         x = embedded = self._embed(vectors, position_ids, token_type_ids)
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            inputs = (x, rotations[block.rotation], masks[block.local], cache, source, source_mask)
+            inputs = (x, rotations[block.rotation], masks[block.mask], cache, source, source_mask)
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, *inputs, use_reentrant=False)
             else:
@@ -166,6 +166,16 @@ class Stack(nn.Module):
             return None, None, None
         full = self.positions(position_ids)
         return full, full if self.local_positions is None else self.local_positions(position_ids), None
+
+    def _documents(self, attention_mask: Tensor | None, cache: Cache | None, n_new: int) -> Tensor | None:
+        """The mask of recurrent layers; see `GatedDeltaRule.forward`."""
+        if self.config.delta_rule is None:
+            return None
+        if cache is not None:
+            return cache.new_tokens(n_new)
+        if attention_mask is None or attention_mask.ndim == 2:
+            return attention_mask
+        return documents_of(attention_mask)
 
     def _masks(
         self, attention_mask: Tensor | None, index: Tensor, n_keys: int

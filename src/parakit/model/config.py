@@ -76,6 +76,8 @@ class EncoderDecoderConfig(Config):
                 )
         if self.decoder.parallel_residual or self.decoder.sublayer_norm != "input":
             raise ValueError("parallel_residual and sublayer_norm are for stacks without cross-attention")
+        if self.decoder.delta_rule is not None or self.decoder.attention_gate or self.encoder.attention_gate:
+            raise ValueError("delta_rule and attention_gate are for stacks without cross-attention")
         if self.encoder.d_embedding or self.decoder.d_embedding:
             raise ValueError("d_embedding is for stacks without cross-attention")
         if self.decoder_start_id >= self.vocab_size:

@@ -15,6 +15,7 @@ def stack_params(
 ) -> dict[str, int]:
     """Parameters of one stack and its language-model head, by part. `cross`: with attention to a source."""
     c, d = config, config.d_model
+    n_attention = _n_attention_layers(c)
     per_norm = d * (c.norm_weight + c.norm_bias)
     n_norms = c.n_layers * norms_per_block(c, cross) + c.final_norm + c.embedding_norm - skips_first_norm(c)
     norms = n_norms * per_norm - c.embedding_norm * (d - c.d_positions) * (c.norm_weight + c.norm_bias)
@@ -23,7 +24,8 @@ def stack_params(
         "token_embedding": embedded + c.n_token_types * c.d_positions,
         "embedding_projection": _projection_params(c),
         "position_embedding": _position_params(c),
-        "attention": c.n_layers * _attention_params(c),
+        "attention": n_attention * _attention_params(c),
+        "delta_rule": (c.n_layers - n_attention) * _delta_params(c),
         "cross_attention": c.n_layers * _attention_params(c, cross=True) if cross else 0,
         "feed_forward": sum(_layer_params(c, layer) for layer in range(c.n_layers)),
         "norms": norms,
@@ -108,7 +110,12 @@ def _attention_flops(config: TransformerConfig, seq_len: int) -> float:
     """Operations of one token in attention, without the matrices', averaged over a sequence."""
     total = 0.0
     for layer in range(config.n_layers):
-        if config.attention == "low_rank":  # every key and value is projected once
+        if config.delta_rule is not None and config.is_recurrent(
+            layer
+        ):  # a state is read, and corrected by two more
+            rule = config.delta_rule
+            total += 6 * rule.n_value_heads * rule.key_dim * rule.value_dim
+        elif config.attention == "low_rank":  # every key and value is projected once
             projection = 4 * config.low_rank_len * config.n_kv_heads * config.head_dim
             total += 4 * config.n_heads * config.head_dim * config.low_rank_len + projection
         else:
@@ -133,12 +140,14 @@ def _mean_attended(config: TransformerConfig, layer: int, seq_len: int) -> float
 
 def _stack_matmul_params(config: TransformerConfig) -> int:
     matrices = 3 if config.gated else 2
-    total = config.n_layers * _attention_matmul_params(config)
+    n_attention = _n_attention_layers(config)
+    total = n_attention * _attention_matmul_params(config)
+    total += (config.n_layers - n_attention) * _delta_matmul_params(config)
     for layer in range(config.n_layers):
         if config.has_experts(layer):
             n_active = config.n_active_experts + config.n_shared_experts
             total += n_active * matrices * config.d_model * (config.d_expert or config.d_ff)
-            total += config.n_experts * config.d_model
+            total += (config.n_experts + config.shared_expert_gate) * config.d_model
         else:
             total += matrices * config.d_model * config.d_ff
     return total
@@ -158,13 +167,36 @@ def _projection_params(config: TransformerConfig) -> int:
 
 
 def _attention_matmul_params(config: TransformerConfig) -> int:
-    return config.d_model * config.head_dim * (2 * config.n_heads + 2 * config.n_kv_heads)
+    n_query_heads = 3 if config.attention_gate else 2  # with the output's
+    return config.d_model * config.head_dim * (n_query_heads * config.n_heads + 2 * config.n_kv_heads)
+
+
+def _n_attention_layers(config: TransformerConfig) -> int:
+    return sum(not config.is_recurrent(layer) for layer in range(config.n_layers))
+
+
+def _delta_matmul_params(config: TransformerConfig) -> int:
+    rule = config.delta_rule
+    if rule is None:
+        return 0
+    values = rule.n_value_heads * rule.value_dim
+    return config.d_model * (2 * rule.n_key_heads * rule.key_dim + 3 * values + 2 * rule.n_value_heads)
+
+
+def _delta_params(config: TransformerConfig) -> int:
+    """Matrices, filters, two numbers for each head's decay, and a norm."""
+    rule = config.delta_rule
+    if rule is None:
+        return 0
+    filtered = 2 * rule.n_key_heads * rule.key_dim + rule.n_value_heads * rule.value_dim
+    vectors = filtered * rule.conv_kernel_size + 2 * rule.n_value_heads + rule.value_dim
+    return _delta_matmul_params(config) + vectors
 
 
 def _attention_params(config: TransformerConfig, cross: bool = False) -> int:
     c = config
     n = _attention_matmul_params(c)
-    n += c.head_dim * (c.n_heads + 2 * c.n_kv_heads) if c.attention_bias else 0
+    n += c.head_dim * ((1 + c.attention_gate) * c.n_heads + 2 * c.n_kv_heads) if c.attention_bias else 0
     n += c.d_model if c.attention_output_bias else 0
     if c.query_key_norm:
         n += c.head_dim * (2 if c.query_key_norm_shape == "head" else c.n_heads + c.n_kv_heads)
@@ -195,7 +227,8 @@ def _layer_params(config: TransformerConfig, layer: int) -> int:
     if not config.has_experts(layer):
         return _feed_forward_params(config, config.d_ff)
     experts = (config.n_experts + config.n_shared_experts) * _expert_params(config)
-    return experts + config.n_experts * (config.d_model + config.expert_bias)  # the router
+    gate = config.shared_expert_gate * config.d_model
+    return experts + gate + config.n_experts * (config.d_model + config.expert_bias)  # the router
 
 
 def _convolution_params(config: TransformerConfig) -> int:

@@ -25,13 +25,14 @@ from parakit.model.config import (
     EncoderConfig,
     EncoderDecoderConfig,
 )
-from parakit.model.layers.attention import SinkAttention
+from parakit.model.layers.attention import Attention, SinkAttention
 from parakit.model.layers.blocks import Block
 from parakit.model.layers.convolution import Convolution
 from parakit.model.layers.disentangled import DisentangledPositions
 from parakit.model.layers.efficient_attention import LowRankAttention
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
+from parakit.model.layers.gated_delta import GatedDeltaRule
 from parakit.model.layers.norms import (
     Dropout,
     HeadwiseLayerNorm,
@@ -296,6 +297,7 @@ _WITH_RESET = (
     MixtureOfExperts,
     LowRankAttention,
     SinkAttention,
+    GatedDeltaRule,
     LearnedPositions,
     RelativePositions,
     DisentangledPositions,
@@ -341,5 +343,5 @@ def _reset_attention(block: Block) -> None:
     for attention in (block.attention, block.cross_attention):
         if attention is not None:
             nn.init.zeros_(attention.output.weight)
-            if attention.scale is not None:
+            if isinstance(attention, Attention) and attention.scale is not None:
                 attention.query.weight *= attention.head_dim**-0.5 / attention.scale

@@ -52,6 +52,25 @@ class RopeScaling(Config):
         return self
 
 
+class DeltaRule(Config):
+    """Layers of the gated delta rule (Qwen3.5), which stand where other layers have attention."""
+
+    layers: tuple[int, ...] = Field(min_length=1)
+    n_key_heads: int = Field(ge=1, description="heads of queries and keys")
+    n_value_heads: int = Field(ge=1, description="heads of values; several may share a key head")
+    key_dim: int = Field(ge=1, description="features of a query or key")
+    value_dim: int = Field(ge=1)
+    conv_kernel_size: int = Field(default=4, ge=1, description="tokens that the convolution before sees")
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.n_value_heads % self.n_key_heads:
+            raise ValueError(
+                f"n_value_heads = {self.n_value_heads} is not a multiple of n_key_heads = {self.n_key_heads}"
+            )
+        return self
+
+
 class TransformerConfig(Config):
     """One stack of blocks. Widths are in features, lengths in tokens."""
 
@@ -101,6 +120,10 @@ class TransformerConfig(Config):
     attention_output_bias: bool = False
     attention_scale: float | None = Field(default=None, gt=0, description="None: head_dim ** -0.5")
     attention_soft_cap: float | None = Field(default=None, gt=0)
+    attention_gate: bool = Field(
+        default=False, description="a sigmoid of each token's vector multiplies what it attends to"
+    )
+    delta_rule: DeltaRule | None = None
     attention_sinks: bool = Field(
         default=False, description="a trained score for each head that takes probability and has no value"
     )
@@ -137,6 +160,9 @@ class TransformerConfig(Config):
     n_experts: int = Field(default=0, ge=0, description="0: one dense feed-forward layer")
     n_active_experts: int = Field(default=2, ge=1)
     n_shared_experts: int = Field(default=0, ge=0, description="experts that process every token")
+    shared_expert_gate: bool = Field(
+        default=False, description="a sigmoid of each token's vector multiplies what they give"
+    )
     d_expert: int | None = Field(default=None, ge=1, description="width of an expert; None: d_ff")
     normalize_expert_weights: bool = True
     expert_bias: bool = Field(default=False, description="of the router and of the experts' matrices")
@@ -204,8 +230,10 @@ class TransformerConfig(Config):
             raise ValueError(
                 f"n_active_experts = {self.n_active_experts} exceeds n_experts = {self.n_experts}"
             )
-        for name in ("local_layers", "dense_layers", "no_rope_layers"):
-            beyond = [layer for layer in getattr(self, name) or () if not 0 <= layer < self.n_layers]
+        named = {name: getattr(self, name) for name in ("local_layers", "dense_layers", "no_rope_layers")}
+        named["delta_rule.layers"] = self.delta_rule and self.delta_rule.layers
+        for name, layers in named.items():
+            beyond = [layer for layer in layers or () if not 0 <= layer < self.n_layers]
             if beyond:
                 raise ValueError(f"{name} names layer {beyond[0]}, and n_layers = {self.n_layers}")
         return self
@@ -249,6 +277,13 @@ class TransformerConfig(Config):
     def _check_attention(self) -> Self:
         if self.attention == "low_rank" and self.family != "encoder":
             raise ValueError("attention = 'low_rank' mixes all positions, which a causal stack must not do")
+        usual = self.attention == "softmax" and self.sliding_window is None and not self.attention_sinks
+        if self.attention_gate and (not usual or self.positions == "disentangled"):
+            raise ValueError("attention_gate = True is for softmax attention without a window, without sinks")
+        if self.delta_rule is not None and (self.family != "decoder" or not usual):
+            raise ValueError(
+                "delta_rule is for decoders whose other layers have softmax attention without a window, without sinks"
+            )
         if self.attention_sinks and (self.attention != "softmax" or self.positions == "disentangled"):
             raise ValueError(
                 "attention_sinks = True is for attention = 'softmax' without disentangled positions"
@@ -332,6 +367,8 @@ class TransformerConfig(Config):
                 f"expert_bias = True, with n_experts = {self.n_experts} and n_shared_experts ="
                 f" {self.n_shared_experts}: it is of experts, and shared ones have none"
             )
+        if self.shared_expert_gate and not self.n_shared_experts:
+            raise ValueError("shared_expert_gate = True, and n_shared_experts = 0")
         if self.glu_limit is not None and not (self.expert_bias and self.gated):
             raise ValueError(
                 f"glu_limit = {self.glu_limit} is for experts with gates and biases: gated, expert_bias"
@@ -363,6 +400,10 @@ class TransformerConfig(Config):
     def is_local(self, layer: int) -> bool:
         """Whether `layer` attends to `sliding_window` tokens only."""
         return self.sliding_window is not None and (self.local_layers is None or layer in self.local_layers)
+
+    def is_recurrent(self, layer: int) -> bool:
+        """Whether `layer` has the gated delta rule instead of attention."""
+        return self.delta_rule is not None and layer in self.delta_rule.layers
 
     def has_experts(self, layer: int) -> bool:
         """Whether `layer` has a mixture of experts instead of a feed-forward layer."""

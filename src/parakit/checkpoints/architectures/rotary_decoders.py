@@ -169,12 +169,30 @@ def decoder_tensors(
         for part, hf_part in norms.items():
             yield from norm(f"{name}.{part}", f"{hf_name}.{hf_part}", d, config.norm_bias)
         yield from _attention(config, name, hf_name, query_key_norms)
-        if not config.has_experts(layer):
-            yield from _feed_forward(config, name, hf_name)
-        else:
-            yield from _experts(config, name, f"{hf_name}.{experts[0]}", experts[1])
+        yield from feed_forward_tensors(config, layer, name, hf_name, experts)
     yield from norm("trunk.final_norm", f"{prefix}norm", d, config.norm_bias)
     yield from head_tensors(config, head)
+
+
+def feed_forward_tensors(
+    config: DecoderConfig,
+    layer: int,
+    name: str,
+    hf_name: str,
+    experts: tuple[str, Mapping[str, str]] = ("mlp", QWEN_EXPERTS),
+) -> Iterator[HFTensor]:
+    """The feed-forward of a layer, or its experts; `experts` as for `decoder_tensors`."""
+    if not config.has_experts(layer):
+        yield from _feed_forward(config, f"{name}.feed_forward", f"{hf_name}.mlp", config.d_ff)
+        return
+    module = f"{hf_name}.{experts[0]}"
+    yield from _experts(config, name, module, experts[1])
+    if config.n_shared_experts:
+        width = config.n_shared_experts * (config.d_expert or config.d_ff)
+        yield from _feed_forward(config, f"{name}.feed_forward.shared", f"{module}.shared_expert", width)
+    if config.shared_expert_gate:
+        gate = f"{name}.feed_forward.shared.output_gate.weight"
+        yield tensor(gate, f"{module}.shared_expert_gate.weight", 1, config.d_model)
 
 
 def head_tensors(config: DecoderConfig, head: Head, label_head: str = "score") -> Iterator[HFTensor]:
@@ -217,16 +235,10 @@ def _head_norm(config: DecoderConfig, name: str, hf_name: str, width: int) -> It
         yield tensor(name, f"{hf_name}.weight", config.head_dim if shared else width)
 
 
-def _feed_forward(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
-    d, f = config.d_model, config.d_ff
+def _feed_forward(config: DecoderConfig, name: str, hf_name: str, width: int) -> Iterator[HFTensor]:
+    d, f, bias = config.d_model, width, config.feed_forward_bias
     for part, rows, columns in (("gate", f, d), ("up", f, d), ("down", d, f)):
-        yield from linear(
-            f"{name}.feed_forward.{part}",
-            f"{hf_name}.mlp.{part}_proj",
-            rows,
-            columns,
-            config.feed_forward_bias,
-        )
+        yield from linear(f"{name}.{part}", f"{hf_name}.{part}_proj", rows, columns, bias)
 
 
 def _experts(config: DecoderConfig, name: str, hf_name: str, parts: Mapping[str, str]) -> Iterator[HFTensor]:

@@ -76,6 +76,7 @@ def prefill(model: NextTokenModel, cache: KVCache, prompts: Sequence[Sequence[in
     if cache.switches_angles:  # by a row's last position, which is not that of its padding
         last_position = [old + new - 1 for old, new in zip(before, lengths, strict=True)]
         position_ids = position_ids.minimum(torch.tensor(last_position, device=input_ids.device)[:, None])
+    cache.expect(lengths)
     hidden = model.hidden(
         input_ids,
         position_ids=position_ids,

@@ -3,8 +3,9 @@
 Each row has its own length, and token i of a row is in slot i: a token's slot is its position. One rule therefore
 serves prefill, decoding and any chunk: a token at position p may attend to slots 0..p. Later slots (padding of a
 shorter prompt, truncated tokens) are masked and will be overwritten. Tensors are allocated once. For cross-attention
-the cache also holds the source's keys and values, computed once, and the source's mask; they follow the rows. Left
-out: pages shared between requests, and dropping what a sliding window no longer sees.
+the cache also holds the source's keys and values, computed once, and the source's mask; they follow the rows. Recurrent
+layers have a state instead of slots, which cannot be cut back to an earlier token: `expect` tells it before a pass how many
+tokens of each row are real. Left out: pages shared between requests, and dropping what a sliding window no longer sees.
 
 Shapes: B rows, G key-value heads, T new tokens, S slots or source tokens, D head_dim.
 """
@@ -31,8 +32,13 @@ class KVCache:
     ) -> None:
         shape = (n_rows, config.n_kv_heads, max_seq_len, config.head_dim)
         # zeros: a masked slot still enters a product with 0, and 0 * NaN is NaN
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
-        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+        empty = (*shape[:2], 0, shape[3])  # recurrent layers have no slots
+        shapes = [empty if config.is_recurrent(layer) else shape for layer in range(config.n_layers)]
+        self.keys = [torch.zeros(each, device=device, dtype=dtype) for each in shapes]
+        self.values = [torch.zeros(each, device=device, dtype=dtype) for each in shapes]
+        self._states: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._state_lengths: list[int] | None = [0] * n_rows if config.delta_rule is not None else None
+        self._expected: list[int] | None = None  # new tokens of each row in the next pass; None: all
         self.max_seq_len = max_seq_len
         self.seq_len = 0
         """Tokens of the longest row."""
@@ -108,21 +114,54 @@ class KVCache:
             keys[:, :, self.seq_len : end] = key
             values[:, :, self.seq_len : end] = value
         else:
-            if layer == 0:
+            if self._targets is None:
                 self._targets = self._target_slots(n_new, keys.shape[1])
-            assert self._targets is not None
             head_dim = keys.shape[3]
             keys.view(-1, head_dim).index_copy_(0, self._targets, key.reshape(-1, head_dim))
             values.view(-1, head_dim).index_copy_(0, self._targets, value.reshape(-1, head_dim))
         if layer == len(self.keys) - 1:
-            self.seq_len = end
-            self.lengths = [length + n_new for length in self.lengths]
-            if self._positions is not None:
-                self._positions = self._positions + n_new
+            self._grow(n_new)
         return keys[:, :, :end], values[:, :, :end]
 
+    def expect(self, n_new: Sequence[int]) -> None:
+        """In the next pass the first `n_new[b]` tokens of row b are real; the others are padding, to be truncated."""
+        self._expected = list(n_new) if self._state_lengths is not None else None
+
+    def new_tokens(self, n_new: int) -> torch.Tensor | None:
+        """Which of the next `n_new` tokens are real, (B, T) bool; None: all. For recurrent layers."""
+        if self._expected is None or all(n == n_new for n in self._expected):
+            return None
+        return self._slots[:n_new] < torch.tensor(self._expected, device=self._slots.device)[:, None]
+
+    def state(self, layer: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """What a recurrent layer keeps of the tokens so far; None before the first."""
+        return self._states.get(layer)
+
+    def set_state(self, layer: int, tail: torch.Tensor, matrix: torch.Tensor, n_new: int) -> None:
+        """Store what a recurrent layer keeps, after `n_new` more tokens (padding included) of every row."""
+        self._states[layer] = tail.contiguous(), matrix
+        if layer == len(self.keys) - 1:
+            self._grow(n_new)
+
+    def _grow(self, n_new: int) -> None:
+        """Every row has `n_new` more tokens."""
+        if self._state_lengths is not None:
+            real = self._expected or [n_new] * self.n_rows
+            self._state_lengths = [n + more for n, more in zip(self._state_lengths, real, strict=True)]
+            self._expected = None
+        self.seq_len += n_new
+        self.lengths = [length + n_new for length in self.lengths]
+        self._targets = None
+        if self._positions is not None:
+            self._positions = self._positions + n_new
+
     def truncate(self, lengths: Sequence[int]) -> None:
-        """Drop the newest tokens: row b keeps its first `lengths[b]`. Copies nothing."""
+        """Drop the newest tokens: row b keeps its first `lengths[b]`. Copies nothing. With recurrent layers only padding
+        can be dropped.
+        """
+        assert self._state_lengths is None or self._state_lengths == list(lengths), (
+            "a state cannot be cut back"
+        )
         assert len(lengths) == self.n_rows
         assert all(0 <= new <= old for new, old in zip(lengths, self.lengths, strict=True))
         self._set_lengths(list(lengths))
@@ -148,6 +187,11 @@ class KVCache:
                 self._sources[layer] = key, value
             if self.source_mask is not None:
                 self.source_mask = self.source_mask[list(rows)]
+        if self._state_lengths is not None:
+            index = torch.tensor(list(rows), device=self._slots.device)
+            for layer, (tail, matrix) in self._states.items():
+                self._states[layer] = tail.index_select(0, index), matrix.index_select(0, index)
+            self._state_lengths = [self._state_lengths[row] for row in rows]
         self._source_of = [self._source_of[row] for row in rows]
         self._token_ids = [self._token_ids[row] for row in rows]
         self._set_lengths([self.lengths[row] for row in rows])
@@ -172,6 +216,7 @@ class KVCache:
 
     def _set_lengths(self, lengths: list[int]) -> None:
         self.lengths = lengths
+        self._targets = None
         self.seq_len = max(lengths, default=0)
         if all(length == self.seq_len for length in lengths):
             self._positions = None

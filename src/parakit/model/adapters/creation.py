@@ -133,11 +133,16 @@ def make_prefix(
     return Adapter(config, {"trunk": wrapper})
 
 
+_SMALL = ("router", "beta", "decay", "output_gate")
+
+
 def find_targets(model: TransformerModel, targets: Sequence[str] | None) -> list[str]:
-    """Names of the modules that LoRA wraps, each once. None: the linear layers of the blocks, without routers."""
+    """Names of the modules that LoRA wraps, each once. None: the linear layers of the blocks, without routers and those
+    that compute one number for a head or a token.
+    """
     if targets is None:
         linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-        return [n for n in linear if ".blocks." in f".{n}" and n.rpartition(".")[2] != "router"]
+        return [n for n in linear if ".blocks." in f".{n}" and n.rpartition(".")[2] not in _SMALL]
     names: dict[str, None] = {}
     stacked = [
         f"{name}.{parameter}"
@@ -193,7 +198,7 @@ def _decoder(model: TransformerModel, what: str, n_prompt_tokens: int) -> Decode
             "use --method lora",
         )
     config = model.config
-    for name, supported in (("attention", "softmax"), ("sliding_window", None)):
+    for name, supported in (("attention", "softmax"), ("sliding_window", None), ("delta_rule", None)):
         if getattr(config, name) != supported:
             raise UserError(
                 f"{what}: {name} = {getattr(config, name)!r}, and every token must be able to attend to a prefix",

@@ -147,6 +147,15 @@ class _NullCache:
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         return key, value
 
+    def new_tokens(self, n_new: int) -> Tensor | None:
+        return None
+
+    def state(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        return None
+
+    def set_state(self, layer: int, tail: Tensor, matrix: Tensor, n_new: int) -> None:
+        return None
+
     def source(self, layer: int) -> tuple[Tensor, Tensor] | None:
         return None
 

@@ -35,6 +35,18 @@ class Cache(Protocol):
         """Store (B, G, T, D) of the new tokens; return (B, G, S, D) of all so far."""
         ...
 
+    def new_tokens(self, n_new: int) -> Tensor | None:
+        """Which of the next `n_new` tokens are real, (B, T) bool; None: all."""
+        ...
+
+    def state(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """What a recurrent layer keeps of the tokens so far: (B, W - 1, F) and (B, H, K, V); None before the first."""
+        ...
+
+    def set_state(self, layer: int, tail: Tensor, matrix: Tensor, n_new: int) -> None:
+        """Store it, after `n_new` more tokens."""
+        ...
+
     def source(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """Keys and values (B, G, S, D) of the source for cross-attention, after `set_source`."""
         ...
@@ -69,20 +81,26 @@ class Attention(nn.Module):
         """x (B, T, d_model); mask (B or 1, 1, T, S): bool, True = may attend, or float, added to the scores;
         None: all keys, or the plain causal ones.
         """
+        return self.output(self._attend(*self._project(x, rotation, cache), attention_mask))
+
+    def _project(
+        self, x: Tensor, rotation: Rotation | None, cache: Cache | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, D) of the new tokens, keys and values (B, G, S, D) of all."""
         query = self.query_norm(self._heads(self.query(x)))  # (B, H, T, D)
         key, value = self.key_norm(self._heads(self.key(x))), self._heads(self.value(x))  # (B, G, T, D)
         if rotation is not None:
             query, key = self.rotate(query, *rotation), self.rotate(key, *rotation)
         if cache is not None:
             key, value = cache.update(self.layer, key, value)  # (B, G, S, D)
-        return self._attend(query, key, value, attention_mask)
+        return query, key, value
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, T, heads * D) -> (B, heads, T, D)"""
         return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Average the values by the scores, and apply the output matrix: (B, T, d_model)."""
+        """Average the values by the scores: (B, T, H * D)."""
         if self.n_groups > 1:
             key, value = key.repeat_interleave(self.n_groups, 1), value.repeat_interleave(self.n_groups, 1)
         is_causal = self.causal and attention_mask is None and query.shape[2] > 1
@@ -98,7 +116,7 @@ class Attention(nn.Module):
                 is_causal=is_causal,
                 scale=self.scale,
             )
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        return mixed.transpose(1, 2).flatten(2)
 
     def _needs_scores(self, query: Tensor, attention_mask: Tensor | None) -> bool:
         """Whether no fused kernel applies: there is none with a soft cap, and on a CPU none with dropout or with a
@@ -156,6 +174,21 @@ class SinkAttention(Attention):
         return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
 
 
+class GatedAttention(Attention):
+    """Attention whose result is multiplied by a sigmoid of the token's own vector, before the output matrix (Qwen3.5)."""
+
+    def __init__(self, config: TransformerConfig, layer: int, causal: bool) -> None:
+        super().__init__(config, layer, causal)
+        self.gate = nn.Linear(config.d_model, config.n_heads * config.head_dim, bias=config.attention_bias)
+
+    def forward(
+        self, x: Tensor, rotation: Rotation | None, attention_mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """As `Attention.forward`."""
+        attended = self._attend(*self._project(x, rotation, cache), attention_mask)
+        return self.output(attended * self.gate(x).sigmoid())
+
+
 class CrossAttention(Attention):
     """Attention of a decoder's tokens to a source, whose keys and values are computed once."""
 
@@ -173,4 +206,4 @@ class CrossAttention(Attention):
             keys_values = self.key_norm(self._heads(self.key(source))), self._heads(self.value(source))
             if cache is not None:
                 cache.set_source(self.layer, *keys_values)
-        return self._attend(query, *keys_values, source_mask)
+        return self.output(self._attend(query, *keys_values, source_mask))

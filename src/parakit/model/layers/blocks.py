@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from parakit.model.counts import skips_first_norm
-from parakit.model.layers.attention import Attention, Cache, CrossAttention, Rotation, SinkAttention
+from parakit.model.layers.attention import (
+    Attention,
+    Cache,
+    CrossAttention,
+    GatedAttention,
+    Rotation,
+    SinkAttention,
+)
 from parakit.model.layers.disentangled import DisentangledAttention
 from parakit.model.layers.efficient_attention import (
     LinearAttention,
@@ -23,6 +30,7 @@ from parakit.model.layers.efficient_attention import (
 )
 from parakit.model.layers.experts import make_experts
 from parakit.model.layers.feed_forward import FeedForward
+from parakit.model.layers.gated_delta import GatedDeltaRule
 from parakit.model.layers.norms import Dropout, make_norm
 from parakit.model.layers.positions import RelativePositions
 from parakit.model.transformer_config import TransformerConfig
@@ -42,6 +50,8 @@ class Block(nn.Module):
         self.post_norm, self.local = config.post_norm, config.is_local(layer)
         self.rotation = 2 if layer in config.no_rope_layers else int(self.local)
         """Which of `Stack._rotations` the attention uses."""
+        self.mask = 2 if config.is_recurrent(layer) else int(self.local)
+        """Which of `Stack._masks` the attention uses."""
         omitted = config.sublayer_norm == "output" or (layer == 0 and skips_first_norm(config))
         self.attention_norm = nn.Identity() if omitted else make_norm(config)
         self.attention = _attention_kind(config, layer)(config, layer, causal)
@@ -160,8 +170,12 @@ class OutputNormBlock(Block):
         return x + self.dropout(self.feed_forward_output_norm(changed))
 
 
-def _attention_kind(config: TransformerConfig, layer: int) -> type[Attention]:
+def _attention_kind(config: TransformerConfig, layer: int) -> type[Attention] | type[GatedDeltaRule]:
     """The attention of `layer`."""
+    if config.is_recurrent(layer):
+        return GatedDeltaRule
+    if config.attention_gate:
+        return GatedAttention
     if config.positions == "disentangled":
         return DisentangledAttention
     if config.attention_sinks:

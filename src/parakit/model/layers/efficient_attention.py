@@ -62,7 +62,8 @@ class LocalAttention(Attention):
         )
         query, key, value = (x.transpose(1, 2).flatten(0, 1) for x in (blocks, *around))  # blocks are rows
         mask = mask.expand(len(blocks), -1, -1, -1).reshape(-1, 1, block_len, span)
-        return super()._attend(query, key, value, mask).view(len(blocks), -1, self.d_model)[:, :n_tokens]
+        mixed = super()._attend(query, key, value, mask)  # (B * N, C, H * D)
+        return mixed.view(len(blocks), -1, mixed.shape[-1])[:, :n_tokens]
 
 
 class LocalSinkAttention(LocalAttention, SinkAttention):
@@ -96,7 +97,7 @@ class LinearAttention(Attention):
             key, value = key.repeat_interleave(self.n_groups, 1), value.repeat_interleave(self.n_groups, 1)
         with torch.autocast(query.device.type, enabled=False):  # long sums need float32
             mixed = self._mix(_features(query), _features(key), _at_least_float32(value), attention_mask)
-        return self.output(mixed.to(value.dtype).transpose(1, 2).flatten(2))
+        return mixed.to(value.dtype).transpose(1, 2).flatten(2)
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Features (B, H, T or S, D) and values -> (B, H, T, D). A column of ones appended to the values gives the

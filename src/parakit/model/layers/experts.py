@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward
+from parakit.model.layers.feed_forward import ACTIVATIONS, FeedForward, GatedFeedForward
 from parakit.model.layers.norms import dropout
 from parakit.model.transformer_config import TransformerConfig
 
@@ -46,7 +46,8 @@ class MixtureOfExperts(nn.Module):
         self.up = nn.Parameter(torch.empty(n, width, d))
         self.down = nn.Parameter(torch.empty(n, d, width))
         shared = config.n_shared_experts
-        self.shared = FeedForward(config, shared * width) if shared else None
+        kind = GatedFeedForward if config.shared_expert_gate else FeedForward
+        self.shared = kind(config, shared * width) if shared else None
         self.routing: Routing | None = None
         self.choices: Tensor | None = None  # (E,): how often each was chosen, since `pop_expert_load`
 

@@ -39,3 +39,15 @@ class FeedForward(nn.Module):
             self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
         )
         return self.down(dropout(inner, self.dropout, self.training))
+
+
+class GatedFeedForward(FeedForward):
+    """A feed-forward whose result is multiplied by a sigmoid of the token's vector (the shared expert of Qwen3.5)."""
+
+    def __init__(self, config: TransformerConfig, d_ff: int | None = None) -> None:
+        super().__init__(config, d_ff)
+        self.output_gate = nn.Linear(config.d_model, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `FeedForward.forward`."""
+        return super().forward(x) * self.output_gate(x).sigmoid()

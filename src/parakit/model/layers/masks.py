@@ -21,6 +21,14 @@ def document_mask(document_ids: Tensor, causal: bool = True) -> Tensor:
     return (torch.tril(same) if causal else same).unsqueeze(1)
 
 
+def documents_of(mask: Tensor) -> Tensor:
+    """The inverse of `document_mask`, up to the numbers: (B, 1, T, T) -> (B, T) int64. A token that does not attend to the
+    one before it begins a document.
+    """
+    begins = ~mask[:, 0].diagonal(-1, 1, 2)  # (B, T - 1)
+    return torch.nn.functional.pad(begins.long().cumsum(1), (1, 0))
+
+
 def prefix_tree_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
     """The mask of rows of prefix trees: (B, T) each -> (B, 1, T, T) bool. A token attends to the tokens before it in its
     own branch and in the shared prefix of its tree, branch 0.
@@ -33,12 +41,13 @@ def prefix_tree_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
 def supports_prefix_tree(config: TransformerConfig) -> bool:
     """Whether branches with a shared prefix get the same vectors as in separate rows. It holds for decoders whose layers
     depend on distances through `position_ids` and the mask only; windows and relative positions depend on the distance
-    of slots, and long rotary factors on the last position of a row.
+    of slots, recurrent layers on the token before, and long rotary factors on the last position of a row.
     """
     return (
         config.family == "decoder"
         and config.attention == "softmax"
         and config.sliding_window is None
+        and config.delta_rule is None
         and config.positions != "relative"
         and (config.rope_scaling is None or config.rope_scaling.kind != "longrope")
     )

@@ -17,10 +17,11 @@ from parakit.training.optimizers.muon import Muon
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
     """True for a weight that multiplies activations inside a block, (R, C) or with experts (E, R, C); False for
-    embeddings, learned and relative positions, heads, routers and biases.
+    embeddings, learned and relative positions, heads, routers, biases and filters of
+    single features.
     """
     excluded = any(
-        part in ("positions", "router") or part.endswith(("_embedding", "_head", "_bias"))
+        part in ("positions", "router", "filters") or part.endswith(("_embedding", "_head", "_bias"))
         for part in name.split(".")
     )
     return parameter.ndim in (2, 3) and not excluded
