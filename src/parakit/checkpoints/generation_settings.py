@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.hf_config import is_bookkeeping
+from parakit.checkpoints.multimodal import language_model_config
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import Config
@@ -157,8 +158,9 @@ def published_generation(folder: str | Path) -> GenerationSettings:
     `UserError` naming file, key and value.
     """
     folder = Path(folder)
-    model = read_small_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    settings = parse_generation(generation_in_config(model), folder / "config.json")
+    where = folder / "config.json"
+    model = language_model_config(read_small_json(where), where) if where.is_file() else {}
+    settings = parse_generation(generation_in_config(model), where)
     if not (folder / GENERATION).is_file():
         return settings
     own = parse_generation(read_small_json(folder / GENERATION), folder / GENERATION)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from parakit.checkpoints.folder_safety import PICKLES, read_small_json
+from parakit.checkpoints.multimodal import language_model_config
 from parakit.checkpoints.pooling_files import is_sentence_file, names_embedder
 from parakit.checkpoints.registry import architecture_of, as_embedder
 from parakit.checkpoints.safetensors_io import INDEX, SINGLE
@@ -88,7 +89,7 @@ def _check_settings(folder: Path, name: str) -> None:
     where = folder / "config.json"
     if not where.is_file():
         raise UserError(f"{name}: has no config.json", "choose a model in the Hugging Face layout")
-    hf_config = read_small_json(where)
+    hf_config = language_model_config(read_small_json(where), where)
     hf_config = as_embedder(hf_config, f"{name}/config.json") if names_embedder(folder) else hf_config
     architecture, _ = architecture_of(hf_config, f"{name}/config.json")
     architecture.read_settings(hf_config, f"{name}/config.json")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.generation_settings import GENERATION, published_generation
+from parakit.checkpoints.multimodal import reads_images
 from parakit.checkpoints.pooling_files import is_sentence_file, unused_modules
 from parakit.checkpoints.rope_config import is_dynamic
 from parakit.checkpoints.safetensors_io import INDEX
@@ -38,6 +39,8 @@ def import_notes(
     """
     hf_config = read_small_json(folder / "config.json")
     notes = []
+    if reads_images(hf_config):
+        notes.append("the language model is imported: what reads images, and a second output, are not kept")
     if is_dynamic(hf_config):
         notes.append(
             f"config.json has rotary positions of type dynamic: texts of up to {hf_config.get('max_position_embeddings')} "

@@ -7,7 +7,7 @@ copies each slice into its parameter, saving concatenates the slices again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -91,11 +91,24 @@ def join_rows(parts: Sequence[Tensor], groups: int = 1, axis: int = 0) -> Tensor
     return torch.cat(grouped, axis + 1).flatten(axis, axis + 1)
 
 
+def stored_tensors(
+    architecture: Architecture, config: Any, head: Head, stored: Collection[str]
+) -> Iterator[HFTensor]:
+    """`architecture.hf_tensors`, in the layout of a folder with tensors of these names."""
+    special = getattr(architecture, "stored_tensors", None)
+    tensors: Iterator[HFTensor] = (
+        special(config, head, stored) if special else architecture.hf_tensors(config, head)
+    )
+    return tensors
+
+
 class Architecture(Protocol):
     """What the module of an architecture defines at its top level. All of it is torch-free.
 
-    Two names are optional: `ALIASES`, further class names -> keys of `CLASSES`; and `finalize(config, stored)`, which
-    completes a config with what only the names of the stored tensors reveal, such as an optional bias.
+    Four names are optional: `ALIASES`, further class names -> keys of `CLASSES`; `finalize(config, stored)`, which
+    completes a config with what only the names of the stored tensors reveal, such as an optional bias;
+    `stored_tensors(config, head, stored)`, which is `hf_tensors` in the layout that these names reveal, where published
+    folders have another than the one that is written; and `OTHER_PREFIX`, which files have instead of `PREFIX`.
     """
 
     @property

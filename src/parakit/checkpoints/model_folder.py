@@ -21,6 +21,7 @@ from parakit.checkpoints.folder_safety import check_folder_safety, read_small_js
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.hf_config import UnknownKeys
 from parakit.checkpoints.mapping import Architecture, Head
+from parakit.checkpoints.multimodal import language_model_config
 from parakit.checkpoints.pooling_files import (
     PROMPTS,
     names_embedder,
@@ -149,9 +150,7 @@ def load_full_model(
     weights.load_into(model, architecture, head, entries, folder)
     if head.pooling is not None:
         read_dense_layers(cast("Embedder", model), folder)
-    hf_config = without_accepted(
-        read_small_json(folder / "config.json"), accept_config, folder / "config.json"
-    )
+    hf_config = without_accepted(_read_config(folder), accept_config, folder / "config.json")
     generation = read_small_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
     stored = weights.commonest_dtype(entries.values())
     came_with = publisher.read_publisher(
@@ -176,7 +175,7 @@ def read_settings(folder: Path, accept_config: Iterable[str] = ()) -> tuple[Arch
     not know and that are left out of account.
     """
     where = folder / "config.json"
-    hf_config = without_accepted(read_small_json(where), accept_config, where)
+    hf_config = without_accepted(_read_config(folder), accept_config, where)
     if names_embedder(folder):
         hf_config = registry.as_embedder(hf_config, where)
     elif (folder / PROMPTS).is_file():
@@ -195,8 +194,14 @@ def unused_tensors(folder: Path, architecture: Architecture, config: ModelConfig
     """Tensors on disk of the head that config.json names, where `modules.json` makes the model an embedder instead."""
     if not names_embedder(folder):
         return []
-    others = publisher.other_heads(read_small_json(folder / "config.json"), architecture, config)
+    others = publisher.other_heads(_read_config(folder), architecture, config)
     return sorted(others & folder_tensors(folder).keys())
+
+
+def _read_config(folder: Path) -> JsonObject:
+    """The config.json of a folder; of a model that also reads images that of its language model."""
+    where = folder / "config.json"
+    return language_model_config(read_small_json(where), where)
 
 
 def without_accepted(hf_config: JsonObject, accept_config: Iterable[str], where: Path) -> JsonObject:

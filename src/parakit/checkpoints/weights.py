@@ -20,6 +20,7 @@ from parakit.checkpoints.mapping import (
     HFTensor,
     TensorSlice,
     join_rows,
+    stored_tensors,
     take_rows,
 )
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, TensorEntry, folder_tensors, read_tensors
@@ -50,7 +51,7 @@ def match_tensors(
     stored = {name: entry for name, entry in folder_tensors(folder).items() if name not in ignored}
     expected = {
         tensor.hf_name: tensor  # one more than stored is enough to find a missing one
-        for tensor in islice(architecture.hf_tensors(config, head), len(stored) + 1)
+        for tensor in islice(stored_tensors(architecture, config, head, stored), len(stored) + 1)
     }
     known = {name + suffix for name in expected for suffix in ("", mxfp4.BLOCKS, mxfp4.SCALES)}
     entries = _normalize_names(stored, architecture, known)
@@ -126,7 +127,8 @@ def load_into(
     import torch
 
     parameters = {name: p for name, p in model.named_parameters() if not name.startswith(DENSE_LAYERS)}
-    expected = {tensor.hf_name: tensor for tensor in architecture.hf_tensors(model.config, head)}
+    tensors = stored_tensors(architecture, model.config, head, entries)
+    expected = {tensor.hf_name: tensor for tensor in tensors}
     n_elements = sum(math.prod(tensor.shape) for tensor in expected.values())
     assert n_elements == sum(p.numel() for p in parameters.values()), "a parameter has no tensor in the file"
     with torch.no_grad():
@@ -200,10 +202,13 @@ def _normalize_names(
     """Tensors under the expected names: old suffixes replaced, and the trunk's prefix added or removed where a folder
     was saved with another head.
     """
+    other_prefix = getattr(architecture, "OTHER_PREFIX", None)
     prefix, known = architecture.PREFIX, {*expected, *architecture.TIED_COPIES}
     entries: dict[str, TensorEntry] = {}
     for hf_name, entry in stored.items():
         name = hf_name
+        if other_prefix and name.startswith(other_prefix):
+            name = prefix + name.removeprefix(other_prefix)
         for old, new in architecture.RENAMED.items():
             name = name.removesuffix(old) + new if name.endswith(old) else name
         if name not in known:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from parakit.common.settings import Config, Family
+from parakit.model.delta_rule import DeltaRule
 
 Positions = Literal["rotary", "learned", "sinusoidal", "relative", "disentangled", "none"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "squared_relu"]
@@ -49,25 +50,6 @@ class RopeScaling(Config):
             )
         if self.kind == "yarn" and self.beta_fast <= self.beta_slow:
             raise ValueError(f"beta_fast = {self.beta_fast} must exceed beta_slow = {self.beta_slow}")
-        return self
-
-
-class DeltaRule(Config):
-    """Layers of the gated delta rule (Qwen3.5), which stand where other layers have attention."""
-
-    layers: tuple[int, ...] = Field(min_length=1)
-    n_key_heads: int = Field(ge=1, description="heads of queries and keys")
-    n_value_heads: int = Field(ge=1, description="heads of values; several may share a key head")
-    key_dim: int = Field(ge=1, description="features of a query or key")
-    value_dim: int = Field(ge=1)
-    conv_kernel_size: int = Field(default=4, ge=1, description="tokens that the convolution before sees")
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.n_value_heads % self.n_key_heads:
-            raise ValueError(
-                f"n_value_heads = {self.n_value_heads} is not a multiple of n_key_heads = {self.n_key_heads}"
-            )
         return self
 
 

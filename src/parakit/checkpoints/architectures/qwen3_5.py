@@ -25,6 +25,7 @@ CLASSES: Mapping[str, str] = {
     "embedder": "Qwen3_5TextModel",
 }
 PREFIX, RENAMED, TIED_COPIES = shared.PREFIX, shared.RENAMED, shared.TIED_COPIES
+OTHER_PREFIX = "model.language_model."  # of folders whose model also reads images
 read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
 KINDS = ("full_attention", "linear_attention")
 # setting of the delta rule -> key, and transformers' default
@@ -37,12 +38,12 @@ RULE: Mapping[str, tuple[str, int]] = {
 }
 SHAPE = {"query_key_norm": True, "zero_centered_norm": True, "attention_gate": True}
 DEFAULTS: dict[str, Any] = {"attention_bias": False, "head_dim": 256}
-REQUIRED: RequiredValues = {"attn_output_gate": ((True, None), "attention without a gate")}
-# of a second output, which predicts the token after the next one; and the type of the states
-IGNORED = (
-    *("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "mamba_ssm_dtype"),
-    *("output_gate_type", "vocab_size_per_layer_input"),
-)
+REQUIRED: RequiredValues = {
+    "attn_output_gate": ((True, None), "attention without a gate"),
+    "mlp_only_layers": (([], None), "layers without experts"),
+}
+# of a second output, which predicts the token after the next one, and the type of the states
+IGNORED = ("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "mamba_ssm_dtype")
 
 
 def read_settings(hf_config: HFConfig, where: str | Path) -> DecoderConfig:
@@ -92,8 +93,10 @@ def write_settings(config: DecoderConfig) -> JsonObject:
     }
 
 
-def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
-    """Every tensor, layer by layer."""
+def hf_tensors(
+    config: DecoderConfig, head: Head, experts: shared.ExpertLayout = shared.EXPERTS
+) -> Iterator[HFTensor]:
+    """Every tensor, layer by layer; `experts` as for `decoder_tensors`."""
     prefix = "" if head.kind == "embedder" else PREFIX
     d = config.d_model
     yield tensor("trunk.token_embedding.weight", f"{prefix}embed_tokens.weight", config.vocab_size, d)
@@ -105,14 +108,14 @@ def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
             yield from _delta_rule(config, f"{name}.attention", f"{hf_name}.linear_attn")
         else:
             yield from _attention(config, f"{name}.attention", f"{hf_name}.self_attn")
-        yield from shared.feed_forward_tensors(config, layer, name, hf_name)
+        yield from shared.feed_forward_tensors(config, layer, name, hf_name, experts)
     yield tensor("trunk.final_norm.weight", f"{prefix}norm.weight", d)
     yield from shared.head_tensors(config, head)
 
 
 def is_ignorable(hf_name: str) -> bool:
-    """Tensors of the second output."""
-    return hf_name.startswith("mtp.") or shared.is_ignorable(hf_name)
+    """Tensors of the second output, and of what reads images."""
+    return hf_name.startswith(("mtp.", "model.visual.")) or shared.is_ignorable(hf_name)
 
 
 def _attention(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTensor]:
@@ -143,7 +146,7 @@ def _delta_rule(config: DecoderConfig, name: str, hf_name: str) -> Iterator[HFTe
     yield tensor(f"{name}.norm.weight", f"{hf_name}.norm.weight", rule.value_dim)
     for part, hf_part, rows in (
         *(("query_key_value", "qkv", filtered), ("gate", "z", values)),
-        *(("beta", "b", heads), ("decay", "a", heads)),
+        *(("write_rate", "b", heads), ("decay", "a", heads)),
     ):
         yield from linear(f"{name}.{part}", f"{hf_name}.in_proj_{hf_part}", rows, d, bias=False)
     yield from linear(f"{name}.output", f"{hf_name}.out_proj", d, values, bias=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ CLASSES: Mapping[str, str] = {
     "embedder": "Qwen3_5MoeTextModel",
 }
 PREFIX, RENAMED, TIED_COPIES = shared.PREFIX, shared.RENAMED, shared.TIED_COPIES
-is_ignorable = qwen3_5.is_ignorable
+OTHER_PREFIX, is_ignorable = qwen3_5.OTHER_PREFIX, qwen3_5.is_ignorable
 read_classifier, write_classifier = shared.read_classifier, shared.write_classifier
 EXPERTS = {
     "n_experts": "num_experts",
@@ -69,3 +69,9 @@ def write_settings(config: DecoderConfig) -> JsonObject:
 def hf_tensors(config: DecoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor of the family's layout."""
     return qwen3_5.hf_tensors(config, head)
+
+
+def stored_tensors(config: DecoderConfig, head: Head, stored: Collection[str]) -> Iterator[HFTensor]:
+    """Published folders stack the experts of a layer; transformers writes one tensor for each."""
+    stacked = any(name.endswith(".mlp.experts.gate_up_proj") for name in stored)
+    return qwen3_5.hf_tensors(config, head, ("mlp", None) if stacked else shared.EXPERTS)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
+from parakit.checkpoints.architectures.layer_tensors import equal_rows, linear, norm, tensor
 from parakit.checkpoints.hf_config import (
     HFConfig,
     RequiredValues,
@@ -49,7 +49,9 @@ OUTPUT_NORMS: Mapping[str, str] = {
     "attention_output_norm": "post_attention_layernorm",
     "feed_forward_output_norm": "post_feedforward_layernorm",
 }
-QWEN_EXPERTS: Mapping[str, str] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+# the module of a layer's experts, and the names of an expert's matrices there; None: all experts are stacked
+ExpertLayout = tuple[str, Mapping[str, str] | None]
+EXPERTS: ExpertLayout = ("mlp", {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"})
 IGNORED_KEYS = ("is_decoder",)
 HAS_QK_NORM: RequiredValues = {"use_qk_norm": ((True, None), "no norms of queries and keys")}
 
@@ -153,12 +155,12 @@ def write_classifier(classes: ClassifierConfig) -> JsonObject:
 def decoder_tensors(
     config: DecoderConfig,
     head: Head,
-    experts: tuple[str, Mapping[str, str]] = ("mlp", QWEN_EXPERTS),
+    experts: ExpertLayout = EXPERTS,
     norms: Mapping[str, str] = NORMS,
     query_key_norms: tuple[str, str] = ("q_norm", "k_norm"),
 ) -> Iterator[HFTensor]:
     """Every parameter of a model of this shape, layer by layer; biases and norms of queries and keys where the
-    settings have them. `experts`: their module in a layer, and the names of their matrices there. `norms` and
+    settings have them. `experts`: see `ExpertLayout`. `norms` and
     `query_key_norms`: those of a layer, and their names there.
     """
     prefix = "" if head.kind == "embedder" else PREFIX
@@ -179,7 +181,7 @@ def feed_forward_tensors(
     layer: int,
     name: str,
     hf_name: str,
-    experts: tuple[str, Mapping[str, str]] = ("mlp", QWEN_EXPERTS),
+    experts: ExpertLayout = EXPERTS,
 ) -> Iterator[HFTensor]:
     """The feed-forward of a layer, or its experts; `experts` as for `decoder_tensors`."""
     if not config.has_experts(layer):
@@ -241,12 +243,28 @@ def _feed_forward(config: DecoderConfig, name: str, hf_name: str, width: int) ->
         yield from linear(f"{name}.{part}", f"{hf_name}.{part}_proj", rows, columns, bias)
 
 
-def _experts(config: DecoderConfig, name: str, hf_name: str, parts: Mapping[str, str]) -> Iterator[HFTensor]:
-    """A layer's router and its experts: one tensor for each expert in the file, one stacked parameter here."""
-    d, width = config.d_model, config.d_expert or config.d_ff
-    yield tensor(f"{name}.feed_forward.router.weight", f"{hf_name}.gate.weight", config.n_experts, d)
-    for expert in range(config.n_experts):
+def _experts(
+    config: DecoderConfig, name: str, hf_name: str, parts: Mapping[str, str] | None
+) -> Iterator[HFTensor]:
+    """A layer's router and its experts, which are one stacked parameter here."""
+    d, width, n, part_of = (
+        config.d_model,
+        config.d_expert or config.d_ff,
+        config.n_experts,
+        f"{name}.feed_forward",
+    )
+    yield tensor(f"{part_of}.router.weight", f"{hf_name}.gate.weight", n, d)
+    if parts is None:
+        rows = equal_rows(2 * width, 2)
+        slices = (
+            TensorSlice(f"{part_of}.{part}", one, stacked=True)
+            for part, one in zip(("gate", "up"), rows, strict=True)
+        )
+        yield HFTensor(f"{hf_name}.experts.gate_up_proj", (n, 2 * width, d), tuple(slices))
+        yield tensor(f"{part_of}.down", f"{hf_name}.experts.down_proj", n, d, width)
+        return
+    for expert in range(n):
         for part, hf_part in parts.items():
             shape = (d, width) if part == "down" else (width, d)
-            slice_ = TensorSlice(f"{name}.feed_forward.{part}", expert=expert)
+            slice_ = TensorSlice(f"{part_of}.{part}", expert=expert)
             yield HFTensor(f"{hf_name}.experts.{expert}.{hf_part}.weight", shape, (slice_,))

@@ -133,7 +133,7 @@ def make_prefix(
     return Adapter(config, {"trunk": wrapper})
 
 
-_SMALL = ("router", "beta", "decay", "output_gate")
+_SMALL = ("router", "write_rate", "decay", "output_gate")
 
 
 def find_targets(model: TransformerModel, targets: Sequence[str] | None) -> list[str]:

@@ -1,8 +1,8 @@
 """The gated delta rule (Yang et al. 2024, "Gated delta networks"): attention that reads from a matrix of constant size.
 
 Each head keeps a matrix S that maps keys to values. A token lets S decay by alpha, then corrects what S gives for its key
-towards its value, by the share beta: S <- alpha S + beta k (v - alpha S^T k)^T; and reads S^T q. Queries, keys and values
-pass through a short causal convolution before. Chunks of tokens are computed by matrix products (section 3.3 there): within
+towards its value, by a share b, its write rate: S <- alpha S + b k (v - alpha S^T k)^T; and reads S^T q. Queries, keys and
+values pass through a short causal convolution before. Chunks of tokens are computed by matrix products (section 3.3 there): within
 a chunk the corrections solve a triangular system, and S is carried from chunk to chunk.
 
 Shapes: B batch, T tokens, H value heads, K features of a key, V features of a value, F features that are convolved, W width
@@ -37,7 +37,7 @@ class GatedDeltaRule(nn.Module):
         self.query_key_value = nn.Linear(d, sum(self.widths), bias=False)
         self.filters = nn.Parameter(torch.empty(sum(self.widths), rule.conv_kernel_size))
         self.gate = nn.Linear(d, self.widths[2], bias=False)
-        self.beta = nn.Linear(d, rule.n_value_heads, bias=False)
+        self.write_rate = nn.Linear(d, rule.n_value_heads, bias=False)
         self.decay = nn.Linear(d, rule.n_value_heads, bias=False)
         self.decay_bias = nn.Parameter(torch.empty(rule.n_value_heads))
         self.log_decay_rate = nn.Parameter(torch.empty(rule.n_value_heads))
@@ -70,14 +70,14 @@ class GatedDeltaRule(nn.Module):
             part.unflatten(-1, (n, -1)).transpose(1, 2)  # (B, heads, T, features)
             for part, n in zip(mixed.split(self.widths, -1), self._n_heads, strict=True)
         )
-        log_decay, beta = self._gates(x, attention_mask)
+        log_decay, write_rate = self._gates(x, attention_mask)
         with torch.autocast(x.device.type, enabled=False):  # long sums need float32
             read, matrix = gated_delta_rule(
                 self._repeat(_normalize(query)),
                 self._repeat(_normalize(key)),
                 value,
                 log_decay,
-                beta,
+                write_rate,
                 matrix,
                 documents,
             )
@@ -96,13 +96,13 @@ class GatedDeltaRule(nn.Module):
         return x.repeat_interleave(self.rule.n_value_heads // self.rule.n_key_heads, 1)
 
     def _gates(self, x: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Logarithm of alpha, and beta, (B, H, T) each, at least float32: 0 for padding, which changes no state."""
-        decay, beta = _at_least_float32(self.decay(x)), _at_least_float32(self.beta(x)).sigmoid()
+        """Logarithm of alpha, and write rates, (B, H, T) each, at least float32: 0 for padding, which changes no state."""
+        decay, write_rate = _at_least_float32(self.decay(x)), _at_least_float32(self.write_rate(x)).sigmoid()
         rate = self.log_decay_rate.to(decay.dtype).exp()
         log_decay = -rate * functional.softplus(decay + self.decay_bias.to(decay.dtype))
         if real is not None:
-            log_decay, beta = log_decay * real[..., None], beta * real[..., None]
-        return log_decay.transpose(1, 2), beta.transpose(1, 2)
+            log_decay, write_rate = log_decay * real[..., None], write_rate * real[..., None]
+        return log_decay.transpose(1, 2), write_rate.transpose(1, 2)
 
     def _convolve(self, x: Tensor, documents: Tensor | None, before: Tensor | None) -> tuple[Tensor, Tensor]:
         """x (B, T, F), and the W - 1 inputs before -> a sum of each feature over the W newest tokens, and all inputs,
@@ -146,12 +146,12 @@ def gated_delta_rule(
     key: Tensor,
     value: Tensor,
     log_decay: Tensor,
-    beta: Tensor,
+    write_rate: Tensor,
     state: Tensor | None = None,
     documents: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """query and key (B, H, T, K), value (B, H, T, V), log_decay and beta (B, H, T), the state (B, H, K, V) before the first
-    token (None: zeros) -> what every token reads (B, H, T, V), and the state after the last. documents (B or 1, T): where
+    """query and key (B, H, T, K), value (B, H, T, V), log_decay and write_rate (B, H, T), the state (B, H, K, V) before the
+    first token (None: zeros) -> what every token reads (B, H, T, V), and the state after the last. documents (B or 1, T): where
     the number changes, the state begins with zeros.
     """
     n_tokens, length = key.shape[2], min(CHUNK_LEN, key.shape[2])
@@ -160,7 +160,9 @@ def gated_delta_rule(
         functional.pad(x, (0, 0, 0, missing)).unflatten(2, (-1, length))
         for x in (query * key.shape[-1] ** -0.5, key, value)
     )  # (B, H, N, C, K or V)
-    log_decay, beta = (functional.pad(x, (0, missing)).unflatten(2, (-1, length)) for x in (log_decay, beta))
+    log_decay, write_rate = (
+        functional.pad(x, (0, missing)).unflatten(2, (-1, length)) for x in (log_decay, write_rate)
+    )
     from_state = log_decay.cumsum(-1).exp()  # (B, H, N, C)
     # [i, j]: the decay from token j to token i; a difference of two sums since the start would lose digits
     pairs = log_decay[..., None].expand(*log_decay.shape, length).tril(-1).cumsum(-2).exp().tril()
@@ -168,9 +170,9 @@ def gated_delta_rule(
         same, follows = _within_documents(documents, length, missing)
         pairs, from_state = pairs * same, from_state * follows
     kept, to_end = from_state[..., -1], pairs[..., -1, :]
-    weighted = beta[..., None] * key
+    weighted = write_rate[..., None] * key
     system = ((weighted @ key.mT) * pairs).tril(-1)
-    right = torch.cat([beta[..., None] * value, weighted * from_state[..., None]], -1)
+    right = torch.cat([write_rate[..., None] * value, weighted * from_state[..., None]], -1)
     solved = torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True)
     values, seen = solved.split([value.shape[-1], key.shape[-1]], -1)
     within = (query @ key.mT) * pairs

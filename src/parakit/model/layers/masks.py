@@ -21,11 +21,11 @@ def document_mask(document_ids: Tensor, causal: bool = True) -> Tensor:
     return (torch.tril(same) if causal else same).unsqueeze(1)
 
 
-def documents_of(mask: Tensor) -> Tensor:
+def documents_of(attention_mask: Tensor) -> Tensor:
     """The inverse of `document_mask`, up to the numbers: (B, 1, T, T) -> (B, T) int64. A token that does not attend to the
     one before it begins a document.
     """
-    begins = ~mask[:, 0].diagonal(-1, 1, 2)  # (B, T - 1)
+    begins = ~attention_mask[:, 0].diagonal(-1, 1, 2)  # (B, T - 1)
     return torch.nn.functional.pad(begins.long().cumsum(1), (1, 0))
 
 
