@@ -2,8 +2,8 @@
 
 Each head keeps a matrix S that maps keys to values. A token lets S decay by alpha, then corrects what S gives for its key
 towards its value, by a share b, its write rate: S <- alpha S + b k (v - alpha S^T k)^T; and reads S^T q. Queries, keys and
-values pass through a short causal convolution before. Chunks of tokens are computed by matrix products (section 3.3 there): within
-a chunk the corrections solve a triangular system, and S is carried from chunk to chunk.
+values pass through a short causal convolution before. Chunks of tokens are computed by matrix products (section 3.3 there):
+within a chunk the corrections solve a triangular system, and S is carried from chunk to chunk.
 
 Shapes: B batch, T tokens, H value heads, K features of a key, V features of a value, F features that are convolved, W width
 of the convolution, N chunks, C tokens of a chunk.
