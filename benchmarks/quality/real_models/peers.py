@@ -138,46 +138,58 @@ def classification_losses(
     return adamw_losses(model, losses, learning_rate)
 
 
-def preference_losses(method: str, folder: Path, rows: Rows, learning_rate: float) -> list[float]:
-    """trl's DPOTrainer, or its RewardTrainer from the reward model in `folder`; all pairs in every step."""
+def reward_losses(model: Any, tokenizer: Any, rows: Rows, learning_rate: float) -> list[float]:
+    """transformers' trunk and head under trl's formula: all pairs in every step.
+
+    The reward is read at the answer's end of turn. trl itself reads the template's line end behind it, or, where PAD equals
+    the end of turn as in this model, a token before it.
+    """
+
+    def reward(row: dict[str, Any], answer: str) -> Tensor:
+        messages = [*row["prompt"], {"role": "assistant", "content": row[answer]}]
+        ids = tokenizer.apply_chat_template(messages, return_dict=False)
+        end = len(ids) - ids[::-1].index(tokenizer.eos_token_id)
+        hidden = model.model(torch.tensor([ids[:end]])).last_hidden_state[0, -1]
+        return model.score(hidden)[0]
+
+    def losses(_: int) -> Iterator[Tensor]:
+        for row in rows:
+            chosen, rejected = reward(row, "chosen"), reward(row, "rejected")
+            centered = CENTERING_COEF * (chosen + rejected) ** 2
+            yield (centered - functional.logsigmoid(chosen - rejected)) / len(rows)
+
+    return adamw_losses(model, losses, learning_rate)
+
+
+def dpo_losses(folder: Path, rows: Rows, learning_rate: float) -> list[float]:
+    """trl's DPOTrainer; all pairs in every step."""
     import datasets
     import trl
 
+    tokenizer = load_tokenizer(folder)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    data = [
+        {
+            "prompt": tokenizer.apply_chat_template(
+                row["prompt"], add_generation_prompt=True, tokenize=False
+            ),
+            "chosen": row["chosen"],
+            "rejected": row["rejected"],
+        }
+        for row in rows
+    ]
     with tempfile.TemporaryDirectory() as out:
-        shared: dict[str, Any] = {
-            "output_dir": out, "max_length": None, "learning_rate": learning_rate, "lr_scheduler_type": "constant",
-            "warmup_steps": 0, "max_grad_norm": GRAD_CLIP, "adam_beta2": BETAS[1], "logging_steps": 1,
-            "save_strategy": "no", "report_to": "none", "use_cpu": True, "bf16": False,
-            "gradient_checkpointing": False, "disable_tqdm": True, "max_steps": N_STEPS,
-            "per_device_train_batch_size": len(rows), "weight_decay": 0.0,
-        }  # fmt: skip
-        tokenizer = load_tokenizer(folder)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        answers = ("chosen", "rejected")
-        if method == "dpo":
-            model = load_peer(folder)
-            config = trl.DPOConfig(beta=KL_COEF, precompute_ref_log_probs=True, **shared)
-            prompts = [
-                tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
-                for row in rows
-            ]
-            data = [
-                {"prompt": prompt} | {name: row[name] for name in answers}
-                for prompt, row in zip(prompts, rows, strict=True)
-            ]
-            trainer = trl.DPOTrainer
-        else:
-            model = load_peer(folder, "AutoModelForSequenceClassification", num_labels=1)
-            model.config.pad_token_id = tokenizer.pad_token_id
-            config = trl.RewardConfig(center_rewards_coefficient=CENTERING_COEF, **shared)
-            data = [
-                {name: [*row["prompt"], {"role": "assistant", "content": row[name]}] for name in answers}
-                for row in rows
-            ]
-            trainer = trl.RewardTrainer
-        done = trainer(
-            model, args=config, train_dataset=datasets.Dataset.from_list(data), processing_class=tokenizer
+        config = trl.DPOConfig(
+            output_dir=out, beta=KL_COEF, precompute_ref_log_probs=True, max_length=None, learning_rate=learning_rate,
+            lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0, max_grad_norm=GRAD_CLIP,
+            adam_beta2=BETAS[1], logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, bf16=False,
+            gradient_checkpointing=False, disable_tqdm=True, max_steps=N_STEPS, per_device_train_batch_size=len(rows),
+        )  # fmt: skip
+        done = trl.DPOTrainer(
+            load_peer(folder),
+            args=config,
+            train_dataset=datasets.Dataset.from_list(data),
+            processing_class=tokenizer,
         )
         done.train()
-        return [row["loss"] for row in done.state.log_history if "loss" in row]
+    return [row["loss"] for row in done.state.log_history if "loss" in row]

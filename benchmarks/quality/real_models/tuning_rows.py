@@ -74,9 +74,11 @@ def align_reward(session: Session) -> Figures:
     words += ["--batch-examples", str(len(rows)), "--reward-centering-coef", str(peers.CENTERING_COEF)]
     session.train(*words, learning_rate=NO_RATE, output="reward-start")
     found = session.train(*words, learning_rate=ALIGN_RATE, output="reward")
-    expected = peers.preference_losses("reward", session.folder / "reward-start", rows, ALIGN_RATE)
+    start = session.folder / "reward-start"
+    peer = peers.load_peer(start, "AutoModelForSequenceClassification", num_labels=1)
+    expected = peers.reward_losses(peer, peers.load_tokenizer(start), rows, ALIGN_RATE)
     session.remove("reward", "reward-start")
-    return compared(found, expected, "trl")
+    return compared(found, expected, "trl's formula on transformers' rewards")
 
 
 def align_dpo(session: Session) -> Figures:
@@ -86,7 +88,7 @@ def align_dpo(session: Session) -> Figures:
     words += ["--batch-examples", str(len(rows)), "--kl-coef", str(peers.KL_COEF)]
     found = session.train(*words, learning_rate=ALIGN_RATE, output="dpo")
     session.remove("dpo")
-    expected = peers.preference_losses("dpo", session.model("smollm2"), rows, ALIGN_RATE)
+    expected = peers.dpo_losses(session.model("smollm2"), rows, ALIGN_RATE)
     return compared(found, expected, "trl")
 
 
