@@ -151,7 +151,7 @@ def export(session: Session) -> Figures:
     found: Figures = {"against": "transformers"}
     for name, kind in (("smollm2", "AutoModelForCausalLM"), ("minilm", "AutoModel")):
         place, out = session.model(name), session.folder / f"export-{name}"
-        session.run("export", place, "--output", out, "--overwrite")
+        session.run("export", place, "--output", out)
         source = place if name == "smollm2" else find_source(name)
         before, after = peers.load_tokenizer(source), peers.load_tokenizer(out)
         inputs = dict(before(SENTENCES[0], return_tensors="pt"))

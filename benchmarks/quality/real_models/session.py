@@ -45,6 +45,8 @@ class Session:
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 status = main([str(word) for word in words])
+        except SystemExit as unparsed:  # arguments that the command does not have
+            status = int(unparsed.code or 0) or 2
         finally:
             sys.stdin = before
         self.seconds += time.perf_counter() - started
