@@ -193,7 +193,7 @@ def doctor(session: Session) -> Figures:
     }  # fmt: skip
     n_checks, alarms = 0, []
     for name, (data, *words) in cases.items():
-        command = ["doctor", session.model("smollm2"), "--data", data, *words, "--seq-len", "128", "--json"]
+        command = ["doctor", session.model("smollm2"), "--data", data, *words, "--seq-len", "80", "--json"]
         report = json.loads(session.run(*command, may_fail=True)[0])
         n_checks += sum(not check["skipped"] for check in report["checks"])
         alarms += [f"{name}: {check['name']}" for check in report["checks"] if not check["passed"]]
