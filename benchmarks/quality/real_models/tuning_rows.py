@@ -180,7 +180,10 @@ def finetune_classifier(session: Session) -> Figures:
     ]
     rows = [{"text": text, "label": label} for text, label in zip(texts, ["good", "bad"] * 4, strict=True)]
     train = write_lines(session.folder / "labels.jsonl", rows)
-    held = write_lines(session.folder / "labels-held.jsonl", rows[:4])
+    held = write_lines(
+        session.folder / "labels-held.jsonl",
+        [{"text": f"{row['text']} today", "label": row["label"]} for row in rows[:4]],
+    )
     words = ["finetune", session.model("minilm"), "--task", "classify", "--examples", train]
     words += ["--validation-examples", held, "--batch-examples", str(len(rows)), "--dropout", "0"]
     session.train(*words, learning_rate=NO_RATE, output="classifier-start")
