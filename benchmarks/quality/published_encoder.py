@@ -1,4 +1,4 @@
-"""A published sentence encoder (all-MiniLM-L6-v2) tuned on a few labels with default settings, beside what needs no tuning.
+"""A published sentence encoder (all-MiniLM-L6-v2) tuned on a few labels with default settings.
 
 SST-2: accuracy on the test split after 30 steps on 300 labels, and after the default epochs on 1,000, drawn anew for
 every seed. Beside it a logistic regression over the encoder's frozen vectors (a linear probe) and one over words and word

@@ -1,4 +1,4 @@
-"""A published sentence encoder (all-MiniLM-L6-v2) as a retriever, beside BM25 and the same encoder in sentence-transformers.
+"""A published sentence encoder (all-MiniLM-L6-v2) as a retriever, compared with BM25 and sentence-transformers.
 
 Cranfield (Cleverdon 1967): 1,400 abstracts of aerodynamics and 225 questions with the abstracts that answer them. Figures
 are nDCG@10 (Järvelin & Kekäläinen 2002) with the judged grades as gains, the mean over questions. MiniLM ranks by cosine,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from parakit.compression.distillation.teacher_logits import (
     TeacherLogitsSpec,
     write_teacher_logits,
 )
+from parakit.tokens.config import TokenizerConfig
+from parakit.tokens.tokenizer.training import train_tokenizer
 from parakit.training import tasks
 from parakit.training.doctor.checks import gradients
 from parakit.training.doctor.context import CheckContext
@@ -104,9 +105,10 @@ def test_rows_are_a_pure_function_of_seed_and_number(tmp_path: Path) -> None:
 def test_the_loss_from_a_cache_passes_the_doctors_gradient_checks(tmp_path: Path) -> None:
     student, teacher = pair(dtype=torch.float32)
     source: Any = kept(tmp_path, teacher, top_k=3, log_dtype="float16")
-    objective, tokenizer = distillation(None, DistillConfig()), SimpleNamespace(bos_id=None)
+    objective = distillation(None, DistillConfig())
+    tokenizer = train_tokenizer(["one two three"], TokenizerConfig(vocab_size=270))
     plan, spec = tiny_plan(), tasks.TASKS["next_token"]
-    context = CheckContext(student, tokenizer, source, None, plan, objective, spec, lambda name: False)  # type: ignore[arg-type]
+    context = CheckContext(student, tokenizer, source, None, plan, objective, spec, lambda name: False)
     with probing(student):
         assert context.gradient
         assert gradients.masked_micro_batch(context) is None

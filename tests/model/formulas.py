@@ -192,7 +192,7 @@ def stack(
     if c.positions == "learned":
         x = x + w["positions.weight"][at + c.position_offset]
     elif c.positions == "sinusoidal":
-        x = x + sinusoids(at, c.d_model)
+        x = x + sinusoids(at + c.position_offset, c.d_model)
     elif c.positions == "relative":
         numbers = [
             [bucket(j - i, c.n_relative_buckets, c.max_relative_distance, c.family == "decoder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -105,7 +106,7 @@ def evaluate(session: Session) -> Figures:
     place, text = session.model("smollm2"), session.folder / "page.txt"
     raw = (session.data / "wikitext-2" / "test.txt.gz").read_bytes()
     text.write_text(gzip.decompress(raw).decode()[:2000].strip(), encoding="utf-8")
-    words = [
+    words: list[str | Path] = [
         "evaluate",
         place,
         "--text",

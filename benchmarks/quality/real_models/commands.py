@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import DATA, kept_or_measured, work_folder
@@ -52,9 +53,7 @@ def real_models(
     with work_folder(work) as folder:
         session = Session(folder, data)
         for name in rows:
-            figures[name] = kept_or_measured(
-                folder / f"row-{name}.json", lambda name=name: _row(session, name)
-            )
+            figures[name] = kept_or_measured(folder / f"row-{name}.json", partial(_row, session, name))
             log(f"{name}: {figures[name]}")
     return figures
 

@@ -8,6 +8,7 @@ answers to 100 instructions that were held out, and ARC-Easy by log-likelihood, 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def real_tuning(
         for method in ("full", "lora"):
             figures[method] = kept_or_measured(
                 folder / f"{method}.json",
-                lambda method=method: _tuned(base, method, chats, steps, folder, held_out, arc),
+                partial(_tuned, base, method, chats, steps, folder, held_out, arc),
             )
         for method in ("full", "lora"):
             after = figures[method]

@@ -16,7 +16,7 @@ from benchmarks.registry import Figures
 FULL_RATE, LORA_RATE, ALIGN_RATE, CLASSIFY_RATE = 2e-5, 2e-4, 5e-6, 1e-4
 SEQ_LEN, N_ROWS = 128, 2  # of the book
 STUDENT_LAYERS = (0, 10, 19, 29)
-RL = {"group_size": 2, "rollout_prompts": 2, "max_new_tokens": 12, "kl_coef": 0.04}
+RL: dict[str, Any] = {"group_size": 2, "rollout_prompts": 2, "max_new_tokens": 12, "kl_coef": 0.04}
 RL_EPOCHS, RL_RATE = 3, 5e-6
 
 
@@ -70,7 +70,14 @@ def merge(session: Session) -> Figures:
 def align_reward(session: Session) -> Figures:
     """A reward model on pairs."""
     folder, rows = session.preferences()
-    words = ["align", session.model("smollm2"), "--method", "reward", "--preferences", folder]
+    words: list[str | Path] = [
+        "align",
+        session.model("smollm2"),
+        "--method",
+        "reward",
+        "--preferences",
+        folder,
+    ]
     words += ["--batch-examples", str(len(rows)), "--reward-centering-coef", str(peers.CENTERING_COEF)]
     session.train(*words, learning_rate=NO_RATE, output="reward-start")
     found = session.train(*words, learning_rate=ALIGN_RATE, output="reward")
@@ -84,7 +91,7 @@ def align_reward(session: Session) -> Figures:
 def align_dpo(session: Session) -> Figures:
     """DPO on pairs."""
     folder, rows = session.preferences()
-    words = ["align", session.model("smollm2"), "--method", "dpo", "--preferences", folder]
+    words: list[str | Path] = ["align", session.model("smollm2"), "--method", "dpo", "--preferences", folder]
     words += ["--batch-examples", str(len(rows)), "--kl-coef", str(peers.KL_COEF)]
     found = session.train(*words, learning_rate=ALIGN_RATE, output="dpo")
     session.remove("dpo")
@@ -101,7 +108,17 @@ def align_grpo(session: Session) -> Figures:
     prompts = write_lines(
         session.folder / "prompts.jsonl", [{"messages": row["messages"][:1]} for row in rows]
     )
-    words = ["align", model, "--method", "grpo", "--prompts", folder, "--reward", "length=12", "--json"]
+    words: list[str | Path] = [
+        "align",
+        model,
+        "--method",
+        "grpo",
+        "--prompts",
+        folder,
+        "--reward",
+        "length=12",
+        "--json",
+    ]
     sizes = [f"--{name.replace('_', '-')}={value}" for name, value in RL.items()]
     out = session.folder / "grpo"
     session.run(*words, *sizes, "--max-steps", "1", "--device", "cpu", "--output", out, "--overwrite")
@@ -184,7 +201,7 @@ def finetune_classifier(session: Session) -> Figures:
         session.folder / "labels-held.jsonl",
         [{"text": f"{row['text']} today", "label": row["label"]} for row in rows[:4]],
     )
-    words = ["finetune", session.model("minilm"), "--task", "classify", "--examples", train]
+    words: list[str | Path] = ["finetune", session.model("minilm"), "--task", "classify", "--examples", train]
     words += ["--validation-examples", held, "--batch-examples", str(len(rows)), "--dropout", "0"]
     session.train(*words, learning_rate=NO_RATE, output="classifier-start")
     found = session.train(*words, learning_rate=CLASSIFY_RATE, output="classifier")

@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 
 from parakit.checkpoints.folder_safety import PICKLES, read_small_json
 from parakit.checkpoints.multimodal import language_model_config
-from parakit.checkpoints.pooling_files import is_sentence_file, names_embedder
 from parakit.checkpoints.registry import architecture_of, as_embedder
 from parakit.checkpoints.safetensors_io import INDEX, SINGLE
+from parakit.checkpoints.sentence_encoders.pooling_files import is_sentence_file, names_embedder
 from parakit.common.errors import UserError
 
 _PREFIX = "hub:"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.generation_settings import GENERATION, published_generation
 from parakit.checkpoints.multimodal import reads_images
-from parakit.checkpoints.pooling_files import is_sentence_file, unused_modules
 from parakit.checkpoints.rope_config import is_dynamic
 from parakit.checkpoints.safetensors_io import INDEX
+from parakit.checkpoints.sentence_encoders.pooling_files import is_sentence_file, unused_modules
 from parakit.common.errors import UserError
 
 if TYPE_CHECKING:

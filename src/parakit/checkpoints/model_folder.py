@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from parakit.checkpoints import publisher, registry, weights
-from parakit.checkpoints.dense_files import read_dense_layers, write_dense_layers
 from parakit.checkpoints.folder_safety import check_folder_safety, read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.hf_config import UnknownKeys
 from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.multimodal import language_model_config
-from parakit.checkpoints.pooling_files import (
+from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, folder_tensors, write_weight_shards
+from parakit.checkpoints.sentence_encoders.dense_files import read_dense_layers, write_dense_layers
+from parakit.checkpoints.sentence_encoders.pooling_files import (
     PROMPTS,
     names_embedder,
     read_pooling,
     with_activation,
     write_sentence_files,
 )
-from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, folder_tensors, write_weight_shards
 from parakit.common.artifacts import (
     LINEAGE,
     MANIFEST,

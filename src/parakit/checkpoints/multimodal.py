@@ -18,7 +18,7 @@ _WHOLE = {
 
 def reads_images(hf_config: HFConfig) -> bool:
     """Whether a config.json is that of a model whose language model can be loaded by itself."""
-    return hf_config.get("model_type") in _WHOLE
+    return str(hf_config.get("model_type")) in _WHOLE
 
 
 def language_model_config(hf_config: JsonObject, where: str | Path) -> JsonObject:

@@ -23,8 +23,8 @@ from parakit.checkpoints.generation_settings import (
 )
 from parakit.checkpoints.hf_config import IGNORED_KEYS, is_bookkeeping
 from parakit.checkpoints.mapping import Architecture, Head
-from parakit.checkpoints.pooling_files import PROMPTS, read_sentence_files, with_activation
 from parakit.checkpoints.safetensors_io import TensorEntry, folder_tensors, read_tensors
+from parakit.checkpoints.sentence_encoders.pooling_files import PROMPTS, read_sentence_files, with_activation
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, apply_changes
 from parakit.model.config import EmbedderConfig, EncoderDecoderConfig, ModelConfig

@@ -83,10 +83,14 @@ def read_rope_group(
         unknown = group.keys() - _BASIC - set[str]().union(*_KEYS.values())
     else:
         unknown = group.keys() - _BASIC - _KEYS[kind]
-    if unknown or type(group.get("truncate", True)) is not bool:
+    if type(group.get("truncate", True)) is not bool:
         raise UserError(
-            f"{where}: `{key}` has `{min(unknown, default='truncate')}`, which Parakit does not support for "
-            f"rope_type {kind!r}",
+            f"{where}: `{key}` has `truncate` = {group['truncate']!r}, which is not true or false",
+            "fetch the folder again",
+        )
+    if unknown:
+        raise UserError(
+            f"{where}: `{key}` has `{min(unknown)}`, which Parakit does not support for rope_type {kind!r}",
             f"known: {', '.join(sorted(_BASIC | _KEYS[kind]))}",
         )
     plain = kind in ("default", "dynamic")
@@ -187,10 +191,10 @@ def read_local_layers(
             )
         local = [layer for layer in range(n_layers if window is not None else 0) if layer >= first]
     else:
-        kinds = {"full_attention", "sliding_attention"}
+        kinds = ["full_attention", "sliding_attention"]
         if not isinstance(types, list) or len(types) != n_layers or not all(t in kinds for t in types):
             raise UserError(
-                f"{where}: `layer_types` must name one of {', '.join(sorted(kinds))} for each of the {n_layers} "
+                f"{where}: `layer_types` must name one of {', '.join(kinds)} for each of the {n_layers} "
                 f"layers",
                 "Parakit supports full and sliding-window attention only",
             )

@@ -62,8 +62,8 @@ def folder_with(tmp_path: Path, prefix: str, changes: dict, made_with: dict | No
         ),
         (
             "Llama",
-            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "truncate": False}},
-            r"`truncate`",
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "truncate": "no"}},
+            r"`truncate` = 'no'",
         ),
         ("Llama", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, r"partial_rotary"),
         ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": "two"}}, r"factor.*'two'"),

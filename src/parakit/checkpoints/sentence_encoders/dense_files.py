@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parakit.checkpoints.folder_safety import regular_file
-from parakit.checkpoints.pooling_files import dense_paths
 from parakit.checkpoints.safetensors_io import SINGLE, WEIGHT_DTYPES, read_header, read_tensors, write_tensors
+from parakit.checkpoints.sentence_encoders.pooling_files import dense_paths
 from parakit.common.errors import UserError
 
 if TYPE_CHECKING:
