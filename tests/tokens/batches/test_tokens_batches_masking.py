@@ -193,6 +193,8 @@ def test_words_begin_where_letters_follow_space_or_signs(tokenizers: dict[str, T
     opens[1:] |= facts.closes_word[token_ids[:-1]]
     opens[0] = True
     begins = {match.start() for match in WORDS.finditer(text)}
+    if kind == "wordpiece":  # as in BERT, each Chinese character is a word
+        begins |= {match.start() for match in re.finditer("[\u4e00-\u9fff]", text)}
     n_words = 0
     for (begin, end), is_open in zip(spans, opens.tolist(), strict=True):
         covered = text[begin:end]

@@ -206,7 +206,9 @@ def test_damage_and_wrong_folders_are_named(byte_bpe: Tokenizer, tmp_path: Path)
     examples = examples_of(tmp_path, "embed", rows)
     folder = encode_examples(examples, byte_bpe, tmp_path / "shards", family="encoder")
     shards = ExampleShards.open(folder, "train")
-    with pytest.raises(UserError, match="examples of embed, not of classify or tag or regress"):
+    with pytest.raises(
+        UserError, match="examples of embed, not of classify or multi_label or tag or regress"
+    ):
         LabelledSource(shards, 16, 0)
     with pytest.raises(UserError, match="holds a examples"):
         ExampleShards.open(examples, "train")
