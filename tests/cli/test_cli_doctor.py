@@ -15,7 +15,8 @@ from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import write_conversations
 from parakit.data.preferences import prepare_preferences
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.shards import write_shards
+from parakit.tokens.shards import TokenShards, write_shards
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
 from tests.contracts.training_cases import CONVERSATIONS, DOCUMENTS, make_model
 
@@ -53,6 +54,20 @@ def test_without_data_the_shards_of_the_models_lineage_are_checked(
 ) -> None:
     assert main([str(folders / "model")]) == 0
     assert "none failed" in capsys.readouterr().out
+
+
+def test_a_small_split_is_read_in_fewer_rows_and_too_long_rows_say_what_fits(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = Tokenizer.load(folders / "model")
+    shards = TokenShards.open(write_shards({"train": DOCUMENTS[:1]}, tokenizer, tmp_path / "few"), "train")
+    command = [str(folders / "model"), "--data", str(tmp_path / "few"), "--seq-len"]
+    assert 8 <= shards.n_tokens <= 96, "fits into the model's window"
+    assert main([*command, str(shards.n_tokens // 2 - 1)]) == 0
+    assert "none failed" in capsys.readouterr().out
+    with pytest.raises(UserError, match="pass --seq-len") as refused:
+        main([*command, str(shards.n_tokens)])
+    assert main([*command, refused.value.hint.split()[2].strip(",")]) == 0
 
 
 def test_what_counts_is_shown_token_by_token(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

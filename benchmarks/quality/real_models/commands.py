@@ -30,7 +30,7 @@ ROWS: dict[str, Callable[[Session], Figures]] = CHAT_ROWS | TUNING_ROWS
     "generate.*.differs": ("== 0", "generate --prompting {0}: greedy text other than transformers'"),
     "generate.auto.wrong_answer": ("== 0", "generate: the capital of France is not Paris"),
     "chat.differs": ("== 0", "chat: greedy answers of two turns other than transformers'"),
-    "show.*.difference": ("== 0", "show, {0}: parameters counted besides transformers'"),
+    "show.*.difference": ("== 0", "show, {0}: parameters more or fewer than transformers counts"),
     "doctor.false_alarms": ("== 0", "doctor: false alarms on conversations, pairs, prompts and a book"),
     "evaluate.largest_difference": ("<= 1e-4", "evaluate: loss of a text against transformers"),
     "finetune_full.largest_difference": ("<= 1e-4", "finetune, all weights: losses against transformers"),

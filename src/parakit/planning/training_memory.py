@@ -15,7 +15,7 @@ from parakit.model.transformer_config import TransformerConfig
 FLOAT = 4
 PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer
 MOMENTS = {"adamw": 2, "muon": 1}  # numbers per trained parameter
-FUSED_LOGITS = 3 * 2**22  # numbers: three chunks, see training/objectives/fused_head_loss.py
+FUSED_LOGITS = 3 * 2**23  # numbers: three chunks, see training/objectives/fused_head_loss.py
 
 
 @dataclass(frozen=True)

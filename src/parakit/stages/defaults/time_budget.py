@@ -97,6 +97,7 @@ def plan_in_time(
     usual = resolve(training)
     few: JsonObject = {"max_steps": N_TIMED, "compile": "off", "micro_batch_size": 1}
     few |= _batch(training, min(N_TIMED_ROWS, usual.n_rows), usual.seq_len)
+    log(f"timing {N_TIMED} steps on rows of up to {usual.seq_len} tokens")
     per_row = _seconds_per_row(resolve(training.replace(**few)), builder, trial)
     n_validations, left = _validations(seconds, per_row, builder.splits.validation, usual.seq_len)
     n_rows = left / (per_row * OVERHEAD)  # that the time holds

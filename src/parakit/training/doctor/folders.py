@@ -91,9 +91,15 @@ def _default_task(shards: TokenShards, tokenizer: Tokenizer) -> TaskSpec:
 def _plan(config: ModelConfig, shards: TokenShards, seq_len: int | None) -> TrainingPlan:
     longest = max(2, min(config.max_seq_len, shards.n_tokens // N_ROWS - 1))
     seq_len = seq_len or longest
+    n_rows = min(N_ROWS, shards.n_tokens // (seq_len + 1))
+    if n_rows == 0 and seq_len <= config.max_seq_len:
+        raise UserError(
+            f"the split has {shards.n_tokens:,} tokens, fewer than one row of {seq_len:,} + 1",
+            f"pass --seq-len {longest}, or a folder with more",
+        )
     return resolve(
         TextTrainingConfig(seq_len=seq_len, device="cpu"),
-        batch_tokens=N_ROWS * seq_len,
+        batch_tokens=max(1, n_rows) * seq_len,
         max_seq_len=config.max_seq_len,
         n_train_tokens=shards.n_tokens,
         **_RATES,
