@@ -69,7 +69,8 @@ def training_bytes(
         stacks = [config.encoder, config.decoder]
     frozen = n_trained < n_parameters / 2
     per_token = sum(_stack_floats(stack, frozen, checkpointing) for stack in stacks)
-    logits = 3 * n_predicted * config.vocab_size if n_predicted else FUSED_LOGITS
+    logits = 3 * (n_predicted or n_tokens) * config.vocab_size
+    logits = logits if n_predicted else min(logits, FUSED_LOGITS)
     return TrainingBytes(
         weights=FLOAT * n_parameters,
         gradients=FLOAT * n_trained,
