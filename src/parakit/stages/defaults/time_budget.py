@@ -95,6 +95,7 @@ def plan_in_time(
 ) -> TrainingPlan:
     """The plan of tuning a published model in `seconds`. `resolve` makes a plan of settings; `trial` a copy to time."""
     usual = resolve(training)
+    training = training.replace(precision=usual.precision)  # timed once, not for every candidate
     few: JsonObject = {"max_steps": N_TIMED, "compile": "off", "micro_batch_size": 1}
     few |= _batch(training, min(N_TIMED_ROWS, usual.n_rows), usual.seq_len)
     log(f"timing {N_TIMED} steps on rows of up to {usual.seq_len} tokens")
