@@ -13,7 +13,6 @@ from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
     embedding_tensors,
     is_unused,
-    label_tensors,
     positions_after_padding,
     read_encoder,
     required_of_head,
@@ -21,8 +20,9 @@ from parakit.checkpoints.architectures.bert_encoders import (
     write_positions_after_padding,
 )
 from parakit.checkpoints.architectures.layer_tensors import linear, norm, tensor
+from parakit.checkpoints.architectures.roberta import head_tensors
 from parakit.checkpoints.hf_config import HFConfig, RequiredValues, check_lengths, parse_config
-from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
+from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.common.files import JsonObject
 from parakit.model.config import ClassifierConfig, EncoderConfig
 
@@ -88,19 +88,13 @@ def write_classifier(classes: ClassifierConfig) -> JsonObject:
 
 def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
-    prefix, d = "" if head.kind == "embedder" else PREFIX, config.d_model
+    prefix = "" if head.kind == "embedder" else PREFIX
     yield from embedding_tensors(config, f"{prefix}embeddings")
     buckets = f"{prefix}encoder.relative_attention_bias.weight"
     yield tensor("trunk.relative_bias.bias.weight", buckets, config.n_relative_buckets, config.n_heads)
     for layer in range(config.n_layers):
         yield from _block(config, f"trunk.blocks.{layer}", f"{prefix}encoder.layer.{layer}")
-    if head.kind == "masked_language_model":
-        yield from linear("transform.dense", "lm_head.dense", d, d)
-        yield from norm("transform.norm", "lm_head.layer_norm", d)
-        yield HFTensor("lm_head.bias", (config.vocab_size,), (TensorSlice("lm_head.bias"),))
-    elif head.classes is not None:
-        output = "classifier.out_proj" if head.classes.level == "sequence" else "classifier"
-        yield from label_tensors(config, head.classes, output=output)
+    yield from head_tensors(config, head)
 
 
 def is_ignorable(hf_name: str) -> bool:

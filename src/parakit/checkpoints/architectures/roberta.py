@@ -72,8 +72,13 @@ def write_classifier(classes: ClassifierConfig) -> JsonObject:
 
 def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
     """Every tensor, layer by layer."""
-    d = config.d_model
     yield from trunk_tensors(config, "" if head.kind == "embedder" else PREFIX)
+    yield from head_tensors(config, head)
+
+
+def head_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
+    """Those of the head for masked tokens or labels; MPNet names them alike."""
+    d = config.d_model
     if head.kind == "masked_language_model":
         yield from linear("transform.dense", "lm_head.dense", d, d)
         yield from norm("transform.norm", "lm_head.layer_norm", d)
