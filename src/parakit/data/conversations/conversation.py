@@ -27,32 +27,71 @@ ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function that an assistant's turn makes. `arguments` is a JSON object as text, in the order of its
+    keys; `id` names the call for the turn of role `tool` that answers it (`Message.tool_call_id`).
+    """
+
+    name: str
+    arguments: str = "{}"
+    id: str | None = None
+
+    def to_row(self) -> JsonObject:
+        """OpenAI's object, with the arguments as an object, as chat templates expect them."""
+        function = {"name": self.name, "arguments": json.loads(self.arguments)}
+        call: JsonObject = {"type": "function", "function": function}
+        return call if self.id is None else {"id": self.id} | call
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: the role (`system`, `user`, `assistant` or `tool`) and the text. An assistant's turn of `weight` 0 is
-    context: the loss leaves it out.
+    """One turn: the role (`system`, `user`, `assistant` or `tool`) and the text, "" where the row has null. An
+    assistant's turn of `weight` 0 is context: the loss leaves it out.
+
+    An assistant's turn may have `tool_calls`, and `reasoning_content`, what it thought before `content`; a `<think>`
+    block inside a content stays there as the row has it. A turn of role `tool` may name the function (`name`) and the
+    call that it answers.
     """
 
     role: str
     content: str
     weight: int = 1
+    reasoning_content: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str | None = None
+    tool_call_id: str | None = None
 
     def to_row(self) -> JsonObject:
-        """The JSON object; with the weight where it is 0."""
+        """The JSON object, which is also what a chat template gets but for the weight; keys without a value are left
+        out, as is a weight of 1.
+        """
         row: JsonObject = {"role": self.role, "content": self.content}
+        for key in ("reasoning_content", "name", "tool_call_id"):
+            if (value := getattr(self, key)) is not None:
+                row[key] = value
+        if self.tool_calls:
+            row["tool_calls"] = [call.to_row() for call in self.tool_calls]
         return row if self.weight else row | {"weight": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order. `tests`: the row's unit tests as JSON, for rewards that run generated code."""
+    """Messages in order. `tools`: the functions that the assistant may call, as the JSON text of a list of OpenAI's
+    {"type": "function", "function": {...}}, for the chat template's `tools`. `tests`: the row's unit tests as JSON, for
+    rewards that run generated code.
+    """
 
     messages: tuple[Message, ...]
     tests: str | None = None
+    tools: str | None = None
 
     def to_row(self) -> dict:
         """The JSON object that `read_conversations` reads."""
         row: JsonObject = {"messages": [message.to_row() for message in self.messages]}
-        return row if self.tests is None else row | {"tests": json.loads(self.tests)}
+        for key in ("tools", "tests"):
+            if (value := getattr(self, key)) is not None:
+                row[key] = json.loads(value)
+        return row
 
     def to_line(self) -> str:
         """The row as one line of JSON, line end included."""
