@@ -27,7 +27,7 @@ def test_a_folder_becomes_a_corpus_and_people_read_what_happened(
     assert main([str(folder), "--output", str(tmp_path / "corpus")]) == 0
     shown = capsys.readouterr().out
     assert "train" in shown
-    assert "4 bytes that are not UTF-8" in shown
+    assert "in/80.txt: cp1252, recognized from its letters" in shown
     assert "in/80.txt: 4" in shown
     assert "1 skipped: unknown kind" in shown
     assert "in/[photo].jpg: unknown kind: .jpg" in shown

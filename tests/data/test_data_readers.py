@@ -56,8 +56,10 @@ def test_rows_of_json_lines_and_parquet_are_documents_to_the_letter(tmp_path: Pa
             assert report.empty_rows == ("parquet" in name)
 
 
-@given(st.binary(min_size=1, max_size=300).map(lambda raw: b"some plain text, long enough\n" * 20 + raw))
-def test_a_text_file_joined_again_is_the_file_with_bad_bytes_replaced(tmp_path: Path, raw: bytes) -> None:
+@given(st.binary(min_size=1, max_size=300).map(lambda raw: "déjà vu, long enough\n".encode() * 200 + raw))
+def test_a_text_file_in_utf8_joined_again_is_the_file_with_bad_bytes_replaced(
+    tmp_path: Path, raw: bytes
+) -> None:
     raw = raw.replace(b"\0", b"")
     path = tmp_path / "a.txt"
     path.write_bytes(raw)
@@ -72,12 +74,12 @@ def test_a_text_file_joined_again_is_the_file_with_bad_bytes_replaced(tmp_path: 
 
 def test_bad_bytes_are_counted_by_file(tmp_path: Path) -> None:
     (tmp_path / "good.txt").write_text("a good file")
-    (tmp_path / "latin.txt").write_bytes("un café, une forêt, et voilà".encode("latin-1"))
+    (tmp_path / "torn.txt").write_bytes("un café, une forêt, et voilà".encode() + b"\xe9, \xff")
     documents, report = read(tmp_path)
-    assert report.bad_bytes == 3
-    assert report.bad_files == {f"{tmp_path.name}/latin.txt": 3}
-    assert documents[1].text == "un caf\ufffd, une for\ufffdt, et voil\ufffd"
-    assert documents[1].n_bytes == 28
+    assert report.bad_bytes == 2
+    assert report.bad_files == {f"{tmp_path.name}/torn.txt": 2}
+    assert documents[1].text == "un café, une forêt, et voilà\ufffd, \ufffd"
+    assert documents[1].n_bytes == 35
 
 
 def test_windows_line_ends_and_the_byte_order_mark_go_unless_kept(tmp_path: Path) -> None:
@@ -191,8 +193,7 @@ def make_folder_of_nothing(path: Path) -> None:
         ("a.txt", lambda path: path.write_bytes(b" \n \n"), "empty"),
         ("a.jsonl", lambda path: path.write_bytes(b'{"text": ""}\n'), "empty"),
         ("a.txt", lambda path: path.write_bytes(b"\x7fELF" + bytes(99)), "binary (it has NUL bytes)"),
-        ("a.txt", lambda path: path.write_bytes("тёмный лес".encode("cp1251")), "are not UTF-8"),
-        ("a.txt", lambda path: path.write_bytes("text".encode("utf-16")), "UTF-16"),
+        ("a.txt", lambda path: path.write_bytes(bytes(range(1, 256)) * 9), "binary"),
         ("a.txt.gz", lambda path: path.write_bytes(b"no gzip"), "damaged gzip"),
         ("a.txt.gz", lambda path: path.write_bytes(gzip.compress(b"text" * 999)[:-20]), "damaged gzip"),
         ("a.parquet", lambda path: path.write_bytes(b"PAR1 no parquet"), "damaged Parquet"),

@@ -34,7 +34,7 @@ _COUNTS = {
     "validation_duplicates": "duplicates of validation documents left out",
     "headers_stripped": "Project Gutenberg headers left out",
     "windows_newlines": "Windows line ends made plain",
-    "bad_bytes": "bytes that are not UTF-8 replaced",
+    "bad_bytes": "bytes that are not text in their file's encoding replaced",
     "broken_rows": "broken rows left out",
     "empty_rows": "empty rows left out",
     "long_lines": "lines over the limit left out",
@@ -207,8 +207,13 @@ def _show(command: TextCommandConfig, report: JsonObject) -> None:
 def _notes(report: JsonObject) -> list[str]:
     """What was changed or left out, a line each, with the first few names."""
     notes = [f"{report[name]:,} {meaning}" for name, meaning in _COUNTS.items() if report.get(name)]
+    notes += [
+        f"{n:,} files read as {name}" for name, n in report.get("encodings", {}).items() if name != "utf-8"
+    ]
+    guessed = list(report.get("guessed_files", {}).items())
+    notes += [f"  {name}: {encoding}, recognized from its letters" for name, encoding in guessed[:_MAX_NAMES]]
     bad = sorted(report.get("bad_files", {}).items(), key=lambda item: -item[1])
-    notes += [f"  {name}: {n:,} bytes that are not UTF-8" for name, n in bad[:_MAX_NAMES]]
+    notes += [f"  {name}: {n:,} bytes that are not text" for name, n in bad[:_MAX_NAMES]]
     broken = report.get("broken_files", {}).items()
     notes += [
         f"  {name}: {rows['n']:,} broken rows; {rows['why']}" for name, rows in list(broken)[:_MAX_NAMES]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from parakit.common.settings import Config
 
@@ -20,6 +21,11 @@ class TextConfig(Config):
         default=(), description="Patterns of files to skip inside folders, such as 'drafts/*' or '*.min.js'."
     )
     text_field: str = Field(default="text", description="The field (JSON lines) or column (Parquet) to read.")
+    encoding: str | None = Field(
+        default=None,
+        description="The encoding of files that are neither UTF-8 nor marked as UTF-16 or UTF-32, such as 'cp1252';"
+        " None: it is recognized from their letters.",
+    )
     deduplicate: bool = Field(default=True, description="Keep only one of several documents with equal text.")
     strip_gutenberg: bool = Field(
         default=True, description="Remove the header and licence of Project Gutenberg around a book."
@@ -47,6 +53,19 @@ class TextConfig(Config):
     max_expansion: int = Field(
         default=200, ge=1, description="Compressed files that expand by more than this factor are skipped."
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        try:
+            info = value and codecs.lookup(value)
+        except LookupError:
+            info = None
+        if value and (not info or not getattr(info, "_is_text_encoding", True)):
+            raise ValueError(
+                f"{value!r} is no encoding of text that Python knows, such as 'cp1252' or 'shift_jis'"
+            )
+        return value
 
     @model_validator(mode="after")
     def _leaves_training_text(self) -> Self:

@@ -30,6 +30,8 @@ class ReadReport:
     files: int = 0
     documents: int = 0
     bytes: int = 0
+    encodings: Counter[str] = field(default_factory=Counter)
+    guessed_files: dict[str, str] = field(default_factory=dict)
     bad_bytes: int = 0
     bad_files: dict[str, int] = field(default_factory=dict)
     windows_newlines: int = 0
@@ -52,8 +54,14 @@ class ReadReport:
         if len(self.skipped_files) < MAX_NAMED:
             self.skipped_files.append((source, f"{reason}: {detail}" if detail else reason))
 
+    def count_encoding(self, source: str, name: str, guessed: bool) -> None:
+        """`source` is read as text in encoding `name`; `guessed` where nothing but its letters speaks for it."""
+        self.encodings[name] += 1
+        if guessed and len(self.guessed_files) < MAX_NAMED:
+            self.guessed_files[source] = name
+
     def count_bad_bytes(self, source: str, n: int) -> None:
-        """`n` bytes of `source` were invalid UTF-8 or NUL, each replaced by U+FFFD."""
+        """`n` bytes of `source` were invalid in its encoding or NUL, each replaced by U+FFFD."""
         self.bad_bytes += n
         if source in self.bad_files or len(self.bad_files) < MAX_NAMED:
             self.bad_files[source] = self.bad_files.get(source, 0) + n
@@ -77,6 +85,7 @@ class ReadReport:
         """Plain JSON values, in the order of the fields."""
         values = dict(vars(self))
         values["broken_files"] = {name: vars(broken) for name, broken in self.broken_files.items()}
+        values["encodings"] = dict(sorted(self.encodings.items()))
         values["skipped"] = dict(sorted(self.skipped.items()))
         values["skipped_files"] = [
             {"source": source, "reason": reason} for source, reason in self.skipped_files

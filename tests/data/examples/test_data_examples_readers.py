@@ -110,7 +110,7 @@ BAD = [
     ("classify", "r.jsonl", "\n\n[1]", ["row 3", "a list, not an object"]),
     ("classify", "r.jsonl", GOOD + "{", ["row 2", "not JSON"]),
     ("classify", "r.jsonl", '{"text": "\\ud800", "label": "x"}', ["row 1", "half of a surrogate pair"]),
-    ("classify", "r.jsonl", GOOD.encode() + b'{"text": "\xff"}', ["row 2", "byte 11 is not UTF-8"]),
+    ("classify", "r.jsonl", GOOD.replace(": \"a", ": \"éè").encode() + b'{"text": "\xff"}', ["row 2", "byte 11 is not UTF-8"]),
     ("classify", "r.jsonl", "", ["empty"]),
     ("classify", "r.txt", GOOD, [".txt is not a supported file type", ".jsonl, .csv or .tsv"]),
     ("classify", "r.csv", "text,lable\na,x\n", ["row 1", "the header has no 'label'", "call column 'lable' 'label'"]),

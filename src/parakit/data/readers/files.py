@@ -25,6 +25,7 @@ from parakit.data.readers.lines import (
     iter_line_blocks,
     normalize_newlines,
     open_input,
+    open_text,
 )
 from parakit.data.readers.parquet import parquet_values
 
@@ -73,7 +74,7 @@ def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Itera
 
 
 def _read_text(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    with open_input(file, config) as stream:
+    with open_text(file, config, report) as stream:
         blocks = decode_blocks(iter_line_blocks(stream, config.max_line_bytes, report))
         yield from _documents(blocks, file.source, file.source, config, report)
 
@@ -119,7 +120,7 @@ def _read_rows(
 
 
 def _read_json_lines(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    with open_input(file, config) as stream:
+    with open_text(file, config, report) as stream:
         yield from _read_rows(
             _json_rows(iter_line_blocks(stream, config.max_line_bytes, report), config), file, config, report
         )

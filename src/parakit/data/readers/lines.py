@@ -2,12 +2,12 @@
 
 Blocks end at line ends, which no UTF-8 sequence crosses, so each can be decoded, searched and parsed by itself. A line over
 the limit is left out and counted; its line end stays, so row numbers hold. Memory: one block and one line. A compressed file
-is first read through once, so that a damaged or expanding one is left out before any of it is used.
+is first read through once, so that a damaged or expanding one is left out before any of it is used. Text in another
+encoding than UTF-8 comes as UTF-8 (`open_text`).
 """
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,12 +16,22 @@ from typing import IO, cast
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
+from parakit.data.readers.encodings import (
+    BLOCK,
+    SAMPLE,
+    UnknownEncodingError,
+    detect_encoding,
+    utf8_stream,
+)
 from parakit.data.readers.inputs import InputFile
 
-BLOCK = 2**20
-SAMPLE = 2**16  # bytes that decide whether a file is text
 ALWAYS_ALLOWED = 16 * 2**20  # every compressed file may grow to this size
-MAX_NUL_SHARE, MAX_BAD_SHARE = 0.001, 0.3
+
+
+_BINARY_HINT = (
+    "give text: .txt, .md, .jsonl, .parquet, source code, or these as .gz; the setting encoding names an encoding that is"
+    " not recognized"
+)
 
 
 class UnreadableFileError(Exception):
@@ -50,13 +60,32 @@ def open_input(file: InputFile, config: TextConfig) -> Iterator[IO[bytes]]:
         ) from None
 
 
+@contextmanager
+def open_text(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[IO[bytes]]:
+    """Open an input file of text, decompressed, as UTF-8 without a byte order mark, and count its encoding.
+
+    Raises `UnreadableFileError` for a file that is empty, binary or damaged. A byte that cannot be decoded is no UTF-8
+    either, for `documents.repair` to count.
+    """
+    with open_input(file, config) as stream:
+        sample = stream.read(SAMPLE)
+        if not sample or (len(sample) < SAMPLE and sample.isspace()):
+            raise UnreadableFileError("empty", hint="give a file with text in it")
+        stream.seek(0)
+        try:
+            encoding = detect_encoding(stream, config.encoding)
+        except UnknownEncodingError as error:
+            raise UnreadableFileError("binary", str(error), _BINARY_HINT) from None
+        report.count_encoding(file.source, encoding.name, encoding.guessed)
+        yield utf8_stream(stream, encoding)
+
+
 def iter_line_blocks(stream: IO[bytes], max_line_bytes: int, report: ReadReport) -> Iterator[bytes]:
-    """Blocks of whole lines; raises `UnreadableFileError` for an empty or a binary file."""
+    """Blocks of whole lines of a stream of `open_text`."""
     sample = stream.read(SAMPLE)
-    _check_sample(sample)
     pending = bytearray()
     n_over = 0  # bytes so far of a line that is over the limit
-    for block in _blocks(sample.removeprefix(codecs.BOM_UTF8), stream, min(BLOCK, max_line_bytes)):
+    for block in _blocks(sample, stream, min(BLOCK, max_line_bytes)):
         first, last = block.find(b"\n"), block.rfind(b"\n") + 1
         if first < 0:
             n_over, pending = _grow(pending, n_over, block, max_line_bytes)
@@ -109,25 +138,6 @@ def _check_gzip(file: InputFile, config: TextConfig) -> None:
             n += len(block)
             if n > limit:
                 raise decompression_bomb_error(config)
-
-
-def _check_sample(sample: bytes) -> None:
-    if not sample or (len(sample) < SAMPLE and sample.isspace()):
-        raise UnreadableFileError("empty", hint="give a file with text in it")
-    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UnreadableFileError("not UTF-8", "it is UTF-16", "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    if sample.count(0) > MAX_NUL_SHARE * len(sample):
-        raise UnreadableFileError(
-            "binary",
-            "it has NUL bytes",
-            "give text: .txt, .md, .jsonl, .parquet, source code, or these as .gz",
-        )
-    n_bad = len(sample) - len(sample.decode("utf-8", "ignore").encode())
-    if n_bad > MAX_BAD_SHARE * len(sample):
-        share = f"{n_bad / len(sample):.0%} of its first bytes are not UTF-8"
-        raise UnreadableFileError(
-            "binary", share, "if it is text in another encoding, save it as UTF-8 (iconv)"
-        )
 
 
 def _blocks(sample: bytes, stream: IO[bytes], size: int) -> Iterator[bytes]:

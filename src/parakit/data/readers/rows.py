@@ -10,10 +10,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from parakit.common.errors import UserError
+from parakit.common.progress import log
 from parakit.data.config import TextConfig
 from parakit.data.documents import repair
 from parakit.data.read_report import ReadReport
@@ -24,6 +26,7 @@ from parakit.data.readers.lines import (
     expansion_limit,
     iter_line_blocks,
     open_input,
+    open_text,
 )
 
 RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
@@ -62,7 +65,7 @@ def enumerate_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends; raises `UserError` for a file that is no text."""
     config, report, number = TextConfig(), ReadReport(), 0
     try:
-        with open_input(_input(path), config) as stream:
+        with _open_rows(path, report) as stream:
             for block in iter_line_blocks(stream, config.max_line_bytes, report):
                 if report.long_lines:
                     break
@@ -91,7 +94,7 @@ def enumerate_json_lines(path: Path) -> Iterator[tuple[int, object]]:
 
 def _array(path: Path) -> Iterator[tuple[int, object]]:
     try:
-        with open_input(_input(path), TextConfig()) as stream:
+        with _open_rows(path, ReadReport()) as stream:
             rows = json.loads(stream.read())
     except UnreadableFileError as error:
         raise _user_error(path, error) from None
@@ -134,6 +137,15 @@ def _table_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, object]]:
         for row in batch.to_pylist():
             number += 1
             yield number, {key: value for key, value in row.items() if value is not None}
+
+
+@contextmanager
+def _open_rows(path: Path, report: ReadReport) -> Iterator[IO[bytes]]:
+    """A file of rows as UTF-8; an encoding that is only guessed is printed."""
+    with open_text(_input(path), TextConfig(), report) as stream:
+        for name, encoding in report.guessed_files.items():
+            log(f"{name}: read as {encoding}, recognized from its letters; save it as UTF-8 if that is wrong")
+        yield stream
 
 
 def _input(path: Path) -> InputFile:
