@@ -225,10 +225,10 @@ def test_two_builds_at_once_are_refused_and_a_dead_ones_lock_is_not(text_recipe,
 
 def test_what_a_kill_left_half_written_is_swept(text_recipe, tmp_path):
     mine = tmp_path / "builds/mine"
-    left = mine / ".corpus.a1b2c3d4"
+    left = mine / ".corpus.a1b2c3d4.partial"
     left.mkdir(parents=True)
     (left / "train.jsonl").write_text("{}")
-    (mine / ".summary.json.a1b2c3d4").write_text("{")
+    (mine / ".summary.json.a1b2c3d4.partial").write_text("{")
     (mine / ".my-own.txt").write_text("kept")
     build(text_recipe(), tmp_path / "builds")
     assert [path.name for path in sorted(mine.iterdir()) if path.name.startswith(".")] == [".my-own.txt"]

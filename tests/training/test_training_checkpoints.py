@@ -127,7 +127,7 @@ def test_a_run_goes_on_over_a_damaged_checkpoint(damage: str, two_checkpoints: P
 
 def test_what_a_kill_left_of_a_save_is_cleared_away(two_checkpoints: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(two_checkpoints, tmp_path / "copy")
-    half = folder / ".step-00000006.abc123"
+    half = folder / ".step-00000006.abc123.partial"
     half.mkdir()
     (half / "weights.safetensors").write_bytes(b"half")
     assert Loader(folder).step() == 4
@@ -165,7 +165,7 @@ def test_a_write_that_fails_leaves_the_older_checkpoint_and_says_what_happened(
 
     with monkeypatch.context() as patch:
         if operation == "mkdtemp":
-            patch.setattr("parakit.common.artifacts.tempfile.mkdtemp", fails)
+            patch.setattr("parakit.common.locks.tempfile.mkdtemp", fails)
         else:
             patch.setattr(f"os.{operation}", fails)
         error = broken_save(trainer, folder)

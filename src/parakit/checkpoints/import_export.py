@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from parakit.checkpoints.model_folder import (
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, fsync_folder, sha256_file
+from parakit.common.locks import output_lock, partial_folder
 from parakit.tokens.importers.sample_check import check_sample
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def import_model(
         "dtype": dtype,
     }
     if name is None and is_gguf(source):
-        with converted_gguf(source, Path(output).resolve().parent, accept_config) as converted:
+        with output_lock(output), converted_gguf(source, Path(output), accept_config) as converted:
             config |= {"quantization": converted.quantization, "accepted_config": converted.accepted}
             result: JsonObject = {"files": {Path(source).name: sha256_file(source)}, "about": converted.about}
             if converted.dropped:
@@ -147,9 +147,8 @@ def export_model(
         raise UserError(f"{out}: exists already", "choose another folder")
     card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
     loaded, tokenizer = load_model(folder, dtype=dtype)
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    with disk_errors(out), output_lock(out):
+        temporary = partial_folder(out)
         try:
             written = save_model(
                 loaded,

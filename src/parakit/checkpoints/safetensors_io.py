@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject, write_json_atomic
+from parakit.common.files import JsonObject, os_error, write_json_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -173,14 +173,20 @@ def write_weight_shards(
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Write one safetensors file as transformers expects it. The same tensors give the same bytes."""
+    """Write one safetensors file as transformers expects it. The same tensors give the same bytes. A full disk is an
+    `OSError`, as anywhere else.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-        os.fspath(path),
-        metadata={"format": "pt"},
-    )
+    try:
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+            os.fspath(path),
+            metadata={"format": "pt"},
+        )
+    except SafetensorError as error:
+        raise os_error(str(error), path) or error from None
 
 
 def _parse_header(path: Path, raw: bytes) -> JsonObject:

@@ -1,8 +1,9 @@
 """Artifact folders, written atomically, each with its lineage and a manifest of sha256 sums.
 
 `writing_artifact` yields a temporary sibling, which becomes the artifact only when the block succeeds, so no artifact is
-ever half written. `lineage.json` records kind, parents, settings and result; `manifest.json` lets `open_artifact` detect a
-flipped bit. The digest is the sha256 of the manifest and of the reproducible part of the lineage.
+ever half written; one process at a time writes an artifact. `lineage.json` records kind, parents, settings and result;
+`manifest.json` lets `open_artifact` detect a flipped bit. The digest is the sha256 of the manifest and of the reproducible
+part of the lineage.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import ctypes
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from parakit.common.files import (
     write_json_atomic,
 )
 from parakit.common.hardware import describe_hardware, parakit_version
+from parakit.common.locks import output_lock, partial_folder
 from parakit.common.settings import config_digest
 
 LINEAGE, MANIFEST = "lineage.json", "manifest.json"
@@ -61,7 +62,8 @@ class Artifact:
 def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False) -> Iterator[Path]:
     """Yield a folder to fill; it becomes `path` when the block succeeds and is removed when it raises.
 
-    An existing `path` is a `UserError` unless `overwrite`; the old folder stays until the new one is complete.
+    An existing `path` is a `UserError` unless `overwrite`; the old folder stays until the new one is complete. So is a
+    `path` that another process is writing; what a process that is gone left unfinished is removed.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -75,9 +77,10 @@ def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False
         )
     started = time.monotonic()
     parents = [_parent(parent) for parent in lineage.parents]
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(disk_errors(path))
+        stack.enter_context(output_lock(path))
+        folder = partial_folder(path)
         try:
             yield folder
             _finalize(folder, lineage, parents, time.monotonic() - started)
@@ -201,7 +204,7 @@ def _replace(folder: Path, path: Path) -> None:
         fsync_folder(path.parent)
         return
     if not _exchange(folder, path):  # without an atomic swap there is for a moment nothing at `path`
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        old = partial_folder(path)
         os.rename(path, old)  # over the empty folder
         try:
             os.rename(folder, path)

@@ -1,21 +1,30 @@
-"""Atomic writes.
+"""Atomic writes, and the one place that translates what can fail in writing.
 
 A write goes to a temporary sibling, is flushed to the disk and renamed over its target; then the folder is flushed, which
-makes the rename durable. Left out: locking. Two processes that write the same path leave one of the two results, whole.
+makes the rename durable. Two processes that write the same file leave one of the two results, whole; outputs that are
+folders are locked (`locks`). Arrays are written by `write_array` and `save_array`, because numpy's own error on a full
+disk has no error number, and tensors by `checkpoints.safetensors_io`, for the same reason.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
-import tempfile
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from parakit.common.errors import CorruptArtifact, UserError
+from parakit.common.locks import partial_file
+
+if TYPE_CHECKING:
+    import numpy as np
 
 JsonObject = dict[str, Any]  # what is in a JSON file; the reader of a key checks its value
 
@@ -47,7 +56,7 @@ def writing_file(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary sibling for writing; on success it replaces `path`, on an exception it is removed."""
     path = Path(path)
     with disk_errors(path):
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, temporary = partial_file(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -87,10 +96,31 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
+def write_array(file: IO[bytes], array: np.ndarray) -> None:
+    """Append an array's bytes to a file."""
+    file.write(array.tobytes())
+
+
+def save_array(path: str | Path, array: np.ndarray) -> None:
+    """Write an array in numpy's format (.npy)."""
+    import numpy as np
+
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    with open(path, "wb") as file:
+        file.write(content.getbuffer())
+
+
+def os_error(message: str, path: str | Path) -> OSError | None:
+    """The error of the system that a library reports in words only, as Rust's "(os error 28)"; None for another."""
+    found = re.search(r"\(os error (\d+)\)", message)
+    return OSError(int(found[1]), os.strerror(int(found[1])), os.fspath(path)) if found else None
+
+
 @contextlib.contextmanager
 def disk_errors(path: str | Path, clean_up: Callable[[], None] | None = None) -> Iterator[None]:
     """Turn a full disk, a read-only folder or an I/O error while writing `path` into a `UserError` with a hint. Of nested
-    blocks the outermost names its path, because inner paths are temporary.
+    blocks the outermost names its path, because inner paths are temporary. A file that cannot be read meanwhile is named.
     """
     try:
         yield
@@ -98,13 +128,37 @@ def disk_errors(path: str | Path, clean_up: Callable[[], None] | None = None) ->
         cause = error.__cause__ if isinstance(error, UserError) else error
         if clean_up:
             clean_up()
-        if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError) or cause.errno is None:
+        if isinstance(cause, shutil.Error):  # of copying a folder: every file's, in words
+            reason = str(cause.args[0][0][2])
+        elif not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError) or cause.errno is None:
             raise
+        elif isinstance(error, OSError) and not _is_written(cause, Path(path)):
+            raise UserError(
+                f"{cause.filename}: cannot be read: {os.strerror(cause.errno)}",
+                "make it readable or leave it out; nothing was written",
+            ) from None
+        else:
+            reason = os.strerror(cause.errno)
         raise UserError(
-            f"{path}: cannot be written: {os.strerror(cause.errno)}",
+            f"{path}: cannot be written: {reason}",
             "free some space or choose another folder; nothing that existed was changed, "
             "and the same command resumes",
         ) from cause
+
+
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+def _is_written(error: OSError, path: Path) -> bool:
+    """Whether an error in writing `path` is about it, about its folder or about an unfinished sibling of it: no other
+    file is written meanwhile. An error that names no file is.
+    """
+    if error.errno in _OF_WRITING or not isinstance(error.filename, str):
+        return True
+    here, file = Path(os.path.abspath(path)), Path(os.path.abspath(error.filename))
+    near = file.is_relative_to(here.parent) and file != here.parent
+    inside = file.relative_to(here.parent).parts[0] if near else ""
+    return here.is_relative_to(file) or inside == here.name or inside.startswith(f".{here.name}.")
 
 
 def apply_changes(published: JsonObject, before: JsonObject, now: JsonObject) -> JsonObject:

@@ -7,17 +7,16 @@ time in a folder, because two would overwrite each other's checkpoints.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from parakit.alignment.config import ConstitutionConfig, RolloutConfig
 from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
+from parakit.common.locks import hold_lock, remove_partials
 from parakit.common.progress import log
 from parakit.common.settings import load_yaml
 from parakit.data.readers.inputs import check_paths
@@ -40,7 +39,6 @@ TIME_FROM_SCRATCH, TIME_FROM_START = (
     "10min",
     "20min",
 )  # of a build for which no time and no lengths were given
-FILES = (STATE, "recipe.json", "summary.json", "report.html")  # next to the stages' folders
 
 
 def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
@@ -54,7 +52,6 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
     check_recipe(recipe)
     stages = stages_of(recipe, folder)
     with _build_folder(folder):
-        _sweep(folder, [*(stage.name for stage in stages), *FILES])
         Build(folder, stages).run(_tell)
         folders = {stage.name: folder / stage.name for stage in stages}
         summary = summarize(recipe.name, recipe.model_dump(mode="json"), folders, models_of(recipe))
@@ -192,7 +189,12 @@ def _build_folder(folder: Path) -> Iterator[None]:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _only_one(folder):
+        with contextlib.ExitStack() as stack:
+            with disk_errors(folder):
+                refusal = f"{folder}: process {{}} is already building here"
+                sure = stack.enter_context(hold_lock(folder / ".lock", refusal))
+            if sure:
+                remove_partials(folder)  # what a kill left half-written
             yield
     finally:
         with contextlib.suppress(OSError):  # none of them is removed while anything is in it
@@ -200,16 +202,6 @@ def _build_folder(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             for path in new:
                 path.rmdir()
-
-
-def _sweep(folder: Path, names: Sequence[str]) -> None:
-    """Remove what a kill left half-written; this process holds the lock, so nobody is writing it."""
-    for name in names:
-        for temporary in folder.glob(f".{name}.????????"):
-            if temporary.is_dir():
-                shutil.rmtree(temporary, ignore_errors=True)
-            else:
-                temporary.unlink(missing_ok=True)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -222,41 +214,6 @@ def _refuse_foreign(folder: Path) -> None:
                 f"{folder}: holds {entry.name}, which no build wrote",
                 "choose another name (--name), or another folder (--builds)",
             )
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the build folder's lock. The system gives it back when its owner dies, however it dies. Where
-    there are no such locks (Windows, some network disks) nothing is checked.
-    """
-    path = folder / ".lock"
-    with contextlib.ExitStack() as stack:
-        with disk_errors(folder):
-            file = stack.enter_context(open(path, "a+", encoding="utf-8"))
-            if not _locked(file, path):
-                file.seek(0)
-                raise UserError(
-                    f"{folder}: process {file.read().strip() or 'unknown'} is already building here",
-                    "wait for it, stop it, or choose another name with --name",
-                )
-            stack.callback(path.unlink, missing_ok=True)
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-        yield
-
-
-def _locked(file: IO[str], path: Path) -> bool:
-    """Take the lock; False while another holds it, or held this file when we opened it."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return True
 
 
 def _put(mapping: JsonObject, keys: list[str], value: Any) -> None:

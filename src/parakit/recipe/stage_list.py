@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.choices import part_of
 from parakit.common.files import JsonObject, write_json_atomic
+from parakit.common.locks import PARTIAL
 from parakit.common.progress import progress
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
@@ -265,7 +266,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
         with (
             progress("evaluate", unit="answers and tokens") as bar,
             writing_artifact(out, lineage, overwrite=True) as inside,
-            tempfile.TemporaryDirectory(prefix=".evaluate.", dir=folder) as work,
+            tempfile.TemporaryDirectory(prefix=".evaluate.", suffix=PARTIAL, dir=folder) as work,
         ):
             texts = {name: folder / stage for name, stage in sources.items()}
             lineage.result = measure(

@@ -18,7 +18,7 @@ import numpy as np
 
 from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject, read_json, write_json_atomic
+from parakit.common.files import JsonObject, read_json, save_array, write_array, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
@@ -188,9 +188,9 @@ def _write_split(
                 if conversations
                 else _encode_documents(documents, tokenizer, family)
             )
-            np.concatenate(ids).astype(dtype).tofile(ids_file)
+            write_array(ids_file, np.concatenate(ids).astype(dtype))
             if masks:
-                np.concatenate(masks).tofile(mask_file)
+                write_array(mask_file, np.concatenate(masks))
             lengths.append(np.array([len(one) for one in ids], np.int64))
             n_bytes += n_chunk_bytes
             if progress is not None:
@@ -199,7 +199,7 @@ def _write_split(
     has_loss_mask = mask_path.stat().st_size > 0
     if not has_loss_mask:
         mask_path.unlink()
-    np.save(folder / f"{name}.offsets.npy", offsets)
+    save_array(folder / f"{name}.offsets.npy", offsets)
     entry: JsonObject = {"has_context_turns": True} if has_context_turns else {}
     return entry | {
         "n_documents": len(offsets) - 1,

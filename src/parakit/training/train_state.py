@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
+from parakit.checkpoints.safetensors_io import write_tensors
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_json_atomic
+from parakit.common.locks import remove_partials
 from parakit.common.progress import log
 from parakit.model.adapters import adapter_parameters
 from parakit.training.loop import SpikeGuard
@@ -44,12 +45,9 @@ def save_train_state(
         shutil.rmtree(path, ignore_errors=True)
     lineage = Lineage("train_state", config=optimizer.plan.model_dump(mode="json"), seed=optimizer.plan.seed)
     with writing_artifact(path, lineage, overwrite=True) as inside:
-        _write(_saved_tensors(model), inside / "weights.safetensors")
-        _write(
-            {k: v.contiguous() for k, v in optimizer.state_tensors().items()},
-            inside / "optimizer.safetensors",
-        )
-        _write(_random_states(), inside / "random.safetensors")
+        write_tensors(_saved_tensors(model), inside / "weights.safetensors")
+        write_tensors(optimizer.state_tensors(), inside / "optimizer.safetensors")
+        write_tensors(_random_states(), inside / "random.safetensors")
         state = {
             "step": step,
             "guard": asdict(guard),
@@ -72,8 +70,7 @@ def load_train_state(
 
     A damaged checkpoint is logged and the one before is used. One made under another plan is a `UserError`.
     """
-    for half_written in folder.glob(".step-*"):  # left by a kill during a save
-        shutil.rmtree(half_written, ignore_errors=True)
+    remove_partials(folder)  # left by a kill during a save; the run holds the lock of its output
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             open_artifact(path, "train_state")
@@ -112,26 +109,12 @@ def _load(
     return state["step"], state["extra"]
 
 
-def _write(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # also raised for a full disk
-        raise UserError(
-            f"{path.parent}: a checkpoint cannot be written: {error}",
-            "free some space; the checkpoint before it is kept",
-        ) from None
-
-
 def _saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The model's tensors by name, a tied one once (`named_parameters` skips the second name), without frozen weights
     of the base.
     """
     adapters = adapter_parameters(model)
-    return {
-        name: p.detach().contiguous()
-        for name, p in model.named_parameters()
-        if p.requires_grad or name in adapters
-    }
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad or name in adapters}
 
 
 def _random_states() -> dict[str, torch.Tensor]:

@@ -6,7 +6,6 @@ The weights are dequantized to float32; the settings, tokenizer, chat template a
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from parakit.checkpoints.gguf.tokenizer import convert_tokenizer
 from parakit.checkpoints.safetensors_io import write_weight_shards
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
+from parakit.common.locks import partial_folder
 
 _SHARD_BYTES = 5_000_000_000
 
@@ -41,11 +41,11 @@ class ConvertedGGUF:
 
 @contextmanager
 def converted_gguf(
-    source: str | Path, near: Path, accept_config: Sequence[str] = ()
+    source: str | Path, output: Path, accept_config: Sequence[str] = ()
 ) -> Iterator[ConvertedGGUF]:
-    """The file `source` as a folder, for the block; it is made inside `near`, on the disk of the result, and removed
-    afterwards. `accept_config`: metadata that the user knows to be harmless. Raises `UserError` for a file that is damaged
-    or that holds what Parakit does not support.
+    """The file `source` as a folder, for the block; it is made next to `output`, on the disk of the result, and removed
+    afterwards; the caller holds the lock of `output`. `accept_config`: metadata that the user knows to be harmless.
+    Raises `UserError` for a file that is damaged or that holds what Parakit does not support.
     """
     file = read_gguf(source)
     architecture, family = family_of(file)
@@ -53,11 +53,9 @@ def converted_gguf(
     config = family.settings(metadata)
     accepted = metadata.check_all_read(accept_config)
     tokenizer = convert_tokenizer(file, metadata.integer("context_length"))
-    with disk_errors(near):
-        near.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".gguf-", dir=near))
+    folder = partial_folder(output)
     try:
-        with disk_errors(folder):
+        with disk_errors(output):
             write_json_atomic(folder / "config.json", config | {"dtype": "float32"} | tokenizer.generation)
             write_json_atomic(folder / GENERATION, tokenizer.generation)
             write_json_atomic(folder / "tokenizer.json", tokenizer.tokenizer)

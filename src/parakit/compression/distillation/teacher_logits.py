@@ -25,7 +25,7 @@ import torch
 
 from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import read_json, write_json_atomic
+from parakit.common.files import read_json, save_array, write_array, write_json_atomic
 from parakit.common.progress import OnProgress
 from parakit.common.seeds import rng
 from parakit.compression.distillation.losses import top_k_log_probs
@@ -118,11 +118,11 @@ def write_teacher_logits(
             for start in range(0, n_rows, rows_per_forward):
                 batch = source.rows(start, min(rows_per_forward, n_rows - start))
                 for ids, logs in _top_k(teacher, batch, spec):
-                    ids.astype(id_dtype).tofile(ids_file)
-                    logs.astype(spec.log_dtype).tofile(logs_file)
+                    write_array(ids_file, ids.astype(id_dtype))
+                    write_array(logs_file, logs.astype(spec.log_dtype))
                 counts += batch.loss_mask.sum(1).tolist()
                 advance(len(batch.input_ids))
-        np.save(folder / "offsets.npy", np.cumsum(counts))
+        save_array(folder / "offsets.npy", np.cumsum(counts))
         index = {"top_k": spec.top_k, "vocab_size": vocab_size, "id_dtype": id_dtype}
         write_json_atomic(folder / INDEX, index)
         lineage.result = {"rows": n_rows, "places": int(sum(counts))}

@@ -9,7 +9,7 @@ import numpy as np
 
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, write_json_atomic
+from parakit.common.files import JsonObject, save_array, write_array, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.examples import EXAMPLE_SPLITS, ExampleRow, iter_examples, load_examples_report
@@ -92,10 +92,10 @@ class _SplitWriter:
         n_tokens = {}
         for key, lengths in self.lengths.items():
             offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
-            np.save(self.folder / f"{self.split}.{key}.offsets.npy", offsets)
+            save_array(self.folder / f"{self.split}.{key}.offsets.npy", offsets)
             n_tokens[key] = int(offsets[-1])
         if self.targets:
-            np.save(self.folder / f"{self.split}.targets.npy", np.concatenate(self.targets))
+            save_array(self.folder / f"{self.split}.targets.npy", np.concatenate(self.targets))
         return {"tokens": n_tokens} | ({"untagged_words": self.n_untagged} if "words" in n_tokens else {})
 
     def _ids(self, key: str, chunk: Sequence[ExampleRow]) -> list[np.ndarray]:
@@ -130,7 +130,7 @@ class _SplitWriter:
         )  # a key that is missing in earlier rows
         lengths.append(np.array([len(one) for one in ids], np.int64))
         with open(self.folder / f"{self.split}.{key}.bin", "ab") as file:
-            np.concatenate(ids).astype(self.dtype).tofile(file)
+            write_array(file, np.concatenate(ids).astype(self.dtype))
 
     def _add_targets(self, chunk: Sequence[ExampleRow]) -> None:
         if "label" in chunk[0]:
