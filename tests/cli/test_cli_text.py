@@ -28,7 +28,6 @@ def test_a_folder_becomes_a_corpus_and_people_read_what_happened(
     shown = capsys.readouterr().out
     assert "train" in shown
     assert "in/80.txt: cp1252, recognized from its letters" in shown
-    assert "in/80.txt: 4" in shown
     assert "1 skipped: unknown kind" in shown
     assert "in/[photo].jpg: unknown kind: .jpg" in shown
     assert len(list(iter_corpus(tmp_path / "corpus", "train"))) > 60

@@ -20,6 +20,10 @@ class TextConfig(Config):
     exclude: tuple[str, ...] = Field(
         default=(), description="Patterns of files to skip inside folders, such as 'drafts/*' or '*.min.js'."
     )
+    follow_links: bool = Field(
+        default=False,
+        description="Read what links inside a folder lead to even where that is outside of all `paths`.",
+    )
     text_field: str = Field(default="text", description="The field (JSON lines) or column (Parquet) to read.")
     encoding: str | None = Field(
         default=None,

@@ -1,8 +1,8 @@
 """Expands files and folders into the list of files to read, in a fixed order.
 
 A named file must be readable, whatever its name; inside a folder the name decides, and skipped files are counted with a
-reason. Folders are walked in the order of names. Hidden entries, Parakit's own artifacts, and files or folders that were
-already read (through a link, or named twice) are skipped.
+reason. Folders are walked in the order of names. Hidden entries, Parakit's own artifacts, files or folders that were
+already read (through a link, or named twice), and links that lead out of the named folders are skipped.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestS
     file = Path(path).expanduser()
     label = repair(file.name or file.resolve().name)[0]
     if file.is_dir():
-        yield from _Walk(config.exclude, report, seen).files(file, label, "")
+        yield from _Walk(config.exclude, report, seen, _roots(config)).files(file, label, "")
     elif _is_new(file, seen):
         file_format, gzipped = detect_format(file.name)
         yield InputFile(file, label, file_format or "text", gzipped, named=True)
@@ -107,6 +107,8 @@ class _Walk:
     exclude: Sequence[str]
     report: ReadReport
     seen: DigestSet
+    roots: Sequence[str] | None
+    """Links may lead to these and below; None: anywhere."""
 
     def files(self, folder: Path, label: str, relative: str) -> Iterator[InputFile]:
         if not _is_new(folder, self.seen):
@@ -140,13 +142,31 @@ class _Walk:
             pattern = pattern.rstrip("/")
             if fnmatchcase(relative, pattern) or fnmatchcase(entry.name, pattern):
                 return "excluded", f"matches {pattern}"
-        if entry.is_dir():
-            return None
-        if not entry.is_file():
+        try:
+            is_dir, is_file = entry.is_dir(), entry.is_file()
+        except OSError as error:  # links that point at each other
+            return "not a file", error.strerror or "cannot be read"
+        if not is_dir and not is_file:
             return "not a file", "a link to nothing" if entry.is_symlink() else "a pipe, socket or device"
+        if entry.is_symlink() and not self._is_inside(target := os.path.realpath(entry.path)):
+            return "a link out of the folder", f"to {repair(target)[0]}; follow_links reads it"
+        if is_dir:
+            return None
         if detect_format(entry.name)[0] is None:
             return "unknown kind", Path(entry.name).suffix
         return None
+
+    def _is_inside(self, real: str) -> bool:
+        """Whether a resolved path is one of the named paths or below one."""
+        return self.roots is None or any(
+            real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self.roots
+        )
+
+
+def _roots(config: TextConfig) -> list[str] | None:
+    if config.follow_links:
+        return None
+    return [os.path.realpath(Path(path).expanduser()) for path in (*config.paths, *config.validation_paths)]
 
 
 def _is_new(path: Path, seen: DigestSet) -> bool:
