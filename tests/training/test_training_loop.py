@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
@@ -210,7 +213,7 @@ def poisoned_session(
     return Trainer(tiny_model(), tiny_source(), poisoned(at, value), tiny_plan(**settings), folder)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e9])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e9, -1e9])
 def test_a_step_with_a_loss_that_cannot_be_is_skipped(value: float) -> None:
     trainer = poisoned_session(None, lambda call: call in (3, 4, 8), value)
     before = weights(trainer.model)
@@ -223,7 +226,7 @@ def test_a_step_with_a_loss_that_cannot_be_is_skipped(value: float) -> None:
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e9])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e9, -1e9])
 def test_ten_such_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(
     value: float, tmp_path: Path
 ) -> None:
@@ -335,3 +338,35 @@ def test_half_precision_trains_as_float32_does(precision: str) -> None:
     assert not any(record.skipped for record in got)
     assert all(p.dtype == torch.float32 for p in trainer.model.parameters()), "master weights"
     np.testing.assert_allclose([r.loss for r in got], [r.loss for r in wanted], rtol=0.03)
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=80), st.floats(-1, 1))
+def test_no_loss_makes_the_guard_reject_the_usual_ones(losses: list[float], usual: float) -> None:
+    guard = SpikeGuard()
+    for loss in losses:
+        with contextlib.suppress(TrainingDiverged):
+            accepted = guard.accepts(loss, 1.0)
+            assert not accepted or abs(loss) <= 1e4
+    assert math.isfinite(guard.mean)
+    guard.n_skipped_in_a_row = 0
+    assert guard.accepts(usual, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "at_end"), [(lambda n: n % 5 == 0, 45), (lambda n: n > 40, 45), (lambda n: n == 0, 44)]
+)
+def test_a_skipped_step_where_a_save_is_due_delays_it(
+    bad: Callable[[int], bool], at_end: int, tmp_path: Path
+) -> None:
+    """`bad`: by the number of a step, from 1."""
+    settings = {"max_steps": at_end, "save_every": 5}
+    trainer = poisoned_session(tmp_path, lambda call: bad(call + 1), math.nan, **settings)
+    saved: list[int] = []
+    for record in trainer.steps():
+        saved.append(max((int(path.name[5:]) for path in tmp_path.glob("step-*")), default=0))
+        assert record.skipped == bad(record.step)
+    n_bad = [sum(bad(n) for n in range(due, due + 2)) for due in range(5, at_end - 5, 5)]
+    assert all(saved[due + n] >= due for due, n in zip(range(5, at_end - 5, 5), n_bad, strict=True))
+    resumed = Trainer(tiny_model(), tiny_source(), next_token, tiny_plan(**settings), tmp_path)
+    assert resumed.first_step == at_end, "the last step is always saved"
+    assert weights(resumed.model) == weights(trainer.model)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from parakit.common.errors import UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.training import Trainer, TrainingInterrupted, train_state
 from parakit.training import trainer as trainer_module
-from parakit.training.metrics import MetricsLog, read_metrics
+from parakit.training.metrics import MetricsLog, read_metrics, step_summary
 from tests.conftest import ROOT
 from tests.training.tiny_runs import facts, finish, tiny_trainer, weights
 
@@ -96,6 +96,20 @@ def test_a_request_to_stop_saves_and_ends(number: int, tmp_path: Path) -> None:
     assert weights(resumed.model) == weights(unbroken.model)
 
 
+def test_a_request_to_stop_at_a_skipped_step_saves_too(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, save_every=100)
+    real, calls = trainer.objective, [0]
+
+    def poisoned(*arguments: Any) -> Any:
+        calls[0] += 1
+        return real(*arguments) * (float("nan") if calls[0] == 5 else 1.0)
+
+    trainer.objective = poisoned
+    with pytest.raises(TrainingInterrupted, match="after step 5 of 12"):
+        ask_to_stop(trainer, signal.SIGTERM, at_step=5)
+    assert tiny_trainer(tmp_path, save_every=100).first_step == 5
+
+
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         ask_to_stop(tiny_trainer(tmp_path), signal.SIGINT, signal.SIGINT, at_step=1)
@@ -156,6 +170,64 @@ def test_the_log_holds_each_step_once_after_a_resume(tmp_path: Path) -> None:
     run(4, 9)
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 10))
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def logged(folder: Path, until: int, *extra: str) -> Trainer:
+    """Train and log up to step `until`; rows of the kinds `extra` follow that no checkpoint records."""
+    trainer = tiny_trainer(folder)
+    with trainer.log_metrics(folder) as metrics:
+        for record in trainer.steps():
+            metrics.write_step(record, {})
+            if record.step % 4 == 0:
+                metrics.write("validation", record.step, loss=record.loss)
+            if record.step == until < 12:
+                break
+        for kind in extra:
+            metrics.write(kind, until, loss=0.0)
+    return trainer
+
+
+def rows(folder: Path) -> list[tuple[str, int, float]]:
+    return [(row["kind"], row["step"], row["loss"]) for row in read_metrics(folder / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("until", [3, 4, 7, 11, 12])
+def test_the_log_is_cut_back_to_the_checkpoint(until: int, tmp_path: Path) -> None:
+    """A kill after the last checkpoint, as inside the final save, leaves rows that the resumed run writes again."""
+    logged(tmp_path / "unbroken", 12)
+    logged(tmp_path / "broken", until, "experts", "validation")
+    logged(tmp_path / "broken", 12)
+    assert rows(tmp_path / "broken") == rows(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "row", "empty"])
+def test_a_damaged_log_is_refused_by_name_and_the_way_out_helps(damage: str, tmp_path: Path) -> None:
+    logged(tmp_path, 7)
+    path = tmp_path / "metrics.jsonl"
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    changed = {
+        "flip": content.replace(b"0", b"1", 1),
+        "cut": content[:100],
+        "row": b"".join(lines[:1] + lines[2:]),
+        "empty": b"",
+    }
+    path.write_bytes(changed[damage])
+    with pytest.raises(
+        CorruptArtifact, match=r"metrics\.jsonl: has changed since the checkpoint after step 6"
+    ):
+        logged(tmp_path, 12)
+    path.unlink()
+    logged(tmp_path, 12)
+    assert [row["step"] for row in read_metrics(path) if row["kind"] == "step"] == list(range(7, 13))
+    assert step_summary(tmp_path)["unlogged_steps"] == 6, "lost rows are noticed"
+
+
+def test_a_damaged_row_is_named(tmp_path: Path) -> None:
+    for bad in (b"{}", b"[1]", b"nonsense", b"\xff", b"3"):
+        (tmp_path / "metrics.jsonl").write_bytes(b'{"kind": "step", "step": 1}\n' + bad + b"\n")
+        with pytest.raises(CorruptArtifact, match=r"metrics\.jsonl: line 2 is damaged"):
+            read_metrics(tmp_path / "metrics.jsonl")
 
 
 # ---- kill -9

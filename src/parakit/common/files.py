@@ -89,7 +89,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", "check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptArtifact(
             f"{path}: not readable as JSON: {error}",
             "the file is damaged: restore it, or rerun the command that wrote it",
@@ -115,6 +115,27 @@ def os_error(message: str, path: str | Path) -> OSError | None:
     """The error of the system that a library reports in words only, as Rust's "(os error 28)"; None for another."""
     found = re.search(r"\(os error (\d+)\)", message)
     return OSError(int(found[1]), os.strerror(int(found[1])), os.fspath(path)) if found else None
+
+
+def write_checked_json(path: str | Path, value: Any) -> None:
+    """Write JSON with the sha256 of its content, for a file outside of any artifact folder."""
+    write_json_atomic(path, {"sha256": _content_sha256(value), "content": value})
+
+
+def read_checked_json(path: str | Path, hint: str) -> Any:
+    """Read what `write_checked_json` wrote; `CorruptArtifact` with `hint` where it is not as it was written."""
+    try:
+        stored = read_json(path)
+    except CorruptArtifact as error:
+        raise CorruptArtifact(error.message, hint) from None
+    if not isinstance(stored, dict) or stored.get("sha256") != _content_sha256(stored.get("content")):
+        raise CorruptArtifact(f"{path}: its content has changed since it was written (sha256 differs)", hint)
+    return stored["content"]
+
+
+def _content_sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextlib.contextmanager

@@ -47,11 +47,13 @@ class TrainingDiverged(UserError):
 
 @dataclass
 class SpikeGuard:
-    """Rejects steps with a loss that is not finite or, with `detects_spikes`, far above its running mean. A policy's
-    loss is around zero, so spikes cannot be told there. Part of the training state.
+    """Rejects steps with a loss that is not finite or, with `detects_spikes`, far larger than usual, whatever its sign.
+    A policy's loss is around zero, so spikes cannot be told there. Part of the training state.
     """
 
-    mean: float = 0.0
+    mean: float = (
+        0.0  # of the last losses' magnitudes, so that no accepted loss can make the usual ones unbelievable
+    )
     n_seen: int = 0
     n_skipped_in_a_row: int = 0
     detects_spikes: bool = True
@@ -59,17 +61,17 @@ class SpikeGuard:
     def accepts(self, loss: float, grad_norm: float) -> bool:
         """Whether to take the step. Raises `TrainingDiverged` after ten rejected steps in a row."""
         limit = 2 * self.mean + 1 if self.n_seen >= 20 and self.detects_spikes else 1e4
-        good = math.isfinite(loss) and math.isfinite(grad_norm) and loss <= limit
+        good = math.isfinite(loss) and math.isfinite(grad_norm) and abs(loss) <= limit
         self.n_skipped_in_a_row = 0 if good else self.n_skipped_in_a_row + 1
         if self.n_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise TrainingDiverged(
-                f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped: loss {loss:.4g} (believable up to {limit:.4g}),"
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped: loss {loss:.4g} (believable up to ±{limit:.4g}),"
                 f" gradient norm {grad_norm:.4g}",
                 "lower learning_rate or look at the data with `parakit doctor`; the last good checkpoint is kept",
             )
         if good:
             self.n_seen += 1
-            self.mean += (loss - self.mean) / min(self.n_seen, 50)
+            self.mean += (abs(loss) - self.mean) / min(self.n_seen, 50)
         return good
 
 

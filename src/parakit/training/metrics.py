@@ -1,13 +1,14 @@
 """Metrics of a run: JSON lines that survive a crash, and TensorBoard events.
 
-One line per step, flushed at once. After a resume, lines beyond the resumed step are removed, so that every step occurs
-exactly once. Events are written in the same thread: tensorboardX's writer has a thread of its own, and when a full disk
-ends it, training waits for it forever.
+One line per step, flushed at once. A checkpoint records the length and the sha256 of the log at that moment; a resumed run
+checks the log and cuts it back to there, so that every line occurs exactly once. Events are written in the same thread:
+tensorboardX's writer has a thread of its own, and when a full disk ends it, training waits for it forever.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import time
@@ -15,12 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from parakit.common.files import JsonObject, write_text_atomic
+from parakit.common.errors import CorruptArtifact
+from parakit.common.files import JsonObject, writing_file
+from parakit.common.progress import log
 
 if TYPE_CHECKING:
     from parakit.training.loop import StepRecord
 
 METRICS, EVENTS = "metrics.jsonl", "tensorboard"
+LOST = "lost"  # the kind of a row in place of the metrics of all steps up to its own
 FLUSH_SECONDS = 5.0
 
 
@@ -58,23 +62,41 @@ class EventsLog:
 
 
 class MetricsLog:
-    """Appends to `folder/metrics.jsonl` and to event files in `folder/tensorboard`."""
+    """Appends to `folder/metrics.jsonl` and to event files in `folder/tensorboard`. `recorded`: the `state` of the log at
+    the checkpoint that the run resumes from; None: lines beyond `first_step` are removed.
+    """
 
-    def __init__(self, folder: Path, first_step: int = 0) -> None:
+    def __init__(self, folder: Path, first_step: int = 0, recorded: JsonObject | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS
+        content, lost = b"", False
+        if first_step and recorded is not None:
+            content, lost = _recorded_content(self.path, first_step, recorded)
+        elif first_step and self.path.exists():
+            rows = [row for row in read_metrics(self.path) if row["step"] <= first_step]
+            content = "".join(json.dumps(row) + "\n" for row in rows).encode()
         if self.path.exists():
-            rows = [row for row in read_metrics(self.path) if first_step and row["step"] <= first_step]
-            write_text_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
-        self.file = self.path.open("a", encoding="utf-8")
+            with writing_file(self.path) as file:
+                file.write(content)
+        self.n_bytes, self.sha256 = len(content), hashlib.sha256(content)
+        self.file = self.path.open("ab")
         self.events = EventsLog(folder / EVENTS, first_step)
+        if lost:
+            self.write(LOST, first_step)
+
+    def state(self) -> JsonObject:
+        """Length and sha256 of what has been logged."""
+        return {"n_bytes": self.n_bytes, "sha256": self.sha256.hexdigest()}
 
     def write(self, kind: str, step: int, **figures: Any) -> None:
         """Log `figures` of a `kind` ("step", "validation", "sample") at `step`; numbers go to
         TensorBoard too.
         """
-        self.file.write(json.dumps({"kind": kind, "step": step} | figures) + "\n")
+        line = (json.dumps({"kind": kind, "step": step} | figures) + "\n").encode()
+        self.file.write(line)
         self.file.flush()
+        self.n_bytes += len(line)
+        self.sha256.update(line)
         for name, value in figures.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 self.events.add_scalar(f"{kind}/{name}", value, step)
@@ -110,25 +132,49 @@ class MetricsLog:
             self.events.close()
 
 
+def _recorded_content(path: Path, first_step: int, recorded: JsonObject) -> tuple[bytes, bool]:
+    """What `path` held at the checkpoint after `first_step` steps, and whether it is lost: the file may have been removed,
+    because the weights do not depend on it.
+    """
+    if not path.exists() and recorded["n_bytes"]:
+        log(f"{path}: is missing: the metrics of the first {first_step} steps are lost")
+        return b"", True
+    content = path.read_bytes()[: recorded["n_bytes"]] if path.exists() else b""
+    if hashlib.sha256(content).hexdigest() != recorded["sha256"]:
+        raise CorruptArtifact(
+            f"{path}: has changed since the checkpoint after step {first_step} was written (sha256 differs)",
+            "restore it, or delete it: the run then resumes without the metrics of its first steps",
+        )
+    return content, False
+
+
 def read_metrics(path: str | Path) -> list[JsonObject]:
-    """All complete lines of a metrics file, without a last one that a kill truncated."""
+    """All lines of a metrics file but a last one that a kill truncated. `CorruptArtifact` names a damaged line."""
+    *lines, _ = Path(path).read_bytes().split(b"\n")
     rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+            row = json.loads(line)
+            row["kind"], row["step"]
+        except (ValueError, TypeError, KeyError):
+            raise CorruptArtifact(
+                f"{path}: line {number} is damaged",
+                "restore the file, or delete it to go without these metrics",
+            ) from None
+        rows.append(row)
     return rows
 
 
 def step_summary(run_dir: Path) -> JsonObject:
-    """Tokens, skipped steps and the median speed of a run."""
-    steps = [row for row in read_metrics(run_dir / METRICS) if row["kind"] == "step"]
+    """Tokens, skipped steps and the median speed of a run, and how many of its first steps the log has lost."""
+    rows = read_metrics(run_dir / METRICS)
+    steps, lost = ([row for row in rows if row["kind"] == kind] for kind in ("step", LOST))
     rates = sorted(row["tokens_per_second"] for row in steps)
     return {
         "tokens": sum(row["tokens"] for row in steps),
         "skipped_steps": sum(row["skipped"] for row in steps),
         "tokens_per_second": rates[len(rates) // 2] if rates else 0.0,
+        **({"unlogged_steps": lost[-1]["step"]} if lost else {}),
     }
 
 

@@ -10,12 +10,10 @@ made between phases only and include the state of the source.
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from parakit.common.devices import pick_device
@@ -28,6 +26,7 @@ from parakit.model.layers.experts import pop_expert_load
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import compilation, doctor
 from parakit.training.config import TrainingPlan
+from parakit.training.interruption import TrainingInterrupted, stop_signals
 from parakit.training.loop import SpikeGuard, StepRecord, train_steps
 from parakit.training.metrics import MetricsLog, chart_rows, step_summary
 from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
@@ -43,14 +42,6 @@ CHECK_SECONDS, CHECK_SHARE = 10.0, 0.03  # of the doctor's checks: the least, an
 SHARE_OF_PEAK = 0.4  # of the peak FLOP/s that steps reach, as a first guess
 SMALL_PARAMETERS = 5_000_000
 N_MEASURED_STEPS = 12  # first steps of a compiled run, from which the speedup is computed
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """The run was stopped by a signal; its checkpoint is written and the same command resumes from there."""
-
-    def __init__(self, step: int, max_steps: int, signal_number: int) -> None:
-        super().__init__(f"stopped after step {step} of {max_steps}; the same command resumes from there")
-        self.signal_number = signal_number
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ def train(setup: TrainingSetup) -> JsonObject:
     started, step = time.monotonic(), trainer.first_step
     with (
         disk_errors(setup.run_dir),
-        MetricsLog(setup.run_dir, trainer.first_step) as metrics,
+        trainer.log_metrics(setup.run_dir) as metrics,
         progress(setup.title, setup.amount(plan.max_steps), task.spec.progress_unit) as bar,
     ):
         bar.resume_at(setup.amount(trainer.first_step))
@@ -144,6 +135,8 @@ class Trainer:
         if isinstance(source, RolloutSource) and "source" in extra:
             source.load_state(extra["source"])
         self.seconds = float(extra.get("seconds", 0.0))
+        self._recorded_metrics: JsonObject | None = extra.get("metrics")
+        self._metrics: MetricsLog | None = None
         self._stop_logged = False
         self._first_seconds: list[float] = []
         self.compile_choice = compilation.CompileChoice(False, "not chosen yet")
@@ -174,7 +167,7 @@ class Trainer:
             guard=self.guard,
         )
         saved_at, saved_step, due, record = time.monotonic(), self.first_step, False, None
-        with _stop_signals() as stopped:
+        with stop_signals() as stopped:
             try:
                 for record in records:
                     self._count_seconds(record)
@@ -182,15 +175,23 @@ class Trainer:
                     due = due or self._save_due(record.step, time.monotonic() - saved_at)
                     if not self._resumable_at(record.step, bool(stopped)):
                         continue
-                    if self.folder is not None and (due or stopped) and not record.skipped:
+                    # after a skipped step a save can wait for a good one, but not at the end
+                    wanted = due and (not record.skipped or record.step == self.plan.max_steps)
+                    if self.folder is not None and (wanted or stopped):
                         self.save(record.step)
-                        saved_at, saved_step = time.monotonic(), record.step
-                    due = False
+                        saved_at, saved_step, due = time.monotonic(), record.step, False
                     if stopped:
                         raise TrainingInterrupted(saved_step, self.plan.max_steps, stopped[0])
             except UserError:
                 self._save_finished_phase(record, saved_step)
                 raise
+
+    def log_metrics(self, folder: Path) -> MetricsLog:
+        """Open the log of metrics in `folder`, cut back to the checkpoint that the run resumes from; checkpoints record
+        its state from now on.
+        """
+        self._metrics = MetricsLog(folder, self.first_step, self._recorded_metrics)
+        return self._metrics
 
     def eager(self) -> contextlib.AbstractContextManager[object]:
         """The model without its compiled code, for validation: every new shape would be compiled again."""
@@ -200,6 +201,8 @@ class Trainer:
         """Write a checkpoint now."""
         assert self.folder is not None
         extra: JsonObject = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
+        if self._metrics is not None:
+            extra["metrics"] = self._metrics.state()
         if isinstance(self.source, RolloutSource):
             extra["source"] = self.source.state()
         save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
@@ -218,7 +221,7 @@ class Trainer:
         """Save the last finished phase after an error in sampling the next one."""
         if self.folder is None or record is None or not isinstance(self.source, RolloutSource):
             return
-        if record.step > saved_step and not record.skipped and self.source.resumable_at(record.step):
+        if record.step > saved_step and self.source.resumable_at(record.step):
             self.save(record.step)
 
     def _count_seconds(self, record: StepRecord) -> None:
@@ -257,28 +260,6 @@ class Trainer:
             dynamic = compilation.lengths_vary(self.micro_batches(self.first_step))
             compilation.compile_blocks(self.model, dynamic)
         return choice
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM append to; a second Ctrl-C stops at once. Only the main thread can catch signals."""
-    received: list[int] = []
-
-    def record_signal(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = {}
-    with contextlib.suppress(ValueError):
-        previous = {
-            number: signal.signal(number, record_signal) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def check_task(setup: TrainingSetup, task: TrainingTask) -> list[doctor.CheckResult]:
