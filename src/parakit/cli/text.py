@@ -39,7 +39,10 @@ _COUNTS = {
     "empty_rows": "empty rows left out",
     "long_lines": "lines over the limit left out",
 }
-
+_LEFT_OUT = {
+    "near_duplicates": "near-duplicates of a text that is held out",
+    "over_max_source_share": "over max_source_share",
+}
 
 _SPLITS = {  # the settings of text that each other kind of data has
     "--task": ("validation_paths", "validation_fraction", "test_fraction"),
@@ -189,13 +192,20 @@ def _examples(command: TextCommandConfig) -> None:
 def _show(command: TextCommandConfig, report: JsonObject) -> None:
     console = Console()
     unit = "examples" if command.task else "rankings" if command.preferences else "documents"
-    table = Table("split", unit, "bytes", title=escape(command.output), title_justify="left")
+    columns = ("split", unit, "bytes", *(["texts"] if "split_by" in report else []))
+    table = Table(*columns, title=escape(command.output), title_justify="left")
     for split, counts in report["splits"].items():
         n_documents, n_bytes = (
             (counts[unit], counts.get("bytes")) if isinstance(counts, dict) else (counts, None)
         )
-        table.add_row(split, f"{n_documents:,}", "" if n_bytes is None else quantity(n_bytes))
+        sources = [f"{counts['sources']:,}"] if "split_by" in report else []
+        table.add_row(split, f"{n_documents:,}", "" if n_bytes is None else quantity(n_bytes), *sources)
     console.print(table)
+    if report.get("split_by") == "region":
+        console.print(
+            "too few texts to hold whole ones out: held out are regions at the ends of texts, each after a gap of"
+            f" {quantity(report['gap']['bytes'])} bytes in all that no split has"
+        )
     if (
         max_chars := report.get("max_document_chars", command.max_document_chars)
     ) < command.max_document_chars:
@@ -207,6 +217,15 @@ def _show(command: TextCommandConfig, report: JsonObject) -> None:
 def _notes(report: JsonObject) -> list[str]:
     """What was changed or left out, a line each, with the first few names."""
     notes = [f"{report[name]:,} {meaning}" for name, meaning in _COUNTS.items() if report.get(name)]
+    if n := report.get("near_duplicate_texts"):
+        notes.append(f"{n:,} texts resemble another one: they are in its split")
+    if n := report.get("templated_texts"):
+        notes.append(f"{n:,} texts share a template; each is split by itself")
+    for name, meaning in _LEFT_OUT.items():
+        if (counts := report.get(name, {})).get("documents"):
+            notes.append(
+                f"{counts['documents']:,} documents ({quantity(counts['bytes'])} bytes) left out: {meaning}"
+            )
     notes += [
         f"{n:,} files read as {name}" for name, n in report.get("encodings", {}).items() if name != "utf-8"
     ]

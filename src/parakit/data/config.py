@@ -43,10 +43,16 @@ class TextConfig(Config):
         description="Longer texts are split into documents, between paragraphs where possible.",
     )
     validation_fraction: float = Field(
-        default=0.05, ge=0, lt=1, description="Fraction of the documents in the validation split."
+        default=0.05, ge=0, lt=1, description="Fraction of the text in the validation split."
     )
     test_fraction: float = Field(
-        default=0.05, ge=0, lt=1, description="Fraction of the documents in the test split."
+        default=0.05, ge=0, lt=1, description="Fraction of the text in the test split."
+    )
+    max_source_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Train on so much of each file at most that it is this share of the training text; None: on all.",
     )
     min_corpus_bytes: int = Field(default=1_000, ge=1, description="A smaller training split is an error.")
     max_line_bytes: int = Field(

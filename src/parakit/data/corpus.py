@@ -1,17 +1,19 @@
 """A corpus: documents, deduplicated, in three splits, with a report of everything that was read and left out.
 
 Each split is JSON lines of {"text", "source", "n_bytes"}. The same input gives the same bytes, whatever the order in
-which its files were created. In a small corpus long documents are cut finer until every requested split has a document,
-and the report gives the length used; a document's split still depends on its text alone.
+which its files were created. All documents of a text go to one split (`split_assignment`); the documents are written to a
+temporary file first, because the splits follow from all texts together. Where whole texts cannot fill the splits, regions of
+them do, and long documents are cut finer until these have enough; the report gives the length used.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
@@ -20,23 +22,41 @@ from parakit.common.progress import Bar
 from parakit.data.config import TextConfig
 from parakit.data.deduplication import DigestSet
 from parakit.data.documents import Document
+from parakit.data.mixing import source_caps
+from parakit.data.near_duplicates import Sketch, near_duplicate_groups
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
+from parakit.data.repeated_lines import LineCounter
 from parakit.data.sources import GeneratedSource
-from parakit.data.splits import SPLITS, split_of, split_path, writing_splits
+from parakit.data.split_assignment import (
+    MIN_PIECES,
+    Assignment,
+    TextUnit,
+    assign_regions,
+    assign_splits,
+    region_split,
+)
+from parakit.data.splits import SPLITS, split_path, writing_splits
 
 FINEST_CHARS = 250  # documents are not cut shorter than this to fill a split
+N_LARGEST = 10  # files that the report names
+_ROW = re.compile(r":\d+$")  # the row in a document's source
 
 
 @dataclass
-class _Result:
-    report: ReadReport = field(default_factory=ReadReport)
-    splits: dict[str, dict[str, int]] = field(
-        default_factory=lambda: {split: {"documents": 0, "bytes": 0} for split in SPLITS}
-    )
+class _Texts:
+    """The texts of a corpus, before they are split."""
 
-    def n_bytes(self) -> int:
-        return sum(counts["bytes"] for counts in self.splits.values())
+    report: ReadReport = field(default_factory=ReadReport)
+    units: list[TextUnit] = field(default_factory=list)
+    sketches: list[Sketch] = field(default_factory=list)
+    lines: LineCounter = field(default_factory=LineCounter)
+    n_templated: int = 0
+
+    def begin(self, document: Document, held_out: bool) -> TextUnit:
+        file = _ROW.sub("", document.source)
+        self.units.append(TextUnit(document.digest, file, held_out, group=len(self.units)))
+        return self.units[-1]
 
 
 def prepare_corpus(
@@ -57,16 +77,22 @@ def prepare_corpus(
     values = config.model_dump(mode="json") | ({source.name: source.config} if source else {})
     lineage = Lineage("corpus", config=values, seed=source.seed if source else None)
     with writing_artifact(path, lineage, overwrite) as folder:
+        collected = folder / "collected"
         max_chars = config.max_document_chars
-        result = _write_splits(folder, config, source, progress)
-        _check_size(result, config)
-        while empty := _empty_splits(result, config):
+        texts = _collect(collected, config, source, progress)
+        _check_size(texts, config)
+        assignment = assign_splits(texts.units, *_fractions(config))
+        while assignment is None:
+            if _longest(texts) >= MIN_PIECES or max_chars // 2 < FINEST_CHARS or source:
+                assignment = _regions(texts, config, source)
+                break
             max_chars //= 2
-            if source or max_chars < FINEST_CHARS:
-                raise _empty_split_error(empty, result, config)
-            result = _write_splits(folder, config.replace(max_document_chars=max_chars), None, None)
-        lineage.result = {"max_document_chars": max_chars, "splits": result.splits} | _counts(result.report)
-        report = {"splits": result.splits, "max_document_chars": max_chars} | result.report.to_dict()
+            texts = _collect(collected, config.replace(max_document_chars=max_chars), None, None)
+        written = _write_splits(folder, collected, texts, assignment, config)
+        collected.unlink()
+        lineage.result = {"max_document_chars": max_chars} | written | _counts(texts.report)
+        report = {"splits": written["splits"], "max_document_chars": max_chars} | texts.report.to_dict()
+        report |= written | {"lines": texts.lines.to_dict(), "templated_texts": texts.n_templated}
         write_json_atomic(folder / "report.json", report)
     return Path(path)
 
@@ -78,32 +104,70 @@ def iter_corpus(path: str | Path, split: str) -> Iterator[Document]:
             yield Document(**json.loads(line))
 
 
-def _write_splits(
-    folder: Path, config: TextConfig, source: GeneratedSource[Document] | None, progress: Bar | None
-) -> _Result:
-    result = _Result()
+def _fractions(config: TextConfig) -> tuple[float, float]:
+    return 0.0 if config.validation_paths else config.validation_fraction, config.test_fraction
+
+
+def _longest(texts: _Texts) -> int:
+    return max((unit.n_pieces for unit in texts.units if not unit.held_out), default=0)
+
+
+def _collect(
+    path: Path, config: TextConfig, source: GeneratedSource[Document] | None, progress: Bar | None
+) -> _Texts:
+    """Write every document that is kept to `path`, each after the index of its text."""
+    texts = _Texts()
     files_read, held_out, known = DigestSet(), DigestSet(), DigestSet()
-    with writing_splits(folder) as outputs:
-        for document in read_documents(config, result.report, paths=config.validation_paths, seen=files_read):
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+
+        def keep(document: Document, index: int) -> None:
+            row = {"text": document.text, "source": document.source, "n_bytes": document.n_bytes}
+            file.write(f"{index}\t{json.dumps(row, ensure_ascii=False)}\n")
+            unit = texts.units[index]
+            unit.n_bytes += document.n_bytes
+            unit.n_pieces += 1
+            texts.lines.add(document.text)
+            if progress:
+                progress.advance(document.n_bytes)
+
+        report = texts.report
+        held = read_documents(config, report, paths=config.validation_paths, seen=files_read)
+        for index, document in _in_texts(held, texts, True, source):
             if held_out.add(document.digest) or not config.deduplicate:
-                _write(document, "validation", outputs, result, progress)
+                keep(document, index)
             else:
-                result.report.duplicates += 1
-        validation_fraction = 0.0 if config.validation_paths else config.validation_fraction
-        for document in (
-            _counted(source.generate(), result.report)
-            if source
-            else read_documents(config, result.report, seen=files_read)
-        ):
-            digest = document.digest
-            if digest in held_out:
-                result.report.validation_duplicates += 1
-            elif config.deduplicate and not known.add(digest):
-                result.report.duplicates += 1
+                report.duplicates += 1
+        documents = (
+            _counted(source.generate(), report) if source else read_documents(config, report, seen=files_read)
+        )
+        for index, document in _in_texts(documents, texts, False, source):
+            if document.digest in held_out:
+                report.validation_duplicates += 1
+            elif config.deduplicate and not known.add(document.digest):
+                report.duplicates += 1
             else:
-                split = split_of(digest, validation_fraction, config.test_fraction)
-                _write(document, split, outputs, result, progress)
-    return result
+                keep(document, index)
+    if not source:
+        groups, texts.n_templated = near_duplicate_groups(texts.sketches)
+        for unit, group in zip(texts.units, groups.tolist(), strict=True):
+            unit.group = group
+    return texts
+
+
+def _in_texts(
+    documents: Iterable[Document], texts: _Texts, held_out: bool, source: GeneratedSource[Document] | None
+) -> Iterator[tuple[int, Document]]:
+    """Each document with the index of its text. A text is a file or a row; a generated document is one of its own."""
+    last: tuple[int, str] | None = None
+    for document in documents:
+        key = (texts.report.files, document.source)
+        if key != last or (source and not held_out):
+            texts.begin(document, held_out)
+            texts.sketches.append(Sketch())
+        last = key
+        if not source:
+            texts.sketches[-1].add(document.text)
+        yield len(texts.units) - 1, document
 
 
 def _counted(documents: Iterable[Document], report: ReadReport) -> Iterator[Document]:
@@ -113,32 +177,84 @@ def _counted(documents: Iterable[Document], report: ReadReport) -> Iterator[Docu
         yield document
 
 
-def _write(
-    document: Document, split: str, outputs: Mapping[str, IO[str]], result: _Result, progress: Bar | None
-) -> None:
-    row = {"text": document.text, "source": document.source, "n_bytes": document.n_bytes}
-    outputs[split].write(json.dumps(row, ensure_ascii=False) + "\n")
-    result.splits[split]["documents"] += 1
-    result.splits[split]["bytes"] += document.n_bytes
-    if progress:
-        progress.advance(document.n_bytes)
+def _regions(texts: _Texts, config: TextConfig, source: GeneratedSource[Document] | None) -> Assignment:
+    """Regions of the longest texts; `UserError` where even these leave a split empty."""
+    fractions = _fractions(config)
+    n = _longest(texts)
+    made = {region_split(piece, n, *fractions) for piece in range(n)}
+    wanted = {"train", *(name for name, f in zip(SPLITS[1:], fractions, strict=True) if f)}
+    if source or not wanted <= made:
+        raise _empty_split_error(sorted(wanted - {"train"}), texts, config)
+    return assign_regions(texts.units)
 
 
-def _empty_splits(result: _Result, config: TextConfig) -> list[str]:
-    fractions = {"train": 1.0, "validation": config.validation_fraction, "test": config.test_fraction}
-    if config.validation_paths:
-        fractions["validation"] = 1.0
-    return [
-        split for split, fraction in fractions.items() if fraction and not result.splits[split]["documents"]
-    ]
+def _write_splits(
+    folder: Path, collected: Path, texts: _Texts, assignment: Assignment, config: TextConfig
+) -> JsonObject:
+    """Copy the documents to their splits; returns what the report says about these."""
+    splits = {split: {"documents": 0, "bytes": 0, "sources": 0} for split in SPLITS}
+    gap, capped, similar = ({"documents": 0, "bytes": 0} for _ in range(3))
+    by_file, seen = Counter[str](), set[tuple[str, int]]()
+    pieces = Counter[int]()
+    caps = _caps(texts, assignment, config)
+    with writing_splits(folder) as outputs, open(collected, encoding="utf-8", newline="\n") as file:
+        for line in file:
+            number, _, row = line.partition("\t")
+            index = int(number)
+            unit = texts.units[index]
+            document = Document(**json.loads(row))
+            split = assignment.splits[index]
+            if split is None and index not in assignment.left_out:
+                split = region_split(pieces[index], unit.n_pieces, *_fractions(config))
+                pieces[index] += 1
+            if index in assignment.left_out or split is None:
+                counts: dict[str, int] = similar if index in assignment.left_out else gap
+            elif split == "train" and _position(document) >= caps.get(unit.file, 1.0):
+                counts = capped
+            else:
+                outputs[split].write(row)
+                counts = splits[split]
+                if (split, index) not in seen:
+                    seen.add((split, index))
+                    counts["sources"] += 1
+                if split == "train":
+                    by_file[unit.file] += document.n_bytes
+            counts["documents"] += 1
+            counts["bytes"] += document.n_bytes
+    return {
+        "splits": splits,
+        "split_by": assignment.by,
+        "gap": gap,
+        "near_duplicates": similar,
+        "over_max_source_share": capped,
+        "n_files": len(by_file),
+        "largest_files": [{"file": name, "bytes": n} for name, n in by_file.most_common(N_LARGEST)],
+        "near_duplicate_texts": sum(unit.group != i for i, unit in enumerate(texts.units)),
+    }
 
 
-def _check_size(result: _Result, config: TextConfig) -> None:
+def _caps(texts: _Texts, assignment: Assignment, config: TextConfig) -> dict[str, float]:
+    """The part of its documents that a file keeps in the training split, for files that are cut down."""
+    if config.max_source_share is None:
+        return {}
+    sizes = Counter[str]()
+    for i, unit in enumerate(texts.units):
+        if assignment.splits[i] in (None, "train") and i not in assignment.left_out:
+            sizes[unit.file] += unit.n_bytes
+    return source_caps(sizes, config.max_source_share)
+
+
+def _position(document: Document) -> float:
+    """Where a document is in a fixed random order, in [0, 1): of other digits than the split's."""
+    return int(document.digest[-13:], 16) / 2**52
+
+
+def _check_size(texts: _Texts, config: TextConfig) -> None:
     """The least size of the text as a whole; later stages check their own needs, such as a full batch."""
-    n_bytes = result.n_bytes() - (result.splits["validation"]["bytes"] if config.validation_paths else 0)
+    n_bytes = sum(unit.n_bytes for unit in texts.units if not unit.held_out)
     if n_bytes >= config.min_corpus_bytes:
         return
-    n_duplicates = result.report.duplicates + result.report.validation_duplicates
+    n_duplicates = texts.report.duplicates + texts.report.validation_duplicates
     duplicates = f" without {n_duplicates} duplicate documents" if n_duplicates else ""
     raise UserError(
         f"the corpus has {n_bytes:,} bytes{duplicates}, and {config.min_corpus_bytes:,} are the least",
@@ -146,11 +262,12 @@ def _check_size(result: _Result, config: TextConfig) -> None:
     )
 
 
-def _empty_split_error(empty: list[str], result: _Result, config: TextConfig) -> UserError:
-    n_documents = sum(counts["documents"] for counts in result.splits.values())
+def _empty_split_error(empty: list[str], texts: _Texts, config: TextConfig) -> UserError:
+    n_documents = sum(unit.n_pieces for unit in texts.units)
+    n_bytes = sum(unit.n_bytes for unit in texts.units)
     fractions = f"validation_fraction = {config.validation_fraction}, test_fraction = {config.test_fraction}"
     return UserError(
-        f"{n_documents} documents ({result.n_bytes():,} bytes) leave {' and '.join(empty)} empty",
+        f"{n_documents} documents ({n_bytes:,} bytes) leave {' and '.join(empty)} empty",
         f"name files with validation_paths, change the fractions (now {fractions}), or give more text",
     )
 

@@ -8,7 +8,7 @@ is exact to within one row (largest remainders, Hamilton's method of apportionme
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -58,3 +58,22 @@ def repeats(source_of: np.ndarray, parts: Sequence[int], seed: int) -> np.ndarra
             times[rows] = whole
             times[rng(seed, "shares", source).permutation(rows)[:rest]] += 1
     return times
+
+
+def source_caps(sizes: Mapping[str, int], max_share: float) -> dict[str, float]:
+    """For each source that is over `max_share` of the whole, the part of it that stays, so that none is; the others
+    stay whole. `UserError` where the sources are too few for it.
+    """
+    if max_share * len(sizes) < 1:
+        raise UserError(
+            f"max_source_share = {max_share:g} cannot hold with {len(sizes)} sources: one of them is larger",
+            f"set it to at least {math.ceil(100 / max(1, len(sizes))) / 100:g}, or give more sources",
+        )
+    by_size = sorted(sizes, key=lambda name: (-sizes[name], name))
+    rest = sum(sizes.values())
+    for n_over, name in enumerate(by_size):
+        limit = rest * max_share / (1 - n_over * max_share)  # of the n_over largest, which are cut to it
+        if sizes[name] <= limit:
+            return {over: limit / sizes[over] for over in by_size[:n_over]}
+        rest -= sizes[name]
+    raise AssertionError("the smallest of enough sources is never too large")

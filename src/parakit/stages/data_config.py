@@ -20,7 +20,10 @@ from parakit.primer.config import (
 # How files are read; generated text needs none of it.
 _OF_FILES = {
     "exclude",
+    "follow_links",
     "text_field",
+    "encoding",
+    "max_source_share",
     "strip_gutenberg",
     "newlines",
     "max_document_chars",
