@@ -46,6 +46,8 @@ class Lineage:
     parents: list[str | Path] = field(default_factory=list)
     seed: int | None = None
     result: JsonObject = field(default_factory=dict)
+    run: str | None = None
+    """The run directory's name of what was trained; no part of the digest."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,8 @@ def _finalize(folder: Path, lineage: Lineage, parents: list[dict[str, str]], sec
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "result": lineage.result,
     }
+    if lineage.run is not None:
+        record["run"] = lineage.run
     write_json_atomic(folder / LINEAGE, record)
     files[LINEAGE] = {"sha256": sha256_file(folder / LINEAGE), "size": (folder / LINEAGE).stat().st_size}
     write_json_atomic(folder / MANIFEST, {"files": files})

@@ -65,7 +65,7 @@ from parakit.stages.config import FinetuneConfig, chat_finetune_config
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.finetuning import FinetuneJob
 from parakit.stages.job import run_job
-from parakit.stages.run_dir import run_directory
+from parakit.stages.run_dir import report_other_runs, run_directory
 
 HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up")
 # harmless questions in the same wordings for each question of a hostile category, or the model refuses everything
@@ -85,7 +85,8 @@ def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObjec
     config = job.training
     assert isinstance(config, ConstitutionConfig)
     spec = {"files": _digests(config)}
-    with run_directory(job.work, config, [job.model, job.data], spec) as run_dir:
+    with run_directory(job.work, config, [job.model, job.data], spec, overwrite) as run_dir:
+        report_other_runs(run_dir, overwrite)
         run = ConstitutionRun(job, run_dir, load_principles(config.principles or PRIMER))
         start = run.critique_tuned()
         policy = LocalChatModel.load(start, str(pick_device(config.device)))

@@ -2,7 +2,7 @@
 
 A job is a frozen dataclass of settings. Its `prepare` loads the model, resolves the plan (or loads that of an interrupted
 run), seeds, and returns what to train and what to write. Checkpoints are in a folder named after the digest of settings
-and inputs, so that the same job resumes and a changed one starts from the beginning.
+and inputs, so that the same job resumes; a changed one starts from the beginning, unless its first steps are the same.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from parakit.reports.adapter_card import adapter_card
 from parakit.reports.model_card import stage_card
 from parakit.stages.comparison.measuring import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
-from parakit.stages.run_dir import run_directory
+from parakit.stages.run_dir import adopt_checkpoints, report_other_runs, run_directory
 from parakit.training.config import TrainingConfig
 from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.row_sources import RolloutSource
 from parakit.training.trainer import TrainingSetup, train
 
 
@@ -90,12 +91,15 @@ class TrainingJob(Protocol):
 
 def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Train what `job` describes and write it to the model folder `out`; returns the figures."""
-    with run_directory(job.work, job.training, job.inputs(), job.to_spec()) as run_dir:
+    with run_directory(job.work, job.training, job.inputs(), job.to_spec(), overwrite) as run_dir:
         run = job.prepare(run_dir)
         setup = run.setup
+        if setup.run_dir == run_dir and not isinstance(setup.task.source, RolloutSource):
+            adopt_checkpoints(run_dir, setup.plan)
+        report_other_runs(run_dir, overwrite)
         log(f"{setup.title}: {setup.plan.describe(setup.task.spec.progress_unit)}")
         figures = _train_compared(run) if run.comparison else run.summarize(train(setup))
-        _save(run, figures, out, overwrite)
+        _save(run, figures, out, overwrite, run_dir.name)
     return figures
 
 
@@ -111,7 +115,7 @@ def _train_compared(run: PreparedRun) -> JsonObject:
     return figures | measure_after(comparison, before, model, setup.tokenizer, figures)
 
 
-def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool) -> None:
+def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool, run_name: str) -> None:
     started, setup = time.monotonic(), run.setup
     settings = {"stage": run.stage, "objective": run.objective, "chat": run.is_chat} | run.settings
     settings |= {"plan": setup.plan.model_dump(mode="json")}
@@ -121,7 +125,9 @@ def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool) -> 
         path for path in run.parents if (path / LINEAGE).is_file()
     ]  # a published folder has no lineage
     kept = run.adapter if not run.merge else None
-    lineage = Lineage("adapter" if kept else "model", settings, list(parents), setup.plan.seed, figures)
+    lineage = Lineage(
+        "adapter" if kept else "model", settings, list(parents), setup.plan.seed, figures, run_name
+    )
     name = out.resolve().parent.name
     logs = [setup.run_dir / METRICS, setup.run_dir / EVENTS, *run.logs]
     if kept:

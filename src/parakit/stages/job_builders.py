@@ -16,7 +16,8 @@ from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject
+from parakit.common.files import JsonObject, disk_errors
+from parakit.common.locks import output_lock
 from parakit.common.settings import Family
 from parakit.compression.config import DistillConfig
 from parakit.model.presets import parse_size
@@ -38,6 +39,7 @@ from parakit.stages.finetuning import FinetuneJob
 from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec
 from parakit.stages.pretraining import PretrainJob, open_shards
+from parakit.stages.run_dir import discard_finished
 from parakit.training.config import lengths_given
 from parakit.training.task_names import TaskName, check_objective, check_task
 
@@ -47,24 +49,30 @@ Paths = Sequence[str | Path]
 @contextlib.contextmanager
 def output_folder(output: str | Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     """The folder to write, and one next to it for checkpoints, which is removed after an error unless a checkpoint is
-    there to resume from. Raises `UserError` before any work for an output that cannot be written.
+    there to resume from. Raises `UserError` before any work for an output that cannot be written, or to which another
+    process is writing.
     """
     out = Path(output)
+    work = out.parent / f".{out.name}.work"
+    with contextlib.ExitStack() as stack:
+        with disk_errors(out):
+            stack.enter_context(output_lock(out))
+        _check_output(out, work, overwrite)
+        try:
+            yield out, work
+        except BaseException:
+            if not any(work.glob("*/step-*")):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def _check_output(out: Path, work: Path, overwrite: bool) -> None:
+    """Refuse an output that exists."""
     if out.exists() and not overwrite:
+        discard_finished(out, work)
         raise UserError(f"{out}: exists already", "choose another folder, or pass --overwrite to replace it")
     if out.exists() and not (out.is_dir() and ((out / LINEAGE).is_file() or not any(out.iterdir()))):
         raise UserError(f"{out}: is not a Parakit artifact and is not replaced", "choose another folder")
-    work = out.parent / f".{out.name}.work"
-    new = [path for path in out.parents if not path.exists()]
-    try:
-        yield out, work
-    except BaseException:
-        if not any(work.glob("*/step-*")):
-            shutil.rmtree(work, ignore_errors=True)
-            with contextlib.suppress(OSError):  # a folder that holds anything stays
-                for path in new:
-                    path.rmdir()
-        raise
 
 
 def pretrain_job(

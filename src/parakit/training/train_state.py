@@ -23,8 +23,10 @@ from parakit.common.files import read_json, write_json_atomic
 from parakit.common.locks import remove_partials
 from parakit.common.progress import log
 from parakit.model.adapters import adapter_parameters
+from parakit.training.config import TrainingPlan
 from parakit.training.loop import SpikeGuard
 from parakit.training.optimizers.optimizer import Optimizer
+from parakit.training.optimizers.schedules import plan_differences
 from parakit.training.precision import Precision
 
 KEEP = 2
@@ -84,15 +86,15 @@ def load_train_state(
 def _load(
     path: Path, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard
 ) -> tuple[int, dict[str, Any]]:
-    saved_plan = read_json(path / LINEAGE)["config"]
-    plan = optimizer.plan.model_dump(mode="json")
-    if differing := sorted(key for key in plan if saved_plan.get(key) != plan[key]):
+    saved_plan, plan = TrainingPlan.parse(read_json(path / LINEAGE)["config"], str(path)), optimizer.plan
+    state = read_json(path / "state.json")
+    if differing := plan_differences(saved_plan, plan, state["step"]):
         key = differing[0]
         raise UserError(
-            f"{path}: was written with {key} = {saved_plan.get(key)}, but this run has {key} = {plan[key]}",
+            f"{path}: was written with {key} = {getattr(saved_plan, key)}, but this run has {key} ="
+            f" {getattr(plan, key)}",
             "run with the earlier settings, or delete the folder to start from the beginning",
         )
-    state = read_json(path / "state.json")
     weights = load_file(path / "weights.safetensors")
     missing, unexpected = model.load_state_dict(weights, strict=False)
     not_saved = set(model.state_dict()) - set(_saved_tensors(model))

@@ -10,6 +10,28 @@ import math
 
 from parakit.training.config import TrainingPlan
 
+# What may differ between two plans with the same first steps: the lengths, of which the rates and batches below follow,
+# and when to measure and to save.
+_LENGTHS = {
+    *("max_steps", "warmup_steps", "decay_fraction", "final_fraction", "batch_growth"),
+    *("validate_every", "save_every"),
+}
+
+
+def plan_differences(saved: TrainingPlan, plan: TrainingPlan, step: int) -> list[str]:
+    """The settings in which the first `step` steps of two plans differ; empty where a checkpoint of one after `step` steps
+    is also the other's.
+    """
+    different = sorted(
+        name for name in TrainingPlan.model_fields if getattr(saved, name) != getattr(plan, name)
+    )
+    same = all(
+        learning_rate_factor(saved, i) == learning_rate_factor(plan, i)
+        and saved.rows_at(i) == plan.rows_at(i)
+        for i in range(step)
+    )
+    return [name for name in different if not same or name not in _LENGTHS]
+
 
 def learning_rate_factor(plan: TrainingPlan, step: int) -> float:
     """The factor on the learning rate at `step` (0 is the first), between 0 and 1."""
