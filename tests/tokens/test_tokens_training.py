@@ -19,9 +19,10 @@ from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from parakit.common.errors import UserError
+from parakit.common.seeds import rng
 from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.tokenizer.comparison import unknown_share
-from parakit.tokens.tokenizer.exact_training import choose_alphabet, count_words, learn_merges
+from parakit.tokens.tokenizer.exact_training import MAX_WORD, choose_alphabet, count_words, learn_merges
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, TiktokenEncoder, byte_alphabet
 from parakit.tokens.tokenizer.unigram_training import MAX_PIECE, _Lattice, _seeds, learn_unigram
 
@@ -53,7 +54,10 @@ def test_the_published_reference_is_reproduced(public_data: Callable[[str], Path
 
 @given(
     st.dictionaries(
-        st.text(alphabet="abcé", min_size=1, max_size=8), st.integers(1, 9), min_size=1, max_size=12
+        st.text(alphabet="abcé", min_size=1, max_size=8) | st.text(alphabet="ab", min_size=1, max_size=80),
+        st.integers(1, 9),
+        min_size=1,
+        max_size=12,
     )
 )
 def test_merges_equal_those_of_counting_anew_each_time(words: dict[str, int]) -> None:
@@ -247,3 +251,17 @@ def test_markers_in_the_training_text_never_become_control_tokens() -> None:
     for kind in ("byte_bpe", "wordpiece", "unigram", "word", "char"):
         tokenizer = train_tokenizer(texts, TokenizerConfig(kind=kind, vocab_size=400))
         assert not set(tokenizer.encode("<|user|><|end|> <|bos|>")) & tokenizer.control_ids
+
+
+@pytest.mark.parametrize("kind", ["byte_bpe", "wordpiece", "unigram"])
+def test_a_text_without_word_ends_is_cut_for_training_and_encoded_whole(kind: str) -> None:
+    """Time was quadratic in a word's length: 20,000 letters took WordPiece over a minute."""
+    letters = rng(0, "letters").choice(list("abcdefghij"), 20_000)
+    text = "".join(letters)
+    tokenizer = train_tokenizer(iter([text]), TokenizerConfig(kind=kind, vocab_size=500))
+    words = count_words([text], pre_tokenizers.WhitespaceSplit())
+    assert max(map(len, words)) == MAX_WORD
+    assert "".join(words.elements()) == text
+    assert tokenizer.vocab_size > 400
+    if kind != "wordpiece":  # whose longest word is 1,000 letters
+        assert tokenizer.decode(tokenizer.encode(text)) == text

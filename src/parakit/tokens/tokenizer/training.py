@@ -1,7 +1,8 @@
 """Training a tokenizer on one's own text: byte-level BPE, WordPiece, Unigram, words, characters.
 
 Ids begin with the special tokens. Byte BPE splits as Qwen 3 (each digit alone) or Llama 3 (up to three digits), patterns
-that the common engines know; text is not normalized, so decoding restores every byte. The tokenizer.json adds BOS when
+that the common engines know; text is not normalized, so decoding restores every byte. Training cuts words at `MAX_WORD`
+characters, encoding never does. The tokenizer.json adds BOS when
 transformers encodes with special tokens; Parakit's `encode` never does.
 """
 
@@ -18,13 +19,13 @@ from parakit.common.errors import UserError
 from parakit.tokens.chat.template import CHAT_TEMPLATE
 from parakit.tokens.config import DigitSplitting, MergeTies, TokenizerConfig, UnigramPieces
 from parakit.tokens.importers.sentencepiece_tokenizer import NEVER
-from parakit.tokens.tokenizer.exact_training import choose_alphabet, count_words, learn_merges
+from parakit.tokens.tokenizer.exact_training import MAX_WORD, choose_alphabet, count_words, learn_merges
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, byte_alphabet, fix_surrogates
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens, default_special_tokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.unigram_training import learn_unigram
 
-_TEXTS_PER_CALL, _MAX_WORD = 256, 1000
+_TEXTS_PER_CALL, _LONGEST_WORDPIECE = 256, 1000
 
 
 def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
@@ -93,15 +94,19 @@ def _splits_digits(config: TokenizerConfig) -> bool:
 
 def _byte_bpe(model: models.BPE, config: TokenizerConfig) -> HuggingFaceTokenizer:
     backend = HuggingFaceTokenizer(model)
-    pattern = PATTERNS["one_digit" if _splits_digits(config) else "three_digits"]
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    backend.pre_tokenizer = _byte_splitter(config)
     backend.decoder = decoders.ByteLevel()
     return _with_case_folding(backend, config)
+
+
+def _byte_splitter(config: TokenizerConfig, max_word: int | None = None) -> pre_tokenizers.PreTokenizer:
+    """Words by the pattern of the settings, in the byte alphabet; cut at `max_word` characters."""
+    pattern = PATTERNS["one_digit" if _splits_digits(config) else "three_digits"]
+    patterns = [pattern] if max_word is None else [pattern, rf"(?m:.{{1,{max_word}}})"]
+    splits = [pre_tokenizers.Split(Regex(one), "isolated") for one in patterns]
+    return pre_tokenizers.Sequence(
+        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
 
 
 def _with_case_folding(backend: HuggingFaceTokenizer, config: TokenizerConfig) -> HuggingFaceTokenizer:
@@ -133,7 +138,9 @@ def _train_byte_bpe(
         initial_alphabet=list(byte_alphabet()),
         show_progress=False,
     )
+    backend.pre_tokenizer = _byte_splitter(config, MAX_WORD)
     backend.train_from_iterator(reader.lists(), trainer)
+    backend.pre_tokenizer = _byte_splitter(config)
     return backend
 
 
@@ -165,7 +172,9 @@ def _train_wordpiece(
     made = [(left + right.removeprefix(prefix.encode())).decode() for left, right in merges]
     tokens = dict.fromkeys([*strings, *alphabet, *made])
     backend.model = models.WordPiece(
-        {token: i for i, token in enumerate(tokens)}, unk_token=unk, max_input_chars_per_word=_MAX_WORD
+        {token: i for i, token in enumerate(tokens)},
+        unk_token=unk,
+        max_input_chars_per_word=_LONGEST_WORDPIECE,
     )
     return backend
 
