@@ -7,16 +7,18 @@ devices instead of files. Also here: describing a folder that is no model folder
 
 from __future__ import annotations
 
-import json
 import stat
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from parakit.common.artifacts import read_lineage
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject
+from parakit.common.files import JsonObject, is_file
+from parakit.common.json_reading import parse_json, read_json_bytes
 
-MAX_JSON_BYTES = 64_000_000
+MAX_JSON_BYTES, MAX_VALUES, MAX_FILES = 32_000_000, 2_000_000, 10_000
+FETCH = "the file is damaged: fetch it again"
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".msgpack", ".h5"}
 CODE = {".py", ".pyc", ".pyd", ".so", ".dll", ".dylib"}
 CHECKED_JSON = ("config.json", "tokenizer_config.json", "generation_config.json")
@@ -35,13 +37,13 @@ def check_folder_safety(folder: str | Path, accept_config: Collection[str] = ())
     file and the reason. An `auto_map` in config.json, whose code is never run, is no reason where `accept_config` has it.
     """
     folder = Path(folder)
-    inside = folder.resolve()
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+    for n, path in enumerate(sorted(folder.rglob("*"))):
+        if n >= MAX_FILES:
             raise UserError(
-                f"{path}: is a link to {path.resolve()}, outside the model folder",
-                "copy the real files: cp -rL FOLDER COPY",
+                f"{folder}: holds more than {MAX_FILES} files", "name a folder that holds one model alone"
             )
+        if path.is_symlink():
+            inner_link(path, folder)
         if path.is_dir():
             continue
         if not stat.S_ISREG(path.stat().st_mode):
@@ -70,35 +72,34 @@ def check_folder_safety(folder: str | Path, accept_config: Collection[str] = ())
 def regular_file(folder: Path, name: str) -> Path:
     """`folder/name`, after checking that it is a regular file inside the folder."""
     path = folder / name
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{path}: no such file", "the model folder is not complete: fetch it again")
-    if not path.resolve().is_relative_to(folder.resolve()):
+    inner_link(path, folder)
+    return path
+
+
+def inner_link(path: Path, folder: Path) -> Path:
+    """The real file behind `path`; `UserError` where it is outside `folder`, or where links lead nowhere or in a circle."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):
         raise UserError(
-            f"{path}: is a link to {path.resolve()}, outside the model folder",
+            f"{path}: is a link that leads nowhere", "remove it, or fetch the folder again"
+        ) from None
+    if not real.is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{path}: is a link to {real}, outside the model folder",
             "copy the real files: cp -rL FOLDER COPY",
         )
-    return path
+    return real
 
 
 def read_small_json(path: Path, kind: type[JsonObject] | type[list[Any]] = dict) -> Any:
     """Untrusted JSON of limited size and depth: a mapping, or a list where `kind` is list."""
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise UserError(
-            f"{path}: has {path.stat().st_size} bytes; {MAX_JSON_BYTES} is the limit for a JSON file of a "
-            f"model folder",
-            "fetch it again",
-        )
-    try:
-        value = json.loads(path.read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CorruptArtifact(
-            f"{path}: not readable as JSON: {error}", "the file is damaged: fetch it again"
-        ) from None
+    value = parse_json(read_json_bytes(path, MAX_JSON_BYTES, FETCH), path, max_values=MAX_VALUES, hint=FETCH)
     if not isinstance(value, kind):
         expected = "mapping" if kind is dict else "list"
-        raise CorruptArtifact(
-            f"{path}: holds a {type(value).__name__}, not a {expected}", "the file is damaged: fetch it again"
-        )
+        raise CorruptArtifact(f"{path}: holds a {type(value).__name__}, not a {expected}", FETCH)
     return value
 
 
@@ -132,7 +133,7 @@ def _describe(path: Path) -> tuple[str, str]:
     if not names:
         return "the folder is empty", needed
     if "lineage.json" in names:
-        kind = read_small_json(path / "lineage.json").get("kind")
+        kind = read_lineage(path)["kind"]
         return (
             f"it holds an artifact of kind {kind!r}",
             f"`parakit show {path}` tells more; name the folder of a model",

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from parakit.checkpoints.folder_safety import PICKLES, read_small_json
+from parakit.checkpoints.folder_safety import PICKLES, inner_link, read_small_json
 from parakit.checkpoints.multimodal import language_model_config
 from parakit.checkpoints.registry import architecture_of, as_embedder
 from parakit.checkpoints.safetensors_io import INDEX, SINGLE
@@ -154,13 +154,7 @@ def data_files(source: Path) -> dict[str, Path]:
         name = path.relative_to(source).as_posix()
         if path.is_dir() or not _is_data(name):
             continue
-        real = path.resolve()
-        if not real.is_relative_to(root) or not real.is_file():
-            raise UserError(
-                f"{path}: is a link to {real}, outside the model folder",
-                "copy the real files: cp -rL FOLDER COPY",
-            )
-        files[name] = real
+        files[name] = inner_link(path, root)
     return files
 
 

@@ -14,18 +14,19 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject, os_error, write_json_atomic
+from parakit.common.files import JsonObject, is_plain_name, os_error, write_json_atomic
+from parakit.common.json_reading import shown
 
 if TYPE_CHECKING:
     import torch
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES, MAX_COLONS = 25_000_000, 500_000  # a tensor has four keys, and its name
 WEIGHT_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 DTYPE_BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
@@ -84,18 +85,21 @@ def folder_tensors(folder: str | Path) -> dict[str, TensorEntry]:
     folder = Path(folder)
     if not (folder / INDEX).is_file():
         return read_header(regular_file(folder, SINGLE))
-    weight_map = read_small_json(folder / INDEX).get("weight_map")
+    weight_map = read_small_json(regular_file(folder, INDEX)).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CorruptArtifact(f"{folder / INDEX}: has no `weight_map` of tensor names to file names", _HINT)
     entries: dict[str, TensorEntry] = {}
-    for shard in sorted(set(weight_map.values())):
-        if PurePosixPath(shard).name != shard or "\\" in shard:
+    by_shard: dict[str, set[str]] = {}
+    for tensor, shard in weight_map.items():
+        by_shard.setdefault(shard, set()).add(tensor)
+    for shard in sorted(by_shard):
+        if not is_plain_name(shard) or "/" in shard:
             raise UserError(
-                f"{folder / INDEX}: names the shard {shard!r}, which is outside the folder",
+                f"{folder / INDEX}: names the shard {shown(shard)}, which is no file of the folder",
                 "only files of the folder itself are read",
             )
         found = read_header(regular_file(folder, shard))
-        indexed = {tensor for tensor, file in weight_map.items() if file == shard}
+        indexed = by_shard[shard]
         if missing := sorted(indexed - found.keys()):
             raise CorruptArtifact(
                 f"{folder / shard}: lacks the tensor {missing[0]!r} that {INDEX} promises", _HINT
@@ -190,6 +194,12 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
 
 
 def _parse_header(path: Path, raw: bytes) -> JsonObject:
+    if (n_names := raw.count(b":")) > MAX_COLONS:
+        raise UserError(
+            f"{path}: its header has {n_names} keys; {MAX_COLONS} is the limit, of {MAX_COLONS // 5} tensors",
+            _HINT,
+        )
+
     def unique(pairs: list[tuple[str, Any]]) -> JsonObject:
         if len({name for name, _ in pairs}) < len(pairs):
             raise ValueError("a name occurs twice")

@@ -19,22 +19,63 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from parakit.common.errors import CorruptArtifact, UnexpectedFile, UserError
 from parakit.common.files import (
     JsonObject,
     disk_errors,
     fsync_file,
     fsync_folder,
+    is_file,
+    is_plain_name,
     read_json,
     sha256_file,
     write_json_atomic,
 )
 from parakit.common.hardware import describe_hardware, parakit_version
+from parakit.common.json_reading import shown
 from parakit.common.locks import output_lock, partial_folder
 from parakit.common.settings import config_digest
 
 LINEAGE, MANIFEST = "lineage.json", "manifest.json"
 _RESTORE = "restore it from a copy, or delete the folder and run the stage again"
+
+
+class FileRecord(BaseModel):
+    """A file in a manifest."""
+
+    sha256: str
+    size: int
+
+
+class ManifestRecord(BaseModel):
+    """`manifest.json`."""
+
+    files: dict[str, FileRecord]
+
+
+class ParentRecord(BaseModel):
+    """A parent in `lineage.json`."""
+
+    kind: str
+    digest: str
+    path: str
+
+
+class LineageRecord(BaseModel):
+    """`lineage.json`, as far as Parakit reads it."""
+
+    kind: str
+    digest: str
+    parents: list[ParentRecord]
+    config: JsonObject
+    seconds: float
+    result: JsonObject
+    version: str | None = None
+    seed: int | None = None
+    hardware: JsonObject | None = None
+    created: str | None = None
 
 
 @dataclass
@@ -111,9 +152,7 @@ def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, ver
         )
     if verify:
         verify_manifest(path)
-    lineage = read_json(path / LINEAGE)
-    if not isinstance(lineage, dict) or not {"kind", "digest"} <= set(lineage):
-        raise CorruptArtifact(f"{path / LINEAGE}: does not name the folder's kind and digest", _RESTORE)
+    lineage = read_lineage(path)
     kinds = (kind,) if isinstance(kind, str) else kind
     if kinds and lineage["kind"] not in kinds:
         raise UserError(
@@ -121,6 +160,12 @@ def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, ver
             "point to the right folder",
         )
     return Artifact(path, lineage["kind"], lineage["digest"], lineage)
+
+
+def read_lineage(folder: str | Path) -> JsonObject:
+    """The `lineage.json` of a folder; `CorruptArtifact` names a key that is missing or has another type."""
+    lineage: JsonObject = read_json(Path(folder) / LINEAGE, LineageRecord)
+    return lineage
 
 
 def verify_manifest(path: str | Path) -> None:
@@ -131,7 +176,7 @@ def verify_manifest(path: str | Path) -> None:
     recorded = _recorded(path / MANIFEST)
     for name, (sha256, size) in recorded.items():
         file = path / name
-        if not file.is_file():
+        if not is_file(file):
             raise CorruptArtifact(f"{file}: is missing", _RESTORE)
         if file.stat().st_size != size:
             raise CorruptArtifact(
@@ -147,14 +192,12 @@ def verify_manifest(path: str | Path) -> None:
 
 def _recorded(manifest: Path) -> dict[str, tuple[str, int]]:
     """sha256 and size by relative path, from a manifest."""
-    if not manifest.is_file():
+    if not is_file(manifest):
         raise CorruptArtifact(f"{manifest}: is missing", _RESTORE)
-    try:
-        return {
-            name: (entry["sha256"], entry["size"]) for name, entry in read_json(manifest)["files"].items()
-        }
-    except (KeyError, TypeError, AttributeError):
-        raise CorruptArtifact(f"{manifest}: has changed since it was written", _RESTORE) from None
+    files = read_json(manifest, ManifestRecord)["files"]
+    if bad := next((name for name in files if not is_plain_name(name)), None):
+        raise CorruptArtifact(f"{manifest}: lists {shown(bad)}, which is no file of its folder", _RESTORE)
+    return {name: (entry["sha256"], entry["size"]) for name, entry in files.items()}
 
 
 def _parent(path: str | Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from parakit.common.errors import CorruptArtifact, UserError
+from parakit.common.json_reading import parse_json, read_json_bytes
 from parakit.common.locks import partial_file
 
 if TYPE_CHECKING:
@@ -82,18 +83,26 @@ def write_json_atomic(path: str | Path, value: Any) -> None:
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a missing or damaged one is a `UserError` that names it."""
+def read_json(path: str | Path, shape: Any = Any) -> Any:
+    """Read a JSON file; a missing or damaged one, or one of another shape, is a `UserError` that names it."""
     path = Path(path)
+    return parse_json(read_json_bytes(path), path, shape)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` is a relative path that stays in its folder and that a file system can hold."""
+    parts = name.split("/")
+    return all(
+        part not in ("", ".", "..") and len(part.encode("utf-8", "replace")) <= 255 for part in parts
+    ) and ("\0" not in name and "\\" not in name and len(name) <= 4000)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False also for a path that cannot be one: too long, or a loop of links."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file", "check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise CorruptArtifact(
-            f"{path}: not readable as JSON: {error}",
-            "the file is damaged: restore it, or rerun the command that wrote it",
-        ) from None
+        return path.is_file()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def write_array(file: IO[bytes], array: np.ndarray) -> None:
