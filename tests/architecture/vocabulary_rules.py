@@ -106,7 +106,7 @@ _PRIVATE = {
     "pack_prefix_trees": "lay_branches can_branch branch_mask BranchedInputs",
     "merge_rows": "one_below_the_other",
     "truncate_pair, truncate_left": "cut_to_fit cut_left",
-    "SkippedRows, skip_summary": "LeftOut left_out_lines left_out",
+    "RowReport, skip_summary": "LeftOut left_out_lines left_out",
     "allocate, repeats": "quotas times_taken",
     "decompression_bomb_error": "bomb",
     "UninformativeExample": "NothingToLearn",

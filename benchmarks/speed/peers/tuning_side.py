@@ -29,7 +29,7 @@ from parakit.alignment.rl.rollouts import frozen_copy, roll_out, score_rollouts
 from parakit.checkpoints.loading import load_model
 from parakit.data.conversations.conversation import read_conversations
 from parakit.data.preferences import read_preferences
-from parakit.data.skipped_rows import SkippedRows
+from parakit.data.row_report import RowReport
 from parakit.model.layers.masks import supports_prefix_tree
 from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -78,7 +78,7 @@ def judge(folder: Path) -> Figures:
 
 
 def _pairs(folder: Path, tokenizer: Any, model: Any) -> PreferenceSource:
-    rankings = (ranking for _, ranking in read_preferences(folder / work.PAIRS, SkippedRows()))
+    rankings = (ranking for _, ranking in read_preferences(folder / work.PAIRS, RowReport()))
     data = encode_rankings(tokenizer, rankings, work.MAX_SEQ_LEN)
     return PreferenceSource(
         data, 0, n_rows_hint=work.N_ROWS, share_prompts=supports_prefix_tree(model.config)

@@ -21,7 +21,7 @@ from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.data.corpus import prepare_corpus
 from parakit.data.preferences.sets import prepare_preferences
-from parakit.data.skipped_rows import skip_summary
+from parakit.data.row_report import skip_summary
 from parakit.primer.config import PrimerConfig
 from parakit.primer.sources import primer_conversations, primer_documents, primer_preferences
 from parakit.primer.statistics import compute_statistics

@@ -67,7 +67,7 @@ class ReadReport:
             self.bad_files[source] = self.bad_files.get(source, 0) + n
 
     def count_broken_row(self, source: str, row: int, why: str) -> None:
-        """Row `row` of `source` could not be read."""
+        """TrackedRow `row` of `source` could not be read."""
         self.broken_rows += 1
         if source not in self.broken_files and len(self.broken_files) >= MAX_NAMED:
             return

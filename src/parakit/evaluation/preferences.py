@@ -19,7 +19,7 @@ from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress, log
 from parakit.data.preferences import PREFERENCE_SPLITS, iter_preferences, read_preferences
 from parakit.data.preferences.rankings import Ranking
-from parakit.data.skipped_rows import SkippedRows, skip_summary
+from parakit.data.row_report import RowReport, skip_summary
 from parakit.evaluation.intervals import bootstrap_mean
 from parakit.evaluation.metrics.correlation import spearman
 from parakit.inference.batching import evaluation_mode
@@ -160,9 +160,9 @@ def read_rankings(path: str, split: str | None) -> Iterator[Ranking]:
     Without `split`: test, or validation where that is empty. Raises `UserError` for an empty split.
     """
     if not (Path(path) / LINEAGE).is_file():
-        skipped = SkippedRows()
-        yield from (ranking for _, ranking in read_preferences(path, skipped))
-        for line in skip_summary({"skipped_rows": skipped.counts, "skipped_locations": skipped.locations}):
+        report = RowReport()
+        yield from (ranking for _, ranking in read_preferences(path, report))
+        for line in skip_summary(report.to_dict()):
             log(f"{path}: {line}")
         return
     for name in (split,) if split else PREFERENCE_SPLITS[::-1]:

@@ -22,7 +22,8 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.common.seeds import derive_seed, seed_everything
-from parakit.data.conversations.conversation import Conversation, parse_messages, write_conversations
+from parakit.data.conversations.conversation import Conversation, write_conversations
+from parakit.data.conversations.messages import parse_messages
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.stages.config import chat_finetune_config
 from parakit.stages.data import make_conversation_shards

@@ -24,7 +24,7 @@ from parakit.data.examples.readers import example_paths
 from parakit.data.preferences.sets import prepare_preferences
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
-from parakit.data.skipped_rows import skip_summary
+from parakit.data.row_report import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.primer.config import PrimerExamplesConfig

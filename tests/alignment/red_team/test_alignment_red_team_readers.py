@@ -75,7 +75,7 @@ def test_advbench(public_data: Callable[[str], Path]) -> None:
         ({"prompt": "x", "wanted": "same", "pair": "p"}, "the pair 'p' has one half only"),
         ({"prompt": "x", "accept": "soap"}, "'accept' is not a list of words"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "must end with a user's or a tool's turn"),
-        ({"messages": [{"role": "boss", "content": "x"}]}, "must end with a user's or a tool's turn"),
+        ({"messages": [{"role": "boss", "content": "x"}]}, "unknown role 'boss'"),
         ({"messages": "x"}, "not a list of roles and contents"),
     ],
 )
@@ -97,8 +97,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no attacks"):
         read_attacks(written(tmp_path / "header.csv", "prompt"))
     (tmp_path / "latin.csv").write_bytes(b"prompt\ncaf\xe9\n")
-    with pytest.raises(UserError, match="not UTF-8"):
-        read_attacks(tmp_path / "latin.csv")
+    assert read_attacks(tmp_path / "latin.csv")[0].messages[0].content == "café"
     (tmp_path / "short.csv").write_text("prompt,category\nx\n")
     with pytest.raises(UserError, match="not as many fields"):
         read_attacks(tmp_path / "short.csv")

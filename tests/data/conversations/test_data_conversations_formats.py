@@ -65,7 +65,7 @@ def test_one_conversation_in_every_shape_and_format(
     ("row", "told"),
     [
         ({"conversations": [{"from": "humna", "value": "x"}]}, "did you mean 'human'"),
-        ({"conversations": [{"value": "x"}]}, "turn 1: not an object with 'from' and 'value'"),
+        ({"conversations": [{"value": "x"}]}, "message 1: not an object with a role and a content"),
         ({"instruction": "x", "output": 3}, "message 2: content is int"),
         ({"instruction": "x", "output": "y", "history": [["a"]]}, "'history' is not a list of pairs"),
         (

@@ -66,7 +66,7 @@ def test_what_cannot_be_tuned_on_is_an_error_and_leaves_nothing(tmp_path: Path) 
     empty.write_text("\n")
     for paths, says in (
         ([silent], "row 2: has no assistant turn"),
-        ([empty], "no conversations found"),
+        ([empty], "empty"),
         ([tmp_path / "none.jsonl"], "no such file"),
         ([], "cannot be split"),
         ([Path(write(tmp_path / "one.jsonl", range(1)))], "1 different conversations cannot be split"),

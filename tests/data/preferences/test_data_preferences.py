@@ -16,8 +16,8 @@ from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.data.conversations.conversation import Message
 from parakit.data.preferences import Ranking, iter_preferences, prepare_preferences, read_preferences
-from parakit.data.preferences.formats import UninformativeExample, parse_ranking
-from parakit.data.skipped_rows import SkippedRows
+from parakit.data.preferences.formats import parse_ranking
+from parakit.data.row_report import RowReport, UninformativeExample
 from parakit.primer.config import PrimerConfig
 from parakit.primer.sources import primer_preferences
 
@@ -180,13 +180,13 @@ def test_formats_agree_and_errors_name_the_row(
         {"prompt": [HI], "chosen": [says(f"yes {i}")], "rejected": [says("no" if i != 2 else f"yes {i}")]}
         for i in range(4)
     ]
-    skipped_rows = SkippedRows()
+    skipped_rows = RowReport()
     found = list(read_preferences(write(tmp_path / name, rows), skipped_rows))
     assert [where for where, _ in found] == [f"{name}, row {n}" for n in (1, 2, 4)]
     assert skipped_rows.locations == {"the answers are the same": [f"{name}, row 3"]}
     broken = write(tmp_path / f"b{name}", [*rows, {"prompt": [HI], "chosen": None, "rejected": [says("no")]}])
     with pytest.raises(UserError, match=f"b{name}, row 5"):
-        list(read_preferences(broken, SkippedRows()))
+        list(read_preferences(broken, RowReport()))
 
 
 def test_one_prompt_is_never_on_both_sides(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_one_prompt_is_never_on_both_sides(tmp_path: Path) -> None:
 
 def test_a_file_in_which_nothing_can_be_learned_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     path = _jsonl(tmp_path / "p.jsonl", [{"prompt": "Hi", "chosen": "a", "rejected": "a"}])
-    with pytest.raises(UserError, match="1 rows have nothing to teach"):
+    with pytest.raises(UserError, match="1 left out: the answers are the same"):
         prepare_preferences([str(path)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -226,7 +226,7 @@ def test_the_primers_held_out_preferences_are_the_test_split(tmp_path: Path) -> 
 
 
 def test_public_sets_are_read(public_data: Callable[[str], Path]) -> None:
-    skipped_rows = SkippedRows()
+    skipped_rows = RowReport()
     path = public_data("hh_rlhf") / "test.jsonl.gz"
     assert sum(1 for _ in read_preferences(path, skipped_rows)) == 2303
     assert skipped_rows.counts == {
@@ -234,7 +234,7 @@ def test_public_sets_are_read(public_data: Callable[[str], Path]) -> None:
         "chosen and rejected answer different prompts": 5,
     }
     path = public_data("llms_from_scratch_instruct") / "instruction-data-with-preference.json.gz"
-    assert sum(1 for _ in read_preferences(path, SkippedRows())) == 1094
+    assert sum(1 for _ in read_preferences(path, RowReport())) == 1094
 
 
 @pytest.mark.parametrize("n_rows", [6, 12, 30])

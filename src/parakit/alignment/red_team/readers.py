@@ -16,9 +16,10 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
-from parakit.data.conversations.conversation import ROLES, Message
+from parakit.data.conversations.messages import ROLES, Message, parse_messages
 from parakit.data.readers.inputs import check_paths
 from parakit.data.readers.rows import enumerate_lines, read_records
+from parakit.data.readers.tracked_row import TrackedRow
 from parakit.primer.attacks.attack import CATEGORIES, WANTED, WANTED_BY, Attack, as_messages
 
 _KNOWN = (
@@ -129,12 +130,13 @@ def _messages(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
             raise UserError(f"{where}: the prompt is empty", _HINT)
         return as_messages(prompt)
     turns = row["messages"]
-    try:
-        messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)
-    except (TypeError, KeyError):
-        raise UserError(f"{where}: `messages` is not a list of roles and contents", _HINT) from None
-    fault = next((m for m in messages if m.role not in ROLES or not isinstance(m.content, str)), None)
-    if fault or not messages or messages[-1].role not in ("user", "tool"):
+    if not isinstance(turns, list):
+        raise UserError(f"{where}: `messages` is not a list of roles and contents", _HINT)
+    held = TrackedRow({}, where)
+    messages = parse_messages(turns, where, held)
+    if unknown := held.close():
+        raise UserError(f"{where}: {unknown[0]!r} is not understood", "a message has a role and a content")
+    if not messages or messages[-1].role not in ("user", "tool"):
         raise UserError(
             f"{where}: `messages` must end with a user's or a tool's turn", f"roles: {', '.join(ROLES)}"
         )

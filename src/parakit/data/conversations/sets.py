@@ -25,14 +25,15 @@ from parakit.common.progress import Bar
 from parakit.data.config import TextConfig
 from parakit.data.conversations.conversation import (
     Conversation,
-    enumerate_conversations,
+    locate_conversations,
     read_conversations,
 )
 from parakit.data.deduplication import DigestSet
 from parakit.data.mixing import allocate, check_shares, repeats
 from parakit.data.read_report import ReadReport
-from parakit.data.readers.inputs import check_paths, input_files
-from parakit.data.skipped_rows import SkippedRows
+from parakit.data.readers.inputs import InputFile, check_paths, input_files
+from parakit.data.readers.lines import RowStream, open_text
+from parakit.data.row_report import RowReport, skip_summary
 from parakit.data.sources import GeneratedSource, Source, record_source
 from parakit.data.splits import split_of, split_path, writing_splits
 
@@ -49,7 +50,7 @@ def prepare_conversations(
     overwrite: bool = False,
     progress: Bar | None = None,
 ) -> Path:
-    """Read conversations from files (or folders of `.jsonl` and `.parquet`), or generate them, into the artifact folder
+    """Read conversations from files (or folders of JSON and Parquet files of rows), or generate them, into the artifact folder
     `path`.
 
     `shares`, one for each file or folder named, are the proportions of their conversations in the train split; `seed`
@@ -67,7 +68,7 @@ def prepare_conversations(
         report, source_of = _write_splits(folder, source, fraction, shares, progress)
         while fraction and fraction < 0.5 and not report["splits"]["validation"]:
             fraction = min(0.5, 2 * fraction)
-            report, source_of = _write_splits(folder, source, fraction, shares, progress)
+            report, source_of = _write_splits(folder, source, fraction, shares, None)  # counted above
         _check_filled(report, validation_fraction)
         if shares:
             report["mixture"] = _mix(folder / "train.jsonl", source_of, paths, shares, seed)
@@ -78,14 +79,15 @@ def prepare_conversations(
 
 def iter_conversations(path: str | Path, split: str) -> Iterator[Conversation]:
     """Stream one split (`train` or `validation`) of a conversations folder."""
-    return read_conversations(split_path(path, "conversations", split, CONVERSATION_SPLITS))
+    rows = split_path(path, "conversations", split, CONVERSATION_SPLITS)
+    return read_conversations(rows) if rows.stat().st_size else iter(())
 
 
 def _write_splits(
     folder: Path, source: Source[Conversation], fraction: float, shares: Sequence[float], progress: Bar | None
 ) -> tuple[JsonObject, np.ndarray]:
     """The report, and the index of the source of each line of the train split (n,)."""
-    known, n_duplicates, skipped, source_of = DigestSet(), 0, SkippedRows(), array("I")
+    known, n_duplicates, skipped, source_of = DigestSet(), 0, RowReport(), array("I")
     counts = dict.fromkeys(CONVERSATION_SPLITS, 0)
     with writing_splits(folder, CONVERSATION_SPLITS) as outputs:
         for index, conversation in _indexed(source, skipped):
@@ -104,9 +106,7 @@ def _write_splits(
             if progress:
                 progress.advance(1)
     report = {"splits": counts, "duplicates": n_duplicates, "validation_fraction": fraction}
-    if skipped.total:
-        report |= skipped.to_dict()
-    return report, np.array(source_of, np.int64)
+    return report | skipped.to_dict(), np.array(source_of, np.int64)
 
 
 def _mix(
@@ -142,34 +142,42 @@ def _mix(
     ]
 
 
-def _indexed(source: Source[Conversation], skipped: SkippedRows) -> Iterable[tuple[int, Conversation]]:
+def _indexed(source: Source[Conversation], skipped: RowReport) -> Iterable[tuple[int, Conversation]]:
     """Every conversation with the index of its source."""
     if isinstance(source, GeneratedSource):
         return ((0, conversation) for conversation in source.generate())
     return _read(source, skipped)
 
 
-def _read(paths: Sequence[str], skipped: SkippedRows) -> Iterator[tuple[int, Conversation]]:
+def _read(paths: Sequence[str], report: RowReport) -> Iterator[tuple[int, Conversation]]:
     check_paths(paths)
     seen = DigestSet()
     for index, path in enumerate(paths):
         empty = True
         for file in input_files(path, TextConfig(), ReadReport(), seen):
-            if file.format not in ("jsonl", "parquet") and not file.named:
+            if not file.named and not _has_rows(file):
                 continue
-            for row, conversation in enumerate_conversations(file.path):
+            for where, conversation in locate_conversations(file.path, report):
                 empty = False
                 if all(message.role != "assistant" for message in conversation.messages):
                     raise UserError(
-                        f"{file.source}, row {row}: has no assistant turn, so nothing can be learned",
+                        f"{where}: has no assistant turn, so nothing can be learned",
                         "add the answer that the model should give, or remove the row",
                     )
                 if reason := _why_uninformative(conversation):
-                    skipped.add(reason, f"{file.source}, row {row}")
+                    report.add(reason, where)
                     continue
                 yield index, conversation
         if empty:
             raise UserError(f"{path}: no conversations found", "give .jsonl files, one conversation a line")
+
+
+def _has_rows(file: InputFile) -> bool:
+    """Whether a file inside a folder is read: JSON lines, Parquet, or a `.json` that is an array."""
+    if file.format != "json":
+        return file.format in ("jsonl", "parquet")
+    with open_text(file, TextConfig(), ReadReport()) as stream:
+        return RowStream(stream).is_array
 
 
 def _why_uninformative(conversation: Conversation) -> str | None:
@@ -179,7 +187,8 @@ def _why_uninformative(conversation: Conversation) -> str | None:
     counted = [message for message in conversation.messages if message.role == "assistant" and message.weight]
     if not counted:
         return "no answer counts (weight 0)"
-    return "an answer is empty" if any(not message.content.strip() for message in counted) else None
+    is_empty = any(not message.content.strip() and not message.tool_calls for message in counted)
+    return "an answer is empty" if is_empty else None
 
 
 def _check_filled(report: JsonObject, validation_fraction: float) -> None:
@@ -187,6 +196,8 @@ def _check_filled(report: JsonObject, validation_fraction: float) -> None:
     if n_train and (n_validation or not validation_fraction):
         return
     hint = "give more conversations, or set validation_fraction to 0 to train on all of them"
+    skipped = "".join(f"; {line}" for line in skip_summary(report))
     raise UserError(
-        f"{n_train + n_validation} different conversations cannot be split into train and validation", hint
+        f"{n_train + n_validation} different conversations cannot be split into train and validation{skipped}",
+        hint,
     )

@@ -11,7 +11,7 @@
 The labels of `multi_label` may be none. The answers of `answer` are passages of the context, of which the first is
 learned, at character `answer_start` or where it first occurs; none where the context does not say. SQuAD's own form of
 `answers`, {"text": [...], "answer_start": [...]}, is read too. A checked row has these keys in this order and no other;
-further keys of a row (an id, a source) are dropped.
+further keys of a row (an id, a source) are counted, or refused where they bear text (`data.readers.tracked_row`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
+from parakit.data.readers.tracked_row import as_row
 
 ExampleRow = JsonObject  # a checked row, as above
 
@@ -105,33 +106,30 @@ def get_task_format(name: str) -> TaskFormat:
 def check_row(task: TaskFormat, row: object, where: str) -> ExampleRow:
     """The row with the task's keys alone; `UserError` opening with `where` for an invalid one."""
     hint = f"a row looks like {task.sample_row}"
-    if not isinstance(row, Mapping):
-        raise UserError(f"{where}: a {type(row).__name__}, not an object with keys", hint)
-    row = _from_squad(row, where) if task.name == "answer" else row
+    row = as_row(row, where, hint)
+    values = {key: row.get(key) for key in task.keys}
+    if isinstance(answers := values.get("answers"), Mapping):
+        values |= _from_squad(answers, where)
     for key in (*task.inputs, task.answer):
-        if row.get(key) is None:
+        if values[key] is None:
             keys = ", ".join(map(repr, row)) or "none"
-            problem = f"{key!r} is null" if key in row else f"no {key!r}; its keys are {keys}"
+            problem = f"{key!r} is null" if key in row else f"no {key!r}; its keys are {keys:.300}"
             raise UserError(f"{where}: {problem}", hint)
-    result = {}
-    for key in task.keys:
-        if row.get(key) is not None:
-            result[key] = _CHECKS.get(key, _text)(row[key], key, where)
+    result = {
+        key: _CHECKS.get(key, _text)(value, key, where) for key, value in values.items() if value is not None
+    }
     if task.name == "tag" and len(result["words"]) != len(result["tags"]):
         n_words, n_tags = len(result["words"]), len(result["tags"])
         raise UserError(f"{where}: {n_words} words and {n_tags} tags", "give every word one tag")
     return _with_answer_start(result, where) if task.name == "answer" else result
 
 
-def _from_squad(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """A row whose answers are a mapping of texts and positions, as SQuAD has them, as one of texts."""
-    answers = row.get("answers")
-    if not isinstance(answers, Mapping):
-        return row
+def _from_squad(answers: Mapping[str, Any], where: str) -> JsonObject:
+    """Answers as SQuAD has them, a mapping of texts and positions, as those of a row."""
     texts, starts = answers.get("text"), answers.get("answer_start", [])
     if not isinstance(texts, list) or not isinstance(starts, list):
         raise UserError(f"{where}: 'answers' is {_shown(answers)}", "it has lists: text and answer_start")
-    return {**row, "answers": texts, "answer_start": starts[0] if starts else None}
+    return {"answers": texts, "answer_start": starts[0] if starts else None}
 
 
 def _with_answer_start(row: ExampleRow, where: str) -> ExampleRow:

@@ -1,4 +1,4 @@
-"""Rows of a task from files: JSON lines, CSV, TSV, and two parallel files of lines; plain or gzipped.
+"""Rows of a task from files: JSON lines, a JSON array, Parquet, CSV, TSV, and two parallel files of lines; plain or gzipped.
 
 CSV has commas, quotation marks around fields and a header, as spreadsheets write it. In TSV nothing is quoted: a tab
 separates fields and a line end rows. In a table, words and tags are separated by spaces, labels and answers by "|". The
@@ -17,43 +17,59 @@ from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
 from parakit.data.examples.formats import ExampleRow, TaskFormat, check_row, get_task_format
 from parakit.data.readers.inputs import check_paths
-from parakit.data.readers.rows import display_name, enumerate_json_lines, enumerate_lines, file_suffix
+from parakit.data.readers.rows import (
+    RECORD_SUFFIXES,
+    display_name,
+    enumerate_lines,
+    file_suffix,
+    read_records,
+    read_rows,
+)
+from parakit.data.row_report import RowReport
 
-_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
-_FORMAT_HINT = "give .jsonl, .csv or .tsv (plain or .gz)"
+_TABLES = (".csv", ".tsv")
+_FORMAT_HINT = "give .jsonl, .json, .parquet, .csv or .tsv (plain or .gz)"
 _PAIR_HINT = "; for translate also two files of lines as SOURCE:TARGET"
 
 
 def read_examples(
-    path: str | Path, task: str, columns: Sequence[str] | None = None
+    path: str | Path, task: str, columns: Sequence[str] | None = None, report: RowReport | None = None
 ) -> Iterator[tuple[str, ExampleRow]]:
     """Stream the rows of one file, or of a pair of files "train.en.gz:train.de.gz", each with its location
     ("rows.csv, row 7").
 
-    `columns` names the columns of a table without a header; columns that are none of the task's keys are dropped.
+    `columns` names the columns of a table without a header. Keys that are none of the task's are counted in `report`.
     Raises `UserError` at the first row that is no example of the task.
     """
-    format, path = get_task_format(task), str(path)
-    if _is_pair(path, format):
-        yield from _parallel(path, format)
+    format = get_task_format(task)
+    return read_rows(
+        _records(str(path), format, columns),
+        lambda row: check_row(format, row, row.where),
+        report or RowReport(),
+        f"a row looks like {format.sample_row}",
+    )
+
+
+def _records(path: str, task: TaskFormat, columns: Sequence[str] | None) -> Iterator[tuple[str, object]]:
+    """Rows that are not checked, each with its location."""
+    if _is_pair(path, task):
+        yield from _parallel(path)
         return
     check_paths([path])
     file = Path(path).expanduser()
-    name = display_name(file)
     if file.is_dir():
         raise UserError(f"{file}: is a folder", f"name its files: {_FORMAT_HINT}")
     suffix = file_suffix(file)
-    if suffix not in _FORMATS:
+    if suffix in _TABLES:
+        for number, row in _table(file, suffix, task, columns):
+            yield f"{display_name(file)}, row {number}", row
+    elif suffix in RECORD_SUFFIXES:
+        yield from read_records(file)
+    else:
         raise UserError(
             f"{file}: {suffix or 'no ending'} is not a supported file type",
-            _FORMAT_HINT + (_PAIR_HINT if format.name == "translate" else ""),
+            _FORMAT_HINT + (_PAIR_HINT if task.name == "translate" else ""),
         )
-    rows = (
-        enumerate_json_lines(file) if _FORMATS[suffix] == "jsonl" else _table(file, suffix, format, columns)
-    )
-    for number, row in rows:
-        where = f"{name}, row {number}"
-        yield where, check_row(format, row, where)
 
 
 def example_paths(path: str, task: str) -> list[Path]:
@@ -107,8 +123,9 @@ def _check_header(header: list[str], task: TaskFormat, where: str, what: str) ->
 
 
 def _as_values(row: dict[str, str], task: TaskFormat, where: str) -> JsonObject:
-    """The text of a table as the values of a JSON row."""
-    values: JsonObject = {k: row[k] for k in task.keys if k in row}
+    """The text of a table as the values of a JSON row; columns that are none of the task's stay text."""
+    others = {key: value for key, value in row.items() if key not in task.keys}
+    values: JsonObject = {key: row[key] for key in task.keys if key in row}
     for key in task.optional:
         if not values.get(key, "").strip():
             values.pop(key, None)
@@ -129,7 +146,7 @@ def _as_values(row: dict[str, str], task: TaskFormat, where: str) -> JsonObject:
                 f"{where}: 'score' is {values['score']!r}, not a number",
                 "give a number such as 0.5, or remove the row",
             ) from None
-    return values
+    return values | others
 
 
 def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -150,7 +167,7 @@ def _tsv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split("\t")) for number, line in enumerate_lines(path))
 
 
-def _parallel(path: str, task: TaskFormat) -> Iterator[tuple[str, ExampleRow]]:
+def _parallel(path: str) -> Iterator[tuple[str, ExampleRow]]:
     """Rows of two files of lines; `UserError` where one is longer than the other."""
     parts = path.split(":")
     if len(parts) != 2 or not all(parts):
@@ -163,7 +180,7 @@ def _parallel(path: str, task: TaskFormat) -> Iterator[tuple[str, ExampleRow]]:
         if one is None or other is None:
             continue  # count on: the message gives both numbers
         where = f"{display_name(first)}:{display_name(second)}, row {one[0]}"
-        yield where, check_row(task, {"source": one[1].strip(), "target": other[1].strip()}, where)
+        yield where, {"source": one[1].strip(), "target": other[1].strip()}
     if n_lines[0] != n_lines[1]:
         raise UserError(
             f"{display_name(first)} has {n_lines[0]} lines and {display_name(second)} {n_lines[1]}",

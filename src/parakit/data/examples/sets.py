@@ -23,6 +23,7 @@ from parakit.data.deduplication import DigestSet
 from parakit.data.examples.formats import ExampleRow, TaskFormat, get_task_format, row_labels
 from parakit.data.examples.readers import read_examples
 from parakit.data.examples.statistics import SplitStatistics
+from parakit.data.row_report import RowReport
 from parakit.data.sources import GeneratedSource, Source, record_source
 from parakit.data.splits import SPLITS, split_of, split_path, writing_splits
 
@@ -62,14 +63,18 @@ def prepare_examples(
     record_source(lineage, source)
     if columns is not None:
         lineage.config["columns"] = list(columns)
-    reader = _ExampleReader(format, source, files, columns, reverse)
     with writing_artifact(path, lineage, overwrite) as folder:
         fraction = 0.0 if validation else validation_fraction
         test_share = 0.0 if test else test_fraction
-        report = _ExampleWriter(reader, labels, fraction, test_share).write(folder, progress)
+
+        def write(bar: Bar | None) -> JsonObject:
+            reader = _ExampleReader(format, source, files, columns, reverse, RowReport())
+            return _ExampleWriter(reader, labels, fraction, test_share).write(folder, bar)
+
+        report = write(progress)
         while fraction and fraction < 0.5 and not report["splits"]["validation"]["examples"]:
             fraction = min(0.5, 2 * fraction)
-            report = _ExampleWriter(reader, labels, fraction, test_share).write(folder, None)
+            report = write(None)
         _check_filled(report, validation_fraction, test_fraction)
         write_json_atomic(folder / "report.json", report)
         lineage.result = report
@@ -97,6 +102,7 @@ class _ExampleReader:
     files: Mapping[str, Sequence[str]]  # of validation and test
     columns: Sequence[str] | None
     reverse: bool
+    report: RowReport
 
     def rows(self) -> Iterable[tuple[str, ExampleRow]]:
         """Rows whose digest decides the split."""
@@ -116,7 +122,7 @@ class _ExampleReader:
     def _read(self, paths: Sequence[str]) -> Iterator[tuple[str, ExampleRow]]:
         for path in paths:
             empty = True
-            for where, row in read_examples(path, self.format.name, self.columns):
+            for where, row in read_examples(path, self.format.name, self.columns, self.report):
                 empty = False
                 yield where, self._oriented(row)
             if empty:
@@ -197,6 +203,7 @@ class _ExampleWriter:
             "duplicates": self.n_duplicates,
             "conflicting": self.n_conflicts,
             "also_held_out": self.n_also_held_out,
+            **self.reader.report.to_dict(),
             "validation_fraction": self.validation_fraction,
             "test_fraction": self.test_fraction,
         }

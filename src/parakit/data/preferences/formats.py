@@ -1,6 +1,6 @@
 """The formats of preferences, recognized by their keys:
 
-    chosen, rejected                         with `prompt` or `messages`: text, or a list of messages
+    chosen, rejected                         with `prompt`, `question` or `messages`: text, or a list of messages
     chosen, rejected                         alone: two conversations with the same beginning; lists of messages, or a
                                              text with "\\n\\nHuman:" and "\\n\\nAssistant:" before the turns
     instruction, (input), chosen, rejected   as Alpaca's instructions
@@ -8,8 +8,10 @@
     prompt, completions, ranks               1 is the best
     prompt, completions, rewards             the highest is the best
 
-A pair may have a `margin`. Other keys are ignored. A row of another format is an error; one without anything to learn
-(equal answers, an empty one, a prompt that ends with the assistant) raises `UninformativeExample`, which readers count.
+A `system` prompt may go with a prompt, and a pair may have a `margin`. Other keys are counted, or refused where they bear
+text (`data.readers.tracked_row`). An answer is text: one with calls of functions, or with its reasoning apart, is an error,
+as is a row of another format. One without anything to learn (equal answers, an empty one, a prompt that ends with the
+assistant) raises `UninformativeExample`, which readers count.
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.data.conversations.conversation import Message, parse_messages
-from parakit.data.conversations.formats import instruction_text
+from parakit.data.conversations.formats import instruction_text, with_system
+from parakit.data.conversations.messages import Message, check_unicode, parse_messages
 from parakit.data.preferences.rankings import Ranking
+from parakit.data.readers.tracked_row import TrackedRow, as_row
+from parakit.data.row_report import UninformativeExample
 
 HINT = 'a row looks like {"prompt": "Hello", "chosen": "Hello to you!", "rejected": "What?"}; see docs/preferences.md'
 _TURN = re.compile(r"\n\n(Human|Assistant):")
+_PROMPTS = ("prompt", "question", "messages", "instruction")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 IDENTICAL = "the answers are the same"
@@ -37,19 +41,10 @@ ENDS_UNANSWERED = "the conversation ends without an answer"
 TIED = "no answer is better than another"
 
 
-class UninformativeExample(Exception):
-    """A row without a preference; `reason` is one of the constants above."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
-
 def parse_ranking(row: object, where: str) -> Ranking:
     """The ranking of a row. `UserError` opening with `where` for an unknown format."""
-    if not isinstance(row, Mapping):
-        raise UserError(f"{where}: a {type(row).__name__}, not an object with keys", HINT)
-    ranking = _format_of(row, where)(row, where)
+    row = as_row(row, where, HINT)
+    ranking = _format_of(row)(row)
     answers = [answer.strip() for answer in ranking.completions]
     if not all(answers):
         raise UninformativeExample(EMPTY)
@@ -65,10 +60,10 @@ def parse_ranking(row: object, where: str) -> Ranking:
     return ranking
 
 
-def _format_of(row: Mapping[str, Any], where: str) -> Callable[[Mapping[str, Any], str], Ranking]:
+def _format_of(row: TrackedRow) -> Callable[[TrackedRow], Ranking]:
     """The reader of this row's format."""
     has_pair = "chosen" in row and "rejected" in row
-    has_prompt = "prompt" in row or "messages" in row or "instruction" in row
+    has_prompt = any(row.peek(key) is not None for key in _PROMPTS)
     if has_pair:
         return _pair if has_prompt else _implicit_pair
     if has_prompt and "ranking" in row:
@@ -82,46 +77,46 @@ def _format_of(row: Mapping[str, Any], where: str) -> Callable[[Mapping[str, Any
         missing = "rewards" if has_prompt else "prompt"
     elif "ranking" in row:
         missing = "prompt"
-    raise UserError(f"{where}: no {missing!r}; its keys are {keys}", HINT)
+    raise UserError(f"{row.where}: no {missing!r}; its keys are {keys:.300}", HINT)
 
 
-def _pair(row: Mapping[str, Any], where: str) -> Ranking:
-    prompt = _prompt(row, where)
-    answers = tuple(_answer(row[key], prompt, key, where) for key in ("chosen", "rejected"))
-    return Ranking(prompt, answers, margin=_margin(row, where))
+def _pair(row: TrackedRow) -> Ranking:
+    prompt = _prompt(row)
+    answers = tuple(_answer(row[key], prompt, key, row) for key in ("chosen", "rejected"))
+    return Ranking(prompt, answers, margin=_margin(row))
 
 
-def _implicit_pair(row: Mapping[str, Any], where: str) -> Ranking:
+def _implicit_pair(row: TrackedRow) -> Ranking:
     """Two whole conversations; their common beginning is the prompt."""
-    conversations = [_conversation(row[key], key, where) for key in ("chosen", "rejected")]
+    conversations = [_conversation(row, key) for key in ("chosen", "rejected")]
     for conversation in conversations:
         if conversation[-1].role != "assistant":
             raise UninformativeExample(ENDS_UNANSWERED)
     first, second = conversations
     if first[:-1] != second[:-1]:
         raise UninformativeExample(OTHER_PROMPTS)
-    answers = (first[-1].content, second[-1].content)
-    return Ranking(first[:-1], answers, margin=_margin(row, where))
+    answers = tuple(_plain_text(conversation[-1], row.where) for conversation in conversations)
+    return Ranking(first[:-1], answers, margin=_margin(row))
 
 
-def _ranking(row: Mapping[str, Any], where: str) -> Ranking:
-    prompt = _prompt(row, where)
-    answers = _answers(row, "ranking", prompt, where)
-    rewards = _numbers(row, "rewards", len(answers), where) if row.get("rewards") is not None else None
+def _ranking(row: TrackedRow) -> Ranking:
+    prompt = _prompt(row)
+    answers = _answers(row, "ranking", prompt)
+    rewards = _numbers(row, "rewards", len(answers)) if row.get("rewards") is not None else None
     if rewards and any(better < worse for better, worse in pairwise(rewards)):
         raise UserError(
-            f"{where}: 'rewards' {list(rewards)} do not fall from best to worst",
+            f"{row.where}: 'rewards' {list(rewards)} do not fall from best to worst",
             "put the answers in their order, or call them 'completions'",
         )
-    return Ranking(prompt, answers, rewards, _margin(row, where))
+    return Ranking(prompt, answers, rewards, _margin(row))
 
 
-def _scored(row: Mapping[str, Any], where: str) -> Ranking:
+def _scored(row: TrackedRow) -> Ranking:
     """Completions in any order. Of those with one rank or reward only the first is kept."""
-    prompt = _prompt(row, where)
-    answers = _answers(row, "completions", prompt, where)
+    prompt = _prompt(row)
+    answers = _answers(row, "completions", prompt)
     by_rank = "ranks" in row
-    values = _numbers(row, "ranks" if by_rank else "rewards", len(answers), where)
+    values = _numbers(row, "ranks" if by_rank else "rewards", len(answers))
     scores = {answer: -value if by_rank else value for answer, value in zip(answers, values, strict=True)}
     if len(scores) < len(answers):
         raise UninformativeExample(IDENTICAL)
@@ -132,33 +127,30 @@ def _scored(row: Mapping[str, Any], where: str) -> Ranking:
     return Ranking(prompt, tuple(by_score[value] for value in order), None if by_rank else tuple(order))
 
 
-def _prompt(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
-    key = next(key for key in ("prompt", "messages", "instruction") if key in row)
+def _prompt(row: TrackedRow) -> tuple[Message, ...]:
+    key = next(key for key in _PROMPTS if row.peek(key) is not None)
     value = row[key]
-    if key == "instruction":
-        return (Message("user", _text(instruction_text(row, where), key, where)),)
-    if isinstance(value, list):
-        return parse_messages(value, where)
-    text = _text(value, key, where)
+    if key != "instruction" and isinstance(value, list):
+        return parse_messages(with_system(row, value), row.where, row)
+    text = instruction_text(row) if key == "instruction" else _text(value, key, row.where)
     if not text.startswith("\n\nHuman:"):
-        return (Message("user", text),)
+        return parse_messages(with_system(row, [{"role": "user", "content": text}]), row.where, row)
     messages = _transcript(text)
     unfinished = messages[-1].role == "assistant" and not messages[-1].content
-    return messages[:-1] if unfinished else messages
+    messages = messages[:-1] if unfinished else messages
+    return (*parse_messages(with_system(row, []), row.where, row), *messages)
 
 
-def _conversation(value: object, key: str, where: str) -> tuple[Message, ...]:
-    messages: tuple[Message, ...] = ()
+def _conversation(row: TrackedRow, key: str) -> tuple[Message, ...]:
+    value = row[key]
     if isinstance(value, list) and value:
-        messages = parse_messages(value, where)
-    elif isinstance(value, str) and value.startswith("\n\nHuman:"):
-        messages = _transcript(value)
-    if not messages:
-        raise UserError(
-            f"{where}: {key!r} is not a conversation, and the row has no 'prompt'",
-            "add the prompt, or write chosen and rejected as lists of messages",
-        )
-    return messages
+        return parse_messages(with_system(row, value), row.where, row)
+    if isinstance(value, str) and value.startswith("\n\nHuman:"):
+        return (*parse_messages(with_system(row, []), row.where, row), *_transcript(value))
+    raise UserError(
+        f"{row.where}: {key!r} is not a conversation, and the row has no 'prompt'",
+        "add the prompt, or write chosen and rejected as lists of messages",
+    )
 
 
 def _transcript(text: str) -> tuple[Message, ...]:
@@ -170,46 +162,63 @@ def _transcript(text: str) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _answer(value: object, prompt: tuple[Message, ...], key: str, where: str) -> str:
+def _answer(value: object, prompt: tuple[Message, ...], key: str, row: TrackedRow) -> str:
     """The text of an answer given as text, as one message, or as a conversation that begins with the prompt."""
     if isinstance(value, str):
-        return _text(value, key, where)
-    if not isinstance(value, list) or not value:
-        raise UserError(f"{where}: {key!r} is {type(value).__name__}, not text or a list of messages", HINT)
-    messages = parse_messages(value, where)
+        return _text(value, key, row.where)
+    values = [value] if isinstance(value, Mapping) else value
+    if not isinstance(values, list) or not values:
+        raise UserError(
+            f"{row.where}: {key!r} is {type(value).__name__}, not text or a list of messages", HINT
+        )
+    messages = parse_messages(values, f"{row.where}, {key!r}", row)
     if messages[-1].role != "assistant":
         raise UninformativeExample(ENDS_UNANSWERED)
-    if len(messages) > 1 and messages[:-1] != prompt:
+    without_system = prompt[1:] if prompt and prompt[0].role == "system" else prompt
+    if len(messages) > 1 and messages[:-1] not in (prompt, without_system):
         raise UninformativeExample(OTHER_PROMPTS)
-    return messages[-1].content
+    return _plain_text(messages[-1], f"{row.where}, {key!r}")
 
 
-def _answers(row: Mapping[str, Any], key: str, prompt: tuple[Message, ...], where: str) -> tuple[str, ...]:
+def _plain_text(answer: Message, where: str) -> str:
+    """The content of an answer that is nothing else."""
+    if answer.tool_calls or answer.reasoning_content:
+        what = "calls a function" if answer.tool_calls else "has its reasoning apart from its text"
+        raise UserError(
+            f"{where}: the answer {what}, and a preference compares texts", "write it into the content"
+        )
+    return answer.content
+
+
+def _answers(row: TrackedRow, key: str, prompt: tuple[Message, ...]) -> tuple[str, ...]:
     values = row[key]
     if not isinstance(values, list) or len(values) < 2:
-        raise UserError(f"{where}: {key!r} is not a list of two answers or more", HINT)
-    return tuple(_answer(value, prompt, f"{key}[{i}]", where) for i, value in enumerate(values))
+        raise UserError(f"{row.where}: {key!r} is not a list of two answers or more", HINT)
+    return tuple(_answer(value, prompt, f"{key}[{i}]", row) for i, value in enumerate(values))
 
 
-def _numbers(row: Mapping[str, Any], key: str, n: int, where: str) -> tuple[float, ...]:
+def _numbers(row: TrackedRow, key: str, n: int) -> tuple[float, ...]:
     values = row[key]
     if not isinstance(values, list) or len(values) != n:
-        raise UserError(f"{where}: {key!r} is not a list of {n} numbers", "give every answer one")
-    return tuple(_number(value, f"{key}[{i}]", where) for i, value in enumerate(values))
+        raise UserError(f"{row.where}: {key!r} is not a list of {n} numbers", "give every answer one")
+    return tuple(_number(value, f"{key}[{i}]", row.where) for i, value in enumerate(values))
 
 
-def _margin(row: Mapping[str, Any], where: str) -> float | None:
+def _margin(row: TrackedRow) -> float | None:
     value = row.get("margin")
-    return None if value is None else _number(value, "margin", where)
+    return None if value is None else _number(value, "margin", row.where)
 
 
 def _number(value: object, key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{where}: {key!r} is {value!r}, not a finite number", "give a number such as 0.5")
+        raise UserError(
+            f"{where}: {key!r} is {value!r:.60}, not a finite number", "give a number such as 0.5"
+        )
     return float(value)
 
 
 def _text(value: object, key: str, where: str) -> str:
     """Text that UTF-8 can write; it may be empty."""
-    (message,) = parse_messages([{"role": "user", "content": value}], f"{where}, {key!r}")
-    return message.content
+    if not isinstance(value, str):
+        raise UserError(f"{where}: {key!r} is {type(value).__name__}, not text", HINT)
+    return check_unicode(value, where, repr(key))

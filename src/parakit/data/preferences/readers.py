@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from parakit.data.preferences.formats import UninformativeExample, parse_ranking
+from parakit.data.preferences.formats import HINT, parse_ranking
 from parakit.data.preferences.rankings import Ranking
-from parakit.data.readers.rows import read_records
-from parakit.data.skipped_rows import SkippedRows
+from parakit.data.readers.rows import read_records, read_rows
+from parakit.data.row_report import RowReport
 
 
-def read_preferences(path: str | Path, skipped: SkippedRows) -> Iterator[tuple[str, Ranking]]:
-    """Stream the rankings of one file, each with its location ("pairs.jsonl, row 7"). Rows without anything to learn
-    are counted in `skipped`; the first of an unknown format is a `UserError`.
+def read_preferences(path: str | Path, report: RowReport) -> Iterator[tuple[str, Ranking]]:
+    """Stream the rankings of one file, each with its location ("pairs.jsonl, row 7"). Rows without anything to learn,
+    and keys that are not read, are counted in `report`; the first row of an unknown format is a `UserError`.
     """
-    for where, row in read_records(path):
-        try:
-            yield where, parse_ranking(row, where)
-        except UninformativeExample as error:
-            skipped.add(error.reason, where)
+    return read_rows(read_records(path), lambda row: parse_ranking(row, row.where), report, HINT)

@@ -20,7 +20,7 @@ from parakit.data.deduplication import DigestSet
 from parakit.data.preferences.formats import parse_ranking
 from parakit.data.preferences.rankings import Ranking
 from parakit.data.preferences.readers import read_preferences
-from parakit.data.skipped_rows import SkippedRows
+from parakit.data.row_report import RowReport
 from parakit.data.sources import GeneratedSource, Source, record_source
 from parakit.data.splits import SPLITS, split_of, split_path, writing_splits
 
@@ -75,7 +75,7 @@ class _RankingWriter:
     test_fraction: float
 
     def write(self, folder: Path, progress: Bar | None) -> JsonObject:
-        known, n_duplicates, skipped = DigestSet(), 0, SkippedRows()
+        known, n_duplicates, skipped = DigestSet(), 0, RowReport()
         counts, n_completions = dict.fromkeys(PREFERENCE_SPLITS, 0), 0
         with writing_splits(folder, PREFERENCE_SPLITS) as outputs:
             for split, ranking in self._assigned(skipped):
@@ -96,7 +96,7 @@ class _RankingWriter:
             "test_fraction": self.test_fraction,
         }
 
-    def _assigned(self, skipped: SkippedRows) -> Iterator[tuple[str, Ranking]]:
+    def _assigned(self, skipped: RowReport) -> Iterator[tuple[str, Ranking]]:
         """(split, ranking) of everything that is read or generated."""
         if isinstance(self.source, GeneratedSource):
             if self.source.held_out:
@@ -108,17 +108,16 @@ class _RankingWriter:
             yield split_of(ranking.prompt_digest, self.validation_fraction, self.test_fraction), ranking
 
 
-def _read(paths: Sequence[str], skipped: SkippedRows) -> Iterator[Ranking]:
+def _read(paths: Sequence[str], skipped: RowReport) -> Iterator[Ranking]:
     for path in paths:
-        empty, before = True, skipped.total
+        empty = True
         for _, ranking in read_preferences(path, skipped):
             empty = False
             yield ranking
         if empty:
-            n_skipped = skipped.total - before
-            why = f" ({n_skipped} rows have nothing to teach)" if n_skipped else ""
             raise UserError(
-                f"{path}: no preferences found{why}", "give rows such as those of docs/preferences.md"
+                f"{path}: no preferences found{skipped.reasons()}",
+                "give rows such as those of docs/preferences.md",
             )
 
 

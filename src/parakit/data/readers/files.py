@@ -1,8 +1,8 @@
-"""Text files, source code, JSON lines and Parquet, plain or gzipped, as a stream of documents.
+"""Text files, source code, JSON lines, JSON arrays and Parquet, plain or gzipped, as a stream of documents.
 
 Memory holds one document and one block of its file. An unreadable file is counted and left out where it occurs in a
 folder, and an error where the user named it. A file's text is cut into documents of at most `max_document_chars`; so is
-each row of JSON lines and Parquet.
+each row of JSON and Parquet.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from parakit.data.config import TextConfig
 from parakit.data.deduplication import DigestSet
 from parakit.data.documents import Document, make_document
 from parakit.data.read_report import ReadReport
+from parakit.data.readers.arrays import DuplicateKeyError, iter_array, loads
 from parakit.data.readers.inputs import InputFile, check_paths, input_files
 from parakit.data.readers.lines import (
+    RowStream,
     UnreadableFileError,
     decode_blocks,
     iter_line_blocks,
@@ -120,30 +122,56 @@ def _read_rows(
 
 
 def _read_json_lines(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
+    """JSON lines, or one array of rows, whatever the file is called."""
     with open_text(file, config, report) as stream:
-        yield from _read_rows(
-            _json_rows(iter_line_blocks(stream, config.max_line_bytes, report), config), file, config, report
-        )
+        values = _json_values(RowStream(stream), config, report)
+        rows = ((number, _text_of(value, config.text_field)) for number, value in values)
+        yield from _read_rows(rows, file, config, report)
 
 
-def _json_rows(blocks: Iterable[bytes], config: TextConfig) -> Iterator[tuple[int, object]]:
+def _read_json(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
+    """A `.json` file of rows. Inside a folder such a file is more often a setting, and one whose first row has no text is
+    left out.
+    """
+    with open_text(file, config, ReadReport()) as stream:
+        first = next((value for _, value in _json_values(RowStream(stream), config, ReadReport())), None)
+    if not isinstance(first, dict):
+        detail = "it is neither an array of objects nor one object a line"
+        raise UnreadableFileError("no rows of text", detail, "to read the file itself as text, name it .txt")
+    if not file.named and isinstance(why := _text_of(first, config.text_field), Exception):
+        raise UnreadableFileError("no rows of text", str(why))
+    yield from _read_json_lines(file, config, report)
+
+
+def _json_values(stream: RowStream, config: TextConfig, report: ReadReport) -> Iterator[tuple[int, object]]:
+    """Numbered values, each as it is parsed, or the exception of a broken row."""
+    if stream.is_array:
+        yield from iter_array(stream, config.max_line_bytes, "surrogateescape")
+        return
     number = 0
-    for block in blocks:
+    for block in iter_line_blocks(stream, config.max_line_bytes, report):
         lines = block.split(b"\n")
         if not lines[-1]:
             lines.pop()  # empty, after the block's last line end
         for line in lines:
             number += 1
             if line and not line.isspace():
-                yield number, _json_text(line, config.text_field)
+                yield number, _parsed(line)
 
 
-def _json_text(line: bytes, text_field: str) -> object:
-    """The text of a row, None where it has none, or an exception for a broken row."""
+def _parsed(line: bytes) -> object:
     try:
-        row = json.loads(line.decode("utf-8", "surrogateescape"))
+        return loads(line.decode("utf-8", "surrogateescape"))
+    except DuplicateKeyError as error:
+        return error
     except (ValueError, RecursionError) as error:
         return ValueError(f"not JSON ({error})")
+
+
+def _text_of(row: object, text_field: str) -> object:
+    """The text of a parsed row, None where it has none, or an exception for a broken row."""
+    if isinstance(row, Exception):
+        return row
     if not isinstance(row, dict):
         return ValueError(f"not a JSON object but {type(row).__name__}")
     if text_field not in row:
@@ -177,5 +205,6 @@ def _no_text_error(path: str, skipped: Counter[str]) -> UserError:
 _READERS: dict[str, Callable[[InputFile, TextConfig, ReadReport], Iterator[Document]]] = {
     "text": _read_text,
     "jsonl": _read_json_lines,
+    "json": _read_json,
     "parquet": _read_parquet,
 }

@@ -24,7 +24,7 @@ from parakit.data.deduplication import DigestSet
 from parakit.data.documents import repair
 from parakit.data.read_report import ReadReport
 
-FileFormat = Literal["text", "jsonl", "parquet"]
+FileFormat = Literal["text", "jsonl", "json", "parquet"]
 
 PROSE = "txt text md markdown rst adoc org tex log"
 SOURCE_CODE = (
@@ -34,7 +34,7 @@ SOURCE_CODE = (
     "vhdl lisp el scm rkt groovy gradle sol"
 )
 _FORMATS: dict[str, FileFormat] = dict.fromkeys((PROSE + " " + SOURCE_CODE).split(), "text")
-_FORMATS |= {"jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
+_FORMATS |= {"jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "parquet": "parquet"}
 
 
 @dataclass(frozen=True, slots=True)

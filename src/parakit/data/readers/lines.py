@@ -80,7 +80,9 @@ def open_text(file: InputFile, config: TextConfig, report: ReadReport) -> Iterat
         yield utf8_stream(stream, encoding)
 
 
-def iter_line_blocks(stream: IO[bytes], max_line_bytes: int, report: ReadReport) -> Iterator[bytes]:
+def iter_line_blocks(
+    stream: IO[bytes] | RowStream, max_line_bytes: int, report: ReadReport
+) -> Iterator[bytes]:
     """Blocks of whole lines of a stream of `open_text`."""
     sample = stream.read(SAMPLE)
     pending = bytearray()
@@ -101,6 +103,25 @@ def iter_line_blocks(stream: IO[bytes], max_line_bytes: int, report: ReadReport)
         report.count_long_line(n_over)
     elif pending:
         yield bytes(pending)
+
+
+class RowStream:
+    """A stream of `open_text` whose first bytes are looked at: whether it is a JSON array, and whether its lines end in a
+    carriage return alone, as on old Macs, which becomes a line feed.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._held = stream, stream.read(SAMPLE)
+        self._is_mac = b"\r" in self._held.rstrip() and b"\n" not in self._held
+        self.is_array = self._held.lstrip().startswith(b"[")
+
+    def read(self, n: int) -> bytes:
+        """At most `n` bytes; none at the end."""
+        if self._held:
+            block, self._held = self._held[:n], self._held[n:]
+        else:
+            block = self._stream.read(n)
+        return block.replace(b"\r", b"\n") if self._is_mac else block
 
 
 def decode_blocks(blocks: Iterable[bytes]) -> Iterator[str]:
@@ -140,7 +161,7 @@ def _check_gzip(file: InputFile, config: TextConfig) -> None:
                 raise decompression_bomb_error(config)
 
 
-def _blocks(sample: bytes, stream: IO[bytes], size: int) -> Iterator[bytes]:
+def _blocks(sample: bytes, stream: IO[bytes] | RowStream, size: int) -> Iterator[bytes]:
     for start in range(0, len(sample), size):
         yield sample[start : start + size]
     while block := stream.read(size):

@@ -1,53 +1,69 @@
-"""Numbered rows from a file: JSON lines, a JSON array, or Parquet; each of them plain or gzipped.
+"""Numbered rows from a file: JSON lines, a JSON array, or Parquet; each of them plain or gzipped. `read_rows` is the one
+reader of conversations, prompts, preferences and examples.
 
-Rows are numbered from 1, as editors number lines, so that an error can name the row; an invalid row is an error. JSON lines
-and Parquet are streamed; an array is read whole.
+Rows are numbered from 1, as editors number lines, so that an error can name the row; an invalid row is an error. Rows are
+streamed, and one over 16 MiB is an error. What a file of JSON holds is decided by its first character, not by its name.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import TypeVar
 
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.data.config import TextConfig
 from parakit.data.documents import repair
 from parakit.data.read_report import ReadReport
+from parakit.data.readers.arrays import DuplicateKeyError, iter_array, loads
 from parakit.data.readers.inputs import InputFile, check_paths
-from parakit.data.readers.lines import (
-    UnreadableFileError,
-    decompression_bomb_error,
-    expansion_limit,
-    iter_line_blocks,
-    open_input,
-    open_text,
-)
+from parakit.data.readers.lines import RowStream, UnreadableFileError, iter_line_blocks, open_input, open_text
+from parakit.data.readers.parquet import parquet_rows
+from parakit.data.readers.tracked_row import TrackedRow, as_row
+from parakit.data.row_report import RowReport, UninformativeExample
 
 RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 _HINT = "give .jsonl, .json or .parquet (plain or .gz)"
-_ROWS = 64  # rows of Parquet decoded at once
+Item = TypeVar("Item")
 
 
-def read_records(path: str | Path) -> Iterator[tuple[str, object]]:
+def read_rows(
+    records: Iterable[tuple[str, object]], parse: Callable[[TrackedRow], Item], report: RowReport, hint: str
+) -> Iterator[tuple[str, Item]]:
+    """What `parse` makes of each row, with the row's location. `hint` says what a row looks like.
+
+    Rows for which `parse` raises `UninformativeExample` are counted in `report`, as are the keys that it did not read;
+    an unread key that bears text is a `UserError` with the row's number, as every row that `parse` refuses is.
+    """
+    for where, values in records:
+        row = as_row(values, where, hint)
+        try:
+            item = parse(row)
+        except UninformativeExample as error:
+            report.add(error.reason, where)
+            continue
+        except RecursionError:
+            raise UserError(f"{where}: nested too deeply", hint) from None
+        report.ignore(row.close())
+        yield where, item
+
+
+def read_records(path: str | Path, any_name: bool = False) -> Iterator[tuple[str, object]]:
     """Stream the rows of one file, each with its location ("pairs.jsonl, row 7"). `UserError` for a file that is missing,
-    damaged or of another format, and at the first row that cannot be read.
+    damaged or of another format, and at the first row that cannot be read. With `any_name` a file of an unknown ending is
+    read as JSON.
     """
     check_paths([str(path)])
     file = Path(path).expanduser()
     if file.is_dir():
         raise UserError(f"{file}: is a folder", f"name its files: {_HINT}")
     suffix = file_suffix(file)
-    if suffix not in RECORD_SUFFIXES:
+    if suffix not in RECORD_SUFFIXES and not any_name:
         raise UserError(f"{file}: {suffix or 'no ending'} is not a supported file type", _HINT)
     name = display_name(file)
-    rows = {".json": _array, ".parquet": _parquet}.get(suffix, enumerate_json_lines)(file)
-    for number, row in rows:
+    for number, row in _parquet(file) if suffix == ".parquet" else enumerate_json(file):
         yield f"{name}, row {number}", row
 
 
@@ -63,89 +79,66 @@ def display_name(path: Path) -> str:
 
 def enumerate_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends; raises `UserError` for a file that is no text."""
-    config, report, number = TextConfig(), ReadReport(), 0
-    try:
-        with _open_rows(path, report) as stream:
-            for block in iter_line_blocks(stream, config.max_line_bytes, report):
-                if report.long_lines:
-                    break
-                for line in block.removesuffix(b"\n").split(b"\n"):
-                    number += 1
-                    yield number, _decoded(line.removesuffix(b"\r"), f"{display_name(path)}, row {number}")
-    except UnreadableFileError as error:
-        raise _user_error(path, error) from None
+    report = ReadReport()
+    with _open_rows(path, report) as stream:
+        yield from _numbered_lines(stream, path, report)
+
+
+def enumerate_json(path: Path) -> Iterator[tuple[int, object]]:
+    """Numbered values of JSON lines, in which empty lines are skipped, or of one JSON array."""
+    report = ReadReport()
+    with _open_rows(path, report) as stream:
+        if stream.is_array:
+            yield from iter_array(stream, TextConfig().max_line_bytes)
+            return
+        for number, line in _numbered_lines(stream, path, report):
+            if not line or line.isspace():
+                continue
+            try:
+                yield number, loads(line)
+            except DuplicateKeyError as error:
+                raise UserError(f"{display_name(path)}, row {number}: {error}", "keep one of them") from None
+            except (ValueError, RecursionError) as error:
+                raise UserError(
+                    f"{display_name(path)}, row {number}: not JSON ({error})",
+                    "give one JSON object a line, or one array of objects: [{...}, {...}]",
+                ) from None
+
+
+def _numbered_lines(stream: RowStream, path: Path, report: ReadReport) -> Iterator[tuple[int, str]]:
+    number, limit = 0, TextConfig().max_line_bytes
+    for block in iter_line_blocks(stream, limit, report):
+        if report.long_lines:
+            break
+        for line in block.removesuffix(b"\n").split(b"\n"):
+            number += 1
+            yield number, _decoded(line.removesuffix(b"\r"), f"{display_name(path)}, row {number}")
     if report.long_lines:
-        limit = f"over {config.max_line_bytes:,} bytes"
-        raise UserError(f"{path}: a row after row {number} is {limit}", "cut its text, or remove it")
-
-
-def enumerate_json_lines(path: Path) -> Iterator[tuple[int, object]]:
-    """Numbered values, one a line; empty lines are skipped."""
-    for number, line in enumerate_lines(path):
-        if not line or line.isspace():
-            continue
-        try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{display_name(path)}, row {number}: not JSON ({error})", "give one JSON object a line"
-            ) from None
-
-
-def _array(path: Path) -> Iterator[tuple[int, object]]:
-    try:
-        with _open_rows(path, ReadReport()) as stream:
-            rows = json.loads(stream.read())
-    except UnreadableFileError as error:
-        raise _user_error(path, error) from None
-    except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}: not JSON ({error})", "a .json file holds one array of rows; JSON lines end in .jsonl"
-        ) from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: a {type(rows).__name__}, not an array of rows", "put the rows into [ ]")
-    return enumerate(rows, 1)
+            f"{path}: a row after row {number} is over {limit:,} bytes", "cut its text, or remove it"
+        )
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, object]]:
-    import pyarrow  # here: slow to import, and most files need none of it
-
     try:
-        with open_input(_input(path), TextConfig()) as stream, tempfile.TemporaryFile() as unpacked:
-            if path.suffix.lower() == ".gz":
-                shutil.copyfileobj(stream, unpacked)  # Parquet is read from its end
-                yield from _table_rows(unpacked, path)
-            else:
-                yield from _table_rows(stream, path)
+        with open_input(_input(path), TextConfig()) as stream:
+            yield from parquet_rows(stream, _input(path), TextConfig())
     except UnreadableFileError as error:
         raise _user_error(path, error) from None
-    except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
-        detail = str(error).split("\n")[0][:200]
-        raise UserError(f"{path}: damaged Parquet ({detail})", "get a fresh copy of the file") from None
-
-
-def _table_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, object]]:
-    from pyarrow import parquet
-
-    table = parquet.ParquetFile(stream, buffer_size=65_536, pre_buffer=False)
-    limit = expansion_limit(path.stat().st_size, TextConfig())
-    for group in range(table.metadata.num_row_groups):
-        if table.metadata.row_group(group).total_byte_size > limit:
-            raise decompression_bomb_error(TextConfig())
-    number = 0
-    for batch in table.iter_batches(batch_size=_ROWS, use_threads=False):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, {key: value for key, value in row.items() if value is not None}
 
 
 @contextmanager
-def _open_rows(path: Path, report: ReadReport) -> Iterator[IO[bytes]]:
+def _open_rows(path: Path, report: ReadReport) -> Iterator[RowStream]:
     """A file of rows as UTF-8; an encoding that is only guessed is printed."""
-    with open_text(_input(path), TextConfig(), report) as stream:
-        for name, encoding in report.guessed_files.items():
-            log(f"{name}: read as {encoding}, recognized from its letters; save it as UTF-8 if that is wrong")
-        yield stream
+    try:
+        with open_text(_input(path), TextConfig(), report) as stream:
+            for name, encoding in report.guessed_files.items():
+                log(
+                    f"{name}: read as {encoding}, recognized from its letters; save it as UTF-8 if that is wrong"
+                )
+            yield RowStream(stream)
+    except UnreadableFileError as error:
+        raise _user_error(path, error) from None
 
 
 def _input(path: Path) -> InputFile:
