@@ -210,7 +210,9 @@ def prompt_double_bos(context: PromptContext) -> str | None:
 def prompt_seam_differs(context: PromptContext) -> str | None:
     for prompt in context.prompts[:MAX_COMPILED]:
         try:
-            completion_ids(context.tokenizer, prompt.messages, prompt.answer or "x", prompt.token_ids)
+            completion_ids(
+                context.tokenizer, prompt.messages, prompt.answer or "x", prompt.token_ids, prompt.tools
+            )
         except UserError as error:
             return f"of a prompt of {len(prompt.token_ids)} tokens: {error}"
     return None

@@ -14,7 +14,7 @@ import numpy as np
 
 from parakit.alignment.config import BestOfNConfig
 from parakit.alignment.jsonl_cache import CachedRow, cached_map
-from parakit.alignment.rl.best_of_n import best_of_n_curve, best_samples, to_conversation
+from parakit.alignment.rl.best_of_n import best_of_n_curve, best_samples
 from parakit.alignment.rl.prompts import RLPrompt
 from parakit.alignment.rl.reward import compute_rewards
 from parakit.alignment.rl.rollouts import complete, frozen_copy
@@ -22,9 +22,9 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.common.seeds import derive_seed, seed_everything
-from parakit.data.conversations.conversation import Conversation, write_conversations
-from parakit.data.conversations.messages import parse_messages
+from parakit.data.conversations.conversation import parse_conversation, write_conversations
 from parakit.data.conversations.sets import prepare_conversations
+from parakit.data.readers.tracked_row import TrackedRow
 from parakit.stages.config import chat_finetune_config
 from parakit.stages.data import make_conversation_shards
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
@@ -106,7 +106,7 @@ def _sample(context: RLContext, config: BestOfNConfig, run_dir: Path) -> tuple[n
 
         rows = cached_map(run_dir / SAMPLED, list(starts), str, sample, chunk_size=1)
     rewards = np.concatenate([np.array(row["rewards"]) for row in rows])
-    best = [Conversation(parse_messages(messages, SAMPLED)) for row in rows for messages in row["chosen"]]
+    best = [parse_conversation(TrackedRow(chosen, SAMPLED)) for row in rows for chosen in row["chosen"]]
     usable = [conversation for conversation in best if conversation.messages[-1].content.strip()]
     if not usable:
         raise UserError(
@@ -128,7 +128,7 @@ def _complete(context: RLContext, config: BestOfNConfig, start: int) -> CachedRo
     truncated = np.array([not sample.ended for sample in samples])
     rewards = compute_rewards(context.reward, samples) - config.truncation_penalty * truncated
     rewards = rewards.reshape(len(prompts), -1)
-    best = [to_conversation(sample).to_row()["messages"] for sample, _ in best_samples(samples, rewards)]
+    best = [sample.conversation().to_row() for sample, _ in best_samples(samples, rewards)]
     return {"rewards": rewards.tolist(), "chosen": best}
 
 

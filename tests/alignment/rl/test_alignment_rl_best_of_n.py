@@ -15,7 +15,6 @@ from parakit.alignment.rl.best_of_n import (
     best_samples,
     expected_best,
     kl_bound,
-    to_conversation,
 )
 from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.data.conversations.conversation import Message
@@ -54,5 +53,5 @@ def test_the_best_is_chosen_and_prompts_without_one_are_left_out() -> None:
     rewards = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [0.0, -1.0, -2.0]])
     found = list(best_samples(samples, rewards))
     assert [(sample.completion, value) for sample, value in found] == [("c1", 3.0), ("c6", 0.0)]
-    conversation = to_conversation(found[0][0])
+    conversation = found[0][0].conversation()
     assert [message.content for message in conversation.messages] == ["q0", "c1"]

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from parakit.alignment.rl.prompts import SampledCompletion
-from parakit.data.conversations.conversation import Conversation, Message
 
 
 def expected_best(rewards: np.ndarray, n: int, by: np.ndarray | None = None) -> float:
@@ -54,8 +53,3 @@ def best_samples(
         if len(values) == 1 or values.max() > values.min():
             best = int(np.argmax(values))
             yield samples[row * len(values) + best], float(values[best])
-
-
-def to_conversation(sample: SampledCompletion) -> Conversation:
-    """The sample in the form that `parakit finetune` reads."""
-    return Conversation((*sample.messages, Message("assistant", sample.completion)))

@@ -16,7 +16,6 @@ from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.data.conversations.conversation import Message
 from parakit.inference.batching import evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import RewardModel
@@ -54,8 +53,7 @@ class ModelReward:
         return [rewards[first.setdefault(tuple(row), i)] for i, row in enumerate(rows)]
 
     def _ids(self, sample: SampledCompletion) -> list[int]:
-        messages = [*sample.messages, Message("assistant", sample.completion)]
-        chat, limit = compile_chat(self.tokenizer, messages), self.model.config.max_seq_len
+        chat, limit = compile_chat(self.tokenizer, sample.conversation()), self.model.config.max_seq_len
         excess = len(chat.token_ids) - limit
         if excess <= 0:
             return chat.token_ids

@@ -20,6 +20,7 @@ from parakit.data.conversations.conversation import (
     write_conversations,
 )
 from parakit.data.conversations.sets import iter_conversations
+from parakit.data.row_report import RowReport, skip_summary
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -33,6 +34,8 @@ class RLPrompt:
     token_ids: tuple[int, ...]
     tests: str | None = None
     """Unit tests of the program that the prompt wants, as JSON."""
+    tools: str | None = None
+    """The functions that the assistant may call, as JSON (`Conversation.tools`)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class SampledCompletion:
     completion: str
     ended: bool = True
     tests: str | None = None
+    tools: str | None = None
+
+    def conversation(self) -> Conversation:
+        """The prompt with the completion as the assistant's turn."""
+        return Conversation((*self.messages, Message("assistant", self.completion)), tools=self.tools)
 
     def describe(self) -> str:
         """Prompt and completion on one line, shortened."""
@@ -52,22 +60,26 @@ class SampledCompletion:
 
 
 def split_conversation(conversation: Conversation) -> tuple[tuple[Message, ...], str | None] | None:
-    """The messages up to the user's last turn, and the assistant's turn after it; None without a user's turn."""
+    """The messages up to the user's last turn, and the text of the assistant's turn after it, if that is no call of a
+    function; None without a user's turn.
+    """
     messages = conversation.messages
     for i in range(len(messages) - 1, -1, -1):
         if messages[i].role == "user":
-            has_answer = i + 1 < len(messages) and messages[i + 1].role == "assistant"
-            return messages[: i + 1], messages[i + 1].content if has_answer else None
+            answers = [
+                m.content for m in messages[i + 1 : i + 2] if m.role == "assistant" and not m.tool_calls
+            ]
+            return messages[: i + 1], answers[0] if answers else None
     return None
 
 
 def compile_prompts(
     tokenizer: Tokenizer, conversations: Iterable[Conversation], max_prompt: int, where: str
 ) -> list[RLPrompt]:
-    """Distinct prompts of at max_chars `max_prompt` tokens; longer ones and conversations without a user's turn are counted and
+    """Distinct prompts of at most `max_prompt` tokens; longer ones and conversations without a user's turn are counted and
     skipped. `UserError` where none is left.
     """
-    prompts: dict[tuple[Message, ...], RLPrompt] = {}
+    prompts: dict[Conversation, RLPrompt] = {}
     n_long = n_empty = 0
     for conversation in conversations:
         parts = split_conversation(conversation)
@@ -75,11 +87,13 @@ def compile_prompts(
             n_empty += 1
             continue
         messages, answer = parts
-        token_ids = tuple(compile_chat(tokenizer, messages, add_generation_prompt=True).token_ids)
+        prompt = Conversation(messages, tools=conversation.tools)
+        token_ids = tuple(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
         if len(token_ids) > max_prompt:
             n_long += 1
         else:
-            prompts.setdefault(messages, RLPrompt(messages, answer, token_ids, conversation.tests))
+            found = RLPrompt(messages, answer, token_ids, conversation.tests, conversation.tools)
+            prompts.setdefault(prompt, found)
     for n, why in ((n_long, f"longer than {max_prompt} tokens, the context window without max_new_tokens"),
                    (n_empty, "conversations without a user's turn")):  # fmt: skip
         if n:
@@ -97,7 +111,12 @@ def prompts_file(paths: Sequence[str], out: Path) -> Path:
     if len(paths) == 1:
         return Path(paths[0])
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_conversations(out, (conversation for path in paths for conversation in read_conversations(path)))
+    reports = {path: RowReport() for path in paths}
+    write_conversations(
+        out, (row for path, report in reports.items() for row in read_conversations(path, report))
+    )
+    for path, report in reports.items():
+        _log_report(path, report)
     return out
 
 
@@ -105,7 +124,15 @@ def read_prompts(path: Path, tokenizer: Tokenizer, max_prompt: int, split: str =
     """The prompts of one split of a conversations folder, or all of a `.jsonl` file."""
     if (path / LINEAGE).is_file():
         return compile_prompts(tokenizer, iter_conversations(path, split), max_prompt, f"{path}, {split}")
-    return compile_prompts(tokenizer, read_conversations(path), max_prompt, str(path))
+    report = RowReport()
+    prompts = compile_prompts(tokenizer, read_conversations(path, report), max_prompt, str(path))
+    _log_report(path, report)
+    return prompts
+
+
+def _log_report(path: str | Path, report: RowReport) -> None:
+    for line in skip_summary(report.to_dict()):
+        log(f"{path}: {line}")
 
 
 def _quoted(text: str, max_chars: int = 120) -> str:

@@ -102,7 +102,7 @@ def _python_reward(path: str) -> FunctionReward:
         raise UserError(f"python={path}: not a function", "name a function of (messages, completion, answer)")
 
     def call(sample: SampledCompletion) -> float:
-        messages = [{"role": m.role, "content": m.content} for m in sample.messages]
+        messages = [message.to_row() for message in sample.messages]
         return float(function(messages, sample.completion, sample.answer))
 
     return FunctionReward(f"python={path}", call)

@@ -120,7 +120,9 @@ def complete(
     for prompt, token_ids in zip(repeated, completions, strict=True):
         ended = token_ids[-1] in stops
         text = response_text(tokenizer, token_ids[:-1] if ended else token_ids)
-        samples.append(SampledCompletion(prompt.messages, prompt.answer, text, ended, prompt.tests))
+        samples.append(
+            SampledCompletion(prompt.messages, prompt.answer, text, ended, prompt.tests, prompt.tools)
+        )
     return samples, completions
 
 

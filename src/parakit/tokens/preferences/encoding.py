@@ -18,7 +18,7 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.progress import Bar
-from parakit.data.conversations.conversation import Message
+from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.preferences.rankings import Ranking
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -66,15 +66,20 @@ class EncodedRankings:
 
 
 def completion_ids(
-    tokenizer: Tokenizer, prompt: Sequence[Message], completion: str, prompt_ids: Sequence[int] | None = None
+    tokenizer: Tokenizer,
+    prompt: Sequence[Message],
+    completion: str,
+    prompt_ids: Sequence[int] | None = None,
+    tools: str | None = None,
 ) -> tuple[list[int], list[int]]:
     """The ids of a prompt (with an opened assistant's turn) and of a completion (with its end of turn).
 
     Raises `UserError` where the whole conversation does not begin with the prompt's ids.
     """
     if prompt_ids is None:
-        prompt_ids = compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids
-    whole = compile_chat(tokenizer, [*prompt, Message("assistant", completion)])
+        asked = Conversation(tuple(prompt), tools=tools)
+        prompt_ids = compile_chat(tokenizer, asked, add_generation_prompt=True).token_ids
+    whole = compile_chat(tokenizer, Conversation((*prompt, Message("assistant", completion)), tools=tools))
     n = len(prompt_ids)
     if whole.token_ids[:n] != list(prompt_ids):
         raise UserError(
