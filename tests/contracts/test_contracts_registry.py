@@ -14,7 +14,7 @@ from parakit.training.tasks import TASKS
 from tests.contracts.task_cases import CASE_TASKS
 from tests.contracts.training_cases import TrainingCase
 
-OTHER_NAMES = {"distill", "replay", "prompts"}
+OTHER_NAMES = {"corpus", "distill", "replay", "prompts"}
 
 
 @pytest.mark.parametrize("check", all_checks(), ids=lambda check: check.name)

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     data = command.data or _training_data(model)
     n_shown = command.n_documents if command.show else 0
     report = check_data(model, data, command.split, command.seq_len, n_shown, command.method)
-    healthy = all(result.passed for result in report.results)
+    healthy = not any(result.stops for result in report.results)
     if command.as_json:
         as_json = {"healthy": healthy, "checks": [vars(result) for result in report.results]}
         print(json.dumps(as_json | ({"shown": report.shown} if report.shown else {}), ensure_ascii=False))
@@ -93,8 +93,11 @@ def _print(report: "Report") -> None:
     for result in report.results:
         mark = "[green]passed[/green]" if result.passed else "[bold red]failed[/bold red]"
         failure = f"{result.prevents}\nSeen: {result.detail}\nTo do: {result.remedy}"
+        mark = "[yellow]warning[/yellow]" if result.warning and not result.passed else mark
         mark = "skipped" if result.skipped else mark
         table.add_row(mark, result.name, escape(result.noticed_by if result.passed else failure))
     console.print(table)
-    n_failed = sum(not result.passed for result in report.results)
-    console.print(f"{len(report.results)} checks, {n_failed or 'none'} failed")
+    n_failed = sum(result.stops for result in report.results)
+    n_warnings = sum(not result.passed for result in report.results) - n_failed
+    warned = f", {n_warnings} with a warning" if n_warnings else ""
+    console.print(f"{len(report.results)} checks, {n_failed or 'none'} failed{warned}")

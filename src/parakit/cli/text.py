@@ -26,6 +26,8 @@ from parakit.primer.config import PrimerConfig
 from parakit.primer.sources import primer_conversations, primer_documents, primer_preferences
 from parakit.primer.statistics import compute_statistics
 from parakit.stages.data_config import CorpusConfig, ExamplesConfig
+from parakit.training.doctor.corpus import check_corpus
+from parakit.training.doctor.registry import log_warnings
 from parakit.training.task_names import ExampleTaskName
 
 _MAX_NAMES = 5
@@ -149,6 +151,7 @@ def _corpus(command: TextCommandConfig) -> None:
     source = primer_documents(config.primer) if config.primer else None
     with progress("text", unit="bytes") as bar:
         prepare_corpus(config, command.output, command.overwrite, bar, source)
+    log_warnings("text", check_corpus(read_json(f"{command.output}/report.json")))
 
 
 def _conversations(command: TextCommandConfig) -> None:

@@ -9,7 +9,6 @@ them do, and long documents are cut finer until these have enough; the report gi
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -40,7 +39,8 @@ from parakit.data.splits import SPLITS, split_path, writing_splits
 
 FINEST_CHARS = 250  # documents are not cut shorter than this to fill a split
 N_LARGEST = 10  # files that the report names
-_ROW = re.compile(r":\d+$")  # the row in a document's source
+FACTS = ("splits", "split_by", "texts_in_two_splits", "n_files", "largest_files", "lines")
+"""Keys of the report that the doctor checks; token shards of the corpus have them too."""
 
 
 @dataclass
@@ -54,8 +54,7 @@ class _Texts:
     n_templated: int = 0
 
     def begin(self, document: Document, held_out: bool) -> TextUnit:
-        file = _ROW.sub("", document.source)
-        self.units.append(TextUnit(document.digest, file, held_out, group=len(self.units)))
+        self.units.append(TextUnit(document.digest, document.file, held_out, group=len(self.units)))
         return self.units[-1]
 
 
@@ -89,6 +88,8 @@ def prepare_corpus(
             max_chars //= 2
             texts = _collect(collected, config.replace(max_document_chars=max_chars), None, None)
         written = _write_splits(folder, collected, texts, assignment, config)
+        if source:  # its kinds of text are no files
+            written |= {"n_files": 0, "largest_files": []}
         collected.unlink()
         lineage.result = {"max_document_chars": max_chars} | written | _counts(texts.report)
         report = {"splits": written["splits"], "max_document_chars": max_chars} | texts.report.to_dict()
@@ -194,7 +195,7 @@ def _write_splits(
     """Copy the documents to their splits; returns what the report says about these."""
     splits = {split: {"documents": 0, "bytes": 0, "sources": 0} for split in SPLITS}
     gap, capped, similar = ({"documents": 0, "bytes": 0} for _ in range(3))
-    by_file, seen = Counter[str](), set[tuple[str, int]]()
+    by_file, seen, groups = Counter[str](), set[tuple[str, int]](), set[tuple[str, int]]()
     pieces = Counter[int]()
     caps = _caps(texts, assignment, config)
     with writing_splits(folder) as outputs, open(collected, encoding="utf-8", newline="\n") as file:
@@ -217,6 +218,7 @@ def _write_splits(
                 if (split, index) not in seen:
                     seen.add((split, index))
                     counts["sources"] += 1
+                    groups |= {(split, unit.group)} if assignment.by == "text" else set()
                 if split == "train":
                     by_file[unit.file] += document.n_bytes
             counts["documents"] += 1
@@ -227,10 +229,19 @@ def _write_splits(
         "gap": gap,
         "near_duplicates": similar,
         "over_max_source_share": capped,
+        "texts_in_two_splits": sum(n > 1 for n in Counter(group for _, group in groups).values()),
         "n_files": len(by_file),
-        "largest_files": [{"file": name, "bytes": n} for name, n in by_file.most_common(N_LARGEST)],
+        "largest_files": largest(by_file, "bytes"),
         "near_duplicate_texts": sum(unit.group != i for i, unit in enumerate(texts.units)),
     }
+
+
+def largest(by_file: Counter[str], unit: str) -> list[JsonObject]:
+    """The largest files, each with its size in `unit` and its share of all."""
+    total = max(1, by_file.total())
+    return [
+        {"file": name, unit: n, "share": round(n / total, 4)} for name, n in by_file.most_common(N_LARGEST)
+    ]
 
 
 def _caps(texts: _Texts, assignment: Assignment, config: TextConfig) -> dict[str, float]:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+_ROW = re.compile(r":\d+$")
 _BAD = re.compile("[\0\ud800-\udfff]")
 
 
@@ -20,6 +21,11 @@ class Document:
     text: str
     source: str
     n_bytes: int
+
+    @property
+    def file(self) -> str:
+        """The file that the document is from: its source without a row's number."""
+        return _ROW.sub("", self.source)
 
     @property
     def digest(self) -> str:

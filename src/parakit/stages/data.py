@@ -18,7 +18,7 @@ from parakit.common.progress import Bar, log, progress
 from parakit.common.settings import Family
 from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
-from parakit.data.corpus import iter_corpus, prepare_corpus
+from parakit.data.corpus import FACTS, iter_corpus, prepare_corpus
 from parakit.data.examples import iter_examples, prepare_examples
 from parakit.data.examples.readers import example_paths
 from parakit.data.preferences.sets import prepare_preferences
@@ -39,6 +39,8 @@ from parakit.tokens.tokenizer.comparison import unknown_share
 from parakit.tokens.tokenizer.extension import ExtendedTokenizer, extend_tokenizer
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.training import train_tokenizer
+from parakit.training.doctor.corpus import check_corpus
+from parakit.training.doctor.registry import log_warnings
 from parakit.training.task_names import TaskName
 
 N_SHOWN_DOCUMENTS = 3
@@ -52,7 +54,9 @@ def make_corpus(config: CorpusConfig, out: Path, overwrite: bool = False) -> Pat
     """Read or generate the text of `config` into a corpus folder."""
     source = primer_documents(config.primer) if config.primer else None
     with progress("text", unit="bytes") as bar:
-        return prepare_corpus(config, out, overwrite, bar, source)
+        made = prepare_corpus(config, out, overwrite, bar, source)
+    log_warnings("text", check_corpus(read_json(made / "report.json")))
+    return made
 
 
 def make_tokenizer(
@@ -133,6 +137,7 @@ def make_shards(
     """Encode the splits of a corpus with the special tokens of `family`."""
     tokenizer = Tokenizer.load(tokenizer_dir)
     documents = {split: iter_corpus(corpus, split) for split in splits}
+    report = read_json(corpus / "report.json")
     with progress("tokens", unit="bytes") as bar:
         return write_shards(
             documents,
@@ -142,6 +147,7 @@ def make_shards(
             family=family,
             overwrite=overwrite,
             progress=bar,
+            corpus={name: report[name] for name in FACTS if name in report},
         )
 
 

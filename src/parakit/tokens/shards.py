@@ -9,10 +9,12 @@ its ids, EOS. The chat template encodes conversations. `n_bytes` counts the raw 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from parakit.common.files import JsonObject, read_json, save_array, write_array,
 from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
+from parakit.data.corpus import largest
 from parakit.data.documents import Document
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
@@ -46,6 +49,9 @@ class TokenShards:
     tokenizer_digest: str = ""
     family: Family = "decoder"  # determines the special tokens around each document
     has_context_turns: bool = False  # some of the assistant's turns have weight 0
+    corpus: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # `data.corpus.FACTS` of the corpus, files by tokens
 
     @property
     def n_tokens(self) -> int:
@@ -103,6 +109,7 @@ class TokenShards:
             tokenizer_digest=index["tokenizer_digest"],
             family=index["family"],
             has_context_turns=entry.get("has_context_turns", False),
+            corpus=index.get("corpus", {}),
         )
 
 
@@ -135,19 +142,22 @@ def write_shards(
     family: Family = "decoder",
     overwrite: bool = False,
     progress: Bar | None = None,
+    corpus: JsonObject | None = None,
 ) -> Path:
     """Write one shard set from `splits`: name -> documents or conversations.
 
     `parents` are the artifact folders that it is made from. `family` is the family of models that will read it, which
-    determines the special tokens around a document. `progress` advances by bytes of text.
+    determines the special tokens around a document. `progress` advances by bytes of text. `corpus` has the facts of the
+    corpus that the doctor checks.
     """
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     lineage = Lineage("shards", {"tokenizer": tokenizer.digest, "dtype": dtype}, list(parents))
     if family != "decoder":
         lineage.config["family"] = family
     with writing_artifact(path, lineage, overwrite) as folder:
+        by_file = {name: Counter[str]() for name in splits}
         entries = {
-            name: _write_split(folder, name, items, tokenizer, dtype, family, progress)
+            name: _write_split(folder, name, items, tokenizer, dtype, family, progress, by_file[name])
             for name, items in splits.items()
         }
         index = {
@@ -158,6 +168,9 @@ def write_shards(
             "tokenizer_digest": tokenizer.digest,
             "family": family,
         }
+        if corpus:
+            files = by_file.get("train") if corpus.get("n_files") else None
+            index["corpus"] = corpus | ({"largest_files": largest(files, "tokens")} if files else {})
         write_json_atomic(folder / _INDEX, index)
         lineage.result.update(entries)
     return Path(path)
@@ -171,6 +184,7 @@ def _write_split(
     dtype: str,
     family: Family,
     progress: Bar | None,
+    by_file: Counter[str],
 ) -> JsonObject:
     lengths, n_bytes, mask_path = [np.zeros(1, np.int64)], 0, folder / f"{name}.loss_mask.bin"
     has_context_turns = False
@@ -188,6 +202,8 @@ def _write_split(
                 if conversations
                 else _encode_documents(documents, tokenizer, family)
             )
+            for document, one in zip(documents, ids, strict=False):  # there are none of conversations
+                by_file[document.file] += len(one)
             write_array(ids_file, np.concatenate(ids).astype(dtype))
             if masks:
                 write_array(mask_file, np.concatenate(masks))

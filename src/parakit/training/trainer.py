@@ -286,7 +286,10 @@ def _check(setup: TrainingSetup) -> None:
     doctor.raise_first_failure(results)
     skipped = [result.name for result in results if result.skipped]
     took = f" in {time.monotonic() - started:.1f}s" if time.monotonic() - started > 1 else ""
-    log(f"{setup.title}: the doctor ran {len(results) - len(skipped)} checks{took}: all passed")
+    n_warnings = sum(not result.passed for result in results)
+    passed = f"{n_warnings} of them warnings" if n_warnings else "all passed"
+    log(f"{setup.title}: the doctor ran {len(results) - len(skipped)} checks{took}: {passed}")
+    doctor.log_warnings(setup.title, results)
     if skipped:
         log(f"{setup.title}: not checked, to stay within {check_seconds(setup):.0f}s: {', '.join(skipped)}")
 

@@ -5,7 +5,7 @@ The first rows, a sample of documents and a small batch for the model are comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -59,6 +59,11 @@ class CheckContext:
     def document_start(self) -> int | None:
         """The id that marks the begin of another document within a row."""
         return document_start(self.tokenizer, self.spec.row_format)
+
+    @property
+    def corpus(self) -> Mapping[str, Any]:
+        """Facts of the corpus that the shards are made of; nothing where they are of something else."""
+        return getattr(self.shards, "corpus", {})
 
     @cached_property
     def documents(self) -> list[Span]:

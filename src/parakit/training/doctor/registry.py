@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from parakit.common.progress import log
+
 Find = Callable[[Any], str | None]
 
 
@@ -26,6 +28,13 @@ class CheckResult:
     detail: str = ""
     skipped: bool = False
     """Not run, because the time for the checks was over; `passed` is then True."""
+    warning: bool = False
+    """Where it failed, the run goes on: the result may be right, and may mean less than it seems to."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether a run must not start."""
+        return not self.passed and not self.warning
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,15 @@ class Check:
     passes: float
     """About how many forward passes over a small batch it takes."""
     find: Find
+    warns: bool = False
+    """Whether a failure is a warning, and the run goes on."""
 
     def run(self, context: Any) -> CheckResult:
         """Look for the mistake in one training run."""
         detail = self.find(context) or ""
-        return CheckResult(self.name, not detail, self.prevents, self.noticed_by, self.remedy, detail)
+        return CheckResult(
+            self.name, not detail, self.prevents, self.noticed_by, self.remedy, detail, warning=self.warns
+        )
 
     def skip(self) -> CheckResult:
         """The result of a check that is not run."""
@@ -79,6 +92,7 @@ def check(
     runs_model: bool = False,
     blocking: bool = False,
     passes: float | None = None,
+    warns: bool = False,
 ) -> Callable[[Find], Find]:
     """Register the decorated function under a unique name."""
 
@@ -86,7 +100,9 @@ def check(
         assert name not in _CHECKS, f"two checks are called {name}"
         texts = (prevents, noticed_by, remedy, sources)
         cost = passes if passes is not None else 2.0 if runs_model else 0.0
-        _CHECKS[name] = Check(name, subject, frozenset(applies_to), *texts, runs_model, blocking, cost, find)
+        _CHECKS[name] = Check(
+            name, subject, frozenset(applies_to), *texts, runs_model, blocking, cost, find, warns
+        )
         return find
 
     return register
@@ -101,3 +117,10 @@ def checks_for(names: Iterable[str]) -> list[Check]:
     """The checks that apply to one of the names, those that only read data first."""
     selected = [one for one in _CHECKS.values() if one.applies_to.intersection(names)]
     return sorted(selected, key=lambda one: one.runs_model)
+
+
+def log_warnings(title: str, results: Iterable[CheckResult]) -> None:
+    """Print what failed without stopping the run, a line each."""
+    for result in results:
+        if not result.passed and result.warning:
+            log(f"{title}: warning: {result.name}: {result.detail}. {result.remedy}")

@@ -114,9 +114,9 @@ def check_replay(source: ReplaySource[Any], n_rows: int) -> list[CheckResult]:
 
 
 def raise_first_failure(results: list[CheckResult]) -> None:
-    """Raise `DoctorError` for the first check that failed."""
+    """Raise `DoctorError` for the first check that failed and is no warning."""
     for result in results:
-        if not result.passed:
+        if result.stops:
             raise DoctorError(result)
 
 
@@ -129,7 +129,7 @@ def _run(checks: list[Check], context: Any, results: dict[str, CheckResult], tim
         started = time.monotonic()
         results[check.name] = result = check.run(context)
         timer.count(check, time.monotonic() - started)
-        if check.blocking and not result.passed:
+        if check.blocking and result.stops:
             return False
     return True
 

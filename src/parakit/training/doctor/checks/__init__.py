@@ -1,6 +1,7 @@
 """The checks, a module for each subject. Importing this package registers them in the order in which they run."""
 
 # isort: off
+from parakit.training.doctor import corpus as corpus
 from parakit.training.doctor.checks import compatibility as compatibility
 from parakit.training.doctor.checks import labels as labels
 from parakit.training.doctor.checks import conversations as conversations
