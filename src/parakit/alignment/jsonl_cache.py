@@ -1,10 +1,12 @@
 """A JSON-lines cache for resumable work: each row is on disk as soon as it is computed.
 
-Rows have an `id`. A last line that a kill cut short is dropped and computed again; any other unreadable line is an error.
+Rows have an `id`, and in the file the sha256 of their content. A last line that a kill cut short is dropped and computed
+again; any other line that is not as it was written is an error.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +15,7 @@ from typing import TypeVar
 
 from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, disk_errors
+from parakit.common.settings import canonical_json
 
 CachedRow = JsonObject
 Item = TypeVar("Item")
@@ -34,10 +37,12 @@ class JsonlCache:
         for number, line in enumerate(complete.splitlines(), 1):
             try:
                 row = json.loads(line)
+                if row.pop("sha256") != _sha256(row):
+                    raise ValueError("the content has changed")
                 self.rows[row["id"]] = row
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise CorruptArtifact(
-                    f"{path}: line {number} is corrupt", "delete the file to start over"
+                    f"{path}: line {number} is corrupt", "delete the line, or the file to start over"
                 ) from None
 
     def add(self, rows: Iterable[CachedRow]) -> None:
@@ -46,10 +51,15 @@ class JsonlCache:
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8", newline="\n") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in new)
+                rows = (row | {"sha256": _sha256(row)} for row in new)
+                file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
                 file.flush()
                 os.fsync(file.fileno())
         self.rows |= {row["id"]: row for row in new}
+
+
+def _sha256(row: CachedRow) -> str:
+    return hashlib.sha256(canonical_json(row).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def cached_map(

@@ -38,7 +38,7 @@ from parakit.common.artifacts import (
     verify_manifest,
     writing_artifact,
 )
-from parakit.common.errors import UserError
+from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.model.config import EmbedderConfig, EncoderConfig, ModelConfig
 
@@ -163,10 +163,16 @@ def load_full_model(
 def check_artifact(folder: Path, kind: str, verify: bool, accept_config: Collection[str] = ()) -> None:
     """Refuse a folder that is dangerous, is an artifact of another kind, or (with `verify`) was changed."""
     check_folder_safety(folder, accept_config)
-    verify = verify and (folder / MANIFEST).is_file()
+    has_manifest = (folder / MANIFEST).is_file()
     if (folder / LINEAGE).is_file():
+        if verify and not has_manifest:
+            raise CorruptArtifact(
+                f"{folder / MANIFEST}: is missing, so the files of this {kind} cannot be verified",
+                f"restore it from a copy; or delete {LINEAGE} there too: the folder is then read as a third-party"
+                f" {kind}, as it is",
+            )
         open_artifact(folder, kind=kind, verify=verify)
-    elif verify:
+    elif verify and has_manifest:
         verify_manifest(folder)
 
 

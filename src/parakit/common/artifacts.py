@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,13 +168,15 @@ def read_lineage(folder: str | Path) -> JsonObject:
     return lineage
 
 
-def verify_manifest(path: str | Path) -> None:
-    """Compare every file of an artifact with its recorded size and sha256; `CorruptArtifact` names the first that
-    differs.
+def verify_manifest(path: str | Path, names: Collection[str] | None = None) -> None:
+    """Compare every file of an artifact (or those of `names` that it was written with) with its recorded size and sha256;
+    `CorruptArtifact` names the first that differs.
     """
     path = Path(path)
     recorded = _recorded(path / MANIFEST)
     for name, (sha256, size) in recorded.items():
+        if names is not None and name not in names:
+            continue
         file = path / name
         if not is_file(file):
             raise CorruptArtifact(f"{file}: is missing", _RESTORE)
@@ -186,7 +188,7 @@ def verify_manifest(path: str | Path) -> None:
             raise CorruptArtifact(
                 f"{file}: its content has changed since it was written (sha256 differs)", _RESTORE
             )
-    if extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST}):
+    if names is None and (extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST})):
         raise UnexpectedFile(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
 
 

@@ -15,10 +15,11 @@ from parakit.alignment.config import AlignConfig, DPOConfig, RewardConfig, Smoot
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective
 from parakit.checkpoints.loading import load_model
+from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject
+from parakit.common.files import JsonObject, save_array
 from parakit.common.progress import log, progress
 from parakit.common.seeds import seed_everything
 from parakit.data.preferences.sets import iter_preferences
@@ -52,7 +53,7 @@ REWARD_RATE_FACTOR, DPO_RATE_FACTOR = 0.25, 0.025  # of the pre-training rate; s
 REWARD_EPOCHS, DPO_EPOCHS = 2.0, 1.0
 BATCH_RANKINGS, MIN_BATCH_RANKINGS = 32, 4
 MIN_STEPS = 16  # of an epoch, if there are enough rankings: small sets get smaller batches
-SPLITS = ("train", "validation")
+SPLITS, REFERENCE = ("train", "validation"), "reference"
 MIN_VALIDATION_ROWS = 8
 DOCTOR_ROWS = 4  # the fewest that the doctor reads
 
@@ -213,17 +214,19 @@ def _reference_log_probs(
     """The log-probabilities of every completion that the run reads, under the model before training, cached in the run
     directory.
     """
-    log_probs = {}
-    n_read = {"train": plan.rows_before(plan.max_steps), "validation": _validation_rows(data, plan)}
-    for split in SPLITS:
-        path = run_dir / f"reference.{split}.npy"
-        if not path.exists():
-            source = _source(base, data, split, plan, None)
-            rankings = source.rankings(max(n_read[split], DOCTOR_ROWS))
-            with progress(f"reference ({split})", len(rankings), "rankings") as bar:
-                np.save(path, reference_log_probs(base, source, bar.advance, rankings))
-        log_probs[split] = np.load(path, allow_pickle=False)
-    return log_probs
+    path = run_dir / REFERENCE
+    if not path.exists():
+        n_read = {"train": plan.rows_before(plan.max_steps), "validation": _validation_rows(data, plan)}
+        with writing_artifact(path, Lineage("reference_log_probs", seed=plan.seed)) as folder:
+            for split in SPLITS:
+                source = _source(base, data, split, plan, None)
+                rankings = source.rankings(max(n_read[split], DOCTOR_ROWS))
+                with progress(f"reference ({split})", len(rankings), "rankings") as bar:
+                    save_array(
+                        folder / f"{split}.npy", reference_log_probs(base, source, bar.advance, rankings)
+                    )
+    folder = open_artifact(path, "reference_log_probs").path
+    return {split: np.load(folder / f"{split}.npy", allow_pickle=False) for split in SPLITS}
 
 
 def _task(

@@ -272,9 +272,16 @@ def test_a_cached_map_resumes_after_an_interruption(tmp_path: Path) -> None:
     rows = cached_map(path, items, str, work, chunk_size=2)
     assert [row["square"] for row in rows] == [i * i for i in items]
     assert [i for i in done if i != 99] == [0, 1, 2, 3, 4, 5, 6]
-    path.write_text("nonsense\n")
-    with pytest.raises(CorruptArtifact, match="line 1"):
-        JsonlCache(path)
+    whole = path.read_text()
+    for damaged, number in (
+        (f"nonsense\n{whole}", 1),
+        (whole.replace("16", "17"), 5),
+        (f"{whole}{{}}\n", 8),
+        ("[]\n", 1),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(CorruptArtifact, match=f"line {number} "):
+            JsonlCache(path)
 
 
 def test_any_words_are_a_critique_where_no_beginning_was_asked_for() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from parakit.common.choices import part_of
-from parakit.common.files import JsonObject, read_json, write_json_atomic
+from parakit.common.files import JsonObject, read_checked_json, write_checked_json
 from parakit.common.progress import log
 from parakit.evaluation.general_text import general_loss, general_texts
 from parakit.model.adapters import Adapter, without_adapter
@@ -102,13 +102,14 @@ def measure_before(
     """
     path = run_dir / BEFORE
     if path.is_file():
-        return read_json(path)
+        before: JsonObject = read_checked_json(path, "delete it: the model is measured again")
+        return before
     if not (comparison.speaks or comparison.validates or comparison.prompts):
         return {}
     started = time.monotonic()
     if sum(p.numel() for p in model.parameters()) >= SLOW_PARAMETERS:
         log("measuring the model before the first step")
-    before: JsonObject = {"skipped": list(comparison.skipped)}
+    before = {"skipped": list(comparison.skipped)}
     without = without_adapter(model) if adapter else contextlib.nullcontext()
     with without, _generators_kept(model):
         if comparison.validates:
@@ -125,7 +126,7 @@ def measure_before(
     before["seconds"] = time.monotonic() - started
     if before["seconds"] > 1:
         log(f"measured before the first step in {before['seconds']:.1f}s")
-    write_json_atomic(path, before)
+    write_checked_json(path, before)
     return before
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parakit.common.artifacts import LINEAGE, verify_manifest
+from parakit.common.artifacts import LINEAGE, open_artifact, verify_manifest
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, apply_changes, read_json, write_json_atomic, write_text_atomic
 from parakit.tokens.importers.charsmap import check_normalizer
@@ -33,6 +33,7 @@ _FILE, _CONFIG, _MAP, _TEMPLATE = (
 )
 _TARGET = "target_tokenizer.json"
 _GENERATION, _MODEL = "generation_config.json", "config.json"
+_READ = (_FILE, _CONFIG, _MAP, _TEMPLATE, _TARGET, _GENERATION, _MODEL)
 _KINDS = {"WordPiece": "wordpiece", "Unigram": "unigram", "WordLevel": "word"}
 
 
@@ -99,8 +100,9 @@ class TokenizerFiles:
         if folder.is_file() and folder.name == _FILE:
             folder = folder.parent
         _require_tokenizer(folder)
-        if (folder / LINEAGE).is_file() and read_json(folder / LINEAGE).get("kind") == "tokenizer":
-            verify_manifest(folder)
+        if (folder / LINEAGE).is_file():  # of a model, its weights are not read here
+            is_model = open_artifact(folder, verify=False).kind == "model"
+            verify_manifest(folder, _READ if is_model else None)
         config, special_map = _read_mapping(folder / _CONFIG), _read_mapping(folder / _MAP)
         settings: Mapping[str, Any] = config | special_map
         source, target_json = folder / _FILE, None
