@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from parakit.recipe.stage_list import stages_of
-from parakit.recipe.start_plan import SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING
 
 
 def settings(recipe, tmp_path) -> dict[str, dict]:
@@ -40,7 +39,9 @@ def test_a_stage_has_the_recipes_seed_unless_it_names_its_own(primer_recipe, tmp
 
 def test_the_time_is_shared_out(text_recipe, primer_recipe, tmp_path):
     alone = settings(text_recipe(time="100s", pretrain__max_steps=None), tmp_path)["pretrain"]
-    assert alone["seconds"] == pytest.approx(100 * SHARE_WITHOUT_TUNING)
-    tuned = settings(primer_recipe(time="100s", size=None), tmp_path)["pretrain"]
-    assert tuned["seconds"] == pytest.approx(100 * SHARE_BEFORE_TUNING)
+    assert alone["seconds"] == pytest.approx(92)
+    tuned = settings(primer_recipe(time="100s", size=None), tmp_path)
+    assert [tuned[stage]["seconds"] for stage in ("pretrain", "finetune")] == pytest.approx(
+        [92 * 2 / 3, 92 / 3]
+    )
     assert settings(text_recipe(), tmp_path)["pretrain"]["seconds"] is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,6 @@ from parakit.common import UserError
 from parakit.model.presets import config_for_size
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.plans import (
-    MIN_SECONDS,
     N_TIMED_STEPS,
     ModelSpec,
     choose_model_size,
@@ -17,12 +18,14 @@ from parakit.stages.plans import (
     plan_by_timing,
     resolve_plan,
 )
+from parakit.stages.pretraining import PretrainJob
 from parakit.stages.task_models import build_model
 from parakit.stages.tasks import Splits, TaskBuilder, task_settings
 from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
+from parakit.training.pace import TimeBudget
 
 VOCAB_SIZE = 300
 
@@ -87,7 +90,7 @@ def test_a_size_is_taken_as_it_is_and_a_time_buys_one(family):
         choose_model_size(wanted, PretrainConfig(), VOCAB_SIZE, data).config == sizing(family, "90k").config
     )
     bought = choose_model_size(
-        ModelSpec(family=family, seconds=30, max_seq_len=32), PretrainConfig(), VOCAB_SIZE, data
+        ModelSpec(family=family, max_seq_len=32), PretrainConfig(), VOCAB_SIZE, data, seconds=30
     )
     assert bought.config.family == family
     with pytest.raises(UserError, match="no architecture 'gpt9'"):
@@ -108,20 +111,23 @@ def test_a_time_says_how_many_steps_where_nothing_else_does():
         n_built += 1
         return build_model(sizing().config)
 
-    spec = ModelSpec(family="encoder-decoder", size="80k", seconds=20.0, seconds_spent=19.0)
-    plan = plan_by_timing(spec, training, sizing(), builder, trial)
+    plan = plan_by_timing(10.0, training, sizing(), builder, trial)
     assert n_built == 1
     assert plan.max_steps > N_TIMED_STEPS  # of milliseconds each, and ten seconds are left
-    assert spec.seconds_left == MIN_SECONDS
-    fixed = plan_by_timing(spec, training.replace(epochs=2), sizing(), builder, trial)
+    assert plan.most_steps > plan.max_steps  # and more, where they turn out to be faster
+    fixed = plan_by_timing(10.0, training.replace(epochs=2), sizing(), builder, trial)
     assert fixed == resolve_plan(training.replace(epochs=2), sizing(), splits.train)
-    unhurried = plan_by_timing(ModelSpec(size="80k"), training, sizing(), builder, trial)
+    unhurried = plan_by_timing(None, training, sizing(), builder, trial)
     assert unhurried == resolve_plan(training, sizing(), splits.train)
     assert n_built == 1
 
 
 def test_the_time_that_stages_before_took_decides_nothing_that_a_resume_compares():
-    one, other = (ModelSpec(seconds=60.0, seconds_spent=spent) for spent in (1.0, 2.0))
-    assert one.to_spec() == other.to_spec()
-    assert one.to_spec() != ModelSpec(seconds=61.0).to_spec()
-    assert one.to_spec() != ModelSpec(seconds=60.0, family="encoder").to_spec()
+    def spec(seconds: float, promised: float, **settings: str) -> dict[str, object]:
+        budget = TimeBudget(seconds, promised=promised)
+        work = Path("work")
+        return PretrainJob(work, work, work, PretrainConfig(), ModelSpec(**settings), budget).to_spec()
+
+    assert spec(59.0, 60.0) == spec(58.0, 60.0)
+    assert spec(59.0, 60.0) != spec(59.0, 61.0)
+    assert spec(59.0, 60.0) != spec(59.0, 60.0, family="encoder")

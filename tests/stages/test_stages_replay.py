@@ -14,7 +14,6 @@ from parakit.common import UserError, open_artifact
 from parakit.model import DecoderConfig, LanguageModel
 from parakit.recipe import build, dry_run
 from parakit.recipe.config import RecipeConfig
-from parakit.stages import plans
 from parakit.stages.config import PretrainConfig
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
 from parakit.stages.data_config import CorpusConfig
@@ -28,6 +27,7 @@ from parakit.tokens.shards import TokenShards, n_shared_documents
 from parakit.training.loop import accumulate_gradients
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.objectives import next_token
+from parakit.training.pace import TimeBudget
 from parakit.training.precision import Precision
 from tests.sample_text import sentences
 
@@ -178,13 +178,13 @@ def test_a_pass_over_the_new_text_takes_more_steps_with_replay(life, tmp_path):
     assert steps[1] == pytest.approx(2 * steps[0], abs=1)
 
 
-def test_a_time_says_how_long_a_model_goes_on(life, tmp_path, monkeypatch):
-    monkeypatch.setattr(plans, "MIN_SECONDS", 0.2)
+def test_a_time_says_how_long_a_model_goes_on(life, tmp_path):
     training = PretrainConfig(model=str(life["decoder"]), replay=str(life["old-decoder"]), **TINY)
     training = training.replace(max_steps=None)
-    job = PretrainJob(life["new-decoder"], None, tmp_path / "work", training, ModelSpec(seconds=0.2))
+    job = PretrainJob(life["new-decoder"], None, tmp_path / "work", training, budget=TimeBudget(0.2))
     found = run_job(job, tmp_path / "model")
     assert found["steps"] >= 1
+    assert found["plan"]["max_steps"] == found["steps"]
     assert found["parameters"] == open_artifact(life["decoder"]).lineage["result"]["parameters"]
 
 

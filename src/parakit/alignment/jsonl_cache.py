@@ -68,14 +68,18 @@ def cached_map(
     id_of: Callable[[Item], str],
     compute: Callable[[Sequence[Item]], Sequence[CachedRow]],
     chunk_size: int = 64,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> list[CachedRow]:
     """The row of every item, in order: from the file, else from `compute`, `chunk_size` items at a time. `compute` returns
-    a row for each item, without its `id`.
+    a row for each item, without its `id`. Where `has_time` is false, no further chunk is computed, and the items that
+    have no row are left out.
     """
     cache = JsonlCache(path)
     missing = [item for item in items if id_of(item) not in cache.rows]
     for start in range(0, len(missing), chunk_size):
+        if cache.rows and not has_time():
+            break
         chunk = missing[start : start + chunk_size]
         rows = compute(chunk)
         cache.add({"id": id_of(item), **row} for item, row in zip(chunk, rows, strict=True))
-    return [cache.rows[id_of(item)] for item in items]
+    return [cache.rows[id_of(item)] for item in items if id_of(item) in cache.rows]

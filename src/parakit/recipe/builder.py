@@ -28,6 +28,7 @@ from parakit.recipe.rules import open_lengths
 from parakit.recipe.stage_list import WORK, models_of, stages_of
 from parakit.recipe.start import check_start_source, family_of_start
 from parakit.recipe.start_config import StartConfig, start_mapping, start_model
+from parakit.recipe.start_plan import time_of
 from parakit.reports.summary_schema import BuildSummary
 from parakit.stages.config import replay_of
 from parakit.stages.data import example_files
@@ -50,9 +51,10 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
 
     folder = builds / recipe.name
     check_recipe(recipe)
-    stages = stages_of(recipe, folder)
+    times = time_of(recipe)
+    stages = stages_of(recipe, folder, times)
     with _build_folder(folder):
-        Build(folder, stages).run(_tell)
+        Build(folder, stages).run(_tell, times)
         folders = {stage.name: folder / stage.name for stage in stages}
         summary = summarize(recipe.name, recipe.model_dump(mode="json"), folders, models_of(recipe))
         write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")

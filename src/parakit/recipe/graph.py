@@ -8,6 +8,7 @@ behind it. `build.json` remembers the key under which each folder was made.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from parakit.data.config import TextConfig
 from parakit.data.deduplication import DigestSet
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import input_files
+from parakit.recipe.build_time import BuildTime
 from parakit.stages.run_dir import folder_fingerprint
 from parakit.training.config import TrainingConfig
 
@@ -72,16 +74,21 @@ class Build:
                 changing.add(stage.name)
             yield decision
 
-    def run(self, on_decision: Callable[[Decision], None]) -> None:
-        """Walk the stages; what is up to date is skipped, the rest is made, whole or not at all."""
+    def run(self, on_decision: Callable[[Decision], None], times: BuildTime | None = None) -> None:
+        """Walk the stages; what is up to date is skipped, the rest is made, whole or not at all. `times`: the build's,
+        which counts what skipped stages took.
+        """
         for stage in self.stages:
             decision = self._decide(stage, set())
             on_decision(decision)
             if decision.run:
-                key = self._key(stage)
+                key, started = self._key(stage), time.monotonic()
                 stage.run(self.path(stage.name))
-                self.made[stage.name] = {"key": key, "digest": self._digest(stage.name)}
+                seconds = time.monotonic() - started + (times.used_before(stage.name) if times else 0.0)
+                self.made[stage.name] = {"key": key, "digest": self._digest(stage.name), "seconds": seconds}
                 write_json_atomic(self.folder / STATE, {"stages": self.made})
+            elif times:
+                times.spent_before += self.made[stage.name]["seconds"]
 
     def _decide(self, stage: Stage, changing: set[str]) -> Decision:
         before = self.made.get(stage.name)
@@ -134,13 +141,16 @@ def outside_folders(training: TrainingConfig) -> JsonObject:
     return {f"{name}_read": folder_fingerprint(path) for name, path in folders.items() if path.is_dir()}
 
 
-def _read_state(path: Path) -> dict[str, dict[str, str]]:
+def _read_state(path: Path) -> dict[str, JsonObject]:
     if not path.exists():
         return {}
     try:
         rows = read_json(path)["stages"].items()
-        return {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in rows}
-    except (CorruptArtifact, KeyError, TypeError, AttributeError):
+        return {
+            stage: {"key": row["key"], "digest": row["digest"], "seconds": float(row.get("seconds", 0.0))}
+            for stage, row in rows
+        }
+    except (CorruptArtifact, KeyError, TypeError, ValueError, AttributeError):
         raise CorruptArtifact(
             f"{path}: is not the state of a build", "delete it; every stage is then rebuilt"
         ) from None

@@ -12,24 +12,27 @@ from typing import Any
 
 from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutConfig
 from parakit.common.files import JsonObject
+from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
-from parakit.recipe.start_plan import base_stage, seconds_of
+from parakit.recipe.start_plan import base_stage
 from parakit.training.config import TrainingConfig
 
 REWARD = "reward"
 
 
-def post_training_stages(recipe: RecipeConfig, folder: Path, work: Path) -> list[Stage]:
+def post_training_stages(
+    recipe: RecipeConfig, folder: Path, work: Path, times: BuildTime | None
+) -> list[Stage]:
     """The stages after fine-tuning, in order."""
     stages = [_preferences(recipe)] if recipe.preferences is not None else []
     policy = base_stage(recipe, "align")
     assert policy is not None, "alignment and distillation begin with a trained model"
     for step in recipe.align:
-        stages.append(_align(recipe, step, policy, folder, work))
+        stages.append(_align(recipe, step, policy, folder, work, times))
         policy = policy if step.method == REWARD else step.method
     if recipe.distill is not None:
-        stages.append(_distill(recipe, policy, folder, work))
+        stages.append(_distill(recipe, policy, folder, work, times))
     return stages
 
 
@@ -62,7 +65,9 @@ def _preferences(recipe: RecipeConfig) -> Stage:
     return Stage("preferences", settings, (), run)
 
 
-def _align(recipe: RecipeConfig, step: AlignConfig, policy: str, folder: Path, work: Path) -> Stage:
+def _align(
+    recipe: RecipeConfig, step: AlignConfig, policy: str, folder: Path, work: Path, times: BuildTime | None
+) -> Stage:
     training = seeded(step, recipe.seed)
     parents, data = [policy], "preferences"
     paths: tuple[str, ...] = ()
@@ -76,36 +81,34 @@ def _align(recipe: RecipeConfig, step: AlignConfig, policy: str, folder: Path, w
         "training": step.replace(seed=training.seed).model_dump(mode="json"),
         "prompts": fingerprint(paths),
     }
-
-    seconds = seconds_of(recipe, "align") if recipe.start else None
-    settings |= {"seconds": seconds} if seconds else {}
+    settings |= {"seconds": times.share(step.method)} if times else {}
 
     def run(out: Path) -> None:
         from parakit.stages.alignment import AlignJob
         from parakit.stages.data import make_prompts
-        from parakit.stages.defaults.time_budget import with_epochs_in_time
         from parakit.stages.job_builders import align
 
-        timed = with_epochs_in_time(training, folder / policy, folder / data, seconds)
         place = work / f"{step.method}.prompts"
         source = make_prompts(step.method, paths, place) if paths else folder / data
-        align(AlignJob(folder / policy, source, work / step.method, timed), out, overwrite=True)
+        budget = times.budget(step.method) if times else None
+        align(AlignJob(folder / policy, source, work / step.method, training, budget), out, overwrite=True)
 
     return Stage(step.method, settings, tuple(parents), run)
 
 
-def _distill(recipe: RecipeConfig, teacher: str, folder: Path, work: Path) -> Stage:
+def _distill(recipe: RecipeConfig, teacher: str, folder: Path, work: Path, times: BuildTime | None) -> Stage:
     assert recipe.distill is not None
     training = seeded(recipe.distill, recipe.seed)
     shards = "conversation_shards" if recipe.task == "chat" else "shards"
     settings = {"training": training.model_dump(mode="json")} | outside_folders(training)
+    settings |= {"seconds": times.share("distill")} if times else {}
 
     def run(out: Path) -> None:
         from parakit.stages.distillation import DistillJob
         from parakit.stages.job import run_job
 
-        run_job(
-            DistillJob(folder / teacher, folder / shards, work / "distill", training), out, overwrite=True
-        )
+        budget = times.budget("distill") if times else None
+        job = DistillJob(folder / teacher, folder / shards, work / "distill", training, budget=budget)
+        run_job(job, out, overwrite=True)
 
     return Stage("distill", settings, (teacher, shards), run)

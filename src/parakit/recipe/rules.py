@@ -199,9 +199,7 @@ def _unused_of_model(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
 
 
 def open_lengths(recipe: RecipeSections) -> bool:
-    """Whether the time decides the length of any training: of the first one, and with a start of every one."""
-    first = recipe.finetune if recipe.pretrain == "none" else recipe.pretrain
-    every = (recipe.pretrain, recipe.finetune, *recipe.align, recipe.distill)
-    sections: tuple[object, ...] = every if recipe.start else (first,)
+    """Whether the time decides the length of any training, or ends one early."""
+    sections = (recipe.pretrain, recipe.finetune, *recipe.align, recipe.distill)
     trained = [section for section in sections if isinstance(section, TrainingConfig)]
     return not trained or any(not lengths_given(section) for section in trained)

@@ -6,8 +6,8 @@ and distillation are in `post_training.py`. A recipe with `pretrain: none` goes 
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from parakit.common.choices import part_of
 from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.locks import PARTIAL
 from parakit.common.progress import progress
+from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
 from parakit.recipe.post_training import post_training_models, post_training_stages, seeded
@@ -28,7 +29,7 @@ from parakit.recipe.start_plan import (
     held_out_sets,
     held_out_sources,
     replay_stages,
-    seconds_of,
+    time_of,
     tokenizer_stage,
     vocabulary_stages,
     with_merge,
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 WORK = "work"
 
 
-def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
-    """Every stage of `recipe`, in order, for a build in `folder`."""
+def stages_of(recipe: RecipeConfig, folder: Path, times: BuildTime | None = None) -> list[Stage]:
+    """Every stage of `recipe`, in order, for a build in `folder`. `times`: of the build, if the recipe has a time."""
+    times = times or time_of(recipe)
     pretrained = recipe.pretrain != "none"
     stages = [start_stage(recipe)] if recipe.start else []
     stages += [_corpus(recipe)] if recipe.reads_text else []
@@ -58,10 +60,10 @@ def stages_of(recipe: RecipeConfig, folder: Path) -> list[Stage]:
     elif recipe.examples is not None:
         stages += [_examples(recipe)] if recipe.reads_text or recipe.start else []
         stages += [_example_shards(recipe, folder)]
-    stages += [_pretrain(recipe, folder)] if pretrained else []
-    stages += [_finetune(recipe, folder)] if recipe.finetune else []
-    stages += post_training_stages(recipe, folder, folder / WORK)
-    return [*stages, _evaluate(recipe, folder)]
+    stages += [_pretrain(recipe, folder, times)] if pretrained else []
+    stages += [_finetune(recipe, folder, times)] if recipe.finetune else []
+    stages += post_training_stages(recipe, folder, folder / WORK, times)
+    return [*stages, _evaluate(recipe, folder, times is not None)]
 
 
 def models_of(recipe: RecipeConfig) -> dict[str, str]:
@@ -119,10 +121,10 @@ def _shards(recipe: RecipeConfig, folder: Path) -> Stage:
     )
 
 
-def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
+def _pretrain(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> Stage:
     assert isinstance(recipe.pretrain, PretrainConfig)
     training = seeded(recipe.pretrain, recipe.seed)
-    seconds = seconds_of(recipe, "pretrain")
+    seconds = times.share("pretrain") if times else None
     settings: JsonObject = {
         "training": training.model_dump(mode="json"),
         "size": recipe.size,
@@ -136,7 +138,6 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
         share = recipe.replay.share if recipe.replay else None
         settings = {"training": settings["training"], "seconds": seconds, "replay_share": share}
         training = from_start(recipe, training, folder)
-    started = time.monotonic()
 
     def run(out: Path) -> None:
         from parakit.stages.job import run_job
@@ -147,7 +148,8 @@ def _pretrain(recipe: RecipeConfig, folder: Path) -> Stage:
             tokenizer=None if recipe.start else folder / "tokenizer",
             work=folder / WORK / "pretrain",
             training=training,
-            model_spec=_size_wanted(recipe, seconds, started),
+            model_spec=_model_spec(recipe),
+            budget=times.budget("pretrain") if times else None,
         )
         run_job(job, out, overwrite=True)
 
@@ -206,43 +208,40 @@ def _example_shards(recipe: RecipeConfig, folder: Path) -> Stage:
     return Stage("example_shards", {"family": recipe.family}, ("examples", source), run)
 
 
-def _finetune(recipe: RecipeConfig, folder: Path) -> Stage:
+def _finetune(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> Stage:
     assert recipe.finetune is not None
     training = seeded(recipe.finetune, recipe.seed)
     shards = "conversation_shards" if recipe.task == "chat" else "example_shards"
     base = base_stage(recipe, "finetune")
     settings: JsonObject = {"training": training.model_dump(mode="json")}
     settings |= outside_folders(training)
-    seconds = seconds_of(recipe, "finetune")
+    settings |= {"seconds": times.share("finetune")} if times else {}
     if base is None:
         settings |= {"family": recipe.family, "architecture": recipe.architecture, "size": recipe.size}
-        settings |= {"max_seq_len": recipe.max_seq_len, "seconds": seconds}
-    elif recipe.start:
-        settings |= {"seconds": seconds}
-    started = time.monotonic()
+        settings |= {"max_seq_len": recipe.max_seq_len}
 
     def run(out: Path) -> None:
         from parakit.stages.defaults.time_budget import with_method
         from parakit.stages.finetuning import FinetuneJob, FromScratch
         from parakit.stages.job import run_job
 
-        chosen = training
-        if base:
-            chosen = with_method(training, folder / base, folder / shards, seconds)
-        fresh = FromScratch(folder / "tokenizer", _size_wanted(recipe, seconds, started))
+        chosen, budget = training, times.budget("finetune") if times else None
+        if base and budget and budget.fills:
+            chosen = with_method(training, folder / base, folder / shards, budget.left)
+        fresh = FromScratch(folder / "tokenizer", _model_spec(recipe))
         job = FinetuneJob(
             model=folder / base if base else fresh,
             shards=folder / shards,
             work=folder / WORK / "finetune",
             training=with_merge(recipe, chosen),
-            seconds=seconds if base else None,
+            budget=budget,
         )
         run_job(job, out, overwrite=True)
 
     return Stage("finetune", settings, (base or "tokenizer", shards), run)
 
 
-def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
+def _evaluate(recipe: RecipeConfig, folder: Path, is_timed: bool) -> Stage:
     config, models = recipe.evaluate, models_of(recipe)
     settings: JsonObject = {
         "evaluate": config.model_dump(mode="json"),
@@ -256,6 +255,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
     def run(out: Path) -> None:
         from parakit.stages.data import encode_held_out
         from parakit.stages.evaluation import measure, opening_prompts
+        from parakit.training.threads import fitted_threads
 
         folders = {name: folder / stage for name, stage in models.items()}
         lineage = Lineage(
@@ -264,6 +264,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
             [*folders.values(), *(folder / name for name in examples)],
         )
         with (
+            fitted_threads() if is_timed else contextlib.nullcontext(),
             progress("evaluate", unit="answers and tokens") as bar,
             writing_artifact(out, lineage, overwrite=True) as inside,
             tempfile.TemporaryDirectory(prefix=".evaluate.", suffix=PARTIAL, dir=folder) as work,
@@ -285,15 +286,13 @@ def _evaluate(recipe: RecipeConfig, folder: Path) -> Stage:
     return Stage("evaluate", settings, parents, run)
 
 
-def _size_wanted(recipe: RecipeConfig, seconds: float | None, started: float) -> ModelSpec:
+def _model_spec(recipe: RecipeConfig) -> ModelSpec:
     from parakit.stages.plans import ModelSpec
 
     return ModelSpec(
         family=recipe.family,
         architecture=recipe.architecture,
         size=recipe.size,
-        seconds=seconds,
-        seconds_spent=time.monotonic() - started,
         max_seq_len=recipe.max_seq_len,
     )
 

@@ -1,5 +1,5 @@
 """How a recipe's stages hang together where it begins with a trained model: which stage has the tokenizer, from which
-model a stage trains, what is replayed and measured, and what part of the time each stage gets.
+model a stage trains, what is replayed and measured; and which stages share the time.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig, parse_time
 from parakit.recipe.graph import Stage, fingerprint
 from parakit.recipe.start_config import START, VOCABULARY
@@ -14,13 +15,6 @@ from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig, PretrainCo
 from parakit.stages.data_config import CorpusConfig
 
 REPLAY_CORPUS, REPLAY_SHARDS = "replay_corpus", "replay_shards"
-# Of a build's whole time, what pre-training gets; the stages after it need the rest: tuning, evaluation, the report.
-SHARE_BEFORE_TUNING, SHARE_WITHOUT_TUNING = 0.55, 0.82
-SHARE_BEFORE_ALIGNMENT = 0.4
-# With a start, all training together, and the weights by which the stages share it. The rest is for the import, the
-# data, the checks before each first step and the evaluation, which measures the start as well.
-SHARE_OF_TRAINING = 0.7
-WEIGHTS = {"pretrain": 2.0, "finetune": 3.0, "align": 2.0, "distill": 2.0}
 
 
 def tokenizer_stage(recipe: RecipeConfig) -> str:
@@ -59,22 +53,13 @@ def base_stage(recipe: RecipeConfig, stage: Literal["finetune", "align"]) -> str
     return _start_stage(recipe)
 
 
-def seconds_of(recipe: RecipeConfig, stage: str) -> float | None:
-    """The seconds of the recipe's time that the training of `stage` gets; None where nothing limits it."""
+def time_of(recipe: RecipeConfig) -> BuildTime | None:
+    """The time of a build that begins now; None where nothing limits it."""
     if recipe.time is None:
         return None
-    if recipe.start:
-        trained = ["pretrain"] * (recipe.pretrain != "none") + ["finetune"] * (recipe.finetune is not None)
-        trained += ["align"] * len(recipe.align) + ["distill"] * (recipe.distill is not None)
-        share = SHARE_OF_TRAINING * WEIGHTS[stage] / sum(WEIGHTS[name] for name in trained)
-    elif stage == "pretrain":
-        share = SHARE_BEFORE_TUNING if recipe.finetune else SHARE_WITHOUT_TUNING
-        share = min(share, SHARE_BEFORE_ALIGNMENT) if recipe.align or recipe.distill else share
-    elif recipe.pretrain == "none":
-        share = SHARE_WITHOUT_TUNING
-    else:
-        return None  # a model that the build pre-trained is tuned by epochs
-    return parse_time(recipe.time) * share
+    trained = ["pretrain"] * (recipe.pretrain != "none") + ["finetune"] * (recipe.finetune is not None)
+    trained += [step.method for step in recipe.align] + ["distill"] * (recipe.distill is not None)
+    return BuildTime(parse_time(recipe.time), trained, recipe.start is not None)
 
 
 def from_start(recipe: RecipeConfig, training: PretrainConfig, folder: Path) -> PretrainConfig:

@@ -41,26 +41,31 @@ from parakit.stages.rl_jobs import (
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens.shards import TokenShards
+from parakit.training.pace import TimeBudget
 from parakit.training.tasks import TaskSettings
 from parakit.training.trainer import TrainingSetup
 
 PROMPTS_AT_A_TIME = 16  # sampled between two progress updates, and cached together
 MIN_STEPS_PER_EPOCH = 8
+SAMPLING_SHARE = 0.5  # of the time, where it is given
 SAMPLED, TUNING, CHOSEN = "step-1-sampled.jsonl", "step-2-tuning", "chosen.jsonl"
 
 
-def prepare_best_of_n(model: Path, prompts: Path, config: BestOfNConfig, run_dir: Path) -> PreparedRun:
+def prepare_best_of_n(
+    model: Path, prompts: Path, config: BestOfNConfig, run_dir: Path, budget: TimeBudget | None = None
+) -> PreparedRun:
     """Sample, choose, and set up fine-tuning on the chosen; the figures include the curve over n."""
     context = load_context(model, prompts, config)
     reference = frozen_copy(context.policy)
     before, samples = measure_policy(context, reference, config), sample_examples(context, config)
-    rewards, n_chosen = _sample(context, config, run_dir)
+    rewards, n_chosen = _sample(context, config, run_dir, budget)
     setup = _setup(model, config, context, _shards(run_dir, model), run_dir / TUNING)
 
     def summarize(figures: JsonObject) -> JsonObject:
         figures |= measure_policy(context, reference, config)
         figures |= {"task": "chat", "method": "best_of_n", "reward_name": context.reward.name}
         figures |= {"before": before, "curve": best_of_n_curve(rewards), "n_chosen": n_chosen}
+        figures |= {"n_prompts": len(rewards)}
         figures |= {"samples": pair_samples(samples, sample_examples(context, config))}
         return figures | {"settings": config.model_dump(mode="json")}
 
@@ -91,11 +96,14 @@ def _setup(
     return TrainingSetup("best_of_n", context.policy, context.tokenizer, task, plan, run_dir)
 
 
-def _sample(context: RLContext, config: BestOfNConfig, run_dir: Path) -> tuple[np.ndarray, int]:
-    """Rewards (P, N) of completions of every prompt, and how many prompts have a best one; those are written to
-    `CHOSEN`. An interrupted run resumes from its cache.
+def _sample(
+    context: RLContext, config: BestOfNConfig, run_dir: Path, budget: TimeBudget | None
+) -> tuple[np.ndarray, int]:
+    """Rewards (P, N) of completions of every prompt, or of those that half of the time is enough for, and how many
+    prompts have a best one; those are written to `CHOSEN`. An interrupted run resumes from its cache.
     """
     starts = range(0, len(context.train), PROMPTS_AT_A_TIME)
+    has_time = budget.lasts(SAMPLING_SHARE) if budget else lambda: True
     with progress("best_of_n: sampling", len(context.train), "prompts") as bar:
 
         def sample(starts: Sequence[int]) -> list[CachedRow]:
@@ -104,7 +112,7 @@ def _sample(context: RLContext, config: BestOfNConfig, run_dir: Path) -> tuple[n
             bar.advance(len(best), reward=f"{best.mean():.3f}")
             return rows
 
-        rows = cached_map(run_dir / SAMPLED, list(starts), str, sample, chunk_size=1)
+        rows = cached_map(run_dir / SAMPLED, list(starts), str, sample, chunk_size=1, has_time=has_time)
     rewards = np.concatenate([np.array(row["rewards"]) for row in rows])
     best = [parse_conversation(TrackedRow(chosen, SAMPLED)) for row in rows for chosen in row["chosen"]]
     usable = [conversation for conversation in best if conversation.messages[-1].content.strip()]
@@ -114,6 +122,8 @@ def _sample(context: RLContext, config: BestOfNConfig, run_dir: Path) -> tuple[n
             "raise group_size or temperature, or take a reward that tells completions apart",
         )
     write_conversations(run_dir / CHOSEN, usable)
+    if len(rewards) < len(context.train):
+        log(f"best_of_n: {len(rewards)} of {len(context.train)} prompts were sampled in the time")
     log(f"best_of_n: {len(usable)} of {len(rewards)} prompts have a best completion; tuning on those")
     return rewards, len(usable)
 

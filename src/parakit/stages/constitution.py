@@ -9,7 +9,7 @@ to a folder of kind "constitution" next to the model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -66,12 +66,15 @@ from parakit.stages.data import make_conversation_shards
 from parakit.stages.finetuning import FinetuneJob
 from parakit.stages.job import run_job
 from parakit.stages.run_dir import report_other_runs, run_directory
+from parakit.training.pace import TimeBudget
 
 HOSTILE = ("direct", "jailbreak", "encoding", "role_play", "injection", "made_up")
 # harmless questions in the same wordings for each question of a hostile category, or the model refuses everything
 N_HARMLESS = 4
 MAX_NEW_TOKENS, TEMPERATURE = 80, 1.0
 CHUNK_SIZE = 64  # questions that are answered and cached together
+# Of the time that is left when a step begins, where it is given. The last training gets what is left.
+ANSWERS_SHARE, REVISIONS_SHARE, TUNING_SHARE, PAIRS_SHARE, PREFERENCES_SHARE = 0.2, 0.4, 0.4, 0.3, 0.4
 
 HELPFUL_PER_CRITIQUE = 2  # helpful conversations for each example of a critique
 CRITIQUE_SFT = FinetuneConfig(epochs=1.0, before_after="none")
@@ -84,7 +87,7 @@ def constitution(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObjec
     """
     config = job.training
     assert isinstance(config, ConstitutionConfig)
-    spec = {"files": _digests(config)}
+    spec: JsonObject = {"files": _digests(config)} | (job.budget.to_spec() if job.budget else {})
     with run_directory(job.work, config, [job.model, job.data], spec, overwrite) as run_dir:
         report_other_runs(run_dir, overwrite)
         run = ConstitutionRun(job, run_dir, load_principles(config.principles or PRIMER))
@@ -161,11 +164,16 @@ class ConstitutionRun:
             ]
 
         answers = cached_map(
-            self.run_dir / "step-1-answers.jsonl", attacks, lambda a: a.id, answer, CHUNK_SIZE
+            self.run_dir / "step-1-answers.jsonl",
+            attacks,
+            lambda a: a.id,
+            answer,
+            CHUNK_SIZE,
+            self._has_time(ANSWERS_SHARE),
         )
         responses = [
             Response(attack.id, attack.question, row["answer"])
-            for attack, row in zip(attacks, answers, strict=True)
+            for attack, row in zip(attacks[: len(answers)], answers, strict=True)
             if row["answer"] is not None
         ]
 
@@ -174,8 +182,15 @@ class ConstitutionRun:
             return revise(critic, self.principles, chunk, n_rounds=n_rounds, seed=self.config.seed)
 
         rows = cached_map(
-            self.run_dir / "step-2-revisions.jsonl", responses, lambda one: one.id, critique, CHUNK_SIZE
+            self.run_dir / "step-2-revisions.jsonl",
+            responses,
+            lambda one: one.id,
+            critique,
+            CHUNK_SIZE,
+            self._has_time(REVISIONS_SHARE),
         )
+        if len(rows) < len(attacks) and self.job.budget:
+            log(f"constitution: {len(rows)} of {len(attacks)} questions in the time")
         check_valid_fraction(outcomes(rows), critic.name, self.config.max_invalid)
         messages = {attack.id: attack.to_row()["messages"] for attack in attacks}
         revised = [row | {"messages": messages[row["id"]]} for row in rows]
@@ -208,7 +223,8 @@ class ConstitutionRun:
         if out.name.startswith("step-") and (out / LINEAGE).is_file():
             return {}
         training = chat_finetune_config(self.config, **comparison_settings(self.config))
-        return self._finetune(start, chain(revised, helpful), out, "revised", training, overwrite)
+        budget = self._budget(TUNING_SHARE if self.config.n_preferences else 1.0)
+        return self._finetune(start, chain(revised, helpful), out, "revised", training, overwrite, budget)
 
     def compare(self, policy: LocalChatModel, critic: ChatModel) -> list[CachedRow]:
         """Pairs of answers sampled from the policy, and which of them the critic prefers."""
@@ -228,10 +244,17 @@ class ConstitutionRun:
                 )
             return [{"first": first, "second": second} for first, second in zip(*samples, strict=True)]
 
-        drawn = cached_map(self.run_dir / "step-4-pairs.jsonl", chosen, lambda a: a.id, sample, CHUNK_SIZE)
+        drawn = cached_map(
+            self.run_dir / "step-4-pairs.jsonl",
+            chosen,
+            lambda a: a.id,
+            sample,
+            CHUNK_SIZE,
+            self._has_time(PAIRS_SHARE),
+        )
         pairs = [
             ResponsePair(attack.id, attack.question, row["first"], row["second"])
-            for attack, row in zip(chosen, drawn, strict=True)
+            for attack, row in zip(chosen[: len(drawn)], drawn, strict=True)
             if row["first"] is not None and row["second"] is not None
         ]
 
@@ -239,7 +262,12 @@ class ConstitutionRun:
             return compare_responses(critic, self.principles, chunk, seed=self.config.seed)
 
         rows = cached_map(
-            self.run_dir / "step-5-preferences.jsonl", pairs, lambda one: one.id, compare, CHUNK_SIZE
+            self.run_dir / "step-5-preferences.jsonl",
+            pairs,
+            lambda one: one.id,
+            compare,
+            CHUNK_SIZE,
+            self._has_time(PREFERENCES_SHARE),
         )
         counts = Counter(row["outcome"] for row in rows)
         check_valid_comparisons(counts, critic.name, self.config.max_invalid)
@@ -268,7 +296,10 @@ class ConstitutionRun:
             device=self.config.device,
             **comparison_settings(self.config),
         )
-        job = replace(self.job, model=start, data=folder, work=self.run_dir / "step-6-dpo", training=training)
+        work = self.run_dir / "step-6-dpo"
+        job = replace(
+            self.job, model=start, data=folder, work=work, training=training, budget=self._budget(1.0)
+        )
         return run_job(job, out, overwrite)
 
     def save_texts(
@@ -295,7 +326,24 @@ class ConstitutionRun:
                     lines = "".join(canonical_json(row) + "\n" for row in rows)
                     write_text_atomic(folder / f"{name}.jsonl", lines)
 
+    def _budget(self, share: float) -> TimeBudget | None:
+        """Of one training: a share of what is left, which ends it early. Its fingerprint is that of the whole."""
+        whole = self.job.budget
+        return replace(whole.part(share), fills=False, promised=whole.to_spec()["seconds"]) if whole else None
+
+    def _has_time(self, share: float) -> Callable[[], bool]:
+        """Whether the share of the time that a step gets is not over yet."""
+        return self.job.budget.lasts(share) if self.job.budget else lambda: True
+
     def _attacks(self) -> list[Attack]:
+        """The questions; hostile and harmless ones in turn, where the time may end before the last."""
+        attacks = self._all_attacks()
+        if self.job.budget is None:
+            return attacks
+        order = rng(self.config.seed, "constitution", "attacks").permutation(len(attacks))
+        return [attacks[i] for i in order]
+
+    def _all_attacks(self) -> list[Attack]:
         if self.config.attacks:
             return read_attacks(self.config.attacks)
         generated = part_of(self.config, PrimerAttacks)
@@ -320,6 +368,7 @@ class ConstitutionRun:
         name: str,
         training: FinetuneConfig,
         overwrite: bool = False,
+        budget: TimeBudget | None = None,
     ) -> JsonObject:
         """Fine-tune `start` on conversations; intermediate folders are kept until the run ends."""
         shards = self.run_dir / f"{name}-shards"
@@ -331,7 +380,7 @@ class ConstitutionRun:
             )
             make_conversation_shards(folder, start, shards, overwrite=True)
         training = training.replace(seed=self.config.seed, device=self.config.device)
-        job = FinetuneJob(start, shards, self.run_dir / f"step-{name}", training)
+        job = FinetuneJob(start, shards, self.run_dir / f"step-{name}", training, budget)
         return run_job(job, out, overwrite)
 
 

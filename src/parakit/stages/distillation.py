@@ -6,7 +6,7 @@ loss. The doctor examines data, student and batches as for that task, and also t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
+from parakit.training.pace import TimeBudget
 from parakit.training.row_sources import RowSource
 from parakit.training.tasks import TaskSettings, TrainingTask
 from parakit.training.trainer import TrainingSetup, check_seconds
@@ -65,6 +66,7 @@ class DistillJob:
     work: Path
     training: DistillConfig
     logits: Path | None = None
+    budget: TimeBudget | None = field(default=None, compare=False)
 
     def inputs(self) -> list[Path]:
         """Teacher, shards, and the student's folder."""
@@ -72,8 +74,8 @@ class DistillJob:
         return [self.teacher, self.shards, *([Path(student)] if student else [])]
 
     def to_spec(self) -> JsonObject:
-        """Nothing: the settings name the student."""
-        return {}
+        """The time; the settings name the student."""
+        return self.budget.to_spec() if self.budget else {}
 
     def prepare(self, run_dir: Path) -> PreparedRun:
         """The teacher, and the student as it is before the first step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
+from parakit.training.pace import TimeBudget
 from parakit.training.task_names import TaskName
 from parakit.training.trainer import TrainingSetup
 
@@ -41,15 +42,13 @@ class FromScratch:
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """Fine-tune `model` on the shards of a task: all weights, some layers, or an adapter. `seconds`: the time that the
-    training of a trained model may take; it then also chooses the method, unless one is set.
-    """
+    """Fine-tune `model` on the shards of a task: all weights, some layers, or an adapter."""
 
     model: Path | FromScratch
     shards: Path
     work: Path
     training: FinetuneConfig
-    seconds: float | None = None
+    budget: TimeBudget | None = field(default=None, compare=False)
 
     @property
     def task(self) -> TaskName:
@@ -62,10 +61,9 @@ class FinetuneJob:
         return with_replayed([first, self.shards], self.training)
 
     def to_spec(self) -> JsonObject:
-        """A new model's size, or the time."""
-        if isinstance(self.model, FromScratch):
-            return self.model.model_spec.to_spec()
-        return {"seconds": self.seconds} if self.seconds else {}
+        """A new model's size, and the time."""
+        spec = self.model.model_spec.to_spec() if isinstance(self.model, FromScratch) else {}
+        return spec | (self.budget.to_spec() if self.budget else {})
 
     def prepare(self, run_dir: Path) -> PreparedRun:
         """A new model, or the trained one."""
@@ -82,6 +80,7 @@ class FinetuneJob:
             splits,
             run_dir,
             add_head=partial(self._with_head, splits=splits),
+            seconds=self._seconds,
         )
         setup = TrainingSetup("finetune", model, tokenizer, builder.build(plan), plan, run_dir)
         return PreparedRun(
@@ -153,8 +152,13 @@ class FinetuneJob:
             setup_method(model, training, tokenizer, new_turns)
             return model
 
-        spec = ModelSpec(seconds=self.seconds)
-        return adjust_plan(plan_by_timing(spec, training, sizing, builder, trial, tuning=True), training)
+        plan = plan_by_timing(self._seconds, training, sizing, builder, trial, tuning=True)
+        return adjust_plan(plan, training)
+
+    @property
+    def _seconds(self) -> float | None:
+        """The seconds that a run of open length is to last."""
+        return self.budget.left if self.budget and self.budget.fills else None
 
     def _with_head(self, model: TransformerModel, splits: Splits) -> TransformerModel:
         labels: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ and inputs, so that the same job resumes; a changed one starts from the beginnin
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,9 +27,11 @@ from parakit.reports.model_card import stage_card
 from parakit.stages.comparison.measuring import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
 from parakit.stages.run_dir import adopt_checkpoints, report_other_runs, run_directory
-from parakit.training.config import TrainingConfig
+from parakit.training.config import TrainingConfig, lengths_given
 from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.pace import TimeBudget
 from parakit.training.row_sources import RolloutSource
+from parakit.training.threads import fitted_threads
 from parakit.training.trainer import TrainingSetup, train
 
 
@@ -84,6 +87,11 @@ class TrainingJob(Protocol):
         """What else the result depends on."""
         ...
 
+    @property
+    def budget(self) -> TimeBudget | None:
+        """The time that it may take; None: as long as it takes."""
+        ...
+
     def prepare(self, run_dir: Path) -> PreparedRun:
         """Load, plan and seed."""
         ...
@@ -91,8 +99,16 @@ class TrainingJob(Protocol):
 
 def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Train what `job` describes and write it to the model folder `out`; returns the figures."""
-    with run_directory(job.work, job.training, job.inputs(), job.to_spec(), overwrite) as run_dir:
+    with (
+        run_directory(job.work, job.training, job.inputs(), job.to_spec(), overwrite) as run_dir,
+        fitted_threads() if job.budget else contextlib.nullcontext() as most_threads,
+    ):
+        if job.budget:
+            job.budget.most_threads = most_threads
         run = job.prepare(run_dir)
+        if job.budget and not lengths_given(job.training):
+            job.budget.keeps_validations = job.training.validate_every is not None
+            run = replace(run, setup=replace(run.setup, budget=job.budget))
         setup = run.setup
         if setup.run_dir == run_dir and not isinstance(setup.task.source, RolloutSource):
             adopt_checkpoints(run_dir, setup.plan)
@@ -111,6 +127,9 @@ def _train_compared(run: PreparedRun) -> JsonObject:
     before = measure_before(
         comparison, model, setup.tokenizer, setup.task.validate, run.adapter, setup.run_dir
     )
+    if setup.budget and before:
+        setup.budget.validation = before["validation_seconds"]
+        setup.budget.after = before["seconds"] - before["validation_seconds"]
     figures = run.summarize(train(replace(setup, before=before.get("validation", setup.before))))
     return figures | measure_after(comparison, before, model, setup.tokenizer, figures)
 
@@ -118,7 +137,7 @@ def _train_compared(run: PreparedRun) -> JsonObject:
 def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool, run_name: str) -> None:
     started, setup = time.monotonic(), run.setup
     settings = {"stage": run.stage, "objective": run.objective, "chat": run.is_chat} | run.settings
-    settings |= {"plan": setup.plan.model_dump(mode="json")}
+    settings |= {"plan": figures["plan"]}  # with the length that the run turned out to have
     if any(is_published(path) for path in run.parents):
         settings["published"] = True  # what is tuned from it later keeps its defaults
     parents = [

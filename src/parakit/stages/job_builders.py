@@ -41,6 +41,7 @@ from parakit.stages.plans import ModelSpec
 from parakit.stages.pretraining import PretrainJob, open_shards
 from parakit.stages.run_dir import discard_finished
 from parakit.training.config import lengths_given
+from parakit.training.pace import TimeBudget
 from parakit.training.task_names import TaskName, check_objective, check_task
 
 Paths = Sequence[str | Path]
@@ -102,7 +103,7 @@ def pretrain_job(
                 "remove it",
             )
         spec["family"] = read_config(training.model).family
-    model_spec = ModelSpec(seconds=seconds, **spec)  # type: ignore[arg-type]
+    model_spec = ModelSpec(**spec)  # type: ignore[arg-type]
     check_objective(training.objective, model_spec.family)
     if size:
         parse_size(size)
@@ -111,7 +112,10 @@ def pretrain_job(
             "--time is set but has no effect: the size and the length are both given",
             "remove --time, or the size, or the length",
         )
-    return PretrainJob(Path(shards), Path(tokenizer) if tokenizer else None, work, training, model_spec)
+    budget = TimeBudget(seconds) if seconds else None
+    return PretrainJob(
+        Path(shards), Path(tokenizer) if tokenizer else None, work, training, model_spec, budget
+    )
 
 
 def finetune_job(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,8 +29,9 @@ from parakit.training.throughput import measure_peak_flops
 from parakit.training.trainer import Trainer
 
 N_TIMED_STEPS = 8  # of a throwaway model, to compute the steps that fit into the time
+TIMING_SHARE = 0.03  # of the time
 STEP_OVERHEAD = 1.08  # batches, metrics and validation, relative to the timed steps
-MIN_SECONDS = 10.0  # of training, even after earlier stages used up the time
+UNBOUNDED = 10**9  # steps: only the time limits the run
 FINETUNE_LEARNING_RATE_FACTOR = 0.25
 BATCH_EXAMPLES = 32
 FINETUNE_EPOCHS, FROM_SCRATCH_EPOCHS = 2.0, 10.0  # over conversations or examples, by default
@@ -37,28 +39,21 @@ FINETUNE_EPOCHS, FROM_SCRATCH_EPOCHS = 2.0, 10.0  # over conversations or exampl
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The settings of a new model. `size` is a parameter count; `seconds` is the time that training may take, of which
-    `seconds_spent` have passed already.
-    """
+    """The settings of a new model. `size` is a parameter count."""
 
     family: Family = "decoder"
     architecture: str | None = None
     size: str | None = None
-    seconds: float | None = None
-    seconds_spent: float = 0.0
     max_seq_len: int = 256
 
-    @property
-    def seconds_left(self) -> float | None:
-        """None where there is no limit."""
-        return None if self.seconds is None else max(MIN_SECONDS, self.seconds - self.seconds_spent)
-
     def to_spec(self) -> JsonObject:
-        """What the result depends on; the time that earlier stages took is left out."""
-        return {name: value for name, value in vars(self).items() if name != "seconds_spent"}
+        """What the result depends on."""
+        return dict(vars(self))
 
 
-def choose_model_size(spec: ModelSpec, training: TrainingConfig, vocab_size: int, data: Data) -> ModelSizing:
+def choose_model_size(
+    spec: ModelSpec, training: TrainingConfig, vocab_size: int, data: Data, seconds: float | None = None
+) -> ModelSizing:
     """The config of a new model: of the given size, or the largest that can be trained in the time."""
     shape = (vocab_size, spec.max_seq_len, spec.family, spec.architecture)
     if spec.size:
@@ -67,7 +62,7 @@ def choose_model_size(spec: ModelSpec, training: TrainingConfig, vocab_size: int
 
     device = pick_device(training.device)
     peak = measure_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
-    return choose_size(spec.seconds_left or 600.0, peak, n_tokens(data), *shape)
+    return choose_size(600.0 if seconds is None else max(1.0, seconds), peak, n_tokens(data), *shape)
 
 
 def resolve_plan(
@@ -105,22 +100,21 @@ def resolve_plan(
 
 
 def plan_by_timing(
-    spec: ModelSpec,
+    seconds: float | None,
     training: TrainingConfig,
     sizing: ModelSizing,
     builder: TaskBuilder,
     trial: Callable[[], TransformerModel],
     tuning: bool = False,
 ) -> TrainingPlan:
-    """The plan of a new model's run, or with `tuning` of a trained model's. Where only the time limits the run, a few
-    steps of a throwaway `trial` model are timed.
+    """The plan of a new model's run, or with `tuning` of a trained model's. Where only the time limits the run (`seconds`
+    is given, and no length is), a few steps of a throwaway `trial` model are timed.
     """
     new_share = 1.0 - builder.replay.share if builder.replay else 1.0
 
     def resolve_with(training: TrainingConfig) -> TrainingPlan:
         return resolve_plan(training, sizing, builder.splits.train, tuning, new_share)
 
-    seconds = spec.seconds_left
     if seconds is None or lengths_given(training):
         return resolve_with(training)
     if sizing.is_published:
@@ -128,11 +122,21 @@ def plan_by_timing(
     plan = resolve_with(training.replace(max_steps=N_TIMED_STEPS, compile="off"))
     task = builder.build(plan)
     trainer = Trainer(trial(), task.source, task.objective, plan, folder=None)
-    timed = [record.seconds for record in trainer.steps()][N_TIMED_STEPS // 2 :]
+    timed = _time_steps(trainer, TIMING_SHARE * seconds)
     varies = task.spec.progress_unit == "examples"
     step = statistics.mean(timed) if varies else statistics.median(timed)
     steps = _steps_in(seconds, step * STEP_OVERHEAD, training.compile, trainer)
-    return resolve_with(training.replace(**steps))
+    return resolve_with(training.replace(**steps)).replace(most_steps=UNBOUNDED)
+
+
+def _time_steps(trainer: Trainer, seconds: float) -> list[float]:
+    """Seconds of the later half of the plan's steps, or of fewer where `seconds` are over; at least two are taken."""
+    started, taken = time.monotonic(), []
+    for record in trainer.steps():
+        taken.append(record.seconds)
+        if len(taken) > 1 and time.monotonic() - started > seconds:
+            break
+    return taken[len(taken) // 2 :]
 
 
 def n_tokens(data: Data) -> int:

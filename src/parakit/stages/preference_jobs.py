@@ -37,6 +37,7 @@ from parakit.stages.defaults.published import (
     tuning_config,
     tuning_sizing,
 )
+from parakit.stages.defaults.time_budget import epochs_in_time
 from parakit.stages.job import PreparedRun
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, copy_matching_weights, with_dropout
@@ -44,7 +45,8 @@ from parakit.stages.tasks import VALIDATION_SEED, VALIDATION_TOKENS
 from parakit.tokens.preferences.encoding import EncodedRankings, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.config import TrainingPlan, resolve_examples
+from parakit.training.config import TrainingPlan, lengths_given, resolve_examples
+from parakit.training.pace import TimeBudget
 from parakit.training.tasks import TASKS, TaskSpec, TrainingTask
 from parakit.training.trainer import TrainingSetup
 from parakit.training.validation import one_epoch, validation_loss
@@ -62,11 +64,12 @@ Rankings = dict[str, EncodedRankings]
 
 
 def prepare_reward_model(
-    model: Path, preferences: Path, training: RewardConfig, run_dir: Path
+    model: Path, preferences: Path, training: RewardConfig, run_dir: Path, budget: TimeBudget | None = None
 ) -> PreparedRun:
     """The training run of a reward model on rankings."""
     base, tokenizer, data = _load(model, preferences, training, "reward")
-    plan = _plan(model, training, base, data["train"], run_dir, REWARD_RATE_FACTOR, REWARD_EPOCHS)
+    epochs = _epochs(REWARD_EPOCHS, model, preferences, training, budget)
+    plan = _plan(model, training, base, data["train"], run_dir, REWARD_RATE_FACTOR, epochs)
     reward_model = _reward_model(base, training)
     plan = _fitted("reward", reward_model, base, plan, training, run_dir)
     objective = RewardObjective(training.margin, training.row_margins, training.reward_centering_coef)
@@ -82,11 +85,12 @@ def prepare_reward_model(
 
 
 def prepare_preference_tuning(
-    model: Path, preferences: Path, training: DPOConfig, run_dir: Path
+    model: Path, preferences: Path, training: DPOConfig, run_dir: Path, budget: TimeBudget | None = None
 ) -> PreparedRun:
     """The training run of a policy on rankings by DPO, IPO or SimPO."""
     base, tokenizer, data = _load(model, preferences, training, "dpo")
-    plan = _plan(model, training, base, data["train"], run_dir, DPO_RATE_FACTOR, DPO_EPOCHS)
+    epochs = _epochs(DPO_EPOCHS, model, preferences, training, budget)
+    plan = _plan(model, training, base, data["train"], run_dir, DPO_RATE_FACTOR, epochs)
     policy = _policy(base, training)
     plan = _fitted("dpo", policy, base, plan, training, run_dir, keeps_logits=True)
     loss, smoothing, margins = training.preference_loss, 0.0, (0.0, False)
@@ -133,6 +137,15 @@ def _load(
             " rankings skipped"
         )
     return base, tokenizer, data
+
+
+def _epochs(
+    usual: float, model: Path, preferences: Path, training: AlignConfig, budget: TimeBudget | None
+) -> float:
+    """The passes over the rankings where none are given: the usual number, or what fits into the time."""
+    if budget is None or lengths_given(training):
+        return usual
+    return min(usual, epochs_in_time(training, model, preferences, budget.left))
 
 
 def _plan(

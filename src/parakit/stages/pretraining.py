@@ -38,6 +38,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.initialization import init_embeddings_from_cooccurrence
+from parakit.training.pace import TimeBudget
 from parakit.training.task_names import ObjectiveName, TaskName, check_objective
 from parakit.training.trainer import TrainingSetup, check_task
 
@@ -53,6 +54,7 @@ class PretrainJob:
     work: Path
     training: PretrainConfig
     model_spec: ModelSpec = field(default_factory=ModelSpec)
+    budget: TimeBudget | None = field(default=None, compare=False)
 
     @property
     def objective(self) -> ObjectiveName:
@@ -64,8 +66,8 @@ class PretrainJob:
         return with_replayed([open_shards(self.shards), self._start_folder()], self.training)
 
     def to_spec(self) -> JsonObject:
-        """The model's size."""
-        return self.model_spec.to_spec()
+        """The model's size, and the time."""
+        return self.model_spec.to_spec() | (self.budget.to_spec() if self.budget else {})
 
     def prepare(self, run_dir: Path) -> PreparedRun:
         """A new model, or the trained one."""
@@ -74,7 +76,14 @@ class PretrainJob:
         tokenizer = Tokenizer.load(self._start_folder())
         splits = Splits.of_text(self.shards, self.model_spec.family)
         model, builder, plan = start_new(
-            "pretrain", self.model_spec, self.training, self.objective, tokenizer, splits, run_dir
+            "pretrain",
+            self.model_spec,
+            self.training,
+            self.objective,
+            tokenizer,
+            splits,
+            run_dir,
+            seconds=self.budget.left if self.budget else None,
         )
         setup = TrainingSetup("pretrain", model, tokenizer, builder.build(plan), plan, run_dir)
         return PreparedRun("pretrain", self.objective, setup, self.inputs())
@@ -107,7 +116,7 @@ class PretrainJob:
             plan = saved[1]
         else:
             plan = plan_by_timing(
-                self.model_spec,
+                self.budget.left if self.budget else None,
                 training,
                 tuning_sizing(folder, model.config),
                 builder,
@@ -134,8 +143,11 @@ def start_new(
     splits: Splits,
     run_dir: Path,
     add_head: Callable[[TransformerModel], TransformerModel] = lambda model: model,
+    seconds: float | None = None,
 ) -> tuple[TransformerModel, TaskBuilder, TrainingPlan]:
-    """A new model of the size that `model_spec` describes, or the one that an interrupted run started with."""
+    """A new model of the size that `model_spec` describes, or that can be trained in `seconds`; or the one that an
+    interrupted run started with.
+    """
     if replay := replay_of(training):
         raise UserError(
             f"{replay}: replay needs a trained model, and this one is new", "name a trained model to continue"
@@ -146,12 +158,12 @@ def start_new(
         config, plan = saved
         builder = TaskBuilder(task, splits, config, tokenizer, settings)
     else:
-        sizing = choose_model_size(model_spec, training, tokenizer.vocab_size, splits.train)
+        sizing = choose_model_size(model_spec, training, tokenizer.vocab_size, splits.train, seconds)
         config = with_dropout(sizing.config, training.dropout)
         check_can_be_saved(config)
         log(f"{title}: {sizing.describe()}")
         builder = TaskBuilder(task, splits, config, tokenizer, settings)
-        plan = plan_by_timing(model_spec, training, sizing, builder, lambda: add_head(build_model(config)))
+        plan = plan_by_timing(seconds, training, sizing, builder, lambda: add_head(build_model(config)))
         save_plan(run_dir, config, plan)
     seed_everything(plan.seed)
     model = build_model(config)

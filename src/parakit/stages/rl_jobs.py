@@ -220,10 +220,11 @@ def _setup(
     )
 
     def summarize(figures: JsonObject) -> JsonObject:
-        stopped = figures["steps"] < plan.max_steps
+        max_steps = figures["plan"]["max_steps"]
+        stopped = figures["steps"] < max_steps
         if stopped:
             log(
-                f"{method}: ended after step {figures['steps']} of {plan.max_steps}: beyond kl_limit ="
+                f"{method}: ended after step {figures['steps']} of {max_steps}: beyond kl_limit ="
                 f" {config.kl_limit}"
             )
         figures |= {"task": "chat", "method": method, "reward_name": context.reward.name}

@@ -1,19 +1,19 @@
 """Settings of a training run, and the plan that they resolve to. Imports no torch.
 
 `TrainingConfig` is what a person writes; most of it may be left open. `resolve` fills what is open (from the model's
-size, the data, the time) and returns a `TrainingPlan`, in which nothing is open any more. Rows of text are counted in
-tokens (`resolve`), rows that are examples of a task in examples (`resolve_examples`).
+size, the data, the time) and returns a `TrainingPlan`, in which nothing is open any more. Rows of text are counted in tokens
+(`resolve`), rows that are examples of a task in examples (`resolve_examples`).
 """
 
-from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from parakit.common.choices import ChoiceConfig, part_of
 from parakit.common.errors import UserError
-from parakit.common.formatting import quantity
 from parakit.common.settings import Choices, Config
+from parakit.training.plan import Revisions
+from parakit.training.plan import TrainingPlan as TrainingPlan
 from parakit.training.task_names import MASK_RATE
 
 
@@ -127,6 +127,11 @@ class TrainingConfig(ChoiceConfig):
         default=None, ge=1, description="Optimizer steps. Default: from max_tokens, epochs or the time."
     )
     epochs: float | None = Field(default=None, gt=0, description="Passes over the training split.")
+    revisions: Revisions | None = Field(
+        default=None,
+        description="Repeats a run that a time bounded, instead of max_steps: the steps after which its length was planned,"
+        " that length, and its threads, as `parakit show` lists them.",
+    )
     optimizer: Literal["muon", "adamw"] = Field(
         default="muon",
         description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all, the default for a"
@@ -195,71 +200,8 @@ class ExampleTrainingConfig(TrainingConfig, ExampleBatches):
 
 def lengths_given(config: TrainingConfig) -> dict[str, float]:
     """Which settings give the run's length."""
-    names = ("max_steps", "max_tokens", "epochs")
+    names = ("max_steps", "max_tokens", "epochs", "revisions")
     return {name: value for name in names if (value := getattr(config, name, None)) is not None}
-
-
-class TrainingPlan(Config):
-    """Everything a run needs, with nothing left open: what resume compares, and what the report shows."""
-
-    seq_len: int
-    micro_batch_size: int
-    n_rows: int = Field(description="Rows of a full optimizer batch.")
-    batch_growth: int
-    max_steps: int
-    optimizer: Literal["muon", "adamw"]
-    learning_rate: float
-    embedding_learning_rate: float
-    weight_decay: float
-    momentum: float
-    adam_betas: tuple[float, float]
-    schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"]
-    warmup_steps: int
-    decay_fraction: float
-    final_fraction: float
-    grad_clip: float
-    seed: int
-    precision: Literal["auto", "float32", "bfloat16", "float16"]
-    compile: Literal["auto", "on", "off"]
-    device: str
-    validate_every: int
-    save_every: int | None
-    gradient_checkpointing: bool = Field(
-        default=False, description="Blocks are computed again in the backward pass instead of kept."
-    )
-    validation_tokens: int | None = Field(
-        default=None, description="Tokens of a validation split that are read, whole documents; None: all."
-    )
-
-    def rows_at(self, step: int) -> int:
-        """Rows of the optimizer batch at `step` (0 is the first): the batch doubles in equal stages
-        over the first half of the run.
-        """
-        n_doublings = self.batch_growth.bit_length() - 1
-        if not n_doublings:
-            return self.n_rows
-        stage = min(step * 2 * n_doublings // self.max_steps, n_doublings)
-        return max(1, self.n_rows >> (n_doublings - stage))
-
-    def rows_before(self, step: int) -> int:
-        """Rows consumed by the steps before `step`: the data position, a pure function of the step."""
-        n_doublings = self.batch_growth.bit_length() - 1
-        if not n_doublings:
-            return step * self.n_rows
-        begins = [-(-stage * self.max_steps // (2 * n_doublings)) for stage in range(n_doublings + 1)]
-        edges = [*(min(begin, step) for begin in begins), step]
-        return sum((end - begin) * self.rows_at(begin) for begin, end in pairwise(edges) if end > begin)
-
-    def n_tokens(self, step: int | None = None) -> int:
-        """Tokens (padding included) processed before `step`; in the whole run when None."""
-        return self.rows_before(self.max_steps if step is None else step) * self.seq_len
-
-    def describe(self, unit: str = "tokens") -> str:
-        """One line for people; `unit` is what progress is counted in."""
-        rows = f"{self.n_rows} x {self.seq_len} tokens ({quantity(self.n_tokens())} in all)"
-        if unit != "tokens":
-            rows = f"{self.n_rows} {unit} of up to {self.seq_len} tokens"
-        return f"{self.max_steps} steps of {rows}, {self.optimizer}, {self.schedule}"
 
 
 def resolve(
@@ -285,7 +227,7 @@ def resolve(
             f"add text, or {_smaller_batch(seq_len, n_train_tokens)}",
         )
     tokens = batches.max_tokens or (config.epochs or default_epochs) * n_train_tokens
-    max_steps = config.max_steps or max(1, round(tokens / (n_rows * seq_len)))
+    max_steps = _given_steps(config) or max(1, round(tokens / (n_rows * seq_len)))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
 
 
@@ -317,7 +259,7 @@ def resolve_examples(
             f"add examples, or lower batch_examples to {n_train_examples:,} at most",
         )
     examples = (config.epochs or default_epochs) * n_train_examples
-    max_steps = config.max_steps or max(1, round(examples / n_rows))
+    max_steps = _given_steps(config) or max(1, round(examples / n_rows))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
 
 
@@ -329,6 +271,10 @@ def _seq_len(config: TrainingConfig, max_seq_len: int) -> int:
             "lower seq_len or raise max_seq_len",
         )
     return seq_len
+
+
+def _given_steps(config: TrainingConfig) -> int | None:
+    return config.revisions[-1][1] if config.revisions else config.max_steps
 
 
 def _plan(
@@ -370,7 +316,10 @@ def _plan(
         weight_decay=config.weight_decay,
         adam_betas=config.adam_betas,
         schedule=config.schedule,
-        warmup_steps=min(config.warmup_steps, max_steps // 2),
+        warmup_steps=min(
+            config.warmup_steps, (config.revisions[0][1] if config.revisions else max_steps) // 2
+        ),
+        revisions=config.revisions or (),
         decay_fraction=stable_decay.decay_fraction if stable_decay else 1.0,
         final_fraction=decay.final_fraction if decay else 1.0,
         grad_clip=config.grad_clip,

@@ -89,12 +89,12 @@ def train_steps(
 
     `first_step` is the number of steps taken before; the schedule continues from it.
     """
-    plan = optimizer.plan
     precision = precision or Precision("float32", optimizer.parameters[0].device)
     guard = guard or SpikeGuard()
     for step, micro_batches in enumerate(batches, start=first_step):
         started = time.perf_counter()
         model.train()
+        plan = optimizer.plan  # which a run in a given time revises between steps
         n_counted = sum(batch.n_counted for batch in micro_batches)
         loss = accumulate_gradients(model, micro_batches, objective, precision, n_counted)
         precision.unscale(optimizer.parameters)

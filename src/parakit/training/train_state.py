@@ -86,7 +86,8 @@ def load_train_state(
 def _load(
     path: Path, model: nn.Module, optimizer: Optimizer, precision: Precision, guard: SpikeGuard
 ) -> tuple[int, dict[str, Any]]:
-    saved_plan, plan = TrainingPlan.parse(read_json(path / LINEAGE)["config"], str(path)), optimizer.plan
+    saved_plan = TrainingPlan.parse(read_json(path / LINEAGE)["config"], str(path))
+    plan = optimizer.plan = optimizer.plan.as_interrupted(saved_plan)
     state = read_json(path / "state.json")
     if differing := plan_differences(saved_plan, plan, state["step"]):
         key = differing[0]

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors
@@ -25,14 +27,16 @@ from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import pop_expert_load
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import compilation, doctor
-from parakit.training.config import TrainingPlan
 from parakit.training.interruption import TrainingInterrupted, stop_signals
 from parakit.training.loop import SpikeGuard, StepRecord, train_steps
-from parakit.training.metrics import MetricsLog, chart_rows, step_summary
+from parakit.training.metrics import MetricsLog
 from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
 from parakit.training.optimizers.optimizer import Optimizer
+from parakit.training.pace import Pace, TimeBudget
+from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
 from parakit.training.row_sources import RolloutSource, RowSource
+from parakit.training.run_figures import run_figures
 from parakit.training.tasks import TrainingTask
 from parakit.training.throughput import measure_peak_flops
 from parakit.training.train_state import load_train_state, save_train_state
@@ -59,16 +63,14 @@ class TrainingSetup:
     more_checks: Callable[[], list[doctor.CheckResult]] = list
     frozen: Callable[[str], bool] | None = None
     """Whether the parameter of this name is frozen on purpose; None: everything trains."""
+    budget: TimeBudget | None = None
+    """The time that the run may take; None: as long as the plan's steps take."""
     before: Mapping[str, Any] | None = None
     """The metrics of `task.validate` before the first step, which later ones are compared with; None: not measured."""
 
-    def amount(self, step: int) -> int:
-        """Progress after `step` steps: tokens where rows are of one length, else rows."""
-        return (
-            self.plan.n_tokens(step)
-            if self.task.spec.progress_unit == "tokens"
-            else self.plan.rows_before(step)
-        )
+    def amount(self, step: int, plan: TrainingPlan) -> int:
+        """Progress after `step` steps of `plan`: tokens where rows are of one length, else rows."""
+        return plan.n_tokens(step) if self.task.spec.progress_unit == "tokens" else plan.rows_before(step)
 
 
 def train(setup: TrainingSetup) -> JsonObject:
@@ -80,32 +82,33 @@ def train(setup: TrainingSetup) -> JsonObject:
     task, plan = setup.task, setup.plan
     if task.data is not None:
         _check(setup)
-    trainer = Trainer(setup.model, task.source, task.objective, plan, setup.run_dir)
+    trainer = Trainer(setup.model, task.source, task.objective, plan, setup.run_dir, setup.budget)
     _log_start(setup, trainer)
     if task.step_metrics:
         task.step_metrics()  # discard those of the doctor's and the compiler's forward passes
-    started, step = time.monotonic(), trainer.first_step
+    started, step, validated = time.monotonic(), trainer.first_step, -1
     with (
         disk_errors(setup.run_dir),
         trainer.log_metrics(setup.run_dir) as metrics,
-        progress(setup.title, setup.amount(plan.max_steps), task.spec.progress_unit) as bar,
+        progress(setup.title, setup.amount(plan.max_steps, plan), task.spec.progress_unit) as bar,
     ):
-        bar.resume_at(setup.amount(trainer.first_step))
+        bar.resume_at(setup.amount(trainer.first_step, trainer.plan))
         if setup.before is not None and not trainer.first_step:
             metrics.write("validation", 0, **_with_forgetting(setup.before, setup.before))
         for record in trainer.steps():
             step = record.step
             step_metrics = task.step_metrics() if task.step_metrics else {}
-            _advance_bar(setup, bar, record, step_metrics)
+            _advance_bar(setup, trainer.plan, bar, record, step_metrics)
             metrics.write_step(record, step_metrics)
             if task.should_stop and task.should_stop(step):
                 break
-            if step % plan.validate_every == 0 and step < plan.max_steps:
+            if step % trainer.plan.validate_every == 0 and step < trainer.plan.max_steps:
                 with trainer.eager():
-                    _validate(setup, step, metrics, bar)
+                    validated, final = step, _validate(setup, trainer, step, metrics, bar)
         compilation.discard_compiled_code(trainer.model)
-        final = _validate(setup, step, metrics, bar)
-    return _figures(setup, trainer, final, step, time.monotonic() - started)
+        if validated != step:  # the time may be over after a validation
+            final = _validate(setup, trainer, step, metrics, bar)
+    return run_figures(setup, trainer, final, step, time.monotonic() - started)
 
 
 class Trainer:
@@ -118,6 +121,7 @@ class Trainer:
         objective: Objective,
         plan: TrainingPlan,
         folder: Path | None,
+        budget: TimeBudget | None = None,
     ) -> None:
         self.device = pick_device(plan.device)
         self.model: TransformerModel = model.to(self.device)
@@ -134,9 +138,18 @@ class Trainer:
             )
         if isinstance(source, RolloutSource) and "source" in extra:
             source.load_state(extra["source"])
+        self.plan = self.optimizer.plan  # as an interrupted run had revised it
         self.seconds = float(extra.get("seconds", 0.0))
         self._recorded_metrics: JsonObject | None = extra.get("metrics")
         self._metrics: MetricsLog | None = None
+        self.pace: Pace | None = None
+        if budget is not None:
+            budget.used_before = float(extra.get("time_used", 0.0))
+            budget.most_threads = budget.most_threads or torch.get_num_threads()
+            if not self.plan.revisions and torch.get_num_threads() < budget.most_threads:
+                self.plan = self.plan.revised(0, plan.max_steps, torch.get_num_threads())
+                self.optimizer.plan = self.plan
+            self.pace = Pace(budget, self.plan, self.first_step, on_cpu=self.device.type == "cpu")
         self._stop_logged = False
         self._first_seconds: list[float] = []
         self.compile_choice = compilation.CompileChoice(False, "not chosen yet")
@@ -159,7 +172,7 @@ class Trainer:
         """
         records = train_steps(
             self.model,
-            (self.micro_batches(step) for step in range(self.first_step, self.plan.max_steps)),
+            self._batches(),
             self.objective,
             self.optimizer,
             first_step=self.first_step,
@@ -172,8 +185,11 @@ class Trainer:
                 for record in records:
                     self._count_seconds(record)
                     yield record
+                    resumable = self._resumable_at(record.step, bool(stopped))
+                    if resumable and self.pace:
+                        self.plan = self.optimizer.plan = self.pace.revise(self.plan, record.step)
                     due = due or self._save_due(record.step, time.monotonic() - saved_at)
-                    if not self._resumable_at(record.step, bool(stopped)):
+                    if not resumable:
                         continue
                     # after a skipped step a save can wait for a good one, but not at the end
                     wanted = due and (not record.skipped or record.step == self.plan.max_steps)
@@ -193,6 +209,22 @@ class Trainer:
         self._metrics = MetricsLog(folder, self.first_step, self._recorded_metrics)
         return self._metrics
 
+    def _batches(self) -> Iterator[list[TrainingBatch]]:
+        """The batches of every step, to the end of the plan as it is by then."""
+        step = self.first_step
+        n_threads = (self.pace and self.pace.budget.most_threads) or torch.get_num_threads()
+        try:
+            while step < self.plan.max_steps:
+                if self.plan.revisions and n_threads > 1:
+                    torch.set_num_threads(self.plan.threads_at(step) or n_threads)
+                if self.pace:
+                    self.pace.begin_step()
+                yield self.micro_batches(step)
+                step += 1
+        finally:
+            if self.plan.revisions and n_threads > 1 and not self.pace:
+                torch.set_num_threads(n_threads)
+
     def eager(self) -> contextlib.AbstractContextManager[object]:
         """The model without its compiled code, for validation: every new shape would be compiled again."""
         return compilation.without_compiled_code(self.model)
@@ -205,7 +237,10 @@ class Trainer:
             extra["metrics"] = self._metrics.state()
         if isinstance(self.source, RolloutSource):
             extra["source"] = self.source.state()
-        save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
+        if self.pace:
+            extra["time_used"] = self.pace.budget.used
+        with self.pace.save() if self.pace else contextlib.nullcontext():
+            save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
 
     def _resumable_at(self, step: int, stopped: bool) -> bool:
         """Whether a run can resume after `step`. Logs that a stop waits for the end of the phase."""
@@ -227,6 +262,8 @@ class Trainer:
     def _count_seconds(self, record: StepRecord) -> None:
         """Add up the run's seconds; store the speedup of a compiled run after its first steps."""
         self.seconds += record.seconds
+        if self.pace:
+            self.pace.end_step()
         if not (self.compile_choice.eager_seconds and self.compile_choice.compiled):
             return
         self._first_seconds.append(record.seconds)
@@ -310,13 +347,13 @@ def check_seconds(setup: TrainingSetup) -> float:
 
 def _log_start(setup: TrainingSetup, trainer: Trainer) -> None:
     if trainer.first_step:
-        log(f"{setup.title}: resuming after step {trainer.first_step} of {setup.plan.max_steps}")
+        log(f"{setup.title}: resuming after step {trainer.first_step} of {trainer.plan.max_steps}")
     choice = trainer.compile_choice
     log(f"{setup.title}: {'compiled' if choice.compiled else 'eager'} ({choice.reason})")
 
 
 def _advance_bar(
-    setup: TrainingSetup, bar: Bar, record: StepRecord, step_metrics: Mapping[str, float]
+    setup: TrainingSetup, plan: TrainingPlan, bar: Bar, record: StepRecord, step_metrics: Mapping[str, float]
 ) -> None:
     """Advance the progress bar; report a skipped step."""
     spec = setup.task.spec
@@ -324,17 +361,19 @@ def _advance_bar(
     secondary = spec.secondary_metric
     if secondary and secondary in step_metrics:
         figures[secondary] = f"{step_metrics[secondary]:.3f}"
-    bar.advance(setup.amount(record.step) - setup.amount(record.step - 1), **figures)
+    bar.total = setup.amount(plan.max_steps, plan)
+    bar.advance(setup.amount(record.step, plan) - setup.amount(record.step - 1, plan), **figures)
     if record.skipped:
         log(f"step {record.step} was skipped: loss {record.loss:.4g}, gradient norm {record.grad_norm:.4g}")
 
 
-def _validate(setup: TrainingSetup, step: int, metrics: MetricsLog, bar: Bar) -> JsonObject:
+def _validate(setup: TrainingSetup, trainer: Trainer, step: int, metrics: MetricsLog, bar: Bar) -> JsonObject:
     """Metrics of the whole validation split, and the load of experts since the last validation."""
     load = {str(layer): shares for layer, shares in pop_expert_load(setup.model).items()}
     if load:
         metrics.write("experts", step, load=load)
-    result = setup.task.validate(setup.model)
+    with trainer.pace.validation() if trainer.pace else contextlib.nullcontext():
+        result = setup.task.validate(setup.model)
     if setup.before is not None:
         result = _with_forgetting(result, setup.before)
     metrics.write("validation", step, **result)
@@ -350,32 +389,3 @@ def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> Js
     if "earlier_loss" not in result:
         return dict(result)
     return {**result, "forgetting": result["earlier_loss"] - before["earlier_loss"]}
-
-
-def _figures(
-    setup: TrainingSetup, trainer: Trainer, final: JsonObject, n_steps: int, seconds: float
-) -> JsonObject:
-    plan, config, spec = setup.plan, setup.model.config, setup.task.spec
-    parameters = list(setup.model.parameters())
-    steps = step_summary(setup.run_dir)
-    figures = {
-        "family": config.family,
-        "parameters": sum(p.numel() for p in parameters),
-        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "steps": n_steps,
-        **steps,
-        **final,
-        **({"before": dict(setup.before)} if setup.before is not None else {}),
-        "loss_unit": spec.loss_unit,
-        "training_seconds": trainer.seconds,
-        "seconds": seconds,
-        "compiled": trainer.compile_choice.compiled,
-        "compile_reason": trainer.compile_choice.reason,
-        "plan": plan.model_dump(mode="json"),
-        "config": config.model_dump(mode="json"),
-    }
-    if spec.all_tokens_predicted:
-        peak = measure_peak_flops(trainer.device.type, trainer.precision.dtype)
-        rate = steps["tokens_per_second"]
-        figures["share_of_peak"] = rate * config.flops_per_token(plan.seq_len) / peak
-    return figures | chart_rows(setup.run_dir)

@@ -114,6 +114,7 @@ def measure_before(
     with without, _generators_kept(model):
         if comparison.validates:
             before["validation"] = validate(model)
+        before["validation_seconds"] = time.monotonic() - started
         seconds = None
         if comparison.speaks:
             assert isinstance(model, LanguageModel)

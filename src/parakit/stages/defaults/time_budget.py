@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from parakit.alignment.config import AlignConfig, DPOConfig, RewardConfig
+from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.adapters import base_folder
 from parakit.checkpoints.loading import read_config
 from parakit.common.artifacts import LINEAGE
@@ -34,7 +34,7 @@ from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.files import has_tokenizer
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training.config import ExampleBatches, TextBatches, TrainingConfig, TrainingPlan, lengths_given
+from parakit.training.config import ExampleBatches, TextBatches, TrainingConfig, TrainingPlan
 from parakit.training.throughput import measure_peak_flops
 from parakit.training.trainer import Trainer
 
@@ -113,7 +113,7 @@ def plan_in_time(
         + (f" ({MAX_EPOCHS:g} passes over the data; the time would hold more)" if steps == enough else "")
     )
     every = training.validate_every or max(1, -(-steps // n_validations))
-    return resolve(sized.replace(max_steps=steps, validate_every=every))
+    return resolve(sized.replace(max_steps=steps, validate_every=every)).replace(most_steps=enough)
 
 
 def _validations(seconds: float, per_row: float, data: Data, seq_len: int) -> tuple[int, float]:
@@ -126,14 +126,10 @@ def _validations(seconds: float, per_row: float, data: Data, seq_len: int) -> tu
     return n, max(seconds / 2, seconds - (n + 1) * each)
 
 
-def with_epochs_in_time(
-    training: AlignConfig, model: Path, preferences: Path, seconds: float | None
-) -> AlignConfig:
-    """Of preference tuning whose length is open: as large a part of a pass over the rankings as fits into the time, at
-    the speed at which the model before was trained.
+def epochs_in_time(training: AlignConfig, model: Path, preferences: Path, seconds: float) -> float:
+    """Of preference tuning: how many passes over the rankings fit into the time, at the speed at which the model before
+    was trained.
     """
-    if seconds is None or lengths_given(training) or not isinstance(training, RewardConfig | DPOConfig):
-        return training
     speed = (
         read_json(model / LINEAGE)["result"].get("tokens_per_second") if (model / LINEAGE).is_file() else None
     )
@@ -147,11 +143,10 @@ def with_epochs_in_time(
     shown = rankings[:N_COUNTED]
     texts = [text for one in shown for text in (*(m.content for m in one.prompt), *one.completions)]
     n_tokens = sum(len(ids) for ids in tokenizer.encode_bulk(texts)) / max(1, len(shown))
-    fitting = seconds * speed / (RANKING_COST * n_tokens * max(1, len(rankings)))
-    if fitting >= 1.0:
-        return training
-    log(f"{training.method}: {fitting:.0%} of the {len(rankings):,} rankings fit into {seconds:.0f} s")
-    return training.replace(epochs=max(fitting, 1.0 / max(1, len(rankings))))
+    fitting = max(0.0, seconds) * speed / (RANKING_COST * n_tokens * max(1, len(rankings)))
+    if fitting < 1.0:
+        log(f"{training.method}: {fitting:.0%} of the {len(rankings):,} rankings fit into {seconds:.0f} s")
+    return max(fitting, 1.0 / max(1, len(rankings)))
 
 
 def _batch(training: TrainingConfig, rows: int, seq_len: int) -> JsonObject:

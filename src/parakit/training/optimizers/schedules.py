@@ -35,15 +35,16 @@ def plan_differences(saved: TrainingPlan, plan: TrainingPlan, step: int) -> list
 
 def learning_rate_factor(plan: TrainingPlan, step: int) -> float:
     """The factor on the learning rate at `step` (0 is the first), between 0 and 1."""
-    if step < plan.warmup_steps:
-        return (step + 1) / plan.warmup_steps
-    done = (step - plan.warmup_steps) / max(1, plan.max_steps - plan.warmup_steps)
+    warmup_steps = plan.warmup_at(step)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = plan.progress(step, warmup_steps)
     if plan.schedule == "wsd":
         decay = min(1.0, (1 - done) / plan.decay_fraction) if plan.decay_fraction else 1.0
     elif plan.schedule == "cosine":
         decay = 0.5 * (1 + math.cos(math.pi * done))
     elif plan.schedule == "inverse_sqrt":
-        decay = math.sqrt(max(1, plan.warmup_steps) / (step + 1))
+        decay = math.sqrt(max(1, warmup_steps) / (step + 1))
     else:
         decay = 1.0
     return plan.final_fraction + (1 - plan.final_fraction) * decay
