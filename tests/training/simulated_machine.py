@@ -30,7 +30,12 @@ class Machine:
         self.now += seconds / self.speed(self.now / self.seconds, self.threads)
 
     def budget(self, **settings: float) -> TimeBudget:
-        return TimeBudget(self.seconds, lambda: self.now, most_threads=self.most_threads, **settings)
+        def rate(threads: int) -> float:
+            return self.speed(self.now / self.seconds, threads)
+
+        return TimeBudget(
+            self.seconds, lambda: self.now, most_threads=self.most_threads, thread_rate=rate, **settings
+        )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 After every step (of reinforcement learning: every phase) the steps that still fit into the time are counted, from the
 speed of the last few, and the plan is revised where they are others than it has. Validations, checkpoints and what comes
-after the last step are part of the time. Other numbers of threads are tried on steps of the run: with other work on the
-cores, fewer are faster. All that is decided is in the plan's revisions.
+after the last step are part of the time. Now and then other numbers of threads are timed: with other work on the cores,
+fewer are faster. All that is decided is in the plan's revisions.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import torch
 
 from parakit.common.progress import log
 from parakit.training.plan import TrainingPlan
-from parakit.training.threads import N_TRIED, ThreadTrials
+from parakit.training.threads import Rate, fastest
 
 TOLERANCE = 0.05  # of the steps that are left: a smaller change is none
 WINDOW, MIN_UNITS = 0.05, 3  # of the time, and units: what the present speed is measured on
 SLOW_UNIT = 0.1  # of the time: a first unit that takes longer is not put down to starting up
+N_VALIDATIONS = 8  # at most, where nothing is set
 VALIDATION_SHARE = 0.15  # of the time that is left, at most
 LOGGED_CHANGE = 0.35  # of the run's length
-TRIAL_EVERY, TRIAL_COST = 0.1, 0.05  # of the time: from one trial of threads to the next, and a trial at most
+THREADS_EVERY = 0.1  # of the time, from one choice of threads to the next
 
 
 @dataclass
@@ -48,6 +49,8 @@ class TimeBudget:
     """Whether the steps between validations are set; else they follow the length."""
     most_threads: int | None = None
     """None: as many as torch uses."""
+    thread_rate: Rate | None = None
+    """What a number of threads does in a second; None: it is timed."""
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,9 +91,9 @@ class Pace:
         self.training = self.saving = self.last_save = 0.0  # seconds
         self.validated_at = 0.0  # seconds of a step when the last validation was timed; 0: unknown
         self.logged_steps = plan.max_steps
-        most = budget.most_threads or torch.get_num_threads()
-        trials = TRIAL_EVERY * budget.seconds, TRIAL_COST * budget.seconds
-        self.threads = ThreadTrials(most if on_cpu else 1, plan.threads_at(first_step), *trials)
+        self.most_threads = (budget.most_threads or torch.get_num_threads()) if on_cpu else 1
+        self.threads = plan.threads_at(first_step)  # 0: all of them
+        self.threads_chosen = budget.used
 
     def begin_step(self) -> None:
         """A step begins, with its batch."""
@@ -126,33 +129,20 @@ class Pace:
         n_fitting = min(n_fitting, max(0, most - step))
         if abs(n_fitting - n_planned) <= TOLERANCE * n_planned:
             n_fitting = n_planned
-        threads = self.threads.recorded
+        threads = self._choose_threads()
+        if threads != plan.threads_at(step):
+            n_fitting = n_planned  # at a speed that is not known yet
         if n_fitting == n_planned and threads == plan.threads_at(step):
             return plan
         self._log(step, step + n_fitting)
-        every = (
-            plan.validate_every if self.budget.keeps_validations else self._every(plan, n_planned, n_fitting)
-        )
+        every = plan.validate_every if self.budget.keeps_validations else self._every(plan, step, n_fitting)
         return plan.revised(step, step + n_fitting, threads).replace(validate_every=every)
 
     def _count_unit(self, n_steps: int) -> None:
         seconds, self.unit_seconds, self.unit_from = self.unit_seconds, 0.0, self.unit_from + n_steps
         self.n_units, self.training = self.n_units + 1, self.training + seconds
-        if self.threads.trying:
-            chosen = self.threads.count(seconds / n_steps, self.budget.used)
-            if chosen is not None:
-                self.window.clear()
-                self.window_seconds, self.window_steps = 0.0, 0
-                for _ in range(N_TRIED - 1):
-                    self._count(chosen * n_steps, n_steps)
-            return
         if self.n_units == 1 and seconds < SLOW_UNIT * self.budget.seconds:
             return  # it allocates, and may compile
-        self._count(seconds, n_steps)
-        if len(self.window) >= MIN_UNITS:
-            self.threads.begin_trial(self._per_step, n_steps, self.budget.used)
-
-    def _count(self, seconds: float, n_steps: int) -> None:
         self.window.append((seconds, n_steps))
         self.window_seconds, self.window_steps = self.window_seconds + seconds, self.window_steps + n_steps
         while len(self.window) > MIN_UNITS and (
@@ -160,6 +150,20 @@ class Pace:
         ):
             old = self.window.popleft()
             self.window_seconds, self.window_steps = self.window_seconds - old[0], self.window_steps - old[1]
+
+    def _choose_threads(self) -> int:
+        """Those of the next step: chosen again now and then. The speed is then measured anew."""
+        now = self.budget.used
+        if self.most_threads == 1 or now - self.threads_chosen < THREADS_EVERY * self.budget.seconds:
+            return self.threads
+        current = self.threads or self.most_threads
+        best = fastest(current, self.most_threads, self.budget.thread_rate)
+        self.threads_chosen = self.budget.used
+        if best != current:
+            self.window.clear()
+            self.window_seconds, self.window_steps = 0.0, 0
+            self.threads = 0 if best == self.most_threads else best
+        return self.threads
 
     @property
     def _per_step(self) -> float:
@@ -178,9 +182,8 @@ class Pace:
     def _fitting(self, plan: TrainingPlan, step: int, n_unit: int) -> int:
         """The steps that fit into what is left, in whole units."""
         budget, every = self.budget, plan.validate_every
-        left = (
-            budget.left - self._validation - budget.after - 2 * self.last_save
-        )  # a checkpoint and the model
+        saving = 2 * self.last_save  # a checkpoint and the model
+        left = budget.left - self._validation - budget.after - saving
         n_validations = (plan.max_steps - 1) // every - step // every
         validating = n_validations * self._validation
         if not budget.keeps_validations:
@@ -188,9 +191,12 @@ class Pace:
         per_step = self._per_step * (1.0 + self.saving / max(self.training, self._per_step))
         return max(0, int((left - validating) / (per_step * n_unit) + 0.5)) * n_unit
 
-    def _every(self, plan: TrainingPlan, n_planned: int, n_fitting: int) -> int:
+    def _every(self, plan: TrainingPlan, step: int, n_fitting: int) -> int:
         """The steps between validations: as many validations as planned, or as the time has room for."""
-        every = max(1, round(plan.validate_every * n_fitting / n_planned))
+        n_planned = plan.max_steps - step
+        every = max(
+            1, round(plan.validate_every * n_fitting / n_planned), (step + n_fitting) // N_VALIDATIONS
+        )
         if self._validation:
             n_most = int(VALIDATION_SHARE * max(0.0, self.budget.left) / self._validation)
             every = max(every, -(-n_fitting // (n_most + 1)))

@@ -215,7 +215,7 @@ class Trainer:
         n_threads = (self.pace and self.pace.budget.most_threads) or torch.get_num_threads()
         try:
             while step < self.plan.max_steps:
-                if self.plan.revisions and n_threads > 1:
+                if (self.plan.revisions or self.pace) and n_threads > 1:
                     torch.set_num_threads(self.plan.threads_at(step) or n_threads)
                 if self.pace:
                     self.pace.begin_step()
