@@ -4,7 +4,6 @@ A description has: path, kind, what (one line), figures (titled groups), samples
 parents), files, intact (True; False: not checked; None: no manifest).
 """
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,9 +12,18 @@ from typing import Any
 from parakit.cli.rendering.show_adapters import describe_adapter
 from parakit.cli.rendering.show_models import describe_model, flat
 from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
-from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, verify_manifest
+from parakit.cli.rendering.show_shapes import (
+    CorpusReport,
+    CountReport,
+    EvaluationResults,
+    RedTeamResults,
+    ShardIndex,
+    TextRow,
+    first_rows,
+)
+from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, read_lineage, verify_manifest
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, read_json
+from parakit.common.files import JsonObject, is_file, read_json
 from parakit.reports.summary import read_summary
 from parakit.reports.summary_parts import FigureComparison
 
@@ -90,7 +98,7 @@ def _published_model(path: Path, verify: bool) -> JsonObject:
 def _build(path: Path, inside: list[Path]) -> JsonObject:
     rows = []
     for folder in inside:
-        lineage = read_json(folder / LINEAGE)
+        lineage = read_lineage(folder)
         n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         rows.append(
             {
@@ -153,9 +161,9 @@ def _parent(child: Path, parent: dict[str, str], depth: int) -> JsonObject:
     """The parent at its recorded path, or next to the child where the whole build was moved."""
     recorded = Path(parent["path"])
     candidates = (recorded, child.parent / recorded.name)
-    present = [path for path in candidates if (path / LINEAGE).is_file()]
+    present = [path for path in candidates if is_file(path / LINEAGE)]
     for path in present:
-        lineage = read_json(path / LINEAGE)
+        lineage = read_lineage(path)
         if lineage.get("digest") == parent["digest"]:
             return _chain(path, lineage, depth + 1)
     note = "rebuilt since then" if present else "missing"
@@ -163,7 +171,7 @@ def _parent(child: Path, parent: dict[str, str], depth: int) -> JsonObject:
 
 
 def _corpus(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
-    report = read_json(path / "report.json")
+    report = read_json(path / "report.json", CorpusReport)
     splits = [
         {"split": name} | (counts if isinstance(counts, dict) else {"documents": counts})
         for name, counts in report["splits"].items()
@@ -171,8 +179,7 @@ def _corpus(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str,
     counted = {
         key.replace("_", " "): value for key, value in report.items() if isinstance(value, int) and value
     }
-    with open(path / "train.jsonl", encoding="utf-8") as file:
-        texts = [_cut(json.loads(line)["text"]) for line in islice(file, N_SAMPLES)]
+    texts = [_cut(row["text"]) for row in first_rows(path / "train.jsonl", TextRow, N_SAMPLES)]
     total = sum(row["documents"] for row in splits)
     return (
         f"a corpus of {total:,} documents",
@@ -184,7 +191,7 @@ def _corpus(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str,
 def _conversations(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     from parakit.data.conversations.conversation import read_conversations
 
-    counts = read_json(path / "report.json")["splits"]
+    counts = read_json(path / "report.json", CountReport)["splits"]
     shown = islice(read_conversations(path / "train.jsonl"), N_SAMPLES)
     texts = [
         "\n".join(f"{m.role}: {_cut(m.content)}" for m in conversation.messages) for conversation in shown
@@ -220,7 +227,7 @@ def _tokenizer(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[s
 
 
 def _shards(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
-    index = read_json(path / "index.json")
+    index = read_json(path / "index.json", ShardIndex)
     rows = [
         {
             "split": name,
@@ -245,14 +252,14 @@ def _shards(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str,
 
 
 def _evaluation(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
-    results = read_json(path / "results.json")
+    results = read_json(path / "results.json", EvaluationResults)
     keys = ("bits_per_byte", "perplexity", "n_bytes")
     texts = [
         {"text": name} | {key: loss.get(key) for key in keys}
         for name, loss in (results.get("loss") or {}).items()
     ]
     texts += [
-        {"text": row["name"], "model": row["model"]} | {key: row.get(key) for key in keys}
+        {"text": row.get("name"), "model": row.get("model")} | {key: row.get(key) for key in keys}
         for row in results.get("evaluations") or []
     ]
     suites = _suite_rows(results.get("suites") or {})
@@ -264,13 +271,13 @@ def _evaluation(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[
 
 
 def _red_team(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
-    results = read_json(path / "results.json")
+    results = read_json(path / "results.json", RedTeamResults)
     rows = [
         {
             "category": name.replace("_", " "),
             "model": role,
             "success": "" if found["success"] is None else f"{found['success']:.1%}",
-            "95 % interval": f"{found['low']:.1%} to {found['high']:.1%}",
+            "95 % interval": _interval(found),
             "attacks": found["n"],
         }
         for role, figures in results["categories"].items()
@@ -284,18 +291,21 @@ def _suite_rows(suites: JsonObject) -> list[JsonObject]:
     rows = []
     for suite, results in suites.items():
         for model, result in ({"": results} if "accuracy" in results else results).items():
-            low, high = result.get("low"), result.get("high")
-            between = f"{low:.1%} to {high:.1%}" if isinstance(low, float) and isinstance(high, float) else ""
             rows.append(
                 {
                     "suite": suite,
                     "model": model,
                     "accuracy": f"{result['accuracy']:.1%}",
-                    "95 % interval": between,
+                    "95 % interval": _interval(result),
                     "questions": result.get("n"),
                 }
             )
     return rows
+
+
+def _interval(result: JsonObject) -> str:
+    low, high = result.get("low"), result.get("high")
+    return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
 
 
 def _machine(hardware: JsonObject) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parakit.cli.rendering.show_shapes import ModelResult
+from parakit.common.artifacts import LINEAGE
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size
+from parakit.common.json_reading import check_shape
 
 if TYPE_CHECKING:
     from parakit.checkpoints.mapping import Head
@@ -48,7 +51,7 @@ def describe_model(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, di
     from parakit.checkpoints.safetensors_io import folder_tensors
 
     config, head, counts = read_config(path), read_head(path), parameter_counts(path)
-    result = lineage.get("result") or {}
+    result = check_shape(lineage.get("result") or {}, ModelResult, path / LINEAGE)
     total = counts["total"]
     about: JsonObject = {"architecture": architecture_name(path), "family": config.family}
     about |= _head(head)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
 from pathlib import Path
 
+from parakit.cli.rendering.show_shapes import ExampleReport, PreferenceReport, RankingRow, first_rows
 from parakit.common.files import JsonObject, read_json
 
 N_ROWS, MAX_CHARS = 3, 300
@@ -13,10 +13,10 @@ N_ROWS, MAX_CHARS = 3, 300
 
 def describe_preferences(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     """Rankings, best first."""
-    report = read_json(path / "report.json")
+    report = read_json(path / "report.json", PreferenceReport)
     splits = [{"split": name, "rankings": n} for name, n in report["splits"].items()]
     texts = []
-    for row in _first(path):
+    for row in first_rows(path / "train.jsonl", RankingRow, N_ROWS):
         prompt = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
         ranked = [f"{place}. {answer}" for place, answer in enumerate(row["ranking"], 1)]
         texts.append(_cut("\n".join([prompt, *ranked])))
@@ -28,22 +28,18 @@ def describe_preferences(path: Path, lineage: JsonObject) -> tuple[str, JsonObje
 
 def describe_examples(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     """Examples of a task."""
-    report = read_json(path / "report.json")
+    report = read_json(path / "report.json", ExampleReport)
     splits = [{"split": name, "examples": facts["examples"]} for name, facts in report["splits"].items()]
-    labels = report["splits"]["train"].get("labels", {})
+    labels = report["splits"].get("train", {}).get("labels", {})
     n = sum(row["examples"] for row in splits)
     task = (lineage.get("config") or {}).get("task") or report.get("task")
-    texts = [_cut(json.dumps(row, ensure_ascii=False)) for row in _first(path)]
+    rows = first_rows(path / "train.jsonl", JsonObject, N_ROWS)
+    texts = [_cut(json.dumps(row, ensure_ascii=False)) for row in rows]
     return f"{n:,} examples of the task {task}", {"splits": splits, "labels": labels}, {"first": texts}
 
 
 def _skipped(report: JsonObject) -> dict[str, int]:
     return {f"skipped: {reason}": n for reason, n in report["skipped_rows"].items()}
-
-
-def _first(path: Path) -> list[JsonObject]:
-    with open(path / "train.jsonl", encoding="utf-8") as file:
-        return [json.loads(line) for line in islice(file, N_ROWS)]
 
 
 def _cut(text: str) -> str:
