@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import math
+import pkgutil
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+import parakit
 from parakit.common.errors import UserError
 from parakit.common.settings import Config, canonical_json, closest_match, config_digest, load_yaml
+from parakit.common.yaml_reading import parse_yaml
 
 
 class Schedule(Config):
@@ -178,3 +184,104 @@ def test_a_missing_or_undecodable_yaml_file_is_refused_by_name(tmp_path: Path) -
 def test_keys_merged_by_an_anchor_are_no_duplicates(tmp_path: Path) -> None:
     text = "base: &base {a: 1, b: 2}\nother:\n  <<: *base\n  b: 3\n"
     assert load_yaml(_yaml(tmp_path, text))["other"] == {"a": 1, "b": 3}
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *(("010", 10), ("0o17", 15), ("0x3A", 58), ("-19", -19), ("1:30", "1:30"), ("1_000", "1_000")),
+        *(("0b11", "0b11"), ("1e-4", 1e-4), ("-2E+05", -2e5), ("+12e03", 12e3), (".5", 0.5), ("0.", 0.0)),
+        *(
+            ("no", "no"),
+            ("off", "off"),
+            ("on", "on"),
+            ("yes", "yes"),
+            ("y", "y"),
+            ("True", True),
+            ("FALSE", False),
+        ),
+        *(
+            ("~", None),
+            ("", None),
+            ("Null", None),
+            ("2024-01-01", "2024-01-01"),
+            ("=", "="),
+            ("!!int '010'", 10),
+        ),
+    ],
+)
+def test_a_word_of_yaml_is_what_is_written(written: str, value: object, tmp_path: Path) -> None:
+    """The core schema of YAML 1.2: in 1.1, 010 was 8, 1:30 was 90, no was false, and 1e-4 a string."""
+    loaded = load_yaml(_yaml(tmp_path, f"a: {written}\n"))["a"]
+    assert (loaded, type(loaded)) == (value, type(value))
+
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text("abno01:", max_size=4), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(_JSON)
+def test_json_is_yaml_and_means_the_same(value: object) -> None:
+    assert parse_yaml(json.dumps(value)) == value
+
+
+@given(st.text("0123456789abcdefxo+-._eE", min_size=1, max_size=8))
+def test_a_plain_word_is_a_number_as_python_reads_it_or_the_word(word: str) -> None:
+    loaded = parse_yaml(f"[{word}]") if not word.startswith("-") else [word]
+    (found,) = loaded
+    if isinstance(found, str):
+        assert found == word
+    elif isinstance(found, int):
+        assert found == int(word, {"0x": 16, "0o": 8}.get(word[:2], 10))
+    else:
+        assert found == float(word.replace(".inf", "inf"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a: &x [*x]", "line 1"),
+        ('a: "\\ud800"', "half a character"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: !!python/object/apply:os.system [true]", "tag"),
+        (
+            "a0: &a0 [1, 2]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 99}]\n" for i in range(1, 5)),
+            "200000 values",
+        ),
+    ],
+)
+def test_hostile_yaml_is_refused(text: str, names: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=names):
+        load_yaml(_yaml(tmp_path, text))
+
+
+def test_every_float_of_every_settings_class_is_finite() -> None:
+    for name in _modules_of_settings():
+        importlib.import_module(name)
+    checked = 0
+    for cls in _subclasses(Config):
+        for field, info in cls.model_fields.items():
+            if info.annotation is float or float in get_args(info.annotation):
+                for value in (math.nan, math.inf, -math.inf):
+                    with pytest.raises(UserError, match=f"`{field}`"):
+                        cls.parse({field: value})
+                    checked += 1
+    assert checked > 150
+
+
+def _modules_of_settings() -> list[str]:
+    found = pkgutil.walk_packages(parakit.__path__, "parakit.")
+    return [module.name for module in found if module.name.rpartition(".")[2].endswith("config")]
+
+
+def _subclasses(cls: type[Config]) -> set[type[Config]]:
+    return {cls}.union(*(_subclasses(inner) for inner in cls.__subclasses__()))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-import yaml
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +15,7 @@ from parakit.common.errors import UserError
 from parakit.common.formatting import duration
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
+from parakit.common.yaml_reading import YamlFault, parse_yaml
 from parakit.reports.before_after import effect
 from parakit.reports.formatting import final_stage, next_command, training, vocabulary_facts
 from parakit.reports.start_comparison import figure_rows
@@ -148,8 +148,8 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UserError(f"--set {text!r} is not KEY=VALUE", "write for example --set pretrain.max_steps=100")
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
+        return key, parse_yaml(value)
+    except YamlFault:
         raise UserError(
             f"--set {text!r}: {value!r} is not readable as a YAML value", f"quote it: --set '{key}=\"...\"'"
         ) from None

@@ -106,13 +106,14 @@ def _check_values(value: Any, where: str | Path, hint: str) -> None:
             fault = f"is {one}, which is no number of JSON"
         elif isinstance(one, int) and abs(one) >= 10**300:
             fault = "is a number of more than 300 digits"
-        elif isinstance(one, str) and not _is_text(one):
+        elif isinstance(one, str) and not is_text(one):
             fault = f"is {shown(one)}, which is no text: half a character"
         if fault:
             raise CorruptArtifact(f"{where}: `{'.'.join(map(str, path))}` {fault}", hint)
 
 
-def _is_text(string: str) -> bool:
+def is_text(string: str) -> bool:
+    """Whether a string has no half characters (lone surrogates), so that it can be written and printed."""
     try:
         string.encode()
     except UnicodeEncodeError:

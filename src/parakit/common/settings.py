@@ -15,14 +15,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from parakit.common.errors import UserError
+from parakit.common.yaml_reading import YamlFault, parse_yaml
 
 Family = Literal["decoder", "encoder", "encoder-decoder"]  # of models, and of how their inputs are encoded
 
 
 class Config(BaseModel):
-    """A group of settings. Frozen, without unknown keys."""
+    """A group of settings. Frozen, without unknown keys; its floats are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
     choices: "ClassVar[Choices]" = {}  # see choices.py
 
     def __hash__(self) -> int:
@@ -90,9 +93,7 @@ def canonical_json(value: Any) -> str:
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping. Duplicate keys, and anything but a mapping, are errors that name the line."""
-    import yaml
-
+    """Read a mapping of YAML 1.2. Duplicate keys, and anything but a mapping, are errors that name the line."""
     path = Path(path)
     if not path.is_file():
         raise UserError(
@@ -100,8 +101,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
             "check the path, or run `parakit build` alone for the built-in recipe",
         )
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_strict_loader())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        loaded = parse_yaml(path.read_text(encoding="utf-8"))
+    except (YamlFault, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: not readable as YAML: {error}",
             "YAML wants `key: value` lines with spaces, not tabs, for indentation",
@@ -114,30 +115,6 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
             "start with lines such as `name: my-model`",
         )
     return loaded
-
-
-def _strict_loader() -> Any:
-    """A safe YAML loader that refuses duplicate keys (plain YAML keeps the last one in silence)."""
-    import yaml
-
-    class StrictLoader(yaml.SafeLoader):
-        pass
-
-    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, f"a key must be a word (line {line})")
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key_node.value!r} occurs twice (line {line})"
-                )
-            seen.add(key_node.value)
-        return loader.construct_mapping(node, deep=True)
-
-    StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    return StrictLoader
 
 
 def _explain(
