@@ -34,15 +34,13 @@ class ModelSizing:
     """Whether this is for tuning a published model: the rates are AdamW's, taken as they are."""
 
     def describe(self) -> str:
-        """One line of text."""
+        """The shape in a line. The run's own plan says what else is taken: these are its defaults."""
         layers, c = str(self.config.n_layers), self.config
         if isinstance(c, EncoderDecoderConfig):
             layers, c = f"{c.encoder.n_layers} + {c.decoder.n_layers}", c.decoder
         return (
             f"{self.config.n_params()['total']:,} parameters: {layers} layers, width {c.d_model}, {c.n_heads} heads"
-            f" ({c.n_kv_heads} key-value) of {c.head_dim}, feed-forward {c.d_ff}, context {c.max_seq_len};"
-            f" learning rate {self.learning_rate:g} (embeddings {self.embedding_learning_rate:g}),"
-            f" {self.batch_tokens:,} tokens a step"
+            f" ({c.n_kv_heads} key-value) of {c.head_dim}, feed-forward {c.d_ff}, context {c.max_seq_len}"
         )
 
 

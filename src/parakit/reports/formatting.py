@@ -19,6 +19,7 @@ from parakit.reports.summary_schema import (
     TrainingSummary,
     VocabularySummary,
 )
+from parakit.training.plan import TrainingPlan
 
 # Models in pipeline order, each named after the stage that made it.
 ROLES = {
@@ -237,6 +238,13 @@ def shape(plan: Mapping[str, Any]) -> str:
         if key in plan:
             parts.append(text.format(number(plan[key])))
     return ", ".join(parts)
+
+
+def run_plan(figures: TrainingSummary) -> str:
+    """How a model was trained, in a line: steps, batch, optimizer, learning rate, as the run took them."""
+    if not TrainingPlan.model_fields.keys() >= figures.plan.keys() >= {"max_steps", "learning_rate"}:
+        return ""
+    return TrainingPlan.parse(figures.plan, "the plan of a run").describe("rows")
 
 
 def build_path(summary: BuildSummary) -> str:

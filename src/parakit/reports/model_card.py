@@ -22,6 +22,7 @@ from parakit.reports.formatting import (
     forgetting,
     humanize,
     machine,
+    run_plan,
     shape,
     stage,
     suite_means,
@@ -246,7 +247,7 @@ def _text(summary: BuildSummary) -> str:
 
 
 def _making(summary: BuildSummary, figures: TrainingSummary) -> str:
-    lines = []
+    lines = [f"- Training: {escape_markdown(plan)}."] if (plan := run_plan(figures)) else []
     if figures.tokens is not None:
         lines.append(
             f"- Tokens seen: {compact(figures.tokens)}, at {compact(figures.tokens_per_second)} per second."

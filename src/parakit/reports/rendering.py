@@ -31,8 +31,8 @@ from parakit.reports.formatting import (
     next_command,
     quality,
     roles,
+    run_plan,
     samples_of,
-    shape,
     stage,
     suite_means,
     summary_sentence,
@@ -245,8 +245,7 @@ class TrainedStage:
 
 def _trained(summary: BuildSummary, name: str) -> TrainedStage:
     figures = training(summary, name)
-    same = name != "pretrain" and figures.plan == training(summary, "pretrain").plan
-    parts = ["" if same else shape(figures.plan)]
+    parts = [run_plan(figures)]
     if figures.tokens is not None:
         parts.append(f"{compact(figures.tokens)} tokens in {long_duration(figures.seconds)}")
     if figures.tokens_per_second is not None:

@@ -137,4 +137,7 @@ class TrainingPlan(Config):
         rows = f"{self.n_rows} x {self.seq_len} tokens ({quantity(self.n_tokens())} in all)"
         if unit != "tokens":
             rows = f"{self.n_rows} {unit} of up to {self.seq_len} tokens"
-        return f"{self.max_steps} steps of {rows}, {self.optimizer}, {self.schedule}"
+        rate = f"learning rate {self.learning_rate:g}"
+        if self.embedding_learning_rate != self.learning_rate:
+            rate += f" (embeddings {self.embedding_learning_rate:g})"
+        return f"{self.max_steps} steps of {rows}, {self.optimizer}, {self.schedule}, {rate}"
