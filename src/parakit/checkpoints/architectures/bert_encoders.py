@@ -5,7 +5,7 @@ Learned positions, norms after every sum, biases everywhere. BERT, RoBERTa, XLM-
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,23 @@ def label_tensors(
         yield from linear("dense.0", dense, d, d)
     name = "qa_outputs" if classes.level == "span" else output
     yield from linear("label_head", name, len(classes.labels), d)
+
+
+def first_token_classifier(
+    activation: str, pooled_levels: tuple[str, ...] = ("sequence",)
+) -> Callable[[HFConfig, str], JsonObject]:
+    """Reads a classifier of the first token through a dense layer and `activation`; of the other levels, without them."""
+
+    def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
+        head = activation if level in pooled_levels else "linear"
+        return {"pooling": "cls", "head": head, "bias": True}
+
+    return read_classifier
+
+
+def no_choice(classes: ClassifierConfig) -> JsonObject:
+    """Nothing to write of a classifier: the architecture leaves no choice."""
+    return {}
 
 
 def is_unused(hf_name: str) -> bool:

@@ -13,8 +13,10 @@ from pathlib import Path
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
     REQUIRED_VALUES,
+    first_token_classifier,
     is_unused,
     label_tensors,
+    no_choice,
     read_encoder,
     write_encoder,
 )
@@ -23,7 +25,7 @@ from parakit.checkpoints.hf_config import HFConfig, check_lengths, parse_config
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.model.config import ClassifierConfig, EncoderConfig
+from parakit.model.config import EncoderConfig
 
 MODEL_TYPE = "deberta-v2"
 CLASSES: Mapping[str, str] = {
@@ -130,14 +132,7 @@ def write_settings(config: EncoderConfig) -> JsonObject:
     }
 
 
-def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
-    """A sequence is classified by its first token, through a dense layer and GELU; tokens directly."""
-    return {"pooling": "cls", "head": "gelu" if level == "sequence" else "linear", "bias": True}
-
-
-def write_classifier(classes: ClassifierConfig) -> JsonObject:
-    """Nothing to write: there is no choice."""
-    return {}
+read_classifier, write_classifier = first_token_classifier("gelu"), no_choice
 
 
 def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:

@@ -12,8 +12,10 @@ from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
     REQUIRED_VALUES,
     embedding_tensors,
+    first_token_classifier,
     is_unused,
     label_tensors,
+    no_choice,
     read_encoder,
     write_encoder,
 )
@@ -21,7 +23,7 @@ from parakit.checkpoints.architectures.layer_tensors import linear, norm
 from parakit.checkpoints.hf_config import HFConfig, check_lengths, parse_config
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.common.files import JsonObject
-from parakit.model.config import ClassifierConfig, EncoderConfig
+from parakit.model.config import EncoderConfig
 
 MODEL_TYPE = "distilbert"
 CLASSES: Mapping[str, str] = {
@@ -73,14 +75,7 @@ def write_settings(config: EncoderConfig) -> JsonObject:
     return write_encoder(config, MODEL_TYPE, SETTINGS, "activation") | {"sinusoidal_pos_embds": False}
 
 
-def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
-    """A sequence is classified by its first token, through a dense layer and ReLU; tokens directly."""
-    return {"pooling": "cls", "head": "relu" if level == "sequence" else "linear", "bias": True}
-
-
-def write_classifier(classes: ClassifierConfig) -> JsonObject:
-    """Nothing to write: there is no choice."""
-    return {}
+read_classifier, write_classifier = first_token_classifier("relu"), no_choice
 
 
 def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
+    first_token_classifier,
     is_unused,
     label_tensors,
+    no_choice,
     read_encoder,
     required_of_head,
     trunk_tensors,
@@ -23,7 +25,7 @@ from parakit.checkpoints.architectures.layer_tensors import linear, norm
 from parakit.checkpoints.hf_config import HFConfig, check_lengths, parse_config, read_value
 from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.common.files import JsonObject
-from parakit.model.config import ClassifierConfig, EncoderConfig
+from parakit.model.config import EncoderConfig
 
 MODEL_TYPE = "electra"
 CLASSES: Mapping[str, str] = {
@@ -67,14 +69,7 @@ def write_settings(config: EncoderConfig) -> JsonObject:
     return write_encoder(config, MODEL_TYPE) | {"embedding_size": config.d_token}
 
 
-def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
-    """A sequence is classified by its first token, through a dense layer and GELU; tokens directly."""
-    return {"pooling": "cls", "head": "gelu" if level in ("sequence", "replaced") else "linear", "bias": True}
-
-
-def write_classifier(classes: ClassifierConfig) -> JsonObject:
-    """Nothing to write: there is no choice."""
-    return {}
+read_classifier, write_classifier = first_token_classifier("gelu", ("sequence", "replaced")), no_choice
 
 
 def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:

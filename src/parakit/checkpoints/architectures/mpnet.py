@@ -12,7 +12,9 @@ from pathlib import Path
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
     embedding_tensors,
+    first_token_classifier,
     is_unused,
+    no_choice,
     positions_after_padding,
     read_encoder,
     required_of_head,
@@ -24,7 +26,7 @@ from parakit.checkpoints.architectures.roberta import head_tensors
 from parakit.checkpoints.hf_config import HFConfig, RequiredValues, check_lengths, parse_config
 from parakit.checkpoints.mapping import Head, HFTensor
 from parakit.common.files import JsonObject
-from parakit.model.config import ClassifierConfig, EncoderConfig
+from parakit.model.config import EncoderConfig
 
 MODEL_TYPE = "mpnet"
 CLASSES: Mapping[str, str] = {
@@ -76,14 +78,7 @@ def write_settings(config: EncoderConfig) -> JsonObject:
     return write_encoder(config, MODEL_TYPE, SETTINGS) | write_positions_after_padding(config)
 
 
-def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
-    """A sequence is classified by its first token, through a dense layer and tanh; tokens directly."""
-    return {"pooling": "cls", "head": "tanh" if level == "sequence" else "linear", "bias": True}
-
-
-def write_classifier(classes: ClassifierConfig) -> JsonObject:
-    """Nothing to write: there is no choice."""
-    return {}
+read_classifier, write_classifier = first_token_classifier("tanh"), no_choice
 
 
 def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:

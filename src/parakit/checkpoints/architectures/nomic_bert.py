@@ -14,8 +14,10 @@ from typing import Any
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
     REQUIRED_VALUES,
+    first_token_classifier,
     is_unused,
     label_tensors,
+    no_choice,
     read_encoder,
     write_encoder,
 )
@@ -24,7 +26,7 @@ from parakit.checkpoints.hf_config import HFConfig, RequiredValues, check_length
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.checkpoints.rope_config import read_rope, write_rope
 from parakit.common.files import JsonObject
-from parakit.model.config import ClassifierConfig, EncoderConfig
+from parakit.model.config import EncoderConfig
 
 MODEL_TYPE = "nomic_bert"
 CLASSES: Mapping[str, str] = {
@@ -109,14 +111,7 @@ def write_settings(config: EncoderConfig) -> JsonObject:
     return {key: value for key, value in written.items() if key != "pad_token_id"}
 
 
-def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
-    """A sequence is classified by its first token, through the pooler; tokens directly."""
-    return {"pooling": "cls", "head": "tanh" if level == "sequence" else "linear", "bias": True}
-
-
-def write_classifier(classes: ClassifierConfig) -> JsonObject:
-    """Nothing to write: there is no choice."""
-    return {}
+read_classifier, write_classifier = first_token_classifier("tanh"), no_choice
 
 
 def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:

@@ -12,8 +12,10 @@ from pathlib import Path
 from parakit.checkpoints.architectures import bert_encoders
 from parakit.checkpoints.architectures.bert_encoders import (
     SETTINGS,
+    first_token_classifier,
     is_unused,
     label_tensors,
+    no_choice,
     positions_after_padding,
     read_encoder,
     required_of_head,
@@ -25,7 +27,7 @@ from parakit.checkpoints.architectures.layer_tensors import linear, norm
 from parakit.checkpoints.hf_config import HFConfig, check_lengths, parse_config
 from parakit.checkpoints.mapping import Head, HFTensor, TensorSlice
 from parakit.common.files import JsonObject
-from parakit.model.config import ClassifierConfig, EncoderConfig
+from parakit.model.config import EncoderConfig
 
 MODEL_TYPE = "roberta"
 CLASSES: Mapping[str, str] = {
@@ -60,14 +62,7 @@ def write_settings(config: EncoderConfig) -> JsonObject:
     return write_encoder(config, MODEL_TYPE) | write_positions_after_padding(config)
 
 
-def read_classifier(hf_config: HFConfig, level: str) -> JsonObject:
-    """A sequence is classified by its first token, through a dense layer and tanh; tokens directly."""
-    return {"pooling": "cls", "head": "tanh" if level == "sequence" else "linear", "bias": True}
-
-
-def write_classifier(classes: ClassifierConfig) -> JsonObject:
-    """Nothing to write: there is no choice."""
-    return {}
+read_classifier, write_classifier = first_token_classifier("tanh"), no_choice
 
 
 def hf_tensors(config: EncoderConfig, head: Head) -> Iterator[HFTensor]:
