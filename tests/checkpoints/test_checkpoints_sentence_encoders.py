@@ -14,11 +14,16 @@ from parakit.checkpoints.loading import load_model, parameter_counts, read_head
 from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import Lineage
 from parakit.common.errors import UserError
+from parakit.data.examples import iter_examples, prepare_examples
 from parakit.model.config import DecoderConfig, DenseConfig, EmbedderConfig
 from parakit.model.heads import Embedder
 from parakit.model.layers.pooling import pool
 from parakit.stages.config import FinetuneConfig
+from parakit.stages.data import make_example_shards
+from parakit.stages.finetuning import FinetuneJob
 from parakit.stages.task_models import task_model
+from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from tests.checkpoints.architectures.published_folders import CHATML, tiny_tokenizer_json
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -365,3 +370,29 @@ def test_a_cross_encoder_as_sentence_transformers_writes_it(tmp_path, function):
         )
     again = sentence_transformers.CrossEncoder(str(tmp_path / "g"), device="cpu")
     assert np.abs(again.predict(pairs) - expected).max() <= 1e-5
+
+
+def test_pairs_are_encoded_for_tuning_as_the_embedder_reads_texts(tmp_path):
+    folder = published(tmp_path, "BertModel", limit=12, lower=True)
+    settings = json.loads((folder / "config_sentence_transformers.json").read_text())
+    (folder / "config_sentence_transformers.json").write_text(
+        json.dumps(settings | {"prompts": PROMPTS, "default_prompt_name": "query"})
+    )
+    import_model(str(folder), tmp_path / "m")
+    rows = [{"text": f"NEW and {n}", "positive": f"Lower {n} " * 9} for n in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare_examples([str(tmp_path / "pairs.jsonl")], "embed", tmp_path / "pairs")
+    make_example_shards(tmp_path / "pairs", tmp_path / "m", tmp_path / "shards", "encoder")
+
+    tokenizer = Tokenizer.load(tmp_path / "m")
+    data = ExampleShards.open(tmp_path / "shards", "train")
+    stored = next(iter(iter_examples(tmp_path / "pairs", "train")))
+    first = data.texts["text"]
+    expected = tokenizer.encode(PROMPTS["query"] + stored["text"].lower())
+    assert first.token_ids[: first.offsets[1]].tolist() == expected != tokenizer.encode(stored["text"])
+
+    job = FinetuneJob(
+        tmp_path / "m", tmp_path / "shards", tmp_path / "work", FinetuneConfig(task="embed", max_steps=1)
+    )
+    (tmp_path / "run").mkdir()
+    assert job.prepare(tmp_path / "run").setup.plan.seq_len == 12

@@ -5,13 +5,14 @@ task and their tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from parakit.checkpoints.loading import load_model
-from parakit.checkpoints.model_folder import save_model
+from parakit.checkpoints.model_folder import read_settings, save_model
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import Bar, log, progress
@@ -19,7 +20,7 @@ from parakit.common.settings import Family
 from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import CONVERSATION_SPLITS, iter_conversations, prepare_conversations
 from parakit.data.corpus import FACTS, iter_corpus, prepare_corpus
-from parakit.data.examples import iter_examples, prepare_examples
+from parakit.data.examples import iter_examples, load_examples_report, prepare_examples
 from parakit.data.examples.readers import example_paths
 from parakit.data.preferences.sets import prepare_preferences
 from parakit.data.read_report import ReadReport
@@ -27,6 +28,7 @@ from parakit.data.readers.files import read_documents
 from parakit.data.row_report import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.inference.folder_settings import is_chat_tuned
+from parakit.inference.prediction.embeddings import prepare_text
 from parakit.primer.config import PrimerExamplesConfig
 from parakit.primer.sources import primer_conversations, primer_documents, primer_examples, primer_preferences
 from parakit.stages.config import SpanCorruption
@@ -325,10 +327,18 @@ def example_files(config: ExamplesConfig, task: TaskName) -> list[str]:
 def make_example_shards(
     examples: Path, tokenizer_dir: Path, out: Path, family: Family, overwrite: bool = False
 ) -> Path:
-    """Encode every split of a task's examples as a model of `family` reads them."""
+    """Encode every split of a task's examples as a model of `family` reads them. Pairs of texts are prepared as the
+    embedder in `tokenizer_dir` does it, where there is one.
+    """
     tokenizer = Tokenizer.load(tokenizer_dir)
+    prepare = None
+    if load_examples_report(examples)["task"] == "embed" and (tokenizer_dir / "config.json").is_file():
+        pooling = read_settings(tokenizer_dir)[2].pooling
+        prepare = partial(prepare_text, pooling) if pooling else None
     with progress("example tokens", unit="examples") as bar:
-        return encode_examples(examples, tokenizer, out, family=family, overwrite=overwrite, progress=bar)
+        return encode_examples(
+            examples, tokenizer, out, family=family, prepare=prepare, overwrite=overwrite, progress=bar
+        )
 
 
 def example_texts(examples: Path, split: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
-from parakit.model.heads import TransformerModel
+from parakit.model.heads import Embedder, TransformerModel
 from parakit.stages.comparison.measuring import plan_comparison
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
 from parakit.stages.defaults.memory import fit_memory, longest_example
@@ -93,6 +93,9 @@ class FinetuneJob:
         check_method_fits(folder, training)
         base, tokenizer = load_model(folder, pick_device(training.device), "float32")
         assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
+        if self.task == "embed" and isinstance(base, Embedder) and base.pooling.max_seq_len:
+            # texts are cut where the model will cut them
+            training = training.replace(seq_len=training.seq_len or base.pooling.max_seq_len)
         splits = Splits.of_task(self.shards, self.task)
         replay = ReplayData.open(training, self.shards, splits)
         new_turns = self.task == "chat" and not is_chat_tuned(folder)

@@ -96,6 +96,11 @@ def _prompt(config: EmbedderConfig, prompt: str | None, name: str | None) -> str
     return config.prompts[name]
 
 
+def prepare_text(config: EmbedderConfig, text: str) -> str:
+    """`text` as the embedder reads it where nothing else is set: behind its default prompt, in lower case where it asks."""
+    return _prepared_text(_prompt(config, None, None) + text, config.lower_case)
+
+
 def _prepared(text: Text, prefix: str, lower_case: bool) -> Text:
     if isinstance(text, tuple):
         first, second = text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,13 @@ def encode_examples(
     path: str | Path,
     *,
     family: Family,
+    prepare: Callable[[str], str] | None = None,
     overwrite: bool = False,
     progress: Bar | None = None,
 ) -> Path:
     """Encode the folder that `prepare_examples` wrote into the artifact folder `path` (kind "example_shards"), for
-    models of `family`. Splits without rows are left out. `progress` counts examples.
+    models of `family`. Splits without rows are left out. `prepare` makes the text that is encoded of each text: what an
+    embedder does with it first. `progress` counts examples.
     """
     report = load_examples_report(examples)
     task, labels = get_task_format(report["task"]), report["labels"]
@@ -47,7 +49,8 @@ def encode_examples(
         splits = {}
         for split in EXAMPLE_SPLITS:
             if n := report["splits"][split]["examples"]:
-                writer = _SplitWriter(folder, split, tokenizer, dtype, {x: i for i, x in enumerate(labels)})
+                label_ids = {label: i for i, label in enumerate(labels)}
+                writer = _SplitWriter(folder, split, tokenizer, dtype, label_ids, prepare)
                 splits[split] = {"examples": n} | writer.write(iter_examples(examples, split), progress)
         index = {
             "task": task.name,
@@ -71,10 +74,16 @@ class _SplitWriter:
     """Writes the files of one split, a chunk of rows at a time."""
 
     def __init__(
-        self, folder: Path, split: str, tokenizer: Tokenizer, dtype: str, label_ids: dict[str, int]
+        self,
+        folder: Path,
+        split: str,
+        tokenizer: Tokenizer,
+        dtype: str,
+        label_ids: dict[str, int],
+        prepare: Callable[[str], str] | None,
     ) -> None:
         self.folder, self.split, self.tokenizer, self.dtype = folder, split, tokenizer, dtype
-        self.label_ids = label_ids
+        self.label_ids, self.prepare = label_ids, prepare or str
         self.lengths: dict[str, list[np.ndarray]] = {}
         self.targets: list[np.ndarray] = []
         self.n_untagged = 0
@@ -102,7 +111,7 @@ class _SplitWriter:
         if key == "context":
             return self._contexts(chunk)
         if key != "words":
-            return self.tokenizer.encode_bulk([row.get(key, "") for row in chunk])
+            return self.tokenizer.encode_bulk([self.prepare(row.get(key, "")) for row in chunk])
         ids = []
         for row in chunk:
             token_ids, words = word_numbers(self.tokenizer, row["words"])
