@@ -9,10 +9,18 @@ import torch
 import transformers
 
 import parakit
+from parakit.checkpoints.import_export import import_model
+from parakit.checkpoints.model_folder import save_model
 from parakit.cli import predict
 from parakit.common import UserError
-from parakit.inference.generation.languages import language_ids, language_tokens
+from parakit.common.artifacts import Lineage
+from parakit.data.examples import prepare_examples
+from parakit.inference.generation.rules import lacks_target
+from parakit.stages.config import FinetuneConfig
+from parakit.stages.data import make_example_shards
+from parakit.stages.finetuning import FinetuneJob
 from parakit.tokens import Tokenizer
+from parakit.tokens.tokenizer.languages import language_ids, language_tokens
 from tests.checkpoints.conformance import reference_model
 from tests.tokens.importers.test_tokens_importers_fairseq import train, write
 
@@ -116,7 +124,7 @@ def test_a_language_without_a_token_for_it_is_refused(folder_of):
     network = parakit.load(folder, device="cpu").network
     plain = type("Plain", (), {"control_ids": frozenset({1}), "token": lambda self, i: "</s>"})()
     with pytest.raises(UserError, match="no tokens for languages"):
-        language_tokens(network, plain, None, "fr")
+        language_tokens(plain, network.config.decoder_start_id, None, "fr")
 
 
 def test_opus_reads_the_targets_language_in_front_of_the_source(folder_of):
@@ -125,5 +133,44 @@ def test_opus_reads_the_targets_language_in_front_of_the_source(folder_of):
     strings = {5: ">>fra<<", 6: ">>sr_Latn<<", 7: "</s>"}
     opus = type("Opus", (), {"control_ids": frozenset(strings), "token": lambda self, i: strings[i]})()
     assert language_ids(opus) == {"fra": 5, "sr_Latn": 6}
-    tokens = language_tokens(network, opus, None, ">>sr_Latn<<")
+    tokens = language_tokens(opus, network.config.decoder_start_id, None, ">>sr_Latn<<")
     assert (tokens.before_source, tokens.forced_bos_id, tokens.start_id) == (6, None, None)
+
+
+@pytest.mark.parametrize("kind", ["NllbTokenizer", "MBartTokenizer"])
+def test_tuning_reads_and_writes_the_languages_where_transformers_puts_them(kind, folder_of, tmp_path):
+    (folder, _), (_, start, languages, around) = folder_of(kind), CASES[kind]
+    texts = [f"{text} {n}" for text in TEXTS for n in range(8)]
+    rows = [{"source": text, "target": text[::-1]} for text in texts]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_model(str(folder), tmp_path / "model")
+    prepare_examples([str(tmp_path / "pairs.jsonl")], "translate", tmp_path / "pairs")
+    make_example_shards(tmp_path / "pairs", tmp_path / "model", tmp_path / "shards", "encoder-decoder")
+
+    def prepared(run, **settings):
+        config = FinetuneConfig.parse({"task": "translate", "max_steps": 1, **settings}, "finetune")
+        (tmp_path / run).mkdir()
+        return FinetuneJob(tmp_path / "model", tmp_path / "shards", tmp_path / "work", config).prepare(
+            tmp_path / run
+        )
+
+    with pytest.raises(UserError, match="translates into many languages") as caught:
+        prepared("refused")
+    assert "set it to one of its" in caught.value.hint
+    setup = prepared("run", source_language=languages[0], target_language=languages[1]).setup
+    tokenizer, batch = setup.tokenizer, setup.task.source.rows(0, 2)
+    source, target = (language_ids(tokenizer)[language] for language in languages)
+    expected = []
+    for text in texts:
+        parts = {"lang": [source], "A": tokenizer.encode(text), "eos": [tokenizer.eos_id]}
+        begin = [] if start == "language" else [target]
+        written = [*begin, *tokenizer.encode(text[::-1]), tokenizer.eos_id]
+        expected.append(([token_id for part in around.split() for token_id in parts[part]], written))
+    for row in range(2):
+        found = batch.source_ids[row][batch.source_mask[row]], batch.target_ids[row][batch.loss_mask[row]]
+        assert tuple(ids.tolist() for ids in found) in expected
+        assert batch.input_ids[row][0] == (target if start == "language" else tokenizer.eos_id)
+    save_model(setup.model, tokenizer, tmp_path / "tuned", Lineage("model"))
+    tuned = parakit.load(tmp_path / "tuned", device="cpu")
+    assert tuned.translate(TEXTS) == tuned.translate(TEXTS, target_language=languages[1])
+    assert not lacks_target(tuned.network, tuned.tokenizer)

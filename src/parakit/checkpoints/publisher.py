@@ -11,7 +11,7 @@ was. Stages carry it with `carry_publisher` where they build a new model from a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,13 @@ def set_publisher(model: TransformerModel, publisher: Publisher | None) -> None:
 def carry_publisher(source: TransformerModel, target: TransformerModel) -> None:
     """A model built from a loaded one keeps what its publisher set."""
     set_publisher(target, publisher_of(source))
+
+
+def set_generation(model: TransformerModel, key: str, value: object) -> None:
+    """Change one of the publisher's generation settings, which a new model has none of."""
+    if (publisher := publisher_of(model)) is not None:
+        settings = publisher.generation or generation_in_config(publisher.config)
+        set_publisher(model, replace(publisher, generation={**settings, key: value}))
 
 
 def choose_architecture(config: ModelConfig, head: Head, publisher: Publisher | None) -> Architecture:

@@ -136,6 +136,15 @@ class TranslateTask(ExampleBatches):
         lt=1,
         description="Fraction of each target's probability that is spread over the vocabulary.",
     )
+    source_language: str | None = Field(
+        default=None,
+        description="Language of the sources, for a multilingual model (fra_Latn, fr_XX, fr). Default: the tokenizer's.",
+    )
+    target_language: str | None = Field(
+        default=None,
+        description="Language of the targets, for a multilingual model, which then translates into it. Default: that of"
+        " its folder.",
+    )
 
 
 class FinetuneConfig(TrainingConfig, BeforeAfter):

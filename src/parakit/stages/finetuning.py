@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +22,14 @@ from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, plan_by_timing
 from parakit.stages.pretraining import add_replay, start_new, with_replayed
 from parakit.stages.run_dir import load_plan, save_plan
-from parakit.stages.task_models import task_model
+from parakit.stages.task_models import set_languages, task_model
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 from parakit.training.pace import TimeBudget
 from parakit.training.task_names import TaskName
+from parakit.training.tasks import TaskSettings
 from parakit.training.trainer import TrainingSetup
 
 
@@ -96,14 +97,17 @@ class FinetuneJob:
         if self.task == "embed" and isinstance(base, Embedder) and base.pooling.max_seq_len:
             # texts are cut where the model will cut them
             training = training.replace(seq_len=training.seq_len or base.pooling.max_seq_len)
+        base, languages = set_languages(base, tokenizer, training)
+        settings = replace(task_settings(training), languages=languages)
         splits = Splits.of_task(self.shards, self.task)
         replay = ReplayData.open(training, self.shards, splits)
         new_turns = self.task == "chat" and not is_chat_tuned(folder)
         saved = load_plan(run_dir)
-        plan = saved[1] if saved else self._plan(training, base, tokenizer, splits, replay, new_turns)
+        plan = (
+            saved[1] if saved else self._plan(training, settings, base, tokenizer, splits, replay, new_turns)
+        )
         seed_everything(plan.seed)
         model = self._with_head(base, splits)
-        settings = task_settings(training)
         builder = TaskBuilder(self.task, splits, model.config, tokenizer, settings, replay)
         method = setup_method(model, training, tokenizer, new_turns)
         if not saved:
@@ -139,6 +143,7 @@ class FinetuneJob:
     def _plan(
         self,
         training: FinetuneConfig,
+        settings: TaskSettings,
         base: TransformerModel,
         tokenizer: Tokenizer,
         splits: Splits,
@@ -148,7 +153,7 @@ class FinetuneJob:
         """The plan of tuning `base`, which fits into the job's time, if it has one."""
         assert isinstance(self.model, Path)
         sizing = adjust_sizing(tuning_sizing(self.model, base.config), training)
-        builder = TaskBuilder(self.task, splits, base.config, tokenizer, task_settings(training), replay)
+        builder = TaskBuilder(self.task, splits, base.config, tokenizer, settings, replay)
 
         def trial() -> TransformerModel:
             model = self._with_head(copy.deepcopy(base), splits)

@@ -7,13 +7,15 @@ ModernBERT keeps under its labels) are copied from the base.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.model_folder import head_of
-from parakit.checkpoints.publisher import carry_publisher, kept_parameters
+from parakit.checkpoints.publisher import carry_publisher, kept_parameters, set_generation
 from parakit.checkpoints.registry import architecture_for, incompatibilities
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
+from parakit.inference.generation.rules import lacks_target, published_settings_of
 from parakit.model.config import (
     SPAN_LABELS,
     ClassifierConfig,
@@ -32,7 +34,9 @@ from parakit.model.heads import (
     SequenceToSequence,
     TransformerModel,
 )
-from parakit.stages.config import FinetuneConfig, Pooled
+from parakit.stages.config import FinetuneConfig, Pooled, TranslateTask
+from parakit.tokens.tokenizer.languages import LanguageTokens, language_ids, language_tokens
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.task_names import TaskName, check_task
 
 TASK_LEVELS: dict[str, ClassifierLevel] = {"tag": "token", "answer": "span"}  # the others label sequences
@@ -73,6 +77,37 @@ def task_model(
         return base
     copy_matching_weights(model, base)
     return model
+
+
+def set_languages(
+    base: TransformerModel, tokenizer: Tokenizer, training: FinetuneConfig
+) -> tuple[TransformerModel, LanguageTokens | None]:
+    """A multilingual translator that translates into the target language of `training` from now on, and where the tokens of
+    both languages stand in its pairs; `base` itself and None where the tokenizer has no tokens for languages. `UserError`
+    where nothing says what the target's is.
+    """
+    task = part_of(training, TranslateTask)
+    if task is None or not isinstance(base, SequenceToSequence):
+        return base, None
+    chosen = (task.source_language, task.target_language)
+    if not language_ids(tokenizer) and chosen == (None, None):
+        return base, None
+    tokens = language_tokens(tokenizer, base.config.decoder_start_id, *chosen)
+    if task.target_language is None:
+        if lacks_target(base, tokenizer):
+            raise UserError(
+                "target_language is not set, and this model translates into many languages",
+                f"set it to one of its {len(language_ids(tokenizer))} languages, such as {next(iter(language_ids(tokenizer)))}",
+            )
+        return base, replace(tokens, forced_bos_id=published_settings_of(base).forced_bos_id)
+    if tokens.forced_bos_id is not None:
+        set_generation(base, "forced_bos_token_id", tokens.forced_bos_id)
+    if tokens.start_id is None:
+        return base, tokens
+    model = build_model(base.config.replace(decoder_start_id=tokens.start_id))
+    copy_matching_weights(model, base)
+    carry_publisher(base, model)
+    return model, tokens
 
 
 def embedder_config(base: TransformerModel, pooling: Pooling | None) -> EmbedderConfig:

@@ -34,6 +34,7 @@ from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, QuestionSource, TextPairSource
 from parakit.tokens.preferences.encoding import EncodedRankings
 from parakit.tokens.shards import TokenShards
+from parakit.tokens.tokenizer.languages import LanguageTokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import objectives
 from parakit.training.config import TrainingPlan
@@ -62,6 +63,7 @@ class TaskSettings:
     whole_word: bool = False  # masked
     mean_span: float = 3.0  # span_corruption
     label_smoothing: float = 0.0  # translate
+    languages: LanguageTokens | None = None  # translate, where the tokenizer has tokens for languages
     temperature: float = 0.05  # embed
 
 
@@ -158,7 +160,11 @@ def _spans(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup)
 
 def _translations(data: ExampleShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
     start_id: int = setup.config.decoder_start_id  # type: ignore[union-attr]
-    return PairSource(data, plan.seq_len, plan.seq_len, seed, start_id, n_rows_hint=plan.n_rows)
+    languages = setup.settings.languages
+    frames = languages.frames(data.templates[0], setup.tokenizer) if languages else None
+    return PairSource(
+        data, plan.seq_len, plan.seq_len, seed, start_id, frames=frames, n_rows_hint=plan.n_rows
+    )
 
 
 def _text_pairs(data: ExampleShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:

@@ -24,6 +24,7 @@ from parakit.checkpoints.generation_settings import (
 )
 from parakit.checkpoints.publisher import publisher_of
 from parakit.model.heads import SequenceToSequence, TransformerModel
+from parakit.tokens.tokenizer.languages import language_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 NEG_INF = float("-inf")
@@ -142,6 +143,15 @@ def published_settings_of(model: TransformerModel) -> GenerationSettings:
         values = {k: v for k, v in values.items() if k not in forced or k in publisher.generation}
     name = GENERATION if publisher.generation else "config.json"
     return parse_generation(values, publisher.folder / name)
+
+
+def lacks_target(model: TransformerModel, tokenizer: Tokenizer) -> bool:
+    """Whether nothing says into which of its languages a multilingual model translates."""
+    if not isinstance(model, SequenceToSequence):
+        return False
+    forced = published_settings_of(model).forced_bos_id
+    codes = set(language_ids(tokenizer).values())
+    return bool(codes) and forced is None and model.config.decoder_start_id not in codes
 
 
 def generation_rules(model: TransformerModel, tokenizer: Tokenizer) -> GenerationRules | None:

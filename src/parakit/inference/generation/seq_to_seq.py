@@ -22,12 +22,12 @@ from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.beam_search import Beam, beam_search_batch
 from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.kv_cache import KVCache
-from parakit.inference.generation.languages import language_tokens
 from parakit.inference.generation.rules import GenerationRules, generation_rules
 from parakit.inference.generation.sampling import request_seeds
 from parakit.inference.prediction.batches import encode_texts
 from parakit.model.heads import SequenceToSequence
 from parakit.tokens.config import TooLong
+from parakit.tokens.tokenizer.languages import language_tokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -170,7 +170,8 @@ def translate(
     stop_ids, rules = _stop_ids(tokenizer, config), generation_rules(model, tokenizer)
     if rules is not None and isinstance(config, SamplingConfig) and config.repetition_penalty != 1.0:
         rules = replace(rules, repetition_penalty=1.0)  # the caller's counts
-    languages = language_tokens(model, tokenizer, source_language, target_language)
+    start_id = model.config.decoder_start_id
+    languages = language_tokens(tokenizer, start_id, source_language, target_language)
     if languages.forced_bos_id is not None:
         rules = replace(rules or GenerationRules(), forced_bos_id=languages.forced_bos_id)
     encoded = [source.token_ids for source in encode_texts(tokenizer, texts, model.config, too_long)]

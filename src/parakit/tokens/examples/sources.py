@@ -99,7 +99,10 @@ class ExampleSource(ABC, Generic[BatchT]):
 
 
 class PairSource(ExampleSource[PairBatch]):
-    """Sources and targets (translate). Every target ends with EOS, unless it was truncated."""
+    """Sources and targets (translate). Every target ends with EOS, unless it was truncated.
+
+    `frames`: the special tokens around a source and around a target; default: those of the shards, and EOS.
+    """
 
     def __init__(
         self,
@@ -109,14 +112,16 @@ class PairSource(ExampleSource[PairBatch]):
         seed: int,
         decoder_start_id: int,
         *,
+        frames: tuple[SpecialTokensTemplate, SpecialTokensTemplate] | None = None,
         too_long: TooLong = "truncate",
         n_rows_hint: int = 64,
         groups_per_pool: int = GROUPS_PER_POOL,
     ) -> None:
         _check_task(shards, ("translate",))
         assert shards.eos_id is not None
-        self.template, self.decoder_start_id = shards.templates[0], decoder_start_id
-        self.target_frame = _with_eos(self.template, shards.eos_id)
+        self.decoder_start_id = decoder_start_id
+        template = shards.templates[0]
+        self.template, self.target_frame = frames or (template, _with_eos(template, shards.eos_id))
         self.max_source_len, self.max_target_len = max_source_len, max_target_len
         _check_limit("max_source_len", max_source_len, self.template)
         _check_limit("max_target_len", max_target_len, self.target_frame)
@@ -318,12 +323,7 @@ class TextPairSource(ExampleSource[TextPairBatch]):
 def _with_eos(template: SpecialTokensTemplate, eos_id: int) -> SpecialTokensTemplate:
     """The template of a target: that of a text, with EOS at its end."""
     before, after = template.parts
-    if after and after[-1] == eos_id:
-        return template
-    before_types, after_types = template.part_types
-    return SpecialTokensTemplate(
-        (before, (*after, eos_id)), (before_types, (*after_types, 0)), template.text_types
-    )
+    return template if after[-1:] == (eos_id,) else template.with_parts(before, (*after, eos_id))
 
 
 def _check_limit(name: str, limit: int, template: SpecialTokensTemplate) -> None:

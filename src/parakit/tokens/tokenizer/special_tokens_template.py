@@ -178,6 +178,12 @@ class SpecialTokensTemplate:
             pieces += [np.full(length, text_type, np.int64), np.array(part, np.int64)]
         return np.concatenate(pieces)
 
+    def with_parts(self, *parts: tuple[int, ...]) -> SpecialTokensTemplate:
+        """The same with other special tokens, each of its part's token type."""
+        types = [(part_types or (0,))[0] for part_types in self.part_types]
+        part_types = tuple((kind,) * len(part) for kind, part in zip(types, parts, strict=True))
+        return SpecialTokensTemplate(parts, part_types, self.text_types)
+
     def to_dict(self) -> JsonObject:
         """Plain JSON values."""
         return asdict(self)

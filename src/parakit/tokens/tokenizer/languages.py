@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
-from parakit.inference.generation.rules import published_settings_of
-from parakit.model.heads import SequenceToSequence, TransformerModel
-from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
+from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate, special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 # fr_XX (mBART), fra_Latn (NLLB), __fr__ (M2M100), >>fra<< (Marian)
@@ -45,6 +43,25 @@ class LanguageTokens:
             chosen.append(source if self.before_source is None else [self.before_source, *source])
         return chosen
 
+    def frames(
+        self, template: SpecialTokensTemplate, tokenizer: Tokenizer
+    ) -> tuple[SpecialTokensTemplate, SpecialTokensTemplate]:
+        """Around a source, `template` with the chosen languages; around a target, the language that it begins with where
+        the decoder does not start with it, and EOS (transformers' `text_target`).
+        """
+        assert tokenizer.eos_id is not None
+        codes = set(language_ids(tokenizer).values())
+        before, after = template.parts
+        if self.in_source is not None:
+            before, after = (
+                tuple(self.in_source if i in codes else i for i in part) for part in (before, after)
+            )
+        if self.before_source is not None:
+            before = (self.before_source, *before)
+        target = [i for i in template.parts[0] if i not in codes]
+        target += [] if self.forced_bos_id is None else [self.forced_bos_id]
+        return template.with_parts(before, after), template.with_parts(tuple(target), (tokenizer.eos_id,))
+
 
 def language_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """The tokenizer's languages, as a user writes them ("fr_XX", "fra_Latn", "fr"), and their ids; empty without any."""
@@ -57,10 +74,10 @@ def language_ids(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def language_tokens(
-    model: SequenceToSequence, tokenizer: Tokenizer, source: str | None, target: str | None
+    tokenizer: Tokenizer, decoder_start_id: int, source: str | None, target: str | None
 ) -> LanguageTokens:
-    """The tokens of a translation from `source` to `target`. Raises `UserError` for a language that the tokenizer does not
-    have, and for a source language where the tokenizer adds none.
+    """The tokens of a translation from `source` to `target`, by a decoder that starts with `decoder_start_id`. Raises
+    `UserError` for a language that the tokenizer does not have, and for a source language where the tokenizer adds none.
     """
     in_source = start = forced = before = None
     if source is not None:
@@ -75,20 +92,11 @@ def language_tokens(
         token_id = _find(tokenizer, target, "target")
         if tokenizer.token(token_id).startswith(">>"):
             before = token_id
-        elif model.config.decoder_start_id == tokenizer.eos_id:
+        elif decoder_start_id == tokenizer.eos_id:
             forced = token_id
         else:
             start = token_id
     return LanguageTokens(before, in_source, start, forced)
-
-
-def lacks_target(model: TransformerModel, tokenizer: Tokenizer) -> bool:
-    """Whether nothing says into which of its languages a multilingual model translates."""
-    if not isinstance(model, SequenceToSequence):
-        return False
-    forced = published_settings_of(model).forced_bos_id
-    codes = set(language_ids(tokenizer).values())
-    return bool(codes) and forced is None and model.config.decoder_start_id not in codes
 
 
 def _find(tokenizer: Tokenizer, language: str, side: str) -> int:
