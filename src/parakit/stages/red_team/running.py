@@ -21,7 +21,8 @@ from parakit.alignment.red_team.model_judge import judge_by_model
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
+from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
+from parakit.common.locks import output_lock
 from parakit.common.progress import Bar, progress
 from parakit.common.settings import canonical_json, config_digest
 from parakit.primer.attacks.attack import Attack
@@ -49,6 +50,11 @@ class RedTeamJob:
 
 def red_team(job: RedTeamJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Attack, judge, and write the artifact folder `out`; returns the content of `results.json`."""
+    with disk_errors(out), output_lock(out):
+        return _red_team(job, out, overwrite)
+
+
+def _red_team(job: RedTeamJob, out: Path, overwrite: bool) -> JsonObject:
     attacks = _attacks(job.config)
     models = {BEFORE: job.against, AFTER: job.model} if job.against else {AFTER: job.model}
     work = out.parent / f".{out.name}.work"
