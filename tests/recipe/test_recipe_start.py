@@ -145,6 +145,10 @@ def test_an_adapter_is_merged_before_alignment_and_each_model_is_compared(
     summary = build(recipe_for_model(str(published_decoder), (), settings), tmp_path / "builds").to_dict()
     assert list(summary["models"]) == ["start", "tuned", "dpo"]
     assert open_artifact(tmp_path / "builds/assistant/finetune").kind == "model"
+    merged = summary["stages"]["finetune"]["merge"]["logit_difference"]
+    assert 0 <= merged["largest"] <= merged["limit"]
+    card = (tmp_path / "builds/assistant/finetune/README.md").read_text()
+    assert f"logits differ by {merged['largest']:.2g} at most" in card
     (chats,) = summary["against_start"]
     assert list(chats["differences"]) == ["tuned", "dpo"]
 

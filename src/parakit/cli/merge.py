@@ -87,10 +87,7 @@ def _merge_adapter(command: MergeCommandConfig) -> JsonObject:
     found = merged.logit_difference
     if found is None:
         return {}
-    log(
-        f"merge: logits differ by {found.largest:.2g} at most from those of base and adapter, on"
-        f" {found.n_prompts} prompts"
-    )
+    log(f"merge: {found.summary}")
     return {"logit_difference": asdict(found)}
 
 

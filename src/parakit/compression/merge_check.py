@@ -9,6 +9,7 @@ a factor of e. float16 keeps 11 bits, an eighth of that error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,17 @@ BUILT_IN_CHARS = 200
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """`largest` over all positions of `n_prompts` prompts, and the prompt where it is."""
+    """`largest` over all positions of `n_prompts` prompts, the prompt where it is, and what it may be."""
 
     largest: float
     prompt: str
     n_prompts: int
+    limit: float = math.inf
+
+    @property
+    def summary(self) -> str:
+        """In words."""
+        return f"logits differ by {self.largest:.2g} at most from those of base and adapter, on {self.n_prompts} prompts"
 
 
 def merge_prompts(texts: Sequence[str], file: str | None) -> tuple[str, ...]:
@@ -64,12 +71,13 @@ def prompt_logits(
     """
     if not isinstance(model, LanguageModel) or tokenizer is None:
         return None
+    device = next(model.parameters()).device
     logits = []
     for prompt in prompts:
         request = [Message("user", prompt)] if chat and tokenizer.chat_template else prompt
         limit = min(MAX_PROMPT_TOKENS, model.config.max_seq_len)
         ids = prompt_ids(tokenizer, request)[-limit:]
-        logits.append(model(torch.tensor([ids]))[0].float())
+        logits.append(model(torch.tensor([ids], device=device))[0].float())
     return logits
 
 
@@ -82,11 +90,12 @@ def largest_difference(
     return LogitDifference(differences[worst], prompts[worst], len(prompts))
 
 
-def check_difference(found: LogitDifference, limit: float, dtype: str, where: str | Path) -> None:
+def check_difference(found: LogitDifference, dtype: str, where: str | Path) -> None:
     """`UserError` for a difference over the limit, or one that is no number."""
-    if not found.largest <= limit:
+    if not found.largest <= found.limit:
         raise UserError(
             f"{where}: merged in {dtype}, logits after {found.prompt[:60]!r} differ by {found.largest:.3g} from those of"
-            f" base and adapter (limit {limit:g})",
-            "write float32 (--dtype float32), keep base and adapter separate, or accept it with --max-logit-difference",
+            f" base and adapter (limit {found.limit:g})",
+            "write float32 (--dtype float32), keep base and adapter separate (in a recipe `merge: false`), or accept it:"
+            " parakit merge --max-logit-difference",
         )

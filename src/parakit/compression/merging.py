@@ -92,6 +92,44 @@ def merge_adapter(model: TransformerModel, dtype: torch.dtype = torch.float32) -
     return MergeResult(model.eval(), len(changed), (rounding_loss / total) ** 0.5 if total else 0.0, tied)
 
 
+def merge_checked(
+    model: TransformerModel,
+    tokenizer: Tokenizer | None,
+    chat: bool,
+    where: str | Path,
+    *,
+    dtype: str = "float32",
+    max_rounding_loss: float = MAX_ROUNDING_LOSS,
+    prompts: Sequence[str] = (),
+    max_logit_difference: float | None = None,
+) -> MergeResult:
+    """`merge_adapter`, and the logits before and after it compared on `prompts`, which are messages where `chat`. `UserError`
+    over a limit, see `merge_adapter_folder`; `where` names the adapter in it.
+    """
+    compared = merge_prompts(prompts, None)
+    before = prompt_logits(model.eval(), tokenizer, compared, chat)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    merged = merge_adapter(model, getattr(torch, dtype))
+    if merged.rounding_loss > max_rounding_loss:
+        raise UserError(
+            f"{where}: in {dtype} rounding loses {merged.rounding_loss:.1%} of the adapter's update"
+            f" (limit {max_rounding_loss:.1%})",
+            "write float32 (--dtype float32), or keep base and adapter separate",
+        )
+    if before is None:
+        if prompts:
+            raise UserError(
+                f"{where}: logits of prompts cannot be compared: the base has no tokenizer or predicts no next tokens",
+                "merge without prompts",
+            )
+        return merged
+    found = _logit_difference(merged.model, tokenizer, before, buffers, compared, chat)
+    limit = MAX_LOGIT_DIFFERENCE[dtype] if max_logit_difference is None else max_logit_difference
+    found = replace(found, limit=limit)
+    check_difference(found, dtype, where)
+    return replace(merged, logit_difference=found)
+
+
 def merge_adapter_folder(
     adapter: str | Path,
     output: str | Path,
@@ -116,33 +154,24 @@ def merge_adapter_folder(
     sha256 = sha256_file(adapter / "adapter_model.safetensors")
     _check_not_merged(base, sha256)
     model, tokenizer = load_with_adapter(adapter, dtype="float32", base=base)
-    adapter_config = _lineage_config(adapter)
-    chat, compared = bool(adapter_config.get("chat")), merge_prompts(prompts, None)
-    before = prompt_logits(model, tokenizer, compared, chat)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    merged = merge_adapter(model, getattr(torch, dtype))
-    if merged.rounding_loss > max_rounding_loss:
-        raise UserError(
-            f"{adapter}: in {dtype} rounding loses {merged.rounding_loss:.1%} of the adapter's update"
-            f" (limit {max_rounding_loss:.1%})",
-            "write float32 (--dtype float32), or keep base and adapter separate",
-        )
+    chat = bool(_lineage_config(adapter).get("chat"))
+    merged = merge_checked(
+        model,
+        tokenizer,
+        chat,
+        adapter,
+        dtype=dtype,
+        max_rounding_loss=max_rounding_loss,
+        prompts=prompts,
+        max_logit_difference=max_logit_difference,
+    )
     result: JsonObject = {
         "rounding_loss": merged.rounding_loss,
         "n_weights": merged.n_weights,
         "untied": merged.untied,
     }
-    if before is not None:
-        found = _logit_difference(merged.model, tokenizer, before, buffers, compared, chat)
-        limit = MAX_LOGIT_DIFFERENCE[dtype] if max_logit_difference is None else max_logit_difference
-        check_difference(found, limit, dtype, adapter)
-        merged = replace(merged, logit_difference=found)
-        result["logit_difference"] = asdict(found) | {"limit": limit}
-    elif prompts:
-        raise UserError(
-            f"{adapter}: logits of prompts cannot be compared: the base has no tokenizer or predicts no next tokens",
-            "merge without prompts",
-        )
+    if merged.logit_difference is not None:
+        result["logit_difference"] = asdict(merged.logit_difference)
     config = {"stage": "merge", "chat": chat, "dtype": dtype}
     config |= {"adapter": {"path": str(adapter), "sha256": sha256}, "merged": [*_merged_before(base), sha256]}
     parents = [folder for folder in (base, adapter) if (folder / LINEAGE).is_file()]

@@ -57,6 +57,17 @@ def model_name(name: str) -> str:
     return {"pretrain": "base", "finetune": "tuned"}.get(name, name)
 
 
+def merging(figures: TrainingSummary) -> str:
+    """What merging the adapter changed; empty where none was merged."""
+    if figures.merge is None:
+        return ""
+    found = figures.merge.logit_difference
+    return (
+        f"adapter merged: logits differ by {found.largest:.2g} at most from those of base and adapter, on"
+        f" {found.n_prompts} prompts"
+    )
+
+
 def forgetting(figures: TrainingSummary) -> str:
     """How the loss on earlier data changed in continued training: a sentence's middle, or nothing."""
     if figures.forgetting is None:

@@ -22,6 +22,7 @@ from parakit.reports.formatting import (
     forgetting,
     humanize,
     machine,
+    merging,
     run_plan,
     shape,
     stage,
@@ -188,8 +189,7 @@ def _measured(summary: BuildSummary, role: str, figures: TrainingSummary) -> str
     elif figures.loss is not None:
         lines.append(f"- Held-out loss: **{number(figures.loss, 4)}** {escape_markdown(figures.loss_unit)}.")
     lines += [f"- {escape_markdown(part[0].upper() + part[1:])}." for part in outcome(figures)]
-    if text := forgetting(figures):
-        lines.append(f"- {text[0].upper()}{text[1:]}.")
+    lines += [f"- {text[0].upper()}{text[1:]}." for text in (forgetting(figures), merging(figures)) if text]
     for metric in figures.measured.figures if figures.measured else ():
         between = f" ({interval(metric)})" if interval(metric) else ""
         lines.append(f"- {escape_markdown(metric_name(metric))}: **{metric_value(metric)}**{between}.")

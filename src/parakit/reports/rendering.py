@@ -26,6 +26,7 @@ from parakit.reports.formatting import (
     hide_missing,
     humanize,
     larger_vocabulary,
+    merging,
     model_name,
     model_stages,
     next_command,
@@ -254,7 +255,7 @@ def _trained(summary: BuildSummary, name: str) -> TrainedStage:
         parts.append(f"{percent(figures.share_of_peak)} of the machine's measured peak")
     if figures.loss is not None:
         parts.append(f"validation loss {number(figures.loss)} {figures.loss_unit}")
-    parts += [*outcome(figures), forgetting(figures)]
+    parts += [*outcome(figures), forgetting(figures), merging(figures)]
     return TrainedStage(
         _stage_title(summary, name), "; ".join(part for part in parts if part), charts.training_plots(figures)
     )

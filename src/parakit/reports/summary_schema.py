@@ -146,6 +146,21 @@ class OveroptimizationWarning(SummaryPart):
     message: str
 
 
+class LogitDifferenceSummary(SummaryPart):
+    """The largest difference of logits between an adapter's model and the merged one, and where it is."""
+
+    largest: float
+    prompt: str
+    n_prompts: int
+    limit: float
+
+
+class MergeSummary(SummaryPart):
+    """An adapter merged into its base after training."""
+
+    logit_difference: LogitDifferenceSummary
+
+
 class TrainingSummary(StageSummary):
     """A stage that trained a model. Further keys are numbers: the metrics of the last validation, such as `accuracy`,
     `reward` and `kl`.
@@ -184,6 +199,7 @@ class TrainingSummary(StageSummary):
     replay_share: float | None = None
     earlier_loss: float | None = None
     forgetting: float | None = None
+    merge: MergeSummary | None = None
     earlier_documents_seen: int = 0
     # alignment
     method: str | None = None

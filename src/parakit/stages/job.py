@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
-from parakit.compression.merging import merge_adapter
+from parakit.compression.merging import merge_checked
 from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
 from parakit.reports.adapter_card import adapter_card
@@ -134,6 +134,15 @@ def _train_compared(run: PreparedRun) -> JsonObject:
     return figures | measure_after(comparison, before, model, setup.tokenizer, figures)
 
 
+def _merged(run: PreparedRun, figures: JsonObject) -> TransformerModel:
+    """The trained model with its adapter merged; by how much its logits differ is printed and kept in `figures`."""
+    merged = merge_checked(run.setup.model, run.setup.tokenizer, run.is_chat, run.setup.run_dir)
+    if (found := merged.logit_difference) is not None:
+        figures["merge"] = {"logit_difference": asdict(found)}
+        log(f"{run.setup.title}: merged; {found.summary}")
+    return merged.model
+
+
 def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool, run_name: str) -> None:
     started, setup = time.monotonic(), run.setup
     settings = {"stage": run.stage, "objective": run.objective, "chat": run.is_chat} | run.settings
@@ -144,6 +153,7 @@ def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool, run
         path for path in run.parents if (path / LINEAGE).is_file()
     ]  # a published folder has no lineage
     kept = run.adapter if not run.merge else None
+    model = _merged(run, figures) if run.merge and not run.saved_model else run.saved_model or setup.model
     lineage = Lineage(
         "adapter" if kept else "model", settings, list(parents), setup.plan.seed, figures, run_name
     )
@@ -155,6 +165,5 @@ def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool, run
         save_adapter(setup.model, kept, base, out, lineage, overwrite, card=card, logs=logs)
     else:
         card = stage_card(name, run.stage, figures)
-        model = run.saved_model or (merge_adapter(setup.model).model if run.merge else setup.model)
         save_model(model, setup.tokenizer, out, lineage, overwrite, card=card, logs=logs)
     log(f"{setup.title}: written to {out} in {time.monotonic() - started:.1f}s")
