@@ -159,7 +159,7 @@ def test_vectors(capsys, made, name, flags):
         ("classifier", ["--input", "absent.txt"], "absent.txt: no such file"),
         ("classifier", ["--input", "bad.jsonl"], "bad.jsonl, row 2: not JSON"),
         ("classifier", ["--input", "keys.jsonl"], "keys.jsonl, row 1: no object with"),
-        ("classifier", ["--input", "empty.txt"], "empty.txt: holds no text"),
+        ("classifier", ["--input", "empty.txt"], "empty.txt: empty"),
         ("absent", ["--text", "x"], "absent"),
     ],
 )

@@ -15,8 +15,9 @@ from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, write_json_atomic
-from parakit.common.progress import OnProgress
+from parakit.common.progress import OnProgress, log
 from parakit.data.examples import TASK_FORMATS, iter_examples, load_examples_report, read_examples
+from parakit.data.row_report import RowReport, skip_summary
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
 from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
@@ -86,6 +87,7 @@ def evaluate_task(
     `split` (a file's own path).
     """
     assert config.examples is not None
+    found = RowReport()
     if (Path(config.examples) / LINEAGE).is_file():
         report = load_examples_report(config.examples)
         default = "test" if report["splits"]["test"]["examples"] else "validation"
@@ -98,7 +100,7 @@ def evaluate_task(
         )
     else:
         task, split = _task_of(model), config.examples
-        rows = (row for _, row in read_examples(config.examples, task))
+        rows = (row for _, row in read_examples(config.examples, task, report=found))
     greedy = SamplingConfig(temperature=0.0, max_new_tokens=config.max_new_tokens)
     beams = BeamConfig(n_beams=config.n_beams, max_new_tokens=config.max_new_tokens)
     result = evaluate_examples(
@@ -110,6 +112,8 @@ def evaluate_task(
         micro_batch_size=config.micro_batch_size,
         advance=advance,
     )
+    for line in skip_summary(found.to_dict()):
+        log(f"{config.examples}: {line}")
     return dataclasses.asdict(result) | {"split": split}
 
 

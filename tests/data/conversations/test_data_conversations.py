@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
@@ -24,6 +24,7 @@ conversations = st.lists(st.builds(Message, st.sampled_from(ROLES), texts), min_
 GOOD = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "id": 7})
 
 
+@settings(max_examples=40)
 @given(st.lists(conversations, min_size=1, max_size=5))
 def test_what_is_written_is_read_again(tmp_path: Path, written: list[Conversation]) -> None:
     path = tmp_path / "c.jsonl"

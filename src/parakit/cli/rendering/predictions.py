@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.data.readers.inputs import check_paths
+from parakit.data.readers.rows import RECORD_SUFFIXES, enumerate_lines, file_suffix, read_records
 
 if TYPE_CHECKING:
     from parakit.inference.loaded_model import Model
@@ -94,33 +95,24 @@ def prediction_text(row: Row, prediction: Mapping[str, Any]) -> str:
 
 
 def read_rows(texts: Sequence[str], path: str | None) -> list[Row]:
-    """Rows from the command line, from a file (JSON lines, or one text per line), or from standard input."""
+    """Rows from the command line, from a file (of rows, or one text per line), or from standard input."""
     if texts:
         return [{"text": text} for text in texts]
     if path is None or path == "-":
-        lines, is_json, name = sys.stdin.read().splitlines(), False, "standard input"
+        name = "standard input"
+        rows: list[Row] = [{"text": line} for line in sys.stdin.read().splitlines() if line.strip()]
+    elif file_suffix(Path(path)) in RECORD_SUFFIXES:
+        name, rows = path, [_checked(row, where) for where, row in read_records(path)]
     else:
-        lines, is_json, name = _lines(Path(path)), path.endswith(".jsonl"), path
-    rows: list[Row] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            rows.append(_json_row(line, f"{name}, row {number}") if is_json else {"text": line})
+        name = path
+        check_paths([path])
+        rows = [{"text": line} for _, line in enumerate_lines(Path(path).expanduser()) if line.strip()]
     if not rows:
         raise UserError(f"{name}: holds no text", "give --text TEXT, or --input FILE")
     return rows
 
 
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file", "name a file of rows (.jsonl), or of texts, one per line")
-    return path.read_bytes().decode("utf-8", "replace").splitlines()
-
-
-def _json_row(line: str, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error})", "give one JSON object per line") from None
+def _checked(row: object, where: str) -> Row:
     if not isinstance(row, dict) or not any(key in row for key in _TEXT_KEYS):
         raise UserError(
             f"{where}: no object with `text`, `source`, `words` or `question`", 'a row is {"text": "..."}'

@@ -246,11 +246,11 @@ def _optional_text(value: object, where: str, what: str) -> str | None:
 
 def _weight(message: TrackedRow, role: str, where: str) -> int:
     weight = message.get("weight")
-    if weight is None or (weight == 1 and role == "assistant"):
+    if weight is None:
         return 1
-    if role != "assistant" or isinstance(weight, bool) or weight != 0:
+    if role != "assistant" or isinstance(weight, bool) or weight not in (0, 1):
         raise UserError(
             f"{where}: weight {weight!r} of a turn of {role!r}",
             "an assistant's turn may have weight 0 (context) or 1; no other turn has one",
         )
-    return 0
+    return int(weight)

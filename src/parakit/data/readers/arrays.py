@@ -13,6 +13,7 @@ from parakit.data.readers.lines import RowStream, UnreadableFileError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LONGEST_LITERAL = 16  # characters, "-Infinity" or "\\u1234\\u1234" cut by the end of a block
+_AFTER_VALUE = tuple(" \t\r\n,]")
 _HINT = "a JSON array of rows is [{...}, {...}]; JSON lines have one object a line"
 
 
@@ -82,9 +83,13 @@ class _Buffer:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:  # a number might go on in the next block
+                rest = len(self._text) - end
+                # a number may go on in the next block: 0 and then .5
+                if rest > _LONGEST_LITERAL or self._text[end : end + 1] in _AFTER_VALUE or self._ended:
                     self._check_size(end - self._at, number)
                     self._at = end
+                    if not rest:
+                        self.expect("]", number)
                     return value
             except DuplicateKeyError as error:
                 raise UnreadableFileError(
