@@ -72,6 +72,12 @@ def evaluate(
     check_output(out, overwrite=overwrite)
     warn_prefix_lm(folder)
     other = read_json(open_artifact(compare, "evaluation").path / RESULTS) if compare else None
+    if other is not None and not (other["suites"] and config.suites):
+        lacking = "this evaluation runs" if other["suites"] else f"{compare} has"
+        raise UserError(
+            f"compare = {compare} has no effect: suites are compared, and {lacking} none",
+            "run the suites in both evaluations (--suites)",
+        )
     results = evaluate_model(folder, config, device=str(pick_device(device)), advance=on_progress)
     if out:
         write_evaluation(out, results, config, overwrite=overwrite)

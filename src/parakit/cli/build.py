@@ -102,10 +102,13 @@ def main(argv: list[str]) -> int:
 def _recipe(command: BuildConfig) -> "RecipeConfig":
     from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_model, recipe_for_text
 
-    overrides = dict(_setting(text) for text in command.set)
     named = {name: getattr(command, name) for name in ("name", "size", "time", "seed", "family")}
     named["finetune.task"] = command.task
-    overrides = {key: value for key, value in named.items() if value is not None} | overrides
+    overrides = {key: value for key, value in named.items() if value is not None}
+    for key, value in map(_setting, command.set):
+        if key in overrides:
+            raise UserError(f"{key} is set twice", "keep one of the two; --set takes a key once")
+        overrides[key] = value
     if command.evaluate_text:
         overrides["evaluate.texts"] = list(command.evaluate_text)
     if command.fetch:

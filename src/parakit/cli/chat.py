@@ -11,6 +11,7 @@ from pydantic import Field
 import parakit
 from parakit.cli.generate import sampling_settings
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import GREEDY, refuse_inert
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.inference.config import ChatConfig, SamplingConfig
@@ -43,6 +44,7 @@ class ChatCommandConfig(SamplingConfig):
 def main(argv: list[str]) -> int:
     """Run `parakit chat` with these arguments; 0 when the user left."""
     command = parse_command(ChatCommandConfig, argv, "parakit chat")
+    refuse_inert(command, (GREEDY,))
     model = parakit.load(command.model, device=command.device, dtype=command.dtype, adapters=command.adapters)
     sampling = model.sampling_config(**sampling_settings(command, argv, model.published))
     session = model.chat_session(

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.doctor_inputs import DoctorMethod
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
@@ -57,6 +58,8 @@ class DoctorCommandConfig(Config):
 def main(argv: list[str]) -> int:
     """Run `parakit doctor` with these arguments; 0 when every check passes, 1 when one fails."""
     command = parse_command(DoctorCommandConfig, argv, "parakit doctor")
+    shows = Needs(("n_documents",), lambda command: command.show, "no document is printed", "add --show")
+    refuse_inert(command, (shows,))
     from parakit.cli.rendering.doctor_inputs import check_data
     from parakit.recipe.build_folder import resolve_model_folder
 

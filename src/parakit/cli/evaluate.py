@@ -11,6 +11,7 @@ from rich.table import Table
 
 import parakit
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
 from parakit.cli.rendering.tables import show_preferences, show_task
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
@@ -49,9 +50,46 @@ class EvaluateCommandConfig(EvaluationConfig):
     )
 
 
+_NEEDS = (
+    Needs(
+        ("n_suite_items", "seed", "prompting", "compare"),
+        lambda command: command.run_suites,
+        "no suites are run",
+        "run them with --suites",
+    ),
+    Needs(("split",), lambda command: command.tokens, "it is of token shards", "name some with --tokens"),
+    Needs(
+        ("examples_split", "n_beams"),
+        lambda command: command.examples,
+        "there are no examples",
+        "name some with --examples",
+    ),
+    Needs(
+        ("seq_len", "overlap"),
+        lambda command: command.tokens or command.text,
+        "no loss is measured on text",
+        "name text with --text or --tokens",
+    ),
+    Needs(
+        ("max_new_tokens", "micro_batch_size"),
+        lambda command: command.run_suites or command.examples,
+        "nothing is answered or predicted",
+        "run suites or name examples",
+    ),
+    Needs(
+        ("preferences_split",),
+        lambda command: command.preferences,
+        "there are no preferences",
+        "name some with --preferences",
+    ),
+    OVERWRITES,
+)
+
+
 def main(argv: list[str]) -> int:
     """Run `parakit evaluate` with these arguments; 0 when all was evaluated."""
     command = parse_command(EvaluateCommandConfig, argv, "parakit evaluate")
+    refuse_inert(command, _NEEDS)
     unit = "rankings" if command.preferences else "tokens and questions"
     with progress("evaluate", unit=unit) as bar:
         figures = parakit.evaluate(

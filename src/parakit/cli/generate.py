@@ -10,6 +10,7 @@ from pydantic import Field
 
 import parakit
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import GREEDY, refuse_inert
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
@@ -49,6 +50,7 @@ _CHOSEN = {  # by whether it is a chat
 def main(argv: list[str]) -> int:
     """Run `parakit generate` with these arguments; 0 when a completion was made."""
     command = parse_command(GenerateCommandConfig, argv, "parakit generate")
+    refuse_inert(command, (GREEDY,))
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
     is_chat = model.chat_tuned if command.prompting == "auto" else command.prompting == "chat"

@@ -1,7 +1,7 @@
 """`parakit predict`: labels, tags, scores, answers, translations, vectors or masked tokens for texts."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import Field
@@ -9,11 +9,15 @@ from pydantic import Field
 import parakit
 from parakit.cli.generate import sampling_settings
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.predictions import inputs_of, predict, prediction_text, read_rows
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.inference.config import BeamConfig
+
+if TYPE_CHECKING:
+    from parakit.inference.loaded_model import Model
 
 
 class PredictCommandConfig(BeamConfig):
@@ -48,12 +52,40 @@ class PredictCommandConfig(BeamConfig):
     )
 
 
+def _needs(model: "Model", as_vectors: bool) -> tuple[Needs, ...]:
+    """What a model of this kind does not read."""
+    main = "embed" if as_vectors else model.kind.capabilities[0]
+    kind = f"this model is {model.kind.description}"
+    translated = ("n_beams", "length_penalty", "stop_when", "max_new_tokens")
+    return (
+        Needs(
+            translated,
+            lambda _: main == "translate",
+            f"{kind}, and nothing is translated",
+            "take a translator",
+        ),
+        Needs(
+            ("n_candidates",), lambda _: main == "fill_mask", f"{kind} and fills no masks", "take an encoder"
+        ),
+        Needs(
+            ("length_penalty", "stop_when"),
+            lambda command: (
+                command.n_beams > 1
+                or ("n_beams" not in command.model_fields_set and model.published.get("n_beams", 1) > 1)
+            ),
+            "there is one beam, which is greedy",
+            "raise --n-beams",
+        ),
+    )
+
+
 def main(argv: list[str]) -> int:
     """Run `parakit predict` with these arguments; 0 when there is a prediction for every text."""
     command = parse_command(PredictCommandConfig, argv, "parakit predict")
     if command.text and command.input:
         raise UserError("both --text and --input were given", "give one of them")
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
+    refuse_inert(command, _needs(model, command.embed))
     rows = read_rows(command.text, command.input)
     languages = {name: getattr(command, name) for name in ("source_language", "target_language")}
     translation: JsonObject = {}

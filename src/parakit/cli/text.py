@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
@@ -90,16 +91,35 @@ class TextCommandConfig(TextConfig):
         return PrimerConfig(seed=self.seed) if self.use_primer else None
 
 
+_NEEDS = (
+    Needs(("statistics",), lambda command: command.use_primer, "it describes the primer", "add --primer"),
+    Needs(
+        ("shares",),
+        lambda command: command.conversations and not command.use_primer,
+        "it mixes files of conversations",
+        "name files and add --conversations",
+    ),
+    Needs(
+        ("seed",),
+        lambda command: command.use_primer or command.shares,
+        "nothing is drawn at random",
+        "add --primer, or --shares",
+    ),
+    Needs(
+        ("test_fraction",),
+        lambda command: not (command.use_primer and command.preferences),
+        "the primer's preferences have no test split",
+        "name files",
+    ),
+)
+
+
 def main(argv: list[str]) -> int:
     """Run `parakit text` with these arguments; 0 when the folder was written."""
     command = parse_command(TextCommandConfig, argv, "parakit text")
-    if command.statistics and not command.use_primer:
-        raise UserError("--statistics describes the primer, but text was given", "remove it, or add --primer")
-    if command.shares and not command.conversations:
-        raise UserError(
-            "--shares is set but has no effect: it mixes files of conversations",
-            "remove it, or add --conversations",
-        )
+    refuse_inert(command, _NEEDS)
+    if command.use_primer and command.paths:
+        raise UserError("both --primer and paths were given", "keep one of the two")
     _preparation(command)(command)
     report = read_json(f"{command.output}/report.json")
     if command.statistics:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parakit.cli.rendering.arguments import parse_arguments, parse_command
+from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.settings import Config, Family, closest_match
@@ -123,6 +124,10 @@ def _train(command: TokenizerTrainCommandConfig, config: TokenizerConfig) -> Non
 def _encode(command: TokenizerEncodeCommandConfig) -> None:
     from parakit.tokens.tokenizer.comparison import token_pieces
 
+    shards = Needs(
+        ("family",), lambda command: command.output is not None, "it is of shards", "name --output"
+    )
+    refuse_inert(command, (shards, OVERWRITES))
     if command.output is not None:
         _write_shards(command, Path(command.output))
         return
@@ -190,6 +195,8 @@ def _compare(command: TokenizerCompareCommandConfig) -> None:
 
 def _text_to_compare(command: TokenizerCompareCommandConfig) -> str:
     if command.text is not None:
+        if command.file is not None:
+            raise UserError("both --text and --file were given", "give one of them")
         return command.text
     if command.file is None:
         return sys.stdin.read()

@@ -62,6 +62,7 @@ def evaluate_model(
         "suites": {},
     }
     if config.examples is not None:
+        _refuse_inert(config, _task_of(model))
         results["examples"] = evaluate_task(model, _require_tokenizer(tokenizer, path), config, advance)
     if config.suites is not None:
         suites = run_suites(
@@ -115,6 +116,17 @@ def evaluate_task(
     for line in skip_summary(found.to_dict()):
         log(f"{config.examples}: {line}")
     return dataclasses.asdict(result) | {"split": split}
+
+
+def _refuse_inert(config: EvaluationConfig, task: str) -> None:
+    """`UserError` for a setting of generated text, where the task generates none."""
+    names = ("n_beams",) if config.suites else ("n_beams", "max_new_tokens")
+    for name in names if task != "translate" else ():
+        if name in config.model_fields_set:
+            raise UserError(
+                f"{name} = {getattr(config, name)} has no effect: the task {task} generates nothing",
+                "remove it",
+            )
 
 
 def _task_of(model: TransformerModel) -> str:

@@ -172,6 +172,11 @@ def _unused_of_task(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
         yield "examples.reverse", f"the task {task} has no source and target to swap"
     if recipe.questions and recipe.conversations is None and not recipe.start:
         yield "questions", "without conversations no model is fine-tuned for chat"
+    if recipe.finetune and recipe.pretrain == "none" and not recipe.start:  # a new model
+        given, usual = recipe.finetune, type(recipe.finetune)(task=recipe.finetune.task)
+        for key in ("before_after", "n_compared_prompts", "max_compared_tokens"):
+            if getattr(given, key, None) not in (None, "none", getattr(usual, key, None)):
+                yield f"finetune.{key}", "a new model has learned nothing that it could be compared with"
     defaults = type(evaluate)()  # a recipe that a build wrote has every default filled in
     translates = task == "translate"
     if evaluate.max_new_tokens != defaults.max_new_tokens and not (evaluate.suites or translates):
