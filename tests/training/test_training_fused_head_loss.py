@@ -9,7 +9,12 @@ from torch.nn import functional
 from parakit.model import DecoderConfig, EncoderConfig, LanguageModel, MaskedLanguageModel
 from parakit.model.adapters.creation import make_trainable_tokens
 from parakit.training.objectives import fused_head_loss as head_loss
-from parakit.training.objectives.fused_head_loss import can_fuse_head, fused_cross_entropy
+from parakit.training.objectives.fused_head_loss import (
+    can_fuse_head,
+    can_fuse_log_probs,
+    fused_cross_entropy,
+    fused_log_probs,
+)
 
 SHAPE = {
     "vocab_size": 23,
@@ -73,6 +78,25 @@ def test_sum_and_gradients_are_those_of_the_ordinary_way(name, smoothing, rows_a
         expected = torch.autograd.grad(plain * scale, leaves, retain_graph=True)
         for mine, reference in zip(actual, expected, strict=True):
             torch.testing.assert_close(mine, reference)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 100])
+@pytest.mark.parametrize("name", [name for name in MODELS if "rows" not in name])
+def test_log_probabilities_and_gradients_are_those_of_the_ordinary_way(name, rows_at_once, monkeypatch):
+    monkeypatch.setattr(head_loss, "CHUNK_ELEMENTS", 23 * rows_at_once)
+    model, targets, weights = drawn(name), torch.randint(0, 23, (11,)), torch.randn(11, dtype=torch.float64)
+    hidden = torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
+    assert can_fuse_log_probs(model, hidden)
+    leaves = [hidden, *model.transform.parameters(), *model.lm_head.parameters()]
+    plain = -functional.cross_entropy(model.logits(hidden), targets, reduction="none")
+    joined = fused_log_probs(model, hidden, targets)
+    torch.testing.assert_close(joined, plain)
+    actual, expected = (torch.autograd.grad((one * weights).sum(), leaves) for one in (joined, plain))
+    for mine, reference in zip(actual, expected, strict=True):
+        torch.testing.assert_close(mine, reference)
+    with torch.no_grad():
+        torch.testing.assert_close(fused_log_probs(model, hidden, targets), plain.detach())
+    assert not can_fuse_log_probs(drawn("trained rows"), hidden)
 
 
 def test_only_what_trains_gets_a_gradient():

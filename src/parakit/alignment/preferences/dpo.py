@@ -32,6 +32,7 @@ from parakit.common.progress import OnProgress
 from parakit.model.heads import LanguageModel
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
+from parakit.training.objectives.fused_head_loss import can_fuse_log_probs, fused_log_probs
 from parakit.training.objectives.routing import with_router_loss
 from parakit.training.precision import at_least_float32
 
@@ -50,8 +51,12 @@ def _log_probs(model: LanguageModel, batch: RankingMicroBatch) -> tuple[Tensor, 
     hidden, real_mask = hidden_at(
         model, batch.input_ids, batch.loss_mask, batch.prefix_tree
     )  # (C, D); the prompt never passes the output matrix
-    logits = at_least_float32(model.logits(hidden))
-    log_probs = -functional.cross_entropy(logits, batch.target_ids[batch.loss_mask], reduction="none")
+    target_ids = batch.target_ids[batch.loss_mask]
+    if can_fuse_log_probs(model, hidden):
+        log_probs = fused_log_probs(model, hidden, target_ids)
+    else:
+        logits = at_least_float32(model.logits(hidden))
+        log_probs = -functional.cross_entropy(logits, target_ids, reduction="none")
     rows = batch.loss_mask.nonzero()[:, 0]
     summed = log_probs.new_zeros(len(batch.input_ids)).index_add(0, rows, log_probs)
     return summed, batch.real_mask if real_mask is None else real_mask

@@ -11,7 +11,7 @@ Shapes: N counted tokens, C of them in a chunk, D width, V vocabulary, K tokens 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -29,6 +29,15 @@ LogitsGrad = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 def can_fuse_head(model: TokenPredictor, hidden: Tensor) -> bool:
     """Whether `fused_linear_loss` computes the same as the model's `logits` and their loss."""
+    return torch.is_grad_enabled() and _is_plain_head(model, hidden)
+
+
+def can_fuse_log_probs(model: TokenPredictor, hidden: Tensor) -> bool:
+    """Whether `fused_log_probs` computes the same as the model's `logits`."""
+    return type(model.lm_head) is nn.Linear and _is_plain_head(model, hidden)
+
+
+def _is_plain_head(model: TokenPredictor, hidden: Tensor) -> bool:
     head: nn.Module = model.lm_head
     plain = head.base if type(head) is TrainableTokensHead else head
     return (
@@ -37,7 +46,6 @@ def can_fuse_head(model: TokenPredictor, hidden: Tensor) -> bool:
         and model.logit_soft_cap is None
         and hidden.dtype == plain.weight.dtype
         and hidden.dtype in (torch.float32, torch.float64)
-        and torch.is_grad_enabled()
         and not torch.is_autocast_enabled(hidden.device.type)
         and not torch.compiler.is_compiling()
     )
@@ -75,6 +83,54 @@ def fused_linear_loss(model: TokenPredictor, hidden: Tensor, logits_grad: Logits
     return loss
 
 
+def fused_log_probs(model: TokenPredictor, hidden: Tensor, target_ids: Tensor) -> Tensor:
+    """hidden (N, D) from `model.hidden` and target_ids (N,) -> the log-probability (N,) of each target. What their gradients
+    are multiplied by is known only after the loss, so the backward pass computes the logits of a chunk again.
+    """
+    head: Any = model.lm_head
+    log_probs: Tensor = _FusedLogProbs.apply(model.head_input(hidden), head.weight, head.bias, target_ids)
+    return log_probs
+
+
+def _chunks(n_rows: int, vocab_size: int) -> Iterator[slice]:
+    size = max(1, CHUNK_ELEMENTS // vocab_size)
+    return (slice(start, start + size) for start in range(0, n_rows, size))
+
+
+class _FusedLogProbs(torch.autograd.Function):
+    """Keeps the normaliser of each row, and no logits."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor) -> Tensor:
+        found, normalizers = (hidden.new_empty(len(hidden)) for _ in range(2))
+        for part in _chunks(len(hidden), len(weight)):
+            logits = nn.functional.linear(hidden[part], weight, bias)  # (C, V)
+            normalizers[part] = logits.logsumexp(-1)
+            found[part] = logits.gather(1, target_ids[part, None])[:, 0] - normalizers[part]
+        ctx.save_for_backward(hidden, weight, bias, target_ids, normalizers)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, target_ids, normalizers = ctx.saved_tensors
+        grad_hidden, grad_weight, grad_bias = (
+            torch.zeros_like(tensor) if tensor is not None and needed else None
+            for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+        )
+        for part in _chunks(len(hidden), len(weight)):
+            logits = nn.functional.linear(hidden[part], weight, bias)
+            slope = logits.sub_(normalizers[part, None]).exp_().mul_(-grad[part, None])  # -p
+            slope.scatter_add_(1, target_ids[part, None], grad[part, None])
+            if grad_hidden is not None:
+                torch.mm(slope, weight, out=grad_hidden[part])
+            if grad_weight is not None:
+                grad_weight.addmm_(slope.T, hidden[part])
+            if grad_bias is not None:
+                grad_bias += slope.sum(0)
+        return grad_hidden, grad_weight, grad_bias, None
+
+
 class _FusedLinearLoss(torch.autograd.Function):
     """Computes the gradients in the forward pass and scales them in the backward pass. `rows` (K, D), if any, replace the
     weight's rows `token_ids` (K,).
@@ -100,9 +156,7 @@ class _FusedLinearLoss(torch.autograd.Function):
                 0, token_ids, rows.to(weight.dtype)
             )  # costs V x D, less than the logits
         total = hidden.new_zeros((), dtype=torch.float64)
-        n_rows = max(1, CHUNK_ELEMENTS // len(weight))
-        for start in range(0, len(hidden), n_rows):
-            part = slice(start, start + n_rows)
+        for part in _chunks(len(hidden), len(weight)):
             vectors = hidden[part]
             loss, slope = logits_grad(nn.functional.linear(vectors, full_weight, bias), part)  # (C, V)
             total += loss
@@ -116,7 +170,7 @@ class _FusedLinearLoss(torch.autograd.Function):
                 if token_ids is not None:
                     slope[:, token_ids] = 0
                 # the first chunk writes: adding to zeros would pass over V x D numbers twice more
-                grad_weight.addmm_(slope.T, vectors, beta=0 if start == 0 else 1)
+                grad_weight.addmm_(slope.T, vectors, beta=0 if part.start == 0 else 1)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias, grad_rows)
         return total.to(hidden.dtype)
 
