@@ -229,6 +229,26 @@ def test_a_model_that_ignores_the_attention_mask(case: TrainingCase) -> None:
     assert case.first_failure() == "documents-leak"
 
 
+@pytest.mark.catches("packing-changes-loss")
+@BOTH
+def test_a_kernel_whose_mask_ends_after_some_columns(
+    case: TrainingCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a chunked kernel that restarts its mask: `documents-leak` does not see so far."""
+
+    def short(batch: Batch, device: torch.device) -> MicroBatch:
+        micro = to_micro_batch(batch, device)
+        if micro.attention_mask is None:
+            return micro
+        mask = micro.attention_mask.clone()
+        n = mask.shape[-1]
+        mask[..., 24:, :] = torch.ones(n, n, dtype=torch.bool).tril()[24:]
+        return replace(micro, attention_mask=mask)
+
+    monkeypatch.setattr(micro_batches, "to_micro_batch", short)
+    assert case.first_failure() == "packing-changes-loss"
+
+
 @pytest.mark.catches("positions-not-reset")
 @BOTH
 def test_positions_that_continue_across_documents(case: TrainingCase) -> None:

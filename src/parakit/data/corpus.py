@@ -91,7 +91,8 @@ def prepare_corpus(
         if source:  # its kinds of text are no files
             written |= {"n_files": 0, "largest_files": []}
         collected.unlink()
-        lineage.result = {"max_document_chars": max_chars} | written | _counts(texts.report)
+        lineage.result = {"max_document_chars": max_chars} | _counts(texts.report)
+        lineage.result |= {name: written[name] for name in ("splits", "split_by")}
         report = {"splits": written["splits"], "max_document_chars": max_chars} | texts.report.to_dict()
         report |= written | {"lines": texts.lines.to_dict(), "templated_texts": texts.n_templated}
         write_json_atomic(folder / "report.json", report)

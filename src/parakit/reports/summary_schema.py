@@ -86,6 +86,7 @@ class CorpusSummary(StageSummary):
     max_document_chars: int | None = None
     train_documents: int | None = None
     splits: dict[str, dict[str, int]] = Field(default_factory=dict)
+    split_by: str | None = Field(default=None, description="Whole texts (`text`), or regions of few texts.")
     skipped: tuple[SkippedFile, ...] = ()
 
 
