@@ -13,6 +13,7 @@ from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import Needs, refuse_inert
+from parakit.cli.rendering.left_out import left_out_lines
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
@@ -233,11 +234,11 @@ def _show(command: TextCommandConfig, report: JsonObject) -> None:
         max_chars := report.get("max_document_chars", command.max_document_chars)
     ) < command.max_document_chars:
         console.print(f"texts cut to at most {max_chars:,} characters, so that every split has documents")
-    for line in _notes(report):
+    for line in _notes(report, command.output):
         console.print(escape(line), highlight=False)
 
 
-def _notes(report: JsonObject) -> list[str]:
+def _notes(report: JsonObject, folder: str) -> list[str]:
     """What was changed or left out, a line each, with the first few names."""
     notes = [f"{report[name]:,} {meaning}" for name, meaning in _COUNTS.items() if report.get(name)]
     if n := report.get("near_duplicate_texts"):
@@ -266,7 +267,4 @@ def _notes(report: JsonObject) -> list[str]:
         f" {row['skipped_rows']:,} left out"
         for row in report.get("mixture", [])
     ]
-    notes += [f"{n:,} skipped: {reason}" for reason, n in report.get("skipped", {}).items()]
-    skipped = [entry for entry in report.get("skipped_files", []) if entry["reason"] != "hidden"]
-    notes += [f"  {entry['source']}: {entry['reason']}" for entry in skipped[:_MAX_NAMES]]
-    return notes
+    return notes + list(left_out_lines(report, folder))

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from parakit.cli.rendering.left_out import left_out
 from parakit.cli.rendering.show_adapters import describe_adapter
 from parakit.cli.rendering.show_models import describe_model, flat
 from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
@@ -181,9 +182,11 @@ def _corpus(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str,
     }
     texts = [_cut(row["text"]) for row in first_rows(path / "train.jsonl", TextRow, N_SAMPLES)]
     total = sum(row["documents"] for row in splits)
+    files = left_out(report)
+    title = f"files left out (skipped_files in {path / 'report.json'} lists them)"
     return (
         f"a corpus of {total:,} documents",
-        {"splits": splits, "reading": counted},
+        {"splits": splits, "reading": counted, title: files},
         {"first documents": texts},
     )
 

@@ -19,10 +19,19 @@ class SplitCounts(BaseModel):
     documents: int
 
 
+class SkippedEntry(BaseModel):
+    """A file that was left out."""
+
+    source: str
+    reason: str
+
+
 class CorpusReport(BaseModel):
     """report.json of a corpus."""
 
     splits: dict[str, SplitCounts | int]
+    skipped: dict[str, int] = {}
+    skipped_files: list[SkippedEntry] = []
 
 
 class CountReport(BaseModel):

@@ -1,0 +1,65 @@
+"""The files that reading left out: how many by reason and kind first, then some of each, and where all are listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+N_EXAMPLES, N_KINDS = 3, 4
+
+
+def left_out(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each reason, the most frequent first: its files, their kinds (by the end of the name), and examples."""
+    named: dict[str, list[dict[str, str]]] = {}
+    for entry in report.get("skipped_files", []):
+        named.setdefault(entry["reason"].partition(": ")[0], []).append(entry)
+    rows = []
+    for reason, n in sorted(report.get("skipped", {}).items(), key=lambda item: (-item[1], item[0])):
+        entries = named.get(reason, [])
+        rows.append(
+            {
+                "reason": reason,
+                "files": n,
+                "kinds": _kinds(entries),
+                "examples": _examples(reason, entries, n),
+            }
+        )
+    return rows
+
+
+def left_out_lines(report: Mapping[str, Any], folder: str) -> Iterator[str]:
+    """For the terminal; `folder` has the report with the whole list."""
+    rows = left_out(report)
+    if not rows:
+        return
+    total = sum(row["files"] for row in rows)
+    counts = "; ".join(f"{row['reason']} {row['files']:,} ({row['kinds']})" for row in rows)
+    yield f"{total:,} files and folders left out: {counts}"
+    for row in rows:
+        yield f"  {row['reason']}: {row['examples']}"
+    n_named = len(report.get("skipped_files", []))
+    all_of_them = "all of them" if n_named == total else f"the first {n_named:,}"
+    yield f"  {all_of_them}: skipped_files in {PurePath(folder) / 'report.json'}"
+
+
+def _kinds(entries: list[dict[str, str]]) -> str:
+    """`.png 12, .jpg 3, others 2`."""
+    counts = Counter(PurePath(entry["source"]).suffix.lower() or "no suffix" for entry in entries)
+    shown = counts.most_common(N_KINDS)
+    others = counts.total() - sum(n for _, n in shown)
+    return ", ".join([f"{kind} {n:,}" for kind, n in shown] + ([f"others {others:,}"] if others else []))
+
+
+def _examples(reason: str, entries: list[dict[str, str]], n: int) -> str:
+    """The first files of each kind in turn, with what is particular to each."""
+    by_kind: dict[str, list[dict[str, str]]] = {}
+    for entry in entries:
+        by_kind.setdefault(PurePath(entry["source"]).suffix.lower(), []).append(entry)
+    turns = [each[i] for i in range(N_EXAMPLES) for each in by_kind.values() if i < len(each)]
+    shown = [
+        entry["source"] + (f" ({detail})" if (detail := entry["reason"][len(reason) + 2 :]) else "")
+        for entry in turns[:N_EXAMPLES]
+    ]
+    return ", ".join(shown) + (", ..." if n > len(shown) else "")
