@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from parakit.alignment.config import AlignConfig, DPOConfig, RewardConfig, SmoothedMargins
-from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
+from parakit.alignment.preferences.dpo import MAX_WHOLE_LOGITS, PreferenceObjective, reference_log_probs
 from parakit.alignment.preferences.reward_model import RewardObjective
 from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
@@ -92,7 +92,7 @@ def prepare_preference_tuning(
     epochs = _epochs(DPO_EPOCHS, model, preferences, training, budget)
     plan = _plan(model, training, base, data["train"], run_dir, DPO_RATE_FACTOR, epochs)
     policy = _policy(base, training)
-    plan = _fitted("dpo", policy, base, plan, training, run_dir, keeps_logits=True)
+    plan = _fitted("dpo", policy, base, plan, training, run_dir, max_logits=MAX_WHOLE_LOGITS)
     loss, smoothing, margins = training.preference_loss, 0.0, (0.0, False)
     if chosen := part_of(training, SmoothedMargins):
         smoothing, margins = chosen.label_smoothing, (chosen.margin, chosen.row_margins)
@@ -190,13 +190,11 @@ def _fitted(
     plan: TrainingPlan,
     training: AlignConfig,
     run_dir: Path,
-    keeps_logits: bool = False,
+    max_logits: int = 0,
 ) -> TrainingPlan:
     """The plan with what fits into memory; that of an interrupted run as it is."""
     if not load_plan(run_dir):
-        plan = fit_memory(
-            title, model, base.config, plan, training, texts_per_row=2, keeps_logits=keeps_logits
-        )
+        plan = fit_memory(title, model, base.config, plan, training, texts_per_row=2, max_logits=max_logits)
         save_plan(run_dir, base.config, plan)
     return plan
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from parakit.alignment.preferences import dpo
 from parakit.alignment.preferences.dpo import PreferenceObjective, completion_log_probs, reference_log_probs
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
@@ -113,6 +114,18 @@ def test_padding_and_neighbours_change_no_log_probability() -> None:
     together = completion_log_probs(model, to_micro_batch(source.batch_of([0, 1, 2, 3]), CPU))
     alone = [completion_log_probs(model, to_micro_batch(source.batch_of([r]), CPU)) for r in range(4)]
     torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_logits_in_chunks_give_the_same_loss_and_gradients(monkeypatch) -> None:
+    model, data = language_model().double(), encoded([2, 3, 2])
+    reference_values = reference_log_probs(model, PreferenceSource(data, 0))
+    batch = to_micro_batch(PreferenceSource(data, 0, reference_values - 0.3).batch_of([0, 1, 2]), CPU)
+    whole = gradients(PreferenceObjective("dpo", 0.1)(model, batch), model)
+    monkeypatch.setattr(dpo, "MAX_WHOLE_LOGITS", 0)
+    chunked = gradients(PreferenceObjective("dpo", 0.1)(model, batch), model)
+    assert whole.keys() == chunked.keys()
+    for name, slope in whole.items():
+        torch.testing.assert_close(chunked[name], slope, rtol=1e-6, atol=1e-9)
 
 
 def test_the_reference_is_computed_without_dropout() -> None:

@@ -39,6 +39,7 @@ from parakit.training.precision import at_least_float32
 KL_COEF: dict[PreferenceLoss, float] = {"dpo": 0.1, "ipo": 0.1, "simpo": 2.0}
 ROWS_PER_FORWARD = 16  # rankings, of the reference; fewer of them where they are long
 TOKENS_PER_FORWARD = 8192
+MAX_WHOLE_LOGITS = 2**25  # more are computed twice, in chunks: the head then takes a quarter longer
 
 
 def completion_log_probs(model: LanguageModel, batch: RankingMicroBatch) -> Tensor:
@@ -52,7 +53,8 @@ def _log_probs(model: LanguageModel, batch: RankingMicroBatch) -> tuple[Tensor, 
         model, batch.input_ids, batch.loss_mask, batch.prefix_tree
     )  # (C, D); the prompt never passes the output matrix
     target_ids = batch.target_ids[batch.loss_mask]
-    if can_fuse_log_probs(model, hidden):
+    is_large = len(hidden) * model.config.vocab_size > MAX_WHOLE_LOGITS
+    if is_large and can_fuse_log_probs(model, hidden):
         log_probs = fused_log_probs(model, hidden, target_ids)
     else:
         logits = at_least_float32(model.logits(hidden))

@@ -28,14 +28,14 @@ def fit_memory(
     *,
     row_tokens: int | None = None,
     texts_per_row: int = 1,
-    keeps_logits: bool = False,
+    max_logits: int = 0,
     available: int | None = None,
 ) -> TrainingPlan:
     """`plan` with as many rows per forward pass as fit, and gradient checkpointing where one row does not fit without;
     what is given stays. Logs the need of a large model. `available` (bytes) None: what the machine has left.
 
     `row_tokens`: of the longest row, where that is less than the plan's; `texts_per_row`: 2 where a row is a pair of
-    completions; `keeps_logits`: their logits exist as a whole. Raises `UserError` with the nearest setting that fits.
+    completions; `max_logits`: so many logits exist as a whole. Raises `UserError` with the nearest setting that fits.
     """
     n_parameters = sum(p.numel() for p in model.parameters())
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -52,7 +52,9 @@ def fit_memory(
             n_trained=n_trained,
             optimizer=plan.optimizer,
             n_tokens=n_tokens,
-            n_predicted=n_tokens if keeps_logits or plan.precision in ("bfloat16", "float16") else 0,
+            n_predicted=n_tokens
+            if plan.precision in ("bfloat16", "float16")
+            else min(n_tokens, max_logits // config.vocab_size),
             checkpointing=plan.gradient_checkpointing,
         )
 
