@@ -29,7 +29,7 @@ from parakit.data.readers.lines import RowStream, UnreadableFileError
 from parakit.data.readers.rows import read_records
 from parakit.data.readers.tracked_row import TrackedRow
 from parakit.data.row_report import MAX_KEYS, OTHER_KEYS, RowReport, skip_summary
-from tests.attacks.rows import fault_of, random_row
+from tests.attacks.rows import fault_of, outcome, random_row
 
 TALK = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
 PAIR = {"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}
@@ -148,7 +148,7 @@ def test_a_row_over_16_mib_is_refused_by_every_reader(kind: str, suffix: str, tm
         written(path, [row, json.loads(text)])
     with pytest.raises(UserError, match="over 16,777,216 bytes") as caught:
         read(path)
-    assert "row 2" in str(caught.value) or "after row 1" in str(caught.value)
+    assert "row 2" in str(caught.value)
 
 
 JSON = st.recursive(
@@ -266,3 +266,17 @@ def test_rows_are_counted_once_however_often_they_are_read(tmp_path: Path) -> No
         [str(path)], tmp_path / "out", validation_fraction=0.001, progress=cast(Any, counter)
     )
     assert counter.n == 8
+
+
+def test_every_example_of_the_page_of_row_formats_is_read_whole() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rows.md").read_text()
+    table = [line.split(" | ") for line in page.split("\n") if line.startswith("| ") and "`{" in line]
+    assert len(table) == 17
+    for name, example, _ in table:
+        row = json.loads(example.strip("`"))
+        kind = "preference" if row.keys() & {"chosen", "ranking", "completions"} else "conversation"
+        found = outcome(kind, row)
+        assert not isinstance(found, str), (name, found)
+        assert found[0] is not None
+        assert not found[1].ignored
+        assert fault_of(kind, row) is None

@@ -126,7 +126,7 @@ class PreferencesConfig(_OneSource):
     """Which of several completions people prefer: from files, or the primer's."""
 
     paths: tuple[str, ...] = Field(
-        default=(), description="JSON-lines or Parquet files of pairs or rankings; see docs/preferences.md."
+        default=(), description="JSON-lines or Parquet files of pairs or rankings; see docs/rows.md."
     )
     primer: PrimerExamplesConfig | None = Field(
         default=None, description="Generate the primer's preferences."

@@ -28,7 +28,9 @@ from parakit.data.preferences.rankings import Ranking
 from parakit.data.readers.tracked_row import TrackedRow, as_row
 from parakit.data.row_report import UninformativeExample
 
-HINT = 'a row looks like {"prompt": "Hello", "chosen": "Hello to you!", "rejected": "What?"}; see docs/preferences.md'
+HINT = (
+    'a row looks like {"prompt": "Hello", "chosen": "Hello to you!", "rejected": "What?"}; see docs/rows.md'
+)
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _PROMPTS = ("prompt", "question", "messages", "instruction")
 _ROLES = {"Human": "user", "Assistant": "assistant"}

@@ -117,7 +117,7 @@ def _read(paths: Sequence[str], skipped: RowReport) -> Iterator[Ranking]:
         if empty:
             raise UserError(
                 f"{path}: no preferences found{skipped.reasons()}",
-                "give rows such as those of docs/preferences.md",
+                "give rows such as those of docs/rows.md",
             )
 
 

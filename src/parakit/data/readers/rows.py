@@ -115,7 +115,7 @@ def _numbered_lines(stream: RowStream, path: Path, report: ReadReport) -> Iterat
             yield number, _decoded(line.removesuffix(b"\r"), f"{display_name(path)}, row {number}")
     if report.long_lines:
         raise UserError(
-            f"{path}: a row after row {number} is over {limit:,} bytes", "cut its text, or remove it"
+            f"{display_name(path)}, row {number + 1}: over {limit:,} bytes", "cut its text, or remove it"
         )
 
 

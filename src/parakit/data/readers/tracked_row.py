@@ -117,5 +117,5 @@ def _unread_error(where: str, key: str) -> UserError:
         return UserError(f"{where}: has {key!r}, and Parakit reads text only", "remove the key, or the row")
     return UserError(
         f"{where}: {key!r} ({_TEXTS[key]}) is not read in a row of this format, and would be lost",
-        "move it into a text that is read (see the table of row formats in docs/preferences.md), or remove the key",
+        "move it into a text that is read (see the table of row formats in docs/rows.md), or remove the key",
     )
