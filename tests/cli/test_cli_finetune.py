@@ -8,6 +8,7 @@ import pytest
 
 from parakit.cli.main import main
 from parakit.common import open_artifact
+from parakit.data.conversations.sets import iter_conversations, prepare_conversations
 
 QUICK = ["--max-steps", "2", "--batch-tokens", "128"]
 
@@ -72,3 +73,43 @@ def test_no_conversations_at_all(capsys, tiny_build, tmp_path):
     assert status == 2
     assert "chats.jsonl" in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        (None, "2 answers cut, 1 left out, of which no answer is left"),
+        ("drop", "3 left out (too_long: drop)"),
+        ("refuse", "have over 32 tokens"),
+    ],
+)
+def test_conversations_that_are_too_long_are_cut_left_out_or_refused_and_counted(
+    capsys, tiny_build, chats, tmp_path, rule, told
+):
+    """The line comes once, before the doctor's; nobody else blames the template or the data."""
+    rows, long = chats.read_text().splitlines(), "the old bird sees the river " * 30
+    for question, answer in (("who?", long), ("what?", long), (long, "a bird")):
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        rows += [json.dumps({"messages": turns})]
+    (tmp_path / "long.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    conversations = prepare_conversations(
+        [str(tmp_path / "long.jsonl")], tmp_path / "c", validation_fraction=0.1
+    )
+    in_train = [
+        c for c in iter_conversations(conversations, "train") if any(len(m.content) > 300 for m in c.messages)
+    ]
+    arguments = ["finetune", tiny_build / "pretrain", "--conversations", conversations]
+    arguments += ["--output", tmp_path / "tuned", *QUICK, *(["--too-long", rule] if rule else []), "--json"]
+    status, printed, err = run(capsys, *arguments)
+    assert len(in_train) == 3, "the three are to be in the training split"
+    assert (status, told in err) == (2 if rule == "refuse" else 0, True), err
+    if rule == "refuse":
+        assert "seq_len" not in err  # the model reads no more
+        assert "set too_long: truncate or drop" in err
+        return
+    assert err.count("have over 32 tokens") == 1
+    assert err.index("have over 32 tokens") < err.index("the doctor ran")
+    counts = json.loads(printed)["long_rows"]["train"]
+    assert (counts["too_long"], counts["answers_cut"], counts["left_out"]) == (
+        (3, 0, 3) if rule else (3, 2, 1)
+    )

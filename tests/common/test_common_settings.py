@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import Field
 
@@ -18,6 +18,7 @@ import parakit
 from parakit.common.errors import UserError
 from parakit.common.settings import Config, canonical_json, closest_match, config_digest, load_yaml
 from parakit.common.yaml_reading import parse_yaml
+from parakit.training.config import TrainingConfig
 
 
 class Schedule(Config):
@@ -285,3 +286,50 @@ def _modules_of_settings() -> list[str]:
 
 def _subclasses(cls: type[Config]) -> set[type[Config]]:
     return {cls}.union(*(_subclasses(inner) for inner in cls.__subclasses__()))
+
+
+OTHER_THINGS = [
+    ("function_call", "function_response"),
+    ("function_calls", "function_response"),
+    ("max_new_tokens", "min_new_tokens"),
+    ("bos_id", "eos_id"),
+    ("encoder_layers", "decoder_layers"),
+    ("input_ids", "output_ids"),
+    ("compression_config", "quantization_config"),
+    ("loss_mask", "attention_mask"),
+    ("train_file", "validation_file"),
+    ("chosen", "rejected"),
+    ("system", "assistant"),
+]
+
+
+@pytest.mark.parametrize(("name", "other"), OTHER_THINGS)
+def test_a_hint_never_names_another_thing(name: str, other: str) -> None:
+    assert closest_match(name, [other]) is None
+    assert closest_match(other, [name]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("seqlen", "seq_len"), ("num_layers", "n_layers"), ("batch_size", "micro_batch_size"), ("warmup", "warmup_steps"),
+     ("learningRate", "learning_rate"), ("asistant", "assistant"), ("humna", "human"), ("chat.json", "chat.jsonl")],
+)  # fmt: skip
+def test_a_hint_names_what_was_misspelled_shortened_or_spelled_out(name: str, meant: str) -> None:
+    assert closest_match(name, [meant, "zzz"]) == meant
+
+
+@given(st.sampled_from(sorted(TrainingConfig.model_fields)), st.data())
+def test_every_slip_of_the_finger_is_recognised(key: str, data: st.DataObject) -> None:
+    """A letter left out, doubled, or two exchanged."""
+    place = data.draw(st.integers(1, len(key) - 2))
+    slip = data.draw(
+        st.sampled_from(
+            [
+                key[:place] + key[place + 1 :],
+                key[:place] + key[place] + key[place:],
+                key[: place - 1] + key[place] + key[place - 1] + key[place + 1 :],
+            ]
+        )
+    )
+    assume(slip != key and len(key) > 5)
+    assert closest_match(slip, TrainingConfig.model_fields) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -105,8 +106,25 @@ def long_question(number: int) -> Conversation:
 
 
 @pytest.mark.catches("answers-truncated")
-def test_truncation_that_cuts_all_answers_away_in_some_conversations(chat: TrainingCase) -> None:
-    shards = chat_shards(chat.tokenizer, [*CONVERSATIONS, *map(long_question, range(6))])
+def test_rows_of_which_truncation_leaves_no_answer(chat: TrainingCase) -> None:
+    shards = chat_shards(chat.tokenizer, [*CONVERSATIONS, *map(long_question, range(40))])
+    source = BatchSource(dataclasses.replace(shards, loss_mask=None), 64, 0, "pack")  # leaves nothing out
+    source.shards = shards
+    assert chat.replace(shards=shards, source=source).first_failure() == "answers-truncated"
+
+
+def test_conversations_of_which_truncation_leaves_no_answer_are_left_out(chat: TrainingCase) -> None:
+    shards = chat_shards(chat.tokenizer, [*CONVERSATIONS, *map(long_question, range(40))])
+    case = chat.replace(shards=shards)
+    assert case.first_failure() == "healthy"
+    assert case.source.long_rows is not None
+    assert case.source.long_rows.n_lost == 40
+
+
+@pytest.mark.catches("answers-truncated")
+def test_truncation_that_cuts_the_end_of_every_answer(chat: TrainingCase) -> None:
+    talk = Conversation((Message("user", "Go on."), Message("assistant", "It rained all day long. " * 30)))
+    shards = chat_shards(chat.tokenizer, [talk] * 20)
     assert chat.replace(shards=shards).first_failure() == "answers-truncated"
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from parakit.common.choices import ABSENT, GIVEN
 from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
+from parakit.tokens.config import LongRowRule, LongRowSettings
 from parakit.training.config import BeforeAfter, ExampleBatches, TextBatches, TrainingConfig
 
 Method = Literal["reward", "dpo", "ppo", "grpo", "best_of_n", "constitution"]
@@ -89,6 +90,11 @@ class RolloutConfig(AlignConfig, BeforeAfter):
         default=(),
         description="Further rewards that are measured on held-out prompts and not "
         "optimized; one that falls is a sign of overoptimization.",
+    )
+    too_long: LongRowRule = Field(
+        default="drop",
+        description="What happens to a prompt that leaves no room for max_new_tokens: it is left out (drop), cut on the"
+        " left (truncate), or stops the run (refuse).",
     )
     group_size: int = Field(default=1, ge=1, description="Completions of each prompt.")
     max_new_tokens: int = Field(default=64, ge=1, description="Length limit of a completion in tokens.")
@@ -268,7 +274,7 @@ class PreferenceStep(Config):
     )
 
 
-class ConstitutionConfig(AlignConfig, TextBatches, BeforeAfter):
+class ConstitutionConfig(AlignConfig, TextBatches, BeforeAfter, LongRowSettings):
     """Constitutional AI (Bai et al. 2022): critiques and revisions of the model's own answers."""
 
     choices: ClassVar[Choices] = {

@@ -17,10 +17,12 @@ from parakit.alignment.preferences.reward_model import RewardObjective
 from parakit.alignment.rl.prompts import RLPrompt
 from parakit.checkpoints.loading import load_model
 from parakit.common.errors import UserError
+from parakit.common.progress import log
 from parakit.data.preferences.rankings import Ranking
 from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
+from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.preferences.encoding import EncodedRankings, completion_ids, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -78,8 +80,10 @@ def check_rankings(
         tokenizer,
         islice(rankings, MAX_RANKINGS),
         seq_len or model.config.max_seq_len,
-        too_long="truncate_prompt",
+        window=model.config.max_seq_len,
     )
+    for line in data.long_rows.lines():
+        log(f"rankings: {line}")
     plan = resolve_examples(
         TrainingConfig(seq_len=seq_len, device="cpu"),
         batch_examples=N_ROWS,
@@ -210,9 +214,17 @@ def prompt_double_bos(context: PromptContext) -> str | None:
 def prompt_seam_differs(context: PromptContext) -> str | None:
     for prompt in context.prompts[:MAX_COMPILED]:
         try:
-            completion_ids(
-                context.tokenizer, prompt.messages, prompt.answer or "x", prompt.token_ids, prompt.tools
-            )
+            whole = compile_chat(
+                context.tokenizer,
+                Conversation(prompt.messages, tools=prompt.tools),
+                add_generation_prompt=True,
+            ).token_ids
+            is_cut = 1 < len(prompt.token_ids) < len(whole)
+            is_cut = is_cut and tuple(whole[1 - len(prompt.token_ids) :]) == prompt.token_ids[1:]
+            expected = (
+                whole if is_cut else prompt.token_ids
+            )  # cut on the left: what is left is the template's
+            completion_ids(context.tokenizer, prompt.messages, prompt.answer or "x", expected, prompt.tools)
         except UserError as error:
             return f"of a prompt of {len(prompt.token_ids)} tokens: {error}"
     return None

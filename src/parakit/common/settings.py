@@ -76,9 +76,58 @@ Choices = dict[
 
 
 def closest_match(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, or None when none is close."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    """The known name that `name` misspells, shortens or spells out, or None. Names that have some words in common and
+    differ in others mean different things: a `function_call` is no `function_response`, `max_x` is not `min_x`.
+    """
+    near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
+    return next((one for one in near if _is_misspelling(name, one)), None)
+
+
+def _is_misspelling(name: str, known: str) -> bool:
+    """Whether each word of the shorter name is a word of the other, or like one."""
+    shorter, longer = sorted((_words(name), _words(known)), key=len)
+    if len(shorter) < len(longer) and _alike("".join(shorter), "".join(longer)):
+        return True  # written as one word
+    rest = list(longer)
+    for word in shorter:
+        like = next((one for one in rest if _alike(word, one) or _begins(word, one)), None)
+        if like is None:
+            return False
+        rest.remove(like)
+    return bool(shorter)
+
+
+def _words(name: str) -> list[str]:
+    parts = re.split(r"[\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name))
+    return [part.casefold() for part in parts if part]
+
+
+def _begins(some: str, other: str) -> bool:
+    return some.startswith(other) or other.startswith(some)
+
+
+def _alike(some: str, other: str) -> bool:
+    """Whether one slip for every four letters makes one word of the other; in a short word another letter is no slip."""
+    if some == other:
+        return True
+    n = max(len(some), len(other))
+    if n < 4 and len(some) == len(other) and sorted(some) != sorted(other):
+        return False  # bos and eos
+    return _n_slips(some, other) <= max(1, n // 4)
+
+
+def _n_slips(some: str, other: str) -> int:
+    """Letters left out, added, replaced, or exchanged with the next one (Damerau 1964)."""
+    rows = [list(range(len(other) + 1))]
+    for i, letter in enumerate(some, 1):
+        row = [i]
+        for j, wanted in enumerate(other, 1):
+            best = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and some[i - 2] == wanted:
+                best = min(best, rows[-2][j - 2] + 1)
+            row.append(best)
+        rows.append(row)
+    return rows[-1][-1]
 
 
 def config_digest(config: Config | Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from parakit.common.choices import GIVEN
 from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
+from parakit.tokens.config import LongRowSettings
 from parakit.training.config import Masking, TextBatches, TrainingConfig
 
 # Not read where hard_label_share is 1.
@@ -39,7 +40,7 @@ class OnPolicy(Config):
     )
 
 
-class DistillConfig(TrainingConfig, TextBatches):
+class DistillConfig(TrainingConfig, TextBatches, LongRowSettings):
     """How a student learns from its teacher. At every counted place the loss is `hard_label_share` times the
     cross-entropy of the next token, and for the rest the divergence from the teacher.
     """

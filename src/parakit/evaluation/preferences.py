@@ -45,7 +45,8 @@ def evaluate_preferences(
     require_capability(model, "reward")
     data = encode_rankings(tokenizer, rankings, model.config.max_seq_len)
     report = preference_report(score_rankings(model, data, advance), data)
-    return report | {"truncated_prompts": data.n_truncated, "skipped_rows": data.n_skipped}
+    cut = data.long_rows
+    return report | {"truncated_prompts": cut.n_cut, "skipped_rows": cut.n_left_out}
 
 
 @torch.inference_mode()

@@ -252,6 +252,11 @@ def _making(summary: BuildSummary, figures: TrainingSummary) -> str:
         lines.append(
             f"- Tokens seen: {compact(figures.tokens)}, at {compact(figures.tokens_per_second)} per second."
         )
+    if cut := figures.long_rows.get("train"):
+        lines.append(
+            f"- Rows of over {number(cut['limit'])} tokens: {number(cut['too_long'])} of {number(cut['rows'])};"
+            f" {number(cut['answers_cut'])} answers were cut, {number(cut['left_out'])} rows left out."
+        )
     if figures.seconds is not None:
         predicted = figures.predicted_seconds
         line = f"- Time: {long_duration(figures.seconds)}" + (

@@ -196,6 +196,9 @@ class TrainingSummary(StageSummary):
     before_after: BeforeAfterSummary | None = None
     expert_load: dict[str, list[float]] = Field(default_factory=dict)
     measured: TaskSummary | None = None
+    long_rows: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="By split: rows over the limit, answers cut, rows left out."
+    )
     # continued training
     replay_share: float | None = None
     earlier_loss: float | None = None

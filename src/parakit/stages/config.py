@@ -11,6 +11,7 @@ from parakit.common.choices import ABSENT, GIVEN, chosen_class, part_of
 from parakit.common.settings import Choices, Config
 from parakit.model.adapters.config import LoraConfig, LoraInit
 from parakit.model.config import Pooling
+from parakit.tokens.config import LongRowSettings
 from parakit.training.config import (
     BeforeAfter,
     ExampleBatches,
@@ -105,7 +106,7 @@ class PretrainConfig(TrainingConfig, TextBatches):
     )
 
 
-class ChatTask(TextBatches, Replay):
+class ChatTask(TextBatches, Replay, LongRowSettings):
     """chat: rows are conversations, packed; the loss counts the assistant's turns."""
 
 
@@ -272,7 +273,9 @@ FinetuneConfig.choices = {
 def chat_finetune_config(config: TrainingConfig, **changes: Any) -> FinetuneConfig:
     """How to fine-tune for chat as a part of another method: the training settings of `config`, with `changes`."""
     given = {name: getattr(config, name) for name in config.model_fields_set}
-    known = chosen_class(TextTrainingConfig, given).model_fields
+    known = {*chosen_class(TextTrainingConfig, given).model_fields}
+    if isinstance(config, LongRowSettings):
+        known |= {*LongRowSettings.model_fields}
     return FinetuneConfig.parse({name: value for name, value in given.items() if name in known} | changes)
 
 

@@ -87,6 +87,11 @@ class DistillJob:
                 f"objective = {self.training.objective}, and the data {self.shards} are for {objective}",
                 "remove it",
             )
+        if objective != "chat" and "too_long" in self.training.model_fields_set:
+            raise UserError(
+                f"too_long is for conversations, and {self.shards} are text, which is read in windows",
+                "remove it",
+            )
         saved = load_plan(run_dir)
         config = saved[0] if saved else _student_config(self, teacher)
         plan = saved[1] if saved else _plan(self, config, splits)

@@ -20,7 +20,7 @@ from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, save_array
-from parakit.common.progress import log, progress
+from parakit.common.progress import progress
 from parakit.common.seeds import seed_everything
 from parakit.data.preferences.sets import iter_preferences
 from parakit.evaluation.preferences import preference_report, score_rankings
@@ -42,6 +42,7 @@ from parakit.stages.job import PreparedRun
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, copy_matching_weights, with_dropout
 from parakit.stages.tasks import VALIDATION_SEED, VALIDATION_TOKENS
+from parakit.tokens.config import long_row_rule
 from parakit.tokens.preferences.encoding import EncodedRankings, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -67,7 +68,7 @@ def prepare_reward_model(
     model: Path, preferences: Path, training: RewardConfig, run_dir: Path, budget: TimeBudget | None = None
 ) -> PreparedRun:
     """The training run of a reward model on rankings."""
-    base, tokenizer, data = _load(model, preferences, training, "reward")
+    base, tokenizer, data = _load(model, preferences, training)
     epochs = _epochs(REWARD_EPOCHS, model, preferences, training, budget)
     plan = _plan(model, training, base, data["train"], run_dir, REWARD_RATE_FACTOR, epochs)
     reward_model = _reward_model(base, training)
@@ -88,7 +89,7 @@ def prepare_preference_tuning(
     model: Path, preferences: Path, training: DPOConfig, run_dir: Path, budget: TimeBudget | None = None
 ) -> PreparedRun:
     """The training run of a policy on rankings by DPO, IPO or SimPO."""
-    base, tokenizer, data = _load(model, preferences, training, "dpo")
+    base, tokenizer, data = _load(model, preferences, training)
     epochs = _epochs(DPO_EPOCHS, model, preferences, training, budget)
     plan = _plan(model, training, base, data["train"], run_dir, DPO_RATE_FACTOR, epochs)
     policy = _policy(base, training)
@@ -110,9 +111,7 @@ def prepare_preference_tuning(
     return _prepared(run, data, training)
 
 
-def _load(
-    model: Path, preferences: Path, training: AlignConfig, method: str
-) -> tuple[LanguageModel, Tokenizer, Rankings]:
+def _load(model: Path, preferences: Path, training: AlignConfig) -> tuple[LanguageModel, Tokenizer, Rankings]:
     """A decoder in float32, its tokenizer, and the encoded preferences; `UserError` where the model does not chat."""
     base, tokenizer = load_model(model, pick_device(training.device), "float32")
     require_capability(base, "generate")
@@ -125,17 +124,16 @@ def _load(
     seq_len = min(training.seq_len or max_seq_len, max_seq_len)
     with progress("preferences", unit="rankings") as bar:
         data = {
-            split: encode_rankings(tokenizer, iter_preferences(preferences, split), seq_len, progress=bar)
+            split: encode_rankings(
+                tokenizer,
+                iter_preferences(preferences, split),
+                seq_len,
+                too_long=long_row_rule(training),
+                window=max_seq_len,
+                progress=bar,
+            )
             for split in SPLITS
         }
-    n_truncated, n_skipped = (
-        sum(getattr(split, name) for split in data.values()) for name in ("n_truncated", "n_skipped")
-    )
-    if n_truncated or n_skipped:
-        log(
-            f"{method}: of rows of {seq_len} tokens, {n_truncated} prompts were truncated on the left and {n_skipped}"
-            " rankings skipped"
-        )
     return base, tokenizer, data
 
 
@@ -261,7 +259,15 @@ def _task(
         loss = validation_loss(model, one_epoch(validation, n_rows, max_rows), unsmoothed).loss
         return {"loss": loss} | unsmoothed.metrics.pop()
 
-    return TrainingTask(spec, train, data["train"], objective, validate, objective.metrics.pop)
+    return TrainingTask(
+        spec,
+        train,
+        data["train"],
+        objective,
+        validate,
+        objective.metrics.pop,
+        long_rows={split: data[split].long_rows for split in SPLITS},
+    )
 
 
 def _validation_rows(data: Rankings, plan: TrainingPlan) -> int:
@@ -288,8 +294,6 @@ def _prepared(run: PreparedRun, data: Rankings, training: AlignConfig) -> Prepar
         "method": run.objective,
         "rankings": train.n_examples,
         "task": "chat" if run.is_chat else "reward",
-        "truncated_prompts": train.n_truncated,
-        "skipped_rows": train.n_skipped,
     }
     compared = plan_comparison(
         training, setup.model, setup.tokenizer, data["validation"], needs_validation=True

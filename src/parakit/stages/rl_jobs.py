@@ -123,7 +123,7 @@ def load_context(model: Path, prompts: Path, config: RolloutConfig) -> RLContext
             f"lower it below {policy.config.max_seq_len // 2}",
         )
     without_dropout(policy)
-    train_prompts, held_out = _split_prompts(prompts, tokenizer, max_prompt)
+    train_prompts, held_out = _split_prompts(prompts, tokenizer, max_prompt, config)
     doctor.raise_first_failure(check_rollout_prompts(train_prompts, tokenizer))
     reward, *monitor_rewards = (
         parse_reward(name, config.device) for name in (config.reward, *config.monitor_rewards)
@@ -279,16 +279,20 @@ def pair_samples(before: list[JsonObject], after: list[JsonObject]) -> list[Json
 
 
 def _split_prompts(
-    prompts: Path, tokenizer: Tokenizer, max_prompt: int
+    prompts: Path, tokenizer: Tokenizer, max_prompt: int, config: RolloutConfig
 ) -> tuple[list[RLPrompt], list[RLPrompt]]:
     """Prompts to train on and held-out ones; those of a file are split by their digests."""
+
+    def read(split: str) -> list[RLPrompt]:
+        return read_prompts(prompts, tokenizer, max_prompt, split, config.too_long, config.max_new_tokens)
+
     if (prompts / LINEAGE).is_file():
-        train_prompts = read_prompts(prompts, tokenizer, max_prompt, "train")
+        train_prompts = read("train")
         held_out: list[RLPrompt] = []
         with contextlib.suppress(UserError):  # a folder may have no validation split
-            held_out = read_prompts(prompts, tokenizer, max_prompt, "validation")
+            held_out = read("validation")
     else:
-        all_prompts = read_prompts(prompts, tokenizer, max_prompt)
+        all_prompts = read("train")
         train_prompts = [prompt for prompt in all_prompts if _split(prompt) == "train"]
         held_out = [prompt for prompt in all_prompts if _split(prompt) != "train"]
         train_prompts = train_prompts or all_prompts

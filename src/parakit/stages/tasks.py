@@ -18,6 +18,7 @@ from parakit.model.config import ModelConfig
 from parakit.model.heads import TransformerModel
 from parakit.stages.config import EmbedTask, ReplayShare, SpanCorruption, TranslateTask, replay_of
 from parakit.tokens.batches.replay import ReplaySource
+from parakit.tokens.config import long_row_rule
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards, n_shared_documents
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -116,7 +117,7 @@ class ReplayData:
 
 def task_settings(training: TrainingConfig) -> TaskSettings:
     """The settings of the task, from the options that `training` has."""
-    settings = TaskSettings()
+    settings = TaskSettings(too_long=long_row_rule(training))
     if isinstance(training, Masking):
         settings = replace(settings, noise_rate=training.noise_rate, whole_word=training.whole_word)
     if isinstance(training, SpanCorruption):
@@ -172,21 +173,38 @@ class TaskBuilder:
     def _build(self, spec: TaskSpec, splits: Splits, plan: TrainingPlan) -> TrainingTask:
         assert spec.make_objective
         assert spec.make_source
+        source = spec.make_source(splits.train, plan, plan.seed, self.setup)
+        held_out = None if self._reads_windows else self._validation_source(splits.validation, plan)
+        found = {"train": source, "validation": held_out}
         return TrainingTask(
             spec=spec,
-            source=spec.make_source(splits.train, plan, plan.seed, self.setup),
+            source=source,
             data=splits.train,
             objective=spec.make_objective(self.setup.settings),
-            validate=self._validator(splits.validation, plan),
+            validate=self._validator(splits.validation, plan, held_out),
+            long_rows={
+                split: rows for split, one in found.items() if (rows := getattr(one, "long_rows", None))
+            },
         )
 
-    def _validator(self, validation: Data, plan: TrainingPlan) -> Validator:
-        if "bits_per_byte" in self.spec.metrics:
+    @property
+    def _reads_windows(self) -> bool:
+        """Whether validation reads a whole split in windows, and cuts nothing."""
+        return "bits_per_byte" in self.spec.metrics
+
+    def _validation_source(self, validation: Data, plan: TrainingPlan) -> RowSource:
+        assert self.spec.make_source
+        try:
+            return self.spec.make_source(validation, plan, VALIDATION_SEED, self.setup)
+        except UserError as error:
+            raise UserError(f"validation split: {error.message}", error.hint) from None
+
+    def _validator(self, validation: Data, plan: TrainingPlan, source: RowSource | None = None) -> Validator:
+        if self._reads_windows:
             assert isinstance(validation, TokenShards)
             return _bits_per_byte(first_documents(validation, plan.validation_tokens), plan.seq_len)
         assert self.spec.make_objective
-        assert self.spec.make_source
-        source = self.spec.make_source(validation, plan, VALIDATION_SEED, self.setup)
+        source = source or self._validation_source(validation, plan)
         unsmoothed = replace(self.setup.settings, label_smoothing=0.0)  # so that losses can be compared
         objective = self.spec.make_objective(unsmoothed)
         n_rows, max_rows = max(1, VALIDATION_TOKENS // plan.seq_len), None

@@ -4,12 +4,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from parakit.common.choices import ChoiceConfig
+from parakit.common.choices import ChoiceConfig, part_of
 from parakit.common.settings import Choices, Config
 
 TokenizerKind = Literal["byte_bpe", "wordpiece", "unigram", "word", "char"]
 Packing = Literal["concat", "pack"]
 TooLong = Literal["truncate", "refuse"]  # what happens to an input over the limit
+LongRowRule = Literal["truncate", "drop", "refuse"]  # and to a row of training data
 
 
 class DigitSplitting(Config):
@@ -68,15 +69,18 @@ class TokenizerConfig(ChoiceConfig):
     )
 
 
-class BatchConfig(Config):
-    """How documents become rows."""
+class LongRowSettings(Config):
+    """Rows that are not cut into windows: conversations, examples, rankings."""
 
-    seq_len: int = Field(default=256, ge=1, description="Tokens per row.")
-    packing: Packing = Field(
-        default="concat",
-        description="concat: documents are concatenated and may be "
-        "cut; pack: each conversation stays in one row.",
+    too_long: LongRowRule = Field(
+        default="truncate",
+        description="What happens to a row that is longer than seq_len: it is cut there (truncate; of a ranking the"
+        " prompt, on the left), left out (drop), or stops the run (refuse). A row without a counted token is"
+        " always left out.",
     )
-    too_long: TooLong = Field(
-        default="truncate", description="For pack: what happens to a document longer than a row."
-    )
+
+
+def long_row_rule(config: Config) -> LongRowRule:
+    """What happens to rows that are too long."""
+    settings = part_of(config, LongRowSettings)
+    return settings.too_long if settings else "truncate"

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from parakit.common.choices import ChoiceConfig, part_of
 from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
+from parakit.tokens.config import LongRowSettings
 from parakit.training.plan import Revisions
 from parakit.training.plan import TrainingPlan as TrainingPlan
 from parakit.training.task_names import MASK_RATE
@@ -65,7 +66,7 @@ class TextBatches(Batches):
     max_tokens: int | None = Field(default=None, ge=1, description="Tokens to train on.")
 
 
-class ExampleBatches(Batches):
+class ExampleBatches(Batches, LongRowSettings):
     """Rows that are examples of a task, or rankings."""
 
     batch_examples: int | None = Field(default=None, ge=1, description="Examples per optimizer step.")

@@ -35,6 +35,7 @@ def run_figures(
         **({"time_budget": setup.budget.seconds, "time_used": setup.budget.used} if setup.budget else {}),
         "plan": plan.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
+        **setup.task.long_row_counts(),
     }
     if spec.all_tokens_predicted:
         peak = measure_peak_flops(trainer.device.type, trainer.precision.dtype)

@@ -8,11 +8,12 @@ format. The objectives of alignment and distillation are in packages above this 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from parakit.common.files import JsonObject
+from parakit.common.progress import log
 from parakit.common.settings import Family
 from parakit.model.config import ModelConfig
 from parakit.model.heads import (
@@ -29,9 +30,10 @@ from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
 from parakit.tokens.batches.vocab_info import VocabInfo
-from parakit.tokens.config import Packing
+from parakit.tokens.config import LongRowRule
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.examples.sources import LabelledSource, PairSource, QuestionSource, TextPairSource
+from parakit.tokens.long_rows import LongRows
 from parakit.tokens.preferences.encoding import EncodedRankings
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.languages import LanguageTokens
@@ -65,6 +67,7 @@ class TaskSettings:
     label_smoothing: float = 0.0  # translate
     languages: LanguageTokens | None = None  # translate, where the tokenizer has tokens for languages
     temperature: float = 0.05  # embed
+    too_long: LongRowRule = "truncate"  # conversations and examples
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,19 @@ class TrainingTask:
     """Further metrics to log of the step that just ended."""
     should_stop: Callable[[int], bool] | None = None
     """Whether to end the run early after this many steps; None: never."""
+    long_rows: Mapping[str, LongRows] = field(default_factory=dict)
+    """Of each split whose rows may be cut or left out: what became of them."""
+
+    def log_long_rows(self, title: str) -> None:
+        """Say what was cut and left out, in the run `title`."""
+        for split, rows in self.long_rows.items():
+            for line in rows.lines():
+                log(f"{title}: {line}" if split == "train" else f"{title}, {split}: {line}")
+
+    def long_row_counts(self) -> JsonObject:
+        """The figures of it; none where every row fits."""
+        counts = {split: rows.to_json() for split, rows in self.long_rows.items() if rows.lines()}
+        return {"long_rows": counts} if counts else {}
 
 
 def task_spec(name: str, family: Family) -> TaskSpec:
@@ -131,8 +147,13 @@ def task_spec(name: str, family: Family) -> TaskSpec:
     return TASKS[name]
 
 
-def _windows(packing: Packing) -> MakeSource:
-    return lambda data, plan, seed, _: BatchSource(data, plan.seq_len, seed, packing)
+def _windows(data: TokenShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:
+    return BatchSource(data, plan.seq_len, seed)
+
+
+def _conversations(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
+    window = setup.config.max_seq_len
+    return BatchSource(data, plan.seq_len, seed, "pack", setup.settings.too_long, window=window)
 
 
 def _noising_rows(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> BatchSource:
@@ -163,28 +184,33 @@ def _translations(data: ExampleShards, plan: TrainingPlan, seed: int, setup: Sou
     languages = setup.settings.languages
     frames = languages.frames(data.templates[0], setup.tokenizer) if languages else None
     return PairSource(
-        data, plan.seq_len, plan.seq_len, seed, start_id, frames=frames, n_rows_hint=plan.n_rows
+        data, plan.seq_len, plan.seq_len, seed, start_id, frames=frames, **_grouping(plan, setup)
     )
 
 
-def _text_pairs(data: ExampleShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:
-    return TextPairSource(data, plan.seq_len, seed, n_rows_hint=plan.n_rows)
+def _text_pairs(data: ExampleShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
+    return TextPairSource(data, plan.seq_len, seed, **_grouping(plan, setup))
 
 
-def _labelled(data: ExampleShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:
-    return LabelledSource(data, plan.seq_len, seed, n_rows_hint=plan.n_rows)
+def _labelled(data: ExampleShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
+    return LabelledSource(data, plan.seq_len, seed, **_grouping(plan, setup))
 
 
-def _questions(data: ExampleShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:
-    return QuestionSource(data, plan.seq_len, seed, n_rows_hint=plan.n_rows)
+def _questions(data: ExampleShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
+    return QuestionSource(data, plan.seq_len, seed, **_grouping(plan, setup))
+
+
+def _grouping(plan: TrainingPlan, setup: SourceSetup) -> dict[str, Any]:
+    too_long, window = setup.settings.too_long, setup.config.max_seq_len
+    return {"n_rows_hint": plan.n_rows, "too_long": too_long, "window": window}
 
 
 _BYTES = ("loss", "perplexity", "bits_per_byte")
 _SPECS = (
     TaskSpec("next_token", (LanguageModel,), "text", "nats per token", "tokens",
-             lambda _: objectives.next_token, _windows("concat"), _BYTES, all_tokens_predicted=True),
+             lambda _: objectives.next_token, _windows, _BYTES, all_tokens_predicted=True),
     TaskSpec("chat", (LanguageModel,), "conversations", "nats per counted token", "tokens",
-             lambda _: objectives.next_token, _windows("pack"), _BYTES, all_tokens_predicted=True),
+             lambda _: objectives.next_token, _conversations, _BYTES, all_tokens_predicted=True),
     TaskSpec("prefix", (LanguageModel,), "prefixed_text", "nats per token behind its prefix", "tokens",
              lambda _: objectives.next_token, _prefixes),
     TaskSpec("masked", (MaskedLanguageModel,), "masked_text", "nats per masked token", "tokens",

@@ -316,8 +316,9 @@ def check_task(setup: TrainingSetup, task: TrainingTask) -> list[doctor.CheckRes
 
 def _check(setup: TrainingSetup) -> None:
     """Let the doctor examine the data, the batches and the model."""
-    started = time.monotonic()
-    results = check_task(setup, setup.checked_task or setup.task)
+    started, task = time.monotonic(), setup.checked_task or setup.task
+    task.log_long_rows(setup.title)
+    results = check_task(setup, task)
     doctor.raise_first_failure(results)
     results += setup.more_checks()
     doctor.raise_first_failure(results)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,3 +135,117 @@ def test_a_learnt_reward_reads_prompt_and_completion_through_the_template(tmp_pa
     assert value == pytest.approx(model(torch.tensor([kept])).item(), abs=1e-5), (
         "a long prompt loses its beginning"
     )
+
+
+class Called:
+    async def __call__(self, messages: object, completion: str, answer: str | None) -> float:
+        return 1.0
+
+
+async def awaited(messages: object, completion: str, answer: str | None) -> float:
+    return 1.0
+
+
+def yielded(messages: object, completion: str, answer: str | None) -> Iterator[float]:
+    yield 1.0
+
+
+async def both(messages: object, completion: str, answer: str | None) -> AsyncIterator[float]:
+    yield 1.0
+
+
+def of_two(completion: str, answer: str | None) -> float:
+    return 1.0
+
+
+instance = Called()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("awaited", "is async"),
+        ("instance", "is async"),
+        ("yielded", "is a generator"),
+        ("both", "is a generator"),
+        ("of_two", "cannot be called with (messages, completion, answer): too many positional arguments"),
+        ("Called", "is a class"),
+    ],
+)
+def test_a_function_that_can_give_no_number_is_refused_before_training(name: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_reward(f"python={__name__}:{name}")
+    assert told in caught.value.message
+
+
+def test_a_module_that_raises_while_it_is_imported_is_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "broken_reward.py").write_text("def f(a, b, c): return 1\n1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="importing broken_reward raised ZeroDivisionError"):
+        parse_reward("python=broken_reward:f")
+
+
+NO_NUMBERS: list[tuple[Callable[[], object], str]] = [
+    (lambda: None, "returned None"),
+    (lambda: awaited([], "", ""), "returned a coroutine (it is async"),
+    (lambda: yielded([], "", ""), "returned a generator"),
+    (lambda: math.nan, "returned nan"),
+    (lambda: -math.inf, "returned -inf"),
+    (lambda: "0.5", "returned '0.5'"),
+    (lambda: b"1", "returned b'1'"),
+    (lambda: "long " * 40, "returned a str of 200 characters"),
+    (lambda: [0.5], "returned a list"),
+    (lambda: (1.0, "why"), "returned a tuple"),
+    (lambda: {"score": 1.0}, "returned a dict"),
+    (lambda: np.array([0.5, 1.0]), "returned a ndarray"),
+    (lambda: torch.tensor([0.5, 1.0]), "returned a Tensor"),
+    (lambda: 1j, "returned a complex"),
+    (lambda: 10**5000, "returned an int of 16,610 bits"),
+]
+
+
+@pytest.mark.parametrize(("make", "told"), NO_NUMBERS, ids=[told for _, told in NO_NUMBERS])
+@pytest.mark.parametrize("as_function", [True, False])
+def test_what_is_no_finite_number_is_named_as_what_it_is(
+    make: Callable[[], object], told: str, as_function: bool
+) -> None:
+    class Scorer:
+        name = "own"
+
+        def __call__(self, samples: object) -> list[object]:
+            return [make()]
+
+    reward: Any = FunctionReward("own", lambda _: make()) if as_function else Scorer()
+    with pytest.raises(RewardError) as caught:
+        compute_rewards(reward, [sample("12")])
+    assert told in caught.value.message
+    assert "prompt 'What is 7 + 5?', completion '12'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (None, "returned None for 2 completions"),
+        (1.0, "returned 1.0 for 2 completions"),
+        ("ab", "returned 'ab' for 2 completions"),
+        ([1.0], "returned 1 numbers for 2 completions"),
+        ([1.0, 2.0, 3.0], "returned 3 numbers for 2 completions"),
+    ],
+)
+def test_another_count_of_numbers_is_named(returned: object, told: str) -> None:
+    class Scorer:
+        name = "own"
+
+        def __call__(self, samples: object) -> object:
+            return returned
+
+    with pytest.raises(RewardError) as caught:
+        compute_rewards(Scorer(), [sample("12"), sample("13")])  # type: ignore[arg-type]
+    assert told in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "value", [1, True, 0.5, np.float32(0.5), np.int64(2), np.array(1.5), torch.tensor(0.5), Fraction(1, 2)]
+)
+def test_every_kind_of_number_is_one(value: Any) -> None:
+    assert compute_rewards(FunctionReward("own", lambda _: value), [sample("12")]) == [float(value)]

@@ -50,9 +50,18 @@ def test_prompts_without_room_are_left_out_and_none_left_is_an_error(
         tiny_tokenizer(), [*tiny_conversations(), *tiny_conversations(), long], 30, "here"
     )
     assert len(found) == 5  # each once
-    assert "here: 1 prompts skipped" in capsys.readouterr().err
+    assert "here: 1 of 6 prompts have over 30 tokens: 1 left out (too_long: drop)" in capsys.readouterr().err
+    with pytest.raises(UserError, match="here: all 1 prompt have over 30 tokens") as caught:
+        compile_prompts(tiny_tokenizer(), [long], 30, "here", max_new_tokens=60)
+    assert "set too_long: truncate" in caught.value.hint
+    (cut,) = compile_prompts(tiny_tokenizer(), [long], 30, "here", "truncate")
+    (whole,) = compile_prompts(tiny_tokenizer(), [long], 300, "here")
+    assert len(cut.token_ids) == 30
+    assert cut.token_ids[1:] == whole.token_ids[-29:]  # the BOS stays
+    with pytest.raises(UserError, match=r"1 of 6 prompts have over 30 tokens"):
+        compile_prompts(tiny_tokenizer(), [*tiny_conversations(), long], 30, "here", "refuse")
     with pytest.raises(UserError, match="no usable prompt"):
-        compile_prompts(tiny_tokenizer(), [long], 30, "here")
+        compile_prompts(tiny_tokenizer(), [Conversation((Message("system", "a"),))], 30, "here")
 
 
 def test_rows_are_prompts_with_completions_and_count_what_was_said() -> None:

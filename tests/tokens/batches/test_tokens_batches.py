@@ -27,10 +27,19 @@ def shards_of(lengths: list[int], masked: bool = False) -> TokenShards:
     return TokenShards(token_ids, offsets, loss_mask, pad_id=0)
 
 
-def all_pairs(shards: TokenShards) -> Counter[tuple[int, int]]:
-    """(input, target) of every neighbouring pair within a document."""
-    ends = set(shards.offsets.tolist())
-    return Counter((i, i + 1) for i in shards.token_ids.tolist() if i not in ends)
+def all_pairs(shards: TokenShards, documents: list[int] | None = None) -> Counter[tuple[int, int]]:
+    """(input, target) of every neighbouring pair within a document, or within these."""
+    chosen = range(shards.n_documents) if documents is None else documents
+    edges = [shards.offsets[i : i + 2].tolist() for i in chosen]
+    return Counter((i, i + 1) for begin, end in edges for i in range(begin + 1, end))
+
+
+def teaching(shards: TokenShards) -> list[int]:
+    """The documents with a counted target; all with a target where none counts."""
+    mask = np.ones(shards.n_tokens) if shards.loss_mask is None else shards.loss_mask
+    edges = [shards.offsets[i : i + 2].tolist() for i in range(shards.n_documents)]
+    targets = [i for i, (begin, end) in enumerate(edges) if end - begin > 1]
+    return [i for i in targets if mask[edges[i][0] + 1 : edges[i][1]].any()] or targets
 
 
 def pairs_in(batch: Batch) -> list[tuple[int, int]]:
@@ -98,9 +107,12 @@ def test_whole_epochs_are_exact_and_never_cut(lengths: list[int], seed: int, mas
     for epoch in range(2):
         batch = source.rows(epoch * n_rows, n_rows)
         assert_sound(batch, shards)
-        assert Counter(pairs_in(batch)) == all_pairs(shards)
-        assert int((batch.position_ids == 0)[batch.document_ids >= 0].sum()) == sum(n > 1 for n in lengths)
-    assert source.n_truncated == source.n_without_loss == 0
+        taken = teaching(shards)
+        assert Counter(pairs_in(batch)) == all_pairs(shards, taken)
+        assert int((batch.position_ids == 0)[batch.document_ids >= 0].sum()) == len(taken)
+    assert source.long_rows is not None
+    assert source.long_rows.n_long == 0
+    assert source.long_rows.n_left_out == len(lengths) - len(taken)
 
 
 @pytest.mark.parametrize("packing", ["concat", "pack"])
@@ -143,20 +155,6 @@ def test_seeds_and_epochs_differ_and_cuts_move() -> None:
     assert len(cuts) > 1
     assert first.epoch_of(0) == 0
     assert first.epoch_of(3 * n_rows) == 3
-
-
-def test_too_long_conversations_are_cut_or_refused_and_counted() -> None:
-    shards = shards_of([6, 20, 25])
-    loss_mask = np.zeros(51, np.uint8)
-    loss_mask[[4, 8, 25, 50]] = 1  # the third conversation counts its last token only
-    shards = TokenShards(shards.token_ids, shards.offsets, loss_mask, pad_id=0)
-    source = BatchSource(shards, 8, 0, "pack")
-    assert (source.n_truncated, source.n_without_loss) == (2, 1)
-    batch = source.rows(0, int(source.rows_per_epoch))
-    assert_sound(batch, shards)
-    assert sorted(batch.input_ids[batch.position_ids == 0].tolist())[-3:] == [1, 7, 27]
-    with pytest.raises(UserError, match="2 conversations have over 9 tokens"):
-        BatchSource(shards, 8, 0, "pack", too_long="refuse")
 
 
 def test_nothing_to_predict_is_an_error() -> None:

@@ -80,7 +80,7 @@ def test_texts_and_pairs_are_framed_and_cut_as_transformers_does(
         assert batch.attention_mask.all()
         assert shards.labels[batch.labels[0]] == row["label"]
         n_long += len(reference(row["text"], row.get("text_pair"))["input_ids"]) > max_seq_len
-    assert source.n_truncated == n_long
+    assert source.long_rows.n_long == n_long
     batch = source.batch_of(range(30))
     padded = reference.pad({"input_ids": [source.batch_of([i]).input_ids[0].tolist() for i in range(30)]})
     assert batch.input_ids.tolist() == padded["input_ids"]

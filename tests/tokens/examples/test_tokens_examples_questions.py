@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def made(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_the_labels_are_the_first_and_the_last_token_of_the_answer(made, tokenizer, max_seq_len) -> None:
     rows, shards = made
     source = QuestionSource(shards, max_seq_len, 0)
-    assert (source.n_truncated > 0) == (max_seq_len == 40)
+    assert (source.long_rows.n_long > 0) == (max_seq_len == 40)
     batch = source.batch_of(range(40))
     assert batch.input_ids.shape[1] <= max_seq_len
     for number, (row, (first, last)) in enumerate(zip(rows, batch.labels.tolist(), strict=True)):
@@ -78,3 +79,17 @@ def test_a_window_holds_every_answer_that_fits(lengths, limit, data) -> None:
         if first >= 0 and last - first < max(1, limit - max(1, limit // 2)):
             assert begin <= first
             assert last < begin + limit
+
+
+def test_a_question_whose_answer_is_longer_than_a_window_is_left_out(made) -> None:
+    """It would be learned as one without an answer."""
+    _, shards = made
+    spans = np.array(shards.targets)
+    spans[1] = (0, int(shards.texts["context"].lengths[1]) - 1)
+    long = dataclasses.replace(shards, targets=spans)
+    source = QuestionSource(long, 20, 0)
+    rows = source.long_rows
+    assert (rows.n_rows, rows.n_lost) == (40, 1)
+    assert "1 left out, whose answer is longer than a window" in rows.lines()[0]
+    numbers = np.concatenate([numbers for numbers, _ in source.one_pass(8)])
+    assert sorted(numbers.tolist()) == [i for i in range(40) if i != 1]

@@ -65,7 +65,7 @@ def test_too_long_is_cut_from_the_prompts_left_and_a_completion_never(tokenizer:
     rows = [ranking(number) for number in range(10)]
     longest = max(encode_rankings(tokenizer, rows, 10_000).lengths)
     data, whole = encode_rankings(tokenizer, rows, int(longest) - 8), encode_rankings(tokenizer, rows, 10_000)
-    assert data.n_truncated > 0
+    assert data.long_rows.n_cut > 0
     assert data.lengths.max() <= longest - 8
     for i in range(data.n_completions):
         actual, expected = data.sequence(i), whole.sequence(i)
@@ -78,10 +78,13 @@ def test_too_long_is_cut_from_the_prompts_left_and_a_completion_never(tokenizer:
 def test_a_completion_without_room_is_counted_and_left_out(tokenizer: Tokenizer) -> None:
     long = Ranking((Message("user", "Who?"),), ("Ann " * 60, "Bob"))
     data = encode_rankings(tokenizer, [ranking(0), long], 60)
-    assert (data.n_examples, data.n_skipped) == (1, 1)
-    with pytest.raises(UserError, match="ranking 2 has"):
+    assert (data.n_examples, data.long_rows.n_lost) == (1, 1)
+    assert "1 left out, whose completions leave no room for a prompt" in data.long_rows.lines()[0]
+    dropped = encode_rankings(tokenizer, [ranking(0), long, ranking(1)], 60, too_long="drop")
+    assert (dropped.n_examples, dropped.long_rows.n_left_out) == (2, 1)
+    with pytest.raises(UserError, match=r"1 of 2 rankings have over 60 tokens.*the first is row 2"):
         encode_rankings(tokenizer, [ranking(0), long], 60, too_long="refuse")
-    with pytest.raises(UserError, match="no preferences fit into rows of 5 tokens"):
+    with pytest.raises(UserError, match="none of 1 ranking can be learned from within 5 tokens"):
         encode_rankings(tokenizer, [ranking(0)], 5)
 
 

@@ -7,8 +7,10 @@ the assistant's turn opened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
@@ -22,7 +24,12 @@ from parakit.data.conversations.conversation import (
 from parakit.data.conversations.sets import iter_conversations
 from parakit.data.row_report import RowReport, skip_summary
 from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.config import LongRowRule
+from parakit.tokens.long_rows import RowKind, WayOut, fit_rows
+from parakit.tokens.preferences.encoding import MIN_PROMPT_TOKENS, truncate_left
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+PROMPTS = RowKind("prompts", "prompts", "cut on the left", "left out, which have no room")
 
 
 @dataclass(frozen=True)
@@ -74,13 +81,20 @@ def split_conversation(conversation: Conversation) -> tuple[tuple[Message, ...],
 
 
 def compile_prompts(
-    tokenizer: Tokenizer, conversations: Iterable[Conversation], max_prompt: int, where: str
+    tokenizer: Tokenizer,
+    conversations: Iterable[Conversation],
+    max_prompt: int,
+    where: str,
+    too_long: LongRowRule = "drop",
+    max_new_tokens: int | None = None,
 ) -> list[RLPrompt]:
-    """Distinct prompts of at most `max_prompt` tokens; longer ones and conversations without a user's turn are counted and
-    skipped. `UserError` where none is left.
+    """Distinct prompts. Those of over `max_prompt` tokens are left out, truncated on the left or refused; conversations
+    without a user's turn are left out. `max_new_tokens`: what a completion may take of the window, for messages.
+
+    Raises `UserError` where none is left.
     """
     prompts: dict[Conversation, RLPrompt] = {}
-    n_long = n_empty = 0
+    n_empty = 0
     for conversation in conversations:
         parts = split_conversation(conversation)
         if parts is None:
@@ -89,21 +103,47 @@ def compile_prompts(
         messages, answer = parts
         prompt = Conversation(messages, tools=conversation.tools)
         token_ids = tuple(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
-        if len(token_ids) > max_prompt:
-            n_long += 1
-        else:
-            found = RLPrompt(messages, answer, token_ids, conversation.tests, conversation.tools)
-            prompts.setdefault(prompt, found)
-    for n, why in ((n_long, f"longer than {max_prompt} tokens, the context window without max_new_tokens"),
-                   (n_empty, "conversations without a user's turn")):  # fmt: skip
-        if n:
-            log(f"{where}: {n} prompts skipped: {why}")
+        one = RLPrompt(messages, answer, token_ids, conversation.tests, conversation.tools)
+        prompts.setdefault(prompt, one)
+    if n_empty:
+        log(f"{where}: {n_empty} conversations without a user's turn left out")
     if not prompts:
-        raise UserError(
-            f"{where}: no usable prompt",
-            "give conversations with a user's turn, or lower max_new_tokens",
+        raise UserError(f"{where}: no usable prompt", "give conversations with a user's turn")
+    found, lengths = list(prompts.values()), np.array([len(prompt.token_ids) for prompt in prompts.values()])
+    try:
+        stays, long_rows = fit_rows(
+            PROMPTS,
+            lengths,
+            max_prompt,
+            too_long,
+            counted=np.ones_like(lengths),
+            counted_left=np.full_like(lengths, max_prompt >= MIN_PROMPT_TOKENS) | (lengths <= max_prompt),
+            shortest=np.minimum(lengths, MIN_PROMPT_TOKENS),
+            way_out=_fewer_new_tokens(max_prompt, max_new_tokens),
         )
-    return list(prompts.values())
+    except UserError as error:
+        raise UserError(f"{where}: {error.message}", error.hint) from None
+    for line in long_rows.lines():
+        log(f"{where}: {line}")
+    return [
+        replace(one, token_ids=tuple(truncate_left(tokenizer, list(one.token_ids), excess)))
+        if (excess := len(one.token_ids) - max_prompt) > 0
+        else one
+        for one, kept in zip(found, stays, strict=True)
+        if kept
+    ]
+
+
+def _fewer_new_tokens(max_prompt: int, max_new_tokens: int | None) -> WayOut:
+    """The window is shared by prompt and completion."""
+
+    def way_out(whole: int, shortest: int) -> str | None:
+        left = (max_new_tokens or 0) + max_prompt
+        if max_new_tokens is None or left - shortest < 1:
+            return None
+        return f"max_new_tokens {max(1, left - whole)}"
+
+    return way_out
 
 
 def prompts_file(paths: Sequence[str], out: Path) -> Path:
@@ -120,12 +160,19 @@ def prompts_file(paths: Sequence[str], out: Path) -> Path:
     return out
 
 
-def read_prompts(path: Path, tokenizer: Tokenizer, max_prompt: int, split: str = "train") -> list[RLPrompt]:
-    """The prompts of one split of a conversations folder, or all of a `.jsonl` file."""
-    if (path / LINEAGE).is_file():
-        return compile_prompts(tokenizer, iter_conversations(path, split), max_prompt, f"{path}, {split}")
-    report = RowReport()
-    prompts = compile_prompts(tokenizer, read_conversations(path, report), max_prompt, str(path))
+def read_prompts(
+    path: Path,
+    tokenizer: Tokenizer,
+    max_prompt: int,
+    split: str = "train",
+    too_long: LongRowRule = "drop",
+    max_new_tokens: int | None = None,
+) -> list[RLPrompt]:
+    """The prompts of one split of a conversations folder, or all of a `.jsonl` file, as `compile_prompts` makes them."""
+    is_folder, report = (path / LINEAGE).is_file(), RowReport()
+    conversations = iter_conversations(path, split) if is_folder else read_conversations(path, report)
+    where = f"{path}, {split}" if is_folder else str(path)
+    prompts = compile_prompts(tokenizer, conversations, max_prompt, where, too_long, max_new_tokens)
     _log_report(path, report)
     return prompts
 

@@ -8,6 +8,7 @@ run what the model wrote in the sandbox (`unit_test_reward.py`).
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,17 +16,17 @@ from typing import Any
 
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.prompts import SampledCompletion
-from parakit.alignment.rl.reward import Reward, RewardError
+from parakit.alignment.rl.reward import Reward, RewardError, to_number
 from parakit.alignment.rl.unit_test_reward import UnitTestReward
 from parakit.common.errors import UserError
 from parakit.primer.grading import final_number, normalise
 
 
 class FunctionReward:
-    """A function of one sample. `needs_answer`: it compares with the prompt's reference answer."""
+    """A function of one sample, which returns a number. `needs_answer`: it compares with the prompt's reference answer."""
 
     def __init__(
-        self, name: str, function: Callable[[SampledCompletion], float], needs_answer: bool = False
+        self, name: str, function: Callable[[SampledCompletion], object], needs_answer: bool = False
     ) -> None:
         self.name, self.function, self.needs_answer = name, function, needs_answer
 
@@ -39,12 +40,13 @@ class FunctionReward:
                 "end each conversation with the assistant's right answer",
             )
         try:
-            return float(self.function(sample))
+            value = self.function(sample)
         except Exception as error:  # a user's function may raise anything
             raise RewardError(
                 f"the reward {self.name!r} raised {type(error).__name__}: {error}; {sample.describe()}",
                 "correct it and run the same command again: it resumes from the last checkpoint",
             ) from error
+        return to_number(self.name, value, sample)
 
 
 def exact_answer(sample: SampledCompletion) -> float:
@@ -98,14 +100,39 @@ def _python_reward(path: str) -> FunctionReward:
         raise UserError(
             f"python={path}: cannot be imported: {error}", "put the module on PYTHONPATH, or correct the name"
         ) from None
+    except Exception as error:  # the module's own code may raise anything
+        raise UserError(
+            f"python={path}: importing {module} raised {type(error).__name__}: {error}", "correct the module"
+        ) from error
+    wanted = "name a function of (messages, completion, answer) that returns a number"
     if not callable(function):
-        raise UserError(f"python={path}: not a function", "name a function of (messages, completion, answer)")
+        raise UserError(f"python={path}: not a function", wanted)
+    if fault := _no_reward(function):
+        raise UserError(f"python={path}: {fault}", wanted)
 
-    def call(sample: SampledCompletion) -> float:
+    def call(sample: SampledCompletion) -> object:
         messages = [message.to_row() for message in sample.messages]
-        return float(function(messages, sample.completion, sample.answer))
+        return function(messages, sample.completion, sample.answer)
 
     return FunctionReward(f"python={path}", call)
+
+
+def _no_reward(function: Callable[..., object]) -> str | None:
+    """Why a function cannot be a reward, as far as that shows before it is called."""
+    if inspect.isclass(function):
+        return "is a class"
+    called = (function, type(function).__call__)  # an instance may be called too
+    if any(map(inspect.iscoroutinefunction, called)):
+        return "is async, and nothing would await it: its result is a coroutine and no number"
+    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called):
+        return "yields, so its result is a generator and no number"
+    try:
+        inspect.signature(function).bind([], "", "")
+    except TypeError as error:
+        return f"cannot be called with (messages, completion, answer): {error}"
+    except ValueError:  # a built-in without a signature
+        return None
+    return None
 
 
 ANSWER_REWARDS: Mapping[str, Callable[[SampledCompletion], float]] = {

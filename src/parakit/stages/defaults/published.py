@@ -15,7 +15,6 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject, read_json
-from parakit.common.progress import log
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
 from parakit.model.presets import ModelSizing, default_hyperparameters
 from parakit.stages.tasks import Data
@@ -102,7 +101,6 @@ def resolve_published_plan(
     batches = part_of(training, TextBatches)
     given = batches.batch_tokens if batches else None
     seq_len = training.seq_len or min(row_length(data, window), given or window)
-    _log_truncated(data, seq_len)
     plan = resolve(
         training.replace(seq_len=seq_len),
         batch_tokens=max(seq_len, _batch_tokens(data, sizing)),
@@ -157,11 +155,3 @@ def _batch_tokens(data: TokenShards, sizing: ModelSizing) -> int:
         n_documents = max(1, len(data.offsets) - 1)
         tokens = min(tokens, MAX_BATCH_DOCUMENTS * data.n_tokens // n_documents)
     return max(2, tokens)
-
-
-def _log_truncated(data: TokenShards, seq_len: int) -> None:
-    n = int((np.diff(data.offsets) - 1 > seq_len).sum()) if data.loss_mask is not None else 0
-    if n:
-        log(
-            f"rows of {seq_len} tokens: {n:,} longer conversations are cut there; --seq-len takes more of them"
-        )

@@ -2,8 +2,9 @@
 
 A document of n tokens gives n - 1 pairs (input, target); every pair occurs exactly once an epoch. "concat" cuts
 documents longer than a row into windows, at a seeded offset that differs per epoch: a full window is a row of its own,
-so that its context is complete; shorter pieces are concatenated and cut into rows. "pack" never cuts: documents
-(conversations) are packed best-fit into padded rows, and the rows are permuted. In both, `document_ids` separate the
+so that its context is complete; shorter pieces are concatenated and cut into rows. "pack" puts documents (conversations)
+best-fit into padded rows, and the rows are permuted; one that is longer than a row is cut there, left out or refused
+(`long_rows.py`), and one without a counted token is left out. In both, `document_ids` separate the
 documents of a row, and positions restart with each. With `shift` 0 each token is its own target, and a document of n
 tokens gives n pairs: the input of masking and span corruption. Numpy only; B rows, T = seq_len.
 """
@@ -27,7 +28,10 @@ from parakit.tokens.batches.packing import (
     seeded_offsets,
     windows,
 )
+from parakit.tokens.config import LongRowRule
+from parakit.tokens.long_rows import LongRows, RowKind, by_seq_len, fit_rows
 
+CONVERSATIONS = RowKind("conversations", "answers", "cut after their last answer")
 PACKED_LEN = 512  # longest window that is packed with others for evaluation: attention pays for the whole row
 
 
@@ -87,17 +91,19 @@ class BatchSource:
         seq_len: int,
         seed: int,
         packing: str = "concat",
-        too_long: str = "truncate",
+        too_long: LongRowRule = "truncate",
         shift: int = 1,
+        window: int | None = None,
     ) -> None:
+        """`too_long` is for "pack"; `window`: the longest row that the model reads, for messages."""
         assert shift in (0, 1)
         self.shards, self.seq_len, self.seed, self.packing = shards, seq_len, seed, packing
         self.shift = shift  # a target is this many positions ahead of its input
         self._starts = np.asarray(shards.offsets[:-1], np.int64)
         self._n_pairs = np.maximum(np.diff(shards.offsets) - shift, 0)
-        self.n_truncated = self.n_without_loss = 0
-        if packing == "pack":
-            self._fit_packed(too_long)
+        self.long_rows: LongRows | None = None
+        if packing == "pack" and self._n_pairs.any():
+            self._fit_packed(too_long, window)
         self.n_pairs_per_epoch = int(self._n_pairs.sum())
         if self.n_pairs_per_epoch == 0:
             raise UserError("this split has no token to predict", "give it more text")
@@ -149,21 +155,22 @@ class BatchSource:
         starts = epoch.rest_starts[first:last] + begin - epoch.rest_offsets[first:last]
         return np.stack([starts, end - begin, np.full(last - first, row_in_batch), begin - low])
 
-    def _fit_packed(self, too_long: str) -> None:
-        long = np.flatnonzero(self._n_pairs > self.seq_len)
-        if len(long) and too_long == "refuse":
-            longest = int(self._n_pairs.max()) + self.shift
-            raise UserError(
-                f"{len(long)} conversations have over {self.seq_len + self.shift} tokens (a row), up to {longest}",
-                "raise seq_len, shorten them, or set too_long: truncate",
-            )
-        self.n_truncated = len(long)
-        if self.shards.loss_mask is not None:
-            for document in long.tolist():
-                start, n = self._starts[document] + self.shift, self._n_pairs[document]
-                counted = np.asarray(self.shards.loss_mask[start : start + n], bool)
-                self.n_without_loss += bool(counted.any() and not counted[: self.seq_len].any())
-        self._n_pairs = np.minimum(self._n_pairs, self.seq_len)
+    def _fit_packed(self, too_long: LongRowRule, window: int | None) -> None:
+        """Cut documents to a row, and take those out that are not to be trained on. One of n tokens needs a row of n - 1."""
+        counted, counted_left, shortest = _counted_targets(
+            self.shards.loss_mask, self._starts + self.shift, self._n_pairs, self.seq_len
+        )
+        stays, self.long_rows = fit_rows(
+            CONVERSATIONS,
+            self._n_pairs,
+            self.seq_len,
+            too_long,
+            counted=counted,
+            counted_left=counted_left,
+            shortest=shortest,
+            way_out=by_seq_len(window),
+        )
+        self._n_pairs = np.where(stays, np.minimum(self._n_pairs, self.seq_len), 0)
 
     def _packed_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Documents in row order, and where each row's documents begin."""
@@ -192,6 +199,28 @@ class BatchSource:
             row += n
         document, in_row = np.concatenate(documents), np.concatenate(rows)
         return _left_to_right(self._starts[document], self._n_pairs[document], in_row)
+
+
+def _counted_targets(
+    loss_mask: np.ndarray | None, starts: np.ndarray, lengths: np.ndarray, limit: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each run of targets: those that count, those of them among the first `limit`, and for runs that are longer the
+    place of the first one (from 1).
+    """
+    if loss_mask is None:
+        return lengths, np.minimum(lengths, limit), np.minimum(lengths, 1)
+    counts = np.asarray(loss_mask) > 0
+    counted, first = np.zeros(len(lengths), np.int64), np.ones(len(lengths), np.int64)
+    some = lengths > 0
+    edges = np.stack([starts[some], starts[some] + lengths[some]], axis=1).ravel()
+    if len(edges):
+        inner = edges[:-1] if edges[-1] == len(counts) else edges
+        counted[some] = np.add.reduceat(counts, inner, dtype=np.int64)[::2]
+    left = counted.copy()
+    for document in np.flatnonzero((lengths > limit) & (counted > 0)).tolist():
+        own = counts[starts[document] : starts[document] + lengths[document]]
+        left[document], first[document] = own[:limit].sum(), np.argmax(own) + 1
+    return counted, left, first
 
 
 def rank_rows(step: int, n_rows: int, rank: int = 0, world_size: int = 1) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Batches of examples: a pure function of (seed, row number), endless, each example once an epoch.
 
-Special tokens are added here, and texts are padded to the longest of the batch. A text that is too long is truncated,
-its special tokens kept, and counted in `n_truncated`, or refused. B examples, T tokens, S source tokens.
+Special tokens are added here, and texts are padded to the longest of the batch. Of an example that is too long the text
+is truncated, its special tokens kept; or it is left out, or refused (`long_rows.py`). B examples, T tokens, S source tokens.
 """
 
 from __future__ import annotations
@@ -16,19 +16,34 @@ import numpy as np
 from parakit.common.errors import UserError
 from parakit.tokens.batches.batch import LabelledBatch, PairBatch, TextPairBatch
 from parakit.tokens.batches.length_groups import GROUPS_PER_POOL, LengthGroups
-from parakit.tokens.config import TooLong
+from parakit.tokens.config import LongRowRule
 from parakit.tokens.examples.layout import PaddedTexts, merge_rows, pad_texts
 from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
+from parakit.tokens.long_rows import RowKind, by_seq_len, fit_rows
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate, truncate_pair
+
+TRANSLATIONS = RowKind("examples", "targets", "cut in the source")
+LABELLED = RowKind("examples", "labels", "cut")
+TAGGED = RowKind("examples", "rows of tags", "cut")
+QUESTIONS = RowKind(
+    "examples",
+    "answers",
+    "read in a window around the answer",
+    "left out, whose answer is longer than a window",
+)
+PAIRS = RowKind("examples", "pairs", "cut")
 
 
 @dataclass(frozen=True)
 class LengthGrouping:
-    """How long texts are handled, and how rows are grouped by length."""
+    """How long texts are handled, and how rows are grouped by length. `window`: the longest row that the model reads, for
+    messages.
+    """
 
-    too_long: TooLong
+    too_long: LongRowRule
     n_rows_hint: int
     groups_per_pool: int
+    window: int | None
 
 
 @dataclass(frozen=True)
@@ -52,22 +67,31 @@ class ExampleSource(ABC, Generic[BatchT]):
         shards: ExampleShards,
         seed: int,
         texts: Sequence[_Limited],
-        limit: str,
+        kind: RowKind,
         grouping: LengthGrouping,
+        counted: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
+        """`counted`: of each example what counts, whole and cut; None: every label does, however much text is cut."""
         self.shards, self.seed, self.pad_id = shards, seed, shards.pad_id or 0
-        too_long = np.any([text.lengths > text.limit for text in texts], axis=0)
-        self.n_truncated = int(too_long.sum())
-        if self.n_truncated and grouping.too_long == "refuse":
-            raise UserError(
-                f"{self.n_truncated} examples have over {limit}, the first is row {int(np.argmax(too_long)) + 1}",
-                "raise the limit, shorten them, or set too_long: truncate",
-            )
-        lengths = np.stack([np.minimum(text.lengths, text.limit) for text in texts])
+        limit = texts[0].limit
+        whole = limit + np.max([text.lengths - text.limit for text in texts], axis=0)
+        all_counted, left = counted or (np.ones(len(whole), np.int64),) * 2
+        stays, self.long_rows = fit_rows(
+            kind,
+            whole,
+            limit,
+            grouping.too_long,
+            counted=all_counted,
+            counted_left=left,
+            shortest=whole,
+            way_out=by_seq_len(grouping.window),
+        )
+        self._examples = np.flatnonzero(stays)
+        lengths = np.stack([np.minimum(text.lengths, text.limit) for text in texts])[:, stays]
         # A batch is as wide as its longest row on either side, so the longer side decides.
         self._order_by = lengths.max(0) + lengths.sum(0) / (2 * lengths.sum(0).max(initial=1))
         self._groups = LengthGroups(self._order_by, seed, grouping.n_rows_hint, grouping.groups_per_pool)
-        self.rows_per_epoch = float(shards.n_examples)
+        self.rows_per_epoch = float(len(self._examples))
         self.tokens_per_row = float(lengths.sum(0).mean())
 
     @abstractmethod
@@ -76,15 +100,15 @@ class ExampleSource(ABC, Generic[BatchT]):
 
     def rows(self, start_row: int, n_rows: int) -> BatchT:
         """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
-        return self.batch_of(self._groups.examples(start_row, n_rows))
+        return self.batch_of(self._examples[self._groups.examples(start_row, n_rows)])
 
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
 
     def one_pass(self, rows_per_batch: int) -> Iterator[tuple[np.ndarray, BatchT]]:
-        """Every example once, in a fixed order, the longest first: (indices of the examples, their batch)."""
-        order = np.argsort(-self._order_by, kind="stable")
+        """Every example that stays once, in a fixed order, the longest first: (indices of the examples, their batch)."""
+        order = self._examples[np.argsort(-self._order_by, kind="stable")]
         for start in range(0, len(order), rows_per_batch):
             numbers = order[start : start + rows_per_batch]
             yield numbers, self.batch_of(numbers)
@@ -113,9 +137,10 @@ class PairSource(ExampleSource[PairBatch]):
         decoder_start_id: int,
         *,
         frames: tuple[SpecialTokensTemplate, SpecialTokensTemplate] | None = None,
-        too_long: TooLong = "truncate",
+        too_long: LongRowRule = "truncate",
         n_rows_hint: int = 64,
         groups_per_pool: int = GROUPS_PER_POOL,
+        window: int | None = None,
     ) -> None:
         _check_task(shards, ("translate",))
         assert shards.eos_id is not None
@@ -129,8 +154,9 @@ class PairSource(ExampleSource[PairBatch]):
             _Limited(shards.texts["source"].lengths + self.template.n_tokens, max_source_len),
             _Limited(shards.texts["target"].lengths + self.target_frame.n_tokens, max_target_len),
         ]
-        limit = f"{max_source_len} source or {max_target_len} target tokens"
-        super().__init__(shards, seed, sides, limit, LengthGrouping(too_long, n_rows_hint, groups_per_pool))
+        counted = sides[1].lengths, np.minimum(sides[1].lengths, max_target_len)
+        grouping = LengthGrouping(too_long, n_rows_hint, groups_per_pool, window)
+        super().__init__(shards, seed, sides, TRANSLATIONS, grouping, counted)
 
     def batch_of(self, examples: Sequence[int] | np.ndarray) -> PairBatch:
         examples = np.asarray(examples)
@@ -161,9 +187,10 @@ class LabelledSource(ExampleSource[LabelledBatch]):
         max_seq_len: int,
         seed: int,
         *,
-        too_long: TooLong = "truncate",
+        too_long: LongRowRule = "truncate",
         n_rows_hint: int = 64,
         groups_per_pool: int = GROUPS_PER_POOL,
+        window: int | None = None,
     ) -> None:
         _check_task(shards, ("classify", "multi_label", "tag", "regress"))
         self.max_seq_len, self._key = max_seq_len, "words" if shards.task == "tag" else "text"
@@ -176,8 +203,12 @@ class LabelledSource(ExampleSource[LabelledBatch]):
             lengths = (
                 lengths + self._pairs.lengths + (self._pairs.lengths > 0) * (pair.n_tokens - single.n_tokens)
             )
-        limited, limit = [_Limited(lengths, max_seq_len)], f"{max_seq_len} tokens"
-        super().__init__(shards, seed, limited, limit, LengthGrouping(too_long, n_rows_hint, groups_per_pool))
+        counted = _tagged(shards, max_seq_len - single.n_tokens) if shards.task == "tag" else None
+        grouping, limited = (
+            LengthGrouping(too_long, n_rows_hint, groups_per_pool, window),
+            _Limited(lengths, max_seq_len),
+        )
+        super().__init__(shards, seed, [limited], TAGGED if counted else LABELLED, grouping, counted)
 
     def batch_of(self, examples: Sequence[int] | np.ndarray) -> LabelledBatch:
         examples = np.asarray(examples)
@@ -236,25 +267,34 @@ class QuestionSource(ExampleSource[LabelledBatch]):
         max_seq_len: int,
         seed: int,
         *,
-        too_long: TooLong = "truncate",
+        too_long: LongRowRule = "truncate",
         n_rows_hint: int = 64,
         groups_per_pool: int = GROUPS_PER_POOL,
+        window: int | None = None,
     ) -> None:
         _check_task(shards, ("answer",))
         self.max_seq_len, self.template = max_seq_len, shards.templates[1]
         _check_limit("max_seq_len", max_seq_len, self.template)
         self._questions, self._contexts = shards.texts["question"], shards.texts["context"]
         lengths = self._questions.lengths + self._contexts.lengths + self.template.n_tokens
-        limited, limit = [_Limited(lengths, max_seq_len)], f"{max_seq_len} tokens"
-        super().__init__(shards, seed, limited, limit, LengthGrouping(too_long, n_rows_hint, groups_per_pool))
+        grouping = LengthGrouping(too_long, n_rows_hint, groups_per_pool, window)
+        spans = np.array(shards.targets)
+        _, n_window = self._limits(np.arange(shards.n_examples))
+        fits = (spans[:, 0] < 0) | (spans[:, 1] - spans[:, 0] < n_window)
+        counted = np.ones(len(fits), np.int64), fits.astype(np.int64)
+        super().__init__(shards, seed, [_Limited(lengths, max_seq_len)], QUESTIONS, grouping, counted)
+
+    def _limits(self, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of each question that are read, and of a window of its context."""
+        room = self.max_seq_len - self.template.n_tokens
+        n_question = np.minimum(self._questions.lengths[examples], room // 2)
+        return n_question, room - n_question
 
     def batch_of(self, examples: Sequence[int] | np.ndarray) -> LabelledBatch:
         examples = np.asarray(examples)
         assert self.shards.targets is not None
         spans = np.array(self.shards.targets[examples])
-        room = self.max_seq_len - self.template.n_tokens
-        n_question = np.minimum(self._questions.lengths[examples], room // 2)
-        n_window = room - n_question
+        n_question, n_window = self._limits(examples)
         n_context = self._contexts.lengths[examples]
         begin = answer_window(spans, n_context, n_window)
         texts = [
@@ -300,9 +340,10 @@ class TextPairSource(ExampleSource[TextPairBatch]):
         max_seq_len: int,
         seed: int,
         *,
-        too_long: TooLong = "truncate",
+        too_long: LongRowRule = "truncate",
         n_rows_hint: int = 64,
         groups_per_pool: int = GROUPS_PER_POOL,
+        window: int | None = None,
     ) -> None:
         _check_task(shards, ("embed",))
         self.max_seq_len, self.template = max_seq_len, shards.templates[0]
@@ -311,8 +352,8 @@ class TextPairSource(ExampleSource[TextPairBatch]):
             _Limited(shards.texts[key].lengths + self.template.n_tokens, max_seq_len)
             for key in ("text", "positive")
         ]
-        limit = f"{max_seq_len} tokens in a text"
-        super().__init__(shards, seed, sides, limit, LengthGrouping(too_long, n_rows_hint, groups_per_pool))
+        grouping = LengthGrouping(too_long, n_rows_hint, groups_per_pool, window)
+        super().__init__(shards, seed, sides, PAIRS, grouping)
 
     def batch_of(self, examples: Sequence[int] | np.ndarray) -> TextPairBatch:
         examples, limit = np.asarray(examples), self.max_seq_len - self.template.n_tokens
@@ -324,6 +365,14 @@ def _with_eos(template: SpecialTokensTemplate, eos_id: int) -> SpecialTokensTemp
     """The template of a target: that of a text, with EOS at its end."""
     before, after = template.parts
     return template if after[-1:] == (eos_id,) else template.with_parts(before, (*after, eos_id))
+
+
+def _tagged(shards: ExampleShards, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tagged words of each example, and those that begin among its first `limit` tokens."""
+    offsets = shards.texts["words"].offsets
+    before = np.concatenate([[0], np.cumsum(np.asarray(shards.targets) >= 0)])
+    begin, end = offsets[:-1], offsets[1:]
+    return before[end] - before[begin], before[np.minimum(end, begin + limit)] - before[begin]
 
 
 def _check_limit(name: str, limit: int, template: SpecialTokensTemplate) -> None:

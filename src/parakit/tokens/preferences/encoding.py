@@ -4,15 +4,15 @@ turn.
 The prompt's ids must be a prefix of the whole conversation's, which is checked for every ranking: if a tokenizer merged
 the end of the prompt with a completion, chosen and rejected would not have the same prompt.
 
-Too long prompts are truncated on the left and counted; a completion is never truncated. A ranking whose completions leave
-no room for a prompt is skipped and counted.
+Of a ranking that is too long the prompt is truncated on the left, or it is left out, or refused (`long_rows.py`); a
+completion is never truncated. A ranking whose completions leave no room for a prompt is left out and counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import chain
 
 import numpy as np
 
@@ -21,9 +21,16 @@ from parakit.common.progress import Bar
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.preferences.rankings import Ranking
 from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.config import LongRowRule
+from parakit.tokens.long_rows import LongRows, RowKind, by_seq_len, fit_rows
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-PromptTooLong = Literal["truncate_prompt", "refuse"]
+RANKINGS = RowKind(
+    "rankings",
+    "completions",
+    "with a prompt cut on the left",
+    "left out, whose completions leave no room for a prompt",
+)
 MIN_PROMPT_TOKENS = 4  # of a truncated prompt
 
 
@@ -40,10 +47,8 @@ class EncodedRankings:
     margins: np.ndarray  # (n_rankings,) float32; 0 where none is given
     pad_id: int | None
     tokenizer_digest: str
-    n_truncated: int = 0
-    """Rankings whose prompt was truncated."""
-    n_skipped: int = 0
-    """Rankings whose completions do not fit."""
+    long_rows: LongRows
+    """Rankings whose prompt was truncated, and those that were left out."""
 
     @property
     def n_examples(self) -> int:
@@ -100,56 +105,59 @@ def encode_rankings(
     rankings: Iterable[Ranking],
     max_seq_len: int,
     *,
-    too_long: PromptTooLong = "truncate_prompt",
+    too_long: LongRowRule = "truncate",
+    window: int | None = None,
     progress: Bar | None = None,
 ) -> EncodedRankings:
-    """Encode rankings for rows of at most `max_seq_len` tokens. `progress` counts rankings.
+    """Encode rankings for rows of at most `max_seq_len` tokens. `window`: the longest row that the model reads, for
+    messages; `progress` counts rankings.
 
-    Raises `UserError` for a ranking that is too long where `too_long` is "refuse", and where no ranking fits.
+    Raises `UserError` for a ranking that is too long where `too_long` is "refuse", and where none is left.
     """
-    rows: list[np.ndarray] = []
-    prompt_lengths, first, margins = [], [0], []
-    n_truncated = n_skipped = 0
-    for number, ranking in enumerate(rankings, 1):
-        prompt_ids = compile_chat(tokenizer, ranking.prompt, add_generation_prompt=True).token_ids
-        answers = [
-            completion_ids(tokenizer, ranking.prompt, answer, prompt_ids)[1] for answer in ranking.completions
-        ]
-        over = len(prompt_ids) + max(map(len, answers)) - max_seq_len
-        if over > 0:
-            if too_long == "refuse":
-                raise UserError(
-                    f"ranking {number} has {max_seq_len + over} tokens, over the {max_seq_len} of a row",
-                    "raise seq_len, or shorten it",
-                )
-            if len(prompt_ids) - over < MIN_PROMPT_TOKENS:
-                n_skipped += 1
-                continue
-            prompt_ids = truncate_left(tokenizer, prompt_ids, over)
-            n_truncated += 1
-        rows += [np.array(prompt_ids + answer, np.uint32) for answer in answers]
-        prompt_lengths += [len(prompt_ids)] * len(answers)
-        first.append(len(rows))
+    prompts: list[list[int]] = []
+    answers: list[list[list[int]]] = []
+    margins = []
+    for ranking in rankings:
+        prompts.append(compile_chat(tokenizer, ranking.prompt, add_generation_prompt=True).token_ids)
+        answers.append(
+            [completion_ids(tokenizer, ranking.prompt, one, prompts[-1])[1] for one in ranking.completions]
+        )
         margins.append(ranking.margin or 0.0)
         if progress:
             progress.advance(1)
-    if not rows:
-        if not n_skipped:
-            raise UserError(
-                "a split has no preferences", "give more of them, or a larger validation_fraction"
-            )
-        why = f" ({n_skipped} have completions longer than that)"
-        raise UserError(f"no preferences fit into rows of {max_seq_len} tokens{why}", "raise seq_len")
+    if not prompts:
+        raise UserError("a split has no preferences", "give more of them, or a larger validation_fraction")
+    longest_answer = np.array([max(map(len, completions)) for completions in answers])
+    n_prompt = np.array([len(ids) for ids in prompts])
+    shortest = longest_answer + np.minimum(n_prompt, MIN_PROMPT_TOKENS)
+    stays, long_rows = fit_rows(
+        RANKINGS,
+        lengths := n_prompt + longest_answer,
+        max_seq_len,
+        too_long,
+        counted=np.ones_like(lengths),
+        counted_left=(shortest <= max_seq_len).astype(np.int64),
+        shortest=shortest,
+        way_out=by_seq_len(window),
+    )
+    rows: list[list[list[int]]] = []
+    prompt_lengths, n_completions = [], []
+    for i in np.flatnonzero(stays).tolist():
+        excess = int(lengths[i]) - max_seq_len
+        prompt = truncate_left(tokenizer, prompts[i], excess) if excess > 0 else prompts[i]
+        rows.append([prompt + answer for answer in answers[i]])
+        prompt_lengths += [len(prompt)] * len(answers[i])
+        n_completions.append(len(answers[i]))
+    sequences = [np.array(ids, np.uint32) for ids in chain.from_iterable(rows)]
     return EncodedRankings(
-        token_ids=np.concatenate(rows),
-        offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        token_ids=np.concatenate(sequences),
+        offsets=np.cumsum([0, *map(len, sequences)], dtype=np.int64),
         prompt_lengths=np.array(prompt_lengths, np.int64),
-        first=np.array(first, np.int64),
-        margins=np.array(margins, np.float32),
+        first=np.cumsum([0, *n_completions], dtype=np.int64),
+        margins=np.array(margins, np.float32)[stays],
         pad_id=tokenizer.pad_id,
         tokenizer_digest=tokenizer.digest,
-        n_truncated=n_truncated,
-        n_skipped=n_skipped,
+        long_rows=long_rows,
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
+from parakit.common.progress import log
 from parakit.model.config import ModelConfig
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
@@ -76,6 +77,8 @@ def check_folder(
     assert spec.make_objective is not None
     if isinstance(model, spec.models):  # else `head-differs` fails, and nothing reads the rows
         source = spec.make_source(data, plan, plan.seed, SourceSetup(model.config, tokenizer, settings))
+        for line in rows.lines() if (rows := getattr(source, "long_rows", None)) else ():
+            log(f"{split}: {line}")
     return run_checks(model, tokenizer, source, data, plan, spec.make_objective(settings), spec)
 
 

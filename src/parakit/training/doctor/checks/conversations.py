@@ -18,36 +18,42 @@ from parakit.training.doctor.context import CheckContext
 from parakit.training.doctor.turn_markers import Span, TurnMarkers
 
 check = partial(registry.check, subject="Conversations and templates")
-MAX_LOST_SHARE = 0.01  # of the conversations, of which cutting leaves nothing to learn
-MAX_LONG_CONVERSATIONS, MAX_REWRITTEN = 512, 8
+MAX_REWRITTEN = 8
 _ENCODE_AGAIN = "Encode the conversations again with this version and this tokenizer."
 
 
 @check(
     "answers-truncated",
     applies_to=("conversations",),
-    prevents="Cutting long conversations at the row's end removes their answers: they cost time and teach nothing.",
-    noticed_by="Conversations longer than seq_len are searched for counted tokens before the cut; 1 % may have none.",
-    remedy="Raise seq_len, or shorten the conversations.",
+    prevents="Cutting long conversations at the row's end removes their answers, which then cost time and teach nothing, or"
+    " every end of an answer, and the model never stops.",
+    noticed_by="The conversations of the first rows are searched for counted tokens; where every answer is cut, for an end"
+    " of turn.",
+    remedy="Raise seq_len, shorten the conversations, or take a model with a longer window.",
     sources=("trl PR #6025",),
 )
 def answers_truncated(context: CheckContext) -> str | None:
-    source, shards = context.source, context.shards
-    if source.packing != "pack" or shards.loss_mask is None:
+    source = context.source
+    if source.packing != "pack" or context.shards.loss_mask is None:
         return None
-    n_pairs = np.diff(shards.offsets) - 1
-    long = np.flatnonzero(n_pairs > source.seq_len)
-    n_sampled = min(MAX_LONG_CONVERSATIONS, len(long))
-    sampled = long[np.unique(np.linspace(0, len(long) - 1, n_sampled).astype(int))] if len(long) else long
-    lost = 0
-    starts = np.asarray(shards.offsets)[sampled].tolist()
-    for start, n in zip(starts, n_pairs[sampled].tolist(), strict=True):
-        counted = np.asarray(shards.loss_mask[start + 1 : start + 1 + n]) > 0
-        lost += bool(counted.any() and not counted[: source.seq_len].any())
-    share = lost / max(len(sampled), 1) * len(long) / max(len(n_pairs), 1)
-    if share <= MAX_LOST_SHARE:
+    empty = sum(not any(span.counted) for span in context.row_spans)
+    if empty:
+        return f"cut at seq_len = {source.seq_len}, {empty} of {len(context.row_spans)} conversations teach nothing"
+    rows = getattr(source, "long_rows", None)
+    if rows is None or rows.n_answers_cut < rows.n_rows - rows.n_left_out:
         return None
-    return f"cutting at seq_len = {source.seq_len} removes every counted token from {share:.0%} of the conversations"
+    end_id = _end_id(context)
+    if any(end_id in _counted_ids(span) for span in context.row_spans):
+        return None
+    return f"every answer is cut at seq_len = {source.seq_len}, so no end of a turn is learned"
+
+
+def _end_id(context: CheckContext) -> int | None:
+    return context.turn_markers.end_id if context.turn_markers else end_of_turn_id(context.tokenizer)
+
+
+def _counted_ids(span: Span) -> list[int]:
+    return [token_id for token_id, counted in zip(span.token_ids, span.counted, strict=True) if counted]
 
 
 @check(
@@ -97,9 +103,16 @@ def no_end_of_turn(context: CheckContext) -> str | None:
     if isinstance(context.batch, RankingBatch):
         return _end_not_counted(context.sample, turn_markers) if turn_markers else None
     in_data = _missed_ends(context.without_context_turns(context.documents), context.tokenizer, turn_markers)
-    if in_data or context.source.packing != "pack":
-        return in_data
+    cut = getattr(context.source, "long_rows", None)
+    if in_data or context.source.packing != "pack" or (cut and cut.n_answers_cut and not _has_end(context)):
+        return in_data  # rows of cut answers end in none
     return _missed_ends(context.without_context_turns(context.row_spans), context.tokenizer, turn_markers)
+
+
+def _has_end(context: CheckContext) -> bool:
+    """Whether an end of turn, counted or not, is in the first rows."""
+    end_id = _end_id(context)
+    return any(end_id in span.token_ids[1:] for span in context.row_spans)
 
 
 def _missed_ends(spans: Iterable[Span], tokenizer: Tokenizer, turn_markers: TurnMarkers | None) -> str | None:
