@@ -18,6 +18,7 @@ from parakit.alignment.rl.prompts import RLPrompt
 from parakit.checkpoints.loading import load_model
 from parakit.common.errors import UserError
 from parakit.common.progress import log
+from parakit.data.conversations.conversation import Conversation
 from parakit.data.preferences.rankings import Ranking
 from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
