@@ -203,3 +203,11 @@ def test_a_drowning_log_is_cut_to_its_share(tmp_path: Path) -> None:
     sizes = [(d.n_bytes, d.source == "in/big.log") for d in iter_corpus(tmp_path / "corpus", "train")]
     share = sum(n for n, big in sizes if big) / sum(n for n, _ in sizes)
     assert 0.2 < share < 0.4
+
+
+def test_of_a_few_short_texts_one_is_held_out() -> None:
+    units = units_of([500] * 4)
+    assert assign_splits(units, 0.05, 0.05) is None
+    assignment = assign_splits(units, 0.05, 0.05, least_room=1 / 3)
+    assert assignment is not None
+    assert sorted(map(str, assignment.splits)) == ["test", "train", "train", "validation"]

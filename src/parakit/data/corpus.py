@@ -28,6 +28,7 @@ from parakit.data.readers.files import read_documents
 from parakit.data.repeated_lines import LineCounter
 from parakit.data.sources import GeneratedSource
 from parakit.data.split_assignment import (
+    LAST_RESORT,
     MIN_PIECES,
     Assignment,
     TextUnit,
@@ -180,12 +181,14 @@ def _counted(documents: Iterable[Document], report: ReadReport) -> Iterator[Docu
 
 
 def _regions(texts: _Texts, config: TextConfig, source: GeneratedSource[Document] | None) -> Assignment:
-    """Regions of the longest texts; `UserError` where even these leave a split empty."""
+    """Regions of the longest texts, or of few short texts a whole one; `UserError` where a split stays empty."""
     fractions = _fractions(config)
     n = _longest(texts)
     made = {region_split(piece, n, *fractions) for piece in range(n)}
     wanted = {"train", *(name for name, f in zip(SPLITS[1:], fractions, strict=True) if f)}
     if source or not wanted <= made:
+        if assignment := assign_splits(texts.units, *fractions, least_room=LAST_RESORT):
+            return assignment
         raise _empty_split_error(sorted(wanted - {"train"}), texts, config)
     return assign_regions(texts.units)
 

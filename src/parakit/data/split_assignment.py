@@ -18,6 +18,7 @@ from parakit.data.splits import split_of
 
 MIN_TEXTS = 5  # of a held-out split, where the fraction has room for them
 MAX_HELD_OUT = 2.0  # times its fraction that a held-out split may have of the bytes
+LAST_RESORT = 1 / 3  # of the bytes, for one text that is held out of a corpus too short for regions
 MIN_PIECES = 40  # of a text that is cut into regions, so that what is left out is little
 
 Split = Literal["train", "validation", "test"]
@@ -47,10 +48,10 @@ class Assignment:
 
 
 def assign_splits(
-    units: Sequence[TextUnit], validation_fraction: float, test_fraction: float
+    units: Sequence[TextUnit], validation_fraction: float, test_fraction: float, least_room: float = 0.0
 ) -> Assignment | None:
     """Whole texts in splits, each of which has one where its fraction is above 0; None where that cannot be. Texts that
-    resemble a held-out one are left out.
+    resemble a held-out one are left out. `least_room` is a share of the bytes that a held-out split may have in any case.
     """
     groups = _groups(units)
     held = {group for group, members in groups.items() if any(units[i].held_out for i in members)}
@@ -67,7 +68,8 @@ def assign_splits(
         ("validation", validation_fraction, order),
         ("test", test_fraction, order[::-1]),
     ):
-        if fraction and not _fill(name, fraction * total, queue, split, sizes, groups):  # type: ignore[arg-type]
+        room = fraction * total, max(MAX_HELD_OUT * fraction, least_room) * total
+        if fraction and not _fill(name, room, queue, split, sizes, groups):  # type: ignore[arg-type]
             return None
     if not any(one == "train" for one in split.values()):
         return None
@@ -123,27 +125,28 @@ def _digest(units: Sequence[TextUnit], members: Sequence[int]) -> str:
 
 def _fill(
     name: Split,
-    room: float,
+    room: tuple[float, float],
     queue: Sequence[int],
     split: dict[int, Split],
     sizes: dict[int, int],
     groups: dict[int, list[int]],
 ) -> bool:
     """Take groups out of the held-out split `name` that make it too large, and more into it while it has few texts;
-    False where it stays empty.
+    False where it stays empty. `room`: the bytes that it should have, and the most that it may.
     """
+    wanted, most = room
     n_texts, n_bytes = 0, 0.0
     for group in queue:
         if split[group] != name:
             continue
-        if n_bytes + sizes[group] > MAX_HELD_OUT * room:
+        if n_bytes + sizes[group] > most:
             split[group] = "train"
         else:
             n_texts, n_bytes = n_texts + len(groups[group]), n_bytes + sizes[group]
     for group in queue:
         if n_texts >= MIN_TEXTS:
             break
-        fits = n_bytes + sizes[group] <= (room if n_texts else MAX_HELD_OUT * room)
+        fits = n_bytes + sizes[group] <= (wanted if n_texts else most)
         if split[group] == "train" and fits:
             split[group] = name
             n_texts, n_bytes = n_texts + len(groups[group]), n_bytes + sizes[group]
