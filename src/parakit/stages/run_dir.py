@@ -97,8 +97,8 @@ def discard_finished(out: Path, work: Path) -> None:
     """Remove from `work` the run that has made `out`, where a kill came between the two; the caller holds the lock."""
     with contextlib.suppress(UserError):
         run = open_artifact(out, verify=False).lineage.get("run")
-        if run and (work / str(run) / RUN).is_file():
-            _remove_finished(work, str(run), others=False)
+        if isinstance(run, str) and (work / run).is_dir():
+            _remove_finished(work, run, others=False)
 
 
 def other_runs(run_dir: Path) -> list[OtherRun]:
