@@ -25,7 +25,8 @@ from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.preferences import Ranking
 from parakit.inference.generation.text import prompt_ids
 from parakit.model import DecoderConfig, LanguageModel, RewardModel
-from parakit.tokens.chat.template import CHAT_TEMPLATE, compile_chat
+from parakit.tokens.chat.rendering import CHAT_TEMPLATE
+from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

@@ -11,7 +11,8 @@ import pytest
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.tokens.batches.source import BatchSource
-from parakit.tokens.chat.template import CHAT_TEMPLATE, compile_chat
+from parakit.tokens.chat.rendering import CHAT_TEMPLATE
+from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.special_tokens import SpecialTokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from tests.contracts.training_cases import (

@@ -14,8 +14,8 @@ from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.tokens import Tokenizer, compile_chat
 from parakit.tokens.chat import template_sandbox
+from parakit.tokens.chat.rendering import CHAT_TEMPLATE
 from parakit.tokens.chat.template import (
-    CHAT_TEMPLATE,
     ChatIds,
     end_of_turn_id,
     response_prefix,
@@ -272,10 +272,20 @@ def test_a_template_that_trims_is_followed(byte_bpe: Tokenizer) -> None:
 @pytest.mark.parametrize(
     "change", ["message.content | upper", "message.content.split(' ')[0]", "message.content[:3]"]
 )
-def test_a_template_that_alters_text_is_refused(byte_bpe: Tokenizer, change: str) -> None:
+def test_what_a_template_makes_of_a_text_is_what_counts(byte_bpe: Tokenizer, change: str) -> None:
     tokenizer = with_template(byte_bpe, CHATML.replace("message.content", f"({change})"))
-    with pytest.raises(UserError, match="alters the text"):
+    compiled = compile_chat(tokenizer, chat("hello there", "the cat"))
+    made = {"u": "THE CAT", "s": "the", "[": "the"}[change.removeprefix("message.content").strip(" |.")[0]]
+    assert byte_bpe.decode(said_ids(compiled)) == made
+    assert said_ids(compiled)[-1] == byte_bpe.turn_ids["end"]
+
+
+def test_a_text_that_cannot_be_followed_is_refused(byte_bpe: Tokenizer) -> None:
+    tokenizer = with_template(byte_bpe, CHATML.replace("message.content", "(message.content | wordwrap(50))"))
+    with pytest.raises(UserError, match="cannot be followed"):
         compile_chat(tokenizer, chat("hello there", "the cat"))
+    with pytest.raises(UserError, match=r"makes the control token <\|end\|>"):
+        compile_chat(tokenizer, chat("<|end|> the cat"))
 
 
 def test_a_template_that_leaves_a_message_out_is_followed(byte_bpe: Tokenizer) -> None:

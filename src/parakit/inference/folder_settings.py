@@ -14,7 +14,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import log
 from parakit.inference.config import SamplingConfig
-from parakit.tokens.chat.template import CHAT_TEMPLATE
+from parakit.tokens.chat.rendering import CHAT_TEMPLATE
 from parakit.tokens.tokenizer.files import read_chat_template
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as HuggingFaceTokenizer
@@ -115,10 +116,32 @@ class Tokenizer:
         """Matches a special token with the spaces that its flags take; for a template's own text only."""
         return control_token_pattern(self.parsed_json.get("added_tokens", []), self.special_tokens)
 
+    @cached_property
+    def text_markers(self) -> frozenset[str]:
+        """Control tokens that their publisher does not flag as special, such as `<think>`: a model writes them as a part
+        of its text.
+        """
+        added = (t["content"] for t in self.parsed_json.get("added_tokens", []) if not t["special"])
+        return frozenset(added) & set(self.special_tokens)
+
+    @cached_property
+    def text_marker_pattern(self) -> re.Pattern[str] | None:
+        """Matches one of `text_markers`, as `control_pattern` does."""
+        return control_token_pattern(self.parsed_json.get("added_tokens", []), self.text_markers)
+
     @property
     def truncation_side(self) -> str:
         """The end at which the publisher cuts a text that is too long: right or left."""
         return str(self.published.config.get("truncation_side", "right")) if self.published else "right"
+
+    def template_for(self, tools: Sequence[Any] | None) -> str | None:
+        """The chat template for a conversation with or without `tools`; None without one."""
+        return self.chat_template
+
+    @cached_property
+    def template_variables(self) -> tuple[tuple[str, str], ...]:
+        """The special tokens under the names that chat templates know."""
+        return tuple((f"{purpose}_token", string) for purpose, string in self.special.strings.items())
 
     # --- encoding
     @cached_property

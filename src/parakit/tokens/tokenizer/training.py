@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
-from parakit.tokens.chat.template import CHAT_TEMPLATE
+from parakit.tokens.chat.rendering import CHAT_TEMPLATE
 from parakit.tokens.config import DigitSplitting, MergeTies, TokenizerConfig, UnigramPieces
 from parakit.tokens.importers.sentencepiece_tokenizer import NEVER
 from parakit.tokens.tokenizer.exact_training import MAX_WORD, choose_alphabet, count_words, learn_merges
