@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -51,14 +49,8 @@ def test_a_template_that_joins_prompt_and_completion_is_refused(tokenizer: Token
         completion_ids(_with_template(tokenizer, joined), [Message("user", "Who")], "Ann")
 
 
-def _with_template(tokenizer: Tokenizer, template: str) -> Any:
-    class Other:
-        chat_template = template
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(tokenizer, name)
-
-    return Other()
+def _with_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
+    return Tokenizer(tokenizer.json, kind=tokenizer.kind, special=tokenizer.special, chat_template=template)
 
 
 def test_too_long_is_cut_from_the_prompts_left_and_a_completion_never(tokenizer: Tokenizer) -> None:
