@@ -19,7 +19,10 @@ from parakit.common.errors import CorruptArtifact, UserError
 
 MAX_JSON_BYTES, MAX_VALUES, MAX_DEPTH = 64_000_000, 4_000_000, 100
 DAMAGED = "the file is damaged: restore it, or rerun the command that wrote it"
-_SUSPECT = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{300}|\\u[dD][89abAB]")
+# a number beyond a float's range, an integer too long, half of a pair of surrogates
+_SUSPECT = re.compile(
+    rb"\d[eE]\+?\d{3}|\d{300}|\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
+)
 _OTHER_BYTES = bytes(set(range(256)) - set(b"[]{}"))
 _MAX_SHOWN = 80
 
@@ -31,11 +34,17 @@ def parse_json(
     n_values = data.count(b",") + data.count(b"[") + data.count(b"{")
     if n_values > max_values:
         raise UserError(f"{where}: holds {n_values} values of JSON; {max_values} is the limit", hint)
+    constants: list[str] = []
+
+    def constant(name: str) -> float:
+        constants.append(name)
+        return float(name)
+
     try:
-        value = json.loads(data.decode("utf-8"))
+        value = json.loads(data.decode("utf-8"), parse_constant=constant)
     except (ValueError, RecursionError) as error:
         raise CorruptArtifact(f"{where}: not readable as JSON: {error}", hint) from None
-    if _SUSPECT.search(data) or _depth(data) > MAX_DEPTH:
+    if constants or _SUSPECT.search(data) or _depth(data) > MAX_DEPTH:
         _check_values(value, where, hint)
     return check_shape(value, shape, where, hint)
 

@@ -12,11 +12,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from parakit.checkpoints.adapters.base_model import BASE, CONFIG
-from parakit.checkpoints.folder_safety import read_small_json, regular_file
+from parakit.checkpoints.folder_safety import FETCH, read_small_json, regular_file
 from parakit.checkpoints.mapping import Head
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.json_reading import check_shape
 from parakit.model.config import DecoderConfig
 
 TASKS = {
@@ -36,13 +39,35 @@ _IGNORED = {
     *("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs"),
     *("encoder_hidden_size", "init_weights", "bias", "init_lora_weights", "trainable_token_indices"),
 }
+
+
+class PeftSettings(BaseModel):
+    """The keys of adapter_config.json that are read, with their types."""
+
+    r: int | None = None
+    lora_alpha: float | None = None
+    lora_dropout: float | None = None
+    use_rslora: bool | None = None
+    use_dora: bool | None = None
+    fan_in_fan_out: bool | None = None
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
+    target_modules: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+    num_virtual_tokens: int | None = None
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
+    base_model_name_or_path: str | None = None
+
+
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def read_peft_config(folder: Path) -> JsonObject:
     """The settings of a supported adapter; `UserError` names an unsupported key."""
     where = folder / CONFIG
-    config: JsonObject = read_small_json(regular_file(folder, CONFIG))
+    config: JsonObject = check_shape(
+        read_small_json(regular_file(folder, CONFIG)), PeftSettings, where, FETCH
+    )
     kind = config.get("peft_type")
     if kind not in TYPES:
         raise UserError(f"{where}: peft_type is {kind!r}", f"Parakit loads: {', '.join(TYPES)}")

@@ -158,4 +158,4 @@ def _utf8_decoder() -> codecs.IncrementalDecoder:
 
 def is_byte_level(tokenizer: Tokenizer) -> bool:
     """Whether tokens are byte strings, so that a text is its tokens' bytes joined."""
-    return tokenizer.kind == "byte_bpe"
+    return tokenizer.kind == "byte_bpe" and not tokenizer.byte_or_text

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from parakit.common.files import JsonObject
+from parakit.tokens.tokenizer.fast_encoding import PATTERNS
 
+# Patterns of published tokenizers that are known to end on every text; others are tried first.
+KNOWN_PATTERNS = frozenset({*PATTERNS.values(), r"\s+", r" \z", " {2,}", r"[\s\S]", r"\p{N}", r"\p{N}{1,3}"})
 ADDED_FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
 
 
@@ -16,19 +19,24 @@ def complete_json(text: str) -> str:
     """A third-party tokenizer.json with every field that the current format has: files from before 2022 lack some (the
     model's `type`, ByteLevel's `use_regex`, Metaspace's `prepend_scheme`), to which `tokenizers` gives their values.
 
-    A BPE `dropout` is switched off: it is for training, and ids would be random.
     """
     published = json.loads(text)
     complete = json.loads(HuggingFaceTokenizer.from_str(text).to_str())
     added = [dict.fromkeys(ADDED_FLAGS, False) | token for token in published.get("added_tokens") or []]
     model = complete["model"]
-    if "dropout" in model:
-        model["dropout"] = None
     if model.get("end_of_word_suffix") and (complete["decoder"] or {}).get("type") == "ByteLevel":
         complete["decoder"] = suffix_decoder(
             model["end_of_word_suffix"]
         )  # CLIP's: transformers decodes by its class
     return json.dumps(complete | {"added_tokens": added}, ensure_ascii=False)
+
+
+def without_sampling(text: str) -> str:
+    """A tokenizer.json that gives a text the same ids each time: a BPE `dropout` is switched off. It is for training."""
+    parsed = json.loads(text)
+    if not parsed["model"].get("dropout"):
+        return text
+    return json.dumps(parsed | {"model": parsed["model"] | {"dropout": None}}, ensure_ascii=False)
 
 
 def suffix_decoder(suffix: str) -> JsonObject:

@@ -24,7 +24,7 @@ from parakit.tokens.importers.tokenizer_json import (
 )
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS
 
-MAX_BYTES = 200_000_000
+MAX_BYTES = 100_000_000
 _WORDPIECE_CLASSES = {None, "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"}
 _SUFFIX_CLASSES = {"CLIPTokenizer", "OpenAIGPTTokenizer"}
 _GPT2_CLASSES = {

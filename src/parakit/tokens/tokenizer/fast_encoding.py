@@ -14,11 +14,12 @@ patterns come from a list on which both regular-expression engines agree for eve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import groupby, pairwise
@@ -28,6 +29,7 @@ import numpy as np
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers.normalizers import Normalizer
 
+from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -97,6 +99,46 @@ def token_bytes(token: str) -> bytes | None:
         return None
 
 
+def join_characters(pieces: list[bytes], strings: Sequence[str | None]) -> None:
+    """Replace each of `pieces` that has a string by it, where its bytes belong to no character together with the others."""
+    starts = np.cumsum([0, *map(len, pieces)])
+    data, position = b"".join(pieces), 0
+    while True:
+        try:
+            data[position:].decode()
+            return
+        except UnicodeDecodeError as error:
+            start, end = position + error.start, position + error.end
+        first, last = (int(np.searchsorted(starts, at, "right")) - 1 for at in (start, end - 1))
+        for i in range(first, last + 1):
+            if (string := strings[i]) is not None:
+                pieces[i] = string.encode()
+                end = int(starts[i + 1])
+                break
+        position = end
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust panicked, which Python sees as an error that is no `Exception`."""
+    return type(error).__name__ == "PanicException"
+
+
+@contextlib.contextmanager
+def library_failures() -> Iterator[None]:
+    """Turn a failure of the library on a text, a panic or its bare `Exception`, into a `UserError`."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error) and type(error) is not Exception:
+            raise
+        reason = (str(error).splitlines() or ["no reason"])[0][:300]
+        raise UserError(
+            f"the tokenizer fails on this text: {reason}",
+            "its files are damaged, or its patterns cannot take the text: shorten long runs of one character, or fetch "
+            "the tokenizer again",
+        ) from None
+
+
 def fix_surrogates(text: str) -> str:
     """`text` with lone surrogates (invalid in UTF-8) replaced by U+FFFD, and surrogate pairs joined."""
     try:
@@ -115,15 +157,18 @@ class ReferenceEncoder:
         )
 
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        with library_failures():
+            return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
-        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        with library_failures():
+            encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and, for each, the characters of `text` it covers."""
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        with library_failures():
+            encoding = self.tokenizer.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
 
@@ -150,7 +195,8 @@ class TiktokenEncoder:
             text = self._normalizer.normalize_str(text)
         if len(text) > LONG_TEXT and LONG_SPACE.search(text):
             return self._reference().encode(text)
-        return self._encode(text)
+        with library_failures():
+            return self._encode(text)
 
     def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
         n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

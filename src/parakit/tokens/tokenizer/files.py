@@ -18,11 +18,14 @@ from typing import Any
 from parakit.common.artifacts import LINEAGE, open_artifact, verify_manifest
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, apply_changes, read_json, write_json_atomic, write_text_atomic
+from parakit.common.json_reading import parse_json
+from parakit.tokens.importers.bounded_tokenizer import check_bounds
 from parakit.tokens.importers.charsmap import check_normalizer
 from parakit.tokens.importers.folder import LAYOUTS, convert_tokenizer, find_layout
 from parakit.tokens.importers.special_strings import read_special_tokens
-from parakit.tokens.importers.tokenizer_json import complete_json
+from parakit.tokens.importers.tokenizer_json import KNOWN_PATTERNS, complete_json, without_sampling
 from parakit.tokens.importers.vocabulary_files import read_vocabulary_text
+from parakit.tokens.tokenizer.fast_encoding import is_panic
 from parakit.tokens.tokenizer.special_tokens import PURPOSES, SpecialTokens
 
 _FILE, _CONFIG, _MAP, _TEMPLATE = (
@@ -31,6 +34,8 @@ _FILE, _CONFIG, _MAP, _TEMPLATE = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+MAX_VALUES = 8_000_000  # of a vocabulary of a million tokens with scores or merges, and more
+FETCH = "restore the file from a copy, or fetch it again"
 _TARGET = "target_tokenizer.json"
 _GENERATION, _MODEL = "generation_config.json", "config.json"
 _READ = (_FILE, _CONFIG, _MAP, _TEMPLATE, _TARGET, _GENERATION, _MODEL)
@@ -113,9 +118,10 @@ class TokenizerFiles:
             text, target_json, settings = convert_tokenizer(folder, settings)
             source = folder
         with corrupt_on_failure(source):
+            for one in (text, *([target_json] if target_json else [])):
+                check_pipeline(one, source)
+            text, target_json = without_sampling(text), target_json and without_sampling(target_json)
             parsed = json.loads(text)
-            for one in (parsed, json.loads(target_json) if target_json else {}):
-                check_normalizer(one.get("normalizer"))
             if "parakit_kind" not in settings:  # written by somebody else, perhaps years ago
                 text, target_json = complete_json(text), target_json and complete_json(target_json)
                 parsed = json.loads(text)
@@ -141,10 +147,21 @@ def corrupt_on_failure(source: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "restore the file from a copy, or train the tokenizer again"
         raise CorruptArtifact(f"{source}: not readable as a tokenizer: {reason}", hint) from None
+
+
+def check_pipeline(text: str, source: Path) -> None:
+    """Raise where a tokenizer.json is no strict JSON, or could make the library crash, hang or fill the memory."""
+    parsed = parse_json(text.encode("utf-8", "surrogatepass"), source, max_values=MAX_VALUES, hint=FETCH)
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("model"), dict):
+        raise CorruptArtifact(f"{source}: is no tokenizer.json: it has no model", FETCH)
+    check_normalizer(parsed.get("normalizer"))
+    check_bounds(parsed, KNOWN_PATTERNS)
 
 
 def write_tokenizer_files(

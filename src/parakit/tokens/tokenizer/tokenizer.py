@@ -28,6 +28,8 @@ from parakit.tokens.tokenizer.fast_encoding import (
     control_token_pattern,
     fastest_encoder,
     fix_surrogates,
+    join_characters,
+    library_failures,
     text_added_tokens,
     token_bytes,
 )
@@ -180,18 +182,18 @@ class Tokenizer:
     def normalize(self, text: str) -> str:
         """`text` as it is before it is split: lowercased, in NFC or the like, where the tokenizer has such a step."""
         normalizer = self._backend.normalizer
-        return fix_surrogates(text) if normalizer is None else normalizer.normalize_str(fix_surrogates(text))
+        with library_failures():
+            return (
+                fix_surrogates(text) if normalizer is None else normalizer.normalize_str(fix_surrogates(text))
+            )
 
     # --- decoding
     @cached_property
     def token_bytes(self) -> list[bytes]:
         """The UTF-8 bytes that each id decodes to (byte BPE: possibly a part of a character); for special and added
-        tokens their string, also where it looks like the byte alphabet (`½`).
+        tokens their string, also where it looks like the byte alphabet (`½`), unless they are `byte_or_text`.
         """
-        literal = {
-            *self.special_tokens.values(),
-            *(t["id"] for t in self.parsed_json.get("added_tokens", [])),
-        }
+        literal = {*self.special_tokens.values(), *self._added.keys()} - self.byte_or_text.keys()
         pieces = []
         for token_id in range(self.vocab_size):
             token = self._backend.id_to_token(token_id) or ""
@@ -199,23 +201,41 @@ class Tokenizer:
             pieces.append(token.encode() if data is None else data)
         return pieces
 
+    @cached_property
+    def byte_or_text(self) -> dict[int, str]:
+        """Ids of byte BPE that stand for bytes of the vocabulary and for an added token's string at once: an added `½`
+        is the byte 0xBD, too. They decode to the byte where it belongs to a character, else to the string.
+        """
+        if self.kind != "byte_bpe":
+            return {}
+        vocabulary = self.parsed_json["model"]["vocab"]
+        return {
+            token_id: string
+            for token_id, string in self._added.items()
+            if vocabulary.get(string) == token_id and token_bytes(string) not in (None, string.encode())
+        }
+
+    @cached_property
+    def _added(self) -> dict[int, str]:
+        return {token["id"]: token["content"] for token in self.parsed_json.get("added_tokens", [])}
+
     def decode_bytes(self, token_ids: Iterable[int], skip_special: bool = True) -> bytes:
         """Byte BPE: the exact bytes of `token_ids`. An id outside the vocabulary becomes U+FFFD."""
         if self.kind != "byte_bpe":
             raise UserError(f"a {self.kind} tokenizer is not byte-level", "use decode")
         table, skipped = self.token_bytes, set(self.special_tokens.values()) if skip_special else ()
-        pieces = (
-            table[i] if 0 <= i < len(table) else b"\xef\xbf\xbd"
-            for i in map(int, token_ids)
-            if i not in skipped
-        )
+        kept = [i for i in map(int, token_ids) if i not in skipped]
+        pieces = [table[i] if 0 <= i < len(table) else b"\xef\xbf\xbd" for i in kept]
+        if not self.byte_or_text.keys().isdisjoint(kept):
+            join_characters(pieces, [self.byte_or_text.get(i) for i in kept])
         return b"".join(pieces)
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of `token_ids`; bytes that form no character become U+FFFD."""
         if self.kind == "byte_bpe":
             return self.decode_bytes(token_ids, skip_special).decode("utf-8", "replace")
-        return self._backend.decode([int(i) for i in token_ids], skip_special_tokens=skip_special)
+        with library_failures():
+            return self._backend.decode([int(i) for i in token_ids], skip_special_tokens=skip_special)
 
     def token(self, token_id: int) -> str:
         """The token as the vocabulary writes it (byte BPE: in GPT-2's printable byte alphabet)."""
