@@ -82,8 +82,8 @@ def completion_ids(
     Raises `UserError` where the whole conversation does not begin with the prompt's ids.
     """
     if prompt_ids is None:
-        asked = Conversation(tuple(prompt), tools=tools)
-        prompt_ids = compile_chat(tokenizer, asked, add_generation_prompt=True).token_ids
+        conversation = Conversation(tuple(prompt), tools=tools)
+        prompt_ids = compile_chat(tokenizer, conversation, add_generation_prompt=True).token_ids
     whole = compile_chat(tokenizer, Conversation((*prompt, Message("assistant", completion)), tools=tools))
     n = len(prompt_ids)
     if whole.token_ids[:n] != list(prompt_ids):
