@@ -12,6 +12,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import OnProgress
 from parakit.common.settings import Config
+from parakit.evaluation.comparison import compare_losses, seed_spread, verdict
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
 from parakit.evaluation.preferences import evaluate_preferences, read_rankings
@@ -47,7 +48,7 @@ def evaluate(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
-    compare: str | Path | None = None,
+    compare: str | Path | Sequence[str | Path] | None = None,
     preferences: str | Path | None = None,
     preferences_split: str | None = None,
     device: str = "auto",
@@ -58,9 +59,11 @@ def evaluate(
 
     `settings` are the fields of `EvaluationConfig`: text=(FILE, ...), tokens=FOLDER, examples=FOLDER or FILE,
     suites={"n_suite_items": 250}, ... `out`: a folder to write with every answer; `compare`: the evaluation folder of
-    another model, whose suites are compared item by item. `preferences`: a file or folder that measures a reward model,
-    and nothing else. `on_progress` is called with the number of finished tokens, questions or rankings. Raises
-    `UserError` for settings that measure nothing, and for a model that cannot be measured so.
+    another model, whose suites are compared item by item and losses block by block: `compared` and `compared_loss`. With
+    several folders, of runs that differ by their seed, the first is compared and all show the noise of seeds.
+    `preferences`: a file or folder that measures a reward model, and nothing else. `on_progress` is called with the number
+    of finished tokens, questions or rankings. Raises `UserError` for settings that measure nothing, and for a model that
+    cannot be measured so.
     """
     folder = resolve_model_folder(model)
     if preferences is not None:
@@ -71,19 +74,47 @@ def evaluate(
     config = EvaluationConfig.parse(settings, "evaluate")
     check_output(out, overwrite=overwrite)
     warn_prefix_lm(folder)
-    other = read_json(open_artifact(compare, "evaluation").path / RESULTS) if compare else None
-    if other is not None and not (other["suites"] and config.suites):
-        lacking = "this evaluation runs" if other["suites"] else f"{compare} has"
+    earlier = _evaluations(compare)
+    if earlier and not _comparable(earlier[0], config):
         raise UserError(
-            f"compare = {compare} has no effect: suites are compared, and {lacking} none",
-            "run the suites in both evaluations (--suites)",
+            f"compare = {compare} has no effect: suites and losses are compared, and the two evaluations share none",
+            "run the suites (--suites), or the same --text or --tokens, in both evaluations",
         )
     results = evaluate_model(folder, config, device=str(pick_device(device)), advance=on_progress)
     if out:
         write_evaluation(out, results, config, overwrite=overwrite)
-    differences = compare_suites(other["suites"], results["suites"]) if other else {}
-    compared = {name: vars(value) for name, value in differences.items()}
-    return summary(results) | {"examples": results["examples"], "compared": compared}  # with its few samples
+    return (
+        summary(results) | {"examples": results["examples"]} | _compared(earlier, results)
+    )  # with its few samples
+
+
+def _evaluations(folders: str | Path | Sequence[str | Path] | None) -> list[JsonObject]:
+    """The results in evaluation folders."""
+    paths = [folders] if isinstance(folders, str | Path) else list(folders or ())
+    return [read_json(open_artifact(path, "evaluation").path / RESULTS) for path in paths]
+
+
+def _comparable(other: JsonObject, config: EvaluationConfig) -> bool:
+    texts = {"text": bool(config.text), config.split: config.tokens is not None}
+    return bool(other["suites"] and config.suites) or any(texts.get(name) for name in other["loss"])
+
+
+def _compared(others: Sequence[JsonObject], results: JsonObject) -> JsonObject:
+    """The differences to the first of `others`, of suites and losses."""
+    if not others:
+        return {"compared": {}, "compared_loss": {}}
+    suites = compare_suites(others[0]["suites"], results["suites"])
+    losses = compare_losses(others[0]["loss"], results["loss"])
+    compared_loss = {}
+    for name, difference in losses.items():
+        key = "bits_per_byte" if difference.unit == "bits per byte" else "loss_nats_per_token"
+        spread = seed_spread([other["loss"][name][key] for other in others if name in other["loss"]])
+        compared_loss[name] = vars(difference) | {
+            "above_noise": difference.above_noise,
+            "seeds": None if spread is None else vars(spread),
+            "verdict": verdict(difference, spread, results["loss"][name][key]),
+        }
+    return {"compared": {name: vars(value) for name, value in suites.items()}, "compared_loss": compared_loss}
 
 
 def _evaluate_rewards(

@@ -45,7 +45,7 @@ def continue_pretraining(build, shards, out, *more) -> list:
 
 def loss_on(folder, shards, seq_len=32) -> float:
     model, _ = load_model(folder)
-    return evaluate_loss(model, TokenShards.open(shards, "validation"), seq_len=seq_len).loss_nats_per_token
+    return evaluate_loss(model, TokenShards.open(shards, "validation"), seq_len=seq_len).objective
 
 
 def test_a_model_goes_on_and_what_it_forgets_is_measured_on_both_held_out_parts(

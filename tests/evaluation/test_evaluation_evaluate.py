@@ -13,6 +13,7 @@ from parakit.common import Lineage, UserError, open_artifact
 from parakit.data import Document
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import evaluate_model, write_evaluation
+from parakit.evaluation.perplexity import without_blocks
 from parakit.tokens import TokenizerConfig, train_tokenizer, write_shards
 
 TEXT = "Anna sees the bird. The bird sings.\n" * 20
@@ -40,7 +41,10 @@ def test_shards_and_the_same_raw_text_give_the_same_figures_and_the_artifact_kee
         max_new_tokens=4,
     )
     results = evaluate_model(model_folder, config)
-    assert results["loss"]["text"] == results["loss"]["validation"]
+    figures = {name: without_blocks(loss) for name, loss in results["loss"].items()}
+    assert figures["text"] == figures["validation"]
+    assert results["loss"]["text"]["block_nats"] == results["loss"]["validation"]["block_nats"]
+    assert (figures["text"]["n_end_tokens"], figures["text"]["n_documents"]) == (1, 1)
     assert results["loss"]["text"]["n_bytes"] == len(TEXT)
     assert results["model"]["chat_tuned"] is True
     assert {suite["prompting"] for suite in results["suites"].values()} == {"chat"}
@@ -48,7 +52,8 @@ def test_shards_and_the_same_raw_text_give_the_same_figures_and_the_artifact_kee
     artifact = open_artifact(written, "evaluation")
     assert [parent["kind"] for parent in artifact.lineage["parents"]] == ["model", "shards"]
     kept = json.loads((written / "results.json").read_text())
-    assert kept["loss"] == results["loss"]
+    assert kept["loss"] == json.loads(json.dumps(results["loss"]))
+    assert artifact.lineage["result"]["loss"] == figures
     assert len(kept["suites"]["facts"]["samples"]) == 8
     assert "samples" not in artifact.lineage["result"]["suites"]["facts"]
     with pytest.raises(UserError, match="exists already"):

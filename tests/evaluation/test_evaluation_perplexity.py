@@ -47,12 +47,19 @@ def reference(model, shards, counts=lambda document, i: True):
 
 
 def test_loss_perplexity_and_bits_per_byte_equal_the_reference(model, texts, shards, tokenizer):
-    nats, n = reference(model, shards)
+    nats, n = reference(
+        model, shards, lambda document, i: shards.offsets[document] + i + 1 < shards.offsets[document + 1]
+    )
+    all_nats, n_all = reference(model, shards)
     found = evaluate_loss(model, shards)
     n_bytes = sum(len(text.encode()) for text in texts)
-    assert (
-        found.n_tokens == n == sum(len(tokenizer.encode(text)) + 1 for text in texts)
-    )  # EOS counts, BOS does not
+    assert found.n_tokens == n == sum(len(tokenizer.encode(text)) for text in texts)  # neither BOS nor EOS
+    assert (found.n_end_tokens, found.n_documents, found.counted) == (len(texts), len(texts), "text")
+    assert found.end_nats_per_token == pytest.approx((all_nats - nats) / len(texts), rel=1e-6)
+    assert found.objective == pytest.approx(all_nats / n_all, rel=1e-6)
+    assert found.low < found.loss_nats_per_token < found.high
+    assert sum(found.block_nats) == pytest.approx(nats)
+    assert sum(found.block_tokens) == n
     assert found.n_bytes == n_bytes
     assert found.loss_nats_per_token == pytest.approx(nats / n, rel=1e-6)
     assert found.perplexity == pytest.approx(math.exp(nats / n), rel=1e-5)
@@ -77,8 +84,9 @@ def test_long_documents_are_read_in_windows_and_every_token_is_counted_once(mode
         for low, high in zip(shards.offsets, shards.offsets[1:], strict=False):
             ids = torch.from_numpy(np.asarray(shards.token_ids[low:high], np.int64))
             start, first = 0, 0  # the window's first input, the first pair not counted yet
-            while first < len(ids) - 1:
-                end = min(start + seq_len, len(ids) - 1)
+            while first < len(ids) - 2:  # without EOS
+                end = min(start + seq_len, len(ids) - 2)
+                start = max(0, end - seq_len)  # the last window reaches back as far as fits
                 log_probabilities = exact(ids[None, start:end])[0].log_softmax(-1)
                 picked = log_probabilities.gather(1, ids[start + 1 : end + 1, None])[first - start :]
                 nats, n = nats - float(picked.sum()), n + len(picked)
@@ -107,7 +115,8 @@ def test_raw_files_are_measured_by_their_own_bytes(model, tokenizer, texts, tmp_
     counted = []
     found = evaluate_text(model, tokenizer, [str(tmp_path)], advance=counted.append)
     assert found.n_bytes == 2 * len(raw) + len(broken)
-    assert sum(counted) == found.n_tokens
+    assert sum(counted) == found.n_tokens + found.n_end_tokens
+    assert found.n_documents == found.n_end_tokens == 3
     assert found.bits_per_byte == pytest.approx(
         found.loss_nats_per_token * found.n_tokens / math.log(2) / found.n_bytes
     )

@@ -17,7 +17,8 @@ from parakit.common.progress import log
 from parakit.common.settings import Config, Family
 from parakit.common.yaml_reading import YamlFault, parse_yaml
 from parakit.reports.before_after import effect
-from parakit.reports.formatting import final_stage, next_command, training, vocabulary_facts
+from parakit.reports.formatting import final_stage, measured_text, next_command, training, vocabulary_facts
+from parakit.reports.stage_comparison import loss_change
 from parakit.reports.start_comparison import figure_rows
 from parakit.reports.summary_schema import BuildSummary, VocabularySummary
 from parakit.training.task_names import TaskName
@@ -190,10 +191,11 @@ def _show(summary: BuildSummary, folder: Path) -> None:
     base = summary.training("pretrain") or final
     bits = base.bits_per_byte
     held_out = f"{bits:.3f} bits per byte" if bits else f"loss {base.loss:.3f} {base.loss_unit}"
+    what = f"{measured_text(base)}, end tokens not counted" if bits else "held-out text"
     if summary.against_start:  # the figures follow, each next to the published model's
         log(f"{base.parameters:,} parameters, {duration(summary.seconds or 0)}")
     else:
-        log(f"{base.parameters:,} parameters, {held_out} on held-out text, {duration(summary.seconds or 0)}")
+        log(f"{base.parameters:,} parameters, {held_out} on {what}, {duration(summary.seconds or 0)}")
     if final.parameters != base.parameters:
         log(f"{last}: {final.parameters:,} parameters")
     if isinstance(larger := summary.stages.get("vocabulary"), VocabularySummary):
@@ -219,7 +221,8 @@ def _evaluation_lines(summary: BuildSummary) -> list[str]:
     """The loss of every model on each text; with a published model, every figure next to its own."""
     if not summary.against_start:
         return [
-            f"{row.name} ({row.model}): {row.bits_per_byte:.3f} bits per byte"
+            f"{row.name} ({row.model}): {row.bits_per_byte:.3f} bits per byte, end tokens not counted"
+            + (f"; against {row.change.against} {loss_change(row)}" if row.change else "")
             for row in summary.evaluations
             if row.bits_per_byte is not None
         ]

@@ -33,8 +33,10 @@ class EvaluateCommandConfig(EvaluationConfig):
     output: str | None = Field(
         default=None, description="Write the results, with every answer, to this folder."
     )
-    compare: str | None = Field(
-        default=None, description="Evaluation folder of another model; suites are compared item by item."
+    compare: tuple[str, ...] = Field(
+        default=(),
+        description="Evaluation folder of another model: suites are compared item by item, losses block by block. Several, "
+        "of runs that differ by their seed, show the noise of seeds too.",
     )
     preferences: str | None = Field(
         default=None, description="For a reward model: a file or folder of preferences to score."
@@ -129,24 +131,33 @@ def _show(figures: JsonObject) -> None:
     if figures["loss"]:
         table = Table(
             "text",
-            "nats/token",
-            "perplexity",
             "bits/byte",
+            "perplexity",
+            "nats/token",
             "tokens",
             "bytes",
+            "documents",
+            "end tokens",
             title=escape(figures["model"]["path"]),
+            caption="of the text alone; end tokens are measured beside it, in nats each",
         )
         for name, loss in figures["loss"].items():
             bits = "" if loss["bits_per_byte"] is None else f"{loss['bits_per_byte']:.4f}"
             table.add_row(
-                escape(name),
-                f"{loss['loss_nats_per_token']:.4f}",
-                f"{loss['perplexity']:.2f}",
+                escape(name if loss["counted"] == "text" else f"{name} (answers with their ends)"),
                 bits,
+                f"{loss['perplexity']:.2f}",
+                f"{loss['loss_nats_per_token']:.4f} ({loss['low']:.4f} to {loss['high']:.4f})",
                 f"{loss['n_tokens']:,}",
                 f"{loss['n_bytes']:,}",
+                f"{loss['n_documents']:,}",
+                f"{loss['n_end_tokens']:,} × {loss['end_nats_per_token']:.2f}"
+                if loss["n_end_tokens"]
+                else "0",
             )
         console.print(table)
+        for name, compared in figures["compared_loss"].items():
+            console.print(escape(f"{name}, against the other: {compared['verdict']}"))
     if figures.get("examples"):
         show_task(TaskSummary.model_validate(figures["examples"]), console)
     if figures["suites"]:

@@ -66,7 +66,11 @@ def main(argv: list[str]) -> int:
         print(json.dumps(figures))
     show_before_after(figures)
     bits = figures.get("bits_per_byte")
-    held_out = f"{bits:.3f} bits per byte" if bits else f"loss {figures['loss']:.3f} {figures['loss_unit']}"
+    held_out = (
+        f"{bits:.3f} bits per byte of the text alone"
+        if bits
+        else f"loss {figures['loss']:.3f} {figures['loss_unit']}"
+    )
     before = against_before(figures, "bits_per_byte" if bits else "loss")
     log(f"{figures['parameters']:,} parameters, {held_out}{before}: {_next(job.model_spec.family, out)}")
     return 0

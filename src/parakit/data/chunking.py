@@ -30,12 +30,20 @@ def chunk(blocks: Iterable[str], max_chars: int) -> Iterator[str]:
     """
     least = max(1, max_chars // 4)
     held, start = "", 0
+    pending: list[str] = []  # joined only when they can be cut, so that a whole book is not copied for each block
+    n_pending = 0
     for block in blocks:
-        held, start = held[start:] + block, 0
+        pending.append(block)
+        n_pending += len(block)
+        if len(held) - start + n_pending <= max_chars + least:
+            continue
+        held, start = "".join([held[start:], *pending]), 0
+        pending, n_pending = [], 0
         while len(held) - start > max_chars + least:
             end = _cut_point(held, start, start + least, start + max_chars)
             yield held[start:end]
             start = end
+    held, start = "".join([held[start:], *pending]), 0
     while len(held) - start > max_chars:
         rest = len(held) - start - least  # so that the last document is not too short
         end = _cut_point(held, start, start + least, start + max(least, min(max_chars, rest)))

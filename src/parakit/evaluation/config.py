@@ -48,6 +48,17 @@ class EvaluationConfig(Config):
     overlap: int = Field(
         default=0,
         ge=0,
-        description="Context tokens of each further window of a long document, which are not counted again.",
+        description="Context tokens of each further window of a long document, which are not counted again: the stride "
+        "is the window minus these.",
+    )
+    max_document_chars: int | None = Field(
+        default=None,
+        ge=1,
+        description="Cut longer texts into documents, each read with nothing before it. Default: a file, or a row, is one.",
+    )
+    text_start: Literal["tokenizer", "bos"] = Field(
+        default="tokenizer",
+        description="What precedes a text: what its tokenizer puts there, else the first token does not count; bos: BOS, "
+        "or EOS where there is none, as in lm-eval.",
     )
     micro_batch_size: int = Field(default=64, ge=1, le=65_536, description="Sequences per forward pass.")

@@ -7,8 +7,11 @@ The folder holds `results.json`: `model`, `loss` by name of the text, `examples`
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from parakit import primer
 from parakit.checkpoints.loading import load_model
@@ -20,7 +23,7 @@ from parakit.data.examples import TASK_FORMATS, iter_examples, load_examples_rep
 from parakit.data.row_report import RowReport, skip_summary
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
-from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
+from parakit.evaluation.perplexity import evaluate_loss, evaluate_text, without_blocks
 from parakit.evaluation.suites import run_suites
 from parakit.inference.capabilities import model_kind
 from parakit.inference.config import BeamConfig, SamplingConfig
@@ -172,7 +175,7 @@ def write_evaluation(
 
 
 def summary(results: JsonObject) -> JsonObject:
-    """The results without samples."""
+    """The results without samples, and losses without their blocks."""
     suites = {
         name: {key: value for key, value in suite.items() if key != "samples"}
         for name, suite in results["suites"].items()
@@ -180,7 +183,8 @@ def summary(results: JsonObject) -> JsonObject:
     examples = results.get("examples")
     if examples is not None:
         examples = {key: value for key, value in examples.items() if key != "samples"}
-    return {**results, "examples": examples, "suites": suites}
+    losses = {name: without_blocks(loss) for name, loss in results["loss"].items()}
+    return {**results, "loss": losses, "examples": examples, "suites": suites}
 
 
 def _losses(
@@ -194,9 +198,12 @@ def _losses(
     unk_id = tokenizer.unk_id if tokenizer is not None else None
     if config.tokens is not None:
         shards = _matching_shards(config.tokens, config.split, tokenizer, model)
-        losses[config.split] = dataclasses.asdict(evaluate_loss(model, shards, unk_id=unk_id, **settings))
+        found = evaluate_loss(model, shards, unk_id=unk_id, **settings)
+        digest = hashlib.sha256(np.ascontiguousarray(shards.token_ids).data).hexdigest()
+        losses[config.split] = dataclasses.asdict(found) | {"text_digest": digest}
     if config.text:
         reader = _require_tokenizer(tokenizer, "the model folder")
+        settings |= {"max_document_chars": config.max_document_chars, "text_start": config.text_start}
         losses["text"] = dataclasses.asdict(evaluate_text(model, reader, config.text, **settings))
     return losses
 

@@ -227,7 +227,16 @@ def quality(summary: BuildSummary) -> str:
             return text + f"; before tuning, {percent(means['base'])}."
         return text + "."
     bits = training(summary, "pretrain").bits_per_byte
-    return "" if bits is None else f"It reaches {number(bits)} bits per byte on held-out text."
+    return (
+        ""
+        if bits is None
+        else f"It reaches {number(bits)} bits per byte on held-out text, end tokens not counted."
+    )
+
+
+def measured_text(figures: TrainingSummary) -> str:
+    """What a stage's bits per byte are of."""
+    return "the held-out answers" if figures.task == "chat" else "held-out text"
 
 
 def shape(plan: Mapping[str, Any]) -> str:

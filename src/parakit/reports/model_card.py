@@ -22,6 +22,7 @@ from parakit.reports.formatting import (
     forgetting,
     humanize,
     machine,
+    measured_text,
     merging,
     run_plan,
     shape,
@@ -183,8 +184,8 @@ def _measured(summary: BuildSummary, role: str, figures: TrainingSummary) -> str
     lines = []
     if figures.bits_per_byte is not None:
         lines.append(
-            f"- Bits per byte on held-out text: **{number(figures.bits_per_byte, 4)}** (perplexity "
-            f"{number(figures.perplexity)} per token)."
+            f"- Bits per byte of {measured_text(figures)}, end tokens not counted: "
+            f"**{number(figures.bits_per_byte, 4)}** (perplexity {number(figures.perplexity)} per token)."
         )
     elif figures.loss is not None:
         lines.append(f"- Held-out loss: **{number(figures.loss, 4)}** {escape_markdown(figures.loss_unit)}.")
@@ -196,7 +197,7 @@ def _measured(summary: BuildSummary, role: str, figures: TrainingSummary) -> str
     for entry in summary.evaluations:
         if entry.model in (role, "pretrain" if role == "base" else "finetune"):
             lines.append(
-                f"- {escape_markdown(entry.name)}: {number(entry.bits_per_byte, 4)} bits per byte on "
+                f"- {escape_markdown(entry.name)}: {number(entry.bits_per_byte, 4)} bits per byte of the text alone, "
                 f"{byte_size(entry.bytes)}."
             )
     lines += _suite_table(summary, role)

@@ -26,6 +26,7 @@ from parakit.reports.formatting import (
     hide_missing,
     humanize,
     larger_vocabulary,
+    measured_text,
     merging,
     model_name,
     model_stages,
@@ -40,7 +41,7 @@ from parakit.reports.formatting import (
     task,
     training,
 )
-from parakit.reports.stage_comparison import stage_deltas, trained_stages
+from parakit.reports.stage_comparison import loss_change, stage_deltas, trained_stages
 from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
 from parakit.reports.summary_schema import BuildSummary, CorpusSummary, SkippedFile, TokenizerSummary
@@ -101,7 +102,17 @@ def page_template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    for write in (hide_missing, compact, model_name, number, percent, long_duration, byte_size, humanize):
+    for write in (
+        hide_missing,
+        compact,
+        model_name,
+        number,
+        percent,
+        long_duration,
+        byte_size,
+        humanize,
+        loss_change,
+    ):
         environment.filters[write.__name__] = write
     return environment.get_template(name)
 
@@ -177,7 +188,9 @@ def _tiles(summary: BuildSummary) -> list[Tile]:
     pretrain = training(summary, "pretrain")
     if pretrain.bits_per_byte is not None:
         perplexity = pretrain.perplexity
-        note = "held-out text" if perplexity is None else f"perplexity {number(perplexity)} per token"
+        note = f"{measured_text(pretrain)} alone" + (
+            "" if perplexity is None else f", perplexity {number(perplexity)} per token"
+        )
         tiles.append(Tile("Bits per byte", number(pretrain.bits_per_byte), note))
     last = final_stage(summary)
     final = training(summary, last)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from parakit.common.formatting import percent, points
 from parakit.reports.formatting import ROLES, humanize, model_stages, suite_means
-from parakit.reports.summary_parts import Difference
+from parakit.reports.summary_parts import Difference, TextEvaluation
 from parakit.reports.summary_schema import BuildSummary, TrainingSummary
 
 SIGNIFICANT = 0.01  # McNemar's p below which a suite counts as changed
@@ -43,6 +43,18 @@ def stage_deltas(summary: BuildSummary) -> list[StageDelta]:
         )
         for role, comparison in summary.against_parent.items()
     ]
+
+
+def loss_change(entry: TextEvaluation) -> str:
+    """A text's loss against the model before, and whether that is above the noise of the text; empty without one."""
+    if entry.change is None:
+        return ""
+    change = entry.change
+    above = change.low > 0 or change.high < 0
+    return (
+        f"{change.difference:+.4f} ({change.low:+.4f} to {change.high:+.4f}), "
+        f"{'above' if above else 'within'} noise"
+    )
 
 
 def trained_stages(summary: BuildSummary) -> list[str]:

@@ -18,7 +18,9 @@ MAX_PROMPTS = 12
 
 @dataclass(frozen=True)
 class FigureBar:
-    """One model's figure, as text; `share` of the row's largest in per cent; `better` than the start's, None: the same."""
+    """One model's figure, as text; `share` of the row's largest in per cent; `better` than the start's, None: the same, or
+    a difference within the noise of the evaluation set.
+    """
 
     role: str
     value: str
@@ -47,6 +49,7 @@ class PromptRow:
 def compare_with_start(measured: Mapping[str, Any]) -> list[JsonObject]:
     """From what the evaluation measured: each figure that the start and another model have."""
     figures: list[tuple[str, str, bool, dict[str, float]]] = []
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for text in dict.fromkeys(row["name"] for row in measured["evaluations"]):
         rows = {row["model"]: row for row in measured["evaluations"] if row["name"] == text}
         in_bytes = all(row["bits_per_byte"] is not None for row in rows.values())
@@ -54,9 +57,13 @@ def compare_with_start(measured: Mapping[str, Any]) -> list[JsonObject]:
             ("bits_per_byte", "bits per byte") if in_bytes else ("loss_nats_per_token", "nats per token")
         )
         figures.append((text, unit, True, {model: row[key] for model, row in rows.items()}))
+        changes = {model: row["change"] for model, row in rows.items() if row.get("change")}
+        intervals[text] = {m: _interval(c) for m, c in changes.items() if c["unit"] == unit}
     for suite, results in measured["suites"].items():
         values = {model: result["accuracy"] for model, result in results.items()}
         figures.append((humanize(suite), "share", False, values))
+        changes = measured.get("suites_against_start", {}).get(suite, {})
+        intervals[humanize(suite)] = {model: _interval(change) for model, change in changes.items()}
     if measured["suite_mean"]:
         figures.append(("mean of the suites", "share", False, dict(measured["suite_mean"])))
     before, after = (
@@ -75,10 +82,15 @@ def compare_with_start(measured: Mapping[str, Any]) -> list[JsonObject]:
             "differences": {
                 model: value - values[START] for model, value in values.items() if model != START
             },
+            "intervals": intervals.get(name, {}),
         }
         for name, unit, lower, values in figures
         if START in values and None not in values.values() and len(values) > 1
     ]
+
+
+def _interval(change: Mapping[str, float]) -> tuple[float, float]:
+    return change["low"], change["high"]
 
 
 def figure_rows(comparisons: Sequence[FigureComparison]) -> list[FigureRow]:
@@ -106,6 +118,9 @@ def _bars(one: FigureComparison) -> list[FigureBar]:
         difference = one.differences.get(model)
         better = None if not difference else (difference < 0) == one.lower_is_better
         change = "" if difference is None else _signed(difference, one.unit)
+        low, high = one.intervals.get(model, (difference, difference))
+        if difference and low is not None and high is not None and low <= 0 <= high:
+            better, change = None, f"{change}, within noise"
         bars.append(FigureBar(model, _value(value, one.unit), change, 100 * abs(value) / largest, better))
     return bars
 

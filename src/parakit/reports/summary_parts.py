@@ -87,8 +87,24 @@ class ParentComparison(SummaryPart):
     all: Difference
 
 
+class LossChange(SummaryPart):
+    """A model's loss on a text minus that of the model `against`, with its 95 % interval over blocks of the text: the noise
+    of the evaluation set. What the seed of a run changes is not in it.
+    """
+
+    against: str
+    difference: float
+    low: float
+    high: float
+    unit: str
+    n_blocks: int
+    p_value: float
+
+
 class TextEvaluation(SummaryPart):
-    """One model's loss on one text."""
+    """One model's loss on one text: of the text alone, or (`counted` turns) of the assistant's turns with their ends.
+    `end_nats_per_token`: the cost of each of `n_end_tokens`.
+    """
 
     name: str
     model: str
@@ -99,6 +115,13 @@ class TextEvaluation(SummaryPart):
     n_tokens: int | None = None
     n_bytes: int | None = None
     n_unknown: int = 0
+    counted: str = "text"
+    n_documents: int | None = None
+    n_end_tokens: int = 0
+    end_nats_per_token: float | None = None
+    low: float | None = Field(default=None, description="95 % interval of the nats per token.")
+    high: float | None = None
+    change: LossChange | None = None
 
 
 class TaskMetric(SummaryPart):
@@ -146,3 +169,7 @@ class FigureComparison(SummaryPart):
     lower_is_better: bool
     values: dict[str, float] = Field(description="By model, in pipeline order; `start` is the first.")
     differences: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="95 % intervals of the differences: the noise of the evaluation set.",
+    )

@@ -12,13 +12,13 @@ from parakit import primer
 from parakit.checkpoints.loading import load_model
 from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
-from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus
 from parakit.data.examples import load_examples_report
+from parakit.evaluation.comparison import loss_difference
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.intervals import paired_difference
-from parakit.evaluation.perplexity import evaluate_loss, evaluate_text
+from parakit.evaluation.perplexity import LossResult, evaluate_loss, evaluate_text
 from parakit.evaluation.samples import answers, continuations, openings
 from parakit.evaluation.suites import SuiteResult, run_suites
 from parakit.inference.folder_settings import is_chat_tuned
@@ -53,7 +53,8 @@ def measure(
     published model that the build began with: it answers and continues as the others do.
 
     `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>`, what its stage changed;
-    `evaluations`, a row for each text and model, those of `held_out` (a name and a folder of token shards) too.
+    `suites_against_start.<suite>.<model>`, the same against the start; `evaluations`, a row for each text and model, those
+    of `held_out` (a name and a folder of token shards) too, with the difference to the start, else to the parent.
     `held_out_of_start` holds the same texts as the start's tokenizer encodes them, where it is another one;
     `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task` and `task_of_start`, the figures
     of the tuned model and of the start, if it has the head, on the held-out part of `examples`.
@@ -61,7 +62,7 @@ def measure(
     samples: dict[str, list[JsonObject]] = {}
     suites: dict[str, JsonObject] = {}
     suite_results: dict[str, dict[str, SuiteResult]] = {}
-    rows: list[JsonObject] = []
+    losses: dict[str, dict[str, LossResult]] = {}
     tasks: dict[str, JsonObject] = {}
     items = primer.generate_suites(config.suites) if config.suites else {}
     for name, path in models.items():
@@ -77,10 +78,11 @@ def measure(
             for suite, result in results.items():
                 suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
         if isinstance(model, LanguageModel):
-            rows += _text_rows(config, name, model, tokenizer, advance)
+            found = _text_losses(config, model, tokenizer, advance)
             own = held_out_of_start if name == "start" else None
             sets = (own or held_out) or {}
-            rows += _held_out_rows(sets, name, model, advance, in_bytes=bool(held_out_of_start))
+            found |= _held_out_losses(sets, model, advance, in_bytes=bool(held_out_of_start))
+            losses[name] = found
         if examples is not None and (name == "tuned" or (name == "start" and _has_head_for(model, examples))):
             settings = EvaluationConfig(
                 examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
@@ -92,7 +94,8 @@ def measure(
         "suite_mean": means,
         "chance": dict(primer.CHANCE) if suites else {},
         "against_parent": _compare_with_parents(suite_results),
-        "evaluations": rows,
+        "suites_against_start": _compare_with_start(suite_results),
+        "evaluations": _loss_rows(losses),
         "samples": samples,
         "task": tasks.get("tuned"),
         "task_of_start": tasks.get("start"),
@@ -142,34 +145,44 @@ def _mask_last_word(text: str) -> str:
     return " ".join([*words[:-1], PLACEHOLDER])
 
 
-def _text_rows(
-    config: EvaluateConfig, name: str, model: LanguageModel, tokenizer: Tokenizer, advance: OnProgress
-) -> list[JsonObject]:
-    rows = []
-    for text in config.texts:
-        reader = TextConfig(paths=(text,), deduplicate=False)
-        loss = evaluate_text(model, tokenizer, (text,), config=reader, advance=advance)
-        rows.append(
-            {"name": Path(text).name, "model": name, "bytes": loss.n_bytes} | dataclasses.asdict(loss)
-        )
-    return rows
+def _text_losses(
+    config: EvaluateConfig, model: LanguageModel, tokenizer: Tokenizer, advance: OnProgress
+) -> dict[str, LossResult]:
+    return {
+        Path(text).name: evaluate_text(model, tokenizer, (text,), advance=advance) for text in config.texts
+    }
 
 
-def _held_out_rows(
-    held_out: Mapping[str, Path], name: str, model: LanguageModel, advance: OnProgress, in_bytes: bool
-) -> list[JsonObject]:
+def _held_out_losses(
+    held_out: Mapping[str, Path], model: LanguageModel, advance: OnProgress, in_bytes: bool
+) -> dict[str, LossResult]:
     """The loss on validation splits that were encoded with the model's tokenizer. Of conversations only the answers
     count: there are bits per byte of their text only with `in_bytes`, where tokens are not the same in all models.
     """
-    rows = []
+    losses = {}
     for title, folder in held_out.items():
         shards = TokenShards.open(folder, "validation")
         if shards.n_counted:
             loss = evaluate_loss(model, shards, advance=advance)
-            facts = dataclasses.asdict(loss) | (
-                {"bits_per_byte": None} if shards.loss_mask is not None and not in_bytes else {}
-            )
-            rows.append({"name": title, "model": name, "bytes": loss.n_bytes} | facts)
+            no_bytes = shards.loss_mask is not None and not in_bytes
+            losses[title] = dataclasses.replace(loss, bits_per_byte=None) if no_bytes else loss
+    return losses
+
+
+def _loss_rows(losses: Mapping[str, Mapping[str, LossResult]]) -> list[JsonObject]:
+    """A row for each model and text, with what differs from the start, or else from the model before."""
+    rows = []
+    before = None
+    for model, found in losses.items():
+        other = "start" if "start" in losses else before
+        for text, loss in found.items():
+            row = {"name": text, "model": model, "bytes": loss.n_bytes} | loss.figures()
+            first = losses[other].get(text) if other not in (None, model) else None
+            if first is not None:
+                difference = loss_difference(vars(first), vars(loss))
+                row["change"] = dataclasses.asdict(difference) | {"against": other}
+            rows.append(row)
+        before = model
     return rows
 
 
@@ -218,6 +231,17 @@ def _compare_with_parents(results: Mapping[str, Mapping[str, SuiteResult]]) -> J
             },
             "all": dataclasses.asdict(paired_difference(*overall)),
         }
+    return differences
+
+
+def _compare_with_start(results: Mapping[str, Mapping[str, SuiteResult]]) -> JsonObject:
+    """Every model against the start on the same questions, by suite; empty without a start."""
+    differences: JsonObject = {}
+    for suite, start in results.get("start", {}).items():
+        for model in [model for model in results if model != "start"]:
+            correct = [[sample.correct for sample in one.samples] for one in (start, results[model][suite])]
+            difference = dataclasses.asdict(paired_difference(*correct))
+            differences.setdefault(suite, {})[model] = difference
     return differences
 
 

@@ -214,15 +214,18 @@ class TaskBuilder:
 
 
 def _bits_per_byte(validation: TokenShards, seq_len: int) -> Validator:
-    """Exact metrics of a decoder on a whole split."""
+    """Exact metrics of a decoder on a whole split: `loss` is what training minimises, with the end tokens; bits per byte
+    are those of the text alone, and so is the perplexity of documents; `end_nats` is the cost of an end token.
+    """
 
     def validate(model: Any) -> JsonObject:
         result = evaluate_loss(model, validation, seq_len=seq_len)
+        ends = {} if result.end_nats_per_token is None else {"end_nats": result.end_nats_per_token}
         return {
-            "loss": result.loss_nats_per_token,
+            "loss": result.objective,
             "perplexity": result.perplexity,
             "bits_per_byte": result.bits_per_byte,
-        }
+        } | ends
 
     return validate
 

@@ -52,6 +52,7 @@ class TokenShards:
     corpus: Mapping[str, Any] = field(
         default_factory=dict
     )  # `data.corpus.FACTS` of the corpus, files by tokens
+    end_ids: tuple[int, ...] = ()  # counted tokens that are no text: a document's end, the end of a turn
 
     @property
     def n_tokens(self) -> int:
@@ -110,6 +111,9 @@ class TokenShards:
             family=index["family"],
             has_context_turns=entry.get("has_context_turns", False),
             corpus=index.get("corpus", {}),
+            end_ids=tuple(entry["end_ids"])
+            if "end_ids" in entry
+            else _last_id(path / f"{split}.bin", index, entry),
         )
 
 
@@ -124,6 +128,13 @@ def n_shared_documents(some: TokenShards, others: TokenShards) -> int:
 def _document(shards: TokenShards, number: int) -> bytes:
     start, end = shards.offsets[number : number + 2].tolist()
     return np.asarray(shards.token_ids[start:end], np.uint32).tobytes()
+
+
+def _last_id(path: Path, index: JsonObject, entry: JsonObject) -> tuple[int, ...]:
+    """The end tokens of shards whose index does not name them: a document's last id was its EOS."""
+    if entry["has_loss_mask"] or not entry["n_tokens"]:
+        return ()
+    return (int(_map(path, index["dtype"], entry["n_tokens"])[-1]),)
 
 
 def _map(path: Path, dtype: str, n: int) -> np.ndarray:
@@ -188,6 +199,7 @@ def _write_split(
 ) -> JsonObject:
     lengths, n_bytes, mask_path = [np.zeros(1, np.int64)], 0, folder / f"{name}.loss_mask.bin"
     has_context_turns = False
+    end_ids: set[int] = set()
     with open(folder / f"{name}.bin", "wb") as ids_file, open(mask_path, "wb") as mask_file:
         for chunk in _chunks(items):
             conversations = [item for item in chunk if isinstance(item, Conversation)]
@@ -207,6 +219,7 @@ def _write_split(
             write_array(ids_file, np.concatenate(ids).astype(dtype))
             if masks:
                 write_array(mask_file, np.concatenate(masks))
+            end_ids |= _end_ids(ids, masks, tokenizer, family)
             lengths.append(np.array([len(one) for one in ids], np.int64))
             n_bytes += n_chunk_bytes
             if progress is not None:
@@ -222,7 +235,18 @@ def _write_split(
         "n_tokens": int(offsets[-1]),
         "n_bytes": n_bytes,
         "has_loss_mask": has_loss_mask,
+        "end_ids": sorted(end_ids),
     }
+
+
+def _end_ids(
+    ids: list[np.ndarray], masks: list[np.ndarray], tokenizer: Tokenizer, family: Family
+) -> set[int]:
+    """The ids that a loss counts and no text encodes to: those after each document, or a conversation's control tokens."""
+    if not masks:
+        return set(document_boundaries(tokenizer, family)[1])
+    counted = np.unique(np.concatenate(ids)[np.concatenate(masks) > 0])
+    return set(counted.tolist()) & tokenizer.control_ids
 
 
 def _has_context_turns(conversation: Conversation) -> bool:

@@ -169,14 +169,16 @@ def test_nothing_to_predict_is_an_error() -> None:
     rows=st.integers(1, 5),
     overlap=st.integers(0, 11),
     masked=st.booleans(),
+    n_ends=st.integers(0, 2),
 )
 def test_evaluation_predicts_every_token_once(
-    lengths: list[int], seq_len: int, rows: int, overlap: int, masked: bool
+    lengths: list[int], seq_len: int, rows: int, overlap: int, masked: bool, n_ends: int
 ) -> None:
     shards = shards_of(lengths, masked)
     overlap = min(overlap, seq_len - 1)
     counted: Counter[tuple[int, int]] = Counter()
-    batches = list(evaluation_batches(shards, seq_len, rows, overlap))
+    ends = np.clip(np.array(lengths, np.int64) - 1, 0, n_ends)
+    batches = list(evaluation_batches(shards, seq_len, rows, overlap, ends))
     for batch in batches:
         assert_sound(batch, shards)
         kept = batch.loss_mask
@@ -193,6 +195,14 @@ def test_later_windows_carry_their_context() -> None:
     (batch,) = evaluation_batches(shards_of([12]), 6, 8, overlap=2)
     assert batch.input_ids[:2].tolist() == [[1, 2, 3, 4, 5, 6], [5, 6, 7, 8, 9, 10]]
     assert batch.loss_mask[1].tolist() == [False, False, True, True, True, True]
+    (batch,) = evaluation_batches(shards_of([10]), 6, 8, overlap=1)
+    assert batch.input_ids[:2].tolist() == [[1, 2, 3, 4, 5, 6], [4, 5, 6, 7, 8, 9]], "the last has what fits"
+    assert batch.loss_mask[1].tolist() == [False, False, False, True, True, True]
+    batches = list(
+        evaluation_batches(shards_of([10]), 6, 8, 1, np.array([2]))
+    )  # two of its tokens are no text
+    assert batches[0].input_ids[:3].tolist() == [[1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 8, 9]]
+    assert batches[0].loss_mask[:3].sum(1).tolist() == [6, 1, 2]
     with pytest.raises(UserError, match="overlap 6"):
         next(evaluation_batches(shards_of([12]), 6, 8, overlap=6))
 
@@ -200,7 +210,7 @@ def test_later_windows_carry_their_context() -> None:
 def test_rows_for_evaluation_are_as_long_as_their_texts() -> None:
     shards = shards_of([1500, 30, 40, 900, 700, 20])
     batches = list(evaluation_batches(shards, 1024, 2))
-    assert [batch.input_ids.shape for batch in batches] == [(2, 1024), (1, 699), (2, 512)]
+    assert [batch.input_ids.shape for batch in batches] == [(2, 1024), (2, 899), (1, 87)]
     assert all(batch.single_document for batch in batches[:2])
     assert sum(batch.n_counted for batch in batches) == 1499 + 29 + 39 + 899 + 699 + 19
     [only] = evaluation_batches(shards_of([30, 20]), 8192, 1)

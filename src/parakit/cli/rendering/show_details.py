@@ -256,7 +256,7 @@ def _shards(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str,
 
 def _evaluation(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
     results = read_json(path / "results.json", EvaluationResults)
-    keys = ("bits_per_byte", "perplexity", "n_bytes")
+    keys = ("bits_per_byte", "perplexity", "n_bytes", "n_documents", "n_end_tokens", "end_nats_per_token")
     texts = [
         {"text": name} | {key: loss.get(key) for key in keys}
         for name, loss in (results.get("loss") or {}).items()

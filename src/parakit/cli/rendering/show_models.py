@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 N_SAMPLES, N_LABELS = 3, 10
 MODEL_FIGURES = {
-    "bits_per_byte": "bits per byte",
+    "bits_per_byte": "bits per byte, end tokens not counted",
     "perplexity": "perplexity",
     "loss": "loss",
     "accuracy": "held-out pairs whose chosen answer has the higher reward",

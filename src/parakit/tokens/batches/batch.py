@@ -25,6 +25,13 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class EvaluationBatch(Batch):
+    """`counted_targets` (n_counted,): where each counted target is in the split, in the order of the rows."""
+
+    counted_targets: np.ndarray
+
+
+@dataclass(frozen=True)
 class MaskedBatch(Batch):
     """`input_ids` with tokens masked, `target_ids` the original tokens, `loss_mask` the chosen positions.
 

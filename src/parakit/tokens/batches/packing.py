@@ -34,21 +34,37 @@ def best_fit_decreasing(lengths: np.ndarray, capacity: int) -> np.ndarray:
 
 
 def windows(
-    n_pairs: np.ndarray, seq_len: int, overlap: int
+    n_pairs: np.ndarray, seq_len: int, overlap: int, n_ends: np.ndarray | int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cut documents of `n_pairs` predictions each into windows of at most `seq_len`.
 
-    Returns, per window: its document, its first pair, its length, and how many leading pairs are context only
-    (0 in a document's first window, `overlap` in the others). Every pair is counted in exactly one window.
+    Returns, per window: its document, its first pair, its length, and how many leading pairs are context only: 0 in a
+    document's first window, `overlap` in the others, and in its last as many as make it a full window. Every pair is
+    counted in exactly one window. lm-eval's rolling windows are these, with `context_len` = `overlap` + 1.
+
+    The last `n_ends` pairs of a document (its EOS) change nothing of the windows of the others: where they do not fit
+    into the only window, they get one of their own.
     """
+    apart = n_pairs > np.where(np.asarray(n_ends) > 0, seq_len, n_pairs)
+    text = _windows(n_pairs - apart * n_ends, seq_len, overlap)
+    long = np.flatnonzero(apart)
+    full = np.full(len(long), seq_len)
+    ends = (long, n_pairs[long] - seq_len, full, full - np.broadcast_to(n_ends, n_pairs.shape)[long])
+    return tuple(np.concatenate(parts) for parts in zip(text, ends, strict=True))  # type: ignore[return-value]
+
+
+def _windows(
+    n_pairs: np.ndarray, seq_len: int, overlap: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     stride = seq_len - overlap
     n_more = np.maximum(-(-(n_pairs - seq_len) // stride), 0)
     n_windows = np.where(n_pairs > 0, 1 + n_more, 0)
     document = np.repeat(np.arange(len(n_pairs)), n_windows)
     number = np.arange(len(document)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
-    start = number * stride
+    regular = number * stride
+    start = np.minimum(regular, np.maximum(n_pairs[document] - seq_len, 0))
     length = np.minimum(n_pairs[document] - start, seq_len)
-    return document, start, length, np.where(number > 0, overlap, 0)
+    return document, start, length, np.where(number > 0, regular - start + overlap, 0)
 
 
 def cut_at_offsets(

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.tokens.batches.batch import Batch
+from parakit.tokens.batches.batch import Batch, EvaluationBatch
 from parakit.tokens.batches.packing import (
     best_fit_decreasing,
     cut_at_offsets,
@@ -119,7 +119,7 @@ class BatchSource:
     def rows(self, start_row: int, n_rows: int) -> Batch:
         """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
         spans = self._concat_rows if self.packing == "concat" else self._packed_rows
-        return _gather(self.shards, spans(start_row, n_rows), n_rows, self.seq_len, self.shift)
+        return Batch(**_gather(self.shards, spans(start_row, n_rows), n_rows, self.seq_len, self.shift)[0])
 
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""
@@ -230,18 +230,23 @@ def rank_rows(step: int, n_rows: int, rank: int = 0, world_size: int = 1) -> tup
 
 
 def evaluation_batches(
-    shards: TokenSource, seq_len: int, rows_per_batch: int, overlap: int = 0
-) -> Iterator[Batch]:
+    shards: TokenSource,
+    seq_len: int,
+    rows_per_batch: int,
+    overlap: int = 0,
+    n_ends: np.ndarray | int = 0,
+) -> Iterator[EvaluationBatch]:
     """The whole split, in a fixed order: every token but the first of each document is predicted exactly once.
 
     Documents longer than `seq_len` are read in windows, each but the first beginning with `overlap` tokens of context
-    that are not counted again. Windows of up to `PACKED_LEN` tokens are packed and isolated from each other; a longer
-    one is a row of its own, in batches that are as wide as their longest. The last batch has fewer rows.
+    that are not counted again, the last with as many as fit. Windows of up to `PACKED_LEN` tokens are packed and isolated
+    from each other; a longer one is a row of its own, in batches that are as wide as their longest. The last batch has
+    fewer rows. `n_ends`: how many tokens at the end of each document are no text, and shift no window of it.
     """
     if not 0 <= overlap < seq_len:
         raise UserError(f"overlap {overlap} must be at least 0 and below seq_len {seq_len}", "lower it")
     n_pairs = np.maximum(np.diff(shards.offsets) - 1, 0)
-    document, first, length, n_context = windows(n_pairs, seq_len, overlap)
+    document, first, length, n_context = windows(n_pairs, seq_len, overlap, n_ends)
     starts = np.asarray(shards.offsets[:-1], np.int64)[document] + first
     order = np.argsort(-length, kind="stable")
     tokens_per_batch = rows_per_batch * seq_len
@@ -252,7 +257,7 @@ def evaluation_batches(
         n_long -= len(chosen)
         rows = np.arange(len(chosen))
         spans = _Spans(starts[chosen], length[chosen], rows, np.zeros_like(rows), n_context[chosen])
-        yield _gather(shards, spans, len(chosen), width, 1)
+        yield _evaluation_batch(shards, spans, len(chosen), width)
     seq_len = max(1, min(seq_len, PACKED_LEN, int(length[order].sum())))
     rows_per_batch = max(1, tokens_per_batch // seq_len)
     row = best_fit_decreasing(length[order], seq_len)
@@ -264,7 +269,12 @@ def evaluation_batches(
         low, high = np.searchsorted(row, [start, start + n])
         chosen = order[low:high]
         spans = _left_to_right(starts[chosen], length[chosen], row[low:high] - start, n_context[chosen])
-        yield _gather(shards, spans, n, seq_len, 1)
+        yield _evaluation_batch(shards, spans, n, seq_len)
+
+
+def _evaluation_batch(shards: TokenSource, spans: _Spans, n_rows: int, seq_len: int) -> EvaluationBatch:
+    fields, counted_targets = _gather(shards, spans, n_rows, seq_len, 1)
+    return EvaluationBatch(**fields, counted_targets=counted_targets)
 
 
 def _left_to_right(
@@ -276,8 +286,10 @@ def _left_to_right(
     return _Spans(starts, lengths, row, before - before[first_of_row], n_context)
 
 
-def _gather(shards: TokenSource, spans: _Spans, n_rows: int, seq_len: int, shift: int) -> Batch:
-    """Read the tokens of `spans` into rows; the rest is padding."""
+def _gather(
+    shards: TokenSource, spans: _Spans, n_rows: int, seq_len: int, shift: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Read the tokens of `spans` into rows, the rest padding: the fields of a `Batch`, and the index of each counted target."""
     n = spans.length
     step = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)  # 0, 1, ... within each span
     source = np.repeat(spans.token_start, n) + step
@@ -293,12 +305,13 @@ def _gather(shards: TokenSource, spans: _Spans, n_rows: int, seq_len: int, shift
     counted = np.ones(len(source), bool) if shards.loss_mask is None else shards.loss_mask[target] > 0
     counted &= step >= np.repeat(np.broadcast_to(spans.n_context, n.shape), n)
     pad_id = shards.pad_id or 0
-    return Batch(
-        input_ids=filled(shards.token_ids[source], pad_id, np.int64),
-        target_ids=filled(shards.token_ids[target], pad_id, np.int64),
-        loss_mask=filled(counted, 0, np.bool_),
-        document_ids=filled(np.repeat(number_in_row, n), -1, np.int32),
-        position_ids=filled(step, 0, np.int64),
-        n_counted=int(counted.sum()),
-        single_document=bool((number_in_row == 0).all()),
-    )
+    fields = {
+        "input_ids": filled(shards.token_ids[source], pad_id, np.int64),
+        "target_ids": filled(shards.token_ids[target], pad_id, np.int64),
+        "loss_mask": filled(counted, 0, np.bool_),
+        "document_ids": filled(np.repeat(number_in_row, n), -1, np.int32),
+        "position_ids": filled(step, 0, np.int64),
+        "n_counted": int(counted.sum()),
+        "single_document": bool((number_in_row == 0).all()),
+    }
+    return fields, target[counted]
