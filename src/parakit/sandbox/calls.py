@@ -1,14 +1,15 @@
 """Function calls from one confined process to another, by plain data: the judge calls, the program under test answers.
 
-A result is plain data or an exception of a built-in type, rebuilt on the judge's side: it can have any value but
-execute nothing. A program that has ended, or whose result is not plain data, raises a `BaseException` that is no
-`Exception`, so that no test which expects an exception accepts it.
+A result is plain data or an exception of a type of Python or its library (of the program's own type: of the nearest such
+base, and of the class that the tests name), rebuilt on the judge's side: it can have any value but execute nothing. A
+program that has ended, or whose result is not plain data, raises a `BaseException` that is no `Exception`, so that no test
+which expects an exception accepts it.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
+import importlib
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -16,6 +17,14 @@ from parakit.sandbox.codec import MAX_LINE, NotSerializable, UnsupportedType, de
 
 # Raised inside a loop of the tests, these would end the loop as if it were complete.
 _LOOP_CONTROL = ("StopIteration", "StopAsyncIteration", "GeneratorExit")
+# Their exceptions are rebuilt. Not those of unittest: a skipped test is no failed one.
+_MODULES = frozenset(
+    (
+        "builtins", "array", "binascii", "calendar", "configparser", "copy", "csv", "_csv", "dataclasses", "decimal",
+        "graphlib", "ipaddress", "json.decoder", "queue", "_queue", "re", "re._constants", "sre_constants", "statistics",
+        "struct", "_struct", "tokenize", "xml.etree.ElementTree", "zlib", "zoneinfo._common",
+    )
+)  # fmt: skip
 
 
 class CandidateError(Exception):
@@ -35,6 +44,7 @@ class CandidateProxy:
 
     def __init__(self, calls: IO[bytes], results: IO[bytes]) -> None:
         self.calls, self.results, self.n_calls = calls, results, 0
+        self.exceptions: dict[str, type[Exception]] = {}
 
     def function(self, name: str) -> Callable[..., Any]:
         """The function of that name: arguments and result are passed by value."""
@@ -44,6 +54,10 @@ class CandidateProxy:
 
         call.__name__ = call.__qualname__ = name
         return call
+
+    def exception(self, name: str) -> type[Exception]:
+        """The class that stands for an exception of the program's with that name, for a test's `except`."""
+        return self.exceptions.setdefault(name, type(name, (CandidateError,), {}))
 
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -65,18 +79,46 @@ class CandidateProxy:
         if kind == "returned":
             return value
         if kind == "raised":
-            raise _exception(*value)
+            raise self._exception(*value)
         raise CandidateUnavailable(f"{name}: {value}")
 
+    def _exception(self, names: object, message: object, args: object) -> BaseException:
+        """The exception that the program described: see `_describe`."""
+        if not isinstance(names, list) or not isinstance(args, list) or not names:
+            raise CandidateUnavailable("an exception without a type")
+        own = self.exceptions.get(names[0][1]) if names[0][0] == "candidate" else None
+        known = (
+            (rank, kind) for rank, (module, name) in enumerate(names) if (kind := _known_type(module, name))
+        )
+        rank, base = next(known, (len(names), Exception))
+        error: BaseException = (own or CandidateError)(f"{names[0][1]}: {message}")
+        if not rank:
+            error = _construct(base, args, [message])
+        elif base is not Exception:
+            kind = type(str(names[0][1]), (own or CandidateError, base), {})
+            error = _construct(kind, [message])
+        error.from_candidate = True  # type: ignore[attr-defined]
+        return error
 
-def _exception(type_name: object, message: object) -> Exception:
-    builtin: Any = getattr(builtins, type_name, None) if isinstance(type_name, str) else None
-    error: Exception = CandidateError(f"{type_name}: {message}")
-    if isinstance(builtin, type) and issubclass(builtin, Exception) and type_name not in _LOOP_CONTROL:
-        with contextlib.suppress(Exception):  # some need more arguments
-            error = builtin(message)
-    error.from_candidate = True  # type: ignore[attr-defined]
-    return error
+
+def _known_type(module: object, name: object) -> type[BaseException] | None:
+    """An exception's type of Python or its library, unless it would end a loop of the tests."""
+    if module not in _MODULES or not isinstance(name, str) or name in _LOOP_CONTROL:
+        return None
+    try:
+        found = getattr(importlib.import_module(str(module)), name, None)
+    except ImportError:
+        return None
+    allowed = isinstance(found, type) and (issubclass(found, Exception) or found is SystemExit)
+    return found if allowed else None
+
+
+def _construct(kind: type[BaseException], *choices: list[object]) -> BaseException:
+    """An exception of the first arguments that its type takes, else of none."""
+    for args in choices:
+        with contextlib.suppress(Exception):
+            return kind(*args)
+    return kind.__new__(kind)
 
 
 def answer_calls(namespace: dict[str, Any], calls: IO[bytes], results: IO[bytes]) -> None:
@@ -91,12 +133,32 @@ def answer_calls(namespace: dict[str, Any], calls: IO[bytes], results: IO[bytes]
 
 def _answer(namespace: dict[str, Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     if name not in namespace:
-        return encode(["raised", ["NameError", f"name {name!r} is not defined"]])
+        return encode(["raised", _describe(NameError(f"name {name!r} is not defined"))])
     try:
         result = namespace[name](*args, **kwargs)
-    except Exception as error:
-        return encode(["raised", [type(error).__name__, str(error)[:500]]])
+    except (Exception, SystemExit) as error:
+        return _encoded_error(error)
     try:
         return encode(["returned", result])
     except NotSerializable as error:
         return encode(["invalid", f"its result: {error}"])
+
+
+def _encoded_error(error: BaseException) -> bytes:
+    names, message, args = _describe(error)
+    try:
+        return encode(["raised", [names, message, args]])
+    except NotSerializable:
+        return encode(["raised", [names, message, [message]]])
+
+
+def _describe(error: BaseException) -> tuple[list[list[str]], str, list[Any]]:
+    """Module and name of the exception's type and of its bases, what it says, and what it was made of."""
+    names = [[str(kind.__module__), kind.__qualname__] for kind in type(error).__mro__ if kind is not object]
+    message, args = type(error).__name__, []
+    with contextlib.suppress(Exception):  # methods of the program's own
+        message = str(error)[:500]
+    with contextlib.suppress(Exception):
+        reduced = error.__reduce__()
+        args = list(reduced[1] if isinstance(reduced, tuple) and reduced[0] is type(error) else error.args)
+    return names, message, args

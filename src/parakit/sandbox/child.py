@@ -5,10 +5,15 @@ File descriptors: 0 to 2 as usual, 3 the job, 4 and 5 the pipes of calls and res
 """
 
 from __future__ import annotations
+import __future__
 
 import atexit
+import contextlib
+import functools
 import gc
+import importlib
 import json
+import operator
 import os
 import sys
 import traceback
@@ -22,6 +27,9 @@ from parakit.sandbox.limits import Limits
 JOB_FD, FIRST_PIPE_FD = 3, 4
 CONFINED = b"confined"
 _TEST = "a test"
+_FUTURE = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
 
 
 def run_confined(role: str, limits: Limits, isolation: IsolationSpec, report: int) -> int:
@@ -55,10 +63,26 @@ def _new_namespace(name: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def _execute(source: str, namespace: dict[str, Any], name: str) -> int:
+def compile_program(setup: str, code: str, name: str) -> list[types.CodeType]:
+    """The setup and the program. One that is complete is compiled by itself, so that it may begin with `from __future__`,
+    under the setup's own future statements; one that continues the setup, together with it. A byte order mark counts for
+    nothing; an encoding line neither, in a text.
+    """
+    setup, code = (source.removeprefix("\ufeff") for source in (setup, code))
+    if not setup:
+        return [compile(code, name, "exec", dont_inherit=True)]
+    first = compile(setup, name, "exec", dont_inherit=True)
+    try:
+        return [first, compile(code, name, "exec", first.co_flags & _FUTURE, dont_inherit=True)]
+    except SyntaxError:
+        return [compile(f"{setup.rstrip()}\n{code}", name, "exec", dont_inherit=True)]
+
+
+def _execute(setup: str, code: str, namespace: dict[str, Any], name: str) -> int:
     """Run a source to its end, printing its traceback; returns the exit status."""
     try:
-        exec(compile(source, name, "exec", dont_inherit=True), namespace)
+        for part in compile_program(setup, code, name):
+            exec(part, namespace)
     except SystemExit as error:
         if error.code is None or isinstance(error.code, int):
             return (error.code or 0) & 0xFF
@@ -71,7 +95,7 @@ def _execute(source: str, namespace: dict[str, Any], name: str) -> int:
 
 
 def _run_program(job: dict[str, Any]) -> int:
-    status = _execute(job["code"], _new_namespace("__main__"), "program.py")
+    status = _execute("", job["code"], _new_namespace("__main__"), "program.py")
     atexit._run_exitfuncs()
     return status
 
@@ -79,7 +103,7 @@ def _run_program(job: dict[str, Any]) -> int:
 def _serve(job: dict[str, Any]) -> int:
     calls, results = (os.fdopen(FIRST_PIPE_FD + i, mode) for i, mode in enumerate(("rb", "wb")))
     namespace = _new_namespace("candidate")
-    if status := _execute(job["code"], namespace, "candidate.py"):
+    if status := _execute(job["setup"], job["code"], namespace, "candidate.py"):
         return status
     answer_calls(namespace, calls, results)
     return 0
@@ -93,22 +117,29 @@ def _judge(job: dict[str, Any]) -> int:
         report.write(json.dumps([outcome, reason[:500], candidate.n_calls]).encode() + b"\n")
         report.flush()
 
+    for module in job["modules"]:
+        with contextlib.suppress(ImportError):  # a Python without it
+            namespace[module] = importlib.import_module(module)
+    flags = 0
     if job["setup"]:
         outcome, reason = _run_test(job["setup"], "the setup", namespace)
         if outcome != "passed":
             write_outcome("broken", f"the setup raised {reason}")
             return 0
+        flags = compile(job["setup"].removeprefix("\ufeff"), "", "exec", dont_inherit=True).co_flags & _FUTURE
     for name in job["names"]:
         namespace[name] = candidate.function(name)
+    for name in job["exceptions"]:
+        namespace[name] = candidate.exception(name)
     for test in job["tests"]:
-        write_outcome(*_run_test(test, _TEST, namespace))
+        write_outcome(*_run_test(test, _TEST, namespace, flags))
     return 0
 
 
-def _run_test(source: str, name: str, namespace: dict[str, Any]) -> tuple[str, str]:
+def _run_test(source: str, name: str, namespace: dict[str, Any], flags: int = 0) -> tuple[str, str]:
     """The outcome (passed, failed or broken) and the reason."""
     try:
-        exec(compile(source, name, "exec"), namespace)
+        exec(compile(source.removeprefix("\ufeff"), name, "exec", flags, dont_inherit=True), namespace)
     except BrokenTest as error:
         return "broken", str(error)
     except CandidateUnavailable as error:

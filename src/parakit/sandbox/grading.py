@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from parakit.sandbox.fork_server import Job
@@ -48,8 +48,8 @@ def run_tests(code: str, tests: UnitTests, limits: Limits | None = None) -> Unit
     limits = replace(limits or Limits(), cpu_seconds=tests.cpu_seconds)
     judge_limits = replace(limits, cpu_seconds=2 * tests.cpu_seconds)
     started = time.monotonic()
-    program_job = json.dumps({"code": tests.program(code)}).encode()
-    judge_job = json.dumps({"setup": tests.setup, "names": tests.names, "tests": tests.tests}).encode()
+    program_job = json.dumps({"setup": tests.setup, "code": code}).encode()
+    judge_job = json.dumps(asdict(tests)).encode()
     wall_seconds = min(limits.wall_seconds, 2.0 + _WALL_PER_CPU * tests.cpu_seconds)
     with pooled_server() as server, contextlib.ExitStack() as stack:
         null = stack.enter_context(open(os.devnull, "r+b", 0))
