@@ -34,9 +34,9 @@ _FUTURE = functools.reduce(
 
 def run_confined(role: str, limits: Limits, isolation: IsolationSpec, report: int) -> int:
     """Confine this process, report that on the descriptor `report`, and do the job; returns the exit status."""
-    with open(JOB_FD, "rb") as file:
-        job = json.loads(file.read())
     try:
+        with open(JOB_FD, "rb") as file:
+            job = json.loads(file.read())
         apply_isolation(limits, isolation)
     except Exception as error:
         os.write(report, f"{type(error).__name__}: {error}".encode()[:2000])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.errors import UserError
-from parakit.sandbox.limits import ExitInfo, Limits
+from parakit.sandbox.limits import ExitInfo, Limits, describe_status
 
 HINT = (
     "a Linux kernel of 5.13 or later with seccomp, and user namespaces or Landlock, on x86_64 or aarch64; in a"
@@ -88,7 +88,8 @@ class ForkServer:
         try:
             return self._receive()
         except (TimeoutError, SandboxError) as error:
-            return {"error": f"the fork server did not start ({error})"}
+            why = error.message if isinstance(error, SandboxError) else f"no answer in {_START_TIMEOUT:.0f} s"
+            return {"error": f"the fork server did not start ({why})"}
         finally:
             self.control.settimeout(None)
 
@@ -119,7 +120,11 @@ class ForkServer:
         with contextlib.suppress(ConnectionError):
             message = self.control.recv(1 << 16)
         if not message:
-            raise SandboxError(f"{self.kind}: the fork server ended by itself", _HINT_ENDED)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(2)
+            status = self.process.returncode
+            how = "" if status is None else f", with {describe_status(status)}"
+            raise SandboxError(f"{self.kind}: the fork server ended by itself{how}", _HINT_ENDED)
         return json.loads(message)
 
     def detach(self) -> None:

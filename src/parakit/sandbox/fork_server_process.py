@@ -24,7 +24,7 @@ from typing import Any
 from parakit.sandbox import child as child_process
 from parakit.sandbox.isolation import kernel, landlock, namespaces
 from parakit.sandbox.isolation.apply import IsolationSpec
-from parakit.sandbox.limits import ExitInfo, Limits
+from parakit.sandbox.limits import ExitInfo, Limits, describe_status
 
 MAX_MESSAGE, MAX_FILES = 1 << 16, 64
 # Modules with shared libraries must be loaded before isolation, which hides the libraries; the others are those that
@@ -80,7 +80,11 @@ class _Server:
             status = 71
             try:
                 ruleset = self.isolation.ruleset
-                _keep_only([*files, write_end, *([] if ruleset is None else [ruleset])])
+                try:
+                    _keep_only([*files, write_end, *([] if ruleset is None else [ruleset])])
+                except OSError as error:  # the files are in their places: only closing the others can fail
+                    os.write(len(files), f"{type(error).__name__}: {error}".encode())
+                    raise
                 isolation = replace(self.isolation, ruleset=None if ruleset is None else len(files) + 1)
                 status = child_process.run_confined(
                     job["role"], Limits(**job["limits"]), isolation, len(files)
@@ -132,10 +136,14 @@ def _reap(child: _Child) -> None:
         seconds=time.monotonic() - child.started,
         timed_out=child.timed_out,
         confined=report == child_process.CONFINED,
-        error="" if report == child_process.CONFINED else report.decode(errors="replace"),
+        error="" if report == child_process.CONFINED else report.decode(errors="replace") or _ending(status),
     )
     os.close(child.pidfd)
     os.close(child.report)
+
+
+def _ending(wait_status: int) -> str:
+    return f"it ended before it was confined, with {describe_status(os.waitstatus_to_exitcode(wait_status))}"
 
 
 def _keep_only(files: Sequence[int]) -> None:
@@ -148,12 +156,21 @@ def _keep_only(files: Sequence[int]) -> None:
     kernel.system_call("close_range", len(files), 0x7FFFFFFF, 0)
 
 
+def _require_pidfd() -> None:
+    """`OSError` that names the call where this machine or Python has none."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (OSError, AttributeError) as error:
+        raise OSError(f"pidfd_open: {getattr(error, 'strerror', None) or error}") from None
+
+
 def main(control_file: int, kind: str) -> None:
     """Serve on an open socket, with isolation `kind` "namespaces" or "landlock"."""
     control = socket.socket(fileno=control_file)
     folders = [folder for folder in sys.path if os.path.isdir(folder)]
     try:
         kernel.architecture()
+        _require_pidfd()
         for name in PRELOADED:
             try:
                 importlib.import_module(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,16 @@ class Limits:
             value = getattr(self, name)
             if not bound <= value < 1 << 40:
                 raise UserError(f"{name} = {value}: not a limit", f"at least {bound}, and finite")
+
+
+def describe_status(status: int) -> str:
+    """An exit status, or minus the signal, in words."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from parakit.sandbox.fork_server import ForkServer, Job
+from parakit.sandbox.fork_server import HINT, ForkServer, Job, SandboxError
 from parakit.sandbox.limits import ExitInfo, Limit, Limits
 
 _SEALS = 0x2 | 0x4 | 0x8  # F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE
@@ -51,7 +51,7 @@ def run_on(server: ForkServer, code: str, stdin: str, limits: Limits) -> Run:
 @contextlib.contextmanager
 def sealed_file(content: bytes) -> Iterator[IO[bytes]]:
     """A file in memory that can no longer be changed, positioned at its beginning."""
-    with os.fdopen(os.memfd_create("job", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b", 0) as file:
+    with os.fdopen(_memory_file(), "r+b", 0) as file:
         os.truncate(file.fileno(), 0)
         remaining = memoryview(content)
         while remaining:
@@ -59,6 +59,13 @@ def sealed_file(content: bytes) -> Iterator[IO[bytes]]:
         file.seek(0)
         fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
         yield file
+
+
+def _memory_file() -> int:
+    try:
+        return os.memfd_create("job", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except (OSError, AttributeError) as error:  # a kernel, a profile or a Python without it
+        raise SandboxError(f"memfd_create: {getattr(error, 'strerror', None) or error}", HINT) from None
 
 
 def open_pipe(stack: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:

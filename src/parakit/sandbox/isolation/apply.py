@@ -4,6 +4,7 @@ gained, Landlock where the kernel has it, resource limits, and last the filter o
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class IsolationSpec:
 
 
 def apply_isolation(limits: Limits, spec: IsolationSpec) -> None:
-    """From here on this process can compute, read the standard library and the files it has open, and little else.
+    """From here on this process can compute, read the standard library and the files it has open, and little else. Root
+    outside is nobody inside: by the user namespace, else by changing the user.
     `OSError` where a part cannot be applied; then no untrusted code may run in it.
     """
     assert spec.in_namespaces or spec.ruleset is not None, "nothing protects files"
@@ -49,6 +51,8 @@ def apply_isolation(limits: Limits, spec: IsolationSpec) -> None:
     scratch = mount_scratch(limits.scratch_bytes) if limits.scratch_bytes else None
     if spec.ruleset is not None:
         landlock.restrict(landlock.readable(spec.folders, scratch) if scratch else spec.ruleset)
+    if not spec.in_namespaces and os.geteuid() == 0:
+        kernel.leave_root(spec.folders)
     kernel.drop_capabilities()
     _set_resource_limits(limits)
     install_filter(bool(scratch))
@@ -64,5 +68,9 @@ def _set_resource_limits(limits: Limits) -> None:
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_MEMLOCK: (0, 0),
     }
+    names = {getattr(resource, name): name for name in dir(resource) if name.startswith("RLIMIT_")}
     for which, bound in bounds.items():
-        resource.setrlimit(which, bound)
+        try:
+            resource.setrlimit(which, bound)
+        except (OSError, ValueError) as error:
+            raise OSError(f"setrlimit ({names[which]}): {error}") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 ARCHITECTURES = {"x86_64": 0, "aarch64": 1}
@@ -19,6 +20,7 @@ NUMBERS = {
     "mount": (165, 40),
     "pivot_root": (155, 41),
     "prctl": (157, 167),
+    "setfsuid": (122, 151),
     "umount2": (166, 39),
     "unshare": (272, 97),
 }
@@ -29,7 +31,12 @@ READ_ONLY, NO_SUID, NO_DEVICES, NO_EXECUTION, REMOUNT, BIND, RECURSIVE, PRIVATE 
 )  # fmt: skip
 DETACH = 2  # of umount2
 SET_DEATH_SIGNAL, SET_DUMPABLE, SET_SECCOMP, SET_NO_NEW_PRIVILEGES = 1, 4, 22, 38
+_KEEP_CAPABILITIES, _CHANGE_USER = 8, 1 << 7  # PR_SET_KEEPCAPS, CAP_SETUID
+_OPTIONS = {
+    1: "PR_SET_PDEATHSIG", 4: "PR_SET_DUMPABLE", 8: "PR_SET_KEEPCAPS", 22: "PR_SET_SECCOMP", 38: "PR_SET_NO_NEW_PRIVS",
+}  # fmt: skip
 _CAPABILITY_VERSION = 0x20080522
+NOBODY = 65534
 
 
 def architecture() -> int:
@@ -39,14 +46,14 @@ def architecture() -> int:
     return ARCHITECTURES[platform.machine()]
 
 
-def system_call(name: str, *arguments: Any) -> int:
-    """Call the kernel with integers, bytes, None or ctypes pointers."""
+def system_call(name: str, *arguments: Any, what: str = "") -> int:
+    """Call the kernel with integers, bytes, None or ctypes pointers. `what` names the purpose in an error."""
     libc = ctypes.CDLL(None, use_errno=True)
     number = NUMBERS[name][architecture()]
     result = libc.syscall(ctypes.c_long(number), *map(_argument, arguments))
     if result == -1:
         error = ctypes.get_errno()
-        raise OSError(error, f"{name}: {os.strerror(error)}")
+        raise OSError(error, f"{name}{what and f' ({what})'}: {os.strerror(error)}")
     return result
 
 
@@ -60,15 +67,42 @@ def _argument(value: Any) -> Any:
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     """mount(2)."""
-    system_call("mount", source, target, kind, flags, options)
+    system_call("mount", source, target, kind, flags, options, what=f"{kind or 'flags'} on {target}")
 
 
 def drop_capabilities() -> None:
     """Clear the effective, permitted and inheritable sets."""
-    head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-    system_call("capset", ctypes.byref(head), ctypes.byref((ctypes.c_uint32 * 6)()))
+    _set_capabilities(0)
 
 
 def set_process(option: int, *arguments: Any) -> None:
     """prctl(2)."""
-    system_call("prctl", option, *arguments, *[0] * (4 - len(arguments)))
+    system_call("prctl", option, *arguments, *[0] * (4 - len(arguments)), what=_OPTIONS[option])
+
+
+def leave_root(folders: Sequence[str], user: int = NOBODY) -> None:
+    """Become another user and group, without further groups. `OSError` names the call that the kernel refuses.
+
+    Where that user cannot read `folders` (a library below /root), files are still opened as root's, without root's
+    capabilities: Landlock says which can be.
+    """
+    set_process(_KEEP_CAPABILITIES, 1)
+    for name, step in (
+        ("setgroups", lambda: os.setgroups([])),
+        ("setresgid", lambda: os.setresgid(user, user, user)),
+        ("setresuid", lambda: os.setresuid(user, user, user)),
+    ):
+        try:
+            step()
+        except OSError as error:
+            why = f"{name} (so that root's programs are not root's): {error.strerror}; run as another user than root"
+            raise OSError(error.errno, why) from None
+    if not all(os.access(folder, os.R_OK | os.X_OK) for folder in folders):
+        _set_capabilities(_CHANGE_USER)
+        system_call("setfsuid", 0)
+
+
+def _set_capabilities(mask: int) -> None:
+    """The effective and permitted sets; the inheritable one is cleared."""
+    head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    system_call("capset", ctypes.byref(head), ctypes.byref((ctypes.c_uint32 * 6)(mask, mask)))
