@@ -139,7 +139,7 @@ def _show(figures: JsonObject) -> None:
             "documents",
             "end tokens",
             title=escape(figures["model"]["path"]),
-            caption="of the text alone; end tokens are measured beside it, in nats each",
+            caption="of the text alone; end tokens do not count in it, and what each costs in nats is in the last column",
         )
         for name, loss in figures["loss"].items():
             bits = "" if loss["bits_per_byte"] is None else f"{loss['bits_per_byte']:.4f}"

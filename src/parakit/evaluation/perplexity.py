@@ -124,16 +124,16 @@ def evaluate_loss(
             f"seq_len {seq_len} is over the model's context window of {window} tokens", "lower it"
         )
     rows = rows_per_batch or max(1, TOKENS_PER_FORWARD // seq_len)
-    tally = _Tally(shards)
+    sums = _LossSums(shards)
     n_unknown = 0
     with evaluation_mode(model):
         for batch in evaluation_batches(shards, seq_len, rows, overlap, _n_ends(shards)):
             losses, targets = token_losses(model, batch)
-            tally.add(losses.double().cpu().numpy(), targets.cpu().numpy(), batch.counted_targets)
+            sums.add(losses.double().cpu().numpy(), targets.cpu().numpy(), batch.counted_targets)
             n_unknown += 0 if unk_id is None else int((targets == unk_id).sum())
             if advance is not None:
                 advance(batch.n_counted)
-    return tally.result(n_unknown)
+    return sums.result(n_unknown)
 
 
 def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -189,7 +189,7 @@ def evaluate_text(
     text = encode_documents(tokenizer, documents, text_start)
     if text.n_bytes == 0:
         raise UserError(f"{', '.join(paths)}: no text to evaluate on", "name files with text")
-    for line in _unread(report):
+    for line in _skipped_text(report):
         log(line)
     found = evaluate_loss(
         model,
@@ -209,7 +209,7 @@ def _digested(documents: Iterable[Document], digest: hashlib._Hash) -> Iterator[
         yield document
 
 
-def _unread(report: ReadReport) -> list[str]:
+def _skipped_text(report: ReadReport) -> list[str]:
     """What of the named files is not in the figure, or not as it is in the file."""
     counts = {
         "files left out": sum(report.skipped.values()),
@@ -288,7 +288,7 @@ def blocks_of(offsets: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, i
     return document * n_parts + (positions - offsets[document]) * n_parts // length, n_parts * n_documents
 
 
-class _Tally:
+class _LossSums:
     """Sums of nats: by block of what the loss counts (`LossResult.counted`), and of the end tokens."""
 
     def __init__(self, shards: TokenShards) -> None:

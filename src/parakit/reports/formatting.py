@@ -40,6 +40,25 @@ FAMILIES = {
     "encoder": "An encoder",
     "encoder-decoder": "An encoder-decoder",
 }
+STAGE_TITLES = {
+    "start": "The published model",
+    "vocabulary": "Larger vocabulary",
+    "pretrain": "Pre-training",
+    "reward": "Reward modelling",
+    "constitution": "Constitutional training",
+    "best_of_n": "Best-of-n fine-tuning",
+    "dpo": "Direct preference optimization",
+    "ppo": "Proximal policy optimization",
+    "grpo": "Group-relative policy optimization",
+    "distill": "Distillation",
+}
+TOKENIZER_KINDS = {
+    "byte_bpe": "byte-level BPE",
+    "wordpiece": "WordPiece",
+    "unigram": "Unigram",
+    "char": "characters",
+    "word": "words",
+}
 
 
 def humanize(name: str) -> str:

@@ -21,6 +21,8 @@ from parakit.reports.alignment import outcome
 from parakit.reports.before_after import stage_effects
 from parakit.reports.formatting import (
     ROLES,
+    STAGE_TITLES,
+    TOKENIZER_KINDS,
     final_stage,
     forgetting,
     hide_missing,
@@ -63,25 +65,6 @@ TITLES = {
     "time": "Time",
     "lineage": "Lineage",
     "settings": "Settings",
-}
-STAGE_TITLES = {
-    "start": "The published model",
-    "vocabulary": "Larger vocabulary",
-    "pretrain": "Pre-training",
-    "reward": "Reward modelling",
-    "constitution": "Constitutional training",
-    "best_of_n": "Best-of-n fine-tuning",
-    "dpo": "Direct preference optimization",
-    "ppo": "Proximal policy optimization",
-    "grpo": "Group-relative policy optimization",
-    "distill": "Distillation",
-}
-TOKENIZER_KINDS = {
-    "byte_bpe": "byte-level BPE",
-    "wordpiece": "WordPiece",
-    "unigram": "Unigram",
-    "char": "characters",
-    "word": "words",
 }
 
 

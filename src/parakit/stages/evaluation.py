@@ -52,9 +52,8 @@ def measure(
     """Evaluate `models`, in the order of the pipeline: each was made from the one before. One named `start` is the
     published model that the build began with: it answers and continues as the others do.
 
-    `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>`, what its stage changed;
-    `suites_against_start.<suite>.<model>`, the same against the start; `evaluations`, a row for each text and model, those
-    of `held_out` (a name and a folder of token shards) too, with the difference to the start, else to the parent.
+    `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>` and, by suite,
+    `suites_against_start`: the differences; `evaluations`, a row for each text and model, those of `held_out` too.
     `held_out_of_start` holds the same texts as the start's tokenizer encodes them, where it is another one;
     `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task` and `task_of_start`, the figures
     of the tuned model and of the start, if it has the head, on the held-out part of `examples`.
