@@ -217,6 +217,7 @@ def _skipped_text(report: ReadReport) -> list[str]:
         "lines over the limit left out": report.long_lines,
         "bytes that are not UTF-8, measured as a replacement character": report.bad_bytes,
     }
+    counts |= {f"files read as {name}": n for name, n in report.encodings.items() if name.lower() != "utf-8"}
     return [f"evaluated text: {n:,} {what}" for what, n in counts.items() if n]
 
 
