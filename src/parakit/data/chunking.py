@@ -30,7 +30,9 @@ def chunk(blocks: Iterable[str], max_chars: int) -> Iterator[str]:
     """
     least = max(1, max_chars // 4)
     held, start = "", 0
-    pending: list[str] = []  # joined only when they can be cut, so that a whole book is not copied for each block
+    pending: list[
+        str
+    ] = []  # joined only when they can be cut, so that a whole book is not copied for each block
     n_pending = 0
     for block in blocks:
         pending.append(block)

@@ -27,6 +27,7 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.corpus import largest
 from parakit.data.documents import Document
 from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.chat.template_support import check_supported
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -324,6 +325,8 @@ def _encode_conversations(
             f"conversations are for decoders, and the family is {family}",
             "write documents, or use the family decoder",
         )
+    for conversation in conversations:
+        check_supported(tokenizer, conversation)
     chats = [compile_chat(tokenizer, conversation) for conversation in conversations]
     contents = (m.content for c in conversations for m in c.messages if m.role == "assistant" and m.weight)
     ids = [np.array(chat.token_ids, np.uint32) for chat in chats]

@@ -82,7 +82,9 @@ def by_hand(model: LanguageModel) -> float:
         for first in range(0, len(ids) - 1, window):
             end = min(first + window, len(ids) - 1)
             logits = model(ids[None, max(0, end - window) : end])[0][first - end :]
-            nats += float(functional.cross_entropy(logits.double(), ids[first + 1 : end + 1], reduction="sum"))
+            nats += float(
+                functional.cross_entropy(logits.double(), ids[first + 1 : end + 1], reduction="sum")
+            )
             n += end - first
     return nats / n
 

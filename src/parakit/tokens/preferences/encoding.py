@@ -21,6 +21,7 @@ from parakit.common.progress import Bar
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.preferences.rankings import Ranking
 from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.chat.template_support import check_supported
 from parakit.tokens.config import LongRowRule
 from parakit.tokens.long_rows import LongRows, RowKind, by_seq_len, fit_rows
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -118,6 +119,7 @@ def encode_rankings(
     answers: list[list[list[int]]] = []
     margins = []
     for ranking in rankings:
+        check_supported(tokenizer, Conversation(ranking.prompt))
         prompts.append(compile_chat(tokenizer, ranking.prompt, add_generation_prompt=True).token_ids)
         answers.append(
             [completion_ids(tokenizer, ranking.prompt, one, prompts[-1])[1] for one in ranking.completions]

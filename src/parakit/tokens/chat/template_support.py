@@ -1,0 +1,57 @@
+"""What a chat template writes of a conversation besides the contents: tools, calls of functions, reasoning.
+
+A template that does not know them drops them, as transformers does, and a turn that calls a function becomes an empty
+answer to learn. A set with such rows is refused instead. A template that cannot render the probe is not judged.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from parakit.common.errors import UserError
+from parakit.data.conversations.conversation import Conversation, Message
+from parakit.data.conversations.messages import ToolCall
+from parakit.tokens.chat.rendering import read_turns, render
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+_MARK = "zqxmark"
+_TOOLS = [{"type": "function", "function": {"name": _MARK, "description": "", "parameters": {"type": "object",
+           "properties": {}}}}]  # fmt: skip
+_USER = Message("user", "a")
+_CALL = Message("assistant", "", tool_calls=(ToolCall(_MARK, "{}", "abcdefghi"),))
+_PROBES: dict[str, tuple[Message, ...]] = {
+    "tools": (_USER,),
+    "tool_calls": (_USER, _CALL, Message("tool", "b", name="x", tool_call_id="abcdefghi"), Message("assistant", "c")),
+    "reasoning_content": (_USER, Message("assistant", "b", reasoning_content=_MARK)),
+}  # fmt: skip
+_REMEDIES = {
+    "tools": "take a model whose template knows tools, or write them into the system prompt and remove the key",
+    "tool_calls": "take a model whose template knows tools, or write the calls into the content",
+    "reasoning_content": "take a model whose template knows reasoning, or write it into the content, as <think>...</think>",
+}
+
+
+def check_supported(tokenizer: Tokenizer, conversation: Conversation) -> None:
+    """`UserError` where the template would drop tools, calls or reasoning of `conversation`."""
+    found = {
+        "tools": conversation.tools is not None,
+        "tool_calls": any(message.tool_calls for message in conversation.messages),
+        "reasoning_content": any(message.reasoning_content for message in conversation.messages),
+    }
+    for key in (key for key, is_there in found.items() if is_there):
+        if not _writes(tokenizer, key):
+            first = next((m.content for m in conversation.messages if m.role == "user"), "")
+            raise UserError(
+                f"a conversation has {key!r}, which the model's chat template does not write: the one that begins with"
+                f" {' '.join(first.split())[:60]!r}",
+                _REMEDIES[key],
+            )
+
+
+@lru_cache(maxsize=6)
+def _writes(tokenizer: Tokenizer, key: str) -> bool:
+    tools = _TOOLS if key == "tools" else None
+    try:
+        return _MARK in render(tokenizer, read_turns(_PROBES[key]).messages, False, tools).text
+    except UserError:
+        return True
