@@ -20,11 +20,14 @@ from parakit.checkpoints.import_notes import import_notes
 from parakit.checkpoints.loading import load_model
 from parakit.checkpoints.model_folder import (
     MAX_SHARD_BYTES,
+    head_of,
     load_full_model,
     read_settings,
     save_model,
     unused_tensors,
 )
+from parakit.checkpoints.publisher import choose_architecture, publisher_of
+from parakit.checkpoints.weights import require_finite_weights
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, fsync_folder, sha256_file
@@ -103,6 +106,8 @@ def _import_folder(
     """Load a Hugging Face folder, check it and save it as `output`; `source` is what messages call it."""
     model, tokenizer = load_full_model(folder, dtype=lineage.config["dtype"], accept_config=accept_config)
     check_sample(tokenizer, source)
+    architecture, config, head = read_settings(folder, accept_config)
+    lineage.result |= {"finite_weights": require_finite_weights(model, architecture, head, source)}
     if chat_template is not None:
         _set_chat_template(tokenizer, chat_template, source)
         lineage.config["chat_template"] = "given"
@@ -112,7 +117,6 @@ def _import_folder(
         **lineage.config,
         "architecture": hf_config.get("model_type"),
     }
-    architecture, config, _ = read_settings(folder, accept_config)
     unused = unused_tensors(folder, architecture, config)
     notes = import_notes(folder, data_files(folder), tokenizer, unused)
     lineage.result |= {"notes": notes} if notes else {}
@@ -147,6 +151,8 @@ def export_model(
         raise UserError(f"{out}: exists already", "choose another folder")
     card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
     loaded, tokenizer = load_model(folder, dtype=dtype)
+    architecture = choose_architecture(loaded.config, head_of(loaded), publisher_of(loaded))
+    require_finite_weights(loaded, architecture, head_of(loaded), str(model))
     with disk_errors(out), output_lock(out):
         temporary = partial_folder(out)
         try:

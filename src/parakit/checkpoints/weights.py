@@ -169,6 +169,29 @@ def export_tensors(
         yield tensor.hf_name, joined.reshape(tensor.shape).contiguous()
 
 
+def require_finite_weights(
+    model: TransformerModel, architecture: Architecture, head: Head, where: str
+) -> int:
+    """The number of the model's values, after one pass over them; `UserError` names a tensor with NaN or infinity."""
+    import torch
+
+    n, bad = 0, []
+    for name, tensor in export_tensors(model, architecture, head, None):
+        n += tensor.numel()
+        if not torch.isfinite(tensor).all():
+            bad.append((name, tensor.numel() - int(torch.isfinite(tensor).sum()), tensor))
+    if bad:
+        name, n_bad, tensor = bad[0]
+        others = f", and {len(bad) - 1} other tensors too" if len(bad) > 1 else ""
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{where}: {n_bad} of the {tensor.numel()} values of {name} ({dtype}) are NaN or infinite{others}",
+            "such a model computes nothing of use: fetch it again, or ask its publisher"
+            + ("; float16 ends at 65504: choose bfloat16 or float32" if dtype == "float16" else ""),
+        )
+    return n
+
+
 def tensor_sizes(config: ModelConfig, architecture: Architecture, head: Head) -> dict[str, int]:
     """Elements of every tensor of the folder, in the order in which they are written."""
     return {tensor.hf_name: math.prod(tensor.shape) for tensor in architecture.hf_tensors(config, head)}

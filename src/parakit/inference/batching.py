@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
+from parakit.common.errors import UserError
+
 MICRO_BATCH_SIZE = 64
 
 
@@ -19,6 +21,20 @@ class HasTrainingMode(Protocol):
     def train(self, mode: bool = True) -> Any:
         """Switch dropout on or off."""
         ...
+
+
+def require_finite(outputs: torch.Tensor, what: str) -> torch.Tensor:
+    """`outputs` (..., N) of a model, after checking that the greatest of each row is a finite number; NaN is the greatest.
+
+    Raises `UserError`: a choice among such numbers would be arbitrary.
+    """
+    if not outputs.amax(-1).isfinite().all():
+        raise UserError(
+            f"the model's {what} are not finite numbers (NaN or infinity)",
+            "its weights are corrupt, its training diverged, or float16 is too narrow for it; parakit import names the "
+            "tensors that hold such values",
+        )
+    return outputs
 
 
 @contextlib.contextmanager

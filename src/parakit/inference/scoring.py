@@ -15,7 +15,13 @@ import torch
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
-from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
+from parakit.inference.batching import (
+    MICRO_BATCH_SIZE,
+    evaluation_mode,
+    pad_rows,
+    require_finite,
+    rows_by_length,
+)
 from parakit.inference.capabilities import require_capability
 from parakit.inference.generation.decoding import check_prompt
 from parakit.inference.generation.text import Prompt, context_ids, prompt_ids
@@ -41,7 +47,7 @@ def logits_of(model: LanguageModel | MaskedLanguageModel, token_ids: Sequence[in
         )
     with evaluation_mode(model):
         logits = model(torch.tensor([token_ids], device=next(model.parameters()).device))[0]
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return require_finite(logits if logits.dtype == torch.float64 else logits.float(), "logits")
 
 
 def input_ids_of(model: LanguageModel | MaskedLanguageModel, tokenizer: Tokenizer, text: str) -> list[int]:
@@ -77,7 +83,7 @@ def log_likelihoods(
             input_ids, _ = pad_rows([encoded[i][0] for i in rows], device)  # (B, T)
             loss_mask, _ = pad_rows([encoded[i][1] for i in rows], device)
             # padding is on the right, where causal attention cannot look
-            logits = model(input_ids[:, :-1]).float()  # (B, T - 1, V)
+            logits = require_finite(model(input_ids[:, :-1]).float(), "logits")  # (B, T - 1, V)
             chosen = logits.log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
             totals = (chosen.double() * loss_mask[:, 1:]).sum(-1).tolist()
             for i, total in zip(rows, totals, strict=True):

@@ -106,6 +106,8 @@ def load_adapter(
     peft = read_peft_config(folder)
     where = regular_file(folder, WEIGHTS)
     tensors = dict(read_tensors(read_header(where)))
+    if bad := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise UserError(f"{where}: {bad[0]} holds NaN or infinity", "its tuning diverged, or fetch it again")
     read = _read_lora if peft["peft_type"] == "LORA" else _read_virtual_tokens
     with without_adapter(model):
         return read(model, tensors, peft, where)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch.nn import functional
 
-from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, rows_by_length
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, require_finite, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig
 from parakit.inference.generation.decoding import (
@@ -132,7 +132,7 @@ def beam_search_batch(
     scores[:, 0] = 0  # all beams of a prompt are still equal
     while True:
         order, token_ids, beam_scores, active = [], [], [], []
-        steps = functional.log_softmax(logits.float(), dim=-1)  # (B K, V)
+        steps = functional.log_softmax(require_finite(logits.float(), "logits"), dim=-1)  # (B K, V)
         if rules is not None:
             steps = rules.apply(steps, _histories(begun, searches))
         best = _best(steps, scores, n_beams * (1 + max(1, len(stop_ids))))

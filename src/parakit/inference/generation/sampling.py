@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from parakit.common.seeds import derive_seed, rng
+from parakit.inference.batching import require_finite
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.rules import GenerationRules, TokenHistory
 
@@ -137,7 +138,8 @@ class Sampler:
                 self.seen[row, torch.tensor(prompt, device=device)] = True
 
     def choose(self, logits: torch.Tensor) -> torch.Tensor:
-        """The next token of every row: logits (B, V) to token ids (B,)."""
+        """The next token of every row: logits (B, V) to token ids (B,). `UserError` where they are no finite numbers."""
+        require_finite(logits, "logits")
         if self.rules is not None:
             logits = self.rules.apply(
                 logits if logits.dtype == torch.float64 else logits.float(), self.histories

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, require_finite
 from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.batches import (
     EncodedInput,
@@ -163,7 +163,7 @@ def label_scores(
     with evaluation_mode(model):
         for batch in batches(model, inputs, model.config.n_token_types, micro_batch_size):
             logits = model(batch.input_ids, attention_mask=batch.attention_mask, **batch.context).cpu()
-            logits = logits if logits.dtype == torch.float64 else logits.float()
+            logits = require_finite(logits if logits.dtype == torch.float64 else logits.float(), "scores")
             for row, values in zip(batch.rows, logits, strict=True):
                 scores[row] = values[: len(inputs[row].token_ids)] if values.ndim == 2 else values
     return scores

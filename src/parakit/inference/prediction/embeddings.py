@@ -17,7 +17,7 @@ import torch
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.settings import closest_match
-from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, require_finite
 from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.batches import Text, batches, context_window, encode_texts
 from parakit.model.config import EmbedderConfig, EmbedderPooling
@@ -73,7 +73,7 @@ def embed(
         for batch in batches(model, inputs, trunk.config.n_token_types, micro_batch_size):
             hidden = trunk(batch.input_ids, attention_mask=batch.attention_mask, **batch.context)  # (B, T, D)
             found = text_vectors(hidden, batch.attention_mask, config, layers, n_prompt)
-            vectors[batch.rows] = found.float().cpu().numpy()
+            vectors[batch.rows] = require_finite(found.float(), "vectors").cpu().numpy()
     return vectors
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from parakit.common.errors import UserError
-from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, require_finite
 from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.batches import EncodedInput, batches, check_length
 from parakit.model.heads import MaskedLanguageModel
@@ -68,7 +68,7 @@ def fill_masks(
         for batch in batches(model, inputs, model.config.n_token_types, micro_batch_size):
             hidden = model.hidden(batch.input_ids, attention_mask=batch.attention_mask, **batch.context)
             masked = (batch.input_ids == tokenizer.mask_id).nonzero()  # (N, 2): row, position
-            logits = model.logits(hidden[masked[:, 0], masked[:, 1]])  # (N, V)
+            logits = require_finite(model.logits(hidden[masked[:, 0], masked[:, 1]]), "logits")  # (N, V)
             probabilities = (logits if logits.dtype == torch.float64 else logits.float()).softmax(-1)
             best = probabilities.topk(min(n_candidates, probabilities.shape[-1]), dim=-1)
             for (row, position), values, token_ids in zip(
