@@ -132,7 +132,7 @@ def _set_chat_template(tokenizer: Tokenizer | None, chat_template: str, source: 
         )
     from parakit.tokens.chat.template import compile_chat
 
-    tokenizer.chat_template = chat_template
+    tokenizer.chat_template, tokenizer.named_templates = chat_template, {}
     compile_chat(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
 
 

@@ -80,4 +80,6 @@ def _template_notes(tokenizer: Tokenizer) -> list[str]:
         return [
             f"the chat template fails on a short conversation, so the model continues plain texts only: {error.message}"
         ]
+    if tokenizer.shows_date:
+        return [f"the chat template shows the date, which is fixed at {tokenizer.chat_date}"]
     return []

@@ -25,6 +25,7 @@ from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import set_languages, task_model
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.examples.shards import ExampleShards
+from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
 from parakit.training.pace import TimeBudget
@@ -100,6 +101,8 @@ class FinetuneJob:
         base, languages = set_languages(base, tokenizer, training)
         settings = replace(task_settings(training), languages=languages)
         splits = Splits.of_task(self.shards, self.task)
+        if isinstance(splits.train, TokenShards) and splits.train.chat_date is not None:
+            tokenizer.chat_date = splits.train.chat_date  # served with the date it is trained with
         replay = ReplayData.open(training, self.shards, splits)
         new_turns = self.task == "chat" and not is_chat_tuned(folder)
         saved = load_plan(run_dir)

@@ -50,6 +50,7 @@ class TokenShards:
     tokenizer_digest: str = ""
     family: Family = "decoder"  # determines the special tokens around each document
     has_context_turns: bool = False  # some of the assistant's turns have weight 0
+    chat_date: str | None = None  # (ISO) the date that the chat template shows, where it shows one
     corpus: Mapping[str, Any] = field(
         default_factory=dict
     )  # `data.corpus.FACTS` of the corpus, files by tokens
@@ -111,6 +112,7 @@ class TokenShards:
             tokenizer_digest=index["tokenizer_digest"],
             family=index["family"],
             has_context_turns=entry.get("has_context_turns", False),
+            chat_date=index.get("chat_date"),
             corpus=index.get("corpus", {}),
             end_ids=tuple(entry["end_ids"])
             if "end_ids" in entry
@@ -180,6 +182,8 @@ def write_shards(
             "tokenizer_digest": tokenizer.digest,
             "family": family,
         }
+        if tokenizer.shows_date and tokenizer.chat_date is not None:
+            index["chat_date"] = lineage.result["chat_date"] = tokenizer.chat_date
         if corpus:
             files = by_file.get("train") if corpus.get("n_files") else None
             index["corpus"] = corpus | ({"largest_files": largest(files, "tokens")} if files else {})

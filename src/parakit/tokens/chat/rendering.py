@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -161,6 +160,12 @@ def render(
 ) -> Rendered:
     """The text of a conversation; `UserError` without a template, and with the reason where it cannot be rendered."""
     template = tokenizer.template_for(tools)
+    if template is None and tokenizer.named_templates:
+        raise UserError(
+            f"this model has several chat templates, {', '.join(sorted(tokenizer.named_templates))}, and none is the"
+            " default",
+            "copy the one for conversations to chat_template.jinja in the folder",
+        )
     if template is None:
         raise UserError(
             "this model has no chat template, so it cannot be asked in a conversation",
@@ -192,7 +197,6 @@ def _context(
         "tools": tools,
         "documents": None,
         "add_generation_prompt": add_generation_prompt,
-        "date": date.today().isoformat(),
         **dict(variables),
     }
 

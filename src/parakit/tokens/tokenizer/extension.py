@@ -199,7 +199,7 @@ class _Extender:
             json.dumps(parsed, ensure_ascii=False),
             kind=self.tokenizer.kind,
             special=self.tokenizer.special,
-            chat_template=self.tokenizer.chat_template,
+            **self.tokenizer.chat_settings,
             published=self.tokenizer.published,
         )
 

@@ -1,5 +1,5 @@
 """Tokenizers on disk, in the layout of transformers: tokenizer.json, tokenizer_config.json,
-special_tokens_map.json, chat_template.jinja.
+special_tokens_map.json, chat_template.jinja, additional_chat_templates/NAME.jinja.
 
 Reading executes nothing from the folder: `auto_map` is ignored, `tokenizer_class` is only a name, tokenizer.json is data,
 and the chat template is only text here. A third-party folder without tokenizer.json is converted by `importers.folder`; a
@@ -9,9 +9,11 @@ PAD that equals EOS is dropped. `target_tokenizer.json`, which transformers does
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ _FILE, _CONFIG, _MAP, _TEMPLATE = (
 )
 MAX_VALUES = 8_000_000  # of a vocabulary of a million tokens with scores or merges, and more
 FETCH = "restore the file from a copy, or fetch it again"
+_NAMED_TEMPLATES = "additional_chat_templates"
+_CHAT_DATE = "parakit_chat_date"  # in tokenizer_config.json
 _TARGET = "target_tokenizer.json"
 _GENERATION, _MODEL = "generation_config.json", "config.json"
 _READ = (_FILE, _CONFIG, _MAP, _TEMPLATE, _TARGET, _GENERATION, _MODEL)
@@ -80,7 +84,7 @@ class PublishedTokenizer:
             before = before | {"model_input_names": written["model_input_names"]}
         else:
             before = before | {"model_input_names": None}
-        if isinstance(published.get("chat_template"), str):  # a file of its own
+        if "chat_template" in published:  # files of their own
             published = {key: value for key, value in published.items() if key != "chat_template"}
         return apply_changes(published, before, written)
 
@@ -93,6 +97,8 @@ class TokenizerFiles:
     kind: str
     special: SpecialTokens
     chat_template: str | None
+    named_templates: dict[str, str]
+    chat_date: str | None
     target_json: str | None
     source: Path
     published: PublishedTokenizer
@@ -126,7 +132,8 @@ class TokenizerFiles:
                 text, target_json = complete_json(text), target_json and complete_json(target_json)
                 parsed = json.loads(text)
             special = read_special_tokens(settings, _all_tokens(parsed))
-            kind, chat_template = _kind(settings, parsed), _read_template(folder, settings)
+            kind, templates = _kind(settings, parsed), _read_templates(folder, settings)
+            chat_date = _read_chat_date(config)
         names = _names(special)
         published = PublishedTokenizer(
             json=text,
@@ -137,7 +144,8 @@ class TokenizerFiles:
             is_converted=not (folder / _FILE).is_file(),
             stop_ids=_read_stop_ids(folder),
         )
-        return cls(text, kind, special, chat_template, target_json, source, published)
+        default = templates.pop("default", None)
+        return cls(text, kind, special, default, templates, chat_date, target_json, source, published)
 
 
 @contextmanager
@@ -175,9 +183,12 @@ def write_tokenizer_files(
     token_types: bool,
     pad_with_eos: bool = False,
     published: PublishedTokenizer | None = None,
+    named_templates: Mapping[str, str] | None = None,
+    chat_date: str | None = None,
 ) -> None:
     """Write the files into an existing or new folder; other files in it stay. `pad_with_eos`: name EOS as PAD where there
-    is none, for programs that pad batches with it. `published`: settings to keep.
+    is none, for programs that pad batches with it. `published`: settings to keep. `chat_date`: the date that a chat
+    template shows.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = _names(special)
@@ -190,6 +201,8 @@ def write_tokenizer_files(
             special_map = apply_changes(special_map, published.written_map, names)
     if pad_with_eos and config.get("pad_token") is None and "eos_token" in names:
         config["pad_token"] = names["eos_token"]
+    if chat_date is not None:
+        config[_CHAT_DATE] = chat_date
     write_text_atomic(folder / _FILE, tokenizer_json)
     if target_json is not None:
         write_text_atomic(folder / _TARGET, target_json)
@@ -198,6 +211,9 @@ def write_tokenizer_files(
     write_json_atomic(folder / _CONFIG, config)
     if chat_template is not None:
         write_text_atomic(folder / _TEMPLATE, chat_template)
+    for name, template in (named_templates or {}).items():
+        (folder / _NAMED_TEMPLATES).mkdir(exist_ok=True)
+        write_text_atomic(folder / _NAMED_TEMPLATES / f"{name}.jinja", template)
 
 
 def has_tokenizer(folder: str | Path) -> bool:
@@ -271,17 +287,36 @@ def _kind(settings: Mapping[str, Any], parsed: Mapping[str, Any]) -> str:
 def read_chat_template(folder: str | Path) -> str | None:
     """The chat template in a folder's files; None without one."""
     folder = Path(folder)
-    return _read_template(folder, _read_mapping(folder / _CONFIG))
+    return _read_templates(folder, _read_mapping(folder / _CONFIG)).get("default")
 
 
-def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    if (folder / _TEMPLATE).is_file():
-        return (folder / _TEMPLATE).read_text(encoding="utf-8")
+def _read_templates(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Chat templates by name, as transformers finds them: those in files, else those in tokenizer_config.json, which has
+    one or a list of several by name (for tools, for retrieval, and the default).
+    """
+    files = {"default": folder / _TEMPLATE} if (folder / _TEMPLATE).is_file() else {}
+    files |= {path.stem: path for path in sorted((folder / _NAMED_TEMPLATES).glob("*.jinja"))}
+    if files:
+        return {name: path.read_text(encoding="utf-8") for name, path in files.items()}
     inline = settings.get("chat_template")
-    if isinstance(inline, list):  # several by name: for tools, for retrieval, and the one for conversations
-        named = {one.get("name"): one.get("template") for one in inline if isinstance(one, dict)}
-        inline = named.get("default")
-    return inline if isinstance(inline, str) else None
+    named = {"default": inline}
+    if isinstance(inline, list):
+        named = {str(one.get("name")): one.get("template") for one in inline if isinstance(one, dict)}
+    elif isinstance(inline, dict):
+        named = inline
+    templates = {name: template for name, template in named.items() if isinstance(template, str)}
+    for name in templates:
+        if not re.fullmatch(r"[\w.-]{1,100}", name) or set(name) == {"."}:
+            raise UserError(
+                f"{folder / _CONFIG}: a chat template has the name {name!r:.120}, which is no file name",
+                "name it with letters, digits, - and _",
+            )
+    return templates
+
+
+def _read_chat_date(config: Mapping[str, Any]) -> str | None:
+    value = config.get(_CHAT_DATE)
+    return None if value is None else date.fromisoformat(value).isoformat()
 
 
 def _read_stop_ids(folder: Path) -> tuple[int, ...]:

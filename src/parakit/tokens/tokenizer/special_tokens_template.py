@@ -76,9 +76,7 @@ def with_special_tokens_template(tokenizer: Tokenizer, family: Family) -> Tokeni
     if tokenizer.parsed_json.get("post_processor") == processor:
         return tokenizer
     text = json.dumps(tokenizer.parsed_json | {"post_processor": processor}, ensure_ascii=False, indent=2)
-    return Tokenizer(
-        text, kind=tokenizer.kind, special=tokenizer.special, chat_template=tokenizer.chat_template
-    )
+    return Tokenizer(text, kind=tokenizer.kind, special=tokenizer.special, **tokenizer.chat_settings)
 
 
 def _with_strings(words: str, strings: Mapping[str, str]) -> str:

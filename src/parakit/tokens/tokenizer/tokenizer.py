@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class Tokenizer:
         kind: str,
         special: SpecialTokens,
         chat_template: str | None = None,
+        named_templates: Mapping[str, str] | None = None,
+        chat_date: str | None = None,
         target_json: str | None = None,
         published: PublishedTokenizer | None = None,
     ) -> None:
@@ -60,6 +63,10 @@ class Tokenizer:
         self.kind = kind
         self.special = special
         self.chat_template = chat_template
+        self.named_templates = dict(named_templates or {})
+        """Chat templates for other uses by name, such as `tool_use`."""
+        self.chat_date = chat_date
+        """The date (ISO) that a chat template shows, where one is recorded; else that of today."""
         self.published = published
         """The settings of the folder that it was loaded from; `save` keeps what has not changed since."""
         self._backend = HuggingFaceTokenizer.from_str(tokenizer_json)
@@ -136,14 +143,33 @@ class Tokenizer:
         """The end at which the publisher cuts a text that is too long: right or left."""
         return str(self.published.config.get("truncation_side", "right")) if self.published else "right"
 
+    # --- chat templates
     def template_for(self, tools: Sequence[Any] | None) -> str | None:
-        """The chat template for a conversation with or without `tools`; None without one."""
-        return self.chat_template
+        """The chat template for a conversation with or without `tools`, as transformers chooses it; None without one."""
+        return (None if tools is None else self.named_templates.get("tool_use")) or self.chat_template
 
-    @cached_property
+    @property
+    def shows_date(self) -> bool:
+        """Whether a chat template asks for the date."""
+        return any(
+            "strftime_now" in one for one in (self.chat_template or "", *self.named_templates.values())
+        )
+
+    @property
     def template_variables(self) -> tuple[tuple[str, str], ...]:
-        """The special tokens under the names that chat templates know."""
-        return tuple((f"{purpose}_token", string) for purpose, string in self.special.strings.items())
+        """The special tokens under the names that chat templates know, and the `date`."""
+        self.chat_date = self.chat_date or date.today().isoformat()
+        named = [(f"{purpose}_token", string) for purpose, string in self.special.strings.items()]
+        return *named, ("date", self.chat_date)
+
+    @property
+    def chat_settings(self) -> JsonObject:
+        """The arguments that make another tokenizer with the same chat templates."""
+        return {
+            "chat_template": self.chat_template,
+            "named_templates": self.named_templates,
+            "chat_date": self.chat_date,
+        }
 
     # --- encoding
     @cached_property
@@ -298,6 +324,8 @@ class Tokenizer:
             kind=self.kind,
             special=self.special,
             chat_template=self.chat_template if own_chat_template or not is_own else None,
+            named_templates=self.named_templates,
+            chat_date=dict(self.template_variables)["date"] if self.shows_date else None,
             token_types=token_types,
             pad_with_eos=pad_with_eos,
             published=self.published,
@@ -315,6 +343,8 @@ class Tokenizer:
                 kind=files.kind,
                 special=files.special,
                 chat_template=files.chat_template,
+                named_templates=files.named_templates,
+                chat_date=files.chat_date,
                 target_json=files.target_json,
                 published=files.published,
             )
