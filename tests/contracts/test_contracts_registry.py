@@ -37,7 +37,7 @@ def test_every_check_has_a_contract_test_that_shows_it_failing() -> None:
 def _caught_names() -> set[str]:
     """The names in `pytest.mark.catches(...)` of this folder."""
     names: set[str] = set()
-    for path in Path(__file__).parent.glob("test_*.py"):
+    for path in Path(__file__).parent.rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.catches":
                 names |= {ast.literal_eval(argument) for argument in node.args}

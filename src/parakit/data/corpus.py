@@ -30,7 +30,7 @@ from parakit.data.sources import GeneratedSource
 from parakit.data.split_assignment import (
     LAST_RESORT,
     MIN_PIECES,
-    Assignment,
+    SplitAssignment,
     TextUnit,
     assign_regions,
     assign_splits,
@@ -180,7 +180,7 @@ def _counted(documents: Iterable[Document], report: ReadReport) -> Iterator[Docu
         yield document
 
 
-def _regions(texts: _Texts, config: TextConfig, source: GeneratedSource[Document] | None) -> Assignment:
+def _regions(texts: _Texts, config: TextConfig, source: GeneratedSource[Document] | None) -> SplitAssignment:
     """Regions of the longest texts, or of few short texts a whole one; `UserError` where a split stays empty."""
     fractions = _fractions(config)
     n = _longest(texts)
@@ -194,7 +194,7 @@ def _regions(texts: _Texts, config: TextConfig, source: GeneratedSource[Document
 
 
 def _write_splits(
-    folder: Path, collected: Path, texts: _Texts, assignment: Assignment, config: TextConfig
+    folder: Path, collected: Path, texts: _Texts, assignment: SplitAssignment, config: TextConfig
 ) -> JsonObject:
     """Copy the documents to their splits; returns what the report says about these."""
     splits = {split: {"documents": 0, "bytes": 0, "sources": 0} for split in SPLITS}
@@ -209,11 +209,11 @@ def _write_splits(
             unit = texts.units[index]
             document = Document(**json.loads(row))
             split = assignment.splits[index]
-            if split is None and index not in assignment.left_out:
+            if split is None and index not in assignment.dropped:
                 split = region_split(pieces[index], unit.n_pieces, *_fractions(config))
                 pieces[index] += 1
-            if index in assignment.left_out or split is None:
-                counts: dict[str, int] = similar if index in assignment.left_out else gap
+            if index in assignment.dropped or split is None:
+                counts: dict[str, int] = similar if index in assignment.dropped else gap
             elif split == "train" and _position(document) >= caps.get(unit.file, 1.0):
                 counts = capped
             else:
@@ -248,13 +248,13 @@ def largest(by_file: Counter[str], unit: str) -> list[JsonObject]:
     ]
 
 
-def _caps(texts: _Texts, assignment: Assignment, config: TextConfig) -> dict[str, float]:
+def _caps(texts: _Texts, assignment: SplitAssignment, config: TextConfig) -> dict[str, float]:
     """The part of its documents that a file keeps in the training split, for files that are cut down."""
     if config.max_source_share is None:
         return {}
     sizes = Counter[str]()
     for i, unit in enumerate(texts.units):
-        if assignment.splits[i] in (None, "train") and i not in assignment.left_out:
+        if assignment.splits[i] in (None, "train") and i not in assignment.dropped:
             sizes[unit.file] += unit.n_bytes
     return source_caps(sizes, config.max_source_share)
 

@@ -39,23 +39,23 @@ class TextUnit:
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """`splits[i]` is the split of text i, None where its regions are in several or it is left out (`left_out`)."""
+class SplitAssignment:
+    """`splits[i]` is the split of text i, None where its regions are in several or it is left out (`dropped`)."""
 
     by: Literal["text", "region"]
     splits: list[Split | None]
-    left_out: frozenset[int] = frozenset()
+    dropped: frozenset[int] = frozenset()
 
 
 def assign_splits(
     units: Sequence[TextUnit], validation_fraction: float, test_fraction: float, least_room: float = 0.0
-) -> Assignment | None:
+) -> SplitAssignment | None:
     """Whole texts in splits, each of which has one where its fraction is above 0; None where that cannot be. Texts that
     resemble a held-out one are left out. `least_room` is a share of the bytes that a held-out split may have in any case.
     """
     groups = _groups(units)
     held = {group for group, members in groups.items() if any(units[i].held_out for i in members)}
-    left_out = frozenset(i for group in held for i in groups.pop(group) if not units[i].held_out)
+    dropped = frozenset(i for group in held for i in groups.pop(group) if not units[i].held_out)
     sizes = {group: sum(units[i].n_bytes for i in members) for group, members in groups.items()}
     total = sum(sizes.values())
     key = {group: _digest(units, members) for group, members in groups.items()}
@@ -74,22 +74,22 @@ def assign_splits(
     if not any(one == "train" for one in split.values()):
         return None
     splits: list[Split | None] = ["validation" if unit.held_out else split.get(unit.group) for unit in units]
-    return Assignment("text", splits, left_out)
+    return SplitAssignment("text", splits, dropped)
 
 
-def assign_regions(units: Sequence[TextUnit]) -> Assignment:
+def assign_regions(units: Sequence[TextUnit]) -> SplitAssignment:
     """Regions of the texts that are long enough; of near-duplicates only the longest is used, for its regions lie
     elsewhere than those of the others.
     """
-    left_out: set[int] = set()
+    dropped: set[int] = set()
     for members in _groups(units).values():
         longest = max(members, key=lambda i: (units[i].held_out, units[i].n_bytes, -i))
-        left_out.update(i for i in members if i != longest and not units[i].held_out)
+        dropped.update(i for i in members if i != longest and not units[i].held_out)
     least = min(MIN_PIECES, max((unit.n_pieces for unit in units if not unit.held_out), default=0))
     splits: list[Split | None] = [
         "validation" if unit.held_out else None if unit.n_pieces >= least else "train" for unit in units
     ]
-    return Assignment("region", splits, frozenset(left_out))
+    return SplitAssignment("region", splits, frozenset(dropped))
 
 
 def region_split(piece: int, n_pieces: int, validation_fraction: float, test_fraction: float) -> Split | None:

@@ -27,6 +27,7 @@ from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import pop_expert_load
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import compilation, doctor
+from parakit.training.doctor.registry import log_warnings
 from parakit.training.interruption import TrainingInterrupted, stop_signals
 from parakit.training.loop import SpikeGuard, StepRecord, train_steps
 from parakit.training.metrics import MetricsLog
@@ -327,7 +328,7 @@ def _check(setup: TrainingSetup) -> None:
     n_warnings = sum(not result.passed for result in results)
     passed = f"{n_warnings} of them warnings" if n_warnings else "all passed"
     log(f"{setup.title}: the doctor ran {len(results) - len(skipped)} checks{took}: {passed}")
-    doctor.log_warnings(setup.title, results)
+    log_warnings(setup.title, results)
     if skipped:
         log(f"{setup.title}: not checked, to stay within {check_seconds(setup):.0f}s: {', '.join(skipped)}")
 

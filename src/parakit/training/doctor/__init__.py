@@ -13,7 +13,6 @@ __getattr__, __dir__ = lazy_exports(
         "check_folder": "folders",
         "check_replay": "run",
         "document_views": "folders",
-        "log_warnings": "registry",
         "raise_first_failure": "run",
         "run_checks": "run",
     },
@@ -25,7 +24,6 @@ __all__ = [
     "check_folder",
     "check_replay",
     "document_views",
-    "log_warnings",
     "raise_first_failure",
     "run_checks",
 ]

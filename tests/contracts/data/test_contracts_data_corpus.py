@@ -14,7 +14,7 @@ from parakit.common.files import read_json
 from parakit.data import corpus as corpus_module
 from parakit.data.config import TextConfig
 from parakit.data.corpus import prepare_corpus
-from parakit.data.split_assignment import Assignment
+from parakit.data.split_assignment import SplitAssignment
 from parakit.data.splits import split_of
 from parakit.stages.data import make_shards
 from parakit.tokens.shards import TokenShards
@@ -91,8 +91,8 @@ def test_a_file_whose_pieces_are_in_every_split(
 ) -> None:
     (folder / "big.txt").write_text(prose(1_000, 300))
 
-    def by_piece(units: list, *fractions: float) -> Assignment:
-        return Assignment("text", [None if unit.n_pieces > 9 else "train" for unit in units])
+    def by_piece(units: list, *fractions: float) -> SplitAssignment:
+        return SplitAssignment("text", [None if unit.n_pieces > 9 else "train" for unit in units])
 
     monkeypatch.setattr(corpus_module, "assign_splits", by_piece)
     assert case_of(max_document_chars=500).first_failure() == "held-out-in-training"
@@ -105,10 +105,10 @@ def test_two_versions_of_a_text_in_two_splits(
     for k in range(3):
         (folder / f"{k} revised.txt").write_text(prose(k) + "\nOne more paragraph.")
 
-    def apart(units: list, *fractions: float) -> Assignment:
+    def apart(units: list, *fractions: float) -> SplitAssignment:
         splits = [split_of(unit.digest, *fractions) for unit in units]
         versions = [i for i, unit in enumerate(units) if unit.group != i]
-        return Assignment("text", ["test" if i in versions else split for i, split in enumerate(splits)])
+        return SplitAssignment("text", ["test" if i in versions else split for i, split in enumerate(splits)])
 
     monkeypatch.setattr(corpus_module, "assign_splits", apart)
     assert case_of().first_failure() == "held-out-in-training"
