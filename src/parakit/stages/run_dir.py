@@ -94,10 +94,12 @@ def run_directory(
 
 
 def discard_finished(out: Path, work: Path) -> None:
-    """Remove from `work` the run that has made `out`, where a kill came between the two; the caller holds the lock."""
+    """Remove from `work` what is left of the run that has made `out`, where a kill came between the two; the caller holds
+    the lock.
+    """
     with contextlib.suppress(UserError):
         run = open_artifact(out, verify=False).lineage.get("run")
-        if isinstance(run, str) and (work / run).is_dir():
+        if isinstance(run, str):
             _remove_finished(work, run, others=False)
 
 
