@@ -185,7 +185,7 @@ def _conversation_shards(recipe: RecipeConfig, folder: Path) -> Stage:
 
 
 def _examples(recipe: RecipeConfig) -> Stage:
-    from parakit.stages.data import example_files, make_examples
+    from parakit.stages.data import example_files, make_examples, report_skipped
 
     config, task = recipe.examples, recipe.task
     assert config is not None
@@ -193,7 +193,10 @@ def _examples(recipe: RecipeConfig) -> Stage:
     inputs = fingerprint(example_files(config, task))
     settings = {"examples": config.model_dump(mode="json"), "task": task, "inputs": inputs}
     return Stage(
-        "examples", settings, (), lambda out: _discard(make_examples(config, task, out, overwrite=True))
+        "examples",
+        settings,
+        (),
+        lambda out: _discard(report_skipped("examples", make_examples(config, task, out, overwrite=True))),
     )
 
 

@@ -302,7 +302,7 @@ def _tell(figures: JsonObject, new: int | Sequence[str]) -> None:
 def make_examples(config: ExamplesConfig, task: TaskName, out: Path, overwrite: bool = False) -> Path:
     """Read or generate the examples to tune on, and those to measure on."""
     with progress("examples", unit="examples") as bar:
-        made = prepare_examples(
+        return prepare_examples(
             primer_examples(config.primer, task) if config.primer else config.paths,
             task,
             out,
@@ -316,7 +316,6 @@ def make_examples(config: ExamplesConfig, task: TaskName, out: Path, overwrite: 
             overwrite=overwrite,
             progress=bar,
         )
-    return report_skipped("examples", made)
 
 
 def example_files(config: ExamplesConfig, task: TaskName) -> list[str]:

@@ -31,6 +31,7 @@ from parakit.stages.data import (
     make_examples,
     make_preferences,
     make_prompts,
+    report_skipped,
 )
 from parakit.stages.data_config import ConversationsConfig, ExamplesConfig
 from parakit.stages.distillation import DistillJob
@@ -262,7 +263,7 @@ def _example_shards(
         values: dict[str, object] = {key: tuple(map(str, paths)) for key, paths in files.items()}
         values |= {"test_paths": tuple(map(str, test_examples))} if test_examples else {"test_fraction": 0.0}
         config = ExamplesConfig.parse(values, "--examples")
-        folder = make_examples(config, task, work / "examples", overwrite=True)
+        folder = report_skipped("examples", make_examples(config, task, work / "examples", overwrite=True))
     elif validation_examples or test_examples:
         raise UserError(
             f"{folder}: is split already, but files for its splits were given", "remove those files"

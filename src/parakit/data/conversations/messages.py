@@ -13,6 +13,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -138,9 +139,9 @@ def _message(value: object, where: str, row: TrackedRow) -> Message:
     speaker = message.get("from" if is_sharegpt else "role")
     role = _role(speaker, where)
     for key in message:
-        near = difflib.get_close_matches(key, _KEYS, 1, 0.8) if key not in _KEYS else []
-        if near and near[0] not in message and message.is_set(key):
-            raise UserError(f"{where}: {key!r} is not understood", f"did you mean {near[0]!r}?")
+        near = _misspelled(key) if key not in _KEYS else None
+        if near is not None and near not in message and message.is_set(key):
+            raise UserError(f"{where}: {key!r} is not understood", f"did you mean {near!r}?")
     content = message.get("value" if is_sharegpt else "content")
     calls: tuple[ToolCall, ...] = ()
     reasoning = None
@@ -160,6 +161,12 @@ def _message(value: object, where: str, row: TrackedRow) -> Message:
         _optional_text(message.get("name"), where, "'name'"),
         _optional_text(message.get("tool_call_id"), where, "'tool_call_id'") if role == "tool" else None,
     )
+
+
+@lru_cache(maxsize=256)
+def _misspelled(key: str) -> str | None:
+    """The key that was probably meant."""
+    return next(iter(difflib.get_close_matches(key, _KEYS, 1, 0.8)), None)
 
 
 def _role(speaker: object, where: str) -> str:

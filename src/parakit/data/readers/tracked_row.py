@@ -43,6 +43,11 @@ class TrackedRow(Mapping[str, Any]):
         self._read.add(key)
         return self._values[key]
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of a dict; Mapping's own costs an exception for each key that is missing."""
+        self._read.add(key)
+        return self._values.get(key, default)
+
     def __contains__(self, key: object) -> bool:
         return key in self._values
 
