@@ -41,7 +41,9 @@ def planted(folder: Path, value: float, kind: str = "language_model") -> Path:
         "embedder": lambda: Embedder(encoder, EmbedderConfig(pooling="mean")),
     }[kind]()
     with torch.no_grad():
-        next(p for name, p in model.named_parameters() if "feed_forward." in name and p.ndim == 2)[0, 0] = value
+        next(p for name, p in model.named_parameters() if "feed_forward." in name and p.ndim == 2)[0, 0] = (
+            value
+        )
     return save_model(model, TOKENIZER, folder / kind, Lineage("model"))
 
 

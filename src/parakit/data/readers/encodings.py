@@ -49,7 +49,7 @@ _LATIN_FAMILY = re.compile(
 )
 _ESCAPED = (b"\x1b$B", b"\x1b$@", b"\x1b(J")  # ISO-2022-JP: pure ASCII bytes with escapes
 _CONTROL = re.compile("[\0-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
-_ODD_IN_WORD = re.compile(r"[a-z](?:[A-ZÀ-ÞŠŒŽŸ]|[^\w\s'’\-–—…@./&])(?=[a-z])")
+_ODD_IN_WORD = re.compile(r"[a-z](?:[A-ZÀ-ÞŠŒŽŸ¹²³]|[^\w\s'’\-–—…@./&])(?=[a-z])")
 _PRINTABLE = re.compile(rb"[\t\n\r -~]")
 _NOT_ASCII = re.compile("[^\0-\x7f]")
 
@@ -222,7 +222,7 @@ def _strangeness(raw: bytes, name: str) -> float | None:
     if not _decodes(raw, name):
         return None
     text = raw.decode(name, "ignore")
-    best = from_bytes(raw, cp_isolation=[name], preemptive_behaviour=False).best()
+    best = from_bytes(raw, cp_isolation=[name], threshold=1.0, preemptive_behaviour=False).best()
     beyond = len(_NOT_ASCII.findall(text)) or 1
     return len(_ODD_IN_WORD.findall(text)) / beyond + (1.0 if best is None else float(best.chaos))
 
