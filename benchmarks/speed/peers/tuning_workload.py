@@ -39,7 +39,7 @@ MAX_SEQ_LEN, N_ROWS, N_STEPS, LEARNING_RATE = 128, 32, 12, 3e-4
 DPO_KL_COEF = 0.1
 CHAT_CONVERSATIONS, TALKER_STEPS = 1200, 120  # what the policy of GRPO was tuned on
 GRPO = GRPOConfig(
-    group_size=8, rollout_prompts=8, max_new_tokens=32, temperature=1.0, top_p=1.0, truncation_penalty=0.0,
+    group_size=8, rollout_prompts=8, minibatches=1, max_new_tokens=32, temperature=1.0, top_p=1.0, truncation_penalty=0.0,
     kl_coef=0.04, kl_estimator="k3", loss_norm="completion",
 )  # fmt: skip
 GRPO_STEPS, GRPO_RATE, GRPO_EPOCHS = 24, 5e-4, 6  # epochs: over the completions that are given
