@@ -13,6 +13,7 @@ from parakit.training.plan import TrainingPlan
 
 SET = ("--learning-rate", "0.0123", "--max-steps", "2", "--schedule", "cosine", "--warmup-steps", "1")
 SET = (*SET, "--device", "cpu", "--compile", "off")
+SMALL = ("--batch-tokens", "64")
 LONG = pytest.mark.long
 
 
@@ -35,11 +36,14 @@ def commands(build: Path, chats: Path, pairs: Path) -> dict[str, tuple[str, list
     return {
         "pretrain": (
             "tokens",
-            [str(build / "shards"), "--tokenizer", tokenizer, "--size", "40k", "--max-seq-len", "32"],
+            [str(build / "shards"), "--tokenizer", tokenizer, "--size", "40k", "--max-seq-len", "32", *SMALL],
         ),
-        "finetune": ("tokens", [model, "--conversations", str(chats)]),
+        "finetune": ("tokens", [model, "--conversations", str(chats), *SMALL]),
         "align": ("rows", [model, "--method", "dpo", "--preferences", str(pairs)]),
-        "distill": ("tokens", [model, "--shards", str(build / "shards"), "--size", "36k", "--may-be-larger"]),
+        "distill": (
+            "tokens",
+            [model, "--shards", str(build / "shards"), "--size", "36k", "--may-be-larger", *SMALL],
+        ),
     }
 
 

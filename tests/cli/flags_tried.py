@@ -1,0 +1,140 @@
+"""Flags of every command in combinations in which they would do nothing: each has to act or to be refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALWAYS = (
+    "always"  # acts in every combination, or changes speed, memory, the place or the form of the output only
+)
+CHECKED = "checked"  # refused elsewhere, by the settings' own rules, which their tests hold
+
+
+@dataclass(frozen=True)
+class Inert:
+    """A command line in which `flag` would do nothing, and a part of the refusal."""
+
+    command: str
+    flag: str
+    value: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def _inert(command: str, others: str, **flags: str) -> list[Inert]:
+    return [
+        Inert(command, f"--{name.replace('_', '-')}", tuple(value.split()), tuple(others.split()))
+        for name, value in flags.items()
+    ]
+
+
+# MODEL, CHAT..., PAIRS are replaced by folders and files of the tests.
+INERT = [
+    *_inert(
+        "evaluate",
+        "MODEL --tokens SHARDS",
+        n_suite_items="16",
+        seed="3",
+        prompting="plain",
+        compare="EVALUATION",
+        examples_split="test",
+        n_beams="2",
+        max_new_tokens="9",
+        micro_batch_size="3",
+        preferences_split="test",
+        overwrite="",
+    ),
+    *_inert("evaluate", "MODEL --text TEXT", split="train"),
+    *_inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),
+    *_inert("evaluate", "MODEL --preferences PAIRS", seed="3", overwrite="", split="test", overlap="4"),
+    *_inert("generate", "MODEL bird --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
+    *_inert("generate", "MODEL bird --prompting plain", system="Be kind."),
+    *_inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
+    *_inert("text", "TEXT --output OUT", statistics="", shares="1 2", seed="4"),
+    *_inert("text", "--primer --output OUT --conversations", shares="1 2"),
+    *_inert("text", "--primer --output OUT --preferences", test_fraction="0.3"),
+    *_inert("text", "CHATS --output OUT --conversations", max_document_chars="99", exclude="*.md"),
+    *_inert("tokenizer encode", "MODEL bird", family="encoder", overwrite=""),
+    *_inert("tokenizer compare", "MODEL --text bird", file="TEXT/0.txt"),
+    *_inert("doctor", "MODEL", n_documents="2"),
+    *_inert("doctor", "MODEL --data SHARDS", method="dpo"),
+    *_inert("merge", "MODEL MODEL --output OUT", base="MODEL", max_rounding_loss="0.5", prompts="TEXT/0.txt"),
+    *_inert("build", "--text TEXT", fetch="", extend_vocab="9"),
+    *_inert("build", "RECIPE", conversations="CHATS", examples="CHATS", exclude="*.md", text="TEXT"),
+    *_inert("build", "--text TEXT --size 40k --set", set="size=50k"),
+    *_inert(
+        "pretrain", "SHARDS --model MODEL --output OUT", size="40k", max_seq_len="16", architecture="bert"
+    ),
+    *_inert("pretrain", "SHARDS --model MODEL --output OUT --max-steps 2", time="9s"),
+    *_inert("finetune", "MODEL --conversations CHATS --output OUT", examples="CHATS", label_smoothing="0.1"),
+    *_inert(
+        "finetune",
+        "MODEL --conversations CHATS --output OUT",
+        rank="4",
+        trained_layers="0",
+        n_prompt_tokens="3",
+    ),
+    *_inert("align", "MODEL --method dpo --preferences PAIRS --output OUT", prompts="CHATS", group_size="4"),
+    *_inert("distill", "MODEL --shards SHARDS --output OUT", conversations="CHATS", max_new_tokens="9"),
+    *_inert("redteam", "MODEL --attacks ATTACKS --output OUT", suites="direct", n_attacks="9"),
+    *_inert("redteam", "MODEL --output OUT", judge_model="gpt"),
+    *_inert("import", "MODEL --output OUT", revision="main"),
+]
+
+# Every other flag, by command: why no combination makes it do nothing.
+OTHERS = {
+    "evaluate": {"tokens", "text", "examples", "suites", "output", "preferences", "device", "json"},
+    "generate": {
+        "repetition_penalty",
+        "temperature",
+        "max_new_tokens",
+        "stop",
+        "prompting",
+        "device",
+        "dtype",
+        "json",
+    },
+    "chat": {
+        *("repetition_penalty", "temperature", "max_new_tokens", "stop", "adapters", "system", "when_full"),
+        *("device", "dtype", "json"),
+    },
+    "text": {
+        *("output", "primer", "conversations", "preferences", "task", "overwrite", "json"),
+    },
+    "tokenizer encode": {"output", "json"},
+    "tokenizer compare": {"text", "json"},
+    "doctor": {"data", "split", "seq_len", "show", "json"},
+    "merge": {"output", "dtype", "text", "max_logit_difference", "weights", "overwrite", "json"},
+    "build": {
+        *(
+            "model",
+            "task",
+            "family",
+            "evaluate_text",
+            "size",
+            "time",
+            "name",
+            "seed",
+            "builds",
+            "dry_run",
+            "json",
+        ),
+    },
+    "redteam": {
+        "output",
+        "attacks",
+        "judge",
+        "seed",
+        "max_new_tokens",
+        "against",
+        "device",
+        "overwrite",
+        "json",
+    },
+    "import": {"output", "dtype", "accept_config", "overwrite", "json"},
+    "export": {"output", "dtype", "max_shard_size", "json"},
+    "show": {"verify", "json"},
+    "predict": {
+        *("text", "input", "n_beams", "length_penalty", "stop_when", "max_new_tokens", "n_candidates"),
+        *("source_language", "target_language", "embed", "prompt_name", "device", "dtype", "json"),
+    },
+}
