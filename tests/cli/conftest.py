@@ -11,6 +11,7 @@ import pytest
 from parakit.common.seeds import rng
 
 TINY = [
+    *("text.validation_fraction=0.2", "text.test_fraction=0.2"),
     *("size=40k", "max_seq_len=32", "tokenizer.vocab_size=320"),
     *("pretrain.max_steps=4", "pretrain.batch_tokens=128", "pretrain.warmup_steps=1"),
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parakit.data.config import TextConfig
+
 ALWAYS = (
     "always"  # acts in every combination, or changes speed, memory, the place or the form of the output only
 )
@@ -47,7 +49,7 @@ INERT = [
     *_inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),
     *_inert("evaluate", "MODEL --preferences PAIRS", seed="3", overwrite="", split="test", overlap="4"),
     *_inert("generate", "MODEL bird --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
-    *_inert("generate", "MODEL bird --prompting plain", system="Be kind."),
+    *_inert("generate", "MODEL bird --prompting plain", system="Kind"),
     *_inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
     *_inert("text", "TEXT --output OUT", statistics="", shares="1 2", seed="4"),
     *_inert("text", "--primer --output OUT --conversations", shares="1 2"),
@@ -80,7 +82,7 @@ INERT = [
     *_inert("import", "MODEL --output OUT", revision="main"),
 ]
 
-# Every other flag, by command: why no combination makes it do nothing.
+# Every other flag, by command: acts in every combination, or changes the place or the form of the output, or speed.
 OTHERS = {
     "evaluate": {"tokens", "text", "examples", "suites", "output", "preferences", "device", "json"},
     "generate": {
@@ -99,6 +101,7 @@ OTHERS = {
     },
     "text": {
         *("output", "primer", "conversations", "preferences", "task", "overwrite", "json"),
+        *(set(TextConfig.model_fields) - {"paths"}),
     },
     "tokenizer encode": {"output", "json"},
     "tokenizer compare": {"text", "json"},

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import Needs, refuse_inert
-from parakit.cli.rendering.left_out import left_out_lines
+from parakit.cli.rendering.skipped_files import skipped_lines
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
@@ -267,4 +267,4 @@ def _notes(report: JsonObject, folder: str) -> list[str]:
         f" {row['skipped_rows']:,} left out"
         for row in report.get("mixture", [])
     ]
-    return notes + list(left_out_lines(report, folder))
+    return notes + list(skipped_lines(report, folder))

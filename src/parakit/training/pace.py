@@ -152,7 +152,7 @@ class Pace:
             self.window_seconds, self.window_steps = self.window_seconds - old[0], self.window_steps - old[1]
 
     def _choose_threads(self) -> int:
-        """Those of the next step: chosen again now and then. The speed is then measured anew."""
+        """Those of the next step: chosen again now and then. The speed is then measured again."""
         now = self.budget.used
         if self.most_threads == 1 or now - self.threads_chosen < THREADS_EVERY * self.budget.seconds:
             return self.threads

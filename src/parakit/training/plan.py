@@ -60,8 +60,8 @@ class TrainingPlan(Config):
     )
 
     def revised(self, step: int, max_steps: int, n_threads: int = 0) -> TrainingPlan:
-        """The plan of a run that ends after `max_steps` steps, as it turns out after `step` of them. The schedule goes on
-        from where it is and reaches its end at the new one; what was planned for the steps before is unchanged.
+        """The plan of a run that ends after `max_steps` steps, as it turns out after `step` of them. The schedule continues
+        from its present point and reaches its end at the new one; what was planned for the steps before is unchanged.
         """
         known: Revisions = self.revisions or ((0, self.max_steps, 0),)
         revisions = (*(one for one in known if one[0] < step), (step, max_steps, n_threads))

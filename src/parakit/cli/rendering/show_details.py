@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from parakit.cli.rendering.left_out import left_out
 from parakit.cli.rendering.show_adapters import describe_adapter
 from parakit.cli.rendering.show_models import describe_model, flat
 from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
@@ -22,6 +21,7 @@ from parakit.cli.rendering.show_shapes import (
     TextRow,
     first_rows,
 )
+from parakit.cli.rendering.skipped_files import skipped_by_reason
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, read_lineage, verify_manifest
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file, read_json
@@ -182,7 +182,7 @@ def _corpus(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str,
     }
     texts = [_cut(row["text"]) for row in first_rows(path / "train.jsonl", TextRow, N_SAMPLES)]
     total = sum(row["documents"] for row in splits)
-    files = left_out(report)
+    files = skipped_by_reason(report)
     title = f"files left out (skipped_files in {path / 'report.json'} lists them)"
     return (
         f"a corpus of {total:,} documents",

@@ -10,7 +10,7 @@ from typing import Any
 N_EXAMPLES, N_KINDS = 3, 4
 
 
-def left_out(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def skipped_by_reason(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each reason, the most frequent first: its files, their kinds (by the end of the name), and examples."""
     named: dict[str, list[dict[str, str]]] = {}
     for entry in report.get("skipped_files", []):
@@ -29,9 +29,9 @@ def left_out(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def left_out_lines(report: Mapping[str, Any], folder: str) -> Iterator[str]:
+def skipped_lines(report: Mapping[str, Any], folder: str) -> Iterator[str]:
     """For the terminal; `folder` has the report with the whole list."""
-    rows = left_out(report)
+    rows = skipped_by_reason(report)
     if not rows:
         return
     total = sum(row["files"] for row in rows)

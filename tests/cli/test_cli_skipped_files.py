@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from parakit.cli.main import main
-from parakit.cli.rendering.left_out import left_out, left_out_lines
+from parakit.cli.rendering.skipped_files import skipped_by_reason, skipped_lines
 from tests.cli.conftest import write_text
 
 
@@ -26,18 +26,18 @@ REPORT = {
 
 
 def test_every_reason_has_its_count_its_kinds_and_examples_of_each_kind():
-    binary, hidden, unread = left_out(REPORT)
+    binary, hidden, unreadable = skipped_by_reason(REPORT)
     assert (binary["reason"], binary["files"], binary["kinds"]) == ("binary", 30, ".png 20, .pdf 10")
     assert binary["examples"] == "a/00.png, b/00.pdf, a/01.png, ..."
     assert hidden["examples"] == ".0, .1"
-    assert unread["examples"] == "z.txt (Permission denied)"
-    first, *examples, last = left_out_lines(REPORT, "out")
+    assert unreadable["examples"] == "z.txt (Permission denied)"
+    first, *examples, last = skipped_lines(REPORT, "out")
     assert first.startswith("33 files and folders left out: binary 30 (.png 20, .pdf 10); hidden 2 (")
     assert len(examples) == 3
     assert last == "  all of them: skipped_files in out/report.json"
     cut = REPORT | {"skipped_files": REPORT["skipped_files"][:5]}
-    assert list(left_out_lines(cut, "out"))[-1].startswith("  the first 5: ")
-    assert list(left_out_lines({"skipped": {}, "skipped_files": []}, "out")) == []
+    assert list(skipped_lines(cut, "out"))[-1].startswith("  the first 5: ")
+    assert list(skipped_lines({"skipped": {}, "skipped_files": []}, "out")) == []
 
 
 def test_text_and_show_list_what_a_folder_held_besides_text(tmp_path: Path, capsys):
