@@ -109,7 +109,8 @@ def train(setup: TrainingSetup) -> JsonObject:
         compilation.discard_compiled_code(trainer.model)
         if validated != step:  # the time may be over after a validation
             final = _validate(setup, trainer, step, metrics, bar)
-    return run_figures(setup, trainer, final, step, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return run_figures(trainer, task, setup.run_dir, final, setup.before, step, seconds)
 
 
 class Trainer:
