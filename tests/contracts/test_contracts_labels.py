@@ -237,6 +237,63 @@ def test_only_the_last_turn_counts(chat: TrainingCase) -> None:
     assert with_masks(chat, change).first_failure() == "only-last-turn"
 
 
+# ---- a template whose parts of the assistant are absent or misplaced
+
+END = "{{- '<|end|>' -}}"
+CONTENT = "{{- ' ' + message['content'] -}}"
+BROKEN_TEMPLATES = {
+    "no end": (CHAT_TEMPLATE.replace(END, ""), "1 of 2 answers end without"),
+    "an end before the content": (
+        CHAT_TEMPLATE.replace(CONTENT + END, END + CONTENT),
+        "1 of 2 answers end without",
+    ),
+    "no end after the last turn": (
+        CHAT_TEMPLATE.replace(END, "{%- if not loop.last -%}" + END + "{%- endif -%}"),
+        "1 of 2 answers end without",
+    ),
+    "no text": (
+        CHAT_TEMPLATE.replace(CONTENT, "{{- message['content'] if message['role'] != 'assistant' -}}"),
+        "leaves out the text of every answer",
+    ),
+    "only parts": (
+        CHAT_TEMPLATE.replace(CONTENT, "{%- for p in message['content'] -%}{{- p.text -}}{%- endfor -%}"),
+        "leaves out the text of every answer",
+    ),
+    "text of the last turn": (
+        CHAT_TEMPLATE.replace(CONTENT, "{{- message['content'] if loop.last or loop.first -}}"),
+        "leaves out the text of one of two answers",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_TEMPLATES)
+def test_a_template_whose_part_of_the_assistant_is_absent_or_misplaced(name: str, chat: TrainingCase) -> None:
+    template, reason = BROKEN_TEMPLATES[name]
+    assert template != CHAT_TEMPLATE
+    case = with_template(chat, template)
+    case = case.replace(shards=chat_shards(case.tokenizer))
+    found = {result.name: result.detail for result in case.results() if not result.passed}
+    assert reason in found.get("template-loses-answer", found.get("all-masked", ""))
+
+
+@pytest.mark.catches("template-loses-answer")
+def test_a_template_that_was_changed_after_encoding(chat: TrainingCase) -> None:
+    template, _ = BROKEN_TEMPLATES["no text"]
+    assert "template-loses-answer" in with_template(chat, template).failures()
+
+
+@pytest.mark.parametrize("role", ["assistant", "user", "nobody"])
+def test_marks_of_generation_change_nothing(role: str, chat: TrainingCase) -> None:
+    """Roles decide what counts, so a template that marks the wrong part, or none, is as good as another."""
+    marked = "{% generation %}" + CONTENT + "{% endgeneration %}"
+    choice = (
+        "{%- if message['role'] == '" + role + "' -%}" + marked + "{%- else -%}" + CONTENT + "{%- endif -%}"
+    )
+    case = with_template(chat, CHAT_TEMPLATE.replace(CONTENT, choice))
+    assert compile_chat(case.tokenizer, CONVERSATIONS[0]) == compile_chat(chat.tokenizer, CONVERSATIONS[0])
+    assert case.first_failure() == "healthy"
+
+
 # ---- training and serving differ
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from parakit.common.errors import UserError
 from parakit.tokens.chat.template import compile_chat
@@ -93,3 +94,32 @@ def _compiled(tokenizer: Tokenizer, n_exchanges: int) -> list[int]:
 
 def _n_leading(token_ids: Sequence[int], bos_id: int) -> int:
     return next((i for i, token_id in enumerate(token_ids) if token_id != bos_id), len(token_ids))
+
+
+def lost_by_template(tokenizer: Tokenizer) -> str | None:
+    """What the tokenizer's chat template leaves out of a conversation of two answers; None where it writes all."""
+    answers = ("alpha", "omega")
+    messages = [
+        message
+        for answer in answers
+        for message in ({"role": "user", "content": "a"}, {"role": "assistant", "content": answer})
+    ]
+    try:
+        compiled = compile_chat(tokenizer, messages)
+    except UserError:
+        return None  # `template-differs` reports it
+    turns = [
+        [i for i, _ in run]
+        for counts, run in groupby(
+            zip(compiled.token_ids, compiled.loss_mask, strict=True), key=lambda one: one[1]
+        )
+        if counts
+    ]
+    written = [tokenizer.normalize(answer) for answer in answers]
+    texts = [tokenizer.decode(ids).replace(" ", "") for ids in turns]
+    lost = [answer for answer in written if not any(answer in text for text in texts)]
+    if lost and tokenizer.unk_id not in {i for ids in turns for i in ids}:
+        place = "every answer" if len(lost) == len(answers) else "one of two answers"
+        return f"the chat template leaves out the text of {place}"
+    open_ends = sum(ids[-1] not in tokenizer.control_ids for ids in turns)
+    return f"{open_ends} of {len(turns)} answers end without a special token" if open_ends else None

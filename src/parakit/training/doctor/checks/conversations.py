@@ -15,6 +15,7 @@ from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import completions
 from parakit.training.doctor.checks.compatibility import PROBE_MESSAGES
 from parakit.training.doctor.context import CheckContext
+from parakit.training.doctor.openings import lost_by_template
 from parakit.training.doctor.turn_markers import Span, TurnMarkers
 
 check = partial(registry.check, subject="Conversations and templates")
@@ -217,6 +218,20 @@ def answer_not_counted(context: CheckContext) -> str | None:
 
 
 @check(
+    "template-loses-answer",
+    applies_to=("conversations", "rankings"),
+    prevents="The chat template leaves out the assistant's text, or does not end its turn: every label is masked, or the end"
+    " is never learned, while the run looks healthy.",
+    noticed_by="A conversation of two answers is compiled through the tokenizer's chat template; both texts must count, and"
+    " after each of them a special token.",
+    remedy="Use a template that writes the content of every assistant's message, and a special token after it.",
+    sources=("marin #7237", "unsloth #11321", "trl PR #5988"),
+)
+def template_loses_answer(context: CheckContext) -> str | None:
+    return lost_by_template(context.tokenizer)
+
+
+@check(
     "template-differs",
     applies_to=("conversations",),
     prevents="Training and serving write a conversation with different tokens, and answers get worse without a reason.",
@@ -229,8 +244,14 @@ def template_differs(context: CheckContext) -> str | None:
     tokenizer, documents, turn_markers = context.tokenizer, context.documents, context.turn_markers
     try:
         prompt = compile_chat(tokenizer, PROBE_MESSAGES[:1], add_generation_prompt=True).token_ids
-        whole = compile_chat(tokenizer, PROBE_MESSAGES).token_ids
-        if whole[: len(prompt)] != prompt:
+        question, answer = PROBE_MESSAGES
+        forms = [
+            answer,
+            answer | {"reasoning_content": "c"},
+            answer | {"content": "<think>\nc\n</think>\n\nb"},
+        ]
+        begins = (compile_chat(tokenizer, [question, form]).token_ids[: len(prompt)] for form in forms)
+        if prompt not in begins:  # a prompt may open the reasoning, with which an answer then begins
             return "the generation prompt is not how an assistant's turn begins in training"
         if turn_markers is None:
             return None

@@ -10,7 +10,7 @@ from parakit.tokens.batches.batch import Batch, LabelledBatch, MaskedBatch, Pair
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import n_rows, target_segments
 from parakit.training.doctor.context import CheckContext
-from parakit.training.doctor.openings import padding_only_id
+from parakit.training.doctor.openings import lost_by_template, padding_only_id
 from parakit.training.doctor.row_formats import ALL, DECODER, SEQUENCES
 
 check = partial(registry.check, subject="Labels")
@@ -31,7 +31,9 @@ def all_masked(context: CheckContext) -> str | None:
     if context.spec.row_format not in DECODER:
         return None if batch.n_counted else f"nothing counts in the first {n_rows(batch)} rows"
     if not any(any(document.counted[1:]) for document in context.documents):
-        return f"none of {len(context.documents)} sampled documents has a counted token"
+        reason = lost_by_template(context.tokenizer) if context.spec.row_format == "conversations" else None
+        why = f": {reason}" if reason else ""
+        return f"none of {len(context.documents)} sampled documents has a counted token{why}"
     return None if batch.loss_mask.any() else "the first batch has no counted token"
 
 
