@@ -27,8 +27,8 @@ CHECKED_JSON = ("config.json", "tokenizer_config.json", "generation_config.json"
 def is_model_folder(path: str | Path) -> bool:
     """True for a folder with `config.json` and safetensors weights, whether they are valid or not."""
     path = Path(path)
-    return (path / "config.json").is_file() and any(
-        (path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")
+    return is_file(path / "config.json") and any(
+        is_file(path / name) for name in ("model.safetensors", "model.safetensors.index.json")
     )
 
 

@@ -155,6 +155,8 @@ def data_files(source: Path) -> dict[str, Path]:
         if path.is_dir() or not _is_data(name):
             continue
         files[name] = inner_link(path, root)
+        if not files[name].is_file():
+            raise UserError(f"{path}: is not a plain file", "remove it from the model folder")
     return files
 
 

@@ -26,7 +26,7 @@ from typing import Any
 from . import traced_text as tracing  # relative: the child process knows this folder as the package `chat`
 from .template_environment import TemplateError, compiled
 
-SECONDS_PER_REQUEST = 5.0
+SECONDS_PER_REQUEST, MAX_FAILURES = 5.0, 2
 MEMORY_BYTES = 1 << 30
 _START_CHILD = (
     "import sys, types; package = types.ModuleType('chat'); package.__path__ = sys.argv[1:]; "
@@ -78,10 +78,13 @@ class TemplateWorker:
         self._source = source
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
+        self._n_failures = 0
 
     def render_all(self, contexts: Sequence[Mapping[str, Any]]) -> list[Rendering]:
         """Render for each context, all within `SECONDS_PER_REQUEST`; `TemplateError` otherwise."""
         with self._lock:
+            if self._n_failures >= MAX_FAILURES:
+                raise TemplateError(f"it was ended {MAX_FAILURES} times: it takes too much time or memory")
             child = self._start()
             assert child.stdin is not None
             deadline = time.monotonic() + SECONDS_PER_REQUEST
@@ -90,6 +93,7 @@ class TemplateWorker:
                 reply = self._exchange(child, json.dumps(request).encode() + b"\n", deadline)
             except (OSError, TemplateError) as error:
                 self._stop()
+                self._n_failures += 1
                 reason = str(error) if isinstance(error, TemplateError) else "its process ended"
                 raise TemplateError(reason) from None
         if "error" in reply:

@@ -24,7 +24,7 @@ from parakit.tokens.importers.tokenizer_json import (
 )
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS
 
-MAX_BYTES = 100_000_000
+MAX_BYTES, MAX_TOKENS = 100_000_000, 1_000_000
 _WORDPIECE_CLASSES = {None, "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"}
 _SUFFIX_CLASSES = {"CLIPTokenizer", "OpenAIGPTTokenizer"}
 _GPT2_CLASSES = {
@@ -48,7 +48,10 @@ def wordpiece_json(folder: Path, settings: Mapping[str, Any]) -> JsonObject:
             f"{folder / 'tokenizer_config.json'}: do_basic_tokenize is off, so text would have to be split into words already",
             "use a model that splits text itself",
         )
-    lines = read_vocabulary_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    text = read_vocabulary_text(path)
+    if (n_lines := text.count("\n")) > MAX_TOKENS:
+        raise UserError(f"{path}: has {n_lines} lines; {MAX_TOKENS} tokens are the limit", "fetch it again")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     tokens = lines if lines[-1] else lines[:-1]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     strings = read_special_tokens(settings, vocabulary).strings
