@@ -114,7 +114,7 @@ def shards_of(ids: list[list[int]], masks: list[list[bool]] | None, tokenizer: T
 def plain_shards(tokenizer: Tokenizer) -> TokenShards:
     before, after = document_boundaries(tokenizer, "decoder")
     ids = [[*before, *tokenizer.encode(d.text), *after] for d in DOCUMENTS]
-    return shards_of(ids, None, tokenizer)
+    return replace(shards_of(ids, None, tokenizer), end_ids=tuple(after))
 
 
 def chat_shards(tokenizer: Tokenizer, conversations: list[Conversation] = CONVERSATIONS) -> TokenShards:

@@ -37,7 +37,8 @@ def _does(statement: str, before: str = "") -> str:
 # What the judge would report, and what results look like on the pipe; written to every possible descriptor.
 _FORGERIES = """
 import os
-lines = [b'["passed", "", 9]\\n', b'{"outcome": "passed"}\\n', b'["returned", true]\\n', b'["returned", 5]\\n']
+lines = [b'["passed", "", 9]\\n', b'{"outcome": "passed"}\\n', b'["returned", true, {"list": 2}]\\n',
+         b'["returned", 7, {"list": 2}]\\n']
 for number in range(64):
     for line in lines * 6:
         try:
@@ -154,4 +155,52 @@ CHEATS = {
     "descriptors closed": _returns("7", "import os; os.closerange(0, 64)"),
     "descriptors crossed": _returns("7", "import os; os.dup2(4, 5)"),
     "the job read again": _returns("open(3).read()"),
+    "true beforehand": _does(
+        "return None", 'import os\nfor _ in range(100): os.write(5, b\'["returned", true, {"list": 2}]\\n\')'
+    ),
+    "an outcome of the judge": _does(
+        'import os; os.write(6, b\'["passed", "", 9]\\n\'); os.write(5, b\'["passed", 1, {"list": 2}]\\n\')'
+    ),
+    "a type that makes what it wants": _returns("type('int', (int,), {'__eq__': lambda a, b: True})"),
+    "a factory of its own": _returns("__import__('collections').defaultdict(lambda: 5)"),
+    "a counter equal to everything": _returns(
+        "Always('5')", "from collections import Counter\n" + _always("Counter")
+    ),
+    "a deque equal to everything": _returns(
+        "Always([5])", "from collections import deque\n" + _always("deque")
+    ),
+    "a decimal equal to everything": _returns(
+        "Always('7')", "from decimal import Decimal\n" + _always("Decimal")
+    ),
+    "a date equal to everything": _returns(
+        "Always(1, 1, 1)", "from datetime import date\n" + _always("date")
+    ),
+    "a named tuple with code for a name": _does(
+        'import os; os.write(5, b\'["returned", 5, {"namedtuple": ["A", ["x=__import__(1)"]]}, {"list": 2}]\\n\')'
+    ),
+    "a named tuple that is all": _returns("__import__('collections').namedtuple('int', 'x')(5)"),
+    "a builtin function as a type": _does(
+        'import os; os.write(5, b\'["returned", {"type": "eval"}, {"list": 2}]\\n\')'
+    ),
+    "an exception named as the judge's": _does(
+        "raise E",
+        "class E(Exception): pass\nE.__module__, E.__qualname__ = 'parakit.sandbox.calls', 'BrokenTest'",
+    ),
+    "an exception named as a skipped test": _does(
+        "raise E", "class E(Exception): pass\nE.__module__, E.__qualname__ = 'unittest.case', 'SkipTest'"
+    ),
+    "a skipped test": _does("import unittest; raise unittest.SkipTest('x')"),
+    "an exception of many types": _does("raise E", "class E(ValueError, KeyError, ArithmeticError): pass"),
+    "an exception with an exception in it": _does("raise ExceptionGroup('x', [TypeError()])"),
+    "an exception described wrongly": _does(
+        'import os; os.write(5, b\'["raised", ["builtins", "TypeError"], {"list": 1}, {"list": 2}]\\n\')'
+    ),
+    "an exit with a text": _does("raise SystemExit('6 passed')"),
+    "an async exit": _does("import asyncio; raise asyncio.CancelledError"),
+    "a generator that stops": _returns("(x for x in iter(int, 1))"),
+    "keys of everything": _returns("{True: 1, 5: 1, 'ab': 1, -4: 1, 42: 1}.keys()"),
+    "math.nan": _returns("__import__('math').nan"),
+    "a future that forgives": _returns(
+        "7", "from __future__ import annotations\nimport builtins\nbuiltins.compile = None"
+    ),
 }

@@ -139,6 +139,9 @@ def library_failures() -> Iterator[None]:
         ) from None
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def fix_surrogates(text: str) -> str:
     """`text` with lone surrogates (invalid in UTF-8) replaced by U+FFFD, and surrogate pairs joined."""
     try:
@@ -158,17 +161,17 @@ class ReferenceEncoder:
 
     def encode(self, text: str) -> list[int]:
         with library_failures():
-            return self.tokenizer.encode(text, add_special_tokens=False).ids
+            return self.tokenizer.encode(fix_surrogates(text), add_special_tokens=False).ids
 
     def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
         with library_failures():
-            encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+            encodings = self.tokenizer.encode_batch_fast(list(map(fix_surrogates, texts)), add_special_tokens=False)
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids and, for each, the characters of `text` it covers."""
+        """Ids and, for each, the characters of `text` it covers; every surrogate is read as U+FFFD, so that they hold."""
         with library_failures():
-            encoding = self.tokenizer.encode(text, add_special_tokens=False)
+            encoding = self.tokenizer.encode(_SURROGATE.sub("\ufffd", text), add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
 

@@ -125,6 +125,26 @@ def no_end_of_text(context: CheckContext) -> str | None:
 
 
 @check(
+    "ends-measured-as-text",
+    applies_to=("text",),
+    blocking=False,
+    prevents="End tokens count in the bits per byte of a text that has none, and the figure compares with no other.",
+    noticed_by="The control tokens that end sampled documents are compared with the end tokens that the shards name.",
+    remedy="Encode the data again with this version and this tokenizer.",
+)
+def ends_measured_as_text(context: CheckContext) -> str | None:
+    control, named = context.tokenizer.control_ids, set(getattr(context.shards, "end_ids", ()))
+    ends = [
+        document.token_ids[-1] for document in context.documents if len(document.token_ids) < MAX_DOCUMENT
+    ]
+    unnamed = [end for end in ends if end in control - named]
+    if not unnamed:
+        return None
+    token = context.tokenizer.token(unnamed[0])
+    return f"{len(unnamed)} of {len(ends)} documents end with {token!r}, which the shards do not name as an end token"
+
+
+@check(
     "loss-on-padding",
     applies_to=(*DECODER, *SEQUENCES, "tag", "rankings"),
     prevents="Padding counts as a target: the loss falls because the model learns to predict padding.",
