@@ -96,7 +96,7 @@ def _evaluations(folders: str | Path | Sequence[str | Path] | None) -> list[Json
 
 def _comparable(other: JsonObject, config: EvaluationConfig) -> bool:
     texts = {"text": bool(config.text), config.split: config.tokens is not None}
-    return bool(other["suites"] and config.suites) or any(texts.get(name) for name in other["loss"])
+    return bool(other["suites"] and config.suites) or any(texts.get(name) for name in other.get("loss") or ())
 
 
 def _compared(others: Sequence[JsonObject], results: JsonObject) -> JsonObject:

@@ -44,6 +44,8 @@ INERT = [
         micro_batch_size="3",
         preferences_split="test",
         overwrite="",
+        max_document_chars="99",
+        text_start="bos",
     ),
     *_inert("evaluate", "MODEL --text TEXT", split="train"),
     *_inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),

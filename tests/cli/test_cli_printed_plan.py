@@ -39,7 +39,7 @@ def commands(build: Path, chats: Path, pairs: Path) -> dict[str, tuple[str, list
             [str(build / "shards"), "--tokenizer", tokenizer, "--size", "40k", "--max-seq-len", "32", *SMALL],
         ),
         "finetune": ("tokens", [model, "--conversations", str(chats), *SMALL]),
-        "align": ("rows", [model, "--method", "dpo", "--preferences", str(pairs)]),
+        "align": ("rankings", [model, "--method", "dpo", "--preferences", str(pairs)]),
         "distill": (
             "tokens",
             [model, "--shards", str(build / "shards"), "--size", "36k", "--may-be-larger", *SMALL],

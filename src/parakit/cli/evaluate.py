@@ -54,7 +54,7 @@ class EvaluateCommandConfig(EvaluationConfig):
 
 _NEEDS = (
     Needs(
-        ("n_suite_items", "seed", "prompting", "compare"),
+        ("n_suite_items", "seed", "prompting"),
         lambda command: command.run_suites,
         "no suites are run",
         "run them with --suites",
@@ -77,6 +77,12 @@ _NEEDS = (
         lambda command: command.run_suites or command.examples,
         "nothing is answered or predicted",
         "run suites or name examples",
+    ),
+    Needs(
+        ("max_document_chars", "text_start"),
+        lambda command: command.text,
+        "there is no raw text",
+        "name some with --text",
     ),
     Needs(
         ("preferences_split",),
