@@ -106,9 +106,13 @@ def _recipe(command: BuildConfig) -> "RecipeConfig":
     named = {name: getattr(command, name) for name in ("name", "size", "time", "seed", "family")}
     named["finetune.task"] = command.task
     overrides = {key: value for key, value in named.items() if value is not None}
+    flags = set(overrides)
     for key, value in map(_setting, command.set):
+        if key in flags:
+            flag = f"--{key.removeprefix('finetune.')}"
+            raise UserError(f"{key} is set twice, by {flag} and by --set", "keep one of the two")
         if key in overrides:
-            raise UserError(f"{key} is set twice", "keep one of the two; --set takes a key once")
+            log(f"--set {key} is given twice: {value!r} is taken, which comes last")
         overrides[key] = value
     if command.evaluate_text:
         overrides["evaluate.texts"] = list(command.evaluate_text)
