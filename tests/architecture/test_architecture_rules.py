@@ -80,7 +80,14 @@ def test_test_files_have_unique_names_and_mirror_the_packages() -> None:
     names = [path.name for path in paths]
     assert sorted(set(names)) == sorted(names)
     unknown = {p.relative_to(ROOT / "tests").parts[0] for p in paths}
-    allowed = set(import_rules.MAY_IMPORT) | {"api", "architecture", "benchmarks", "contracts", "published"}
+    allowed = set(import_rules.MAY_IMPORT) | {
+        "api",
+        "architecture",
+        "attacks",
+        "benchmarks",
+        "contracts",
+        "published",
+    }
     assert unknown <= allowed
 
 

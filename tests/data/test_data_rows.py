@@ -280,3 +280,11 @@ def test_every_example_of_the_page_of_row_formats_is_read_whole() -> None:
         assert found[0] is not None
         assert not found[1].ignored
         assert fault_of(kind, row) is None
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_keys_next_to_a_documents_text_are_counted(suffix: str, tmp_path: Path) -> None:
+    path = written(tmp_path / f"d{suffix}", [{"text": "one", "url": "x"}, {"text": "two", "url": "y"}])
+    report = ReadReport()
+    assert len(list(read_documents(TextConfig(paths=(str(path),)), report))) == 2
+    assert report.to_dict()["ignored_keys"] == {"url": 2}

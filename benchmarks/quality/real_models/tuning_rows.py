@@ -16,7 +16,13 @@ from benchmarks.registry import Figures
 FULL_RATE, LORA_RATE, ALIGN_RATE, CLASSIFY_RATE = 2e-5, 2e-4, 5e-6, 1e-4
 SEQ_LEN, N_ROWS = 128, 2  # of the book
 STUDENT_LAYERS = tuple(layer for layer in range(30) if layer not in (9, 16, 22))
-RL: dict[str, Any] = {"group_size": 2, "rollout_prompts": 2, "minibatches": 1, "max_new_tokens": 12, "kl_coef": 0.04}
+RL: dict[str, Any] = {
+    "group_size": 2,
+    "rollout_prompts": 2,
+    "minibatches": 1,
+    "max_new_tokens": 12,
+    "kl_coef": 0.04,
+}
 RL_EPOCHS, RL_RATE = 3, 5e-6
 
 

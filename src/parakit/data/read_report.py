@@ -6,9 +6,11 @@ Counts are exact; lists of names end at a thousand, so that a folder of a millio
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from parakit.common.files import JsonObject
+from parakit.data.row_report import count_keys
 
 MAX_NAMED = 1_000
 MAX_ROWS = 20
@@ -40,6 +42,7 @@ class ReadReport:
     long_lines: int = 0
     long_line_bytes: int = 0
     rows: int = 0
+    ignored_keys: dict[str, int] = field(default_factory=dict)
     empty_rows: int = 0
     broken_rows: int = 0
     broken_files: dict[str, BrokenRows] = field(default_factory=dict)
@@ -67,7 +70,7 @@ class ReadReport:
             self.bad_files[source] = self.bad_files.get(source, 0) + n
 
     def count_broken_row(self, source: str, row: int, why: str) -> None:
-        """TrackedRow `row` of `source` could not be read."""
+        """Row `row` of `source` could not be read."""
         self.broken_rows += 1
         if source not in self.broken_files and len(self.broken_files) >= MAX_NAMED:
             return
@@ -75,6 +78,10 @@ class ReadReport:
         broken.n += 1
         if len(broken.rows) < MAX_ROWS:
             broken.rows.append(row)
+
+    def ignore(self, keys: Iterable[str], rows: int = 1) -> None:
+        """Count `rows` rows with `keys` (or columns) that are not the text."""
+        count_keys(self.ignored_keys, keys, rows)
 
     def count_long_line(self, n_bytes: int) -> None:
         """A line of `n_bytes` is over the limit and left out."""

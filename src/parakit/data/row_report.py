@@ -40,9 +40,7 @@ class RowReport:
 
     def ignore(self, keys: Iterable[str]) -> None:
         """Count one row with `keys` that nothing reads."""
-        for key in keys:
-            name = key if key in self.ignored or len(self.ignored) < MAX_KEYS else OTHER_KEYS
-            self.ignored[name] = self.ignored.get(name, 0) + 1
+        count_keys(self.ignored, keys)
 
     @property
     def total(self) -> int:
@@ -61,6 +59,13 @@ class RowReport:
     def reasons(self) -> str:
         """What was left out, for the message of an error; "" where that is nothing."""
         return "".join(f"; {line}" for line in skip_summary(self.to_dict()))
+
+
+def count_keys(counts: dict[str, int], keys: Iterable[str], rows: int = 1) -> None:
+    """Add `rows` to the count of each key; keys beyond the limit share one count."""
+    for key in keys:
+        name = key if key in counts or len(counts) < MAX_KEYS else OTHER_KEYS
+        counts[name] = counts.get(name, 0) + rows
 
 
 def skip_summary(report: Mapping[str, Any]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from parakit.data.readers.lines import (
     open_text,
 )
 from parakit.data.readers.parquet import parquet_values
+from parakit.data.readers.tracked_row import is_empty, key_name
 
 GIVE_UP_ROWS = 1_000  # a file whose first rows are all broken is not read to its end
 
@@ -125,8 +126,7 @@ def _read_json_lines(file: InputFile, config: TextConfig, report: ReadReport) ->
     """JSON lines, or one array of rows, whatever the file is called."""
     with open_text(file, config, report) as stream:
         values = _json_values(RowStream(stream), config, report)
-        rows = ((number, _text_of(value, config.text_field)) for number, value in values)
-        yield from _read_rows(rows, file, config, report)
+        yield from _read_rows(_texts(values, config.text_field, report), file, config, report)
 
 
 def _read_json(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
@@ -159,6 +159,16 @@ def _json_values(stream: RowStream, config: TextConfig, report: ReadReport) -> I
                 yield number, _parsed(line)
 
 
+def _texts(
+    values: Iterable[tuple[int, object]], text_field: str, report: ReadReport
+) -> Iterator[tuple[int, object]]:
+    """The text of each numbered row; its other keys are counted."""
+    for number, value in values:
+        if isinstance(value, dict):
+            report.ignore(key_name(key) for key in value if key != text_field and not is_empty(value[key]))
+        yield number, _text_of(value, text_field)
+
+
 def _parsed(line: bytes) -> object:
     try:
         return loads(line.decode("utf-8", "surrogateescape"))
@@ -184,7 +194,7 @@ def _text_of(row: object, text_field: str) -> object:
 
 def _read_parquet(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
     with open_input(file, config) as stream:
-        yield from _read_rows(parquet_values(stream, file, config), file, config, report)
+        yield from _read_rows(parquet_values(stream, file, config, report), file, config, report)
 
 
 def _broken_rows_error(where: str, why: str, n_broken: int, n_rows: int, config: TextConfig) -> UserError:
@@ -195,7 +205,7 @@ def _broken_rows_error(where: str, why: str, n_broken: int, n_rows: int, config:
 
 
 def _no_text_error(path: str, skipped: Counter[str]) -> UserError:
-    hint = "Parakit reads .txt, .md, .jsonl, .parquet, source code, these as .gz, and folders of them"
+    hint = "Parakit reads .txt, .md, .jsonl, .json, .parquet, source code, these as .gz, and folders of them"
     if not skipped:
         return UserError(f"{path}: the folder is empty", hint)
     reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(skipped.items()))

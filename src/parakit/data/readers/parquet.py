@@ -17,14 +17,18 @@ from typing import IO, Any
 
 from parakit.common.settings import closest_match
 from parakit.data.config import TextConfig
+from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import InputFile
 from parakit.data.readers.lines import UnreadableFileError, decompression_bomb_error, expansion_limit
+from parakit.data.readers.tracked_row import key_name
 
 _ROWS = 8  # rows decoded at once: slower when fewer, and a hostile page is repeated this often when more
 
 
-def parquet_values(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[tuple[int, object]]:
-    """TrackedRow numbers (from 1) and texts (None where null) of the column `config.text_field`.
+def parquet_values(
+    stream: IO[bytes], file: InputFile, config: TextConfig, report: ReadReport
+) -> Iterator[tuple[int, object]]:
+    """Row numbers (from 1) and texts (None where null) of the column `config.text_field`; `report` counts the others.
 
     Raises `UnreadableFileError` where the file is damaged, has no such column, or expands too much.
     """
@@ -33,6 +37,8 @@ def parquet_values(stream: IO[bytes], file: InputFile, config: TextConfig) -> It
     row = n_bytes = 0
     with _open_table(stream, file, config) as (table, limit):
         _check_column(table, config.text_field)
+        others = (key_name(name) for name in table.schema_arrow.names if name != config.text_field)
+        report.ignore(others, table.metadata.num_rows)
         for batch in table.iter_batches(batch_size=_ROWS, columns=[config.text_field], use_threads=False):
             values = batch.column(0)
             if pyarrow.types.is_dictionary(values.type):
@@ -49,7 +55,7 @@ def parquet_values(stream: IO[bytes], file: InputFile, config: TextConfig) -> It
 def parquet_rows(
     stream: IO[bytes], file: InputFile, config: TextConfig
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """TrackedRow numbers (from 1) and rows, without nulls at any depth.
+    """Row numbers (from 1) and rows, without nulls at any depth.
 
     Raises `UnreadableFileError` where the file is damaged, has two columns of one name, expands too much, or has a row
     over `config.max_line_bytes`.

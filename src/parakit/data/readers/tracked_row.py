@@ -70,7 +70,7 @@ class TrackedRow(Mapping[str, Any]):
 
     def is_set(self, key: str) -> bool:
         """Whether the row has a value for `key` that is not empty; this does not count as reading it."""
-        return not _is_empty(self._values.get(key))
+        return not is_empty(self._values.get(key))
 
     def close(self) -> list[str]:
         """The names of the keys that nothing read, each once. `UserError` for one whose loss would change what is
@@ -87,8 +87,7 @@ class TrackedRow(Mapping[str, Any]):
                     texts = self._read_texts() if texts is None else texts
                     if not (isinstance(value, str) and _is_copy(value.strip(), texts)):
                         raise _unread_error(part.where, key)
-                name = repair(key)[0]
-                name = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
+                name = key_name(key)
                 names[f"{prefix}.{name}" if prefix else name] = None
         return list(names)
 
@@ -108,8 +107,15 @@ def as_row(row: object, where: str, hint: str) -> TrackedRow:
     return TrackedRow(row, where)
 
 
-def _is_empty(value: object) -> bool:
+def is_empty(value: object) -> bool:
+    """Whether a value holds nothing that could be lost."""
     return value is None or value == [] or value == {} or (isinstance(value, str) and not value.strip())
+
+
+def key_name(key: str) -> str:
+    """A key as a report names it: valid Unicode, and not too long."""
+    name = repair(key)[0]
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def _is_copy(text: str, texts: list[str]) -> bool:
