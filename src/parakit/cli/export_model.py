@@ -38,12 +38,17 @@ def main(argv: list[str]) -> int:
     command = parse_command(ExportCommandConfig, argv, "parakit export")
     from parakit.checkpoints.import_export import export_model
 
+    model = resolve_model_folder(command.model)
     written = export_model(
-        resolve_model_folder(command.model),
+        model,
         command.output,
         dtype=command.dtype,
         max_shard_bytes=parse_bytes(command.max_shard_size),
     )
+    if command.dtype:
+        from parakit.compression.rounding_check import measure_rounding
+
+        measure_rounding(model, written, command.dtype)
     description = describe(written)
     print(json.dumps(description, ensure_ascii=False) if command.as_json else one_line(description))
     return 0

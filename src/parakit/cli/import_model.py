@@ -1,6 +1,7 @@
 """`parakit import`: turn a published model, from a folder, a GGUF file or the hub, into a model folder with lineage."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -57,6 +58,10 @@ def main(argv: list[str]) -> int:
         log(f"metadata of the GGUF file that the folder does not keep: {', '.join(dropped)}")
     for note in result.get("notes", ()):
         log(note)
+    if command.dtype and Path(command.source).is_dir():
+        from parakit.compression.rounding_check import measure_rounding
+
+        measure_rounding(command.source, written, command.dtype)
     description = describe(written, verify=False)
     print(json.dumps(description, ensure_ascii=False) if command.as_json else one_line(description))
     return 0

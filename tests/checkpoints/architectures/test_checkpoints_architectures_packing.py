@@ -16,15 +16,15 @@ from parakit.tokens.batches.batch import Batch, MaskedBatch, PairBatch
 from parakit.training import objectives
 from parakit.training.doctor.checks.packing import MAX_COLUMNS, packing_changes_loss
 from parakit.training.doctor.probes import probing
-from tests.checkpoints.architectures.encoder_decoder_cases import ENCODER_DECODERS
+from tests.checkpoints.architectures.encoder_decoder_cases import ENCODER_DECODERS, PAIR
 from tests.checkpoints.architectures.test_checkpoints_architectures_encoder_decoders import tiny as tiny_pair
-from tests.checkpoints.conformance import saved
-from tests.checkpoints.decoder_cases import DECODERS
+from tests.checkpoints.conformance import reference_model, saved
+from tests.checkpoints.decoder_cases import DECODERS, SIZES
 from tests.checkpoints.encoder_cases import ENCODERS
 from tests.checkpoints.test_checkpoints_decoder_family import tiny as tiny_decoder
 from tests.checkpoints.test_checkpoints_encoder_family import tiny as tiny_encoder
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 QUICK = ("qwen3_5_text", "gemma3_text", "roberta", "t5")
 LENGTHS = (37, 29)  # longer than the windows of the tiny models
 
@@ -91,6 +91,29 @@ def test_packing_leaves_the_loss_of_every_architecture(tmp_path, name, kind, var
         )
     model, _ = load_model(saved(reference, tmp_path / "f"))
     assert max(LENGTHS) <= MAX_COLUMNS
+    assert detail(model) is None
+
+
+OTHERS = {
+    **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3"), SIZES),
+    **{
+        prefix: SIZES | {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
+        for prefix in ("Mixtral", "Qwen3Moe")
+    },
+    "GPT2": {"vocab_size": 97, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128},
+    **dict.fromkeys(("Bart", "Marian"), PAIR),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("prefix", list(OTHERS))
+def test_packing_leaves_the_loss_of_the_older_architectures(tmp_path, prefix):
+    config = getattr(transformers, f"{prefix}Config")(**OTHERS[prefix])
+    head = {"Bart": "ForConditionalGeneration", "Marian": "MTModel", "GPT2": "LMHeadModel"}.get(
+        prefix, "ForCausalLM"
+    )
+    reference = reference_model(getattr(transformers, f"{prefix}{head}"), config)
+    model, _ = load_model(saved(reference, tmp_path / "f"))
     assert detail(model) is None
 
 
