@@ -11,7 +11,9 @@ import pytest
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.conversations.messages import ToolCall
+from parakit.inference.generation.text import prompt_ids
 from parakit.tokens import Tokenizer, compile_chat, write_shards
+from parakit.tokens.chat.template import response_prefix, stop_ids
 from parakit.tokens.shards import TokenShards
 from tests.attacks.chat_templates import CONVERSATIONS, WEATHER, attack, compare, trl_templates, with_markers
 
@@ -22,18 +24,8 @@ CHATML = (
 )
 WITH_TOOLS = "{{ tools | tojson }}" + CHATML
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "there"}]
-# Of each family one, and those that do most with a text.
-SOME = (
-    "deepseekv3",
-    "gemma3",
-    "glm4moe_training",
-    "gptoss",
-    "llama3_2",
-    "phi3",
-    "qwen3",
-    "qwen3_5_think",
-    "cohere2",
-)
+# Those that do most with a text; `test_every_template_and_random_conversations` has all.
+SOME = ("gemma3", "glm4moe_training", "gptoss", "llama3_2", "qwen3")
 
 
 def saved(tokenizer: Tokenizer, folder: Path, **config: Any) -> Path:
@@ -75,7 +67,7 @@ def test_every_template_and_random_conversations() -> None:
 
 
 @pytest.mark.skipif(not trl_templates(), reason="trl is not installed")
-@pytest.mark.parametrize("name", [n for n in trl_templates() if n.endswith("_training")][::4])
+@pytest.mark.parametrize("name", [n for n in trl_templates() if n.endswith("_training")][2::11])
 def test_the_loss_counts_what_a_template_marks_as_generated(
     name: str, byte_bpe: Tokenizer, tmp_path: Path
 ) -> None:
@@ -185,6 +177,29 @@ def test_the_date_of_a_template_is_fixed_and_recorded(
     without_date = saved(plain, tmp_path / "other", chat_template=CHATML)
     Tokenizer.load(without_date).save(tmp_path / "again")
     assert "parakit_chat_date" not in (tmp_path / "again" / "tokenizer_config.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "template", ["{% if %}", "{{ raise_exception('no') }}", "{{ messages.no() }}", "{{ 1 // 0 }}"]
+)
+def test_a_plain_text_needs_no_template(byte_bpe: Tokenizer, template: str) -> None:
+    tokenizer = Tokenizer(byte_bpe.json, kind=byte_bpe.kind, special=byte_bpe.special, chat_template=template)
+    assert prompt_ids(tokenizer, "hello") == prompt_ids(byte_bpe, "hello")
+    assert stop_ids(tokenizer) == (byte_bpe.eos_id,)
+    assert response_prefix(tokenizer) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("chat_template.jinja", b"\xff{{"), ("tokenizer_config.json", b"")]
+)
+def test_a_damaged_file_is_named(name: str, data: bytes, plain: Tokenizer, tmp_path: Path) -> None:
+    folder = saved(plain, tmp_path, chat_template=CHATML, parakit_chat_date="soon")
+    if data:
+        (folder / name).write_bytes(data)
+        config = folder / "tokenizer_config.json"
+        config.write_text(config.read_text("utf-8").replace("soon", "2024-02-29"), "utf-8")
+    with pytest.raises(UserError, match=name):
+        Tokenizer.load(folder)
 
 
 def test_markers_that_are_not_special_are_tokens_in_an_assistants_text_only(byte_bpe: Tokenizer) -> None:

@@ -165,7 +165,9 @@ class ReferenceEncoder:
 
     def encode_bulk(self, texts: Sequence[str]) -> list[np.ndarray]:
         with library_failures():
-            encodings = self.tokenizer.encode_batch_fast(list(map(fix_surrogates, texts)), add_special_tokens=False)
+            encodings = self.tokenizer.encode_batch_fast(
+                list(map(fix_surrogates, texts)), add_special_tokens=False
+            )
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
     def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:

@@ -133,7 +133,7 @@ class TokenizerFiles:
                 parsed = json.loads(text)
             special = read_special_tokens(settings, _all_tokens(parsed))
             kind, templates = _kind(settings, parsed), _read_templates(folder, settings)
-            chat_date = _read_chat_date(config)
+            chat_date = _read_chat_date(folder / _CONFIG, config)
         names = _names(special)
         published = PublishedTokenizer(
             json=text,
@@ -297,7 +297,7 @@ def _read_templates(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]
     files = {"default": folder / _TEMPLATE} if (folder / _TEMPLATE).is_file() else {}
     files |= {path.stem: path for path in sorted((folder / _NAMED_TEMPLATES).glob("*.jinja"))}
     if files:
-        return {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+        return {name: _read_text(path) for name, path in files.items()}
     inline = settings.get("chat_template")
     named = {"default": inline}
     if isinstance(inline, list):
@@ -314,9 +314,19 @@ def _read_templates(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]
     return templates
 
 
-def _read_chat_date(config: Mapping[str, Any]) -> str | None:
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptArtifact(f"{path}: not readable: {error}", FETCH) from None
+
+
+def _read_chat_date(path: Path, config: Mapping[str, Any]) -> str | None:
     value = config.get(_CHAT_DATE)
-    return None if value is None else date.fromisoformat(value).isoformat()
+    try:
+        return None if value is None else date.fromisoformat(value).isoformat()
+    except (TypeError, ValueError):
+        raise CorruptArtifact(f"{path}: {_CHAT_DATE} is {value!r:.60}, not a date", FETCH) from None
 
 
 def _read_stop_ids(folder: Path) -> tuple[int, ...]:
