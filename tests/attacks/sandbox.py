@@ -85,7 +85,9 @@ def _system_calls(generator: np.random.Generator, n: int) -> Iterator[str]:
     tables = (seccomp._ALLOWED, {k: v[0] for k, v in seccomp._ALLOWED_WITH_ARGUMENT.items()},
               {k: v[0] for k, v in seccomp._OPENING.items()})  # fmt: skip
     allowed = {numbers[column] for table in tables for numbers in table.values()}
-    others = [number for number in range(600) if number not in allowed | set(UNFILTERED if column == 0 else ())]
+    others = [
+        number for number in range(600) if number not in allowed | set(UNFILTERED if column == 0 else ())
+    ]
     for number in generator.choice(others, n).tolist():
         arguments = generator.choice([-1, 0, 1, 2, 3, 7, 64, 4096, 1 << 20, 1 << 40, -100], 6).tolist()
         yield f"raw({number}, *{arguments})"

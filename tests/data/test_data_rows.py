@@ -29,6 +29,7 @@ from parakit.data.readers.lines import RowStream, UnreadableFileError
 from parakit.data.readers.rows import read_records
 from parakit.data.readers.tracked_row import TrackedRow
 from parakit.data.row_report import MAX_KEYS, OTHER_KEYS, RowReport, skip_summary
+from tests.attacks.row_files import attack
 from tests.attacks.rows import fault_of, outcome, random_row
 
 TALK = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
@@ -288,3 +289,8 @@ def test_keys_next_to_a_documents_text_are_counted(suffix: str, tmp_path: Path) 
     report = ReadReport()
     assert len(list(read_documents(TextConfig(paths=(str(path),)), report))) == 2
     assert report.to_dict()["ignored_keys"] == {"url": 2}
+
+
+def test_a_damaged_file_of_rows_is_read_or_refused(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    assert {attack(rng, tmp_path) for _ in range(120)} == {"read", "refused"}
