@@ -10,8 +10,9 @@ from parakit.checkpoints.folder_safety import read_small_json
 from parakit.checkpoints.generation_settings import GENERATION, published_generation
 from parakit.checkpoints.multimodal import reads_images
 from parakit.checkpoints.rope_config import is_dynamic
-from parakit.checkpoints.safetensors_io import INDEX
+from parakit.checkpoints.safetensors_io import INDEX, folder_tensors
 from parakit.checkpoints.sentence_encoders.pooling_files import is_sentence_file, unused_modules
+from parakit.checkpoints.wrapper_names import wrappers_in
 from parakit.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def import_notes(
             f"config.json has rotary positions of type dynamic: texts of up to {hf_config.get('max_position_embeddings')} "
             f"tokens are computed exactly, and longer ones are refused"
         )
+    if wrappers := wrappers_in(entry.name for entry in folder_tensors(folder).values()):
+        notes.append(f"the tensors' names are kept without those of {' and '.join(wrappers)}")
     unused = sorted(published_generation(folder).other)
     if unused:
         where = GENERATION if (folder / GENERATION).is_file() else "config.json"

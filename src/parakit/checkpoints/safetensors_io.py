@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from parakit.checkpoints.folder_safety import read_small_json, regular_file
+from parakit.checkpoints.wrapper_names import without_wrappers
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, is_plain_name, os_error, write_json_atomic
 from parakit.common.json_reading import shown
@@ -79,10 +80,14 @@ def read_header(path: str | Path) -> dict[str, TensorEntry]:
 
 
 def folder_tensors(folder: str | Path) -> dict[str, TensorEntry]:
-    """All tensors of a model folder, whether in one file or in shards with an index. Every file named must
-    lie in the folder itself.
+    """All tensors of a model folder, whether in one file or in shards with an index, without the names of wrappers. Every
+    file named must lie in the folder itself.
     """
     folder = Path(folder)
+    return without_wrappers(folder, _stored_tensors(folder))
+
+
+def _stored_tensors(folder: Path) -> dict[str, TensorEntry]:
     if not (folder / INDEX).is_file():
         return read_header(regular_file(folder, SINGLE))
     weight_map = read_small_json(regular_file(folder, INDEX)).get("weight_map")

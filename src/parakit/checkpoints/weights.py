@@ -60,9 +60,8 @@ def match_tensors(
         if name in packed:
             continue
         if name not in entries:
-            raise UserError(
-                f"{folder}: the weights lack the tensor {name!r}",
-                "the model folder is not complete: fetch it again",
+            raise _lacking(
+                folder, architecture, name, sorted(entries.keys() - known - {*architecture.TIED_COPIES})
             )
         _check_entry(name, entries[name], tensor)
     halves = {name + suffix for name in packed for suffix in (mxfp4.BLOCKS, mxfp4.SCALES)}
@@ -246,6 +245,20 @@ def _normalize_names(
             )
         entries[name] = entry
     return entries
+
+
+def _lacking(folder: Path, architecture: Architecture, name: str, unknown: list[str]) -> UserError:
+    """A tensor is missing: with other tensors in its place the names are another program's, else a file was lost."""
+    if unknown:
+        return UserError(
+            f"{folder}: the weights lack the tensor {name!r} and hold {len(unknown)} that {architecture.MODEL_TYPE} does not"
+            f" have, such as {unknown[0]!r}",
+            "they are another model's, or were saved under other names: see `architectures` in config.json, or save the"
+            " model with save_pretrained",
+        )
+    return UserError(
+        f"{folder}: the weights lack the tensor {name!r}", "the model folder is not complete: fetch it again"
+    )
 
 
 def _check_entry(name: str, entry: TensorEntry, tensor: HFTensor) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from parakit.checkpoints import load_model, read_config
+from parakit.checkpoints.import_notes import import_notes
 from parakit.checkpoints.registry import ARCHITECTURES, architecture_of
 from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
@@ -259,3 +260,55 @@ def test_every_architecture_of_the_list_is_there():
         *("gpt2", "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe"),
         *("bert", "modernbert", "t5", "bart", "marian"),
     }
+
+
+WRAPPED = {
+    "torch.compile": lambda name: f"_orig_mod.{name}",
+    "torch.compile of a part": lambda name: name.replace("layers.0.", "layers.0._orig_mod."),
+    "data parallel": lambda name: f"module.{name}",
+    "both": lambda name: f"module._orig_mod.{name}",
+    "fully sharded": lambda name: (
+        f"_fsdp_wrapped_module.{name.replace('.mlp.', '._checkpoint_wrapped_module.mlp.')}"
+    ),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_weights_that_were_saved_inside_a_wrapper_are_read_as_the_models_own(
+    wrapper: str, tmp_path: Path
+) -> None:
+    folder = saved(tiny("Llama", {}), tmp_path / "f")
+    plain = load_model(folder)[0].state_dict()
+    tensors = {WRAPPED[wrapper](name): tensor for name, tensor in tensors_of(folder).items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    wrapped = load_model(folder)[0].state_dict()
+    assert all(torch.equal(wrapped[name], tensor) for name, tensor in plain.items())
+    notes = import_notes(folder, [], None)
+    assert any("names are kept without those of" in note for note in notes)
+
+
+def test_names_of_another_program_are_not_called_an_incomplete_folder(tmp_path: Path) -> None:
+    folder = saved(tiny("Llama", {}), tmp_path / "f")
+    tensors = tensors_of(folder)
+    save_file(
+        {f"net.{name}": tensor for name, tensor in tensors.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(
+        UserError, match=r"hold \d+ that llama does not have, such as 'net\..*\n.*save_pretrained"
+    ):
+        load_model(folder)
+    name = next(iter(tensors))
+    save_file(
+        tensors | {f"_orig_mod.{name}": tensors[name].clone()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(UserError, match="twice, one of them"):
+        load_model(folder)
+    save_file(
+        {key: one for key, one in tensors.items() if key != name},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(UserError, match="not complete: fetch it again"):
+        load_model(folder)
