@@ -164,7 +164,7 @@ def test_unigram_spells_unknown_characters_as_bytes_by_choice(tmp_path: Path) ->
     assert tokenizer.token_id("<0x41>") not in token_ids
     tokenizer.save(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path)(text, add_special_tokens=False)["input_ids"] == token_ids
-    with pytest.raises(UserError, match="alone need 268"):
+    with pytest.raises(UserError, match="raise vocab_size to 268"):
         train_tokenizer(["a"], TokenizerConfig(kind="unigram", vocab_size=260, byte_fallback=True))
 
 

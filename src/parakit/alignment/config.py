@@ -172,7 +172,7 @@ class RLConfig(RolloutConfig):
             raise UserError(
                 f"minibatches = {self.minibatches}: does not divide the {self.n_rollouts} completions of a phase"
                 f" (rollout_prompts = {self.rollout_prompts} times group_size = {self.group_size})",
-                "choose a divisor, such as a power of two",
+                f"set minibatches to {max(n for n in range(1, self.minibatches + 1) if not self.n_rollouts % n)}",
             )
         return self
 
@@ -234,12 +234,12 @@ class GRPOConfig(RLConfig):
         if self.group_size < 2:
             raise UserError(
                 f"group_size = {self.group_size}: grpo compares the completions of one prompt with each other",
-                "choose 4 to 16",
+                "set group_size to 8; 4 to 16 are usual",
             )
         if self.kl_estimator == "k1" and self.kl_coef:
             raise UserError(
                 "kl_estimator = k1: in a loss its gradient is zero on average, so it would penalize nothing",
-                "use k2, whose gradient is the divergence's own, or k3",
+                "set kl_estimator to k2, whose gradient is the divergence's own, or to k3",
             )
         return self
 

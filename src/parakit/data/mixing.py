@@ -67,7 +67,7 @@ def source_caps(sizes: Mapping[str, int], max_share: float) -> dict[str, float]:
     if max_share * len(sizes) < 1:
         raise UserError(
             f"max_source_share = {max_share:g} cannot hold with {len(sizes)} sources: one of them is larger",
-            f"set it to at least {math.ceil(100 / max(1, len(sizes))) / 100:g}, or give more sources",
+            f"set max_source_share to {math.ceil(100 / max(1, len(sizes))) / 100:g}, or give more sources",
         )
     by_size = sorted(sizes, key=lambda name: (-sizes[name], name))
     rest = sum(sizes.values())

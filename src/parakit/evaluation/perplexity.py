@@ -121,7 +121,8 @@ def evaluate_loss(
     seq_len = window if seq_len is None else seq_len
     if seq_len > window:
         raise UserError(
-            f"seq_len {seq_len} is over the model's context window of {window} tokens", "lower it"
+            f"seq_len {seq_len} is over the model's context window of {window} tokens",
+            f"lower seq_len to {window}",
         )
     rows = rows_per_batch or max(1, TOKENS_PER_FORWARD // seq_len)
     sums = _LossSums(shards)

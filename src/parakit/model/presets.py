@@ -78,7 +78,7 @@ def config_for_size(
         raise UserError(
             f"size {size} cannot be met with a vocabulary of {vocab_size:,}:"
             f" the nearest shape has {n_params:,} parameters",
-            "choose a smaller vocabulary or another size",
+            f"set size to {n_params}, or choose another vocabulary",
         )
     return default_hyperparameters(config)
 

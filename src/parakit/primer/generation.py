@@ -134,7 +134,7 @@ def _suite(config: PrimerSuitesConfig, name: str) -> list[SuiteItem]:
         )
     raise UserError(
         f"the suite {name!r} has only {len(items)} different questions, fewer than n_suite_items={n_items}",
-        "lower n_suite_items",
+        f"lower n_suite_items to {len(items)}",
     )
 
 

@@ -120,7 +120,7 @@ def load_context(model: Path, prompts: Path, config: RolloutConfig) -> RLContext
         raise UserError(
             f"max_new_tokens = {config.max_new_tokens} leaves no tokens for a prompt in a context window of"
             f" {policy.config.max_seq_len}",
-            f"lower it below {policy.config.max_seq_len // 2}",
+            f"lower max_new_tokens to {max(1, policy.config.max_seq_len // 2)}",
         )
     without_dropout(policy)
     train_prompts, held_out = _split_prompts(prompts, tokenizer, max_prompt, config)

@@ -225,19 +225,21 @@ def resolve(
     if n_train_tokens < n_rows * (seq_len + 1):
         raise UserError(
             f"the training split has {n_train_tokens:,} tokens, fewer than one batch of {n_rows} rows of {seq_len} + 1",
-            f"add text, or {_smaller_batch(seq_len, n_train_tokens)}",
+            " or ".join(["add text", *_smaller_batch(seq_len, n_train_tokens)]),
         )
     tokens = batches.max_tokens or (config.epochs or default_epochs) * n_train_tokens
     max_steps = _given_steps(config) or max(1, round(tokens / (n_rows * seq_len)))
     return _plan(config, seq_len, n_rows, max_steps, learning_rate, embedding_learning_rate)
 
 
-def _smaller_batch(seq_len: int, n_train_tokens: int) -> str:
-    """The settings that together make a batch of the tokens that there are."""
+def _smaller_batch(seq_len: int, n_train_tokens: int) -> list[str]:
+    """The settings that together make a batch of the tokens that there are; none where there are too few for a row."""
     if n_train_tokens > seq_len:
-        return f"lower batch_tokens to {n_train_tokens // (seq_len + 1) * seq_len}"
+        return [f"lower batch_tokens to {n_train_tokens // (seq_len + 1) * seq_len}"]
     fitting = max(2, n_train_tokens // 4)
-    return f"lower seq_len to {fitting} and batch_tokens to {fitting}"
+    if n_train_tokens <= fitting:
+        return []
+    return [f"lower seq_len to {fitting} and batch_tokens to {fitting}"]
 
 
 def resolve_examples(
@@ -269,7 +271,7 @@ def _seq_len(config: TrainingConfig, max_seq_len: int) -> int:
     if seq_len > max_seq_len:
         raise UserError(
             f"seq_len = {seq_len} exceeds the model's max_seq_len = {max_seq_len}",
-            "lower seq_len or raise max_seq_len",
+            f"lower seq_len to {max_seq_len}",
         )
     return seq_len
 
@@ -294,7 +296,8 @@ def _plan(
     growth = batches.batch_growth if batches else 1
     if growth & (growth - 1) or growth > n_rows:
         raise UserError(
-            f"batch_growth = {growth}: must be a power of two and at most {n_rows} rows", "for example 2 or 4"
+            f"batch_growth = {growth}: must be a power of two and at most the {n_rows} rows of a batch",
+            f"set batch_growth to {1 << (min(growth, n_rows).bit_length() - 1)}",
         )
     rates: dict[str, Any] = {
         "learning_rate": config.learning_rate or embedding_learning_rate,

@@ -146,7 +146,7 @@ def test_the_default_targets_are_the_matrices_of_the_blocks_without_routers():
     ("changes", "config", "message"),
     [
         ({}, {"targets": ("qeury",)}, "did you mean 'query'"),
-        ({}, {"rank": 40}, "at most"),
+        ({}, {"rank": 40}, "lower rank to "),
         ({}, {"targets": ("token_embedding",), "dora": True}, "is an embedding"),
         ({"n_experts": 4}, {"targets": ("up",)}, "experts"),
     ],

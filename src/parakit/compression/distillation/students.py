@@ -19,7 +19,7 @@ def select_layers(n_layers: int, n_kept: int) -> list[int]:
     if not 1 <= n_kept <= n_layers:
         raise UserError(
             f"keep_layers = {n_kept}, and the teacher has {n_layers} layers",
-            f"keep 1 to {n_layers} of them",
+            f"set keep_layers to {max(1, n_layers // 2)}: 1 to {n_layers} are possible",
         )
     if n_kept == 1:
         return [0]

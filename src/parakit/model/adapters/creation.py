@@ -40,7 +40,13 @@ def make_lora(model: TransformerModel, config: LoraConfig) -> Adapter:
     """
     assert not is_adapted(model)
     wrappers: dict[str, Wrapper] = {}
-    for name in find_targets(model, config.targets):
+    targets = find_targets(model, config.targets)
+    linear = [name for name in targets if type(model.get_submodule(name)) in (nn.Linear, nn.Embedding)]
+    for name in sorted(linear, key=lambda one: min(model.get_parameter(f"{one}.weight").shape))[:1]:
+        _check_rank(
+            model.get_submodule(name), name, config.rank
+        )  # of the smallest: it names a rank that fits all
+    for name in targets:
         wrapper = make_low_rank(model.get_submodule(name), name, config.rank, config.scale, config)
         wrapper.reset(config.init)
         wrappers[name] = wrapper
@@ -50,6 +56,16 @@ def make_lora(model: TransformerModel, config: LoraConfig) -> Adapter:
         base = model.get_submodule(name)
         wrappers[name] = FullyTrained(base, copy.deepcopy(base))
     return Adapter(config, wrappers)
+
+
+def _check_rank(base: nn.Module, name: str, rank: int) -> None:
+    """A rank is at most the smaller side of a weight."""
+    shape: tuple[int, ...] = tuple(base.weight.shape)  # type: ignore[arg-type]
+    if rank > min(shape):
+        raise UserError(
+            f"rank {rank} is too large for {name}: its weight is {' x '.join(map(str, shape))}",
+            f"lower rank to {min(shape)}",
+        )
 
 
 def make_trainable_tokens(
@@ -95,12 +111,7 @@ def make_low_rank(base: nn.Module, name: str, rank: int, scale: float, config: L
         raise UserError(
             f"{name} is a {type(base).__name__}, and LoRA wraps plain linear layers and embeddings"
         )
-    max_rank = min(base.weight.shape)
-    if rank > max_rank:
-        raise UserError(
-            f"rank {rank} is too large for {name}: its weight is {' x '.join(map(str, base.weight.shape))}",
-            f"choose a rank of at most {max_rank}",
-        )
+    _check_rank(base, name, rank)
     return wrapper
 
 
@@ -209,7 +220,7 @@ def _decoder(model: TransformerModel, what: str, n_prompt_tokens: int) -> Decode
     if n_prompt_tokens > config.max_seq_len - 2:
         raise UserError(
             f"n_prompt_tokens = {n_prompt_tokens} leaves no tokens of the context window of {config.max_seq_len}",
-            f"choose {config.max_seq_len // 4} at most",
+            f"lower n_prompt_tokens to {max(1, config.max_seq_len // 4)}",
         )
     return model.trunk
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -71,7 +73,7 @@ def fit_memory(
         assert limit is not None
         raise UserError(
             f"{title}: needs {need(tried[-1]).describe()}, and {limit / 1e9:.1f} GB can be used",
-            _what_fits(tried[-1], need, limit, n_trained == n_parameters),
+            _what_fits(tried[-1], need, limit, config, n_parameters if n_trained == n_parameters else None),
         )
     extra = ", blocks computed twice (gradient checkpointing)" if fitting.gradient_checkpointing else ""
     left = "" if limit is None else f"; {limit / 1e9:.1f} GB can be used"
@@ -91,17 +93,42 @@ def _available(plan: TrainingPlan) -> int | None:
     return available_memory() if device.type == "cpu" else None
 
 
-def _what_fits(plan: TrainingPlan, need: object, limit: int, all_trained: bool) -> str:
-    """What to change so that the run fits."""
-    assert callable(need)
-    fitting = [n for n in range(plan.seq_len // 2, 15, -16) if need(plan.replace(seq_len=n)).peak <= limit]
-    if fitting:
-        return f"lower seq_len to {fitting[0]} (with micro_batch_size {plan.micro_batch_size})"
-    if all_trained:
+def _what_fits(
+    plan: TrainingPlan,
+    need: Callable[[TrainingPlan], TrainingBytes],
+    limit: int,
+    config: ModelConfig,
+    all_trained: int | None,
+) -> str:
+    """What to change so that the run fits; `all_trained`: the model's parameters where every one is trained."""
+    smallest = plan.replace(micro_batch_size=1)
+    if need(smallest).peak <= limit:
+        return "lower micro_batch_size to 1"
+    if not plan.gradient_checkpointing and need(smallest.replace(gradient_checkpointing=True)).peak <= limit:
+        return "set gradient_checkpointing to on and micro_batch_size to 1"
+    smallest = smallest.replace(gradient_checkpointing=True)
+    lengths = range(plan.seq_len - 16, 15, -16)
+    if fitting := next((n for n in lengths if need(smallest.replace(seq_len=n)).peak <= limit), None):
+        return f"set seq_len to {fitting} and micro_batch_size to 1 and gradient_checkpointing to on"
+    if all_trained and _adapter_bytes(plan, config, all_trained) <= limit:
         return (
             "train an adapter (--method lora), which needs no moments of the weights, or take a smaller model"
         )
     return "take a smaller model, or a machine with more memory"
+
+
+def _adapter_bytes(plan: TrainingPlan, config: ModelConfig, n_parameters: int) -> int:
+    """The least that tuning by low-rank factors needs, of a hundredth of the parameters and the shortest row."""
+    shortest = min(plan.seq_len, 16)
+    return training_bytes(
+        config,
+        n_parameters=n_parameters,
+        n_trained=n_parameters // 100,
+        optimizer="adamw",
+        n_tokens=shortest,
+        n_predicted=shortest,
+        checkpointing=True,
+    ).peak
 
 
 def longest_example(data: Data) -> int | None:

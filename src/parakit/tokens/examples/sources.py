@@ -378,7 +378,8 @@ def _tagged(shards: ExampleShards, limit: int) -> tuple[np.ndarray, np.ndarray]:
 def _check_limit(name: str, limit: int, template: SpecialTokensTemplate) -> None:
     if limit <= template.n_tokens:
         raise UserError(
-            f"{name} {limit} leaves no tokens for text besides {template.n_tokens} special tokens", "raise it"
+            f"{name} {limit} leaves no tokens for text besides {template.n_tokens} special tokens",
+            f"raise {name} to {template.n_tokens + 1}",
         )
 
 

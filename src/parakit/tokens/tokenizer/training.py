@@ -40,7 +40,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     if config.vocab_size < n_fixed:
         raise UserError(
             f"vocab_size {config.vocab_size} is too small for a {config.kind} tokenizer",
-            f"special tokens and alphabet alone need {n_fixed}",
+            f"raise vocab_size to {n_fixed}, which special tokens and alphabet alone need",
         )
     reader = _TextReader(texts, config.max_train_bytes)
     backend = _TRAINERS[config.kind](reader, config, special)

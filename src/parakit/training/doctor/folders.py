@@ -95,7 +95,7 @@ def _plan(config: ModelConfig, shards: TokenShards, seq_len: int | None) -> Trai
     longest = max(2, min(config.max_seq_len, shards.n_tokens // N_ROWS - 1))
     seq_len = seq_len or longest
     n_rows = min(N_ROWS, shards.n_tokens // (seq_len + 1))
-    if n_rows == 0 and seq_len <= config.max_seq_len:
+    if n_rows == 0:
         raise UserError(
             f"the split has {shards.n_tokens:,} tokens, fewer than one row of {seq_len:,} + 1",
             f"pass --seq-len {longest}, or a folder with more",
