@@ -106,7 +106,9 @@ def test_a_run_that_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.
     with pytest.raises(UserError) as caught:
         fitted(0.2e9, monkeypatch)
     assert "0.2 GB can be used" in str(caught.value)
-    assert caught.value.hint == "take a smaller model, or a machine with more memory"  # no adapter fits either
+    assert (
+        caught.value.hint == "take a smaller model, or a machine with more memory"
+    )  # no adapter fits either
     with pytest.raises(UserError, match="can be used") as caught:
         fitted(0.53e9, monkeypatch, micro_batch_size=64, gradient_checkpointing="off")
     assert caught.value.hint == "lower micro_batch_size to 1"

@@ -73,7 +73,7 @@ def source_caps(sizes: Mapping[str, int], max_share: float) -> dict[str, float]:
     rest = sum(sizes.values())
     for n_over, name in enumerate(by_size):
         limit = rest * max_share / (1 - n_over * max_share)  # of the n_over largest, which are cut to it
-        if sizes[name] <= limit:
+        if sizes[name] <= limit * (1 + 1e-9):  # n sources of 1 / n each fit exactly, but for rounding
             return {over: limit / sizes[over] for over in by_size[:n_over]}
         rest -= sizes[name]
     raise AssertionError("the smallest of enough sources is never too large")
