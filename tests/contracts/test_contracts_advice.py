@@ -24,14 +24,14 @@ from parakit.model.adapters.config import LoraConfig, PromptConfig
 from parakit.model.adapters.creation import make_prompt
 from parakit.model.presets import config_for_size
 from parakit.stages.defaults import memory
-from parakit.tokens import BatchSource, TokenizerConfig, train_tokenizer
+from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.batches.source import evaluation_batches
 from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.training.config import ExampleTrainingConfig, TextTrainingConfig, resolve, resolve_examples
 from parakit.training.doctor.folders import _plan
 from tests.advice import assert_advice_helps, ways_out
+from tests.attacks.long_rows import shards_of
 from tests.contracts.training_cases import make_model
-from tests.tokens.test_tokens_long_rows import TALKS, shards_of
 
 RATES = {"learning_rate": 0.01, "embedding_learning_rate": 0.01}
 TEXT = ["the old bird sees the river again and likes a small red tree near the house " * 4] * 8
@@ -184,23 +184,6 @@ def test_a_split_that_the_doctor_can_fill_no_row_of(seq_len: int, n: int) -> Non
 
 
 # ---- rows that are too long
-
-
-@given(talks=TALKS, seq_len=st.integers(2, 12), rule=st.sampled_from(["truncate", "drop", "refuse"]))
-def test_conversations_over_a_row(talks: list[tuple[int, int, int]], seq_len: int, rule: str) -> None:
-    shards = shards_of(talks)
-
-    def call(seq_len: int, too_long: Any) -> object:
-        return BatchSource(shards, seq_len, 0, "pack", too_long, window=40)
-
-    settings = {"seq_len": seq_len, "too_long": rule}
-    try:
-        call(**settings)
-    except UserError as error:
-        if not ways_out(error.hint, LENGTHS):
-            return
-        # Cut or left out instead of refused, a row may have nothing to learn in it.
-        assert_advice_helps(call, settings, LENGTHS, then="learned from" if rule == "refuse" else None)
 
 
 def test_prompts_and_rankings_over_the_window(tokenizer: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,76 +11,21 @@ from parakit.common.errors import UserError
 from parakit.common.settings import Config
 from parakit.compression.config import DistillConfig
 from parakit.stages.config import FinetuneConfig, PretrainConfig
-from parakit.tokens import BatchSource, TokenShards
-from parakit.tokens.batches.batch import Batch
+from parakit.tokens import BatchSource
 from parakit.tokens.config import LongRowRule
+from tests.attacks.long_rows import RULES, Talk, outcome, shards_of
 
-RULES: tuple[LongRowRule, ...] = ("truncate", "drop", "refuse")
-# Of each conversation: how many tokens come before its answer, how many the answer has, how many come after it.
 TALKS = st.lists(
     st.tuples(st.integers(1, 20), st.integers(0, 20), st.integers(0, 6)), min_size=1, max_size=12
 )
 
 
-def shards_of(talks: list[tuple[int, int, int]]) -> TokenShards:
-    """Token i of the split is i + 1; the middle part of each conversation counts."""
-    lengths = [sum(parts) for parts in talks]
-    mask = [counts for before, answer, after in talks for counts in [0] * before + [1] * answer + [0] * after]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    ids = np.arange(1, offsets[-1] + 1, dtype=np.uint32)
-    return TokenShards(ids, offsets, np.array(mask, np.uint8), pad_id=0)
-
-
-def whole_epoch(source: BatchSource) -> Batch:
-    return source.rows(0, int(source.rows_per_epoch))
-
-
 @given(talks=TALKS, seq_len=st.integers(2, 24), rule=st.sampled_from(RULES))
 def test_every_row_that_stays_teaches_and_every_other_is_counted(
-    talks: list[tuple[int, int, int]], seq_len: int, rule: LongRowRule
+    talks: list[Talk], seq_len: int, rule: LongRowRule
 ) -> None:
-    shards = shards_of(talks)
-    long = [sum(parts) - 1 > seq_len for parts in talks]
-    teaches = [answer > 0 for _, answer, _ in talks]
-    left = [min(answer, max(0, seq_len + 1 - before)) for before, answer, _ in talks]
-    stays = [n > 0 and not (is_long and rule == "drop") for n, is_long in zip(left, long, strict=True)]
-    if not any(teaches) or (rule == "refuse" and any(long)) or not any(stays):
-        if not any(teaches) and not (rule == "refuse" and any(long)):
-            return  # nothing counts anywhere: the doctor's matter
-        with pytest.raises(UserError):
-            BatchSource(shards, seq_len, 0, "pack", rule)
-        return
-    source = BatchSource(shards, seq_len, 0, "pack", rule)
-    report = source.long_rows
-    assert report is not None
-    assert (report.n_rows, report.n_long) == (len(talks), sum(long))
-    assert report.n_left_out == len(talks) - sum(stays)
-    assert report.n_uncounted == teaches.count(False)
-    assert report.n_answers_cut == sum(
-        s and n < answer for s, n, (_, answer, _) in zip(stays, left, talks, strict=True)
-    )
-    assert report.n_cut == sum(s and one for s, one in zip(stays, long, strict=True))
-    batch = whole_epoch(source)
-    assert batch.n_counted == sum(n for s, n in zip(stays, left, strict=True) if s)
-    starts = set(batch.input_ids[(batch.document_ids >= 0) & (batch.position_ids == 0)].tolist())
-    assert starts == {int(shards.offsets[i]) + 1 for i, s in enumerate(stays) if s}
-
-
-@given(talks=TALKS, seq_len=st.integers(2, 12), rule=st.sampled_from(RULES))
-def test_what_an_error_says_to_set_helps(
-    talks: list[tuple[int, int, int]], seq_len: int, rule: LongRowRule
-) -> None:
-    shards = shards_of(talks)
-    try:
-        BatchSource(shards, seq_len, 0, "pack", rule)
-    except UserError as error:
-        if "no token to predict" in error.message:
-            return
-        words = error.hint.replace(",", "").split()
-        if "seq_len" in words:
-            BatchSource(shards, int(words[words.index("seq_len") + 1]), 0, "pack", rule)
-        if "set too_long: truncate" in error.hint and "or drop" not in error.hint:
-            BatchSource(shards, seq_len, 0, "pack", "truncate")
+    """And what a refusal says to set helps."""
+    outcome(talks, seq_len, rule)
 
 
 def made(rule: LongRowRule = "truncate") -> BatchSource:
