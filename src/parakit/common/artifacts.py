@@ -196,7 +196,13 @@ def _recorded(manifest: Path) -> dict[str, tuple[str, int]]:
     """sha256 and size by relative path, from a manifest."""
     if not is_file(manifest):
         raise CorruptArtifact(f"{manifest}: is missing", _RESTORE)
-    files = read_json(manifest, ManifestRecord)["files"]
+    record = read_json(manifest, ManifestRecord)
+    files = record["files"]
+    digest = config_digest({"files": files})  # of its own: else a flipped bit would be blamed on another file
+    if record != {"files": files} and record != {"files": files, "sha256": digest}:
+        raise CorruptArtifact(
+            f"{manifest}: its content has changed since it was written (sha256 differs)", _RESTORE
+        )
     if bad := next((name for name in files if not is_plain_name(name)), None):
         raise CorruptArtifact(f"{manifest}: lists {shown(bad)}, which is no file of its folder", _RESTORE)
     return {name: (entry["sha256"], entry["size"]) for name, entry in files.items()}
@@ -239,7 +245,7 @@ def _finalize(folder: Path, lineage: Lineage, parents: list[dict[str, str]], sec
         record["run"] = lineage.run
     write_json_atomic(folder / LINEAGE, record)
     files[LINEAGE] = {"sha256": sha256_file(folder / LINEAGE), "size": (folder / LINEAGE).stat().st_size}
-    write_json_atomic(folder / MANIFEST, {"files": files})
+    write_json_atomic(folder / MANIFEST, {"files": files, "sha256": config_digest({"files": files})})
     for name in files:
         fsync_file(folder / name)
     for inner in {folder / parent for name in files for parent in Path(name).parents}:

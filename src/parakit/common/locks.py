@@ -1,7 +1,7 @@
 """Locks of outputs, and temporary names next to them.
 
 A process that writes `NAME` holds `.NAME.lock` next to it, and everything unfinished is called `.NAME.XXXXXXXX.partial`.
-The system releases a lock when its owner ends, however it ends, so whoever holds the lock of `NAME` knows that every
+The system releases a lock when its owner ends, however it ends, so the holder of the lock of `NAME` knows that every
 partial file next to it was left by a process that is gone. Where there are no such locks (Windows, some network disks)
 nothing is checked and nothing is removed.
 """

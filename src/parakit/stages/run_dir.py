@@ -105,12 +105,12 @@ def discard_finished(out: Path, work: Path) -> None:
 
 def other_runs(run_dir: Path) -> list[OtherRun]:
     """The interrupted runs next to `run_dir`."""
-    ours = _settings_of(run_dir)
+    settings = _settings_of(run_dir)
     found = []
     for path in sorted(run_dir.parent.iterdir()):
         if path != run_dir and (path / RUN).exists() and _is_resumable(path):
             steps = [int(name.removeprefix("step-")) for name in _checkpoint_names(path)]
-            found.append(OtherRun(path, max(steps, default=None), _differences(_settings_of(path), ours)))
+            found.append(OtherRun(path, max(steps, default=None), _differences(_settings_of(path), settings)))
     return found
 
 
@@ -213,16 +213,16 @@ def _settings_of(run_dir: Path) -> JsonObject:
     return {}
 
 
-def _differences(theirs: JsonObject, ours: JsonObject) -> dict[str, str]:
-    if not theirs:
+def _differences(earlier: JsonObject, settings: JsonObject) -> dict[str, str]:
+    if not earlier:
         return {"settings": "whose settings cannot be read"}
     found = {}
     for part in ("training", "spec"):
-        old, new = theirs.get(part, {}), ours.get(part, {})
+        old, new = earlier.get(part, {}), settings.get(part, {})
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
                 found[key] = f"{key} {_shown(old, key)}, now {_shown(new, key)}"
-    before, now = theirs.get("inputs", []), ours.get("inputs", [])
+    before, now = earlier.get("inputs", []), settings.get("inputs", [])
     for number in range(max(len(before), len(now))):
         old, new = before[number : number + 1], now[number : number + 1]
         if [fingerprint for _, fingerprint in old] != [fingerprint for _, fingerprint in new]:
