@@ -30,6 +30,7 @@ from parakit.training.trainer import Trainer
 
 N_TIMED_STEPS = 8  # of a throwaway model, to compute the steps that fit into the time
 TIMING_SHARE = 0.03  # of the time
+COMPILING_SHARE = 0.1  # of the time, at most: with other work on the machine it takes several times as long
 STEP_OVERHEAD = 1.08  # batches, metrics and validation, relative to the timed steps
 UNBOUNDED = 10**9  # steps: only the time limits the run
 FINETUNE_LEARNING_RATE_FACTOR = 0.25
@@ -165,6 +166,7 @@ def _steps_in(seconds: float, step: float, setting: str, trainer: Trainer) -> Js
         return {"max_steps": n_eager}
     speedup, cost = compilation.expected_gain(trainer.model, trainer.micro_batches(0))
     n_compiled = max(1, int((seconds - cost) / step * speedup))
-    if setting == "on" or n_compiled > n_eager:
+    pays = n_compiled > n_eager and cost < COMPILING_SHARE * seconds
+    if setting == "on" or pays:
         return {"max_steps": n_compiled, "compile": "on"}
     return {"max_steps": n_eager, "compile": "off"}

@@ -22,7 +22,6 @@ from parakit.training.threads import Rate, fastest
 
 TOLERANCE = 0.05  # of the steps that are left: a smaller change is none
 WINDOW, MIN_UNITS = 0.05, 3  # of the time, and units: what the present speed is measured on
-SLOW_UNIT = 0.1  # of the time: a first unit that takes longer is not put down to starting up
 N_VALIDATIONS = 8  # at most, where nothing is set
 VALIDATION_SHARE = 0.15  # of the time that is left, at most
 LOGGED_CHANGE = 0.35  # of the run's length
@@ -122,6 +121,8 @@ class Pace:
         """`plan`, with the length that fits into the time as it is after `step` steps, the last of which ended a unit."""
         n_steps = step - self.unit_from
         self._count_unit(n_steps)
+        if step < plan.max_steps and self.budget.left <= self._ending:
+            return plan.revised(step, step, self.threads)  # the time is over, whatever a step takes
         if step >= plan.max_steps or not self._is_known():
             return plan
         n_planned, n_fitting = plan.max_steps - step, self._fitting(plan, step, n_steps)
@@ -141,7 +142,7 @@ class Pace:
     def _count_unit(self, n_steps: int) -> None:
         seconds, self.unit_seconds, self.unit_from = self.unit_seconds, 0.0, self.unit_from + n_steps
         self.n_units, self.training = self.n_units + 1, self.training + seconds
-        if self.n_units == 1 and seconds < SLOW_UNIT * self.budget.seconds:
+        if self.n_units == 1:
             return  # it allocates, and may compile
         self.window.append((seconds, n_steps))
         self.window_seconds, self.window_steps = self.window_seconds + seconds, self.window_steps + n_steps
@@ -175,6 +176,11 @@ class Pace:
         slower = self._per_step / self.validated_at if self.validated_at else 1.0
         return self.budget.validation * slower
 
+    @property
+    def _ending(self) -> float:
+        """Seconds of what is done after the last step: a validation, a checkpoint, the model, what is measured of it."""
+        return self._validation + self.budget.after + 2 * self.last_save
+
     def _is_known(self) -> bool:
         """Whether the present speed is."""
         return len(self.window) > 1 or self.window_seconds > WINDOW * self.budget.seconds
@@ -182,8 +188,7 @@ class Pace:
     def _fitting(self, plan: TrainingPlan, step: int, n_unit: int) -> int:
         """The steps that fit into what is left, in whole units."""
         budget, every = self.budget, plan.validate_every
-        saving = 2 * self.last_save  # a checkpoint and the model
-        left = budget.left - self._validation - budget.after - saving
+        left = budget.left - self._ending
         n_validations = (plan.max_steps - 1) // every - step // every
         validating = n_validations * self._validation
         if not budget.keeps_validations:

@@ -288,3 +288,17 @@ def test_any_words_are_a_critique_where_no_beginning_was_asked_for() -> None:
     free = PRINCIPLES[0].replace(fail_prefix=None)
     critic = ScriptedCritic(lambda messages: "It tells how to steal." if len(messages) == 1 else REFUSAL)
     assert revise(critic, [free], [STEAL])[0]["final"] == REFUSAL
+
+
+def test_items_for_which_there_is_no_time_are_left_out_and_made_later(tmp_path):
+    path, items, chances = tmp_path / "rows.jsonl", ["a", "b", "c", "d", "e"], iter([True, False])
+
+    def compute(chunk):
+        return [{"value": item.upper()} for item in chunk]
+
+    rows = cached_map(path, items, str, compute, 2, lambda: next(chances))
+    assert [row["value"] for row in rows] == ["A", "B", "C", "D"]
+    assert len(cached_map(path, items, str, compute, 2)) == 5
+    assert (
+        len(cached_map(tmp_path / "new.jsonl", items, str, compute, 2, lambda: False)) == 2
+    )  # the first always
