@@ -123,21 +123,24 @@ def plan_by_timing(
     plan = resolve_with(training.replace(max_steps=N_TIMED_STEPS, compile="off"))
     task = builder.build(plan)
     trainer = Trainer(trial(), task.source, task.objective, plan, folder=None)
-    timed = _time_steps(trainer, TIMING_SHARE * seconds)
+    timed, got = _time_steps(trainer, TIMING_SHARE * seconds)
     varies = task.spec.progress_unit == "examples"
     step = statistics.mean(timed) if varies else statistics.median(timed)
-    steps = _steps_in(seconds, step * STEP_OVERHEAD, training.compile, trainer)
+    steps = _steps_in(seconds, step * STEP_OVERHEAD, training.compile, trainer, got)
     return resolve_with(training.replace(**steps)).replace(most_steps=UNBOUNDED)
 
 
-def _time_steps(trainer: Trainer, seconds: float) -> list[float]:
-    """Seconds of the later half of the plan's steps, or of fewer where `seconds` are over; at least two are taken."""
-    started, taken = time.monotonic(), []
+def _time_steps(trainer: Trainer, seconds: float) -> tuple[list[float], float]:
+    """Seconds of the later half of the plan's steps, or of fewer where `seconds` are over; at least two are taken. And
+    the part of a processor that this process got: less than one where other work is done on it.
+    """
+    started, worked, taken = time.monotonic(), time.process_time(), []
     for record in trainer.steps():
         taken.append(record.seconds)
         if len(taken) > 1 and time.monotonic() - started > seconds:
             break
-    return taken[len(taken) // 2 :]
+    share = (time.process_time() - worked) / max(1e-9, time.monotonic() - started)
+    return taken[len(taken) // 2 :], min(1.0, max(0.01, share))
 
 
 def n_tokens(data: Data) -> int:
@@ -157,14 +160,15 @@ def _batch_examples(data: ExampleShards, batch_tokens: int) -> int:
     return max(BATCH_EXAMPLES, min(n_fitting, 2 * BATCH_EXAMPLES, data.n_examples // 50))
 
 
-def _steps_in(seconds: float, step: float, setting: str, trainer: Trainer) -> JsonObject:
-    """The steps that fit into the time, compiled if that gives more of them."""
+def _steps_in(seconds: float, step: float, setting: str, trainer: Trainer, got: float) -> JsonObject:
+    """The steps that fit into the time, compiled if that gives more of them. `got`: the part of a processor."""
     n_eager = max(1, int(seconds / step))
     micro_batches = [batch for i in range(4) for batch in trainer.micro_batches(i)]
     varies = compilation.lengths_vary(micro_batches)
     if setting == "off" or not compilation.can_compile(trainer.device) or (varies and setting == "auto"):
         return {"max_steps": n_eager}
     speedup, cost = compilation.expected_gain(trainer.model, trainer.micro_batches(0))
+    cost /= got if trainer.device.type == "cpu" else 1.0
     n_compiled = max(1, int((seconds - cost) / step * speedup))
     pays = n_compiled > n_eager and cost < COMPILING_SHARE * seconds
     if setting == "on" or pays:
