@@ -133,7 +133,7 @@ def random_row(rng: random.Random) -> tuple[str, dict[str, Any]]:
         key = rng.choice(_KEYS.split()) if rng.random() < 0.8 else f"key{rng.randint(0, 99)}\u00e9"
         text = f"{key} {i} {rng.choice(['short', 'a longer text than that of the others', chr(0x2028), '<think>'])}"
         value = rng.choice(
-            [text, 100 + i, 0.25 + i, True, [text], {"name": text}, [{"name": text}], None, "", []]
+            [text, 100 + i, 0.25 + i, True, [text], {"name": text}, [{"name": text}], None, "", [], 0]
         )
         place.setdefault(key, value)
     return kind, row

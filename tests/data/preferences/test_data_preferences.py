@@ -92,6 +92,12 @@ def test_every_shape_is_a_ranking_and_is_read_again_from_its_own_row(shape: str)
         ({"prompt": " ", "chosen": "a", "rejected": "b"}, "the prompt is empty"),
         ({"prompt": [{"role": "system", "content": "x"}], "chosen": "a", "rejected": "b"}, "has no question"),
         ({"prompt": "Hi", "chosen": "\ud800", "rejected": "b"}, "surrogate"),
+        ({"prompt": "Hi", "chosen": [says("a") | {"name": "x"}], "rejected": "b"}, "the answer has 'name'"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": [says("b") | {"weight": 0}]}, "the answer has 'weight'"),
+        (
+            {"prompt": "Hi", "chosen": [says("a") | {"reasoning_content": "x"}], "rejected": "b"},
+            "the answer has 'reasoning_content'",
+        ),
     ],
 )
 def test_a_row_of_no_shape_is_refused_with_its_place(row: Any, told: str) -> None:

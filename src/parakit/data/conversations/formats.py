@@ -86,7 +86,7 @@ def instruction_text(row: TrackedRow) -> str:
 
 def _history(row: TrackedRow) -> list[JsonObject]:
     """The messages of Alpaca's history, pairs of a question and an answer."""
-    history = row.get("history") or []
+    history = row["history"] if row.is_set("history") else []
     if not isinstance(history, list) or not all(
         isinstance(pair, list) and len(pair) == 2 for pair in history
     ):

@@ -19,7 +19,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import closest_match
 from parakit.data.readers.arrays import loads
-from parakit.data.readers.tracked_row import TrackedRow
+from parakit.data.readers.tracked_row import TrackedRow, is_empty
 
 ROLES = ("system", "user", "assistant", "tool")
 _HINT = 'a message looks like {"role": "user", "content": "Hello"}'
@@ -104,8 +104,8 @@ def is_assistant(message: object) -> bool:
 
 
 def parse_objects(value: object, where: str, what: str) -> list[object]:
-    """A list that may be written as JSON text, as its items may be; [] for None and ""."""
-    value = _from_json(value, where, what) if isinstance(value, str) and value.strip() else value or []
+    """A list that may be written as JSON text, as its items may be; [] for an empty value."""
+    value = [] if is_empty(value) else _from_json(value, where, what)
     if not isinstance(value, list):
         raise UserError(
             f"{where}: {what} is {type(value).__name__}, not a list", "write it as a list: [{...}]"

@@ -184,11 +184,18 @@ def _answer(value: object, prompt: tuple[Message, ...], key: str, row: TrackedRo
 
 def _plain_text(answer: Message, where: str) -> str:
     """The content of an answer that is nothing else."""
-    if answer.tool_calls or answer.reasoning_content:
-        what = "calls a function" if answer.tool_calls else "has its reasoning apart from its text"
-        raise UserError(
-            f"{where}: the answer {what}, and a preference compares texts", "write it into the content"
-        )
+    others = {
+        "tool_calls": answer.tool_calls,
+        "reasoning_content": answer.reasoning_content,
+        "name": answer.name,
+        "weight": answer.weight == 0,
+    }
+    for key, value in others.items():
+        if value:
+            raise UserError(
+                f"{where}: the answer has {key!r}, and a preference compares texts",
+                "write it into the content, or remove the key",
+            )
     return answer.content
 
 
