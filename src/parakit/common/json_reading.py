@@ -66,7 +66,7 @@ def check_shape(value: Any, shape: Any, where: str | Path, hint: str = DAMAGED) 
     try:
         _adapter(shape).validate_python(value, strict=True)
     except (ValidationError, RecursionError) as error:
-        fault = error.errors()[0] if isinstance(error, ValidationError) else {}
+        fault: Any = error.errors()[0] if isinstance(error, ValidationError) else {}
         loc = [part for part in fault.get("loc", ()) if not isinstance(part, str) or "[" not in part]
         key = ".".join(map(str, loc))
         if fault.get("type") == "missing":
