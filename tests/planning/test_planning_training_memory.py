@@ -102,7 +102,7 @@ def test_a_run_takes_the_rows_that_fit(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_a_run_that_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether what it says helps is asserted for any amount of memory in `test_contracts_advice.py`."""
+    """Whether what it says helps is asserted for any amount of memory in `test_common_advice.py`."""
     with pytest.raises(UserError) as caught:
         fitted(0.2e9, monkeypatch)
     assert "0.2 GB can be used" in str(caught.value)

@@ -244,9 +244,9 @@ def evaluation_batches(
     fewer rows. `n_ends`: how many tokens at the end of each document are no text, and shift no window of it.
     """
     if not 0 <= overlap < seq_len:
-        nearest = max(0, min(overlap, seq_len - 1))
+        fitting = max(0, min(overlap, seq_len - 1))
         raise UserError(
-            f"overlap {overlap} must be at least 0 and below seq_len {seq_len}", f"set overlap to {nearest}"
+            f"overlap {overlap} must be at least 0 and below seq_len {seq_len}", f"set overlap to {fitting}"
         )
     n_pairs = np.maximum(np.diff(shards.offsets) - 1, 0)
     document, first, length, n_context = windows(n_pairs, seq_len, overlap, n_ends)

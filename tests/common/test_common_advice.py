@@ -30,6 +30,7 @@ from parakit.tokens.preferences.encoding import encode_rankings
 from parakit.training.config import ExampleTrainingConfig, TextTrainingConfig, resolve, resolve_examples
 from parakit.training.doctor.folders import _plan
 from tests.advice import assert_advice_helps, ways_out
+from tests.alignment.rl.tiny_policy import tiny_tokenizer
 from tests.attacks.long_rows import shards_of
 from tests.contracts.training_cases import make_model
 
@@ -186,7 +187,8 @@ def test_a_split_that_the_doctor_can_fill_no_row_of(seq_len: int, n: int) -> Non
 # ---- rows that are too long
 
 
-def test_prompts_and_rankings_over_the_window(tokenizer: Any) -> None:
+def test_prompts_and_rankings_over_the_window() -> None:
+    tokenizer = tiny_tokenizer()
     prompt = (Message("user", "who sings? " * 20),)
     whole = len(compile_prompts(tokenizer, [Conversation(prompt)], 10_000, "here")[0].token_ids)
 
