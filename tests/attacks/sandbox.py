@@ -223,7 +223,7 @@ def right(n: int, seed: int) -> tuple[int, dict[str, str]]:
             str(generator.choice(list(FRONTS))), str(generator.choice(list(ENDS)))
         )  # fmt: skip
         whole = FRONTS[front] + code.replace("\r\n", "\n")
-        programs[f"{name}, {front}, {end}"] = (
+        programs[f"{name}, {front}, {end} ({number})"] = (
             whole.replace("\n", ENDS[end]) if number >= len(known) else code,
             tests,
         )

@@ -77,11 +77,10 @@ def measure(
             for suite, result in results.items():
                 suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
         if isinstance(model, LanguageModel):
-            found = _text_losses(config, model, tokenizer, advance)
+            losses[name] = _text_losses(config, model, tokenizer, advance)
             own = held_out_of_start if name == "start" else None
             sets = (own or held_out) or {}
-            found |= _held_out_losses(sets, model, advance, in_bytes=bool(held_out_of_start))
-            losses[name] = found
+            losses[name] |= _held_out_losses(sets, model, advance, in_bytes=bool(held_out_of_start))
         if examples is not None and (name == "tuned" or (name == "start" and _has_head_for(model, examples))):
             settings = EvaluationConfig(
                 examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
