@@ -1,7 +1,8 @@
 """Folders as companies have them, made from a seed: 40 files of varied kinds, and what must hold when they are read.
 
-`python -m tests.attacks.data.company_folders --n 20` makes 20 folders, prepares a corpus of each, and counts the
-claims that hold: every file is read to the letter or named with a reason, no text is in two splits, a log that drowns the rest is named.
+`python -m tests.attacks.data.company_folders --n 20` makes 20 folders, prepares a corpus of each, and counts the claims
+that hold: every file is read to the letter or named with a reason, no text is in two splits, a log that drowns the rest is
+named.
 """
 
 from __future__ import annotations
