@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.tokens.chat.rendering import Rendered, ResponseFrame, Run
+from parakit.tokens.chat.rendering import Rendered, ResponseFrame, SourceRun
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-Span = tuple[int, int]
+CharSpan = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def counted_spans(
     controls: Sequence[Control],
     frame: ResponseFrame,
     render_again: Callable[[list[JsonObject]], Rendered],
-) -> list[Span]:
+) -> list[CharSpan]:
     """Spans of characters, in order. `render_again` renders other messages in the same way; it is used to find the place
     of a message without text.
     """
@@ -169,7 +169,7 @@ def _matches(pattern: re.Pattern[str], text: str, text_markers: Collection[str])
     return [Control(match.start(), match.end(), token, token in text_markers) for match, token in found]
 
 
-def _touched(control: Control, runs: Sequence[Run]) -> bool:
+def _touched(control: Control, runs: Sequence[SourceRun]) -> bool:
     """Whether one of `runs`, which are in order, has a character of the token (or of the spaces that it takes)."""
     after = bisect_right(runs, control.start, key=lambda run: run.end)
     return after < len(runs) and runs[after].start < control.end

@@ -37,7 +37,7 @@ _WORD, _OTHER = "\u16a0", "\uffff"
 
 
 @dataclass(frozen=True)
-class Run:
+class SourceRun:
     """Consecutive characters of one origin: a text of the conversation (`owner` is the number of its message, None for a
     tool's; `repeats` where it is written once more), of unknown origin, or the template's own.
     """
@@ -55,7 +55,7 @@ class Rendered:
     """A rendered conversation; `assistants` are the numbers of the messages of that role."""
 
     text: str
-    runs: list[Run]
+    runs: list[SourceRun]
     assistants: Collection[int] = ()
 
     @cached_property
@@ -66,7 +66,7 @@ class Rendered:
     def masked(self, markers: re.Pattern[str] | None) -> str:
         """The same, but spaces stay spaces and letters letters, and an assistant's text keeps what `markers` match."""
 
-        def mask(run: Run, piece: str) -> str:
+        def mask(run: SourceRun, piece: str) -> str:
             hidden = re.sub(rf"[^\s{_WORD}]", _OTHER, re.sub(r"\w", _WORD, piece))
             matches = markers.finditer(piece) if markers and run.owner in self.assistants else ()
             for match in matches:
@@ -75,7 +75,7 @@ class Rendered:
 
         return self._masked(mask)
 
-    def _masked(self, mask: Callable[[Run, str], str]) -> str:
+    def _masked(self, mask: Callable[[SourceRun, str], str]) -> str:
         pieces = ((run, self.text[run.start : run.end]) for run in self.runs)
         return "".join(mask(run, piece) if run.is_text else piece for run, piece in pieces)
 
@@ -213,7 +213,7 @@ def _rendered(rendering: Rendering, assistants: Collection[int] = ()) -> Rendere
     owners, runs, start = rendering["owners"], [], 0
     for source, length, repeats in rendering["runs"]:
         owner = owners[source] if source >= 0 else None
-        runs.append(Run(start, start + length, source >= 0, source == -2, owner, repeats))
+        runs.append(SourceRun(start, start + length, source >= 0, source == -2, owner, repeats))
         start += length
     return Rendered(rendering["text"], runs, assistants)
 
@@ -252,7 +252,7 @@ def _response_frame(
 
 
 def _frame(
-    asked: str, prompt: str, whole: Rendered, response: Run, control: re.Pattern[str] | None
+    asked: str, prompt: str, whole: Rendered, response: SourceRun, control: re.Pattern[str] | None
 ) -> ResponseFrame:
     start = next((i for i, (a, b) in enumerate(zip(asked, prompt, strict=False)) if a != b), len(asked))
     lead = whole.text[len(prompt) : response.start] if whole.text.startswith(prompt) else ""

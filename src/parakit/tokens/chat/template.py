@@ -18,7 +18,7 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation
-from parakit.tokens.chat.loss_spans import Span, counted_spans, find_controls
+from parakit.tokens.chat.loss_spans import CharSpan, counted_spans, find_controls
 from parakit.tokens.chat.rendering import ChatMessages, read_turns, render, response_frame
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -113,7 +113,9 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(dict.fromkeys(i for i in (tokenizer.eos_id, *published, end_of_turn) if i is not None))
 
 
-def _append_text(tokenizer: Tokenizer, chat: ChatIds, text: str, start: int, spans: Sequence[Span]) -> None:
+def _append_text(
+    tokenizer: Tokenizer, chat: ChatIds, text: str, start: int, spans: Sequence[CharSpan]
+) -> None:
     """Encode the text between two control tokens at once, as transformers does, without special tokens."""
     if not text:
         return
@@ -130,5 +132,5 @@ def _append_text(tokenizer: Tokenizer, chat: ChatIds, text: str, start: int, spa
     chat.loss_mask += [_overlaps(near, low, high) for low, high in places]
 
 
-def _overlaps(spans: Sequence[Span], low: int, high: int) -> bool:
+def _overlaps(spans: Sequence[CharSpan], low: int, high: int) -> bool:
     return any(begin < high and low < end for begin, end in spans)
