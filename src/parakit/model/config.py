@@ -227,6 +227,16 @@ class EmbedderConfig(Config):
             )
         return self
 
+    def cased(self, text: str) -> str:
+        """`text`, in lower case where the model reads it so."""
+        # letter by letter, as the normalizer of tokenizers does: a final sigma is no other letter
+        return "".join(letter.lower() for letter in text) if self.lower_case else text
+
+    def prepared(self, text: str) -> str:
+        """`text` as the model reads it where nothing else is set: behind its default prompt, in its case."""
+        prompt = "" if self.default_prompt is None else self.prompts[self.default_prompt]
+        return self.cased(prompt + text)
+
     @property
     def poolings(self) -> tuple[str, ...]:
         """All of them, one or several."""

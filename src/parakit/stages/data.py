@@ -5,7 +5,6 @@ task and their tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from parakit.data.readers.files import read_documents
 from parakit.data.row_report import skip_summary
 from parakit.data.splits import SPLITS
 from parakit.inference.folder_settings import is_chat_tuned
-from parakit.inference.prediction.embeddings import prepare_text
 from parakit.primer.config import PrimerExamplesConfig
 from parakit.primer.sources import primer_conversations, primer_documents, primer_examples, primer_preferences
 from parakit.stages.config import SpanCorruption
@@ -334,7 +332,7 @@ def make_example_shards(
     prepare = None
     if load_examples_report(examples)["task"] == "embed" and (tokenizer_dir / "config.json").is_file():
         pooling = read_settings(tokenizer_dir)[2].pooling
-        prepare = partial(prepare_text, pooling) if pooling else None
+        prepare = pooling.prepared if pooling else None
     with progress("example tokens", unit="examples") as bar:
         return encode_examples(
             examples, tokenizer, out, family=family, prepare=prepare, overwrite=overwrite, progress=bar

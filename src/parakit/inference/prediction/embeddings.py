@@ -62,7 +62,7 @@ def embed(
     prefix = _prompt(own, prompt, prompt_name)
     limit = min(context_window(model.config), own.max_seq_len or context_window(model.config))
     too_long = too_long or ("refuse" if own.max_seq_len is None else "truncate")
-    prepared = [_prepared(text, prefix, own.lower_case) for text in texts]
+    prepared = [_prepared(text, prefix, own) for text in texts]
     inputs = encode_texts(tokenizer, prepared, model.config, too_long, limit)
     if n_cut := sum(one.truncated for one in inputs):
         log(f"{n_cut} of {len(texts)} texts are longer than {limit} tokens and are cut there")
@@ -96,21 +96,11 @@ def _prompt(config: EmbedderConfig, prompt: str | None, name: str | None) -> str
     return config.prompts[name]
 
 
-def prepare_text(config: EmbedderConfig, text: str) -> str:
-    """`text` as the embedder reads it where nothing else is set: behind its default prompt, in lower case where it asks."""
-    return _prepared_text(_prompt(config, None, None) + text, config.lower_case)
-
-
-def _prepared(text: Text, prefix: str, lower_case: bool) -> Text:
+def _prepared(text: Text, prefix: str, config: EmbedderConfig) -> Text:
     if isinstance(text, tuple):
         first, second = text
-        return _prepared_text(prefix + first, lower_case), _prepared_text(second, lower_case)
-    return _prepared_text(prefix + text, lower_case)
-
-
-def _prepared_text(text: str, lower_case: bool) -> str:
-    # letter by letter, as the normalizer of tokenizers does: a final sigma is no other letter
-    return "".join(letter.lower() for letter in text) if lower_case else text
+        return config.cased(prefix + first), config.cased(second)
+    return config.cased(prefix + text)
 
 
 def _n_prompt_tokens(
@@ -119,7 +109,7 @@ def _n_prompt_tokens(
     """Tokens of the prompt alone with what the tokenizer puts before it, and not its last special token."""
     if not prefix:
         return 0
-    text = _prepared_text(prefix, config.lower_case)
+    text = config.cased(prefix)
     encoded = encode_texts(tokenizer, [text], model.config, "truncate", limit)[0]
     after = special_tokens_template(tokenizer, model.config.family, 1).parts[-1]
     return len(encoded.token_ids) - (len(after) > 0)
