@@ -74,7 +74,7 @@ def test_a_binary_file(refused, tmp_path):
 def test_a_corpus_smaller_than_one_batch(refused, text, tmp_path, tiny):
     (tmp_path / "a.txt").write_text("Too little.")
     assert "11 bytes" in refused("build", "--text", "a.txt")
-    large = ["pretrain.batch_tokens=1000000", *tiny[:3], "pretrain.max_steps=4"]
+    large = ["pretrain.batch_tokens=1000000", *tiny[:5], "pretrain.max_steps=4"]
     assert main(["build", "--text", "text", "--set", *tiny]) == 0
     shutil.rmtree(tmp_path / "builds/text/pretrain")
     shutil.rmtree(tmp_path / "builds/text/evaluate")
