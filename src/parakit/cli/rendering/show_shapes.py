@@ -80,7 +80,7 @@ class ShardIndex(BaseModel):
     tokenizer_digest: str
 
 
-class SuiteResult(BaseModel):
+class LineageSuite(BaseModel):
     """A model's result on a suite."""
 
     accuracy: float
@@ -94,7 +94,7 @@ class EvaluationResults(BaseModel):
 
     loss: dict[str, JsonObject] | None = None
     evaluations: list[JsonObject] | None = None
-    suites: dict[str, SuiteResult | dict[str, SuiteResult]] | None = None
+    suites: dict[str, LineageSuite | dict[str, LineageSuite]] | None = None
 
 
 class AttackFigures(BaseModel):
@@ -113,7 +113,7 @@ class RedTeamResults(BaseModel):
     categories: dict[str, dict[str, AttackFigures]]
 
 
-class Sample(BaseModel):
+class LineageSample(BaseModel):
     """A completion in a model's lineage."""
 
     prompt: str
@@ -124,7 +124,7 @@ class ModelResult(BaseModel):
     """The result in a model's lineage."""
 
     files: JsonObject | None = None
-    samples: list[Sample] | None = None
+    samples: list[LineageSample] | None = None
     expert_load: dict[str, list[float]] | None = None
 
 

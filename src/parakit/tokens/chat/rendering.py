@@ -168,7 +168,7 @@ def render(
         )
     if template is None:
         raise UserError(
-            "this model has no chat template, so it cannot be asked in a conversation",
+            "this model has no chat template, so it cannot be question in a conversation",
             "let it continue a text: parakit generate MODEL TEXT --prompting plain; or, if its publisher has a"
             " chat_template.jinja, put it into the folder",
         )
@@ -233,7 +233,7 @@ def _response_frame(
     for wrap in (str, lambda text: [{"type": "text", "text": text}]):
         user, assistant = ({"role": role, "content": wrap("a")} for role in ("user", "assistant"))
         try:
-            asked, prompt, whole = map(
+            question, prompt, whole = map(
                 _rendered,
                 _renderer(template)(
                     [
@@ -247,14 +247,14 @@ def _response_frame(
             continue  # it wants parts; or compile_chat reports the error
         response = next((run for run in whole.runs if run.owner == 1), None)
         if response is not None:
-            return _frame(asked.text, prompt.text, whole, response, control)
+            return _frame(question.text, prompt.text, whole, response, control)
     return ResponseFrame()
 
 
 def _frame(
-    asked: str, prompt: str, whole: Rendered, response: SourceRun, control: re.Pattern[str] | None
+    question: str, prompt: str, whole: Rendered, response: SourceRun, control: re.Pattern[str] | None
 ) -> ResponseFrame:
-    start = next((i for i, (a, b) in enumerate(zip(asked, prompt, strict=False)) if a != b), len(asked))
+    start = next((i for i, (a, b) in enumerate(zip(question, prompt, strict=False)) if a != b), len(question))
     lead = whole.text[len(prompt) : response.start] if whole.text.startswith(prompt) else ""
     if control is None:
         return ResponseFrame(prompt[start:], lead)

@@ -170,9 +170,9 @@ def _serve() -> None:
             if tokenizer.decoder:
                 tokenizer.decoder.decode([text[i : i + 7] for i in range(0, min(len(text), 700), 7)])
     except BaseException as error:  # a panic of the library is no Exception
-        print((str(error).splitlines() or [type(error).__name__])[0])
+        sys.stdout.write((str(error).splitlines() or [type(error).__name__])[0] + "\n")
     else:
-        print("bounded")
+        sys.stdout.write("bounded" + "\n")
 
 
 if __name__ == "__main__":
