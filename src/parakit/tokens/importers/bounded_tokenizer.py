@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -170,9 +171,10 @@ def _serve() -> None:
             if tokenizer.decoder:
                 tokenizer.decoder.decode([text[i : i + 7] for i in range(0, min(len(text), 700), 7)])
     except BaseException as error:  # a panic of the library is no Exception
-        sys.stdout.write((str(error).splitlines() or [type(error).__name__])[0] + "\n")
+        answer = (str(error).splitlines() or [type(error).__name__])[0]
     else:
-        sys.stdout.write("bounded" + "\n")
+        answer = "bounded"
+    os.write(1, answer.encode("utf-8", "replace"))
 
 
 if __name__ == "__main__":
