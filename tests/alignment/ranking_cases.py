@@ -10,7 +10,8 @@ import torch
 from parakit.common.seeds import rng
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel
-from parakit.tokens.preferences.encoding import EncodedRankings
+from parakit.tokens.long_rows import LongRows
+from parakit.tokens.preferences.encoding import RANKINGS, EncodedRankings
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 29, "d_model": 12, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "head_dim": 6, "d_ff": 16,
@@ -35,6 +36,7 @@ def encoded(sizes: list[int], seed: int = 0) -> EncodedRankings:
         margins=draw.random(len(sizes)).astype(np.float32),
         pad_id=2,
         tokenizer_digest="",
+        long_rows=LongRows(RANKINGS, 24, len(sizes)),
     )
 
 

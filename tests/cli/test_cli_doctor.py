@@ -116,7 +116,7 @@ def test_a_broken_folder_gives_status_1_and_the_name_of_the_failed_check(
         (["model", "--data", "model"], "shards"),
         (["model", "--data", "nowhere"], "no such folder"),
         (["model", "--data", "plain", "--split", "test"], "split 'test'"),
-        (["model", "--data", "plain", "--seq-len", "4000"], "max_seq_len"),
+        (["model", "--data", "plain", "--seq-len", "4000"], "fewer than one row of 4,000"),
     ],
 )
 def test_wrong_arguments_are_errors_that_name_the_folder(

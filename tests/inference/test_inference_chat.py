@@ -180,7 +180,7 @@ def test_a_file_that_holds_no_conversation_is_refused(session, tmp_path, content
 
 
 def test_files_that_are_not_there(session, tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="no such file"):
         load_messages(tmp_path / "none.jsonl")
     with pytest.raises(UserError, match="does not exist"):
         save_messages(tmp_path / "no" / "x.jsonl", [Message("user", "a")])

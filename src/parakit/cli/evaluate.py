@@ -136,30 +136,28 @@ def _show(figures: JsonObject) -> None:
     console = Console()
     if figures["loss"]:
         table = Table(
-            "text",
-            "bits/byte",
-            "perplexity",
-            "nats/token",
-            "tokens",
-            "bytes",
-            "documents",
-            "end tokens",
             title=escape(figures["model"]["path"]),
             caption="of the text alone; end tokens do not count in it, and what each costs in nats is in the last column",
         )
+        table.add_column("text")
+        for heading in ("bits/byte", "perplexity", "nats/token", "tokens", "end tokens"):
+            table.add_column(heading, no_wrap=True)
         for name, loss in figures["loss"].items():
             bits = "" if loss["bits_per_byte"] is None else f"{loss['bits_per_byte']:.4f}"
-            table.add_row(
-                escape(name if loss["counted"] == "text" else f"{name} (answers with their ends)"),
-                bits,
-                f"{loss['perplexity']:.2f}",
-                f"{loss['loss_nats_per_token']:.4f} ({loss['low']:.4f} to {loss['high']:.4f})",
-                f"{loss['n_tokens']:,}",
-                f"{loss['n_bytes']:,}",
-                f"{loss['n_documents']:,}",
+            label = name if loss["counted"] == "text" else f"{name} (answers with their ends)"
+            documents = f"{loss['n_documents']:,} document{'' if loss['n_documents'] == 1 else 's'}"
+            ends = (
                 f"{loss['n_end_tokens']:,} × {loss['end_nats_per_token']:.2f}"
                 if loss["n_end_tokens"]
-                else "0",
+                else "0"
+            )
+            table.add_row(
+                escape(f"{label}: {loss['n_bytes']:,} bytes in {documents}"),
+                bits,
+                f"{loss['perplexity']:.2f}",
+                f"{loss['loss_nats_per_token']:.4f}\n{loss['low']:.3f} to {loss['high']:.3f}",
+                f"{loss['n_tokens']:,}",
+                ends,
             )
         console.print(table)
         for name, compared in figures["compared_loss"].items():

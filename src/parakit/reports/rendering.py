@@ -37,6 +37,7 @@ from parakit.reports.formatting import (
     roles,
     run_plan,
     samples_of,
+    shape,
     stage,
     suite_means,
     summary_sentence,
@@ -240,9 +241,15 @@ class TrainedStage:
     plots: list[charts.Plot]
 
 
+def _size_of_first(summary: BuildSummary) -> JsonObject | None:
+    first = training(summary, "pretrain")
+    return first.config or first.plan
+
+
 def _trained(summary: BuildSummary, name: str) -> TrainedStage:
     figures = training(summary, name)
-    parts = [run_plan(figures)]
+    size = figures.config or figures.plan
+    parts = ["" if name != "pretrain" and size == _size_of_first(summary) else shape(size), run_plan(figures)]
     if figures.tokens is not None:
         parts.append(f"{compact(figures.tokens)} tokens in {long_duration(figures.seconds)}")
     if figures.tokens_per_second is not None:
