@@ -117,7 +117,7 @@ def test_stopped_and_begun_again_it_ends_as_if_it_had_not_been(
             ["--method", "dpo", "--preferences", "pairs.jsonl", "--preference-loss", "ipo", "--margin", "1"],
             "--margin is set but has no effect: it belongs to preference_loss dpo and simpo",
         ),
-        (["--method", "dpo", "--preferences", "pairs.jsonl", "--seq-len", "4"], "no preferences fit"),
+        (["--method", "dpo", "--preferences", "pairs.jsonl", "--seq-len", "4"], "can be learned from within"),
     ],
 )
 def test_a_mistake_leaves_nothing(capsys, tiny_build, pairs, tmp_path, monkeypatch, flags, told):

@@ -59,10 +59,10 @@ def test_one_in_which_nobody_answers_is_refused_and_leaves_nothing(capsys, tiny_
     ("returned", "told"),
     [
         ("1 / 0", "raised ZeroDivisionError"),
-        ("float('nan')", "is nan"),
-        ("float('inf')", "is inf"),
-        ("'good'", "raised ValueError"),
-        ("None", "raised TypeError"),
+        ("float('nan')", "returned nan"),
+        ("float('inf')", "returned inf"),
+        ("'good'", "returned 'good'"),
+        ("None", "returned None"),
     ],
 )
 @pytest.mark.parametrize("method", ["ppo", "grpo", "best_of_n"])

@@ -126,7 +126,8 @@ def test_a_model_is_tuned_measured_and_used(capsys, models, tmp_path, family, ta
     lineage = open_artifact(out, "model").lineage
     assert open_artifact(models / family).digest in [parent["digest"] for parent in lineage["parents"]]
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "tuned"}
-    measured = figures(capsys, "evaluate", out, "--examples", rows, "--max-new-tokens", "4")["examples"]
+    flags = ["--max-new-tokens", "4"] if task == "translate" else []
+    measured = figures(capsys, "evaluate", out, "--examples", rows, *flags)["examples"]
     assert (measured["task"], measured["n"]) == (task, 80)
     assert measured["samples"]
     assert set(measured["samples"][0]) == {"input", "prediction", "expected", "correct"}
@@ -136,7 +137,6 @@ def test_a_model_is_tuned_measured_and_used(capsys, models, tmp_path, family, ta
         assert answer in figures(capsys, "predict", out, "--input", tmp_path / "one.jsonl")
         return
     text = first.get("text") or first.get("source") or " ".join(first["words"])
-    flags = ["--max-new-tokens", "4"] if task == "translate" else []
     assert answer in figures(capsys, "predict", out, "--text", text, *flags)
 
 
