@@ -53,6 +53,15 @@ class Other:
         return getattr(self._tokenizer, name)
 
 
+def with_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
+    return Tokenizer(
+        tokenizer.json,
+        kind=tokenizer.kind,
+        special=tokenizer.special,
+        **tokenizer.chat_settings | {"chat_template": template},
+    )
+
+
 @pytest.mark.catches("loss-on-prompt")
 @ALL
 def test_nothing_counts(task: str, healthy: Healthy) -> None:
@@ -96,7 +105,7 @@ def test_padding_that_is_the_end_of_a_turn_takes_no_end_away(tokenizer: Tokenize
 
 @pytest.mark.catches("prompt-double-bos", "prompt-seam-differs")
 def test_a_template_that_writes_bos_twice(tokenizer: Tokenizer) -> None:
-    twice: Any = Other(tokenizer, chat_template="{{- bos_token -}}" + CHAT_TEMPLATE)
+    twice = with_template(tokenizer, "{{- bos_token -}}" + CHAT_TEMPLATE)
     for begin in (
         lambda: encode_rankings(twice, [ranking(0)], 96),
         lambda: compile_prompts(twice, [Conversation(QUESTION)], 96, "prompts"),
@@ -126,9 +135,7 @@ def test_a_prompt_has_the_same_ids_in_serving_rollouts_and_preferences(tokenizer
 @pytest.mark.catches("prompt-seam-differs")
 def test_a_prompt_that_no_conversation_begins_with(tokenizer: Tokenizer) -> None:
     """A template with another generation prompt, and the same without Parakit's turn markers."""
-    other: Any = Other(
-        tokenizer, chat_template=CHAT_TEMPLATE + "{%- if add_generation_prompt -%}So: {%- endif -%}"
-    )
+    other = with_template(tokenizer, CHAT_TEMPLATE + "{%- if add_generation_prompt -%}So: {%- endif -%}")
     prompts = compile_prompts(other, [Conversation(QUESTION)], 96, "prompts")
     assert "prompt-seam-differs" in failures(prompts, other)
     foreign: Any = Other(other, turn_ids={})

@@ -210,10 +210,10 @@ def test_two_builds_at_once_are_refused_and_a_dead_ones_lock_is_not(text_recipe,
     builds = tmp_path / "builds"
     whole_run = Build.run
 
-    def run_beside_another(self, on_decision):
+    def run_beside_another(self, *given):
         with pytest.raises(UserError, match=f"process {os.getpid()} is already building here"):
             build(text_recipe(), builds)
-        whole_run(self, on_decision)
+        whole_run(self, *given)
 
     monkeypatch.setattr(building.Build, "run", run_beside_another)
     build(text_recipe(), builds)

@@ -31,7 +31,11 @@ from parakit.training.config import (
 from parakit.training.precision import faster_precision
 
 # AdamW's rate for all weights; it falls with the width, and a new head on an encoder needs more.
-RATE, ENCODER_RATE, RATE_WIDTH = 5e-5, 1e-4, 576
+RATE, ENCODER_RATE, RATE_WIDTH = 5e-5, 2e-4, 576
+ENCODER_BETAS = (
+    0.9,
+    0.999,
+)  # a few dozen steps on a few hundred labels: a shorter mean of squares is noisier
 # Times that rate, by what trains: factors begin at zero and have one scale at every width.
 PUBLISHED_FACTORS = {
     "lora": 10.0, "prompt": 200.0, "prefix": 200.0, "reward": 0.2, "dpo": 0.1, "ppo": 0.1, "grpo": 0.1,
@@ -121,6 +125,8 @@ def finish_plan(
     shape = config.decoder if isinstance(config, EncoderDecoderConfig) else config
     if plan.precision == "auto" and pick_device(plan.device).type == "cpu":
         changes["precision"] = faster_precision(shape.d_model, shape.d_ff)
+    if config.family == "encoder" and "adam_betas" not in training.model_fields_set:
+        changes["adam_betas"] = ENCODER_BETAS
     if "warmup_steps" not in training.model_fields_set:
         changes["warmup_steps"] = min(plan.warmup_steps, max(1, round(WARMUP_SHARE * plan.max_steps)))
     if n_planned_tokens is not None:

@@ -13,8 +13,8 @@ from parakit.training.doctor.checks import replay as replay
 from parakit.training.doctor.checks import batches as batches
 from parakit.training.doctor.checks import parameters as parameters
 from parakit.training.doctor.checks import attention as attention
-from parakit.training.doctor.checks import packing as packing
 from parakit.training.doctor.checks import gradients as gradients
 from parakit.training.doctor.checks import objectives as objectives
+from parakit.training.doctor.checks import packing as packing  # after what would change its losses too
 
 __all__: list[str] = []
