@@ -55,10 +55,10 @@ format: $(DEV) ## format the code
 	$(BIN)/ruff check --fix .
 
 test: $(DEV) ## the test suite (some minutes on two cores)
-	$(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n auto --dist loadfile
 
 test-long: $(DEV) ## the whole suite with the long tests; those on published models need make real-models
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 real-models: $(DEV) ## fetch two small published models into .models (190 MB)
 	$(BIN)/python -m tests.real_models
