@@ -251,7 +251,9 @@ def _notes(report: JsonObject, folder: str) -> list[str]:
                 f"{counts['documents']:,} documents ({quantity(counts['bytes'])} bytes) left out: {meaning}"
             )
     notes += [
-        f"{n:,} files read as {name}" for name, n in report.get("encodings", {}).items() if name != "utf-8"
+        f"read as {name}: {n:,} file{'' if n == 1 else 's'}"
+        for name, n in report.get("encodings", {}).items()
+        if name != "utf-8"
     ]
     guessed = list(report.get("guessed_files", {}).items())
     notes += [f"  {name}: {encoding}, recognized from its letters" for name, encoding in guessed[:_MAX_NAMES]]
