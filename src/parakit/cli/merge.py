@@ -67,6 +67,7 @@ def _merge_adapter(command: MergeCommandConfig) -> JsonObject:
     """Merge, and report what it changed; the difference of logits is returned too."""
     from parakit.compression.merge_check import merge_prompts
     from parakit.compression.merging import merge_adapter_folder
+    from parakit.reports.formatting import logit_difference
 
     if command.weights:
         raise UserError("--weights is for averaging models, but an adapter was given", "remove it")
@@ -87,7 +88,7 @@ def _merge_adapter(command: MergeCommandConfig) -> JsonObject:
     found = merged.logit_difference
     if found is None:
         return {}
-    log(f"merge: {found.summary}")
+    log(f"merge: {logit_difference(found.largest, found.n_prompts)}")
     return {"logit_difference": asdict(found)}
 
 

@@ -9,7 +9,6 @@ a factor of e. float16 keeps 11 bits, an eighth of that error.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +35,7 @@ class LogitDifference:
     largest: float
     prompt: str
     n_prompts: int
-    limit: float = math.inf
-
-    @property
-    def summary(self) -> str:
-        """In words."""
-        return f"logits differ by {self.largest:.2g} at most from those of base and adapter, on {self.n_prompts} prompts"
+    limit: float
 
 
 def merge_prompts(texts: Sequence[str], file: str | None) -> tuple[str, ...]:
@@ -82,12 +76,12 @@ def prompt_logits(
 
 
 def largest_difference(
-    before: Sequence[Tensor], after: Sequence[Tensor], prompts: Sequence[str]
+    before: Sequence[Tensor], after: Sequence[Tensor], prompts: Sequence[str], limit: float
 ) -> LogitDifference:
     """The prompt whose logits differ most."""
     differences = [float((one - other).abs().max()) for one, other in zip(before, after, strict=True)]
     worst = max(range(len(differences)), key=differences.__getitem__)
-    return LogitDifference(differences[worst], prompts[worst], len(prompts))
+    return LogitDifference(differences[worst], prompts[worst], len(prompts), limit)
 
 
 def check_difference(found: LogitDifference, dtype: str, where: str | Path) -> None:

@@ -123,9 +123,9 @@ def merge_checked(
                 "merge without prompts",
             )
         return merged
-    found = _logit_difference(merged.model, tokenizer, before, buffers, compared, chat)
     limit = MAX_LOGIT_DIFFERENCE[dtype] if max_logit_difference is None else max_logit_difference
-    found = replace(found, limit=limit)
+    after = _logits_as_stored(merged.model, tokenizer, buffers, compared, chat)
+    found = largest_difference(before, after, compared, limit)
     check_difference(found, dtype, where)
     return replace(merged, logit_difference=found)
 
@@ -181,14 +181,13 @@ def merge_adapter_folder(
     return merged
 
 
-def _logit_difference(
+def _logits_as_stored(
     merged: TransformerModel,
     tokenizer: Tokenizer | None,
-    before: Sequence[Tensor],
     buffers: Mapping[str, Tensor],
     prompts: Sequence[str],
     chat: bool,
-) -> LogitDifference:
+) -> list[Tensor]:
     """Of the merged weights, as they will be loaded, in float32; the model has its dtype again afterwards. `buffers`: the
     angles, which no file holds and no rounding changes.
     """
@@ -199,7 +198,7 @@ def _logit_difference(
     after = prompt_logits(exact, tokenizer, prompts, chat)
     assert after is not None
     merged.to(dtype)
-    return largest_difference(before, after, prompts)
+    return after
 
 
 def merge_models(

@@ -31,11 +31,10 @@ def measure_rounding(before: str | Path, after: str | Path, dtype: str) -> Logit
         del model
     if logits[0] is None or logits[1] is None:
         return None
-    found = largest_difference(logits[0], logits[1], prompts)
-    limit = MAX_LOGIT_DIFFERENCE[dtype]
+    found = largest_difference(logits[0], logits[1], prompts, MAX_LOGIT_DIFFERENCE[dtype])
     log(f"stored in {dtype}: logits differ by {found.largest:.2g} at most, on {found.n_prompts} prompts")
-    if not found.largest <= limit:
+    if not found.largest <= found.limit:
         log(
-            f"warning: that is over {limit:g}, and answers may change (after {found.prompt[:60]!r}); float32 keeps them"
+            f"warning: that is over {found.limit:g}, and answers may change (after {found.prompt[:60]!r}); float32 keeps them"
         )
     return found

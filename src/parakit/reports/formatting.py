@@ -81,10 +81,12 @@ def merging(figures: TrainingSummary) -> str:
     if figures.merge is None:
         return ""
     found = figures.merge.logit_difference
-    return (
-        f"adapter merged: logits differ by {found.largest:.2g} at most from those of base and adapter, on"
-        f" {found.n_prompts} prompts"
-    )
+    return f"adapter merged: {logit_difference(found.largest, found.n_prompts)}"
+
+
+def logit_difference(largest: float, n_prompts: int) -> str:
+    """What a merge did to logits, in words."""
+    return f"logits differ by {largest:.2g} at most from those of base and adapter, on {n_prompts} prompts"
 
 
 def forgetting(figures: TrainingSummary) -> str:

@@ -23,6 +23,7 @@ from parakit.compression.merging import merge_checked
 from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
 from parakit.reports.adapter_card import adapter_card
+from parakit.reports.formatting import logit_difference
 from parakit.reports.model_card import stage_card
 from parakit.stages.comparison.measuring import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
@@ -139,7 +140,7 @@ def _merged(run: PreparedRun, figures: JsonObject) -> TransformerModel:
     merged = merge_checked(run.setup.model, run.setup.tokenizer, run.is_chat, run.setup.run_dir)
     if (found := merged.logit_difference) is not None:
         figures["merge"] = {"logit_difference": asdict(found)}
-        log(f"{run.setup.title}: merged; {found.summary}")
+        log(f"{run.setup.title}: merged; {logit_difference(found.largest, found.n_prompts)}")
     return merged.model
 
 

@@ -90,14 +90,15 @@ def set_languages(
     if task is None or not isinstance(base, SequenceToSequence):
         return base, None
     chosen = (task.source_language, task.target_language)
-    if not language_ids(tokenizer) and chosen == (None, None):
+    known = language_ids(tokenizer)
+    if not known and chosen == (None, None):
         return base, None
     tokens = language_tokens(tokenizer, base.config.decoder_start_id, *chosen)
     if task.target_language is None:
         if lacks_target(base, tokenizer):
             raise UserError(
                 "target_language is not set, and this model translates into many languages",
-                f"set it to one of its {len(language_ids(tokenizer))} languages, such as {next(iter(language_ids(tokenizer)))}",
+                f"set it to one of its {len(known)} languages, such as {next(iter(known))}",
             )
         return base, replace(tokens, forced_bos_id=published_settings_of(base).forced_bos_id)
     if tokens.forced_bos_id is not None:
