@@ -99,7 +99,7 @@ OTHERS = {
     },
     "chat": {
         *("repetition_penalty", "temperature", "max_new_tokens", "stop", "adapters", "system", "when_full"),
-        *("device", "dtype", "json"),
+        *("stats", "device", "dtype", "json"),
     },
     "text": {
         *("output", "primer", "conversations", "preferences", "task", "overwrite", "json"),

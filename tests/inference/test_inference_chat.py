@@ -102,7 +102,18 @@ def test_stats_count_tokens_and_speed(session):
     assert "tokens/s" in notice
 
 
-def test_a_full_window_refuses_naming_both_numbers_and_keeps_the_conversation(session):
+def test_the_stats_of_an_answer_say_what_was_read_and_how_fast(session):
+    speak(session, "the tree")
+    last = session.last
+    assert 0 < last.seconds_to_first_token <= last.seconds
+    assert last.decode_tokens_per_second > 0
+    stats = session.stats_of_last()
+    assert f"read {last.n_prompt_tokens} tokens" in stats
+    assert f"{last.n_prompt_tokens + last.n_tokens} of 64 tokens of context" in stats
+
+
+def test_a_full_window_refuses_where_that_is_chosen_and_keeps_the_conversation(tiny_chat_model):
+    session = ChatSession(*tiny_chat_model, ChatConfig(when_full="refuse", sampling=GREEDY))
     speak(session, "the tree")
     before = list(session.messages)
     with pytest.raises(UserError, match=r"conversation has \d+ tokens.* 64[^$]*/undo or /reset.*drop_oldest"):
@@ -111,9 +122,7 @@ def test_a_full_window_refuses_naming_both_numbers_and_keeps_the_conversation(se
 
 
 def test_dropping_the_oldest_turns_is_reported_and_history_stays_whole(tiny_chat_model):
-    session = ChatSession(
-        *tiny_chat_model, ChatConfig(when_full="drop_oldest", sampling=GREEDY, system="sing")
-    )
+    session = ChatSession(*tiny_chat_model, ChatConfig(sampling=GREEDY, system="sing"))
     notices = []
     for n in range(10):
         reply = session.handle(f"the old house {n}")

@@ -30,9 +30,12 @@ class ChatCommandConfig(SamplingConfig):
     )
     system: str = Field(default="", description="The system prompt.")
     when_full: Literal["refuse", "drop_oldest"] = Field(
-        default="refuse",
-        description="With a full context window: refuse with an "
-        "error, or drop the oldest turns with a notice.",
+        default="drop_oldest",
+        description="With a full context window: drop the oldest turns with a notice, or refuse with an error.",
+    )
+    stats: bool = Field(
+        default=False,
+        description="After each answer print the tokens of prompt and answer, the time to the first token and the speed.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
@@ -57,7 +60,7 @@ def main(argv: list[str]) -> int:
     if sys.stdin.isatty():
         log("/help lists the commands, /quit leaves")
     for line in _lines():
-        if not _turn(session, line, command.as_json):
+        if not _turn(session, line, command):
             break
     return 0
 
@@ -72,7 +75,7 @@ def _lines() -> Iterator[str]:
             return
 
 
-def _turn(session: "ChatSession", line: str, as_json: bool) -> bool:
+def _turn(session: "ChatSession", line: str, command: ChatCommandConfig) -> bool:
     """Handle one line; False when it was the last. An error costs the line, not the conversation."""
     try:
         reply = session.handle(line)
@@ -82,34 +85,34 @@ def _turn(session: "ChatSession", line: str, as_json: bool) -> bool:
     if reply.notice:
         log(reply.notice)
     if reply.answer is not None:
-        _print_answer(session, reply.answer, as_json)
+        _print_answer(session, reply.answer, command)
     return not reply.quit
 
 
-def _print_answer(session: "ChatSession", answer: Iterator[str], as_json: bool) -> None:
+def _print_answer(session: "ChatSession", answer: Iterator[str], command: ChatCommandConfig) -> None:
     """Print an answer while it is generated; Ctrl-C stops it, and the history keeps what there is."""
     try:
         for piece in answer:
-            if not as_json:
+            if not command.as_json:
                 print(piece, end="", flush=True)
     except KeyboardInterrupt:
         log("\n(stopped)")
     completion = session.last
     if completion is None:
         return
-    if as_json:
+    if command.as_json:
         figures = {
             "text": completion.text,
+            "n_prompt_tokens": completion.n_prompt_tokens,
             "n_tokens": completion.n_tokens,
             "finish_reason": completion.finish_reason,
+            "seconds_to_first_token": round(completion.seconds_to_first_token, 4),
+            "tokens_per_second": round(completion.tokens_per_second, 2),
         }
-        print(
-            json.dumps(
-                figures | {"tokens_per_second": round(completion.tokens_per_second, 2)}, ensure_ascii=False
-            ),
-            flush=True,
-        )
+        print(json.dumps(figures, ensure_ascii=False), flush=True)
         return
     print(flush=True)
     cut = ", cut at the limit" if completion.finish_reason == "length" else ""
     log(f"({completion.n_tokens} tokens, {completion.tokens_per_second:.0f} tokens/s{cut})")
+    if command.stats:
+        log(session.stats_of_last())

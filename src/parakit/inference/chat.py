@@ -1,8 +1,8 @@
 """A conversation with a model: history, system prompt, the context window, and `/` commands.
 
 The session does not know the terminal: `handle` takes a line and returns a notice, or an answer as pieces of text. A
-conversation that outgrows the context window is refused, or with `when_full="drop_oldest"` loses its oldest turns and
-names them. The history itself is never shortened.
+conversation that outgrows the context window loses its oldest turns, which are named, or with `when_full="refuse"` is
+refused. The history itself is never shortened.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class ChatSession:
     def _refuse(self, n_tokens: int) -> NoReturn:
         ways = "/undo or /reset" if self.messages else "shorten the message or the system prompt"
         if self.messages and self.when_full == "refuse":
-            ways += ", or start with --when-full drop_oldest"
+            ways += ", or start with --when-full drop_oldest, the default"
         raise UserError(
             f"the conversation has {n_tokens} tokens, and the model's context window holds"
             f" {self.model.config.max_seq_len}, answer included",
@@ -221,6 +221,16 @@ class ChatSession:
         if self.seconds:
             lines.append(f"speed: {self.n_tokens / self.seconds:.1f} tokens/s")
         return Reply("\n".join(lines))
+
+    def stats_of_last(self) -> str:
+        """One line on the last answer: tokens read and written, time to the first token, speed, context in use."""
+        last = self.last
+        assert last is not None, "nothing was answered"
+        used = last.n_prompt_tokens + last.n_tokens
+        return (
+            f"(read {last.n_prompt_tokens} tokens, first token after {last.seconds_to_first_token:.2f} s, then"
+            f" {last.decode_tokens_per_second:.1f} tokens/s; {used} of {self.model.config.max_seq_len} tokens of context)"
+        )
 
     def _last_user(self, command: str) -> int:
         """The index of the user's last message."""

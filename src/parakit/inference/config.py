@@ -89,9 +89,8 @@ class ChatConfig(Config):
 
     system: str = Field(default="", description="The system prompt.")
     when_full: Literal["refuse", "drop_oldest"] = Field(
-        default="refuse",
-        description="With a full context window: refuse with an "
-        "error, or drop the oldest turns with a notice.",
+        default="drop_oldest",
+        description="With a full context window: drop the oldest turns with a notice, or refuse with an error.",
     )
     sampling: SamplingConfig = Field(
         default_factory=SamplingConfig, description="Sampling settings of the answers."

@@ -40,6 +40,8 @@ class Completion:
     """stop: a stop id or stop string; length: `max_new_tokens` or the context window."""
     seconds: float
     """From the start of prefill to the last token; in a batch, of the whole batch."""
+    seconds_to_first_token: float = 0.0
+    """From the start of prefill to the first token; 0 in a batch."""
 
     @property
     def n_tokens(self) -> int:
@@ -48,6 +50,12 @@ class Completion:
     @property
     def tokens_per_second(self) -> float:
         return self.n_tokens / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """Of the tokens after the first, without the time that reading the prompt took; 0 where there are none."""
+        seconds = self.seconds - self.seconds_to_first_token
+        return (self.n_tokens - 1) / seconds if self.n_tokens > 1 and seconds > 0 else 0.0
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
@@ -93,7 +101,7 @@ class CompletionStream:
         self._pieces: list[str] = []
         self._token_ids: list[int] = []
         self._reason: FinishReason = "interrupted"
-        self._started = self._stopped = time.perf_counter()
+        self._started = self._first = self._stopped = time.perf_counter()
         prompt_token_ids = prompt_ids(tokenizer, prompt)
         check_prompt(len(prompt_token_ids), model.config.max_seq_len)
         self.n_prompt_tokens = len(prompt_token_ids)
@@ -107,6 +115,8 @@ class CompletionStream:
                 piece = self._text.push(token_id)
                 ended = token_id in self._stop_ids or self._text.stopped
                 self._stopped = time.perf_counter()
+                if len(self._token_ids) == 1:
+                    self._first = self._stopped
                 if piece:
                     self._pieces.append(piece)
                     yield piece
@@ -130,6 +140,7 @@ class CompletionStream:
             self.n_prompt_tokens,
             self._reason,
             self._stopped - self._started,
+            self._first - self._started,
         )
 
 
