@@ -1,0 +1,1 @@
+"""Products and whole forward passes on a CPU, in C++ that is compiled at first use; see `csrc/`."""

@@ -1,0 +1,315 @@
+// Tiles of products: R rows of a weight times N tokens, with the sums in the order that types.h describes.
+//
+// One element's sum is the same in every tile, so matrix-vector and matrix-matrix products agree to the last bit.
+// Rows of R = 4 keep four independent sums in flight, which is what the latency of a fused multiply-add asks for.
+#pragma once
+#include "activations.h"
+#include "types.h"
+
+namespace parakit {
+
+inline int64_t row_bytes(const Weight& w) {
+  int64_t n = w.n_in;
+  return w.kind == FP32 ? n * 4 : w.kind == INT8 ? n : w.kind == INT4 ? n / 2 : n * 2;
+}
+
+inline const char* row_of(const Weight& w, int64_t row) {
+  return static_cast<const char*>(w.data) + row * row_bytes(w);
+}
+
+// y[n][r] = row (first + r) . x[n]; x (N, x_stride) floats.
+template <int32_t KIND, int R, int N>
+inline void float_tile(const Weight& w, int64_t first, const float* x, int64_t x_stride, float y[N][R]) {
+  Floats acc[N][R] = {};
+  const char* rows[R];
+  for (int r = 0; r < R; r++) rows[r] = row_of(w, first + r);
+  int k = 0, n_in = w.n_in;
+  for (; k + LANES <= n_in; k += LANES) {
+    Floats value[R];
+    for (int r = 0; r < R; r++) value[r] = load_as<KIND>(rows[r], k);
+    for (int n = 0; n < N; n++) {
+      Floats xs = load(x + n * x_stride + k);
+      for (int r = 0; r < R; r++) acc[n][r] = fused_multiply_add(value[r], xs, acc[n][r]);
+    }
+  }
+  if (k < n_in) {
+    for (int n = 0; n < N; n++) {
+      Floats xs = load_tail<FP32>(x + n * x_stride, k, n_in - k);
+      for (int r = 0; r < R; r++)
+        acc[n][r] = fused_multiply_add(load_tail<KIND>(rows[r], k, n_in - k), xs, acc[n][r]);
+    }
+  }
+  for (int n = 0; n < N; n++)
+    for (int r = 0; r < R; r++) y[n][r] = sum(acc[n][r]);
+}
+
+// 32-bit sums of products of pairs: acc[lane] + a[2 lane] b[2 lane] + a[2 lane + 1] b[2 lane + 1].
+#if defined(__AVX512BW__)
+typedef __m512i Words;
+inline Words load_words(const void* p) { return _mm512_loadu_si512(p); }
+inline Words widen_bytes(const int8_t* p) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Words multiply_add_pairs(Words acc, Words a, Words b) {
+#if defined(__AVX512VNNI__)
+  return _mm512_dpwssd_epi32(acc, a, b);
+#else
+  return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
+#endif
+}
+template <int J>
+inline Words nibble(Words packed) {
+  Words mask = _mm512_set1_epi16(15);
+  if constexpr (J == 0) return _mm512_and_si512(packed, mask);
+  if constexpr (J == 3) return _mm512_srli_epi16(packed, 12);
+  return _mm512_and_si512(_mm512_srli_epi16(packed, 4 * J), mask);
+}
+inline Floats to_floats(Words v) { return (Floats)_mm512_cvtepi32_ps(v); }
+inline Words from_ints(Ints v) { return (Words)v; }
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+typedef __m256i Words;
+inline Words load_words(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline Words widen_bytes(const int8_t* p) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline Words multiply_add_pairs(Words acc, Words a, Words b) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
+}
+template <int J>
+inline Words nibble(Words packed) {
+  Words mask = _mm256_set1_epi16(15);
+  if constexpr (J == 0) return _mm256_and_si256(packed, mask);
+  if constexpr (J == 3) return _mm256_srli_epi16(packed, 12);
+  return _mm256_and_si256(_mm256_srli_epi16(packed, 4 * J), mask);
+}
+inline Floats to_floats(Words v) { return (Floats)_mm256_cvtepi32_ps(v); }
+inline Words from_ints(Ints v) { return (Words)v; }
+#else  // plain code for other processors; the compiler vectorizes it
+struct Words {
+  int16_t at[2 * LANES];
+};
+inline Words load_words(const void* p) {
+  Words v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Words widen_bytes(const int8_t* p) {
+  Words v;
+  for (int i = 0; i < 2 * LANES; i++) v.at[i] = p[i];
+  return v;
+}
+inline Words multiply_add_pairs(Words acc, Words a, Words b) {
+  Ints sums;
+  memcpy(&sums, &acc, sizeof sums);
+  for (int i = 0; i < LANES; i++) sums[i] += a.at[2 * i] * b.at[2 * i] + a.at[2 * i + 1] * b.at[2 * i + 1];
+  memcpy(&acc, &sums, sizeof sums);
+  return acc;
+}
+template <int J>
+inline Words nibble(Words packed) {
+  for (int i = 0; i < 2 * LANES; i++) packed.at[i] = (uint16_t(packed.at[i]) >> (4 * J)) & 15;
+  return packed;
+}
+inline Floats to_floats(Words v) {
+  Ints ints;
+  memcpy(&ints, &v, sizeof ints);
+  Floats floats;
+  for (int i = 0; i < LANES; i++) floats[i] = float(ints[i]);
+  return floats;
+}
+inline Words from_ints(Ints v) {
+  Words words;
+  memcpy(&words, &v, sizeof v);
+  return words;
+}
+#endif
+
+inline Floats all(float value) { return value - (Floats){}; }
+
+// A vector whose lanes are numbers of consecutive groups, 4 lanes each: element `block` of a row begins at lane 0.
+inline Floats by_group(const float* scales) {
+#if defined(__AVX512F__)
+  __m512i index = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  return (Floats)_mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_loadu_ps(scales)));
+#elif defined(__AVX2__)
+  __m256 two = _mm256_castpd_ps(_mm256_broadcast_sd(reinterpret_cast<const double*>(scales)));
+  return (Floats)_mm256_permutevar8x32_ps(two, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+#else
+  Floats v;
+  for (int i = 0; i < LANES; i++) v[i] = scales[i / 4];
+  return v;
+#endif
+}
+
+// The same of a row's float16 scales, of groups of GROUP elements; `index` is that of the block's first group.
+template <int GROUP>
+inline Floats scales_of_block(const uint16_t* scales, int block) {
+  if constexpr (GROUP >= BLOCK) return all(fp16_value(scales[int64_t(block) * BLOCK / GROUP]));
+#if defined(__AVX512F__)
+  if constexpr (GROUP == 32) {
+    __m128i raw = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + block * 4));
+    __m512i index = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return (Floats)_mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_cvtph_ps(raw)));
+  }
+#elif defined(__AVX2__) && defined(__F16C__)
+  if constexpr (GROUP == 32) {
+    int32_t both;
+    memcpy(&both, scales + block * 2, 4);
+    __m256 two = _mm256_castps128_ps256(_mm_cvtph_ps(_mm_cvtsi32_si128(both)));
+    return (Floats)_mm256_permutevar8x32_ps(two, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+  }
+#endif
+  Floats v;
+  for (int i = 0; i < LANES; i++) v[i] = fp16_value(scales[(block * BLOCK + i * 8) / GROUP]);
+  return v;
+}
+
+// The last block of a row that is no multiple of BLOCK: copies padded with zeros.
+struct LastBlock {
+  alignas(64) uint8_t data[BLOCK];
+  uint16_t scales[BLOCK / 32];
+  int16_t zeros[BLOCK / 32];
+};
+
+template <int GROUP>
+inline Ints zeros_of_block(const uint8_t* zeros, int block) {
+  Ints v;
+  for (int i = 0; i < LANES; i++) v[i] = zeros[(block * BLOCK + i * 8) / GROUP];
+  return v;
+}
+
+// One block of INT4: the products' sums by lane, less zero times the sum of x.
+template <bool HAS_ZEROS>
+inline Floats int4_block(const uint8_t* data, const int16_t* x, const int32_t* sums, Ints zeros) {
+  Ints offset;
+  memcpy(&offset, sums, sizeof offset);
+  if constexpr (HAS_ZEROS) offset = -offset * zeros;
+  else offset = -(offset << 3);
+  Words packed = load_words(data), acc = from_ints(offset);
+  acc = multiply_add_pairs(acc, nibble<0>(packed), load_words(x));
+  acc = multiply_add_pairs(acc, nibble<1>(packed), load_words(x + 2 * LANES));
+  acc = multiply_add_pairs(acc, nibble<2>(packed), load_words(x + 4 * LANES));
+  acc = multiply_add_pairs(acc, nibble<3>(packed), load_words(x + 6 * LANES));
+  return to_floats(acc);
+}
+
+// y[n][r] of INT4 weights; a block of LANES * 8 elements a step, in order; then `sum`.
+template <int GROUP, bool HAS_ZEROS, int R, int N>
+inline void int4_tile(const Weight& w, int64_t first, const Activations* x, float y[N][R]) {
+  Floats acc[N][R] = {};
+  int n_groups = w.n_in / GROUP, n_blocks = w.n_in / BLOCK;
+  const uint8_t* rows[R];
+  const uint16_t* scales[R];
+  const uint8_t* zeros[R];
+  for (int r = 0; r < R; r++) {
+    rows[r] = reinterpret_cast<const uint8_t*>(row_of(w, first + r));
+    scales[r] = static_cast<const uint16_t*>(w.scales) + (first + r) * n_groups;
+    zeros[r] = HAS_ZEROS ? w.zeros + (first + r) * n_groups : nullptr;
+  }
+  for (int b = 0; b < n_blocks; b++) {
+    Floats x_scale[N];
+    for (int n = 0; n < N; n++) x_scale[n] = by_group(x[n].scales + b * (BLOCK / X_GROUP));
+    for (int r = 0; r < R; r++) {
+      Floats scale = scales_of_block<GROUP>(scales[r], b);
+      Ints zero = {};
+      if constexpr (HAS_ZEROS) zero = zeros_of_block<GROUP>(zeros[r], b);
+      for (int n = 0; n < N; n++)
+        acc[n][r] = fused_multiply_add(
+            int4_block<HAS_ZEROS>(rows[r] + b * BLOCK / 2, x[n].values + b * BLOCK, x[n].sums + b * LANES, zero),
+            scale * x_scale[n], acc[n][r]);
+    }
+  }
+  if (int rest = w.n_in - n_blocks * BLOCK; rest > 0) {
+    for (int r = 0; r < R; r++) {
+      LastBlock last = {};
+      memcpy(last.data, rows[r] + n_blocks * BLOCK / 2, rest / 2);
+      Floats scale = {};
+      Ints zero = {};
+      for (int i = 0; i < rest / 8; i++) {
+        int g = (n_blocks * BLOCK + i * 8) / GROUP;
+        scale[i] = fp16_value(scales[r][g]);
+        if (HAS_ZEROS) zero[i] = zeros[r][g];
+      }
+      for (int n = 0; n < N; n++) {
+        Floats x_scale = by_group(x[n].scales + n_blocks * (BLOCK / X_GROUP));
+        acc[n][r] = fused_multiply_add(int4_block<HAS_ZEROS>(last.data, x[n].values + n_blocks * BLOCK,
+                                                             x[n].sums + n_blocks * LANES, zero),
+                                       scale * x_scale, acc[n][r]);
+      }
+    }
+  }
+  for (int n = 0; n < N; n++)
+    for (int r = 0; r < R; r++) y[n][r] = sum(acc[n][r]);
+}
+
+// One group of 32 of INT8: the products' sums by lane.
+inline Floats int8_group(const int8_t* data, const int16_t* x) {
+  Words acc = from_ints(Ints{});
+  acc = multiply_add_pairs(acc, widen_bytes(data), load_words(x));
+  if constexpr (LANES == 8) acc = multiply_add_pairs(acc, widen_bytes(data + 16), load_words(x + 16));
+  return to_floats(acc);
+}
+
+// y[n][r] of INT8 weights; a group of 32 elements a step, in order; then `sum`. GROUP = 0: one float32 scale a row.
+template <int GROUP, int R, int N>
+inline void int8_tile(const Weight& w, int64_t first, const Activations* x, float y[N][R]) {
+  Floats acc[N][R] = {};
+  int n_steps = w.n_in / X_GROUP;
+  const int8_t* rows[R];
+  const uint16_t* scales[R];
+  for (int r = 0; r < R; r++) {
+    rows[r] = reinterpret_cast<const int8_t*>(row_of(w, first + r));
+    scales[r] = GROUP ? static_cast<const uint16_t*>(w.scales) + (first + r) * (w.n_in / (GROUP ? GROUP : 1)) : nullptr;
+  }
+  for (int g = 0; g < n_steps; g++) {
+    for (int r = 0; r < R; r++) {
+      float scale = 1.0f;
+      if constexpr (GROUP != 0) scale = fp16_value(scales[r][g * X_GROUP / GROUP]);
+      for (int n = 0; n < N; n++) {
+        float factor = GROUP != 0 ? scale * x[n].scales[g] : x[n].scales[g];
+        acc[n][r] = fused_multiply_add(int8_group(rows[r] + g * X_GROUP, x[n].values + g * X_GROUP), all(factor),
+                                       acc[n][r]);
+      }
+    }
+  }
+  if (int rest = w.n_in - n_steps * X_GROUP; rest > 0) {  // only without groups
+    for (int r = 0; r < R; r++) {
+      alignas(64) int8_t last[X_GROUP] = {};
+      memcpy(last, rows[r] + n_steps * X_GROUP, rest);
+      for (int n = 0; n < N; n++)
+        acc[n][r] = fused_multiply_add(int8_group(last, x[n].values + n_steps * X_GROUP), all(x[n].scales[n_steps]),
+                                       acc[n][r]);
+    }
+  }
+  for (int n = 0; n < N; n++)
+    for (int r = 0; r < R; r++) {
+      y[n][r] = sum(acc[n][r]);
+      if constexpr (GROUP == 0) y[n][r] *= static_cast<const float*>(w.scales)[first + r];
+    }
+}
+
+inline bool is_quantized(const Weight& w) { return w.kind == INT8 || w.kind == INT4; }
+
+// Any kind. x: floats (N, x_stride), or where the weight is quantized `prepared`, one a token.
+template <int R, int N>
+inline void tile(const Weight& w, int64_t first, const float* x, int64_t x_stride, const Activations* prepared,
+                 float y[N][R]) {
+  switch (w.kind) {
+    case FP32: return float_tile<FP32, R, N>(w, first, x, x_stride, y);
+    case BF16: return float_tile<BF16, R, N>(w, first, x, x_stride, y);
+    case FP16: return float_tile<FP16, R, N>(w, first, x, x_stride, y);
+    case INT8:
+      if (w.group == 0) return int8_tile<0, R, N>(w, first, prepared, y);
+      if (w.group == 32) return int8_tile<32, R, N>(w, first, prepared, y);
+      if (w.group == 64) return int8_tile<64, R, N>(w, first, prepared, y);
+      return int8_tile<128, R, N>(w, first, prepared, y);
+    case INT4:
+      if (w.group == 32)
+        return w.zeros ? int4_tile<32, true, R, N>(w, first, prepared, y) : int4_tile<32, false, R, N>(w, first, prepared, y);
+      if (w.group == 64)
+        return w.zeros ? int4_tile<64, true, R, N>(w, first, prepared, y) : int4_tile<64, false, R, N>(w, first, prepared, y);
+      return w.zeros ? int4_tile<128, true, R, N>(w, first, prepared, y) : int4_tile<128, false, R, N>(w, first, prepared, y);
+  }
+}
+
+}  // namespace parakit
