@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 import torch
 
-from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig, SamplingConfig
+from parakit.inference.generation.completion import check_prompt as check_prompt
+from parakit.inference.generation.completion import max_completion as max_completion
 from parakit.inference.generation.fused_step import FusedStep, can_fuse_steps
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.rules import GenerationRules, TokenHistory
@@ -231,22 +232,6 @@ def stream_ids(
             yield token_id
             if token_id in stop_ids:
                 return
-
-
-def check_prompt(n_prompt_tokens: int, max_seq_len: int) -> None:
-    """Raise `UserError` for a prompt that is empty or longer than the context window."""
-    if n_prompt_tokens > max_seq_len:
-        raise UserError(
-            f"the prompt has {n_prompt_tokens} tokens, and the model's context window holds {max_seq_len}",
-            "shorten the prompt, or use a model with a larger max_seq_len",
-        )
-    if n_prompt_tokens == 0:
-        raise UserError("the prompt has no tokens", "give some text to continue")
-
-
-def max_completion(n_prompt_tokens: int, config: SamplingConfig | BeamConfig, max_seq_len: int) -> int:
-    """The longest completion, in tokens: prompt and completion share the context window."""
-    return min(config.max_new_tokens, max_seq_len - n_prompt_tokens)
 
 
 def token_histories(

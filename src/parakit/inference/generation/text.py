@@ -7,76 +7,24 @@ template that tuning used. All three ways give the same text.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 from parakit.common.errors import UserError
-from parakit.data.conversations.conversation import Message
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.decoding import check_prompt, generate_ids, stream_ids
+from parakit.inference.generation.completion import Completion as Completion
+from parakit.inference.generation.completion import FinishReason as FinishReason
+from parakit.inference.generation.completion import Prompt as Prompt
+from parakit.inference.generation.completion import check_prompt
+from parakit.inference.generation.completion import context_ids as context_ids
+from parakit.inference.generation.completion import prompt_ids as prompt_ids
+from parakit.inference.generation.decoding import generate_ids, stream_ids
 from parakit.inference.generation.rules import generation_rules
 from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
-from parakit.tokens.chat.template import compile_chat, response_prefix, stop_ids
-from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
+from parakit.tokens.chat.template import response_prefix, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-
-# A text to continue, or the messages of a conversation to answer.
-Prompt = str | Sequence[Message | Mapping[str, str]]
-FinishReason = Literal["stop", "length", "interrupted"]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A generated text. `token_ids` holds all new ids, stop ids included; `text` is without stop strings."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    n_prompt_tokens: int
-    finish_reason: FinishReason
-    """stop: a stop id or stop string; length: `max_new_tokens` or the context window."""
-    seconds: float
-    """From the start of prefill to the last token; in a batch, of the whole batch."""
-    seconds_to_first_token: float = 0.0
-    """From the start of prefill to the first token; 0 in a batch."""
-
-    @property
-    def n_tokens(self) -> int:
-        return len(self.token_ids)
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.n_tokens / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def decode_tokens_per_second(self) -> float:
-        """Of the tokens after the first, without the time that reading the prompt took; 0 where there are none."""
-        seconds = self.seconds - self.seconds_to_first_token
-        return (self.n_tokens - 1) / seconds if self.n_tokens > 1 and seconds > 0 else 0.0
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """The model's input: the text's tokens with what the tokenizer adds to a text, or the conversation in its template
-    with the assistant's turn opened. A text without any tokens becomes BOS, or EOS without a BOS.
-    """
-    if isinstance(prompt, str):
-        before, after = text_boundaries(tokenizer)
-        return [*before, *tokenizer.encode(prompt), *after] or _first_ids(tokenizer)
-    return list(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
-
-
-def context_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A plain text as the beginning of a longer one: `prompt_ids` without what the tokenizer puts after a text."""
-    return [*text_boundaries(tokenizer)[0], *tokenizer.encode(prompt)] or _first_ids(tokenizer)
-
-
-def _first_ids(tokenizer: Tokenizer) -> list[int]:
-    """What a text begins with of which nothing is known."""
-    first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    return [] if first is None else [first]
 
 
 class CompletionStream:
