@@ -83,12 +83,17 @@ def test_chat_keeps_answers_on_standard_output_and_all_else_apart(folders, capsy
     assert chat.main([folders["tuned"], "--max-new-tokens", "5", "--json"]) == 0
     out, err = capsys.readouterr()
     [answer] = [json.loads(line) for line in out.splitlines()]
-    assert set(answer) == {"text", "n_tokens", "finish_reason", "tokens_per_second"}
+    assert set(answer) == {
+        *("text", "n_prompt_tokens", "n_tokens", "finish_reason"),
+        *("seconds_to_first_token", "tokens_per_second"),
+    }
     assert "/nonsense: no such command" in err
     assert "answers: 1" in err
     monkeypatch.setattr("sys.stdin", io.StringIO("/temperature 0\nthe bird"))
-    assert chat.main([folders["tuned"], "--max-new-tokens", "5"]) == 0
-    assert capsys.readouterr().out == answer["text"] + "\n"
+    assert chat.main([folders["tuned"], "--max-new-tokens", "5", "--stats"]) == 0
+    out, err = capsys.readouterr()
+    assert out == answer["text"] + "\n"
+    assert f"read {answer['n_prompt_tokens']} tokens, first token after" in err
 
 
 def test_chat_warns_of_a_model_that_was_not_tuned(folders, capsys, monkeypatch):
