@@ -138,6 +138,7 @@ OTHERS = {
     "import": {"output", "dtype", "accept_config", "overwrite", "json"},
     "export": {"output", "dtype", "max_shard_size", "json"},
     "show": {"verify", "json"},
+    "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {
         *("text", "input", "n_beams", "length_penalty", "stop_when", "max_new_tokens", "n_candidates"),
         *("source_language", "target_language", "embed", "prompt_name", "device", "dtype", "json"),

@@ -27,6 +27,7 @@ VERBS = {
     "generate": "Generate text from a prompt.",
     "chat": "Chat with a model.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
+    "bench": "Measure how fast a model reads and writes, against what memory allows.",
     "redteam": "Red-team a model: attack success by category, with transcripts.",
     "import": "Import a published model, from a folder or the Hugging Face hub.",
     "export": "Export a model as a plain Hugging Face folder.",
