@@ -13,7 +13,7 @@ from parakit.alignment.rl.kl import kl_estimate
 from parakit.alignment.rl.ppo import PPO, PPOObjective
 from parakit.alignment.rl.rollouts import check_separate, frozen_copy, roll_out, score_rows
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.sampling import filter_logits
+from parakit.inference.generation.filters import filter_logits
 from parakit.model import ActorCritic
 from parakit.training.micro_batches import to_micro_batch
 from tests.alignment.rl.tiny_policy import (

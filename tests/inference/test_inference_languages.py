@@ -15,7 +15,7 @@ from parakit.cli import predict
 from parakit.common import UserError
 from parakit.common.artifacts import Lineage
 from parakit.data.examples import prepare_examples
-from parakit.inference.generation.rules import lacks_target
+from parakit.inference.generation.published_rules import lacks_target
 from parakit.stages.config import FinetuneConfig
 from parakit.stages.data import make_example_shards
 from parakit.stages.finetuning import FinetuneJob

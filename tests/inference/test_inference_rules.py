@@ -14,13 +14,13 @@ from parakit.checkpoints import load_model
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.decoding import generate_ids
-from parakit.inference.generation.rules import (
-    GenerationRules,
+from parakit.inference.generation.published_rules import (
     beam_settings,
     generation_rules,
     not_honoured,
     published_settings_of,
 )
+from parakit.inference.generation.rules import GenerationRules
 from parakit.inference.generation.seq_to_seq import beam_search_sequences, generate_sequences
 from tests.inference.test_inference_transformers import DECODERS, PAIRS, both, reference_tokens, rows
 from tests.published_families import write_model

@@ -10,24 +10,37 @@ from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.sampling import (
+from parakit.inference.generation.filters import (
     draw,
     filter_logits,
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    penalize_repetition,
+    keep_typical,
+)
+from parakit.inference.generation.sampling import (
+    RequestSampler,
+    choose_tokens,
+    distribution,
     request_seeds,
-    sample,
     uniforms,
 )
 
 LOGITS = torch.tensor([0.5, 0.25, 0.125, 0.0625, 0.0625]).log()[None]
-ALL = torch.tensor([0.0])
 
 
-def probabilities(config, logits=LOGITS, seen=None):
-    return filter_logits(logits, config, seen).softmax(-1)[0]
+def probabilities(config, logits=LOGITS):
+    return filter_logits(logits, config).softmax(-1)[0]
+
+
+def sampler(config, prompt=(), seed=0, rules=None, limit=100, **more):
+    return RequestSampler(config, prompt, seed, rules, limit, **more)
+
+
+def chosen(config, logits, prompt=(), **more):
+    """The tokens of a batch whose rows have equal settings."""
+    samplers = [sampler(config, prompt, seed, **more) for seed in range(len(logits))]
+    return [choice.token_id for choice in choose_tokens(samplers, logits)]
 
 
 @pytest.mark.parametrize(
@@ -58,23 +71,25 @@ def test_each_filter_and_all_together_agree_with_transformers():
     for _ in range(20):
         logits = 3 * torch.randn(4, 200)
         history = torch.randint(0, 200, (4, 30))
-        seen = torch.zeros(4, 200, dtype=torch.bool).scatter_(1, history, True)
         filters = [
-            penalize_repetition(logits, seen, 1.7),
             keep_top_k(logits, 13),
             keep_top_p(logits, 0.83),
             keep_min_p(logits, 0.07),
+            keep_typical(logits, 0.6),
+            keep_typical(keep_top_k(logits, 13), 0.3),
         ]
         processors = [
-            reference.RepetitionPenaltyLogitsProcessor(1.7),
-            reference.TopKLogitsWarper(13),
-            reference.TopPLogitsWarper(0.83),
-            reference.MinPLogitsWarper(0.07),
+            [reference.TopKLogitsWarper(13)],
+            [reference.TopPLogitsWarper(0.83)],
+            [reference.MinPLogitsWarper(0.07)],
+            [reference.TypicalLogitsWarper(0.6)],
+            [reference.TopKLogitsWarper(13), reference.TypicalLogitsWarper(0.3)],
         ]
-        for mine, processor in zip(filters, processors, strict=True):
-            torch.testing.assert_close(mine, processor(history, logits.clone()))
+        for mine, chain in zip(filters, processors, strict=True):
+            wanted = reference.LogitsProcessorList(chain)(history, logits.clone())
+            torch.testing.assert_close(mine, wanted)
         config = SamplingConfig(
-            repetition_penalty=0.8, temperature=1.4, top_k=50, top_p=0.9, min_p=0.02, max_new_tokens=1
+            repetition_penalty=0.8, temperature=1.4, top_k=50, top_p=0.9, min_p=0.02, typical_p=0.9
         )
         chain = reference.LogitsProcessorList(
             [
@@ -83,9 +98,13 @@ def test_each_filter_and_all_together_agree_with_transformers():
                 reference.TopKLogitsWarper(50),
                 reference.TopPLogitsWarper(0.9),
                 reference.MinPLogitsWarper(0.02),
+                reference.TypicalLogitsWarper(0.9),
             ]
         )
-        torch.testing.assert_close(filter_logits(logits, config, seen), chain(history, logits.clone()))
+        wanted = chain(history, logits.clone()).softmax(-1)
+        for row, expected in zip(history.tolist(), wanted, strict=True):
+            i = history.tolist().index(row)
+            torch.testing.assert_close(distribution(sampler(config, row), logits[i]), expected)
 
 
 @given(
@@ -122,15 +141,15 @@ def test_temperature_zero_is_exactly_greedy_whatever_else_is_set():
     torch.manual_seed(0)
     logits = torch.randn(50, 300)
     config = SamplingConfig(temperature=0.0, top_k=3, top_p=0.4, min_p=0.2)
-    assert sample(logits, config, ALL).tolist() == logits.argmax(-1).tolist()
+    assert chosen(config, logits) == logits.argmax(-1).tolist()
 
 
 def test_repetition_penalty_changes_the_greedy_choice():
     logits = torch.tensor([[2.0, 1.9, -1.0]])
-    seen = torch.tensor([[True, False, True]])
     config = SamplingConfig(temperature=0.0, repetition_penalty=1.5)
-    assert sample(logits, config, ALL, seen).tolist() == [1]
-    np.testing.assert_allclose(filter_logits(logits, config, seen)[0], [2 / 1.5, 1.9, -1.5], rtol=1e-6)
+    assert chosen(config, logits, (0, 2)) == [1]
+    scores = sampler(config, (0, 2)).changed_scores(logits[0])
+    np.testing.assert_allclose(scores, [2 / 1.5, 1.9, -1.5], rtol=1e-6)
 
 
 def test_drawn_frequencies_are_those_of_the_distribution():

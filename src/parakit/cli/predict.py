@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
     translation: JsonObject = {}
     if model.kind.capabilities[0] == "translate":
         translation = languages | sampling_settings(command, argv, model.published, BeamConfig)
-        from parakit.inference.generation.rules import lacks_target
+        from parakit.inference.generation.published_rules import lacks_target
 
         if command.target_language is None and lacks_target(model.network, model.tokenizer):
             log("no --target-language: the model chooses one of its languages")

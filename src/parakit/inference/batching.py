@@ -23,17 +23,22 @@ class HasTrainingMode(Protocol):
         ...
 
 
+def not_finite(what: str) -> UserError:
+    """The error for a model's outputs that hold NaN or infinity."""
+    return UserError(
+        f"the model's {what} are not finite numbers (NaN or infinity)",
+        "its weights are corrupt, its training diverged, or float16 is too narrow for it; parakit import names the "
+        "tensors that hold such values",
+    )
+
+
 def require_finite(outputs: torch.Tensor, what: str) -> torch.Tensor:
     """`outputs` (..., N) of a model, after checking that the greatest of each row is a finite number; NaN is the greatest.
 
     Raises `UserError`: a choice among such numbers would be arbitrary.
     """
     if not outputs.amax(-1).isfinite().all():
-        raise UserError(
-            f"the model's {what} are not finite numbers (NaN or infinity)",
-            "its weights are corrupt, its training diverged, or float16 is too narrow for it; parakit import names the "
-            "tensors that hold such values",
-        )
+        raise not_finite(what)
     return outputs
 
 

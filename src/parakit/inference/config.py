@@ -1,31 +1,85 @@
 """Settings of generation: sampling, beam search, and conversations within the context window."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from parakit.common.settings import Config
 
 StopWhen = Literal["unlikely", "full", "impossible"]
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+LogitBias = dict[
+    int | Annotated[str, Field(min_length=1, max_length=1000)], Annotated[float, Field(ge=-1e4, le=1e4)]
+]
+MAX_BIASES = 10_000
 
 
-class SamplingConfig(Config):
-    """How completions are sampled. Temperature 0 is exactly greedy; the filters apply in the order of the fields."""
+class DecodingConfig(Config):
+    """What every way of decoding has: what changes the scores of the next token, in the order in which it applies, and
+    the limits.
+    """
 
+    logit_bias: LogitBias = Field(
+        default_factory=dict,
+        max_length=MAX_BIASES,
+        description="Add a number to the logits of tokens: token id, or the text of one token, to number.",
+    )
     repetition_penalty: float = Field(
         default=1.0,
         gt=0.0,
         le=100.0,
-        allow_inf_nan=False,
-        description="Divide positive logits of tokens that occurred "
-        "by this, and multiply negative ones; 1: off.",
+        description="Divide positive logits of tokens that occurred by this, and multiply negative ones; 1: off.",
     )
+    frequency_penalty: float = Field(
+        default=0.0,
+        ge=-2.0,
+        le=2.0,
+        description="Subtract this from a token's logit for every time the completion has it.",
+    )
+    presence_penalty: float = Field(
+        default=0.0, ge=-2.0, le=2.0, description="Subtract this from the logits of the completion's tokens."
+    )
+    no_repeat_ngram_size: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="No n-gram of so many tokens occurs twice, prompt included; 0: off. Default: as the publisher set.",
+    )
+    min_new_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000_000,
+        description="No end before so many tokens; 0: off. Default: as the publisher set.",
+    )
+    max_new_tokens: int = Field(
+        default=200, ge=1, le=10_000_000, description="Length limit of a completion in tokens."
+    )
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _read_ids(cls, biases: dict[int | str, float]) -> dict[int | str, float]:
+        """Keys of digits are ids: JSON has no other keys than strings."""
+        ids = {int(key) if str(key).isascii() and str(key).isdigit() else key: v for key, v in biases.items()}
+        if any(isinstance(key, int) and not 0 <= key < 2**31 for key in ids):
+            raise ValueError("token ids are from 0 to 2147483647")
+        return ids
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if (self.min_new_tokens or 0) > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens = {self.min_new_tokens} is over max_new_tokens = {self.max_new_tokens}"
+            )
+        return self
+
+
+class SamplingConfig(DecodingConfig):
+    """How completions are sampled. Temperature 0 is exactly greedy; the filters apply in the order of the fields."""
+
     temperature: float = Field(
         default=0.7,
         ge=0.0,
         le=100.0,
-        allow_inf_nan=False,
         description="Divide the logits by this; 0: greedy.",
     )
     top_k: int = Field(default=0, ge=0, le=10_000_000, description="Keep the k likeliest tokens; 0: all.")
@@ -33,15 +87,19 @@ class SamplingConfig(Config):
         default=1.0,
         gt=0.0,
         le=1.0,
-        allow_inf_nan=False,
         description="Keep the fewest likeliest tokens whose probabilities sum to this; 1: all.",
     )
     min_p: float = Field(
         default=0.0,
         ge=0.0,
         le=1.0,
-        allow_inf_nan=False,
         description="Drop tokens whose probability is below this fraction of the likeliest token's; 0: none.",
+    )
+    typical_p: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="Keep the tokens whose surprise is closest to the entropy, up to this probability; 1: all.",
     )
     seed: int | None = Field(
         default=None,
@@ -49,11 +107,12 @@ class SamplingConfig(Config):
         lt=2**63,
         description="Equal seeds give equal completions. Default: a random seed.",
     )
-    max_new_tokens: int = Field(
-        default=200,
-        ge=1,
-        le=10_000_000,
-        description="Length limit of a completion in tokens.",
+    n: int = Field(default=1, ge=1, le=1024, description="Completions of a prompt, which is read once.")
+    log_probabilities: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="Report the log-probability of each token, and of so many of the likeliest ones.",
     )
     stop: tuple[StopString, ...] = Field(
         default=(),
@@ -62,15 +121,14 @@ class SamplingConfig(Config):
     )
 
 
-class BeamConfig(Config):
-    """Beam search for the likeliest completion."""
+class BeamConfig(DecodingConfig):
+    """Beam search for the likeliest completion; in groups, for completions that differ."""
 
     n_beams: int = Field(default=4, ge=1, le=1000, description="Beams of the search; 1: greedy.")
     length_penalty: float = Field(
         default=1.0,
         ge=-10.0,
         le=10.0,
-        allow_inf_nan=False,
         description="The score of a completion is its log-probability / "
         "tokens ** length_penalty; 0: no length normalization.",
     )
@@ -79,9 +137,34 @@ class BeamConfig(Config):
         description="When n_beams completions are finished, stop: when the best open one scores worse "
         "(unlikely), at once (full), or when no open one can still win (impossible).",
     )
-    max_new_tokens: int = Field(
-        default=200, ge=1, le=10_000_000, description="Length limit of a completion in tokens."
+    n_beam_groups: int = Field(
+        default=1, ge=1, le=1000, description="Groups into which the beams are split, which differ."
     )
+    diversity_penalty: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1000.0,
+        description="Subtract this from a token's score for every beam of an earlier group that takes it now.",
+    )
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        if self.n_beams % self.n_beam_groups:
+            raise ValueError(
+                f"n_beams = {self.n_beams} is no multiple of n_beam_groups = {self.n_beam_groups}"
+            )
+        if self.diversity_penalty and self.n_beam_groups == 1:
+            raise ValueError("diversity_penalty needs n_beam_groups over 1")
+        return self
+
+
+class ContrastiveConfig(DecodingConfig):
+    """Contrastive search (Su et al. 2022): the likely token that is least like what was read before."""
+
+    penalty_alpha: float = Field(
+        default=0.6, ge=0.0, le=1.0, description="Weight of the likeness to earlier tokens; 0: greedy."
+    )
+    top_k: int = Field(default=4, ge=1, le=1000, description="How many of the likeliest tokens compete.")
 
 
 class ChatConfig(Config):

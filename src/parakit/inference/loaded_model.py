@@ -23,7 +23,7 @@ from parakit.inference.capabilities import Capability, ModelKind, model_kind, re
 from parakit.inference.chat import ChatSession
 from parakit.inference.config import BeamConfig, ChatConfig, SamplingConfig, StopWhen
 from parakit.inference.folder_settings import is_chat_tuned, read_sampling_settings, warn_prefix_lm
-from parakit.inference.generation.rules import beam_settings, not_honoured, published_settings_of
+from parakit.inference.generation.published_rules import beam_settings, not_honoured, published_settings_of
 from parakit.inference.generation.seq_to_seq import translate
 from parakit.inference.generation.text import CompletionStream, Prompt, generate, generate_batch, stream
 from parakit.inference.prediction.answers import MAX_ANSWER_LEN, Answer, answer

@@ -15,7 +15,7 @@ from parakit.checkpoints.publisher import carry_publisher, kept_parameters, set_
 from parakit.checkpoints.registry import architecture_for, incompatibilities
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
-from parakit.inference.generation.rules import lacks_target, published_settings_of
+from parakit.inference.generation.published_rules import lacks_target, published_settings_of
 from parakit.model.config import (
     SPAN_LABELS,
     ClassifierConfig,

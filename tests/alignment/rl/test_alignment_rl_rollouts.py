@@ -20,7 +20,7 @@ from parakit.alignment.rl.rollouts import (
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.sampling import filter_logits
+from parakit.inference.generation.filters import filter_logits
 from parakit.model import ActorCritic
 from parakit.tokens.chat.template import compile_chat, stop_ids
 from tests.alignment.rl.tiny_policy import (

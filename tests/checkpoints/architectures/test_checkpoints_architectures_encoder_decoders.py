@@ -10,7 +10,7 @@ import torch
 from parakit.checkpoints import load_model, read_config
 from parakit.common import CorruptArtifact
 from parakit.inference.config import BeamConfig, SamplingConfig
-from parakit.inference.generation.rules import generation_rules
+from parakit.inference.generation.published_rules import generation_rules
 from parakit.inference.generation.seq_to_seq import beam_search_sequences, generate_sequences
 from parakit.model.heads import Embedder, SequenceToSequence
 from tests.checkpoints.architectures.encoder_decoder_cases import ENCODER_DECODERS, cases

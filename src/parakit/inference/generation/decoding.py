@@ -25,7 +25,7 @@ from parakit.inference.generation.completion import max_completion as max_comple
 from parakit.inference.generation.fused_step import FusedStep, can_fuse_steps
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.rules import GenerationRules, TokenHistory
-from parakit.inference.generation.sampling import Sampler, request_seeds
+from parakit.inference.generation.sampling import Choice, RequestSampler, choose_tokens, request_seeds
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 
@@ -135,37 +135,44 @@ class DecodeState:
         *,
         max_new_tokens: int,
         rules: GenerationRules | None = None,
+        stop_ids: Collection[int] = (),
     ) -> None:
         self.next_logits = make_decode_step(model, max_new_tokens)
-        self.cache = cache
-        self.sampler = Sampler(
-            config,
-            prompts,
-            seeds,
-            max_new_tokens=max_new_tokens,
-            vocab_size=model.config.vocab_size,
-            device=model.lm_head.weight.device,
-            rules=rules,
-            histories=() if rules is None else token_histories(model, prompts, config),
-        )
+        self.cache, self.device = cache, model.lm_head.weight.device
+        sources = getattr(model, "sources", prompts)
+        self.samplers = [
+            RequestSampler(
+                config,
+                prompt,
+                seed,
+                rules,
+                max_completion(len(prompt), config, model.config.max_seq_len),
+                source=source,
+                stop_ids=stop_ids,
+            )
+            for prompt, seed, source in zip(prompts, seeds, sources, strict=True)
+        ]
         self.logits: torch.Tensor | None = logits
-        self.token_ids = torch.empty(0)
+        self.token_ids: list[int] = []
 
     @torch.inference_mode()
-    def step(self) -> torch.Tensor:
-        """Choose every row's next token; token ids (B,)."""
+    def step(self) -> list[Choice]:
+        """Choose every row's next token. Raises `UserError` where a row has none."""
         if self.logits is None:
-            self.logits = self.next_logits(self.cache, self.token_ids)
-        self.token_ids, self.logits = self.sampler.choose(self.logits), None
-        return self.token_ids
+            newest = torch.tensor(self.token_ids, device=self.device)
+            self.logits = self.next_logits(self.cache, newest)
+        choices, self.logits = choose_tokens(self.samplers, self.logits), None
+        self.token_ids = [choice.token_id for choice in choices]
+        if error := next((choice.error for choice in choices if choice.error), None):
+            raise error
+        return choices
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes the former row `rows[i]`."""
-        index = torch.tensor(rows, device=self.token_ids.device)
         self.cache.select(rows)
-        self.sampler.select(index)
-        self.token_ids = self.token_ids[index]
+        self.samplers = [self.samplers[row] for row in rows]
+        self.token_ids = [self.token_ids[row] for row in rows]
 
 
 def generate_ids(
@@ -226,9 +233,19 @@ def stream_ids(
     with evaluation_mode(model):
         cache = allocate_cache(model, [prompt], limit)
         logits = prefill(model, cache, [prompt])
-        state = DecodeState(model, cache, logits, [prompt], config, [seed], max_new_tokens=limit, rules=rules)
+        state = DecodeState(
+            model,
+            cache,
+            logits,
+            [prompt],
+            config,
+            [seed],
+            max_new_tokens=limit,
+            rules=rules,
+            stop_ids=stop_ids,
+        )
         for _ in range(limit):
-            token_id = int(state.step())
+            token_id = state.step()[0].token_id
             yield token_id
             if token_id in stop_ids:
                 return
@@ -273,9 +290,19 @@ def _generate_batch(
         return completions
     prompts, seeds = [prompts[row.index] for row in rows], [seeds[row.index] for row in rows]
     cache, logits = _prefill_distinct(model, prompts, max(limits))
-    state = DecodeState(model, cache, logits, prompts, config, seeds, max_new_tokens=max(limits), rules=rules)
+    state = DecodeState(
+        model,
+        cache,
+        logits,
+        prompts,
+        config,
+        seeds,
+        max_new_tokens=max(limits),
+        rules=rules,
+        stop_ids=stop_ids,
+    )
     while True:
-        newest = state.step().tolist()  # the step's only wait for the device
+        newest = [choice.token_id for choice in state.step()]  # the step's only wait for the device
         for row, token_id in zip(rows, newest, strict=True):
             row.token_ids.append(token_id)
         unfinished = [

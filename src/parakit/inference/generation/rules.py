@@ -1,59 +1,95 @@
-"""What a publisher's generation settings demand of every token: penalties over what was read, n-grams that do not repeat,
-forbidden and forced ids, minimal lengths.
+"""What changes the scores of the next token before anything is chosen: biases, penalties over what was read, n-grams that
+do not repeat, forbidden and forced ids, minimal lengths.
 
-`GenerationRules.apply` changes the scores of the next token, with the meaning and in the order of transformers' logits
-processors: sampling and greedy search apply it to logits, beam search to log-probabilities. An encoder-decoder writes
-neither PAD nor its start token, whatever its settings are. Rollouts of training do without: they need the policy's own
-probabilities.
+`GenerationRules` holds a publisher's settings and those of a request, each with the meaning and in the order of
+transformers' logits processors; presence and frequency penalties as in vLLM, over the completion only. Sampling and greedy
+search apply the rules to logits, beam search to log-probabilities. Rollouts of training do without a publisher's rules: they
+need the policy's own probabilities.
 
 Shapes: B rows, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from parakit.checkpoints.generation_settings import (
-    GENERATION,
-    GenerationSettings,
-    generation_in_config,
-    parse_generation,
-)
-from parakit.checkpoints.publisher import publisher_of
-from parakit.model.heads import SequenceToSequence, TransformerModel
-from parakit.tokens.tokenizer.languages import language_ids
-from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.inference.config import DecodingConfig
 
 NEG_INF = float("-inf")
+Biases = tuple[tuple[tuple[int, ...], float], ...]
+
+
+class TokenCounts:
+    """The distinct tokens of a growing list, and how often each occurs."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}
+        self._ids = torch.empty(64, dtype=torch.long)
+        self._counts = torch.zeros(64)
+        self._n_read = 0
+
+    def update(self, token_ids: Sequence[int], first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """The ids (N,) and counts (N,) of `token_ids[first:]`, of which earlier calls have seen the beginning."""
+        for position in range(first + self._n_read, len(token_ids)):
+            token_id = token_ids[position]
+            place = self._places.setdefault(token_id, len(self._places))
+            if place == len(self._ids):
+                self._ids = torch.cat([self._ids, torch.empty_like(self._ids)])
+                self._counts = torch.cat([self._counts, torch.zeros_like(self._counts)])
+            self._ids[place] = token_id
+            self._counts[place] += 1
+        self._n_read = len(token_ids) - first
+        n = len(self._places)
+        return self._ids[:n], self._counts[:n]
 
 
 @dataclass
 class TokenHistory:
     """One row: its tokens so far (prompt and completion; of an encoder-decoder the start token and the target), the length
-    of its prompt, the longest completion, and what an encoder read (of a decoder its prompt).
+    of its prompt, the longest completion, and what an encoder read (of a decoder its prompt). Tokens are only appended.
     """
 
     token_ids: list[int]
     n_prompt: int
     limit: int
     source: Sequence[int]
+    _all: TokenCounts = field(default_factory=TokenCounts, init=False, repr=False, compare=False)
+    _new: TokenCounts = field(default_factory=TokenCounts, init=False, repr=False, compare=False)
+    _source_ids: torch.Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def n_new(self) -> int:
         """Tokens of the completion so far."""
         return len(self.token_ids) - self.n_prompt
 
+    def distinct_ids(self) -> torch.Tensor:
+        """Every token that occurred, once."""
+        return self._all.update(self.token_ids)[0]
+
+    def new_counts(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The completion's distinct tokens and how often each occurred."""
+        return self._new.update(self.token_ids, self.n_prompt)
+
+    def source_ids(self) -> torch.Tensor:
+        """Every token of the source, once."""
+        if self._source_ids is None:
+            self._source_ids = torch.tensor(sorted(set(self.source)), dtype=torch.long)
+        return self._source_ids
+
 
 @dataclass(frozen=True)
 class GenerationRules:
-    """The settings of `GenerationSettings` that change scores; the defaults change nothing."""
+    """What changes scores; the defaults change nothing."""
 
+    sequence_bias: Biases = ()
+    """(ids, number): added to the score of the last id where the others precede it."""
     encoder_repetition_penalty: float = 1.0
     repetition_penalty: float = 1.0
-    """Of encoder-decoders; for decoders `SamplingConfig` has it."""
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     no_repeat_ngram_size: int = 0
     encoder_no_repeat_ngram_size: int = 0
     bad_word_ids: tuple[tuple[int, ...], ...] = ()
@@ -71,23 +107,38 @@ class GenerationRules:
         """The scores (B, V) of the next token of each row, changed; the input is not."""
         scores = scores.clone()
         for row, history in zip(scores, rows, strict=True):
-            self._penalize(row, history)
-            _ban(row, self._banned(history))
-            self._force(row, history)
-            _ban(row, self.suppress_ids)
-            if self.begin_suppress_ids and len(history.token_ids) == self._begin(history):
-                _ban(row, self.begin_suppress_ids)
+            self.change(row, history)
         return scores.log_softmax(-1) if self.renormalize else scores
 
+    def change(self, row: torch.Tensor, history: TokenHistory) -> None:
+        """Change the scores (V,) of one row in place, all but `renormalize`."""
+        self._bias(row, history)
+        self._penalize(row, history)
+        _ban(row, self._banned(history))
+        self._force(row, history)
+        _ban(row, self.suppress_ids)
+        if self.begin_suppress_ids and len(history.token_ids) == self._begin(history):
+            _ban(row, self.begin_suppress_ids)
+
+    def _bias(self, row: torch.Tensor, history: TokenHistory) -> None:
+        if not self.sequence_bias:
+            return
+        ids = history.token_ids
+        sums: dict[int, float] = {}
+        for (*before, last), bias in self.sequence_bias:
+            if last < len(row) and len(before) < max(len(ids), 1) and ids[len(ids) - len(before) :] == before:
+                sums[last] = sums.get(last, 0.0) + bias
+        if sums:
+            row[list(sums)] += torch.tensor(list(sums.values()), device=row.device, dtype=row.dtype)
+
     def _penalize(self, row: torch.Tensor, history: TokenHistory) -> None:
-        penalties = (
-            (1 / self.encoder_repetition_penalty, history.source),
-            (self.repetition_penalty, history.token_ids),
-        )
-        for penalty, token_ids in penalties:
-            if penalty != 1.0 and token_ids:
-                ids = torch.tensor(sorted(set(token_ids)), device=row.device)
-                row[ids] = torch.where(row[ids] < 0, row[ids] * penalty, row[ids] / penalty)
+        if self.encoder_repetition_penalty != 1.0:
+            _divide(row, history.source_ids(), 1 / self.encoder_repetition_penalty)
+        if self.repetition_penalty != 1.0:
+            _divide(row, history.distinct_ids(), self.repetition_penalty)
+        if self.frequency_penalty or self.presence_penalty:
+            ids, counts = history.new_counts()
+            row[ids.to(row.device)] -= (self.frequency_penalty * counts + self.presence_penalty).to(row)
 
     def _banned(self, history: TokenHistory) -> set[int]:
         ids = history.token_ids
@@ -115,92 +166,56 @@ class GenerationRules:
         return history.n_prompt + (history.n_prompt == 1 and self.forced_bos_id is not None)
 
 
-def _ngram_ends(text: Sequence[int], ids: Sequence[int], size: int) -> Iterable[int]:
+def request_rules(
+    rules: GenerationRules | None, config: DecodingConfig, stop_ids: Collection[int] = ()
+) -> GenerationRules | None:
+    """The publisher's rules (None: there are none) with what a request sets over them; None where nothing changes scores.
+
+    `stop_ids`: what else `min_new_tokens` forbids.
+    """
+    rules = rules or GenerationRules()
+    changes: dict[str, object] = {
+        "sequence_bias": (*rules.sequence_bias, *(((key,), bias) for key, bias in config.logit_bias.items())),
+        "frequency_penalty": config.frequency_penalty,
+        "presence_penalty": config.presence_penalty,
+    }
+    if "repetition_penalty" in config.model_fields_set:
+        changes["repetition_penalty"] = config.repetition_penalty
+    if config.no_repeat_ngram_size is not None:
+        changes["no_repeat_ngram_size"] = config.no_repeat_ngram_size
+    if config.min_new_tokens is not None:
+        changes["min_new_tokens"] = config.min_new_tokens
+        changes["eos_ids"] = tuple(dict.fromkeys((*rules.eos_ids, *stop_ids)))
+    rules = replace(rules, **changes)  # type: ignore[arg-type]
+    return None if rules == GenerationRules() else rules
+
+
+def _divide(row: torch.Tensor, ids: torch.Tensor, penalty: float) -> None:
+    """Positive scores of these tokens are divided, negative ones multiplied."""
+    ids = ids.to(row.device)
+    scores = row[ids]
+    row[ids] = torch.where(scores < 0, scores * penalty, scores / penalty)
+
+
+def _ngram_ends(text: Sequence[int], ids: Sequence[int], size: int) -> Iterator[int]:
     """Tokens that would end `ids` with an n-gram that occurs in `text`."""
     if size < 1 or len(ids) + 1 < size:
         return
-    before = tuple(ids[len(ids) + 1 - size :])
-    for i in range(len(text) - size + 1):
-        if tuple(text[i : i + size - 1]) == before:
-            yield text[i + size - 1]
+    if size == 1:
+        yield from text
+        return
+    before, position = list(ids[len(ids) + 1 - size :]), size - 2
+    while True:
+        try:  # where the last token of `before` occurs: `index` runs in C
+            position = text.index(before[-1], position, len(text) - 1)
+        except ValueError:
+            return
+        if list(text[position + 2 - size : position + 1]) == before:
+            yield text[position + 1]
+        position += 1
 
 
 def _ban(row: torch.Tensor, token_ids: Iterable[int]) -> None:
     inside = [token_id for token_id in token_ids if token_id < len(row)]
     if inside:
         row[inside] = NEG_INF
-
-
-def published_settings_of(model: TransformerModel) -> GenerationSettings:
-    """What the publisher of a loaded model set; nothing for a new one."""
-    publisher = publisher_of(model)
-    if publisher is None:
-        return GenerationSettings()
-    values = generation_in_config(publisher.config)
-    if publisher.generation:
-        values = {k: v for k, v in values.items() if k.endswith("_token_id")} | publisher.generation
-        forced = ("forced_bos_token_id", "forced_eos_token_id")
-        values = {k: v for k, v in values.items() if k not in forced or k in publisher.generation}
-    name = GENERATION if publisher.generation else "config.json"
-    return parse_generation(values, publisher.folder / name)
-
-
-def lacks_target(model: TransformerModel, tokenizer: Tokenizer) -> bool:
-    """Whether nothing says into which of its languages a multilingual model translates."""
-    if not isinstance(model, SequenceToSequence):
-        return False
-    forced = published_settings_of(model).forced_bos_id
-    codes = set(language_ids(tokenizer).values())
-    return bool(codes) and forced is None and model.config.decoder_start_id not in codes
-
-
-def generation_rules(model: TransformerModel, tokenizer: Tokenizer) -> GenerationRules | None:
-    """The rules for a model's tokens; None where there are none."""
-    settings, pair = published_settings_of(model), isinstance(model, SequenceToSequence)
-    ends = dict.fromkeys((tokenizer.eos_id, *settings.eos_ids))
-    eos_ids = tuple(i for i in ends if i is not None)
-    suppressed = set(settings.suppress_ids)
-    if isinstance(model, SequenceToSequence):
-        never = {tokenizer.pad_id, settings.pad_id, model.config.decoder_start_id}
-        suppressed |= {i for i in never if i is not None} - {*eos_ids, settings.forced_bos_id}
-    rules = GenerationRules(
-        encoder_repetition_penalty=settings.encoder_repetition_penalty or 1.0,
-        repetition_penalty=settings.repetition_penalty or 1.0 if pair else 1.0,
-        no_repeat_ngram_size=settings.no_repeat_ngram_size or 0,
-        encoder_no_repeat_ngram_size=settings.encoder_no_repeat_ngram_size or 0,
-        bad_word_ids=settings.bad_word_ids,
-        min_length=settings.min_length or 0,
-        min_new_tokens=settings.min_new_tokens or 0,
-        forced_bos_id=settings.forced_bos_id,
-        forced_eos_ids=settings.forced_eos_ids,
-        suppress_ids=tuple(sorted(suppressed)),
-        begin_suppress_ids=settings.begin_suppress_ids,
-        renormalize=bool(settings.renormalize_logits),
-        eos_ids=eos_ids,
-    )
-    return None if rules == GenerationRules() else rules
-
-
-def beam_settings(settings: GenerationSettings) -> dict[str, int | float | str]:
-    """The publisher's values for the fields of `BeamConfig`; empty where nothing is set."""
-    stop_when = {None: None, False: "unlikely", True: "full", "never": "impossible"}[settings.early_stopping]
-    longest = settings.max_new_tokens or (
-        settings.max_length and settings.max_length - 1
-    )  # the start token counts
-    values = {
-        "n_beams": settings.n_beams,
-        "length_penalty": settings.length_penalty,
-        "stop_when": stop_when,
-        "max_new_tokens": longest,
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def not_honoured(settings: GenerationSettings, is_pair: bool) -> list[str]:
-    """The keys of settings that Parakit does not follow, for a decoder or an encoder-decoder."""
-    keys = sorted(settings.other)
-    if is_pair and settings.do_sample:
-        keys.append("do_sample")
-    if not is_pair and (settings.n_beams or 1) > 1:
-        keys.append("num_beams")
-    return keys

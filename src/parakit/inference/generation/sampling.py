@@ -1,100 +1,64 @@
-"""Choosing the next token: pure filters over logits, and one draw by inverse transform sampling.
+"""Choosing the next tokens of a batch whose rows have settings of their own.
 
-Filters set dropped tokens to minus infinity, in transformers' order: repetition penalty (Keskar et al. 2019),
-temperature, top-k (Fan et al. 2018), top-p (Holtzman et al. 2019), min-p (Nguyen et al. 2024). A draw uses one uniform
-number per token, a pure function of (the request's seed, the position in the completion): a completion does not depend
-on the other requests of its batch. What a publisher's settings demand besides comes first: see `rules`.
+A `RequestSampler` is what one request knows: its settings, its tokens so far, its stream of random numbers.
+`choose_tokens` chooses one token for each: plain greedy rows by one argmax, others by `rules` row by row, then `filters`
+over all rows with equal settings together. A draw uses one uniform number per token, a pure function of (the request's
+seed, the position in the completion), by inverse transform sampling: a completion does not depend on the other requests of
+its batch.
 
 Shapes: B rows, V vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
+from parakit.common.errors import UserError
 from parakit.common.seeds import derive_seed, rng
-from parakit.inference.batching import require_finite
+from parakit.inference.batching import not_finite
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.rules import GenerationRules, TokenHistory
+from parakit.inference.generation.filters import candidates, draw
+from parakit.inference.generation.rules import NEG_INF, GenerationRules, TokenHistory, request_rules
 
-NEG_INF = float("-inf")
 LARGEST_UNIFORM = 1 - 2**-50  # times a sum of probabilities, this still rounds to less than the sum
+N_UNIFORMS = 128  # drawn at a time
 
 
-def penalize_repetition(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Make tokens that occurred less likely: positive logits are divided, negative ones multiplied. seen: bool (B, V)."""
-    penalized = torch.where(logits < 0, logits * penalty, logits / penalty)
-    return torch.where(seen, penalized, logits)
+class TokenConstraint(Protocol):
+    """What a grammar, a schema or an expression allows."""
+
+    def allowed(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Which tokens may follow the completion `token_ids`: bool (V,); a shorter one forbids the ids behind it."""
+        ...
+
+    def accept(self, token_id: int) -> None:
+        """The completion goes on with this token."""
+        ...
 
 
-def keep_top_k(logits: torch.Tensor, top_k: int) -> torch.Tensor:
-    """Keep the `top_k` likeliest tokens of each row, and any that ties with the last of them."""
-    if top_k >= logits.shape[-1]:
-        return logits
-    smallest_kept = torch.topk(logits, top_k, dim=-1).values[:, -1:]  # (B, 1)
-    return logits.masked_fill(logits < smallest_kept, NEG_INF)
+class Alternative(NamedTuple):
+    """A token that could have been chosen, and the model's log-probability of it."""
+
+    token_id: int
+    log_probability: float
 
 
-def keep_top_p(logits: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Keep the nucleus: the fewest likeliest tokens whose probabilities sum to at least `top_p`."""
-    ordered, order = torch.sort(logits, dim=-1, descending=True, stable=True)
-    probabilities = ordered.softmax(-1)
-    before = (
-        probabilities.cumsum(-1) - probabilities
-    )  # mass of all likelier tokens; 0 for the first, so one stays
-    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, before >= top_p)
-    return logits.masked_fill(dropped, NEG_INF)
-
-
-def keep_min_p(logits: torch.Tensor, min_p: float) -> torch.Tensor:
-    """Keep tokens at least `min_p` times as likely as the likeliest one."""
-    probabilities = logits.softmax(-1)
-    return logits.masked_fill(probabilities < min_p * probabilities.amax(-1, keepdim=True), NEG_INF)
-
-
-def filter_logits(
-    logits: torch.Tensor, config: SamplingConfig, seen: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Apply every filter that `config` switches on to logits (B, V); the repetition penalty needs `seen` (B, V).
-
-    At temperature 0 only the penalty applies: no other filter can change which token is the likeliest.
+class Choice(NamedTuple):
+    """The next token of a row. The log-probabilities are the model's own (no rules, no temperature, no filters), where the
+    request wants them. A row for which there is no choice has an `error`, and its id is -1.
     """
-    if config.repetition_penalty != 1.0 and seen is not None:
-        logits = penalize_repetition(logits, seen, config.repetition_penalty)
-    if config.temperature == 0.0:
-        return logits
-    if config.temperature != 1.0:
-        if config.temperature < 1e-3:  # the largest logit becomes 0, so that division cannot overflow
-            logits = logits - logits.amax(-1, keepdim=True)
-        logits = logits / config.temperature
-    if config.top_k:
-        logits = keep_top_k(logits, config.top_k)
-    if config.top_p < 1.0:
-        logits = keep_top_p(logits, config.top_p)
-    if config.min_p > 0.0:
-        logits = keep_min_p(logits, config.min_p)
-    return logits
 
-
-def draw(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The token ids (B,) at which each row's cumulative distribution passes `uniform` (float64 (B,), in [0, 1)).
-
-    The sum runs in float64, so a token of probability 1e-9 is still drawn once in 1e9, and a dropped one never.
-    """
-    cumulative = logits.softmax(-1).cumsum(-1, dtype=torch.float64)  # (B, V)
-    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True).squeeze(1)
-
-
-def sample(
-    logits: torch.Tensor, config: SamplingConfig, uniform: torch.Tensor, seen: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Choose one token per row: logits (B, V) and uniforms (B,) to token ids (B,). Temperature 0 ignores the uniforms."""
-    logits = filter_logits(logits if logits.dtype == torch.float64 else logits.float(), config, seen)
-    return logits.argmax(-1) if config.temperature == 0.0 else draw(logits, uniform)
+    token_id: int
+    log_probability: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    """The likeliest tokens, likeliest first."""
+    error: UserError | None = None
 
 
 def request_seeds(seed: int | None, n_requests: int) -> list[int]:
@@ -104,67 +68,184 @@ def request_seeds(seed: int | None, n_requests: int) -> list[int]:
     return [derive_seed(seed, "request", row) % 2**63 for row in range(n_requests)]
 
 
+def completion_seeds(seed: int, n: int) -> list[int]:
+    """The seeds of the `n` completions of a request: the first has the request's own."""
+    return [seed if i == 0 else derive_seed(seed, "completion", i) % 2**63 for i in range(n)]
+
+
 def uniforms(seed: int, n_tokens: int) -> np.ndarray:
     """The uniform numbers (float64 (n_tokens,)) that a request with this seed uses, one per token."""
     return np.minimum(rng(seed, "sampling").random(n_tokens), LARGEST_UNIFORM)
 
 
-class Sampler:
-    """Chooses the tokens of a batch in flight: holds each row's uniforms and, for the penalty, the tokens that occurred."""
+class RequestSampler:
+    """One request in flight: settings, tokens so far, random numbers. `accept` adds a token; `choose_tokens` does it itself.
+
+    `max_new_tokens` is the longest completion; `source` what an encoder read (of a decoder the prompt). The keys of
+    `config.logit_bias` are ids by now: see `resolve_logit_bias`.
+    """
 
     def __init__(
         self,
         config: SamplingConfig,
-        prompts: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        *,
+        prompt_ids: Sequence[int],
+        seed: int,
+        rules: GenerationRules | None,
         max_new_tokens: int,
-        vocab_size: int,
-        device: torch.device,
-        rules: GenerationRules | None = None,
-        histories: Sequence[TokenHistory] = (),
+        constraint: TokenConstraint | None = None,
+        *,
+        source: Sequence[int] | None = None,
+        stop_ids: Collection[int] = (),
     ) -> None:
-        self.config, self.rules, self.histories = config, rules, list(histories)
+        self.config, self.seed, self.constraint = config, seed, constraint
+        self.rules = request_rules(rules, config, stop_ids)
+        self.history = TokenHistory(
+            list(prompt_ids), len(prompt_ids), max_new_tokens, prompt_ids if source is None else source
+        )
         self.greedy = config.temperature == 0.0
-        self.n_chosen = 0
-        self.uniforms: torch.Tensor | None = None  # (steps, B): a step's uniforms are contiguous
-        self.seen: torch.Tensor | None = None  # (B, V)
-        if not self.greedy:
-            table = np.stack([uniforms(seed, max_new_tokens) for seed in seeds], axis=1)
-            self.uniforms = torch.from_numpy(table).to(device)
-        if config.repetition_penalty != 1.0:
-            self.seen = torch.zeros(len(prompts), vocab_size, dtype=torch.bool, device=device)
-            for row, prompt in enumerate(prompts):
-                self.seen[row, torch.tensor(prompt, device=device)] = True
+        self.changes_scores = self.rules is not None or constraint is not None
+        self.is_plain = self.greedy and not self.changes_scores and config.log_probabilities is None
+        self.filter_key = (config.temperature, config.top_k, config.top_p, config.min_p, config.typical_p)
+        self._random: np.random.Generator | None = None
+        self._uniforms: list[float] = []
 
-    def choose(self, logits: torch.Tensor) -> torch.Tensor:
-        """The next token of every row: logits (B, V) to token ids (B,). `UserError` where they are no finite numbers."""
-        require_finite(logits, "logits")
+    @property
+    def token_ids(self) -> list[int]:
+        """The completion so far."""
+        return self.history.token_ids[self.history.n_prompt :]
+
+    @property
+    def n_new(self) -> int:
+        """Tokens of the completion so far: the position of the next one."""
+        return self.history.n_new
+
+    def uniform(self, position: int) -> float:
+        """The random number in [0, 1) of the completion's token at `position`."""
+        while position >= len(self._uniforms):
+            self._random = self._random or rng(self.seed, "sampling")
+            more = np.minimum(self._random.random(N_UNIFORMS), LARGEST_UNIFORM)
+            self._uniforms += more.tolist()
+        return self._uniforms[position]
+
+    def accept(self, token_id: int) -> None:
+        """The completion goes on with this token."""
+        self.history.token_ids.append(token_id)
+        if self.constraint is not None:
+            self.constraint.accept(token_id)
+
+    def changed_scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (V,) after the rules and the constraint; the input is not changed.
+
+        Where rules and constraint leave no token, the constraint counts. `UserError` where it allows none.
+        """
+        scores = logits.clone()
         if self.rules is not None:
-            logits = self.rules.apply(
-                logits if logits.dtype == torch.float64 else logits.float(), self.histories
+            self.rules.change(scores, self.history)
+        if self.constraint is not None:
+            allowed = self.constraint.allowed(self.token_ids)[: len(scores)].to(scores.device)
+            forbidden = torch.ones_like(scores, dtype=torch.bool)
+            forbidden[: len(allowed)] = ~allowed
+            scores.masked_fill_(forbidden, NEG_INF)
+            if scores.max() == NEG_INF:
+                scores = logits.masked_fill(forbidden, NEG_INF)
+        if scores.max() == NEG_INF:
+            raise UserError(
+                f"no token is allowed after {self.n_new} tokens of the completion",
+                "the forbidden and suppressed tokens, or the constraint, leave nothing",
             )
-            token_ids = self._choose(logits)
-            for history, token_id in zip(self.histories, token_ids.tolist(), strict=True):
-                history.token_ids.append(token_id)
-            return token_ids
-        return self._choose(logits)
+        return scores
 
-    def _choose(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.greedy and self.seen is None:
-            return logits.argmax(-1)
-        uniform = logits if self.uniforms is None else self.uniforms[self.n_chosen]
-        token_ids = sample(logits, self.config, uniform, self.seen)
-        self.n_chosen += 1
-        if self.seen is not None:
-            self.seen.scatter_(1, token_ids[:, None], True)
-        return token_ids
 
-    def select(self, rows: torch.Tensor) -> None:
-        """Row i becomes the former row `rows[i]`; the others leave."""
-        if self.uniforms is not None:
-            self.uniforms = self.uniforms[:, rows]
-        if self.seen is not None:
-            self.seen = self.seen[rows]
-        if self.rules is not None:
-            self.histories = [self.histories[row] for row in rows.tolist()]
+def choose_tokens(samplers: Sequence[RequestSampler], logits: torch.Tensor) -> list[Choice]:
+    """The next token of every row of logits (B, V), by that row's settings; each sampler accepts its own.
+
+    A row whose logits are no finite numbers, or for which nothing is allowed, has an `error`; the others have tokens.
+    """
+    if all(sampler.is_plain for sampler in samplers):
+        token_ids = logits.argmax(-1, keepdim=True)
+        largest = logits.gather(1, token_ids).squeeze(1).tolist()
+        choices = [Choice(token_id) for token_id in token_ids.squeeze(1).tolist()]
+        errors = {row: not_finite("logits") for row, value in enumerate(largest) if not math.isfinite(value)}
+    else:
+        choices, errors = _choose(samplers, logits)
+    for row, sampler in enumerate(samplers):
+        if row in errors:
+            choices[row] = Choice(-1, error=errors[row])
+        else:
+            sampler.accept(choices[row].token_id)
+    return choices
+
+
+def distribution(sampler: RequestSampler, logits: torch.Tensor) -> torch.Tensor:
+    """The exact probabilities (V,) with which `choose_tokens` would choose each next token; one 1 where it is greedy.
+
+    Raises `UserError` as `changed_scores`, and for logits that are no finite numbers.
+    """
+    scores, errors = _scores([sampler], logits[None])
+    if errors:
+        raise errors[0]
+    probabilities = torch.zeros_like(scores)
+    if sampler.greedy:
+        return probabilities.scatter_(1, scores.argmax(-1, keepdim=True), 1.0)[0]
+    kept, ids = candidates(scores, sampler.config)
+    return kept.softmax(-1)[0] if ids is None else probabilities.scatter_(1, ids, kept.softmax(-1))[0]
+
+
+def _scores(
+    samplers: Sequence[RequestSampler], logits: torch.Tensor
+) -> tuple[torch.Tensor, dict[int, UserError]]:
+    """Scores (B, V) after rules and constraints in float32 or better, and the errors of rows that have none."""
+    finite = logits.amax(-1).isfinite().tolist()
+    errors = {row: not_finite("logits") for row, is_finite in enumerate(finite) if not is_finite}
+    scores = logits if logits.dtype == torch.float64 else logits.float()
+    changed = [row for row, one in enumerate(samplers) if one.changes_scores or row in errors]
+    if changed and scores is logits:
+        scores = scores.clone()
+    for row in changed:
+        if row not in errors:
+            try:
+                scores[row] = samplers[row].changed_scores(scores[row])
+            except UserError as error:
+                errors[row] = error
+        if row in errors:
+            scores[row] = 0.0
+    return scores, errors
+
+
+def _choose(
+    samplers: Sequence[RequestSampler], logits: torch.Tensor
+) -> tuple[list[Choice], dict[int, UserError]]:
+    """`choose_tokens` without what accepts them."""
+    scores, errors = _scores(samplers, logits)
+    groups: dict[object, list[int]] = {}
+    for row, sampler in enumerate(samplers):
+        groups.setdefault("greedy" if sampler.greedy else sampler.filter_key, []).append(row)
+    token_ids = [0] * len(samplers)
+    for rows in groups.values():
+        some = scores if len(rows) == len(samplers) else scores[rows]
+        for row, token_id in zip(rows, _choose_equal([samplers[row] for row in rows], some), strict=True):
+            token_ids[row] = token_id
+    wanted = [row for row, one in enumerate(samplers) if one.config.log_probabilities is not None]
+    choices = [Choice(token_id) for token_id in token_ids]
+    for row in wanted:
+        choices[row] = _with_log_probabilities(
+            token_ids[row], logits[row], samplers[row].config.log_probabilities or 0
+        )
+    return choices, errors
+
+
+def _choose_equal(samplers: Sequence[RequestSampler], scores: torch.Tensor) -> list[int]:
+    """The tokens of rows with equal filters."""
+    if samplers[0].greedy:
+        return scores.argmax(-1).tolist()
+    kept, ids = candidates(scores, samplers[0].config)
+    uniform = [sampler.uniform(sampler.n_new) for sampler in samplers]
+    places = draw(kept, torch.tensor(uniform, dtype=torch.float64, device=kept.device))
+    return (places if ids is None else ids.gather(1, places[:, None]).squeeze(1)).tolist()
+
+
+def _with_log_probabilities(token_id: int, logits: torch.Tensor, n_alternatives: int) -> Choice:
+    logs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+    values, ids = logs.topk(min(n_alternatives, len(logs)))
+    alternatives = tuple(map(Alternative, ids.tolist(), values.tolist()))
+    return Choice(token_id, float(logs[token_id]), alternatives)

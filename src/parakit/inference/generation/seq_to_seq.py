@@ -18,11 +18,12 @@ import torch
 from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
-from parakit.inference.config import BeamConfig, SamplingConfig
+from parakit.inference.config import BeamConfig, DecodingConfig, SamplingConfig
 from parakit.inference.generation.beam_search import Beam, beam_search_batch
 from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.generation.kv_cache import KVCache
-from parakit.inference.generation.rules import GenerationRules, generation_rules
+from parakit.inference.generation.published_rules import generation_rules
+from parakit.inference.generation.rules import GenerationRules
 from parakit.inference.generation.sampling import request_seeds
 from parakit.inference.prediction.batches import encode_texts
 from parakit.model.heads import SequenceToSequence
@@ -164,12 +165,8 @@ def translate(
     if config is None:
         config = SamplingConfig(temperature=0.0)
     elif isinstance(config, BeamConfig) and config.n_beams == 1 and config.stop_when != "impossible":
-        config = SamplingConfig(
-            temperature=0.0, max_new_tokens=config.max_new_tokens
-        )  # the same, and cheaper
+        config = _as_greedy(config)  # the same, and cheaper
     stop_ids, rules = _stop_ids(tokenizer, config), generation_rules(model, tokenizer)
-    if rules is not None and isinstance(config, SamplingConfig) and config.repetition_penalty != 1.0:
-        rules = replace(rules, repetition_penalty=1.0)  # the caller's counts
     start_id = model.config.decoder_start_id
     languages = language_tokens(tokenizer, start_id, source_language, target_language)
     if languages.forced_bos_id is not None:
@@ -183,6 +180,14 @@ def translate(
     else:
         targets = generate_sequences(model, sources, config, stop_ids, **common)
     return [tokenizer.decode(target) for target in targets]
+
+
+def _as_greedy(config: BeamConfig) -> SamplingConfig:
+    """What one beam does."""
+    shared = {
+        name: getattr(config, name) for name in config.model_fields_set & set(DecodingConfig.model_fields)
+    }
+    return SamplingConfig(temperature=0.0, **shared)
 
 
 def _stop_ids(tokenizer: Tokenizer, config: SamplingConfig | BeamConfig) -> frozenset[int]:

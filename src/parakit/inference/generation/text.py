@@ -20,7 +20,7 @@ from parakit.inference.generation.completion import check_prompt
 from parakit.inference.generation.completion import context_ids as context_ids
 from parakit.inference.generation.completion import prompt_ids as prompt_ids
 from parakit.inference.generation.decoding import generate_ids, stream_ids
-from parakit.inference.generation.rules import generation_rules
+from parakit.inference.generation.published_rules import generation_rules
 from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import response_prefix, stop_ids

@@ -14,7 +14,7 @@ import numpy as np
 
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids
-from parakit.inference.generation.rules import generation_rules
+from parakit.inference.generation.published_rules import generation_rules
 from parakit.inference.generation.seq_to_seq import translate
 from parakit.model.heads import LanguageModel, SequenceToSequence, TransformerModel
 from parakit.tokens.chat.template import response_text, stop_ids
