@@ -54,6 +54,13 @@ def test_values_on_the_grid_come_back_unchanged(scheme, values):
     assert ((again - once).abs() <= steps * 0.5001 + 1e-30).all()
 
 
+@given(symmetric=st.booleans(), search=st.booleans(), values=arrays("float32", (2, 64), elements=finite))
+def test_the_values_of_4_bit_groups_are_exact_in_float16(symmetric, search, values):
+    scheme = QuantScheme(bits=4, quant_group_size=32, symmetric=symmetric)
+    rounded = dequantize(quantize_tensor(torch.from_numpy(values), scheme, search=search))
+    assert torch.equal(rounded.half().float(), rounded)
+
+
 @given(scheme=schemes, values=arrays("float32", (2, 64), elements=finite))
 def test_the_search_never_has_more_squared_error_than_plain_rounding(scheme, values):
     weight = torch.from_numpy(values)
@@ -119,7 +126,7 @@ def test_weights_that_are_not_finite_are_refused(bad):
 
 
 def test_scales_beyond_float16_are_refused():
-    with pytest.raises(UserError, match="float16 ends at 65504"):
+    with pytest.raises(UserError, match="4096 is the limit of float16 scales"):
         quantize_tensor(torch.full((1, 32), 1e7), SCHEMES["int4 groups"])
 
 

@@ -24,7 +24,7 @@ from parakit.model.quantized.scheme import QuantScheme
 
 BLOCK_VALUES = 1 << 22  # dequantized at once: 16 MB of float32
 SHRINKAGE = tuple(1.0 - 0.04 * step for step in range(15))  # 1.0 to 0.44 of the scale without clipping
-_HALF_MIN, _HALF_MAX = 2.0**-24, 65504.0
+MAX_SCALE = 4096.0  # 15 steps are a float16
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,25 @@ def scales_of(w: Tensor, scheme: QuantScheme, shrink: float | Tensor = 1.0) -> t
 
 
 def store_scale(scale: Tensor, scheme: QuantScheme) -> Tensor:
-    """`scale` in float32, rounded up to a value that its stored dtype holds; a group of zeros has a positive one."""
+    """`scale` in float32, rounded up to a value that is stored; a group of zeros has a positive one.
+
+    A 4-bit group's scale has so few significant bits that every value of the group is a float16 too: programs that dequantize
+    in the scales' dtype then compute with the same weights.
+    """
     if scale_dtype(scheme) == torch.float32:
         return scale.clamp(min=torch.finfo(torch.float32).tiny)
-    if (largest := scale.max().item()) > _HALF_MAX:
+    if (largest := scale.max().item()) > MAX_SCALE:
         raise UserError(
-            f"a matrix to quantize needs the scale {largest:.3g}, and float16 ends at {_HALF_MAX:g}",
+            f"a matrix to quantize needs the scale {largest:.3g}; {MAX_SCALE:g} is the limit of float16 scales",
             "choose scales per row instead of groups",
         )
-    half = scale.clamp(min=_HALF_MIN).half()
-    short = half.float() < scale
-    bits = half.view(torch.int16) + short.to(torch.int16)  # the next larger float16
-    return bits.view(torch.float16).float().clamp(max=_HALF_MAX)
+    half = scale.clamp(min=2.0**-24).half()
+    bits = half.view(torch.int16).int() + (
+        half.float() < scale
+    )  # the next larger float16 where it was rounded down
+    dropped = 0 if scheme.bits == 8 else 3 if scheme.symmetric else 4
+    bits = (bits + (1 << dropped) - 1) >> dropped << dropped
+    return bits.short().view(torch.float16).float()
 
 
 def encode(w: Tensor, scale: Tensor, zero: Tensor | None, scheme: QuantScheme) -> Tensor:
