@@ -123,3 +123,61 @@ def test_limits_are_those_of_generation(model, translator):
     with pytest.raises(UserError, match=r"25 tokens.* 24"):
         beam_search_sequences(translator, [[1] * 25], BeamConfig())
     assert beam_search(model, [], BeamConfig()) == []
+
+
+@torch.no_grad()
+def diverse_beams(model, prompt, config, stop_ids, n_new):
+    """Diverse beam search as the paper's algorithm 1 has it (Vijayakumar et al. 2016), without a cache: in each step the
+    groups extend one after the other, and a token's score falls for every beam of an earlier group that took it.
+    """
+    n_groups, width = config.n_beam_groups, config.n_beams // config.n_beam_groups
+    groups = [[(0.0, [])] for _ in range(n_groups)]
+    finished, done = [[] for _ in range(n_groups)], [False] * n_groups
+    for step in range(n_new):
+        taken = []
+        for number in range(n_groups):
+            if done[number]:
+                continue
+            candidates = []
+            for score, tokens in groups[number]:
+                logs = model(torch.tensor([[*prompt, *tokens]]))[0, -1].log_softmax(-1)
+                for token_id, log in enumerate(logs.tolist()):
+                    penalty = config.diversity_penalty * taken.count(token_id)
+                    candidates.append((score + log - penalty, [*tokens, token_id]))
+            candidates.sort(key=lambda one: -one[0])
+            continuing = []
+            for rank, (score, tokens) in enumerate(candidates[: width * (1 + max(1, len(stop_ids)))]):
+                if tokens[-1] not in stop_ids and step + 1 < n_new:
+                    continuing.append((score, tokens))
+                elif rank < width:
+                    finished[number].append((score / len(tokens) ** config.length_penalty, tokens))
+            finished[number] = sorted(finished[number], key=lambda one: -one[0])[:width]
+            groups[number] = continuing[:width]
+            full = len(finished[number]) == width
+            best = continuing[0][0] / (step + 1) ** config.length_penalty if continuing else 0
+            done[number] = not continuing or (full and best <= finished[number][-1][0])
+            if not done[number]:
+                taken += [tokens[-1] for _, tokens in groups[number]]
+    return sorted((one for group in finished for one in group), key=lambda one: -one[0])
+
+
+@pytest.mark.parametrize(
+    ("n_beams", "n_groups", "penalty", "stop_ids"),
+    [(4, 2, 0.7, {5}), (3, 3, 1.5, {5, 7}), (6, 2, 0.0, {5}), (4, 4, 20.0, ())],
+)
+def test_groups_of_beams_are_those_of_the_paper(model, n_beams, n_groups, penalty, stop_ids):
+    config = BeamConfig(
+        n_beams=n_beams,
+        n_beam_groups=n_groups,
+        diversity_penalty=penalty,
+        max_new_tokens=6,
+        length_penalty=0.8,
+    )
+    together = beam_search(model, prompts(5), config, stop_ids)
+    for prompt, beams in zip(prompts(5), together, strict=True):
+        wanted = diverse_beams(model, prompt, config, stop_ids, 6)
+        assert [beam.token_ids for beam in beams] == [tokens for _, tokens in wanted]
+        assert [beam.score for beam in beams] == pytest.approx([score for score, _ in wanted], rel=1e-4)
+    if penalty > 10:  # no group takes what an earlier one took at the same step
+        firsts = [{beam.token_ids[0] for beam in beams} for beams in together]
+        assert all(len(some) == n_beams for some in firsts)

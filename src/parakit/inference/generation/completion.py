@@ -8,7 +8,7 @@ from typing import Literal
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
-from parakit.inference.config import BeamConfig, SamplingConfig
+from parakit.inference.config import DecodingConfig
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -79,6 +79,6 @@ def check_prompt(n_prompt_tokens: int, max_seq_len: int) -> None:
         raise UserError("the prompt has no tokens", "give some text to continue")
 
 
-def max_completion(n_prompt_tokens: int, config: SamplingConfig | BeamConfig, max_seq_len: int) -> int:
+def max_completion(n_prompt_tokens: int, config: DecodingConfig, max_seq_len: int) -> int:
     """The longest completion, in tokens: prompt and completion share the context window."""
     return min(config.max_new_tokens, max_seq_len - n_prompt_tokens)

@@ -19,7 +19,7 @@ import torch
 
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
-from parakit.inference.config import BeamConfig, SamplingConfig
+from parakit.inference.config import DecodingConfig, SamplingConfig
 from parakit.inference.generation.completion import check_prompt as check_prompt
 from parakit.inference.generation.completion import max_completion as max_completion
 from parakit.inference.generation.fused_step import FusedStep, can_fuse_steps
@@ -252,7 +252,7 @@ def stream_ids(
 
 
 def token_histories(
-    model: NextTokenModel, prompts: Sequence[Sequence[int]], config: SamplingConfig | BeamConfig
+    model: NextTokenModel, prompts: Sequence[Sequence[int]], config: DecodingConfig
 ) -> list[TokenHistory]:
     """A history for each prompt; what the encoder read where the model has sources, else the prompt."""
     sources = getattr(model, "sources", prompts)
