@@ -36,44 +36,98 @@ inline Activations activations_at(void* storage, int n_in) {
           reinterpret_cast<int32_t*>(p + int64_t(n) * 2 + n / 8)};
 }
 
+// int16 numbers of one group of 32 floats, in their order. Returns the scale: NaN where x has an infinity or a NaN.
+inline float prepare_group(const float* x, int16_t* to) {
+  Ints largest = {};
+  for (int i = 0; i < X_GROUP; i += LANES) {
+    Ints bits;
+    memcpy(&bits, x + i, sizeof bits);
+    bits &= 0x7fffffff;
+    largest = largest > bits ? largest : bits;  // the bits of absolute values are in the order of the values
+  }
+  int32_t most = 0;
+  for (int lane = 0; lane < LANES; lane++) most = largest[lane] > most ? largest[lane] : most;
+  bool finite = most < 0x7f800000;
+  float size = from_bits(uint32_t(most)), scale = finite ? size / 32767.0f : __builtin_nanf("");
+  float inverse = finite && scale > 0 ? 32767.0f / size : 0.0f;
+#if defined(__AVX512BW__)
+  for (int i = 0; i < X_GROUP; i += LANES) {
+    __m512 v = finite ? (__m512)(load(x + i) * inverse) : _mm512_setzero_ps();
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v)));
+  }
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+  for (int i = 0; i < X_GROUP; i += 2 * LANES) {
+    Floats a = finite ? load(x + i) * inverse : Floats{}, b = finite ? load(x + i + LANES) * inverse : Floats{};
+    __m256i both = _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)a), _mm256_cvtps_epi32((__m256)b));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), _mm256_permute4x64_epi64(both, 0xd8));
+  }
+#else
+  for (int i = 0; i < X_GROUP; i++) to[i] = int16_t(std::nearbyint(finite ? x[i] * inverse : 0.0f));
+#endif
+  return scale;
+}
+
+// The order of INT4: number 4 i + j of the block becomes number i of vector j.
+inline void deal_block(const int16_t* block, int16_t* to) {
+#if defined(__AVX512BW__)
+  for (int part = 0; part < 4; part++) {
+    __m512i v = _mm512_loadu_si512(block + part * 32);
+    for (int j = 0; j < 4; j++)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + j * 32 + part * 8),
+                       _mm512_cvtepi64_epi16(_mm512_srli_epi64(v, 16 * j)));
+  }
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+  const __m256i pairs = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,  //
+                                         0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  __m256i v[4];
+  for (int part = 0; part < 4; part++)
+    v[part] = _mm256_shuffle_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + part * 16)), pairs);
+  __m256i low01 = _mm256_unpacklo_epi32(v[0], v[1]), high01 = _mm256_unpackhi_epi32(v[0], v[1]);
+  __m256i low23 = _mm256_unpacklo_epi32(v[2], v[3]), high23 = _mm256_unpackhi_epi32(v[2], v[3]);
+  v[0] = _mm256_unpacklo_epi64(low01, low23);
+  v[1] = _mm256_unpackhi_epi64(low01, low23);
+  v[2] = _mm256_unpacklo_epi64(high01, high23);
+  v[3] = _mm256_unpackhi_epi64(high01, high23);
+  for (int j = 0; j < 4; j++)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + j * 16), _mm256_permutevar8x32_epi32(v[j], order));
+#else
+  for (int j = 0; j < 4; j++)
+    for (int i = 0; i < 2 * LANES; i++) to[j * 2 * LANES + i] = block[4 * i + j];
+#endif
+}
+
 // Quantize a row of n_in floats for weights of `kind`.
 inline void prepare(const float* x, int n_in, int32_t kind, Activations out) {
   int n = padded(n_in);
-  alignas(64) float group[X_GROUP];
+  alignas(64) float last[BLOCK];
   alignas(64) int16_t block[BLOCK];
   for (int start = 0; start < n; start += BLOCK) {
-    for (int g = 0; g < BLOCK / X_GROUP; g++) {
-      int at = start + g * X_GROUP, have = n_in - at;
-      const float* from = x + at;
-      if (have < X_GROUP) {
-        memset(group, 0, sizeof group);
-        if (have > 0) memcpy(group, from, have * 4);
-        from = group;
-      }
-      float largest = 0, check = 0;
-      for (int i = 0; i < X_GROUP; i += LANES) {
-        Floats v = load(from + i), size = v < 0 ? -v : v;
-        for (int lane = 0; lane < LANES; lane++) largest = size[lane] > largest ? size[lane] : largest;
-        check += sum(v * 0.0f);
-      }
-      bool finite = check == 0;  // not where x has an infinity or a NaN: the product is NaN then
-      out.scales[at / X_GROUP] = finite ? largest / 32767.0f : __builtin_nanf("");
-      float inverse = largest > 0 && finite ? 32767.0f / largest : 0.0f;
-      for (int i = 0; i < X_GROUP; i++) {
-        float value = finite ? from[i] * inverse : 0.0f;
-        block[g * X_GROUP + i] = int16_t(int32_t(value + (value < 0 ? -0.5f : 0.5f)));
-      }
+    const float* from = x + start;
+    if (int have = n_in - start; have < BLOCK) {
+      memset(last, 0, sizeof last);
+      memcpy(last, from, have * sizeof(float));
+      from = last;
     }
-    if (kind == INT8) {
-      memcpy(out.values + start, block, sizeof block);
-      continue;
-    }
+    int16_t* to = kind == INT4 ? block : out.values + start;
+    for (int g = 0; g < BLOCK; g += X_GROUP) out.scales[(start + g) / X_GROUP] = prepare_group(from + g, to + g);
+    if (kind != INT4) continue;
+    deal_block(block, out.values + start);
     int32_t* sums = out.sums + start / 8;
-    for (int lane = 0; lane < LANES; lane++) sums[lane] = 0;
-    for (int j = 0; j < 4; j++)
-      for (int i = 0; i < 2 * LANES; i++) out.values[start + j * 2 * LANES + i] = block[4 * i + j];
-    for (int lane = 0; lane < LANES; lane++)
-      for (int i = 0; i < 8; i++) sums[lane] += block[8 * lane + i];
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    __m256i total = _mm256_setzero_si256();
+    for (int j = 0; j < 4; j++) {
+      __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(out.values + start + j * 16));
+      total = _mm256_add_epi32(total, _mm256_madd_epi16(v, _mm256_set1_epi16(1)));
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), total);
+#else
+    for (int lane = 0; lane < LANES; lane++) {
+      int32_t total = 0;
+      for (int i = 0; i < 8; i++) total += block[8 * lane + i];
+      sums[lane] = total;
+    }
+#endif
   }
 }
 
