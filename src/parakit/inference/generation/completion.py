@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from parakit.inference.config import DecodingConfig
+from parakit.inference.generation.sampling import Choice
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 # A text to continue, or the messages of a conversation to answer.
 Prompt = str | Sequence[Message | Mapping[str, str]]
+Decoding = TypeVar("Decoding", bound=DecodingConfig)
 FinishReason = Literal["stop", "length", "interrupted"]
 
 
@@ -31,6 +33,10 @@ class Completion:
     """From the start of prefill to the last token; in a batch, of the whole batch."""
     seconds_to_first_token: float = 0.0
     """From the start of prefill to the first token; 0 in a batch."""
+    log_probabilities: tuple[Choice, ...] = ()
+    """Of every token, where the request wants them."""
+    score: float | None = None
+    """Of a beam search: log-probability / tokens ** length_penalty."""
 
     @property
     def n_tokens(self) -> int:
@@ -82,3 +88,25 @@ def check_prompt(n_prompt_tokens: int, max_seq_len: int) -> None:
 def max_completion(n_prompt_tokens: int, config: DecodingConfig, max_seq_len: int) -> int:
     """The longest completion, in tokens: prompt and completion share the context window."""
     return min(config.max_new_tokens, max_seq_len - n_prompt_tokens)
+
+
+def resolve_logit_bias(config: Decoding, tokenizer: Tokenizer, vocab_size: int) -> Decoding:
+    """The settings with ids for the texts of `logit_bias`. `UserError` for a text that is not one token (a special
+    token's text is never that token: give its id), and for an id that the vocabulary does not have.
+    """
+    if not config.logit_bias:
+        return config
+    biases: dict[int, float] = {}
+    for key, bias in config.logit_bias.items():
+        ids = [key] if isinstance(key, int) else tokenizer.encode(key)
+        if len(ids) != 1:
+            raise UserError(
+                f"logit_bias: {key!r} is {len(ids)} tokens", "give a text of one token, or token ids"
+            )
+        if ids[0] >= vocab_size:
+            raise UserError(
+                f"logit_bias: token id {ids[0]} is not below the vocabulary's size {vocab_size}",
+                "parakit tokenizer encode MODEL TEXT lists the ids of a text",
+            )
+        biases[ids[0]] = biases.get(ids[0], 0.0) + bias
+    return config.replace(logit_bias=biases)

@@ -186,18 +186,44 @@ def generate_ids(
     micro_batch_size: int = MICRO_BATCH_SIZE,
     rules: GenerationRules | None = None,
 ) -> list[list[int]]:
-    """Complete prompts of any lengths; one list of new ids per prompt, in the order of the prompts.
+    """The ids of `generate_choices`."""
+    completions = generate_choices(
+        model,
+        prompts,
+        config,
+        stop_ids,
+        seeds=seeds,
+        stop_check=stop_check,
+        micro_batch_size=micro_batch_size,
+        rules=rules,
+    )
+    return [[choice.token_id for choice in completion] for completion in completions]
+
+
+def generate_choices(
+    model: NextTokenModel,
+    prompts: Sequence[Sequence[int]],
+    config: SamplingConfig,
+    stop_ids: Collection[int] = (),
+    *,
+    seeds: Sequence[int] | None = None,
+    stop_check: StopCheck | None = None,
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+    rules: GenerationRules | None = None,
+) -> list[list[Choice]]:
+    """Complete prompts of any lengths; one list of new tokens per prompt, in the order of the prompts.
 
     A completion ends with a stop id (which is included), when `stop_check` confirms, after `config.max_new_tokens`, or
-    at the model's `max_seq_len`. Prompt i is sampled with `seeds[i]`, or with a seed derived from (config.seed, i).
-    `rules` are the publisher's; None: the model's own probabilities decide. Raises `UserError` for an empty prompt, one
-    over `max_seq_len`, and a model that generates no text.
+    at the model's `max_seq_len`. Prompt i is sampled with `seeds[i]`, or with a seed derived from (config.seed, i). Equal
+    prompts are read once. `config.n` does not count here: repeat a prompt, with `completion_seeds`. `rules` are the
+    publisher's; None: the model's own probabilities decide. Raises `UserError` for an empty prompt, one over
+    `max_seq_len`, and a model that generates no text.
     """
     require_capability(model, "generate")
     for prompt in prompts:
         check_prompt(len(prompt), model.config.max_seq_len)
     seeds = request_seeds(config.seed, len(prompts)) if seeds is None else seeds
-    completions: list[list[int]] = [[] for _ in prompts]
+    completions: list[list[Choice]] = [[] for _ in prompts]
     with evaluation_mode(model):
         for rows in rows_by_length(prompts, micro_batch_size):
             batch = _generate_batch(
@@ -214,7 +240,7 @@ def generate_ids(
     return completions
 
 
-def stream_ids(
+def stream_choices(
     model: NextTokenModel,
     prompt: Sequence[int],
     config: SamplingConfig,
@@ -222,8 +248,8 @@ def stream_ids(
     *,
     seed: int | None = None,
     rules: GenerationRules | None = None,
-) -> Generator[int, None, None]:
-    """Complete one prompt token by token: the ids of `generate_ids`, each as soon as it is chosen."""
+) -> Generator[Choice, None, None]:
+    """Complete one prompt token by token: the tokens of `generate_choices`, each as soon as it is chosen."""
     require_capability(model, "generate")
     check_prompt(len(prompt), model.config.max_seq_len)
     seed = request_seeds(config.seed, 1)[0] if seed is None else seed
@@ -245,10 +271,24 @@ def stream_ids(
             stop_ids=stop_ids,
         )
         for _ in range(limit):
-            token_id = state.step()[0].token_id
-            yield token_id
-            if token_id in stop_ids:
+            [choice] = state.step()
+            yield choice
+            if choice.token_id in stop_ids:
                 return
+
+
+def stream_ids(
+    model: NextTokenModel,
+    prompt: Sequence[int],
+    config: SamplingConfig,
+    stop_ids: Collection[int] = (),
+    *,
+    seed: int | None = None,
+    rules: GenerationRules | None = None,
+) -> Generator[int, None, None]:
+    """The ids of `stream_choices`."""
+    for choice in stream_choices(model, prompt, config, stop_ids, seed=seed, rules=rules):
+        yield choice.token_id
 
 
 def token_histories(
@@ -270,7 +310,7 @@ class _Row:
 
     index: int
     limit: int
-    token_ids: list[int]
+    choices: list[Choice]
 
 
 def _generate_batch(
@@ -281,10 +321,10 @@ def _generate_batch(
     seeds: Sequence[int],
     stop_check: StopCheck | None,
     rules: GenerationRules | None,
-) -> list[list[int]]:
+) -> list[list[Choice]]:
     """One batch from prefill to the last finished row."""
     limits = [max_completion(len(prompt), config, model.config.max_seq_len) for prompt in prompts]
-    completions: list[list[int]] = [[] for _ in prompts]
+    completions: list[list[Choice]] = [[] for _ in prompts]
     rows = [_Row(i, limit, completions[i]) for i, limit in enumerate(limits) if limit > 0]
     if not rows:
         return completions
@@ -302,16 +342,16 @@ def _generate_batch(
         stop_ids=stop_ids,
     )
     while True:
-        newest = [choice.token_id for choice in state.step()]  # the step's only wait for the device
-        for row, token_id in zip(rows, newest, strict=True):
-            row.token_ids.append(token_id)
+        newest = state.step()  # the step's only wait for the device
+        for row, choice in zip(rows, newest, strict=True):
+            row.choices.append(choice)
         unfinished = [
             i
-            for i, (row, token_id) in enumerate(zip(rows, newest, strict=True))
+            for i, row in enumerate(rows)
             if not (
-                token_id in stop_ids
-                or len(row.token_ids) >= row.limit
-                or (stop_check is not None and _is_stopped(stop_check, token_id, row.token_ids))
+                row.choices[-1].token_id in stop_ids
+                or len(row.choices) >= row.limit
+                or (stop_check is not None and _is_stopped(stop_check, row.choices))
             )
         ]
         if not unfinished:
@@ -340,9 +380,11 @@ def _prefill_distinct(
     return cache, logits
 
 
-def _is_stopped(stop_check: StopCheck, token_id: int, token_ids: Sequence[int]) -> bool:
+def _is_stopped(stop_check: StopCheck, choices: Sequence[Choice]) -> bool:
     suspects = stop_check.suspects
-    return (suspects is None or token_id in suspects) and stop_check.confirms(token_ids)
+    return (suspects is None or choices[-1].token_id in suspects) and stop_check.confirms(
+        [choice.token_id for choice in choices]
+    )
 
 
 def _compaction(unfinished: Sequence[int]) -> list[int]:

@@ -173,6 +173,7 @@ def request_rules(
 
     `stop_ids`: what else `min_new_tokens` forbids.
     """
+    assert all(isinstance(key, int) for key in config.logit_bias), "see resolve_logit_bias"
     rules = rules or GenerationRules()
     changes: dict[str, object] = {
         "sequence_bias": (*rules.sequence_bias, *(((key,), bias) for key, bias in config.logit_bias.items())),

@@ -16,11 +16,12 @@ from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.completion import Completion as Completion
 from parakit.inference.generation.completion import FinishReason as FinishReason
 from parakit.inference.generation.completion import Prompt as Prompt
-from parakit.inference.generation.completion import check_prompt
+from parakit.inference.generation.completion import check_prompt, resolve_logit_bias
 from parakit.inference.generation.completion import context_ids as context_ids
 from parakit.inference.generation.completion import prompt_ids as prompt_ids
-from parakit.inference.generation.decoding import generate_ids, stream_ids
+from parakit.inference.generation.decoding import generate_choices, stream_choices
 from parakit.inference.generation.published_rules import generation_rules
+from parakit.inference.generation.sampling import Choice, completion_seeds, request_seeds
 from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import response_prefix, stop_ids
@@ -43,27 +44,34 @@ class CompletionStream:
         seed: int | None = None,
     ) -> None:
         require_capability(model, "generate")
+        if config.n > 1:
+            raise UserError(
+                f"n = {config.n}: one completion is generated here",
+                "take `completions`, which returns several",
+            )
+        config = resolve_logit_bias(config, tokenizer, model.config.vocab_size)
         self._stop_ids = frozenset(stop_ids(tokenizer))
         prefix = "" if isinstance(prompt, str) else response_prefix(tokenizer)
         self._text = TextStream(tokenizer, config.stop, prefix)
+        self._has_log_probabilities = config.log_probabilities is not None
         self._pieces: list[str] = []
-        self._token_ids: list[int] = []
+        self._choices: list[Choice] = []
         self._reason: FinishReason = "interrupted"
         self._started = self._first = self._stopped = time.perf_counter()
         prompt_token_ids = prompt_ids(tokenizer, prompt)
         check_prompt(len(prompt_token_ids), model.config.max_seq_len)
         self.n_prompt_tokens = len(prompt_token_ids)
         rules = generation_rules(model, tokenizer)
-        self._ids = stream_ids(model, prompt_token_ids, config, self._stop_ids, seed=seed, rules=rules)
+        self._stream = stream_choices(model, prompt_token_ids, config, self._stop_ids, seed=seed, rules=rules)
 
     def __iter__(self) -> Iterator[str]:
         try:
-            for token_id in self._ids:
-                self._token_ids.append(token_id)
-                piece = self._text.push(token_id)
-                ended = token_id in self._stop_ids or self._text.stopped
+            for choice in self._stream:
+                self._choices.append(choice)
+                piece = self._text.push(choice.token_id)
+                ended = choice.token_id in self._stop_ids or self._text.stopped
                 self._stopped = time.perf_counter()
-                if len(self._token_ids) == 1:
+                if len(self._choices) == 1:
                     self._first = self._stopped
                 if piece:
                     self._pieces.append(piece)
@@ -74,7 +82,7 @@ class CompletionStream:
             else:
                 self._reason = "length"
         finally:
-            self._ids.close()
+            self._stream.close()
         if piece := self._text.finish():
             self._pieces.append(piece)
             yield piece
@@ -84,11 +92,12 @@ class CompletionStream:
         """The completion so far."""
         return Completion(
             "".join(self._pieces),
-            tuple(self._token_ids),
+            tuple(choice.token_id for choice in self._choices),
             self.n_prompt_tokens,
             self._reason,
             self._stopped - self._started,
             self._first - self._started,
+            tuple(self._choices) if self._has_log_probabilities else (),
         )
 
 
@@ -134,6 +143,7 @@ def generate_batch(
 ) -> list[Completion]:
     """Complete many prompts at once, `micro_batch_size` in flight; greedy texts equal those of `generate`.
 
+    With `config.n` over 1 the completions of one prompt follow one another, and the first is the one of `n` = 1.
     The `UserError` for a prompt that is empty or over the model's `max_seq_len` has the prompt's number.
     """
     started = time.perf_counter()
@@ -143,41 +153,48 @@ def generate_batch(
             check_prompt(len(prompt_token_ids), model.config.max_seq_len)
         except UserError as error:
             raise UserError(f"prompt {number} of {len(ids)}: {error.message}", error.hint) from None
+    config = resolve_logit_bias(config, tokenizer, model.config.vocab_size)
+    seeds = request_seeds(config.seed, len(ids)) if seeds is None else seeds
     ends = frozenset(stop_ids(tokenizer))
-    is_chat = [not isinstance(prompt, str) for prompt in prompts]
+    is_chat = [not isinstance(prompt, str) for prompt in prompts for _ in range(config.n)]
     prefix = response_prefix(tokenizer) if any(is_chat) else ""
     check = StopStringCheck(tokenizer, config.stop, prefix) if config.stop else None
-    completions = generate_ids(
+    ids = [one for one in ids for _ in range(config.n)]
+    completions = generate_choices(
         model,
         ids,
         config,
         ends,
-        seeds=seeds,
+        seeds=[one for seed in seeds for one in completion_seeds(seed, config.n)],
         stop_check=check,
         micro_batch_size=micro_batch_size,
         rules=generation_rules(model, tokenizer),
     )
     seconds = time.perf_counter() - started
     return [
-        _completion(
-            tokenizer, len(prompt_token_ids), token_ids, ends, config, seconds, prefix if chat else ""
-        )
-        for prompt_token_ids, token_ids, chat in zip(ids, completions, is_chat, strict=True)
+        _completion(tokenizer, len(prompt_token_ids), choices, ends, config, seconds, prefix if chat else "")
+        for prompt_token_ids, choices, chat in zip(ids, completions, is_chat, strict=True)
     ]
 
 
 def _completion(
     tokenizer: Tokenizer,
     n_prompt_tokens: int,
-    token_ids: Sequence[int],
+    choices: Sequence[Choice],
     ends: frozenset[int],
     config: SamplingConfig,
     seconds: float,
     prefix: str,
 ) -> Completion:
     text = TextStream(tokenizer, config.stop, prefix)
+    token_ids = tuple(choice.token_id for choice in choices)
     shown = [text.push(token_id) for token_id in token_ids] + [text.finish()]
     ended = text.stopped or (bool(token_ids) and token_ids[-1] in ends)
     return Completion(
-        "".join(shown), tuple(token_ids), n_prompt_tokens, "stop" if ended else "length", seconds
+        "".join(shown),
+        token_ids,
+        n_prompt_tokens,
+        "stop" if ended else "length",
+        seconds,
+        log_probabilities=tuple(choices) if config.log_probabilities is not None else (),
     )
