@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 JsonObject = dict[str, Any]  # what is in a JSON file; the reader of a key checks its value
 
 
+def cache_folder() -> Path:
+    """The folder of compiled code and measurements: PARAKIT_CACHE, or `~/.cache/parakit`."""
+    return Path(os.environ.get("PARAKIT_CACHE", Path.home() / ".cache" / "parakit"))
+
+
 def sha256_file(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from parakit.common.files import read_json, write_json_atomic
+from parakit.common.files import cache_folder, read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.model.heads import SequenceToSequence, TransformerModel
 from parakit.training.micro_batches import MicroBatch, Objective, TrainingBatch, input_ids_of
@@ -33,11 +33,6 @@ class CompileChoice:
     compiled: bool
     reason: str
     eager_seconds: float = 0.0  # forward and backward of one step; 0: not timed
-
-
-def cache_folder() -> Path:
-    """The folder of compiled code and measurements: PARAKIT_CACHE, or `~/.cache/parakit`."""
-    return Path(os.environ.get("PARAKIT_CACHE", Path.home() / ".cache" / "parakit"))
 
 
 def compile_blocks(model: TransformerModel, dynamic: bool = False) -> None:

@@ -1,1 +1,7 @@
 """Products and whole forward passes on a CPU, in C++ that is compiled at first use; see `csrc/`."""
+
+from parakit.common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(__name__, {"load_kernels": "library"})
+
+__all__ = ["load_kernels"]

@@ -23,11 +23,12 @@ inline void matmul_tokens(const Weight& w, const float* x, int64_t x_stride, con
     for (int n = 0; n < N; n++)
       for (int r = 0; r < 4; r++) put(row + r, n, out[n][r]);
   }
-  for (; row < end; row++) {
-    float out[N][1];
-    tile<1, N>(w, row, x, x_stride, prepared, out);
-    for (int n = 0; n < N; n++) put(row, n, out[n][0]);
-  }
+  for (; row < end; row++)
+    for (int n = 0; n < N; n++) {
+      float out[1][1];
+      tile<1, 1>(w, row, x + n * x_stride, x_stride, prepared ? prepared + n : nullptr, out);
+      put(row, n, out[0][0]);
+    }
 }
 
 inline void matmul(const Weight& w, const float* x, int64_t x_stride, int n_tokens, float* y, int64_t y_stride,

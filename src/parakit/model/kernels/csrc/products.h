@@ -8,6 +8,9 @@
 
 namespace parakit {
 
+// Groups have 32, 64 or 128 elements; 0: the whole row.
+inline int group_shift(int group) { return group ? __builtin_ctz(group) : 31; }
+
 inline int64_t row_bytes(const Weight& w) {
   int64_t n = w.n_in;
   return w.kind == FP32 ? n * 4 : w.kind == INT8 ? n : w.kind == INT4 ? n / 2 : n * 2;
@@ -124,8 +127,6 @@ inline Words from_ints(Ints v) {
 }
 #endif
 
-inline Floats all(float value) { return value - (Floats){}; }
-
 // A vector whose lanes are numbers of consecutive groups, 4 lanes each: element `block` of a row begins at lane 0.
 inline Floats by_group(const float* scales) {
 #if defined(__AVX512F__)
@@ -141,40 +142,43 @@ inline Floats by_group(const float* scales) {
 #endif
 }
 
-// The same of a row's float16 scales, of groups of GROUP elements; `index` is that of the block's first group.
-template <int GROUP>
-inline Floats scales_of_block(const uint16_t* scales, int block) {
-  if constexpr (GROUP >= BLOCK) return all(fp16_value(scales[int64_t(block) * BLOCK / GROUP]));
+// The same of a row's float16 scales. SMALL: groups of 32; else of 2^shift elements, 31: the whole row.
+template <bool SMALL>
+inline Floats scales_of_block(const uint16_t* scales, int block, int shift) {
 #if defined(__AVX512F__)
-  if constexpr (GROUP == 32) {
+  if constexpr (SMALL) {
     __m128i raw = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + block * 4));
     __m512i index = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     return (Floats)_mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_cvtph_ps(raw)));
   }
 #elif defined(__AVX2__) && defined(__F16C__)
-  if constexpr (GROUP == 32) {
+  if constexpr (SMALL) {
     int32_t both;
     memcpy(&both, scales + block * 2, 4);
     __m256 two = _mm256_castps128_ps256(_mm_cvtph_ps(_mm_cvtsi32_si128(both)));
     return (Floats)_mm256_permutevar8x32_ps(two, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
   }
 #endif
-  Floats v;
-  for (int i = 0; i < LANES; i++) v[i] = fp16_value(scales[(block * BLOCK + i * 8) / GROUP]);
-  return v;
+  if (shift == 31) return all(1.0f);  // its scale comes last
+  if (SMALL || (1 << shift) < BLOCK) {
+    float groups[BLOCK / 32];
+    for (int i = 0; i < BLOCK / 32; i++) groups[i] = fp16_value(scales[(block * BLOCK + i * 32) >> shift]);
+    return by_group(groups);
+  }
+  return all(fp16_value(scales[(block * BLOCK) >> shift]));
 }
 
 // The last block of a row that is no multiple of BLOCK: copies padded with zeros.
 struct LastBlock {
   alignas(64) uint8_t data[BLOCK];
-  uint16_t scales[BLOCK / 32];
-  int16_t zeros[BLOCK / 32];
 };
 
-template <int GROUP>
-inline Ints zeros_of_block(const uint8_t* zeros, int block) {
+inline Ints zeros_of_block(const uint8_t* zeros, int block, int shift) {
   Ints v;
-  for (int i = 0; i < LANES; i++) v[i] = zeros[(block * BLOCK + i * 8) / GROUP];
+  for (int i = 0; i < LANES; i += 4) {
+    int32_t zero = zeros[(block * BLOCK + i * 8) >> shift];
+    for (int j = 0; j < 4; j++) v[i + j] = zero;
+  }
   return v;
 }
 
@@ -194,10 +198,11 @@ inline Floats int4_block(const uint8_t* data, const int16_t* x, const int32_t* s
 }
 
 // y[n][r] of INT4 weights; a block of LANES * 8 elements a step, in order; then `sum`.
-template <int GROUP, bool HAS_ZEROS, int R, int N>
+template <bool SMALL, bool HAS_ZEROS, int R, int N>
 inline void int4_tile(const Weight& w, int64_t first, const Activations* x, float y[N][R]) {
   Floats acc[N][R] = {};
-  int n_groups = w.n_in / GROUP, n_blocks = w.n_in / BLOCK;
+  const int shift = SMALL ? 5 : group_shift(w.group);
+  int n_groups = w.group ? w.n_in >> shift : 1, n_blocks = w.n_in / BLOCK;
   const uint8_t* rows[R];
   const uint16_t* scales[R];
   const uint8_t* zeros[R];
@@ -210,9 +215,9 @@ inline void int4_tile(const Weight& w, int64_t first, const Activations* x, floa
     Floats x_scale[N];
     for (int n = 0; n < N; n++) x_scale[n] = by_group(x[n].scales + b * (BLOCK / X_GROUP));
     for (int r = 0; r < R; r++) {
-      Floats scale = scales_of_block<GROUP>(scales[r], b);
+      Floats scale = scales_of_block<SMALL>(scales[r], b, shift);
       Ints zero = {};
-      if constexpr (HAS_ZEROS) zero = zeros_of_block<GROUP>(zeros[r], b);
+      if constexpr (HAS_ZEROS) zero = zeros_of_block(zeros[r], b, shift);
       for (int n = 0; n < N; n++)
         acc[n][r] = fused_multiply_add(
             int4_block<HAS_ZEROS>(rows[r] + b * BLOCK / 2, x[n].values + b * BLOCK, x[n].sums + b * LANES, zero),
@@ -225,9 +230,9 @@ inline void int4_tile(const Weight& w, int64_t first, const Activations* x, floa
       memcpy(last.data, rows[r] + n_blocks * BLOCK / 2, rest / 2);
       Floats scale = {};
       Ints zero = {};
-      for (int i = 0; i < rest / 8; i++) {
-        int g = (n_blocks * BLOCK + i * 8) / GROUP;
-        scale[i] = fp16_value(scales[r][g]);
+      for (int i = 0; i < (rest + 7) / 8; i++) {
+        int g = (n_blocks * BLOCK + i * 8) >> shift;
+        scale[i] = SMALL || w.group ? fp16_value(scales[r][g]) : 1.0f;
         if (HAS_ZEROS) zero[i] = zeros[r][g];
       }
       for (int n = 0; n < N; n++) {
@@ -239,7 +244,10 @@ inline void int4_tile(const Weight& w, int64_t first, const Activations* x, floa
     }
   }
   for (int n = 0; n < N; n++)
-    for (int r = 0; r < R; r++) y[n][r] = sum(acc[n][r]);
+    for (int r = 0; r < R; r++) {
+      y[n][r] = sum(acc[n][r]);
+      if (!SMALL && !w.group) y[n][r] *= static_cast<const float*>(w.scales)[first + r];
+    }
 }
 
 // One group of 32 of INT8: the products' sums by lane.
@@ -250,23 +258,24 @@ inline Floats int8_group(const int8_t* data, const int16_t* x) {
   return to_floats(acc);
 }
 
-// y[n][r] of INT8 weights; a group of 32 elements a step, in order; then `sum`. GROUP = 0: one float32 scale a row.
-template <int GROUP, int R, int N>
+// y[n][r] of INT8 weights; a group of 32 elements a step, in order; then `sum`. Not GROUPED: one float32 scale a row.
+template <bool GROUPED, int R, int N>
 inline void int8_tile(const Weight& w, int64_t first, const Activations* x, float y[N][R]) {
   Floats acc[N][R] = {};
+  const int shift = group_shift(w.group) - 5;
   int n_steps = w.n_in / X_GROUP;
   const int8_t* rows[R];
   const uint16_t* scales[R];
   for (int r = 0; r < R; r++) {
     rows[r] = reinterpret_cast<const int8_t*>(row_of(w, first + r));
-    scales[r] = GROUP ? static_cast<const uint16_t*>(w.scales) + (first + r) * (w.n_in / (GROUP ? GROUP : 1)) : nullptr;
+    scales[r] = GROUPED ? static_cast<const uint16_t*>(w.scales) + (first + r) * (n_steps >> shift) : nullptr;
   }
   for (int g = 0; g < n_steps; g++) {
     for (int r = 0; r < R; r++) {
       float scale = 1.0f;
-      if constexpr (GROUP != 0) scale = fp16_value(scales[r][g * X_GROUP / GROUP]);
+      if constexpr (GROUPED) scale = fp16_value(scales[r][g >> shift]);
       for (int n = 0; n < N; n++) {
-        float factor = GROUP != 0 ? scale * x[n].scales[g] : x[n].scales[g];
+        float factor = GROUPED ? scale * x[n].scales[g] : x[n].scales[g];
         acc[n][r] = fused_multiply_add(int8_group(rows[r] + g * X_GROUP, x[n].values + g * X_GROUP), all(factor),
                                        acc[n][r]);
       }
@@ -284,7 +293,7 @@ inline void int8_tile(const Weight& w, int64_t first, const Activations* x, floa
   for (int n = 0; n < N; n++)
     for (int r = 0; r < R; r++) {
       y[n][r] = sum(acc[n][r]);
-      if constexpr (GROUP == 0) y[n][r] *= static_cast<const float*>(w.scales)[first + r];
+      if constexpr (!GROUPED) y[n][r] *= static_cast<const float*>(w.scales)[first + r];
     }
 }
 
@@ -299,16 +308,13 @@ inline void tile(const Weight& w, int64_t first, const float* x, int64_t x_strid
     case BF16: return float_tile<BF16, R, N>(w, first, x, x_stride, y);
     case FP16: return float_tile<FP16, R, N>(w, first, x, x_stride, y);
     case INT8:
-      if (w.group == 0) return int8_tile<0, R, N>(w, first, prepared, y);
-      if (w.group == 32) return int8_tile<32, R, N>(w, first, prepared, y);
-      if (w.group == 64) return int8_tile<64, R, N>(w, first, prepared, y);
-      return int8_tile<128, R, N>(w, first, prepared, y);
+      return w.group ? int8_tile<true, R, N>(w, first, prepared, y) : int8_tile<false, R, N>(w, first, prepared, y);
     case INT4:
       if (w.group == 32)
-        return w.zeros ? int4_tile<32, true, R, N>(w, first, prepared, y) : int4_tile<32, false, R, N>(w, first, prepared, y);
-      if (w.group == 64)
-        return w.zeros ? int4_tile<64, true, R, N>(w, first, prepared, y) : int4_tile<64, false, R, N>(w, first, prepared, y);
-      return w.zeros ? int4_tile<128, true, R, N>(w, first, prepared, y) : int4_tile<128, false, R, N>(w, first, prepared, y);
+        return w.zeros ? int4_tile<true, true, R, N>(w, first, prepared, y)
+                       : int4_tile<true, false, R, N>(w, first, prepared, y);
+      return w.zeros ? int4_tile<false, true, R, N>(w, first, prepared, y)
+                     : int4_tile<false, false, R, N>(w, first, prepared, y);
   }
 }
 

@@ -102,6 +102,8 @@ inline Floats fused_multiply_add(Floats a, Floats b, Floats c) {
 #endif
 }
 
+inline Floats all(float value) { return value - (Floats){}; }
+
 inline Floats load(const float* p) {
   Floats v;
   memcpy(&v, p, sizeof v);

@@ -1,0 +1,149 @@
+// Attention of new tokens to a paged cache of keys and values.
+//
+// The slots of a row are cut into chunks of 64 at fixed places. Each chunk gives, for each query head, its largest
+// score, the sum of exponentials and the weighted values; `merge` joins the chunks of a token in their order (Dao et
+// al. 2023, "Flash-decoding"). The result thus depends neither on how many tokens are computed at once nor on how
+// many threads there are.
+#pragma once
+#include "elementwise.h"
+
+namespace parakit {
+
+constexpr int CHUNK = 64;
+
+inline int64_t cell_of(const Model& m, const Cache& cache, const LayerCache& layer, int row, int slot, int kv_head) {
+  int64_t page = layer.page_table[int64_t(row) * cache.pages_per_row + slot / cache.page_size];
+  return (page * m.n_kv_heads + kv_head) * cache.page_size + slot % cache.page_size;
+}
+
+// Store the key and value (n_kv_heads, head_dim) of one token.
+inline void store_cell(int32_t kind, void* data, float* scales, int64_t cell, const float* x, int n) {
+  if (kind == FP32) {
+    memcpy(static_cast<float*>(data) + cell * n, x, n * sizeof(float));
+  } else if (kind == INT8) {
+    float largest = 0;
+    for (int i = 0; i < n; i++) largest = __builtin_fabsf(x[i]) > largest ? __builtin_fabsf(x[i]) : largest;
+    float scale = largest / 127.0f;
+    scales[cell] = scale;
+    for (int i = 0; i < n; i++)
+      static_cast<int8_t*>(data)[cell * n + i] = scale > 0 ? int8_t(std::nearbyint(x[i] / scale)) : 0;
+  } else {
+    uint16_t* to = static_cast<uint16_t*>(data) + cell * n;
+    for (int i = 0; i < n; i++) to[i] = kind == BF16 ? bf16_bits(x[i]) : fp16_bits(x[i]);
+  }
+}
+
+template <int32_t KIND>
+inline Floats load_cell(const void* data, int64_t i) {
+  if constexpr (KIND != INT8) return load_as<KIND>(data, i);
+  const int8_t* p = static_cast<const int8_t*>(data) + i;
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+  return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  Floats v;
+  for (int j = 0; j < LANES; j++) v[j] = float(p[j]);
+  return v;
+#endif
+}
+
+template <int32_t KIND>
+inline Floats load_cell_some(const void* data, int64_t i, int n) {
+  if (n == LANES) return load_cell<KIND>(data, i);
+  Floats v = {};
+  for (int j = 0; j < n; j++)
+    v[j] = KIND == INT8 ? float(static_cast<const int8_t*>(data)[i + j]) : element(data, KIND, i + j);
+  return v;
+}
+
+// One chunk's result for one head: largest score, sum of exponentials, weighted values.
+inline int64_t partial_floats(const Model& m) { return m.head_dim + 2; }
+
+// The chunks of a token at `position`: from `first` on, `count` of them.
+struct Chunks {
+  int first, count, start;  // `start`: the first slot that the query sees
+};
+
+inline Chunks chunks_of(const Layer& layer, int position) {
+  int start = layer.window && position + 1 > layer.window ? position + 1 - layer.window : 0;
+  return {start / CHUNK, position / CHUNK - start / CHUNK + 1, start};
+}
+
+// Query heads of one key-value head against one chunk. query (n_group, head_dim); out (n_group, n_partial).
+template <int32_t KIND>
+inline void attend_chunk(const Model& m, const Cache& cache, const LayerCache& layer, int row, int kv_head, int begin,
+                         int end, const float* query, float* out, int64_t out_stride) {
+  const int n_group = m.n_heads / m.n_kv_heads, dim = m.head_dim;
+  float scores[CHUNK];
+  int64_t cells[CHUNK];
+  int n = end - begin;
+  for (int s = 0; s < n; s++) cells[s] = cell_of(m, cache, layer, row, begin + s, kv_head);
+  for (int h = 0; h < n_group; h++) {
+    const float* q = query + h * dim;
+    for (int s = 0; s < n; s++) {
+      Floats acc = {};
+      int64_t at = cells[s] * dim;
+      each_vector(q, dim, [&](int i, Floats v, int have) {
+        acc = fused_multiply_add(load_cell_some<KIND>(layer.keys, at + i, have), v, acc);
+      });
+      float score = sum(acc) * m.attention_scale;
+      scores[s] = KIND == INT8 ? score * layer.key_scales[cells[s]] : score;
+    }
+    if (m.attention_soft_cap > 0) soft_cap(scores, m.attention_soft_cap, n);
+    float largest = scores[0];
+    for (int s = 1; s < n; s++) largest = scores[s] > largest ? scores[s] : largest;
+    for (int s = n; s < (n + LANES - 1) / LANES * LANES; s++) scores[s] = -1e30f;
+    Floats totals = {};
+    for (int s = 0; s < n; s += LANES) {
+      Floats e = exp(load(scores + s) - largest);
+      for (int i = n - s; i < LANES; i++) e[i] = 0;
+      totals += e;
+      store(scores + s, e);
+    }
+    float* to = out + h * out_stride;
+    to[0] = largest;
+    to[1] = sum(totals);
+    if constexpr (KIND == INT8)
+      for (int s = 0; s < n; s++) scores[s] *= layer.value_scales[cells[s]];
+    for (int i = 0; i < dim; i += LANES) {
+      int have = dim - i < LANES ? dim - i : LANES;
+      Floats acc = {};
+      for (int s = 0; s < n; s++)
+        acc = fused_multiply_add(load_cell_some<KIND>(layer.values, cells[s] * dim + i, have), all(scores[s]), acc);
+      store_some(to + 2 + i, acc, have);
+    }
+  }
+}
+
+inline void attend(const Model& m, const Cache& cache, const LayerCache& layer, int row, int kv_head, int begin, int end,
+                   const float* query, float* out, int64_t out_stride) {
+  switch (cache.kind) {
+    case FP32: return attend_chunk<FP32>(m, cache, layer, row, kv_head, begin, end, query, out, out_stride);
+    case BF16: return attend_chunk<BF16>(m, cache, layer, row, kv_head, begin, end, query, out, out_stride);
+    case FP16: return attend_chunk<FP16>(m, cache, layer, row, kv_head, begin, end, query, out, out_stride);
+    default: return attend_chunk<INT8>(m, cache, layer, row, kv_head, begin, end, query, out, out_stride);
+  }
+}
+
+// Join the `count` partial results of one head, `stride` floats apart, into (head_dim) values.
+inline void merge(const float* partials, int count, int64_t stride, const Layer& layer, int head, int dim, float* to) {
+  float largest = partials[0];
+  for (int c = 1; c < count; c++) largest = partials[c * stride] > largest ? partials[c * stride] : largest;
+  float total = 0;
+  if (layer.sinks) {
+    float sink = element(layer.sinks, layer.sinks_kind, head);
+    largest = sink > largest ? sink : largest;
+    total = std::exp(sink - largest);
+  }
+  for (int i = 0; i < dim; i++) to[i] = 0;
+  for (int c = 0; c < count; c++) {
+    const float* partial = partials + c * stride;
+    float weight = std::exp(partial[0] - largest);
+    total += weight * partial[1];
+    for (int i = 0; i < dim; i++) to[i] += weight * partial[2 + i];
+  }
+  for (int i = 0; i < dim; i++) to[i] /= total;
+}
+
+}  // namespace parakit

@@ -1,0 +1,321 @@
+// A decoder's whole forward pass of N new tokens, run by all threads of a team.
+//
+// With few tokens (decoding) each thread computes norms, activations and the residual stream of all tokens for itself:
+// that takes less time than a barrier. Only products, the cache's new cells and attention are shared out. With many
+// tokens the threads share these out too.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "attention.h"
+#include "matmul.h"
+
+namespace parakit {
+
+constexpr int FEW = 4;          // tokens that each thread computes for itself
+constexpr int CLAIM = 32768;    // bytes of weights that a thread takes at a time
+
+// Memory of a pass, cut from one block that is kept for the next.
+class Arena {
+ public:
+  void reserve(int64_t bytes) {
+    if (bytes > int64_t(memory_.size())) memory_.resize(bytes);
+    used_ = (64 - reinterpret_cast<uintptr_t>(memory_.data()) % 64) % 64;
+  }
+  template <class T>
+  T* take(int64_t n) {
+    T* p = reinterpret_cast<T*>(memory_.data() + used_);
+    used_ += (n * sizeof(T) + 63) / 64 * 64;
+    return p;
+  }
+  static int64_t size_of(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
+
+ private:
+  std::vector<char> memory_;
+  int64_t used_ = 0;
+};
+
+// Buffers of per-token vectors: one for all threads, or one for each.
+struct Buffers {
+  float *x, *normed, *query, *key, *value, *attended, *y, *y2, *gate, *up, *head_input;
+};
+
+class Forward {
+ public:
+  Forward(const Model& model, const Cache& cache, const Batch& batch, int n_threads)
+      : m_(model), cache_(cache), batch_(batch), n_threads_(n_threads), n_(batch.n_tokens), few_(n_ <= FEW) {}
+
+  void allocate(Arena& arena) {
+    int64_t n = n_, width = m_.d_model, heads = int64_t(m_.n_heads) * m_.head_dim;
+    int64_t kv = int64_t(m_.n_kv_heads) * m_.head_dim, d_ff = m_.d_ff;
+    int64_t widest = std::max({width, heads, d_ff});
+    int copies = few_ ? n_threads_ : 1;
+    longest_ = 0;
+    for (int t = 0; t < n_; t++)
+      for (int l = 0; l < m_.n_layers; l++)
+        longest_ = std::max(longest_, chunks_of(m_.layers[l], batch_.positions[t]).count);
+    split_chunks_ = n * m_.n_kv_heads < 4 * n_threads_ && longest_ > 1;
+    n_group_ = m_.n_heads / m_.n_kv_heads;
+    partials_per_token_ = int64_t(m_.n_heads) * longest_ * partial_floats(m_);
+    int64_t n_partials = split_chunks_ ? n * partials_per_token_ : int64_t(n_threads_) * n_group_ * longest_ * partial_floats(m_);
+    int64_t floats = copies * n * (2 * width + heads + 2 * d_ff) + n * (2 * width + 2 * heads + 2 * kv + 2 * d_ff) +
+                     copies * std::max<int64_t>(batch_.n_logits, 1) * width + n_partials;
+    int64_t prepared_bytes = activation_bytes(int(widest)) + 64;
+    arena.reserve(floats * 4 + copies * n * prepared_bytes + 64 * 16 * (copies + 2) + 4096);
+    y_ = arena.take<float>(n * width);
+    y2_ = arena.take<float>(n * width);
+    query_ = arena.take<float>(n * heads);
+    key_ = arena.take<float>(n * kv);
+    value_ = arena.take<float>(n * kv);
+    attended_ = arena.take<float>(n * heads);
+    gate_ = arena.take<float>(n * d_ff);
+    up_ = arena.take<float>(n * d_ff);
+    partials_ = arena.take<float>(n_partials);
+    for (int c = 0; c < copies; c++) {
+      Own own;
+      own.x = arena.take<float>(n * width);
+      own.normed = arena.take<float>(n * width);
+      own.attended = few_ && split_chunks_ ? arena.take<float>(n * heads) : attended_;
+      own.inner = few_ ? arena.take<float>(n * d_ff) : up_;
+      own.head_input = arena.take<float>(std::max<int64_t>(batch_.n_logits, 1) * width);
+      own.storage = arena.take<char>(few_ ? n * prepared_bytes : 64);
+      own_.push_back(own);
+    }
+  }
+
+  void run(Team& team) {
+    Own own = own_[few_ ? team.thread : 0];
+    each_token(team, [&](int t) { begin(t, own.x + int64_t(t) * m_.d_model); });
+    for (int l = 0; l < m_.n_layers; l++) {
+      run_layer(m_.layers[l], cache_.layers[l], l, own, team);
+    }
+    finish(own, team);
+  }
+
+ private:
+  struct Own {
+    float *x, *normed, *attended, *inner, *head_input;
+    char* storage;
+  };
+
+  // f(token) for all tokens: by every thread, or shared out and followed by a barrier.
+  template <class F>
+  void each_token(Team& team, F f) {
+    if (few_) {
+      for (int t = 0; t < n_; t++) f(t);
+      return;
+    }
+    for (int64_t t; (t = team.take(1)) < n_;) f(int(t));
+    team.barrier();
+  }
+
+  void begin(int t, float* x) {
+    embed(m_.embedding, batch_.token_ids[t], x);
+    if (m_.embedding_scale != 1.0f)
+      for (int i = 0; i < m_.d_model; i++) x[i] *= m_.embedding_scale;
+    if (m_.positions) {
+      int64_t at = int64_t(batch_.positions[t] + m_.position_offset) * m_.d_model;
+      for (int i = 0; i < m_.d_model; i++) x[i] += element(m_.positions, m_.position_kind, at + i);
+    }
+    apply_norm(m_.embedding_norm, x, m_.d_model, x);
+  }
+
+  // Add what a sublayer computed to the residual stream; its norms are before the sum, or behind it.
+  void absorb(float* x, const float* y, const Norm& output_norm, const Norm& post_norm, float* scratch) {
+    if (output_norm.type) {
+      apply_norm(output_norm, y, m_.d_model, scratch);
+      y = scratch;
+    }
+    add_scaled(x, y, m_.residual_scale, m_.d_model);
+    if (m_.block_type == POST_NORM) apply_norm(post_norm, x, m_.d_model, x);
+  }
+
+  void run_layer(const Layer& layer, const LayerCache& cache, int number, Own& own, Team& team) {
+    const int64_t width = m_.d_model, heads = int64_t(m_.n_heads) * m_.head_dim, kv = int64_t(m_.n_kv_heads) * m_.head_dim;
+    const bool parallel = m_.block_type >= PARALLEL;
+    const Norm none{};
+    each_token(team, [&](int t) {
+      float *x = own.x + t * width, *normed = own.normed + t * width;
+      if (number) absorb_feed_forward(m_.layers[number - 1], t, x, normed);
+      apply_norm(m_.block_type == POST_NORM ? none : layer.attention_norm, x, m_.d_model, normed);
+    });
+    Product first[3] = {{&layer.query, query_, heads}, {&layer.key, key_, kv}, {&layer.value, value_, kv}};
+    multiply(first, 3, own.normed, width, own, team);
+    for (int64_t t; (t = team.take(1)) < n_;) place(layer, cache, int(t));
+    team.barrier();
+    attend_all(layer, cache, own, team);
+    Product second[1] = {{&layer.output, y_, width}};
+    multiply(second, 1, own.attended, heads, own, team);
+    each_token(team, [&](int t) {
+      float *x = own.x + t * width, *normed = own.normed + t * width;
+      if (parallel && m_.block_type == PARALLEL_SHARED_NORM) return;  // `normed` is that of the attention
+      if (!parallel) absorb(x, y_ + t * width, layer.attention_output_norm, layer.attention_norm, normed);
+      apply_norm(m_.block_type == POST_NORM ? none : layer.feed_forward_norm, x, m_.d_model, normed);
+    });
+    feed_forward(layer, own, team);
+  }
+
+  void feed_forward(const Layer& layer, Own& own, Team& team) {
+    const int64_t d_ff = m_.d_ff;
+    Product first[2] = {{&layer.up, up_, d_ff}, {&layer.gate, gate_, d_ff}};
+    multiply(first, m_.gated ? 2 : 1, own.normed, m_.d_model, own, team);
+    each_token(team, [&](int t) {
+      gate_and_up(m_.activation, m_.gated ? gate_ + t * d_ff : nullptr, up_ + t * d_ff, m_.d_ff, own.inner + t * d_ff);
+    });
+    Product second[1] = {{&layer.down, y2_, m_.d_model}};
+    multiply(second, 1, own.inner, d_ff, own, team);
+  }
+
+  void absorb_feed_forward(const Layer& layer, int t, float* x, float* scratch) {
+    const int64_t at = int64_t(t) * m_.d_model;
+    if (m_.block_type >= PARALLEL) absorb(x, y_ + at, layer.attention_output_norm, layer.attention_norm, scratch);
+    absorb(x, y2_ + at, layer.feed_forward_output_norm, layer.feed_forward_norm, scratch);
+  }
+
+  // Norm and rotate one token's query and key; put its key and value into the cache.
+  void place(const Layer& layer, const LayerCache& cache, int t) {
+    const int dim = m_.head_dim, position = batch_.positions[t], row = batch_.rows[t];
+    float *query = query_ + int64_t(t) * m_.n_heads * dim, *key = key_ + int64_t(t) * m_.n_kv_heads * dim;
+    const float* value = value_ + int64_t(t) * m_.n_kv_heads * dim;
+    norm_heads(layer.query_norm, query, m_.n_heads, dim);
+    norm_heads(layer.key_norm, key, m_.n_kv_heads, dim);
+    if (layer.rotation < 2) {
+      const float* cos = (layer.rotation ? m_.local_cos : m_.cos) + int64_t(position) * m_.rotary_dim;
+      const float* sin = (layer.rotation ? m_.local_sin : m_.sin) + int64_t(position) * m_.rotary_dim;
+      rotate_heads(query, m_.n_heads, dim, m_.rotary_dim, cos, sin);
+      rotate_heads(key, m_.n_kv_heads, dim, m_.rotary_dim, cos, sin);
+    }
+    for (int g = 0; g < m_.n_kv_heads; g++) {
+      int64_t cell = cell_of(m_, cache_, cache, row, position, g);
+      store_cell(cache_.kind, cache.keys, cache.key_scales, cell, key + g * dim, dim);
+      store_cell(cache_.kind, cache.values, cache.value_scales, cell, value + g * dim, dim);
+    }
+  }
+
+  // Every token's attention; complete in `own.attended` afterwards.
+  void attend_all(const Layer& layer, const LayerCache& cache, Own& own, Team& team) {
+    const int64_t size = partial_floats(m_), stride = longest_ * size;
+    const int groups = m_.n_kv_heads, dim = m_.head_dim;
+    const int64_t heads = int64_t(m_.n_heads) * dim;
+    int64_t items = int64_t(n_) * groups * (split_chunks_ ? longest_ : 1);
+    for (int64_t item; (item = team.take(1)) < items;) {
+      int64_t pair = split_chunks_ ? item / longest_ : item;
+      int t = int(pair / groups), g = int(pair % groups), position = batch_.positions[t];
+      Chunks chunks = chunks_of(layer, position);
+      int from = split_chunks_ ? int(item % longest_) : 0, to = split_chunks_ ? std::min(from + 1, chunks.count) : chunks.count;
+      const float* query = query_ + t * heads + int64_t(g) * n_group_ * dim;
+      float* out = split_chunks_ ? partials_ + t * partials_per_token_ + int64_t(g) * n_group_ * stride
+                                 : partials_ + int64_t(team.thread) * n_group_ * stride;
+      for (int c = from; c < to; c++) {
+        int begin = std::max((chunks.first + c) * CHUNK, chunks.start);
+        int end = std::min((chunks.first + c + 1) * CHUNK, position + 1);
+        attend(m_, cache_, cache, batch_.rows[t], g, begin, end, query, out + c * size, stride);
+      }
+      if (split_chunks_) continue;
+      for (int h = 0; h < n_group_; h++)
+        merge(out + h * stride, chunks.count, size, layer, g * n_group_ + h, dim,
+              attended_ + t * heads + (int64_t(g) * n_group_ + h) * dim);
+    }
+    team.barrier();
+    if (!split_chunks_) return;
+    each_token(team, [&](int t) {
+      int count = chunks_of(layer, batch_.positions[t]).count;
+      for (int h = 0; h < m_.n_heads; h++)
+        merge(partials_ + t * partials_per_token_ + h * stride, count, size, layer, h, dim,
+              own.attended + t * heads + int64_t(h) * dim);
+    });
+  }
+
+  struct Product {
+    const Weight* weight;
+    float* y;
+    int64_t stride;
+  };
+
+  // Products of the same inputs, and a barrier.
+  void multiply(const Product* products, int count, const float* x, int64_t x_stride, Own& own, Team& team) {
+    multiply_rows(products, count, x, x_stride, n_, own, team);
+  }
+
+  void multiply_rows(const Product* products, int count, const float* x, int64_t x_stride, int n, Own& own, Team& team) {
+    if (!few_ || n > FEW) {
+      for (int i = 0; i < count; i++) {
+        matmul(*products[i].weight, x, x_stride, n, products[i].y, products[i].stride, team);
+        team.barrier();
+      }
+      return;
+    }
+    Activations prepared[FEW];
+    int32_t kind = NONE;
+    int64_t ends[3], n_claims = 0, rows[3];
+    for (int i = 0; i < count; i++) {
+      const Weight& w = *products[i].weight;
+      if (is_quantized(w) && w.kind != kind) kind = w.kind;
+      rows[i] = std::max<int64_t>(4, CLAIM / row_bytes(w) / 4 * 4);
+      n_claims += (w.n_out + rows[i] - 1) / rows[i];
+      ends[i] = n_claims;
+    }
+    int32_t now = NONE;
+    for (int64_t claim; (claim = team.take(1)) < n_claims;) {
+      int i = 0;
+      while (claim >= ends[i]) i++;
+      const Weight& w = *products[i].weight;
+      if (is_quantized(w) && w.kind != now) {  // the layers of a model may have different bits
+        now = w.kind;
+        for (int t = 0; t < n; t++) {
+          prepared[t] = activations_at(own.storage + t * Arena::size_of(activation_bytes(w.n_in)), w.n_in);
+          prepare(x + t * x_stride, w.n_in, now, prepared[t]);
+        }
+      }
+      int64_t begin = (claim - (i ? ends[i - 1] : 0)) * rows[i], end = std::min<int64_t>(begin + rows[i], w.n_out);
+      const Product& p = products[i];
+      switch (n) {
+        case 1: matmul_tokens<1>(w, x, x_stride, prepared, p.y, p.stride, begin, end); break;
+        case 2: matmul_tokens<2>(w, x, x_stride, prepared, p.y, p.stride, begin, end); break;
+        case 3: matmul_tokens<3>(w, x, x_stride, prepared, p.y, p.stride, begin, end); break;
+        default: matmul_tokens<4>(w, x, x_stride, prepared, p.y, p.stride, begin, end);
+      }
+    }
+    team.barrier();
+  }
+
+  // The final norm and the head, for the tokens whose logits are wanted.
+  void finish(Own& own, Team& team) {
+    const int64_t width = m_.d_model, n_logits = batch_.n_logits;
+    if (n_logits == 0) return;
+    auto last = [&](int64_t i) {
+      int t = batch_.logits_of[i];
+      float *x = own.x + t * width, *to = own.head_input + i * width;
+      memcpy(to, x, width * sizeof(float));
+      absorb_feed_forward(m_.layers[m_.n_layers - 1], t, to, own.normed + t * width);
+      apply_norm(m_.final_norm, to, m_.d_model, to);
+      if (m_.logit_scale != 1.0f)
+        for (int j = 0; j < m_.d_model; j++) to[j] *= m_.logit_scale;
+    };
+    if (few_) {
+      for (int64_t i = 0; i < n_logits; i++) last(i);
+    } else {
+      for (int64_t i; (i = team.take(1)) < n_logits;) last(i);
+      team.barrier();
+    }
+    Product head[1] = {{&m_.head, batch_.logits, m_.vocab_size}};
+    multiply_rows(head, 1, own.head_input, width, int(n_logits), own, team);
+    if (m_.logit_soft_cap > 0) {
+      for (int64_t i; (i = team.take(1)) < n_logits;)
+        soft_cap(batch_.logits + i * m_.vocab_size, m_.logit_soft_cap, m_.vocab_size);
+    }
+  }
+
+  const Model& m_;
+  const Cache& cache_;
+  const Batch& batch_;
+  const int n_threads_, n_;
+  const bool few_;
+  bool split_chunks_ = false;
+  int longest_ = 0, n_group_ = 1;
+  int64_t partials_per_token_ = 0;
+  float *y_, *y2_, *query_, *key_, *value_, *attended_, *gate_, *up_, *partials_;
+  std::vector<Own> own_;
+};
+
+}  // namespace parakit

@@ -1,0 +1,52 @@
+"""The compiled kernels, loaded once per process; None where there are none, and plain PyTorch runs.
+
+PARAKIT_KERNELS=off switches them off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+
+from parakit.common.progress import log
+from parakit.model.kernels.build import BuildError, build_library
+from parakit.model.kernels.layout import STRUCTURES, Batch, Cache, Model, Weight
+
+SWITCH = "PARAKIT_KERNELS"
+
+
+def load_kernels() -> ctypes.CDLL | None:
+    """The library, compiled first where it is not in the cache; None without a compiler, or when switched off."""
+    return None if os.environ.get(SWITCH, "").lower() in ("off", "0", "no") else _load()
+
+
+@functools.cache
+def _load() -> ctypes.CDLL | None:
+    try:
+        path = build_library()
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:  # damaged: compile once more
+            path.unlink(missing_ok=True)
+            library = ctypes.CDLL(str(build_library()))
+        _declare(library)
+        return library
+    except (BuildError, OSError, AttributeError) as error:
+        log(f"the CPU kernels are not used, PyTorch computes instead: {error}")
+        return None
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Types of arguments and results, as in `csrc/kernels.cpp`."""
+    library.parakit_sizes.argtypes = (POINTER(c_int32),)
+    library.parakit_matmul.argtypes = (POINTER(Weight), c_void_p, c_int64, c_void_p, c_int32)
+    library.parakit_forward.argtypes = (POINTER(Model), POINTER(Cache), POINTER(Batch), c_int32)
+    library.parakit_read.argtypes = (c_void_p, c_int64, c_int32)
+    library.parakit_matmul.restype, library.parakit_forward.restype = None, c_int32
+    library.parakit_read.restype = c_float
+    sizes = (c_int32 * len(STRUCTURES))()
+    library.parakit_sizes(sizes)
+    if list(sizes) != [ctypes.sizeof(structure) for structure in STRUCTURES]:
+        raise OSError("a compiled library with other structures")
