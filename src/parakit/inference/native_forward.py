@@ -9,7 +9,6 @@ Shapes: N new tokens, V vocabulary, P pages, G key-value heads, D head_dim.
 
 from __future__ import annotations
 
-import ctypes
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,11 @@ CACHE_KINDS = {
     torch.float16: layout.FP16,
     torch.int8: layout.INT8,
 }
-FAULTS = {1: "a token id is outside the vocabulary", 2: "a position is beyond the model or the cache", 3: "a page is missing"}
+FAULTS = {
+    1: "a token id is outside the vocabulary",
+    2: "a position is beyond the model or the cache",
+    3: "a page is missing",
+}
 MAX_TOKENS = 512  # of one call; more need more memory, and are no faster
 
 
@@ -47,16 +50,21 @@ class PagedTensors:
     value_scales: Sequence[Tensor] | None = None
 
     def describe(self) -> layout.Cache:
-        """Their addresses. The tensors must outlive the result."""
+        """Their addresses, for `NativeForward`; to be described again when one of them is replaced."""
         n_pages, _, page_size, _ = self.keys[0].shape
         layers = (layout.LayerCache * len(self.keys))()
         for i, layer in enumerate(layers):
             layer.keys, layer.values = self.keys[i].data_ptr(), self.values[i].data_ptr()
             if self.key_scales is not None and self.value_scales is not None:
-                layer.key_scales, layer.value_scales = self.key_scales[i].data_ptr(), self.value_scales[i].data_ptr()
+                layer.key_scales, layer.value_scales = (
+                    self.key_scales[i].data_ptr(),
+                    self.value_scales[i].data_ptr(),
+                )
             layer.page_table = self.page_tables[i].data_ptr()
         kind = CACHE_KINDS[self.keys[0].dtype]
-        return layout.Cache(kind, page_size, self.page_tables[0].shape[1], n_pages, layers)
+        described = layout.Cache(kind, page_size, self.page_tables[0].shape[1], n_pages, layers)
+        described.tensors = self  # addresses do not keep them alive
+        return described
 
 
 class NativeForward:
@@ -83,7 +91,9 @@ class NativeForward:
         tokens. Their keys and values are written into the cache's pages before any of them attends. A row of the result
         does not depend on the other tokens of the call. Raises `ValueError` for ids and positions that do not exist.
         """
-        if [tensor.data_ptr() for tensor in self._tensors] != self._addresses:  # moved by an optimizer or a load
+        if [
+            tensor.data_ptr() for tensor in self._tensors
+        ] != self._addresses:  # moved by an optimizer or a load
             self._description, self._tensors = describe(self.model)
             self._addresses = [tensor.data_ptr() for tensor in self._tensors]
         ids, wanted = array("q", token_ids), array("i", logits_of)
@@ -91,7 +101,10 @@ class NativeForward:
         assert len(ids) == len(where) == len(which)
         logits = torch.empty(len(wanted), self.vocab_size)
         batch = layout.Batch(
-            len(ids), len(wanted), *(numbers.buffer_info()[0] for numbers in (ids, where, which, wanted)), logits.data_ptr()
+            len(ids),
+            len(wanted),
+            *(numbers.buffer_info()[0] for numbers in (ids, where, which, wanted)),
+            logits.data_ptr(),
         )
         fault = self._library.parakit_forward(self._description, cache, batch, torch.get_num_threads())
         if fault:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parakit.model.backbones import Decoder
 from parakit.model.heads import LanguageModel
 from parakit.model.kernels import layout
 from parakit.model.layers import norms
@@ -54,9 +55,11 @@ class _Description:
     """Collects the tensors while the structures are filled."""
 
     def __init__(self, model: LanguageModel) -> None:
-        _require(type(model) is LanguageModel, "it is no plain LanguageModel")
+        plain = type(model) is LanguageModel and type(model.trunk) is Decoder
+        _require(plain and type(model.trunk.blocks) is nn.ModuleList, "it is no plain decoder")
         config, trunk = model.config, model.trunk
         self.tensors: list[Tensor] = []
+        self.copies: list[Tensor] = []
         self.config = config
         _require(
             config.attention == "softmax"
@@ -107,6 +110,7 @@ class _Description:
             layers=layers,
         )
         self._fill_positions(described, trunk)
+        described.copies = self.copies  # addresses do not keep them alive
         self.described = described, self.tensors
 
     def _fill_layer(self, layer: layout.Layer, block: Any) -> None:
@@ -135,9 +139,11 @@ class _Description:
         positions = trunk.positions
         if self.config.positions == "rotary":
             local = trunk.local_positions or positions
-            _require(type(positions) is type(local) is RotaryPositions, "its rotary tables change with the length")
-            described.cos, described.sin = self._address(positions.cos), self._address(positions.sin)
-            described.local_cos, described.local_sin = self._address(local.cos), self._address(local.sin)
+            _require(
+                type(positions) is type(local) is RotaryPositions, "its rotary tables change with the length"
+            )
+            described.cos, described.sin = self._table(positions.cos), self._table(positions.sin)
+            described.local_cos, described.local_sin = self._table(local.cos), self._table(local.sin)
         elif positions is not None:
             _require(type(positions) in (LearnedPositions, SinusoidalPositions), "its positions are unknown")
             table = positions.weight if isinstance(positions, LearnedPositions) else positions.table
@@ -152,7 +158,9 @@ class _Description:
         kind, plus_one = NORMS[type(norm)]
         described = layout.Norm(type=kind, eps=found.eps, plus_one=plus_one)
         if isinstance(norm, norms.WidthRMSNorm | norms.HeadwiseLayerNorm):
-            described.shape = layout.NORM_SHAPES.index("width" if isinstance(norm, norms.WidthRMSNorm) else "heads")
+            described.shape = layout.NORM_SHAPES.index(
+                "width" if isinstance(norm, norms.WidthRMSNorm) else "heads"
+            )
         for name in ("weight", "bias"):
             tensor = getattr(norm, name, None)
             if tensor is not None:
@@ -196,6 +204,14 @@ class _Description:
         if tensor.dtype not in KINDS:
             raise NotNative(f"it has weights in {tensor.dtype}")
         return self._address(tensor), KINDS[tensor.dtype]
+
+    def _table(self, tensor: Tensor) -> int:
+        """A float32 table; `model.to(dtype)` casts its buffers, and then it is a copy."""
+        table = tensor.float()
+        if table is not tensor:
+            self.copies.append(table)
+        self._vector(tensor)
+        return table.data_ptr()
 
     def _address(self, tensor: Tensor) -> Any:
         if not (tensor.is_contiguous() and tensor.device.type == "cpu"):

@@ -131,7 +131,7 @@ def _measure(model: LanguageModel, n_rows: int, n_prompt: int, n_new_tokens: int
     new = ids[:, n_prompt:].T.to(device)
     cache = allocate_cache(model, prompts, n_new_tokens)
     reading = _timed(lambda: prefill(model, cache, prompts), device)
-    step = make_decode_step(model, n_new_tokens)
+    step = make_decode_step(model)
 
     def decode() -> None:
         for token_ids in new:

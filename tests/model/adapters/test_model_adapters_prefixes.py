@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from parakit.common.errors import UserError
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids, stream_ids
-from parakit.inference.generation.fused_step import can_fuse_steps
+from parakit.inference.native_forward import can_run_natively
 from parakit.model import LanguageModel
 from parakit.model.adapters import (
     Adapter,
@@ -106,7 +106,7 @@ def test_greedy_tokens_are_the_same_cached_or_not_alone_batched_or_streamed(kind
     model = lively()
     plain = generate_ids(model, PROMPTS, GREEDY)
     attach(model, made(model, kind))
-    assert not can_fuse_steps(model.float())
+    assert not can_run_natively(model.float())
     model.double()
     batched = generate_ids(model, PROMPTS, GREEDY)
     assert batched == [generate_ids(model, [prompt], GREEDY)[0] for prompt in PROMPTS]

@@ -22,14 +22,13 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.config import DecodingConfig, SamplingConfig
 from parakit.inference.generation.completion import check_prompt as check_prompt
 from parakit.inference.generation.completion import max_completion as max_completion
-from parakit.inference.generation.fused_step import FusedStep, can_fuse_steps
 from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.native_step import native_step
 from parakit.inference.generation.rules import GenerationRules, TokenHistory
 from parakit.inference.generation.sampling import Choice, RequestSampler, choose_tokens, request_seeds
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
-
-MIN_STEPS_TO_FUSE = 4  # preparing a `FusedStep` costs about as much as it saves in so many steps
+from parakit.model.quantized import QuantizedWeight
 
 
 class NextTokenModel(Protocol):
@@ -68,6 +67,8 @@ class StopCheck(Protocol):
 @torch.inference_mode()
 def prefill(model: NextTokenModel, cache: KVCache, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
     """Run each row's new tokens (at least one) through the model in one pass; logits (B, V) after each row's last."""
+    if (native := native_step(model)) is not None:
+        return native.prefill(cache, prompts)
     prompts = cache.to_run(prompts)
     lengths = [len(prompt) for prompt in prompts]
     assert min(lengths) > 0, "an empty prompt has no last token"
@@ -103,18 +104,17 @@ def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) 
     return model.logits(hidden[:, 0])
 
 
-def make_decode_step(model: NextTokenModel, n_steps: int) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
-    """`decode_step` for this model; fused where the model allows it and `n_steps` repay the preparation."""
-    if n_steps >= MIN_STEPS_TO_FUSE and can_fuse_steps(model):
-        return FusedStep(model)
-    return partial(decode_step, model)
+def make_decode_step(model: NextTokenModel) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
+    """`decode_step` for this model: by the compiled kernels where they compute it."""
+    return native_step(model) or partial(decode_step, model)
 
 
 def allocate_cache(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:
     """An empty cache that holds these prompts and their completions."""
-    weight = model.lm_head.weight
+    head: Any = model.lm_head
+    like = head if isinstance(head, QuantizedWeight) else head.weight
     capacity = min(max(len(prompt) for prompt in prompts) + max_new_tokens, model.config.max_seq_len)
-    return KVCache(model.config, len(prompts), capacity, weight.device, weight.dtype)
+    return KVCache(model.config, len(prompts), capacity, like.device, like.dtype)
 
 
 class DecodeState:
@@ -137,7 +137,7 @@ class DecodeState:
         rules: GenerationRules | None = None,
         stop_ids: Collection[int] = (),
     ) -> None:
-        self.next_logits = make_decode_step(model, max_new_tokens)
+        self.next_logits = make_decode_step(model)
         self.cache, self.device = cache, model.lm_head.weight.device
         sources = getattr(model, "sources", prompts)
         self.samplers = [

@@ -155,6 +155,10 @@ class KVCache:
         if self._positions is not None:
             self._positions = self._positions + n_new
 
+    def grow(self, n_new: Sequence[int]) -> None:
+        """Row b has `n_new[b]` more tokens, whose keys and values something else wrote into `keys` and `values`."""
+        self._set_lengths([length + n for length, n in zip(self.lengths, n_new, strict=True)])
+
     def truncate(self, lengths: Sequence[int]) -> None:
         """Drop the newest tokens: row b keeps its first `lengths[b]`. Copies nothing. With recurrent layers only padding
         can be dropped.

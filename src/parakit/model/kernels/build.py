@@ -75,9 +75,7 @@ def _compile(compiler: str, path: Path) -> Path:
         os.close(descriptor)
         try:
             _run([compiler, *FLAGS, *target, str(SOURCES / "kernels.cpp"), "-o", temporary], COMPILE_SECONDS)
-            _run(
-                [sys.executable, "-c", PROBE, temporary, str(Path(__file__).parent)], PROBE_SECONDS
-            )
+            _run([sys.executable, "-c", PROBE, temporary, str(Path(__file__).parent)], PROBE_SECONDS)
             os.chmod(temporary, 0o755)
             os.replace(temporary, path)
             return path
