@@ -1,0 +1,170 @@
+"""Settings of quantization, one class for each method. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from parakit.common.choices import GIVEN, ChoiceConfig
+from parakit.common.errors import UserError
+from parakit.common.settings import Config
+from parakit.model.quantized.scheme import GroupSize, QuantScheme
+
+Method = Literal["rounding", "gptq", "awq"]
+MatrixBits = Literal[4, 8, "plain"]
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+class Calibration(Config):
+    """Of what reads text before it rounds."""
+
+    calibration: tuple[str, ...] = Field(
+        default=(),
+        description="Text files of the kind that the model will read. Default: what it was trained on, where a build is"
+        " around it, else text that it generates.",
+    )
+    n_calibration_tokens: int = Field(
+        default=16_384, ge=128, description="Tokens of that text that are read, in windows."
+    )
+    calibration_seq_len: int = Field(
+        default=512, ge=16, description="Length of these windows in tokens; at most the model's own."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of windows, and of generated text.")
+
+
+class QuantizeConfig(ChoiceConfig):
+    """How to quantize: the base of all methods, and the method `rounding`, which reads no text."""
+
+    method: Method = Field(
+        default="rounding",
+        description="rounding: to the nearest integer; gptq: the columns not yet rounded make up for the error of the others;"
+        " awq: inputs that matter get finer steps. The last two read calibration text.",
+    )
+    bits: Literal[4, 8] | None = Field(
+        default=None, description="Bits of a weight. Either this or a size budget."
+    )
+    size_budget: str | None = Field(
+        default=None,
+        description="Largest size of the weights, for example 80MB: each layer gets 4 or 8 bits, by how much it matters.",
+    )
+    quant_group_size: GroupSize | None = Field(
+        default=None,
+        description="Weights of a row that share a scale. Default: with 4 bits 32, and a layer whose width is no multiple of"
+        " that has 8 bits; with 8 bits all of a row.",
+    )
+    symmetric: bool | None = Field(
+        default=None, description="No zero points. Default: with 8 bits; 4 bits have one for each group."
+    )
+    scale_search: bool = Field(
+        default=True,
+        description="Choose scales of least squared error; else the smallest that clips nothing.",
+    )
+    embedding_bits: MatrixBits | None = Field(
+        default=None,
+        description="Bits of the token embedding and of a head tied to it; plain: not quantized. Default: as all others.",
+    )
+    head_bits: MatrixBits | None = Field(
+        default=None,
+        description="Bits of an output matrix that is not tied to the embedding. Default: as all others.",
+    )
+    activation_bits: Literal[8] | None = Field(
+        default=None, description="Round the inputs of the layers too, with a scale for each token."
+    )
+    plain_layers: tuple[str, ...] = Field(
+        default=(), description="Layers that are not quantized, by name or by its last part: down, lm_head."
+    )
+    text: tuple[str, ...] = Field(
+        default=(),
+        description="Text files on which the result is compared with the original. Default: what the build held out, else a"
+        " part of the calibration files, else general texts.",
+    )
+    n_measured_tokens: int = Field(default=8192, ge=64, description="Tokens of that text that are read.")
+    measured_seq_len: int = Field(
+        default=512, ge=16, description="Length of its windows in tokens; at most the model's own."
+    )
+    sensitivity: bool = Field(
+        default=False,
+        description="Measure how much each layer matters: the KL divergence when it alone is quantized. A size budget does.",
+    )
+    n_sensitivity_tokens: int = Field(
+        default=512, ge=32, description="Tokens on which that is measured, for every layer."
+    )
+    accept_loss: bool = Field(
+        default=False, description="Write the model also where a suite falls by more than a point."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.bits is None) == (self.size_budget is None):
+            what = (
+                "`bits` and `size_budget` are both set"
+                if self.bits
+                else "neither `bits` nor `size_budget` is set"
+            )
+            raise UserError(
+                what,
+                "set one of them: bits 8 or 4, or the size that the weights may have",
+            )
+        if self.bits == 8 and self.symmetric is False:
+            raise UserError("`symmetric` is false, and 8 bits have no zero points", "remove it")
+        if self.size_budget is not None:
+            parse_bytes(self.size_budget)
+        return self
+
+    def scheme(self, bits: int) -> QuantScheme:
+        """Of a matrix of so many bits, before its width is known."""
+        group = self.quant_group_size or (32 if bits == 4 else None)
+        symmetric = bits == 8 or bool(self.symmetric)
+        return QuantScheme(
+            bits=8 if bits == 8 else 4,
+            quant_group_size=group,
+            symmetric=symmetric,
+            activation_bits=self.activation_bits,
+        )
+
+
+class GPTQConfig(QuantizeConfig, Calibration):
+    """GPTQ (Frantar et al. 2022)."""
+
+    method: Literal["gptq"] = "gptq"
+    damping: float = Field(
+        default=0.01, gt=0, le=1, description="Added to the diagonal of the Hessian, times its mean."
+    )
+    act_order: bool = Field(
+        default=True, description="Round the columns of the largest inputs first; groups stay as they are."
+    )
+    correct_inputs: bool = Field(
+        default=True,
+        description="Aim at the outputs of the original model: a layer also makes up for the errors of those before it.",
+    )
+
+
+class AWQConfig(QuantizeConfig, Calibration):
+    """Activation-aware scaling (Lin et al. 2023)."""
+
+    method: Literal["awq"] = "awq"
+    n_scale_steps: int = Field(
+        default=20,
+        ge=1,
+        le=200,
+        description="Exponents between 0 and 1 that are tried for the inputs' scales.",
+    )
+    clip: bool = Field(
+        default=True, description="Also choose for each group how far its largest values are clipped."
+    )
+
+
+QuantizeConfig.choices = {
+    "method": {"gptq": GPTQConfig, "awq": AWQConfig},
+    "size_budget": {GIVEN: Calibration},
+}
+
+
+def parse_bytes(text: str) -> int:
+    """`"80MB"`, `"1.5GiB"`, `"80000000"` -> bytes."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].lower() not in UNITS or float(match[1]) <= 0:
+        raise UserError(f"size budget {text!r} is not a size", "write for example 80MB, 1.5GB or 600MiB")
+    return int(float(match[1]) * UNITS[match[2].lower()])

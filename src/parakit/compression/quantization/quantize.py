@@ -1,0 +1,184 @@
+"""Quantize a language model and measure what it costs: from a model to a quantized one and its figures.
+
+In order: the text, what the original predicts and how fast it is, the plan (bits by layer under a size budget), the method,
+the swap of the modules, and the same measurements again. `QualityLoss` when a suite falls by more than a point: nothing is
+written then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
+from parakit.common.progress import progress
+from parakit.compression.quantization.config import QuantizeConfig, parse_bytes
+from parakit.compression.quantization.measurement import (
+    MAX_SUITE_LOSS,
+    OriginalOutputs,
+    decode_speed,
+    fallen_suites,
+    suite_scores,
+)
+from parakit.compression.quantization.methods import round_matrices
+from parakit.compression.quantization.plan import (
+    QuantizationPlan,
+    full_bytes,
+    plan_bytes,
+    plan_quantization,
+)
+from parakit.compression.quantization.sensitivity import Sensitivity, choose_bits, measure_sensitivity
+from parakit.compression.quantization.text import Windows, find_windows
+from parakit.model.heads import LanguageModel
+from parakit.model.quantized import is_quantized, quantizable, quantize_modules
+from parakit.primer.config import PrimerSuitesConfig
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+INT8_CACHE_KL = 1e-3
+"""In nats a token: below it an int8 cache is recommended."""
+
+
+@dataclass(frozen=True)
+class SuiteSettings:
+    """Which suites are run, and how: with the chat template or as plain text."""
+
+    suites: PrimerSuitesConfig
+    chat: bool
+    max_new_tokens: int = 120
+
+
+class QualityLoss(Exception):
+    """A suite fell by more than a point; `figures` are all that was measured."""
+
+    def __init__(self, fallen: dict[str, float], figures: JsonObject) -> None:
+        self.fallen, self.figures = fallen, figures
+        falls = ", ".join(f"{name} by {fall:.1%}" for name, fall in fallen.items())
+        super().__init__(f"these suites fell by more than {MAX_SUITE_LOSS:.0%}: {falls}; nothing was written")
+
+
+def quantize_model(
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    folder: Path,
+    config: QuantizeConfig,
+    suites: SuiteSettings | None = None,
+) -> JsonObject:
+    """Quantize `model` (float32) in place and return the figures. `folder`: its own, whose lineage may lead to the text that
+    it was trained on. `UserError` before any work for a model that cannot be quantized, a group that does not fit, or text
+    that is too short; `QualityLoss` as above, unless `config.accept_loss`.
+    """
+    check_can_quantize(model, folder)
+    plan = plan_quantization(model, config)
+    calibration, measured = find_windows(model, tokenizer, folder, config)
+    original_bytes, n_weights = full_bytes(model), sum(p.numel() for p in model.parameters())
+    outputs = OriginalOutputs(model, measured.token_ids)
+    speed, scores = decode_speed(model), _scores(model, tokenizer, suites)
+    sensitivity: list[Sensitivity] = []
+    if config.size_budget is not None:
+        assert calibration is not None
+        plan, sensitivity = _fit_budget(model, config, parse_bytes(config.size_budget), calibration)
+    elif config.sensitivity:
+        sensitivity = _sensitivity(model, config, calibration or measured, plan)
+    n_bytes = plan_bytes(model, plan.schemes)
+    with progress("quantize", len(plan.schemes), "matrices") as bar:
+        tensors = round_matrices(
+            model,
+            plan.schemes,
+            config,
+            calibration.token_ids if calibration else None,
+            lambda name: bar.advance(matrix=name.removeprefix("trunk.")),
+        )
+    quantize_modules(model, plan.schemes, tensors)
+    divergence, with_cache = outputs.compare(model), outputs.compare(model, int8_cache=True)
+    after = _scores(model, tokenizer, suites)
+    figures: JsonObject = {
+        "size": {
+            "original_bytes": original_bytes,
+            "bytes": n_bytes,
+            "ratio": original_bytes / n_bytes,
+            "bits_per_weight": 8 * n_bytes / n_weights,
+        },
+        "speed": {"original_tokens_per_second": speed, "tokens_per_second": decode_speed(model)},
+        "divergence": divergence.figures() | {"text": measured.source},
+        "int8_cache": {"kl": with_cache.kl, "recommended": with_cache.kl - divergence.kl < INT8_CACHE_KL},
+        "suites": {"original": scores, "quantized": after},
+        "calibration": _text_figures(calibration),
+        "layers": _layer_figures(plan),
+        "sensitivity": [asdict(one) for one in sensitivity],
+    }
+    fallen = fallen_suites(scores, after)
+    if fallen and not config.accept_loss:
+        raise QualityLoss(fallen, figures)
+    return figures
+
+
+def check_can_quantize(model: object, folder: Path) -> None:
+    """`UserError` for what is no plain language model."""
+    if not isinstance(model, LanguageModel):
+        raise UserError(
+            f"{folder}: is a {type(model).__name__}, and only models that predict the next token are quantized",
+            "quantize a decoder with its language model's head",
+        )
+    if is_quantized(model):
+        raise UserError(f"{folder}: is quantized already", "quantize the model that it was made from")
+
+
+def _fit_budget(
+    model: LanguageModel, config: QuantizeConfig, budget: int, calibration: Windows
+) -> tuple[QuantizationPlan, list[Sensitivity]]:
+    """The plan of most accuracy within `budget` bytes."""
+    full = {
+        bits: plan_quantization(model, config, dict.fromkeys(quantizable(model), bits)) for bits in (4, 8)
+    }
+    choose_bits(
+        model, config, budget, {bits: _sizes(model, plan) for bits, plan in full.items()}
+    )  # fails early
+    measured = {bits: _sensitivity(model, config, calibration, plan) for bits, plan in full.items()}
+    bits, report = choose_bits(model, config, budget, measured)
+    return plan_quantization(model, config, bits), report
+
+
+def _sizes(model: LanguageModel, plan: QuantizationPlan) -> list[Sensitivity]:
+    shapes = quantizable(model)
+    return [
+        Sensitivity(name, scheme.bits, 0.0, scheme.n_bytes(shapes[name]), shapes[name][0] * shapes[name][1])
+        for name, scheme in plan.schemes.items()
+    ]
+
+
+def _sensitivity(
+    model: LanguageModel, config: QuantizeConfig, text: Windows, plan: QuantizationPlan
+) -> list[Sensitivity]:
+    seq_len = text.token_ids.shape[1]
+    windows = text.token_ids[: max(1, config.n_sensitivity_tokens // seq_len), : config.n_sensitivity_tokens]
+    with progress("sensitivity", len(plan.schemes), "matrices") as bar:
+        return measure_sensitivity(
+            model,
+            windows,
+            plan.schemes,
+            config.scale_search,
+            lambda name: bar.advance(matrix=name.removeprefix("trunk.")),
+        )
+
+
+def _scores(
+    model: LanguageModel, tokenizer: Tokenizer | None, settings: SuiteSettings | None
+) -> dict[str, float]:
+    if settings is None or tokenizer is None:
+        return {}
+    return suite_scores(model, tokenizer, settings.suites, settings.chat, settings.max_new_tokens)
+
+
+def _text_figures(calibration: Windows | None) -> JsonObject | None:
+    return None if calibration is None else {"text": calibration.source, "n_tokens": calibration.n_tokens}
+
+
+def _layer_figures(plan: QuantizationPlan) -> JsonObject:
+    """How many matrices have which scheme, and what is not as it was set."""
+    schemes: dict[str, int] = {}
+    for scheme in plan.schemes.values():
+        group = "rows" if scheme.quant_group_size is None else f"groups of {scheme.quant_group_size}"
+        name = f"int{scheme.bits}, {group}"
+        schemes[name] = schemes.get(name, 0) + 1
+    return {"schemes": schemes, "notes": plan.notes}
