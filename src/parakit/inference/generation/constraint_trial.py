@@ -43,7 +43,8 @@ def limit_process(cpu_seconds: int, memory_bytes: int) -> None:
 
 def first_error(grammar: str, limits: dict[str, Any]) -> str | None:
     """Why llguidance does not take the grammar, or None."""
-    tokenizer = llguidance.LLTokenizer(Bytes(), slices=[])
+    entries: Any = Bytes()
+    tokenizer = llguidance.LLTokenizer(entries, slices=[])
     parser_limits = llguidance.LLParserLimits(**limits)
     matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=parser_limits)
     if not matcher.is_error():
