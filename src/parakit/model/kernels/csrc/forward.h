@@ -12,7 +12,6 @@
 
 namespace parakit {
 
-constexpr int FEW = 4;          // tokens that each thread computes for itself
 constexpr int CLAIM = 32768;    // bytes of weights that a thread takes at a time
 
 // Memory of a pass, cut from one block that is kept for the next.
@@ -226,12 +225,6 @@ class Forward {
     });
   }
 
-  struct Product {
-    const Weight* weight;
-    float* y;
-    int64_t stride;
-  };
-
   // Products of the same inputs, and a barrier.
   void multiply(const Product* products, int count, const float* x, int64_t x_stride, Own& own, Team& team) {
     multiply_rows(products, count, x, x_stride, n_, own, team);
@@ -239,17 +232,14 @@ class Forward {
 
   void multiply_rows(const Product* products, int count, const float* x, int64_t x_stride, int n, Own& own, Team& team) {
     if (!few_ || n > FEW) {
-      for (int i = 0; i < count; i++) {
-        matmul(*products[i].weight, x, x_stride, n, products[i].y, products[i].stride, team);
-        team.barrier();
-      }
-      return;
+      matmul(products, count, x, x_stride, n, team);
+      return team.barrier();
     }
     Activations prepared[FEW];
     int32_t kind = NONE;
     int64_t ends[3], n_claims = 0, rows[3];
     for (int i = 0; i < count; i++) {
-      const Weight& w = *products[i].weight;
+      const Weight& w = *products[i].w;
       if (is_quantized(w) && w.kind != kind) kind = w.kind;
       rows[i] = std::max<int64_t>(4, CLAIM / row_bytes(w) / 4 * 4);
       n_claims += (w.n_out + rows[i] - 1) / rows[i];
@@ -259,7 +249,7 @@ class Forward {
     for (int64_t claim; (claim = team.take(1)) < n_claims;) {
       int i = 0;
       while (claim >= ends[i]) i++;
-      const Weight& w = *products[i].weight;
+      const Weight& w = *products[i].w;
       if (is_quantized(w) && w.kind != now) {  // the layers of a model may have different bits
         now = w.kind;
         for (int t = 0; t < n; t++) {
@@ -270,10 +260,10 @@ class Forward {
       int64_t begin = (claim - (i ? ends[i - 1] : 0)) * rows[i], end = std::min<int64_t>(begin + rows[i], w.n_out);
       const Product& p = products[i];
       switch (n) {
-        case 1: matmul_tokens<1>(w, x, x_stride, prepared, p.y, p.stride, begin, end); break;
-        case 2: matmul_tokens<2>(w, x, x_stride, prepared, p.y, p.stride, begin, end); break;
-        case 3: matmul_tokens<3>(w, x, x_stride, prepared, p.y, p.stride, begin, end); break;
-        default: matmul_tokens<4>(w, x, x_stride, prepared, p.y, p.stride, begin, end);
+        case 1: matmul_tokens<1>(w, x, x_stride, prepared, p.y, p.y_stride, begin, end); break;
+        case 2: matmul_tokens<2>(w, x, x_stride, prepared, p.y, p.y_stride, begin, end); break;
+        case 3: matmul_tokens<3>(w, x, x_stride, prepared, p.y, p.y_stride, begin, end); break;
+        default: matmul_tokens<4>(w, x, x_stride, prepared, p.y, p.y_stride, begin, end);
       }
     }
     team.barrier();

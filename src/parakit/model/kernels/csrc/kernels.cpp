@@ -39,7 +39,8 @@ int32_t parakit_sizes(int32_t* sizes) {  // so that Python can check its structu
 
 // y (n_tokens, n_out) = x (n_tokens, n_in) W^T + bias.
 void parakit_matmul(const Weight* w, const float* x, int64_t n_tokens, float* y, int32_t n_threads) {
-  pool().run(n_threads, [&](Team& team) { matmul(*w, x, w->n_in, int(n_tokens), y, w->n_out, team); });
+  Product product = {w, y, w->n_out};
+  pool().run(n_threads, [&](Team& team) { matmul(&product, 1, x, w->n_in, int(n_tokens), team); });
 }
 
 // 0; or 1 for a token id, 2 for a position, 3 for a page that does not exist: nothing is computed then.

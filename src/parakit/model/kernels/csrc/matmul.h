@@ -3,12 +3,11 @@
 // Every thread of the team calls `matmul` with the same arguments; the caller puts a `team.barrier()` before it (x is
 // complete, and `team.take` starts from 0) and one after it (y is). The sums are those of `tile` in products.h.
 #pragma once
-#include <vector>
-
-#include "pool.h"
-#include "products.h"
+#include "many_tokens.h"
 
 namespace parakit {
+
+constexpr int FEW = 4;  // tokens up to which tiles of products.h are faster than panels
 
 template <int N>
 inline void matmul_tokens(const Weight& w, const float* x, int64_t x_stride, const Activations* prepared, float* y,
@@ -31,31 +30,43 @@ inline void matmul_tokens(const Weight& w, const float* x, int64_t x_stride, con
     }
 }
 
-inline void matmul(const Weight& w, const float* x, int64_t x_stride, int n_tokens, float* y, int64_t y_stride,
-                   Team& team) {
-  static thread_local std::vector<char> storage;
-  std::vector<Activations> prepared;
+inline void few_tokens(const Product& product, const float* x, int64_t x_stride, int n_tokens, Team& team) {
+  static thread_local Scratch storage;
+  const Weight& w = *product.w;
+  Activations prepared[FEW];
   if (is_quantized(w)) {
-    storage.resize(size_t(n_tokens) * activation_bytes(w.n_in));
+    char* memory = static_cast<char*>(storage.at_least(size_t(n_tokens) * activation_bytes(w.n_in)));
     for (int n = 0; n < n_tokens; n++) {
-      prepared.push_back(activations_at(storage.data() + n * activation_bytes(w.n_in), w.n_in));
+      prepared[n] = activations_at(memory + n * activation_bytes(w.n_in), w.n_in);
       prepare(x + n * x_stride, w.n_in, w.kind, prepared[n]);
     }
   }
   constexpr int ROWS = 32;
   for (int64_t first; (first = team.take(ROWS)) < w.n_out;) {
     int64_t end = first + ROWS < w.n_out ? first + ROWS : w.n_out;
-    for (int n = 0; n < n_tokens; n += 4) {
-      const float* from = x + n * x_stride;
-      float* to = y + n * y_stride;
-      const Activations* p = prepared.empty() ? nullptr : &prepared[n];
-      switch (n_tokens - n) {
-        case 1: matmul_tokens<1>(w, from, x_stride, p, to, y_stride, first, end); break;
-        case 2: matmul_tokens<2>(w, from, x_stride, p, to, y_stride, first, end); break;
-        case 3: matmul_tokens<3>(w, from, x_stride, p, to, y_stride, first, end); break;
-        default: matmul_tokens<4>(w, from, x_stride, p, to, y_stride, first, end);
-      }
+    switch (n_tokens) {
+      case 1: matmul_tokens<1>(w, x, x_stride, prepared, product.y, product.y_stride, first, end); break;
+      case 2: matmul_tokens<2>(w, x, x_stride, prepared, product.y, product.y_stride, first, end); break;
+      case 3: matmul_tokens<3>(w, x, x_stride, prepared, product.y, product.y_stride, first, end); break;
+      default: matmul_tokens<4>(w, x, x_stride, prepared, product.y, product.y_stride, first, end);
     }
+  }
+}
+
+// y = x W^T + bias of weights that read the same x. Products of one kind share its packing.
+inline void matmul(const Product* products, int n_products, const float* x, int64_t x_stride, int n_tokens,
+                   Team& team) {
+  if (n_tokens > FEW) {
+    for (int i = 0, end; i < n_products; i = end) {
+      for (end = i + 1; end < n_products && products[end].w->kind == products[i].w->kind;) end++;
+      if (i) team.barrier();
+      multiply_many_tokens(products + i, end - i, x, x_stride, n_tokens, team);
+    }
+    return;
+  }
+  for (int i = 0; i < n_products; i++) {
+    if (i) team.barrier();
+    few_tokens(products[i], x, x_stride, n_tokens, team);
   }
 }
 
