@@ -70,6 +70,34 @@ inline Chunks chunks_of(const Layer& layer, int position) {
   return {start / CHUNK, position / CHUNK - start / CHUNK + 1, start};
 }
 
+struct Softmax {
+  float largest, total;
+};
+
+// Replace n scores by exp(score - largest); there is room for a whole number of vectors.
+inline Softmax exponentials(float* scores, int n) {
+  int n_padded = (n + LANES - 1) / LANES * LANES;
+  for (int s = n; s < n_padded; s++) scores[s] = -1e30f;
+  Floats most = load(scores);
+  for (int s = LANES; s < n_padded; s += LANES) {
+    Floats v = load(scores + s);
+    most = v > most ? v : most;
+  }
+  float largest = most[0];
+  for (int lane = 1; lane < LANES; lane++) largest = most[lane] > largest ? most[lane] : largest;
+  Floats totals = {};
+  for (int s = 0; s < n_padded; s += LANES) {
+    Floats e = exp(load(scores + s) - largest);
+    store(scores + s, e);
+    if (s + LANES > n) {
+      for (int i = n; i < n_padded; i++) scores[i] = 0;
+      e = load(scores + s);
+    }
+    totals += e;
+  }
+  return {largest, sum(totals)};
+}
+
 // Query heads of one key-value head against one chunk. query (n_group, head_dim); out (n_group, n_partial).
 template <int32_t KIND>
 inline void attend_chunk(const Model& m, const Cache& cache, const LayerCache& layer, int row, int kv_head, int begin,
@@ -91,19 +119,10 @@ inline void attend_chunk(const Model& m, const Cache& cache, const LayerCache& l
       scores[s] = KIND == INT8 ? score * layer.key_scales[cells[s]] : score;
     }
     if (m.attention_soft_cap > 0) soft_cap(scores, m.attention_soft_cap, n);
-    float largest = scores[0];
-    for (int s = 1; s < n; s++) largest = scores[s] > largest ? scores[s] : largest;
-    for (int s = n; s < (n + LANES - 1) / LANES * LANES; s++) scores[s] = -1e30f;
-    Floats totals = {};
-    for (int s = 0; s < n; s += LANES) {
-      Floats e = exp(load(scores + s) - largest);
-      for (int i = n - s; i < LANES; i++) e[i] = 0;
-      totals += e;
-      store(scores + s, e);
-    }
+    Softmax softmax = exponentials(scores, n);
     float* to = out + h * out_stride;
-    to[0] = largest;
-    to[1] = sum(totals);
+    to[0] = softmax.largest;
+    to[1] = softmax.total;
     if constexpr (KIND == INT8)
       for (int s = 0; s < n; s++) scores[s] *= layer.value_scales[cells[s]];
     for (int i = 0; i < dim; i += LANES) {
@@ -126,24 +145,32 @@ inline void attend(const Model& m, const Cache& cache, const LayerCache& layer, 
   }
 }
 
+// Add a chunk's result to those before it: `values` (dim) are relative to `state.largest`.
+inline void join(Softmax& state, float* values, const float* partial, int dim) {
+  float weight = 1;
+  if (partial[0] > state.largest) {
+    float shrink = std::exp(state.largest - partial[0]);
+    state = {partial[0], state.total * shrink};
+    for (int i = 0; i < dim; i++) values[i] *= shrink;
+  } else {
+    weight = std::exp(partial[0] - state.largest);
+  }
+  state.total += weight * partial[1];
+  for (int i = 0; i < dim; i++) values[i] += weight * partial[2 + i];
+}
+
+// What a head's softmax holds before the first chunk: nothing, or the sink's weight.
+inline Softmax empty_softmax(const Layer& layer, int head) {
+  if (layer.sinks) return {element(layer.sinks, layer.sinks_kind, head), 1};
+  return {-INFINITY, 0};
+}
+
 // Join the `count` partial results of one head, `stride` floats apart, into (head_dim) values.
 inline void merge(const float* partials, int count, int64_t stride, const Layer& layer, int head, int dim, float* to) {
-  float largest = partials[0];
-  for (int c = 1; c < count; c++) largest = partials[c * stride] > largest ? partials[c * stride] : largest;
-  float total = 0;
-  if (layer.sinks) {
-    float sink = element(layer.sinks, layer.sinks_kind, head);
-    largest = sink > largest ? sink : largest;
-    total = std::exp(sink - largest);
-  }
+  Softmax state = empty_softmax(layer, head);
   for (int i = 0; i < dim; i++) to[i] = 0;
-  for (int c = 0; c < count; c++) {
-    const float* partial = partials + c * stride;
-    float weight = std::exp(partial[0] - largest);
-    total += weight * partial[1];
-    for (int i = 0; i < dim; i++) to[i] += weight * partial[2 + i];
-  }
-  for (int i = 0; i < dim; i++) to[i] /= total;
+  for (int c = 0; c < count; c++) join(state, to, partials + c * stride, dim);
+  for (int i = 0; i < dim; i++) to[i] /= state.total;
 }
 
 }  // namespace parakit

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "attention.h"
+#include "attention_blocks.h"
 #include "matmul.h"
 
 namespace parakit {
@@ -55,6 +55,11 @@ class Forward {
         longest_ = std::max(longest_, chunks_of(m_.layers[l], batch_.positions[t]).count);
     split_chunks_ = n * m_.n_kv_heads < 4 * n_threads_ && longest_ > 1;
     n_group_ = m_.n_heads / m_.n_kv_heads;
+    for (int t = 0; t < n_; t++) {
+      bool next = t && batch_.rows[t] == batch_.rows[t - 1] && batch_.positions[t] == batch_.positions[t - 1] + 1;
+      if (!next || blocks_.back().count == BLOCK_TOKENS) blocks_.push_back({t, 0});
+      blocks_.back().count++;
+    }
     partials_per_token_ = int64_t(m_.n_heads) * longest_ * partial_floats(m_);
     int64_t n_partials = split_chunks_ ? n * partials_per_token_ : int64_t(n_threads_) * n_group_ * longest_ * partial_floats(m_);
     int64_t floats = copies * n * (2 * width + heads + 2 * d_ff) + n * (2 * width + 2 * heads + 2 * kv + 2 * d_ff) +
@@ -191,11 +196,25 @@ class Forward {
     }
   }
 
+  // Many tokens: in blocks of one row, the last first, as they take longest.
+  void attend_blocks(const Layer& layer, const LayerCache& cache, Team& team) {
+    static thread_local Scratch scratch;
+    const int64_t groups = m_.n_kv_heads, items = int64_t(blocks_.size()) * groups;
+    for (int64_t item; (item = team.take(1)) < items;) {
+      BlockAttention attention(m_, cache_, batch_, layer, cache, int(item % groups), scratch);
+      attention.run(blocks_[blocks_.size() - 1 - item / groups], query_, attended_);
+    }
+  }
+
   // Every token's attention; complete in `own.attended` afterwards.
   void attend_all(const Layer& layer, const LayerCache& cache, Own& own, Team& team) {
     const int64_t size = partial_floats(m_), stride = longest_ * size;
     const int groups = m_.n_kv_heads, dim = m_.head_dim;
     const int64_t heads = int64_t(m_.n_heads) * dim;
+    if (!split_chunks_ && n_ > FEW) {
+      attend_blocks(layer, cache, team);
+      return team.barrier();
+    }
     int64_t items = int64_t(n_) * groups * (split_chunks_ ? longest_ : 1);
     for (int64_t item; (item = team.take(1)) < items;) {
       int64_t pair = split_chunks_ ? item / longest_ : item;
@@ -306,6 +325,7 @@ class Forward {
   int64_t partials_per_token_ = 0;
   float *y_, *y2_, *query_, *key_, *value_, *attended_, *gate_, *up_, *partials_;
   std::vector<Own> own_;
+  std::vector<QueryBlock> blocks_;
 };
 
 }  // namespace parakit
