@@ -1,0 +1,54 @@
+"""Greedy tokens are the same uncached, alone, batched, streamed, in chunks, with shared prefixes and after preemption, for
+every decoder architecture.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from parakit.checkpoints.registry import ARCHITECTURES
+from parakit.inference.config import SamplingConfig
+from parakit.inference.engine import Engine, EngineConfig, Request
+from tests.inference.engine.decoders import (
+    LONGROPE,
+    NAMES,
+    check_by_whole_passes,
+    random_prompts,
+    tiny_decoder,
+)
+
+GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=5)
+SETTINGS = {
+    "small pages": EngineConfig(page_size=3, max_rows=4),
+    "chunks": EngineConfig(page_size=4, max_rows=3, max_step_tokens=5),
+}
+
+
+def complete(engine: Engine, prompts: list[list[int]], sampling: SamplingConfig = GREEDY) -> list[list[int]]:
+    handles = [engine.submit(Request(token_ids=prompt, sampling=sampling)) for prompt in prompts]
+    engine.run()
+    return [list(handle.completions[0].token_ids) for handle in handles]
+
+
+def test_every_decoder_architecture_is_here():
+    decoders = [n for n, a in ARCHITECTURES.items() if "language_model" in a.CLASSES]
+    assert sorted(NAMES) == sorted(decoders)
+
+
+@pytest.mark.parametrize(("name", "variant"), [*((name, None) for name in NAMES), LONGROPE])
+def test_every_way_gives_the_tokens_of_whole_passes(name, variant):
+    model = tiny_decoder(name, variant)
+    prompts = random_prompts(model.config, 6, 33)
+    expected = complete(Engine(model, config=EngineConfig(max_rows=8)), prompts)
+    check_by_whole_passes(model, prompts, expected)
+    assert len({token for tokens in expected for token in tokens}) > 3
+    for config in SETTINGS.values():
+        engine = Engine(model, config=config)
+        assert complete(engine, prompts) == expected
+        assert complete(engine, prompts[::-1]) == expected[::-1]  # from the pages of before
+        statistics = engine.statistics
+        assert statistics.n_pages_used == 0
+        assert (statistics.n_shared_tokens > 0) == (model.config.delta_rule is None)
+    streamed = Engine(model, config=EngineConfig(page_size=5))
+    handles = [streamed.submit(Request(token_ids=prompt, sampling=GREEDY)) for prompt in prompts[:3]]
+    assert [[piece.token_id for piece in streamed.stream(handle)] for handle in handles] == expected[:3]
