@@ -28,6 +28,12 @@ from tests.model.quantized.test_model_quantized_rounding import SCHEMES
 INT4 = SCHEMES["int4 groups"]
 
 
+@pytest.fixture(autouse=True)
+def _in_pytorch(monkeypatch):
+    """The compiled kernels round inputs to 15 bits: tests/model/kernels compares them."""
+    monkeypatch.setenv("PARAKIT_KERNELS", "off")
+
+
 def tiny_model(**changes):
     torch.manual_seed(0)
     settings = {

@@ -2,6 +2,6 @@
 
 from parakit.common.lazy import lazy_exports
 
-__getattr__, __dir__ = lazy_exports(__name__, {"load_kernels": "library"})
+__getattr__, __dir__ = lazy_exports(__name__, {"load_kernels": "library", "quantized_linear": "linear"})
 
-__all__ = ["load_kernels"]
+__all__ = ["load_kernels", "quantized_linear"]

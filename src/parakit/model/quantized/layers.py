@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from parakit.model.kernels import quantized_linear
 from parakit.model.quantized.rounding import BLOCK_VALUES, QuantizedTensor, dequantize, scale_dtype
 from parakit.model.quantized.scheme import QuantScheme
 
@@ -181,7 +182,10 @@ class TiedQuantizedLinear(QuantizedLinear):
 
 
 def quantized_product(x: Tensor, weight: QuantizedTensor) -> Tensor:
-    """x (..., I) @ W^T -> (..., O), one block of rows of W after the other; no gradient."""
+    """x (..., I) @ W^T -> (..., O), by a compiled kernel or one block of rows of W after the other; no gradient."""
+    native: Tensor | None = quantized_linear(x, weight)
+    if native is not None:
+        return native
     n_out, n_in = weight.shape
     step = max(1, BLOCK_VALUES // n_in)
     if step >= n_out:

@@ -74,7 +74,7 @@ inline void unpack_int4(const Weight& w, int64_t row, int n_steps, Words* values
   memcpy(last, data + n_whole * BLOCK / 2, rest / 2);
   Ints zeros = {};
   Floats scale = {};
-  for (int i = 0; i < rest / 8; i++) {
+  for (int i = 0; i < (rest + 7) / 8; i++) {
     int g = (n_whole * BLOCK + i * 8) >> shift;
     zeros[i] = row_zeros ? row_zeros[g] : 8;
     scale[i] = w.group ? fp16_value(row_scales[g]) : 1.0f;
