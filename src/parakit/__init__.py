@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from parakit.api_training import distill as distill
     from parakit.api_training import finetune as finetune
     from parakit.api_training import pretrain as pretrain
+    from parakit.api_training import quantize as quantize
     from parakit.inference.loaded_model import Model as Model
     from parakit.tokens.tokenizer.tokenizer import Tokenizer as Tokenizer
 
@@ -36,6 +37,7 @@ __getattr__, __dir__ = lazy_exports(
         "finetune": "api_training",
         "load": "api",
         "pretrain": "api_training",
+        "quantize": "api_training",
     },
 )
 
@@ -50,4 +52,5 @@ __all__ = [
     "finetune",
     "load",
     "pretrain",
+    "quantize",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from parakit.alignment.config import AlignConfig
 from parakit.checkpoints.loading import read_config
@@ -12,6 +12,8 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
+from parakit.compression.quantization.config import QuantizeConfig
+from parakit.primer.config import PrimerSuitesConfig
 from parakit.recipe.build_folder import resolve_model_folder
 from parakit.recipe.builder import build as run_build
 from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_model, recipe_for_text
@@ -21,6 +23,7 @@ from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.job import run_job
 from parakit.stages.job_builders import align as run_alignment
 from parakit.stages.job_builders import align_job, distill_job, finetune_job, output_folder, pretrain_job
+from parakit.stages.quantization import quantize_folder, recorded_suites
 from parakit.training.task_names import OBJECTIVES
 
 Settings = TypeVar("Settings", bound=Config)
@@ -178,6 +181,32 @@ def distill(
             folder, work, training, conversations=conversations, shards=shards, teacher_logits=teacher_logits
         )
         return run_job(job, output, overwrite)
+
+
+def quantize(
+    model: str | Path,
+    *,
+    out: str | Path,
+    suites: Literal["recorded", "none"] | Mapping[str, Any] = "recorded",
+    overwrite: bool = False,
+    config: QuantizeConfig | None = None,
+    **settings: Any,
+) -> JsonObject:
+    """Quantize a model's weights to int8 or int4 and write the model folder `out`; returns the figures.
+
+    `settings` are the fields of `QuantizeConfig` (bits, method, size_budget, calibration, ...), or a `config`. `suites`, run
+    before and after: those of the build that the model is in ("recorded"), none, or the fields of the primer's. Raises
+    `QualityLoss` with all figures where a suite falls by more than a point, unless accept_loss=True, and `UserError` for a
+    model or settings that do not fit; nothing is written then.
+    """
+    folder = resolve_model_folder(model)
+    quantization = _config(QuantizeConfig, config, settings, "quantize")
+    if isinstance(suites, str):
+        primer = recorded_suites(folder) if suites == "recorded" else None
+    else:
+        primer = PrimerSuitesConfig.parse(suites, "suites")
+    with output_folder(out, overwrite) as (output, _):
+        return quantize_folder(folder, output, quantization, suites=primer, overwrite=overwrite)
 
 
 def _config(group: type[Settings], config: Settings | None, settings: JsonObject, where: str) -> Settings:

@@ -22,6 +22,7 @@ VERBS = {
     "finetune": "Fine-tune a model for chat or another task: all weights or an adapter.",
     "align": "Align a chat-tuned model: reward model, DPO, PPO, GRPO and more.",
     "distill": "Train a smaller model on the outputs of a larger one.",
+    "quantize": "Quantize a model to int8 or int4 weights, and measure what that costs.",
     "merge": "Merge an adapter into its base, or several models into their mean.",
     "evaluate": "Evaluate a model: bits per byte, task metrics, the built-in suites.",
     "generate": "Generate text from a prompt.",

@@ -24,4 +24,8 @@ def _model_stages(build: Path) -> list[str]:
     """The stages that make models for use, in pipeline order; a reward model is none of them."""
     recipe = read_json(build / RECIPE) if (build / RECIPE).is_file() else {}
     methods = (step["method"] for step in recipe.get("align") or [])
-    return ["pretrain", "finetune", *chat_stage_names(methods, bool(recipe.get("distill")))]
+    return [
+        "pretrain",
+        "finetune",
+        *chat_stage_names(methods, bool(recipe.get("distill")), bool(recipe.get("quantize"))),
+    ]

@@ -134,6 +134,7 @@ def check_recipe(recipe: RecipeConfig) -> None:
     paths += [*recipe.replay.paths, *recipe.replay.validation_paths] if recipe.replay else ()
     paths += recipe.conversations.paths if recipe.conversations else ()
     paths += recipe.preferences.paths if recipe.preferences else ()
+    paths += [*recipe.quantize.text, *getattr(recipe.quantize, "calibration", ())] if recipe.quantize else ()
     paths += [
         path
         for step in recipe.align

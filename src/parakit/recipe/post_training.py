@@ -1,4 +1,4 @@
-"""The stages after fine-tuning: preferences, every step of alignment, and the distilled student.
+"""The stages after fine-tuning: preferences, every step of alignment, the distilled student, the quantized model.
 
 A step of alignment begins with the model of the step before, and is a folder named after its method. A reward model is
 not part of that sequence: later steps are rewarded by it.
@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutConfig
+from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.progress import log
+from parakit.compression.quantization.config import Calibration
 from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
@@ -33,18 +36,23 @@ def post_training_stages(
         policy = policy if step.method == REWARD else step.method
     if recipe.distill is not None:
         stages.append(_distill(recipe, policy, folder, work, times))
+    if recipe.quantize is not None:
+        stages.append(_quantize(recipe, "distill" if recipe.distill else policy, folder))
     return stages
 
 
 def post_training_models(recipe: RecipeConfig) -> dict[str, str]:
     """The language models of these stages, each by the name of its stage."""
-    names = chat_stage_names((step.method for step in recipe.align), recipe.distill is not None)
+    names = chat_stage_names(
+        (step.method for step in recipe.align), recipe.distill is not None, recipe.quantize is not None
+    )
     return {name: name for name in names}
 
 
-def chat_stage_names(methods: Iterable[str], distilled: bool) -> list[str]:
-    """Of these steps of alignment, and of distillation, the stages whose models generate text, in order."""
-    return [*(method for method in methods if method != REWARD), *(["distill"] if distilled else [])]
+def chat_stage_names(methods: Iterable[str], distilled: bool, quantized: bool = False) -> list[str]:
+    """Of these steps of alignment, of distillation and of quantization, the stages whose models generate text, in order."""
+    after = [*(["distill"] if distilled else []), *(["quantize"] if quantized else [])]
+    return [*(method for method in methods if method != REWARD), *after]
 
 
 def seeded(training: TrainingConfig, seed: int) -> Any:
@@ -112,3 +120,28 @@ def _distill(recipe: RecipeConfig, teacher: str, folder: Path, work: Path, times
         run_job(job, out, overwrite=True)
 
     return Stage("distill", settings, (teacher, shards), run)
+
+
+def _quantize(recipe: RecipeConfig, model: str, folder: Path) -> Stage:
+    assert recipe.quantize is not None
+    config = recipe.quantize
+    if isinstance(config, Calibration) and "seed" not in config.model_fields_set:
+        config = config.replace(seed=recipe.seed)
+    files = [*config.text, *(config.calibration if isinstance(config, Calibration) else ())]
+    suites = recipe.evaluate.suites
+    settings: JsonObject = {"quantization": config.model_dump(mode="json"), "inputs": fingerprint(files)}
+    settings |= {"suites": suites.model_dump(mode="json") if suites else None}
+
+    def run(out: Path) -> None:
+        from parakit.compression.quantization.quantize import QualityLoss
+        from parakit.reports.quantization import quantization_rows
+        from parakit.stages.quantization import quantize_folder
+
+        try:
+            quantize_folder(folder / model, out, config, suites=suites, overwrite=True)
+        except QualityLoss as loss:
+            for name, before, after in quantization_rows(loss.figures):
+                log(f"quantize: {name}: {before}, then {after}")
+            raise UserError(str(loss), "set quantize.accept_loss, or give it more bits") from None
+
+    return Stage("quantize", settings, (model,), run)

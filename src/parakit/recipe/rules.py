@@ -46,7 +46,9 @@ def check_start(recipe: RecipeSections) -> None:
         and replay_of(recipe.pretrain)
     ):
         raise UserError("`replay` and `pretrain.replay` both name earlier data", "keep one of the two")
-    if recipe.pretrain == "none" and not (recipe.finetune or recipe.align or recipe.distill):
+    if recipe.pretrain == "none" and not (
+        recipe.finetune or recipe.align or recipe.distill or recipe.quantize
+    ):
         raise UserError(
             f"nothing is trained: the recipe begins with {recipe.start.model} and has no data",
             "add text, conversations, examples, or steps of `align`",
@@ -136,6 +138,12 @@ def check_post_training(recipe: RecipeSections) -> None:
         raise UserError("`distill` is for decoders and encoders", "remove it")
     if recipe.distill is not None and not (recipe.task or recipe.reads_text):
         raise UserError("`distill` has no data to learn from", "give conversations or text")
+    if recipe.quantize is not None and (recipe.family != "decoder" or recipe.task not in (None, "chat")):
+        raise UserError(
+            "`quantize` is for models that predict the next token, and this one is"
+            f" {recipe.family if recipe.family != 'decoder' else f'fine-tuned for {recipe.task!r}'}",
+            "remove it",
+        )
 
 
 def check_adapter(recipe: RecipeSections) -> None:

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, SerializeAsAny, Tag
 from parakit.alignment.config import AlignConfig
 from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
+from parakit.compression.quantization.config import QuantizeConfig
 from parakit.recipe.start_config import ReplayTextConfig, Start
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data_config import (
@@ -75,6 +76,9 @@ class RecipeSections(Config):
     distill: SerializeAsAny[DistillConfig] | None = Field(
         default=None, description="Settings of distillation: the student of the last model."
     )
+    quantize: SerializeAsAny[QuantizeConfig] | None = Field(
+        default=None, description="Settings of quantization: the last model with int8 or int4 weights."
+    )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     prompts: tuple[str, ...] = Field(
         default=(), description="Prompts for samples of the base model in the report."
@@ -96,7 +100,7 @@ class RecipeSections(Config):
     @property
     def merges(self) -> bool:
         """Whether stages after fine-tuning begin with its model, so that an adapter has to be merged."""
-        return bool(self.align or self.distill)
+        return bool(self.align or self.distill or self.quantize)
 
     @property
     def objective(self) -> ObjectiveName | None:

@@ -32,6 +32,7 @@ ROLES = {
     "ppo": "after PPO",
     "grpo": "after GRPO",
     "distill": "distilled",
+    "quantize": "quantized",
 }
 ROLE_OF_STAGE = {"pretrain": "base", "finetune": "tuned"}
 _DEFAULT_MODELS = {"base": "pretrain", "tuned": "finetune"}
@@ -51,6 +52,7 @@ STAGE_TITLES = {
     "ppo": "Proximal policy optimization",
     "grpo": "Group-relative policy optimization",
     "distill": "Distillation",
+    "quantize": "Quantization",
 }
 TOKENIZER_KINDS = {
     "byte_bpe": "byte-level BPE",

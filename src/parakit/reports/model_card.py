@@ -29,6 +29,7 @@ from parakit.reports.formatting import (
     stage,
     suite_means,
 )
+from parakit.reports.quantization import quantization_notes, quantization_rows
 from parakit.reports.summary_schema import BuildSummary, CorpusSummary, TrainingSummary
 from parakit.reports.tasks import interval, metric_name, metric_value
 
@@ -128,6 +129,7 @@ def model_card(summary: BuildSummary, stage_name: str) -> str:
         _head(summary, usage, figures),
         _measured(summary, ROLE_OF_STAGE.get(stage_name, stage_name), figures),
         before_after_section(figures),
+        _quantization_section(figures),
         _use(usage),
         _text(summary),
         _making(summary, figures),
@@ -148,6 +150,18 @@ def before_after_section(figures: TrainingSummary) -> str:
         lines += ["", "| prompt | before | after |", "| --- | --- | --- |"]
         lines += [f"| {' | '.join(escape_markdown(shorten(cell)) for cell in row)} |" for row in cells]
     return "## Before and after\n\n" + "\n".join(lines) if lines else ""
+
+
+def _quantization_section(figures: TrainingSummary) -> str:
+    """What quantization cost; empty for other models."""
+    if not figures.quantization:
+        return ""
+    lines = ["## Quantization", "", "| | original | quantized |", "| --- | ---: | ---: |"]
+    lines += [
+        f"| {' | '.join(map(escape_markdown, row))} |" for row in quantization_rows(figures.quantization)
+    ]
+    notes = [f"- {escape_markdown(note)}" for note in quantization_notes(figures.quantization)]
+    return "\n".join([*lines, "", *notes])
 
 
 def escape_markdown(text: object) -> str:

@@ -199,6 +199,10 @@ class TrainingSummary(StageSummary):
     long_rows: dict[str, dict[str, int]] = Field(
         default_factory=dict, description="By split: rows over the limit, answers cut, rows left out."
     )
+    quantization: JsonObject = Field(
+        default_factory=dict,
+        description="Of quantized weights: size, speed, KL, perplexity and suites, before and after.",
+    )
     # continued training
     replay_share: float | None = None
     earlier_loss: float | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -96,18 +97,15 @@ class Hessians:
 
 
 def layer_inputs(
-    block: nn.Module, names: Collection[str], forward: Callable[[], object]
-) -> dict[str, Tensor]:
-    """What the layers `names` read in `forward`, by name."""
+    block: nn.Module, names: Collection[str], forward: Callable[[], Tensor]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What the layers `names` read in `forward`, by name, and its result."""
     found: dict[str, Tensor] = {}
-    handles = [
-        _hook(block.get_submodule(name), lambda x, name=name: found.__setitem__(name, x))  # type: ignore[misc]
-        for name in names
-    ]
-    forward()
+    handles = [_hook(block.get_submodule(name), partial(found.__setitem__, name)) for name in names]
+    result = forward()
     for handle in handles:
         handle.remove()
-    return found
+    return found, result
 
 
 def input_of(block: nn.Module, name: str, forward: Callable[[], object]) -> Tensor:

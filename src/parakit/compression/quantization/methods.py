@@ -141,9 +141,7 @@ def _read_by_layers(
     """The Hessians of a block's layers, by name; all batches move behind the block."""
     sums = Hessians()
     for batch in range(len(inputs.batches)):
-        moved: list[Tensor] = []
-        read = layer_inputs(block, names, lambda batch=batch: moved.append(inputs.run(number, block, batch)))  # type: ignore[misc]
-        inputs.batches[batch] = moved[0]
+        read, inputs.batches[batch] = layer_inputs(block, names, partial(inputs.run, number, block, batch))
         for name, x in read.items():
             sums.add(name, x)
     return {name: sums.mean(name) for name in sums.sums}

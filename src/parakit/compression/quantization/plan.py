@@ -87,6 +87,7 @@ def _check_plain(config: QuantizeConfig, shapes: Shapes) -> None:
     for name in config.plain_layers:
         if name not in known:
             close = closest_match(name, sorted(known))
+            parts = ", ".join(sorted({one.rpartition(".")[2] for one in shapes}))
             raise UserError(
                 f"`plain_layers` names {name!r}, and the model has no such matrix",
                 f"did you mean {close!r}?"
