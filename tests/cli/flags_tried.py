@@ -79,6 +79,8 @@ INERT = [
     ),
     *_inert("align", "MODEL --method dpo --preferences PAIRS --output OUT", prompts="CHATS", group_size="4"),
     *_inert("distill", "MODEL --shards SHARDS --output OUT", conversations="CHATS", max_new_tokens="9"),
+    *_inert("quantize", "MODEL --output OUT --bits 8", n_suite_items="9", suite_seed="3", damping="0.1"),
+    *_inert("quantize", "MODEL --output OUT --size-budget 9MB", sensitivity=""),
     *_inert("redteam", "MODEL --attacks ATTACKS --output OUT", suites="direct", n_attacks="9"),
     *_inert("redteam", "MODEL --output OUT", judge_model="gpt"),
     *_inert("import", "MODEL --output OUT", revision="main"),

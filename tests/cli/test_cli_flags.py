@@ -21,6 +21,7 @@ from parakit.common.choices import all_options, chosen_class
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
 from parakit.compression.config import DistillConfig
+from parakit.compression.quantization.config import QuantizeConfig
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.tokens.config import TokenizerConfig
 from tests.cli.flags_tried import INERT, OTHERS, Inert
@@ -34,6 +35,7 @@ TRAINING = {
     "finetune": FinetuneConfig,
     "align": AlignConfig,
     "distill": DistillConfig,
+    "quantize": QuantizeConfig,
 }
 
 

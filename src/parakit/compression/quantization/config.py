@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from parakit.common.choices import GIVEN, ChoiceConfig
+from parakit.common.choices import ABSENT, GIVEN, ChoiceConfig, part_of
 from parakit.common.errors import UserError
-from parakit.common.settings import Config
+from parakit.common.settings import Choices, Config
 from parakit.model.quantized.scheme import GroupSize, QuantScheme
 
 Method = Literal["rounding", "gptq", "awq"]
@@ -32,6 +32,38 @@ class Calibration(Config):
         default=512, ge=16, description="Length of these windows in tokens; at most the model's own."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of windows, and of generated text.")
+
+
+class SensitivityTokens(Config):
+    """Of a measurement of how much each layer matters."""
+
+    n_sensitivity_tokens: int = Field(
+        default=512, ge=32, description="Tokens on which each layer alone is measured."
+    )
+
+
+class FixedBits(Config):
+    """Without a size budget, which measures the layers in any case."""
+
+    choices: ClassVar[Choices] = {"sensitivity": {GIVEN: SensitivityTokens}}
+
+    sensitivity: bool = Field(
+        default=False,
+        description="Report how much each layer matters: the KL divergence when it alone is quantized.",
+    )
+
+
+class Budget(Calibration, SensitivityTokens):
+    """With a size budget."""
+
+
+class ScaleSearch(Config):
+    """Of methods without a search of their own."""
+
+    scale_search: bool = Field(
+        default=True,
+        description="Choose scales of least squared error; else the smallest that clips nothing.",
+    )
 
 
 class QuantizeConfig(ChoiceConfig):
@@ -57,10 +89,6 @@ class QuantizeConfig(ChoiceConfig):
     symmetric: bool | None = Field(
         default=None, description="No zero points. Default: with 8 bits; 4 bits have one for each group."
     )
-    scale_search: bool = Field(
-        default=True,
-        description="Choose scales of least squared error; else the smallest that clips nothing.",
-    )
     embedding_bits: MatrixBits | None = Field(
         default=None,
         description="Bits of the token embedding and of a head tied to it; plain: not quantized. Default: as all others.",
@@ -84,13 +112,6 @@ class QuantizeConfig(ChoiceConfig):
     measured_seq_len: int = Field(
         default=512, ge=16, description="Length of its windows in tokens; at most the model's own."
     )
-    sensitivity: bool = Field(
-        default=False,
-        description="Measure how much each layer matters: the KL divergence when it alone is quantized. A size budget does.",
-    )
-    n_sensitivity_tokens: int = Field(
-        default=512, ge=32, description="Tokens on which that is measured, for every layer."
-    )
     accept_loss: bool = Field(
         default=False, description="Write the model also where a suite falls by more than a point."
     )
@@ -113,6 +134,12 @@ class QuantizeConfig(ChoiceConfig):
             parse_bytes(self.size_budget)
         return self
 
+    @property
+    def searches_scales(self) -> bool:
+        """Whether scales are chosen by their error where nothing but the weights is known."""
+        choice = part_of(self, ScaleSearch)
+        return choice is None or choice.scale_search
+
     def scheme(self, bits: int) -> QuantScheme:
         """Of a matrix of so many bits, before its width is known."""
         group = self.quant_group_size or (32 if bits == 4 else None)
@@ -125,7 +152,7 @@ class QuantizeConfig(ChoiceConfig):
         )
 
 
-class GPTQConfig(QuantizeConfig, Calibration):
+class GPTQConfig(QuantizeConfig, Calibration, ScaleSearch):
     """GPTQ (Frantar et al. 2022)."""
 
     method: Literal["gptq"] = "gptq"
@@ -157,8 +184,8 @@ class AWQConfig(QuantizeConfig, Calibration):
 
 
 QuantizeConfig.choices = {
-    "method": {"gptq": GPTQConfig, "awq": AWQConfig},
-    "size_budget": {GIVEN: Calibration},
+    "method": {"rounding": ScaleSearch, "gptq": GPTQConfig, "awq": AWQConfig},
+    "size_budget": {GIVEN: Budget, ABSENT: FixedBits},
 }
 
 

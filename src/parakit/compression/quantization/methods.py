@@ -53,7 +53,7 @@ def round_matrices(
         return _by_awq(model, schemes, config, windows, done)
     found = {}
     for name, scheme in schemes.items():
-        found[name] = quantize_tensor(_weight(model, name), scheme, search=config.scale_search)
+        found[name] = quantize_tensor(_weight(model, name), scheme, search=config.searches_scales)
         done(name)
     return found
 
@@ -66,7 +66,7 @@ def _by_gptq(
     for name, hessian, damping in _outside_blocks(model, schemes, windows):
         weight = _weight(model, name)
         if hessian is None:
-            found[name] = quantize_tensor(weight, schemes[name], search=config.scale_search)
+            found[name] = quantize_tensor(weight, schemes[name], search=config.searches_scales)
         else:
             found[name] = gptq(weight, hessian, schemes[name], config, damping or config.damping)
         weight.copy_(dequantize(found[name]))

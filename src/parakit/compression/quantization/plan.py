@@ -90,9 +90,7 @@ def _check_plain(config: QuantizeConfig, shapes: Shapes) -> None:
             parts = ", ".join(sorted({one.rpartition(".")[2] for one in shapes}))
             raise UserError(
                 f"`plain_layers` names {name!r}, and the model has no such matrix",
-                f"did you mean {close!r}?"
-                if close
-                else f"name one of: {', '.join(sorted({n.rpartition('.')[2] for n in shapes}))}",
+                f"did you mean {close!r}?" if close else f"name some of: {parts}",
             )
     if config.head_bits is not None and HEAD not in shapes:
         raise UserError(

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import progress
-from parakit.compression.quantization.config import QuantizeConfig, parse_bytes
+from parakit.compression.quantization.config import FixedBits, QuantizeConfig, SensitivityTokens, parse_bytes
 from parakit.compression.quantization.measurement import (
     MAX_SUITE_LOSS,
     OriginalOutputs,
@@ -78,7 +79,7 @@ def quantize_model(
     if config.size_budget is not None:
         assert calibration is not None
         plan, sensitivity = _fit_budget(model, config, parse_bytes(config.size_budget), calibration)
-    elif config.sensitivity:
+    elif (fixed := part_of(config, FixedBits)) and fixed.sensitivity:
         sensitivity = _sensitivity(model, config, calibration or measured, plan)
     n_bytes = plan_bytes(model, plan.schemes)
     with progress("quantize", len(plan.schemes), "matrices") as bar:
@@ -151,13 +152,16 @@ def _sensitivity(
     model: LanguageModel, config: QuantizeConfig, text: Windows, plan: QuantizationPlan
 ) -> list[Sensitivity]:
     seq_len = text.token_ids.shape[1]
-    windows = text.token_ids[: max(1, config.n_sensitivity_tokens // seq_len), : config.n_sensitivity_tokens]
+    tokens = part_of(config, SensitivityTokens)
+    assert tokens is not None
+    n = tokens.n_sensitivity_tokens
+    windows = text.token_ids[: max(1, n // seq_len), :n]
     with progress("sensitivity", len(plan.schemes), "matrices") as bar:
         return measure_sensitivity(
             model,
             windows,
             plan.schemes,
-            config.scale_search,
+            config.searches_scales,
             lambda name: bar.advance(matrix=name.removeprefix("trunk.")),
         )
 
