@@ -44,6 +44,7 @@ from parakit.reports.formatting import (
     task,
     training,
 )
+from parakit.reports.quantization import quantization_notes, quantization_rows, sensitivity_svg
 from parakit.reports.stage_comparison import loss_change, stage_deltas, trained_stages
 from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
@@ -59,6 +60,7 @@ TITLES = {
     "before-after": "Before and after each stage",
     "task": "Task metrics",
     "text-quality": "Bits per byte on other texts",
+    "quantization": "Quantization",
     "training": "Training",
     "samples": "Samples",
     "tokens": "Tokenizer",
@@ -122,7 +124,12 @@ def _page(summary: BuildSummary) -> JsonObject:
         "effects": stage_effects(summary),
         "task": task_section(summary),
         "evaluations": () if summary.against_start else summary.evaluations,
-        "trained": [_trained(summary, name) for name in trained_stages(summary) if stage(summary, name)],
+        "quantization": _quantization(summary),
+        "trained": [
+            _trained(summary, name)
+            for name in trained_stages(summary)
+            if stage(summary, name) and not training(summary, name).quantization
+        ],
         "samples": _samples(summary),
         "tokenizer": larger_vocabulary(summary) or _tokenizer(summary),
         "corpus": _corpus(summary),
@@ -139,6 +146,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "before-after": page["effects"],
         "task": page["task"],
         "text-quality": page["evaluations"],
+        "quantization": page["quantization"],
         "training": page["trained"],
         "samples": page["samples"],
         "tokens": page["tokenizer"],
@@ -262,6 +270,18 @@ def _trained(summary: BuildSummary, name: str) -> TrainedStage:
     return TrainedStage(
         _stage_title(summary, name), "; ".join(part for part in parts if part), charts.training_plots(figures)
     )
+
+
+def _quantization(summary: BuildSummary) -> JsonObject | None:
+    """What quantizing the last model cost: rows, notes and the picture of the matrices, made here from numbers and names."""
+    figures = training(summary, "quantize").quantization
+    if not figures:
+        return None
+    return {
+        "rows": quantization_rows(figures),
+        "notes": quantization_notes(figures),
+        "picture": sensitivity_svg(figures["sensitivity"]),
+    }
 
 
 def _samples(summary: BuildSummary) -> list[tuple[str, str, list[Sample]]]:
