@@ -34,10 +34,9 @@ class PagedView:
         if self.is_padded:
             counts = torch.tensor(self.n_new, device=device)
             self._real = torch.arange(self.n_tokens, device=device) < counts[:, None]
-        self._tables = [cache.page_table(rows, group).long() for group in range(len(cache.groups))]
+        self._tables = [cache.page_table(rows, group, max(ends)) for group in range(len(cache.groups))]
         self._targets = [self._target_slots(table) for table in self._tables]
-        slots = [row.state_slot for row in rows]
-        self._state_slots = torch.tensor([slot or 0 for slot in slots], device=device)
+        self._slots = torch.tensor([row.slot for row in rows], device=device)
 
     def position_ids(self, n_new: int) -> Tensor:
         """Positions of the new tokens: (T,) when all rows agree, else (B, T); those of padding repeat a row's last."""
@@ -87,7 +86,7 @@ class PagedView:
         pools = self.cache.states.get(layer)
         if pools is None:
             return None
-        tail, matrix = (pool.index_select(0, self._state_slots) for pool in pools)
+        tail, matrix = (pool.index_select(0, self._slots) for pool in pools)
         return tail, matrix
 
     def set_state(self, layer: int, tail: Tensor, matrix: Tensor, n_new: int) -> None:
@@ -97,7 +96,7 @@ class PagedView:
             pools = tuple(one.new_zeros(n_slots, *one.shape[1:]) for one in (tail, matrix))
             self.cache.states[layer] = (pools[0], pools[1])
         for pool, new in zip(self.cache.states[layer], (tail, matrix), strict=True):
-            pool.index_copy_(0, self._state_slots, new.to(pool.dtype))
+            pool.index_copy_(0, self._slots, new.to(pool.dtype))
 
     def source(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """None: rows of the engine have no source."""

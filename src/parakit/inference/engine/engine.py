@@ -13,42 +13,50 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from parakit.common.errors import UserError
 from parakit.inference.capabilities import require_capability
+from parakit.inference.engine.adapters import RowAdapters
 from parakit.inference.engine.config import EngineConfig
-from parakit.inference.engine.forward import ForwardPass, Work
+from parakit.inference.engine.forward import ForwardPass, Logits, Work
 from parakit.inference.engine.memory import cache_memory
 from parakit.inference.engine.paged_cache import PagedCache
 from parakit.inference.engine.requests import Piece, Request, RequestHandle, Row
 from parakit.inference.engine.scheduler import Scheduler
 from parakit.inference.engine.statistics import Counters, EngineStatistics
-from parakit.inference.engine.submission import make_handle
-from parakit.inference.engine.weights import weights_digest
+from parakit.inference.engine.submission import RowMaker
+from parakit.inference.engine.weights import digest_of
 from parakit.inference.generation.completion import FinishReason
 from parakit.inference.generation.sampling import choose_tokens
+from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
+from parakit.model.quantized import QuantizedWeight
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 MAX_IDLE_STEPS = 10  # a row that was preempted or begins again misses one
-LogitsOfRows = list[tuple[list[int], Tensor]]
 
 
 class Engine:
     """Serves one model. Without a tokenizer requests have `token_ids` and completions no text."""
 
     def __init__(
-        self, model: LanguageModel, tokenizer: Tokenizer | None = None, config: EngineConfig | None = None
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer | None = None,
+        config: EngineConfig | None = None,
+        adapters: AdapterSet | None = None,
     ) -> None:
         require_capability(model, "generate")
         self.model, self.tokenizer, self.config = model, tokenizer, config or EngineConfig()
-        weight = model.lm_head.weight
+        head: Any = model.lm_head
+        weight = head if isinstance(head, QuantizedWeight) else head.weight
         self.memory_bound, self.memory_source = cache_memory(self.config, weight.device)
         self.cache = PagedCache(
-            model.config,
+            model.trunk.config,  # with prefix tuning `model.config` has a shorter window
             memory_bytes=self.memory_bound,
             max_rows=self.config.max_rows,
             step_tokens=self.config.max_step_tokens,
@@ -58,10 +66,12 @@ class Engine:
             device=weight.device,
             share_prefixes=self.config.share_prefixes,
         )
-        self._scheduler = Scheduler(self.cache, self.config, self._salt)
-        self._forward = ForwardPass(model, self.cache)
+        self._adapters = None if adapters is None else RowAdapters(model, adapters)
+        self._salts: dict[str | None, bytes] = {}
+        self._scheduler = Scheduler(self.cache, self.config, self._salts.__getitem__)
+        self._forward = ForwardPass(model, self.cache, self._adapters)
+        self._maker = RowMaker(model, tokenizer, self.cache, self._adapters)
         self._counters = Counters()
-        self._digest = b""
         self._n_requests = 0
         self._lock = threading.RLock()  # the queue and the rows; held shortly
         self._step_lock = threading.Lock()  # one step at a time
@@ -74,7 +84,7 @@ class Engine:
     # --- requests
     def submit(self, request: Request) -> RequestHandle:
         """Put a request into the queue. Raises `UserError` for one that can never run, or when the queue is full."""
-        handle = make_handle(request, self.model, self.tokenizer, self.cache)
+        handle = self._maker.handle(request)
         with self._lock:
             self._n_requests += 1
             handle.number = self._n_requests
@@ -185,7 +195,7 @@ class Engine:
             self._counters.busy_seconds += time.perf_counter() - started
             return True
 
-    def _run(self, rows: Sequence[Row], works: Sequence[Work]) -> LogitsOfRows:
+    def _run(self, rows: Sequence[Row], works: Sequence[Work]) -> Logits:
         """The logits of a step. Where the model fails on all rows together, each is tried alone."""
         try:
             return self._forward.run(works)
@@ -194,13 +204,13 @@ class Engine:
                 for row in rows:
                     self._fail(row.handle, error)
                 return []
-        found: LogitsOfRows = []
+        found: Logits = []
         for i, (row, work) in enumerate(zip(rows, works, strict=True)):
             found += [([i], logits) for _, logits in self._run([row], [work])]
         return found
 
     @torch.inference_mode()
-    def _commit(self, rows: Sequence[Row], works: Sequence[Work], logits: LogitsOfRows) -> None:
+    def _commit(self, rows: Sequence[Row], works: Sequence[Work], logits: Logits) -> None:
         """Record what a step computed, and choose the next tokens of the rows that have read all of theirs."""
         for row, work in zip(rows, works, strict=True):
             if row.cache is not None and row.finish_reason is None:
@@ -263,14 +273,17 @@ class Engine:
 
     def _check_weights(self) -> None:
         """Forget what other weights computed."""
-        digest = weights_digest(self.model)
-        if digest != self._digest:
-            self._digest = digest
+        if self._adapters is None:
+            salts: dict[str | None, bytes] = {
+                None: digest_of(chain(self.model.parameters(), self.model.buffers()))
+            }
+        else:
+            salts = self._adapters.salts()
+        if salts != self._salts:
+            self._salts.clear()
+            self._salts.update(salts)
             self.cache.forget()
-            self._forward.forget()
-
-    def _salt(self, adapter: str | None) -> bytes:
-        return self._digest
+            self._forward.prepare()
 
     @property
     def statistics(self) -> EngineStatistics:
@@ -307,4 +320,4 @@ def _work(row: Row, n_new: int) -> Work:
     assert row.cache is not None
     start = row.cache.length
     token_ids = row.tokens[start : start + n_new]
-    return Work(row.cache, token_ids, start + n_new == len(row.tokens))
+    return Work(row.cache, token_ids, start + n_new == len(row.tokens), row.adapter)

@@ -1,92 +1,135 @@
 """One step of the engine through the model: new tokens of many rows in, the logits after the last of each out.
 
-Rows with one new token share a pass; chunks of prompts share passes with chunks of like lengths, so that little is padded.
+Where the compiled kernels compute the model they read the pages themselves, and steps and chunks of any rows are one call.
+Else PyTorch computes it through a `PagedView`: rows with one new token share a pass, and chunks of prompts share passes with
+chunks of like lengths, so that little is padded.
 
-Shapes: B rows, T new tokens of the longest row, V vocabulary.
+Shapes: B rows, T new tokens of the longest row, C rows whose logits are wanted, V vocabulary.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from parakit.inference.batching import evaluation_mode, pad_rows
+from parakit.inference.engine.adapters import RowAdapters, RowsByAdapter
 from parakit.inference.engine.cache_view import PagedView
 from parakit.inference.engine.paged_cache import CacheRow, PagedCache
-from parakit.inference.generation.fused_step import FusedStep, can_fuse_steps
+from parakit.inference.native_forward import MAX_TOKENS, NativeForward, PagedTensors, native_forward
 from parakit.model.heads import LanguageModel
+from parakit.model.kernels import layout
 
-STEPS_BEFORE_FUSING = 2  # preparing a `FusedStep` costs about as much as it saves in four steps
 MAX_PADDING = 0.5  # of a pass over chunks
 
 
 class Work(NamedTuple):
-    """The next tokens of a row, for which the cache has room, and whether the logits after the last are wanted."""
+    """The next tokens of a row, for which the cache has room, whether the logits after the last are wanted, and the row's
+    adapter.
+    """
 
     row: CacheRow
     token_ids: list[int]
     wants_logits: bool
+    adapter: str | None = None
 
 
-@dataclass(eq=False)
+Logits = list[tuple[list[int], Tensor]]
+
+
 class ForwardPass:
-    """The model with its cache."""
+    """The model with its cache, and with the adapters that rows may have."""
 
-    model: LanguageModel
-    cache: PagedCache
-    fused: FusedStep | None = None
-    n_steps: int = 0
+    def __init__(self, model: LanguageModel, cache: PagedCache, adapters: RowAdapters | None = None) -> None:
+        self.model, self.cache, self.adapters = model, cache, adapters
+        self.native: NativeForward | None = None
+        self._tensors: layout.Cache | None = None
 
-    def forget(self) -> None:
-        """The weights have changed: what was prepared from them is worth nothing."""
-        self.fused, self.n_steps = None, 0
+    def prepare(self) -> None:
+        """Look at the model: before the first pass, and after a change of its weights or modules."""
+        with evaluation_mode(self.model), self._base_alone():
+            self.native = native_forward(self.model)
 
     @torch.inference_mode()
-    def run(self, works: Sequence[Work]) -> list[tuple[list[int], Tensor]]:
+    def run(self, works: Sequence[Work]) -> Logits:
         """Logits (C, V) after the last tokens of the works that want them, with the indices of these works."""
-        results = []
+        results: Logits = []
+        rest = list(range(len(works)))
         with evaluation_mode(self.model):
-            for members in self._passes(works):
-                logits = self._pass([works[i] for i in members])
+            if self.native is not None:
+                natively = [i for i in rest if works[i].adapter is None or self.adapters is None]
+                rest = [i for i in rest if works[i].adapter is not None and self.adapters is not None]
+                with self._base_alone():
+                    found = self._run_natively(self.native, [works[i] for i in natively])
+                results += [([natively[i] for i in members], logits) for members, logits in found]
+            for members in self._passes(works, rest):
+                part = [works[i] for i in members]
+                logits = (
+                    self._pass(part) if self.adapters is None else self._adapted_pass(self.adapters, part)
+                )
                 if logits is not None:
                     results.append(([i for i in members if works[i].wants_logits], logits))
         return results
 
-    def _passes(self, works: Sequence[Work]) -> Iterator[list[int]]:
-        """Indices of works that share a pass."""
-        steps = [i for i, work in enumerate(works) if len(work.token_ids) == 1]
-        if steps:
-            yield sorted(steps, key=lambda i: works[i].row.tables[0][-1] if works[i].row.tables else 0)
-        chunks = sorted(
-            (i for i, work in enumerate(works) if len(work.token_ids) > 1),
-            key=lambda i: len(works[i].token_ids),
-        )
-        members: list[int] = []
-        n_real = 0
-        for i in chunks:
-            longest = len(works[i].token_ids)
-            if members and n_real + longest < (1 - MAX_PADDING) * longest * (len(members) + 1):
-                yield members
-                members, n_real = [], 0
-            members.append(i)
-            n_real += longest
-        if members:
-            yield members
+    def _base_alone(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.adapters is None else self.adapters.base_alone()
 
-    def _pass(self, works: Sequence[Work]) -> Tensor | None:
-        """Logits (C, V) of the works that want them; None where none does."""
+    def _passes(self, works: Sequence[Work], indices: Sequence[int]) -> Iterator[list[int]]:
+        """Indices of works that share a pass of PyTorch."""
+        groups: dict[str | None, list[int]] = {}
+        for i in indices:
+            key = None if self.adapters is None else self.adapters.pass_of(works[i].adapter)
+            groups.setdefault(key, []).append(i)
+        for members in groups.values():
+            yield from _by_length(works, members)
+
+    def _run_natively(self, native: NativeForward, works: Sequence[Work]) -> Logits:
+        if self._tensors is None:
+            self._tensors = _paged_tensors(self.cache)
+        results: Logits = []
+        ids: list[int] = []
+        positions: list[int] = []
+        rows: list[int] = []
+        wanted: list[int] = []
+        members: list[int] = []
+
+        def call() -> None:
+            assert self._tensors is not None
+            logits = native(ids, positions, rows, self._tensors, wanted)
+            if members:
+                results.append((list(members), logits))
+            for numbers in (ids, positions, rows, wanted, members):
+                numbers.clear()
+
+        for i, (row, token_ids, wants_logits, _) in enumerate(works):
+            for start in range(0, len(token_ids), MAX_TOKENS):
+                part = token_ids[start : start + MAX_TOKENS]
+                if len(ids) + len(part) > MAX_TOKENS:
+                    call()
+                first = row.length + start
+                ids += part
+                positions += range(first, first + len(part))
+                rows += [row.slot] * len(part)
+            if wants_logits:
+                wanted.append(len(ids) - 1)
+                members.append(i)
+        if ids:
+            call()
+        return results
+
+    def _adapted_pass(self, adapters: RowAdapters, works: Sequence[Work]) -> Tensor | None:
+        """As `_pass`, each row with its adapter."""
+        with adapters.attached([work.adapter for work in works], self.cache.device) as rows:
+            return self._pass(works, rows)
+
+    def _pass(self, works: Sequence[Work], adapted: RowsByAdapter | None = None) -> Tensor | None:
+        """Logits (C, V) of the works that want them, by PyTorch; None where none does."""
         lengths = [len(work.token_ids) for work in works]
         view = PagedView(self.cache, [work.row for work in works], lengths)
-        wanted = [i for i, work in enumerate(works) if work.wants_logits]
-        if view.n_tokens == 1 and len(wanted) == len(works):
-            fused = self._fused_step()
-            if fused is not None:
-                ids = torch.tensor([work.token_ids[0] for work in works], device=self.cache.device)
-                return fused(view, ids)
         input_ids, _ = pad_rows([work.token_ids for work in works], self.cache.device)  # (B, T)
         hidden = self.model.hidden(
             input_ids,
@@ -94,14 +137,43 @@ class ForwardPass:
             attention_mask=view.attention_mask(view.n_tokens),
             cache=view,
         )
+        wanted = [i for i, work in enumerate(works) if work.wants_logits]
         if not wanted:
             return None
+        if adapted is not None:
+            adapted.select(wanted)
         rows = torch.tensor(wanted, device=hidden.device)
         last = torch.tensor([lengths[i] - 1 for i in wanted], device=hidden.device)
         return self.model.logits(hidden[rows, last])
 
-    def _fused_step(self) -> FusedStep | None:
-        self.n_steps += 1
-        if self.fused is None and self.n_steps == STEPS_BEFORE_FUSING and can_fuse_steps(self.model):
-            self.fused = FusedStep(self.model)
-        return self.fused
+
+def _by_length(works: Sequence[Work], indices: Sequence[int]) -> Iterator[list[int]]:
+    """Steps together, and chunks of like lengths."""
+    if steps := [i for i in indices if len(works[i].token_ids) == 1]:
+        yield steps
+    members: list[int] = []
+    n_real = 0
+    chunks = [i for i in indices if len(works[i].token_ids) > 1]
+    for i in sorted(chunks, key=lambda i: len(works[i].token_ids)):
+        longest = len(works[i].token_ids)
+        if members and n_real + longest < (1 - MAX_PADDING) * longest * (len(members) + 1):
+            yield members
+            members, n_real = [], 0
+        members.append(i)
+        n_real += longest
+    if members:
+        yield members
+
+
+def _paged_tensors(cache: PagedCache) -> layout.Cache:
+    """The cache as the kernels read it: its tables are written in place."""
+    stores = [cache.stores[layer] for layer in range(cache.config.n_layers)]
+    tables = [torch.from_numpy(array) for array in cache.tables]
+    scales = [(store.key_scales, store.value_scales) for store in stores]
+    return PagedTensors(
+        [store.keys for store in stores],
+        [store.values for store in stores],
+        [tables[cache.group_of[layer]] for layer in range(cache.config.n_layers)],
+        [key for key, _ in scales if key is not None] or None,
+        [value for _, value in scales if value is not None] or None,
+    ).describe()

@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,10 @@ class CacheRow:
     token_ids: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     """Of every full page, the chain up to its end."""
-    state_slot: int | None = None
+    slot: int = 0
+    """Where the row's tables and states are."""
+    writable_to: int = 0
+    """Tokens up to this one have pages that the row may write."""
     is_long: bool = False
     """Whether the row's keys have the angles of texts beyond the original context (longrope)."""
 
@@ -104,7 +108,11 @@ class PagedCache:
         }
         self.states: dict[int, tuple[Tensor, Tensor]] = {}
         """Of recurrent layers, one slot for each row."""
-        self._state_slots = list(range(max_rows)) if config.delta_rule is not None else []
+        self.pages_per_row = -(-self.max_seq_len // page_size)
+        shape = (max_rows, self.pages_per_row)
+        self.tables = [np.full(shape, NO_PAGE, np.int32) for _ in self.groups]
+        """Of each group, the pages of every slot."""
+        self._slots = list(range(max_rows - 1, -1, -1))
         self._unclean: set[int] = set()  # pages of the first group's and others' numbering, see `discard`
 
     def _make_groups(self, memory_bytes: int) -> list[PageGroup]:
@@ -147,8 +155,7 @@ class PagedCache:
         """An empty row for these tokens, or one that holds as many of them as shared pages have, but never all."""
         row = CacheRow(salt, [[] for _ in self.groups])
         row.is_long = self.switch_len is not None and len(token_ids) > self.switch_len
-        if self.is_recurrent:
-            row.state_slot = self._take_state_slot()
+        row.slot = self._take_slot()
         if self.shares_prefixes:
             self._share(row, token_ids)
         return row
@@ -168,6 +175,8 @@ class PagedCache:
                     for page in held:
                         group.pool.hold(page)
                     table.extend([NO_PAGE] * first + held)
+                for i, table in enumerate(row.tables):
+                    self.tables[i][row.slot, :n_pages] = table
                 row.token_ids.extend(token_ids[:length])
                 row.digests.extend(digests[:n_pages])
                 return
@@ -204,54 +213,62 @@ class PagedCache:
 
     def reserve(self, row: CacheRow, n_new: int) -> bool:
         """Make room for the row's next `n_new` tokens; False, and nothing changed, where pages are lacking."""
+        end = row.length + n_new
+        if end <= row.writable_to:
+            return True
         needed = self.n_pages_for(row, n_new)
         if any(n > group.pool.n_available for n, group in zip(needed, self.groups, strict=True)):
             return False
-        for group, table, n_pages in zip(self.groups, row.tables, needed, strict=True):
+        place = row.length // self.page_size
+        for group, table, of_slots, n_pages in zip(self.groups, row.tables, self.tables, needed, strict=True):
             if self._must_copy(group, table, row.length):
-                place = row.length // self.page_size
                 shared, table[place] = table[place], group.pool.take()
                 for layer in group.layers:
                     self.stores[layer].copy(shared, table[place])
                 self._released(group, [shared])
                 n_pages -= 1
             table.extend(group.pool.take() for _ in range(n_pages))
+            of_slots[row.slot, place : len(table)] = table[place:]
+        row.writable_to = len(row.tables[0]) * self.page_size
         return True
 
     def commit(self, row: CacheRow, token_ids: Sequence[int]) -> None:
         """These tokens of the reserved ones are in the cache now; full pages can be shared, passed ones are given back."""
+        n_full_before = row.length // self.page_size
         row.token_ids.extend(token_ids)
         n_full = row.length // self.page_size
-        if self.shares_prefixes and n_full > len(row.digests):
+        if self.shares_prefixes and n_full > n_full_before:
             first_new = len(row.digests)
             row.digests = self._chain(row, row.token_ids, n_full)
             for group, table in zip(self.groups, row.tables, strict=True):
                 for i in range(first_new, n_full):
                     if table[i] != NO_PAGE:
                         group.pool.publish(table[i], row.digests[i])
-        for group, table in zip(self.groups, row.tables, strict=True):
+        for group, table, of_slots in zip(self.groups, row.tables, self.tables, strict=True):
             first = group.first_needed(row.length, self.page_size)
             passed = []
             while first > 0 and table[first - 1] != NO_PAGE:
                 first -= 1
                 passed.append(table[first])
-                table[first] = NO_PAGE
-            self._released(group, passed)
+                table[first] = of_slots[row.slot, first] = NO_PAGE
+            if passed:
+                self._released(group, passed)
 
     @torch.inference_mode()
     def fork(self, row: CacheRow) -> CacheRow:
         """Another row with the same tokens; pages are copied when one of the two writes to them."""
         tables = [list(table) for table in row.tables]
         other = CacheRow(row.salt, tables, list(row.token_ids), list(row.digests), is_long=row.is_long)
-        for group, table in zip(self.groups, row.tables, strict=True):
+        other.slot = self._take_slot()
+        row.writable_to = 0  # the last page is shared now
+        for group, table, of_slots in zip(self.groups, row.tables, self.tables, strict=True):
+            of_slots[other.slot] = of_slots[row.slot]
             for page in table:
                 if page != NO_PAGE:
                     group.pool.hold(page)
-        if row.state_slot is not None:
-            other.state_slot = self._take_state_slot()
-            for pair in self.states.values():
-                for tensor in pair:
-                    tensor[other.state_slot] = tensor[row.state_slot]
+        for pair in self.states.values():
+            for tensor in pair:
+                tensor[other.slot] = tensor[row.slot]
         return other
 
     def release(self, row: CacheRow) -> None:
@@ -259,9 +276,7 @@ class PagedCache:
         for group, table in zip(self.groups, row.tables, strict=True):
             self._released(group, [page for page in reversed(table) if page != NO_PAGE])
             table.clear()
-        if row.state_slot is not None:
-            self._state_slots.append(row.state_slot)
-            row.state_slot = None
+        self._slots.append(row.slot)
         row.token_ids.clear()
         row.digests.clear()
 
@@ -273,10 +288,6 @@ class PagedCache:
                 if page != NO_PAGE:
                     group.pool.withdraw(page)
                     self._unclean.add(self._unclean_key(number, page))
-        if row.state_slot is not None:
-            for pair in self.states.values():
-                for tensor in pair:
-                    tensor[row.state_slot] = 0
         self.release(row)
 
     def forget(self) -> None:
@@ -298,8 +309,10 @@ class PagedCache:
         return page * len(self.groups) + group
 
     @torch.inference_mode()
-    def _take_state_slot(self) -> int:
-        slot = self._state_slots.pop()
+    def _take_slot(self) -> int:
+        slot = self._slots.pop()
+        for of_slots in self.tables:
+            of_slots[slot] = NO_PAGE
         for pair in self.states.values():
             for tensor in pair:
                 tensor[slot] = 0
@@ -310,11 +323,11 @@ class PagedCache:
         """Whether these new tokens change the angles of all earlier ones: the row must then be computed again."""
         return self.switch_len is not None and not row.is_long and row.length + n_new > self.switch_len
 
-    def page_table(self, rows: Sequence[CacheRow], group: int) -> Tensor:
-        """Pages (B, P) int32 of rows in a group; `NO_PAGE` where a row has fewer."""
-        longest = max(len(row.tables[group]) for row in rows)
-        tables = [[*row.tables[group], *[NO_PAGE] * (longest - len(row.tables[group]))] for row in rows]
-        return torch.tensor(tables, dtype=torch.int32, device=self.device)
+    def page_table(self, rows: Sequence[CacheRow], group: int, n_tokens: int) -> Tensor:
+        """Pages (B, P) int64 of rows in a group, for this many slots; `NO_PAGE` where a row has none."""
+        slots = [row.slot for row in rows]
+        table = self.tables[group][slots, : -(-n_tokens // self.page_size)]
+        return torch.from_numpy(table.astype(np.int64)).to(self.device)
 
     # --- figures
     @property

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from parakit.inference.config import SamplingConfig
 from parakit.inference.engine.paged_cache import CacheRow
@@ -43,8 +43,8 @@ class Request:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     seed: int | Sequence[int] | None = None
     """Of all completions together, or one of each; None: from `sampling.seed`, else a random one."""
-    n: int = 1
-    """Completions of this prompt, which is computed once."""
+    n: int | None = None
+    """Completions of this prompt, which is computed once; None: `sampling.n`."""
     priority: int = 0
     """Requests of a higher priority leave the queue first."""
     client: str = ""
@@ -57,8 +57,8 @@ class Request:
     """Ids that end a completion; None: the tokenizer's."""
     stop_check: StopCheck | None = None
     """A further reason to stop. Stop strings of `sampling` need none where the engine has a tokenizer."""
-    rules: GenerationRules | None = None
-    """What the publisher's settings demand of every token; None: nothing."""
+    rules: GenerationRules | Literal["published"] | None = "published"
+    """What is demanded of every token: what the model's publisher set, or these; None: nothing."""
 
 
 class Piece(NamedTuple):
@@ -185,4 +185,12 @@ class Row:
         handle = self.handle
         seconds = (handle.finished or time.perf_counter()) - handle.submitted
         reason = self.finish_reason or "interrupted"
-        return Completion("".join(self._shown), tuple(self.token_ids), self.n_prompt, reason, seconds)
+        return Completion(
+            "".join(self._shown),
+            tuple(self.token_ids),
+            self.n_prompt,
+            reason,
+            seconds,
+            (handle.first_token or handle.submitted) - handle.submitted,
+            tuple(self.choices) if self.sampler.config.log_probabilities is not None else (),
+        )

@@ -1,19 +1,18 @@
-"""A digest of a model's weights as they are now, so that nothing computed from other weights is used again."""
+"""A digest of tensors as they are now, so that nothing computed from other weights is used again."""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from itertools import chain
+from collections.abc import Iterable
 
 import torch
-from torch import nn
 
 
-def weights_digest(model: nn.Module) -> bytes:
-    """Changes when a tensor is replaced or written: training counts, and so does another adapter. Reads no values."""
+def digest_of(tensors: Iterable[torch.Tensor]) -> bytes:
+    """Changes when a tensor is replaced or written, as training does. Reads no values."""
     state = array("q")
-    for tensor in chain(model.parameters(), model.buffers()):
+    for tensor in tensors:
         state.append(tensor.data_ptr() % 2**62)
         state.append(_version(tensor))
     return hashlib.blake2b(state.tobytes(), digest_size=16).digest()

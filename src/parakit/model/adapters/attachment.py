@@ -116,7 +116,7 @@ class AdapterSet:
 
     def use(self, name: str | None) -> None:
         """Attach this adapter instead of the current one; None: the base alone."""
-        adapter = None if name is None else self._named(name)
+        adapter = None if name is None else self.get(name)
         detach(self.model)
         if adapter is not None:
             attach(self.model, adapter)
@@ -124,12 +124,13 @@ class AdapterSet:
 
     def remove(self, name: str) -> None:
         """Remove an adapter, after detaching it if it is attached."""
-        self._named(name)
+        self.get(name)
         if self.current == name:
             self.use(None)
         del self._adapters[name]
 
-    def _named(self, name: str) -> Adapter:
+    def get(self, name: str) -> Adapter:
+        """The adapter of this name, attached or not."""
         if name not in self._adapters:
             raise UserError(f"there is no adapter {name!r}", f"there are: {', '.join(self.names) or 'none'}")
         return self._adapters[name]
