@@ -50,7 +50,7 @@ def quantized(x, tensor):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("n, n_in, n_out", SIZES)
+@pytest.mark.parametrize(("n", "n_in", "n_out"), SIZES)
 def test_float_products_equal_torchs_and_do_not_depend_on_the_other_tokens(dtype, n, n_in, n_out):
     x, weight, bias = draw(n, n_in), draw(n_out, n_in, seed=1).to(dtype), draw(n_out, seed=2).to(dtype)
     result = multiply(x, weight, bias)
@@ -112,12 +112,15 @@ def test_what_is_not_finite_stays_in_its_token(n):
     x = draw(n + 2, 64)
     x[0, 5], x[1, 6] = float("nan"), float("inf")
     result = quantized(x, tensor)
-    assert not result[:2].isfinite().any() and torch.equal(result[2:], quantized(x[2:], tensor))
+    assert not result[:2].isfinite().any()
+    assert torch.equal(result[2:], quantized(x[2:], tensor))
 
 
 def test_half_precision_in_gives_half_precision_out_and_gradients_are_left_to_torch():
     tensor = quantize_tensor(draw(8, 64, seed=1), QuantScheme(bits=8))
     x = draw(3, 2, 64)
-    assert quantized(x.bfloat16(), tensor).dtype == torch.bfloat16 and quantized(x, tensor).shape == (3, 2, 8)
+    assert quantized(x.bfloat16(), tensor).dtype == torch.bfloat16
+    assert quantized(x, tensor).shape == (3, 2, 8)
     assert quantized_linear(x.requires_grad_(), tensor) is None
-    assert quantized(x.detach().double(), tensor) is None and quantized(x[:0].detach(), tensor) is None
+    assert quantized(x.detach().double(), tensor) is None
+    assert quantized(x[:0].detach(), tensor) is None
