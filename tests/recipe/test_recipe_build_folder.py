@@ -13,14 +13,15 @@ def test_a_build_stands_for_the_last_model_of_its_pipeline(tmp_path: Path) -> No
     recipe = {
         "align": [{"method": "reward"}, {"method": "dpo"}, {"method": "grpo"}],
         "distill": {"keep_layers": 1},
+        "quantize": {"bits": 8},
     }
     (tmp_path / "build.json").write_text("{}")
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     made = []
-    for stage in ("pretrain", "finetune", "reward", "dpo", "grpo", "distill"):
+    for stage in ("pretrain", "finetune", "reward", "dpo", "grpo", "distill", "quantize"):
         (tmp_path / stage).mkdir()
         made.append(resolve_model_folder(tmp_path).name)
-    assert made == ["pretrain", "finetune", "finetune", "dpo", "grpo", "distill"]
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe | {"align": None, "distill": None}))
+    assert made == ["pretrain", "finetune", "finetune", "dpo", "grpo", "distill", "quantize"]
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe | {"align": None, "distill": None, "quantize": None}))
     assert resolve_model_folder(tmp_path) == tmp_path / "finetune"
     assert resolve_model_folder(tmp_path / "dpo") == tmp_path / "dpo"

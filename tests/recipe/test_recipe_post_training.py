@@ -66,6 +66,17 @@ def test_the_stages_stand_in_the_order_of_a_life_each_behind_what_it_reads(tmp_p
     }
 
 
+def test_the_last_model_is_quantized_with_the_suites_of_the_evaluation(tmp_path: Path) -> None:
+    recipe = life(quantize={"bits": 4, "method": "gptq"}, seed=7)
+    *_, stage, evaluate = stages_of(recipe, tmp_path)
+    assert (stage.name, stage.parents) == ("quantize", ("distill",))
+    assert "quantize" in evaluate.parents
+    assert stage.settings["suites"]["n_suite_items"] == 8
+    assert stage.settings["quantization"]["seed"] == 7
+    assert models_of(recipe)["quantize"] == "quantize"
+    assert stages_of(life(quantize={"bits": 8}, distill=None), tmp_path)[-2].parents == ("grpo",)
+
+
 def test_a_step_that_names_its_reward_needs_no_reward_model(tmp_path: Path) -> None:
     step = {"method": "grpo", "reward": "final_answer", "max_steps": 1}
     stages = stages_of(life(align=[step], preferences=None), tmp_path)
@@ -99,6 +110,7 @@ def test_another_judge_is_part_of_a_step_s_key_where_there_is_one(tmp_path: Path
         ({"align": [LIFE["align"][1]] * 2}, "has the method 'dpo' twice"),
         ({"distill": {"keep_layers": 1, "size": "30k"}}, "both set what the student is"),
         ({"preferences": {}}, "give either paths or a primer"),
+        ({"quantize": {}}, "neither `bits` nor `size_budget` is set"),
         ({"align": [{"method": "dqo"}]}, "dpo"),
         ({"align": [{"max_steps": 1}]}, "method"),
     ],
@@ -117,6 +129,7 @@ def test_what_does_not_fit_together_is_refused_before_any_work(changes: dict[str
         ({"align": [{"method": "dpo", "prompts": ["chats.jsonl"]}]}, "align.0.prompts"),
         ({"distill": {"teacher_share": 0.4}}, "distill.teacher_share"),
         ({"distill": {"optimizer": "adamw", "momentum": 0.9}}, "distill.momentum"),
+        ({"quantize": {"bits": 8, "damping": 0.1}}, "quantize.damping"),
         ({"preferences": {"primer": {"n_documents": 5}}}, "preferences.primer.n_documents"),
     ],
 )
@@ -147,9 +160,12 @@ def test_a_classifier_is_not_distilled() -> None:
 
 
 def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
-    summary = build(life(), tmp_path).to_dict()
+    quantize = {"bits": 8, "n_measured_tokens": 64, "accept_loss": True}  # a suite of 8 questions falls by chance
+    summary = build(life(quantize=quantize), tmp_path).to_dict()
     folder = tmp_path / "primer"
-    assert list(summary["models"]) == ["base", "tuned", "dpo", "grpo", "distill"]
+    assert list(summary["models"]) == ["base", "tuned", "dpo", "grpo", "distill", "quantize"]
+    assert summary["stages"]["quantize"]["quantization"]["size"]["ratio"] > 3
+    assert 'id="quantization"' in (folder / "report.html").read_text(encoding="utf-8")
     for results in summary["suites"].values():
         assert list(results) == list(summary["models"])
     against = summary["against_parent"]
@@ -158,6 +174,7 @@ def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
         "dpo": "tuned",
         "grpo": "dpo",
         "distill": "grpo",
+        "quantize": "distill",
     }
     for name, stage in summary["models"].items():
         model, tokenizer = load_model(folder / stage)
