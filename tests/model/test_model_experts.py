@@ -27,6 +27,7 @@ from parakit.model.layers.experts import (
     load_balancing_loss,
     router_z_loss,
 )
+from parakit.training.compilation import compile_blocks
 from tests.model.formulas import arrays, config_of, encoder_of, joined_of, mixture, random_weights
 
 WIDE: dict[str, Any] = {"n_experts": 4, "d_ff": 24}  # rows of whole 16 bytes: PyTorch's own grouped product
@@ -277,8 +278,7 @@ def test_compiled_blocks_with_experts_compute_the_same() -> None:
     (wanted.square().sum() + router_losses(model)[0]).backward()
     gradients = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    for block in model.trunk.blocks:
-        block.compile(dynamic=False, backend="aot_eager")
+    compile_blocks(model, backend="aot_eager")
     got = model(ids)
     (got.square().sum() + router_losses(model)[0]).backward()
     assert (got - wanted).abs().max() <= 1e-5 * wanted.abs().max()

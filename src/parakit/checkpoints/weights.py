@@ -87,7 +87,7 @@ def empty_model(
     from torch.overrides import TorchFunctionMode
 
     class SkipInitializers(TorchFunctionMode):
-        """Initializers on the meta device would import torch's compiler, which takes seconds."""
+        """Initializers and `arange` on the meta device would import torch's compiler, which takes seconds."""
 
         def __torch_function__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: JsonObject | None = None
@@ -95,6 +95,8 @@ def empty_model(
             kwargs = kwargs or {}
             if getattr(func, "__module__", "") == "torch.nn.init":
                 return args[0] if args else kwargs["tensor"]
+            if func is torch.arange:
+                kwargs = {"device": "cpu", **kwargs}
             return func(*args, **kwargs)
 
     with torch.device("meta"), SkipInitializers():
@@ -105,7 +107,7 @@ def empty_model(
             if parameter is not None:
                 if id(parameter) not in allocated:
                     allocated[id(parameter)] = torch.nn.Parameter(
-                        torch.empty_like(parameter, dtype=dtype, device=device)
+                        torch.empty(parameter.shape, dtype=dtype, device=device)
                     )
                 module._parameters[name] = allocated[id(parameter)]
         if module._buffers:

@@ -19,12 +19,12 @@ from parakit.common.errors import CorruptArtifact, UserError
 
 MAX_JSON_BYTES, MAX_VALUES, MAX_DEPTH = 64_000_000, 4_000_000, 100
 DAMAGED = "the file is damaged: restore it, or rerun the command that wrote it"
-# a number beyond a float's range, an integer too long, half of a pair of surrogates
-_SUSPECT = re.compile(
-    rb"\d[eE]\+?\d{3}|\d{300}|\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
-)
+# Half of a pair of surrogates; each alternative begins with fixed bytes, which `re` finds much faster than a class.
+_HALF = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|\\u(?<!\\u[dD][89abAB]..\\u)[dD][c-fC-F]")
+_DIGITS_TO_0 = bytes.maketrans(b"123456789", b"0" * 9)
 _OTHER_BYTES = bytes(set(range(256)) - set(b"[]{}"))
 _MAX_SHOWN = 80
+_LARGEST, _MAX_DIGITS = 1e308, 300
 
 
 def parse_json(
@@ -34,17 +34,19 @@ def parse_json(
     n_values = data.count(b",") + data.count(b"[") + data.count(b"{")
     if n_values > max_values:
         raise UserError(f"{where}: holds {n_values} values of JSON; {max_values} is the limit", hint)
-    constants: list[str] = []
+    beyond: list[str] = []  # numbers that a float cannot hold
 
-    def constant(name: str) -> float:
-        constants.append(name)
-        return float(name)
+    def number(text: str) -> float:
+        if not -_LARGEST <= float(text) <= _LARGEST:
+            beyond.append(text)
+        return float(text)
 
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=constant)
+        value = json.loads(data.decode("utf-8"), parse_constant=number, parse_float=number)
     except (ValueError, RecursionError) as error:
         raise CorruptArtifact(f"{where}: not readable as JSON: {error}", hint) from None
-    if constants or _SUSPECT.search(data) or _depth(data) > MAX_DEPTH:
+    is_long = b"0" * _MAX_DIGITS in data.translate(_DIGITS_TO_0)
+    if beyond or is_long or _HALF.search(data) or _depth(data) > MAX_DEPTH:
         _check_values(value, where, hint)
     return check_shape(value, shape, where, hint)
 
@@ -111,10 +113,10 @@ def _check_values(value: Any, where: str | Path, hint: str) -> None:
             pending += [(key, path) for key in one]
         elif isinstance(one, list):
             pending += [(inner, (*path, i)) for i, inner in enumerate(one)]
-        elif isinstance(one, float) and not -1e308 <= one <= 1e308:
+        elif isinstance(one, float) and not -_LARGEST <= one <= _LARGEST:
             fault = f"is {one}, which is no number of JSON"
-        elif isinstance(one, int) and abs(one) >= 10**300:
-            fault = "is a number of more than 300 digits"
+        elif isinstance(one, int) and abs(one) >= 10**_MAX_DIGITS:
+            fault = f"is a number of more than {_MAX_DIGITS} digits"
         elif isinstance(one, str) and not is_text(one):
             fault = f"is {shown(one)}, which is no text: half a character"
         if fault:

@@ -51,7 +51,10 @@ class PagedTensors:
 
     def describe(self) -> layout.Cache:
         """Their addresses, for `NativeForward`; to be described again when one of them is replaced."""
-        n_pages, page_size = max(map(len, self.keys)), self.keys[0].shape[2]  # local layers may have fewer pages
+        n_pages, page_size = (
+            max(map(len, self.keys)),
+            self.keys[0].shape[2],
+        )  # local layers may have fewer pages
         layers = (layout.LayerCache * len(self.keys))()
         for i, layer in enumerate(layers):
             layer.keys, layer.values = self.keys[i].data_ptr(), self.values[i].data_ptr()

@@ -8,6 +8,7 @@ as measured on this machine earlier (stored next to PyTorch's compile cache), or
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import time
@@ -19,6 +20,7 @@ import torch
 from parakit.common.files import cache_folder, read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.model.heads import SequenceToSequence, TransformerModel
+from parakit.model.layers.experts import MixtureOfExperts
 from parakit.training.micro_batches import MicroBatch, Objective, TrainingBatch, input_ids_of
 
 # From benchmarks/results; used until this machine has measurements.
@@ -34,11 +36,23 @@ class CompileChoice:
     eager_seconds: float = 0.0  # forward and backward of one step; 0: not timed
 
 
-def compile_blocks(model: TransformerModel, dynamic: bool = False) -> None:
-    """Compile each block of `model` in place; `dynamic`: once for all sequence lengths. Parameter names do not change."""
+def compile_blocks(model: TransformerModel, dynamic: bool = False, backend: str = "inductor") -> None:
+    """Compile each block of `model` in place; `dynamic`: once for all sequence lengths; `backend`: of torch.compile.
+    Parameter names do not change.
+    """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    for experts in {type(module) for module in model.modules() if isinstance(module, MixtureOfExperts)}:
+        _keep_eager(experts)  # type: ignore[arg-type]  # a class is hashable
     for block in model.trunk.blocks:
-        block.compile(dynamic=dynamic)
+        block.compile(dynamic=dynamic, backend=backend)
+
+
+@functools.cache
+def _keep_eager(experts: type[MixtureOfExperts]) -> None:
+    """The sizes of the experts' groups are data: traced, they would be recompiled for every batch. Not a decorator of the
+    class, because `torch.compiler.disable` imports the compiler, which takes longer than all else that loads a model.
+    """
+    setattr(experts, "forward", torch.compiler.disable(experts.forward))  # noqa: B010 (a method, to mypy)
 
 
 @contextlib.contextmanager

@@ -58,8 +58,6 @@ class MixtureOfExperts(nn.Module):
                 nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
         nn.init.zeros_(self.down)
 
-    # The sizes of the groups are data: traced, they would be recompiled for every batch.
-    @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
         tokens = x.reshape(-1, x.shape[-1])  # (N, D)

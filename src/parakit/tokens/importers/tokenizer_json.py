@@ -15,12 +15,11 @@ KNOWN_PATTERNS = frozenset({*PATTERNS.values(), r"\s+", r" \z", " {2,}", r"[\s\S
 ADDED_FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
 
 
-def complete_json(text: str) -> str:
+def complete_json(published: JsonObject) -> JsonObject:
     """A third-party tokenizer.json with every field that the current format has: files from before 2022 lack some (the
     model's `type`, ByteLevel's `use_regex`, Metaspace's `prepend_scheme`), to which `tokenizers` gives their values.
-
     """
-    published = json.loads(text)
+    text = json.dumps(published, ensure_ascii=False)
     complete = json.loads(HuggingFaceTokenizer.from_str(text).to_str())
     added = [dict.fromkeys(ADDED_FLAGS, False) | token for token in published.get("added_tokens") or []]
     model = complete["model"]
@@ -28,15 +27,14 @@ def complete_json(text: str) -> str:
         complete["decoder"] = suffix_decoder(
             model["end_of_word_suffix"]
         )  # CLIP's: transformers decodes by its class
-    return json.dumps(complete | {"added_tokens": added}, ensure_ascii=False)
+    return complete | {"added_tokens": added}
 
 
-def without_sampling(text: str) -> str:
+def without_sampling(parsed: JsonObject) -> JsonObject:
     """A tokenizer.json that gives a text the same ids each time: a BPE `dropout` is switched off. It is for training."""
-    parsed = json.loads(text)
     if not parsed["model"].get("dropout"):
-        return text
-    return json.dumps(parsed | {"model": parsed["model"] | {"dropout": None}}, ensure_ascii=False)
+        return parsed
+    return parsed | {"model": parsed["model"] | {"dropout": None}}
 
 
 def suffix_decoder(suffix: str) -> JsonObject:

@@ -348,6 +348,7 @@ class Tokenizer:
                 target_json=files.target_json,
                 published=files.published,
             )
+            tokenizer.parsed_json = files.parsed
             for token in tokenizer.parsed_json.get("added_tokens") or []:
                 if tokenizer.token_id(token["content"]) != token["id"]:
                     raise ValueError(f"the added token {token['content']!r} cannot have the id {token['id']}")
