@@ -15,8 +15,13 @@ import transformers
 import parakit
 from parakit.cli.main import main
 from parakit.common import UserError
-from parakit.inference.config import SamplingConfig
-from parakit.inference.loaded_model import SamplingSettings
+from parakit.inference.config import (
+    BeamConfig,
+    ContrastiveConfig,
+    DecodingSettings,
+    SamplingConfig,
+    SamplingSettings,
+)
 from parakit.inference.scoring import encode_pair
 from parakit.stages.config import FinetuneConfig
 from parakit.tokens.chat.template import compile_chat, stop_ids
@@ -199,6 +204,8 @@ def test_a_build_stands_for_its_last_model(tmp_path, folders):
 
 def test_keyword_arguments_are_the_fields_of_the_settings():
     assert set(get_type_hints(SamplingSettings)) == set(SamplingConfig.model_fields)
+    searched = {*BeamConfig.model_fields, *ContrastiveConfig.model_fields}
+    assert set(get_type_hints(DecodingSettings)) == searched | set(SamplingConfig.model_fields)
 
 
 @pytest.mark.parametrize(

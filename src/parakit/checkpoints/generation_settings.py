@@ -31,11 +31,16 @@ KEYS: Mapping[str, str] = {
     "top_k": "top_k",
     "top_p": "top_p",
     "min_p": "min_p",
+    "typical_p": "typical_p",
+    "penalty_alpha": "penalty_alpha",
+    "sequence_bias": "sequence_bias",
     "repetition_penalty": "repetition_penalty",
     "encoder_repetition_penalty": "encoder_repetition_penalty",
     "no_repeat_ngram_size": "no_repeat_ngram_size",
     "encoder_no_repeat_ngram_size": "encoder_no_repeat_ngram_size",
     "n_beams": "num_beams",
+    "n_beam_groups": "num_beam_groups",
+    "diversity_penalty": "diversity_penalty",
     "early_stopping": "early_stopping",
     "length_penalty": "length_penalty",
     "renormalize_logits": "renormalize_logits",
@@ -66,9 +71,8 @@ _NEUTRAL: Mapping[str, Any] = {
 }
 # Keys of generation in a config.json for which there is no name here.
 _OTHER = (
-    *("typical_p", "epsilon_cutoff", "eta_cutoff", "diversity_penalty", "num_beam_groups", "penalty_alpha"),
-    *("num_return_sequences", "exponential_decay_length_penalty", "guidance_scale", "sequence_bias"),
-    *("forced_decoder_ids", "constraints", "force_words_ids", "max_time"),
+    *("epsilon_cutoff", "eta_cutoff", "num_return_sequences", "exponential_decay_length_penalty"),
+    *("guidance_scale", "forced_decoder_ids", "constraints", "force_words_ids", "max_time"),
 )
 GENERATION_KEYS = frozenset({*KEYS.values(), *_OTHER}) - {KEYS[name] for name in _TOKEN_IDS}
 # No effect on the generated text.
@@ -101,6 +105,11 @@ class GenerationSettings(Config):
     top_k: Count | None = None
     top_p: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     min_p: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    typical_p: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
+    penalty_alpha: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    """Of contrastive search: the weight of the likeness to earlier tokens."""
+    sequence_bias: tuple[tuple[Annotated[tuple[TokenId, ...], Field(min_length=1)], FiniteFloat], ...] = ()
+    """Sequences of ids, and what is added to the score of the last id behind the others."""
     repetition_penalty: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = None
     encoder_repetition_penalty: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = None
     """Rewards tokens of the source: the inverse of `repetition_penalty`, over the encoder's inputs."""
@@ -109,6 +118,9 @@ class GenerationSettings(Config):
     encoder_no_repeat_ngram_size: Count | None = None
     """No n-gram of this many tokens of the source occurs in its output."""
     n_beams: Annotated[Count, Field(ge=1, le=10_000)] | None = None
+    n_beam_groups: Annotated[Count, Field(ge=1, le=10_000)] | None = None
+    """Diverse beam search: the beams are split into so many groups."""
+    diversity_penalty: Annotated[FiniteFloat, Field(ge=0, le=1000)] | None = None
     early_stopping: bool | Literal["never"] | None = None
     """Stop at as many finished beams as there are beams (True), by a heuristic (False), by an exact bound ("never")."""
     length_penalty: Annotated[FiniteFloat, Field(ge=-100, le=100)] | None = None
@@ -143,7 +155,7 @@ class GenerationSettings(Config):
         """What sampling without beams uses, under the names of `SamplingConfig`: temperature 0 where the publisher does
         not sample. Empty where nothing is set.
         """
-        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
         settings = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.do_sample is False:
             return {"temperature": 0.0} | {k: v for k, v in settings.items() if k == "repetition_penalty"}

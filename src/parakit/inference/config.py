@@ -1,9 +1,11 @@
 """Settings of generation: sampling, beam search, and conversations within the context window."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 from pydantic import Field, field_validator, model_validator
 
+from parakit.common.errors import UserError
 from parakit.common.settings import Config
 
 StopWhen = Literal["unlikely", "full", "impossible"]
@@ -146,6 +148,7 @@ class BeamConfig(DecodingConfig):
         le=1000.0,
         description="Subtract this from a token's score for every beam of an earlier group that takes it now.",
     )
+    n: int = Field(default=1, ge=1, le=1000, description="Completions of a prompt: the best beams.")
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
@@ -155,6 +158,8 @@ class BeamConfig(DecodingConfig):
             )
         if self.diversity_penalty and self.n_beam_groups == 1:
             raise ValueError("diversity_penalty needs n_beam_groups over 1")
+        if self.n > self.n_beams:
+            raise ValueError(f"n = {self.n} is over n_beams = {self.n_beams}")
         return self
 
 
@@ -165,6 +170,82 @@ class ContrastiveConfig(DecodingConfig):
         default=0.6, ge=0.0, le=1.0, description="Weight of the likeness to earlier tokens; 0: greedy."
     )
     top_k: int = Field(default=4, ge=1, le=1000, description="How many of the likeliest tokens compete.")
+
+
+class SamplingSettings(TypedDict, total=False):
+    """Keyword arguments of the methods that generate; the fields of `SamplingConfig`."""
+
+    logit_bias: Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float]
+    repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    no_repeat_ngram_size: int | None
+    min_new_tokens: int | None
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    typical_p: float
+    seed: int | None
+    n: int
+    log_probabilities: int | None
+    stop: Sequence[str]
+
+
+class DecodingSettings(SamplingSettings, total=False):
+    """Those of every way of decoding: the fields of `BeamConfig` and `ContrastiveConfig` too. The keys choose the way: see
+    `decoding_method`.
+    """
+
+    n_beams: int
+    length_penalty: float
+    stop_when: StopWhen
+    n_beam_groups: int
+    diversity_penalty: float
+    penalty_alpha: float
+
+
+DecodingMethod = SamplingConfig | BeamConfig | ContrastiveConfig
+_NAMES: Mapping[type[DecodingConfig], str] = {
+    SamplingConfig: "sampling",
+    BeamConfig: "beam search",
+    ContrastiveConfig: "contrastive search",
+}
+
+
+def decoding_method(
+    settings: Mapping[str, Any], published: Mapping[str, Any], where: str = "settings"
+) -> DecodingMethod:
+    """The way of decoding that `settings` choose, over a publisher's: beam search with a field that only it has,
+    contrastive search with `penalty_alpha`, else the publisher's way if it has all of these fields, else sampling.
+
+    `n_beams` = 1 alone is no beam search. Raises `UserError` for a setting that the chosen way does not have.
+    """
+    only_beams = set(BeamConfig.model_fields) - set(SamplingConfig.model_fields)
+    if settings.get("n_beams") == 1 and not (set(settings) & only_beams) - {"n_beams"}:
+        settings = {name: value for name, value in settings.items() if name != "n_beams"}
+        published = {name: value for name, value in published.items() if name not in only_beams}
+    cause = next((name for name in settings if name in only_beams or name == "penalty_alpha"), None)
+    kind: type[SamplingConfig] | type[BeamConfig] | type[ContrastiveConfig] = SamplingConfig
+    if cause is not None:
+        kind = BeamConfig if cause in only_beams else ContrastiveConfig
+    elif published.get("n_beams", 1) > 1 and set(settings) <= set(BeamConfig.model_fields):
+        kind = BeamConfig
+    elif "penalty_alpha" in published and set(settings) <= set(ContrastiveConfig.model_fields):
+        kind = ContrastiveConfig
+    for name in settings:
+        owner = next((one for one in _NAMES if name in one.model_fields), None)
+        if owner is not None and name not in kind.model_fields:
+            raise UserError(
+                f"{where}: {name} is a setting of {_NAMES[owner]}, and {cause} chooses {_NAMES[kind]}",
+                "leave out one of them",
+            )
+    groups = (
+        ("n_beam_groups", "diversity_penalty") if "n_beams" in settings else ()
+    )  # of the publisher's beams
+    defaults = {k: v for k, v in published.items() if k in kind.model_fields and k not in groups}
+    return kind.parse({**defaults, **settings}, where)
 
 
 class ChatConfig(Config):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
 
 from parakit.checkpoints.adapters import load_adapter
+from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.loading import load_model
 from parakit.common.devices import pick_device, pick_dtype
 from parakit.common.errors import UserError
@@ -21,11 +22,26 @@ from parakit.common.progress import log
 from parakit.data.conversations.conversation import Message
 from parakit.inference.capabilities import Capability, ModelKind, model_kind, require_capability
 from parakit.inference.chat import ChatSession
-from parakit.inference.config import BeamConfig, ChatConfig, SamplingConfig, StopWhen
+from parakit.inference.config import (
+    BeamConfig,
+    ChatConfig,
+    ContrastiveConfig,
+    DecodingMethod,
+    DecodingSettings,
+    SamplingConfig,
+    SamplingSettings,
+    StopWhen,
+    decoding_method,
+)
 from parakit.inference.folder_settings import is_chat_tuned, read_sampling_settings, warn_prefix_lm
-from parakit.inference.generation.published_rules import beam_settings, not_honoured, published_settings_of
+from parakit.inference.generation.published_rules import (
+    beam_settings,
+    not_honoured,
+    published_settings_of,
+    search_settings,
+)
 from parakit.inference.generation.seq_to_seq import translate
-from parakit.inference.generation.text import CompletionStream, Prompt, generate, generate_batch, stream
+from parakit.inference.generation.text import Completion, CompletionStream, Prompt, complete, stream
 from parakit.inference.prediction.answers import MAX_ANSWER_LEN, Answer, answer
 from parakit.inference.prediction.batches import Text
 from parakit.inference.prediction.classification import (
@@ -49,19 +65,6 @@ Item = TypeVar("Item")
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
-class SamplingSettings(TypedDict, total=False):
-    """Keyword arguments of the methods that generate; the fields of `SamplingConfig`."""
-
-    repetition_penalty: float
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    seed: int | None
-    max_new_tokens: int
-    stop: Sequence[str]
-
-
 class Model:
     """A model, its tokenizer, and its published sampling settings."""
 
@@ -77,7 +80,7 @@ class Model:
     ) -> None:
         self.network, self.path, self.chat_tuned = network, Path(path), chat_tuned
         self.published: dict[str, Any] = dict(published or {})
-        """The publisher's settings of sampling (of an encoder-decoder: of beams); defaults of the methods that generate."""
+        """The publisher's settings of sampling, beams or contrastive search; defaults of the methods that generate."""
         self.adapters = adapters
         self._tokenizer = tokenizer
 
@@ -130,39 +133,55 @@ class Model:
 
     def sampling_config(self, **sampling: Unpack[SamplingSettings]) -> SamplingConfig:
         """These settings over the published ones over the defaults. Unknown keys and values are a `UserError`."""
-        return SamplingConfig.parse({**self.published, **sampling}, "sampling")
+        published = {k: v for k, v in self.published.items() if k in SamplingConfig.model_fields}
+        return SamplingConfig.parse({**published, **sampling}, "sampling")
 
     @overload
-    def generate(self, prompt: str, **sampling: Unpack[SamplingSettings]) -> str: ...
+    def generate(self, prompt: str, **settings: Unpack[DecodingSettings]) -> str: ...
     @overload
-    def generate(self, prompt: list[str], **sampling: Unpack[SamplingSettings]) -> list[str]: ...
-    def generate(self, prompt: str | list[str], **sampling: Unpack[SamplingSettings]) -> str | list[str]:
+    def generate(self, prompt: list[str], **settings: Unpack[DecodingSettings]) -> list[str]: ...
+    def generate(self, prompt: str | list[str], **settings: Unpack[DecodingSettings]) -> str | list[str]:
         """Continue a text, or each of several; returns the new text only.
 
-        `sampling`: max_new_tokens, temperature (0 is greedy), top_k, top_p, min_p, repetition_penalty, stop, seed. Raises
-        `UserError` for an empty text and for one over the context window.
+        `settings`: those of sampling (max_new_tokens, temperature (0 is greedy), top_k, top_p, min_p, typical_p, stop,
+        seed), or n_beams for beam search, or penalty_alpha for contrastive search; and penalties, logit_bias,
+        no_repeat_ngram_size for each. Raises `UserError` for an empty text and for one over the context window.
         """
-        network, config = self._network(heads.LanguageModel, "generate"), self.sampling_config(**sampling)
-        if isinstance(prompt, str):
-            return generate(network, self.tokenizer, prompt, config).text
-        return [done.text for done in generate_batch(network, self.tokenizer, prompt, config)]
+        several = [prompt] if isinstance(prompt, str) else prompt
+        texts = [done.text for done in self._complete(several, settings)]
+        return texts[0] if isinstance(prompt, str) else texts
 
     def chat(
-        self, messages: Sequence[Message | Mapping[str, str]], **sampling: Unpack[SamplingSettings]
+        self, messages: Sequence[Message | Mapping[str, str]], **settings: Unpack[DecodingSettings]
     ) -> str:
         """Answer a conversation: mappings with `role` (system, user, assistant, tool) and `content`.
 
         The model's chat template compiles it, as in training. Settings and errors as for `generate`.
         """
-        return generate(
-            self._network(heads.LanguageModel, "generate"),
-            self.tokenizer,
-            messages,
-            self.sampling_config(**sampling),
-        ).text
+        return self._complete([messages], settings)[0].text
+
+    def completions(self, prompt: Prompt, **settings: Unpack[DecodingSettings]) -> list[Completion]:
+        """`generate` (of a text) or `chat` (of messages), with all that is known: `n` completions of one reading of the
+        prompt, their ids, finish reasons, and with `log_probabilities` those of their tokens; of beams the best `n` with
+        their scores.
+        """
+        network = self._network(heads.LanguageModel, "generate")
+        return complete(network, self.tokenizer, [prompt], self._method(settings))[0]
+
+    def _complete(self, prompts: Sequence[Prompt], settings: DecodingSettings) -> list[Completion]:
+        """One completion of each prompt, for its text only."""
+        network, config = self._network(heads.LanguageModel, "generate"), self._method(settings)
+        several = not isinstance(config, ContrastiveConfig) and config.n > 1
+        if several or (isinstance(config, SamplingConfig) and config.log_probabilities is not None):
+            name = "n" if several else "log_probabilities"
+            raise UserError(f"{name} is set, and only a text is returned here", "take `completions`")
+        return [some[0] for some in complete(network, self.tokenizer, prompts, config)]
+
+    def _method(self, settings: DecodingSettings) -> DecodingMethod:
+        return decoding_method(settings, self.published, "generation")
 
     def stream(self, prompt: Prompt, **sampling: Unpack[SamplingSettings]) -> CompletionStream:
-        """`generate` (of a text) or `chat` (of messages) piece by piece: iterate for the text.
+        """`generate` (of a text) or `chat` (of messages) piece by piece, sampled or greedy: iterate for the text.
 
         The stream's `completion` then has the ids, the finish reason and the speed.
         """
@@ -200,7 +219,9 @@ class Model:
         settings: dict[str, Any] = {"n_beams": n_beams, "max_new_tokens": max_new_tokens}
         settings |= {"length_penalty": length_penalty, "stop_when": stop_when}
         chosen = {name: value for name, value in settings.items() if value is not None}
-        beams = BeamConfig.parse({"n_beams": 1, **self.published, **chosen}, "translate")
+        groups = ("n_beam_groups", "diversity_penalty") if n_beams else ()  # of the publisher's beams
+        published = {name: value for name, value in self.published.items() if name not in groups}
+        beams = BeamConfig.parse({"n_beams": 1, **published, **chosen}, "translate")
         return translate(
             network,
             self.tokenizer,
@@ -345,7 +366,11 @@ def _published_settings(network: heads.TransformerModel, path: str | Path) -> di
     settings = published_settings_of(network)
     if keys := not_honoured(settings, is_pair):
         log(f"{path}: generation settings that Parakit does not follow: {', '.join(keys)}")
-    return beam_settings(settings) if is_pair else read_sampling_settings(path)
+    if is_pair:
+        return beam_settings(settings)
+    published = read_sampling_settings(path) | search_settings(settings)
+    decoding_method({}, published, f"{path}: {GENERATION}")  # raises
+    return published
 
 
 def _attach_adapters(

@@ -50,6 +50,7 @@ def generation_rules(model: TransformerModel, tokenizer: Tokenizer) -> Generatio
         never = {tokenizer.pad_id, settings.pad_id, model.config.decoder_start_id}
         suppressed |= {i for i in never if i is not None} - {*eos_ids, settings.forced_bos_id}
     rules = GenerationRules(
+        sequence_bias=settings.sequence_bias,
         encoder_repetition_penalty=settings.encoder_repetition_penalty or 1.0,
         repetition_penalty=settings.repetition_penalty or 1.0 if pair else 1.0,
         no_repeat_ngram_size=settings.no_repeat_ngram_size or 0,
@@ -68,16 +69,34 @@ def generation_rules(model: TransformerModel, tokenizer: Tokenizer) -> Generatio
 
 
 def beam_settings(settings: GenerationSettings) -> dict[str, int | float | str]:
-    """The publisher's values for the fields of `BeamConfig`; empty where nothing is set."""
-    stop_when = {None: None, False: "unlikely", True: "full", "never": "impossible"}[settings.early_stopping]
+    """An encoder-decoder's values for the fields of `BeamConfig`; empty where nothing is set."""
     longest = settings.max_new_tokens or (
         settings.max_length and settings.max_length - 1
     )  # the start token counts
+    return _beams(settings) | ({"max_new_tokens": longest} if longest else {})
+
+
+def search_settings(settings: GenerationSettings) -> dict[str, int | float | str]:
+    """A decoder's values for the fields of `BeamConfig` or `ContrastiveConfig` where the publisher searches with these;
+    empty where it samples or is greedy.
+    """
+    if settings.do_sample:
+        return {}
+    if (settings.n_beams or 1) > 1:
+        return _beams(settings)
+    if settings.penalty_alpha and (settings.top_k or 0) > 1:
+        return {"penalty_alpha": settings.penalty_alpha, "top_k": settings.top_k or 0}
+    return {}
+
+
+def _beams(settings: GenerationSettings) -> dict[str, int | float | str]:
+    stop_when = {None: None, False: "unlikely", True: "full", "never": "impossible"}[settings.early_stopping]
     values = {
         "n_beams": settings.n_beams,
         "length_penalty": settings.length_penalty,
         "stop_when": stop_when,
-        "max_new_tokens": longest,
+        "n_beam_groups": settings.n_beam_groups,
+        "diversity_penalty": settings.diversity_penalty,
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -87,6 +106,8 @@ def not_honoured(settings: GenerationSettings, is_pair: bool) -> list[str]:
     keys = sorted(settings.other)
     if is_pair and settings.do_sample:
         keys.append("do_sample")
-    if not is_pair and (settings.n_beams or 1) > 1:
+    if is_pair and settings.penalty_alpha and not settings.do_sample and (settings.n_beams or 1) == 1:
+        keys.append("penalty_alpha")
+    if not is_pair and settings.do_sample and (settings.n_beams or 1) > 1:
         keys.append("num_beams")
     return keys

@@ -126,7 +126,7 @@ class GenerationRules:
         ids = history.token_ids
         sums: dict[int, float] = {}
         for (*before, last), bias in self.sequence_bias:
-            if last < len(row) and len(before) < max(len(ids), 1) and ids[len(ids) - len(before) :] == before:
+            if last < len(row) and ids[len(ids) - len(before) :] == before:
                 sums[last] = sums.get(last, 0.0) + bias
         if sums:
             row[list(sums)] += torch.tensor(list(sums.values()), device=row.device, dtype=row.dtype)

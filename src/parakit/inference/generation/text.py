@@ -1,24 +1,28 @@
-"""Generating text: a prompt or a conversation in, a completion out; at once, streamed, or many in a batch.
+"""Generating text: a prompt or a conversation in, a completion out; at once, streamed, or many in a batch; sampled,
+or searched by beams or contrast.
 
 A plain prompt gets what its tokenizer puts around a text (BOS, or nothing); a conversation is compiled by the chat
-template that tuning used. All three ways give the same text.
+template that tuning used. Sampled at once, streamed or in a batch the text is the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import require_capability
-from parakit.inference.config import SamplingConfig
+from parakit.inference.config import BeamConfig, DecodingMethod, SamplingConfig
+from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.completion import Completion as Completion
 from parakit.inference.generation.completion import FinishReason as FinishReason
 from parakit.inference.generation.completion import Prompt as Prompt
 from parakit.inference.generation.completion import check_prompt, resolve_logit_bias
 from parakit.inference.generation.completion import context_ids as context_ids
 from parakit.inference.generation.completion import prompt_ids as prompt_ids
+from parakit.inference.generation.contrastive_search import contrastive_search
 from parakit.inference.generation.decoding import generate_choices, stream_choices
 from parakit.inference.generation.published_rules import generation_rules
 from parakit.inference.generation.sampling import Choice, completion_seeds, request_seeds
@@ -147,12 +151,7 @@ def generate_batch(
     The `UserError` for a prompt that is empty or over the model's `max_seq_len` has the prompt's number.
     """
     started = time.perf_counter()
-    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
-    for number, prompt_token_ids in enumerate(ids, 1):
-        try:
-            check_prompt(len(prompt_token_ids), model.config.max_seq_len)
-        except UserError as error:
-            raise UserError(f"prompt {number} of {len(ids)}: {error.message}", error.hint) from None
+    ids = _checked_ids(model, tokenizer, prompts)
     config = resolve_logit_bias(config, tokenizer, model.config.vocab_size)
     seeds = request_seeds(config.seed, len(ids)) if seeds is None else seeds
     ends = frozenset(stop_ids(tokenizer))
@@ -171,30 +170,86 @@ def generate_batch(
         rules=generation_rules(model, tokenizer),
     )
     seconds = time.perf_counter() - started
+    has_log_probabilities = config.log_probabilities is not None
     return [
-        _completion(tokenizer, len(prompt_token_ids), choices, ends, config, seconds, prefix if chat else "")
+        replace(
+            _completion(
+                tokenizer,
+                len(prompt_token_ids),
+                [choice.token_id for choice in choices],
+                ends,
+                seconds,
+                prefix if chat else "",
+                config.stop,
+            ),
+            log_probabilities=tuple(choices) if has_log_probabilities else (),
+        )
         for prompt_token_ids, choices, chat in zip(ids, completions, is_chat, strict=True)
     ]
+
+
+def complete(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    config: DecodingMethod,
+    *,
+    micro_batch_size: int = MICRO_BATCH_SIZE,
+) -> list[list[Completion]]:
+    """The completions of each prompt by any way of decoding: `config.n` samples, or best beams, best first; or one.
+
+    Errors as for `generate_batch`.
+    """
+    if isinstance(config, SamplingConfig):
+        flat = generate_batch(model, tokenizer, prompts, config, micro_batch_size=micro_batch_size)
+        return [flat[i : i + config.n] for i in range(0, len(flat), config.n)]
+    started = time.perf_counter()
+    ids = _checked_ids(model, tokenizer, prompts)
+    ends, rules = frozenset(stop_ids(tokenizer)), generation_rules(model, tokenizer)
+    resolved = resolve_logit_bias(config, tokenizer, model.config.vocab_size)
+    found: list[list[tuple[list[int], float | None]]]
+    if isinstance(resolved, BeamConfig):
+        searched = beam_search(model, ids, resolved, ends, micro_batch_size=micro_batch_size, rules=rules)
+        found = [[(beam.token_ids, beam.score) for beam in beams[: resolved.n]] for beams in searched]
+    else:
+        found = [[(one, None)] for one in contrastive_search(model, ids, resolved, ends, rules=rules)]
+    seconds = time.perf_counter() - started
+    prefixes = ["" if isinstance(prompt, str) else response_prefix(tokenizer) for prompt in prompts]
+    return [
+        [
+            replace(
+                _completion(tokenizer, len(prompt_token_ids), token_ids, ends, seconds, prefix), score=score
+            )
+            for token_ids, score in some
+        ]
+        for prompt_token_ids, some, prefix in zip(ids, found, prefixes, strict=True)
+    ]
+
+
+def _checked_ids(model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """The ids of prompts that the model can read."""
+    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    for number, prompt_token_ids in enumerate(ids, 1):
+        try:
+            check_prompt(len(prompt_token_ids), model.config.max_seq_len)
+        except UserError as error:
+            if len(ids) == 1:
+                raise
+            raise UserError(f"prompt {number} of {len(ids)}: {error.message}", error.hint) from None
+    return ids
 
 
 def _completion(
     tokenizer: Tokenizer,
     n_prompt_tokens: int,
-    choices: Sequence[Choice],
+    token_ids: Sequence[int],
     ends: frozenset[int],
-    config: SamplingConfig,
     seconds: float,
     prefix: str,
+    stop: Sequence[str] = (),
 ) -> Completion:
-    text = TextStream(tokenizer, config.stop, prefix)
-    token_ids = tuple(choice.token_id for choice in choices)
+    text = TextStream(tokenizer, stop, prefix)
     shown = [text.push(token_id) for token_id in token_ids] + [text.finish()]
     ended = text.stopped or (bool(token_ids) and token_ids[-1] in ends)
-    return Completion(
-        "".join(shown),
-        token_ids,
-        n_prompt_tokens,
-        "stop" if ended else "length",
-        seconds,
-        log_probabilities=tuple(choices) if config.log_probabilities is not None else (),
-    )
+    reason: FinishReason = "stop" if ended else "length"
+    return Completion("".join(shown), tuple(token_ids), n_prompt_tokens, reason, seconds)
