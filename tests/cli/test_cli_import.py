@@ -234,16 +234,16 @@ def test_a_publishers_way_of_sampling_comes_along_and_is_what_is_done_unless_sai
     """What nothing here reads is named; a value that cannot be is refused by its file."""
     home = export_model(tiny_build / "pretrain", tmp_path / "home")
     settings, seen = home / "generation_config.json", {"do_sample": True, "top_k": 3, "top_p": 0.9}
-    more = seen | {"typical_p": 0.5, "transformers_version": "4"}
+    more = seen | {"eta_cutoff": 0.5, "transformers_version": "4"}
     settings.write_text(json.dumps(json.loads(settings.read_text()) | more))
     assert main(["import", str(home), "--output", str(tmp_path / "model")]) == 0
-    unknown = "generation_config.json has settings that Parakit keeps but does not use: typical_p\n"
+    unknown = "generation_config.json has settings that Parakit keeps but does not use: eta_cutoff\n"
     assert unknown in capsys.readouterr().err
     away = export_model(tmp_path / "model", tmp_path / "away")
     for folder in (tmp_path / "model", away):
         written = json.loads((folder / "generation_config.json").read_text())
         assert seen.items() <= written.items()
-        assert written["typical_p"] == 0.5
+        assert written["eta_cutoff"] == 0.5
     arguments = ["generate", str(away), "the bird", "--max-new-tokens", "2", "--device", "cpu"]
     assert main(arguments) == 0
     assert "published settings: temperature 1, top_k 3, top_p 0.9\n" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import transformers
 
 import parakit
 from parakit.checkpoints import load_model
+from parakit.common.errors import UserError
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.decoding import generate_ids
@@ -108,23 +109,49 @@ def test_settings_give_the_tokens_of_transformers(name, case, tmp_path_factory):
     assert [best[0].token_ids for best in search(model, rows(), beams, ends, rules=rules)] == wanted
 
 
+def published(folder, **settings):
+    """A tiny GPT-2 whose publisher set these, and transformers' of the same folder."""
+    folder = write_model("gpt2", folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 0, **settings}))
+    return parakit.load(folder, device="cpu"), transformers.AutoModelForCausalLM.from_pretrained(folder)
+
+
 def test_settings_of_a_folder_are_followed_or_named(tmp_path, capsys):
-    folder = write_model("gpt2", tmp_path / "model")
-    settings = {"no_repeat_ngram_size": 2, "max_new_tokens": 30, "num_beams": 4, "penalty_alpha": 0.6}
-    (folder / "generation_config.json").write_text(
-        json.dumps({"eos_token_id": 0, "do_sample": False, **settings})
-    )
-    model = parakit.load(folder, device="cpu")
+    settings = {"no_repeat_ngram_size": 2, "max_new_tokens": 30, "num_beams": 4, "eta_cutoff": 0.6}
+    model, reference = published(tmp_path / "model", do_sample=False, **settings)
     named = capsys.readouterr().err
-    assert "num_beams" in named
-    assert "penalty_alpha" in named
+    assert "eta_cutoff" in named
+    assert "num_beams" not in named
     assert "no_repeat" not in named
-    stream = model.stream("the old bird")
-    list(stream)
-    reference = transformers.AutoModelForCausalLM.from_pretrained(folder)
     ids = torch.tensor([model.tokenizer.encode("the old bird")])
-    out = reference.generate(ids, num_beams=1, penalty_alpha=None)[0, ids.shape[1] :]
-    assert list(stream.completion.token_ids) == out.tolist()
+    wanted = reference.generate(ids, eta_cutoff=None)[0, ids.shape[1] :].tolist()
+    assert list(model.completions("the old bird")[0].token_ids) == wanted
+    greedy = reference.generate(ids, num_beams=1, eta_cutoff=None)[0, ids.shape[1] :].tolist()
+    assert list(model.completions("the old bird", n_beams=1)[0].token_ids) == greedy
+    stream = model.stream("the old bird")  # which has no beams
+    list(stream)
+    assert list(stream.completion.token_ids) == greedy != wanted
+
+
+def test_a_decoder_searches_as_its_publisher_does(tmp_path):
+    groups = {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "max_new_tokens": 9}
+    model, _ = published(tmp_path / "groups", **groups)
+    found = model.completions("the old bird", n=4)
+    wanted = {"n_beams": 4, "n_beam_groups": 2, "diversity_penalty": 0.5, "max_new_tokens": 9, "n": 4}
+    assert found[0].score == max(one.score for one in found)
+    ids = [one.token_ids for one in found]
+    assert ids == [one.token_ids for one in model.completions("the old bird", **wanted)]
+    assert ids != [one.token_ids for one in model.completions("the old bird", n_beams=4, n=4)]
+    model, _ = published(tmp_path / "contrast", penalty_alpha=0.6, top_k=3, max_new_tokens=9)
+    wanted = model.generate("the old bird", penalty_alpha=0.6, top_k=3)
+    assert model.generate("the old bird") == wanted != model.generate("the old bird", temperature=0.0)
+    bias = [[[5], 2.5], [[5, 6], -40.0], [[7, 5], 3.0]]
+    model, reference = published(tmp_path / "bias", sequence_bias=bias, do_sample=False, max_new_tokens=12)
+    ids = torch.tensor([model.tokenizer.encode("the old bird")])
+    wanted = reference.generate(ids)[0, ids.shape[1] :].tolist()
+    assert list(model.completions("the old bird")[0].token_ids) == wanted
+    with pytest.raises(UserError, match="n_beams = 4 is no multiple of n_beam_groups = 3"):
+        published(tmp_path / "odd", **groups | {"num_beam_groups": 3})
 
 
 @pytest.mark.parametrize("name", PAIRS)

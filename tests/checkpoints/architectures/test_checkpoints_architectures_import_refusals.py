@@ -78,11 +78,11 @@ def test_what_an_import_leaves_out_is_named(folder, tmp_path):
     (path / "vocab.json").write_text("{}")
     (path / "data_config.json").write_text("{}")
     (path / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    folder("generation_config.json", typical_p=0.5)
+    folder("generation_config.json", eta_cutoff=0.5)
     import_model(str(path), tmp_path / "out")
     notes = open_artifact(tmp_path / "out").lineage["result"]["notes"]
     assert "of up to 40 tokens" in notes[0]
-    assert "keeps but does not use: typical_p" in notes[1]
+    assert "keeps but does not use: eta_cutoff" in notes[1]
     assert notes[2:] == ["replaced by tokenizer.json: vocab.json", "not kept: data_config.json"]
     assert (tmp_path / "out" / "README.md").read_text() == (path / "README.md").read_text()
 

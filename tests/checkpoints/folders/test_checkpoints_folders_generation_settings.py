@@ -86,9 +86,9 @@ def test_defaults_in_an_older_config_set_nothing(folder):
 
 def test_what_has_no_name_here_is_listed(folder):
     settings = published_generation(
-        folder({}, LLAMA | {"typical_p": 0.9, "chat_format": "chatml", "penalty_alpha": None})
+        folder({}, LLAMA | {"eta_cutoff": 0.9, "chat_format": "chatml", "penalty_alpha": None})
     )
-    assert settings.other == {"typical_p": 0.9, "chat_format": "chatml"}
+    assert settings.other == {"eta_cutoff": 0.9, "chat_format": "chatml"}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,12 @@ def test_what_has_no_name_here_is_listed(folder):
         ("temperature", math.inf),
         ("length_penalty", "long"),
         ("num_beams", 0),
+        ("num_beam_groups", 0),
+        ("diversity_penalty", math.nan),
+        ("typical_p", 0.0),
+        ("penalty_alpha", 1.5),
+        ("sequence_bias", [[[], 1.0]]),
+        ("sequence_bias", [[[3], "much"]]),
         ("num_beams", 1.5),
         ("top_p", 2.0),
         ("eos_token_id", [1, -2]),
