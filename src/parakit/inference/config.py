@@ -14,6 +14,9 @@ LogitBias = dict[
     int | Annotated[str, Field(min_length=1, max_length=1000)], Annotated[float, Field(ge=-1e4, le=1e4)]
 ]
 MAX_BIASES = 10_000
+MAX_CONSTRAINT = 262_144  # characters
+ConstraintText = Annotated[str, Field(max_length=MAX_CONSTRAINT)]
+JsonSchema = dict[str, Any] | bool | str
 
 
 class DecodingConfig(Config):
@@ -121,6 +124,22 @@ class SamplingConfig(DecodingConfig):
         max_length=64,
         description="Stop strings: they end the completion and are removed from it.",
     )
+    json_schema: JsonSchema | None = Field(
+        default=None, description="The completion is JSON that this schema validates."
+    )
+    regex: ConstraintText | None = Field(
+        default=None, description="The completion as a whole matches this regular expression (Rust's syntax)."
+    )
+    grammar: ConstraintText | None = Field(
+        default=None,
+        description="The completion follows this grammar in Lark's notation, from the rule start.",
+    )
+
+    @model_validator(mode="after")
+    def _check_constraints(self) -> Self:
+        if sum(one is not None for one in (self.json_schema, self.regex, self.grammar)) > 1:
+            raise ValueError("set one of json_schema, regex, grammar")
+        return self
 
 
 class BeamConfig(DecodingConfig):

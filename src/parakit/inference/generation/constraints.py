@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from parakit.common.errors import UserError
+from parakit.inference.config import MAX_CONSTRAINT, SamplingConfig
 from parakit.inference.generation.constraint_vocabulary import (
     ConstraintVocabulary,
     constraint_vocabulary,
@@ -30,7 +31,7 @@ from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-MAX_GRAMMAR_CHARS = 262_144
+MAX_GRAMMAR_CHARS = MAX_CONSTRAINT + 1024
 TRIAL_CPU_SECONDS = 1  # so that both compilations take 2 s at most
 TRIAL_SECONDS = 10.0  # of the clock: on a busy machine the child waits for a core
 TRIAL_BYTES = 1 << 30
@@ -165,6 +166,18 @@ def compile_constraint(
     constraint = Constraint(vocabulary, matcher, ends, name)
     constraint.start().allowed(())
     return constraint
+
+
+def request_constraint(config: SamplingConfig, tokenizer: Tokenizer, prefix: str = "") -> Constraint | None:
+    """The constraint that a request's settings name; None without one. Errors as for `compile_constraint`."""
+    settings: dict[str, Any] = {
+        "json_schema": config.json_schema,
+        "regex": config.regex,
+        "grammar": config.grammar,
+    }
+    if all(value is None for value in settings.values()):
+        return None
+    return compile_constraint(tokenizer, **settings, prefix=prefix)
 
 
 def _compile(vocabulary: ConstraintVocabulary, text: str, name: str) -> Any:

@@ -22,6 +22,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.config import DecodingConfig, SamplingConfig
 from parakit.inference.generation.completion import check_prompt as check_prompt
 from parakit.inference.generation.completion import max_completion as max_completion
+from parakit.inference.generation.constraints import Constraint
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.native_step import native_step
 from parakit.inference.generation.rules import GenerationRules, TokenHistory
@@ -136,10 +137,12 @@ class DecodeState:
         max_new_tokens: int,
         rules: GenerationRules | None = None,
         stop_ids: Collection[int] = (),
+        constraints: Sequence[Constraint | None] | None = None,
     ) -> None:
         self.next_logits = make_decode_step(model)
         self.cache, self.device = cache, model.lm_head.weight.device
         sources = getattr(model, "sources", prompts)
+        constraints = constraints or [None] * len(prompts)
         self.samplers = [
             RequestSampler(
                 config,
@@ -147,10 +150,11 @@ class DecodeState:
                 seed,
                 rules,
                 max_completion(len(prompt), config, model.config.max_seq_len),
+                None if constraint is None else constraint.start(),
                 source=source,
                 stop_ids=stop_ids,
             )
-            for prompt, seed, source in zip(prompts, seeds, sources, strict=True)
+            for prompt, seed, source, constraint in zip(prompts, seeds, sources, constraints, strict=True)
         ]
         self.logits: torch.Tensor | None = logits
         self.token_ids: list[int] = []
@@ -210,19 +214,21 @@ def generate_choices(
     stop_check: StopCheck | None = None,
     micro_batch_size: int = MICRO_BATCH_SIZE,
     rules: GenerationRules | None = None,
+    constraints: Sequence[Constraint | None] | None = None,
 ) -> list[list[Choice]]:
     """Complete prompts of any lengths; one list of new tokens per prompt, in the order of the prompts.
 
     A completion ends with a stop id (which is included), when `stop_check` confirms, after `config.max_new_tokens`, or
     at the model's `max_seq_len`. Prompt i is sampled with `seeds[i]`, or with a seed derived from (config.seed, i). Equal
     prompts are read once. `config.n` does not count here: repeat a prompt, with `completion_seeds`. `rules` are the
-    publisher's; None: the model's own probabilities decide. Raises `UserError` for an empty prompt, one over
-    `max_seq_len`, and a model that generates no text.
+    publisher's; None: the model's own probabilities decide. `constraints`: one for each prompt, or None. Raises
+    `UserError` for an empty prompt, one over `max_seq_len`, and a model that generates no text.
     """
     require_capability(model, "generate")
     for prompt in prompts:
         check_prompt(len(prompt), model.config.max_seq_len)
     seeds = request_seeds(config.seed, len(prompts)) if seeds is None else seeds
+    constraints = constraints or [None] * len(prompts)
     completions: list[list[Choice]] = [[] for _ in prompts]
     with evaluation_mode(model):
         for rows in rows_by_length(prompts, micro_batch_size):
@@ -234,6 +240,7 @@ def generate_choices(
                 [seeds[i] for i in rows],
                 stop_check,
                 rules,
+                [constraints[i] for i in rows],
             )
             for i, completion in zip(rows, batch, strict=True):
                 completions[i] = completion
@@ -248,6 +255,7 @@ def stream_choices(
     *,
     seed: int | None = None,
     rules: GenerationRules | None = None,
+    constraint: Constraint | None = None,
 ) -> Generator[Choice, None, None]:
     """Complete one prompt token by token: the tokens of `generate_choices`, each as soon as it is chosen."""
     require_capability(model, "generate")
@@ -259,17 +267,13 @@ def stream_choices(
     with evaluation_mode(model):
         cache = allocate_cache(model, [prompt], limit)
         logits = prefill(model, cache, [prompt])
-        state = DecodeState(
-            model,
-            cache,
-            logits,
-            [prompt],
-            config,
-            [seed],
-            max_new_tokens=limit,
-            rules=rules,
-            stop_ids=stop_ids,
-        )
+        settings = {
+            "max_new_tokens": limit,
+            "rules": rules,
+            "stop_ids": stop_ids,
+            "constraints": [constraint],
+        }
+        state = DecodeState(model, cache, logits, [prompt], config, [seed], **settings)
         for _ in range(limit):
             [choice] = state.step()
             yield choice
@@ -321,6 +325,7 @@ def _generate_batch(
     seeds: Sequence[int],
     stop_check: StopCheck | None,
     rules: GenerationRules | None,
+    constraints: Sequence[Constraint | None],
 ) -> list[list[Choice]]:
     """One batch from prefill to the last finished row."""
     limits = [max_completion(len(prompt), config, model.config.max_seq_len) for prompt in prompts]
@@ -340,6 +345,7 @@ def _generate_batch(
         max_new_tokens=max(limits),
         rules=rules,
         stop_ids=stop_ids,
+        constraints=[constraints[row.index] for row in rows],
     )
     while True:
         newest = state.step()  # the step's only wait for the device

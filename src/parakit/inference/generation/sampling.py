@@ -34,11 +34,9 @@ class TokenConstraint(Protocol):
     """What a grammar, a schema or an expression allows."""
 
     def allowed(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Which tokens may follow the completion `token_ids`: bool (V,); a shorter one forbids the ids behind it."""
-        ...
-
-    def accept(self, token_id: int) -> None:
-        """The completion goes on with this token."""
+        """Which tokens may follow the completion `token_ids`: bool (V,); a shorter one forbids the ids behind it. Calls
+        may come with any completions in any order.
+        """
         ...
 
 
@@ -130,8 +128,6 @@ class RequestSampler:
     def accept(self, token_id: int) -> None:
         """The completion goes on with this token."""
         self.history.token_ids.append(token_id)
-        if self.constraint is not None:
-            self.constraint.accept(token_id)
 
     def changed_scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits (V,) after the rules and the constraint; the input is not changed.

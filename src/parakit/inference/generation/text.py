@@ -22,6 +22,7 @@ from parakit.inference.generation.completion import Prompt as Prompt
 from parakit.inference.generation.completion import check_prompt, resolve_logit_bias
 from parakit.inference.generation.completion import context_ids as context_ids
 from parakit.inference.generation.completion import prompt_ids as prompt_ids
+from parakit.inference.generation.constraints import request_constraint
 from parakit.inference.generation.contrastive_search import contrastive_search
 from parakit.inference.generation.decoding import generate_choices, stream_choices
 from parakit.inference.generation.published_rules import generation_rules
@@ -65,8 +66,15 @@ class CompletionStream:
         prompt_token_ids = prompt_ids(tokenizer, prompt)
         check_prompt(len(prompt_token_ids), model.config.max_seq_len)
         self.n_prompt_tokens = len(prompt_token_ids)
-        rules = generation_rules(model, tokenizer)
-        self._stream = stream_choices(model, prompt_token_ids, config, self._stop_ids, seed=seed, rules=rules)
+        self._stream = stream_choices(
+            model,
+            prompt_token_ids,
+            config,
+            self._stop_ids,
+            seed=seed,
+            rules=generation_rules(model, tokenizer),
+            constraint=request_constraint(config, tokenizer, prefix),
+        )
 
     def __iter__(self) -> Iterator[str]:
         try:
@@ -159,6 +167,9 @@ def generate_batch(
     prefix = response_prefix(tokenizer) if any(is_chat) else ""
     check = StopStringCheck(tokenizer, config.stop, prefix) if config.stop else None
     ids = [one for one in ids for _ in range(config.n)]
+    constraints = {
+        chat: request_constraint(config, tokenizer, prefix if chat else "") for chat in set(is_chat)
+    }
     completions = generate_choices(
         model,
         ids,
@@ -168,6 +179,7 @@ def generate_batch(
         stop_check=check,
         micro_batch_size=micro_batch_size,
         rules=generation_rules(model, tokenizer),
+        constraints=[constraints[chat] for chat in is_chat],
     )
     seconds = time.perf_counter() - started
     has_log_probabilities = config.log_probabilities is not None
