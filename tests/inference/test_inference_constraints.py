@@ -15,10 +15,17 @@ import torch
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
+from parakit.inference.config import SamplingConfig
+from parakit.inference.engine.config import EngineConfig
+from parakit.inference.engine.engine import Engine
+from parakit.inference.engine.requests import Request
 from parakit.inference.generation import constraint_vocabulary, constraints
 from parakit.inference.generation.constraints import ConstraintState, compile_constraint
+from parakit.inference.generation.text import generate, generate_batch, stream
+from parakit.model import LanguageModel
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.tokens.chat.template import stop_ids
+from tests.inference.conftest import TINY, build_model
 from tests.sample_text import sentences
 
 SCHEMA = {
@@ -245,3 +252,66 @@ def test_grammars_are_compiled_once(
     compile_constraint(tokenizer, regex="once")
     monkeypatch.setattr(constraints, "_compile", None)
     compile_constraint(tokenizer, regex="once")
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer_of: Callable[[str], Tokenizer]) -> LanguageModel:
+    vocab_size = tokenizer_of("byte_bpe").vocab_size
+    return build_model(TINY.replace(vocab_size=vocab_size, max_seq_len=160), torch.float64, seed=1)
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 99}, "up": {"type": "boolean"}},
+    "required": ["age", "up"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_alone_streamed_batched_and_in_the_engine_it_is_the_same_valid_text(
+    temperature: float, model: LanguageModel, tokenizer_of: Callable[[str], Tokenizer]
+) -> None:
+    tokenizer = tokenizer_of("byte_bpe")
+    prompts: list[Any] = ["the bird", [{"role": "user", "content": "how old?"}], "a tree and"]
+    config = SamplingConfig(temperature=temperature, seed=3, max_new_tokens=80, json_schema=PERSON)
+    seeds = [5, 6, 7]
+    batch = generate_batch(model, tokenizer, prompts, config, seeds=seeds)
+    engine = Engine(model, tokenizer, EngineConfig(memory_bytes=4_000_000))
+    handles = [
+        engine.submit(Request(prompt=p, sampling=config, seed=s)) for p, s in zip(prompts, seeds, strict=True)
+    ]
+    engine.run()
+    for prompt, seed, done, handle in zip(prompts, seeds, batch, handles, strict=True):
+        pieces = stream(model, tokenizer, prompt, config, seed=seed)
+        assert "".join(pieces) == done.text
+        assert pieces.completion.token_ids == done.token_ids == handle.completions[0].token_ids
+        assert done.finish_reason == "stop"
+        jsonschema.validate(json.loads(done.text), PERSON)
+
+
+def test_what_is_cut_at_the_limit_says_so(
+    model: LanguageModel, tokenizer_of: Callable[[str], Tokenizer]
+) -> None:
+    config = SamplingConfig(temperature=0.0, max_new_tokens=5, regex="[a-z]{40}")
+    assert generate(model, tokenizer_of("byte_bpe"), "a", config).finish_reason == "length"
+
+
+def test_the_other_requests_of_an_engine_go_on_after_a_dead_end(
+    tokenizer_of: Callable[[str], Tokenizer],
+) -> None:
+    tokenizer = tokenizer_of("char")
+    model = build_model(TINY.replace(vocab_size=tokenizer.vocab_size), torch.float64)
+    engine = Engine(model, tokenizer, EngineConfig(memory_bytes=4_000_000))
+    settings = {"temperature": 0.0, "max_new_tokens": 8}
+    broken = engine.submit(Request(prompt="a", sampling=SamplingConfig(**settings, regex="aaΩ")))
+    fine = engine.submit(Request(prompt="a", sampling=SamplingConfig(**settings)))
+    engine.run()
+    assert fine.completions[0].text == generate(model, tokenizer, "a", SamplingConfig(**settings)).text
+    with pytest.raises(UserError, match="regex aaΩ: no valid text after 2 tokens"):
+        _ = broken.completions
+
+
+def test_settings_hold_one_constraint() -> None:
+    with pytest.raises(UserError, match="one of json_schema, regex, grammar"):
+        SamplingConfig.parse({"regex": "a", "grammar": "start: /a/"})

@@ -12,15 +12,16 @@ import parakit
 from parakit.cli.generate import sampling_settings
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, refuse_inert
+from parakit.cli.rendering.decoding_flags import DecodingFlags
 from parakit.common.errors import UserError
 from parakit.common.progress import log
-from parakit.inference.config import ChatConfig, SamplingConfig
+from parakit.inference.config import ChatConfig
 
 if TYPE_CHECKING:
     from parakit.inference.chat import ChatSession
 
 
-class ChatCommandConfig(SamplingConfig):
+class ChatCommandConfig(DecodingFlags):
     """Chat with a model. Lines that begin with / are commands; /help lists them, /quit ends the chat."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")

@@ -11,6 +11,7 @@ from pydantic import Field
 import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, refuse_inert
+from parakit.cli.rendering.decoding_flags import DecodingFlags, read_constraint_files
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from parakit.inference.generation.text import Prompt
 
 
-class GenerateCommandConfig(SamplingConfig):
+class GenerateCommandConfig(DecodingFlags):
     """Generate the continuation of a prompt; a chat-tuned model answers it."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
@@ -98,7 +99,8 @@ def sampling_settings(
             "published settings: "
             + ", ".join(f"{name} {_shown(value)}" for name, value in published_defaults.items())
         )
-    return {name: getattr(command, name) for name in kind.model_fields if name not in published_defaults}
+    settings = {name: getattr(command, name) for name in kind.model_fields if name not in published_defaults}
+    return read_constraint_files(settings)
 
 
 def _shown(value: Any) -> str:

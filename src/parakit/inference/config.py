@@ -210,6 +210,9 @@ class SamplingSettings(TypedDict, total=False):
     n: int
     log_probabilities: int | None
     stop: Sequence[str]
+    json_schema: Mapping[str, Any] | bool | str | None
+    regex: str | None
+    grammar: str | None
 
 
 class DecodingSettings(SamplingSettings, total=False):

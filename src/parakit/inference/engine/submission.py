@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from parakit.common.errors import UserError
@@ -16,8 +16,14 @@ from parakit.inference.generation.completion import (
     prompt_ids,
     resolve_logit_bias,
 )
+from parakit.inference.generation.constraints import request_constraint
 from parakit.inference.generation.published_rules import generation_rules
-from parakit.inference.generation.sampling import RequestSampler, completion_seeds, request_seeds
+from parakit.inference.generation.sampling import (
+    RequestSampler,
+    TokenConstraint,
+    completion_seeds,
+    request_seeds,
+)
 from parakit.inference.generation.text_stream import TextStream
 from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import response_prefix, stop_ids
@@ -58,9 +64,10 @@ class RowMaker:
         sampling = self._sampling(request.sampling)
         is_chat = request.prompt is not None and not isinstance(request.prompt, str)
         prefix = response_prefix(self.tokenizer) if self.tokenizer is not None and is_chat else ""
+        make_constraint = request.constraint or self._make_constraint(sampling, prefix)
         handle = RequestHandle(replace(request, token_ids=None, prompt=None), token_ids)
         for index, seed in enumerate(_seeds(request, n)):
-            constraint = None if request.constraint is None else request.constraint()
+            constraint = None if make_constraint is None else make_constraint()
             sampler = RequestSampler(sampling, token_ids, seed, rules, limit, constraint, stop_ids=ends)
             text = None if self.tokenizer is None else TextStream(self.tokenizer, sampling.stop, prefix)
             handle.rows.append(Row(handle, index, limit, sampler, ends, text, adapter))
@@ -74,9 +81,17 @@ class RowMaker:
     def _sampling(self, sampling: SamplingConfig) -> SamplingConfig:
         if self.tokenizer is not None:
             return resolve_logit_bias(sampling, self.tokenizer, self.model.config.vocab_size)
-        if sampling.stop:
-            raise UserError("stop strings need a tokenizer, and the engine has none", "use stop_ids")
+        for name in ("stop", "json_schema", "regex", "grammar"):
+            if getattr(sampling, name) not in (None, ()):
+                raise UserError(f"{name} needs a tokenizer, and the engine has none", "use stop_ids")
         return sampling
+
+    def _make_constraint(self, sampling: SamplingConfig, prefix: str) -> Callable[[], TokenConstraint] | None:
+        """What makes the constraint that the settings name; None without one."""
+        if self.tokenizer is None:
+            return None
+        constraint = request_constraint(sampling, self.tokenizer, prefix)
+        return None if constraint is None else constraint.start
 
     def _token_ids(self, request: Request) -> list[int]:
         if (request.prompt is None) == (request.token_ids is None):
