@@ -24,7 +24,7 @@ inline int padded(int n) { return (n + BLOCK - 1) / BLOCK * BLOCK; }
 struct Activations {
   int16_t* values;  // (padded(n_in))
   float* scales;    // (padded(n_in) / 32)
-  int32_t* sums;    // INT4: (padded(n_in) / 8), for each block the sum of the numbers of each of its LANES lanes
+  int32_t* sums;    // INT4: (padded(n_in) / 8), for each block -8 times the sum of each of its LANES lanes' numbers
 };
 
 inline int64_t activation_bytes(int n_in) { return int64_t(padded(n_in)) * 2 + padded(n_in) / 8 + padded(n_in) / 2; }
@@ -118,14 +118,14 @@ inline void prepare(const float* x, int n_in, int32_t kind, Activations out) {
     __m256i total = _mm256_setzero_si256();
     for (int j = 0; j < 4; j++) {
       __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(out.values + start + j * 16));
-      total = _mm256_add_epi32(total, _mm256_madd_epi16(v, _mm256_set1_epi16(1)));
+      total = _mm256_add_epi32(total, _mm256_madd_epi16(v, _mm256_set1_epi16(-8)));
     }
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), total);
 #else
     for (int lane = 0; lane < LANES; lane++) {
       int32_t total = 0;
       for (int i = 0; i < 8; i++) total += block[8 * lane + i];
-      sums[lane] = total;
+      sums[lane] = -8 * total;
     }
 #endif
   }

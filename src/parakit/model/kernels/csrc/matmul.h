@@ -12,20 +12,20 @@ constexpr int FEW = 4;  // tokens up to which tiles of products.h are faster tha
 template <int N>
 inline void matmul_tokens(const Weight& w, const float* x, int64_t x_stride, const Activations* prepared, float* y,
                           int64_t y_stride, int64_t first, int64_t end) {
-  int64_t row = first;
   auto put = [&](int64_t at, int n, float value) {
     y[n * y_stride + at] = w.bias ? value + element(w.bias, w.bias_kind, at) : value;
   };
-  for (; row + 4 <= end; row += 4) {
+  const int64_t step = (end - first) / 4;
+  for (int64_t row = first; row < first + step; row++) {
     float out[N][4];
-    tile<4, N>(w, row, x, x_stride, prepared, out);
+    tile<4, N>(w, row, step, x, x_stride, prepared, out);
     for (int n = 0; n < N; n++)
-      for (int r = 0; r < 4; r++) put(row + r, n, out[n][r]);
+      for (int r = 0; r < 4; r++) put(row + r * step, n, out[n][r]);
   }
-  for (; row < end; row++)
+  for (int64_t row = first + 4 * step; row < end; row++)
     for (int n = 0; n < N; n++) {
       float out[1][1];
-      tile<1, 1>(w, row, x + n * x_stride, x_stride, prepared ? prepared + n : nullptr, out);
+      tile<1, 1>(w, row, 1, x + n * x_stride, x_stride, prepared ? prepared + n : nullptr, out);
       put(row, n, out[0][0]);
     }
 }
