@@ -12,7 +12,6 @@
 
 namespace parakit {
 
-constexpr int CLAIM = 32768;    // bytes of weights that a thread takes at a time
 
 // Memory of a pass, cut from one block that is kept for the next.
 class Arena {
@@ -34,11 +33,6 @@ class Arena {
   int64_t used_ = 0;
 };
 
-// Buffers of per-token vectors: one for all threads, or one for each.
-struct Buffers {
-  float *x, *normed, *query, *key, *value, *attended, *y, *y2, *gate, *up, *head_input;
-};
-
 class Forward {
  public:
   Forward(const Model& model, const Cache& cache, const Batch& batch, int n_threads)
@@ -47,7 +41,6 @@ class Forward {
   void allocate(Arena& arena) {
     int64_t n = n_, width = m_.d_model, heads = int64_t(m_.n_heads) * m_.head_dim;
     int64_t kv = int64_t(m_.n_kv_heads) * m_.head_dim, d_ff = m_.d_ff;
-    int64_t widest = std::max({width, heads, d_ff});
     int copies = few_ ? n_threads_ : 1;
     longest_ = 0;
     for (int t = 0; t < n_; t++)
@@ -64,8 +57,7 @@ class Forward {
     int64_t n_partials = split_chunks_ ? n * partials_per_token_ : int64_t(n_threads_) * n_group_ * longest_ * partial_floats(m_);
     int64_t floats = copies * n * (2 * width + heads + 2 * d_ff) + n * (2 * width + 2 * heads + 2 * kv + 2 * d_ff) +
                      copies * std::max<int64_t>(batch_.n_logits, 1) * width + n_partials;
-    int64_t prepared_bytes = activation_bytes(int(widest)) + 64;
-    arena.reserve(floats * 4 + copies * n * prepared_bytes + 64 * 16 * (copies + 2) + 4096);
+    arena.reserve(floats * 4 + 64 * 16 * (copies + 2) + 4096);
     y_ = arena.take<float>(n * width);
     y2_ = arena.take<float>(n * width);
     query_ = arena.take<float>(n * heads);
@@ -82,7 +74,6 @@ class Forward {
       own.attended = few_ && split_chunks_ ? arena.take<float>(n * heads) : attended_;
       own.inner = few_ ? arena.take<float>(n * d_ff) : up_;
       own.head_input = arena.take<float>(std::max<int64_t>(batch_.n_logits, 1) * width);
-      own.storage = arena.take<char>(few_ ? n * prepared_bytes : 64);
       own_.push_back(own);
     }
   }
@@ -99,7 +90,6 @@ class Forward {
  private:
   struct Own {
     float *x, *normed, *attended, *inner, *head_input;
-    char* storage;
   };
 
   // f(token) for all tokens: by every thread, or shared out and followed by a barrier.
@@ -144,12 +134,12 @@ class Forward {
       apply_norm(m_.block_type == POST_NORM ? none : layer.attention_norm, x, m_.d_model, normed);
     });
     Product first[3] = {{&layer.query, query_, heads}, {&layer.key, key_, kv}, {&layer.value, value_, kv}};
-    multiply(first, 3, own.normed, width, own, team);
+    multiply(first, 3, own.normed, width, n_, team);
     for (int64_t t; (t = team.take(1)) < n_;) place(layer, cache, int(t));
     team.barrier();
     attend_all(layer, cache, own, team);
     Product second[1] = {{&layer.output, y_, width}};
-    multiply(second, 1, own.attended, heads, own, team);
+    multiply(second, 1, own.attended, heads, n_, team);
     each_token(team, [&](int t) {
       float *x = own.x + t * width, *normed = own.normed + t * width;
       if (parallel && m_.block_type == PARALLEL_SHARED_NORM) return;  // `normed` is that of the attention
@@ -162,12 +152,12 @@ class Forward {
   void feed_forward(const Layer& layer, Own& own, Team& team) {
     const int64_t d_ff = m_.d_ff;
     Product first[2] = {{&layer.up, up_, d_ff}, {&layer.gate, gate_, d_ff}};
-    multiply(first, m_.gated ? 2 : 1, own.normed, m_.d_model, own, team);
+    multiply(first, m_.gated ? 2 : 1, own.normed, m_.d_model, n_, team);
     each_token(team, [&](int t) {
       gate_and_up(m_.activation, m_.gated ? gate_ + t * d_ff : nullptr, up_ + t * d_ff, m_.d_ff, own.inner + t * d_ff);
     });
     Product second[1] = {{&layer.down, y2_, m_.d_model}};
-    multiply(second, 1, own.inner, d_ff, own, team);
+    multiply(second, 1, own.inner, d_ff, n_, team);
   }
 
   void absorb_feed_forward(const Layer& layer, int t, float* x, float* scratch) {
@@ -245,46 +235,8 @@ class Forward {
   }
 
   // Products of the same inputs, and a barrier.
-  void multiply(const Product* products, int count, const float* x, int64_t x_stride, Own& own, Team& team) {
-    multiply_rows(products, count, x, x_stride, n_, own, team);
-  }
-
-  void multiply_rows(const Product* products, int count, const float* x, int64_t x_stride, int n, Own& own, Team& team) {
-    if (!few_ || n > FEW) {
-      matmul(products, count, x, x_stride, n, team);
-      return team.barrier();
-    }
-    Activations prepared[FEW];
-    int32_t kind = NONE;
-    int64_t ends[3], n_claims = 0, rows[3];
-    for (int i = 0; i < count; i++) {
-      const Weight& w = *products[i].w;
-      if (is_quantized(w) && w.kind != kind) kind = w.kind;
-      rows[i] = std::max<int64_t>(4, CLAIM / row_bytes(w) / 4 * 4);
-      n_claims += (w.n_out + rows[i] - 1) / rows[i];
-      ends[i] = n_claims;
-    }
-    int32_t now = NONE;
-    for (int64_t claim; (claim = team.take(1)) < n_claims;) {
-      int i = 0;
-      while (claim >= ends[i]) i++;
-      const Weight& w = *products[i].w;
-      if (is_quantized(w) && w.kind != now) {  // the layers of a model may have different bits
-        now = w.kind;
-        for (int t = 0; t < n; t++) {
-          prepared[t] = activations_at(own.storage + t * Arena::size_of(activation_bytes(w.n_in)), w.n_in);
-          prepare(x + t * x_stride, w.n_in, now, prepared[t]);
-        }
-      }
-      int64_t begin = (claim - (i ? ends[i - 1] : 0)) * rows[i], end = std::min<int64_t>(begin + rows[i], w.n_out);
-      const Product& p = products[i];
-      switch (n) {
-        case 1: matmul_tokens<1>(w, x, x_stride, prepared, p.y, p.y_stride, begin, end); break;
-        case 2: matmul_tokens<2>(w, x, x_stride, prepared, p.y, p.y_stride, begin, end); break;
-        case 3: matmul_tokens<3>(w, x, x_stride, prepared, p.y, p.y_stride, begin, end); break;
-        default: matmul_tokens<4>(w, x, x_stride, prepared, p.y, p.y_stride, begin, end);
-      }
-    }
+  void multiply(const Product* products, int count, const float* x, int64_t x_stride, int n, Team& team) {
+    matmul(products, count, x, x_stride, n, team);
     team.barrier();
   }
 
@@ -308,7 +260,7 @@ class Forward {
       team.barrier();
     }
     Product head[1] = {{&m_.head, batch_.logits, m_.vocab_size}};
-    multiply_rows(head, 1, own.head_input, width, int(n_logits), own, team);
+    multiply(head, 1, own.head_input, width, int(n_logits), team);
     if (m_.logit_soft_cap > 0) {
       for (int64_t i; (i = team.take(1)) < n_logits;)
         soft_cap(batch_.logits + i * m_.vocab_size, m_.logit_soft_cap, m_.vocab_size);

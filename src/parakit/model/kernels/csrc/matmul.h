@@ -30,26 +30,42 @@ inline void matmul_tokens(const Weight& w, const float* x, int64_t x_stride, con
     }
 }
 
-inline void few_tokens(const Product& product, const float* x, int64_t x_stride, int n_tokens, Team& team) {
+// How many rows of a weight a thread takes at a time: long streams, but enough takes that no thread waits long.
+inline int64_t rows_of_claim(const Weight& w, int n_threads) {
+  int64_t bytes = row_bytes(w), claim = bytes * w.n_out / (n_threads * 4);
+  claim = claim < 16384 ? 16384 : claim > 131072 ? 131072 : claim;
+  return claim / bytes < 4 ? 4 : claim / bytes;
+}
+
+// All rows of all products are shared out at once; each thread quantizes x for itself.
+inline void few_tokens(const Product* products, int n_products, const float* x, int64_t x_stride, int n_tokens,
+                       Team& team) {
   static thread_local Scratch storage;
-  const Weight& w = *product.w;
   Activations prepared[FEW];
-  if (is_quantized(w)) {
-    char* memory = static_cast<char*>(storage.at_least(size_t(n_tokens) * activation_bytes(w.n_in)));
-    for (int n = 0; n < n_tokens; n++) {
-      prepared[n] = activations_at(memory + n * activation_bytes(w.n_in), w.n_in);
-      prepare(x + n * x_stride, w.n_in, w.kind, prepared[n]);
+  int32_t prepared_for = NONE;
+  int64_t claim = team.take(1), first_claim = 0;
+  for (const Product* p = products; p < products + n_products; p++) {
+    const Weight& w = *p->w;
+    const int64_t n_rows = rows_of_claim(w, team.n_threads()), n_claims = (w.n_out + n_rows - 1) / n_rows;
+    for (; claim < first_claim + n_claims; claim = team.take(1)) {
+      if (is_quantized(w) && w.kind != prepared_for) {
+        prepared_for = w.kind;
+        int64_t bytes = (activation_bytes(w.n_in) + 63) / 64 * 64;
+        char* memory = static_cast<char*>(storage.at_least(size_t(n_tokens) * bytes));
+        for (int n = 0; n < n_tokens; n++) {
+          prepared[n] = activations_at(memory + n * bytes, w.n_in);
+          prepare(x + n * x_stride, w.n_in, w.kind, prepared[n]);
+        }
+      }
+      int64_t first = (claim - first_claim) * n_rows, end = first + n_rows < w.n_out ? first + n_rows : w.n_out;
+      switch (n_tokens) {
+        case 1: matmul_tokens<1>(w, x, x_stride, prepared, p->y, p->y_stride, first, end); break;
+        case 2: matmul_tokens<2>(w, x, x_stride, prepared, p->y, p->y_stride, first, end); break;
+        case 3: matmul_tokens<3>(w, x, x_stride, prepared, p->y, p->y_stride, first, end); break;
+        default: matmul_tokens<4>(w, x, x_stride, prepared, p->y, p->y_stride, first, end);
+      }
     }
-  }
-  constexpr int ROWS = 32;
-  for (int64_t first; (first = team.take(ROWS)) < w.n_out;) {
-    int64_t end = first + ROWS < w.n_out ? first + ROWS : w.n_out;
-    switch (n_tokens) {
-      case 1: matmul_tokens<1>(w, x, x_stride, prepared, product.y, product.y_stride, first, end); break;
-      case 2: matmul_tokens<2>(w, x, x_stride, prepared, product.y, product.y_stride, first, end); break;
-      case 3: matmul_tokens<3>(w, x, x_stride, prepared, product.y, product.y_stride, first, end); break;
-      default: matmul_tokens<4>(w, x, x_stride, prepared, product.y, product.y_stride, first, end);
-    }
+    first_claim += n_claims;
   }
 }
 
@@ -64,10 +80,7 @@ inline void matmul(const Product* products, int n_products, const float* x, int6
     }
     return;
   }
-  for (int i = 0; i < n_products; i++) {
-    if (i) team.barrier();
-    few_tokens(products[i], x, x_stride, n_tokens, team);
-  }
+  few_tokens(products, n_products, x, x_stride, n_tokens, team);
 }
 
 }  // namespace parakit
