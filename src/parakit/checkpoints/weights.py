@@ -154,6 +154,37 @@ def load_into(
                 )
 
 
+def fill_model(
+    model: TransformerModel,
+    architecture: Architecture,
+    head: Head,
+    tensors: Iterable[tuple[str, torch.Tensor]],
+) -> set[str]:
+    """Copy named tensors, which are in no folder, into a model's parameters; the names that came. Raises `UserError` for one
+    that such a model does not have, or of another shape.
+    """
+    import torch
+
+    parameters = dict(model.named_parameters())
+    expected = {tensor.hf_name: tensor for tensor in architecture.hf_tensors(model.config, head)}
+    filled = set()
+    with torch.no_grad():
+        for name, values in tensors:
+            if name not in expected or tuple(values.shape) != expected[name].shape:
+                wanted = (
+                    f", not {expected[name].shape}"
+                    if name in expected
+                    else ", and the model has no such tensor"
+                )
+                raise UserError(
+                    f"the tensor {name!r} has the shape {tuple(values.shape)}{wanted}",
+                    "the file is damaged: fetch it again",
+                )
+            _fill(parameters, expected[name], values)
+            filled.add(name)
+    return filled
+
+
 def export_tensors(
     model: TransformerModel, architecture: Architecture, head: Head, dtype: torch.dtype | None
 ) -> Iterator[tuple[str, torch.Tensor]]:

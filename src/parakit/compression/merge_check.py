@@ -42,18 +42,23 @@ def merge_prompts(texts: Sequence[str], file: str | None) -> tuple[str, ...]:
     """The prompts given, those of a file (one a line), or the beginnings of the built-in general texts."""
     found = [*texts]
     if file is not None:
-        path = Path(file)
-        if not path.is_file():
-            raise UserError(f"{file}: no such file", "name a text file with one prompt a line")
-        try:
-            found += [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except UnicodeDecodeError:
-            raise UserError(f"{file}: is not UTF-8 text", "name a text file with one prompt a line") from None
+        found += [line.strip() for line in read_text(file).splitlines() if line.strip()]
         if not found:
             raise UserError(f"{file}: has no prompts", "write one prompt a line")
     if len(found) > MAX_PROMPTS:
         raise UserError(f"{len(found)} prompts to compare logits on", f"give {MAX_PROMPTS} at most")
     return tuple(found) or tuple(text[:BUILT_IN_CHARS] for text in general_texts().values())
+
+
+def read_text(file: str) -> str:
+    """The content of a text file; `UserError` where there is none, or it is not UTF-8."""
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"{file}: no such file", "name a text file")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: is not UTF-8 text", "name a text file in UTF-8") from None
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.gguf.families import family_of
-from parakit.checkpoints.gguf.metadata import ModelMetadata
+from parakit.checkpoints.gguf.metadata import ModelMetadata, sampling_settings
 from parakit.checkpoints.gguf.reader import read_gguf
 from parakit.checkpoints.gguf.tensors import published_tensors
 from parakit.checkpoints.gguf.tokenizer import convert_tokenizer
@@ -57,7 +57,7 @@ def converted_gguf(
     try:
         with disk_errors(output):
             write_json_atomic(folder / "config.json", config | {"dtype": "float32"} | tokenizer.generation)
-            write_json_atomic(folder / GENERATION, tokenizer.generation)
+            write_json_atomic(folder / GENERATION, tokenizer.generation | sampling_settings(file))
             write_json_atomic(folder / "tokenizer.json", tokenizer.tokenizer)
             write_json_atomic(folder / "tokenizer_config.json", tokenizer.settings)
             if tokenizer.chat_template is not None:

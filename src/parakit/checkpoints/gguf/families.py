@@ -65,7 +65,7 @@ def family_of(file: GGUFFile) -> tuple[str, GGUFFamily]:
     if not isinstance(name, str):
         raise CorruptArtifact(f"{file.path}: does not name its architecture", "fetch the file again")
     if name == "llama" and file.metadata.get("llama.expert_count"):
-        return name, _MIXTRAL
+        return name, MIXTRAL
     if name not in FAMILIES:
         raise UserError(
             f"{file.path}: holds a model of the architecture {name!r}",
@@ -224,7 +224,7 @@ def _gemma(metadata: ModelMetadata, model_type: str, class_name: str, *, n_layer
     }
 
 
-_MIXTRAL = GGUFFamily(
+MIXTRAL = GGUFFamily(
     _mixtral,
     {**_ROTARY_LAYER, "ffn_gate_inp": "block_sparse_moe.gate"},
     experts={

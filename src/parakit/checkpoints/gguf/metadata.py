@@ -29,7 +29,21 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "leading_dense_block_count": (0,),
     "logit_scale": (0.0, 1.0),
 }
+# setting under transformers' name in generation_config.json (and Parakit's) -> key of the file
+SAMPLING = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
 _HINT = "the file is damaged or incomplete: fetch it again"
+
+
+def sampling_settings(file: GGUFFile) -> JsonObject:
+    """How the publisher samples, as generation_config.json has it; empty where the file does not say."""
+    found = {name: file.metadata[key] for name, key in SAMPLING.items() if key in file.metadata}
+    return found | ({"do_sample": found.get("temperature") != 0.0} if found else {})
 
 
 class ModelMetadata:

@@ -14,6 +14,8 @@ from parakit.common.settings import closest_match
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS
 
 DEFAULT = "default"
+NORMALIZER = "parakit.normalizer"
+"""Parakit's own key: what normalizes text, where it is not what the splitting's name implies."""
 _UPPER, _LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
 _START, _SPACES = r"[^\r\n\p{L}\p{N}]?", r"\s*[\r\n]+|\s+(?!\S)|\s+"
 # Mistral's tekken: case_aware without contractions, each digit alone

@@ -20,7 +20,7 @@ _YARN_KEYS = {
     "rope.scaling.yarn_beta_slow": "beta_slow",
 }
 _LLAMA3_LENGTHS = (8192, 4096, 2048, 16384, 32768)  # original lengths; published models have the first
-_LOW, _HIGH = 1.0, 4.0
+LOW, HIGH = 1.0, 4.0
 
 
 def rope_settings(metadata: ModelMetadata, head_dim: int, default_theta: float = 10_000.0) -> JsonObject:
@@ -60,7 +60,7 @@ def llama3_factors(theta: float, head_dim: int, factor: float, original: int) ->
     longer than the original length, and a blend between.
     """
     wavelengths = 2 * math.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
-    blend = np.clip((original / wavelengths - _LOW) / (_HIGH - _LOW), 0, 1)
+    blend = np.clip((original / wavelengths - LOW) / (HIGH - LOW), 0, 1)
     factors: np.ndarray = 1 / ((1 - blend) / factor + blend)
     return factors
 
@@ -74,8 +74,8 @@ def _llama3(metadata: ModelMetadata, theta: float, head_dim: int) -> JsonObject:
             return {
                 "rope_type": "llama3",
                 "factor": factor,
-                "low_freq_factor": _LOW,
-                "high_freq_factor": _HIGH,
+                "low_freq_factor": LOW,
+                "high_freq_factor": HIGH,
                 "original_max_position_embeddings": original,
             }
     raise UserError(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from parakit.checkpoints.gguf.pre_tokenizers import DEFAULT, Splitting, splitting
+from parakit.checkpoints.gguf.pre_tokenizers import DEFAULT, NORMALIZER, Splitting, splitting
 from parakit.checkpoints.gguf.reader import GGUFFile
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject
@@ -30,18 +30,18 @@ from parakit.tokens.importers.sentencepiece_tokenizer import sentencepiece_json
 from parakit.tokens.importers.tokenizer_json import added_token, base_json, template_processing
 
 ValueT = TypeVar("ValueT", str, bool)
-_PREFIX = "tokenizer.ggml."
+PREFIX = "tokenizer.ggml."
 TEMPLATE = "tokenizer.chat_template"
 _HINT = "the file is damaged: fetch it again"
 # purpose -> key of its id; llama.cpp's own spelling
-_IDS = {
+IDS: dict[str, str] = {
     **{name: f"{name}_token_id" for name in ("bos", "eos", "mask", "cls")},
     **{"unk": "unknown_token_id", "pad": "padding_token_id", "sep": "seperator_token_id"},
 }
-_STOPS = ("eos_token_id", "eot_token_id", "eom_token_id")
+STOPS = ("eos_token_id", "eot_token_id", "eom_token_id")
 _SPM_IDS = {"unk": 0, "bos": 1, "eos": 2}  # of `llama` tokenizers, where the file does not say so
 _READ = {
-    *(*_IDS.values(), *_STOPS, "model", "pre", "tokens", "token_type", "scores", "merges", "add_bos_token"),
+    *(*IDS.values(), *STOPS, "model", "pre", "tokens", "token_type", "scores", "merges", "add_bos_token"),
     *("add_eos_token", "add_space_prefix", "remove_extra_whitespaces"),
 }
 
@@ -64,7 +64,7 @@ def convert_tokenizer(file: GGUFFile, max_seq_len: int) -> ConvertedTokenizer:
     contradict each other.
     """
     metadata = file.metadata
-    kind, where = metadata.get(f"{_PREFIX}model"), str(file.path)
+    kind, where = metadata.get(f"{PREFIX}model"), str(file.path)
     if kind not in ("gpt2", "llama"):
         what = (
             "holds no tokenizer"
@@ -108,7 +108,7 @@ def _vocabulary(file: GGUFFile) -> tuple[list[str], list[int]]:
     """Every token and its type, which is text where the file names none."""
     tokens = _list(file, "tokens", str)
     types = (
-        _list(file, "token_type", int) if f"{_PREFIX}token_type" in file.metadata else [NORMAL] * len(tokens)
+        _list(file, "token_type", int) if f"{PREFIX}token_type" in file.metadata else [NORMAL] * len(tokens)
     )
     if len(types) != len(tokens) or not tokens:
         raise CorruptArtifact(f"{file.path}: has {len(tokens)} tokens and {len(types)} token types", _HINT)
@@ -123,18 +123,18 @@ def _vocabulary(file: GGUFFile) -> tuple[list[str], list[int]]:
 
 
 def _list(file: GGUFFile, key: str, kind: type) -> list[Any]:
-    values = file.metadata.get(f"{_PREFIX}{key}")
+    values = file.metadata.get(f"{PREFIX}{key}")
     if not isinstance(values, list) or not all(type(value) is kind for value in values):
-        raise CorruptArtifact(f"{file.path}: `{_PREFIX}{key}` is no list of {kind.__name__} values", _HINT)
+        raise CorruptArtifact(f"{file.path}: `{PREFIX}{key}` is no list of {kind.__name__} values", _HINT)
     return values
 
 
 def _value(file: GGUFFile, key: str, default: ValueT) -> ValueT:
     """A string or a flag, of the default's type."""
-    value = file.metadata.get(f"{_PREFIX}{key}", default)
+    value = file.metadata.get(f"{PREFIX}{key}", default)
     if type(value) is not type(default):
         raise CorruptArtifact(
-            f"{file.path}: `{_PREFIX}{key}` is {value!r}, not a {type(default).__name__}", _HINT
+            f"{file.path}: `{PREFIX}{key}` is {value!r}, not a {type(default).__name__}", _HINT
         )
     return value
 
@@ -142,14 +142,14 @@ def _value(file: GGUFFile, key: str, default: ValueT) -> ValueT:
 def _special_ids(file: GGUFFile, kind: str, n_tokens: int) -> dict[str, int]:
     """Ids by purpose. UNK of a byte-level tokenizer never occurs, and is left out."""
     ids: dict[str, int] = {}
-    for purpose, key in _IDS.items():
+    for purpose, key in IDS.items():
         default = _SPM_IDS.get(purpose) if kind == "llama" else None
-        value = file.metadata.get(f"{_PREFIX}{key}", default)
+        value = file.metadata.get(f"{PREFIX}{key}", default)
         if value is None:
             continue
         if type(value) is not int or not 0 <= value < n_tokens:
             raise CorruptArtifact(
-                f"{file.path}: `{_PREFIX}{key}` is {value!r}, and there are {n_tokens} tokens", _HINT
+                f"{file.path}: `{PREFIX}{key}` is {value!r}, and there are {n_tokens} tokens", _HINT
             )
         ids[purpose] = value
     return ids
@@ -157,6 +157,9 @@ def _special_ids(file: GGUFFile, kind: str, n_tokens: int) -> dict[str, int]:
 
 def _byte_bpe(file: GGUFFile, tokens: list[str], types: list[int], split: Splitting) -> JsonObject:
     """Byte-level BPE. Unused tokens called [PAD7] only fill the embedding, and are left out."""
+    normalizer = file.metadata.get(NORMALIZER, split.normalizer or "none")
+    if normalizer not in ("none", "NFC"):
+        raise CorruptArtifact(f"{file.path}: `{NORMALIZER}` is {normalizer!r}, not none or NFC", _HINT)
     vocabulary = {
         token: i for i, token in enumerate(tokens) if not (types[i] == UNUSED and token == f"[PAD{i}]")
     }
@@ -173,7 +176,7 @@ def _byte_bpe(file: GGUFFile, tokens: list[str], types: list[int], split: Splitt
     ]
     return {
         **base_json(added),
-        "normalizer": {"type": split.normalizer} if split.normalizer else None,
+        "normalizer": None if normalizer == "none" else {"type": normalizer},
         "pre_tokenizer": split.pre_tokenizer(),
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
         "model": {"type": "BPE", "vocab": vocabulary, "merges": merges, "ignore_merges": split.ignore_merges},
@@ -227,7 +230,7 @@ def _around(bos: str | None, eos: str | None, known: Mapping[str, int]) -> JsonO
 
 def _generation(file: GGUFFile, ids: Mapping[str, int], n_tokens: int) -> JsonObject:
     """BOS, PAD, and every id that ends a completion: end of text, of turn and of message."""
-    stops = [file.metadata.get(f"{_PREFIX}{key}") for key in _STOPS]
+    stops = [file.metadata.get(f"{PREFIX}{key}") for key in STOPS]
     found = dict.fromkeys(stop for stop in stops if type(stop) is int and 0 <= stop < n_tokens)
     eos = list(found) or ([ids["eos"]] if "eos" in ids else [])
     settings: JsonObject = {f"{name}_token_id": ids[name] for name in ("bos", "pad") if name in ids}
@@ -236,5 +239,5 @@ def _generation(file: GGUFFile, ids: Mapping[str, int], n_tokens: int) -> JsonOb
 
 def _dropped(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """Metadata of the tokenizer that the folder does not keep: further templates, ids of fill-in tokens."""
-    known = {TEMPLATE, "tokenizer.chat_templates", *(f"{_PREFIX}{key}" for key in _READ)}
+    known = {TEMPLATE, "tokenizer.chat_templates", *(f"{PREFIX}{key}" for key in _READ)}
     return tuple(key for key in metadata if key.startswith("tokenizer.") and key not in known)
