@@ -18,7 +18,7 @@ SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-core check format test test-long quickstart real-models bench bench-gate bench-table exports schema pitfalls models clean
+.PHONY: help install install-core check format test test-long quickstart real-models bench bench-gate bench-gpu bench-table exports schema pitfalls models clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-gate: $(DEV) ## the five benchmarks whose targets a release must meet (und
 	@missed=""; for name in quickstart families against_trl tokenizer loading; do \
 	  echo "bench-gate: $$name"; $(BIN)/python -m benchmarks $$name > /dev/null || missed="$$missed $$name"; done; \
 	  test -z "$$missed" || { echo "bench-gate: missed:$$missed" >&2; exit 1; }
+
+bench-gpu: $(DEV) ## decoding on a GPU against the bandwidth of its memory (some minutes)
+	$(BIN)/python -m benchmarks engine_gpu $(ARGS)
 
 bench-table: $(DEV) ## generate docs/benchmarks.md and the README's rows from benchmarks/results/
 	$(BIN)/python -m benchmarks.results_page

@@ -28,6 +28,8 @@ BANDWIDTH_BYTES = 256 * 2**20  # several times larger than the caches of a proce
 N_BANDWIDTH_RUNS = 5
 NOT_READ = ("token_embedding", "positions", "token_types")  # looked up, one row a token
 
+MakeStep = Callable[[LanguageModel], Callable[[KVCache, torch.Tensor], torch.Tensor]]
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -88,8 +90,10 @@ def measure_speed(
     n_new_tokens: int = 64,
     repeats: int = 3,
     bandwidth: float | None = None,
+    make_step: MakeStep = make_decode_step,
 ) -> Iterator[Speed]:
-    """Measure every number of sequences with every prompt length, on random tokens, after one unmeasured step.
+    """Measure every number of sequences with every prompt length, on random tokens, after one unmeasured step. `make_step`:
+    another way to compute the steps of a model.
 
     Raises `UserError` for a model that generates no text and for prompts that leave no room for the new tokens.
     """
@@ -104,10 +108,10 @@ def measure_speed(
     device = model.lm_head.weight.device
     bandwidth = bandwidth or memory_bandwidth(device)
     with evaluation_mode(model):
-        _measure(model, 1, min(prompt_lengths), 1)
+        _measure(model, 1, min(prompt_lengths), 1, make_step)
         for n_rows in n_sequences:
             for n_prompt in prompt_lengths:
-                runs = [_measure(model, n_rows, n_prompt, n_new_tokens) for _ in range(repeats)]
+                runs = [_measure(model, n_rows, n_prompt, n_new_tokens, make_step) for _ in range(repeats)]
                 cached = n_rows * (n_prompt + n_new_tokens // 2)
                 n_bytes = weight_bytes(model) + cached * runs[0][2]
                 yield Speed(
@@ -121,7 +125,9 @@ def measure_speed(
                 )
 
 
-def _measure(model: LanguageModel, n_rows: int, n_prompt: int, n_new_tokens: int) -> tuple[float, float, int]:
+def _measure(
+    model: LanguageModel, n_rows: int, n_prompt: int, n_new_tokens: int, make_step: MakeStep
+) -> tuple[float, float, int]:
     """Seconds of prefill, seconds of all decoding steps, bytes of cache per token."""
     device, vocab_size = model.lm_head.weight.device, model.config.vocab_size
     ids = torch.randint(
@@ -131,7 +137,7 @@ def _measure(model: LanguageModel, n_rows: int, n_prompt: int, n_new_tokens: int
     new = ids[:, n_prompt:].T.to(device)
     cache = allocate_cache(model, prompts, n_new_tokens)
     reading = _timed(lambda: prefill(model, cache, prompts), device)
-    step = make_decode_step(model)
+    step = make_step(model)
 
     def decode() -> None:
         for token_ids in new:

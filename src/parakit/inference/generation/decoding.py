@@ -27,6 +27,7 @@ from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.native_step import native_step
 from parakit.inference.generation.rules import GenerationRules, TokenHistory
 from parakit.inference.generation.sampling import Choice, RequestSampler, choose_tokens, request_seeds
+from parakit.inference.generation.static_step import StaticStep, has_static_step
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantizedWeight
@@ -106,8 +107,11 @@ def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) 
 
 
 def make_decode_step(model: NextTokenModel) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
-    """`decode_step` for this model: by the compiled kernels where they compute it."""
-    return native_step(model) or partial(decode_step, model)
+    """`decode_step` for this model: by the compiled kernels where they compute it, on a GPU as recorded graphs."""
+    eager = partial(decode_step, model)
+    if has_static_step(model) and model.lm_head.weight.device.type == "cuda":
+        return StaticStep(model, eager)
+    return native_step(model) or eager
 
 
 def allocate_cache(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:

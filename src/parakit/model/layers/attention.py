@@ -101,6 +101,12 @@ class Attention(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Average the values by the scores: (B, T, H * D)."""
+        if self._is_grouped_step(query, attention_mask):  # without copies of keys and values for each head
+            grouped = query.reshape(len(query), key.shape[1], self.n_groups, self.head_dim)
+            mixed = functional.scaled_dot_product_attention(
+                grouped, key, value, attn_mask=attention_mask, scale=self.scale
+            )
+            return mixed.reshape(len(query), 1, -1)
         if self.n_groups > 1:
             key, value = key.repeat_interleave(self.n_groups, 1), value.repeat_interleave(self.n_groups, 1)
         is_causal = self.causal and attention_mask is None and query.shape[2] > 1
@@ -117,6 +123,12 @@ class Attention(nn.Module):
                 scale=self.scale,
             )
         return mixed.transpose(1, 2).flatten(2)
+
+    def _is_grouped_step(self, query: Tensor, attention_mask: Tensor | None) -> bool:
+        """Whether the heads of a group can be the queries of one key-value head: one new token, no mask by head."""
+        is_step = self.n_groups > 1 and query.shape[2] == 1 and not self.training
+        shared = attention_mask is None or attention_mask.shape[1] == 1
+        return is_step and shared and not self._needs_scores(query, attention_mask)
 
     def _needs_scores(self, query: Tensor, attention_mask: Tensor | None) -> bool:
         """Whether no fused kernel applies: there is none with a soft cap, and on a CPU none with dropout or with a
