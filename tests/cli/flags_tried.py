@@ -51,8 +51,11 @@ INERT = [
     *_inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),
     *_inert("evaluate", "MODEL --preferences PAIRS", seed="3", overwrite="", split="test", overlap="4"),
     *_inert("generate", "MODEL bird --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
+    *_inert("generate", "MODEL bird --temperature 0", typical_p="0.5", n="2"),
+    *_inert("generate", "MODEL bird", log_probabilities="2"),
     *_inert("generate", "MODEL bird --prompting plain", system="Kind"),
-    *_inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
+    *_inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1", typical_p="0.5"),
+    *_inert("chat", "MODEL", n="2", log_probabilities="2"),
     *_inert("text", "TEXT --output OUT", statistics="", shares="1 2", seed="4"),
     *_inert("text", "--primer --output OUT --conversations", shares="1 2"),
     *_inert("text", "--primer --output OUT --preferences", test_fraction="0.3"),
@@ -86,10 +89,17 @@ INERT = [
     *_inert("import", "MODEL --output OUT", revision="main"),
 ]
 
+PENALTIES = (
+    *("logit_bias", "frequency_penalty", "presence_penalty", "no_repeat_ngram_size", "min_new_tokens"),
+)
+
 # Every other flag, by command: acts in every combination, or changes the place or the form of the output, or speed.
 OTHERS = {
     "evaluate": {"tokens", "text", "examples", "suites", "output", "preferences", "device", "json"},
     "generate": {
+        *PENALTIES,
+        # choose the way of decoding, and are refused where another is chosen
+        *("n_beams", "length_penalty", "stop_when", "n_beam_groups", "diversity_penalty", "penalty_alpha"),
         "repetition_penalty",
         "temperature",
         "max_new_tokens",
@@ -100,6 +110,7 @@ OTHERS = {
         "json",
     },
     "chat": {
+        *PENALTIES,
         *("repetition_penalty", "temperature", "max_new_tokens", "stop", "adapters", "system", "when_full"),
         *("stats", "device", "dtype", "json"),
     },
@@ -142,6 +153,8 @@ OTHERS = {
     "show": {"verify", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {
+        *PENALTIES,
+        *("repetition_penalty", "n_beam_groups", "diversity_penalty"),
         *("text", "input", "n_beams", "length_penalty", "stop_when", "max_new_tokens", "n_candidates"),
         *("source_language", "target_language", "embed", "prompt_name", "device", "dtype", "json"),
     },

@@ -77,6 +77,61 @@ def test_mistakes_of_generate_reach_the_caller(folders):
             generate.main([folders["base"], "the", *wrong])
 
 
+def test_generate_prints_several_completions_beams_and_log_probabilities(folders, capsys):
+    common = [folders["base"], "the bird", "--max-new-tokens", "4", "--device", "cpu"]
+
+    def rows(*flags):
+        assert generate.main([*common, *flags, "--json"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    seeded = ["--temperature", "2", "--seed", "3"]
+    [alone], several = rows(*seeded), rows(*seeded, "--n", "3")
+    assert several[0]["text"] == alone["text"]
+    assert len({one["text"] for one in several}) == 3
+    [one] = rows(*seeded, "--log-probabilities", "2")
+    assert len(one["log_probabilities"]) == one["n_tokens"]
+    assert all(len(token["alternatives"]) == 2 for token in one["log_probabilities"])
+    beams = rows("--n-beams", "4", "--n-beam-groups", "2", "--diversity-penalty", "0.5")
+    assert [one["score"] for one in beams] == sorted((one["score"] for one in beams), reverse=True)
+    assert len(beams) == 4
+    assert (
+        generate.main([*common, "--n-beams", "4", "--n-beam-groups", "2", "--diversity-penalty", "0.5"]) == 0
+    )
+    assert capsys.readouterr().out == beams[0]["text"] + "\n"
+    [greedy], [contrast] = rows("--temperature", "0"), rows("--penalty-alpha", "0.9", "--top-k", "8")
+    assert greedy["text"] != contrast["text"]
+    chosen = ["--temperature", "0", "--log-probabilities", "0"]
+    first = rows(*chosen)[0]["log_probabilities"][0]["token_id"]
+    [biased] = rows(*chosen, "--logit-bias", json.dumps({str(first): -1000}))
+    assert first not in [token["token_id"] for token in biased["log_probabilities"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--n-beams", "4", "--temperature", "1"],
+            "temperature is a setting of sampling, and n_beams chooses",
+        ),
+        (["--penalty-alpha", "0.5", "--n", "2"], "n is a setting of sampling, and penalty_alpha chooses"),
+        (["--n-beams", "3", "--n-beam-groups", "2"], "n_beams = 3 is no multiple of n_beam_groups = 2"),
+        (["--logit-bias", "5"], "logit-bias"),
+        (["--logit-bias", '{"9999999": 5}'], "token id 9999999 is not below the vocabulary's size"),
+        (["--logit-bias", '{" not one token": 5}'], "' not one token' is [0-9]+ tokens"),
+        (["--logit-bias", '{"3": NaN}'], "logit-bias"),
+        (["--frequency-penalty", "3"], "frequency-penalty"),
+        (["--typical-p", "0"], "typical-p"),
+        (["--n", "0"], "--n"),
+        (["--min-new-tokens", "9", "--max-new-tokens", "4"], "min_new_tokens = 9 is over max_new_tokens = 4"),
+        (["--stop", "x" * 1_000_000], "at most 1000 characters"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(folders, flags, message):
+    with pytest.raises(UserError, match=message) as caught:
+        generate.main([folders["base"], "the", *flags])
+    assert len(caught.value.message) < 2000
+
+
 def test_chat_keeps_answers_on_standard_output_and_all_else_apart(folders, capsys, monkeypatch):
     lines = ["/temperature 0", "the bird", "/nonsense", "/stats", "/quit", "never reached"]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))

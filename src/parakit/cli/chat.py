@@ -9,9 +9,9 @@ import tyro
 from pydantic import Field
 
 import parakit
-from parakit.cli.generate import sampling_settings
+from parakit.cli.generate import log_probability_figures, sampling_settings
 from parakit.cli.rendering.arguments import parse_command
-from parakit.cli.rendering.conditions import GREEDY, refuse_inert
+from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, Needs, refuse_inert
 from parakit.cli.rendering.decoding_flags import DecodingFlags
 from parakit.common.errors import UserError
 from parakit.common.progress import log
@@ -45,10 +45,13 @@ class ChatCommandConfig(DecodingFlags):
     )
 
 
+ONE_ANSWER = Needs(("n",), lambda _: False, "a turn has one answer", "take parakit generate")
+
+
 def main(argv: list[str]) -> int:
     """Run `parakit chat` with these arguments; 0 when the user left."""
     command = parse_command(ChatCommandConfig, argv, "parakit chat")
-    refuse_inert(command, (GREEDY,))
+    refuse_inert(command, (GREEDY, LOG_PROBABILITIES, ONE_ANSWER))
     model = parakit.load(command.model, device=command.device, dtype=command.dtype, adapters=command.adapters)
     sampling = model.sampling_config(**sampling_settings(command, argv, model.published))
     session = model.chat_session(
@@ -110,6 +113,7 @@ def _print_answer(session: "ChatSession", answer: Iterator[str], command: ChatCo
             "seconds_to_first_token": round(completion.seconds_to_first_token, 4),
             "tokens_per_second": round(completion.tokens_per_second, 2),
         }
+        figures |= log_probability_figures(completion, session.tokenizer)
         print(json.dumps(figures, ensure_ascii=False), flush=True)
         return
     print(flush=True)

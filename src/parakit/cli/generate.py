@@ -3,23 +3,37 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 from pydantic import Field
 
 import parakit
 from parakit.cli.rendering.arguments import parse_command
-from parakit.cli.rendering.conditions import GREEDY, refuse_inert
+from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, refuse_inert
 from parakit.cli.rendering.decoding_flags import DecodingFlags, read_constraint_files
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.common.settings import Config
-from parakit.inference.config import SamplingConfig
+from parakit.inference.config import (
+    BeamConfig,
+    DecodingSettings,
+    SamplingConfig,
+    SamplingSettings,
+    StopWhen,
+    decoding_method,
+)
 
 if TYPE_CHECKING:
-    from parakit.inference.generation.text import Prompt
+    from parakit.inference.generation.completion import Completion, Prompt
+    from parakit.inference.generation.sampling import Alternative, Choice
+    from parakit.inference.loaded_model import Model
+    from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+
+def _of_beams(name: str) -> str:
+    return f"Beams: {BeamConfig.model_fields[name].description}"
 
 
 class GenerateCommandConfig(DecodingFlags):
@@ -35,10 +49,22 @@ class GenerateCommandConfig(DecodingFlags):
         "is asked by its template, if it has one.",
     )
     system: str = Field(default="", description="The system prompt (chat only).")
+    n_beams: int = Field(
+        default=1, ge=1, le=1000, description="Beam search with so many beams, of which the best is printed."
+    )
+    length_penalty: float | None = Field(default=None, description=_of_beams("length_penalty"))
+    stop_when: StopWhen | None = Field(default=None, description=_of_beams("stop_when"))
+    n_beam_groups: int | None = Field(default=None, description=_of_beams("n_beam_groups"))
+    diversity_penalty: float | None = Field(default=None, description=_of_beams("diversity_penalty"))
+    penalty_alpha: float | None = Field(
+        default=None,
+        description="Contrastive search: of the --top-k likeliest tokens (4) the one that is least like the text so far,"
+        " which has this weight; 0.6 is usual.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print the completion as one JSON object."
+        default=False, description="Print each completion (each beam) as one JSON object."
     )
 
 
@@ -51,7 +77,7 @@ _CHOSEN = {  # by whether it is a chat
 def main(argv: list[str]) -> int:
     """Run `parakit generate` with these arguments; 0 when a completion was made."""
     command = parse_command(GenerateCommandConfig, argv, "parakit generate")
-    refuse_inert(command, (GREEDY,))
+    refuse_inert(command, (GREEDY, LOG_PROBABILITIES))
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
     is_chat = model.chat_tuned if command.prompting == "auto" else command.prompting == "chat"
@@ -65,33 +91,60 @@ def main(argv: list[str]) -> int:
     if is_chat:
         system = [{"role": "system", "content": command.system}] if command.system else []
         prompt = [*system, {"role": "user", "content": text}]
-    pieces = model.stream(prompt, **sampling_settings(command, argv, model.published))
-    for piece in pieces:
-        if not command.as_json:
-            print(piece, end="", flush=True)
-    completion = pieces.completion
-    if command.as_json:
-        figures = {
-            "text": completion.text,
-            "n_prompt_tokens": completion.n_prompt_tokens,
-            "n_tokens": completion.n_tokens,
-            "finish_reason": completion.finish_reason,
-            "seconds": round(completion.seconds, 4),
-            "tokens_per_second": round(completion.tokens_per_second, 2),
-            "prompting": "chat" if is_chat else "plain",
-        }
-        print(json.dumps(figures, ensure_ascii=False))
+    settings = sampling_settings(command, argv, model.published, DecodingSettings)
+    if isinstance(decoding_method(settings, model.published), SamplingConfig) and command.n == 1:
+        stream = model.stream(prompt, **{k: v for k, v in settings.items() if k != "n_beams"})
+        for piece in stream:
+            if not command.as_json:
+                print(piece, end="", flush=True)
+        completions = [stream.completion]
+        shown = [""]
     else:
-        print()
+        completions = model.completions(prompt, **settings)
+        shown = [one.text for one in completions[: command.n]]
+    for text in shown:
+        if not command.as_json:
+            print(text)
+    for completion in completions:
+        if command.as_json:
+            figures = completion_figures(completion, model) | {"prompting": "chat" if is_chat else "plain"}
+            print(json.dumps(figures, ensure_ascii=False))
     return 0
 
 
+def completion_figures(completion: "Completion", model: "Model") -> JsonObject:
+    """A completion as JSON; its score and log-probabilities where it has them."""
+    figures: JsonObject = {
+        "text": completion.text,
+        "n_prompt_tokens": completion.n_prompt_tokens,
+        "n_tokens": completion.n_tokens,
+        "finish_reason": completion.finish_reason,
+        "seconds": round(completion.seconds, 4),
+        "tokens_per_second": round(completion.tokens_per_second, 2),
+    }
+    if completion.score is not None:
+        figures["score"] = round(completion.score, 6)
+    return figures | log_probability_figures(completion, model.tokenizer)
+
+
+def log_probability_figures(completion: "Completion", tokenizer: "Tokenizer") -> JsonObject:
+    """The log-probabilities of a completion's tokens with their alternatives; nothing where it has none."""
+
+    def shown(token: "Choice | Alternative") -> JsonObject:
+        text = tokenizer.decode([token.token_id])
+        return {"token_id": token.token_id, "text": text, "log_probability": token.log_probability}
+
+    tokens = [
+        shown(one) | {"alternatives": list(map(shown, one.alternatives))}
+        for one in completion.log_probabilities
+    ]
+    return {"log_probabilities": tokens} if tokens else {}
+
+
 def sampling_settings(
-    command: Config, argv: Sequence[str], published: Mapping[str, Any], kind: type[Config] = SamplingConfig
-) -> JsonObject:
-    """A command's settings of sampling (or another kind) without the published ones, which are printed, that no flag of
-    `argv` overrides.
-    """
+    command: Config, argv: Sequence[str], published: Mapping[str, Any], kind: type[Any] = SamplingSettings
+) -> Any:
+    """The settings of sampling (or another kind) that flags of `argv` set; prints the published ones that none overrides."""
     flags = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     published_defaults = {name: value for name, value in published.items() if name not in flags}
     if published_defaults:
@@ -99,7 +152,9 @@ def sampling_settings(
             "published settings: "
             + ", ".join(f"{name} {_shown(value)}" for name, value in published_defaults.items())
         )
-    settings = {name: getattr(command, name) for name in kind.model_fields if name not in published_defaults}
+    settings = {
+        name: getattr(command, name) for name in get_type_hints(kind) if name in command.model_fields_set
+    }
     return read_constraint_files(settings)
 
 

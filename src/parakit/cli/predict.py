@@ -14,7 +14,7 @@ from parakit.cli.rendering.predictions import inputs_of, predict, prediction_tex
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
-from parakit.inference.config import BeamConfig
+from parakit.inference.config import BeamConfig, BeamSettings
 
 if TYPE_CHECKING:
     from parakit.inference.loaded_model import Model
@@ -56,10 +56,9 @@ def _needs(model: "Model", as_vectors: bool) -> tuple[Needs, ...]:
     """What a model of this kind does not read."""
     main = "embed" if as_vectors else model.kind.capabilities[0]
     kind = f"this model is {model.kind.description}"
-    translated = ("n_beams", "length_penalty", "stop_when", "max_new_tokens")
     return (
         Needs(
-            translated,
+            tuple(BeamConfig.model_fields),
             lambda _: main == "translate",
             f"{kind}, and nothing is translated",
             "take a translator",
@@ -90,7 +89,7 @@ def main(argv: list[str]) -> int:
     languages = {name: getattr(command, name) for name in ("source_language", "target_language")}
     translation: JsonObject = {}
     if model.kind.capabilities[0] == "translate":
-        translation = languages | sampling_settings(command, argv, model.published, BeamConfig)
+        translation = languages | sampling_settings(command, argv, model.published, BeamSettings)
         from parakit.inference.generation.published_rules import lacks_target
 
         if command.target_language is None and lacks_target(model.network, model.tokenizer):

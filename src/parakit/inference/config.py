@@ -1,5 +1,6 @@
 """Settings of generation: sampling, beam search, and conversations within the context window."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypedDict
 
@@ -27,7 +28,7 @@ class DecodingConfig(Config):
     logit_bias: LogitBias = Field(
         default_factory=dict,
         max_length=MAX_BIASES,
-        description="Add a number to the logits of tokens: token id, or the text of one token, to number.",
+        description='Add numbers to the logits of tokens, by id or by the text of one token: {"262": -5, " the": 2}.',
     )
     repetition_penalty: float = Field(
         default=1.0,
@@ -59,6 +60,17 @@ class DecodingConfig(Config):
     max_new_tokens: int = Field(
         default=200, ge=1, le=10_000_000, description="Length limit of a completion in tokens."
     )
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _read_json(cls, biases: Any) -> Any:
+        """A command line gives JSON."""
+        if not isinstance(biases, str):
+            return biases
+        try:
+            return json.loads(biases)
+        except ValueError:
+            raise ValueError('give a JSON object, such as {"262": -5}') from None
 
     @field_validator("logit_bias")
     @classmethod
@@ -167,7 +179,6 @@ class BeamConfig(DecodingConfig):
         le=1000.0,
         description="Subtract this from a token's score for every beam of an earlier group that takes it now.",
     )
-    n: int = Field(default=1, ge=1, le=1000, description="Completions of a prompt: the best beams.")
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
@@ -177,8 +188,6 @@ class BeamConfig(DecodingConfig):
             )
         if self.diversity_penalty and self.n_beam_groups == 1:
             raise ValueError("diversity_penalty needs n_beam_groups over 1")
-        if self.n > self.n_beams:
-            raise ValueError(f"n = {self.n} is over n_beams = {self.n_beams}")
         return self
 
 
@@ -191,8 +200,8 @@ class ContrastiveConfig(DecodingConfig):
     top_k: int = Field(default=4, ge=1, le=1000, description="How many of the likeliest tokens compete.")
 
 
-class SamplingSettings(TypedDict, total=False):
-    """Keyword arguments of the methods that generate; the fields of `SamplingConfig`."""
+class PenaltySettings(TypedDict, total=False):
+    """Keyword arguments of every way of decoding; the fields of `DecodingConfig`."""
 
     logit_bias: Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float]
     repetition_penalty: float
@@ -201,6 +210,11 @@ class SamplingSettings(TypedDict, total=False):
     no_repeat_ngram_size: int | None
     min_new_tokens: int | None
     max_new_tokens: int
+
+
+class SamplingSettings(PenaltySettings, total=False):
+    """Keyword arguments of sampling; the fields of `SamplingConfig`."""
+
     temperature: float
     top_k: int
     top_p: float
@@ -215,16 +229,19 @@ class SamplingSettings(TypedDict, total=False):
     grammar: str | None
 
 
-class DecodingSettings(SamplingSettings, total=False):
-    """Those of every way of decoding: the fields of `BeamConfig` and `ContrastiveConfig` too. The keys choose the way: see
-    `decoding_method`.
-    """
+class BeamSettings(PenaltySettings, total=False):
+    """Keyword arguments of beam search; the fields of `BeamConfig`."""
 
     n_beams: int
     length_penalty: float
     stop_when: StopWhen
     n_beam_groups: int
     diversity_penalty: float
+
+
+class DecodingSettings(SamplingSettings, BeamSettings, total=False):
+    """Keyword arguments of every way of decoding; `decoding_method` tells which way they choose."""
+
     penalty_alpha: float
 
 

@@ -24,13 +24,12 @@ from parakit.inference.capabilities import Capability, ModelKind, model_kind, re
 from parakit.inference.chat import ChatSession
 from parakit.inference.config import (
     BeamConfig,
+    BeamSettings,
     ChatConfig,
-    ContrastiveConfig,
     DecodingMethod,
     DecodingSettings,
     SamplingConfig,
     SamplingSettings,
-    StopWhen,
     decoding_method,
 )
 from parakit.inference.folder_settings import is_chat_tuned, read_sampling_settings, warn_prefix_lm
@@ -162,8 +161,8 @@ class Model:
 
     def completions(self, prompt: Prompt, **settings: Unpack[DecodingSettings]) -> list[Completion]:
         """`generate` (of a text) or `chat` (of messages), with all that is known: `n` completions of one reading of the
-        prompt, their ids, finish reasons, and with `log_probabilities` those of their tokens; of beams the best `n` with
-        their scores.
+        prompt, their ids, finish reasons, and with `log_probabilities` those of their tokens; all beams of a search, best
+        first, with their scores.
         """
         network = self._network(heads.LanguageModel, "generate")
         return complete(network, self.tokenizer, [prompt], self._method(settings))[0]
@@ -171,9 +170,8 @@ class Model:
     def _complete(self, prompts: Sequence[Prompt], settings: DecodingSettings) -> list[Completion]:
         """One completion of each prompt, for its text only."""
         network, config = self._network(heads.LanguageModel, "generate"), self._method(settings)
-        several = not isinstance(config, ContrastiveConfig) and config.n > 1
-        if several or (isinstance(config, SamplingConfig) and config.log_probabilities is not None):
-            name = "n" if several else "log_probabilities"
+        if isinstance(config, SamplingConfig) and (config.n > 1 or config.log_probabilities is not None):
+            name = "n" if config.n > 1 else "log_probabilities"
             raise UserError(f"{name} is set, and only a text is returned here", "take `completions`")
         return [some[0] for some in complete(network, self.tokenizer, prompts, config)]
 
@@ -201,32 +199,26 @@ class Model:
         self,
         texts: Sequence[str],
         *,
-        n_beams: int | None = None,
-        max_new_tokens: int | None = None,
-        length_penalty: float | None = None,
-        stop_when: StopWhen | None = None,
         too_long: TooLong = "refuse",
         source_language: str | None = None,
         target_language: str | None = None,
+        **beams: Unpack[BeamSettings],
     ) -> list[str]:
         """The target of each source: greedy, or the best of a beam search with `n_beams` > 1 (see `BeamConfig`).
 
-        None: what the publisher set, else greedy with the defaults of `BeamConfig`. A source over the encoder's context
-        window is a `UserError`, or is shortened with `too_long="truncate"`. Languages are those of the tokenizer's tokens
-        (`fr_XX`, `fra_Latn`, `fr`): see `generation.languages`.
+        What is not set: as the publisher set it, else greedy with the defaults of `BeamConfig`. A source over the encoder's
+        context window is a `UserError`, or is shortened with `too_long="truncate"`. Languages are those of the tokenizer's
+        tokens (`fr_XX`, `fra_Latn`, `fr`): see `generation.languages`.
         """
         network = self._network(heads.SequenceToSequence, "translate")
-        settings: dict[str, Any] = {"n_beams": n_beams, "max_new_tokens": max_new_tokens}
-        settings |= {"length_penalty": length_penalty, "stop_when": stop_when}
-        chosen = {name: value for name, value in settings.items() if value is not None}
-        groups = ("n_beam_groups", "diversity_penalty") if n_beams else ()  # of the publisher's beams
+        groups = ("n_beam_groups", "diversity_penalty") if "n_beams" in beams else ()  # of the publisher's
         published = {name: value for name, value in self.published.items() if name not in groups}
-        beams = BeamConfig.parse({"n_beams": 1, **published, **chosen}, "translate")
+        config = BeamConfig.parse({"n_beams": 1, **published, **beams}, "translate")
         return translate(
             network,
             self.tokenizer,
             _several(texts),
-            beams,
+            config,
             too_long=too_long,
             source_language=source_language,
             target_language=target_language,

@@ -98,7 +98,8 @@ def _mirror(
         hints = _hints(group)
         for name, field in group.model_fields.items():
             if name not in {known for known, _, _ in fields}:
-                default = dataclasses.MISSING if field.is_required() else defaults.get(name, field.default)
+                own = "" if field.default_factory else field.default  # of a mapping, which is text here
+                default = dataclasses.MISSING if field.is_required() else defaults.get(name, own)
                 general = settings.model_fields.get(name, field)
                 description = field.description or general.description or ""
                 choices = _hints(settings)[name] if name in settings.choices else hints[name]
@@ -192,8 +193,10 @@ def _given(argv: Sequence[str], names: Mapping[str, str]) -> Iterator[tuple[str,
 
 
 def _hints(group: type[Config]) -> dict[str, Any]:
+    """The types of a group's arguments; a mapping is given as JSON."""
     hints = get_type_hints(group, include_extras=True)
-    return {name: hints[name] for name in group.model_fields}
+    as_json = Annotated[str, tyro.conf.arg(metavar="JSON")]
+    return {name: as_json if get_origin(hints[name]) is dict else hints[name] for name in group.model_fields}
 
 
 def _outer_name(name: str, hint: Any) -> str:

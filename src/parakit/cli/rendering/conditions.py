@@ -32,11 +32,15 @@ def refuse_inert(command: Config, rules: Sequence[Needs]) -> None:
 
 
 GREEDY = Needs(
-    ("top_k", "top_p", "min_p", "seed"),
+    ("top_k", "top_p", "min_p", "typical_p", "seed", "n"),
     lambda command: command.temperature != 0,
     "with temperature 0 the likeliest token is taken, and nothing is drawn",
     "raise --temperature",
 )
 OVERWRITES = Needs(
     ("overwrite",), lambda command: command.output is not None, "nothing is written", "name --output FOLDER"
+)
+# `parakit chat` and `generate`
+LOG_PROBABILITIES = Needs(
+    ("log_probabilities",), lambda command: command.as_json, "the text is printed alone", "add --json"
 )

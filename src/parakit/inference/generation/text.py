@@ -208,7 +208,7 @@ def complete(
     *,
     micro_batch_size: int = MICRO_BATCH_SIZE,
 ) -> list[list[Completion]]:
-    """The completions of each prompt by any way of decoding: `config.n` samples, or best beams, best first; or one.
+    """The completions of each prompt by any way of decoding: `config.n` samples, the beams, best first, or one.
 
     Errors as for `generate_batch`.
     """
@@ -222,7 +222,7 @@ def complete(
     found: list[list[tuple[list[int], float | None]]]
     if isinstance(resolved, BeamConfig):
         searched = beam_search(model, ids, resolved, ends, micro_batch_size=micro_batch_size, rules=rules)
-        found = [[(beam.token_ids, beam.score) for beam in beams[: resolved.n]] for beams in searched]
+        found = [[(beam.token_ids, beam.score) for beam in beams] for beams in searched]
     else:
         found = [[(one, None)] for one in contrastive_search(model, ids, resolved, ends, rules=rules)]
     seconds = time.perf_counter() - started
