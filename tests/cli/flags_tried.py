@@ -93,11 +93,14 @@ PENALTIES = (
     *("logit_bias", "frequency_penalty", "presence_penalty", "no_repeat_ngram_size", "min_new_tokens"),
 )
 
+CONSTRAINTS = ("json_schema", "regex", "grammar")  # act on every choice
+
 # Every other flag, by command: acts in every combination, or changes the place or the form of the output, or speed.
 OTHERS = {
     "evaluate": {"tokens", "text", "examples", "suites", "output", "preferences", "device", "json"},
     "generate": {
         *PENALTIES,
+        *CONSTRAINTS,
         # choose the way of decoding, and are refused where another is chosen
         *("n_beams", "length_penalty", "stop_when", "n_beam_groups", "diversity_penalty", "penalty_alpha"),
         "repetition_penalty",
@@ -111,6 +114,7 @@ OTHERS = {
     },
     "chat": {
         *PENALTIES,
+        *CONSTRAINTS,
         *("repetition_penalty", "temperature", "max_new_tokens", "stop", "adapters", "system", "when_full"),
         *("stats", "device", "dtype", "json"),
     },
