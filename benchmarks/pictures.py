@@ -166,3 +166,40 @@ def _along_the_run(axes: Any, rounds: Sequence[_Points], shown: _Runs) -> None:
 def _thick(axes: Any, place: np.ndarray, points: np.ndarray, label: str, color: str) -> None:
     axes.plot(place, points[:, GOLD].clip(LOWEST), color=color, linewidth=2, label=label)
     axes.plot(place, points[:, PROXY], color=color, linewidth=1.4, linestyle="--")
+
+
+def draw_growth(
+    path: Path,
+    by_context: Sequence[Mapping[str, float]],
+    by_rows: Sequence[Mapping[str, float]],
+    curves: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Milliseconds of prefill and of a decoding step against the context, and of a step against rows; dots are measured,
+    lines fitted, dashes the time that memory needs.
+    """
+    with panels(path, 3, (13, 3.8)) as axes:
+        for panel, (title, points, x, y) in zip(
+            axes,
+            (
+                ("prefill", by_context, "context", "prefill"),
+                ("decode", by_context, "context", "step"),
+                ("batch", by_rows, "rows", "step"),
+            ),
+            strict=True,
+        ):
+            at = np.array([point[x] for point in points], dtype=float)
+            fine = np.linspace(at.min(), at.max(), 100)
+            powers = [value for name, value in curves[title].items() if name.startswith("seconds")]
+            fitted = sum(value * fine**power for power, value in enumerate(powers))
+            panel.plot(at, [1000 * point[y] for point in points], "o", color="#2f6f9f", label="measured")
+            panel.plot(fine, 1000 * fitted, color="#2f6f9f", linewidth=1, label="fitted")
+            if y == "step":
+                floor = [1000 * point["floor"] for point in points]
+                panel.plot(at, floor, "--", color="#b2452f", label="floor of the memory")
+            panel.set_title(
+                {"prefill": "prefill", "decode": "a decoding step", "batch": "a step of many rows"}[title]
+            )
+            panel.set_xlabel("rows" if x == "rows" else "tokens of context")
+            panel.set_ylabel("milliseconds")
+            panel.set_ylim(bottom=0)
+            panel.legend(fontsize=8, frameon=False)

@@ -36,11 +36,22 @@ def python_of(name: str) -> Path:
     python = folder / "bin" / "python"
     stamp = folder / "installed.txt"
     wanted = "\n".join(PEERS[name])
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
+    stamped = stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+    if not stamped and not is_installed(name):
         venv.create(folder, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS[name]], check=True)
         stamp.write_text(wanted, encoding="utf-8")
     return python
+
+
+def is_installed(name: str) -> bool:
+    """Whether the peer's environment has it at its pinned version, however that was made."""
+    python, (package, _, version) = PEERS_DIR / name / "bin" / "python", PEERS[name][0].partition("==")
+    if not python.exists():
+        return False
+    question = f"from importlib.metadata import version; print(version({package!r}))"
+    done = subprocess.run([python, "-c", question], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == version
 
 
 def _is_here(requirement: str) -> bool:
